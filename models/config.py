@@ -1,0 +1,173 @@
+"""Nested dataclass configurations that survive JSON both ways, and the dictionaries of names behind them."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.errors import DataError, UsageError, nearest, unknown_name
+
+CONFIG_VERSION = 1
+
+
+@dataclass(kw_only=True)
+class FeatureSpec:
+    """The features of a dataset, as far as a model must know them.
+
+    Shape: audio [B, T, audio_dim]; visual [B, T, visual_dim], or [B, T, H, W, visual_dim] where `map_size` is (H, W);
+    motion [B, T, motion_dim] where there is one.
+    """
+
+    audio_dim: int = 128
+    visual_dim: int = 512
+    motion_dim: int | None = None
+    map_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("audio_dim", "visual_dim"):
+            at_least(self, name, 1)
+        if self.motion_dim is not None:
+            at_least(self, "motion_dim", 1)
+        if self.map_size is not None:
+            self.map_size = (int(self.map_size[0]), int(self.map_size[1]))
+
+    @property
+    def positions(self) -> int:
+        """Number of map positions P; 1 for a dataset of vectors."""
+        return 1 if self.map_size is None else self.map_size[0] * self.map_size[1]
+
+
+@dataclass(kw_only=True)
+class AVModelConfig:
+    """Everything needed to build a model: what it reads, its encoder and decoder, and what it predicts.
+
+    `encoder` and `decoder` are the config dataclasses of registered names; `label_texts` are the texts whose
+    embeddings LEAP queries (one per class, in the same order); `label_dim` is their embeddings' width E.
+    `task_config` is what the task needs to read the model's predictions again (plain JSON values).
+    """
+
+    task: str
+    classes: list[str]
+    encoder: Any
+    decoder: Any
+    features: FeatureSpec = field(default_factory=FeatureSpec)
+    label_texts: list[str] = field(default_factory=list)
+    label_dim: int = 50
+    task_config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.classes, self.label_texts = list(self.classes), list(self.label_texts)
+        if not self.classes:
+            raise UsageError("a model needs at least one class; `classes` is empty")
+        if self.label_texts and len(self.label_texts) != len(self.classes):
+            raise UsageError(f"{len(self.label_texts)} label texts for {len(self.classes)} classes; give one text a class")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary with `_type` and `_version`."""
+        return {"_version": CONFIG_VERSION, **config_to_dict(self)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> AVModelConfig:
+        """Rebuild the config that `to_dict` wrote.
+
+        Raises:
+            DataError: a newer version, an unknown `_type`, or a field that the config does not have.
+        """
+        data = dict(data)
+        version = data.pop("_version", CONFIG_VERSION)
+        if version > CONFIG_VERSION:
+            raise DataError(f"model config has version {version}; this avplatform reads up to {CONFIG_VERSION}: upgrade it")
+        return config_from_dict(cls, data)
+
+
+def at_least(config: Any, name: str, low: float) -> None:
+    """Check `config.name >= low`; the error names the field, the value and the bound."""
+    value = getattr(config, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= low:
+        raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be at least {low}")
+
+
+def in_range(config: Any, name: str, low: float, high: float) -> None:
+    """Check `low <= config.name <= high`."""
+    value = getattr(config, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must lie between {low} and {high}")
+
+
+def one_of(config: Any, name: str, choices: typing.Sequence[Any]) -> None:
+    """Check that `config.name` is one of the choices, with the nearest one in the error."""
+    value = getattr(config, name)
+    if value not in choices:
+        hint = nearest(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else ""
+        raise UsageError(f"{type(config).__name__}.{name} is {value!r}{hint}; choose from {', '.join(map(str, choices))}")
+
+
+def divides(config: Any, part: str, whole: int, what: str) -> None:
+    """Check that `config.part` divides `whole`."""
+    if whole % getattr(config, part):
+        raise UsageError(f"{type(config).__name__}.{part} is {getattr(config, part)}; it must divide {what} ({whole})")
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Turn a (nested) dataclass into a dictionary; every dataclass carries its registered name or class in `_type`."""
+    out: dict[str, Any] = {"_type": getattr(type(config), "_type", type(config).__name__)}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        out[f.name] = config_to_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
+    return out
+
+
+def config_from_dict(cls: type, data: dict[str, Any]) -> Any:
+    """Build dataclass `cls` from a dictionary; nested dataclasses follow from field types, or from `_type`.
+
+    Raises:
+        DataError: an unknown `_type` or field.
+    """
+    data = dict(data)
+    data.pop("_type", None)
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    values = {}
+    for key, value in data.items():
+        if key not in names:
+            raise DataError(f"{cls.__name__} has no field '{key}'{nearest(key, names)} (fields: {', '.join(names)})")
+        values[key] = _value(cls, key, hints[key], value)
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise DataError(f"{cls.__name__} cannot be built: {error}") from None
+
+
+def component_config(kind: str, data: dict[str, Any]) -> Any:
+    """Build the config of the encoder or decoder that `data["_type"]` names."""
+    from models.decoders import DECODERS
+    from models.encoders import ENCODERS
+
+    table = {"encoder": ENCODERS, "decoder": DECODERS}[kind]
+    name = data.get("_type")
+    if name not in table:
+        raise unknown_name(kind, str(name), table)
+    return config_from_dict(table[name].Config, data)
+
+
+def _value(owner: type, key: str, hint: Any, value: Any) -> Any:
+    if owner is AVModelConfig and key in ("encoder", "decoder") and isinstance(value, dict):
+        return component_config(key, value)
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        hint = next((a for a in typing.get_args(hint) if a is not type(None)), hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return config_from_dict(hint, value)  # type: ignore[arg-type]
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(value)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value

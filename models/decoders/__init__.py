@@ -1,0 +1,20 @@
+"""Decoders by name. A third party adds its own with `register_decoder`, without touching this tree."""
+
+from __future__ import annotations
+
+from models.contracts import Decoder
+from models.decoders.dch import DCH
+from models.decoders.leap import LEAP
+from models.decoders.mmil import MMIL
+
+DECODERS: dict[str, type[Decoder]] = {"leap": LEAP, "dch": DCH, "mmil": MMIL}
+
+
+def register_decoder(name: str, decoder: type[Decoder]) -> None:
+    """Make `decoder` available under `name` (its `Config` dataclass then carries `_type = name` in saved models)."""
+    decoder.Config._type = name  # type: ignore[attr-defined]
+    DECODERS[name] = decoder
+
+
+for _name, _decoder in list(DECODERS.items()):
+    register_decoder(_name, _decoder)

@@ -1,0 +1,19 @@
+"""Encoders by name. A third party adds its own with `register_encoder`, without touching this tree."""
+
+from __future__ import annotations
+
+from models.contracts import Encoder
+from models.encoders.ave import AVE
+from models.encoders.han import HAN
+
+ENCODERS: dict[str, type[Encoder]] = {"han": HAN, "ave": AVE}
+
+
+def register_encoder(name: str, encoder: type[Encoder]) -> None:
+    """Make `encoder` available under `name` (its `Config` dataclass then carries `_type = name` in saved models)."""
+    encoder.Config._type = name  # type: ignore[attr-defined]
+    ENCODERS[name] = encoder
+
+
+for _name, _encoder in list(ENCODERS.items()):
+    register_encoder(_name, _encoder)

@@ -1,0 +1,50 @@
+"""Errors that a person can act on.
+
+A message says what is wrong, where, and what would be right. The command line prints it without a traceback
+and ends with the error's `exit_code`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AVError(ValueError):
+    """An error caused by what a user passed in; its message is all that the user sees."""
+
+    exit_code = 1
+
+
+class UsageError(AVError):
+    """A wrong name, flag, value or combination: nothing was built yet."""
+
+    exit_code = 2
+
+
+class DataError(AVError):
+    """A file, folder, feature, label or checkpoint that is missing, unreadable or wrong."""
+
+    exit_code = 1
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the known name nearest to `name`, or an empty string.
+
+    Example:
+        >>> nearest("lepa", ["leap", "mmil", "dch"])
+        "; did you mean 'leap'?"
+    """
+    close = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """Build the error for a name that is in no list, with the nearest right one.
+
+    Example:
+        >>> str(unknown_name("decoder", "leep", ["dch", "leap"]))
+        "unknown decoder 'leep'; did you mean 'leap'? (known: dch, leap)"
+    """
+    known = sorted(known)
+    return UsageError(f"unknown {kind} '{name}'{nearest(name, known)} (known: {', '.join(known)})")

@@ -1,0 +1,124 @@
+"""What every task offers the training loop, and the batch that the data path hands it.
+
+Axes: B clips, T segments, C classes. Splits are called train, validation and test everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.contracts import Encoding, Parse
+
+
+@dataclass
+class Batch:
+    """Clips as a model reads them, with their labels.
+
+    Shape: audio [B, T, Da]; visual [B, T, Dv] (or [B, T*k, Dv], k frames a segment) or [B, T, H, W, Dv];
+    motion [B, T, Dm] or None; row [B], the unique integer key of each clip in its dataset; clip_id, B strings (video
+    ids repeat in AVE); labels as the task defines them.
+    """
+
+    audio: Tensor
+    visual: Tensor
+    motion: Tensor | None
+    row: Tensor
+    clip_id: list[str]
+    labels: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
+        """Move everything to a device; `dtype` casts the features (labels and rows keep theirs)."""
+        cast = dict(device=device, dtype=dtype, non_blocking=True)
+        return Batch(
+            audio=self.audio.to(**cast),
+            visual=self.visual.to(**cast),
+            motion=None if self.motion is None else self.motion.to(**cast),
+            row=self.row.to(device),
+            clip_id=self.clip_id,
+            labels={name: value.to(device, non_blocking=True) for name, value in self.labels.items()},
+        )
+
+
+class Metrics:
+    """Accumulates decisions keyed by row: any batch size, any order, any number of processes.
+
+    A row that is added twice is an error, never counted twice.
+    """
+
+    def update(self, decisions: dict[str, Tensor], batch: Batch) -> None:
+        """Add the decisions on one batch."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that was added, as arrays with one entry a clip (key "row" among them)."""
+        raise NotImplementedError
+
+    def merge(self, states: Iterable[dict[str, np.ndarray]]) -> None:
+        """Replace the content by the union of several processes' states.
+
+        Raises:
+            DataError: a row occurs twice.
+        """
+        raise NotImplementedError
+
+    def compute(self) -> dict[str, float]:
+        """Return the headline figures in percent."""
+        raise NotImplementedError
+
+    def details(self) -> dict[str, Any]:
+        """Return further figures (per class, subsets, anchors), JSON-ready."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class Task:
+    """Base of all tasks: what labels mean, what is optimised, what is decided and how it is scored.
+
+    A subclass is built from its own config dataclass (`Config`, keyword-only, validated) and sets the class variables.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type]
+    default_encoder: ClassVar[str]
+    supervisions: ClassVar[tuple[str, ...]]  # the first is the default
+    selection_metric: ClassVar[str]  # key of `Metrics.compute()` that picks the best epoch
+    classes: tuple[str, ...]  # what a segment can be labelled with, in the dataset's order
+    config: Any
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def train_splits(self) -> tuple[str, ...]:
+        """Names of the splits that training reads (AVE's weak setting adds "background")."""
+        return ("train",)
+
+    def model_classes(self, decoder: str) -> tuple[list[str], list[str]]:
+        """Return the classes that a decoder predicts and their label texts, in the same order."""
+        raise NotImplementedError
+
+    def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
+        """Return fields of the decoder's config that this task fixes or prefers (before the user's own)."""
+        return {}
+
+    def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss terms, already weighted: their sum is what training minimises. Each is a mean over the batch."""
+        raise NotImplementedError
+
+    def decide(self, parse: Parse) -> dict[str, Tensor]:
+        """Turn predictions into decisions, one tensor a name, each with B rows."""
+        raise NotImplementedError
+
+    def metrics(self) -> Metrics:
+        """Return a fresh accumulator."""
+        raise NotImplementedError
