@@ -48,6 +48,23 @@ class Batch:
         )
 
 
+    def split(self, parts: int) -> list[Batch]:
+        """Cut the batch into near-equal consecutive parts."""
+        bounds = [len(self) * i // parts for i in range(parts + 1)]
+        return [self.select(slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+    def select(self, clips: slice) -> Batch:
+        """Return some of the clips."""
+        return Batch(
+            audio=self.audio[clips],
+            visual=self.visual[clips],
+            motion=None if self.motion is None else self.motion[clips],
+            row=self.row[clips],
+            clip_id=self.clip_id[clips],
+            labels={name: value[clips] for name, value in self.labels.items()},
+        )
+
+
 class Metrics:
     """Accumulates decisions keyed by row: any batch size, any order, any number of processes.
 
@@ -121,4 +138,11 @@ class Task:
 
     def metrics(self) -> Metrics:
         """Return a fresh accumulator."""
+        raise NotImplementedError
+
+    def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
+        """Return what a timeline shows, one dictionary a clip.
+
+        Each is `{"clip_id", "classes": [...], "tracks": {stream: {"truth": bool [T, C], "prediction": bool [T, C]}}}`.
+        """
         raise NotImplementedError

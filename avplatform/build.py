@@ -1,0 +1,72 @@
+"""From a run's configuration and a dataset to a task and a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avplatform.config import LabelConfig, RunConfig
+from avplatform.data.schema import DataSpec
+from models.av_model import AVModel
+from models.config import AVModelConfig, config_to_dict
+from models.decoders import DECODERS
+from models.errors import UsageError
+from models.label_embeddings import glove_embedder
+from tasks.contracts import Task
+from tasks.registry import TASKS
+
+
+def build_task(config: RunConfig) -> Task:
+    """Return the task of a run."""
+    return TASKS[config.task](config.task_config)
+
+
+def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
+    """Return a freshly initialised model for a run's data; the caller seeds the generator.
+
+    Raises:
+        UsageError: the task, encoder, decoder and data do not fit together.
+    """
+    if spec.task != config.task:
+        raise UsageError(f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}")
+    classes, texts = task.model_classes(config.decoder)
+    embeddings = embed(texts, config.labels) if DECODERS[config.decoder].needs_labels else None
+    model_config = AVModelConfig(
+        task=config.task,
+        classes=classes,
+        label_texts=texts if embeddings is not None else [],
+        label_dim=50 if embeddings is None else embeddings.shape[1],
+        features=spec.features,
+        encoder=config.encoder_config,
+        decoder=config.decoder_config,
+        task_config={k: v for k, v in config_to_dict(config.task_config).items() if k != "_type"},
+    )
+    return AVModel(model_config, label_embeddings=embeddings)
+
+
+def embed(texts: list[str], labels: LabelConfig) -> Tensor:
+    """Return label embeddings [C, E] of class texts.
+
+    Raises:
+        UsageError: an unknown kind of embeddings, or a word that they lack.
+    """
+    source: Any = labels.embeddings
+    if source != "glove-50d" and not Path(source).exists():
+        raise UsageError(
+            f"labels.embeddings is '{source}': neither glove-50d nor a file; give the path of a GloVe text file"
+        )
+    return glove_embedder(None if source == "glove-50d" else source)(texts)
+
+
+def task_of_model(config: AVModelConfig) -> Task:
+    """Return the task that a saved model was trained for, with its own decisions and thresholds."""
+    kind = TASKS[config.task]
+    return kind(kind.Config(**config.task_config))
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

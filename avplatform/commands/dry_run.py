@@ -1,0 +1,48 @@
+"""`--dry-run`: what a run would be, without training."""
+
+from __future__ import annotations
+
+import torch
+
+from avplatform.build import build_model, build_task, count_parameters
+from avplatform.commands.train import as_yaml
+from avplatform.config import RunConfig
+from avplatform.data import open_data
+
+FLOAT_BYTES = 4
+
+
+def describe_run(config: RunConfig) -> str:
+    """Return the resolved configuration, the shapes that the model reads and gives, parameters and memory."""
+    task = build_task(config)
+    data = open_data(config.data, task=config.task)
+    torch.manual_seed(config.seed)
+    model = build_model(config, task, data.spec).eval()
+    split = data.split("train")
+    batch = split.batch(list(range(min(2, len(split)))))
+    with torch.inference_mode():
+        output = model(batch.audio, batch.visual, batch.motion)
+    lines = [as_yaml(config).rstrip(), "", f"data: {data.name}{' (synthetic)' if data.synthetic else ''}"]
+    lines += [f"  {name}: {len(data.split(name))} clips" for name in data.splits]
+    lines.append("shapes (B clips):")
+    for name, value in (("audio", batch.audio), ("visual", batch.visual), ("motion", batch.motion)):
+        if value is not None:
+            lines.append(f"  {name}: {_shape(value)}")
+    lines.append(f"  encoding: audio {_shape(output.encoding.audio)}, visual {_shape(output.encoding.visual)}")
+    for level in ("segment", "video"):
+        for stream in ("audio", "visual", "av"):
+            prediction = getattr(getattr(output.parse, level), stream)
+            if prediction is not None:
+                lines.append(f"  {level} {stream}: {_shape(prediction.values)}")
+    parameters = count_parameters(model)
+    clip = sum(t[0].numel() for t in (batch.audio, batch.visual, batch.motion) if t is not None) * FLOAT_BYTES
+    lines += [
+        f"parameters: {parameters:,}",
+        f"memory: weights, gradients and optimiser {parameters * FLOAT_BYTES * 4 / 2**20:.0f} MiB; features of a batch "
+        f"{clip * config.batch_size / 2**20:.0f} MiB; activations come on top",
+    ]
+    return "\n".join(lines)
+
+
+def _shape(value: torch.Tensor) -> str:
+    return "[" + ", ".join(["B", *map(str, value.shape[1:])]) + "]"

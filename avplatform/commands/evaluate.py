@@ -1,0 +1,122 @@
+"""`avplatform eval`: score a saved model or run on a split."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from avplatform.build import count_parameters, task_of_model
+from avplatform.console import Console
+from avplatform.data import open_data
+from avplatform.environment import describe, make_accelerator
+from avplatform.evaluation.evaluate import evaluate
+from avplatform.evaluation.results import results, show
+from avplatform.training.run_folder import write_json
+from models.av_model import AVModel
+from models.errors import DataError, UsageError
+
+SPLITS = ("validation", "test")
+
+
+@dataclass(kw_only=True)
+class EvalOptions:
+    """Score a saved model or run; several processes share the work and give the same numbers."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """run folder, model folder or hub id"""
+    data: str | None = None
+    """demo, a data folder or a hub dataset id; default: what the run was trained on"""
+    split: str = "test"
+    """train, validation or test"""
+    json: str | None = None
+    """write the results to this file"""
+    batch_size: int = 64
+    """clips per batch"""
+    cpu: bool = False
+    """stay on the CPU"""
+    threads: int = 0
+    """CPU threads per process; 0: cores divided by the processes of this machine"""
+    precision: Literal["no"] = "no"
+    """evaluation runs in the weights' own precision"""
+
+
+def run(args: list[str], prog: str) -> int:
+    """Score by the given flags."""
+    options = tyro.cli(EvalOptions, args=args, prog=prog)
+    accelerator = make_accelerator(cpu=options.cpu, precision="no", threads=options.threads)
+    console = Console(enabled=accelerator.is_main_process)
+    known = results_beside(options.model)
+    data_name = options.data or known.get("data_argument") or known.get("data")
+    if data_name is None:
+        raise UsageError(f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)")
+    folder = Path(options.model)
+    model = AVModel.from_pretrained(str(folder / "model" if (folder / "model").is_dir() else options.model))
+    task = task_of_model(model.config)
+    data = open_data(data_name, task=task.name, progress=console.note)
+    check_fits(model, data)
+    split = data.split(options.split)
+    with console.bar(f"score {split.name}", total=len(split)) as bar:
+        metrics = evaluate(
+            model.to(accelerator.device),
+            task,
+            split,
+            accelerator=accelerator,
+            batch_size=options.batch_size,
+            on_batch=bar.advance,
+        )
+    content = results(
+        identity={
+            "task": task.name,
+            "encoder": known.get("encoder") or model.config.encoder._type,
+            "decoder": known.get("decoder") or model.config.decoder._type,
+            "supervision": task.config.supervision,
+            "preset": known.get("preset"),
+            "data": data.name,
+            "synthetic": data.synthetic,
+            "data_checksum": data.checksum,
+            "seed": known.get("seed"),
+        },
+        selection=known.get("selection"),
+        metrics={split.name: metrics},
+        extra={
+            "parameters": count_parameters(model),
+            "processes": accelerator.num_processes,
+            "environment": describe(),
+        },
+    )
+    for name in SPLITS:
+        content.setdefault(name, None)
+    if accelerator.is_main_process:
+        show(console, content, [split.name])
+        if options.json:
+            try:
+                write_json(Path(options.json), content)
+            except OSError as error:
+                raise DataError(f"cannot write {options.json}: {error.strerror}") from None
+    return 0
+
+
+def results_beside(model: str) -> dict[str, Any]:
+    """Return the results.json of the run that a run or model folder belongs to, or an empty dictionary."""
+    folder = Path(model)
+    for place in (folder, folder.parent):
+        file = place / "results.json"
+        if folder.is_dir() and file.is_file():
+            try:
+                return json.loads(file.read_text())
+            except json.JSONDecodeError:
+                raise DataError(f"{file} is not valid JSON; delete it or give the model folder of another run") from None
+    return {}
+
+
+def check_fits(model: AVModel, data: Any) -> None:
+    """Raise DataError unless the data have the features that the model reads."""
+    if data.spec.features != model.config.features:
+        raise DataError(
+            f"the model reads {model.config.features} but '{data.name}' holds {data.spec.features}; use data with the same "
+            "features"
+        )

@@ -1,0 +1,270 @@
+"""The configuration of a run: one set of dataclasses behind Python, YAML and the command line.
+
+The same names everywhere: `OptimConfig(lr=1e-4)`, `optim: {lr: 1.0e-4}`, `--optim.lr 1e-4`. What the chosen encoder,
+decoder and task can be told stands under `encoder_config`, `decoder_config` and `task_config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from avplatform.training.optim import OptimConfig, ScheduleConfig
+from models.config import at_least, one_of
+from models.decoders import DECODERS
+from models.encoders import ENCODERS
+from models.errors import DataError, UsageError, nearest, unknown_name
+from tasks.registry import TASKS
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    """Checkpoints to resume from."""
+
+    every: int = 0
+    """save one after this many optimiser steps; 0: at the end of every epoch"""
+    keep: int = 2
+    """how many to keep besides the best weights"""
+
+    def __post_init__(self) -> None:
+        at_least(self, "every", 0)
+        at_least(self, "keep", 1)
+
+
+@dataclass(kw_only=True)
+class LabelConfig:
+    """Label embeddings, for decoders that query with label texts (LEAP)."""
+
+    embeddings: str = "glove-50d"
+    """glove-50d (shipped), or the path of a GloVe text file of any width"""
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """Everything that decides a run."""
+
+    task: str = "avel"
+    """avel (events heard and seen, AVE) or avvp (audio and visual events apart, LLP)"""
+    encoder: str = "ave"
+    """audio-visual encoder; default: ave for avel, han for avvp"""
+    decoder: str = "leap"
+    """event decoder: leap, dch or mmil"""
+    supervision: str = "full"
+    """avel: full or weak; avvp: pseudo (segment pseudo-labels) or weak (video labels only)"""
+    data: str = "demo"
+    """demo (built-in, synthetic), a data folder, or a hub dataset id"""
+    seed: int = 1
+    """seed of weights, batches and dropout"""
+    epochs: int = 14
+    """passes over the training split"""
+    max_steps: int | None = None
+    """end training after this many optimiser steps, then validate, test and save"""
+    batch_size: int = 32
+    """clips per optimiser step, over all processes and accumulated micro-batches"""
+    num_workers: int = 0
+    """threads that read ahead; 0 reads in the main thread, which is fast enough for mapped features"""
+    output_dir: str | None = None
+    """folder of the run; default: runs/<task>-<encoder>-<decoder>-<time>"""
+    resume: str | None = None
+    """run folder to go on from; needs no other flag"""
+    streaming: bool = False
+    """stream the training split from its shards instead of mapping it"""
+    preset: str | None = None
+    """published recipe, such as han-mmil-avvp-weak-official; see `avplatform list`"""
+    config: str | None = None
+    """YAML file or run folder to take options from; flags win over it"""
+    cpu: bool = False
+    """stay on the CPU"""
+    dry_run: bool = False
+    """print the resolved configuration, shapes, parameter count and memory, then end"""
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """training arithmetic; auto: bf16 on a CPU that has it, else what accelerate is configured for"""
+    accumulation: int = 1
+    """micro-batches per optimiser step (less memory, same step)"""
+    threads: int = 0
+    """CPU threads per process; 0: cores divided by the processes of this machine"""
+    eval_batch_size: int = 64
+    """clips per evaluation batch (of fixed composition, whatever the number of processes)"""
+    select_on: Literal["validation", "test", "last"] = "validation"
+    """what picks the epoch that is kept; test is marked in the results and the card"""
+    ties: Literal["latest", "first"] = "latest"
+    """which of two equally good epochs is kept"""
+    shuffle: bool = True
+    """shuffle the training clips every epoch"""
+    drop_last: bool = False
+    """leave out the last, smaller batch of an epoch"""
+    save_plots: bool = True
+    """write curves, per-class bars and example timelines"""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(name="late_decay", after=0.8))
+    checkpointing: CheckpointConfig = field(default_factory=CheckpointConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    encoder_config: Any = None
+    """options of the encoder"""
+    decoder_config: Any = None
+    """options of the decoder"""
+    task_config: Any = None
+    """options of the task's losses and decisions"""
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 1), ("accumulation", 1), ("eval_batch_size", 1)):
+            at_least(self, name, low)
+        for name in ("seed", "num_workers", "threads"):
+            at_least(self, name, 0)
+        if self.max_steps is not None:
+            at_least(self, "max_steps", 1)
+        if self.accumulation > self.batch_size:
+            raise UsageError(f"accumulation is {self.accumulation} but a step has only {self.batch_size} clips")
+        one_of(self, "precision", ("auto", "no", "bf16", "fp16"))
+        one_of(self, "select_on", ("validation", "test", "last"))
+        one_of(self, "ties", ("latest", "first"))
+        check_names(self.task, self.encoder, self.decoder)
+        one_of_supervision(self.task, self.supervision)
+        if self.task_config is not None:
+            self.task_config.supervision = self.supervision
+
+
+def check_names(task: str, encoder: str, decoder: str) -> None:
+    """Raise UsageError with the nearest right name unless all three are registered."""
+    for kind, name, table in (("task", task, TASKS), ("encoder", encoder, ENCODERS), ("decoder", decoder, DECODERS)):
+        if name not in table:
+            raise unknown_name(kind, name, table)
+
+
+def one_of_supervision(task: str, supervision: str) -> None:
+    """Raise UsageError unless the task knows this supervision."""
+    known = TASKS[task].supervisions
+    if supervision not in known:
+        raise UsageError(
+            f"supervision '{supervision}' is not one of {task}'s{nearest(supervision, known)} (known: {', '.join(known)})"
+        )
+
+
+def config_class(task: str, encoder: str, decoder: str) -> type[RunConfig]:
+    """Return RunConfig with the option types of this task, encoder and decoder filled in."""
+    check_names(task, encoder, decoder)
+    parts = {
+        "encoder_config": ENCODERS[encoder].Config,
+        "decoder_config": DECODERS[decoder].Config,
+        "task_config": TASKS[task].Config,
+    }
+    fields = [(name, kind, field(default_factory=kind)) for name, kind in parts.items()]
+    cls = dataclasses.make_dataclass("RunConfig", fields, bases=(RunConfig,), kw_only=True)
+    cls.__doc__ = RunConfig.__doc__
+    return cls
+
+
+def default_config(
+    task: str | None = None,
+    encoder: str | None = None,
+    decoder: str | None = None,
+    supervision: str | None = None,
+) -> RunConfig:
+    """Return the defaults of a cell: what was found to train well on the built-in data, not any paper's recipe.
+
+    Papers' recipes are presets (`avplatform.presets`).
+    """
+    task = task or "avel"
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    kind = TASKS[task]
+    encoder, decoder = encoder or kind.default_encoder, decoder or "leap"
+    supervision = supervision or kind.supervisions[0]
+    cls = config_class(task, encoder, decoder)
+    one_of_supervision(task, supervision)
+    task_config = kind.Config(supervision=supervision)
+    options = kind(task_config).decoder_options(encoder, decoder)
+    values: dict[str, Any] = dict(
+        task=task,
+        encoder=encoder,
+        decoder=decoder,
+        supervision=supervision,
+        task_config=task_config,
+        decoder_config=DECODERS[decoder].Config(**options),
+    )
+    if task == "avvp":
+        values.update(epochs=24, optim=OptimConfig(lr=5e-4))
+    return cls(**values)
+
+
+def apply(config: RunConfig, values: dict[str, Any], *, where: str) -> RunConfig:
+    """Return a copy of `config` with nested `values` put in; `where` names their source in errors.
+
+    Raises:
+        UsageError: an unknown name, with the nearest right one, or a value of the wrong kind.
+    """
+    return _apply(config, values, where=where, prefix="")
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Return a YAML-ready dictionary."""
+    return _plain(dataclasses.asdict(config))
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read options from a YAML file or from a run folder's config.yaml.
+
+    Raises:
+        DataError: no such file, or not a YAML mapping.
+    """
+    path = Path(path)
+    file = path / "config.yaml" if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(f"no configuration at {file}; give a YAML file or a run folder that holds config.yaml")
+    try:
+        values = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{file} must hold a mapping of options, such as 'task: avel'")
+    return values
+
+
+def _apply(config: Any, values: dict[str, Any], *, where: str, prefix: str) -> Any:
+    names = [f.name for f in dataclasses.fields(config)]
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        key = str(name).replace("-", "_")
+        if key not in names:
+            raise UsageError(f"{where}: unknown option '{prefix}{name}'{nearest(key, names)}")
+        current = getattr(config, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, dict):
+                raise UsageError(f"{where}: '{prefix}{name}' holds several options; write them as a mapping, not {value!r}")
+            changes[key] = _apply(current, value, where=where, prefix=f"{prefix}{name}.")
+        else:
+            changes[key] = _coerce(type(config), key, value, where=where, shown=f"{prefix}{name}")
+    return dataclasses.replace(config, **changes)
+
+
+def _coerce(cls: type, key: str, value: Any, *, where: str, shown: str) -> Any:
+    """Check a YAML value against the field's annotation; '1e-4' (a string in YAML 1.1) becomes a number."""
+    hint = str({f.name: f.type for f in dataclasses.fields(cls)}[key])
+    if value is None or hint.startswith("Any"):
+        return value
+    try:
+        if "float" in hint and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            return float(value)
+        if hint.startswith("int") and not isinstance(value, int):
+            raise ValueError
+        if hint.startswith("bool") and not isinstance(value, bool):
+            raise ValueError
+        if hint.startswith("str") and not isinstance(value, str):
+            raise ValueError
+        if hint.startswith("tuple"):
+            return tuple(float(v) if "float" in hint else v for v in value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{where}: option '{shown}' is {value!r}; it must be of kind {hint}") from None
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value

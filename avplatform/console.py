@@ -1,0 +1,70 @@
+"""What a person sees while a run goes on: progress bars on a terminal, plain lines in a log, tables at the end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import rich.console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Bar:
+    """A progress bar that may be switched off."""
+
+    def __init__(self, progress: Progress | None, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, count: int = 1, **shown: float) -> None:
+        """Move on by `count`; `shown` values stand beside the bar."""
+        if self._progress is not None:
+            text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            self._progress.update(self._task, advance=count, shown=text)
+
+
+class Console:
+    """Prints on the main process only."""
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self._rich = rich.console.Console(quiet=not enabled, highlight=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        self._rich.print(text, markup=False)
+
+    @contextlib.contextmanager
+    def bar(self, title: str, *, total: int, done: int = 0) -> Iterator[Bar]:
+        """Show a progress bar for the time of the block (terminals only)."""
+        if not self.enabled or not self._rich.is_terminal:
+            yield Bar(None, None)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[shown]}"),
+        )
+        with Progress(*columns, console=self._rich, transient=True) as progress:
+            yield Bar(progress, progress.add_task(title, total=total, completed=done, shown=""))
+
+    def epoch(self, record: dict[str, Any], *, metric: str, best: bool) -> None:
+        """Print one line about a finished epoch."""
+        mark = " *" if best else ""
+        loss = record.get("loss", float("nan"))
+        self.note(
+            f"epoch {record['epoch']:>3}  step {record['step']:>6}  loss {loss:.4f}  "
+            f"{record['split']} {metric} {record[metric]:.2f}{mark}"
+        )
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """Print a table; the first column is text, the others are numbers."""
+        table = Table(title=title, title_justify="left")
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="left" if index == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        self._rich.print(table)

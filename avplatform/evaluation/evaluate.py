@@ -1,0 +1,75 @@
+"""Scores of a model on a split: batches of fixed composition, joined by row, counted.
+
+Evaluation runs in the weights' own precision (no autocast), and a batch holds the same clips whatever the number of
+processes, so that decisions do not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import nn
+
+from avplatform.data.arrays import SplitArrays
+from avplatform.data.sampling import eval_batches
+from models.errors import DataError
+from tasks.contracts import Metrics, Task
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    task: Task,
+    split: SplitArrays,
+    *,
+    accelerator: Accelerator,
+    batch_size: int = 64,
+    on_batch: Callable[[int], None] | None = None,
+) -> Metrics:
+    """Return the metrics of `model` on every clip of `split`, the same on every process.
+
+    Args:
+        model: the unwrapped model; put into eval mode for the time of the call.
+        task: decides and scores.
+        split: the clips.
+        accelerator: its processes share the batches.
+        batch_size: clips in a batch.
+        on_batch: called with the number of clips after each batch (a progress bar).
+
+    Raises:
+        DataError: a clip was lost or counted twice.
+    """
+    was_training = model.training
+    model.eval()
+    metrics = task.metrics()
+    shares = eval_batches(len(split), batch_size, accelerator.process_index, accelerator.num_processes)
+    for indices in shares:
+        batch = split.batch(indices).to(accelerator.device)
+        decisions = task.decide(model(batch.audio, batch.visual, batch.motion).parse)
+        metrics.update(decisions, batch)
+        if on_batch is not None:
+            on_batch(len(batch))
+    model.train(was_training)
+    if accelerator.num_processes > 1:
+        metrics.merge(gather_object([metrics.state()]))
+    if len(metrics) != len(split):
+        raise DataError(f"{len(metrics)} clips were scored but the split holds {len(split)}; the data changed while reading?")
+    return metrics
+
+
+@torch.inference_mode()
+def example_tracks(
+    model: nn.Module, task: Task, split: SplitArrays, indices: Iterable[int], *, accelerator: Accelerator
+) -> list[dict]:
+    """Return truth and decisions of a few clips, as `avplatform.plots.timelines` reads them."""
+    import numpy as np
+
+    batch = split.batch(np.asarray(list(indices))).to(accelerator.device)
+    was_training = model.training
+    model.eval()
+    decisions = task.decide(model(batch.audio, batch.visual, batch.motion).parse)
+    model.train(was_training)
+    return task.tracks(decisions, batch)

@@ -1,0 +1,101 @@
+"""What a finished run leaves: results, plots, and the model folder with its card."""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING, Any
+
+from avplatform import plots
+from avplatform.build import count_parameters
+from avplatform.environment import describe
+from avplatform.evaluation.evaluate import example_tracks
+from avplatform.evaluation.results import results, show
+from avplatform.hub import render_model_card
+from avplatform.training.run_folder import write_atomic, write_json
+from models.config import config_to_dict
+from tasks.contracts import Metrics
+
+if TYPE_CHECKING:
+    from avplatform.training.loop import Run
+
+
+def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
+    """Write model/, plots/ and, last, results.json; print the final table; return the results."""
+    config, best = run.config, run.progress.best
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    content = results(
+        identity=identity_of_run(run),
+        selection={
+            "split": config.select_on if config.select_on != "last" else "none",
+            "metric": run.task.selection_metric,
+            **best,
+        },
+        metrics=metrics,
+        extra={
+            "parameters": count_parameters(run.bare_model),
+            "steps": run.progress.step,
+            "epochs": config.epochs,
+            "batch_size": config.batch_size,
+            "processes": run.accelerator.num_processes,
+            "precision": run.accelerator.mixed_precision,
+            "seconds": {"wall": round(run.progress.seconds, 1), "cpu": round(usage.ru_utime + usage.ru_stime, 1)},
+            "environment": describe(),
+        },
+    )
+    if run.accelerator.is_main_process:
+        write_model(run, content)
+        if config.save_plots:
+            draw(run, content)
+        write_json(run.folder.results_file, content)
+        show(run.console, content, ["validation", "test"])
+        run.console.note(
+            f"kept epoch {best['epoch']} ({run.task.selection_metric} {best['value']:.2f} on {config.select_on}); training "
+            f"took {content['seconds']['wall']:.0f} s wall, {content['seconds']['cpu']:.0f} s CPU; all in {run.folder.path}"
+        )
+    run.accelerator.wait_for_everyone()
+    return content
+
+
+def identity_of_run(run: Run) -> dict[str, Any]:
+    """Return what a result is about: cell, data and seed."""
+    config = run.config
+    return {
+        "task": config.task,
+        "encoder": config.encoder,
+        "decoder": config.decoder,
+        "supervision": config.supervision,
+        "preset": config.preset,
+        "data": run.data.name,
+        "synthetic": run.data.synthetic,
+        "data_checksum": run.data.checksum,
+        "seed": config.seed,
+    }
+
+
+def write_model(run: Run, content: dict[str, Any]) -> None:
+    """Write model/: config.json, model.safetensors, README.md."""
+    model = run.bare_model
+
+    def write(path: Any) -> None:
+        path.mkdir(parents=True)
+        (path / "README.md").write_text(render_model_card(content, config_to_dict(model.config)))
+        model.save_pretrained(path)
+
+    write_atomic(run.folder.model, write)
+
+
+def draw(run: Run, content: dict[str, Any]) -> None:
+    """Write the plots; a failure to draw is said, and does not cost the run."""
+    note = "synthetic features" if run.data.synthetic else ""
+    split = run.data.split("test")
+    count = min(6, len(split))
+    examples = example_tracks(
+        run.bare_model,
+        run.task,
+        split,
+        [len(split) * (2 * i + 1) // (2 * count) for i in range(count)],
+        accelerator=run.accelerator,
+    )
+    plots.curves(run.folder.metrics_file, run.folder.plots / "curves.png", metric=run.task.selection_metric)
+    plots.per_class_bars(content["details"]["test"], run.folder.plots / "per_class.png", note=note)
+    plots.timelines(examples, run.folder.plots / "timelines.png", note=note)

@@ -1,0 +1,82 @@
+"""One optimiser step: forward, loss, backward, clip, update."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from avplatform.training.optim import clip_gradients
+from tasks.contracts import Batch, Task
+
+
+@dataclass
+class StepResult:
+    """What a step measured before its update; every value is a mean over the clips that this process saw."""
+
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    total: Tensor | None = None
+    grad_norm: Tensor | None = None
+
+
+def optimisation_step(
+    model: nn.Module,
+    task: Task,
+    batches: Batch | Sequence[Batch],
+    optimizer: torch.optim.Optimizer,
+    *,
+    lr: float,
+    clip_norm: float | None = None,
+    accelerator: Accelerator | None = None,
+    shares: Sequence[float] | None = None,
+) -> StepResult:
+    """Take one optimiser step on a batch, or on several micro-batches whose gradients add up.
+
+    Args:
+        model: called as `model(audio, visual, motion)`, returns an `Output`.
+        task: gives the loss terms, whose sum is minimised.
+        batches: one batch, or the micro-batches of one optimiser step.
+        optimizer: its learning rate is set to `lr`.
+        lr: learning rate of this step.
+        clip_norm: largest total gradient norm; None for no clipping.
+        accelerator: autocast, backward and the mean over processes; None for plain single-process training.
+        shares: weight of each micro-batch's mean loss; they add up to 1 over all processes and micro-batches times the
+            number of processes, so that the gradient is that of the mean over the global batch. Default: one batch, 1.
+
+    The gradients are left in place afterwards, so that they can be looked at; the next step clears them.
+    """
+    batches = [batches] if isinstance(batches, Batch) else list(batches)
+    shares = [1.0 / len(batches)] * len(batches) if shares is None else list(shares)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad(set_to_none=True)
+
+    result = StepResult()
+    for index, (batch, share) in enumerate(zip(batches, shares, strict=True)):
+        last = index == len(batches) - 1
+        wait = accelerator.no_sync(model) if accelerator is not None and not last else contextlib.nullcontext()
+        with wait:
+            with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
+                output = model(batch.audio, batch.visual, batch.motion)
+            losses = task.loss(output.parse, output.encoding, batch)
+            total = torch.stack(list(losses.values())).sum()
+            if accelerator is not None:
+                accelerator.backward(total * share)
+            else:
+                (total * share).backward()
+        for name, value in {**losses, "": total}.items():
+            value = value.detach() * share
+            if name:
+                result.losses[name] = result.losses.get(name, 0) + value
+            else:
+                result.total = value if result.total is None else result.total + value
+
+    if accelerator is not None and accelerator.scaler is not None:
+        accelerator.unscale_gradients(optimizer)
+    result.grad_norm = clip_gradients(model.parameters(), clip_norm)
+    optimizer.step()
+    return result
