@@ -1,0 +1,52 @@
+"""A run's files are whole or absent."""
+
+import json
+
+import pytest
+
+from avplatform.training.run_folder import RunFolder, write_atomic, write_json
+from models.errors import UsageError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
+    target = write_json(tmp_path / "results.json", {"accuracy": 1.0})
+
+    def fail(path):
+        path.write_text("half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        write_atomic(target, fail)
+    assert json.loads(target.read_text()) == {"accuracy": 1.0}
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    def write(text):
+        def inner(path):
+            path.mkdir()
+            (path / text).write_text(text)
+
+        return inner
+
+    write_atomic(tmp_path / "model", write("old"))
+    write_atomic(tmp_path / "model", write("new"))
+    assert [p.name for p in (tmp_path / "model").iterdir()] == ["new"]
+
+
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
+    (tmp_path / "kept").write_text("mine")
+    with pytest.raises(UsageError, match="--resume"):
+        RunFolder.create(str(tmp_path), name="x")
+    assert (tmp_path / "kept").read_text() == "mine"
+
+
+def test_a_cut_off_last_line_is_left_out_and_rewinding_drops_later_steps(tmp_path):
+    folder = RunFolder(tmp_path)
+    for step in (1, 2, 3):
+        folder.log({"event": "step", "step": step})
+    with folder.metrics_file.open("a") as file:
+        file.write('{"event": "st')
+    assert [r["step"] for r in folder.records()] == [1, 2, 3]
+    folder.rewind(2)
+    assert [r["step"] for r in folder.records()] == [1, 2]
