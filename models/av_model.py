@@ -1,0 +1,213 @@
+"""AVModel: stem, encoder and decoder in one, with weights and config in a folder or on the Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.config import AVModelConfig
+from models.contracts import Output
+from models.decoders import DECODERS
+from models.encoders import ENCODERS
+from models.errors import AVError, DataError, UsageError
+from models.stem import MapStem, VectorStem
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class AVModel(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="avplatform",
+    tags=["audio-visual", "event-localization"],
+    license="apache-2.0",
+):
+    """An audio-visual event parser that needs nothing but its own folder.
+
+    Args:
+        config: what to build; a dictionary as `AVModelConfig.to_dict` writes it is read too.
+        label_embeddings: [C, E], for decoders that query with labels (LEAP); stored with the weights.
+
+    Raises:
+        UsageError: label embeddings are missing or of the wrong shape.
+    """
+
+    def __init__(self, config: AVModelConfig | dict[str, Any], label_embeddings: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config if isinstance(config, AVModelConfig) else AVModelConfig.from_dict(config)
+        features = self.config.features
+        encoder_kind = ENCODERS[self.config.encoder._type]
+        decoder_kind = DECODERS[self.config.decoder._type]
+        if encoder_kind.wants == "vectors":
+            width = self.config.encoder.width
+            self.stem: nn.Module = VectorStem(features=features, width=width)
+            audio_dim, visual_dim, positions = width, width, 1
+        else:
+            self.stem = MapStem(features=features)
+            audio_dim, visual_dim, positions = features.audio_dim, self.stem.visual_dim, features.positions
+        self.encoder = encoder_kind(
+            config=self.config.encoder, audio_dim=audio_dim, visual_dim=visual_dim, positions=positions
+        )
+        self.decoder = decoder_kind(
+            config=self.config.decoder,
+            width=self.encoder.width,
+            num_classes=len(self.config.classes),
+            label_dim=self.config.label_dim,
+        )
+        if decoder_kind.needs_labels:
+            expected = [len(self.config.classes), self.config.label_dim]
+            if label_embeddings is None or list(label_embeddings.shape) != expected:
+                got = "none" if label_embeddings is None else list(label_embeddings.shape)
+                raise UsageError(
+                    f"the decoder {self.config.decoder._type} needs label embeddings {expected}, got {got}; make them with "
+                    "models.label_embeddings.glove_embedder()(texts)"
+                )
+            self.register_buffer("label_embeddings", label_embeddings.detach().clone().contiguous())
+        else:
+            self.label_embeddings = None
+
+    def forward(
+        self, audio: Tensor, visual: Tensor, motion: Tensor | None = None, label_embeddings: Tensor | None = None
+    ) -> Output:
+        """Parse clips.
+
+        Shape: audio [B, T, Da]; visual [B, T, Dv], [B, T*k, Dv] or [B, T, H, W, Dv]; motion [B, T, Dm] or None;
+        label_embeddings [C', E] to parse other labels than the model's own (LEAP). Returns (parse, encoding).
+
+        Raises:
+            DataError: a stream of the wrong shape.
+        """
+        encoding = self.encoder(*self.stem(audio, visual, motion))
+        labels = self.label_embeddings if label_embeddings is None else label_embeddings
+        return Output(self.decoder(encoding, labels), encoding)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable values."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> AVModel:
+        """Load a model from a folder or the Hub, ready for inference (eval mode).
+
+        Raises:
+            DataError: no such folder or repository, or files that are missing, broken, or do not fit each other.
+        """
+        options: dict[str, Any] = dict(
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+        )
+        place = str(pretrained_model_name_or_path)
+        config_path = _file(place, CONFIG_FILE, options)
+        weights_path = _file(place, WEIGHTS_FILE, options)
+        config = _read_config(config_path)
+        try:
+            tensors = load_file(weights_path)
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{weights_path} is not a whole safetensors file ({error}); fetch or save it again") from None
+        labels = tensors.get("label_embeddings")
+        if DECODERS[config.decoder._type].needs_labels and labels is None:
+            raise DataError(f"{weights_path} has no label_embeddings, which the decoder needs; save the model again")
+        try:
+            model = cls(config, label_embeddings=labels)
+        except UsageError as error:
+            raise DataError(f"{config_path} and {weights_path} do not fit: {error}") from None
+        if labels is not None and labels.dtype == torch.float64:
+            model = model.double()
+        _load_strictly(model, tensors, weights_path)
+        return model.eval()
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write config.json and model.safetensors, each by write-then-rename."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        temporary = folder / f".partial-{os.getpid()}"
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+            os.replace(temporary, folder / WEIGHTS_FILE)
+            temporary.write_text(text)
+            os.replace(temporary, folder / CONFIG_FILE)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a short card; `avplatform push` writes a full one with results."""
+        from huggingface_hub import ModelCard
+
+        config = self.config
+        text = (
+            "---\nlibrary_name: avplatform\nlicense: apache-2.0\ntags:\n- audio-visual\n- event-localization\n---\n\n"
+            f"# {config.encoder._type} + {config.decoder._type} ({config.task})\n\n"
+            f"An audio-visual event parser with {len(config.classes)} classes and {self.num_parameters:,} parameters. "
+            "It was saved without an evaluation, so this card states none.\n\n"
+            "```python\nfrom models.av_model import AVModel\n\nmodel = AVModel.from_pretrained(\"<this repository>\")\n```\n"
+        )
+        return ModelCard(text)
+
+
+def _file(place: str, name: str, options: dict[str, Any]) -> Path:
+    """Return a file of a local folder, or of a hub repository."""
+    if Path(place).is_dir():
+        path = Path(place) / name
+        if not path.is_file():
+            raise DataError(f"the model folder {place} has no {name}; give a folder that a run or save_pretrained wrote")
+        return path
+    if place.startswith((".", "/", "~")) or place.count("/") != 1:
+        raise DataError(f"no model folder {place}; give an existing folder, or a hub id such as owner/name")
+    try:
+        return Path(hf_hub_download(place, name, **options))
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"cannot get {name} of '{place}' from the Hub, and there is no such folder ({reason})") from None
+
+
+def _read_config(path: Path) -> AVModelConfig:
+    try:
+        return AVModelConfig.from_dict(json.loads(path.read_text()))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}); fetch or save it again") from None
+    except AVError as error:
+        raise DataError(f"{path}: {error}") from None
+    except (TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path} is no model config ({error}); give a folder that a run or save_pretrained wrote") from None
+
+
+def _load_strictly(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    own = model.state_dict()
+    problems = {
+        "missing": sorted(own.keys() - tensors.keys()),
+        "unknown": sorted(tensors.keys() - own.keys()),
+        "misshapen": [
+            f"{name} {list(tensors[name].shape)} instead of {list(own[name].shape)}"
+            for name in sorted(own.keys() & tensors.keys())
+            if own[name].shape != tensors[name].shape
+        ],
+    }
+    found = [f"{kind}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}" for kind, names in problems.items() if names]
+    if found:
+        raise DataError(f"the weights in {path} are not this model's ({'; '.join(found)}); use the config saved beside them")
+    model.load_state_dict(tensors)

@@ -1,0 +1,91 @@
+"""DCH, the default classification heads: hidden features to classes, directly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.config import at_least, one_of
+from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredictions
+
+
+@dataclass(kw_only=True)
+class DCHConfig:
+    """Options of the direct classification head."""
+
+    form: Literal["ave", "dmrn", "modalities"] = "ave"
+    """ave: two layers on both streams; dmrn: one layer on the fused stream; modalities: one head a stream (AVVP)"""
+    hidden: int = 64
+    """width between the two layers"""
+    official_init: bool = True
+    """Xavier weights, as published"""
+
+    def __post_init__(self) -> None:
+        one_of(self, "form", ("ave", "dmrn", "modalities"))
+        at_least(self, "hidden", 1)
+
+
+class DCH(Decoder):
+    """Classify segments directly.
+
+    Source: AVE (ECCV 2018), section 4 ("ave" and "dmrn"); "modalities" carries the head over to AVVP, where no paper
+    defines one.
+
+    Shape: "ave" and "dmrn": segment.av [B, T, C] and video.av [B, C] (maximum over time), logits under a softmax.
+    "modalities": segment logits and video probabilities (mean over time) a stream, video.av = 1 - (1 - a)(1 - v).
+    """
+
+    Config = DCHConfig
+
+    def __init__(self, *, config: DCHConfig, width: int, num_classes: int, label_dim: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        if config.form == "dmrn":
+            self.classifier = nn.Linear(width, num_classes)
+            linears = [self.classifier]
+        elif config.form == "ave":
+            self.hidden = nn.Linear(2 * width, config.hidden)
+            self.classifier = nn.Linear(config.hidden, num_classes)
+            linears = [self.hidden, self.classifier]
+        else:
+            self.audio = _head(width, config.hidden, num_classes)
+            self.visual = _head(width, config.hidden, num_classes)
+            linears = [m for head in (self.audio, self.visual) for m in head if isinstance(m, nn.Linear)]
+        if config.official_init:
+            for linear in linears:
+                nn.init.xavier_uniform_(linear.weight)
+
+    def forward(self, encoding: Encoding, label_embeddings: Tensor | None = None) -> Parse:
+        """Parse the encoded clip."""
+        if self.config.form == "modalities":
+            return self._modalities(encoding)
+        if self.config.form == "dmrn":
+            if encoding.fused is None:
+                raise ValueError("the dmrn head reads a fused stream, which this encoder does not give; use form ave")
+            logits = self.classifier(encoding.fused)  # (B, T, C)
+        else:
+            both = torch.cat([encoding.audio, encoding.visual], dim=-1).relu()  # (B, T, 2D), audio first
+            logits = self.classifier(self.hidden(both).relu())
+        return Parse(
+            segment=StreamPredictions(av=Prediction(logits, activation="softmax")),
+            video=StreamPredictions(av=Prediction(logits.amax(dim=1), activation="softmax")),
+        )
+
+    def _modalities(self, encoding: Encoding) -> Parse:
+        audio, visual = Prediction(self.audio(encoding.audio)), Prediction(self.visual(encoding.visual))
+        a, v = audio.probability.mean(dim=1), visual.probability.mean(dim=1)  # (B, C)
+        return Parse(
+            segment=StreamPredictions(audio=audio, visual=visual),
+            video=StreamPredictions(
+                audio=Prediction(a, "probability"),
+                visual=Prediction(v, "probability"),
+                av=Prediction(1 - (1 - a) * (1 - v), "probability"),
+            ),
+        )
+
+
+def _head(width: int, hidden: int, classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, classes))

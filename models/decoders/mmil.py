@@ -1,0 +1,62 @@
+"""MMIL, multi-modal multiple-instance learning: one linear classifier and attentive pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredictions
+
+
+@dataclass(kw_only=True)
+class MMILConfig:
+    """Options of the MMIL decoder."""
+
+    product: bool = False
+    """also predict audio-visual segments, as the product of both streams' probabilities (AVEL)"""
+
+
+class MMIL(Decoder):
+    """Classify every segment of both streams with one map; pool over time and modality by learned attention.
+
+    Source: HAN (ECCV 2020), section 4.2; LEAP (ECCV 2024), Eq. 1.
+
+    The pooled video probability of the two streams together is not a convex average and can exceed 1: a task clamps it.
+
+    Shape: segment [B, T, C] logits a stream; video [B, C] probabilities for audio, visual and av;
+    aux: segment_attention and modality_attention [B, T, 2, C].
+    """
+
+    Config = MMILConfig
+
+    def __init__(self, *, config: MMILConfig, width: int, num_classes: int, label_dim: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.classifier = nn.Linear(width, num_classes)
+        self.segment_attention = nn.Linear(width, num_classes)
+        self.modality_attention = nn.Linear(width, num_classes)
+
+    def forward(self, encoding: Encoding, label_embeddings: Tensor | None = None) -> Parse:
+        """Parse the encoded clip."""
+        x = torch.stack([encoding.audio, encoding.visual], dim=2)  # (B, T, 2, D)
+        maps = (self.classifier, self.segment_attention, self.modality_attention)
+        weight, bias = torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
+        wide = F.linear(x, weight, bias)  # (B, T, 2, 3C): one product for three maps
+        logits, over_time, over_modality = (wide if wide.dtype == torch.float64 else wide.float()).chunk(3, dim=-1)
+        probability = logits.sigmoid()
+        over_time, over_modality = over_time.softmax(dim=1), over_modality.softmax(dim=2)
+        audio, visual = (over_time * probability).sum(dim=1).unbind(dim=1)  # (B, C) each
+        both = (over_time * over_modality * probability).sum(dim=(1, 2))  # (B, C)
+        pair = Prediction(probability[:, :, 0] * probability[:, :, 1], "probability") if self.config.product else None
+        return Parse(
+            segment=StreamPredictions(audio=Prediction(logits[:, :, 0]), visual=Prediction(logits[:, :, 1]), av=pair),
+            video=StreamPredictions(
+                audio=Prediction(audio, "probability"),
+                visual=Prediction(visual, "probability"),
+                av=Prediction(both, "probability"),
+            ),
+            aux={"segment_attention": over_time, "modality_attention": over_modality},
+        )

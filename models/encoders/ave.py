@@ -1,0 +1,82 @@
+"""AVE's encoder: audio-guided visual attention and one bidirectional LSTM a stream; DMRN fuses the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.config import at_least, one_of
+from models.contracts import Encoder, Encoding
+from models.layers.audio_guided_attention import AudioGuidedAttention
+
+
+@dataclass(kw_only=True)
+class AVEConfig:
+    """Options of the AVE encoder; the defaults are the published supervised model."""
+
+    variant: Literal["att", "dmrn"] = "att"
+    """att: attention and LSTMs; dmrn: residual fusion on top"""
+    attention_width: int = 512
+    """hidden width of the audio-guided attention"""
+    lstm_width: int = 128
+    """width of each LSTM direction; the streams come out twice as wide"""
+    residual_blocks: int = 1
+    """how often DMRN's residual block runs (its weights are shared)"""
+    official_init: bool = True
+    """Xavier weights in the attention, as published for att"""
+
+    def __post_init__(self) -> None:
+        one_of(self, "variant", ("att", "dmrn"))
+        for name in ("attention_width", "lstm_width", "residual_blocks"):
+            at_least(self, name, 1)
+
+
+class AVE(Encoder):
+    """Audio-guided visual attention, then an LSTM a stream.
+
+    Source: AVE (ECCV 2018), sections 4.1 to 4.3.
+
+    Departs: DMRN's residuals are swapped between the modalities in the published code (the audio stream is added to the
+    visual update and the other way round); we follow the code.
+
+    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> audio and visual [B, T, 2 * lstm_width], fused the same (dmrn).
+    """
+
+    Config = AVEConfig
+    wants = "maps"
+
+    def __init__(self, *, config: AVEConfig, audio_dim: int, visual_dim: int, positions: int) -> None:
+        super().__init__()
+        self.config, self.width = config, 2 * config.lstm_width
+        self.attention = AudioGuidedAttention(
+            audio_dim=audio_dim,
+            visual_dim=visual_dim,
+            positions=positions,
+            width=config.attention_width,
+            xavier=config.official_init and config.variant == "att",
+        )
+        self.audio_lstm = nn.LSTM(audio_dim, config.lstm_width, batch_first=True, bidirectional=True)
+        self.visual_lstm = nn.LSTM(visual_dim, config.lstm_width, batch_first=True, bidirectional=True)
+        if config.variant == "dmrn":
+            self.audio_update = _update(self.width)
+            self.visual_update = _update(self.width)
+
+    def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
+        """Encode both streams."""
+        attended, weights = self.attention(audio, visual)
+        a, v = self.audio_lstm(audio)[0], self.visual_lstm(attended)[0]  # (B, T, D)
+        aux = {"spatial_attention": weights, "attended_visual": attended, "lstm_audio": a, "lstm_visual": v}
+        fused = None
+        if self.config.variant == "dmrn":
+            for _ in range(self.config.residual_blocks):
+                mixed = (self.visual_update(v) + self.audio_update(a)) / 2
+                a, v = torch.tanh(v + mixed), torch.tanh(a + mixed)  # swapped, as published
+            fused = (a + v) / 2
+        return Encoding(audio=a, visual=v, fused=fused, aux=aux)
+
+
+def _update(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))

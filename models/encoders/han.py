@@ -1,0 +1,105 @@
+"""HAN, the hybrid attention network, and the variants that VALOR made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.config import at_least, divides, in_range, one_of
+from models.contracts import Encoder, Encoding
+from models.layers.attention import FeedForward, PackedAttention
+
+
+@dataclass(kw_only=True)
+class HANConfig:
+    """Options of the HAN encoder; the defaults are the published HAN."""
+
+    width: int = 512
+    """model width D"""
+    heads: int = 1
+    """attention heads (VALOR: 8)"""
+    hidden: int = 512
+    """feed-forward width (VALOR: 1024)"""
+    layers: int = 1
+    """layers (VALOR+: 4)"""
+    dropout: float = 0.1
+    """dropout on attention weights, attention outputs and feed-forward"""
+    norm: Literal["post", "pre"] = "post"
+    """layer norm after each residual sum, or before each sub-layer"""
+    update: Literal["parallel", "sequential"] = "parallel"
+    """parallel: both streams read the old other one; sequential (VALOR): visual reads the updated audio"""
+    stacked: bool = True
+    """feed a layer's output to the next; the published HAN would feed the original inputs to each"""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "heads", "hidden", "layers"):
+            at_least(self, name, 1)
+        in_range(self, "dropout", 0, 0.999)
+        one_of(self, "norm", ("post", "pre"))
+        one_of(self, "update", ("parallel", "sequential"))
+        divides(self, "heads", self.width, "width")
+
+
+class HAN(Encoder):
+    """Hybrid attention network: self and cross-modal attention in one residual, with weights shared by both streams.
+
+    Source: HAN (ECCV 2020), section 4.1; VALOR (NeurIPS 2023), section 4 for stacking, order and pre-norm.
+
+    Shape: audio and visual [B, T, D] -> the same.
+    """
+
+    Config = HANConfig
+    wants = "vectors"
+
+    def __init__(self, *, config: HANConfig, audio_dim: int, visual_dim: int, positions: int = 1) -> None:
+        super().__init__()
+        self.config, self.width = config, config.width
+        self.layers = nn.ModuleList(HANLayer(config) for _ in range(config.layers))
+        if config.norm == "pre":
+            self.final_norm_audio = nn.LayerNorm(config.width)
+            self.final_norm_visual = nn.LayerNorm(config.width)
+
+    def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
+        """Encode both streams."""
+        first = audio, visual
+        for layer in self.layers:
+            read = (audio, visual) if self.config.stacked else first
+            if self.config.update == "parallel":
+                both, swapped = torch.cat(read), torch.cat(read[::-1])  # (2B, T, D): one pass for both streams
+                audio, visual = layer(both, swapped).chunk(2)
+            else:
+                audio = layer(*read)
+                visual = layer(read[1], audio)
+        if self.config.norm == "pre":
+            audio, visual = self.final_norm_audio(audio), self.final_norm_visual(visual)
+        return Encoding(audio=audio, visual=visual)
+
+
+class HANLayer(nn.Module):
+    """One stream attends to the other and to itself; both results enter one residual sum.
+
+    Shape: stream and other [B, T, D] -> [B, T, D].
+    """
+
+    def __init__(self, config: HANConfig) -> None:
+        super().__init__()
+        self.pre = config.norm == "pre"
+        attention = dict(width=config.width, heads=config.heads, dropout=config.dropout)
+        self.self_attention = PackedAttention(**attention)
+        self.cross_attention = PackedAttention(**attention)
+        self.feedforward = FeedForward(width=config.width, hidden=config.hidden, dropout=config.dropout)
+        self.norm1 = nn.LayerNorm(config.width)
+        self.norm2 = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, stream: Tensor, other: Tensor) -> Tensor:
+        """Update `stream`; keys and values of `other` are never normalised."""
+        query = self.norm1(stream) if self.pre else stream
+        x = stream + self.dropout(self.cross_attention(query, other)) + self.dropout(self.self_attention(query))
+        if self.pre:
+            return x + self.dropout(self.feedforward(self.norm2(x)))
+        x = self.norm1(x)
+        return self.norm2(x + self.dropout(self.feedforward(x)))

@@ -1,0 +1,96 @@
+"""Attention with packed input projections, as HAN and CMBS use it, and with separate maps, as MM-Pyr and LEAP do."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class PackedAttention(nn.Module):
+    """Multi-head attention whose query, key and value maps lie in one matrix.
+
+    Source: Vaswani et al. 2017; initialised Xavier-uniform over the packed [3D, D] shape with zero biases.
+
+    Shape: query [B, Tq, D], memory [B, Tk, D] -> [B, Tq, D].
+    """
+
+    def __init__(self, *, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, query: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Attend from `query` to `memory` (to itself when None)."""
+        if memory is None:
+            q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        else:
+            width = query.shape[-1]
+            q = F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
+            k, v = F.linear(memory, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
+        mixed = attend(q, k, v, heads=self.heads, dropout=self.dropout if self.training else 0.0)
+        return self.out_proj(mixed)
+
+
+class SeparateAttention(nn.Module):
+    """Multi-head attention with four D x D maps: query, key, value and output.
+
+    Keys and values are read as they come; a caller that wants a normalised query normalises it.
+
+    Shape: query [B, Tq, D] or [Tq, D] (the same for every clip), memory [B, Tk, D] -> [B, Tq, D].
+    """
+
+    def __init__(self, *, width: int, heads: int, dropout: float, official_init: bool = True) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        if official_init:  # the published code makes the four maps as copies of one draw
+            for other in (self.key, self.value, self.output):
+                other.load_state_dict(self.query.state_dict())
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend with a raw query to keys and values that `project_memory` made."""
+        q = self.query(query)
+        if q.ndim == 2:
+            q = q.expand(key.shape[0], -1, -1)  # (B, Tq, D)
+        mixed = attend(q, key, value, heads=self.heads, dropout=self.dropout if self.training else 0.0)
+        return self.output(mixed)
+
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values of a memory; both may serve several passes."""
+        return self.key(memory), self.value(memory)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, heads: int, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention over heads, on projected tensors.
+
+    Shape: q [B, Tq, D], k and v [B, Tk, D] -> [B, Tq, D].
+    """
+    q, k, v = (rearrange(x, "b t (h d) -> b h t d", h=heads) for x in (q, k, v))
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    return rearrange(mixed, "b h t d -> b t (h d)")
+
+
+class FeedForward(nn.Module):
+    """Two affine maps with a ReLU between them and dropout inside.
+
+    Shape: [..., D] -> [..., D].
+    """
+
+    def __init__(self, *, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, hidden)
+        self.outer = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply both maps."""
+        return self.outer(self.dropout(self.inner(x).relu()))

@@ -1,0 +1,66 @@
+"""Official AVE and DMRN checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from models.av_model import AVModel
+from models.config import AVModelConfig, FeatureSpec
+from models.decoders.dch import DCHConfig
+from models.encoders.ave import AVEConfig
+from models.official.han import class_names
+from models.official.reader import Reader, need
+
+_BODY = (
+    (r"lstm_audio\.(.+)", r"encoder.audio_lstm.\1"),
+    (r"lstm_video\.(.+)", r"encoder.visual_lstm.\1"),
+    (r"affine_audio\.(.+)", r"encoder.attention.audio.\1"),
+    (r"affine_video\.(.+)", r"encoder.attention.visual.\1"),
+    (r"affine_v\.(.+)", r"encoder.attention.visual_scores.\1"),
+    (r"affine_g\.(.+)", r"encoder.attention.audio_scores.\1"),
+    (r"affine_h\.(.+)", r"encoder.attention.score.\1"),
+)
+
+
+class AVEReader(Reader):
+    """AVE's attention model (ECCV 2018), supervised and weakly supervised: the same tensors."""
+
+    rules = (*_BODY, (r"L1\.(.+)", r"decoder.hidden.\1"), (r"L2\.(.+)", r"decoder.classifier.\1"))
+    variant = "att"
+
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Build AVE + DCH."""
+        width, audio_dim = need(tensors, "affine_audio.weight").shape
+        positions = need(tensors, "affine_h.weight").shape[1]
+        side = round(positions**0.5)
+        hidden = need(tensors, "L1.weight").shape[0] if self.variant == "att" else 64
+        config = AVModelConfig(
+            task="avel",
+            classes=class_names("avel", need(tensors, "L2.weight").shape[0]),
+            features=FeatureSpec(
+                audio_dim=audio_dim,
+                visual_dim=need(tensors, "affine_video.weight").shape[1],
+                map_size=(side, positions // side),
+            ),
+            encoder=AVEConfig(
+                variant=self.variant,  # type: ignore[arg-type]
+                attention_width=width,
+                lstm_width=need(tensors, "lstm_audio.weight_hh_l0").shape[1],
+            ),
+            decoder=DCHConfig(form="ave" if self.variant == "att" else "dmrn", hidden=hidden),
+        )
+        return AVModel(config)
+
+
+class DMRNReader(AVEReader):
+    """DMRN (ECCV 2018)."""
+
+    rules = (
+        *_BODY,
+        (r"U_a\.(.+)", r"encoder.audio_update.\1"),
+        (r"U_v\.(.+)", r"encoder.visual_update.\1"),
+        (r"L2\.(.+)", r"decoder.classifier.\1"),
+    )
+    variant = "dmrn"

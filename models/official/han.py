@@ -1,0 +1,106 @@
+"""Official HAN and VALOR checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from models.av_model import AVModel
+from models.config import AVModelConfig, FeatureSpec
+from models.decoders.mmil import MMIL, MMILConfig
+from models.encoders.han import HANConfig
+from models.official.reader import Reader, need
+
+MMIL_RULES = (
+    (r"fc_prob\.(weight|bias)", r"classifier.\1"),
+    (r"fc_frame_att\.(weight|bias)", r"segment_attention.\1"),
+    (r"fc_av_att\.(weight|bias)", r"modality_attention.\1"),
+)
+STEM_RULES = (
+    (r"fc_a\.(weight|bias)", r"stem.audio.\1"),
+    (r"fc_v\.(weight|bias)", r"stem.visual.\1"),
+    (r"fc_st\.(weight|bias)", r"stem.motion.\1"),
+    (r"fc_fusion\.(weight|bias)", r"stem.fusion.\1"),
+)
+_LAYER = r"hat_encoder\.layers\.(\d+)\."
+HAN_RULES = (
+    (_LAYER + r"self_attn\.(.+)", r"encoder.layers.\1.self_attention.\2"),
+    (_LAYER + r"cm_attn\.(.+)", r"encoder.layers.\1.cross_attention.\2"),
+    (_LAYER + r"linear1\.(.+)", r"encoder.layers.\1.feedforward.inner.\2"),
+    (_LAYER + r"linear2\.(.+)", r"encoder.layers.\1.feedforward.outer.\2"),
+    (_LAYER + r"(norm[12]\..+)", r"encoder.layers.\1.\2"),
+)
+
+
+class HANReader(Reader):
+    """HAN + MMIL (ECCV 2020): one head cannot be told from shapes and is the default."""
+
+    rules = (*((p, f"decoder.{r}") for p, r in MMIL_RULES), *STEM_RULES, *HAN_RULES)
+    unused_patterns = (r"(audio_encoder|visual_encoder|cmt_encoder)\..+", r"hat_encoder\.norm[12]\.(weight|bias)")
+    default_heads = 1
+    update = "parallel"
+    stacked = False
+
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Build HAN + MMIL."""
+        width, audio_dim = need(tensors, "fc_a.weight").shape
+        layers = {name.split(".")[2] for name in tensors if name.startswith("hat_encoder.layers.")}
+        config = AVModelConfig(
+            task="avvp",
+            classes=class_names("avvp", need(tensors, "fc_prob.weight").shape[0]),
+            features=FeatureSpec(
+                audio_dim=audio_dim,
+                visual_dim=need(tensors, "fc_v.weight").shape[1],
+                motion_dim=need(tensors, "fc_st.weight").shape[1],
+            ),
+            encoder=HANConfig(
+                width=width,
+                heads=self.heads or self.default_heads,
+                hidden=need(tensors, "hat_encoder.layers.0.linear1.weight").shape[0],
+                layers=len(layers),
+                norm=self.norm,
+                update=self.update,  # type: ignore[arg-type]
+                stacked=self.stacked,
+            ),
+            decoder=MMILConfig(),
+        )
+        return AVModel(config)
+
+
+class VALORReader(HANReader):
+    """VALOR's HAN (NeurIPS 2023): stacked, the visual update reads the updated audio, eight heads."""
+
+    default_heads = 8
+    update = "sequential"
+    stacked = True
+
+    @property
+    def unused_patterns(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The final norms are applied in pre-norm only."""
+        return (r"hat_encoder\.final_norm_[av]\.(weight|bias)",) if self.norm == "post" else ()
+
+    @property
+    def rules(self) -> tuple[tuple[str, str], ...]:  # type: ignore[override]
+        """HAN's rules and the final norms."""
+        return (
+            *HANReader.rules,
+            (r"hat_encoder\.final_norm_a\.(.+)", r"encoder.final_norm_audio.\1"),
+            (r"hat_encoder\.final_norm_v\.(.+)", r"encoder.final_norm_visual.\1"),
+        )
+
+
+class MMILReader(Reader):
+    """The bare MMIL decoder."""
+
+    rules = MMIL_RULES
+
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Build MMIL."""
+        classes, width = need(tensors, "fc_prob.weight").shape
+        return MMIL(config=MMILConfig(), width=width, num_classes=classes)
+
+
+def class_names(task: str, count: int) -> list[str]:
+    """Return placeholder class names; whoever converts a checkpoint puts the task's names in."""
+    return [f"{task}-class-{i}" for i in range(count)]

@@ -1,0 +1,64 @@
+"""What the readers of official checkpoints share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+class Reader:
+    """Knows one published model: how to build ours from its shapes, and which of its keys is which of our parameters.
+
+    `rules` are (pattern, replacement) pairs for whole names; `unused_patterns` match keys that published checkpoints hold
+    but their forward pass never reads; `not_in_checkpoint` are our names that the checkpoint does not hold.
+    """
+
+    rules: tuple[tuple[str, str], ...] = ()
+    unused_patterns: tuple[str, ...] = ()
+    not_in_checkpoint: tuple[str, ...] = ()
+
+    def __init__(
+        self, *, heads: int | None = None, norm: Literal["post", "pre"] = "post", weak: bool = False
+    ) -> None:
+        self.heads, self.norm, self.weak = heads, norm, weak
+
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Build our module, with the sizes that the shapes tell."""
+        raise NotImplementedError
+
+    def unused(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Return the keys that the published forward pass never reads."""
+        return [name for name in tensors if any(re.fullmatch(p, name) for p in self.unused_patterns)]
+
+    def key_map(self, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+        """Return {official name: our name} of the keys that are used."""
+        unused, keys = set(self.unused(tensors)), {}
+        for name in tensors:
+            if name in unused:
+                continue
+            for pattern, ours in self.rules:
+                if re.fullmatch(pattern, name):
+                    keys[name] = re.sub(pattern, ours, name)
+                    break
+        return keys
+
+
+def clean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Strip the "module." of a data-parallel wrapper."""
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+def need(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    """Return a tensor that the sizes are read from.
+
+    Raises:
+        DataError: it is not there.
+    """
+    from models.errors import DataError
+
+    if name not in tensors:
+        raise DataError(f"the checkpoint has no '{name}'; is it of this model?")
+    return tensors[name]

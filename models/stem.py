@@ -1,0 +1,112 @@
+"""The stem turns the features that a dataset has into what an encoder wants."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange, reduce
+from torch import Tensor, nn
+
+from models.config import FeatureSpec
+from models.errors import DataError
+
+MAP_WIDTH = 512  # width that vector datasets are projected to where an encoder wants maps
+
+
+class VectorStem(nn.Module):
+    """Project audio and visual features to the model width.
+
+    Source: HAN (ECCV 2020), section 4: affine maps fc_a, fc_v, fc_st and fc_fusion, without activation.
+
+    Frames are averaged to segments before the affine map: the same numbers for an eighth of the work. Maps are averaged
+    over their positions. Without motion features there is no motion map and no fusion.
+
+    Shape: audio [B, T, Da], visual [B, T*k, Dv] or [B, T, H, W, Dv], motion [B, T, Dm] -> two tensors [B, T, D].
+    """
+
+    def __init__(self, *, features: FeatureSpec, width: int) -> None:
+        super().__init__()
+        self.features = features
+        self.audio = nn.Linear(features.audio_dim, width)
+        self.visual = nn.Linear(features.visual_dim, width)
+        if features.motion_dim is not None:
+            self.motion = nn.Linear(features.motion_dim, width)
+            self.fusion = nn.Linear(2 * width, width)
+
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the projected streams."""
+        check_features(self.features, audio, visual, motion)
+        if self.features.map_size is not None:
+            visual = reduce(visual, "b t h w d -> b t d", "mean")
+        x = self.visual(pool_frames(visual, audio.shape[1]))
+        if motion is not None and self.features.motion_dim is not None:
+            x = self.fusion(torch.cat([x, self.motion(motion)], dim=-1))
+        return self.audio(audio), x
+
+
+class MapStem(nn.Module):
+    """Hand on raw audio, and the visual map as a list of positions.
+
+    A dataset of vectors becomes a map of one position: frames averaged to segments, [visual; motion] projected to 512.
+
+    Shape: audio [B, T, Da], visual [B, T, H, W, Dv] or [B, T*k, Dv] -> audio [B, T, Da], visual [B, T, P, Dv'].
+    """
+
+    def __init__(self, *, features: FeatureSpec) -> None:
+        super().__init__()
+        self.features = features
+        self.visual_dim = features.visual_dim
+        if features.map_size is None:
+            self.visual_dim = MAP_WIDTH
+            self.visual = nn.Linear(features.visual_dim + (features.motion_dim or 0), MAP_WIDTH)
+
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return both streams."""
+        check_features(self.features, audio, visual, motion)
+        if self.features.map_size is not None:
+            return audio, rearrange(visual, "b t h w d -> b t (h w) d")
+        x = pool_frames(visual, audio.shape[1])
+        if self.features.motion_dim is not None and motion is not None:
+            x = torch.cat([x, motion], dim=-1)
+        return audio, self.visual(x).unsqueeze(2)
+
+
+def pool_frames(visual: Tensor, segments: int) -> Tensor:
+    """Average k consecutive frame vectors to one segment vector.
+
+    Shape: [B, T*k, D] -> [B, T, D].
+    """
+    if visual.shape[1] == segments:
+        return visual
+    return reduce(visual, "b (t k) d -> b t d", "mean", t=segments)
+
+
+def check_features(features: FeatureSpec, audio: Tensor, visual: Tensor, motion: Tensor | None) -> None:
+    """Check shapes against what the model was built for.
+
+    Raises:
+        DataError: naming the stream, what came and what is expected.
+    """
+    if audio.ndim != 3 or audio.shape[-1] != features.audio_dim:
+        raise DataError(f"audio has shape {list(audio.shape)}; the model reads [B, T, {features.audio_dim}]")
+    batch, segments = audio.shape[:2]
+    if features.map_size is not None:
+        expected = [batch, segments, *features.map_size, features.visual_dim]
+        if list(visual.shape) != expected:
+            raise DataError(f"visual has shape {list(visual.shape)}; with this audio the model reads {expected}")
+    elif (
+        visual.ndim != 3
+        or visual.shape[0] != batch
+        or visual.shape[-1] != features.visual_dim
+        or visual.shape[1] == 0
+        or visual.shape[1] % segments
+    ):
+        raise DataError(
+            f"visual has shape {list(visual.shape)}; with {segments} audio segments the model reads "
+            f"[{batch}, {segments} or a multiple, {features.visual_dim}]"
+        )
+    if features.motion_dim is not None:
+        expected = [batch, segments, features.motion_dim]
+        if motion is None:
+            raise DataError(f"motion features are missing; the model reads {expected}")
+        if list(motion.shape) != expected:
+            raise DataError(f"motion has shape {list(motion.shape)}; with this audio the model reads {expected}")

@@ -1,0 +1,151 @@
+"""Losses of audio-visual event localization. Each returns {name: mean over the batch}.
+
+Shape: segment labels [B, T] and video labels [B] as class indices, 28 for background; one-hot targets [B, T, 29], [B, 29].
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.contracts import Parse, Prediction
+from tasks.avel.classes import BACKGROUND
+from tasks.losses import clamped_bce
+
+Terms = dict[str, Tensor]
+Pool = Literal["max", "mean", "top4"]
+
+
+def soft_margin(probability: Tensor, target: Tensor) -> Tensor:
+    """Multi-label soft margin of scores that are probabilities already, so that they are squashed twice, as published.
+
+    Source: AVE (ECCV 2018), released code.
+
+    Shape: [..., 29] twice; the mean over all entries.
+    """
+    target = target.to(probability.dtype)
+    return -(target * F.logsigmoid(probability) + (1 - target) * F.logsigmoid(-probability)).mean()
+
+
+def head_full_loss(parse: Parse, segment: Tensor, *, kind: Literal["ce", "soft_margin"]) -> Terms:
+    """Loss of a softmax head on every segment."""
+    prediction = _av(parse, "segment")
+    if kind == "ce":
+        return {"segment": F.cross_entropy(prediction.logit.flatten(0, 1), segment.flatten())}
+    classes = prediction.values.shape[-1]
+    return {"segment": soft_margin(prediction.probability, F.one_hot(segment, classes))}
+
+
+def head_weak_loss(parse: Parse, video_target: Tensor, *, kind: Literal["ce", "soft_margin"]) -> Terms:
+    """Loss of a softmax head on its pooled video prediction; `video_target` [B, 29] sums to 1."""
+    prediction = _av(parse, "video")
+    if kind == "ce":
+        log_probability = prediction.logit.log_softmax(dim=-1)
+        return {"video": -(video_target.to(log_probability.dtype) * log_probability).sum(dim=-1).mean()}
+    return {"video": soft_margin(prediction.probability, video_target)}
+
+
+def leap_full_loss(
+    parse: Parse,
+    segment: Tensor,
+    *,
+    segment_loss: Literal["ce", "bce"],
+    video_loss: Literal["combined", "per_modality", "off"],
+) -> Terms:
+    """Loss of LEAP on every segment, and on the video labels (any over time, background included)."""
+    prediction = _av(parse, "segment")
+    target = F.one_hot(segment, prediction.values.shape[-1]).to(prediction.probability.dtype)
+    if segment_loss == "ce":
+        terms = {"segment": F.cross_entropy(prediction.logit.flatten(0, 1), segment.flatten())}
+    else:
+        terms = {"segment": bce(prediction, target)}
+    present = target.amax(dim=1)
+    if video_loss == "combined":
+        terms["video"] = bce(_av(parse, "video"), present)
+    elif video_loss == "per_modality":
+        for name in ("audio", "visual"):
+            terms[f"video_{name}"] = bce(getattr(parse.video, name), present)
+    return terms
+
+
+def leap_weak_loss(parse: Parse, video_target: Tensor, *, pool: Pool = "max") -> Terms:
+    """Loss of LEAP on the video prediction and on the pooled segment probabilities."""
+    segment = _av(parse, "segment").probability
+    return {
+        "video": bce(_av(parse, "video"), video_target),
+        "segment": clamped_bce(pool_segments(segment, pool), video_target),
+    }
+
+
+def relevance_loss(parse: Parse, segment: Tensor, video: Tensor) -> Terms:
+    """Loss of LEAP with 28 texts and a relevance per segment, logsumexp over classes of the segment logits.
+
+    A clip without event contributes no class term.
+    """
+    logits, video_logits = _av(parse, "segment").logit, _av(parse, "video").logit
+    event = segment != BACKGROUND
+    target = F.one_hot(segment, BACKGROUND + 1)[..., :BACKGROUND].to(logits.dtype)
+    known = video != BACKGROUND
+    per_clip = F.cross_entropy(video_logits, video.clamp(max=BACKGROUND - 1), reduction="none")
+    return {
+        "relevance": F.binary_cross_entropy_with_logits(logits.logsumexp(dim=-1), event.to(logits.dtype)),
+        "video": (per_clip * known).mean(),
+        "segment": F.binary_cross_entropy_with_logits(logits, target),
+    }
+
+
+def mmil_full_loss(parse: Parse, segment: Tensor) -> Terms:
+    """Loss of MMIL on the product of both streams, over the 28 events."""
+    pair = _av(parse, "segment").probability
+    target = F.one_hot(segment, BACKGROUND + 1)[..., : pair.shape[-1]].to(pair.dtype)
+    return {"segment": clamped_bce(pair, target), "video": clamped_bce(_av(parse, "video").probability, target.amax(dim=1))}
+
+
+def mmil_weak_loss(parse: Parse, video_target: Tensor) -> Terms:
+    """Loss of MMIL on the pooled prediction and on the largest product over time."""
+    pair = _av(parse, "segment").probability
+    target = video_target[:, : pair.shape[-1]]
+    return {
+        "video": clamped_bce(_av(parse, "video").probability, target),
+        "segment": clamped_bce(pair.amax(dim=1), target),
+    }
+
+
+def pool_segments(values: Tensor, pool: Pool) -> Tensor:
+    """Pool over time: maximum (AVE), mean (PSP) or mean of the four largest (CMBS): [B, T, C] -> [B, C]."""
+    if pool == "mean":
+        return values.mean(dim=1)
+    if pool == "top4":
+        return values.topk(min(4, values.shape[1]), dim=1).values.mean(dim=1)
+    return values.amax(dim=1)
+
+
+def mil_target(video: Tensor, classes: int = BACKGROUND + 1) -> Tensor:
+    """One-hot video label: [B] -> [B, 29]."""
+    return F.one_hot(video, classes).to(torch.get_default_dtype())
+
+
+def proportion_target(segment: Tensor, classes: int = BACKGROUND + 1) -> Tensor:
+    """PSP's "normalised" video label, the share of segments of each label: [B, T] -> [B, 29].
+
+    It tells the duration of the event, so it is stronger than a video tag.
+    """
+    return F.one_hot(segment, classes).to(torch.get_default_dtype()).mean(dim=1)
+
+
+def bce(prediction: Prediction, target: Tensor) -> Tensor:
+    """Binary cross entropy, on logits where there are logits."""
+    if prediction.kind == "logit":
+        logits = prediction.logit
+        return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
+    return clamped_bce(prediction.probability, target)
+
+
+def _av(parse: Parse, level: str) -> Prediction:
+    prediction = getattr(parse, level).av
+    if prediction is None:
+        raise ValueError(f"event localization needs audio-visual {level} predictions; the decoder gives none")
+    return prediction

@@ -1,0 +1,105 @@
+"""AVE's segment accuracy, and what explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from models.errors import DataError
+from tasks.avel.classes import BACKGROUND, CLASSES
+from tasks.contracts import Batch, Metrics
+
+
+class AVELMetrics(Metrics):
+    """Collects the labels decided for each segment, by row.
+
+    `update` reads the decision "segment" (int [B, T]) and the labels "segment" [B, T] and "video" [B].
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, np.ndarray]] = []
+
+    def update(self, decisions: dict[str, Tensor], batch: Batch) -> None:
+        """Add one batch."""
+        self._parts.append(
+            {
+                "row": _array(batch.row),
+                "predicted": _array(decisions["segment"]),
+                "true": _array(batch.labels["segment"]),
+                "video": _array(batch.labels["video"]),
+            }
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything added so far, ordered by row."""
+        if not self._parts:
+            return {}
+        joined = {key: np.concatenate([p[key] for p in self._parts]) for key in self._parts[0]}
+        rows, counts = np.unique(joined["row"], return_counts=True)
+        if (counts > 1).any():
+            raise DataError(f"clip row {rows[counts > 1][0]} was scored twice; every clip counts once")
+        order = np.argsort(joined["row"], kind="stable")
+        return {key: value[order] for key, value in joined.items()}
+
+    def merge(self, states: Iterable[dict[str, np.ndarray]]) -> None:
+        """Replace the content by the union of states."""
+        self._parts = [state for state in states if state]
+        self.state()
+
+    def compute(self) -> dict[str, float]:
+        """Return the accuracy over all 29 labels, background included, in percent."""
+        s = self.state()
+        return {"accuracy": 100 * segment_accuracy(s["predicted"], s["true"])}
+
+    def details(self) -> dict[str, Any]:
+        """Return accuracies apart for events and background, per class, of the clip's class, and the anchors."""
+        s = self.state()
+        predicted, true, video = s["predicted"], s["true"], s["video"]
+        event, right = true != BACKGROUND, predicted == true
+        everywhere = np.broadcast_to(video[:, None], true.shape)
+        per_class = {}
+        for index, name in enumerate(CLASSES):
+            chosen = true == index
+            accuracy = 100 * float(right[chosen].mean()) if chosen.any() else None
+            per_class[name] = {"accuracy": accuracy, "count": int(chosen.sum())}
+        return {
+            "clips": len(true),
+            "event_accuracy": _percent(right[event]),
+            "background_accuracy": _percent(right[~event]),
+            "video_accuracy": _percent((clip_classes(predicted) == video)[video != BACKGROUND]),
+            "per_class": per_class,
+            "anchors": {
+                "always_background": 100 * segment_accuracy(np.full_like(true, BACKGROUND), true),
+                "perfect_class_everywhere": 100 * segment_accuracy(everywhere, true),
+            },
+        }
+
+    def __len__(self) -> int:
+        return sum(len(p["row"]) for p in self._parts)
+
+
+def segment_accuracy(predicted: np.ndarray, true: np.ndarray) -> float:
+    """Return the share of segments whose label is right.
+
+    Source: AVE (ECCV 2018), section 5: over all segments of all clips and all 29 labels.
+
+    Shape: two [N, T].
+    """
+    return float((np.asarray(predicted) == np.asarray(true)).mean())
+
+
+def clip_classes(labels: np.ndarray) -> np.ndarray:
+    """Return the most frequent event class of each clip, background where no segment has an event: [N, T] -> [N]."""
+    counts = (labels[:, :, None] == np.arange(BACKGROUND)).sum(axis=1)  # (N, 28)
+    return np.where(counts.any(axis=1), counts.argmax(axis=1), BACKGROUND)
+
+
+def _percent(values: np.ndarray) -> float | None:
+    return 100 * float(values.mean()) if values.size else None
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy().astype(np.int64)

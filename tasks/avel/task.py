@@ -1,0 +1,195 @@
+"""Audio-visual event localization on AVE: one event a clip, both heard and seen, and its seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.config import at_least, one_of
+from models.contracts import Encoding, Parse
+from tasks.avel import losses
+from tasks.avel.classes import BACKGROUND, CLASSES, EVENTS, FIRST_PHRASES, LABEL_TEXTS
+from tasks.avel.metrics import AVELMetrics
+from tasks.contracts import Batch, Task
+from tasks.losses import similarity_loss
+
+
+@dataclass(kw_only=True)
+class AVELConfig:
+    """Losses and decisions of event localization."""
+
+    supervision: Literal["full", "weak"] = "full"
+    """segment labels, or one label a clip"""
+    head_loss: Literal["ce", "soft_margin"] = "ce"
+    """loss of the direct head; soft_margin: as published with AVE"""
+    segment_loss: Literal["ce", "bce"] = "ce"
+    """loss of LEAP's segments"""
+    video_loss: Literal["combined", "per_modality", "off"] = "combined"
+    """LEAP's loss on the video labels, in the full setting"""
+    weak_target: Literal["mil", "prob"] = "mil"
+    """video label of weak training: the class, or PSP's share of segments (which tells the duration)"""
+    weak_pool: Literal["max", "mean", "top4"] = "max"
+    """how LEAP's segments are pooled in weak training"""
+    decision: Literal["argmax", "masked"] = "argmax"
+    """masked: leave out classes whose video probability is below 0.5"""
+    label_set: Literal["with_background", "events"] = "with_background"
+    """LEAP's texts: 28 events and "background", or 28 events and a relevance per segment"""
+    label_texts: Literal["full", "first_phrase"] = "full"
+    """texts of the label embeddings"""
+    avss: Literal["off", "official", "paper"] = "off"
+    """audio-visual semantic similarity loss"""
+    avss_weight: float = 1.0
+    """weight of the similarity loss"""
+    empty_pair: Literal["zero", "one", "ignore"] = "zero"
+    """EIoU of two background segments, in the paper form"""
+
+    def __post_init__(self) -> None:
+        one_of(self, "supervision", AVEL.supervisions)
+        one_of(self, "head_loss", ("ce", "soft_margin"))
+        one_of(self, "segment_loss", ("ce", "bce"))
+        one_of(self, "video_loss", ("combined", "per_modality", "off"))
+        one_of(self, "weak_target", ("mil", "prob"))
+        one_of(self, "weak_pool", ("max", "mean", "top4"))
+        one_of(self, "decision", ("argmax", "masked"))
+        one_of(self, "label_set", ("with_background", "events"))
+        one_of(self, "label_texts", ("full", "first_phrase"))
+        one_of(self, "avss", ("off", "official", "paper"))
+        one_of(self, "empty_pair", ("zero", "one", "ignore"))
+        at_least(self, "avss_weight", 0)
+
+
+class AVEL(Task):
+    """Audio-visual event localization on AVE (28 events and background).
+
+    Source: AVE (ECCV 2018). For LEAP on this task the paper gives results but no code; the losses and decisions here are
+    ours (docs/architecture.md).
+
+    Labels of a batch: "segment" [B, T] and "video" [B], class indices with 28 for background.
+    """
+
+    name = "avel"
+    Config = AVELConfig
+    default_encoder = "ave"
+    supervisions = ("full", "weak")
+    selection_metric = "accuracy"
+    classes = CLASSES
+    config: AVELConfig
+
+    def train_splits(self) -> tuple[str, ...]:
+        """Weak training adds the background clips."""
+        return ("train", "background") if self.config.supervision == "weak" else ("train",)
+
+    def model_classes(self, decoder: str) -> tuple[list[str], list[str]]:
+        """Return 29 labels, or the 28 events for decoders that know no background."""
+        texts = LABEL_TEXTS if self.config.label_texts == "full" else FIRST_PHRASES
+        count = len(CLASSES)
+        if decoder == "mmil" or (decoder == "leap" and self.config.label_set == "events"):
+            count = len(EVENTS)
+        return list(CLASSES[:count]), list(texts[:count])
+
+    def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
+        """Return how each decoder makes the audio-visual stream.
+
+        LEAP starts with a learned gain on its scores here, where nothing was published: without it, it trains slowly.
+        """
+        return {"leap": {"combine": "mean", "score_gain": 8.0}, "mmil": {"product": True}}.get(decoder, {})
+
+    def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> losses.Terms:
+        """Return the weighted terms for the kind of prediction that the decoder makes."""
+        config, segment, video = self.config, batch.labels["segment"], batch.labels["video"]
+        kind, weak = self._kind(parse), config.supervision == "weak"
+        target = losses.mil_target(video) if config.weak_target == "mil" else losses.proportion_target(segment)
+        if kind == "head":
+            weakly = losses.head_weak_loss(parse, target, kind=config.head_loss) if weak else None
+            terms = weakly or losses.head_full_loss(parse, segment, kind=config.head_loss)
+        elif kind == "probability":
+            terms = losses.mmil_weak_loss(parse, target) if weak else losses.mmil_full_loss(parse, segment)
+        elif kind == "relevance":
+            wide = target[:, :BACKGROUND]
+            terms = (
+                losses.leap_weak_loss(parse, wide, pool=config.weak_pool)
+                if weak
+                else losses.relevance_loss(parse, segment, video)
+            )
+        elif weak:
+            terms = losses.leap_weak_loss(parse, target, pool=config.weak_pool)
+        else:
+            terms = losses.leap_full_loss(
+                parse, segment, segment_loss=config.segment_loss, video_loss=config.video_loss
+            )
+        if config.avss != "off" and not weak:
+            events = F.one_hot(segment, BACKGROUND + 1)[..., :BACKGROUND]
+            terms["similarity"] = config.avss_weight * similarity_loss(
+                encoding.audio, encoding.visual, events, events, form=config.avss, empty_pair=config.empty_pair
+            )
+        return terms
+
+    def decide(self, parse: Parse) -> dict[str, Tensor]:
+        """Return "segment" (int [B, T]), the label of every segment, 28 for background."""
+        prediction, kind = parse.segment.av, self._kind(parse)
+        assert prediction is not None
+        if kind == "probability":
+            best, label = prediction.probability.max(dim=-1)
+            return {"segment": torch.where(best >= 0.5, label, BACKGROUND)}
+        logits = prediction.logit
+        if kind == "head":
+            return {"segment": logits.argmax(dim=-1)}
+        video = parse.video.av
+        assert video is not None
+        if kind == "relevance":
+            relevant = logits.logsumexp(dim=-1) > 0  # (B, T)
+            label = video.values.argmax(dim=-1, keepdim=True)  # (B, 1)
+            return {"segment": torch.where(relevant, label, BACKGROUND)}
+        if self.config.supervision == "weak":
+            return {"segment": weak_decision(logits, video.values)}
+        if self.config.decision == "masked":
+            logits = logits.masked_fill((video.probability < 0.5)[:, None, :], -torch.inf)
+            nothing = torch.isinf(logits).all(dim=-1)
+            return {"segment": torch.where(nothing, BACKGROUND, logits.argmax(dim=-1))}
+        return {"segment": logits.argmax(dim=-1)}
+
+    def _kind(self, parse: Parse) -> Literal["head", "probability", "leap", "relevance"]:
+        """Tell a softmax head, a product of probabilities, LEAP's logits, and LEAP without a background text apart."""
+        prediction = parse.segment.av
+        if prediction is None:
+            raise ValueError("event localization needs audio-visual segment predictions; the decoder gives none")
+        if prediction.kind == "probability":
+            return "probability"
+        if prediction.activation == "softmax":
+            return "head"
+        return "leap" if prediction.values.shape[-1] > BACKGROUND else "relevance"
+
+    def metrics(self) -> AVELMetrics:
+        """Return a fresh accumulator."""
+        return AVELMetrics()
+
+    def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
+        """Return one audio-visual track a clip."""
+        truth = F.one_hot(batch.labels["segment"], BACKGROUND + 1)[..., :BACKGROUND].bool().cpu().numpy()
+        found = F.one_hot(decisions["segment"], BACKGROUND + 1)[..., :BACKGROUND].bool().cpu().numpy()
+        return [
+            {
+                "clip_id": clip_id,
+                "classes": list(EVENTS),
+                "tracks": {"av": {"truth": truth[i], "prediction": found[i]}},
+            }
+            for i, clip_id in enumerate(batch.clip_id)
+        ]
+
+
+def weak_decision(segment_logits: Tensor, video_logits: Tensor) -> Tensor:
+    """Decide weakly supervised segments: the clip's best event wherever it scores at least as high as background.
+
+    Background takes the whole clip where its video logit is the largest.
+
+    Shape: segment [B, T, 29], video [B, 29] -> [B, T].
+    """
+    best = video_logits[:, :BACKGROUND].argmax(dim=-1)  # (B,)
+    scores = segment_logits.gather(-1, best[:, None, None].expand(-1, segment_logits.shape[1], 1)).squeeze(-1)
+    label = torch.where(scores >= segment_logits[..., BACKGROUND], best[:, None], BACKGROUND)
+    empty = video_logits.argmax(dim=-1) == BACKGROUND
+    return torch.where(empty[:, None], BACKGROUND, label)

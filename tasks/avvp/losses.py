@@ -1,0 +1,133 @@
+"""Losses of audio-visual video parsing, term by term. Each returns {name: mean over the batch}."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.contracts import Parse
+from tasks.losses import clamped_bce
+
+Terms = dict[str, Tensor]
+
+
+def smooth(target: Tensor, smoothing: float) -> Tensor:
+    """Pull a weak label towards 0.5: s * y + (1 - s) / 2."""
+    return smoothing * target + (1 - smoothing) / 2
+
+
+def han_loss(parse: Parse, weak: Tensor, *, audio_smooth: float = 1.0, visual_smooth: float = 0.9) -> Terms:
+    """Weak supervision by video labels, smoothed a modality.
+
+    Source: HAN (ECCV 2020), section 4.3.
+
+    Shape: weak [B, C].
+    """
+    audio, visual, both = video_probabilities(parse)
+    return {
+        "audio": clamped_bce(audio, smooth(weak, audio_smooth)),
+        "visual": clamped_bce(visual, smooth(weak, visual_smooth)),
+        "global": clamped_bce(both, weak),
+    }
+
+
+def valor_loss(parse: Parse, weak: Tensor, segment_audio: Tensor, segment_visual: Tensor) -> Terms:
+    """Video label on the pooled prediction, segment pseudo-labels on the segment logits.
+
+    Source: VALOR (NeurIPS 2023), section 4.
+
+    Shape: weak [B, C], segment labels [B, T, C].
+    """
+    return {
+        "global": clamped_bce(video_probabilities(parse)[2], weak),
+        "segment_audio": _bce_logits(parse.segment.audio.logit, segment_audio),  # type: ignore[union-attr]
+        "segment_visual": _bce_logits(parse.segment.visual.logit, segment_visual),  # type: ignore[union-attr]
+    }
+
+
+def basic_loss(
+    parse: Parse,
+    *,
+    weak: Tensor,
+    video_audio: Tensor,
+    video_visual: Tensor,
+    segment_audio: Tensor,
+    segment_visual: Tensor,
+    segment_weight: float = 1.0,
+    global_term: Literal["once", "twice", "drop"] = "once",
+) -> Terms:
+    """L_basic: video and segment labels of both modalities, and the label of the whole clip.
+
+    Source: LEAP (ECCV 2024), Eq. 9. For LEAP the global prediction is a hard OR: it adds a constant to the logged loss and
+    no gradient. The released code counts it once; the equation, read literally, twice.
+
+    Shape: weak and video labels [B, C], segment labels [B, T, C].
+    """
+    audio, visual, both = video_probabilities(parse)
+    terms = {"audio": clamped_bce(audio, video_audio), "visual": clamped_bce(visual, video_visual)}
+    if global_term != "drop":
+        terms["global"] = clamped_bce(both, weak) * (2.0 if global_term == "twice" else 1.0)
+    for name, prediction, target in (
+        ("segment_audio", parse.segment.audio, segment_audio),
+        ("segment_visual", parse.segment.visual, segment_visual),
+    ):
+        terms[name] = segment_weight * clamped_bce(prediction.probability, target)  # type: ignore[union-attr]
+    return terms
+
+
+def video_probabilities(parse: Parse, *, threshold: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the probabilities of audio, visual and the whole clip, each [B, C].
+
+    Where a decoder gives no probability of the whole clip (LEAP), it is the hard OR of both thresholded modalities.
+
+    Source: LEAP (ECCV 2024), Eq. 8.
+    """
+    if parse.video.audio is None or parse.video.visual is None:
+        raise ValueError("video parsing needs video predictions of both modalities")
+    audio, visual = parse.video.audio.probability, parse.video.visual.probability
+    if parse.video.av is not None:
+        return audio, visual, parse.video.av.probability
+    a, v = (audio >= threshold).to(audio.dtype), (visual >= threshold).to(visual.dtype)
+    return audio, visual, a + v - a * v
+
+
+def labels_without_pseudo(
+    weak: Tensor, segments: int, *, audio_smooth: float = 1.0, visual_smooth: float = 0.9
+) -> dict[str, Tensor]:
+    """Make the labels of L_basic from the weak label alone, as the released pipeline does.
+
+    Audio segments repeat the label as it is; visual segments repeat the smoothed one.
+
+    Shape: weak [B, C] -> video_audio, video_visual [B, C]; segment_audio, segment_visual [B, T, C].
+    """
+    visual = smooth(weak, visual_smooth)
+    return {
+        "video_audio": smooth(weak, audio_smooth),
+        "video_visual": visual,
+        "segment_audio": weak[:, None, :].expand(-1, segments, -1),
+        "segment_visual": visual[:, None, :].expand(-1, segments, -1),
+    }
+
+
+def predicted_events(parse: Parse, *, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Return event maps from the predictions, each gated by its own modality's video prediction, without gradient.
+
+    Shape: two maps [B, T, C] in {0, 1}.
+    """
+    maps = []
+    for segment, video in ((parse.segment.audio, parse.video.audio), (parse.segment.visual, parse.video.visual)):
+        p, whole = segment.probability.detach(), video.probability.detach()  # type: ignore[union-attr]
+        maps.append((p >= threshold).to(p.dtype) * (whole >= threshold).to(p.dtype)[:, None, :])
+    return maps[0], maps[1]
+
+
+def _bce_logits(logits: Tensor, target: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
+
+
+def as_target(labels: Tensor) -> Tensor:
+    """Labels as floating point, for the losses."""
+    return labels if labels.is_floating_point() else labels.to(torch.get_default_dtype())

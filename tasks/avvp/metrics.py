@@ -1,0 +1,284 @@
+"""LLP's metrics, exactly as the field computes them, for all clips at once.
+
+Source: HAN (ECCV 2020), section 5.1. Per clip, F of every class that occurs or is predicted, averaged over those classes
+(1 where there is none); then the mean over clips. Events are runs of ones, matched at an intersection over union of 0.5.
+
+A class row of T segments is a T-bit code. For T up to 10 all six counts of a pair of codes come out of one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from models.errors import DataError
+from tasks.contracts import Batch, Metrics
+
+COLUMNS = ("segment_A", "segment_V", "segment_Event", "segment_AV", "event_A", "event_V", "event_Event", "event_AV")
+"""Columns of the per-clip table."""
+TABLE_SEGMENTS = 10  # longest clip that the table serves: 2**20 pairs
+STREAMS = ("audio", "visual")
+
+
+class AVVPMetrics(Metrics):
+    """Collects decisions and truth of clips by row, and scores them all at the end.
+
+    `update` reads decisions "audio", "visual" (bool [B, T, C]) and "video" (bool [B, C]), and labels "dense_audio",
+    "dense_visual" [B, T, C] and "weak" [B, C].
+    """
+
+    def __init__(self, classes: Iterable[str]) -> None:
+        self.classes = tuple(classes)
+        self._parts: list[dict[str, np.ndarray]] = []
+
+    def update(self, decisions: dict[str, Tensor], batch: Batch) -> None:
+        """Add one batch."""
+        for name in ("dense_audio", "dense_visual"):
+            if name not in batch.labels:
+                raise DataError(f"the split has no '{name}' labels, so events cannot be scored; score validation or test")
+        part = {"row": _bits(batch.row)}
+        for stream in STREAMS:
+            part[f"predicted_{stream}"] = _bits(decisions[stream]).astype(bool)
+            part[f"true_{stream}"] = _bits(batch.labels[f"dense_{stream}"]).astype(bool)
+        part["video"] = _bits(decisions["video"]).astype(bool)
+        part["weak"] = _bits(batch.labels["weak"]).astype(bool)
+        self._parts.append(part)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything added so far, ordered by row."""
+        if not self._parts:
+            return {}
+        joined = {key: np.concatenate([p[key] for p in self._parts]) for key in self._parts[0]}
+        order = np.argsort(joined["row"], kind="stable")
+        joined = {key: value[order] for key, value in joined.items()}
+        rows, counts = np.unique(joined["row"], return_counts=True)
+        if (counts > 1).any():
+            raise DataError(f"clip row {rows[counts > 1][0]} was scored twice; every clip counts once")
+        return joined
+
+    def merge(self, states: Iterable[dict[str, np.ndarray]]) -> None:
+        """Replace the content by the union of states."""
+        self._parts = [state for state in states if state]
+        self.state()
+
+    def compute(self) -> dict[str, float]:
+        """Return the ten figures in percent."""
+        return averages(self._table())
+
+    def details(self) -> dict[str, Any]:
+        """Return per-class scores, subsets, video-level F, and anchors."""
+        s = self.state()
+        predicted, true = (s["predicted_audio"], s["predicted_visual"]), (s["true_audio"], s["true_visual"])
+        weak = np.broadcast_to(s["weak"][:, None, :], true[0].shape)
+        nothing = np.zeros_like(weak)
+        table = self._table()
+        subsets = {}
+        for name, chosen in overlap_subsets(*true).items():
+            subsets[name] = {
+                "overlapping": {"clips": int(chosen.sum()), **averages(table[chosen])},
+                "non_overlapping": {"clips": int((~chosen).sum()), **averages(table[~chosen])},
+            }
+        return {
+            "clips": len(table),
+            "class_segment": self._per_class(predicted, true, level=0),
+            "class_event": self._per_class(predicted, true, level=1),
+            "subsets": subsets,
+            "video_F": 100 * float(_f(*_set_counts(s["video"], s["weak"])).mean()),
+            "anchors": {
+                "nothing_predicted": averages(score(nothing, nothing, *true)),
+                "video_labels_everywhere": averages(score(weak, weak, *true)),
+            },
+        }
+
+    def _table(self) -> np.ndarray:
+        s = self.state()
+        return score(s["predicted_audio"], s["predicted_visual"], s["true_audio"], s["true_visual"])
+
+    def _per_class(self, predicted: tuple, true: tuple, *, level: int) -> dict[str, dict[str, float | None]]:
+        rows = classwise(*predicted, *true, level=level)
+        return {
+            stream: {name: None if np.isnan(v) else float(v) for name, v in zip(self.classes, values, strict=True)}
+            for stream, values in rows.items()
+        }
+
+    def __len__(self) -> int:
+        return sum(len(p["row"]) for p in self._parts)
+
+
+def score(predicted_audio: np.ndarray, predicted_visual: np.ndarray, audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
+    """Return the per-clip table of eight scores, in the order of `COLUMNS`.
+
+    Shape: four boolean maps [N, T, C] -> [N, 8], each score in [0, 1].
+    """
+    levels = []
+    counts = _all_counts(predicted_audio, predicted_visual, audio, visual)
+    for level in (0, 1):
+        a, v, av = (counts[stream][level] for stream in ("audio", "visual", "av"))
+        levels += [_clip_f(a), _clip_f(v), _clip_f(a + v), _clip_f(av)]
+    return np.stack(levels, axis=1)
+
+
+def averages(table: np.ndarray) -> dict[str, float]:
+    """Return the ten figures, in percent, of a per-clip table [N, 8]."""
+    if len(table) == 0:
+        return {}
+    mean = dict(zip(COLUMNS, (100 * table.mean(axis=0)).tolist(), strict=True))
+    out = {}
+    for level in ("segment", "event"):
+        a, v, av = (mean[f"{level}_{stream}"] for stream in ("A", "V", "AV"))
+        out.update({f"{level}_A": a, f"{level}_V": v, f"{level}_AV": av, f"{level}_Type@AV": (a + v + av) / 3})
+        out[f"{level}_Event@AV"] = mean[f"{level}_Event"]
+    return out
+
+
+def classwise(
+    predicted_audio: np.ndarray, predicted_visual: np.ndarray, audio: np.ndarray, visual: np.ndarray, *, level: int = 0
+) -> dict[str, np.ndarray]:
+    """Return, per class, the mean F in percent over the clips where the class occurs or is predicted (NaN: in none).
+
+    Shape: four boolean maps [N, T, C] -> streams audio, visual, event (both pooled) and av, each [C]. `level` 0: segments,
+    1: events.
+    """
+    counts = _all_counts(predicted_audio, predicted_visual, audio, visual)
+    a, v, av = (counts[stream][level] for stream in ("audio", "visual", "av"))
+    out = {}
+    for name, c in (("audio", a), ("visual", v), ("event", a + v), ("av", av)):
+        active = c.sum(axis=0) > 0  # (N, C)
+        total = np.where(active, _f(*c), 0.0).sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            out[name] = 100 * total / np.where(active.any(axis=0), active.sum(axis=0), np.nan)
+    return out
+
+
+def overlap_subsets(audio: np.ndarray, visual: np.ndarray) -> dict[str, np.ndarray]:
+    """Return, for four readings of "overlapping", which clips have a segment with two or more events.
+
+    Source: LEAP (ECCV 2024), Table 3, whose text leaves the reading open: union of both modalities (our default), within
+    either one, audio alone, visual alone.
+
+    Shape: two boolean maps [N, T, C] -> name: bool [N].
+    """
+
+    def crowded(maps: np.ndarray) -> np.ndarray:
+        return (maps.astype(bool).sum(axis=2) >= 2).any(axis=1)
+
+    a, v = crowded(audio), crowded(visual)
+    return {"union": crowded(np.logical_or(audio, visual)), "either_modality": a | v, "audio": a, "visual": v}
+
+
+def _all_counts(pa: np.ndarray, pv: np.ndarray, ta: np.ndarray, tv: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return {stream: (segment counts, event counts)}, each [3, N, C]: true positives, false positives, misses."""
+    pa, pv, ta, tv = (np.asarray(x).astype(bool) for x in (pa, pv, ta, tv))
+    pairs = {"audio": (pa, ta), "visual": (pv, tv), "av": (pa & pv, ta & tv)}
+    if pa.shape[1] > TABLE_SEGMENTS:
+        return {name: (_segment_counts(p, t), _event_counts(p, t)) for name, (p, t) in pairs.items()}
+    codes_p, codes_t = (_codes(pa), _codes(pv)), (_codes(ta), _codes(tv))
+    coded = {
+        "audio": (codes_p[0], codes_t[0]),
+        "visual": (codes_p[1], codes_t[1]),
+        "av": (codes_p[0] & codes_p[1], codes_t[0] & codes_t[1]),
+    }
+    table = _count_table(pa.shape[1])
+    out = {}
+    for name, (p, t) in coded.items():
+        packed = table[p, t]  # (N, C), six counts of five bits
+        fields = np.stack([(packed >> shift) & 31 for shift in range(0, 30, 5)])
+        out[name] = (fields[:3], fields[3:])
+    return out
+
+
+def _codes(maps: np.ndarray) -> np.ndarray:
+    """Pack T segments into one integer: [N, T, C] -> [N, C]."""
+    code = np.zeros((maps.shape[0], maps.shape[2]), dtype=np.int64)
+    for t in range(maps.shape[1]):
+        code |= maps[:, t, :].astype(np.int64) << t
+    return code
+
+
+@cache
+def _count_table(segments: int) -> np.ndarray:
+    """All six counts of every pair of codes, five bits each, as int32 [2**T, 2**T]."""
+    codes = np.arange(2**segments)
+    maps = ((codes[:, None] >> np.arange(segments)) & 1).astype(bool)  # (2**T, T)
+    table = np.zeros((len(codes), len(codes)), dtype=np.int32)
+    rows = max(1, 2**18 // len(codes))
+    for start in range(0, len(codes), rows):
+        p = np.repeat(maps[start : start + rows], len(codes), axis=0)[:, :, None]
+        t = np.tile(maps, (min(rows, len(codes) - start), 1))[:, :, None]
+        counts = np.concatenate([_segment_counts(p, t), _event_counts(p, t)])[:, :, 0]
+        packed = sum(counts[i].astype(np.int32) << (5 * i) for i in range(6))
+        table[start : start + rows] = np.asarray(packed).reshape(-1, len(codes))
+    return table
+
+
+def _segment_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """[N, T, C] twice -> [3, N, C]."""
+    return np.stack([(p & t).sum(axis=1), (p & ~t).sum(axis=1), (~p & t).sum(axis=1)])
+
+
+def _event_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Counts of runs of ones, matched at IoU >= 0.5: [N, T, C] twice -> [3, N, C].
+
+    At that threshold two runs match at most once each, so greedy, optimal and many-to-one matching agree. A pair of runs
+    is visited at the last segment of its intersection.
+    """
+    n, segments, c = p.shape
+    start_p, start_t = _run_starts(p), _run_starts(t)
+    length_p, length_t = _run_lengths(p), _run_lengths(t)
+    hits = np.zeros((n, c), dtype=np.int64)
+    for s in range(segments):
+        both = p[:, s] & t[:, s]
+        last = both if s == segments - 1 else both & ~(p[:, s + 1] & t[:, s + 1])
+        shared = s + 1 - np.maximum(start_p[:, s], start_t[:, s])
+        union = length_p[:, s] + length_t[:, s] - shared
+        hits += last & (2 * shared >= union)
+    runs_p, runs_t = _run_count(p), _run_count(t)
+    return np.stack([hits, runs_p - hits, runs_t - hits])
+
+
+def _run_starts(x: np.ndarray) -> np.ndarray:
+    """Where the run that a segment belongs to begins."""
+    starts = np.zeros(x.shape, dtype=np.int64)
+    for s in range(x.shape[1]):
+        starts[:, s] = s if s == 0 else np.where(x[:, s - 1], starts[:, s - 1], s)
+    return starts
+
+
+def _run_lengths(x: np.ndarray) -> np.ndarray:
+    """How long the run that a segment belongs to is."""
+    starts, ends = _run_starts(x), np.zeros(x.shape, dtype=np.int64)
+    for s in range(x.shape[1] - 1, -1, -1):
+        ends[:, s] = s + 1 if s == x.shape[1] - 1 else np.where(x[:, s + 1], ends[:, s + 1], s + 1)
+    return ends - starts
+
+
+def _run_count(x: np.ndarray) -> np.ndarray:
+    """Runs of ones: [N, T, C] -> [N, C]."""
+    return x[:, 0].astype(np.int64) + (x[:, 1:] & ~x[:, :-1]).sum(axis=1)
+
+
+def _f(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    """F = 2TP / (2TP + FP + FN); 1 where nothing is there and nothing is predicted."""
+    denominator = 2 * tp + fp + fn
+    return np.where(denominator > 0, 2 * tp / np.maximum(denominator, 1), 1.0)
+
+
+def _clip_f(counts: np.ndarray) -> np.ndarray:
+    """Mean F over the classes that occur or are predicted, 1 where there is none: [3, N, C] -> [N]."""
+    active = counts.sum(axis=0) > 0
+    total = np.where(active, _f(*counts), 0.0).sum(axis=1)
+    number = active.sum(axis=1)
+    return np.where(number > 0, total / np.maximum(number, 1), 1.0)
+
+
+def _set_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Counts over classes: [N, C] twice -> [3, N]."""
+    return np.stack([(p & t).sum(axis=1), (p & ~t).sum(axis=1), (~p & t).sum(axis=1)])
+
+
+def _bits(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()

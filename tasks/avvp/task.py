@@ -1,0 +1,183 @@
+"""Audio-visual video parsing on LLP: which events are heard, which are seen, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from models.config import at_least, in_range, one_of
+from models.contracts import Encoding, Parse
+from models.errors import DataError
+from tasks.avvp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS
+from tasks.avvp.losses import (
+    Terms,
+    as_target,
+    basic_loss,
+    han_loss,
+    labels_without_pseudo,
+    predicted_events,
+    valor_loss,
+    video_probabilities,
+)
+from tasks.avvp.metrics import AVVPMetrics
+from tasks.contracts import Batch, Task
+from tasks.losses import similarity_loss
+
+
+@dataclass(kw_only=True)
+class AVVPConfig:
+    """Losses and decisions of video parsing."""
+
+    supervision: Literal["pseudo", "weak"] = "pseudo"
+    """segment pseudo-labels, or video labels only"""
+    objective: Literal["auto", "basic", "han", "valor"] = "auto"
+    """auto: L_basic with pseudo-labels; without, HAN's loss (LEAP: L_basic on repeated weak labels)"""
+    audio_smooth: float = 1.0
+    """label smoothing of audio in the weak losses; 1: none"""
+    visual_smooth: float = 0.9
+    """label smoothing of visual in the weak losses; 1: none"""
+    segment_weight: float = 1.0
+    """weight of L_basic's segment terms"""
+    global_term: Literal["once", "twice", "drop"] = "once"
+    """how often L_basic counts the label of the whole clip"""
+    avss: Literal["off", "official", "paper"] = "off"
+    """audio-visual semantic similarity loss: off, as released, or Eqs. 10 and 11"""
+    avss_weight: float = 1.0
+    """weight of the similarity loss"""
+    avss_eps: float = 0.01
+    """offset of the released target"""
+    empty_pair: Literal["zero", "one", "ignore"] = "zero"
+    """EIoU of two segments without events, in the paper form"""
+    gate: Literal["global", "modality", "none"] = "global"
+    """which video prediction switches a segment's class off"""
+    threshold: float = 0.5
+    """probability from which on (inclusive) a class is decided"""
+    label_texts: Literal["plain", "official"] = "plain"
+    """texts of the label embeddings; official: spelt as behind the published ones"""
+
+    def __post_init__(self) -> None:
+        one_of(self, "supervision", AVVP.supervisions)
+        one_of(self, "objective", ("auto", "basic", "han", "valor"))
+        one_of(self, "global_term", ("once", "twice", "drop"))
+        one_of(self, "avss", ("off", "official", "paper"))
+        one_of(self, "empty_pair", ("zero", "one", "ignore"))
+        one_of(self, "gate", ("global", "modality", "none"))
+        one_of(self, "label_texts", ("plain", "official"))
+        for name in ("audio_smooth", "visual_smooth", "threshold"):
+            in_range(self, name, 0, 1)
+        for name in ("segment_weight", "avss_weight", "avss_eps"):
+            at_least(self, name, 0)
+
+
+class AVVP(Task):
+    """Audio-visual video parsing on LLP (25 classes, audio and visual events apart).
+
+    Source: HAN (ECCV 2020); LEAP (ECCV 2024), section 3.
+
+    Labels of a batch: "weak" [B, C]; for pseudo supervision "pseudo_audio" and "pseudo_visual" [B, T, C]; for scoring
+    "dense_audio" and "dense_visual" [B, T, C].
+    """
+
+    name = "avvp"
+    Config = AVVPConfig
+    default_encoder = "han"
+    supervisions = ("pseudo", "weak")
+    selection_metric = "segment_Type@AV"
+    classes = CLASSES
+    config: AVVPConfig
+
+    def model_classes(self, decoder: str) -> tuple[list[str], list[str]]:
+        """Return all 25 classes and their texts."""
+        texts = LABEL_TEXTS if self.config.label_texts == "plain" else OFFICIAL_LABEL_TEXTS
+        return list(CLASSES), list(texts)
+
+    def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
+        """DCH has one head a modality here."""
+        return {"form": "modalities"} if decoder == "dch" else {}
+
+    def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
+        """Return the weighted terms of the objective, and of the similarity loss if it is on."""
+        config, weak = self.config, as_target(batch.labels["weak"])
+        smoothing = dict(audio_smooth=config.audio_smooth, visual_smooth=config.visual_smooth)
+        pseudo = self._pseudo(batch) if config.supervision == "pseudo" else None
+        objective = self._objective(parse)
+        if objective == "han":
+            terms = han_loss(parse, weak, **smoothing)
+        elif objective == "valor":
+            audio, visual = pseudo or self._pseudo(batch)
+            terms = valor_loss(parse, weak, audio, visual)
+        else:
+            segments = parse.segment.audio.values.shape[1]  # type: ignore[union-attr]
+            labels = labels_without_pseudo(weak, segments, **smoothing)
+            if pseudo is not None:
+                audio, visual = pseudo
+                labels = {
+                    "video_audio": audio.amax(dim=1),
+                    "video_visual": visual.amax(dim=1),
+                    "segment_audio": audio,
+                    "segment_visual": visual,
+                }
+            terms = basic_loss(
+                parse, weak=weak, segment_weight=config.segment_weight, global_term=config.global_term, **labels
+            )
+        if config.avss != "off":
+            maps = pseudo if pseudo is not None else predicted_events(parse, threshold=config.threshold)
+            terms["similarity"] = config.avss_weight * similarity_loss(
+                encoding.audio,
+                encoding.visual,
+                *maps,
+                form=config.avss,
+                eps=config.avss_eps,
+                empty_pair=config.empty_pair,
+            )
+        return terms
+
+    def _objective(self, parse: Parse) -> str:
+        if self.config.objective != "auto":
+            return self.config.objective
+        if self.config.supervision == "pseudo":
+            return "basic"
+        return "basic" if parse.video.av is None else "han"
+
+    def _pseudo(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        for name in ("pseudo_audio", "pseudo_visual"):
+            if name not in batch.labels:
+                raise DataError(f"the data have no '{name}' labels; use data with pseudo-labels, or --supervision weak")
+        return as_target(batch.labels["pseudo_audio"]), as_target(batch.labels["pseudo_visual"])
+
+    def decide(self, parse: Parse) -> dict[str, Tensor]:
+        """Return "audio", "visual" (bool [B, T, C]) and "video" (bool [B, C]); thresholds are inclusive.
+
+        Source: HAN (ECCV 2020): segments are gated by the video prediction.
+        """
+        threshold = self.config.threshold
+        audio, visual, both = video_probabilities(parse, threshold=threshold)
+        gates = {"audio": both, "visual": both} if self.config.gate == "global" else {"audio": audio, "visual": visual}
+        decisions = {"video": both >= threshold}
+        for name in ("audio", "visual"):
+            segment = getattr(parse.segment, name).probability >= threshold
+            open_ = self.config.gate == "none"
+            decisions[name] = segment if open_ else segment & (gates[name] >= threshold)[:, None, :]
+        return decisions
+
+    def metrics(self) -> AVVPMetrics:
+        """Return a fresh accumulator."""
+        return AVVPMetrics(CLASSES)
+
+    def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
+        """Return audio, visual and audio-visual tracks."""
+        maps = {}
+        for name in ("audio", "visual"):
+            truth = batch.labels[f"dense_{name}"].bool().cpu().numpy()
+            maps[name] = (truth, decisions[name].cpu().numpy())
+        maps["av"] = tuple(a & v for a, v in zip(maps["audio"], maps["visual"], strict=True))
+        return [
+            {
+                "clip_id": clip_id,
+                "classes": [name.replace("_", " ") for name in CLASSES],
+                "tracks": {stream: {"truth": t[i], "prediction": p[i]} for stream, (t, p) in maps.items()},
+            }
+            for i, clip_id in enumerate(batch.clip_id)
+        ]

@@ -1,0 +1,92 @@
+"""Losses that several tasks use. All take at least single precision and are means over the batch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.contracts import at_least_single
+
+CLAMP = 1e-7
+EmptyPair = Literal["zero", "one", "ignore"]
+
+
+def clamped_bce(probability: Tensor, target: Tensor) -> Tensor:
+    """Binary cross entropy on probabilities clamped to [1e-7, 1 - 1e-7]; where the clamp acts the gradient is zero.
+
+    Shape: any, equal; the mean over all entries.
+    """
+    probability = at_least_single(probability).clamp(CLAMP, 1 - CLAMP)
+    return F.binary_cross_entropy(probability, target.to(probability.dtype))
+
+
+def segment_similarity(audio: Tensor, visual: Tensor) -> Tensor:
+    """Cosine similarity of all audio-visual segment pairs.
+
+    Source: LEAP (ECCV 2024), Eq. 10; norms are bounded below by 1e-12.
+
+    Shape: audio and visual [B, T, D] -> [B, T, T], rows audio.
+    """
+    audio, visual = (F.normalize(at_least_single(x), dim=-1, eps=1e-12) for x in (audio, visual))
+    return audio @ visual.transpose(-1, -2)
+
+
+def event_iou(audio_events: Tensor, visual_events: Tensor, *, empty_pair: EmptyPair = "zero") -> tuple[Tensor, Tensor]:
+    """EIoU: the overlap of the event sets of all audio-visual segment pairs.
+
+    Source: LEAP (ECCV 2024), section 3.4. A pair of two empty sets is 0/0: `empty_pair` "zero" and "ignore" set it to 0,
+    "one" to 1.
+
+    Shape: event maps [B, T, C] in {0, 1} -> EIoU [B, T, T] and valid [B, T, T], False where both sets are empty.
+    """
+    audio_events, visual_events = audio_events.double(), visual_events.double()
+    shared = audio_events @ visual_events.transpose(-1, -2)
+    union = audio_events.sum(-1).unsqueeze(-1) + visual_events.sum(-1).unsqueeze(-2) - shared
+    valid = union > 0
+    empty = 1.0 if empty_pair == "one" else 0.0
+    return torch.where(valid, shared / union.clamp(min=1), torch.full_like(shared, empty)), valid
+
+
+def released_target(audio_events: Tensor, visual_events: Tensor, *, eps: float = 0.01) -> Tensor:
+    """The similarity target of LEAP's released code: x / (1 + x) + eps with x = |A and V| / the clip's largest set.
+
+    Departs: from EIoU in the denominator (one a clip instead of the union of each pair), the squashing and eps.
+
+    Shape: event maps [B, T, C] -> [B, T, T].
+    """
+    audio_events, visual_events = audio_events.double(), visual_events.double()
+    shared = audio_events @ visual_events.transpose(-1, -2)
+    largest = torch.maximum(audio_events.sum(-1).amax(-1), visual_events.sum(-1).amax(-1))  # (B,)
+    ratio = shared / largest.clamp(min=1e-8)[:, None, None]
+    return ratio / (1 + ratio) + eps
+
+
+def similarity_loss(
+    audio: Tensor,
+    visual: Tensor,
+    audio_events: Tensor,
+    visual_events: Tensor,
+    *,
+    form: Literal["official", "paper"] = "official",
+    eps: float = 0.01,
+    empty_pair: EmptyPair = "zero",
+) -> Tensor:
+    """L_avss: pull the similarity of encoded segments towards the overlap of their events.
+
+    Source: LEAP (ECCV 2024), Eq. 11 ("paper"); the released code rectifies the similarity and has another target
+    ("official").
+
+    Shape: features [B, T, D], event maps [B, T, C] -> scalar, the mean over clips and pairs ("ignore": over valid pairs).
+    """
+    similarity = segment_similarity(audio, visual)
+    if form == "official":
+        target = released_target(audio_events, visual_events, eps=eps).to(similarity.dtype)
+        return (similarity.relu() - target).square().mean()
+    target, valid = event_iou(audio_events, visual_events, empty_pair=empty_pair)
+    squared = (similarity - target.to(similarity.dtype)).square()
+    if empty_pair == "ignore":
+        return (squared * valid).sum() / valid.sum().clamp(min=1)
+    return squared.mean()
