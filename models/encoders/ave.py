@@ -72,7 +72,8 @@ class AVE(Encoder):
         fused = None
         if self.config.variant == "dmrn":
             for _ in range(self.config.residual_blocks):
-                mixed = (self.visual_update(v) + self.audio_update(a)) / 2
+                aux["audio_update"], aux["visual_update"] = self.audio_update(a), self.visual_update(v)
+                mixed = (aux["visual_update"] + aux["audio_update"]) / 2
                 a, v = torch.tanh(v + mixed), torch.tanh(a + mixed)  # swapped, as published
             fused = (a + v) / 2
         return Encoding(audio=a, visual=v, fused=fused, aux=aux)

@@ -1,0 +1,65 @@
+"""Options and the summary of the parity cases; fixtures that the whole suite shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.parity.golden_case import DEFAULT_GOLDEN, Case
+from tests.parity.registry import HANDLERS, PARTLY
+
+PARITY = pytest.StashKey[dict]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", default=str(DEFAULT_GOLDEN), help="folder of golden cases for tests/parity")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = Path(config.getoption("--golden"))
+    if not folder.is_dir():
+        raise pytest.UsageError(f"--golden {folder}: no such folder")
+    names = sorted(p.stem for p in folder.glob("*.json"))
+    config.stash[PARITY] = {"folder": folder, "names": names, "outcomes": {}}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "golden_case" in metafunc.fixturenames:
+        parity = metafunc.config.stash[PARITY]
+        covered = [name for name in parity["names"] if name in HANDLERS]
+        metafunc.parametrize("golden_case", [Case(n, parity["folder"]) for n in covered], ids=covered)
+
+
+@pytest.fixture
+def handlers() -> dict:
+    return HANDLERS
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    outcome = yield
+    report = outcome.get_result()
+    case = getattr(item, "callspec", None) and item.callspec.params.get("golden_case")
+    if case and (report.when == "call" or report.outcome != "passed"):
+        item.config.stash[PARITY]["outcomes"][case.name] = report.outcome
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config: pytest.Config) -> None:
+    parity = config.stash[PARITY]
+    outcomes = parity["outcomes"]
+    if not outcomes:
+        return
+    uncovered = [name for name in parity["names"] if name not in HANDLERS]
+    skipped = [name for name, outcome in outcomes.items() if outcome == "skipped"]
+    write = terminalreporter.write_line
+    for name in outcomes:
+        if name in PARTLY:
+            write(f"covered in part: {name}: {PARTLY[name]}")
+    if skipped:
+        write(f"skipped: {', '.join(skipped)}")
+    if uncovered:
+        write(f"not covered: {', '.join(uncovered)}")
+    passed = sum(outcome == "passed" for outcome in outcomes.values())
+    failed = sum(outcome == "failed" for outcome in outcomes.values())
+    write(f"parity: {passed} passed, {failed} failed, {len(uncovered) + len(skipped)} not covered")

@@ -1,0 +1,11 @@
+"""Which function checks which golden case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.parity import cases_models, cases_numbers, cases_training
+from tests.parity.golden_case import Case
+
+HANDLERS: dict[str, Callable[[Case], None]] = {**cases_models.CASES, **cases_numbers.CASES, **cases_training.CASES}
+PARTLY: dict[str, str] = cases_numbers.PARTLY
