@@ -24,6 +24,12 @@ class Bar:
             self._progress.update(self._task, advance=count, shown=text)
 
 
+    def fraction(self, share: float) -> None:
+        """Move to a share of the whole."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=share * (self._progress.tasks[self._task].total or 1))
+
+
 class Console:
     """Prints on the main process only."""
 

@@ -26,8 +26,6 @@ class SimulateOptions:
     """seed of the clips; default: the preset's own, so that everybody gets the same data"""
     dtype: Literal["float16", "float32"] = "float16"
     """stored precision"""
-    layout: Literal["store", "official"] = "store"
-    """store (parquet shards), or the authors' file layout"""
     limit: int | None = None
     """at most this many clips of the training split"""
 
@@ -48,6 +46,7 @@ def _simulate(args: list[str], prog: str) -> int:
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit is {options.limit}; it must be at least 1")
     from avplatform.data.simulate import simulate
+    from avplatform.hub import card_of_spec
 
     console = Console()
     with console.bar("simulate", total=100) as bar:
@@ -56,10 +55,10 @@ def _simulate(args: list[str], prog: str) -> int:
             Path(options.annotations),
             Path(options.out),
             dtype=options.dtype,
-            layout=options.layout,
+            seed=options.seed,
+            subset=None if options.limit is None else {"train": options.limit},
             progress=bar.fraction,
-            **({} if options.seed is None else {"seed": options.seed}),
-            **({} if options.limit is None else {"subset": {"train": options.limit}}),
+            card=card_of_spec,
         )
     counts = ", ".join(f"{name} {split.rows}" for name, split in manifest.splits.items())
     console.note(f"wrote {options.out}: synthetic features, {counts}; checksum {manifest.checksum}")

@@ -1,0 +1,7 @@
+"""Datasets: their format, how they are written, mapped, streamed and simulated."""
+
+from avplatform.data.schema import DataSpec, Manifest
+from avplatform.data.source import DataSource, open_data, train_loader
+from avplatform.data.writer import StoreWriter
+
+__all__ = ["DataSource", "DataSpec", "Manifest", "StoreWriter", "open_data", "train_loader"]

@@ -1,0 +1,134 @@
+"""Synthetic features for the real annotations of LLP and AVE; docs/simulation.md says how and how far to trust them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avplatform.data.schema import Manifest
+from avplatform.data.simulate import ave, llp
+from avplatform.data.writer import StoreWriter
+from models.errors import UsageError, unknown_name
+from tasks.avel.annotations import read_annotations as read_ave
+from tasks.avel.classes import BACKGROUND
+from tasks.avvp.annotations import read_annotations as read_llp
+
+PRESETS: dict[str, Any] = {"sim-llp-1": llp.LLPSimulation(), "sim-ave-1": ave.AVESimulation()}
+"""Simulations by name: versioned, with fixed seeds, so that everybody draws the same data."""
+
+BLOCK = 64
+
+
+def simulate(
+    task: str,
+    annotations: str | Path,
+    out: str | Path,
+    *,
+    preset: str | None = None,
+    seed: int | None = None,
+    subset: dict[str, int] | None = None,
+    dtype: str = "float16",
+    progress: Callable[[float], None] | None = None,
+    card: Callable[[Any], str] | None = None,
+) -> Manifest:
+    """Draw features for the clips of official annotation files and write them as a store.
+
+    Args:
+        task: "avvp" (LLP) or "avel" (AVE).
+        annotations: folder of the official files.
+        out: folder to write.
+        preset: default: the task's own.
+        seed: of the clips; default: the preset's.
+        subset: how many clips of a split to keep (the first ones); a clip stays the same in any subset.
+        dtype: stored precision.
+        progress: told the share that is done.
+        card: makes README.md from the data specification.
+
+    Raises:
+        UsageError: unknown task or preset, or a folder that is not empty.
+        DataError: annotation files that are missing or malformed.
+    """
+    if task not in ("avvp", "avel"):
+        raise unknown_name("task", task, ("avvp", "avel"))
+    constants = preset_constants(preset or {"avvp": "sim-llp-1", "avel": "sim-ave-1"}[task])
+    if seed is not None:
+        constants = dataclasses.replace(constants, seed=seed)
+    provenance = {"generator": constants.name, "constants": dataclasses.asdict(constants)}
+    if task == "avvp":
+        clips: Any = llp_clips(annotations, seed=constants.seed)
+        simulator: Any = llp.LLPSimulator(constants, clips)
+        spec = llp.spec(constants, provenance={**provenance, "labels": "LLP annotations; train events from validation donors"})
+    else:
+        clips = ave_clips(annotations)
+        simulator = ave.AVESimulator(constants, clips)
+        spec = ave.spec(constants, provenance={**provenance, "labels": "AVE annotations"})
+    return write(out, spec, simulator, clips, dtype=dtype, subset=subset, progress=progress, card=card)
+
+
+def write(
+    out: str | Path,
+    spec: Any,
+    simulator: Any,
+    clips: Any,
+    *,
+    dtype: str = "float16",
+    subset: dict[str, int] | None = None,
+    progress: Callable[[float], None] | None = None,
+    card: Callable[[Any], str] | None = None,
+) -> Manifest:
+    """Draw all splits of `clips`, a block at a time, into a store."""
+    chosen = {split: indices[: (subset or {}).get(split)] for split, indices in clips.splits.items() if len(indices)}
+    total, done = sum(map(len, chosen.values())), 0
+    with StoreWriter(out, spec, dtype=dtype, card=card(spec) if card else None) as writer:
+        for split, indices in chosen.items():
+            for block in llp.blocks(len(indices), BLOCK):
+                writer.add(split, simulator.columns(clips, [int(indices[i]) for i in block]))
+                done += len(block)
+                if progress is not None:
+                    progress(done / total)
+    assert writer.manifest is not None
+    return writer.manifest
+
+
+def preset_constants(name: str) -> Any:
+    """Return the constants of a named simulation."""
+    if name not in PRESETS:
+        raise unknown_name("simulation", name, PRESETS)
+    return PRESETS[name]
+
+
+def llp_clips(folder: str | Path, *, seed: int) -> llp.LLPClips:
+    """Return LLP's clips; training clips, which have weak labels only, borrow events from validation clips."""
+    data = read_llp(folder)
+    audio, visual = data.dense_audio.copy(), data.dense_visual.copy()
+    train = data.splits["train"]
+    audio[train], visual[train] = llp.hot_deck(
+        data.weak[train],
+        data.splits["validation"],
+        data.dense_audio,
+        data.dense_visual,
+        data.weak,
+        keys=[data.filenames[i] for i in train],
+        seed=seed,
+    )
+    rows = np.arange(len(data.filenames))
+    return llp.LLPClips(data.filenames, rows, data.weak, audio, visual, data.splits)
+
+
+def ave_clips(folder: str | Path) -> ave.AVEClips:
+    """Return AVE's clips, and after them the background clips of weak training as a split of their own."""
+    data = read_ave(folder)
+    count, extra = len(data.clip_ids), data.background_count
+    keys = [f"{row}:{clip}" for row, clip in enumerate(data.clip_ids)]
+    keys += [f"{count + i}:background_{i:03d}" for i in range(extra)]
+    segment = np.concatenate([data.segment, np.full((extra, data.segment.shape[1]), BACKGROUND)])
+    video = np.concatenate([data.class_index, np.full(extra, BACKGROUND)])
+    splits = {**data.splits, "background": np.arange(count, count + extra)}
+    return ave.AVEClips(keys, np.arange(count + extra), segment, video, splits)
+
+
+__all__ = ["PRESETS", "UsageError", "simulate", "write"]

@@ -1,0 +1,10 @@
+"""Templates of the cards that stand beside models and data, as package data."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+
+def template(name: str) -> str:
+    """Return the text of a template, such as "model_card.md.jinja"."""
+    return files("hub_cards").joinpath(name).read_text(encoding="utf-8")
