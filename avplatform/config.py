@@ -234,7 +234,9 @@ def _apply(config: Any, values: dict[str, Any], *, where: str, prefix: str) -> A
         current = getattr(config, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
-                raise UsageError(f"{where}: '{prefix}{name}' holds several options; write them as a mapping, not {value!r}")
+                raise UsageError(
+                    f"{where}: '{prefix}{name}' holds several options; write them as a mapping, not {value!r}"
+                )
             changes[key] = _apply(current, value, where=where, prefix=f"{prefix}{name}.")
         else:
             changes[key] = _coerce(type(config), key, value, where=where, shown=f"{prefix}{name}")

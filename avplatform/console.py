@@ -23,7 +23,6 @@ class Bar:
             text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
             self._progress.update(self._task, advance=count, shown=text)
 
-
     def fraction(self, share: float) -> None:
         """Move to a share of the whole."""
         if self._progress is not None:

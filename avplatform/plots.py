@@ -41,7 +41,9 @@ def curves(metrics_file: Path, out: Path, *, metric: str) -> Path:
     best = int(np.argmax(values))
     right.plot([r["epoch"] for r in epochs], values, color=COLOURS[1], marker="o", markersize=3)
     right.plot(epochs[best]["epoch"], values[best], marker="*", markersize=14, color=COLOURS[1])
-    right.annotate(f"{values[best]:.1f}", (epochs[best]["epoch"], values[best]), textcoords="offset points", xytext=(0, -16))
+    right.annotate(
+        f"{values[best]:.1f}", (epochs[best]["epoch"], values[best]), textcoords="offset points", xytext=(0, -16)
+    )
     right.set(xlabel="epoch", ylabel=f"{epochs[0]['split']} {metric} (%)")
     right.xaxis.get_major_locator().set_params(integer=True)
     return _save(figure, out)
@@ -105,7 +107,12 @@ def _timeline(ax: Any, example: dict[str, Any]) -> None:
                 for start, length in _runs(track[name][:, c]):
                     style = dict(hatch="////", alpha=0.55) if name == "prediction" else {}
                     ax.broken_barh(
-                        [(start, length)], (at, height * 0.92), facecolors=colour[c], edgecolor="white", linewidth=0.4, **style
+                        [(start, length)],
+                        (at, height * 0.92),
+                        facecolors=colour[c],
+                        edgecolor="white",
+                        linewidth=0.4,
+                        **style,
                     )
     ax.set_xlim(0, segments)
     ax.set_ylim(len(tracks) - 0.5, -0.5)

@@ -120,7 +120,9 @@ def table(measured: list[dict]) -> str:
                 values = [r["test"][metric] for r in row["runs"]]
                 spread = statistics.stdev(values) if len(values) > 1 else float("nan")
                 cells_.append(f"{statistics.mean(values):.1f} ({spread:.1f})")
-            lines.append(f"| {row['cell']} | {row['lr']} | {row['steps']} | {len(row['runs'])} | {' | '.join(cells_)} |")
+            lines.append(
+                f"| {row['cell']} | {row['lr']} | {row['steps']} | {len(row['runs'])} | {' | '.join(cells_)} |"
+            )
         lines.append("")
     return "\n".join(lines)
 

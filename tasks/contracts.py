@@ -47,7 +47,6 @@ class Batch:
             labels={name: value.to(device, non_blocking=True) for name, value in self.labels.items()},
         )
 
-
     def split(self, parts: int) -> list[Batch]:
         """Cut the batch into near-equal consecutive parts."""
         bounds = [len(self) * i // parts for i in range(parts + 1)]

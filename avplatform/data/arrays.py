@@ -103,9 +103,7 @@ def _array_folder(store: Path, manifest: Manifest, cache_dir: Path | None) -> Pa
     return (cache_dir or cache_root()) / "arrays" / manifest.checksum[:16]
 
 
-def _build(
-    store: Path, manifest: Manifest, name: str, folder: Path, progress: Callable[[str], None] | None
-) -> None:
+def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: Callable[[str], None] | None) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(f".{name}.lock")
     with locked(lock):
@@ -119,7 +117,9 @@ def _build(
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
         except OSError as error:
-            raise DataError(f"cannot build the arrays of {name} in {folder}: {error}; free space or give another cache") from None
+            raise DataError(
+                f"cannot build the arrays of {name} in {folder}: {error}; free space or give another cache"
+            ) from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         if progress is not None:
@@ -130,7 +130,9 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
     """Copy one split's shards into flat arrays, a row group at a time."""
     spec, info = manifest.spec, manifest.splits[name]
     shapes = {"row": (), **spec.shapes()}
-    kinds = {key: np.dtype(spec.label_dtypes.get(key, manifest.dtype)) for key in spec.shapes()} | {"row": np.dtype("int64")}
+    kinds = {key: np.dtype(spec.label_dtypes.get(key, manifest.dtype)) for key in spec.shapes()} | {
+        "row": np.dtype("int64")
+    }
     out: dict[str, Any] = {
         key: np.lib.format.open_memmap(folder / f"{key}.npy", mode="w+", dtype=kinds[key], shape=(info.rows, *shape))
         for key, shape in shapes.items()
@@ -189,7 +191,9 @@ class locked:  # noqa: N801
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise DataError(f"another process has held {self.path} for an hour; stop it or delete the file") from None
+                    raise DataError(
+                        f"another process has held {self.path} for an hour; stop it or delete the file"
+                    ) from None
                 time.sleep(0.2)
 
     def __exit__(self, *error: object) -> None:

@@ -42,9 +42,7 @@ LLP_CLASSES_PER_CLIP = (0.46, 0.36, 0.14, 0.04)  # 1, 2, 3, 4 classes
 LLP_FULL_SHARE = 0.5
 
 
-def demo_store(
-    task: str, *, cache_dir: Path | None = None, progress: Callable[[str], None] | None = None
-) -> Path:
+def demo_store(task: str, *, cache_dir: Path | None = None, progress: Callable[[str], None] | None = None) -> Path:
     """Return the folder of a task's demo data, made on first use; several processes may ask at once.
 
     Raises:

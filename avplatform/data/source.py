@@ -107,7 +107,9 @@ def open_data(
         path = _locate(str(data))
     manifest = Manifest.read(path)
     if manifest.spec.task != task:
-        raise UsageError(f"the data in {path} are for {manifest.spec.task}, not {task}; give --task {manifest.spec.task}")
+        raise UsageError(
+            f"the data in {path} are for {manifest.spec.task}, not {task}; give --task {manifest.spec.task}"
+        )
     return DataSource(path, manifest, cache_dir=cache, progress=progress)
 
 
@@ -136,7 +138,9 @@ def train_loader(
     )
     if streaming:
         if num_workers:
-            raise UsageError("--num-workers does nothing with --streaming, which reads in the main thread; leave it out")
+            raise UsageError(
+                "--num-workers does nothing with --streaming, which reads in the main thread; leave it out"
+            )
         return StreamLoader(data.path, data.manifest, names, **options)
     return TrainLoader([data.split(name) for name in names], num_workers=num_workers, **options)
 

@@ -57,7 +57,9 @@ class StoreWriter:
         columns = check_columns(self.spec, split, columns)
         for row, clip_id in zip(columns["row"].tolist(), columns["clip_id"], strict=True):
             if row in self._rows:
-                raise DataError(f"split {split}: row {row} (clip {clip_id}) is added twice; rows are unique in a dataset")
+                raise DataError(
+                    f"split {split}: row {row} (clip {clip_id}) is added twice; rows are unique in a dataset"
+                )
             self._rows.add(row)
         arrays = []
         for field in self._schema:

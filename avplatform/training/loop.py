@@ -74,7 +74,9 @@ class Run:
             num_processes=self.accelerator.num_processes,
         )
         if len(self.loader) == 0:
-            raise DataError(f"the training split has fewer clips than one batch of {config.batch_size}; lower --batch-size")
+            raise DataError(
+                f"the training split has fewer clips than one batch of {config.batch_size}; lower --batch-size"
+            )
         set_seed(config.seed)
         model = build_model(config, self.task, self.data.spec)
         self.model, self.optimizer = self.accelerator.prepare(model, build_optimizer(model, config.optim))
@@ -154,7 +156,9 @@ class Run:
         scores = metrics.compute()
         score = scores[self.task.selection_metric]
         best = progress.best.get("value")
-        better = best is None or config.select_on == "last" or score > best or (score == best and config.ties == "latest")
+        better = (
+            best is None or config.select_on == "last" or score > best or (score == best and config.ties == "latest")
+        )
         record = {"event": "epoch", "epoch": progress.epoch, "step": progress.step, "split": split, **means, **scores}
         self._log(record)
         if better:

@@ -20,9 +20,7 @@ class Reader:
     unused_patterns: tuple[str, ...] = ()
     not_in_checkpoint: tuple[str, ...] = ()
 
-    def __init__(
-        self, *, heads: int | None = None, norm: Literal["post", "pre"] = "post", weak: bool = False
-    ) -> None:
+    def __init__(self, *, heads: int | None = None, norm: Literal["post", "pre"] = "post", weak: bool = False) -> None:
         self.heads, self.norm, self.weak = heads, norm, weak
 
     def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:

@@ -101,7 +101,10 @@ def mmil_full_loss(parse: Parse, segment: Tensor) -> Terms:
     """Loss of MMIL on the product of both streams, over the 28 events."""
     pair = _av(parse, "segment").probability
     target = F.one_hot(segment, BACKGROUND + 1)[..., : pair.shape[-1]].to(pair.dtype)
-    return {"segment": clamped_bce(pair, target), "video": clamped_bce(_av(parse, "video").probability, target.amax(dim=1))}
+    return {
+        "segment": clamped_bce(pair, target),
+        "video": clamped_bce(_av(parse, "video").probability, target.amax(dim=1)),
+    }
 
 
 def mmil_weak_loss(parse: Parse, video_target: Tensor) -> Terms:

@@ -107,7 +107,9 @@ def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarr
         try:
             begin, end = int(onset), int(offset)
         except ValueError:
-            raise DataError(f"{file}, line {line}: onset and offset must be whole seconds, not '{onset}', '{offset}'") from None
+            raise DataError(
+                f"{file}, line {line}: onset and offset must be whole seconds, not '{onset}', '{offset}'"
+            ) from None
         if not (0 <= begin <= SEGMENTS and 0 <= end <= SEGMENTS):
             raise DataError(f"{file}, line {line}: the event {begin} to {end} s lies outside 0 to {SEGMENTS} s")
         if tuple(row) in seen:

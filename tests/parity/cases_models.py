@@ -69,9 +69,7 @@ def han_loss_case(case: Case) -> None:
     model = build(base, "han")
     output, _ = llp_forward(base, model)
     target = case.labels_above("target")
-    terms = han_loss(
-        output.parse, target, audio_smooth=case.config["a_smooth"], visual_smooth=case.config["v_smooth"]
-    )
+    terms = han_loss(output.parse, target, audio_smooth=case.config["a_smooth"], visual_smooth=case.config["v_smooth"])
     total = sum(terms.values())
     total.backward()
     parameters = dict(model.named_parameters())
@@ -91,9 +89,7 @@ def han_loss_case(case: Case) -> None:
 
 def valor(case: Case) -> None:
     output, produced = llp_forward(case, build(case, "valor"))
-    terms = valor_loss(
-        output.parse, *(case.labels_above(name) for name in ("target", "temporal_pa", "temporal_pv"))
-    )
+    terms = valor_loss(output.parse, *(case.labels_above(name) for name in ("target", "temporal_pa", "temporal_pv")))
     names = {"global": "loss_global", "segment_audio": "loss_seg_a", "segment_visual": "loss_seg_v"}
     produced.update({names[k]: v for k, v in terms.items()}, loss_total=sum(terms.values()))
     case.compare(produced)

@@ -60,7 +60,8 @@ def train(case: Case, name: str, task: Task, batch_of: Any) -> tuple[torch.nn.Mo
     keys = key_map(name, case.weights(), **official_options(case))
     now = dict(model.named_parameters())
     moved = [
-        (now[keys[key]] - start[keys[key]]).norm() if key in keys else torch.zeros((), dtype=case.dtype) for key in order
+        (now[keys[key]] - start[keys[key]]).norm() if key in keys else torch.zeros((), dtype=case.dtype)
+        for key in order
     ]
     out = {k: torch.stack([v.detach() for v in values]) for k, values in recorded.items()}
     return model, {**out, "grad_norms_step0": first, "delta_norms": torch.stack(moved).detach()}
@@ -99,9 +100,7 @@ def train_llp(case: Case, name: str, task: Task) -> None:
 
 
 def train_han(case: Case) -> None:
-    config = AVVPConfig(
-        supervision="weak", audio_smooth=case.config["a_smooth"], visual_smooth=case.config["v_smooth"]
-    )
+    config = AVVPConfig(supervision="weak", audio_smooth=case.config["a_smooth"], visual_smooth=case.config["v_smooth"])
     train_llp(case, "han", AVVP(config))
 
 

@@ -99,7 +99,10 @@ class AVESimulator:
         outside = rng.random()
         for m in drives:
             drives[m] += jitter(rng, inside, c.label_jitter)
-        leaks = {"visual": outside < c.seen_outside, "audio": c.seen_outside <= outside < c.seen_outside + c.heard_outside}
+        leaks = {
+            "visual": outside < c.seen_outside,
+            "audio": c.seen_outside <= outside < c.seen_outside + c.heard_outside,
+        }
         for number, m in enumerate(("audio", "visual")):
             if leaks[m]:
                 drives[m] = np.where(drives[m] > 0, drives[m], rng.uniform(*c.outside_gain))
@@ -113,7 +116,13 @@ class AVESimulator:
         return audio, visual
 
     def _add(
-        self, rng: np.random.Generator, modality: str, label: int, drive: np.ndarray, audio: np.ndarray, visual: np.ndarray
+        self,
+        rng: np.random.Generator,
+        modality: str,
+        label: int,
+        drive: np.ndarray,
+        audio: np.ndarray,
+        visual: np.ndarray,
     ) -> None:
         """Add an event to a latent stream; on the map, as a bump around a slowly walking centre."""
         q, drive = self.world.instance(rng, modality, label), drive.astype(np.float32)

@@ -156,7 +156,14 @@ def spec(constants: LLPSimulation, *, name: str | None = None, provenance: dict[
 
 
 def hot_deck(
-    weak: np.ndarray, donors: np.ndarray, audio: np.ndarray, visual: np.ndarray, donor_weak: np.ndarray, *, keys: list[str], seed: int
+    weak: np.ndarray,
+    donors: np.ndarray,
+    audio: np.ndarray,
+    visual: np.ndarray,
+    donor_weak: np.ndarray,
+    *,
+    keys: list[str],
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give clips that have only weak labels event maps borrowed from densely annotated ones.
 
