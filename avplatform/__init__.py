@@ -25,9 +25,7 @@ def check_own_packages() -> None:
     for name in ("models", "tasks"):
         spec = importlib.util.find_spec(name)
         if spec is None:
-            raise ImportError(
-                f"avplatform's package '{name}' is missing beside {home / 'avplatform'}; install it again"
-            )
+            raise ImportError(f"avplatform's package '{name}' is missing beside {home / 'avplatform'}; install it again")
         places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or [])
         folder = Path(places[0]).resolve() if places else Path("?")
         folder = folder.parent if folder.suffix else folder

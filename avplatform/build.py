@@ -55,9 +55,7 @@ def embed(texts: list[str], labels: LabelConfig) -> Tensor:
     """
     source: Any = labels.embeddings
     if source != "glove-50d" and not Path(source).exists():
-        raise UsageError(
-            f"labels.embeddings is '{source}': neither glove-50d nor a file; give the path of a GloVe text file"
-        )
+        raise UsageError(f"labels.embeddings is '{source}': neither glove-50d nor a file; give the path of a GloVe text file")
     return glove_embedder(None if source == "glove-50d" else source)(texts)
 
 

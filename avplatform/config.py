@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,11 +148,12 @@ def one_of_supervision(task: str, supervision: str) -> None:
 def config_class(task: str, encoder: str, decoder: str) -> type[RunConfig]:
     """Return RunConfig with the option types of this task, encoder and decoder filled in."""
     check_names(task, encoder, decoder)
-    parts = {
-        "encoder_config": ENCODERS[encoder].Config,
-        "decoder_config": DECODERS[decoder].Config,
-        "task_config": TASKS[task].Config,
-    }
+    return _config_class(ENCODERS[encoder].Config, DECODERS[decoder].Config, TASKS[task].Config)
+
+
+@cache
+def _config_class(encoder: type, decoder: type, task: type) -> type[RunConfig]:
+    parts = {"encoder_config": encoder, "decoder_config": decoder, "task_config": task}
     fields = [(name, kind, field(default_factory=kind)) for name, kind in parts.items()]
     cls = dataclasses.make_dataclass("RunConfig", fields, bases=(RunConfig,), kw_only=True)
     cls.__doc__ = RunConfig.__doc__
@@ -234,9 +236,7 @@ def _apply(config: Any, values: dict[str, Any], *, where: str, prefix: str) -> A
         current = getattr(config, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
-                raise UsageError(
-                    f"{where}: '{prefix}{name}' holds several options; write them as a mapping, not {value!r}"
-                )
+                raise UsageError(f"{where}: '{prefix}{name}' holds several options; write them as a mapping, not {value!r}")
             changes[key] = _apply(current, value, where=where, prefix=f"{prefix}{name}.")
         else:
             changes[key] = _coerce(type(config), key, value, where=where, shown=f"{prefix}{name}")

@@ -9,6 +9,7 @@ import sys
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from models.errors import UsageError
@@ -30,6 +31,8 @@ def make_accelerator(*, cpu: bool = False, precision: str = "auto", threads: int
         mode = "bf16" if on_cpu and cpu_has_bf16() else os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if on_cpu and mode == "fp16":
         raise UsageError("--precision fp16 needs an accelerator; on a CPU use bf16 or no")
+    # Accelerate keeps its state for the life of the process; a second run in it may want another precision.
+    AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     return Accelerator(cpu=cpu, mixed_precision=mode, kwargs_handlers=handlers)
 

@@ -41,9 +41,7 @@ def curves(metrics_file: Path, out: Path, *, metric: str) -> Path:
     best = int(np.argmax(values))
     right.plot([r["epoch"] for r in epochs], values, color=COLOURS[1], marker="o", markersize=3)
     right.plot(epochs[best]["epoch"], values[best], marker="*", markersize=14, color=COLOURS[1])
-    right.annotate(
-        f"{values[best]:.1f}", (epochs[best]["epoch"], values[best]), textcoords="offset points", xytext=(0, -16)
-    )
+    right.annotate(f"{values[best]:.1f}", (epochs[best]["epoch"], values[best]), textcoords="offset points", xytext=(0, -16))
     right.set(xlabel="epoch", ylabel=f"{epochs[0]['split']} {metric} (%)")
     right.xaxis.get_major_locator().set_params(integer=True)
     return _save(figure, out)

@@ -96,9 +96,7 @@ def _cell(encoder: str, decoder: str, task: str, supervision: str, recipe: Recip
         "supervision": supervision,
         "optim": dataclasses.asdict(recipe.optim),
         "schedule": dataclasses.asdict(recipe.schedule),
-        **{
-            k: getattr(recipe, k) for k in ("epochs", "batch_size", "seed", "select_on", "ties", "shuffle", "drop_last")
-        },
+        **{k: getattr(recipe, k) for k in ("epochs", "batch_size", "seed", "select_on", "ties", "shuffle", "drop_last")},
         **options,
     }
 

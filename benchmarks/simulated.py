@@ -1,4 +1,4 @@
-"""Decoders compared on simulated features: `python benchmarks/simulated.py --llp LLP_STORE --ave AVE_STORE --out runs/simulated`.
+"""Decoders compared on simulated features: `python benchmarks/simulated.py --llp STORE --ave STORE --out runs/simulated`.
 
 Both decoders get the same encoder, steps, batch size and schedule; the learning rate is chosen for each on validation, after
 a third of the steps, on the first seed. The stores are those of `avplatform data simulate`. The script can be stopped
@@ -120,9 +120,7 @@ def table(measured: list[dict]) -> str:
                 values = [r["test"][metric] for r in row["runs"]]
                 spread = statistics.stdev(values) if len(values) > 1 else float("nan")
                 cells_.append(f"{statistics.mean(values):.1f} ({spread:.1f})")
-            lines.append(
-                f"| {row['cell']} | {row['lr']} | {row['steps']} | {len(row['runs'])} | {' | '.join(cells_)} |"
-            )
+            lines.append(f"| {row['cell']} | {row['lr']} | {row['steps']} | {len(row['runs'])} | {' | '.join(cells_)} |")
         lines.append("")
     return "\n".join(lines)
 

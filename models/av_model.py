@@ -97,7 +97,7 @@ class AVModel(
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
@@ -126,9 +126,7 @@ class AVModel(
         try:
             tensors = load_file(weights_path)
         except (SafetensorError, OSError) as error:
-            raise DataError(
-                f"{weights_path} is not a whole safetensors file ({error}); fetch or save it again"
-            ) from None
+            raise DataError(f"{weights_path} is not a whole safetensors file ({error}); fetch or save it again") from None
         labels = tensors.get("label_embeddings")
         if DECODERS[config.decoder._type].needs_labels and labels is None:
             raise DataError(f"{weights_path} has no label_embeddings, which the decoder needs; save the model again")
@@ -176,9 +174,7 @@ def _file(place: str, name: str, options: dict[str, Any]) -> Path:
     if Path(place).is_dir():
         path = Path(place) / name
         if not path.is_file():
-            raise DataError(
-                f"the model folder {place} has no {name}; give a folder that a run or save_pretrained wrote"
-            )
+            raise DataError(f"the model folder {place} has no {name}; give a folder that a run or save_pretrained wrote")
         return path
     if place.startswith((".", "/", "~")) or place.count("/") != 1:
         raise DataError(f"no model folder {place}; give an existing folder, or a hub id such as owner/name")
@@ -186,9 +182,7 @@ def _file(place: str, name: str, options: dict[str, Any]) -> Path:
         return Path(hf_hub_download(place, name, **options))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"cannot get {name} of '{place}' from the Hub, and there is no such folder ({reason})"
-        ) from None
+        raise DataError(f"cannot get {name} of '{place}' from the Hub, and there is no such folder ({reason})") from None
 
 
 def _read_config(path: Path) -> AVModelConfig:
@@ -199,9 +193,7 @@ def _read_config(path: Path) -> AVModelConfig:
     except AVError as error:
         raise DataError(f"{path}: {error}") from None
     except (TypeError, KeyError, AttributeError) as error:
-        raise DataError(
-            f"{path} is no model config ({error}); give a folder that a run or save_pretrained wrote"
-        ) from None
+        raise DataError(f"{path} is no model config ({error}); give a folder that a run or save_pretrained wrote") from None
 
 
 def _load_strictly(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
@@ -215,11 +207,7 @@ def _load_strictly(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> 
             if own[name].shape != tensors[name].shape
         ],
     }
-    found = [
-        f"{kind}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}" for kind, names in problems.items() if names
-    ]
+    found = [f"{kind}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}" for kind, names in problems.items() if names]
     if found:
-        raise DataError(
-            f"the weights in {path} are not this model's ({'; '.join(found)}); use the config saved beside them"
-        )
+        raise DataError(f"the weights in {path} are not this model's ({'; '.join(found)}); use the config saved beside them")
     model.load_state_dict(tensors)

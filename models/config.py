@@ -63,9 +63,7 @@ class AVModelConfig:
         if not self.classes:
             raise UsageError("a model needs at least one class; `classes` is empty")
         if self.label_texts and len(self.label_texts) != len(self.classes):
-            raise UsageError(
-                f"{len(self.label_texts)} label texts for {len(self.classes)} classes; give one text a class"
-            )
+            raise UsageError(f"{len(self.label_texts)} label texts for {len(self.classes)} classes; give one text a class")
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary with `_type` and `_version`."""
@@ -81,9 +79,7 @@ class AVModelConfig:
         data = dict(data)
         version = data.pop("_version", CONFIG_VERSION)
         if version > CONFIG_VERSION:
-            raise DataError(
-                f"model config has version {version}; this avplatform reads up to {CONFIG_VERSION}: upgrade it"
-            )
+            raise DataError(f"model config has version {version}; this avplatform reads up to {CONFIG_VERSION}: upgrade it")
         return config_from_dict(cls, data)
 
 
@@ -106,9 +102,7 @@ def one_of(config: Any, name: str, choices: typing.Sequence[Any]) -> None:
     value = getattr(config, name)
     if value not in choices:
         hint = nearest(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else ""
-        raise UsageError(
-            f"{type(config).__name__}.{name} is {value!r}{hint}; choose from {', '.join(map(str, choices))}"
-        )
+        raise UsageError(f"{type(config).__name__}.{name} is {value!r}{hint}; choose from {', '.join(map(str, choices))}")
 
 
 def divides(config: Any, part: str, whole: int, what: str) -> None:
@@ -152,7 +146,8 @@ def component_config(kind: str, data: dict[str, Any]) -> Any:
     from models.decoders import DECODERS
     from models.encoders import ENCODERS
 
-    table = {"encoder": ENCODERS, "decoder": DECODERS}[kind]
+    tables: dict[str, dict[str, Any]] = {"encoder": {**ENCODERS}, "decoder": {**DECODERS}}
+    table = tables[kind]
     name = data.get("_type")
     if name not in table:
         raise unknown_name(kind, str(name), table)

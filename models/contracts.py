@@ -7,7 +7,7 @@ E label-embedding width. All tensors are batch-first.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +106,7 @@ class Encoder(nn.Module):
     It must set `self.width`, the D of what it returns.
     """
 
+    Config: ClassVar[type]
     wants: Literal["vectors", "maps"] = "vectors"
     width: int
 
@@ -121,6 +122,7 @@ class Decoder(nn.Module):
     (C) and `label_dim` (E). `needs_labels` says whether forward needs label embeddings [C, E].
     """
 
+    Config: ClassVar[type]
     needs_labels: bool = False
 
     def forward(self, encoding: Encoding, label_embeddings: Tensor | None = None) -> Parse:

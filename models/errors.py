@@ -35,8 +35,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
         >>> nearest("lepa", ["leap", "mmil", "dch"])
         "; did you mean 'leap'?"
     """
-    close = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    by_lower = {str(k).lower(): k for k in known}
+    close = difflib.get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.5)
+    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

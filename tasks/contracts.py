@@ -37,11 +37,14 @@ class Batch:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """Move everything to a device; `dtype` casts the features (labels and rows keep theirs)."""
-        cast = dict(device=device, dtype=dtype, non_blocking=True)
+
+        def cast(x: Tensor) -> Tensor:
+            return x.to(device=device, dtype=dtype, non_blocking=True)
+
         return Batch(
-            audio=self.audio.to(**cast),
-            visual=self.visual.to(**cast),
-            motion=None if self.motion is None else self.motion.to(**cast),
+            audio=cast(self.audio),
+            visual=cast(self.visual),
+            motion=None if self.motion is None else cast(self.motion),
             row=self.row.to(device),
             clip_id=self.clip_id,
             labels={name: value.to(device, non_blocking=True) for name, value in self.labels.items()},

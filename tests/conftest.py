@@ -63,3 +63,26 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config: pytest.Config)
     passed = sum(outcome == "passed" for outcome in outcomes.values())
     failed = sum(outcome == "failed" for outcome in outcomes.values())
     write(f"parity: {passed} passed, {failed} failed, {len(uncovered) + len(skipped)} not covered")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network(tmp_path_factory):
+    """Nothing may reach a hub, and nothing may land in the user's cache."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HF_HUB_OFFLINE", "1")
+    patch.setenv("HF_DATASETS_OFFLINE", "1")
+    patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf")))
+    patch.setenv("AVPLATFORM_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def small_stores(tmp_path_factory) -> dict[str, Path]:
+    """Small synthetic stores of both tasks, with all splits."""
+    from avplatform.data.demo import make_demo
+
+    folder = tmp_path_factory.mktemp("stores")
+    for task in ("avel", "avvp"):
+        make_demo(task, folder / task, sizes={"train": 24, "validation": 9, "test": 10})
+    return {task: folder / task for task in ("avel", "avvp")}

@@ -34,9 +34,7 @@ def run(args: list[str], prog: str) -> int:
     """Dispatch `data` sub-commands."""
     commands = {"simulate": _simulate}
     if not args or args[0] in ("-h", "--help"):
-        print(
-            "usage: avplatform data COMMAND [OPTIONS]\n\ncommands:\n  simulate   draw synthetic features from annotations"
-        )
+        print("usage: avplatform data COMMAND [OPTIONS]\n\ncommands:\n  simulate   draw synthetic features from annotations")
         return 0 if args else 2
     if args[0] not in commands:
         raise unknown_name("data command", args[0], commands)

@@ -52,9 +52,7 @@ def run(args: list[str], prog: str) -> int:
     known = results_beside(options.model)
     data_name = options.data or known.get("data_argument") or known.get("data")
     if data_name is None:
-        raise UsageError(
-            f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)"
-        )
+        raise UsageError(f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)")
     folder = Path(options.model)
     model = AVModel.from_pretrained(str(folder / "model" if (folder / "model").is_dir() else options.model))
     task = task_of_model(model.config)
@@ -111,9 +109,7 @@ def results_beside(model: str) -> dict[str, Any]:
             try:
                 return json.loads(file.read_text())
             except json.JSONDecodeError:
-                raise DataError(
-                    f"{file} is not valid JSON; delete it or give the model folder of another run"
-                ) from None
+                raise DataError(f"{file} is not valid JSON; delete it or give the model folder of another run") from None
     return {}
 
 

@@ -57,9 +57,7 @@ def parse(args: Sequence[str], *, prog: str = "train.py") -> RunConfig:
         options = preset_options(preset)
         for name in CELL:
             if given.get(name, options[name]) != options[name]:
-                raise UsageError(
-                    f"preset {preset} is for {name} {options[name]}, not {given[name]}; leave one of them out"
-                )
+                raise UsageError(f"preset {preset} is for {name} {options[name]}, not {given[name]}; leave one of them out")
         layers.insert(0, (f"preset {preset}", options))
     cell: dict[str, Any] = {}
     for _, values in layers:
@@ -94,9 +92,7 @@ def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
     stored = apply(stored, {**values, "resume": None, "dry_run": False}, where=f"{path}/config.yaml")
     config = _cli(stored, args, prog)
     for field in dataclasses.fields(config):
-        if field.name not in (*RESUMABLE, "resume", "dry_run") and getattr(config, field.name) != getattr(
-            stored, field.name
-        ):
+        if field.name not in (*RESUMABLE, "resume", "dry_run") and getattr(config, field.name) != getattr(stored, field.name):
             raise UsageError(
                 f"--{field.name.replace('_', '-')} cannot change when a run is resumed (it was "
                 f"{getattr(stored, field.name)!r}); start a new run, or leave it out"

@@ -130,9 +130,7 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
     """Copy one split's shards into flat arrays, a row group at a time."""
     spec, info = manifest.spec, manifest.splits[name]
     shapes = {"row": (), **spec.shapes()}
-    kinds = {key: np.dtype(spec.label_dtypes.get(key, manifest.dtype)) for key in spec.shapes()} | {
-        "row": np.dtype("int64")
-    }
+    kinds = {key: np.dtype(spec.label_dtypes.get(key, manifest.dtype)) for key in spec.shapes()} | {"row": np.dtype("int64")}
     out: dict[str, Any] = {
         key: np.lib.format.open_memmap(folder / f"{key}.npy", mode="w+", dtype=kinds[key], shape=(info.rows, *shape))
         for key, shape in shapes.items()
@@ -191,9 +189,7 @@ class locked:  # noqa: N801
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise DataError(
-                        f"another process has held {self.path} for an hour; stop it or delete the file"
-                    ) from None
+                    raise DataError(f"another process has held {self.path} for an hour; stop it or delete the file") from None
                 time.sleep(0.2)
 
     def __exit__(self, *error: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -80,7 +81,7 @@ class TrainLoader:
             shuffle=self.shuffle,
             drop_last=self.drop_last,
         )[start:]
-        jobs = [lambda batch=batch: self._share(batch) for batch in batches]
+        jobs: list[Callable[[], Share]] = [partial(self._share, batch) for batch in batches]
         return read_ahead(jobs, self.num_workers) if self.num_workers else (job() for job in jobs)
 
     def _share(self, batch: np.ndarray) -> Share:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from avplatform.data.arrays import SplitArrays, open_split
 from avplatform.data.loader import Loader, TrainLoader
@@ -63,9 +64,7 @@ class DataSource:
         """
         name = self.split_name(name)
         if name not in self._open:
-            self._open[name] = open_split(
-                self.path, self.manifest, name, cache_dir=self._cache_dir, progress=self._progress
-            )
+            self._open[name] = open_split(self.path, self.manifest, name, cache_dir=self._cache_dir, progress=self._progress)
         return self._open[name]
 
     def split_name(self, name: str) -> str:
@@ -107,9 +106,7 @@ def open_data(
         path = _locate(str(data))
     manifest = Manifest.read(path)
     if manifest.spec.task != task:
-        raise UsageError(
-            f"the data in {path} are for {manifest.spec.task}, not {task}; give --task {manifest.spec.task}"
-        )
+        raise UsageError(f"the data in {path} are for {manifest.spec.task}, not {task}; give --task {manifest.spec.task}")
     return DataSource(path, manifest, cache_dir=cache, progress=progress)
 
 
@@ -128,7 +125,7 @@ def train_loader(
 ) -> Loader:
     """Return the loader of the training splits; splits that a dataset may lack (AVE's background) are left out if absent."""
     names = [data.split_name(name) for name in splits if name == splits[0] or name in data.splits]
-    options = dict(
+    options: dict[str, Any] = dict(
         batch_size=batch_size,
         seed=seed,
         shuffle=shuffle,
@@ -138,9 +135,7 @@ def train_loader(
     )
     if streaming:
         if num_workers:
-            raise UsageError(
-                "--num-workers does nothing with --streaming, which reads in the main thread; leave it out"
-            )
+            raise UsageError("--num-workers does nothing with --streaming, which reads in the main thread; leave it out")
         return StreamLoader(data.path, data.manifest, names, **options)
     return TrainLoader([data.split(name) for name in names], num_workers=num_workers, **options)
 

@@ -81,9 +81,9 @@ class StreamLoader:
     def _share(self, block: pa.Table, chosen: np.ndarray) -> Share:
         mine = process_share(chosen, self.process_index, self.num_processes)
         rows = block.take(pa.array(mine if len(mine) else chosen[:1]))
-        columns: dict[str, Any] = {"row": rows.column("row").to_numpy()}
+        columns: dict[str, Any] = {"row": np.array(rows.column("row").to_numpy())}
         for name, shape in self.spec.shapes().items():
             column = rows.column(name).combine_chunks()
             flat = column.flatten() if shape else column
-            columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(rows), *shape)
+            columns[name] = np.array(flat.to_numpy(zero_copy_only=False)).reshape(len(rows), *shape)
         return Share(len(chosen), make_batch(self.spec, columns, rows.column("clip_id").to_pylist()), len(mine))

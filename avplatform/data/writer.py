@@ -57,9 +57,7 @@ class StoreWriter:
         columns = check_columns(self.spec, split, columns)
         for row, clip_id in zip(columns["row"].tolist(), columns["clip_id"], strict=True):
             if row in self._rows:
-                raise DataError(
-                    f"split {split}: row {row} (clip {clip_id}) is added twice; rows are unique in a dataset"
-                )
+                raise DataError(f"split {split}: row {row} (clip {clip_id}) is added twice; rows are unique in a dataset")
             self._rows.add(row)
         arrays = []
         for field in self._schema:
@@ -82,9 +80,7 @@ class StoreWriter:
             self._splits[split] = _SplitWriter(self._temporary, split, self._schema, self._group_rows, self._shard_rows)
         self._splits[split].add(pa.Table.from_arrays(arrays, schema=self._schema))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
                 self._finish()

@@ -1,0 +1,1 @@
+"""Scores of models, and what a finished run leaves behind."""

@@ -56,9 +56,7 @@ def evaluate(
     if accelerator.num_processes > 1:
         metrics.merge(gather_object([metrics.state()]))
     if len(metrics) != len(split):
-        raise DataError(
-            f"{len(metrics)} clips were scored but the split holds {len(split)}; the data changed while reading?"
-        )
+        raise DataError(f"{len(metrics)} clips were scored but the split holds {len(split)}; the data changed while reading?")
     return metrics
 
 

@@ -53,14 +53,11 @@ class Run:
 
     def __init__(self, config: RunConfig, *, console: Console | None = None) -> None:
         self.config = config
-        self.accelerator: Accelerator = make_accelerator(
-            cpu=config.cpu, precision=config.precision, threads=config.threads
-        )
+        self.accelerator: Accelerator = make_accelerator(cpu=config.cpu, precision=config.precision, threads=config.threads)
         main = self.accelerator.is_main_process
         self.console = console or Console(enabled=main)
         self.task: Task = build_task(config)
         self.data: DataSource = open_data(config.data, task=config.task, progress=self.console.note)
-        self.folder = self._open_folder()
         self.loader = train_loader(
             self.data,
             self.task.train_splits(),
@@ -74,11 +71,10 @@ class Run:
             num_processes=self.accelerator.num_processes,
         )
         if len(self.loader) == 0:
-            raise DataError(
-                f"the training split has fewer clips than one batch of {config.batch_size}; lower --batch-size"
-            )
+            raise DataError(f"the training split has fewer clips than one batch of {config.batch_size}; lower --batch-size")
         set_seed(config.seed)
         model = build_model(config, self.task, self.data.spec)
+        self.folder = self._open_folder()  # nothing is written before all of the above went well
         self.model, self.optimizer = self.accelerator.prepare(model, build_optimizer(model, config.optim))
         self.total_steps = min(config.epochs * len(self.loader), config.max_steps or math.inf)
         self.progress = Progress()
@@ -156,9 +152,7 @@ class Run:
         scores = metrics.compute()
         score = scores[self.task.selection_metric]
         best = progress.best.get("value")
-        better = (
-            best is None or config.select_on == "last" or score > best or (score == best and config.ties == "latest")
-        )
+        better = best is None or config.select_on == "last" or score > best or (score == best and config.ties == "latest")
         record = {"event": "epoch", "epoch": progress.epoch, "step": progress.step, "split": split, **means, **scores}
         self._log(record)
         if better:

@@ -18,7 +18,7 @@ import yaml
 from models.errors import DataError, UsageError
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> Path:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a temporary file or folder beside `path`, then rename it to `path`."""
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> Path:
 
 def write_json(path: Path, value: Any) -> Path:
     """Write JSON, indented, whole or not at all."""
-    return write_atomic(path, lambda p: p.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))  # type: ignore[arg-type,return-value]
+    return write_atomic(path, lambda p: p.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
 
 
 class RunFolder:
@@ -101,7 +101,7 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        write_atomic(self.path / "config.yaml", lambda p: p.write_text(text))  # type: ignore[arg-type,return-value]
+        write_atomic(self.path / "config.yaml", lambda p: p.write_text(text))
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to metrics.jsonl."""
@@ -124,4 +124,4 @@ class RunFolder:
         """Drop the records of steps after `step`: they are about to be made again."""
         kept = [r for r in self.records() if r.get("step", 0) <= step]
         text = "".join(json.dumps(r) + "\n" for r in kept)
-        write_atomic(self.metrics_file, lambda p: p.write_text(text))  # type: ignore[arg-type,return-value]
+        write_atomic(self.metrics_file, lambda p: p.write_text(text))

@@ -107,7 +107,7 @@ class LEAP(Decoder):
         """Parse with label queries that already have the decoder's width: [C, D], or [B, C, D] for a set a clip."""
         streams, scores = {}, []
         for index, (name, blocks, memory) in enumerate(self._modalities(encoding)):
-            state, raw = queries, None
+            state, raw = queries, queries
             for block in blocks:
                 state, raw = block(state, memory, scored=block is blocks[-1])
             raw = at_least_single(raw)  # (B, C, T)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ class HANLayer(nn.Module):
     def __init__(self, config: HANConfig) -> None:
         super().__init__()
         self.pre = config.norm == "pre"
-        attention = dict(width=config.width, heads=config.heads, dropout=config.dropout)
+        attention: dict[str, Any] = dict(width=config.width, heads=config.heads, dropout=config.dropout)
         self.self_attention = PackedAttention(**attention)
         self.cross_attention = PackedAttention(**attention)
         self.feedforward = FeedForward(width=config.width, hidden=config.hidden, dropout=config.dropout)

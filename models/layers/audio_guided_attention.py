@@ -17,9 +17,7 @@ class AudioGuidedAttention(nn.Module):
     Shape: audio [B, T, Da], visual [B, T, P, Dv] -> attended [B, T, Dv], weights [B, T, P]. P = 1 is passed through.
     """
 
-    def __init__(
-        self, *, audio_dim: int, visual_dim: int, positions: int, width: int = 512, xavier: bool = True
-    ) -> None:
+    def __init__(self, *, audio_dim: int, visual_dim: int, positions: int, width: int = 512, xavier: bool = True) -> None:
         super().__init__()
         self.positions = positions
         if positions == 1:

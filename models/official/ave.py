@@ -27,7 +27,7 @@ _BODY = (
 class AVEReader(Reader):
     """AVE's attention model (ECCV 2018), supervised and weakly supervised: the same tensors."""
 
-    rules = (*_BODY, (r"L1\.(.+)", r"decoder.hidden.\1"), (r"L2\.(.+)", r"decoder.classifier.\1"))
+    rules: tuple[tuple[str, str], ...] = (*_BODY, (r"L1\.(.+)", r"decoder.hidden.\1"), (r"L2\.(.+)", r"decoder.classifier.\1"))
     variant = "att"
 
     def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:

@@ -58,16 +58,12 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
     for number, line in enumerate(_lines(file), 1):
         columns = line.split("&")
         if len(columns) != 5:
-            raise DataError(
-                f"{file}, line {number}: {len(columns)} columns instead of Category&VideoID&Quality&Onset&Offset"
-            )
+            raise DataError(f"{file}, line {number}: {len(columns)} columns instead of Category&VideoID&Quality&Onset&Offset")
         category, clip_id, _, onset, offset = columns
         if not (onset.strip().isdigit() and offset.strip().isdigit()):
             if number == 1:
                 continue  # a header line
-            raise DataError(
-                f"{file}, line {number}: onset and offset must be whole seconds, not '{onset}' and '{offset}'"
-            )
+            raise DataError(f"{file}, line {number}: onset and offset must be whole seconds, not '{onset}' and '{offset}'")
         if category not in EVENTS:
             raise DataError(f"{file}, line {number}: '{category}' is no AVE class{nearest(category, EVENTS)}")
         begin, end = int(onset), int(offset)
@@ -83,9 +79,7 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
         raise DataError(f"{file} holds no clip")
     for clip_id, count in Counter(ids).items():
         if count > 1:
-            defects.append(
-                Defect("video id of several clips", file.name, ids.index(clip_id) + 1, f"{clip_id} ({count})")
-            )
+            defects.append(Defect("video id of several clips", file.name, ids.index(clip_id) + 1, f"{clip_id} ({count})"))
     class_index, onset_, offset_ = (np.array(x, dtype=np.int64) for x in (classes, onsets, offsets))
     splits = {split: _order(folder / name, len(ids)) for split, name in SPLIT_FILES.items()}
     everything = np.concatenate(list(splits.values()))
@@ -105,9 +99,7 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
     return annotations
 
 
-def segment_labels(
-    class_index: np.ndarray, onset: np.ndarray, offset: np.ndarray, segments: int = SEGMENTS
-) -> np.ndarray:
+def segment_labels(class_index: np.ndarray, onset: np.ndarray, offset: np.ndarray, segments: int = SEGMENTS) -> np.ndarray:
     """Return the label of every segment: the class where onset <= t < offset, else background.
 
     Shape: three [N] -> [N, T].
@@ -172,9 +164,7 @@ def _check_derived(folder: Path, annotations: AVEAnnotations) -> None:
             raise DataError(f"{file} has shape {labels.shape} instead of {expected}")
         wrong = np.flatnonzero(labels.argmax(axis=1) != annotations.class_index)
         if len(wrong):
-            raise DataError(
-                f"{file}: the class of row {wrong[0]} disagrees with Annotations.txt ({len(wrong)} rows do)"
-            )
+            raise DataError(f"{file}: the class of row {wrong[0]} disagrees with Annotations.txt ({len(wrong)} rows do)")
     file = folder / "labels_closs.h5"
     if file.is_file():
         labels = _read_h5(file, "avadataset")
@@ -182,6 +172,4 @@ def _check_derived(folder: Path, annotations: AVEAnnotations) -> None:
             raise DataError(f"{file} has shape {labels.shape} instead of {annotations.segment.shape}")
         wrong = np.flatnonzero(((annotations.segment != BACKGROUND) != (labels > 0.5)).any(axis=1))
         if len(wrong):
-            raise DataError(
-                f"{file}: the segments of row {wrong[0]} disagree with Annotations.txt ({len(wrong)} rows do)"
-            )
+            raise DataError(f"{file}: the segments of row {wrong[0]} disagree with Annotations.txt ({len(wrong)} rows do)")

@@ -96,7 +96,8 @@ class AVEL(Task):
 
         LEAP starts with a learned gain on its scores here, where nothing was published: without it, it trains slowly.
         """
-        return {"leap": {"combine": "mean", "score_gain": 8.0}, "mmil": {"product": True}}.get(decoder, {})
+        options: dict[str, dict[str, Any]] = {"leap": {"combine": "mean", "score_gain": 8.0}, "mmil": {"product": True}}
+        return options.get(decoder, {})
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> losses.Terms:
         """Return the weighted terms for the kind of prediction that the decoder makes."""
@@ -118,9 +119,7 @@ class AVEL(Task):
         elif weak:
             terms = losses.leap_weak_loss(parse, target, pool=config.weak_pool)
         else:
-            terms = losses.leap_full_loss(
-                parse, segment, segment_loss=config.segment_loss, video_loss=config.video_loss
-            )
+            terms = losses.leap_full_loss(parse, segment, segment_loss=config.segment_loss, video_loss=config.video_loss)
         if config.avss != "off" and not weak:
             events = F.one_hot(segment, BACKGROUND + 1)[..., :BACKGROUND]
             terms["similarity"] = config.avss_weight * similarity_loss(

@@ -101,22 +101,21 @@ def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarr
     for line, row in _rows(file, DENSE_HEADER):
         filename, onset, offset, label = row
         text = "\t".join(row)
-        if filename not in index:
-            defects.append(Defect("clip outside all splits", file.name, line, text))
-            continue
         try:
             begin, end = int(onset), int(offset)
         except ValueError:
-            raise DataError(
-                f"{file}, line {line}: onset and offset must be whole seconds, not '{onset}', '{offset}'"
-            ) from None
+            seconds = f"'{onset}', '{offset}'"
+            raise DataError(f"{file}, line {line}: onset and offset must be whole seconds, not {seconds}") from None
+        if end <= begin:
+            defects.append(Defect("reversed event" if end < begin else "event of no length", file.name, line, text))
+        if filename not in index:
+            defects.append(Defect("clip outside all splits", file.name, line, text))
+            continue
         if not (0 <= begin <= SEGMENTS and 0 <= end <= SEGMENTS):
             raise DataError(f"{file}, line {line}: the event {begin} to {end} s lies outside 0 to {SEGMENTS} s")
         if tuple(row) in seen:
             defects.append(Defect("row given twice", file.name, line, text))
         seen.add(tuple(row))
-        if end <= begin:
-            defects.append(Defect("reversed event" if end < begin else "event of no length", file.name, line, text))
         maps[index[filename], begin:end, _class_index(label, file, line)] = 1
     return maps
 

@@ -39,9 +39,7 @@ class AVVPMetrics(Metrics):
         """Add one batch."""
         for name in ("dense_audio", "dense_visual"):
             if name not in batch.labels:
-                raise DataError(
-                    f"the split has no '{name}' labels, so events cannot be scored; score validation or test"
-                )
+                raise DataError(f"the split has no '{name}' labels, so events cannot be scored; score validation or test")
         part = {"row": _bits(batch.row)}
         for stream in STREAMS:
             part[f"predicted_{stream}"] = _bits(decisions[stream]).astype(bool)
@@ -111,9 +109,7 @@ class AVVPMetrics(Metrics):
         return sum(len(p["row"]) for p in self._parts)
 
 
-def score(
-    predicted_audio: np.ndarray, predicted_visual: np.ndarray, audio: np.ndarray, visual: np.ndarray
-) -> np.ndarray:
+def score(predicted_audio: np.ndarray, predicted_visual: np.ndarray, audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
     """Return the per-clip table of eight scores, in the order of `COLUMNS`.
 
     Shape: four boolean maps [N, T, C] -> [N, 8], each score in [0, 1].
@@ -174,9 +170,7 @@ def overlap_subsets(audio: np.ndarray, visual: np.ndarray) -> dict[str, np.ndarr
     return {"union": crowded(np.logical_or(audio, visual)), "either_modality": a | v, "audio": a, "visual": v}
 
 
-def _all_counts(
-    pa: np.ndarray, pv: np.ndarray, ta: np.ndarray, tv: np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _all_counts(pa: np.ndarray, pv: np.ndarray, ta: np.ndarray, tv: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return {stream: (segment counts, event counts)}, each [3, N, C]: true positives, false positives, misses."""
     pa, pv, ta, tv = (np.asarray(x).astype(bool) for x in (pa, pv, ta, tv))
     pairs = {"audio": (pa, ta), "visual": (pv, tv), "av": (pa & pv, ta & tv)}

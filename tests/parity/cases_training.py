@@ -59,10 +59,7 @@ def train(case: Case, name: str, task: Task, batch_of: Any) -> tuple[torch.nn.Mo
             first = norms / factor  # stored norms are those before clipping
     keys = key_map(name, case.weights(), **official_options(case))
     now = dict(model.named_parameters())
-    moved = [
-        (now[keys[key]] - start[keys[key]]).norm() if key in keys else torch.zeros((), dtype=case.dtype)
-        for key in order
-    ]
+    moved = [(now[keys[key]] - start[keys[key]]).norm() if key in keys else torch.zeros((), dtype=case.dtype) for key in order]
     out = {k: torch.stack([v.detach() for v in values]) for k, values in recorded.items()}
     return model, {**out, "grad_norms_step0": first, "delta_norms": torch.stack(moved).detach()}
 

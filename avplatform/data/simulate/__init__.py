@@ -61,9 +61,7 @@ def simulate(
     if task == "avvp":
         clips: Any = llp_clips(annotations, seed=constants.seed)
         simulator: Any = llp.LLPSimulator(constants, clips)
-        spec = llp.spec(
-            constants, provenance={**provenance, "labels": "LLP annotations; train events from validation donors"}
-        )
+        spec = llp.spec(constants, provenance={**provenance, "labels": "LLP annotations; train events from validation donors"})
     else:
         clips = ave_clips(annotations)
         simulator = ave.AVESimulator(constants, clips)

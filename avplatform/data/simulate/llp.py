@@ -89,12 +89,12 @@ class LLPSimulator:
 
     def _draw(self, rng: np.random.Generator, clips: LLPClips, index: int) -> _Drawn:
         c = self.constants
-        maps = {m: getattr(clips, m)[index].T.astype(bool) for m in MODALITIES}  # (C, T)
+        maps: dict[str, Any] = {m: getattr(clips, m)[index].T.astype(bool) for m in MODALITIES}  # (C, T)
         weak = clips.weak[index].astype(bool)
         latent, pseudo = {}, {}
         for number, modality in enumerate(MODALITIES):
             own, other = maps[modality], maps[MODALITIES[1 - number]]
-            present, elsewhere = own.any(axis=1), other.any(axis=1)
+            present, elsewhere = np.asarray(own.any(axis=1)), np.asarray(other.any(axis=1))
             gain = np.exp(c.gain_spread * rng.standard_normal(len(CLASSES)))
             traced = ~present & elsewhere & (rng.random(len(CLASSES)) < c.trace[number])
             drive = gain[:, None] * jitter(rng, own, c.label_jitter)
@@ -124,11 +124,10 @@ class LLPSimulator:
         u, at = rng.random((2, labels)), rng.random((2, labels, segments))
         missed = u[0] < c.miss[number] * np.clip(1.6 - gain, 0.3, 2.5)
         alarm = u[1] < c.false_alarm[number] * np.where(traced, 2.2, 0.6)
-        span = np.where(other.any(axis=1)[:, None], other, True) & (at[0] < 0.8)
-        found = jitter(rng, own, c.pseudo_jitter)
+        span = np.where(np.any(other, axis=1, keepdims=True), other, True) & (at[0] < 0.8)
+        found: Any = jitter(rng, own, c.pseudo_jitter)
         found = (found & (at[0] >= c.segment_miss[number])) | (~found & (at[1] < c.segment_false_alarm[number]))
-        present = own.any(axis=1)
-        rows = np.where(present[:, None], found & ~missed[:, None], span & alarm[:, None])
+        rows = np.where(np.any(own, axis=1, keepdims=True), found & ~missed[:, None], span & alarm[:, None])
         return (rows & weak[:, None]).T
 
 
@@ -173,10 +172,10 @@ def hot_deck(
 
     Shape: weak [N, C]; donors: positions in audio, visual [M, T, C] and donor_weak [M, C] -> two maps [N, T, C].
     """
-    signature = {}
+    signature: dict[bytes, list[int]] = {}
     for d in donors:
         signature.setdefault(donor_weak[d].tobytes(), []).append(d)
-    events = audio.any(axis=1) | visual.any(axis=1)  # (M, C)
+    events = np.maximum(audio.max(axis=1), visual.max(axis=1)) > 0  # (M, C)
     holders = [donors[events[donors, c]] for c in range(weak.shape[1])]
     several = donor_weak.sum(axis=1) > 1
     out_a = np.zeros((len(weak), *audio.shape[1:]), dtype=np.uint8)

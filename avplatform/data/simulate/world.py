@@ -70,9 +70,7 @@ class World:
         outputs: name -> (modality, width, kind) of each feature type.
     """
 
-    def __init__(
-        self, constants: WorldSimulation, texts: Sequence[str], outputs: dict[str, tuple[str, int, str]]
-    ) -> None:
+    def __init__(self, constants: WorldSimulation, texts: Sequence[str], outputs: dict[str, tuple[str, int, str]]) -> None:
         self.constants, self.outputs = constants, outputs
         rng = np.random.default_rng(constants.world_seed)
         k, classes = constants.latent, len(texts)

@@ -1,0 +1,153 @@
+"""Synthetic data: the same for everybody, true to the labels, and called synthetic."""
+
+import os
+
+import numpy as np
+import pytest
+
+from avplatform.data import open_data
+from avplatform.data.demo import avel_clips, avvp_clips, demo_store
+from avplatform.data.simulate import llp, simulate
+from avplatform.data.simulate.ave import AVESimulation, AVESimulator
+from avplatform.data.simulate.world import clip_generator, jitter, mask_out
+from models.errors import DataError, UsageError
+from tasks.avel.classes import BACKGROUND
+from tests.tasks.test_avel import write_ave
+from tests.tasks.test_avvp import write_llp
+
+
+@pytest.fixture(scope="module")
+def llp_simulator():
+    clips = avvp_clips({"train": 60, "validation": 5, "test": 5})
+    return llp.LLPSimulator(llp.LLPSimulation(), clips), clips
+
+
+def test_a_clip_does_not_change_with_its_block(llp_simulator):
+    simulator, clips = llp_simulator
+    block, alone = simulator.columns(clips, [3, 9, 40]), simulator.columns(clips, [9])
+    for name in ("audio", "visual", "motion", "pseudo_audio", "pseudo_visual"):
+        np.testing.assert_allclose(block[name][1], alone[name][0], rtol=1e-5, atol=1e-5)
+
+
+def test_features_look_like_what_they_stand_for(llp_simulator):
+    simulator, clips = llp_simulator
+    columns = simulator.columns(clips, range(60))
+    assert columns["audio"].min() == 0 and 0.55 < (columns["audio"] == 0).mean() < 0.75
+    assert columns["visual"].min() >= 0 and 0.1 < columns["visual"].mean() < 0.6
+
+
+def test_pseudo_labels_are_wrong_sometimes_and_never_outside_the_weak_label(llp_simulator):
+    simulator, clips = llp_simulator
+    columns = simulator.columns(clips, range(60))
+    for modality in ("audio", "visual"):
+        pseudo = columns[f"pseudo_{modality}"]
+        assert not (pseudo & ~columns["weak"].astype(bool)[:, None, :]).any()
+        agree = (pseudo == columns[f"dense_{modality}"])[np.broadcast_to(columns["weak"][:, None] > 0, pseudo.shape)].mean()
+        assert 0.6 < agree < 0.98
+
+
+def test_events_can_be_heard_in_the_latent_stream():
+    clips = avel_clips({"train": 56}, 2)
+    simulator = AVESimulator(AVESimulation(), clips)
+    gap = []
+    for i in range(56):
+        audio, _ = simulator._draw(clip_generator(1, clips.keys[i]), clips, i)
+        inside = clips.segment[i] != BACKGROUND
+        if inside.any() and not inside.all():
+            p = simulator.world.prototypes["audio"][clips.video[i]].mean(axis=0)
+            gap.append((audio[inside] @ p).mean() - (audio[~inside] @ p).mean())
+    assert np.mean(gap) > 0.2
+
+
+def test_jitter_moves_ends_by_one_segment_at_most():
+    row = np.zeros((200, 10), dtype=bool)
+    row[:, 3:7] = True
+    moved = jitter(np.random.default_rng(0), row, 0.5)
+    assert set(moved.sum(axis=1)) <= {2, 3, 4, 5, 6} and (moved != row).any()
+    assert (jitter(np.random.default_rng(0), row, 0.0) == row).all()
+
+
+def test_simultaneous_events_weaken_each_other():
+    h = np.array([[1.0, 1.0], [0.0, 1.0]])
+    np.testing.assert_allclose(mask_out(h), [[1.0, 2**-0.5], [0.0, 2**-0.5]])
+
+
+def test_training_events_come_from_donors_only():
+    donors = avvp_clips({"validation": 40, "test": 40})
+    weak = donors.weak[40:]
+    audio, visual = donors.audio.copy(), donors.visual.copy()
+    audio[40:], visual[40:] = 0, 0
+    maps = llp.hot_deck(weak, np.arange(40), audio, visual, donors.weak, keys=donors.keys[40:], seed=1)
+    for n in range(40):
+        assert not (maps[0][n].any(axis=0) & (weak[n] == 0)).any()
+    with_other_test = audio.copy()
+    with_other_test[40:] = 1
+    again = llp.hot_deck(weak, np.arange(40), with_other_test, visual, donors.weak, keys=donors.keys[40:], seed=1)
+    assert (again[0] == maps[0]).all()
+
+
+def test_simulated_llp_keeps_real_labels_and_repeats(tmp_path):
+    source = tmp_path / "llp"
+    source.mkdir()
+    write_llp(source)
+    first = simulate("avvp", source, tmp_path / "one")
+    second = simulate("avvp", source, tmp_path / "two")
+    assert first.checksum == second.checksum and first.spec.synthetic
+    validation = open_data(tmp_path / "one", task="avvp").split("validation")
+    assert validation.labels("dense_audio")[0].sum() == 3 and validation.clip_ids == ["b_b-bbbbbbb_30_40"]
+    assert simulate("avvp", source, tmp_path / "three", seed=5).checksum != first.checksum
+
+
+def test_simulated_ave_keeps_real_labels(tmp_path):
+    source = tmp_path / "ave"
+    source.mkdir()
+    write_ave(source)
+    manifest = simulate("avel", source, tmp_path / "out")
+    data = open_data(tmp_path / "out", task="avel")
+    assert data.split("validation").labels("segment")[0].tolist() == [28, 28, 2, 2, 2, 28, 28, 28, 28, 28]
+    assert data.split("test").labels("video").tolist() == [2] and manifest.spec.features.map_size == (7, 7)
+
+
+def test_bad_sources_leave_nothing(tmp_path):
+    with pytest.raises(DataError, match="no AVVP_train.csv"):
+        simulate("avvp", tmp_path, tmp_path / "out")
+    with pytest.raises(UsageError, match="unknown task"):
+        simulate("avqa", tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_demo_labels_keep_the_shares_of_ave():
+    clips = avel_clips({"train": 800, "validation": 200, "test": 402}, 40)
+    for split in ("train", "validation", "test"):
+        segment, video = clips.segment[clips.splits[split]], clips.video[clips.splits[split]]
+        assert (segment == BACKGROUND).mean() == pytest.approx(0.17, abs=0.02)
+        assert (segment == video[:, None]).mean() == pytest.approx(0.82, abs=0.02)
+        assert set(video) == set(range(28))
+
+
+def test_demo_labels_keep_the_shares_of_llp():
+    clips = avvp_clips({"train": 1500, "validation": 1, "test": 1})
+    a, v = clips.audio[:1500].astype(bool), clips.visual[:1500].astype(bool)
+    assert clips.weak[:1500].sum(axis=1).mean() == pytest.approx(1.7, abs=0.15)
+    assert (a.sum(axis=2) >= 2).mean() == pytest.approx(0.28, abs=0.05)
+    assert (v.sum(axis=2) >= 2).mean() == pytest.approx(0.14, abs=0.05)
+    assert a.any(axis=1).sum(axis=1).mean() == pytest.approx(1.65, abs=0.15)
+
+
+def test_the_demo_is_one_fixed_dataset_made_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("avplatform.data.demo.AVVP_SIZES", {"train": 20, "validation": 3, "test": 3})
+    notes = []
+    first = demo_store("avvp", cache_dir=tmp_path / "a", progress=notes.append)
+    again = demo_store("avvp", cache_dir=tmp_path / "a", progress=notes.append)
+    other = demo_store("avvp", cache_dir=tmp_path / "b")
+    assert first == again and len(notes) == 1 and "synthetic" in notes[0]
+    assert open_data(first, task="avvp").checksum == open_data(other, task="avvp").checksum
+    with pytest.raises(UsageError, match="unknown demo task"):
+        demo_store("avqa", cache_dir=tmp_path)
+
+
+@pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
+def test_simulated_llp_of_the_real_annotations_keeps_test_labels(tmp_path):
+    subset = {"train": 8, "validation": 4, "test": 4}
+    manifest = simulate("avvp", os.environ["AVP_LLP_DIR"], tmp_path / "out", subset=subset)
+    assert {k: v.rows for k, v in manifest.splits.items()} == subset

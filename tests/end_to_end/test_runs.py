@@ -1,0 +1,220 @@
+"""Whole runs on small synthetic data: files, scores, resuming, several processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from avplatform.cli import main
+from avplatform.training.checkpoint import checkpoint_steps
+from models.av_model import AVModel
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SMALL = {
+    "avel": ["--task", "avel", "--batch-size", "8", "--optim.lr", "1e-3", "--cpu", "--precision", "no", "--threads", "1"],
+    "avvp": ["--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16", "--encoder-config.hidden", "16", "--cpu",
+             "--precision", "no", "--threads", "1"],
+}  # fmt: skip
+
+
+def train(task, store, out, *flags):
+    return main(["train", *SMALL[task], "--data", str(store), "--output-dir", str(out), *flags])
+
+
+def weights(folder):
+    return AVModel.from_pretrained(folder / "model").state_dict()
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def run(small_stores, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    assert train("avel", small_stores["avel"], out, "--epochs", "2") == 0
+    return out
+
+
+def test_a_run_leaves_its_files(run):
+    names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and "checkpoints" not in p.parts}
+    plots = {"plots/curves.png", "plots/per_class.png", "plots/timelines.png"}
+    model = {"model/config.json", "model/model.safetensors", "model/README.md"}
+    assert names == {"config.yaml", "metrics.jsonl", "results.json", *plots, *model}
+
+
+def test_results_say_what_was_done(run):
+    content = json.loads((run / "results.json").read_text())
+    for key in ("task", "encoder", "decoder", "supervision", "data", "synthetic", "seed", "selection", "validation", "test"):
+        assert key in content
+    assert content["synthetic"] is True and set(content["test"]) == {"accuracy"}
+    assert content["selection"]["split"] == "validation" and content["selection"]["metric"] == "accuracy"
+    assert content["selection"]["value"] == content["validation"]["accuracy"]
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if r["event"] == "step"] == list(range(1, 7))
+    assert max(r["accuracy"] for r in records if r["event"] == "epoch") == content["validation"]["accuracy"]
+
+
+def test_the_card_warns_of_synthetic_data_and_holds_the_scores(run):
+    card = (run / "model" / "README.md").read_text()
+    content = json.loads((run / "results.json").read_text())
+    assert "Trained on synthetic features" in card and f"{content['test']['accuracy']:.2f}" in card
+
+
+def test_evaluation_gives_the_numbers_of_the_run(run, small_stores, tmp_path):
+    expected = json.loads((run / "results.json").read_text())
+    for place in (run, run / "model"):
+        for split in ("validation", "test"):
+            out = tmp_path / "scores.json"
+            assert main(["eval", str(place), "--data", str(small_stores["avel"]), "--split", split, "--json", str(out)]) == 0
+            found = json.loads(out.read_text())
+            assert found[split] == expected[split] and found["details"][split] == expected["details"][split]
+            assert {k: found[k] for k in ("task", "encoder", "decoder", "seed", "selection")} == {
+                k: expected[k] for k in ("task", "encoder", "decoder", "seed", "selection")
+            }
+
+
+def torchrun(*args, processes=2):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("AVP_", "PYTEST"))}
+    env.update(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *args]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+
+
+def test_two_processes_evaluate_every_clip_once_and_alike(run, small_stores, tmp_path):
+    out = tmp_path / "scores.json"
+    done = torchrun(
+        "-m", "avplatform", "eval", str(run), "--data", str(small_stores["avel"]), "--json", str(out), "--cpu",
+        "--batch-size", "4",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found, expected = json.loads(out.read_text()), json.loads((run / "results.json").read_text())
+    assert found["processes"] == 2 and found["details"]["test"]["clips"] == 10
+    assert found["test"] == expected["test"]
+
+
+def test_two_processes_take_the_same_steps_as_one(small_stores, tmp_path):
+    flags = ["--max-steps", "4", "--no-save-plots", "--decoder-config.dropout", "0", "--decoder-config.attention-dropout", "0"]
+    assert train("avel", small_stores["avel"], tmp_path / "one", *flags) == 0
+    done = torchrun(
+        "train.py", *SMALL["avel"], "--data", str(small_stores["avel"]), "--output-dir", str(tmp_path / "two"), *flags
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    content = json.loads((tmp_path / "two" / "results.json").read_text())
+    assert content["processes"] == 2
+    losses = []
+    for name in ("one", "two"):
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        losses.append([r["loss"] for r in map(json.loads, lines) if r["event"] == "step"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_weights(run, small_stores, tmp_path):
+    assert train("avel", small_stores["avel"], tmp_path / "again", "--epochs", "2", "--no-save-plots") == 0
+    assert same(weights(run), weights(tmp_path / "again"))
+    assert train("avel", small_stores["avel"], tmp_path / "other", "--epochs", "2", "--no-save-plots", "--seed", "2") == 0
+    assert not same(weights(run), weights(tmp_path / "other"))
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("streaming", [(), ("--streaming",)])
+def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, monkeypatch, streaming):
+    flags = ["--epochs", "3", "--checkpointing.every", "2", "--no-save-plots", *streaming]
+    assert train("avvp", small_stores["avvp"], tmp_path / "whole", *flags) == 0
+    from avplatform.training import loop
+
+    real, steps = loop.optimisation_step, []
+
+    def dying(*args, **kwargs):
+        if len(steps) == 5:
+            raise Killed
+        steps.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "optimisation_step", dying)
+    with pytest.raises(Killed):
+        train("avvp", small_stores["avvp"], tmp_path / "killed", *flags)
+    monkeypatch.setattr(loop, "optimisation_step", real)
+    assert checkpoint_steps(tmp_path / "killed" / "checkpoints")[-1] == 4
+    assert main(["train", "--resume", str(tmp_path / "killed")]) == 0
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    records = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert [r["resumed_from_step"] for r in records if r["event"] == "resume"] == [4]
+    assert [r["step"] for r in records if r["event"] == "step"] == list(range(1, 10))
+    whole, killed = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("whole", "killed"))
+    assert whole["test"] == killed["test"] and whole["selection"] == killed["selection"]
+
+
+def test_a_finished_run_says_so_and_changes_nothing(run, capsys):
+    before = (run / "results.json").stat().st_mtime_ns
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "is finished after 6 steps" in capsys.readouterr().out
+    assert (run / "results.json").stat().st_mtime_ns == before
+
+
+def test_a_resumed_run_cannot_change_what_it_is(run, capsys):
+    assert main(["train", "--resume", str(run), "--optim.lr", "5"]) == 2
+    assert "--optim cannot change" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["avel", "avvp"])
+@pytest.mark.parametrize("decoder", ["leap", "mmil", "dch"])
+@pytest.mark.parametrize("encoder", ["han", "ave"])
+def test_every_cell_trains_in_every_supervision(small_stores, tmp_path, task, encoder, decoder):
+    small = [] if encoder == "ave" else ["--encoder-config.width", "16", "--encoder-config.hidden", "16"]
+    for supervision in {"avel": ("full", "weak"), "avvp": ("pseudo", "weak")}[task]:
+        out = tmp_path / supervision
+        flags = ["--task", task, "--encoder", encoder, "--decoder", decoder, "--supervision", supervision, *small]
+        flags += ["--data", str(small_stores[task]), "--max-steps", "2", "--batch-size", "8", "--cpu", "--no-save-plots"]
+        assert main(["train", *flags, "--output-dir", str(out), "--threads", "1"]) == 0
+        assert (out / "model" / "model.safetensors").exists()
+
+
+def test_micro_batches_take_the_same_steps(small_stores, tmp_path):
+    losses = []
+    for parts in ("1", "3"):
+        out = tmp_path / parts
+        flags = ["--max-steps", "3", "--accumulation", parts, "--no-save-plots"]
+        flags += ["--decoder-config.dropout", "0", "--decoder-config.attention-dropout", "0"]
+        assert train("avel", small_stores["avel"], out, *flags) == 0
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+        losses.append([r["loss"] for r in map(json.loads, lines) if r["event"] == "step"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_dry_run_shows_shapes_and_writes_nothing(small_stores, tmp_path, capsys):
+    assert train("avel", small_stores["avel"], tmp_path / "none", "--dry-run") == 0
+    text = capsys.readouterr().out
+    assert "visual: [B, 10, 7, 7, 512]" in text and "parameters: " in text and "segment av: [B, 10, 29]" in text
+    assert not (tmp_path / "none").exists()
+
+
+def test_bad_input_ends_with_its_code_and_leaves_nothing(small_stores, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept").write_text("")
+    cases = [
+        (["--output-dir", str(tmp_path / "full")], 2, "not empty"),
+        (["--data", str(tmp_path / "nothing"), "--output-dir", str(tmp_path / "a")], 1, "no data folder"),
+        (["--data", str(small_stores["avvp"]), "--output-dir", str(tmp_path / "b")], 2, "are for avvp"),
+        (["--labels.embeddings", "nothing.txt", "--output-dir", str(tmp_path / "c")], 2, "neither glove-50d nor a file"),
+    ]
+    for flags, code, message in cases:
+        base = ["train", "--task", "avel", "--cpu"]
+        if "--data" not in flags:
+            base += ["--data", str(small_stores["avel"])]
+        assert main([*base, *flags]) == code
+        assert message in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_reason(small_stores, tmp_path, capsys):
+    assert train("avel", small_stores["avel"], tmp_path / "run", "--optim.lr", "1e30", "--epochs", "3") == 1
+    assert "became NaN or infinite in step" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "results.json").exists()

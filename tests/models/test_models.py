@@ -1,0 +1,289 @@
+"""Models: shapes, exact shortcuts, saving, loading, and errors a user can act on."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.av_model import AVModel
+from models.config import AVModelConfig, FeatureSpec
+from models.contracts import Encoding, Output
+from models.decoders import DECODERS
+from models.encoders import ENCODERS
+from models.errors import DataError, UsageError
+from models.label_embeddings import embed_texts, glove_embedder, read_glove, shipped_vectors, words_of
+from models.stem import pool_frames
+from tasks.registry import TASKS
+
+FEATURES = {
+    "avvp": FeatureSpec(audio_dim=6, visual_dim=8, motion_dim=4),
+    "avel": FeatureSpec(audio_dim=6, visual_dim=8, map_size=(2, 3)),
+}
+SMALL = {
+    "han": {"width": 16, "hidden": 8, "heads": 2},
+    "ave": {"lstm_width": 8, "attention_width": 12},
+    "leap": {"hidden": 8, "heads": 2},
+    "dch": {"hidden": 8},
+    "mmil": {},
+}
+CELLS = [(t, e, d) for t in ("avvp", "avel") for e in ENCODERS for d in DECODERS]
+
+
+def build(task: str, encoder: str, decoder: str, **options) -> AVModel:
+    torch.manual_seed(0)
+    kind = TASKS[task]
+    adapter = kind(kind.Config())
+    classes, texts = adapter.model_classes(decoder)
+    decoder_options = {**SMALL[decoder], **adapter.decoder_options(encoder, decoder), **options}
+    labels = glove_embedder()(texts) if DECODERS[decoder].needs_labels else None
+    config = AVModelConfig(
+        task=task,
+        classes=classes,
+        label_texts=texts if labels is not None else [],
+        features=FEATURES[task],
+        encoder=ENCODERS[encoder].Config(**SMALL[encoder]),
+        decoder=DECODERS[decoder].Config(**decoder_options),
+    )
+    return AVModel(config, label_embeddings=labels).eval()
+
+
+def inputs(task: str, clips: int = 2, segments: int = 10, seed: int = 0):
+    rng = torch.Generator().manual_seed(seed)
+    audio = torch.randn(clips, segments, 6, generator=rng)
+    if task == "avvp":
+        visual = torch.randn(clips, segments, 8, generator=rng)
+        return audio, visual, torch.randn(clips, segments, 4, generator=rng)
+    return audio, torch.randn(clips, segments, 2, 3, 8, generator=rng), None
+
+
+@pytest.mark.parametrize(("task", "encoder", "decoder"), CELLS)
+@pytest.mark.parametrize(("clips", "segments"), [(2, 10), (1, 7), (3, 1)])
+def test_every_cell_parses_any_number_of_clips_and_segments(task, encoder, decoder, clips, segments):
+    model = build(task, encoder, decoder)
+    parse, encoding = model(*inputs(task, clips, segments))
+    assert encoding.audio.shape == encoding.visual.shape == (clips, segments, 16)
+    found = 0
+    for stream in ("audio", "visual", "av"):
+        segment, video = getattr(parse.segment, stream), getattr(parse.video, stream)
+        if segment is not None:
+            assert segment.values.shape == (clips, segments, len(model.config.classes))
+            assert segment.probability.isfinite().all()
+            found += 1
+        if video is not None:
+            assert video.values.shape == (clips, len(model.config.classes))
+    assert found
+
+
+@pytest.mark.parametrize(("task", "encoder", "decoder"), CELLS)
+def test_saving_and_loading_gives_the_same_bits(task, encoder, decoder, tmp_path):
+    model = build(task, encoder, decoder)
+    model.save_pretrained(tmp_path)
+    loaded = AVModel.from_pretrained(tmp_path)
+    assert loaded.config == model.config and not loaded.training
+    for a, b in zip(_values(model(*inputs(task))), _values(loaded(*inputs(task))), strict=True):
+        assert torch.equal(a, b)
+
+
+def _values(output) -> list[torch.Tensor]:
+    parse = output.parse
+    streams = [getattr(level, s) for level in (parse.segment, parse.video) for s in ("audio", "visual", "av")]
+    return [p.values for p in streams if p is not None]
+
+
+def test_a_fresh_process_gives_the_same_bits(tmp_path):
+    model = build("avel", "ave", "leap")
+    model.save_pretrained(tmp_path)
+    code = (
+        "import sys, torch; from models.av_model import AVModel; from tests.models.test_models import inputs; "
+        "torch.set_num_threads(int(sys.argv[2])); m = AVModel.from_pretrained(sys.argv[1]); "
+        "print(m(*inputs('avel')).parse.segment.av.values.double().flatten().tolist())"
+    )
+    threads = str(torch.get_num_threads())
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), threads], capture_output=True, text=True, check=True)
+    expected = model(*inputs("avel")).parse.segment.av.values.double().flatten().tolist()
+    assert json.loads(done.stdout) == expected
+
+
+def test_pooling_before_the_linear_map_equals_pooling_after():
+    model = build("avvp", "han", "mmil").double()
+    audio, _, motion = (x.double() for x in inputs("avvp"))
+    frames = torch.randn(2, 80, 8, dtype=torch.float64)
+    stem = model.stem
+    late = stem.visual(frames).unflatten(1, (10, 8)).mean(dim=2)
+    expected = stem.fusion(torch.cat([late, stem.motion(motion)], dim=-1))
+    torch.testing.assert_close(stem(audio, frames, motion)[1], expected, rtol=1e-12, atol=1e-12)
+    assert pool_frames(frames, 10).shape == (2, 10, 8)
+
+
+def test_leap_parses_any_labels_and_their_order_does_not_matter():
+    model = build("avel", "ave", "leap")
+    data = inputs("avel")
+    labels = glove_embedder()(["dog", "train", "cello"])
+    segment = model(*data, label_embeddings=labels).parse.segment.av.values
+    turned = model(*data, label_embeddings=labels[[2, 0, 1]]).parse.segment.av.values
+    assert segment.shape == (2, 10, 3)
+    torch.testing.assert_close(turned, segment[..., [2, 0, 1]])
+
+
+def test_leap_weights_do_not_depend_on_the_number_of_classes():
+    decoder = DECODERS["leap"]
+    shapes = [
+        {
+            k: v.shape
+            for k, v in decoder(config=decoder.Config(heads=2), width=16, num_classes=c, label_dim=50).state_dict().items()
+        }
+        for c in (3, 29)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_official_init_starts_maps_and_blocks_as_copies():
+    for copies in (True, False):
+        decoder = DECODERS["leap"](config=DECODERS["leap"].Config(heads=2, official_init=copies), width=16, label_dim=5)
+        first, last = decoder.audio_blocks[0].attention, decoder.visual_blocks[-1].attention
+        assert torch.equal(first.query.weight, last.key.weight) is copies
+
+
+def test_the_paper_form_scores_with_the_query_before_its_update():
+    decoder = DECODERS["leap"](
+        config=DECODERS["leap"].Config(form="paper", heads=1, blocks=1, shared_video_classifier=True), width=4, label_dim=3
+    ).eval()
+    encoding = Encoding(audio=torch.randn(1, 5, 4), visual=torch.randn(1, 5, 4))
+    queries = torch.randn(2, 4)
+    block = decoder.audio_blocks[0]
+    expected = block.query(queries) @ block.key(encoding.audio[0]).T / 2
+    torch.testing.assert_close(decoder.project(queries, encoding).segment.audio.values[0], expected.T)
+
+
+@pytest.mark.parametrize(("task", "encoder", "decoder"), CELLS)
+def test_every_parameter_gets_a_gradient(task, encoder, decoder):
+    model = build(task, encoder, decoder)
+    parse, encoding = model(*inputs(task, clips=3))
+    sum(v.square().sum() for v in _values(Output(parse, encoding))).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a, v, m: (a[..., :5], v, m), r"audio has shape \[2, 10, 5\]; the model reads \[B, T, 6\]"),
+        (lambda a, v, m: (a, v[:, :7], m), r"visual has shape \[2, 7, 8\]"),
+        (lambda a, v, m: (a, v, None), "motion features are missing"),
+        (lambda a, v, m: (a, v, m[:, :4]), r"motion has shape \[2, 4, 4\]"),
+    ],
+)
+def test_streams_of_the_wrong_shape_are_named(change, message):
+    with pytest.raises(DataError, match=message):
+        build("avvp", "han", "mmil")(*change(*inputs("avvp")))
+
+
+def test_a_model_without_its_label_embeddings_is_refused():
+    config = build("avel", "ave", "leap").config
+    with pytest.raises(UsageError, match="needs label embeddings"):
+        AVModel(config)
+
+
+def _break(folder, name):
+    weights = load_file(folder / "model.safetensors")
+    first = sorted(k for k in weights if k != "label_embeddings")[0]
+    if name == "missing key":
+        del weights[first]
+    elif name == "unknown key":
+        weights["stranger"] = torch.zeros(1)
+    elif name == "misshapen key":
+        weights[first] = torch.zeros(1, 2, 3)
+    elif name == "no labels":
+        del weights["label_embeddings"]
+    elif name == "truncated":
+        data = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+        return
+    elif name == "no weights":
+        (folder / "model.safetensors").unlink()
+        return
+    elif name == "no config":
+        (folder / "config.json").unlink()
+        return
+    elif name == "broken config":
+        (folder / "config.json").write_text("{")
+        return
+    elif name == "unknown encoder":
+        config = json.loads((folder / "config.json").read_text())
+        config["encoder"]["_type"] = "hna"
+        (folder / "config.json").write_text(json.dumps(config))
+        return
+    save_file(weights, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing key", "missing: "),
+        ("unknown key", "unknown: stranger"),
+        ("misshapen key", "misshapen: "),
+        ("no labels", "no label_embeddings"),
+        ("truncated", "not a whole safetensors file"),
+        ("no weights", "no model.safetensors"),
+        ("no config", "no config.json"),
+        ("broken config", "not valid JSON"),
+        ("unknown encoder", "did you mean 'han'"),
+    ],
+)
+def test_a_damaged_model_folder_is_refused_with_the_reason(tmp_path, damage, message):
+    build("avel", "ave", "leap").save_pretrained(tmp_path)
+    _break(tmp_path, damage)
+    with pytest.raises(DataError, match=message):
+        AVModel.from_pretrained(tmp_path)
+
+
+def test_a_place_that_is_neither_folder_nor_hub_id_is_named(tmp_path):
+    with pytest.raises(DataError, match="no model folder"):
+        AVModel.from_pretrained(str(tmp_path / "nothing"))
+    with pytest.raises(DataError, match="owner/name"):
+        AVModel.from_pretrained("owner/name")
+
+
+def test_config_survives_json():
+    config = build("avvp", "han", "leap").config
+    assert AVModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_config_of_a_newer_version_is_refused():
+    data = {**build("avvp", "han", "leap").config.to_dict(), "_version": 99}
+    with pytest.raises(DataError, match="upgrade"):
+        AVModelConfig.from_dict(data)
+
+
+def test_the_shipped_table_holds_every_class_word():
+    table = shipped_vectors()
+    for kind in TASKS.values():
+        texts = kind(kind.Config()).model_classes("leap")[1]
+        assert all(word in table for text in texts for word in words_of(text))
+    assert table["dog"].shape == (50,)
+
+
+def test_a_text_is_the_mean_of_its_words():
+    table = shipped_vectors()
+    found = embed_texts(["acoustic guitar"], table, source="here")[0]
+    torch.testing.assert_close(found, torch.from_numpy((table["acoustic"] + table["guitar"]) / 2))
+
+
+def test_a_word_without_vector_is_named():
+    with pytest.raises(DataError, match="no vector for 'zyzzyva' .label text 'dog zyzzyva'."):
+        glove_embedder()(["dog zyzzyva"])
+
+
+def test_glove_text_files_of_any_width_are_read(tmp_path):
+    file = tmp_path / "glove.txt"
+    file.write_text("the 1 2 3\ndog 4 5 6\ncat 7 8 9\n")
+    assert read_glove(file, {"dog"})["dog"].tolist() == [4, 5, 6]
+    assert glove_embedder(file)(["dog cat"]).tolist() == [[5.5, 6.5, 7.5]]
+    file.write_text("the 1 2 3\ndog 4 5\n")
+    with pytest.raises(DataError, match="line 2"):
+        read_glove(file, {"dog"})
+    file.write_text("no numbers here\n")
+    with pytest.raises(DataError, match="line 1"):
+        read_glove(file, {"dog"})

@@ -1,0 +1,229 @@
+"""Event localization: annotations, accuracy, losses, decisions."""
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from models.contracts import Encoding, Parse, Prediction, StreamPredictions
+from models.errors import DataError, UsageError
+from tasks.avel import AVEL, AVELConfig
+from tasks.avel.annotations import pair_targets, read_annotations
+from tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
+from tasks.avel.losses import pool_segments, proportion_target, soft_margin
+from tasks.avel.metrics import AVELMetrics
+from tasks.avel.task import weak_decision
+from tasks.contracts import Batch
+
+real = pytest.mark.skipif("AVP_AVE_DIR" not in os.environ, reason="AVP_AVE_DIR is not set: the real annotations are not here")
+LINES = ["Church bell&aaaaaaaaaaa&good&0&10", "Bark&bbbbbbbbbbb&good&2&5", "Bark&aaaaaaaaaaa&good&0&0"]
+
+
+def write_ave(folder, lines=LINES, orders=None):
+    (folder / "Annotations.txt").write_text("\n".join(lines) + "\n")
+    for name, rows in (orders or {"train": [0], "val": [1], "test": [2]}).items():
+        with h5py.File(folder / f"{name}_order.h5", "w") as file:
+            file["order"] = np.array(rows)
+    return folder
+
+
+def test_segments_follow_the_interval(tmp_path):
+    data = read_annotations(write_ave(tmp_path))
+    assert data.segment[1].tolist() == [28, 28, 2, 2, 2, 28, 28, 28, 28, 28]
+    assert data.segment[2].tolist() == [28] * 10 and data.class_index[2] == EVENTS.index("Bark")
+    assert sorted(d.kind for d in data.defects) == ["event of no length", "video id of several clips"]
+
+
+def test_a_header_line_is_skipped(tmp_path):
+    data = read_annotations(write_ave(tmp_path, ["Category&VideoID&Quality&StartTime&EndTime", *LINES]))
+    assert len(data.clip_ids) == 3
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["Brak&aaaaaaaaaaa&good&0&1"], "line 1: 'Brak' is no AVE class; did you mean 'Bark'"),
+        (["Bark&aaaaaaaaaaa&good&0"], "line 1: 4 columns"),
+        ([LINES[0], "Bark&aaaaaaaaaaa&good&x&1"], "line 2: onset and offset"),
+        (["Bark&aaaaaaaaaaa&good&0&11"], "passes 10 s"),
+        ([], "holds no clip|is no AVE|columns"),
+    ],
+)
+def test_malformed_annotations_are_named_with_their_line(tmp_path, lines, message):
+    with pytest.raises(DataError, match=message):
+        read_annotations(write_ave(tmp_path, lines))
+
+
+def test_orders_must_be_there_and_apart(tmp_path):
+    write_ave(tmp_path, orders={"train": [0, 1], "val": [1], "test": [2]})
+    with pytest.raises(DataError, match="share rows"):
+        read_annotations(tmp_path)
+    (tmp_path / "val_order.h5").unlink()
+    with pytest.raises(DataError, match="val_order.h5 is missing"):
+        read_annotations(tmp_path)
+    (tmp_path / "val_order.h5").write_bytes(b"not h5")
+    with pytest.raises(DataError, match="val_order.h5"):
+        read_annotations(tmp_path)
+
+
+def test_derived_labels_that_disagree_are_refused(tmp_path):
+    write_ave(tmp_path)
+    with h5py.File(tmp_path / "mil_labels.h5", "w") as file:
+        file["avadataset"] = np.eye(29)[[0, 3, 2]]
+    with pytest.raises(DataError, match="class of row 1 disagrees"):
+        read_annotations(tmp_path)
+
+
+@real
+def test_counts_of_the_real_annotations():
+    data = read_annotations(os.environ["AVP_AVE_DIR"])
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 3339, "validation": 402, "test": 402}
+    share = {k: (data.segment[v] == BACKGROUND).mean() for k, v in data.splits.items()}
+    assert share == pytest.approx({"train": 0.169, "validation": 0.182, "test": 0.178}, abs=5e-4)
+    assert ((data.onset == 0) & (data.offset == 10)).sum() == 2750
+    assert data.background_count == 178
+    assert sum(d.kind == "video id of several clips" for d in data.defects) == 45
+    assert np.bincount(data.class_index)[:5].tolist() == [188, 176, 171, 184, 188]
+    assert [d.line for d in data.defects if d.kind == "event of no length"] == [27]
+
+
+@real
+def test_anchors_of_the_real_test_split():
+    data = read_annotations(os.environ["AVP_AVE_DIR"])
+    rows = data.splits["test"]
+    metrics = AVELMetrics()
+    metrics.update({"segment": torch.from_numpy(data.segment[rows])}, batch_of(data.segment[rows], data.class_index[rows]))
+    anchors = metrics.details()["anchors"]
+    assert metrics.compute() == {"accuracy": 100.0}
+    assert anchors == pytest.approx({"always_background": 17.8, "perfect_class_everywhere": 82.2}, abs=0.05)
+
+
+def batch_of(segment, video):
+    n = len(video)
+    empty = torch.zeros(n, 10, 1)
+    labels = {"segment": torch.as_tensor(np.asarray(segment)), "video": torch.as_tensor(np.asarray(video))}
+    return Batch(audio=empty, visual=empty, motion=None, row=torch.arange(n), clip_id=[""] * n, labels=labels)
+
+
+def test_metrics_do_not_depend_on_batches_or_processes():
+    rng = np.random.default_rng(0)
+    segment, video, found = (
+        rng.integers(0, 29, (9, 10)),
+        rng.integers(0, 28, 9),
+        torch.from_numpy(rng.integers(0, 29, (9, 10))),
+    )
+    batch = batch_of(segment, video)
+    whole, parts = AVELMetrics(), [AVELMetrics(), AVELMetrics()]
+    whole.update({"segment": found}, batch)
+    for i in rng.permutation(9):
+        parts[i % 2].update({"segment": found[i : i + 1]}, batch.select(slice(i, i + 1)))
+    merged = AVELMetrics()
+    merged.merge([p.state() for p in parts])
+    assert merged.compute() == whole.compute() and merged.details() == whole.details()
+    with pytest.raises(DataError, match="twice"):
+        merged.merge([whole.state(), whole.state()])
+
+
+def test_details_tell_events_and_background_apart():
+    segment = np.full((1, 10), BACKGROUND)
+    segment[0, :4] = 5
+    metrics = AVELMetrics()
+    metrics.update({"segment": torch.full((1, 10), 5)}, batch_of(segment, [5]))
+    details = metrics.details()
+    assert (details["event_accuracy"], details["background_accuracy"], details["video_accuracy"]) == (100.0, 0.0, 100.0)
+    assert details["per_class"][CLASSES[5]] == {"accuracy": 100.0, "count": 4}
+
+
+def parse_of(kind, clips=3, classes=29, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    segment, video = torch.randn(clips, 10, classes, generator=rng), torch.randn(clips, classes, generator=rng)
+    if kind == "head":
+        p = [Prediction(x, activation="softmax") for x in (segment, segment.amax(dim=1))]
+    elif kind == "probability":
+        p = [Prediction(segment.sigmoid(), "probability"), Prediction(video.sigmoid() * 1.3, "probability")]
+    else:
+        p = [Prediction(segment), Prediction(video)]
+    streams = dict.fromkeys(("audio", "visual"), p[1]) if kind == "leap" else {}
+    return Parse(segment=StreamPredictions(av=p[0]), video=StreamPredictions(av=p[1], **streams))
+
+
+LABELLED = batch_of([[28] * 3 + [4] * 7, [2] * 10, [28] * 10], [4, 2, 28])
+
+
+@pytest.mark.parametrize("supervision", ["full", "weak"])
+@pytest.mark.parametrize(
+    ("kind", "classes", "options"),
+    [
+        ("head", 29, {}),
+        ("head", 29, {"head_loss": "soft_margin"}),
+        ("head", 29, {"weak_target": "prob"}),
+        ("leap", 29, {}),
+        ("leap", 29, {"segment_loss": "bce", "video_loss": "per_modality", "weak_pool": "top4"}),
+        ("leap", 29, {"video_loss": "off", "weak_pool": "mean", "avss": "paper"}),
+        ("leap", 28, {"label_set": "events"}),
+        ("probability", 28, {}),
+    ],
+)
+def test_every_loss_is_finite_and_every_decision_a_label(supervision, kind, classes, options):
+    task = AVEL(AVELConfig(supervision=supervision, **options))
+    parse = parse_of(kind, classes=classes)
+    parse.segment.av.values.requires_grad_()
+    parse.video.av.values.requires_grad_()
+    encoding = Encoding(audio=torch.randn(3, 10, 4), visual=torch.randn(3, 10, 4))
+    terms = task.loss(parse, encoding, LABELLED)
+    total = sum(terms.values())
+    assert total.isfinite() and all(v.ndim == 0 for v in terms.values())
+    total.backward()
+    decided = task.decide(parse)["segment"]
+    assert decided.shape == (3, 10) and decided.min() >= 0 and decided.max() <= 28
+
+
+def test_soft_margin_squashes_probabilities_again():
+    x, y = torch.tensor([[0.2, 0.8]]), torch.tensor([[0.0, 1.0]])
+    expected = torch.nn.functional.multilabel_soft_margin_loss(x, y)
+    assert soft_margin(x, y).item() == pytest.approx(expected.item())
+
+
+def test_weak_decisions_let_background_take_segments_and_clips():
+    segment = torch.zeros(2, 3, 29)
+    segment[:, :, 7] = torch.tensor([1.0, -1.0, 0.0])
+    video = torch.zeros(2, 29)
+    video[:, 7] = 1.0
+    video[1, 28] = 2.0
+    assert weak_decision(segment, video).tolist() == [[7, 28, 7], [28, 28, 28]]
+
+
+def test_masked_decisions_leave_out_absent_classes():
+    parse = parse_of("leap", clips=1)
+    parse.video.av.values[:] = -9
+    assert AVEL(AVELConfig(decision="masked")).decide(parse)["segment"].tolist() == [[28] * 10]
+    parse.video.av.values[0, 3] = 9
+    assert AVEL(AVELConfig(decision="masked")).decide(parse)["segment"].tolist() == [[3] * 10]
+
+
+def test_mmil_falls_back_to_background_below_one_half():
+    parse = parse_of("probability", clips=1, classes=28)
+    parse.segment.av.values[:] = 0.1
+    parse.segment.av.values[0, 4, 6] = 0.5
+    assert AVEL(AVELConfig()).decide(parse)["segment"].tolist() == [[28] * 4 + [6] + [28] * 5]
+
+
+def test_targets():
+    segment = torch.tensor([[28] * 4 + [3] * 6])
+    assert proportion_target(segment)[0, [3, 28]].tolist() == pytest.approx([0.6, 0.4])
+    assert pair_targets(segment.numpy())[0].tolist() == pytest.approx([0.0] * 4 + [1 / 6] * 6)
+    assert pair_targets(np.full((1, 10), 28))[0].tolist() == pytest.approx([0.1] * 10)
+    values = torch.arange(5.0).reshape(1, 5, 1)
+    assert [pool_segments(values, p).item() for p in ("max", "mean", "top4")] == [4.0, 2.0, 2.5]
+
+
+def test_weak_training_reads_the_background_clips():
+    assert AVEL(AVELConfig(supervision="weak")).train_splits() == ("train", "background")
+    assert AVEL(AVELConfig()).train_splits() == ("train",)
+
+
+def test_unknown_options_name_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'mil'"):
+        AVELConfig(weak_target="mill")
