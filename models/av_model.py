@@ -134,7 +134,7 @@ class AVModel(
             model = cls(config, label_embeddings=labels)
         except UsageError as error:
             raise DataError(f"{config_path} and {weights_path} do not fit: {error}") from None
-        if labels is not None and labels.dtype == torch.float64:
+        if any(value.dtype == torch.float64 for value in tensors.values()):
             model = model.double()
         _load_strictly(model, tensors, weights_path)
         return model.eval()

@@ -26,6 +26,8 @@ class SimulateOptions:
     """seed of the clips; default: the preset's own, so that everybody gets the same data"""
     dtype: Literal["float16", "float32"] = "float16"
     """stored precision"""
+    layout: Literal["store", "official"] = "store"
+    """store (parquet shards), or the authors' file layout"""
     limit: int | None = None
     """at most this many clips of the training split"""
 
@@ -55,11 +57,15 @@ def _simulate(args: list[str], prog: str) -> int:
             Path(options.annotations),
             Path(options.out),
             dtype=options.dtype,
+            layout=options.layout,
             seed=options.seed,
             subset=None if options.limit is None else {"train": options.limit},
             progress=bar.fraction,
             card=card_of_spec,
         )
+    if manifest is None:
+        console.note(f"wrote {options.out} in the authors' file layout: synthetic features")
+        return 0
     counts = ", ".join(f"{name} {split.rows}" for name, split in manifest.splits.items())
     console.note(f"wrote {options.out}: synthetic features, {counts}; checksum {manifest.checksum}")
     return 0

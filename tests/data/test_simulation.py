@@ -2,6 +2,7 @@
 
 import os
 
+import h5py
 import numpy as np
 import pytest
 
@@ -106,6 +107,42 @@ def test_simulated_ave_keeps_real_labels(tmp_path):
     data = open_data(tmp_path / "out", task="avel")
     assert data.split("validation").labels("segment")[0].tolist() == [28, 28, 2, 2, 2, 28, 28, 28, 28, 28]
     assert data.split("test").labels("video").tolist() == [2] and manifest.spec.features.map_size == (7, 7)
+
+
+def test_the_official_layout_of_llp_averages_to_the_store(tmp_path):
+    source = tmp_path / "llp"
+    source.mkdir()
+    write_llp(source)
+    assert simulate("avvp", source, tmp_path / "out", layout="official") is None
+    simulate("avvp", source, tmp_path / "store", dtype="float32")
+    batch = open_data(tmp_path / "store", task="avvp").split("test").batch([0])
+    folder = tmp_path / "out"
+    frames = np.load(folder / "feats/res152/ccccccccccc.npy")
+    assert frames.shape == (80, 2048) and frames.dtype == np.float32
+    np.testing.assert_allclose(frames.reshape(10, 8, -1).mean(axis=1), batch.visual[0].numpy(), atol=1e-5)
+    assert np.load(folder / "feats/vggish/ccccccccccc.npy").shape == (10, 128)
+    assert np.load(folder / "feats/r2plus1d_18/ccccccccccc.npy").shape == (10, 512)
+    pseudo = np.load(folder / "CLAP/segment_pseudo_labels/ccccccccccc.npy")
+    assert pseudo.dtype == np.int64 and (pseudo == batch.labels["pseudo_audio"][0].numpy()).all()
+    assert (folder / "AVVP_train.csv").read_text() == (source / "AVVP_train.csv").read_text()
+
+
+def test_the_official_layout_of_ave_keeps_rows(tmp_path):
+    source = tmp_path / "ave"
+    source.mkdir()
+    write_ave(source)
+    with h5py.File(source / "labels_noisy.h5", "w") as file:
+        file["avadataset"] = np.eye(29)[[28, 28]]
+    simulate("avel", source, tmp_path / "out", layout="official")
+    simulate("avel", source, tmp_path / "store", dtype="float32")
+    batch = open_data(tmp_path / "store", task="avel").split("validation").batch([0])
+    with h5py.File(tmp_path / "out" / "visual_feature.h5") as file:
+        assert file["avadataset"].shape == (3, 10, 7, 7, 512) and file["avadataset"].dtype == np.float64
+        np.testing.assert_allclose(file["avadataset"][1], batch.visual[0].numpy(), atol=2e-3)
+    with h5py.File(tmp_path / "out" / "labels.h5") as file:
+        assert file["avadataset"][1].argmax(axis=1).tolist() == [28, 28, 2, 2, 2, 28, 28, 28, 28, 28]
+    with h5py.File(tmp_path / "out" / "audio_feature_noisy.h5") as file:
+        assert file["avadataset"].shape == (2, 10, 128)
 
 
 def test_bad_sources_leave_nothing(tmp_path):

@@ -11,8 +11,9 @@ import numpy as np
 
 from avplatform.data.schema import Manifest
 from avplatform.data.simulate import ave, llp
+from avplatform.data.simulate.official_layout import OfficialWriter
 from avplatform.data.writer import StoreWriter
-from models.errors import UsageError, unknown_name
+from models.errors import unknown_name
 from tasks.avel.annotations import read_annotations as read_ave
 from tasks.avel.classes import BACKGROUND
 from tasks.avvp.annotations import read_annotations as read_llp
@@ -32,9 +33,10 @@ def simulate(
     seed: int | None = None,
     subset: dict[str, int] | None = None,
     dtype: str = "float16",
+    layout: str = "store",
     progress: Callable[[float], None] | None = None,
     card: Callable[[Any], str] | None = None,
-) -> Manifest:
+) -> Manifest | None:
     """Draw features for the clips of official annotation files and write them as a store.
 
     Args:
@@ -44,16 +46,19 @@ def simulate(
         preset: default: the task's own.
         seed: of the clips; default: the preset's.
         subset: how many clips of a split to keep (the first ones); a clip stays the same in any subset.
-        dtype: stored precision.
+        dtype: stored precision of a store.
+        layout: "store", or "official" for the authors' file layout (which has no manifest; None is returned).
         progress: told the share that is done.
         card: makes README.md from the data specification.
 
     Raises:
-        UsageError: unknown task or preset, or a folder that is not empty.
+        UsageError: unknown task, preset or layout, or a folder that is not empty.
         DataError: annotation files that are missing or malformed.
     """
     if task not in ("avvp", "avel"):
         raise unknown_name("task", task, ("avvp", "avel"))
+    if layout not in ("store", "official"):
+        raise unknown_name("layout", layout, ("store", "official"))
     constants = preset_constants(preset or {"avvp": "sim-llp-1", "avel": "sim-ave-1"}[task])
     if seed is not None:
         constants = dataclasses.replace(constants, seed=seed)
@@ -66,6 +71,11 @@ def simulate(
         clips = ave_clips(annotations)
         simulator = ave.AVESimulator(constants, clips)
         spec = ave.spec(constants, provenance={**provenance, "labels": "AVE annotations"})
+    if layout == "official":
+        events = sum(len(rows) for name, rows in clips.splits.items() if name != "background")
+        with OfficialWriter(out, spec, annotations, events) as official:
+            draw(official, simulator, clips, subset=subset, progress=progress)
+        return None
     return write(out, spec, simulator, clips, dtype=dtype, subset=subset, progress=progress, card=card)
 
 
@@ -81,17 +91,29 @@ def write(
     card: Callable[[Any], str] | None = None,
 ) -> Manifest:
     """Draw all splits of `clips`, a block at a time, into a store."""
-    chosen = {split: indices[: (subset or {}).get(split)] for split, indices in clips.splits.items() if len(indices)}
-    total, done = sum(map(len, chosen.values())), 0
     with StoreWriter(out, spec, dtype=dtype, card=card(spec) if card else None) as writer:
-        for split, indices in chosen.items():
-            for block in llp.blocks(len(indices), BLOCK):
-                writer.add(split, simulator.columns(clips, [int(indices[i]) for i in block]))
-                done += len(block)
-                if progress is not None:
-                    progress(done / total)
+        draw(writer, simulator, clips, subset=subset, progress=progress)
     assert writer.manifest is not None
     return writer.manifest
+
+
+def draw(
+    writer: StoreWriter | OfficialWriter,
+    simulator: Any,
+    clips: Any,
+    *,
+    subset: dict[str, int] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Draw the clips of all splits, a block at a time, and hand them to a writer."""
+    chosen = {split: indices[: (subset or {}).get(split)] for split, indices in clips.splits.items() if len(indices)}
+    total, done = sum(map(len, chosen.values())), 0
+    for split, indices in chosen.items():
+        for block in llp.blocks(len(indices), BLOCK):
+            writer.add(split, simulator.columns(clips, [int(indices[i]) for i in block]))
+            done += len(block)
+            if progress is not None:
+                progress(done / total)
 
 
 def preset_constants(name: str) -> Any:
@@ -131,4 +153,4 @@ def ave_clips(folder: str | Path) -> ave.AVEClips:
     return ave.AVEClips(keys, np.arange(count + extra), segment, video, splits)
 
 
-__all__ = ["PRESETS", "UsageError", "simulate", "write"]
+__all__ = ["PRESETS", "simulate", "write"]
