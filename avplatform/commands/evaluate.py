@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from avplatform.build import count_parameters, task_of_model
+from avplatform.config import load_yaml
 from avplatform.console import Console
 from avplatform.data import open_data
 from avplatform.environment import describe, make_accelerator
@@ -50,7 +51,7 @@ def run(args: list[str], prog: str) -> int:
     accelerator = make_accelerator(cpu=options.cpu, precision="no", threads=options.threads)
     console = Console(enabled=accelerator.is_main_process)
     known = results_beside(options.model)
-    data_name = options.data or known.get("data_argument") or known.get("data")
+    data_name = options.data or trained_on(options.model)
     if data_name is None:
         raise UsageError(f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)")
     folder = Path(options.model)
@@ -111,6 +112,15 @@ def results_beside(model: str) -> dict[str, Any]:
             except json.JSONDecodeError:
                 raise DataError(f"{file} is not valid JSON; delete it or give the model folder of another run") from None
     return {}
+
+
+def trained_on(model: str) -> str | None:
+    """Return what the run that a run or model folder belongs to was given as --data, or None."""
+    folder = Path(model)
+    for place in (folder, folder.parent):
+        if folder.is_dir() and (place / "config.yaml").is_file():
+            return load_yaml(place).get("data")
+    return None
 
 
 def check_fits(model: AVModel, data: Any) -> None:

@@ -76,6 +76,8 @@ class Run:
         model = build_model(config, self.task, self.data.spec)
         self.folder = self._open_folder()  # nothing is written before all of the above went well
         self.model, self.optimizer = self.accelerator.prepare(model, build_optimizer(model, config.optim))
+        # Accelerate puts autocast into the model itself; a step asks for it, and evaluation must not have it.
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.total_steps = min(config.epochs * len(self.loader), config.max_steps or math.inf)
         self.progress = Progress()
 
@@ -87,6 +89,7 @@ class Run:
     def train(self) -> dict[str, Any]:
         """Train to the end, evaluate, write the run's files; return results.json's content."""
         started, before = time.monotonic(), self.progress.seconds
+        self.console.note(self._heading())
         if self.config.resume:
             self._resume()
         while self.progress.step < self.total_steps:
@@ -94,6 +97,15 @@ class Run:
             self.progress.seconds = before + time.monotonic() - started
             self._end_of_epoch()
         return self._finish()
+
+    def _heading(self) -> str:
+        config, kind = self.config, " (SYNTHETIC features)" if self.data.synthetic else ""
+        return (
+            f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}), data {self.data.name}{kind}: "
+            f"{len(self.loader)} steps an epoch, {self.bare_model.num_parameters:,} parameters, precision "
+            f"{self.accelerator.mixed_precision}, {self.accelerator.num_processes} process(es) of {torch.get_num_threads()} "
+            f"thread(s); all in {self.folder.path}"
+        )
 
     def _epoch(self) -> None:
         """Train the rest of the current epoch, or up to the last step of the run."""

@@ -70,12 +70,37 @@ def test_evaluation_gives_the_numbers_of_the_run(run, small_stores, tmp_path):
     for place in (run, run / "model"):
         for split in ("validation", "test"):
             out = tmp_path / "scores.json"
-            assert main(["eval", str(place), "--data", str(small_stores["avel"]), "--split", split, "--json", str(out)]) == 0
+            data = ["--data", str(small_stores["avel"])] if split == "test" else []  # by default what it was trained on
+            assert main(["eval", str(place), *data, "--split", split, "--json", str(out)]) == 0
             found = json.loads(out.read_text())
             assert found[split] == expected[split] and found["details"][split] == expected["details"][split]
             assert {k: found[k] for k in ("task", "encoder", "decoder", "seed", "selection")} == {
                 k: expected[k] for k in ("task", "encoder", "decoder", "seed", "selection")
             }
+
+
+def test_training_in_bf16_is_scored_in_full_precision(small_stores, tmp_path, monkeypatch):
+    from avplatform.training import loop
+
+    kinds = {}
+    real = loop.optimisation_step
+
+    def step(model, *args, **kwargs):
+        kinds["training"] = model.encoder.audio_lstm.weight_hh_l0.dtype
+        result = real(model, *args, **kwargs)
+        batch = args[1][0]
+        kinds["model"] = model(batch.audio, batch.visual, batch.motion).encoding.aux["attended_visual"].dtype
+        with kwargs["accelerator"].autocast():
+            kinds["autocast"] = torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype
+        return result
+
+    monkeypatch.setattr(loop, "optimisation_step", step)
+    flags = ["--epochs", "2", "--no-save-plots", "--precision", "bf16"]
+    assert train("avel", small_stores["avel"], tmp_path / "run", *flags) == 0
+    assert kinds == {"training": torch.float32, "model": torch.float32, "autocast": torch.bfloat16}
+    assert main(["eval", str(tmp_path / "run"), "--json", str(tmp_path / "scores.json"), "--threads", "1"]) == 0
+    found, expected = (json.loads(p.read_text()) for p in (tmp_path / "scores.json", tmp_path / "run" / "results.json"))
+    assert expected["precision"] == "bf16" and found["test"] == expected["test"]
 
 
 def torchrun(*args, processes=2):

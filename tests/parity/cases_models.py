@@ -11,7 +11,7 @@ from models.contracts import Encoding, Output
 from models.official import key_map, read_official
 from tasks.avel.losses import head_full_loss, head_weak_loss, mil_target
 from tasks.avvp.losses import han_loss, valor_loss
-from tests.parity.golden_case import Case
+from tests.parity.golden_case import DEFAULT_GOLDEN, Case
 
 Produced = dict[str, Any]
 
@@ -64,8 +64,18 @@ def han_mmil(case: Case) -> None:
     case.compare(llp_forward(case, build(case, "han"))[1])
 
 
+def same_model(case: Case) -> Case:
+    """The case whose model and inputs this one shares, filled with this one's seed; its names are known if it is absent."""
+    name = case.config["same_model_as"]
+    folder = case.folder if (case.folder / f"{name}.json").exists() else DEFAULT_GOLDEN
+    base = Case(name, folder)
+    base.json["case_seed"] = case.json["case_seed"]
+    base.json["inputs"] = {**base.json["inputs"], **case.json["inputs"]}
+    return base
+
+
 def han_loss_case(case: Case) -> None:
-    base = Case(case.config["same_model_as"], case.folder)
+    base = same_model(case)
     model = build(base, "han")
     output, _ = llp_forward(base, model)
     target = case.labels_above("target")
