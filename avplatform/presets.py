@@ -63,7 +63,7 @@ def _presets() -> dict[str, Options]:
         "han-mmil-avvp-weak": han_weak,
         "han-mmil-avvp-weak-official": han_weak,
         "han-leap-avvp": leap,
-        "han-leap-avvp-official": _merge(leap, {"decoder_config": released}),
+        "han-leap-avvp-official": _merge(leap, {"decoder_config": released, "task_config": {"label_texts": "official"}}),
         "han-leap-avvp-paper": _merge(
             _cell("han", "leap", "avvp", "pseudo", RECIPES["leap-paper"]),
             {"decoder_config": as_written, "task_config": {"avss": "paper", "global_term": "twice"}},

@@ -45,7 +45,10 @@ def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
     if run.accelerator.is_main_process:
         write_model(run, content)
         if config.save_plots:
-            draw(run, content)
+            try:
+                draw(run, content)
+            except Exception as error:  # a picture is not worth a trained model
+                run.console.note(f"the plots could not be drawn: {error}")
         write_json(run.folder.results_file, content)
         show(run.console, content, ["validation", "test"])
         run.console.note(
@@ -85,7 +88,7 @@ def write_model(run: Run, content: dict[str, Any]) -> None:
 
 
 def draw(run: Run, content: dict[str, Any]) -> None:
-    """Write the plots; a failure to draw is said, and does not cost the run."""
+    """Write the plots."""
     note = "synthetic features" if run.data.synthetic else ""
     split = run.data.split("test")
     count = min(6, len(split))

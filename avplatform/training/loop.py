@@ -46,6 +46,7 @@ class Progress:
     best: dict[str, Any] = field(default_factory=dict)
     sums: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    validated: int = 0  # step of the last validation
 
 
 class Run:
@@ -92,8 +93,9 @@ class Run:
         self.console.note(self._heading())
         if self.config.resume:
             self._resume()
-        while self.progress.step < self.total_steps:
-            self._epoch()
+        while self.progress.step < self.total_steps or self.progress.validated < self.progress.step:
+            if self.progress.step < self.total_steps:
+                self._epoch()
             self.progress.seconds = before + time.monotonic() - started
             self._end_of_epoch()
         return self._finish()
@@ -172,6 +174,7 @@ class Run:
             if self.accelerator.is_main_process:
                 save_best(self.folder.checkpoints, self.bare_model, step=progress.step)
         self.console.epoch(record, metric=self.task.selection_metric, best=better)
+        progress.validated = progress.step
         if progress.batch >= len(self.loader):
             progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, {}
         self._checkpoint()
@@ -226,7 +229,7 @@ class Run:
             state = load_checkpoint(path, model=self.bare_model, optimizer=self.optimizer)
             self.progress = Progress(**state)
         if self.accelerator.is_main_process:
-            self.folder.rewind(self.progress.step)
+            self.folder.rewind(self.progress.step, validated=self.progress.validated)
         self._log({"event": "resume", "step": self.progress.step, "resumed_from_step": self.progress.step})
         self.console.note(f"resumed from step {self.progress.step}")
 

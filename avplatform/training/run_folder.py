@@ -120,8 +120,9 @@ class RunFolder:
                 continue
         return records
 
-    def rewind(self, step: int) -> None:
-        """Drop the records of steps after `step`: they are about to be made again."""
-        kept = [r for r in self.records() if r.get("step", 0) <= step]
+    def rewind(self, step: int, *, validated: int | None = None) -> None:
+        """Drop the records after `step`, and of validations after step `validated`: they are about to be made again."""
+        last = {"epoch": step if validated is None else validated}
+        kept = [r for r in self.records() if r.get("step", 0) <= last.get(r.get("event", ""), step)]
         text = "".join(json.dumps(r) + "\n" for r in kept)
         write_atomic(self.metrics_file, lambda p: p.write_text(text))

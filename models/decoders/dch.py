@@ -35,7 +35,7 @@ class DCH(Decoder):
     defines one.
 
     Shape: "ave" and "dmrn": segment.av [B, T, C] and video.av [B, C] (maximum over time), logits under a softmax.
-    "modalities": segment logits and video probabilities (mean over time) a stream, video.av = 1 - (1 - a)(1 - v).
+    "modalities": segment logits and video probabilities (mean over time) of audio and visual.
     """
 
     Config = DCHConfig
@@ -79,11 +79,7 @@ class DCH(Decoder):
         a, v = audio.probability.mean(dim=1), visual.probability.mean(dim=1)  # (B, C)
         return Parse(
             segment=StreamPredictions(audio=audio, visual=visual),
-            video=StreamPredictions(
-                audio=Prediction(a, "probability"),
-                visual=Prediction(v, "probability"),
-                av=Prediction(1 - (1 - a) * (1 - v), "probability"),
-            ),
+            video=StreamPredictions(audio=Prediction(a, "probability"), visual=Prediction(v, "probability")),
         )
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.contracts import Parse
+from models.contracts import Parse, Prediction
 from tasks.losses import clamped_bce
 
 Terms = dict[str, Tensor]
@@ -79,19 +79,39 @@ def basic_loss(
 
 
 def video_probabilities(parse: Parse, *, threshold: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the probabilities of audio, visual and the whole clip, each [B, C].
+    """Return the probabilities of audio, visual and the whole clip that losses use, each [B, C].
 
-    Where a decoder gives no probability of the whole clip (LEAP), it is the hard OR of both thresholded modalities.
+    The whole clip's is the decoder's own where it has one (MMIL); where both streams come as probabilities (DCH) it is
+    1 - (1 - a)(1 - v); otherwise (LEAP) it is the hard OR of both thresholded streams, without gradient.
 
     Source: LEAP (ECCV 2024), Eq. 8.
     """
+    audio, visual = _video(parse)
+    a, v = audio.probability, visual.probability
+    if parse.video.av is not None:
+        return a, v, parse.video.av.probability
+    if has_soft_global(parse):
+        return a, v, 1 - (1 - a) * (1 - v)
+    return a, v, global_decision(parse, threshold=threshold).to(a.dtype)
+
+
+def global_decision(parse: Parse, *, threshold: float = 0.5) -> Tensor:
+    """Return which classes the whole clip has, bool [B, C]: the decoder's own prediction, or the OR of both streams."""
+    if parse.video.av is not None:
+        return parse.video.av.probability >= threshold
+    audio, visual = _video(parse)
+    return (audio.probability >= threshold) | (visual.probability >= threshold)
+
+
+def has_soft_global(parse: Parse) -> bool:
+    """Whether the whole clip has a prediction that gives a gradient."""
+    return parse.video.av is not None or all(p.kind == "probability" for p in _video(parse))
+
+
+def _video(parse: Parse) -> tuple[Prediction, Prediction]:
     if parse.video.audio is None or parse.video.visual is None:
         raise ValueError("video parsing needs video predictions of both modalities")
-    audio, visual = parse.video.audio.probability, parse.video.visual.probability
-    if parse.video.av is not None:
-        return audio, visual, parse.video.av.probability
-    a, v = (audio >= threshold).to(audio.dtype), (visual >= threshold).to(visual.dtype)
-    return audio, visual, a + v - a * v
+    return parse.video.audio, parse.video.visual
 
 
 def labels_without_pseudo(

@@ -15,7 +15,9 @@ from tasks.avvp.losses import (
     Terms,
     as_target,
     basic_loss,
+    global_decision,
     han_loss,
+    has_soft_global,
     labels_without_pseudo,
     predicted_events,
     valor_loss,
@@ -139,7 +141,7 @@ class AVVP(Task):
             return self.config.objective
         if self.config.supervision == "pseudo":
             return "basic"
-        return "basic" if parse.video.av is None else "han"
+        return "han" if has_soft_global(parse) else "basic"
 
     def _pseudo(self, batch: Batch) -> tuple[Tensor, Tensor]:
         for name in ("pseudo_audio", "pseudo_visual"):
@@ -153,13 +155,15 @@ class AVVP(Task):
         Source: HAN (ECCV 2020): segments are gated by the video prediction.
         """
         threshold = self.config.threshold
-        audio, visual, both = video_probabilities(parse, threshold=threshold)
-        gates = {"audio": both, "visual": both} if self.config.gate == "global" else {"audio": audio, "visual": visual}
-        decisions = {"video": both >= threshold}
+        audio, visual, _ = video_probabilities(parse, threshold=threshold)
+        whole = global_decision(parse, threshold=threshold)
+        own = {"audio": audio >= threshold, "visual": visual >= threshold}
+        gates = {"audio": whole, "visual": whole} if self.config.gate == "global" else own
+        decisions = {"video": whole}
         for name in ("audio", "visual"):
             segment = getattr(parse.segment, name).probability >= threshold
             open_ = self.config.gate == "none"
-            decisions[name] = segment if open_ else segment & (gates[name] >= threshold)[:, None, :]
+            decisions[name] = segment if open_ else segment & gates[name][:, None, :]
         return decisions
 
     def metrics(self) -> AVVPMetrics:

@@ -177,6 +177,26 @@ def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, monkeypat
     assert whole["test"] == killed["test"] and whole["selection"] == killed["selection"]
 
 
+def test_a_run_killed_after_its_last_step_still_validates_and_finishes(small_stores, tmp_path, monkeypatch):
+    from avplatform.training import loop
+
+    flags = ["--max-steps", "4", "--checkpointing.every", "2", "--no-save-plots"]
+    assert train("avvp", small_stores["avvp"], tmp_path / "whole", *flags) == 0
+
+    def dying(self):
+        raise Killed
+
+    real = loop.Run._end_of_epoch
+    monkeypatch.setattr(loop.Run, "_end_of_epoch", lambda self: dying(self) if self.progress.step == 4 else real(self))
+    with pytest.raises(Killed):
+        train("avvp", small_stores["avvp"], tmp_path / "killed", *flags)
+    monkeypatch.setattr(loop.Run, "_end_of_epoch", real)
+    assert main(["train", "--resume", str(tmp_path / "killed")]) == 0
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    records = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if r["event"] == "epoch"] == [3, 4]
+
+
 def test_a_finished_run_says_so_and_changes_nothing(run, capsys):
     before = (run / "results.json").stat().st_mtime_ns
     assert main(["train", "--resume", str(run)]) == 0

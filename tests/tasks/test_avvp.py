@@ -239,6 +239,16 @@ def test_pseudo_supervision_without_pseudo_labels_says_what_to_do():
         AVVP(AVVPConfig()).loss(parse_of(), encoding_of(), make_batch([0, 1]))
 
 
+def test_the_direct_heads_global_prediction_is_soft_in_losses_and_an_or_in_decisions():
+    parse = parse_of("mmil")
+    parse.video.av = None
+    parse.video.audio = Prediction(torch.full((2, 25), 0.4), "probability")
+    parse.video.visual = Prediction(torch.full((2, 25), 0.4), "probability")
+    torch.testing.assert_close(video_probabilities(parse)[2], torch.full((2, 25), 0.64))
+    assert not AVVP(AVVPConfig()).decide(parse)["video"].any()
+    assert set(AVVP(AVVPConfig(supervision="weak")).loss(parse, encoding_of(), labelled())) == {"audio", "visual", "global"}
+
+
 def test_the_global_term_counts_as_configured():
     weak = labelled().labels["weak"]
     labels = labels_without_pseudo(weak, 10)
