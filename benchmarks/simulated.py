@@ -83,10 +83,10 @@ def choose_rate(cell: Cell, store: Path, out: Path, threads: int) -> str:
     return max(scores, key=scores.__getitem__)
 
 
-def measure(cell: Cell, store: Path, out: Path, seeds: int, threads: int) -> dict:
+def measure(cell: Cell, store: Path, out: Path, seeds: int, threads: int, rate: str | None) -> dict:
     """Run all seeds of one cell."""
     started = time.time()
-    lr = choose_rate(cell, store, out, threads)
+    lr = rate or choose_rate(cell, store, out, threads)
     runs = []
     for seed in range(1, seeds + 1):
         folder = out / slug(cell.name) / f"seed-{seed}"
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--avvp-steps", type=int, default=6000)
     parser.add_argument("--avel-steps", type=int, default=1500)
     parser.add_argument("--only", default="", help="only cells whose name holds this text")
+    parser.add_argument("--rate", help="use this learning rate for all instead of choosing")
     parser.add_argument("--workers", type=int, default=1, help="runs at the same time, one thread each")
     args = parser.parse_args()
     stores = {"llp": args.llp, "ave": args.ave}
@@ -146,7 +147,7 @@ def main() -> None:
     if not chosen:
         raise SystemExit("nothing to run: give --llp and/or --ave, and an --only that is in a cell's name")
     with ThreadPoolExecutor(args.workers) as pool:
-        jobs = [pool.submit(measure, c, stores[c.store], args.out, args.seeds, 1) for c in chosen]
+        jobs = [pool.submit(measure, c, stores[c.store], args.out, args.seeds, 1, args.rate) for c in chosen]
         measured = [job.result() for job in jobs]
     args.out.mkdir(parents=True, exist_ok=True)
     suffix = f"-{slug(args.only)}" if args.only else ""

@@ -58,8 +58,9 @@ def run(args: list[str], prog: str) -> int:
     model = AVModel.from_pretrained(str(folder / "model" if (folder / "model").is_dir() else options.model))
     task = task_of_model(model.config)
     data = open_data(data_name, task=task.name, progress=console.note)
+    name = data.split_name(options.split)
     check_fits(model, data)
-    split = data.split(options.split)
+    split = data.split(name)
     with console.bar(f"score {split.name}", total=len(split)) as bar:
         metrics = evaluate(
             model.to(accelerator.device),

@@ -114,7 +114,7 @@ class Run:
         config, progress = self.config, self.progress
         self.model.train()
         title = f"epoch {progress.epoch}/{config.epochs}"
-        with self.console.bar(title, total=len(self.loader), done=progress.batch) as bar:
+        with self.console.bar(title, total=self._steps_of_epoch(), done=progress.batch) as bar:
             for global_size, micro in self._batches():
                 lr = learning_rate(
                     config.schedule,
@@ -146,6 +146,11 @@ class Run:
                     self._checkpoint()
                 if progress.step >= self.total_steps:
                     break
+
+    def _steps_of_epoch(self) -> int:
+        """Batches of this epoch that will be trained on: fewer than all where --max-steps ends the run in it."""
+        left = self.total_steps - self.progress.step
+        return int(min(len(self.loader), self.progress.batch + left))
 
     def _batches(self) -> Iterator[tuple[int, list[tuple[Batch, int]]]]:
         """Yield this process's share of each global batch, cut into micro-batches with their clip counts.

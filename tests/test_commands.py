@@ -1,0 +1,60 @@
+"""The smaller commands: list, data simulate, eval's refusals."""
+
+import json
+
+import pytest
+
+from avplatform.cli import main
+from avplatform.data.schema import Manifest
+from tests.models.test_models import build
+from tests.tasks.test_avvp import write_llp
+
+
+def test_list_filters_and_refuses_what_is_in_no_name(capsys):
+    assert main(["list", "leap"]) == 0
+    text = capsys.readouterr().out
+    assert "han-leap-avvp-paper" in text and "mmil" not in text
+    assert main(["list", "nonsense"]) == 2
+    assert "has 'nonsense' in its name" in capsys.readouterr().err
+    assert main(["list", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"tasks", "encoders", "decoders", "presets"}
+
+
+def test_simulate_writes_a_store_with_a_card(tmp_path, capsys):
+    source = tmp_path / "llp"
+    source.mkdir()
+    write_llp(source)
+    flags = ["data", "simulate", "--task", "avvp", "--annotations", str(source), "--out"]
+    assert main([*flags, str(tmp_path / "out"), "--limit", "1"]) == 0
+    shown = capsys.readouterr().out
+    checksum = Manifest.read(tmp_path / "out").checksum
+    assert checksum in shown and "synthetic features, train 1, validation 1, test 1" in shown
+    assert "Synthetic features" in (tmp_path / "out" / "README.md").read_text()
+    assert main([*flags, str(tmp_path / "out")]) == 2
+    assert main([*flags, str(tmp_path / "official"), "--layout", "official"]) == 0
+    assert (tmp_path / "official" / "feats" / "vggish" / "aaaaaaaaaaa.npy").exists()
+    assert main(["data", "simulate", "--task", "avvp", "--annotations", str(tmp_path), "--out", str(tmp_path / "x")]) == 1
+    assert main(["data", "nonsense"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--split", "tset"], 2, "no split 'tset'; did you mean 'test'"),
+        (["--data", "nothing"], 1, "no data folder nothing"),
+        ([], 2, "give --data"),
+    ],
+)
+def test_eval_refuses_with_the_remedy(small_stores, tmp_path, capsys, flags, code, message):
+    build("avel", "ave", "leap").save_pretrained(tmp_path / "model")
+    data = [] if "--data" in flags or not flags else ["--data", str(small_stores["avel"])]
+    assert main(["eval", str(tmp_path / "model"), *flags, *data]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_eval_refuses_data_with_other_features(small_stores, tmp_path, capsys):
+    build("avel", "ave", "leap").save_pretrained(tmp_path / "model")
+    assert main(["eval", str(tmp_path / "model"), "--data", str(small_stores["avel"])]) == 1
+    assert "the model reads" in capsys.readouterr().err
+    assert main(["eval", str(tmp_path / "nothing"), "--data", str(small_stores["avel"])]) == 1
+    assert "no model folder" in capsys.readouterr().err
