@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from models.config import at_least, divides, in_range, one_of
 from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredictions, at_least_single
 from models.errors import UsageError
-from models.layers.attention import FeedForward, SeparateAttention
+from models.layers.attention import FeedForward
+from models.layers.attention_unit import AttentionUnit
 
 
 @dataclass(kw_only=True)
@@ -150,7 +151,7 @@ class LEAP(Decoder):
         return Prediction(1 - (1 - a.probability) * (1 - v.probability), "probability")
 
 
-class LEAPBlock(nn.Module):
+class LEAPBlock(AttentionUnit):
     """One projection as released: labels attend to segments, are updated, and score the segments.
 
     Keys are computed once and serve both the attention and the score pass. The mean over heads of the scores is one
@@ -160,26 +161,23 @@ class LEAPBlock(nn.Module):
     """
 
     def __init__(self, config: LEAPConfig, width: int) -> None:
-        super().__init__()
-        self.attention = SeparateAttention(
+        super().__init__(
             width=width,
             heads=config.heads,
-            dropout=config.attention_dropout,
+            hidden=config.hidden,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
             official_init=config.official_init,
         )
-        self.feedforward = FeedForward(width=width, hidden=config.hidden, dropout=config.dropout)
-        self.attention_norm = nn.LayerNorm(width)
-        self.feedforward_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, labels: Tensor, memory: Tensor, *, scored: bool = True, per_head: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Return the updated labels and, if asked for, the raw scores."""
         key, value = self.attention.project_memory(memory)
-        labels = labels + self.dropout(self.attention(self.attention_norm(labels), key, value))
+        labels = self.attend(labels, key, value)
         scores = self._scores(self.attention.query(labels), key, per_head) if scored else None
-        return labels + self.dropout(self.feedforward(self.feedforward_norm(labels))), scores
+        return self.feed(labels), scores
 
     def _scores(self, query: Tensor, key: Tensor, per_head: bool) -> Tensor:
         heads = self.attention.heads

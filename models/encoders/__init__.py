@@ -5,8 +5,9 @@ from __future__ import annotations
 from models.contracts import Encoder
 from models.encoders.ave import AVE
 from models.encoders.han import HAN
+from models.encoders.mmpyr import MMPyr
 
-ENCODERS: dict[str, type[Encoder]] = {"han": HAN, "ave": AVE}
+ENCODERS: dict[str, type[Encoder]] = {"han": HAN, "mmpyr": MMPyr, "ave": AVE}
 
 
 def register_encoder(name: str, encoder: type[Encoder]) -> None:

@@ -56,13 +56,13 @@ class SeparateAttention(nn.Module):
             for other in (self.key, self.value, self.output):
                 other.load_state_dict(self.query.state_dict())
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attend with a raw query to keys and values that `project_memory` made."""
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend with a raw query to keys and values that `project_memory` made; mask is bool [Tq, Tk], True: allowed."""
         q = self.query(query)
         if q.ndim == 2:
             q = q.expand(key.shape[0], -1, -1)  # (B, Tq, D)
-        mixed = attend(q, key, value, heads=self.heads, dropout=self.dropout if self.training else 0.0)
-        return self.output(mixed)
+        dropout = self.dropout if self.training else 0.0
+        return self.output(attend(q, key, value, heads=self.heads, dropout=dropout, mask=mask))
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of a memory; both may serve several passes."""

@@ -15,6 +15,7 @@ from models.errors import DataError, unknown_name
 from models.official.ave import AVEReader, DMRNReader
 from models.official.han import HANReader, MMILReader, VALORReader
 from models.official.leap import LEAPDecoderReader
+from models.official.mmpyr import LEAPReader, MMPyrReader
 from models.official.reader import Reader, clean
 
 OFFICIAL: dict[str, type[Reader]] = {
@@ -24,6 +25,8 @@ OFFICIAL: dict[str, type[Reader]] = {
     "dmrn": DMRNReader,
     "mmil": MMILReader,
     "leap_decoder": LEAPDecoderReader,
+    "mmpyr": MMPyrReader,
+    "leap": LEAPReader,
 }
 """Readers by the name of the published model ("mmil" and "leap_decoder" are bare parts)."""
 

@@ -7,28 +7,17 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from models.decoders.leap import LEAP, LEAPConfig
-from models.official.reader import Reader, need
+from models.official.reader import Reader, need, unit_rules
 
 _BLOCK = r"l([av])_cma_network\.(\d+)\."
-_PARTS = (
-    (r"self_attn\.linears\.0\.(.+)", "attention.query"),
-    (r"self_attn\.linears\.1\.(.+)", "attention.key"),
-    (r"self_attn\.linears\.2\.(.+)", "attention.value"),
-    (r"self_attn\.linears\.3\.(.+)", "attention.output"),
-    (r"feed_forward\.w_1\.(.+)", "feedforward.inner"),
-    (r"feed_forward\.w_2\.(.+)", "feedforward.outer"),
-    (r"sublayer\.0\.norm\.(.+)", "attention_norm"),
-    (r"sublayer\.1\.norm\.(.+)", "feedforward_norm"),
-)
 
 
 class LEAPDecoderReader(Reader):
     """The projection blocks alone: queries come in at the decoder's width, so label map and classifiers are absent."""
 
-    rules = tuple(
-        (rf"l{letter}_cma_network\.(\d+)\.{pattern}", rf"{name}_blocks.\1.{ours}.\2")
-        for letter, name in (("a", "audio"), ("v", "visual"))
-        for pattern, ours in _PARTS
+    rules = (
+        *unit_rules(r"la_cma_network\.(\d+)\.", r"audio_blocks.\1."),
+        *unit_rules(r"lv_cma_network\.(\d+)\.", r"visual_blocks.\1."),
     )
     unused_patterns = (r"(multiheadattn|feedforward)\..+", _BLOCK + r"self_attn\.layer_norm\.(weight|bias)")
     not_in_checkpoint = (

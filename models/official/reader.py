@@ -20,8 +20,15 @@ class Reader:
     unused_patterns: tuple[str, ...] = ()
     not_in_checkpoint: tuple[str, ...] = ()
 
-    def __init__(self, *, heads: int | None = None, norm: Literal["post", "pre"] = "post", weak: bool = False) -> None:
-        self.heads, self.norm, self.weak = heads, norm, weak
+    def __init__(
+        self,
+        *,
+        heads: int | None = None,
+        norm: Literal["post", "pre"] = "post",
+        weak: bool = False,
+        label_embeddings: Tensor | None = None,
+    ) -> None:
+        self.heads, self.norm, self.weak, self.label_embeddings = heads, norm, weak, label_embeddings
 
     def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         """Build our module, with the sizes that the shapes tell."""
@@ -42,6 +49,22 @@ class Reader:
                     keys[name] = re.sub(pattern, ours, name)
                     break
         return keys
+
+
+def unit_rules(prefix: str, ours: str, *, groups: int = 1) -> tuple[tuple[str, str], ...]:
+    """Return the rules of one attention unit of MM-Pyr or LEAP; `prefix` is a pattern with that many groups."""
+    last = rf"\{groups + 1}"
+    parts = {
+        r"self_attn\.linears\.0": "attention.query",
+        r"self_attn\.linears\.1": "attention.key",
+        r"self_attn\.linears\.2": "attention.value",
+        r"self_attn\.linears\.3": "attention.output",
+        r"feed_forward\.w_1": "feedforward.inner",
+        r"feed_forward\.w_2": "feedforward.outer",
+        r"sublayer\.0\.norm": "attention_norm",
+        r"sublayer\.1\.norm": "feedforward_norm",
+    }
+    return tuple((rf"{prefix}{pattern}\.(.+)", f"{ours}{name}.{last}") for pattern, name in parts.items())
 
 
 def clean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ def optim_config(case: Case) -> OptimConfig:
     )
 
 
-def train(case: Case, name: str, task: Task, batch_of: Any) -> tuple[torch.nn.Module, dict[str, Tensor]]:
+def train(case: Case, name: str, task: Task, batch_of: Any, build: Any = build) -> tuple[torch.nn.Module, dict[str, Tensor]]:
     """Take the case's steps; return the model and what was recorded."""
     model, config = build(case, name), optim_config(case)
     optimizer = build_optimizer(model, config)

@@ -76,7 +76,7 @@ class Case:
         rule = (self.json.get("labels") or {}).get(name)
         texts = [rule] if rule else []
         for note in self.json.get("notes", []):
-            texts += re.findall(rf'{name} fill ?> ?[\d.]+|fill\("input\.{name}"\) ?> ?[\d.]+', note)
+            texts += re.findall(rf'{name}:? fill ?> ?[\d.]+|fill\("input\.{name}"\) ?> ?[\d.]+', note)
         for text in texts:
             found = re.search(r"> ?(\d+(?:\.\d+)?)", text)
             if found:

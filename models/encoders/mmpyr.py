@@ -1,0 +1,166 @@
+"""MM-Pyr, the multi-modal pyramid: attention and convolution at windows of growing length, then a choice of levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from models.config import at_least, divides, in_range
+from models.contracts import Encoder, Encoding
+from models.layers.attention_unit import AttentionUnit
+
+
+@dataclass(kw_only=True)
+class MMPyrConfig:
+    """Options of the MM-Pyr encoder; the defaults are the published model with its slots in the right order."""
+
+    width: int = 512
+    """model width D"""
+    heads: int = 8
+    """attention heads"""
+    hidden: int = 512
+    """feed-forward width"""
+    levels: int = 4
+    """pyramid levels; level i sees 2**i segments to each side"""
+    kernel: int = 3
+    """width of the dilated convolution"""
+    dropout: float = 0.2
+    """dropout of the attention units"""
+    attention_dropout: float = 0.1
+    """dropout on attention weights"""
+    official_slot_order: bool = False
+    """hand the visual stream on as audio and the audio stream as visual, as the published script reads them"""
+    official_init: bool = True
+    """start maps, feed-forwards and fusion units as copies, as the released code does"""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "heads", "hidden", "levels", "kernel"):
+            at_least(self, name, 1)
+        for name in ("dropout", "attention_dropout"):
+            in_range(self, name, 0, 0.999)
+        divides(self, "heads", self.width, "width")
+
+
+class MMPyr(Encoder):
+    """Pyramid of windowed self and cross attention with dilated convolutions, fused over its levels.
+
+    Source: MM-Pyramid (ACM MM 2022), section 3.
+
+    Departs: the published script exchanges the streams on output; the default here does not.
+
+    Shape: audio and visual [B, T, D] -> the same; aux: audio_levels, visual_levels [B, T, L, D].
+    """
+
+    Config = MMPyrConfig
+    wants = "vectors"
+
+    def __init__(self, *, config: MMPyrConfig, audio_dim: int, visual_dim: int, positions: int = 1) -> None:
+        super().__init__()
+        self.config, self.width = config, config.width
+        self.levels = nn.ModuleList(PyramidLevel(config, reach=2**i) for i in range(config.levels))
+        self.audio_fusion, self.visual_fusion = _unit(config), _unit(config)
+        self.audio_select, self.visual_select = nn.Linear(config.width, 1), nn.Linear(config.width, 1)
+        if config.official_init:
+            self._copy()
+
+    def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
+        """Encode both streams."""
+        audio_levels, visual_levels = [], []
+        for level in self.levels:
+            audio, visual = level(audio, visual)
+            audio_levels.append(audio)
+            visual_levels.append(visual)
+        a, v = torch.stack(audio_levels, dim=2), torch.stack(visual_levels, dim=2)  # (B, T, L, D)
+        audio = _choose(a, self.audio_fusion, self.audio_select)
+        visual = _choose(v, self.visual_fusion, self.visual_select)
+        if self.config.official_slot_order:
+            audio, visual = visual, audio
+        return Encoding(audio=audio, visual=visual, aux={"audio_levels": a, "visual_levels": v})
+
+    def _copy(self) -> None:
+        first = self.levels[0].visual_self.feedforward.state_dict()
+        for level in self.levels:
+            for unit in (level.visual_self, level.audio_self, level.cross):
+                unit.feedforward.load_state_dict(first)
+        self.visual_fusion.load_state_dict(self.audio_fusion.state_dict())
+
+
+class PyramidLevel(nn.Module):
+    """One level: windowed self and cross attention of both streams, gated, then a dilated convolution.
+
+    Shape: audio and visual [B, T, D] -> the same.
+    """
+
+    def __init__(self, config: MMPyrConfig, *, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+        self.visual_self, self.audio_self, self.cross = _unit(config), _unit(config), _unit(config)
+        self.visual_gates = nn.ModuleList(nn.Linear(2 * config.width, config.width) for _ in range(2))
+        self.audio_gates = nn.ModuleList(nn.Linear(2 * config.width, config.width) for _ in range(2))
+        self.visual_temporal = TemporalBlock(config.width, config.kernel, dilation=reach)
+        self.audio_temporal = TemporalBlock(config.width, config.kernel, dilation=reach)
+
+    def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both streams of this level."""
+        audio, visual = self.integrate(audio, visual)
+        return self.audio_temporal(audio), self.visual_temporal(visual)
+
+    def integrate(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both streams after attention and gates; the cross unit serves both directions in one pass."""
+        mask = window(audio.shape[1], self.reach, audio.device)
+        both, other = torch.cat([visual, audio]), torch.cat([audio, visual])
+        visual_cross, audio_cross = self.cross(both, other, mask).chunk(2)
+        visual = _gated(self.visual_self(visual, visual, mask), visual_cross, self.visual_gates)
+        audio = _gated(self.audio_self(audio, audio, mask), audio_cross, self.audio_gates)
+        return audio, visual
+
+
+class TemporalBlock(nn.Module):
+    """Dilated convolution, ReLU, pointwise convolution; added to the input and rectified.
+
+    Shape: [B, T, D] -> [B, T, D].
+    """
+
+    def __init__(self, width: int, kernel: int, *, dilation: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(width, width, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2)
+        self.conv2 = nn.Conv1d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve over time."""
+        y = self.conv2(self.conv1(x.transpose(1, 2)).relu()).transpose(1, 2)
+        return (y + x).relu()
+
+
+def window(segments: int, reach: int, device: torch.device) -> Tensor:
+    """Return which segments may see each other: bool [T, T], True where they are at most `reach` apart."""
+    t = torch.arange(segments, device=device)
+    return (t[:, None] - t[None, :]).abs() <= reach
+
+
+def _unit(config: MMPyrConfig) -> AttentionUnit:
+    return AttentionUnit(
+        width=config.width,
+        heads=config.heads,
+        hidden=config.hidden,
+        dropout=config.dropout,
+        attention_dropout=config.attention_dropout,
+        official_init=config.official_init,
+    )
+
+
+def _gated(own: Tensor, cross: Tensor, gates: nn.ModuleList) -> Tensor:
+    """Weigh self and cross attention elementwise, by gates that see both."""
+    both = torch.cat([own, cross], dim=-1)
+    return gates[0](both).sigmoid() * own + gates[1](both).sigmoid() * cross
+
+
+def _choose(levels: Tensor, unit: AttentionUnit, select: nn.Linear) -> Tensor:
+    """Let the levels of a segment attend to each other, and add them up by gates: [B, T, L, D] -> [B, T, D]."""
+    sequence = rearrange(levels, "b t l d -> (b t) l d")
+    z = unit(sequence, sequence)
+    chosen = (select(z).sigmoid() * z).sum(dim=1)
+    return rearrange(chosen, "(b t) d -> b t d", b=levels.shape[0])

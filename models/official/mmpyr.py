@@ -1,0 +1,128 @@
+"""Official MM-Pyr and LEAP checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from models.av_model import AVModel
+from models.config import AVModelConfig, FeatureSpec
+from models.decoders.leap import LEAPConfig
+from models.decoders.mmil import MMILConfig
+from models.encoders.mmpyr import MMPyrConfig
+from models.errors import DataError, UsageError
+from models.official.han import MMIL_RULES, STEM_RULES, class_names
+from models.official.leap import LEAPDecoderReader
+from models.official.reader import Reader, need, unit_rules
+
+_MSA = r"MMP\.capture\.msa\.(\d+)\."
+_MMP_RULES = (
+    *unit_rules(_MSA + r"vsablock\.layer\.", r"encoder.levels.\1.visual_self."),
+    *unit_rules(_MSA + r"asablock\.layer\.", r"encoder.levels.\1.audio_self."),
+    *unit_rules(_MSA + r"cmablock\.layer\.", r"encoder.levels.\1.cross."),
+    (_MSA + r"lv1\.(.+)", r"encoder.levels.\1.visual_gates.0.\2"),
+    (_MSA + r"lv2\.(.+)", r"encoder.levels.\1.visual_gates.1.\2"),
+    (_MSA + r"la1\.(.+)", r"encoder.levels.\1.audio_gates.0.\2"),
+    (_MSA + r"la2\.(.+)", r"encoder.levels.\1.audio_gates.1.\2"),
+    (r"MMP\.capture\.vnetwork\.(\d+)\.(conv[12]\..+)", r"encoder.levels.\1.visual_temporal.\2"),
+    (r"MMP\.capture\.anetwork\.(\d+)\.(conv[12]\..+)", r"encoder.levels.\1.audio_temporal.\2"),
+    *unit_rules(r"MMP\.fusion\.vadaptiveinteraction\.", r"encoder.visual_fusion.", groups=0),
+    *unit_rules(r"MMP\.fusion\.aadaptiveinteraction\.", r"encoder.audio_fusion.", groups=0),
+    (r"MMP\.fusion\.vselectfusion\.(.+)", r"encoder.visual_select.\1"),
+    (r"MMP\.fusion\.aselectfusion\.(.+)", r"encoder.audio_select.\1"),
+)
+_ALIAS = re.compile(r"(MMP\.capture\.[va]network\.\d+\.)net\.([02])\.(weight|bias)")
+
+
+class MMPyrReader(Reader):
+    """MM-Pyr + MMIL (ACM MM 2022), whose script reads the streams in exchanged slots; so does the model that is built."""
+
+    rules = (*((p, f"decoder.{r}") for p, r in MMIL_RULES), *STEM_RULES, *_MMP_RULES)
+    unused_patterns = (
+        r"MMP\.(capture|fusion)\.(multiheadattn|feedforward)\..+",
+        r"MMP\..+\.self_attn\.layer_norm\.(weight|bias)",
+        _ALIAS.pattern,
+    )
+    official_slot_order = True
+
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Build MM-Pyr + MMIL."""
+        classes = class_names("avvp", need(tensors, "fc_prob.weight").shape[0])
+        return AVModel(self._config(tensors, classes, MMILConfig()))
+
+    def _config(self, tensors: Mapping[str, Tensor], classes: list[str], decoder: object, **more: object) -> AVModelConfig:
+        check_aliases(tensors)
+        width, audio_dim = need(tensors, "fc_a.weight").shape
+        levels = {name.split(".")[3] for name in tensors if name.startswith("MMP.capture.msa.")}
+        return AVModelConfig(
+            task="avvp",
+            classes=classes,
+            features=FeatureSpec(
+                audio_dim=audio_dim,
+                visual_dim=need(tensors, "fc_v.weight").shape[1],
+                motion_dim=need(tensors, "fc_st.weight").shape[1],
+            ),
+            encoder=MMPyrConfig(
+                width=width,
+                heads=self.heads or 8,
+                hidden=need(tensors, "MMP.capture.msa.0.vsablock.layer.feed_forward.w_1.weight").shape[0],
+                levels=len(levels),
+                kernel=need(tensors, "MMP.capture.vnetwork.0.conv1.weight").shape[2],
+                official_slot_order=self.official_slot_order,
+            ),
+            decoder=decoder,
+            **more,  # type: ignore[arg-type]
+        )
+
+
+class LEAPReader(MMPyrReader):
+    """LEAP on MM-Pyr (ECCV 2024); the checkpoint does not hold the label embeddings, so they must be given."""
+
+    official_slot_order = False
+    rules = (
+        *STEM_RULES,
+        *_MMP_RULES,
+        (r"fc_l\.(.+)", r"decoder.labels.\1"),
+        (r"fc_la\.(.+)", r"decoder.audio_video.\1"),
+        (r"fc_lv\.(.+)", r"decoder.visual_video.\1"),
+        *((r"AVL\." + pattern, f"decoder.{ours}") for pattern, ours in LEAPDecoderReader.rules),
+    )
+    unused_patterns = (
+        *MMPyrReader.unused_patterns,
+        r"AVL\.(multiheadattn|feedforward)\..+",
+        r"AVL\.l[av]_cma_network\.\d+\.self_attn\.layer_norm\.(weight|bias)",
+    )
+    not_in_checkpoint = ("label_embeddings",)
+
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Build MM-Pyr + LEAP."""
+        if self.label_embeddings is None:
+            raise UsageError("a LEAP checkpoint does not hold its label embeddings; give them (--label-embeddings FILE)")
+        dim = need(tensors, "fc_l.weight").shape[1]
+        if self.label_embeddings.ndim != 2 or self.label_embeddings.shape[1] != dim:
+            raise UsageError(f"the label embeddings have shape {list(self.label_embeddings.shape)}; needed: [C, {dim}]")
+        blocks = {name.split(".")[2] for name in tensors if name.startswith("AVL.lv_cma_network.")}
+        decoder = LEAPConfig(
+            blocks=len(blocks),
+            heads=self.heads or 8,
+            hidden=need(tensors, "AVL.lv_cma_network.0.feed_forward.w_1.weight").shape[0],
+        )
+        names = class_names("avvp", len(self.label_embeddings))
+        config = self._config(tensors, names, decoder, label_texts=names, label_dim=dim)
+        return AVModel(config, label_embeddings=self.label_embeddings)
+
+
+def check_aliases(tensors: Mapping[str, Tensor]) -> None:
+    """Check that the doubly stored convolutions of a checkpoint agree.
+
+    Raises:
+        DataError: they differ, so that it is not clear which one was trained.
+    """
+    for name, value in tensors.items():
+        if found := _ALIAS.fullmatch(name):
+            first = f"{found[1]}conv{1 if found[2] == '0' else 2}.{found[3]}"
+            if first in tensors and not torch.equal(tensors[first], value):
+                raise DataError(f"'{name}' and '{first}' are one tensor in MM-Pyr but differ in this checkpoint")
