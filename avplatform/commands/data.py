@@ -29,7 +29,7 @@ class SimulateOptions:
     layout: Literal["store", "official"] = "store"
     """store (parquet shards), or the authors' file layout"""
     limit: int | None = None
-    """at most this many clips of the training split"""
+    """at most this many clips of the training split (AVE: spread over its classes)"""
 
 
 def run(args: list[str], prog: str) -> int:

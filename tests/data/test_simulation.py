@@ -12,7 +12,7 @@ from avplatform.data.simulate import llp, simulate
 from avplatform.data.simulate.ave import AVESimulation, AVESimulator
 from avplatform.data.simulate.world import clip_generator, jitter, mask_out
 from models.errors import DataError, UsageError
-from tasks.avel.classes import BACKGROUND
+from tasks.avel.classes import BACKGROUND, EVENTS
 from tests.tasks.test_avel import write_ave
 from tests.tasks.test_avvp import write_llp
 
@@ -143,6 +143,16 @@ def test_the_official_layout_of_ave_keeps_rows(tmp_path):
         assert file["avadataset"][1].argmax(axis=1).tolist() == [28, 28, 2, 2, 2, 28, 28, 28, 28, 28]
     with h5py.File(tmp_path / "out" / "audio_feature_noisy.h5") as file:
         assert file["avadataset"].shape == (2, 10, 128)
+
+
+def test_a_subset_of_ave_holds_every_class(tmp_path):
+    source = tmp_path / "ave"
+    source.mkdir()
+    lines = [f"{name}&{i:03d}aaaaaaaa&good&0&10" for name in EVENTS for i in range(4)]
+    write_ave(source, lines, {"train": list(range(110)), "val": [110], "test": [111]})
+    simulate("avel", source, tmp_path / "out", subset={"train": 28})
+    videos = open_data(tmp_path / "out", task="avel").split("train").labels("video")
+    assert len(videos) == 28 and len(set(videos.tolist())) >= 26
 
 
 def test_bad_sources_leave_nothing(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 from avplatform.data.schema import Manifest
 from avplatform.data.simulate import ave, llp
 from avplatform.data.simulate.official_layout import OfficialWriter
+from avplatform.data.simulate.world import spread_out
 from avplatform.data.writer import StoreWriter
 from models.errors import unknown_name
 from tasks.avel.annotations import read_annotations as read_ave
@@ -45,7 +46,8 @@ def simulate(
         out: folder to write.
         preset: default: the task's own.
         seed: of the clips; default: the preset's.
-        subset: how many clips of a split to keep (the first ones); a clip stays the same in any subset.
+        subset: how many clips of a split to keep: the first ones of LLP, evenly spaced ones of AVE, whose files are
+            sorted by class; a clip stays the same in any subset.
         dtype: stored precision of a store.
         layout: "store", or "official" for the authors' file layout (which has no manifest; None is returned).
         progress: told the share that is done.
@@ -106,7 +108,11 @@ def draw(
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Draw the clips of all splits, a block at a time, and hand them to a writer."""
-    chosen = {split: indices[: (subset or {}).get(split)] for split, indices in clips.splits.items() if len(indices)}
+    chosen = {}
+    for split, indices in clips.splits.items():
+        wanted = (subset or {}).get(split, len(indices))
+        if len(indices):
+            chosen[split] = indices[spread_out(len(indices), wanted)] if clips.sorted_by_class else indices[:wanted]
     total, done = sum(map(len, chosen.values())), 0
     for split, indices in chosen.items():
         for block in llp.blocks(len(indices), BLOCK):

@@ -44,6 +44,7 @@ class AVEClips:
     segment: np.ndarray
     video: np.ndarray
     splits: dict[str, np.ndarray] = field(default_factory=dict)
+    sorted_by_class: bool = True
 
 
 class AVESimulator:

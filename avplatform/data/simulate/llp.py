@@ -49,6 +49,7 @@ class LLPClips:
     audio: np.ndarray
     visual: np.ndarray
     splits: dict[str, np.ndarray] = field(default_factory=dict)
+    sorted_by_class: bool = False
 
 
 @dataclass
