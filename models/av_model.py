@@ -50,7 +50,7 @@ class AVModel(
         decoder_kind = DECODERS[self.config.decoder._type]
         if encoder_kind.wants == "vectors":
             width = self.config.encoder.width
-            self.stem: nn.Module = VectorStem(features=features, width=width)
+            self.stem: nn.Module = VectorStem(features=features, width=width, pool_first=not self.config.reference_order)
             audio_dim, visual_dim, positions = width, width, 1
         else:
             self.stem = MapStem(features=features)

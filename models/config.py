@@ -46,7 +46,9 @@ class AVModelConfig:
 
     `encoder` and `decoder` are the config dataclasses of registered names; `label_texts` are the texts whose
     embeddings LEAP queries (one per class, in the same order); `label_dim` is their embeddings' width E.
-    `task_config` is what the task needs to read the model's predictions again (plain JSON values).
+    `task_config` is what the task needs to read the model's predictions again (plain JSON values). `reference_order` runs the
+    operations of the stem in the order of the published code, frames pooled after their affine map: slower, and equal to it
+    to the last bit; models converted from official checkpoints have it.
     """
 
     task: str
@@ -57,6 +59,7 @@ class AVModelConfig:
     label_texts: list[str] = field(default_factory=list)
     label_dim: int = 50
     task_config: dict[str, Any] = field(default_factory=dict)
+    reference_order: bool = False
 
     def __post_init__(self) -> None:
         self.classes, self.label_texts = list(self.classes), list(self.label_texts)

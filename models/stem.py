@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
@@ -17,15 +18,16 @@ class VectorStem(nn.Module):
 
     Source: HAN (ECCV 2020), section 4: affine maps fc_a, fc_v, fc_st and fc_fusion, without activation.
 
-    Frames are averaged to segments before the affine map: the same numbers for an eighth of the work. Maps are averaged
+    Frames are averaged to segments before the affine map: the same numbers for an eighth of the work (`pool_first=False`
+    does it afterwards, as the published code, which rounds differently). Maps are averaged
     over their positions. Without motion features there is no motion map and no fusion.
 
     Shape: audio [B, T, Da], visual [B, T*k, Dv] or [B, T, H, W, Dv], motion [B, T, Dm] -> two tensors [B, T, D].
     """
 
-    def __init__(self, *, features: FeatureSpec, width: int) -> None:
+    def __init__(self, *, features: FeatureSpec, width: int, pool_first: bool = True) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.pool_first = features, pool_first
         self.audio = nn.Linear(features.audio_dim, width)
         self.visual = nn.Linear(features.visual_dim, width)
         if features.motion_dim is not None:
@@ -37,7 +39,8 @@ class VectorStem(nn.Module):
         check_features(self.features, audio, visual, motion)
         if self.features.map_size is not None:
             visual = reduce(visual, "b t h w d -> b t d", "mean")
-        x = self.visual(pool_frames(visual, audio.shape[1]))
+        segments = audio.shape[1]
+        x = self.visual(pool_frames(visual, segments)) if self.pool_first else average_pool(self.visual(visual), segments)
         if motion is not None and self.features.motion_dim is not None:
             x = self.fusion(torch.cat([x, self.motion(motion)], dim=-1))
         return self.audio(audio), x
@@ -78,6 +81,16 @@ def pool_frames(visual: Tensor, segments: int) -> Tensor:
     if visual.shape[1] == segments:
         return visual
     return reduce(visual, "b (t k) d -> b t d", "mean", t=segments)
+
+
+def average_pool(frames: Tensor, segments: int) -> Tensor:
+    """Average k consecutive frame vectors by torch's pooling kernel, whose rounding the published models have.
+
+    Shape: [B, T*k, D] -> [B, T, D].
+    """
+    kernel = frames.shape[1] // segments
+    pooled = F.avg_pool2d(frames.transpose(1, 2).unsqueeze(-1), (kernel, 1))  # (B, D, T, 1)
+    return pooled.squeeze(-1).transpose(1, 2)
 
 
 def check_features(features: FeatureSpec, audio: Tensor, visual: Tensor, motion: Tensor | None) -> None:

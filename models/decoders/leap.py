@@ -154,8 +154,7 @@ class LEAP(Decoder):
 class LEAPBlock(AttentionUnit):
     """One projection as released: labels attend to segments, are updated, and score the segments.
 
-    Keys are computed once and serve both the attention and the score pass. The mean over heads of the scores is one
-    product over the whole width.
+    Keys are computed once and serve both the attention and the score pass.
 
     Shape: labels [B, C, D] or [C, D], memory [B, T, D] -> labels [B, C, D], scores [B, C, T] (or [B, H, C, T]).
     """
@@ -181,11 +180,9 @@ class LEAPBlock(AttentionUnit):
 
     def _scores(self, query: Tensor, key: Tensor, per_head: bool) -> Tensor:
         heads = self.attention.heads
-        scale = (query.shape[-1] // heads) ** -0.5
-        if per_head:
-            q, k = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))  # (B, H, C | T, D / H)
-            return q @ k.transpose(-1, -2) * scale
-        return query @ key.transpose(-1, -2) * (scale / heads)
+        q, k = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))  # (B, H, C | T, D / H)
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        return scores if per_head else scores.mean(dim=1)
 
 
 class PaperBlock(nn.Module):

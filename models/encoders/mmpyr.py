@@ -33,6 +33,8 @@ class MMPyrConfig:
     """dropout on attention weights"""
     official_slot_order: bool = False
     """hand the visual stream on as audio and the audio stream as visual, as the published script reads them"""
+    reference_order: bool = False
+    """run both cross directions one after the other, as published: the same bits, slower"""
     official_init: bool = True
     """start maps, feed-forwards and fusion units as copies, as the released code does"""
 
@@ -96,7 +98,7 @@ class PyramidLevel(nn.Module):
 
     def __init__(self, config: MMPyrConfig, *, reach: int) -> None:
         super().__init__()
-        self.reach = reach
+        self.reach, self.reference_order = reach, config.reference_order
         self.visual_self, self.audio_self, self.cross = _unit(config), _unit(config), _unit(config)
         self.visual_gates = nn.ModuleList(nn.Linear(2 * config.width, config.width) for _ in range(2))
         self.audio_gates = nn.ModuleList(nn.Linear(2 * config.width, config.width) for _ in range(2))
@@ -109,10 +111,13 @@ class PyramidLevel(nn.Module):
         return self.audio_temporal(audio), self.visual_temporal(visual)
 
     def integrate(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both streams after attention and gates; the cross unit serves both directions in one pass."""
+        """Return both streams after attention and gates; the cross unit serves both directions."""
         mask = window(audio.shape[1], self.reach, audio.device)
-        both, other = torch.cat([visual, audio]), torch.cat([audio, visual])
-        visual_cross, audio_cross = self.cross(both, other, mask).chunk(2)
+        if self.reference_order:
+            visual_cross, audio_cross = self.cross(visual, audio, mask), self.cross(audio, visual, mask)
+        else:
+            both, other = torch.cat([visual, audio]), torch.cat([audio, visual])
+            visual_cross, audio_cross = self.cross(both, other, mask).chunk(2)
         visual = _gated(self.visual_self(visual, visual, mask), visual_cross, self.visual_gates)
         audio = _gated(self.audio_self(audio, audio, mask), audio_cross, self.audio_gates)
         return audio, visual
@@ -131,8 +136,9 @@ class TemporalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve over time."""
-        y = self.conv2(self.conv1(x.transpose(1, 2)).relu()).transpose(1, 2)
-        return (y + x).relu()
+        x = x.transpose(1, 2).contiguous()  # (B, D, T)
+        y = self.conv2(self.conv1(x).relu())
+        return (y + x).relu().transpose(1, 2).contiguous()
 
 
 def window(segments: int, reach: int, device: torch.device) -> Tensor:

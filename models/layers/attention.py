@@ -72,11 +72,16 @@ class SeparateAttention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, *, heads: int, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention over heads, on projected tensors.
 
+    Written out: for ten segments it is as fast as a fused kernel, and it rounds as the published models do.
+
     Shape: q [B, Tq, D], k and v [B, Tk, D] -> [B, Tq, D].
     """
     q, k, v = (rearrange(x, "b t (h d) -> b h t d", h=heads) for x in (q, k, v))
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-    return rearrange(mixed, "b h t d -> b t (h d)")
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # (B, H, Tq, Tk)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -1e9)
+    weights = F.dropout(scores.softmax(dim=-1), dropout)
+    return rearrange(weights @ v, "b h t d -> b t (h d)")
 
 
 class FeedForward(nn.Module):

@@ -64,6 +64,7 @@ class HANReader(Reader):
                 stacked=self.stacked,
             ),
             decoder=MMILConfig(),
+            reference_order=True,
         )
         return AVModel(config)
 

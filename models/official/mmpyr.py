@@ -72,8 +72,10 @@ class MMPyrReader(Reader):
                 levels=len(levels),
                 kernel=need(tensors, "MMP.capture.vnetwork.0.conv1.weight").shape[2],
                 official_slot_order=self.official_slot_order,
+                reference_order=True,
             ),
             decoder=decoder,
+            reference_order=True,
             **more,  # type: ignore[arg-type]
         )
 
