@@ -179,14 +179,15 @@ def default_config(
     cls = config_class(task, encoder, decoder)
     one_of_supervision(task, supervision)
     task_config = kind.Config(supervision=supervision)
-    options = kind(task_config).decoder_options(encoder, decoder)
+    adapter = kind(task_config)
     values: dict[str, Any] = dict(
         task=task,
         encoder=encoder,
         decoder=decoder,
         supervision=supervision,
         task_config=task_config,
-        decoder_config=DECODERS[decoder].Config(**options),
+        encoder_config=ENCODERS[encoder].Config(**adapter.encoder_options(encoder)),
+        decoder_config=DECODERS[decoder].Config(**adapter.decoder_options(encoder, decoder)),
     )
     if task == "avvp":
         values.update(epochs=24, optim=OptimConfig(lr=5e-4))

@@ -126,6 +126,10 @@ class Task:
         """Return the classes that a decoder predicts and their label texts, in the same order."""
         raise NotImplementedError
 
+    def encoder_options(self, encoder: str) -> dict[str, Any]:
+        """Return fields of the encoder's config that this task prefers (before the user's own)."""
+        return {}
+
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """Return fields of the decoder's config that this task fixes or prefers (before the user's own)."""
         return {}

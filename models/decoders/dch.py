@@ -16,25 +16,28 @@ from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredict
 class DCHConfig:
     """Options of the direct classification head."""
 
-    form: Literal["ave", "dmrn", "modalities"] = "ave"
-    """ave: two layers on both streams; dmrn: one layer on the fused stream; modalities: one head a stream (AVVP)"""
+    form: Literal["ave", "dmrn", "psp", "modalities"] = "ave"
+    """ave: two layers on both streams; dmrn: one on the fused stream; psp: two on it; modalities: a head a stream (AVVP)"""
+    weighting: bool = False
+    """psp: weigh segments by a learned relevance before averaging over time (its weak model)"""
     hidden: int = 64
     """width between the two layers"""
     official_init: bool = True
     """Xavier weights, as published"""
 
     def __post_init__(self) -> None:
-        one_of(self, "form", ("ave", "dmrn", "modalities"))
+        one_of(self, "form", ("ave", "dmrn", "psp", "modalities"))
         at_least(self, "hidden", 1)
 
 
 class DCH(Decoder):
     """Classify segments directly.
 
-    Source: AVE (ECCV 2018), section 4 ("ave" and "dmrn"); "modalities" carries the head over to AVVP, where no paper
-    defines one.
+    Source: AVE (ECCV 2018), section 4 ("ave" and "dmrn"); PSP (CVPR 2021), sections 3.4 and 3.5 ("psp"). "modalities"
+    carries the head over to AVVP, where no paper defines one.
 
-    Shape: "ave" and "dmrn": segment.av [B, T, C] and video.av [B, C] (maximum over time), logits under a softmax.
+    Shape: "ave", "dmrn" and "psp": segment.av [B, T, C] and video.av [B, C] (maximum over time; "psp": mean), logits under
+    a softmax; "psp" with weighting: aux raw_score [B, T, C] and temporal_weight [B, T, 1].
     "modalities": segment logits and video probabilities (mean over time) of audio and visual.
     """
 
@@ -46,6 +49,12 @@ class DCH(Decoder):
         if config.form == "dmrn":
             self.classifier = nn.Linear(width, num_classes)
             linears = [self.classifier]
+        elif config.form == "psp":
+            self.hidden = nn.Linear(width, config.hidden, bias=False)
+            self.classifier = nn.Linear(config.hidden, num_classes, bias=False)
+            if config.weighting:
+                self.weighting = nn.Linear(num_classes, 1, bias=False)
+            linears = [self.hidden, self.classifier]
         elif config.form == "ave":
             self.hidden = nn.Linear(2 * width, config.hidden)
             self.classifier = nn.Linear(config.hidden, num_classes)
@@ -62,9 +71,13 @@ class DCH(Decoder):
         """Parse the encoded clip."""
         if self.config.form == "modalities":
             return self._modalities(encoding)
+        if self.config.form in ("dmrn", "psp") and encoding.fused is None:
+            raise ValueError(
+                f"the {self.config.form} head reads a fused stream, which this encoder does not give; use form ave"
+            )
+        if self.config.form == "psp":
+            return self._psp(encoding)
         if self.config.form == "dmrn":
-            if encoding.fused is None:
-                raise ValueError("the dmrn head reads a fused stream, which this encoder does not give; use form ave")
             logits = self.classifier(encoding.fused)  # (B, T, C)
         else:
             both = torch.cat([encoding.audio, encoding.visual], dim=-1).relu()  # (B, T, 2D), audio first
@@ -72,6 +85,19 @@ class DCH(Decoder):
         return Parse(
             segment=StreamPredictions(av=Prediction(logits, activation="softmax")),
             video=StreamPredictions(av=Prediction(logits.amax(dim=1), activation="softmax")),
+        )
+
+    def _psp(self, encoding: Encoding) -> Parse:
+        score = self.classifier(self.hidden(encoding.fused).relu())  # (B, T, C)
+        aux = {}
+        if self.config.weighting:
+            weight = self.weighting(score).relu().sigmoid()  # (B, T, 1), between 0.5 and 1
+            aux = {"raw_score": score, "temporal_weight": weight}
+            score = score * weight
+        return Parse(
+            segment=StreamPredictions(av=Prediction(score, activation="softmax")),
+            video=StreamPredictions(av=Prediction(score.mean(dim=1), activation="softmax")),
+            aux=aux,
         )
 
     def _modalities(self, encoding: Encoding) -> Parse:

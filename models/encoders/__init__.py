@@ -6,8 +6,9 @@ from models.contracts import Encoder
 from models.encoders.ave import AVE
 from models.encoders.han import HAN
 from models.encoders.mmpyr import MMPyr
+from models.encoders.psp import PSP
 
-ENCODERS: dict[str, type[Encoder]] = {"han": HAN, "mmpyr": MMPyr, "ave": AVE}
+ENCODERS: dict[str, type[Encoder]] = {"han": HAN, "mmpyr": MMPyr, "ave": AVE, "psp": PSP}
 
 
 def register_encoder(name: str, encoder: type[Encoder]) -> None:

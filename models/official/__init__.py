@@ -16,6 +16,7 @@ from models.official.ave import AVEReader, DMRNReader
 from models.official.han import HANReader, MMILReader, VALORReader
 from models.official.leap import LEAPDecoderReader
 from models.official.mmpyr import LEAPReader, MMPyrReader
+from models.official.psp import PSPReader
 from models.official.reader import Reader, clean
 
 OFFICIAL: dict[str, type[Reader]] = {
@@ -27,6 +28,7 @@ OFFICIAL: dict[str, type[Reader]] = {
     "leap_decoder": LEAPDecoderReader,
     "mmpyr": MMPyrReader,
     "leap": LEAPReader,
+    "psp": PSPReader,
 }
 """Readers by the name of the published model ("mmil" and "leap_decoder" are bare parts)."""
 

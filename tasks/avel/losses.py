@@ -39,9 +39,12 @@ def head_full_loss(parse: Parse, segment: Tensor, *, kind: Literal["ce", "soft_m
     return {"segment": soft_margin(prediction.probability, F.one_hot(segment, classes))}
 
 
-def head_weak_loss(parse: Parse, video_target: Tensor, *, kind: Literal["ce", "soft_margin"]) -> Terms:
+def head_weak_loss(parse: Parse, video_target: Tensor, *, kind: Literal["ce", "soft_margin", "bce"]) -> Terms:
     """Loss of a softmax head on its pooled video prediction; `video_target` [B, 29] sums to 1."""
     prediction = _av(parse, "video")
+    if kind == "bce":  # PSP: on the softmaxed prediction
+        probability = prediction.probability
+        return {"video": F.binary_cross_entropy(probability, video_target.to(probability.dtype))}
     if kind == "ce":
         log_probability = prediction.logit.log_softmax(dim=-1)
         return {"video": -(video_target.to(log_probability.dtype) * log_probability).sum(dim=-1).mean()}
@@ -117,6 +120,24 @@ def mmil_weak_loss(parse: Parse, video_target: Tensor) -> Terms:
     }
 
 
+def pair_similarity_loss(similarity: Tensor, target: Tensor) -> Tensor:
+    """AVPS: rectified similarities, shared out over the clip, against a soft target.
+
+    Source: PSP (CVPR 2021), Eq. 7. A clip whose similarities are all negative has shares of zero.
+
+    Shape: two [B, T] -> scalar.
+    """
+    rectified = similarity.relu()
+    shares = rectified / (rectified.sum(dim=-1, keepdim=True) + 1e-8)
+    return (shares - target.to(shares.dtype)).square().mean()
+
+
+def pair_target(segment: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """PSP's soft target: 1/n on the n segments of the event, equal shares for a clip of background: [B, T] -> [B, T]."""
+    chosen = (segment == segment.amin(dim=1, keepdim=True)).to(dtype)
+    return chosen / chosen.sum(dim=1, keepdim=True)
+
+
 def pool_segments(values: Tensor, pool: Pool) -> Tensor:
     """Pool over time: maximum (AVE), mean (PSP) or mean of the four largest (CMBS): [B, T, C] -> [B, C]."""
     if pool == "mean":
@@ -126,17 +147,17 @@ def pool_segments(values: Tensor, pool: Pool) -> Tensor:
     return values.amax(dim=1)
 
 
-def mil_target(video: Tensor, classes: int = BACKGROUND + 1) -> Tensor:
+def mil_target(video: Tensor, dtype: torch.dtype = torch.float32, classes: int = BACKGROUND + 1) -> Tensor:
     """One-hot video label: [B] -> [B, 29]."""
-    return F.one_hot(video, classes).to(torch.get_default_dtype())
+    return F.one_hot(video, classes).to(dtype)
 
 
-def proportion_target(segment: Tensor, classes: int = BACKGROUND + 1) -> Tensor:
+def proportion_target(segment: Tensor, dtype: torch.dtype = torch.float32, classes: int = BACKGROUND + 1) -> Tensor:
     """PSP's "normalised" video label, the share of segments of each label: [B, T] -> [B, 29].
 
     It tells the duration of the event, so it is stronger than a video tag.
     """
-    return F.one_hot(segment, classes).to(torch.get_default_dtype()).mean(dim=1)
+    return F.one_hot(segment, classes).to(dtype).mean(dim=1)
 
 
 def bce(prediction: Prediction, target: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.config import at_least, one_of
-from models.contracts import Encoding, Parse
+from models.contracts import Encoding, Parse, at_least_single
+from models.errors import UsageError
 from tasks.avel import losses
 from tasks.avel.classes import BACKGROUND, CLASSES, EVENTS, FIRST_PHRASES, LABEL_TEXTS
 from tasks.avel.metrics import AVELMetrics
@@ -24,8 +25,10 @@ class AVELConfig:
 
     supervision: Literal["full", "weak"] = "full"
     """segment labels, or one label a clip"""
-    head_loss: Literal["ce", "soft_margin"] = "ce"
-    """loss of the direct head; soft_margin: as published with AVE"""
+    head_loss: Literal["ce", "soft_margin", "bce"] = "ce"
+    """loss of the direct head; soft_margin: as published with AVE; bce: with PSP (weak)"""
+    pair_weight: float = 100.0
+    """weight of PSP's pair similarity loss, where the encoder gives similarities (full); 0: off"""
     segment_loss: Literal["ce", "bce"] = "ce"
     """loss of LEAP's segments"""
     video_loss: Literal["combined", "per_modality", "off"] = "combined"
@@ -49,7 +52,9 @@ class AVELConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "supervision", AVEL.supervisions)
-        one_of(self, "head_loss", ("ce", "soft_margin"))
+        one_of(self, "head_loss", ("ce", "soft_margin", "bce"))
+        if self.head_loss == "bce" and self.supervision == "full":
+            raise UsageError("AVELConfig.head_loss is 'bce', which is for weak supervision; use ce or soft_margin")
         one_of(self, "segment_loss", ("ce", "bce"))
         one_of(self, "video_loss", ("combined", "per_modality", "off"))
         one_of(self, "weak_target", ("mil", "prob"))
@@ -60,6 +65,7 @@ class AVELConfig:
         one_of(self, "avss", ("off", "official", "paper"))
         one_of(self, "empty_pair", ("zero", "one", "ignore"))
         at_least(self, "avss_weight", 0)
+        at_least(self, "pair_weight", 0)
 
 
 class AVEL(Task):
@@ -91,19 +97,28 @@ class AVEL(Task):
             count = len(EVENTS)
         return list(CLASSES[:count]), list(texts[:count])
 
+    def encoder_options(self, encoder: str) -> dict[str, Any]:
+        """PSP was published as two models, one a setting."""
+        return {"variant": self.config.supervision} if encoder == "psp" else {}
+
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """Return how each decoder makes the audio-visual stream.
 
         LEAP starts with a learned gain on its scores here, where nothing was published: without it, it trains slowly.
         """
         options: dict[str, dict[str, Any]] = {"leap": {"combine": "mean", "score_gain": 8.0}, "mmil": {"product": True}}
+        if decoder == "dch" and encoder == "psp":
+            return {"form": "psp", "weighting": self.config.supervision == "weak"}
         return options.get(decoder, {})
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> losses.Terms:
         """Return the weighted terms for the kind of prediction that the decoder makes."""
         config, segment, video = self.config, batch.labels["segment"], batch.labels["video"]
         kind, weak = self._kind(parse), config.supervision == "weak"
-        target = losses.mil_target(video) if config.weak_target == "mil" else losses.proportion_target(segment)
+        dtype = at_least_single(parse.segment.av.values).dtype  # type: ignore[union-attr]
+        target = losses.mil_target(video, dtype)
+        if config.weak_target == "prob":
+            target = losses.proportion_target(segment, dtype)
         if kind == "head":
             weakly = losses.head_weak_loss(parse, target, kind=config.head_loss) if weak else None
             terms = weakly or losses.head_full_loss(parse, segment, kind=config.head_loss)
@@ -120,6 +135,10 @@ class AVEL(Task):
             terms = losses.leap_weak_loss(parse, target, pool=config.weak_pool)
         else:
             terms = losses.leap_full_loss(parse, segment, segment_loss=config.segment_loss, video_loss=config.video_loss)
+        similarity = encoding.aux.get("similarity")
+        if similarity is not None and config.pair_weight and not weak:
+            pairs = losses.pair_similarity_loss(at_least_single(similarity), losses.pair_target(segment, dtype))
+            terms["pair"] = config.pair_weight * pairs
         if config.avss != "off" and not weak:
             events = F.one_hot(segment, BACKGROUND + 1)[..., :BACKGROUND]
             terms["similarity"] = config.avss_weight * similarity_loss(

@@ -32,9 +32,9 @@ def build(case: Case, name: str) -> torch.nn.Module:
     return read_official(name, case.weights(), **official_options(case))
 
 
-def grad_norms(case: Case, name: str, model: torch.nn.Module, names: list[str]) -> Tensor:
+def grad_norms(case: Case, name: str, model: torch.nn.Module, names: list[str], options: Any = None) -> Tensor:
     """L2 norm of the gradient of each official parameter; 0 where the forward pass does not read it."""
-    parameters, keys = dict(model.named_parameters()), key_map(name, case.weights(), **official_options(case))
+    parameters, keys = dict(model.named_parameters()), key_map(name, case.weights(), **(options or official_options(case)))
     values = [parameters[keys[n]].grad for n in names if n in keys]
     assert all(v is not None for v in values)
     found = {n: parameters[keys[n]].grad.norm() for n in names if n in keys}

@@ -29,7 +29,9 @@ def optim_config(case: Case) -> OptimConfig:
     )
 
 
-def train(case: Case, name: str, task: Task, batch_of: Any, build: Any = build) -> tuple[torch.nn.Module, dict[str, Tensor]]:
+def train(
+    case: Case, name: str, task: Task, batch_of: Any, build: Any = build, options: Any = None
+) -> tuple[torch.nn.Module, dict[str, Tensor]]:
     """Take the case's steps; return the model and what was recorded."""
     model, config = build(case, name), optim_config(case)
     optimizer = build_optimizer(model, config)
@@ -53,11 +55,11 @@ def train(case: Case, name: str, task: Task, batch_of: Any, build: Any = build) 
         for term, value in result.losses.items():
             recorded.setdefault(term, []).append(value)
         if first is None:
-            norms = grad_norms(case, name, model, order)
+            norms = grad_norms(case, name, model, order, options)
             clip = config.clip_norm
             factor = 1.0 if clip is None else min(1.0, clip / (float(result.grad_norm) + 1e-6))
             first = norms / factor  # stored norms are those before clipping
-    keys = key_map(name, case.weights(), **official_options(case))
+    keys = key_map(name, case.weights(), **(options or official_options(case)))
     now = dict(model.named_parameters())
     moved = [(now[keys[key]] - start[keys[key]]).norm() if key in keys else torch.zeros((), dtype=case.dtype) for key in order]
     out = {k: torch.stack([v.detach() for v in values]) for k, values in recorded.items()}

@@ -1,0 +1,71 @@
+"""Official PSP checkpoints, fully and weakly supervised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from models.av_model import AVModel
+from models.config import AVModelConfig, FeatureSpec
+from models.decoders.dch import DCHConfig
+from models.encoders.psp import PSPConfig
+from models.official.han import class_names
+from models.official.reader import Reader, need
+
+_PROPAGATION = {
+    "v_L1": "visual_value",
+    "v_L2": "visual_query",
+    "a_L1": "audio_key",
+    "a_L2": "audio_value",
+    "v_fc": "visual_fusion",
+    "a_fc": "audio_fusion",
+    "layer_norm": "norm",
+}
+_ATTENTION = {
+    "affine_audio": "audio",
+    "affine_video": "visual",
+    "affine_v": "visual_scores",
+    "affine_g": "audio_scores",
+    "affine_h": "score",
+}
+
+
+class PSPReader(Reader):
+    """PSP (CVPR 2021); `weak` tells which of the two published models it is."""
+
+    rules = (
+        *((rf"attention\.{name}\.(.+)", rf"encoder.attention.{ours}.\1") for name, ours in _ATTENTION.items()),
+        *((rf"psp\.{name}\.(.+)", rf"encoder.propagation.{ours}.\1") for name, ours in _PROPAGATION.items()),
+        (r"lstm_a_v\.lstm_audio\.(.+)", r"encoder.audio_lstm.\1"),
+        (r"lstm_a_v\.lstm_video\.(.+)", r"encoder.visual_lstm.\1"),
+        (r"fa\.([01])\.(.+)", r"encoder.audio_map.\1.\2"),
+        (r"fv\.([01])\.(.+)", r"encoder.visual_map.\1.\2"),
+        (r"linear_v\.(.+)", r"encoder.visual_map.\1"),
+        (r"L1\.(.+)", r"decoder.hidden.\1"),
+        (r"L2\.(.+)", r"decoder.classifier.\1"),
+        (r"W3\.(.+)", r"decoder.weighting.\1"),
+    )
+
+    @property
+    def unused_patterns(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What the forward pass of each variant never reads."""
+        if self.weak:
+            return (r"temperature", r"W[12]\.weight")
+        return (r"linear_v\.(weight|bias)", r"[va]_classify\..+", r"L[34]\.(weight|bias)")
+
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Build PSP with its own head."""
+        width = need(tensors, "lstm_a_v.lstm_audio.weight_hh_l0").shape[1]
+        audio_dim = need(tensors, "attention.affine_audio.weight" if self.weak else "fa.0.weight").shape[1]
+        positions = need(tensors, "attention.affine_h.weight").shape[1]
+        side = round(positions**0.5)
+        attention_width, visual_dim = need(tensors, "attention.affine_video.weight").shape
+        config = AVModelConfig(
+            task="avel",
+            classes=class_names("avel", need(tensors, "L2.weight").shape[0]),
+            features=FeatureSpec(audio_dim=audio_dim, visual_dim=visual_dim, map_size=(side, positions // side)),
+            encoder=PSPConfig(variant="weak" if self.weak else "full", lstm_width=width, attention_width=attention_width),
+            decoder=DCHConfig(form="psp", weighting=self.weak, hidden=need(tensors, "L1.weight").shape[0]),
+        )
+        return AVModel(config)

@@ -1,0 +1,82 @@
+"""Golden cases of PSP."""
+
+from __future__ import annotations
+
+import torch
+
+from models.official import read_official
+from tasks.avel.task import AVEL, AVELConfig
+from tasks.contracts import Batch
+from tests.parity.cases_models import Produced
+from tests.parity.cases_training import ave_batch, train
+from tests.parity.golden_case import Case
+
+
+def build(case: Case, name: str, weak: bool = False) -> torch.nn.Module:
+    return read_official(name, case.weights(), weak=weak)
+
+
+def forward(case: Case, model: torch.nn.Module, prefix: str = "") -> tuple[object, Produced]:
+    output = model(case.input(f"{prefix}audio"), case.input(f"{prefix}visual"))
+    parse, aux = output.parse, output.encoding.aux
+    return output, {
+        "spatial_attention": aux["spatial_attention"],
+        "attended_visual": aux["attended_visual"],
+        "lstm_audio": aux["lstm_audio"],
+        "lstm_video": aux["lstm_visual"],
+        "gamma_va": aux["gamma_va"],
+        "gamma_av": aux["gamma_av"],
+        "fa": aux["mapped_audio"],
+        "fv": aux["mapped_visual"],
+        "linear_v": aux["mapped_visual"],
+        "fusion": output.encoding.fused,
+        "v_psp": output.encoding.visual,
+        "a_psp": output.encoding.audio,
+        "logits": parse.segment.av.logit,
+        "score": parse.segment.av.logit,
+        "raw_score": parse.aux.get("raw_score"),
+        "temporal_weight": parse.aux.get("temporal_weight"),
+        "video_prob": parse.video.av.probability,
+        "av_similarity": aux["similarity"],
+    }
+
+
+def task(case: Case, weak: bool) -> AVEL:
+    if weak:
+        return AVEL(AVELConfig(supervision="weak", head_loss="bce", weak_target="prob"))
+    return AVEL(AVELConfig(head_loss="ce", pair_weight=case.config.get("lambda", 100.0)))
+
+
+def psp(case: Case, weak: bool = False) -> None:
+    output, produced = forward(case, build(case, "psp", weak))
+    segment, video = case.segment_labels(segments=case.json["inputs"]["input.audio"][1])
+    none = torch.zeros(len(video), 1, 1)
+    labels = {"segment": segment, "video": video}
+    rows = torch.arange(len(video))
+    batch = Batch(audio=none, visual=none, motion=None, row=rows, clip_id=[""] * len(rows), labels=labels)
+    adapter = task(case, weak)
+    terms = adapter.loss(output.parse, output.encoding, batch)
+    total = sum(terms.values())
+    extra = (
+        {"loss": total} if weak else {"loss_cls": terms["segment"], "loss_avps": terms["pair"] / adapter.config.pair_weight}
+    )
+    case.compare({**produced, **extra, "loss_total": total})
+
+
+def train_psp(case: Case, weak: bool = False) -> None:
+    adapter = task(case, weak)
+    options = {"weak": weak}
+    model, recorded = train(case, "psp", adapter, ave_batch, build=lambda c, n: build(c, n, weak), options=options)
+    _, test = forward(case, model, prefix="test.")
+    if not weak:
+        recorded["loss_cls"] = recorded["segment"]
+        recorded["loss_avps"] = recorded["pair"] / adapter.config.pair_weight
+    case.compare({**recorded, **{f"test_{k}": v for k, v in test.items()}})
+
+
+CASES = {
+    "psp_full": psp,
+    "psp_weak": lambda case: psp(case, weak=True),
+    "train_psp_full": train_psp,
+    "train_psp_weak": lambda case: train_psp(case, weak=True),
+}
