@@ -10,23 +10,26 @@ from torch import Tensor, nn
 
 from models.config import at_least, one_of
 from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredictions
+from models.decoders.cmbs_head import CMBSHead
 
 
 @dataclass(kw_only=True)
 class DCHConfig:
     """Options of the direct classification head."""
 
-    form: Literal["ave", "dmrn", "psp", "modalities"] = "ave"
-    """ave: two layers on both streams; dmrn: one on the fused stream; psp: two on it; modalities: a head a stream (AVVP)"""
+    form: Literal["ave", "dmrn", "psp", "cmbs", "modalities"] = "ave"
+    """ave: on both streams; dmrn, psp: on the fused stream; cmbs: relevance and one class; modalities: one a stream (AVVP)"""
     weighting: bool = False
-    """psp: weigh segments by a learned relevance before averaging over time (its weak model)"""
+    """psp and cmbs: the head of their weakly supervised model"""
+    gamma: float | None = None
+    """cmbs: strength of the class scores of the gated queries; none: as published"""
     hidden: int = 64
     """width between the two layers"""
     official_init: bool = True
     """Xavier weights, as published"""
 
     def __post_init__(self) -> None:
-        one_of(self, "form", ("ave", "dmrn", "psp", "modalities"))
+        one_of(self, "form", ("ave", "dmrn", "psp", "cmbs", "modalities"))
         at_least(self, "hidden", 1)
 
 
@@ -46,7 +49,10 @@ class DCH(Decoder):
     def __init__(self, *, config: DCHConfig, width: int, num_classes: int, label_dim: int = 0) -> None:
         super().__init__()
         self.config = config
-        if config.form == "dmrn":
+        linears: list[nn.Linear] = []
+        if config.form == "cmbs":
+            self.head = CMBSHead(width=width, num_classes=num_classes, weak=config.weighting, gamma=config.gamma)
+        elif config.form == "dmrn":
             self.classifier = nn.Linear(width, num_classes)
             linears = [self.classifier]
         elif config.form == "psp":
@@ -62,7 +68,7 @@ class DCH(Decoder):
         else:
             self.audio = _head(width, config.hidden, num_classes)
             self.visual = _head(width, config.hidden, num_classes)
-            linears = [m for head in (self.audio, self.visual) for m in head if isinstance(m, nn.Linear)]
+            linears += [m for head in (self.audio, self.visual) for m in head if isinstance(m, nn.Linear)]
         if config.official_init:
             for linear in linears:
                 nn.init.xavier_uniform_(linear.weight)
@@ -71,6 +77,8 @@ class DCH(Decoder):
         """Parse the encoded clip."""
         if self.config.form == "modalities":
             return self._modalities(encoding)
+        if self.config.form == "cmbs":
+            return self.head(encoding)
         if self.config.form in ("dmrn", "psp") and encoding.fused is None:
             raise ValueError(
                 f"the {self.config.form} head reads a fused stream, which this encoder does not give; use form ave"

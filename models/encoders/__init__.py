@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from models.contracts import Encoder
 from models.encoders.ave import AVE
+from models.encoders.cmbs import CMBS
 from models.encoders.han import HAN
 from models.encoders.mmpyr import MMPyr
 from models.encoders.psp import PSP
 
-ENCODERS: dict[str, type[Encoder]] = {"han": HAN, "mmpyr": MMPyr, "ave": AVE, "psp": PSP}
+ENCODERS: dict[str, type[Encoder]] = {"han": HAN, "mmpyr": MMPyr, "ave": AVE, "psp": PSP, "cmbs": CMBS}
 
 
 def register_encoder(name: str, encoder: type[Encoder]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.errors import DataError, unknown_name
 from models.official.ave import AVEReader, DMRNReader
+from models.official.cmbs import CMBSReader
 from models.official.han import HANReader, MMILReader, VALORReader
 from models.official.leap import LEAPDecoderReader
 from models.official.mmpyr import LEAPReader, MMPyrReader
@@ -29,6 +30,7 @@ OFFICIAL: dict[str, type[Reader]] = {
     "mmpyr": MMPyrReader,
     "leap": LEAPReader,
     "psp": PSPReader,
+    "cmbs": CMBSReader,
 }
 """Readers by the name of the published model ("mmil" and "leap_decoder" are bare parts)."""
 
@@ -52,6 +54,9 @@ def read_official(name: str, tensors: Mapping[str, Tensor], **options: Any) -> n
     own = model.state_dict()
     unknown = sorted(set(tensors) - set(keys) - set(reader.unused(tensors)))
     missing = sorted(set(own) - set(keys.values()) - set(reader.not_in_checkpoint))
+    for name in set(reader.reshaped) & set(tensors):
+        if (ours := keys[name]) in own and own[ours].numel() == tensors[name].numel():
+            tensors[name] = tensors[name].reshape(own[ours].shape)
     misshapen = sorted(k for k, ours in keys.items() if ours in own and own[ours].shape != tensors[k].shape)
     lists = {"unknown": unknown, "missing (our names)": missing, "misshapen": misshapen}
     found = [f"{kind}: {', '.join(names[:10])}" for kind, names in lists.items() if names]

@@ -19,6 +19,7 @@ class Reader:
     rules: tuple[tuple[str, str], ...] = ()
     unused_patterns: tuple[str, ...] = ()
     not_in_checkpoint: tuple[str, ...] = ()
+    reshaped: Mapping[str, str] = {}  # official name -> ours, where the same values have another shape
 
     def __init__(
         self,
@@ -43,6 +44,9 @@ class Reader:
         unused, keys = set(self.unused(tensors)), {}
         for name in tensors:
             if name in unused:
+                continue
+            if name in self.reshaped:
+                keys[name] = self.reshaped[name]
                 continue
             for pattern, ours in self.rules:
                 if re.fullmatch(pattern, name):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.contracts import Parse, Prediction
+from models.contracts import Parse, Prediction, at_least_single
 from tasks.avel.classes import BACKGROUND
 from tasks.losses import clamped_bce
 
@@ -97,6 +97,25 @@ def relevance_loss(parse: Parse, segment: Tensor, video: Tensor) -> Terms:
         "relevance": F.binary_cross_entropy_with_logits(logits.logsumexp(dim=-1), event.to(logits.dtype)),
         "video": (per_clip * known).mean(),
         "segment": F.binary_cross_entropy_with_logits(logits, target),
+    }
+
+
+def cmbs_full_loss(parse: Parse, segment: Tensor, *, gate_loss: Literal["official", "plain"]) -> Terms:
+    """CMBS's four terms: relevance, gate, event, and the class scores of the gated queries.
+
+    Source: CMBS (CVPR 2022), section 3.4.
+
+    Departs: the released code squashes the gate, a probability, once more ("official"); "plain" does not. A clip without
+    event is trained as class 0, as there.
+    """
+    event = (segment != BACKGROUND).to(at_least_single(parse.aux["gate"]).dtype)
+    label = torch.where(segment == BACKGROUND, 0, segment).amax(dim=1)
+    gate = at_least_single(parse.aux["gate"])
+    return {
+        "relevance": F.binary_cross_entropy_with_logits(parse.relevance.logit, event),  # type: ignore[union-attr]
+        "gate": F.binary_cross_entropy_with_logits(gate, event) if gate_loss == "official" else clamped_bce(gate, event),
+        "event": F.cross_entropy(_av(parse, "video").logit, label),
+        "class_scores": F.cross_entropy(at_least_single(parse.aux["class_scores"]), label),
     }
 
 

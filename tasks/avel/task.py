@@ -33,6 +33,10 @@ class AVELConfig:
     """loss of LEAP's segments"""
     video_loss: Literal["combined", "per_modality", "off"] = "combined"
     """LEAP's loss on the video labels, in the full setting"""
+    gate_loss: Literal["official", "plain"] = "official"
+    """CMBS's loss on its gate; official: squashed twice, as published"""
+    weak_relevance: Literal["official", "threshold"] = "threshold"
+    """CMBS's weak decision; official: every segment counts as relevant, as published; threshold: where the gate passes 0.5"""
     weak_target: Literal["mil", "prob"] = "mil"
     """video label of weak training: the class, or PSP's share of segments (which tells the duration)"""
     weak_pool: Literal["max", "mean", "top4"] = "max"
@@ -56,6 +60,8 @@ class AVELConfig:
         if self.head_loss == "bce" and self.supervision == "full":
             raise UsageError("AVELConfig.head_loss is 'bce', which is for weak supervision; use ce or soft_margin")
         one_of(self, "segment_loss", ("ce", "bce"))
+        one_of(self, "gate_loss", ("official", "plain"))
+        one_of(self, "weak_relevance", ("official", "threshold"))
         one_of(self, "video_loss", ("combined", "per_modality", "off"))
         one_of(self, "weak_target", ("mil", "prob"))
         one_of(self, "weak_pool", ("max", "mean", "top4"))
@@ -115,11 +121,14 @@ class AVEL(Task):
         """Return the weighted terms for the kind of prediction that the decoder makes."""
         config, segment, video = self.config, batch.labels["segment"], batch.labels["video"]
         kind, weak = self._kind(parse), config.supervision == "weak"
-        dtype = at_least_single(parse.segment.av.values).dtype  # type: ignore[union-attr]
+        dtype = at_least_single((parse.segment.av or parse.video.av).values).dtype  # type: ignore[union-attr]
         target = losses.mil_target(video, dtype)
         if config.weak_target == "prob":
             target = losses.proportion_target(segment, dtype)
-        if kind == "head":
+        if kind == "cmbs":
+            weakly = losses.head_weak_loss(parse, target, kind=config.head_loss) if weak else None
+            terms = weakly or losses.cmbs_full_loss(parse, segment, gate_loss=config.gate_loss)
+        elif kind == "head":
             weakly = losses.head_weak_loss(parse, target, kind=config.head_loss) if weak else None
             terms = weakly or losses.head_full_loss(parse, segment, kind=config.head_loss)
         elif kind == "probability":
@@ -149,6 +158,8 @@ class AVEL(Task):
     def decide(self, parse: Parse) -> dict[str, Tensor]:
         """Return "segment" (int [B, T]), the label of every segment, 28 for background."""
         prediction, kind = parse.segment.av, self._kind(parse)
+        if kind == "cmbs":
+            return {"segment": self._relevant_segments(parse)}
         assert prediction is not None
         if kind == "probability":
             best, label = prediction.probability.max(dim=-1)
@@ -170,9 +181,26 @@ class AVEL(Task):
             return {"segment": torch.where(nothing, BACKGROUND, logits.argmax(dim=-1))}
         return {"segment": logits.argmax(dim=-1)}
 
-    def _kind(self, parse: Parse) -> Literal["head", "probability", "leap", "relevance"]:
-        """Tell a softmax head, a product of probabilities, LEAP's logits, and LEAP without a background text apart."""
+    def _relevant_segments(self, parse: Parse) -> Tensor:
+        """CMBS: one class a clip, on the segments whose relevance passes 0.5.
+
+        Departs: the weak released code squashes its gate once more before the threshold, so that every segment passes.
+        """
+        relevance, video = parse.relevance, parse.video.av
+        assert relevance is not None and video is not None
+        passes = relevance.probability > 0.5
+        label = video.values.argmax(dim=-1, keepdim=True)  # (B, 1)
+        if self.config.supervision == "weak":
+            label = parse.aux["raw_logits"].argmax(dim=-1, keepdim=True)
+            if self.config.weak_relevance == "official":
+                passes = torch.ones_like(passes)
+        return torch.where(passes, label, BACKGROUND)
+
+    def _kind(self, parse: Parse) -> Literal["head", "probability", "leap", "relevance", "cmbs"]:
+        """Tell CMBS's head, a softmax head, a product of probabilities, and LEAP with and without background apart."""
         prediction = parse.segment.av
+        if parse.relevance is not None:
+            return "cmbs"
         if prediction is None:
             raise ValueError("event localization needs audio-visual segment predictions; the decoder gives none")
         if prediction.kind == "probability":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.parity import cases_mmpyr, cases_models, cases_numbers, cases_psp, cases_training
+from tests.parity import cases_cmbs, cases_mmpyr, cases_models, cases_numbers, cases_psp, cases_training
 from tests.parity.golden_case import Case
 
 HANDLERS: dict[str, Callable[[Case], None]] = {
@@ -12,6 +12,7 @@ HANDLERS: dict[str, Callable[[Case], None]] = {
     **cases_mmpyr.CASES,
     **cases_numbers.CASES,
     **cases_psp.CASES,
+    **cases_cmbs.CASES,
     **cases_training.CASES,
 }
 PARTLY: dict[str, str] = cases_numbers.PARTLY

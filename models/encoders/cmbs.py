@@ -1,0 +1,198 @@
+"""CMBS, cross-modal background suppression: each stream tells the other which segments matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.config import at_least, divides, in_range, one_of
+from models.contracts import Encoder, Encoding
+from models.layers.attention import FeedForward, PackedAttention
+from models.layers.spatial_channel_attention import SpatialChannelAttention
+
+# What the published fully and weakly supervised models set differently.
+PUBLISHED = {
+    "full": {"alpha": 0.1, "beta": 0.4, "encoder_hidden": 1024, "interaction_heads": 4, "map_dropout": 0.2},
+    "weak": {"alpha": 0.2, "beta": 0.5, "encoder_hidden": 2048, "interaction_heads": 2, "map_dropout": 0.1},
+}
+
+
+@dataclass(kw_only=True)
+class CMBSConfig:
+    """Options of the CMBS encoder; what is none is as published with the variant."""
+
+    variant: Literal["full", "weak"] = "full"
+    """the published fully or weakly supervised model: with LSTMs and own gates, or without and with swapped gates"""
+    width: int = 256
+    """model width D"""
+    heads: int = 4
+    """heads of the transformer layers"""
+    layers: int = 2
+    """layers of each stream's transformer encoder"""
+    encoder_hidden: int | None = None
+    """feed-forward width of the encoders"""
+    decoder_hidden: int = 1024
+    """feed-forward width of the cross-modal decoders"""
+    interaction_heads: int | None = None
+    """heads of the last cross-modal interaction"""
+    lstm_width: int = 128
+    """width of each direction of the audio LSTM; the visual one is twice as wide (full)"""
+    alpha: float | None = None
+    """strength of the segment gates"""
+    beta: float | None = None
+    """strength of the self-attended visual feature"""
+    dropout: float = 0.1
+    """dropout of the transformer layers"""
+    official_init: bool = True
+    """start the layers of an encoder as copies, as the released code does"""
+
+    def __post_init__(self) -> None:
+        one_of(self, "variant", ("full", "weak"))
+        for name in ("width", "heads", "layers", "decoder_hidden", "lstm_width"):
+            at_least(self, name, 1)
+        for name in ("encoder_hidden", "interaction_heads"):
+            if getattr(self, name) is not None:
+                at_least(self, name, 1)
+        divides(self, "heads", self.width, "width")
+        in_range(self, "dropout", 0, 0.999)
+
+    def value(self, name: str) -> float:
+        """Return an option, or what was published with the variant."""
+        given = getattr(self, name, None)
+        return PUBLISHED[self.variant][name] if given is None else given
+
+
+class CMBS(Encoder):
+    """Spatial-channel attention, transformers a stream, and gates by which the streams suppress each other's background.
+
+    Source: CMBS (CVPR 2022), section 3.
+
+    Departs: the released code differs from the paper in the spatial-channel attention, in the weak gates (each computed
+    from the other stream, averaged instead of multiplied) and in what the decoders read; we follow the code.
+
+    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> audio, visual and fused [B, T, D]; aux: audio_gate, visual_gate and
+    av_gate [B, T] (probabilities), audio_query and visual_query [B, T, D] (gated).
+    """
+
+    Config = CMBSConfig
+    wants = "maps"
+
+    def __init__(self, *, config: CMBSConfig, audio_dim: int, visual_dim: int, positions: int) -> None:
+        super().__init__()
+        self.config, self.width = config, config.width
+        self.alpha = config.value("alpha")
+        self.map = nn.Linear(visual_dim, visual_dim)
+        self.map_dropout = nn.Dropout(config.value("map_dropout"))
+        self.attention = SpatialChannelAttention(audio_dim=audio_dim, visual_dim=visual_dim, beta=config.value("beta"))
+        if config.variant == "full":
+            self.audio_lstm = nn.LSTM(audio_dim, config.lstm_width, batch_first=True, bidirectional=True)
+            self.visual_lstm = nn.LSTM(visual_dim, 2 * config.lstm_width, batch_first=True, bidirectional=True)
+            audio_dim, visual_dim = 2 * config.lstm_width, 4 * config.lstm_width
+        hidden = int(config.value("encoder_hidden"))
+        self.audio_encoder = StreamEncoder(config, audio_dim, hidden)
+        self.visual_encoder = StreamEncoder(config, visual_dim, hidden)
+        self.audio_decoder = StreamDecoder(config, audio_dim)
+        self.visual_decoder = StreamDecoder(config, visual_dim)
+        self.audio_gate = nn.Linear(config.width, 1)
+        self.visual_gate = nn.Linear(config.width, 1)
+        heads = int(config.value("interaction_heads"))
+        self.visual_interaction = Interaction(config.width, heads)
+        self.audio_interaction = Interaction(config.width, heads)
+
+    def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
+        """Encode both streams."""
+        visual = self.map_dropout(self.map(visual).relu())
+        visual, aux = self.attention(audio, visual)
+        aux["attended_visual"] = visual
+        if self.config.variant == "full":
+            audio, visual = self.audio_lstm(audio)[0], self.visual_lstm(visual)[0]
+            aux |= {"lstm_audio": audio, "lstm_visual": visual}
+        visual_kv, audio_kv = self.visual_encoder(visual), self.audio_encoder(audio)
+        audio_query, visual_query = self.audio_decoder(audio, visual_kv), self.visual_decoder(visual, audio_kv)
+        aux |= {"audio_kv": audio_kv, "visual_kv": visual_kv}
+        aux |= {"audio_query_before": audio_query, "visual_query_before": visual_query}
+        audio_query, visual_query, gates = self._gate(audio_query, visual_query, audio_kv, visual_kv)
+        visual_out = self.visual_interaction(visual_query, audio_query)
+        audio_out = self.audio_interaction(audio_query, visual_out)  # reads the updated visual stream
+        aux |= {**gates, "audio_query": audio_query, "visual_query": visual_query}
+        return Encoding(audio=audio_out, visual=visual_out, fused=(visual_out + audio_out) / 2, aux=aux)
+
+    def _gate(self, aq: Tensor, vq: Tensor, akv: Tensor, vkv: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Modulate each query by a gate of the other stream."""
+        full = self.config.variant == "full"
+        read_audio, read_visual = (akv, vkv) if full else (vkv, akv)
+        g_a, g_v = self.audio_gate(read_audio).sigmoid(), self.visual_gate(read_visual).sigmoid()  # (B, T, 1)
+        keep = 1.0 if full else 1.0 - self.alpha
+        vq = keep * vq + self.alpha * g_a * vq
+        aq = keep * aq + self.alpha * g_v * aq
+        both = g_a * g_v if full else (g_a + g_v) / 2
+        gates = {"audio_gate": g_a, "visual_gate": g_v, "av_gate": both}
+        return aq, vq, {name: value.squeeze(-1) for name, value in gates.items()}
+
+
+class StreamEncoder(nn.Module):
+    """An affine map and post-norm transformer layers over time: [B, T, D'] -> [B, T, D]."""
+
+    def __init__(self, config: CMBSConfig, read_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.affine = nn.Linear(read_dim, config.width)
+        self.layers = nn.ModuleList(TransformerLayer(config, hidden) for _ in range(config.layers))
+        if config.official_init:
+            for layer in self.layers[1:]:
+                layer.load_state_dict(self.layers[0].state_dict())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode one stream."""
+        x = self.affine(x)
+        for layer in self.layers:
+            x = layer(x, None)
+        return x
+
+
+class StreamDecoder(nn.Module):
+    """One stream's query reads the other stream's memory and itself: query [B, T, D'], memory [B, T, D] -> [B, T, D]."""
+
+    def __init__(self, config: CMBSConfig, read_dim: int) -> None:
+        super().__init__()
+        self.affine = nn.Linear(read_dim, config.width)
+        self.layer = TransformerLayer(config, config.decoder_hidden)
+
+    def forward(self, query: Tensor, memory: Tensor) -> Tensor:
+        """Decode one stream."""
+        query = self.affine(query)
+        return self.layer(query, torch.cat([memory, query], dim=1))  # memory of 2T entries
+
+
+class TransformerLayer(nn.Module):
+    """Attention and feed-forward, each with a residual and a norm after it; no positions."""
+
+    def __init__(self, config: CMBSConfig, hidden: int) -> None:
+        super().__init__()
+        self.attention = PackedAttention(width=config.width, heads=config.heads, dropout=config.dropout)
+        self.feedforward = FeedForward(width=config.width, hidden=hidden, dropout=config.dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, memory: Tensor | None) -> Tensor:
+        """Attend to `memory`, or to itself."""
+        x = self.norm1(x + self.dropout(self.attention(x, memory)))
+        return self.norm2(x + self.dropout(self.feedforward(x)))
+
+
+class Interaction(nn.Module):
+    """The product of both streams reads both: own and other [B, T, D] -> [B, T, D]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = PackedAttention(width=width, heads=heads, dropout=0.2)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, own: Tensor, other: Tensor) -> Tensor:
+        """Update `own`."""
+        product = own * other
+        found = self.attention(product, torch.cat([other, own], dim=1))
+        return self.norm(product + self.dropout(found))

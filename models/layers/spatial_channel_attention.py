@@ -1,0 +1,56 @@
+"""CMBS's attention over the positions and channels of a visual map, guided by audio."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class SpatialChannelAttention(nn.Module):
+    """Self attention over positions, then channel and spatial attention guided by the audio of the segment.
+
+    Source: CMBS (CVPR 2022), section 3.2, in the form of its released code (the attentions are not scaled, tanh stands
+    before the spatial softmax).
+
+    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> [B, T, Dv], and {"spatial_attention", "self_spatial_attention"
+    [B, T, P], "channel_attention" [B, T, Dv]}.
+    """
+
+    def __init__(self, *, audio_dim: int, visual_dim: int, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+        half, quarter = visual_dim // 2, visual_dim // 4
+        self.query, self.key = nn.Linear(visual_dim, quarter), nn.Linear(visual_dim, quarter)
+        self.value = nn.Linear(visual_dim, visual_dim)
+        self.norm, self.dropout = nn.LayerNorm(visual_dim), nn.Dropout(0.2)
+        self.self_mean, self.self_position = nn.Linear(visual_dim, half), nn.Linear(visual_dim, half)
+        self.self_score = nn.Linear(half, 1)
+        self.channel_audio, self.channel_visual = nn.Linear(audio_dim, visual_dim), nn.Linear(visual_dim, visual_dim)
+        self.bottleneck, self.channel_score = nn.Linear(visual_dim, half), nn.Linear(half, visual_dim)
+        self.spatial_visual, self.spatial_audio = nn.Linear(visual_dim, half), nn.Linear(audio_dim, half)
+        self.spatial_score = nn.Linear(half, 1)
+
+    def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the attended vectors and the attention maps."""
+        audio = audio.unsqueeze(2)  # (B, T, 1, Da)
+        weights = (self.query(visual) @ self.key(visual).transpose(-1, -2)).softmax(dim=-1)  # (B, T, P, P)
+        own = self.norm(visual + self.dropout(weights @ self.value(visual)))  # (B, T, P, Dv)
+
+        mean = self.self_mean(own.mean(dim=2, keepdim=True)).relu()
+        self_weights = _over_positions(self.self_score, self.self_position(own).relu() * mean)
+        self_attended = (self_weights * own).sum(dim=2)
+
+        joint = (self.channel_audio(audio).relu() * self.channel_visual(own).relu()).mean(dim=2)  # (B, T, Dv)
+        channel = self.channel_score(self.bottleneck(joint).relu()).sigmoid()
+        visual = visual * (channel + 1).unsqueeze(2)
+
+        matched = self.spatial_visual(visual).relu() * self.spatial_audio(audio).relu()
+        spatial = _over_positions(self.spatial_score, matched)
+        attended = (spatial * visual).sum(dim=2)
+        attended = attended + self.beta * self_attended.sigmoid() * attended
+        maps = {"spatial_attention": spatial.squeeze(-1), "self_spatial_attention": self_weights.squeeze(-1)}
+        return attended, {**maps, "channel_attention": channel}
+
+
+def _over_positions(score: nn.Linear, x: Tensor) -> Tensor:
+    """Return weights over positions: [B, T, P, D] -> [B, T, P, 1]."""
+    return score(x).tanh().softmax(dim=2)

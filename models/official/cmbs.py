@@ -1,0 +1,90 @@
+"""Official CMBS checkpoints, fully and weakly supervised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from models.av_model import AVModel
+from models.config import AVModelConfig, FeatureSpec
+from models.decoders.dch import DCHConfig
+from models.encoders.cmbs import CMBSConfig
+from models.official.han import class_names
+from models.official.reader import Reader, need
+
+_ATTENTION = {
+    "video_query": "query", "video_key": "key", "video_value": "value", "norm": "norm",
+    "affine_video_ave": "self_mean", "affine_video_3": "self_position", "ave_v_att": "self_score",
+    "affine_audio_1": "channel_audio", "affine_video_1": "channel_visual",
+    "affine_bottleneck": "bottleneck", "affine_v_c_att": "channel_score",
+    "affine_video_2": "spatial_visual", "affine_audio_2": "spatial_audio", "affine_v_s_att": "spatial_score",
+}  # fmt: skip
+_LAYER = {"linear1": "feedforward.inner", "linear2": "feedforward.outer", "norm1": "norm1", "norm2": "norm2"}
+_STREAMS = {"video": "visual", "audio": "audio"}
+
+
+def _stream_rules(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
+    encoder, decoder = rf"{theirs}_encoder\.encoder\.layers\.(\d+)\.", rf"{theirs}_decoder\.decoder\.layers\.0\."
+    layers = rf"encoder.{ours}_encoder.layers.\1."
+    return (
+        (rf"{theirs}_encoder\.affine_matrix\.(.+)", rf"encoder.{ours}_encoder.affine.\1"),
+        (rf"{theirs}_decoder\.affine_matrix\.(.+)", rf"encoder.{ours}_decoder.affine.\1"),
+        (encoder + r"self_attn\.(.+)", layers + r"attention.\2"),
+        (decoder + r"multihead_attn\.(.+)", rf"encoder.{ours}_decoder.layer.attention.\1"),
+        *((encoder + rf"{a}\.(.+)", layers + rf"{b}.\2") for a, b in _LAYER.items()),
+        *((decoder + rf"{a}\.(.+)", rf"encoder.{ours}_decoder.layer.{b}.\1") for a, b in _LAYER.items()),
+        (rf"{theirs}_gated\.0\.(.+)", rf"encoder.{ours}_gate.\1"),
+        (rf"{theirs}_cas\.(.+)", rf"decoder.head.{ours}_class.\1"),
+    )
+
+
+class CMBSReader(Reader):
+    """CMBS (CVPR 2022); `weak` tells which of the two published models it is."""
+
+    rules = (
+        *((rf"spatial_channel_att\.{a}\.(.+)", rf"encoder.attention.{b}.\1") for a, b in _ATTENTION.items()),
+        (r"v_fc\.(.+)", r"encoder.map.\1"),
+        *(rule for theirs, ours in _STREAMS.items() for rule in _stream_rules(theirs, ours)),
+        (r"audio_visual_rnn_layer\.audio_rnn\.(.+)", r"encoder.audio_lstm.\1"),
+        (r"audio_visual_rnn_layer\.visual_rnn\.(.+)", r"encoder.visual_lstm.\1"),
+        (r"AVInter\.video_multihead\.(.+)", r"encoder.visual_interaction.attention.\1"),
+        (r"VAInter\.video_multihead\.(.+)", r"encoder.audio_interaction.attention.\1"),
+        (r"AVInter\.norm1\.(.+)", r"encoder.visual_interaction.norm.\1"),
+        (r"VAInter\.norm1\.(.+)", r"encoder.audio_interaction.norm.\1"),
+        (r"localize_module\.classifier\.(.+)", r"decoder.head.relevance.\1"),
+        (r"localize_module\.event_classifier\.(.+)", r"decoder.head.event.\1"),
+    )
+    unused_patterns = (
+        r"(audio|video)_encoder\.encoder_layer\..+",
+        r"(audio|video)_decoder\.decoder_layer\..+",
+        r"(audio|video)_decoder\.decoder\.layers\.0\.self_attn\..+",
+        r"spatial_channel_att\.ave_bottleneck\..+",
+        r"(audio|video)_norm\..+",
+        r"classifier\.(weight|bias)",
+    )
+    reshaped = {"CAS_model.classifier.0.weight": "decoder.head.classifier.weight"}  # a 1x1 convolution
+
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Build CMBS with its own head."""
+        width = need(tensors, "video_encoder.affine_matrix.weight").shape[0]
+        audio_dim = need(tensors, "spatial_channel_att.affine_audio_1.weight").shape[1]
+        visual_dim = need(tensors, "v_fc.weight").shape[0]
+        classes = need(tensors, "video_cas.weight").shape[0]
+        lstm = tensors.get("audio_visual_rnn_layer.audio_rnn.weight_hh_l0")
+        config = AVModelConfig(
+            task="avel",
+            classes=class_names("avel", classes),
+            features=FeatureSpec(audio_dim=audio_dim, visual_dim=visual_dim, map_size=(7, 7)),
+            encoder=CMBSConfig(
+                variant="weak" if self.weak else "full",
+                width=width,
+                heads=self.heads or 4,
+                encoder_hidden=need(tensors, "video_encoder.encoder.layers.0.linear1.weight").shape[0],
+                decoder_hidden=need(tensors, "video_decoder.decoder.layers.0.linear1.weight").shape[0],
+                layers=len({n.split(".")[3] for n in tensors if n.startswith("video_encoder.encoder.layers.")}),
+                lstm_width=128 if lstm is None else lstm.shape[1],
+            ),
+            decoder=DCHConfig(form="cmbs", weighting=self.weak),
+        )
+        return AVModel(config)
