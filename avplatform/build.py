@@ -32,7 +32,7 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
     """
     if spec.task != config.task:
         raise UsageError(f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}")
-    classes, texts = task.model_classes(config.decoder)
+    classes, texts = task.model_classes(config.decoder, config.encoder)
     embeddings = embed(texts, config.labels) if DECODERS[config.decoder].needs_labels else None
     model_config = AVModelConfig(
         task=config.task,

@@ -57,6 +57,14 @@ def _presets() -> dict[str, Options]:
     ave = _cell("ave", "dch", "avel", "full", RECIPES["ave"])
     ave_weak = _cell("ave", "dch", "avel", "weak", RECIPES["ave-weak"])
     soft_margin = {"task_config": {"head_loss": "soft_margin"}, "shuffle": False, "drop_last": True}
+    mmpyr = _cell("mmpyr", "mmil", "avvp", "weak", RECIPES["mmpyr"])
+    mmpyr_leap = _cell("mmpyr", "leap", "avvp", "pseudo", RECIPES["leap"], task_config={"avss": "official"})
+    slots = {"encoder_config": {"official_slot_order": True}}
+    psp = _cell("psp", "dch", "avel", "full", RECIPES["psp"])
+    psp_weak = _cell("psp", "dch", "avel", "weak", RECIPES["psp-weak"])
+    cmbs = _cell("cmbs", "dch", "avel", "full", RECIPES["cmbs"])
+    cmbs_weak = _cell("cmbs", "dch", "avel", "weak", RECIPES["cmbs-weak"], task_config={"head_loss": "soft_margin"})
+    on_test = {"select_on": "test"}
     dmrn = {"encoder_config": {"variant": "dmrn"}, "decoder_config": {"form": "dmrn"}}
     return {
         "han-mmil-avvp": han_pseudo,
@@ -82,6 +90,31 @@ def _presets() -> dict[str, Options]:
         "dmrn-dch-avel-official": _merge(_merge(ave, soft_margin), dmrn),
         "ave-leap-avel": _cell("ave", "leap", "avel", "full", RECIPES["ave"]),
         "ave-leap-avel-weak": _cell("ave", "leap", "avel", "weak", RECIPES["ave-weak"]),
+        "mmpyr-mmil-avvp": _cell("mmpyr", "mmil", "avvp", "pseudo", RECIPES["mmpyr"]),
+        "mmpyr-mmil-avvp-weak": mmpyr,
+        "mmpyr-mmil-avvp-weak-official": _merge(mmpyr, slots),
+        "mmpyr-leap-avvp": mmpyr_leap,
+        "mmpyr-leap-avvp-official": _merge(
+            mmpyr_leap, {"decoder_config": released, "task_config": {"label_texts": "official"}}
+        ),
+        "mmpyr-leap-avvp-paper": _merge(
+            _cell("mmpyr", "leap", "avvp", "pseudo", RECIPES["leap-paper"]),
+            {"decoder_config": as_written, "task_config": {"avss": "paper", "global_term": "twice"}},
+        ),
+        "psp-dch-avel": psp,
+        "psp-dch-avel-official": _merge(psp, {**on_test, "drop_last": True}),
+        "psp-dch-avel-weak": psp_weak,
+        "psp-dch-avel-weak-official": _merge(
+            psp_weak, {**on_test, "drop_last": True, "task_config": {"head_loss": "bce", "weak_target": "prob"}}
+        ),
+        "psp-leap-avel": _cell("psp", "leap", "avel", "full", RECIPES["psp"]),
+        "psp-leap-avel-weak": _cell("psp", "leap", "avel", "weak", RECIPES["psp-weak"], task_config={"weak_pool": "mean"}),
+        "cmbs-dch-avel": cmbs,
+        "cmbs-dch-avel-official": _merge(cmbs, on_test),
+        "cmbs-dch-avel-weak": cmbs_weak,
+        "cmbs-dch-avel-weak-official": _merge(cmbs_weak, {**on_test, "task_config": {"weak_relevance": "official"}}),
+        "cmbs-leap-avel": _cell("cmbs", "leap", "avel", "full", RECIPES["cmbs"]),
+        "cmbs-leap-avel-weak": _cell("cmbs", "leap", "avel", "weak", RECIPES["cmbs-weak"], task_config={"weak_pool": "top4"}),
         "ave-mmil-avel": _cell("ave", "mmil", "avel", "full", RECIPES["ave"]),
         "ave-mmil-avel-weak": _cell("ave", "mmil", "avel", "weak", RECIPES["ave-weak"]),
     }

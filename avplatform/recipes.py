@@ -35,6 +35,18 @@ def _valor(lr: float, seed: int) -> Recipe:
     return Recipe(optim=optim, schedule=_VALOR_COSINE, epochs=60, batch_size=64, seed=seed, ties="first")
 
 
+def _psp(milestones: tuple[int, ...]) -> Recipe:
+    schedule = ScheduleConfig(name="milestones", factor=0.8, milestones=milestones)
+    return Recipe(optim=OptimConfig(lr=1e-3), schedule=schedule, epochs=300, batch_size=128, seed=123)
+
+
+def _cmbs(lr: float, milestones: tuple[int, ...], seed: int) -> Recipe:
+    schedule = ScheduleConfig(name="milestones", factor=0.5, milestones=milestones)
+    return Recipe(
+        optim=OptimConfig(lr=lr, clip_norm=0.5), schedule=schedule, epochs=200, batch_size=64, seed=seed, ties="first"
+    )
+
+
 RECIPES: dict[str, Recipe] = {
     "han": Recipe(optim=OptimConfig(lr=3e-4), schedule=_TENTH_EVERY_10, epochs=40, batch_size=16, seed=1),
     "mmpyr": Recipe(optim=OptimConfig(lr=1e-4), schedule=_TENTH_EVERY_10, epochs=40, batch_size=16, seed=1),
@@ -58,5 +70,9 @@ RECIPES: dict[str, Recipe] = {
         seed=3344,
         ties="first",
     ),
+    "psp": _psp((60, 120)),
+    "psp-weak": _psp((80, 160)),
+    "cmbs": _cmbs(7e-4, (10, 20, 30), 43),
+    "cmbs-weak": _cmbs(6e-4, (10, 20, 40), 666),
 }
 """Recipes by name; learning rates, schedules and batch sizes as in the authors' scripts."""

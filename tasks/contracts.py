@@ -122,8 +122,8 @@ class Task:
         """Names of the splits that training reads (AVE's weak setting adds "background")."""
         return ("train",)
 
-    def model_classes(self, decoder: str) -> tuple[list[str], list[str]]:
-        """Return the classes that a decoder predicts and their label texts, in the same order."""
+    def model_classes(self, decoder: str, encoder: str | None = None) -> tuple[list[str], list[str]]:
+        """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order."""
         raise NotImplementedError
 
     def encoder_options(self, encoder: str) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from avplatform.data.schema import DataSpec, Manifest
-from avplatform.data.writer import file_sha256
+from avplatform.data.schema import DataSpec, Manifest, Shard
+from avplatform.data.writer import arrow_schema, file_sha256
 from models.errors import DataError
 from tasks.contracts import Batch
 
@@ -42,16 +43,18 @@ class SplitArrays:
         """Return one label of every clip."""
         return np.asarray(self._arrays[name])
 
-    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
-        """Gather clips by position: float32 features, float32 for 0/1 labels, int64 for class indices."""
+    def batch(self, indices: Sequence[int] | np.ndarray, *, dtype: torch.dtype = torch.float32) -> Batch:
+        """Gather clips by position: features as `dtype`, float32 for 0/1 labels, int64 for class indices."""
         index = np.asarray(indices, dtype=np.int64)
         columns = {name: np.asarray(array[index]) for name, array in self._arrays.items()}
-        return make_batch(self.spec, columns, [self.clip_ids[i] for i in index])
+        return make_batch(self.spec, columns, [self.clip_ids[i] for i in index], dtype=dtype)
 
 
-def make_batch(spec: DataSpec, columns: dict[str, np.ndarray], clip_ids: list[str]) -> Batch:
+def make_batch(
+    spec: DataSpec, columns: dict[str, np.ndarray], clip_ids: list[str], *, dtype: torch.dtype = torch.float32
+) -> Batch:
     """Turn columns into a Batch."""
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(columns[name])).float() for name in spec.feature_names}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(columns[name])).to(dtype) for name in spec.feature_names}
     labels = {}
     for name in spec.labels:
         values = torch.from_numpy(np.ascontiguousarray(columns[name]))
@@ -84,12 +87,15 @@ def open_split(
         progress: told once when arrays are built, and how large they are.
 
     Raises:
-        DataError: a shard is missing or its checksum differs.
+        DataError: a shard is missing or damaged, or the arrays are.
     """
     folder = _array_folder(store, manifest, cache_dir) / name
     if not (folder / "complete").exists():
         _build(store, manifest, name, folder, progress)
-    return SplitArrays(folder, manifest.spec, name)
+    try:
+        return SplitArrays(folder, manifest.spec, name)
+    except (OSError, ValueError) as error:
+        raise DataError(f"the arrays in {folder} are damaged ({error}); delete that folder, they are built again") from None
 
 
 def cache_root() -> Path:
@@ -100,7 +106,8 @@ def cache_root() -> Path:
 def _array_folder(store: Path, manifest: Manifest, cache_dir: Path | None) -> Path:
     if cache_dir is None and os.access(store, os.W_OK):
         return store / ".arrays" / manifest.checksum[:16]
-    return (cache_dir or cache_root()) / "arrays" / manifest.checksum[:16]
+    # Shared by all datasets: two that differ only in how they cut the same clips into splits must not meet.
+    return (cache_dir or cache_root()) / "arrays" / manifest.fingerprint[:16]
 
 
 def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: Callable[[str], None] | None) -> None:
@@ -137,16 +144,16 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
     }
     clip_ids: list[str] = []
     for shard in info.shards:
-        file = check_shard(store, shard.file, shard.sha256)
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
-            at = slice(len(clip_ids), len(clip_ids) + len(batch))
-            for key, shape in shapes.items():
-                column = batch.column(key)
-                flat = column.flatten() if shape else column
-                out[key][at] = flat.to_numpy(zero_copy_only=False).reshape(len(batch), *shape)
-            clip_ids += batch.column("clip_id").to_pylist()
-    if len(clip_ids) != info.rows:
-        raise DataError(f"{store}: split {name} holds {len(clip_ids)} clips but the manifest says {info.rows}")
+        file = check_shard(store, shard, arrow_schema(spec, manifest.dtype), contents=True)
+        with pq.ParquetFile(file) as parquet:
+            for group in range(parquet.num_row_groups):
+                table = parquet.read_row_group(group)
+                at = slice(len(clip_ids), len(clip_ids) + len(table))
+                for key, shape in shapes.items():
+                    column = table.column(key).combine_chunks()
+                    flat = column.flatten() if shape else column
+                    out[key][at] = flat.to_numpy(zero_copy_only=False).reshape(len(table), *shape)  # (rows, *shape)
+                clip_ids += table.column("clip_id").to_pylist()
     for array in out.values():
         array.flush()
     (folder / "clip_id.json").write_text(json.dumps(clip_ids))
@@ -154,17 +161,36 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
     return sum(array.nbytes for array in out.values())
 
 
-def check_shard(store: Path, name: str, sha256: str) -> Path:
-    """Return a shard's path after checking that it is there and whole.
+def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool = False) -> Path:
+    """Return a shard's path after checking that it is there and, by its footer, holds what it should.
+
+    Args:
+        store: the folder.
+        shard: what the manifest says of it.
+        schema: the columns it must have.
+        contents: also compute its sha256, which reads every byte.
 
     Raises:
-        DataError: missing, or another checksum.
+        DataError: missing, or of another size, checksum, number of rows or columns.
     """
-    file = store / name
+    file, remedy = store / shard.file, "copy or write the data again"
     if not file.is_file():
-        raise DataError(f"{file} is missing; copy or write the data again")
-    if file_sha256(file) != sha256:
-        raise DataError(f"{file} is not what the manifest says (its sha256 differs); copy or write the data again")
+        raise DataError(f"{file} is missing; {remedy}")
+    if file.stat().st_size != shard.bytes:
+        raise DataError(f"{file} has {file.stat().st_size} bytes, in the manifest {shard.bytes}; {remedy}")
+    if contents and file_sha256(file) != shard.sha256:
+        raise DataError(f"{file} is not what the manifest says (its sha256 differs); {remedy}")
+    try:
+        with pq.ParquetFile(file) as parquet:
+            rows, found = parquet.metadata.num_rows, {field.name: field.type for field in parquet.schema_arrow}
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{file} is no parquet file ({error}); {remedy}") from None
+    if rows != shard.rows:
+        raise DataError(f"{file} holds {rows} clips, in the manifest {shard.rows}; {remedy}")
+    for field in schema:
+        if found.get(field.name) != field.type:
+            kind = found.get(field.name, "not there")
+            raise DataError(f"{file}: column {field.name} is {kind}, by the manifest {field.type}; {remedy}")
     return file
 
 

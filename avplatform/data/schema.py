@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models.config import FeatureSpec
-from models.errors import DataError
+from models.config import FeatureSpec, at_least
+from models.errors import DataError, UsageError
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "dataset.json"
 SPLITS = ("train", "validation", "test")
+FEATURE_DTYPES = ("float16", "float32")
+LABEL_DTYPES = ("uint8", "int64")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of splits and labels: they become file names
+FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(kw_only=True)
 class DataSpec:
     """The contents of a dataset.
 
-    `labels` maps each label's name to its shape per clip ([] for one number), `label_dtypes` to "uint8" or "int64".
+    `labels` maps each label's name to its shape per clip ([] for one number), `label_dtypes` to "uint8" (0 or 1) or "int64"
+    (the position of a class).
+
+    Raises:
+        UsageError: no classes or one twice, or a label without a type, of another type, or with a name no file can have.
     """
 
     name: str
@@ -34,6 +44,18 @@ class DataSpec:
     segments: int = 10
     synthetic: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        at_least(self, "segments", 1)
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise UsageError(f"DataSpec.classes holds {len(self.classes)} names; give at least one, and each once")
+        if set(self.labels) != set(self.label_dtypes):
+            raise UsageError(f"DataSpec.label_dtypes is for {sorted(self.label_dtypes)}; labels are {sorted(self.labels)}")
+        for name, dtype in self.label_dtypes.items():
+            if not NAME.fullmatch(name) or name in ("row", "clip_id", "audio", "visual", "motion"):
+                raise UsageError(f"DataSpec.labels has the name {name!r}; use letters, digits, _ and -, and no column's name")
+            if dtype not in LABEL_DTYPES:
+                raise UsageError(f"DataSpec.label_dtypes[{name!r}] is {dtype!r}; choose from {', '.join(LABEL_DTYPES)}")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape per clip of every feature and label."""
@@ -78,6 +100,11 @@ class Manifest:
     checksum: str
     version: int = SCHEMA_VERSION
 
+    @property
+    def fingerprint(self) -> str:
+        """Checksum of all that the manifest says: contents, files, splits and specification."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
     def to_json(self) -> str:
         """Return the text of dataset.json."""
         return json.dumps({"_type": "avplatform-dataset", **dataclasses.asdict(self)}, indent=2) + "\n"
@@ -87,7 +114,7 @@ class Manifest:
         """Read a store's manifest.
 
         Raises:
-            DataError: no such folder, no manifest, or one that cannot be read.
+            DataError: no such folder, no manifest, or one that cannot be read or contradicts itself.
         """
         file = Path(folder) / MANIFEST_FILE
         if not Path(folder).is_dir():
@@ -108,16 +135,36 @@ class Manifest:
                 name: SplitInfo(rows=info["rows"], shards=[Shard(**shard) for shard in info["shards"]])
                 for name, info in data.pop("splits").items()
             }
-            return cls(spec=DataSpec(features=FeatureSpec(**features), **spec), splits=splits, **data)
+            manifest = cls(spec=DataSpec(features=FeatureSpec(**features), **spec), splits=splits, **data)
+            manifest._check()
+            return manifest
+        except UsageError as error:
+            raise DataError(f"{file} is not right: {error}; write the data again") from None
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{file} cannot be read ({type(error).__name__}: {error}); write the data again") from None
+
+    def _check(self) -> None:
+        """Refuse what no writer writes; names become paths, and a manifest may come from a stranger."""
+        if self.dtype not in FEATURE_DTYPES:
+            raise UsageError(f"dtype is {self.dtype!r}; choose from {', '.join(FEATURE_DTYPES)}")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.checksum):
+            raise UsageError(f"checksum {self.checksum!r} is no sha256")
+        for name, info in self.splits.items():
+            for file in [shard.file for shard in info.shards]:
+                if not FILE.fullmatch(file):
+                    raise UsageError(f"split {name!r} names the file {file!r}, which does not lie in the data's folder")
+            if not NAME.fullmatch(name):
+                raise UsageError(f"the split {name!r} has a name that cannot be a folder's")
+            if info.rows != sum(shard.rows for shard in info.shards):
+                raise UsageError(f"split {name!r} has {info.rows} rows, its shards {sum(s.rows for s in info.shards)}")
 
 
 def check_columns(spec: DataSpec, split: str, columns: dict[str, Any]) -> dict[str, Any]:
     """Return the columns as arrays of the right kind after checking them.
 
     Raises:
-        DataError: a missing or unknown column, a wrong shape, a NaN, or a label out of range; names split, column and clip.
+        DataError: no clips, a missing or unknown column, no numbers, a wrong shape, a NaN, or a label out of range; names
+            split, column and clip.
     """
     shapes = spec.shapes()
     wanted = {"row", "clip_id", *shapes}
@@ -125,16 +172,23 @@ def check_columns(spec: DataSpec, split: str, columns: dict[str, Any]) -> dict[s
         missing, extra = sorted(wanted - set(columns)), sorted(set(columns) - wanted)
         raise DataError(f"split {split}: columns do not fit (missing: {missing}, unknown: {extra})")
     ids = list(columns["clip_id"])
-    out: dict[str, Any] = {"row": np.asarray(columns["row"], dtype=np.int64), "clip_id": ids}
+    if not ids:
+        raise DataError(f"split {split}: no clips; a split that is written holds at least one")
+    if not all(isinstance(clip_id, str) for clip_id in ids):
+        raise DataError(f"split {split}: clip_id holds something else than texts")
+    rows = _numbers(split, "row", columns["row"])
+    if rows.shape != (len(ids),) or rows.dtype.kind not in "iu":
+        raise DataError(f"split {split}: row is {rows.dtype} {rows.shape}; give one integer for each of {len(ids)} clips")
+    out: dict[str, Any] = {"row": rows.astype(np.int64), "clip_id": ids}
     for name, shape in shapes.items():
-        values = np.asarray(columns[name])
+        values = _numbers(split, name, columns[name])
         if values.shape != (len(ids), *shape):
             raise DataError(f"split {split}: {name} has shape {values.shape[1:]} a clip instead of {shape}")
         if name in spec.labels:
             if spec.label_dtypes[name] == "uint8":
                 bad = (values != 0) & (values != 1)
             else:
-                bad = (values < 0) | (values >= len(spec.classes))
+                bad = ~((values >= 0) & (values < len(spec.classes)) & (values == np.floor(values)))
         else:
             bad = ~np.isfinite(values)
         if bad.any():
@@ -143,3 +197,13 @@ def check_columns(spec: DataSpec, split: str, columns: dict[str, Any]) -> dict[s
             raise DataError(f"split {split}: {name} of clip {ids[clip]} (row {out['row'][clip]}) {what}")
         out[name] = values
     return out
+
+
+def _numbers(split: str, name: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DataError(f"split {split}: {name} is ragged; every clip needs the same shape") from None
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"split {split}: {name} is of type {array.dtype}; give numbers")
+    return array

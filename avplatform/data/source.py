@@ -94,7 +94,7 @@ def open_data(
         progress: told what takes time.
 
     Raises:
-        DataError: nothing there, or not in the platform's format.
+        DataError: nothing there, not in the platform's format, or not to be had from the Hub.
         UsageError: data of another task.
     """
     cache = Path(cache_dir) if cache_dir is not None else None
@@ -103,7 +103,7 @@ def open_data(
 
         path = demo_store(task, cache_dir=cache, progress=progress)
     else:
-        path = _locate(str(data))
+        path = _locate(str(data), cache, progress)
     manifest = Manifest.read(path)
     if manifest.spec.task != task:
         raise UsageError(f"the data in {path} are for {manifest.spec.task}, not {task}; give --task {manifest.spec.task}")
@@ -140,15 +140,17 @@ def train_loader(
     return TrainLoader([data.split(name) for name in names], num_workers=num_workers, **options)
 
 
-def _locate(data: str) -> Path:
-    path = Path(data)
+def _locate(data: str, cache: Path | None, progress: Callable[[str], None] | None) -> Path:
+    path = Path(data).expanduser()
     if path.is_dir() or data.startswith((".", "/", "~")) or data.count("/") != 1:
         return path
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    if progress is not None:
+        progress(f"'{data}' is no folder here; asking the Hub for it")
     try:
-        return Path(snapshot_download(data, repo_type="dataset"))
+        return Path(snapshot_download(data, repo_type="dataset", cache_dir=cache and cache / "hub"))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"'{data}' is no data folder, and cannot be had from the Hub ({reason})") from None

@@ -14,16 +14,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from avplatform.data.arrays import make_batch
+from avplatform.data.arrays import check_shard, make_batch
 from avplatform.data.loader import Share
 from avplatform.data.sampling import count_batches, process_share
 from avplatform.data.schema import Manifest
+from avplatform.data.writer import arrow_schema
 
 BLOCK_BATCHES = 8  # global batches in the block whose rows are mixed
 
 
 class StreamLoader:
-    """Stream one or more splits of a store; the same interface as `TrainLoader`."""
+    """Stream one or more splits of a store; the same interface as `TrainLoader`.
+
+    Shards are checked by their footers; their sha256 is not computed, which would read every byte once more.
+
+    Raises:
+        DataError: a shard is missing or holds something else than the manifest says.
+    """
 
     def __init__(
         self,
@@ -39,7 +46,8 @@ class StreamLoader:
         num_processes: int = 1,
     ) -> None:
         self.spec = manifest.spec
-        self.files = [str(store / shard.file) for split in splits for shard in manifest.splits[split].shards]
+        schema = arrow_schema(manifest.spec, manifest.dtype)
+        self.files = [str(check_shard(store, shard, schema)) for split in splits for shard in manifest.splits[split].shards]
         self.clips = sum(manifest.splits[split].rows for split in splits)
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
         self.process_index, self.num_processes = process_index, num_processes

@@ -13,11 +13,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from avplatform.data.schema import MANIFEST_FILE, DataSpec, Manifest, Shard, SplitInfo, check_columns
-from models.errors import DataError, UsageError
+from avplatform.data.schema import (
+    FEATURE_DTYPES,
+    MANIFEST_FILE,
+    NAME,
+    DataSpec,
+    Manifest,
+    Shard,
+    SplitInfo,
+    check_columns,
+)
+from models.errors import DataError, UsageError, nearest
 
 SHARD_BYTES = 128 * 2**20  # uncompressed features in a shard
 GROUP_BYTES = 4 * 2**20  # and in a row group
+COMPRESSIONS = ("none", "zstd")
 
 
 class StoreWriter:
@@ -28,32 +38,52 @@ class StoreWriter:
         spec: what the store holds.
         dtype: "float16" or "float32", the precision of the features.
         card: text of README.md.
+        rows_per_shard: clips in a shard; by default as many as SHARD_BYTES hold.
+        compression: of the shards, "none" or "zstd"; features are noise to a compressor, labels and rows of zeros are not.
 
     Raises:
-        UsageError: the folder is not empty.
+        UsageError: the folder is not empty, or an option is none of its choices.
         DataError: columns that do not fit the spec, rows that occur twice, or a store without clips.
     """
 
-    def __init__(self, path: str | Path, spec: DataSpec, *, dtype: str = "float16", card: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        spec: DataSpec,
+        *,
+        dtype: str = "float16",
+        card: str | None = None,
+        rows_per_shard: int | None = None,
+        compression: str = "none",
+    ) -> None:
+        for name, value, choices in (("dtype", dtype, FEATURE_DTYPES), ("compression", compression, COMPRESSIONS)):
+            if value not in choices:
+                raise UsageError(f"{name} is {value!r}{nearest(value, choices)}; choose from {', '.join(choices)}")
+        if rows_per_shard is not None and rows_per_shard < 1:
+            raise UsageError(f"rows_per_shard is {rows_per_shard}; it must be at least 1")
         self.path, self.spec, self.dtype, self.card = Path(path), spec, dtype, card
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UsageError(f"{self.path} exists and is not empty; give a new folder")
         self.manifest: Manifest | None = None
         self._temporary = self.path.with_name(f".{self.path.name}.partial-{os.getpid()}")
-        self._schema = _arrow_schema(spec, dtype)
+        self._schema = arrow_schema(spec, dtype)
         clip_bytes = sum(np.prod(spec.shapes()[name]) for name in spec.feature_names) * np.dtype(dtype).itemsize
-        self._group_rows = max(1, int(GROUP_BYTES // clip_bytes))
-        self._shard_rows = max(self._group_rows, int(SHARD_BYTES // clip_bytes))
+        self._shard_rows = rows_per_shard or max(1, int(SHARD_BYTES // clip_bytes))
+        self._group_rows = min(self._shard_rows, max(1, int(GROUP_BYTES // clip_bytes)))
+        self._compression = compression
         self._splits: dict[str, _SplitWriter] = {}
         self._rows: set[int] = set()
         self._content = hashlib.sha256()
 
     def __enter__(self) -> StoreWriter:
+        shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir(parents=True)
         return self
 
     def add(self, split: str, columns: dict[str, Any]) -> None:
         """Add clips to a split: "row", "clip_id", every feature and every label, with n entries each."""
+        if not NAME.fullmatch(split):
+            raise DataError(f"split {split!r}: the name becomes a file's; use letters, digits, _ and -")
         columns = check_columns(self.spec, split, columns)
         for row, clip_id in zip(columns["row"].tolist(), columns["clip_id"], strict=True):
             if row in self._rows:
@@ -69,15 +99,20 @@ class StoreWriter:
             if field.name in self.spec.feature_names:
                 with np.errstate(over="ignore"):
                     values = values.astype(self.dtype)
-                if not np.isfinite(values).all():
-                    raise DataError(f"split {split}: {field.name} does not fit {self.dtype}; store it as float32")
+                finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+                if not finite.all():
+                    clip, row = columns["clip_id"][finite.argmin()], columns["row"][finite.argmin()]
+                    what = f"{field.name} of clip {clip} (row {row}) does not fit {self.dtype}"
+                    raise DataError(f"split {split}: {what}; store it as float32")
             values = np.ascontiguousarray(values, dtype=_numpy_type(field.type))
             self._content.update(values.tobytes())
             flat = pa.array(values.reshape(-1))
             size = getattr(field.type, "list_size", None)
             arrays.append(flat if size is None else pa.FixedSizeListArray.from_arrays(flat, size))
         if split not in self._splits:
-            self._splits[split] = _SplitWriter(self._temporary, split, self._schema, self._group_rows, self._shard_rows)
+            self._splits[split] = _SplitWriter(
+                self._temporary, split, self._schema, self._group_rows, self._shard_rows, self._compression
+            )
         self._splits[split].add(pa.Table.from_arrays(arrays, schema=self._schema))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -85,6 +120,8 @@ class StoreWriter:
             if kind is None:
                 self._finish()
         finally:
+            for writer in self._splits.values():
+                writer.close_shard()
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _finish(self) -> None:
@@ -104,8 +141,10 @@ class StoreWriter:
 class _SplitWriter:
     """Cuts one split into row groups and shards."""
 
-    def __init__(self, folder: Path, split: str, schema: pa.Schema, group_rows: int, shard_rows: int) -> None:
-        self.folder, self.split, self.schema = folder, split, schema
+    def __init__(
+        self, folder: Path, split: str, schema: pa.Schema, group_rows: int, shard_rows: int, compression: str
+    ) -> None:
+        self.folder, self.split, self.schema, self.compression = folder, split, schema, compression
         self.group_rows, self.shard_rows = group_rows, shard_rows
         self.pending: list[pa.Table] = []
         self.files: list[Path] = []
@@ -123,26 +162,29 @@ class _SplitWriter:
         if self.writer is None:
             self.files.append(self.folder / f"{self.split}-{len(self.files):05d}.parquet")
             self.counts.append(0)
-            # Features are noise to a compressor and to a dictionary; plain pages read fastest.
-            self.writer = pq.ParquetWriter(self.files[-1], self.schema, compression="none", use_dictionary=False)
+            # Features are noise to a dictionary; plain pages read fastest.
+            self.writer = pq.ParquetWriter(self.files[-1], self.schema, compression=self.compression, use_dictionary=False)
         self.writer.write_table(group.combine_chunks(), row_group_size=self.group_rows)
         self.counts[-1] += len(group)
         if self.counts[-1] + self.group_rows > self.shard_rows:
-            self.writer.close()
-            self.writer = None
+            self.close_shard()
 
     def close(self) -> SplitInfo:
         if self.pending:
             self._write(pa.concat_tables(self.pending))
             self.pending = []
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
+        self.close_shard()
         shards = [
             Shard(file=file.name, rows=rows, bytes=file.stat().st_size, sha256=file_sha256(file))
             for file, rows in zip(self.files, self.counts, strict=True)
         ]
         return SplitInfo(rows=sum(self.counts), shards=shards)
+
+    def close_shard(self) -> None:
+        """Close the shard that is open, if one is."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
 
 
 def file_sha256(path: Path) -> str:
@@ -151,9 +193,8 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _arrow_schema(spec: DataSpec, dtype: str) -> pa.Schema:
-    if dtype not in ("float16", "float32"):
-        raise UsageError(f"dtype '{dtype}' is not one of float16, float32")
+def arrow_schema(spec: DataSpec, dtype: str) -> pa.Schema:
+    """Return the columns of a store's shards: numbers, and flat lists of fixed size (unpacked fastest)."""
     fields = [pa.field("row", pa.int64()), pa.field("clip_id", pa.string())]
     for name, shape in spec.shapes().items():
         kind = spec.label_dtypes.get(name, dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -83,8 +84,9 @@ class MMPyr(Encoder):
         return Encoding(audio=audio, visual=visual, aux={"audio_levels": a, "visual_levels": v})
 
     def _copy(self) -> None:
-        first = self.levels[0].visual_self.feedforward.state_dict()
-        for level in self.levels:
+        levels: list[Any] = list(self.levels)
+        first = levels[0].visual_self.feedforward.state_dict()
+        for level in levels:
             for unit in (level.visual_self, level.audio_self, level.cross):
                 unit.feedforward.load_state_dict(first)
         self.visual_fusion.load_state_dict(self.audio_fusion.state_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -118,7 +118,7 @@ class Propagation(nn.Module):
             new_audio = self._map(self.audio_fusion, new_audio)
         return self.norm(new_audio), self.norm(new_visual), {"gamma_va": gamma_va, "gamma_av": gamma_av}
 
-    def _map(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def _map(self, layer: Any, x: Tensor) -> Tensor:
         return self.dropout(layer(x).relu())
 
     def _prune(self, similarity: Tensor, threshold: float) -> Tensor:

@@ -41,7 +41,7 @@ class MMPyrReader(Reader):
     """MM-Pyr + MMIL (ACM MM 2022), whose script reads the streams in exchanged slots; so does the model that is built."""
 
     rules = (*((p, f"decoder.{r}") for p, r in MMIL_RULES), *STEM_RULES, *_MMP_RULES)
-    unused_patterns = (
+    unused_patterns: tuple[str, ...] = (
         r"MMP\.(capture|fusion)\.(multiheadattn|feedforward)\..+",
         r"MMP\..+\.self_attn\.layer_norm\.(weight|bias)",
         _ALIAS.pattern,

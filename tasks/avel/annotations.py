@@ -85,6 +85,8 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
     everything = np.concatenate(list(splits.values()))
     if len(np.unique(everything)) != len(everything):
         raise DataError(f"{folder}: the order files share rows; each row belongs to one split")
+    for row in sorted(set(range(len(ids))) - set(everything.tolist())):
+        defects.append(Defect("clip in no split", file.name, row + 1, ids[row]))
     annotations = AVEAnnotations(
         clip_ids=ids,
         class_index=class_index,
@@ -151,7 +153,12 @@ def _order(file: Path, clips: int) -> np.ndarray:
 
 
 def _background_count(file: Path) -> int:
-    return len(_read_h5(file, "avadataset")) if file.is_file() else 0
+    if not file.is_file():
+        return 0
+    labels = _read_h5(file, "avadataset")
+    if labels.ndim != 2 or labels.shape[1] != len(CLASSES) or (labels.argmax(axis=1) != BACKGROUND).any():
+        raise DataError(f"{file}: every row must be the one-hot label of background, with {len(CLASSES)} columns")
+    return len(labels)
 
 
 def _check_derived(folder: Path, annotations: AVEAnnotations) -> None:

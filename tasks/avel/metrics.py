@@ -51,12 +51,12 @@ class AVELMetrics(Metrics):
 
     def compute(self) -> dict[str, float]:
         """Return the accuracy over all 29 labels, background included, in percent."""
-        s = self.state()
+        s = self._scored()
         return {"accuracy": 100 * segment_accuracy(s["predicted"], s["true"])}
 
     def details(self) -> dict[str, Any]:
         """Return accuracies apart for events and background, per class, of the clip's class, and the anchors."""
-        s = self.state()
+        s = self._scored()
         predicted, true, video = s["predicted"], s["true"], s["video"]
         event, right = true != BACKGROUND, predicted == true
         everywhere = np.broadcast_to(video[:, None], true.shape)
@@ -76,6 +76,12 @@ class AVELMetrics(Metrics):
                 "perfect_class_everywhere": 100 * segment_accuracy(everywhere, true),
             },
         }
+
+    def _scored(self) -> dict[str, np.ndarray]:
+        state = self.state()
+        if not state:
+            raise DataError("no clip was scored, so there is no accuracy; is the split empty?")
+        return state
 
     def __len__(self) -> int:
         return sum(len(p["row"]) for p in self._parts)

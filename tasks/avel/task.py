@@ -70,6 +70,10 @@ class AVELConfig:
         one_of(self, "label_texts", ("full", "first_phrase"))
         one_of(self, "avss", ("off", "official", "paper"))
         one_of(self, "empty_pair", ("zero", "one", "ignore"))
+        if self.supervision == "weak" and self.avss != "off":
+            raise UsageError("AVELConfig.avss needs segment labels; switch it off, or use full supervision")
+        if self.supervision == "weak" and self.decision == "masked":
+            raise UsageError("AVELConfig.decision 'masked' is for full supervision; the weak setting has its own rule")
         at_least(self, "avss_weight", 0)
         at_least(self, "pair_weight", 0)
 
@@ -95,17 +99,18 @@ class AVEL(Task):
         """Weak training adds the background clips."""
         return ("train", "background") if self.config.supervision == "weak" else ("train",)
 
-    def model_classes(self, decoder: str) -> tuple[list[str], list[str]]:
+    def model_classes(self, decoder: str, encoder: str | None = None) -> tuple[list[str], list[str]]:
         """Return 29 labels, or the 28 events for decoders that know no background."""
         texts = LABEL_TEXTS if self.config.label_texts == "full" else FIRST_PHRASES
         count = len(CLASSES)
-        if decoder == "mmil" or (decoder == "leap" and self.config.label_set == "events"):
+        by_relevance = decoder == "dch" and encoder == "cmbs" and self.config.supervision == "full"
+        if decoder == "mmil" or by_relevance or (decoder == "leap" and self.config.label_set == "events"):
             count = len(EVENTS)
         return list(CLASSES[:count]), list(texts[:count])
 
     def encoder_options(self, encoder: str) -> dict[str, Any]:
-        """PSP was published as two models, one a setting."""
-        return {"variant": self.config.supervision} if encoder == "psp" else {}
+        """PSP and CMBS were published as two models each, one a setting."""
+        return {"variant": self.config.supervision} if encoder in ("psp", "cmbs") else {}
 
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """Return how each decoder makes the audio-visual stream.
@@ -113,8 +118,8 @@ class AVEL(Task):
         LEAP starts with a learned gain on its scores here, where nothing was published: without it, it trains slowly.
         """
         options: dict[str, dict[str, Any]] = {"leap": {"combine": "mean", "score_gain": 8.0}, "mmil": {"product": True}}
-        if decoder == "dch" and encoder == "psp":
-            return {"form": "psp", "weighting": self.config.supervision == "weak"}
+        if decoder == "dch" and encoder in ("psp", "cmbs"):
+            return {"form": encoder, "weighting": self.config.supervision == "weak"}
         return options.get(decoder, {})
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> losses.Terms:
@@ -130,7 +135,7 @@ class AVEL(Task):
             terms = weakly or losses.cmbs_full_loss(parse, segment, gate_loss=config.gate_loss)
         elif kind == "head":
             weakly = losses.head_weak_loss(parse, target, kind=config.head_loss) if weak else None
-            terms = weakly or losses.head_full_loss(parse, segment, kind=config.head_loss)
+            terms = weakly or losses.head_full_loss(parse, segment, kind=config.head_loss)  # type: ignore[arg-type]
         elif kind == "probability":
             terms = losses.mmil_weak_loss(parse, target) if weak else losses.mmil_full_loss(parse, segment)
         elif kind == "relevance":
@@ -148,7 +153,7 @@ class AVEL(Task):
         if similarity is not None and config.pair_weight and not weak:
             pairs = losses.pair_similarity_loss(at_least_single(similarity), losses.pair_target(segment, dtype))
             terms["pair"] = config.pair_weight * pairs
-        if config.avss != "off" and not weak:
+        if config.avss != "off":
             events = F.one_hot(segment, BACKGROUND + 1)[..., :BACKGROUND]
             terms["similarity"] = config.avss_weight * similarity_loss(
                 encoding.audio, encoding.visual, events, events, form=config.avss, empty_pair=config.empty_pair

@@ -71,7 +71,7 @@ class AVVPMetrics(Metrics):
 
     def details(self) -> dict[str, Any]:
         """Return per-class scores, subsets, video-level F, and anchors."""
-        s = self.state()
+        s = self._scored()
         predicted, true = (s["predicted_audio"], s["predicted_visual"]), (s["true_audio"], s["true_visual"])
         weak = np.broadcast_to(s["weak"][:, None, :], true[0].shape)
         nothing = np.zeros_like(weak)
@@ -95,7 +95,7 @@ class AVVPMetrics(Metrics):
         }
 
     def _table(self) -> np.ndarray:
-        s = self.state()
+        s = self._scored()
         return score(s["predicted_audio"], s["predicted_visual"], s["true_audio"], s["true_visual"])
 
     def _per_class(self, predicted: tuple, true: tuple, *, level: int) -> dict[str, dict[str, float | None]]:
@@ -104,6 +104,12 @@ class AVVPMetrics(Metrics):
             stream: {name: None if np.isnan(v) else float(v) for name, v in zip(self.classes, values, strict=True)}
             for stream, values in rows.items()
         }
+
+    def _scored(self) -> dict[str, np.ndarray]:
+        state = self.state()
+        if not state:
+            raise DataError("no clip was scored, so there are no figures; is the split empty?")
+        return state
 
     def __len__(self) -> int:
         return sum(len(p["row"]) for p in self._parts)

@@ -90,7 +90,7 @@ class AVVP(Task):
     classes = CLASSES
     config: AVVPConfig
 
-    def model_classes(self, decoder: str) -> tuple[list[str], list[str]]:
+    def model_classes(self, decoder: str, encoder: str | None = None) -> tuple[list[str], list[str]]:
         """Return all 25 classes and their texts."""
         texts = LABEL_TEXTS if self.config.label_texts == "plain" else OFFICIAL_LABEL_TEXTS
         return list(CLASSES), list(texts)

@@ -211,9 +211,9 @@ def test_a_resumed_run_cannot_change_what_it_is(run, capsys):
 
 @pytest.mark.parametrize("task", ["avel", "avvp"])
 @pytest.mark.parametrize("decoder", ["leap", "mmil", "dch"])
-@pytest.mark.parametrize("encoder", ["han", "ave"])
+@pytest.mark.parametrize("encoder", ["han", "mmpyr", "ave", "psp", "cmbs"])
 def test_every_cell_trains_in_every_supervision(small_stores, tmp_path, task, encoder, decoder):
-    small = [] if encoder == "ave" else ["--encoder-config.width", "16", "--encoder-config.hidden", "16"]
+    small = ["--encoder-config.width", "16", "--encoder-config.hidden", "16"] if encoder in ("han", "mmpyr") else []
     for supervision in {"avel": ("full", "weak"), "avvp": ("pseudo", "weak")}[task]:
         out = tmp_path / supervision
         flags = ["--task", task, "--encoder", encoder, "--decoder", decoder, "--supervision", supervision, *small]

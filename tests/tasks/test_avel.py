@@ -161,7 +161,7 @@ LABELLED = batch_of([[28] * 3 + [4] * 7, [2] * 10, [28] * 10], [4, 2, 28])
         ("head", 29, {"weak_target": "prob"}),
         ("leap", 29, {}),
         ("leap", 29, {"segment_loss": "bce", "video_loss": "per_modality", "weak_pool": "top4"}),
-        ("leap", 29, {"video_loss": "off", "weak_pool": "mean", "avss": "paper"}),
+        ("leap", 29, {"video_loss": "off", "weak_pool": "mean"}),
         ("leap", 28, {"label_set": "events"}),
         ("probability", 28, {}),
     ],
@@ -222,6 +222,38 @@ def test_targets():
 def test_weak_training_reads_the_background_clips():
     assert AVEL(AVELConfig(supervision="weak")).train_splits() == ("train", "background")
     assert AVEL(AVELConfig()).train_splits() == ("train",)
+
+
+@pytest.mark.parametrize("options", [{"avss": "paper"}, {"decision": "masked"}])
+def test_options_that_weak_supervision_cannot_heed_are_refused(options):
+    with pytest.raises(UsageError):
+        AVELConfig(supervision="weak", **options)
+
+
+def test_nothing_scored_is_said():
+    with pytest.raises(DataError, match="no clip was scored"):
+        AVELMetrics().compute()
+
+
+def test_clips_in_no_split_are_listed_and_noisy_rows_are_background(tmp_path):
+    write_ave(tmp_path, [*LINES, "Bark&ccccccccccc&good&0&1"])
+    assert [d.text for d in read_annotations(tmp_path).defects if d.kind == "clip in no split"] == ["ccccccccccc"]
+    with h5py.File(tmp_path / "labels_noisy.h5", "w") as file:
+        file["avadataset"] = np.eye(29)[[28, 3]]
+    with pytest.raises(DataError, match="one-hot label of background"):
+        read_annotations(tmp_path)
+
+
+def test_cmbs_decides_one_class_on_relevant_segments():
+    parse = Parse(
+        video=StreamPredictions(av=Prediction(torch.eye(28)[[4]], activation="softmax")),
+        relevance=Prediction(torch.tensor([[1.0, -1.0, 2.0]])),
+    )
+    assert AVEL(AVELConfig()).decide(parse)["segment"].tolist() == [[4, 28, 4]]
+    parse.relevance = Prediction(torch.tensor([[0.6, 0.4, 0.5]]), "probability")
+    parse.aux["raw_logits"] = torch.eye(29)[[7]]
+    found = {r: AVEL(AVELConfig(supervision="weak", weak_relevance=r)).decide(parse) for r in ("threshold", "official")}
+    assert {k: v["segment"].tolist() for k, v in found.items()} == {"threshold": [[7, 28, 28]], "official": [[7, 7, 7]]}
 
 
 def test_unknown_options_name_the_nearest():
