@@ -11,9 +11,9 @@ from torch import Tensor
 from avplatform.config import LabelConfig, RunConfig
 from avplatform.data.schema import DataSpec
 from models.av_model import AVModel
-from models.config import AVModelConfig, config_to_dict
+from models.config import AVModelConfig, config_from_dict, config_to_dict
 from models.decoders import DECODERS
-from models.errors import UsageError
+from models.errors import DataError, UsageError, unknown_name
 from models.label_embeddings import glove_embedder
 from tasks.contracts import Task
 from tasks.registry import TASKS
@@ -32,6 +32,8 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
     """
     if spec.task != config.task:
         raise UsageError(f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}")
+    check_labels(spec, task)
+    task.check(config.encoder, config.decoder, config.encoder_config, config.decoder_config)
     classes, texts = task.model_classes(config.decoder, config.encoder)
     embeddings = embed(texts, config.labels) if DECODERS[config.decoder].needs_labels else None
     model_config = AVModelConfig(
@@ -45,6 +47,15 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
         task_config={k: v for k, v in config_to_dict(config.task_config).items() if k != "_type"},
     )
     return AVModel(model_config, label_embeddings=embeddings)
+
+
+def check_labels(spec: DataSpec, task: Task) -> None:
+    """Raise DataError unless the data's class list is the task's, in the same order."""
+    if list(spec.classes) != list(task.classes):
+        wrong = next(
+            (f"{a!r} instead of {b!r}" for a, b in zip(spec.classes, task.classes, strict=False) if a != b), "their number"
+        )
+        raise DataError(f"the classes of '{spec.name}' are not those of {task.name} ({wrong}); write the data again")
 
 
 def embed(texts: list[str], labels: LabelConfig) -> Tensor:
@@ -61,8 +72,10 @@ def embed(texts: list[str], labels: LabelConfig) -> Tensor:
 
 def task_of_model(config: AVModelConfig) -> Task:
     """Return the task that a saved model was trained for, with its own decisions and thresholds."""
+    if config.task not in TASKS:
+        raise unknown_name("task", config.task, TASKS)
     kind = TASKS[config.task]
-    return kind(kind.Config(**config.task_config))
+    return kind(config_from_dict(kind.Config, config.task_config))
 
 
 def count_parameters(model: torch.nn.Module) -> int:

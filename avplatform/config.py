@@ -94,6 +94,8 @@ class RunConfig:
     """what picks the epoch that is kept; test is marked in the results and the card"""
     ties: Literal["latest", "first"] = "latest"
     """which of two equally good epochs is kept"""
+    validate_every: int = 1
+    """epochs between validations; the first epoch is validated"""
     shuffle: bool = True
     """shuffle the training clips every epoch"""
     drop_last: bool = False
@@ -112,7 +114,13 @@ class RunConfig:
     """options of the task's losses and decisions"""
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("accumulation", 1), ("eval_batch_size", 1)):
+        for name, low in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("accumulation", 1),
+            ("eval_batch_size", 1),
+            ("validate_every", 1),
+        ):
             at_least(self, name, low)
         for name in ("seed", "num_workers", "threads"):
             at_least(self, name, 0)
@@ -125,8 +133,13 @@ class RunConfig:
         one_of(self, "ties", ("latest", "first"))
         check_names(self.task, self.encoder, self.decoder)
         one_of_supervision(self.task, self.supervision)
-        if self.task_config is not None:
-            self.task_config.supervision = self.supervision
+        if self.seed > 2**32 - 1:
+            raise UsageError(f"seed is {self.seed}; it must lie between 0 and {2**32 - 1}")
+        if self.task_config is not None and self.task_config.supervision != self.supervision:
+            raise UsageError(
+                f"task_config.supervision is '{self.task_config.supervision}' but supervision is '{self.supervision}'; give "
+                "--supervision alone"
+            )
 
 
 def check_names(task: str, encoder: str, decoder: str) -> None:
@@ -250,7 +263,14 @@ def _coerce(cls: type, key: str, value: Any, *, where: str, shown: str) -> Any:
     if value is None or hint.startswith("Any"):
         return value
     try:
-        if "float" in hint and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        if hint.startswith("tuple[float, float]") and len(value) != 2:
+            raise ValueError
+        if (
+            "float" in hint
+            and not hint.startswith("tuple")
+            and isinstance(value, (int, float, str))
+            and not isinstance(value, bool)
+        ):
             return float(value)
         if hint.startswith("int") and not isinstance(value, int):
             raise ValueError

@@ -15,6 +15,11 @@ from avplatform.data.schema import DataSpec
 from hub_cards import template
 from models.errors import DataError
 
+try:  # the transport under huggingface_hub
+    from httpx2 import HTTPError as TransportError
+except ImportError:
+    from httpx import HTTPError as TransportError  # type: ignore[no-redef]
+
 ABOUT = {
     "han": "HAN encodes both streams by self and cross-modal attention (Tian et al., ECCV 2020).",
     "ave": "The AVE encoder lets audio guide visual attention and runs one LSTM a stream (Tian et al., ECCV 2018).",
@@ -127,7 +132,7 @@ def push_run(
             revision=revision,
             commit_message=f"{message}: card",
         )
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+    except (HfHubHTTPError, HFValidationError, TransportError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise DataError(
             f"the Hub did not take {repo_id} ({reason}); check the name, the network, and that `hf auth login` was done"

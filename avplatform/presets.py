@@ -33,6 +33,8 @@ def preset_options(name: str) -> Options:
     presets = _presets()
     if name not in presets:
         raise unknown_name("preset", name, presets)
+    if name.endswith(("-official", "-paper")):
+        return {**presets[name], "precision": "no"}  # the authors trained in single precision
     return presets[name]
 
 
@@ -56,7 +58,12 @@ def _presets() -> dict[str, Options]:
     )  # fmt: skip
     ave = _cell("ave", "dch", "avel", "full", RECIPES["ave"])
     ave_weak = _cell("ave", "dch", "avel", "weak", RECIPES["ave-weak"])
-    soft_margin = {"task_config": {"head_loss": "soft_margin"}, "shuffle": False, "drop_last": True}
+    soft_margin = {
+        "task_config": {"head_loss": "soft_margin"},
+        "shuffle": False,
+        "drop_last": True,
+        "validate_every": 5,
+    }
     mmpyr = _cell("mmpyr", "mmil", "avvp", "weak", RECIPES["mmpyr"])
     mmpyr_leap = _cell("mmpyr", "leap", "avvp", "pseudo", RECIPES["leap"], task_config={"avss": "official"})
     slots = {"encoder_config": {"official_slot_order": True}}

@@ -5,7 +5,7 @@ Source: HAN (ECCV 2020), VALOR (NeurIPS 2023), LEAP (ECCV 2024), AVE (ECCV 2018)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from avplatform.training.optim import OptimConfig, ScheduleConfig
 
@@ -23,7 +23,6 @@ class Recipe:
     ties: str = "latest"
     shuffle: bool = True
     drop_last: bool = False
-    departs: tuple[str, ...] = field(default=())
 
 
 _TENTH_EVERY_10 = ScheduleConfig(name="epoch_decay", factor=0.1, every=10)

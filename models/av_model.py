@@ -187,7 +187,10 @@ def _file(place: str, name: str, options: dict[str, Any]) -> Path:
 
 def _read_config(path: Path) -> AVModelConfig:
     try:
-        return AVModelConfig.from_dict(json.loads(path.read_text()))
+        data = json.loads(path.read_text())
+        if not isinstance(data, dict) or not all(isinstance(data.get(k), dict) for k in ("encoder", "decoder", "features")):
+            raise DataError("it holds no encoder, decoder and features; give a folder that a run or save_pretrained wrote")
+        return AVModelConfig.from_dict(data)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); fetch or save it again") from None
     except AVError as error:

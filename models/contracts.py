@@ -84,6 +84,7 @@ class Parse:
     attention: Tensor | None = None
     relevance: Prediction | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
+    queried_by_labels: bool = False  # LEAP: segments and video are scored by class texts
 
 
 class Output(NamedTuple):

@@ -134,6 +134,9 @@ class Task:
         """Return fields of the decoder's config that this task fixes or prefers (before the user's own)."""
         return {}
 
+    def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
+        """Raise UsageError where the options of encoder, decoder and task contradict each other."""
+
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
         """Return the loss terms, already weighted: their sum is what training minimises. Each is a mean over the batch."""
         raise NotImplementedError

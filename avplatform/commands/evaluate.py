@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
-from avplatform.build import count_parameters, task_of_model
+from avplatform.build import check_labels, count_parameters, task_of_model
 from avplatform.config import load_yaml
 from avplatform.console import Console
 from avplatform.data import open_data
@@ -18,6 +18,7 @@ from avplatform.evaluation.evaluate import evaluate
 from avplatform.evaluation.results import results, show
 from avplatform.training.run_folder import write_json
 from models.av_model import AVModel
+from models.config import at_least
 from models.errors import DataError, UsageError
 
 SPLITS = ("validation", "test")
@@ -41,13 +42,13 @@ class EvalOptions:
     """stay on the CPU"""
     threads: int = 0
     """CPU threads per process; 0: cores divided by the processes of this machine"""
-    precision: Literal["no"] = "no"
-    """evaluation runs in the weights' own precision"""
 
 
 def run(args: list[str], prog: str) -> int:
     """Score by the given flags."""
     options = tyro.cli(EvalOptions, args=args, prog=prog)
+    at_least(options, "batch_size", 1)
+    at_least(options, "threads", 0)
     accelerator = make_accelerator(cpu=options.cpu, precision="no", threads=options.threads)
     console = Console(enabled=accelerator.is_main_process)
     known = results_beside(options.model)
@@ -60,6 +61,7 @@ def run(args: list[str], prog: str) -> int:
     data = open_data(data_name, task=task.name, progress=console.note)
     name = data.split_name(options.split)
     check_fits(model, data)
+    check_labels(data.spec, task)
     split = data.split(name)
     with console.bar(f"score {split.name}", total=len(split)) as bar:
         metrics = evaluate(
@@ -86,6 +88,7 @@ def run(args: list[str], prog: str) -> int:
         metrics={split.name: metrics},
         extra={
             "parameters": count_parameters(model),
+            **{name: known.get(name) for name in ("steps", "epochs", "batch_size", "precision")},
             "processes": accelerator.num_processes,
             "environment": describe(),
         },

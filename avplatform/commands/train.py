@@ -30,6 +30,9 @@ def run(args: list[str], prog: str) -> int:
     from avplatform.training.run_folder import RunFolder
 
     if config.resume and (done := finished_results(RunFolder(config.resume))) is not None:
+        stored = load_yaml(config.resume)
+        if (config.max_steps, config.epochs) != (stored.get("max_steps"), stored.get("epochs")):
+            raise UsageError(f"{config.resume} is finished and cannot be made longer; start a new run")
         print(f"{config.resume} is finished after {done['steps']} steps; nothing to do")
         return 0
     Run(config).train()
@@ -55,10 +58,15 @@ def parse(args: Sequence[str], *, prog: str = "train.py") -> RunConfig:
     preset = given.get("preset") or (layers[0][1].get("preset") if layers else None)
     if preset:
         options = preset_options(preset)
+        wanted = {**{name: value for _, values in layers for name, value in values.items() if name in CELL}, **given}
         for name in CELL:
-            if given.get(name, options[name]) != options[name]:
-                raise UsageError(f"preset {preset} is for {name} {options[name]}, not {given[name]}; leave one of them out")
+            if wanted.get(name, options[name]) != options[name]:
+                raise UsageError(f"preset {preset} is for {name} {options[name]}, not {wanted[name]}; leave one of them out")
         layers.insert(0, (f"preset {preset}", options))
+    for where, values in layers:
+        for name in CELL:
+            if not isinstance(values.get(name, ""), str):
+                raise UsageError(f"{where}: option '{name}' is {values[name]!r}; it must be a name")
     cell: dict[str, Any] = {}
     for _, values in layers:
         cell.update({name: values[name] for name in CELL if values.get(name)})

@@ -59,6 +59,8 @@ class Run:
         self.console = console or Console(enabled=main)
         self.task: Task = build_task(config)
         self.data: DataSource = open_data(config.data, task=config.task, progress=self.console.note)
+        for split in (*self.task.train_splits()[:1], "validation", "test"):
+            self.data.split_name(split)  # what is missing is said before anything is trained
         self.loader = train_loader(
             self.data,
             self.task.train_splits(),
@@ -89,10 +91,10 @@ class Run:
 
     def train(self) -> dict[str, Any]:
         """Train to the end, evaluate, write the run's files; return results.json's content."""
-        started, before = time.monotonic(), self.progress.seconds
         self.console.note(self._heading())
         if self.config.resume:
             self._resume()
+        started, before = time.monotonic(), self.progress.seconds
         while self.progress.step < self.total_steps or self.progress.validated < self.progress.step:
             if self.progress.step < self.total_steps:
                 self._epoch()
@@ -167,6 +169,10 @@ class Run:
         config, progress = self.config, self.progress
         means = {name: value / max(1, progress.batch) for name, value in progress.sums.items()}
         split = "test" if config.select_on == "test" else "validation"
+        if not self._validation_is_due():
+            self._log({"event": "epoch_without_validation", "epoch": progress.epoch, "step": progress.step, **means})
+            self._next_epoch()
+            return
         metrics = self._evaluate(split)
         scores = metrics.compute()
         score = scores[self.task.selection_metric]
@@ -179,6 +185,15 @@ class Run:
             if self.accelerator.is_main_process:
                 save_best(self.folder.checkpoints, self.bare_model, step=progress.step)
         self.console.epoch(record, metric=self.task.selection_metric, best=better)
+        self._next_epoch()
+
+    def _validation_is_due(self) -> bool:
+        """Every `validate_every` epochs, and in an epoch that --max-steps ends."""
+        cut = self.progress.batch < len(self.loader)
+        return cut or (self.progress.epoch - 1) % self.config.validate_every == 0
+
+    def _next_epoch(self) -> None:
+        progress = self.progress
         progress.validated = progress.step
         if progress.batch >= len(self.loader):
             progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, {}

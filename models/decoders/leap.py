@@ -122,7 +122,8 @@ class LEAP(Decoder):
         segment = StreamPredictions(audio=Prediction(streams["audio"][0]), visual=Prediction(streams["visual"][0]))
         video = StreamPredictions(audio=Prediction(streams["audio"][1]), visual=Prediction(streams["visual"][1]))
         segment.av, video.av = self._combined(segment), self._combined(video)
-        return Parse(segment=segment, video=video, attention=torch.stack(scores, dim=1).softmax(dim=-1))
+        attention = torch.stack(scores, dim=1).softmax(dim=-1)
+        return Parse(segment=segment, video=video, attention=attention, queried_by_labels=True)
 
     def trace(self, queries: Tensor, encoding: Encoding) -> dict[str, list[dict[str, Tensor]]]:
         """Return, a modality and block, "labels" [B, C, D] after the block and raw "scores" [B, H, C, T] a head."""

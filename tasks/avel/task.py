@@ -122,6 +122,29 @@ class AVEL(Task):
             return {"form": encoder, "weighting": self.config.supervision == "weak"}
         return options.get(decoder, {})
 
+    def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
+        """Refuse decoders that do not predict the audio-visual stream, and losses that do not fit a combination."""
+        if decoder == "leap":
+            if decoder_config.combine == "none":
+                raise UsageError("decoder_config.combine is 'none'; avel needs an audio-visual stream: mean, product or or")
+            full_ce = self.config.supervision == "full" and self.config.segment_loss == "ce"
+            if decoder_config.combine != "mean" and (full_ce or self.config.label_set == "events"):
+                raise UsageError(
+                    f"decoder_config.combine '{decoder_config.combine}' gives probabilities, which task_config.segment_loss "
+                    "'ce' and label_set 'events' cannot use; set segment_loss to bce and label_set to with_background"
+                )
+        if decoder == "mmil" and not decoder_config.product:
+            raise UsageError("decoder_config.product is off; avel needs the product of both streams")
+        if decoder == "dch":
+            fused = {"psp": ("psp",), "cmbs": ("psp", "cmbs")}.get(encoder, ())
+            if getattr(encoder_config, "variant", "") == "dmrn":
+                fused = ("dmrn", "psp")
+            fits = fused if getattr(encoder_config, "variant", "") == "dmrn" else ("ave", *fused)
+            if decoder_config.form not in fits:
+                raise UsageError(
+                    f"decoder_config.form is '{decoder_config.form}'; behind this encoder avel takes {' or '.join(fits)}"
+                )
+
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> losses.Terms:
         """Return the weighted terms for the kind of prediction that the decoder makes."""
         config, segment, video = self.config, batch.labels["segment"], batch.labels["video"]
@@ -169,7 +192,7 @@ class AVEL(Task):
         if kind == "probability":
             best, label = prediction.probability.max(dim=-1)
             return {"segment": torch.where(best >= 0.5, label, BACKGROUND)}
-        logits = prediction.logit
+        logits = at_least_single(prediction.values)  # of LEAP with another combination than the mean: probabilities
         if kind == "head":
             return {"segment": logits.argmax(dim=-1)}
         video = parse.video.av
@@ -208,10 +231,11 @@ class AVEL(Task):
             return "cmbs"
         if prediction is None:
             raise ValueError("event localization needs audio-visual segment predictions; the decoder gives none")
-        if prediction.kind == "probability":
-            return "probability"
-        if prediction.activation == "softmax":
-            return "head"
+        if not parse.queried_by_labels:
+            if prediction.kind == "probability":
+                return "probability"
+            if prediction.activation == "softmax":
+                return "head"
         return "leap" if prediction.values.shape[-1] > BACKGROUND else "relevance"
 
     def metrics(self) -> AVELMetrics:

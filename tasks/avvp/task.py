@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.config import at_least, in_range, one_of
 from models.contracts import Encoding, Parse
-from models.errors import DataError
+from models.errors import DataError, UsageError
 from tasks.avvp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS
 from tasks.avvp.losses import (
     Terms,
@@ -67,6 +67,10 @@ class AVVPConfig:
         one_of(self, "empty_pair", ("zero", "one", "ignore"))
         one_of(self, "gate", ("global", "modality", "none"))
         one_of(self, "label_texts", ("plain", "official"))
+        fits = {"pseudo": ("auto", "basic", "valor"), "weak": ("auto", "basic", "han")}[self.supervision]
+        if self.objective not in fits:
+            choices = ", ".join(fits)
+            raise UsageError(f"AVVPConfig.objective '{self.objective}' does not go with {self.supervision}; use {choices}")
         for name in ("audio_smooth", "visual_smooth", "threshold"):
             in_range(self, name, 0, 1)
         for name in ("segment_weight", "avss_weight", "avss_eps"):
@@ -98,6 +102,17 @@ class AVVP(Task):
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """DCH has one head a modality here."""
         return {"form": "modalities"} if decoder == "dch" else {}
+
+    def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
+        """Refuse options that only event localization can use."""
+        if decoder == "dch" and decoder_config.form != "modalities":
+            raise UsageError(f"decoder_config.form is '{decoder_config.form}'; avvp needs a head a modality: modalities")
+        if decoder == "leap" and decoder_config.combine != "none":
+            raise UsageError(f"decoder_config.combine is '{decoder_config.combine}'; avvp keeps the streams apart: none")
+        if decoder == "mmil" and decoder_config.product:
+            raise UsageError("decoder_config.product is on; avvp keeps the streams apart: switch it off")
+        if self.config.objective == "han" and decoder == "leap":
+            raise UsageError("task_config.objective 'han' needs a pooled prediction, which leap does not give; use basic")
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
         """Return the weighted terms of the objective, and of the similarity loss if it is on."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,8 @@ def test_a_finished_run_says_so_and_changes_nothing(run, capsys):
 
 
 def test_a_resumed_run_cannot_change_what_it_is(run, capsys):
+    assert main(["train", "--resume", str(run), "--max-steps", "99"]) == 2
+    assert "cannot be made longer" in capsys.readouterr().err
     assert main(["train", "--resume", str(run), "--optim.lr", "5"]) == 2
     assert "--optim cannot change" in capsys.readouterr().err
 
@@ -248,6 +251,8 @@ def test_bad_input_ends_with_its_code_and_leaves_nothing(small_stores, tmp_path,
         (["--output-dir", str(tmp_path / "full")], 2, "not empty"),
         (["--data", str(tmp_path / "nothing"), "--output-dir", str(tmp_path / "a")], 1, "no data folder"),
         (["--data", str(small_stores["avvp"]), "--output-dir", str(tmp_path / "b")], 2, "are for avvp"),
+        (["--decoder-config.combine", "none", "--output-dir", str(tmp_path / "d")], 2, "needs an audio-visual stream"),
+        (["--decoder", "dch", "--decoder-config.form", "dmrn", "--output-dir", str(tmp_path / "e")], 2, "takes ave"),
         (["--labels.embeddings", "nothing.txt", "--output-dir", str(tmp_path / "c")], 2, "neither glove-50d nor a file"),
     ]
     for flags, code, message in cases:
@@ -257,6 +262,28 @@ def test_bad_input_ends_with_its_code_and_leaves_nothing(small_stores, tmp_path,
         assert main([*base, *flags]) == code
         assert message in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]
+
+
+@pytest.mark.parametrize("lacking", ["validation", "test", "classes"])
+def test_data_that_lack_something_are_refused_before_training(small_stores, tmp_path, capsys, lacking):
+    store = tmp_path / "store"
+    shutil.copytree(small_stores["avel"], store, ignore=shutil.ignore_patterns(".arrays"))
+    manifest = json.loads((store / "dataset.json").read_text())
+    if lacking == "classes":
+        manifest["spec"]["classes"].reverse()
+    else:
+        del manifest["splits"][lacking]
+    (store / "dataset.json").write_text(json.dumps(manifest))
+    assert train("avel", store, tmp_path / "run", "--epochs", "1") in (1, 2)
+    assert lacking in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_validation_every_other_epoch(small_stores, tmp_path):
+    flags = ["--epochs", "4", "--validate-every", "2", "--no-save-plots"]
+    assert train("avvp", small_stores["avvp"], tmp_path / "run", *flags) == 0
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in records if r["event"] == "epoch"] == [1, 3]
+    assert [r["epoch"] for r in records if r["event"] == "epoch_without_validation"] == [2, 4]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_reason(small_stores, tmp_path, capsys):

@@ -149,6 +149,15 @@ def test_a_refusal_is_one_sentence(hub, run, tmp_path, code, token, message):
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr[-2000:]
 
 
+def test_a_hub_out_of_reach_is_one_sentence(run, tmp_path):
+    class Closed:
+        url = "http://127.0.0.1:9"
+
+    (run / "model" / "README.md").write_text("card")
+    done = client(f"from avplatform.cli import main; raise SystemExit(main(['push', {str(run)!r}, 'a/b']))", Closed, tmp_path)
+    assert done.returncode == 1 and "the Hub did not take a/b" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_what_is_no_model_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="no folder"):
         push_run(tmp_path / "nothing", "owner/name")

@@ -213,6 +213,9 @@ def _break(folder, name):
     elif name == "broken config":
         (folder / "config.json").write_text("{")
         return
+    elif name == "not a config":
+        (folder / "config.json").write_text('"abc"')
+        return
     elif name == "unknown encoder":
         config = json.loads((folder / "config.json").read_text())
         config["encoder"]["_type"] = "hna"
@@ -232,6 +235,7 @@ def _break(folder, name):
         ("no weights", "no model.safetensors"),
         ("no config", "no config.json"),
         ("broken config", "not valid JSON"),
+        ("not a config", "holds no encoder, decoder and features"),
         ("unknown encoder", "did you mean 'han'"),
     ],
 )

@@ -224,6 +224,85 @@ def test_weak_training_reads_the_background_clips():
     assert AVEL(AVELConfig()).train_splits() == ("train",)
 
 
+def constant_parse(kind, segment, video, classes=29, clips=1):
+    """Predictions with these logits (or probabilities) for class 3 and 0 (or a half) elsewhere."""
+    values = [torch.zeros(clips, 2, classes), torch.zeros(clips, classes)]
+    for x, v in zip(values, (segment, video), strict=True):
+        x[..., 3] = torch.as_tensor(v, dtype=torch.float32)
+    if kind == "probability":
+        p = [Prediction(x, "probability") for x in values]
+    else:
+        p = [Prediction(x, activation="softmax" if kind == "head" else "sigmoid") for x in values]
+    return Parse(
+        segment=StreamPredictions(av=p[0]), video=StreamPredictions(av=p[1]), queried_by_labels=kind in ("leap", "relevance")
+    )
+
+
+def bce(logit, target):
+    import math
+
+    p = 1 / (1 + math.exp(-logit))
+    return -(target * math.log(p) + (1 - target) * math.log(1 - p))
+
+
+HALF = 0.6931471805599453  # -log(1/2)
+
+
+def labelled_two(segment=((3, 28),), video=(3,)):
+    return batch_of([list(s) for s in segment], list(video))
+
+
+def loss_of(kind, segment, video, classes=29, labels=None, **options):
+    encoding = Encoding(audio=torch.zeros(1, 2, 4), visual=torch.zeros(1, 2, 4))
+    return AVEL(AVELConfig(**options)).loss(constant_parse(kind, segment, video, classes), encoding, labels or labelled_two())
+
+
+def test_leap_full_losses_by_hand():
+    terms = loss_of("leap", [2.0, -1.0], 1.5, segment_loss="bce")
+    segment = (bce(2.0, 1) + bce(-1.0, 0) + 56 * HALF) / 58
+    assert terms["segment"].item() == pytest.approx(segment, rel=1e-5)
+    assert terms["video"].item() == pytest.approx((bce(1.5, 1) + 28 * HALF) / 29, rel=1e-5)  # 3 and background occur
+
+
+def test_leap_weak_losses_by_hand():
+    for pool, pooled in (("max", 2.0), ("mean", None)):
+        terms = loss_of("leap", [2.0, -1.0], 1.5, supervision="weak", weak_pool=pool)
+        assert terms["video"].item() == pytest.approx((bce(1.5, 1) + 28 * HALF) / 29, rel=1e-5)
+        if pooled is not None:
+            assert terms["segment"].item() == pytest.approx((bce(pooled, 1) + 28 * HALF) / 29, rel=1e-5)
+
+
+def test_relevance_losses_by_hand():
+    import math
+
+    terms = loss_of("relevance", [2.0, -1.0], 1.5, classes=28, label_set="events")
+    r = [math.log(math.exp(x) + 27) for x in (2.0, -1.0)]
+    assert terms["relevance"].item() == pytest.approx((bce(r[0], 1) + bce(r[1], 0)) / 2, rel=1e-5)
+    assert terms["video"].item() == pytest.approx(math.log(math.exp(1.5) + 27) - 1.5, rel=1e-5)
+    assert terms["segment"].item() == pytest.approx((bce(2.0, 1) + bce(-1.0, 0) + 54 * HALF) / 56, rel=1e-5)
+
+
+def test_mmil_losses_by_hand():
+    import math
+
+    full = loss_of("probability", [0.8, 0.3], 0.6, classes=28)
+    zero = -math.log(1 - 1e-7)
+    assert full["segment"].item() == pytest.approx((-math.log(0.8) - math.log(0.7) + 54 * zero) / 56, rel=1e-4)
+    assert full["video"].item() == pytest.approx(-math.log(0.6) / 28, rel=1e-4)
+    weak = loss_of("probability", [0.8, 0.3], 0.6, classes=28, supervision="weak")
+    assert weak["segment"].item() == pytest.approx(-math.log(0.8) / 28, rel=1e-4)
+    assert weak["video"].item() == pytest.approx(-math.log(0.6) / 28, rel=1e-4)
+
+
+def test_leap_with_another_combination_keeps_its_own_losses_and_decisions():
+    parse = constant_parse("leap", [0.4, 0.3], 0.4)
+    for level in (parse.segment, parse.video):
+        level.av = Prediction(level.av.values, "probability")
+    task = AVEL(AVELConfig(segment_loss="bce"))
+    assert task.decide(parse)["segment"].tolist() == [[3, 3]]
+    assert set(task.loss(parse, Encoding(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)), labelled_two())) == {"segment", "video"}
+
+
 @pytest.mark.parametrize("options", [{"avss": "paper"}, {"decision": "masked"}])
 def test_options_that_weak_supervision_cannot_heed_are_refused(options):
     with pytest.raises(UsageError):

@@ -284,6 +284,21 @@ def test_the_threshold_is_inclusive():
     assert AVVP(AVVPConfig()).decide(parse)["audio"].all()
 
 
+def test_weak_labels_of_leap_by_hand():
+    weak = torch.zeros(1, 25)
+    weak[0, 4] = 1
+    labels = labels_without_pseudo(weak, 3)
+    assert labels["segment_audio"][0, :, 4].tolist() == [1, 1, 1] and labels["segment_audio"].sum() == 3
+    assert labels["segment_visual"][0, 0, [4, 5]].tolist() == pytest.approx([0.95, 0.05])
+    assert labels["video_visual"][0, [4, 5]].tolist() == pytest.approx([0.95, 0.05])
+
+
+@pytest.mark.parametrize(("supervision", "objective"), [("weak", "valor"), ("pseudo", "han")])
+def test_an_objective_that_contradicts_the_supervision_is_refused(supervision, objective):
+    with pytest.raises(UsageError, match="does not go with"):
+        AVVPConfig(supervision=supervision, objective=objective)
+
+
 def test_unknown_options_name_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'official'"):
         AVVPConfig(avss="oficial")
