@@ -17,3 +17,18 @@ OFFICIAL_LABEL_TEXTS: tuple[str, ...] = tuple(
     for name in CLASSES
 )
 """The texts behind the published label embeddings, spelt as there."""
+
+SHORT_NAMES: tuple[str, ...] = tuple(
+    {
+        "Frying_(food)": "Frying",
+        "Basketball_bounce": "Basketball",
+        "Chicken_rooster": "Chicken",
+        "Violin_fiddle": "Violin",
+        "Vacuum_cleaner": "Vacuum",
+        "Acoustic_guitar": "Guitar",
+        "Telephone_bell_ringing": "Telephone",
+        "Baby_cry_infant_cry": "Baby cry",
+    }.get(name, name.replace("_", " "))
+    for name in CLASSES
+)
+"""Names short enough for the axes of plots."""

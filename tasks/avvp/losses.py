@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.contracts import Parse, Prediction
+from models.contracts import Parse, Prediction, at_least_single
 from tasks.losses import clamped_bce
 
 Terms = dict[str, Tensor]
@@ -148,6 +147,6 @@ def _bce_logits(logits: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
 
 
-def as_target(labels: Tensor) -> Tensor:
-    """Labels as floating point, for the losses."""
-    return labels if labels.is_floating_point() else labels.to(torch.get_default_dtype())
+def as_target(labels: Tensor, like: Tensor) -> Tensor:
+    """Labels in the precision of the predictions (at least single), so that smoothing rounds no earlier than the loss."""
+    return labels.to(at_least_single(like).dtype)

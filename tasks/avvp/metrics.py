@@ -86,6 +86,7 @@ class AVVPMetrics(Metrics):
             "clips": len(table),
             "class_segment": self._per_class(predicted, true, level=0),
             "class_event": self._per_class(predicted, true, level=1),
+            "class_event_pooled": self._per_class(predicted, true, level=1, pooled=True),
             "subsets": subsets,
             "video_F": 100 * float(_f(*_set_counts(s["video"], s["weak"])).mean()),
             "anchors": {
@@ -98,18 +99,19 @@ class AVVPMetrics(Metrics):
         s = self._scored()
         return score(s["predicted_audio"], s["predicted_visual"], s["true_audio"], s["true_visual"])
 
-    def _per_class(self, predicted: tuple, true: tuple, *, level: int) -> dict[str, dict[str, float | None]]:
-        rows = classwise(*predicted, *true, level=level)
+    def _scored(self) -> dict[str, np.ndarray]:
+        if not len(self):
+            raise DataError("no clip was scored, so there are no figures; the split is empty")
+        return self.state()
+
+    def _per_class(
+        self, predicted: tuple, true: tuple, *, level: int, pooled: bool = False
+    ) -> dict[str, dict[str, float | None]]:
+        rows = classwise(*predicted, *true, level=level, pooled=pooled)
         return {
             stream: {name: None if np.isnan(v) else float(v) for name, v in zip(self.classes, values, strict=True)}
             for stream, values in rows.items()
         }
-
-    def _scored(self) -> dict[str, np.ndarray]:
-        state = self.state()
-        if not state:
-            raise DataError("no clip was scored, so there are no figures; is the split empty?")
-        return state
 
     def __len__(self) -> int:
         return sum(len(p["row"]) for p in self._parts)
@@ -142,9 +144,18 @@ def averages(table: np.ndarray) -> dict[str, float]:
 
 
 def classwise(
-    predicted_audio: np.ndarray, predicted_visual: np.ndarray, audio: np.ndarray, visual: np.ndarray, *, level: int = 0
+    predicted_audio: np.ndarray,
+    predicted_visual: np.ndarray,
+    audio: np.ndarray,
+    visual: np.ndarray,
+    *,
+    level: int = 0,
+    pooled: bool = False,
 ) -> dict[str, np.ndarray]:
     """Return, per class, the mean F in percent over the clips where the class occurs or is predicted (NaN: in none).
+
+    `pooled` instead adds the counts of all clips and takes F once. No code is published for the per-class event scores of
+    LEAP (ECCV 2024), Fig. 3, so both readings exist.
 
     Shape: four boolean maps [N, T, C] -> streams audio, visual, event (both pooled) and av, each [C]. `level` 0: segments,
     1: events.
@@ -154,6 +165,9 @@ def classwise(
     out = {}
     for name, c in (("audio", a), ("visual", v), ("event", a + v), ("av", av)):
         active = c.sum(axis=0) > 0  # (N, C)
+        if pooled:
+            out[name] = np.where(active.any(axis=0), 100 * _f(*c.sum(axis=1)), np.nan)
+            continue
         total = np.where(active, _f(*c), 0.0).sum(axis=0)
         with np.errstate(invalid="ignore"):
             out[name] = 100 * total / np.where(active.any(axis=0), active.sum(axis=0), np.nan)

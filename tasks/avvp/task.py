@@ -116,18 +116,18 @@ class AVVP(Task):
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
         """Return the weighted terms of the objective, and of the similarity loss if it is on."""
-        config, weak = self.config, as_target(batch.labels["weak"])
+        config, scores = self.config, parse.segment.audio.values  # type: ignore[union-attr]
+        weak = as_target(batch.labels["weak"], scores)
         smoothing = dict(audio_smooth=config.audio_smooth, visual_smooth=config.visual_smooth)
-        pseudo = self._pseudo(batch) if config.supervision == "pseudo" else None
+        pseudo = self._pseudo(batch, scores) if config.supervision == "pseudo" else None
         objective = self._objective(parse)
         if objective == "han":
             terms = han_loss(parse, weak, **smoothing)
         elif objective == "valor":
-            audio, visual = pseudo or self._pseudo(batch)
+            audio, visual = pseudo or self._pseudo(batch, scores)
             terms = valor_loss(parse, weak, audio, visual)
         else:
-            segments = parse.segment.audio.values.shape[1]  # type: ignore[union-attr]
-            labels = labels_without_pseudo(weak, segments, **smoothing)
+            labels = labels_without_pseudo(weak, scores.shape[1], **smoothing)
             if pseudo is not None:
                 audio, visual = pseudo
                 labels = {
@@ -158,11 +158,11 @@ class AVVP(Task):
             return "basic"
         return "han" if has_soft_global(parse) else "basic"
 
-    def _pseudo(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _pseudo(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor]:
         for name in ("pseudo_audio", "pseudo_visual"):
             if name not in batch.labels:
                 raise DataError(f"the data have no '{name}' labels; use data with pseudo-labels, or --supervision weak")
-        return as_target(batch.labels["pseudo_audio"]), as_target(batch.labels["pseudo_visual"])
+        return as_target(batch.labels["pseudo_audio"], like), as_target(batch.labels["pseudo_visual"], like)
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
         """Return "audio", "visual" (bool [B, T, C]) and "video" (bool [B, C]); thresholds are inclusive.
