@@ -1,94 +1,34 @@
-"""Cards, and pushing a run's model to the Hub."""
+"""Push a run's model to the Hub; get a model's folder from a run, a folder or the Hub."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import yaml
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-from avplatform.data.schema import DataSpec
-from hub_cards import template
-from models.errors import DataError
-
-try:  # the transport under huggingface_hub
-    from httpx2 import HTTPError as TransportError
-except ImportError:
-    from httpx import HTTPError as TransportError  # type: ignore[no-redef]
-
-ABOUT = {
-    "han": "HAN encodes both streams by self and cross-modal attention (Tian et al., ECCV 2020).",
-    "ave": "The AVE encoder lets audio guide visual attention and runs one LSTM a stream (Tian et al., ECCV 2018).",
-    "leap": "LEAP decodes by projecting segments onto the embeddings of class texts (Zhou et al., ECCV 2024).",
-    "mmil": "MMIL classifies segments linearly and pools them by attention (Tian et al., ECCV 2020).",
-    "dch": "The direct head classifies segments from the encoded features (Tian et al., ECCV 2018).",
-}
-TASKS = {"avel": "audio-visual event localization", "avvp": "audio-visual video parsing"}
-CITATION = (
-    "Please cite the papers named above. LEAP: Zhou et al., Label-anticipated Event Disentanglement for Audio-Visual Video "
-    "Parsing, ECCV 2024."
+from huggingface_hub import CommitOperationAdd, HfApi, parse_eval_result_entries, snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
-UPLOADED = ["config.json", "model.safetensors", "README.md"]
 
+from avplatform.cards import PLACEHOLDER, card_of_spec, render_dataset_card, render_model_card
+from models.errors import AVError, DataError, UsageError
 
-def render_model_card(results: dict[str, Any], config: dict[str, Any], *, repo_id: str = "<repository>") -> str:
-    """Return README.md of a model: metadata with its test results, how to use it, how it was trained.
+UPLOADED = ("config.json", "model.safetensors", "README.md")
+EVAL_RESULTS = ".eval_results/*.yaml"
 
-    Args:
-        results: the content of results.json.
-        config: the model's config as a dictionary.
-        repo_id: shown in the example.
-    """
-    splits = [s for s in ("validation", "test") if results.get(s)]
-    selection, features = results.get("selection") or {}, config["features"]
-    recipe = {
-        "supervision": results["supervision"],
-        "preset": results.get("preset") or "none",
-        "seed": results["seed"],
-        "epochs": results.get("epochs"),
-        "optimiser steps": results.get("steps"),
-        "clips a step": results.get("batch_size"),
-        "precision": results.get("precision"),
-        "parameters": f"{results.get('parameters', 0):,}",
-        "data checksum": results.get("data_checksum"),
-    }
-    return _render(
-        "model_card.md.jinja",
-        metadata=_metadata(results),
-        encoder=results["encoder"],
-        decoder=results["decoder"],
-        task_title=TASKS.get(results["task"], results["task"]),
-        about=" ".join(ABOUT.get(results[k], "") for k in ("encoder", "decoder")).strip(),
-        synthetic=results["synthetic"],
-        data=results["data"],
-        results=results,
-        splits=splits,
-        metric_names=list(results[splits[0]]) if splits else [],
-        selection_sentence=_selection_sentence(selection),
-        repo_id=repo_id,
-        arguments="audio, visual, motion" if features.get("motion_dim") else "audio, visual",
-        inputs=_inputs(features),
-        recipe=list(recipe.items()),
-        command=results.get("environment", {}).get("command", ""),
-        classes=config["classes"],
-        citation=CITATION,
-    )
+# The base of all errors of the client's HTTP library (a refused connection is one), named by a class that derives from it.
+HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
 
+# What the client raises when it does not succeed: ValueError is what it refuses itself, RuntimeError a failed upload.
+FAILURES: tuple[type[BaseException], ...] = (HTTP_ERROR, OSError, ValueError, RuntimeError)
 
-def card_of_spec(spec: DataSpec) -> str:
-    """Return README.md of a dataset."""
-    metadata = {"tags": ["avplatform", spec.task] + (["synthetic"] if spec.synthetic else [])}
-    return _render(
-        "dataset_card.md.jinja",
-        metadata=yaml.safe_dump(metadata, sort_keys=False).strip(),
-        spec=spec,
-        shapes=[(name, list(shape)) for name, shape in spec.shapes().items()],
-        provenance=json.dumps(spec.provenance, indent=2),
-    )
+__all__ = ["card_of_spec", "model_folder", "push_run", "render_dataset_card", "render_model_card"]
 
 
 def push_run(
@@ -100,100 +40,105 @@ def push_run(
     revision: str | None = None,
     commit_message: str | None = None,
 ) -> str:
-    """Push a run's model folder to the Hub; return the repository's address.
+    """Push a run's model folder to the Hub, in one commit; return the repository's address.
+
+    What is pushed is the model folder: config, weights, card (with the repository's id in its example) and, where there
+    are some, valid `.eval_results/*.yaml`. avplatform writes none of these itself, since neither LLP nor AVE is
+    registered as a benchmark on the Hub.
+
+    Args:
+        run: run folder, model folder or hub id.
+        repo_id: "owner/name"; made if it does not exist.
+        private: the repository must be private; a new one is made so.
+        token: a token that may write; default: the one of `hf auth login` or HF_TOKEN.
+        revision: branch to push to; made if it does not exist.
+        commit_message: default "Upload model with avplatform".
 
     Raises:
         DataError: the folder is no whole model, or the Hub refuses or cannot be reached.
+        UsageError: `private`, but the repository exists and is public.
     """
-    folder = model_folder(run)
-    for name in UPLOADED:
-        if not (folder / name).is_file():
-            raise DataError(f"{folder} has no {name}, so it is not pushed; give the folder of a finished run")
-    results_file = folder.parent / "results.json"
+    operations = _operations(model_folder(run), repo_id)
     api = HfApi(token=token)
     try:
-        card = (folder / "README.md").read_text()
-        if results_file.is_file():
-            config = json.loads((folder / "config.json").read_text())
-            card = render_model_card(json.loads(results_file.read_text()), config, repo_id=repo_id)
         url = api.create_repo(repo_id, private=private, exist_ok=True)
+        if private and not api.model_info(repo_id).private:
+            raise UsageError(
+                f"{repo_id} exists and is public, so --private would do nothing; leave it out or take another name"
+            )
+        if revision is not None and not revision.startswith("refs/"):  # a pull request's branch is there already
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
         message = commit_message or "Upload model with avplatform"
-        api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            allow_patterns=["config.json", "model.safetensors"],
-            revision=revision,
-            commit_message=message,
-        )
-        api.upload_file(
-            path_or_fileobj=card.encode(),
-            path_in_repo="README.md",
-            repo_id=repo_id,
-            revision=revision,
-            commit_message=f"{message}: card",
-        )
-    except (HfHubHTTPError, HFValidationError, TransportError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(
-            f"the Hub did not take {repo_id} ({reason}); check the name, the network, and that `hf auth login` was done"
-        ) from None
+        api.create_commit(repo_id, operations, commit_message=message, revision=revision)
+    except AVError:
+        raise
+    except FAILURES as error:
+        raise DataError(f"the Hub did not take {repo_id}: {explain(error)}") from None
     return str(url)
 
 
 def model_folder(path: str | Path) -> Path:
-    """Return the model folder of a run or model folder."""
-    path = Path(path)
-    if not path.is_dir():
-        raise DataError(f"no folder {path}; give a run or model folder")
-    return path / "model" if (path / "model").is_dir() else path
+    """Return the model folder of a run folder, a model folder or a hub id (which is downloaded).
+
+    Raises:
+        DataError: there is none; says where was looked.
+    """
+    folder = Path(path)
+    if (folder / "model").is_dir():
+        return folder / "model"
+    if (folder / "config.yaml").is_file():
+        raise DataError(f"the run {folder} has no model/ yet: it did not finish; go on with --resume {folder}")
+    if folder.is_dir():
+        return folder
+    name = str(path)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise DataError(f"no folder {name}; give a run folder, a model folder, or a hub id such as owner/name")
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*UPLOADED, EVAL_RESULTS]))
+    except FAILURES as error:
+        raise DataError(f"no folder {name}, and it cannot be had from the Hub: {explain(error)}") from None
 
 
-def _metadata(results: dict[str, Any]) -> str:
-    """Return the YAML header, with the test metrics as a model index."""
-    name = f"{results['encoder']}-{results['decoder']}-{results['task']}"
-    metrics = [
-        {"type": metric, "name": f"test {metric}", "value": round(value, 2)}
-        for metric, value in (results.get("test") or {}).items()
-    ]
-    data = {
-        "library_name": "avplatform",
-        "license": "apache-2.0",
-        "tags": ["avplatform", "audio-visual", results["task"], results["encoder"], results["decoder"]]
-        + (["synthetic-data"] if results["synthetic"] else []),
-        "model-index": [
-            {
-                "name": name,
-                "results": [
-                    {
-                        "task": {"type": results["task"], "name": TASKS.get(results["task"], results["task"])},
-                        "dataset": {"type": results["data"], "name": results["data"], "split": "test"},
-                        "metrics": metrics,
-                    }
-                ],
-            }
-        ],
-    }
-    if not metrics:
-        del data["model-index"]
-    return yaml.safe_dump(data, sort_keys=False).strip()
+def explain(error: BaseException) -> str:
+    """Return in one sentence why the Hub's client failed, and what to do about it."""
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:
+        return explain(error.__cause__)
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set; unset it"
+    if isinstance(error, LocalTokenNotFoundError) or status == 401:
+        return "there is no such repository, or no valid token (401); check the name, and log in with `hf auth login`"
+    if status == 403:
+        return "the token may not do this (403); take one with write access to the repository"
+    if isinstance(error, RevisionNotFoundError):
+        return "no such branch or revision (404); check --revision"
+    if isinstance(error, RepositoryNotFoundError):
+        return "no such repository (404); check the name, and that the token may see it"
+    reason = " ".join(str(error).split())[:200]
+    if isinstance(error, HFValidationError):
+        return f"{reason}; give owner/name"
+    if status is not None:
+        return f"it answered {status} ({reason}); try again later, or check the name and the token"
+    if isinstance(error, ValueError):
+        return f"it was refused ({reason}); correct that and try again"
+    if isinstance(error, (HTTP_ERROR, ConnectionError, TimeoutError, LocalEntryNotFoundError)):
+        return f"it could not be reached ({reason or type(error).__name__}); check the network and HF_ENDPOINT"
+    return f"{type(error).__name__}: {reason}"
 
 
-def _selection_sentence(selection: dict[str, Any]) -> str:
-    if not selection:
-        return "How the epoch was chosen is not known."
-    if selection["split"] == "test":
-        return f"Epoch {selection['epoch']} was **selected on the test split** ({selection['metric']}): too good by as much."
-    if selection["split"] == "none":
-        return f"The last epoch ({selection['epoch']}) was kept."
-    return f"Epoch {selection['epoch']} was selected on {selection['split']} ({selection['metric']})."
-
-
-def _inputs(features: dict[str, Any]) -> str:
-    visual = [*(features.get("map_size") or []), features["visual_dim"]]
-    text = f"audio [B, T, {features['audio_dim']}], visual [B, T, {', '.join(map(str, visual))}]"
-    return text + (f", motion [B, T, {features['motion_dim']}]" if features.get("motion_dim") else "")
-
-
-def _render(name: str, **values: Any) -> str:
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
-    return environment.from_string(template(name)).render(**values)
+def _operations(folder: Path, repo_id: str) -> list[CommitOperationAdd]:
+    """Return what is pushed, after checking that it is whole."""
+    for name in UPLOADED:
+        if not (folder / name).is_file():
+            raise DataError(f"{folder} has no {name}, so it is not pushed; give the folder of a finished run")
+    card = (folder / "README.md").read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id)
+    contents: dict[str, bytes | Path] = {name: folder / name for name in UPLOADED}
+    contents["README.md"] = card.encode()
+    for file in sorted(folder.glob(EVAL_RESULTS)):
+        try:
+            parse_eval_result_entries(yaml.safe_load(file.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{file} holds no valid evaluation results ({reason}); correct or delete it") from None
+        contents[str(file.relative_to(folder))] = file
+    return [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]

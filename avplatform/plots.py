@@ -58,8 +58,9 @@ def curves(metrics_file: Path, out: Path, *, metric: str, selected: int | None =
     right.plot(epochs[best]["epoch"], values[best], marker="*", markersize=14, color=COLOURS[1], linestyle="", label=label)
     right.legend(frameon=False, loc="lower right")
     right.set(xlabel="epoch", ylabel=f"{epochs[best].get('split', 'validation')} {metric} (%)")
+    right.set_xlim(min(r["epoch"] for r in epochs) - 0.5, max(r["epoch"] for r in epochs) + 0.5)
     for axes in (left, right):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(color="#E5E5E5", linewidth=0.6)
         axes.set_axisbelow(True)
     if note:

@@ -1,4 +1,4 @@
-"""Templates of the cards that stand beside models and data, as package data."""
+"""Templates of the cards that stand beside models and data, as package data, and the texts that go into them."""
 
 from __future__ import annotations
 

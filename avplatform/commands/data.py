@@ -47,8 +47,8 @@ def _simulate(args: list[str], prog: str) -> int:
     options = tyro.cli(SimulateOptions, args=args, prog=prog)
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit is {options.limit}; it must be at least 1")
+    from avplatform.cards import render_dataset_card
     from avplatform.data.simulate import simulate
-    from avplatform.hub import card_of_spec
 
     console = Console()
     with console.bar("simulate", total=100) as bar:
@@ -61,7 +61,7 @@ def _simulate(args: list[str], prog: str) -> int:
             seed=options.seed,
             subset=None if options.limit is None else {"train": options.limit},
             progress=bar.fraction,
-            card=card_of_spec,
+            card=render_dataset_card,
         )
     if manifest is None:
         console.note(f"wrote {options.out} in the authors' file layout: synthetic features")

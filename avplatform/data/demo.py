@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avplatform.cards import render_dataset_card
 from avplatform.data.arrays import cache_root, locked
 from avplatform.data.schema import MANIFEST_FILE
 from avplatform.data.simulate import ave, llp, write
@@ -69,13 +70,13 @@ def make_demo(task: str, folder: Path, *, sizes: dict[str, int] | None = None) -
         constants = ave.AVESimulation()
         provenance["generator"] = constants.name
         spec = ave.spec(constants, name=NAMES[task], provenance=provenance)
-        write(folder, spec, ave.AVESimulator(constants, clips), clips)
+        write(folder, spec, ave.AVESimulator(constants, clips), clips, card=render_dataset_card)
     else:
         llp_clips = avvp_clips(sizes or AVVP_SIZES)
         llp_constants = llp.LLPSimulation()
         provenance["generator"] = llp_constants.name
         llp_spec = llp.spec(llp_constants, name=NAMES[task], provenance=provenance)
-        write(folder, llp_spec, llp.LLPSimulator(llp_constants, llp_clips), llp_clips)
+        write(folder, llp_spec, llp.LLPSimulator(llp_constants, llp_clips), llp_clips, card=render_dataset_card)
 
 
 def avel_clips(sizes: dict[str, int], background: int) -> ave.AVEClips:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,7 +38,7 @@ class StoreWriter:
         path: folder to make; it must not exist, or be empty.
         spec: what the store holds.
         dtype: "float16" or "float32", the precision of the features.
-        card: text of README.md.
+        card: makes the text of README.md from the finished manifest.
         rows_per_shard: clips in a shard; by default as many as SHARD_BYTES hold.
         compression: of the shards, "none" or "zstd"; features are noise to a compressor, labels and rows of zeros are not.
 
@@ -52,7 +53,7 @@ class StoreWriter:
         spec: DataSpec,
         *,
         dtype: str = "float16",
-        card: str | None = None,
+        card: Callable[[Manifest], str] | None = None,
         rows_per_shard: int | None = None,
         compression: str = "none",
     ) -> None:
@@ -132,7 +133,7 @@ class StoreWriter:
         self.manifest = Manifest(spec=self.spec, splits=splits, dtype=self.dtype, checksum=checksum)
         (self._temporary / MANIFEST_FILE).write_text(self.manifest.to_json())
         if self.card is not None:
-            (self._temporary / "README.md").write_text(self.card)
+            (self._temporary / "README.md").write_text(self.card(self.manifest))
         if self.path.is_dir():
             self.path.rmdir()
         os.replace(self._temporary, self.path)

@@ -99,6 +99,8 @@ def draw(run: Run, content: dict[str, Any]) -> None:
         [len(split) * (2 * i + 1) // (2 * count) for i in range(count)],
         accelerator=run.accelerator,
     )
-    plots.curves(run.folder.metrics_file, run.folder.plots / "curves.png", metric=run.task.selection_metric)
+    epoch = content["selection"]["epoch"]
+    curves = run.folder.plots / "curves.png"
+    plots.curves(run.folder.metrics_file, curves, metric=run.task.selection_metric, selected=epoch, note=note)
     plots.per_class_bars(content["details"]["test"], run.folder.plots / "per_class.png", note=note)
     plots.timelines(examples, run.folder.plots / "timelines.png", note=note)

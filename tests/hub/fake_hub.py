@@ -1,7 +1,11 @@
-"""A small in-memory stand-in for the Hub over HTTP, on the loopback address.
+"""A small stand-in for the Hub over HTTP: in memory, in this process, on the loopback address and a free port.
 
-It knows what pushing and loading a model or dataset needs. It is a double: it does not show token scopes, rate limits, xet
-storage or the real validation of cards.
+It knows what pushing and loading a model or a dataset needs: repositories with branches and commits, git and LFS files,
+ranges, a token, private repositories. It is a double: it does not show token scopes, rate limits, xet storage, redirects to
+another host, conflicts between pushes, or the Hub's real validation of cards (it looks at the form of the model index).
+
+The client reads its environment once, when huggingface_hub is imported, so it runs in a process of its own with
+`environment(hub, home)`.
 """
 
 from __future__ import annotations
@@ -9,28 +13,59 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlparse
 
+import yaml
+
 TOKEN = "hf_test"
+REPO = r"(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)"
+LARGE = (".safetensors", ".parquet", ".bin")
+
+
+def environment(hub: FakeHub, home: Path, *, token: str | None = TOKEN) -> dict[str, str]:
+    """Return the environment of a process whose Hub is the stand-in."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    env |= {f"HF_HUB_DISABLE_{name}": "1" for name in ("XET", "TELEMETRY", "PROGRESS_BARS")}
+    return env | ({"HF_TOKEN": token} if token else {})
+
+
+class FakeRepo:
+    """Branches point to commits; a commit is all files by path."""
+
+    def __init__(self, name: str, *, private: bool = False) -> None:
+        self.name, self.private = name, private
+        self.commits: dict[str, dict[str, bytes]] = {}
+        self.branches: dict[str, str] = {}
+        self.commit("main", {})
+
+    def commit(self, branch: str, files: dict[str, bytes]) -> str:
+        oid = hashlib.sha1(f"{self.name} {len(self.commits)}".encode()).hexdigest()
+        self.commits[oid] = files
+        self.branches[branch] = oid
+        return oid
+
+    def resolve(self, revision: str) -> str | None:
+        return self.branches.get(revision, revision if revision in self.commits else None)
+
+    def files(self, revision: str = "main") -> dict[str, bytes]:
+        return self.commits[self.branches.get(revision, revision)]
 
 
 class FakeHub:
-    """Start it, point HF_ENDPOINT at `.url`, look into `.repos`."""
+    """Start it, point HF_ENDPOINT at `.url`, look into `.repos` ("models/owner/name")."""
 
     def __init__(self) -> None:
-        self.repos: dict[str, dict[str, bytes]] = {}  # "models/owner/name" -> path -> content
-        self.large: dict[str, bytes] = {}  # sha256 -> content
-        self.commits: dict[str, int] = {}
-        hub = self
-
-        class Handler(_Handler):
-            pass
-
-        Handler.hub = hub
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.repos: dict[str, FakeRepo] = {}
+        self.large: dict[str, bytes] = {}  # by sha256
+        self.lock = threading.Lock()
+        handler = type("Handler", (_Handler,), {"hub": self})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -39,32 +74,212 @@ class FakeHub:
         self.server.server_close()
 
 
-def blob_id(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
 class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
 
+    # In the order in which they are tried: method, pattern of the path, name of the function, whether it needs the token.
+    ROUTES = (
+        ("POST", r"/api/validate-yaml", "validate", False),
+        ("GET", r"/api/whoami-v2", "whoami", True),
+        ("POST", r"/api/repos/create", "create", True),
+        ("DELETE", r"/api/repos/delete", "delete", True),
+        ("POST", rf"/api/{REPO}/branch/(?P<branch>.+)", "branch", True),
+        ("POST", rf"/api/{REPO}/preupload/(?P<revision>[^/]+)", "preupload", True),
+        ("POST", r"/(?:datasets/)?[^/]+/[^/]+\.git/info/lfs/objects/batch", "lfs_batch", True),
+        ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", "lfs_put", False),
+        ("POST", r"/lfs/(?P<oid>[0-9a-f]{64})/verify", "lfs_verify", True),
+        ("POST", rf"/api/{REPO}/commit/(?P<revision>[^/]+)", "commit", True),
+        ("GET", rf"/api/{REPO}(?:/revision/(?P<revision>[^/]+))?", "info", False),
+        ("GET", rf"/api/{REPO}/refs", "refs", False),
+        ("GET", rf"/api/{REPO}/commits/(?P<revision>[^/]+)", "history", False),
+        ("GET", rf"/api/{REPO}/tree/(?P<revision>[^/]+)(?:/(?P<folder>.*))?", "tree", False),
+        ("POST", rf"/api/{REPO}/paths-info/(?P<revision>[^/]+)", "paths_info", False),
+        ("GET", r"/(?P<datasets>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "file", False),
+    )
+
     def log_message(self, *args) -> None:
         pass
 
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            parts = []
-            while size := int(self.rfile.readline().strip() or b"0", 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(parts)
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def answer(self) -> None:
+        """Find the route; check token, repository and revision; call the route's function."""
+        url, body = urlparse(self.path), self.body()
+        self.query = parse_qs(url.query)
+        method = "GET" if self.command == "HEAD" else self.command
+        for wanted, pattern, name, needs_token in self.ROUTES:
+            found = re.fullmatch(pattern, unquote(url.path))
+            if wanted != method or not found:
+                continue
+            parts = found.groupdict()
+            token = self.headers.get("Authorization")
+            known = token == f"Bearer {TOKEN}"
+            if (token and not known) or (needs_token and not known):
+                return self.send(401, {"error": "Invalid username or password."})
+            if "repo" in parts:
+                kind = parts.pop("kind", None) or ("datasets" if parts.pop("datasets", None) else "models")
+                parts["repo"] = self.hub.repos.get(f"{kind}/{parts['repo']}")
+                if parts["repo"] is None or (parts["repo"].private and not known):
+                    return self.send(404 if known else 401, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
+            if "revision" in parts:
+                parts["oid"] = parts["repo"].resolve(parts["revision"] or "main")
+                if parts["oid"] is None:
+                    return self.send(404, {"error": "Invalid rev id"}, X_Error_Code="RevisionNotFound")
+            with self.hub.lock:
+                reply = getattr(self, name)(body=body, **parts)
+            return self.send(*reply[:2], **(reply[2] if len(reply) > 2 else {}))
+        return self.send(404, {"error": f"the stand-in does not know {method} {url.path}"})
 
-    def _send(self, code: int, content: bytes | dict | list = b"", **headers: str) -> None:
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
+
+    # Each route's function returns status, content and perhaps headers.
+
+    def validate(self, body):
+        errors = metadata_errors(json.loads(body)["content"])
+        return 400 if errors else 200, {"errors": [{"message": e} for e in errors], "warnings": []}
+
+    def whoami(self, body):
+        return 200, {"name": "tester", "type": "user", "orgs": [], "auth": {"type": "access_token"}}
+
+    def create(self, body):
+        data = json.loads(body)
+        name = data["name"] if "/" in data["name"] else f"{data.get('organization') or 'tester'}/{data['name']}"
+        key = f"{data.get('type', 'model')}s/{name}"
+        place = f"{self.hub.url}/{'datasets/' if key.startswith('datasets') else ''}{name}"
+        if key in self.hub.repos:
+            return 409, {"error": "You already created this repo", "url": place}
+        private = data.get("private") or data.get("visibility") == "private"
+        self.hub.repos[key] = FakeRepo(name, private=bool(private))
+        return 200, {"url": place, "name": name, "id": name}
+
+    def delete(self, body):
+        data = json.loads(body)
+        key = f"{data.get('type', 'model')}s/{data.get('organization') or 'tester'}/{data['name']}"
+        return (200, {}) if self.hub.repos.pop(key, None) else (404, {"error": "Repository not found"})
+
+    def branch(self, body, repo, branch):
+        if branch in repo.branches:
+            return 409, {"error": "Reference already exists"}
+        if not re.fullmatch(r"[\w./-]+", branch):
+            return 422, {"error": "Invalid reference name"}
+        repo.branches[branch] = repo.branches["main"]
+        return 200, {}
+
+    def preupload(self, body, repo, revision, oid):
+        files = [
+            {"path": f["path"], "uploadMode": "lfs" if f["path"].endswith(LARGE) else "regular", "shouldIgnore": False}
+            for f in json.loads(body)["files"]
+        ]
+        return 200, {"files": files, "commitOid": oid}
+
+    def lfs_batch(self, body):
+        objects = []
+        for item in json.loads(body)["objects"]:
+            href = f"{self.hub.url}/lfs/{item['oid']}"
+            answer = {"oid": item["oid"], "size": item["size"]}
+            if item["oid"] not in self.hub.large:  # what is here already gets no actions
+                answer["actions"] = {"upload": {"href": href}, "verify": {"href": f"{href}/verify"}}
+            objects.append(answer)
+        return 200, {"transfer": "basic", "objects": objects}
+
+    def lfs_put(self, body, oid):
+        if hashlib.sha256(body).hexdigest() != oid:
+            return 400, {"error": "the content does not have this sha256"}
+        self.hub.large[oid] = body
+        return 200, b""
+
+    def lfs_verify(self, body, oid):
+        return (200, {}) if len(self.hub.large.get(oid, b"")) == json.loads(body)["size"] else (404, {"error": "not here"})
+
+    def commit(self, body, repo, revision, oid):
+        files = dict(repo.commits[oid])
+        for line in body.decode().splitlines():
+            item = json.loads(line)
+            value = item["value"]
+            if item["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif item["key"] == "lfsFile":
+                files[value["path"]] = self.hub.large[value["oid"]]
+            elif item["key"] in ("deletedFile", "deletedFolder"):
+                gone = value["path"].rstrip("/")
+                files = {path: f for path, f in files.items() if path != gone and not path.startswith(f"{gone}/")}
+        new = repo.commit(revision, files)
+        return 200, {"success": True, "commitOid": new, "commitUrl": f"{self.hub.url}/{repo.name}/commit/{new}"}
+
+    def info(self, body, repo, revision, oid):
+        siblings = [{"rfilename": path} for path in repo.commits[oid]]
+        about = {"id": repo.name, "sha": oid, "private": repo.private, "siblings": siblings, "tags": []}
+        return 200, {**about, "downloads": 0, "likes": 0}
+
+    def refs(self, body, repo):
+        branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": oid} for n, oid in repo.branches.items()]
+        return 200, {"branches": branches, "tags": [], "converts": []}
+
+    def history(self, body, repo, revision, oid):
+        commits = [*reversed(repo.commits)]
+        rows = [{"id": c, "title": "", "message": "", "authors": [], "date": "2026-01-01T00:00:00.000Z"} for c in commits]
+        return 200, rows[commits.index(oid) :]
+
+    def tree(self, body, repo, revision, oid, folder):
+        files, prefix = repo.commits[oid], f"{folder}/" if folder else ""
+        deep = self.query.get("recursive", ["false"])[0].lower() in ("true", "1")
+        inside = [path for path in files if path.startswith(prefix)]
+        if prefix and not inside:
+            return 404, {"error": "no such folder"}, {"X_Error_Code": "EntryNotFound"}
+        entries, folders = [], set()
+        for path in inside:
+            parts = path[len(prefix) :].split("/")
+            folders |= {prefix + "/".join(parts[:n]) for n in range(1, len(parts) if deep else min(2, len(parts)))}
+            if deep or len(parts) == 1:
+                entries.append(self.entry(path, files[path]))
+        return 200, [*map(folder_entry, sorted(folders)), *entries]
+
+    def paths_info(self, body, repo, revision, oid):
+        json_body = self.headers.get("Content-Type", "").startswith("application/json")
+        paths = json.loads(body)["paths"] if json_body else parse_qs(body.decode()).get("paths", [])
+        files, found = repo.commits[oid], []
+        for path in paths:
+            if path in files:
+                found.append(self.entry(path, files[path]))
+            elif any(name.startswith(f"{path}/") for name in files):
+                found.append(folder_entry(path))
+        return 200, found
+
+    def file(self, body, repo, revision, oid, path):
+        headers = {"X_Repo_Commit": oid}
+        if path not in repo.commits[oid]:
+            return 404, {"error": "Entry not found"}, {**headers, "X_Error_Code": "EntryNotFound"}
+        content = repo.commits[oid][path]
+        entry = self.entry(path, content)
+        etag = f'"{entry.get("lfs", entry)["oid"]}"'
+        headers |= {"ETag": etag, "X_Linked_Etag": etag, "X_Linked_Size": str(len(content)), "Accept_Ranges": "bytes"}
+        if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            start, end = int(asked[1]), int(asked[2] or len(content) - 1)
+            if start >= len(content):
+                return 416, b"", {"Content_Range": f"bytes */{len(content)}"}
+            part = content[start : end + 1]
+            headers["Content_Range"] = f"bytes {start}-{start + len(part) - 1}/{len(content)}"
+            return 206, part, headers
+        return 200, content, headers
+
+    def entry(self, path: str, content: bytes) -> dict:
+        entry = {"type": "file", "path": path, "size": len(content), "oid": blob_id(content)}
+        sha = hashlib.sha256(content).hexdigest()
+        return entry | ({"lfs": {"oid": sha, "size": len(content), "pointerSize": 130}} if sha in self.hub.large else {})
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().strip() or b"0", 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def send(self, status: int, content: bytes | dict | list, **headers: str) -> None:
         if not isinstance(content, bytes):
-            content = json.dumps(content).encode()
-            headers.setdefault("Content-Type", "application/json")
-        self.send_response(code)
+            content, headers = json.dumps(content).encode(), {**headers, "Content_Type": "application/json"}
+        self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(content)))
@@ -72,132 +287,30 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def _missing(self, code: str) -> None:
-        self._send(404, {"error": code}, X_Error_Code=code)
 
-    def _key(self, kind: str, repo: str) -> str:
-        return f"{kind}/{repo}"
+def folder_entry(path: str) -> dict:
+    """Return how a folder is listed."""
+    return {"type": "directory", "path": path, "size": 0, "oid": blob_id(path.encode())}
 
-    def _commit_id(self, key: str) -> str:
-        return hashlib.sha1(f"{key}{self.hub.commits.get(key, 0)}".encode()).hexdigest()
 
-    def do_POST(self) -> None:
-        path, body = unquote(urlparse(self.path).path), self._body()
-        if path == "/api/validate-yaml":
-            return self._send(200, {"errors": [], "warnings": []})
-        if self.headers.get("Authorization") != f"Bearer {TOKEN}" and "/verify" not in path:
-            return self._send(401, {"error": "Invalid username or password."})
-        if path == "/api/repos/create":
-            data = json.loads(body)
-            repo = f"{data['organization']}/{data['name']}" if data.get("organization") else data["name"]
-            repo = repo if "/" in repo else f"tester/{repo}"
-            key = self._key(data.get("type", "model") + "s", repo)
-            code = 409 if key in self.hub.repos else 200
-            self.hub.repos.setdefault(key, {})
-            return self._send(code, {"url": f"{self.hub.url}/{repo}", "name": repo, "id": repo})
-        if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/preupload/[^/]+", path):
-            if self._key(*found.groups()) not in self.hub.repos:
-                return self._missing("RepoNotFound")
-            files = json.loads(body)["files"]
-            modes = [
-                {
-                    "path": f["path"],
-                    "uploadMode": "lfs" if f["path"].endswith((".safetensors", ".parquet")) else "regular",
-                    "shouldIgnore": False,
-                    "oid": None,
-                }
-                for f in files
-            ]
-            return self._send(200, {"files": modes})
-        if path.endswith(".git/info/lfs/objects/batch"):
-            objects = []
-            for o in json.loads(body)["objects"]:
-                upload = {"href": f"{self.hub.url}/lfs/{o['oid']}"}
-                verify = {"href": f"{self.hub.url}/lfs/{o['oid']}/verify"}
-                actions = {} if o["oid"] in self.hub.large else {"upload": upload, "verify": verify}
-                objects.append({"oid": o["oid"], "size": o["size"], "actions": actions})
-            return self._send(200, {"transfer": "basic", "objects": objects})
-        if path.endswith("/verify"):
-            return self._send(200, {})
-        if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/commit/[^/]+", path):
-            key = self._key(*found.groups())
-            if key not in self.hub.repos:
-                return self._missing("RepoNotFound")
-            files = self.hub.repos[key]
-            for line in body.decode().splitlines():
-                item = json.loads(line)
-                value = item["value"]
-                if item["key"] == "file":
-                    files[value["path"]] = base64.b64decode(value["content"])
-                elif item["key"] == "lfsFile":
-                    files[value["path"]] = self.hub.large[value["oid"]]
-                elif item["key"] == "deletedFile":
-                    files.pop(value["path"], None)
-            self.hub.commits[key] = self.hub.commits.get(key, 0) + 1
-            oid = self._commit_id(key)
-            place = ("datasets/" if found[1] == "datasets" else "") + found[2]
-            return self._send(200, {"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/{place}/commit/{oid}"})
-        return self._missing("EntryNotFound")
+def blob_id(content: bytes) -> str:
+    """Return the id that git gives to a file."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
-    def do_PUT(self) -> None:
-        found = re.fullmatch(r"/lfs/([0-9a-f]{64})", urlparse(self.path).path)
-        content = self._body()
-        if not found or hashlib.sha256(content).hexdigest() != found[1]:
-            return self._send(400, {"error": "checksum"})
-        self.hub.large[found[1]] = content
-        return self._send(200)
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        url = urlparse(self.path)
-        path = unquote(url.path)
-        if path == "/api/whoami-v2":
-            return self._send(200, {"name": "tester", "type": "user", "orgs": []})
-        if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
-            key = self._key(found[1], found[2])
-            if key not in self.hub.repos:
-                return self._missing("RepoNotFound")
-            siblings = [{"rfilename": name} for name in self.hub.repos[key]]
-            info = {"id": found[2], "sha": self._commit_id(key), "siblings": siblings, "private": False, "tags": []}
-            return self._send(200, {**info, "downloads": 0, "likes": 0})
-        if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/tree/([^/]+)(?:/(.*))?", path):
-            key = self._key(found[1], found[2])
-            if key not in self.hub.repos:
-                return self._missing("RepoNotFound")
-            prefix = f"{found[4]}/" if found[4] else ""
-            deep = parse_qs(url.query).get("recursive", ["false"])[0].lower() == "true"
-            names = [n for n in self.hub.repos[key] if n.startswith(prefix) and (deep or "/" not in n[len(prefix) :])]
-            return self._send(200, [self._entry(key, name) for name in names])
-        if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            return self._file(self._key("datasets" if found[1] else "models", found[2]), found[4])
-        return self._missing("EntryNotFound")
-
-    def _entry(self, key: str, name: str) -> dict:
-        content = self.hub.repos[key][name]
-        entry = {"type": "file", "path": name, "size": len(content), "oid": blob_id(content)}
-        sha = hashlib.sha256(content).hexdigest()
-        if sha in self.hub.large:
-            entry["lfs"] = {"oid": sha, "size": len(content), "pointerSize": 130}
-        return entry
-
-    def _file(self, key: str, name: str) -> None:
-        if key not in self.hub.repos:
-            return self._missing("RepoNotFound")
-        if name not in self.hub.repos[key]:
-            return self._send(
-                404, {"error": "EntryNotFound"}, X_Error_Code="EntryNotFound", X_Repo_Commit=self._commit_id(key)
-            )
-        content = self.hub.repos[key][name]
-        sha = hashlib.sha256(content).hexdigest()
-        etag = f'"{sha if sha in self.hub.large else blob_id(content)}"'
-        headers = {"X_Repo_Commit": self._commit_id(key), "ETag": etag, "Accept_Ranges": "bytes"}
-        headers |= {"X_Linked_Size": str(len(content)), "X_Linked_Etag": etag}
-        if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
-            start, end = int(asked[1]), int(asked[2] or len(content) - 1)
-            if start >= len(content):
-                return self._send(416, b"", Content_Range=f"bytes */{len(content)}")
-            part = content[start : end + 1]
-            return self._send(206, part, Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(content)}", **headers)
-        return self._send(200, content, **headers)
+def metadata_errors(card: str) -> list[str]:
+    """Return what is wrong with the form of a card's metadata."""
+    found = re.match(r"---\n(.*?)\n---\n", card, flags=re.S)
+    try:
+        metadata = yaml.safe_load(found[1]) if found else {}
+    except yaml.YAMLError as error:
+        return [f"invalid YAML: {error}"]
+    errors = []
+    for model in metadata.get("model-index", []):
+        for number, result in enumerate(model.get("results", [])):
+            wanted = [("task", "type"), ("dataset", "type"), ("dataset", "name")]
+            errors += [f"result {number} lacks {a}.{b}" for a, b in wanted if not isinstance(result.get(a, {}).get(b), str)]
+            for metric in result.get("metrics", []):
+                if "type" not in metric or not isinstance(metric.get("value"), (int, float)):
+                    errors.append(f"result {number} has a metric without type or number: {metric}")
+    return errors

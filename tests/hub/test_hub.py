@@ -1,167 +1,205 @@
-"""Cards are valid and honest; a pushed model loads from the (stand-in for the) Hub with the same bits."""
+"""What is pushed loads again from (a stand-in for) the Hub with the same bits; what fails, fails in one sentence."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
 
-from avplatform.data.demo import avvp_clips
-from avplatform.data.simulate import llp
-from avplatform.hub import card_of_spec, push_run, render_model_card
+from avplatform.cards import PLACEHOLDER, render_dataset_card, render_model_card
+from avplatform.data import open_data
+from avplatform.data.schema import Manifest
+from avplatform.hub import model_folder, push_run
 from models.errors import DataError
-from tests.hub.fake_hub import TOKEN, FakeHub
+from tests.hub.conftest import RESULTS
+from tests.hub.fake_hub import TOKEN, FakeRepo, environment
 from tests.models.test_models import build, inputs
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-RESULTS = {
-    "task": "avel",
-    "encoder": "ave",
-    "decoder": "leap",
-    "supervision": "full",
-    "preset": None,
-    "data": "demo-avel-1",
-    "synthetic": True,
-    "data_checksum": "abc",
-    "seed": 1,
-    "selection": {"split": "validation", "metric": "accuracy", "epoch": 3, "step": 75, "value": 61.25},
-    "validation": {"accuracy": 61.25},
-    "test": {"accuracy": 59.876},
-    "parameters": 1234567,
-    "steps": 350,
-    "epochs": 14,
-    "batch_size": 32,
-    "precision": "bf16",
-    "environment": {"command": "train.py --task avel"},
-}
-
-
-@pytest.fixture
-def hub():
-    server = FakeHub()
-    yield server
-    server.close()
+WHOLE = {"config.json", "model.safetensors", "README.md"}
+OUTPUT = (
+    "from tests.models.test_models import inputs\n"
+    f"import torch; torch.set_num_threads({torch.get_num_threads()})\n"
+    "def output(model): return model(*inputs('avel')).parse.segment.av.values.double().flatten().tolist()\n"
+)
 
 
 @pytest.fixture
 def run(tmp_path):
-    model = build("avel", "ave", "leap")
-    model.save_pretrained(tmp_path / "run" / "model")
-    (tmp_path / "run" / "results.json").write_text(json.dumps(RESULTS))
-    return tmp_path / "run"
+    """A finished run's folder, as training writes it."""
+    model, folder = build("avel", "ave", "leap"), tmp_path / "run"
+    model.save_pretrained(folder / "model")
+    (folder / "model" / "README.md").write_text(render_model_card(RESULTS, model.config.to_dict()))
+    (folder / "results.json").write_text(json.dumps(RESULTS))
+    (folder / "config.yaml").write_text("task: avel\n")
+    return folder
 
 
-def client(code, hub, home, *, token=TOKEN):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    env.update(
-        HF_ENDPOINT=hub.url,
-        HF_HUB_DISABLE_XET="1",
-        HF_HUB_DISABLE_TELEMETRY="1",
-        HF_HUB_DISABLE_PROGRESS_BARS="1",
-        HF_HOME=str(home),
-        PYTHONPATH=str(ROOT),
-    )
-    if token:
-        env["HF_TOKEN"] = token
+def client(hub, home, code, *, token=TOKEN, **env):
+    """Run code in a fresh process that takes the stand-in for the Hub."""
+    env = environment(hub, home, token=token) | env
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, cwd=home)
 
 
-def config():
-    return build("avel", "ave", "leap").config.to_dict()
+def command(*args):
+    return f"from avplatform.cli import main; raise SystemExit(main({[str(a) for a in args]!r}))"
 
 
-def test_the_card_holds_the_results_and_valid_metadata():
-    card = ModelCard(render_model_card(RESULTS, config(), repo_id="owner/name"))
-    result = card.data.to_dict()["model-index"][0]["results"][0]
-    assert result["metrics"] == [{"type": "accuracy", "name": "test accuracy", "value": 59.88}]
-    assert card.data.library_name == "avplatform" and "synthetic-data" in card.data.tags
-    for text in ('from_pretrained("owner/name")', "| accuracy | 61.25 | 59.88 |", "1,234,567", "More Information Needed"):
-        assert (text in card.text) == (text != "More Information Needed")
+def done(process):
+    assert process.returncode == 0, process.stderr[-2000:]
+    return process.stdout
 
 
-def test_only_synthetic_data_are_warned_of():
-    warned, plain = (render_model_card({**RESULTS, "synthetic": s}, config()) for s in (True, False))
-    assert "synthetic features" in warned and "synthetic" not in plain
-
-
-def test_selection_on_test_is_marked():
-    card = render_model_card({**RESULTS, "selection": {**RESULTS["selection"], "split": "test"}}, config())
-    assert "selected on the test split" in card
-
-
-def test_the_dataset_card_says_synthetic():
-    clips = avvp_clips({"train": 1})
-    assert len(clips.keys) == 1
-    card = card_of_spec(llp.spec(llp.LLPSimulation()))
-    assert "Synthetic features" in card and "| visual | [10, 2048] |" in card and "Basketball_bounce" in card
-
-
-def test_a_pushed_run_loads_from_a_fresh_process(hub, run, tmp_path):
-    (run / "model" / "README.md").write_text(render_model_card(RESULTS, config()))
-    pushed = client(
-        f"from avplatform.cli import main; raise SystemExit(main(['push', {str(run)!r}, 'tester/ave-leap']))", hub, tmp_path
-    )
-    assert pushed.returncode == 0, pushed.stderr[-2000:]
-    files = hub.repos["models/tester/ave-leap"]
-    assert set(files) >= {"config.json", "model.safetensors", "README.md"}
-    assert b'from_pretrained("tester/ave-leap")' in files["README.md"]
-    loaded = client(
-        "from models.av_model import AVModel; from tests.models.test_models import inputs; import torch; "
-        f"torch.set_num_threads({torch.get_num_threads()}); m = AVModel.from_pretrained('tester/ave-leap'); "
-        "print(m(*inputs('avel')).parse.segment.av.values.double().flatten().tolist())",
-        hub,
-        tmp_path,
-    )
-    assert loaded.returncode == 0, loaded.stderr[-2000:]
+def test_a_pushed_run_loads_from_a_fresh_process_with_the_same_outputs(hub, run, tmp_path):
+    done(client(hub, tmp_path, command("push", run, "tester/ave-leap")))
+    repo = hub.repos["models/tester/ave-leap"]
+    assert set(repo.files()) == WHOLE and len(repo.commits) == 2  # the empty one, and one push
+    assert b'from_pretrained("tester/ave-leap")' in repo.files()["README.md"]
+    assert PLACEHOLDER.encode() not in repo.files()["README.md"]
+    assert PLACEHOLDER in (run / "model" / "README.md").read_text()
+    code = f"{OUTPUT}from models.av_model import AVModel\nprint(output(AVModel.from_pretrained('tester/ave-leap')))"
+    loaded = json.loads(done(client(hub, tmp_path, code, token=None)))
     expected = build("avel", "ave", "leap")(*inputs("avel")).parse.segment.av.values.double().flatten().tolist()
-    assert json.loads(loaded.stdout) == expected
+    assert loaded == expected
+
+
+def test_a_card_that_was_edited_is_pushed_as_it_is(hub, run, tmp_path):
+    card = run / "model" / "README.md"
+    card.write_text(card.read_text() + "\nA word by hand.\n")
+    done(client(hub, tmp_path, command("push", run / "model", "tester/edited")))
+    assert hub.repos["models/tester/edited"].files()["README.md"].endswith(b"\nA word by hand.\n")
+
+
+def test_a_push_to_a_branch_leaves_main_alone(hub, run, tmp_path):
+    code = (
+        f"from avplatform.cli import main\nassert main(['push', {str(run)!r}, 'tester/x', '--revision', 'second']) == 0\n"
+        "from models.av_model import AVModel\nAVModel.from_pretrained('tester/x', revision='second')"
+    )
+    done(client(hub, tmp_path, code))
+    repo = hub.repos["models/tester/x"]
+    assert set(repo.files("second")) == WHOLE and repo.files("main") == {}
+
+
+def test_a_private_push_is_private(hub, run, tmp_path):
+    hub.repos["models/tester/open"] = FakeRepo("tester/open")
+    done(client(hub, tmp_path, command("push", run, "tester/secret", "--private")))
+    assert hub.repos["models/tester/secret"].private and set(hub.repos["models/tester/secret"].files()) == WHOLE
+    refused = client(hub, tmp_path, command("push", run, "tester/open", "--private"))
+    assert refused.returncode == 2 and "exists and is public" in refused.stderr
+    assert hub.repos["models/tester/open"].files() == {}
+
+
+def test_the_same_weights_are_uploaded_once_and_a_hub_id_is_a_model_folder(hub, run, tmp_path):
+    code = (
+        "from avplatform.hub import model_folder, push_run\n"
+        f"push_run({str(run)!r}, 'tester/x')\npush_run('tester/x', 'tester/copy')\nprint(model_folder('tester/copy'))"
+    )
+    folder = Path(done(client(hub, tmp_path, code)).strip())
+    assert {path.name for path in folder.iterdir()} == WHOLE and len(hub.large) == 1
+    assert hub.repos["models/tester/copy"].files()["config.json"] == (run / "model" / "config.json").read_bytes()
 
 
 def test_a_model_pushes_itself(hub, run, tmp_path):
     code = (
-        f"from models.av_model import AVModel; m = AVModel.from_pretrained({str(run / 'model')!r}); "
-        "m.push_to_hub('tester/plain'); n = AVModel.from_pretrained('tester/plain'); print(n.config == m.config)"
+        f"{OUTPUT}from models.av_model import AVModel\nm = AVModel.from_pretrained({str(run / 'model')!r})\n"
+        "m.push_to_hub('tester/plain')\nprint(output(AVModel.from_pretrained('tester/plain')) == output(m))"
     )
-    done = client(code, hub, tmp_path)
-    assert done.returncode == 0 and done.stdout.strip().endswith("True"), done.stderr[-2000:]
-    assert b"More Information Needed" not in hub.repos["models/tester/plain"]["README.md"]
+    assert done(client(hub, tmp_path, code)).strip().endswith("True")
+    card = hub.repos["models/tester/plain"].files()["README.md"]
+    assert b"library_name: avplatform" in card and b"More Information Needed" not in card
+
+
+def test_valid_evaluation_results_go_along_and_others_are_refused(hub, run, tmp_path):
+    folder = run / "model" / ".eval_results"
+    folder.mkdir()
+    (folder / "x.yaml").write_text("- dataset: {id: owner/benchmark, task_id: default}\n  value: 59.876\n")
+    done(client(hub, tmp_path, command("push", run, "tester/x")))
+    assert set(hub.repos["models/tester/x"].files()) == WHOLE | {".eval_results/x.yaml"}
+    for wrong in ("- value: 1\n", "a: [\n", "just text\n", ""):
+        (folder / "x.yaml").write_text(wrong)
+        with pytest.raises(DataError, match="no valid evaluation results"):
+            push_run(run, "tester/x")
+
+
+def test_a_store_goes_to_the_hub_and_comes_back(hub, small_stores, tmp_path):
+    manifest = Manifest.read(small_stores["avel"])
+    (tmp_path / "README.md").write_text(render_dataset_card(manifest, repo_id="tester/store"))
+    code = (
+        "import json\nfrom huggingface_hub import HfApi\nfrom datasets import load_dataset\n"
+        "from avplatform.data import open_data\n"
+        "api, place = HfApi(), {'repo_id': 'tester/store', 'repo_type': 'dataset'}\napi.create_repo(**place)\n"
+        f"api.upload_folder(folder_path={str(small_stores['avel'])!r}, allow_patterns=['*.parquet', '*.json'], **place)\n"
+        f"api.upload_file(path_or_fileobj={str(tmp_path / 'README.md')!r}, path_in_repo='README.md', **place)\n"
+        "data = open_data('tester/store', task='avel')\n"
+        "total = float(data.split('test').batch(range(3)).audio.double().sum())\n"
+        "counts = {name: sum(1 for _ in split) for name, split in load_dataset('tester/store', streaming=True).items()}\n"
+        "print(json.dumps([data.checksum, total, counts]))"
+    )
+    cache = {"AVPLATFORM_CACHE": str(tmp_path / "cache")}
+    checksum, total, counts = json.loads(done(client(hub, tmp_path, code, **cache)).strip().splitlines()[-1])
+    here = open_data(small_stores["avel"], task="avel").split("test").batch(range(3)).audio.double().sum()
+    assert (checksum, total) == (manifest.checksum, float(here))
+    assert counts == {name: split.rows for name, split in manifest.splits.items()}
 
 
 @pytest.mark.parametrize(
-    ("code", "token", "message"),
+    ("token", "env", "message"),
     [
-        ("from models.av_model import AVModel; AVModel.from_pretrained('tester/nothing')", TOKEN, "from the Hub"),
-        ("main(['push', RUN, 'tester/x'])", "hf_wrong", "the Hub did not take tester/x"),
+        (None, {}, "no valid token (401)"),
+        (TOKEN, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "could not be reached"),
+        (TOKEN, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
     ],
+    ids=["no token", "refused connection", "offline"],
 )
-def test_a_refusal_is_one_sentence(hub, run, tmp_path, code, token, message):
-    (run / "model" / "README.md").write_text("card")
+def test_a_refused_push_is_one_sentence(hub, run, tmp_path, token, env, message):
+    process = client(hub, tmp_path, command("push", run, "tester/x"), token=token, **env)
+    assert process.returncode == 1
+    (line,) = process.stderr.strip().splitlines()
+    assert line.startswith("error: the Hub did not take tester/x: ") and message in line and len(line) < 400
+    assert not hub.repos
+
+
+def test_wrong_tokens_and_names_are_one_sentence(hub, run, tmp_path):
     code = (
-        "import sys\nfrom models.errors import AVError\nfrom avplatform.cli import main\n"
-        f"RUN = {str(run)!r}\ntry:\n    code = {code.split('; ')[-1]}\nexcept AVError as error:\n    sys.exit(str(error))\n"
-        "sys.exit(code)"
-    ).replace("AVModel.from", "__import__('models.av_model', fromlist=['x']).AVModel.from")
-    done = client(code, hub, tmp_path, token=token)
-    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr[-2000:]
+        "from models.errors import DataError\nfrom avplatform.hub import model_folder, push_run\n"
+        "from models.av_model import AVModel\n"
+        "def failing(call, *args, **kwargs):\n"
+        "    try:\n        call(*args, **kwargs)\n    except DataError as error:\n        print(error)\n"
+        f"failing(push_run, {str(run)!r}, 'tester/x', token='hf_wrong')\n"
+        f"failing(push_run, {str(run)!r}, 'no such/name!')\n"
+        f"failing(push_run, {str(run)!r}, 'tester/x', revision='a b')\n"
+        "failing(model_folder, 'tester/nothing')\nfailing(AVModel.from_pretrained, 'tester/nothing')\n"
+    )
+    token, name, branch, unknown, unknown_model = done(client(hub, tmp_path, code)).splitlines()
+    assert "tester/x" in token and "no valid token (401)" in token
+    assert "no such/name!" in name and "give owner/name" in name
+    assert "tester/x" in branch and "422" in branch
+    assert "tester/nothing" in unknown and "no such repository (404)" in unknown
+    assert "tester/nothing" in unknown_model
 
 
-def test_a_hub_out_of_reach_is_one_sentence(run, tmp_path):
-    class Closed:
-        url = "http://127.0.0.1:9"
-
-    (run / "model" / "README.md").write_text("card")
-    done = client(f"from avplatform.cli import main; raise SystemExit(main(['push', {str(run)!r}, 'a/b']))", Closed, tmp_path)
-    assert done.returncode == 1 and "the Hub did not take a/b" in done.stderr and "Traceback" not in done.stderr
+def test_a_card_that_the_hub_refuses_is_said(hub, run, tmp_path):
+    (run / "model" / "README.md").write_text("---\nmodel-index:\n- name: x\n  results:\n  - metrics: []\n---\n")
+    process = client(hub, tmp_path, command("push", run, "tester/x"))
+    assert process.returncode == 1 and "lacks task.type" in process.stderr and "Traceback" not in process.stderr
 
 
 def test_what_is_no_model_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no folder"):
-        push_run(tmp_path / "nothing", "owner/name")
+    for name in (tmp_path / "nothing", "nothing", "a/b/c"):
+        with pytest.raises(DataError, match="no folder"):
+            push_run(name, "owner/name")
     for name in ("config.json", "model.safetensors", "README.md"):
         with pytest.raises(DataError, match=f"has no {name}"):
             push_run(tmp_path, "owner/name")
         (tmp_path / name).write_text("{}")
+
+
+def test_a_run_that_did_not_finish_is_told_to_go_on(tmp_path):
+    (tmp_path / "config.yaml").write_text("task: avel\n")
+    with pytest.raises(DataError, match="did not finish; go on with --resume"):
+        model_folder(tmp_path)
+
+
+def test_a_run_and_its_model_folder_are_the_same_model(run):
+    assert model_folder(run) == model_folder(run / "model") == model_folder(str(run / "model")) == run / "model"

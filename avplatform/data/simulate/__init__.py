@@ -36,7 +36,7 @@ def simulate(
     dtype: str = "float16",
     layout: str = "store",
     progress: Callable[[float], None] | None = None,
-    card: Callable[[Any], str] | None = None,
+    card: Callable[[Manifest], str] | None = None,
 ) -> Manifest | None:
     """Draw features for the clips of official annotation files and write them as a store.
 
@@ -51,7 +51,7 @@ def simulate(
         dtype: stored precision of a store.
         layout: "store", or "official" for the authors' file layout (which has no manifest; None is returned).
         progress: told the share that is done.
-        card: makes README.md from the data specification.
+        card: makes README.md from the manifest.
 
     Raises:
         UsageError: unknown task, preset or layout, or a folder that is not empty.
@@ -90,10 +90,10 @@ def write(
     dtype: str = "float16",
     subset: dict[str, int] | None = None,
     progress: Callable[[float], None] | None = None,
-    card: Callable[[Any], str] | None = None,
+    card: Callable[[Manifest], str] | None = None,
 ) -> Manifest:
     """Draw all splits of `clips`, a block at a time, into a store."""
-    with StoreWriter(out, spec, dtype=dtype, card=card(spec) if card else None) as writer:
+    with StoreWriter(out, spec, dtype=dtype, card=card) as writer:
         draw(writer, simulator, clips, subset=subset, progress=progress)
     assert writer.manifest is not None
     return writer.manifest

@@ -1,0 +1,205 @@
+"""Cards of models and datasets: README.md with the metadata that the Hub reads, rendered from `hub_cards`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import jinja2
+import yaml
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from avplatform.data.schema import DataSpec, Manifest
+from hub_cards import template
+from hub_cards.descriptions import about, task_text
+from models.config import FeatureSpec
+
+PLACEHOLDER = "<this folder or repository>"
+"""Stands in a card for the repository's id until the card is pushed."""
+
+PIPELINE = "video-classification"
+"""The Hub's nearest kind of task; it has none for events in time."""
+
+
+def render_model_card(results: dict[str, Any], config: dict[str, Any], repo_id: str | None = None) -> str:
+    """Return README.md of a model: metadata with its test results, how to use it, how it was trained.
+
+    Args:
+        results: the content of results.json.
+        config: the model's config as a dictionary.
+        repo_id: the repository that the example loads from; filled in by `push_run` where None.
+    """
+    splits = [split for split in ("validation", "test") if results.get(split)]
+    names = list(results[splits[0]]) if splits else []
+    task = task_text(results["task"])
+    sentences, citations = about(results["task"], results["encoder"], results["decoder"])
+    return _render(
+        "model_card.md.jinja",
+        metadata=_yaml(_model_metadata(results)),
+        encoder=results["encoder"],
+        decoder=results["decoder"],
+        task_title=task.title,
+        about=sentences,
+        synthetic=results["synthetic"],
+        data=results["data"],
+        splits=splits,
+        metric_names=names,
+        scores={name: [_percent(results[split].get(name)) for split in splits] for name in names},
+        selection_sentence=_selection_sentence(results.get("selection") or {}),
+        repo_id=repo_id or PLACEHOLDER,
+        inputs=_inputs(config["features"]),
+        decisions=task.decisions,
+        recipe=_recipe(results),
+        command=results.get("environment", {}).get("command", ""),
+        classes=config["classes"],
+        label_texts=config.get("label_texts"),
+        citations=citations,
+    )
+
+
+def render_dataset_card(manifest: Manifest | dict[str, Any], repo_id: str | None = None) -> str:
+    """Return README.md of a store: what it holds, per split and per clip, and where it comes from.
+
+    Args:
+        manifest: the store's manifest, or the content of its dataset.json.
+        repo_id: the repository that the example loads from.
+    """
+    data = dataclasses.asdict(manifest) if isinstance(manifest, Manifest) else manifest
+    fields = dict(data["spec"])
+    spec = DataSpec(**{**fields, "features": FeatureSpec(**fields["features"])})
+    return _dataset_card(spec, data["splits"], checksum=data["checksum"], dtype=data.get("dtype"), repo_id=repo_id)
+
+
+def card_of_spec(spec: DataSpec) -> str:
+    """Return README.md of a dataset that is not written yet: without counts and checksum."""
+    return _dataset_card(spec, {})
+
+
+def _dataset_card(
+    spec: DataSpec,
+    splits: dict[str, Any],
+    *,
+    checksum: str | None = None,
+    dtype: str | None = None,
+    repo_id: str | None = None,
+) -> str:
+    provenance = dict(spec.provenance)
+    defects = provenance.pop("defects", [])
+    kinds = {name: spec.label_dtypes.get(name, dtype or "float16 or float32") for name in spec.shapes()}
+    metadata: dict[str, Any] = {
+        "pretty_name": spec.name,
+        "tags": ["avplatform", "audio-visual", spec.task] + (["synthetic"] if spec.synthetic else []),
+    }
+    if splits:  # so that datasets.load_dataset finds them
+        files = [{"split": name, "path": f"{name}-*.parquet"} for name in splits]
+        metadata["configs"] = [{"config_name": "default", "data_files": files}]
+    return _render(
+        "dataset_card.md.jinja",
+        metadata=_yaml(metadata),
+        spec=spec,
+        task_title=task_text(spec.task).title,
+        splits=[
+            (name, f"{info['rows']:,}", len(info["shards"]), f"{sum(shard['bytes'] for shard in info['shards']):,}")
+            for name, info in splits.items()
+        ],
+        example_split=next(iter(splits), "train"),
+        checksum=checksum,
+        columns=[(name, kinds[name], list(shape) or "one number") for name, shape in spec.shapes().items()],
+        provenance=json.dumps(provenance, indent=2, ensure_ascii=False),
+        defects=defects,
+        repo_id=repo_id or PLACEHOLDER,
+    )
+
+
+def _model_metadata(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a model card, with the test metrics, unrounded, as a model index."""
+    task, data, synthetic = results["task"], results["data"], results["synthetic"]
+    metadata: dict[str, Any] = {
+        "library_name": "avplatform",
+        "license": "apache-2.0",
+        "pipeline_tag": PIPELINE,
+        "tags": ["avplatform", "audio-visual", task, results["encoder"], results["decoder"]]
+        + (["synthetic-data"] if synthetic else []),
+    }
+    if not synthetic and _is_repo_id(data):
+        metadata["datasets"] = [data]
+    metrics = [
+        {"type": name, "name": f"test {name} (%)", "value": value}
+        for name, value in (results.get("test") or {}).items()
+        if value is not None
+    ]
+    if metrics:
+        name = f"{data} (synthetic features)" if synthetic else data
+        result = {
+            "task": {"type": PIPELINE, "name": task_text(task).title},
+            "dataset": {"type": data, "name": name, "split": "test"},
+            "metrics": metrics,
+        }
+        metadata["model-index"] = [{"name": f"{results['encoder']}-{results['decoder']}-{task}", "results": [result]}]
+    return metadata
+
+
+def _selection_sentence(selection: dict[str, Any]) -> str:
+    if not selection:
+        return "How the epoch was chosen is not known."
+    epoch, chosen = selection["epoch"], f"{selection['metric']} {_percent(selection.get('value'))}"
+    if selection["split"] == "test":
+        return f"Epoch {epoch} was **selected on the test split** ({chosen}), so the test figures flatter it."
+    if selection["split"] == "none":
+        return f"The last epoch ({epoch}) was kept."
+    return f"Epoch {epoch} was selected on {selection['split']} ({chosen})."
+
+
+def _inputs(features: dict[str, Any]) -> list[tuple[str, list[int]]]:
+    """Return name and shape of each input of one clip."""
+    inputs = [("audio", [features["audio_dim"]])]
+    inputs.append(("visual", [*(features.get("map_size") or []), features["visual_dim"]]))
+    if features.get("motion_dim"):
+        inputs.append(("motion", [features["motion_dim"]]))
+    return [(name, [1, 10, *shape]) for name, shape in inputs]
+
+
+def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the rows of the training table; what the results do not say is left out."""
+    environment = results.get("environment", {})
+    rows = {
+        "supervision": results.get("supervision"),
+        "preset": results.get("preset"),
+        "data": f"`{results['data']}`{' (synthetic features)' if results['synthetic'] else ''}",
+        "data checksum": results.get("data_checksum") and f"`{results['data_checksum']}`",
+        "seed": results.get("seed"),
+        "epochs, at most": results.get("epochs"),
+        "optimiser steps": results.get("steps"),
+        "clips a step": results.get("batch_size"),
+        "processes": results.get("processes"),
+        "precision": results.get("precision"),
+        "parameters": results.get("parameters") and f"{results['parameters']:,}",
+        "avplatform": environment.get("avplatform"),
+        "torch": environment.get("torch"),
+    }
+    return [(name, value) for name, value in rows.items() if value is not None]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _is_repo_id(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
+
+
+def _yaml(metadata: dict[str, Any]) -> str:
+    return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).strip()
+
+
+def _render(name: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(template(name)).render(**values)

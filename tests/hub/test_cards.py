@@ -1,0 +1,160 @@
+"""Cards are valid, honest, and their code runs."""
+
+import re
+from importlib.resources import files
+
+import pytest
+import yaml
+from huggingface_hub import DatasetCard, ModelCard
+
+from avplatform.cards import PLACEHOLDER, card_of_spec, render_dataset_card, render_model_card
+from avplatform.data import open_data
+from avplatform.data.schema import Manifest
+from avplatform.data.simulate import llp
+from hub_cards.descriptions import PAPERS, PARTS, TASKS
+from tests.hub.conftest import RESULTS, results_of
+from tests.hub.fake_hub import metadata_errors
+from tests.models.test_models import CELLS, build
+
+
+def config(task="avel", encoder="ave", decoder="leap"):
+    return build(task, encoder, decoder).config.to_dict()
+
+
+def metadata(card):
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def code_of(card):
+    return re.search(r"```python\n(.*?)```", card, flags=re.S)[1]
+
+
+def names_after(code):
+    names: dict = {}
+    exec(compile(code, "card", "exec"), names)
+    return names
+
+
+def test_the_model_index_holds_the_test_results_unrounded():
+    card = ModelCard(render_model_card(RESULTS, config()))
+    found = {r.metric_type: r.metric_value for r in card.data.eval_results}
+    assert found == RESULTS["test"] and RESULTS["test"]["accuracy"] == 59.876
+    assert {r.dataset_split for r in card.data.eval_results} == {"test"}
+    assert card.data.library_name == "avplatform" and card.data.license == "apache-2.0"
+    assert metadata_errors(str(card)) == []
+
+
+def test_the_ten_figures_of_avvp_are_all_there():
+    names = [f"{level}_{kind}" for level in ("segment", "event") for kind in ("A", "V", "AV", "Type@AV", "Event@AV")]
+    scores = {name: 10.0 + n / 3 for n, name in enumerate(names)}
+    results = results_of("avvp", "han", "mmil", validation=scores, test={n: v + 1 for n, v in scores.items()})
+    text = render_model_card(results, config("avvp", "han", "mmil"))
+    assert {r.metric_type: r.metric_value for r in ModelCard(text).data.eval_results} == results["test"]
+    for name in names:
+        assert f"| {name} | {scores[name]:.2f} | {scores[name] + 1:.2f} |" in text
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_synthetic_data_are_warned_of_first_and_only_then(synthetic):
+    card = render_model_card({**RESULTS, "synthetic": synthetic, "data": "owner/features"}, config())
+    first_line = ModelCard(card).text.strip().splitlines()[0]
+    assert first_line.startswith("> **Trained on synthetic features**") == synthetic
+    assert ("synthetic" in card) == synthetic
+    assert ("datasets" in metadata(card)) == (not synthetic)
+
+
+def test_data_that_are_no_repository_are_not_linked():
+    assert "datasets" not in metadata(render_model_card({**RESULTS, "synthetic": False, "data": "my features"}, config()))
+
+
+@pytest.mark.parametrize(
+    ("split", "sentence"),
+    [
+        ("validation", "Epoch 3 was selected on validation (accuracy 61.25)"),
+        ("test", "selected on the test split"),
+        ("none", "The last epoch (3) was kept"),
+    ],
+)
+def test_the_card_says_how_the_epoch_was_chosen(split, sentence):
+    results = {**RESULTS, "selection": {**RESULTS["selection"], "split": split}}
+    assert sentence in render_model_card(results, config())
+
+
+def test_a_model_that_was_not_scored_has_no_figures():
+    text = render_model_card({**RESULTS, "validation": None, "test": None, "selection": None}, config())
+    assert "model-index" not in metadata(text) and "saved without an evaluation" in text
+
+
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_the_code_of_the_card_runs(cell, tmp_path):
+    model = build(*cell)
+    model.save_pretrained(tmp_path)
+    code = code_of(render_model_card(results_of(*cell), model.config.to_dict(), repo_id=str(tmp_path)))
+    names = names_after(code)
+    (stated,) = re.findall(r"each \[(.*)\]", code)
+    predicted = {name for name, found in vars(names["parse"].segment).items() if found is not None}
+    assert names["scores"].keys() == predicted
+    for score in names["scores"].values():
+        assert list(score.shape) == [int(n) for n in stated.split(",")]
+    assert set(TASKS[cell[0]].decisions.split(":")[0].split(", ")) <= set(names["decisions"])
+
+
+def test_every_cell_of_the_platform_is_described_and_every_reference_known():
+    assert {name for _, *parts in CELLS for name in parts} <= set(PARTS) and {task for task, *_ in CELLS} <= set(TASKS)
+    cited = set(re.findall(r"\[(\w+)\]", " ".join([*PARTS.values(), *(t.answer for t in TASKS.values())])))
+    assert cited == set(PAPERS)
+    text = render_model_card(RESULTS, config())
+    assert "(Zhou et al., ECCV 2024)" in text and "zhou2024leap" in text and "tian2018ave" in text and "tian2020" not in text
+
+
+def test_a_strangers_part_is_called_a_stranger():
+    text = render_model_card({**RESULTS, "encoder": "gated"}, config())
+    assert "`gated` was registered from outside avplatform." in text
+
+
+def test_the_card_states_recipe_and_classes_and_no_gap():
+    text = render_model_card(RESULTS, config())
+    for part in ("1,234,567", "bf16", "`abc`", "Male speech, man speaking; Bark", f'from_pretrained("{PLACEHOLDER}")'):
+        assert part in text
+    assert "More Information Needed" not in text and "| None |" not in text
+
+
+def test_the_dataset_card_counts_what_the_manifest_counts(small_stores):
+    manifest = Manifest.read(small_stores["avvp"])
+    text = render_dataset_card(manifest)
+    assert DatasetCard(text).text.strip().startswith("> **Synthetic features.**")
+    for name, split in manifest.splits.items():
+        assert f"| {name} | {split.rows} | {len(split.shards)} |" in text
+    assert manifest.checksum in text and "| visual | float16 | [10, 2048] |" in text
+    data_files = metadata(text)["configs"][0]["data_files"]
+    assert [f["split"] for f in data_files] == list(manifest.splits)
+    for entry in data_files:
+        assert list(small_stores["avvp"].glob(entry["path"]))
+
+
+def test_the_dataset_card_reads_dataset_json_too_and_lists_defects(small_stores):
+    manifest = Manifest.read(small_stores["avel"])
+    data = yaml.safe_load(manifest.to_json())
+    assert render_dataset_card(data) == render_dataset_card(manifest)
+    assert "Known defects" not in render_dataset_card(data)
+    data["spec"]["provenance"]["defects"] = ["6 spans of no length"]
+    data["spec"]["synthetic"] = False
+    text = render_dataset_card(data)
+    assert "## Known defects" in text and "* 6 spans of no length" in text and "Synthetic features" not in text
+
+
+def test_the_code_of_the_dataset_card_runs(small_stores):
+    text = render_dataset_card(Manifest.read(small_stores["avel"]), repo_id=str(small_stores["avel"]))
+    names = names_after(code_of(text))
+    assert len(names["batch"]) == 2 and names["data"].checksum == open_data(small_stores["avel"], task="avel").checksum
+
+
+def test_a_dataset_not_written_yet_has_a_card_without_counts():
+    text = card_of_spec(llp.spec(llp.LLPSimulation()))
+    assert DatasetCard(text).data.pretty_name and "| visual |" in text and "Basketball_bounce" in text
+    assert "| split |" not in text and "configs" not in metadata(text)
+
+
+def test_the_templates_are_package_data():
+    names = {file.name for file in files("hub_cards").iterdir() if file.name.endswith(".jinja")}
+    assert names == {"model_card.md.jinja", "dataset_card.md.jinja"}
