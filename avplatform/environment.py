@@ -37,6 +37,13 @@ def make_accelerator(*, cpu: bool = False, precision: str = "auto", threads: int
     return Accelerator(cpu=cpu, mixed_precision=mode, kwargs_handlers=handlers)
 
 
+def leave(accelerator: Accelerator) -> None:
+    """Wait for the other processes and leave their group: a process that just ends can abort the others' last messages."""
+    if accelerator.num_processes > 1:
+        accelerator.wait_for_everyone()
+        accelerator.state.destroy_process_group()
+
+
 def set_threads(threads: int = 0) -> int:
     """Set and return the number of CPU threads: a fixed number, so that results do not depend on the moment."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -13,7 +13,7 @@ from avplatform.build import check_labels, count_parameters, task_of_model
 from avplatform.config import load_yaml
 from avplatform.console import Console
 from avplatform.data import open_data
-from avplatform.environment import describe, make_accelerator
+from avplatform.environment import describe, leave, make_accelerator
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.evaluation.results import results, show
 from avplatform.training.run_folder import write_json
@@ -102,6 +102,7 @@ def run(args: list[str], prog: str) -> int:
                 write_json(Path(options.json), content)
             except OSError as error:
                 raise DataError(f"cannot write {options.json}: {error.strerror}") from None
+    leave(accelerator)
     return 0
 
 

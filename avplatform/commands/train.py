@@ -26,6 +26,7 @@ def run(args: list[str], prog: str) -> int:
 
         print(describe_run(config))
         return 0
+    from avplatform.environment import leave
     from avplatform.training.loop import Run, finished_results
     from avplatform.training.run_folder import RunFolder
 
@@ -35,7 +36,9 @@ def run(args: list[str], prog: str) -> int:
             raise UsageError(f"{config.resume} is finished and cannot be made longer; start a new run")
         print(f"{config.resume} is finished after {done['steps']} steps; nothing to do")
         return 0
-    Run(config).train()
+    run_ = Run(config)
+    run_.train()
+    leave(run_.accelerator)
     return 0
 
 
