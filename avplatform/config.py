@@ -100,6 +100,8 @@ class RunConfig:
     """shuffle the training clips every epoch"""
     drop_last: bool = False
     """leave out the last, smaller batch of an epoch"""
+    batch_order: Literal["default", "psp-full", "psp-weak"] = "default"
+    """default: by shuffle and drop_last; psp-*: the batches of PSP's published loaders, remainder dropped"""
     save_plots: bool = True
     """write curves, per-class bars and example timelines"""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -131,6 +133,9 @@ class RunConfig:
         one_of(self, "precision", ("auto", "no", "bf16", "fp16"))
         one_of(self, "select_on", ("validation", "test", "last"))
         one_of(self, "ties", ("latest", "first"))
+        one_of(self, "batch_order", ("default", "psp-full", "psp-weak"))
+        if self.batch_order != "default" and not (self.shuffle and self.drop_last):
+            raise UsageError(f"batch_order {self.batch_order} shuffles and drops the remainder; set shuffle and drop_last")
         check_names(self.task, self.encoder, self.decoder)
         one_of_supervision(self.task, self.supervision)
         if self.seed > 2**32 - 1:

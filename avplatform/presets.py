@@ -109,10 +109,18 @@ def _presets() -> dict[str, Options]:
             {"decoder_config": as_written, "task_config": {"avss": "paper", "global_term": "twice"}},
         ),
         "psp-dch-avel": psp,
-        "psp-dch-avel-official": _merge(psp, {**on_test, "drop_last": True}),
+        "psp-dch-avel-official": _merge(
+            psp, {**on_test, "drop_last": True, "batch_order": "psp-full", "task_config": {"pair_target": "official"}}
+        ),
         "psp-dch-avel-weak": psp_weak,
         "psp-dch-avel-weak-official": _merge(
-            psp_weak, {**on_test, "drop_last": True, "task_config": {"head_loss": "bce", "weak_target": "prob"}}
+            psp_weak,
+            {
+                **on_test,
+                "drop_last": True,
+                "batch_order": "psp-weak",
+                "task_config": {"head_loss": "bce", "weak_target": "prob"},
+            },
         ),
         "psp-leap-avel": _cell("psp", "leap", "avel", "full", RECIPES["psp"]),
         "psp-leap-avel-weak": _cell("psp", "leap", "avel", "weak", RECIPES["psp-weak"], task_config={"weak_pool": "mean"}),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.parity.golden_case import DEFAULT_GOLDEN, Case
-from tests.parity.registry import HANDLERS, PARTLY
+from tests.parity.registry import HANDLERS
 
 PARITY = pytest.StashKey[dict]()
 
@@ -58,9 +58,6 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config: pytest.Config)
     uncovered = [name for name in parity["names"] if name not in HANDLERS]
     skipped = [name for name, outcome in outcomes.items() if outcome == "skipped"]
     write = terminalreporter.write_line
-    for name in outcomes:
-        if name in PARTLY:
-            write(f"covered in part: {name}: {PARTLY[name]}")
     if skipped:
         write(f"skipped: {', '.join(skipped)}")
     if uncovered:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from avplatform.data.arrays import SplitArrays
-from avplatform.data.sampling import count_batches, epoch_batches, process_share
+from avplatform.data.sampling import count_batches, epoch_batches, process_share, psp_batches
 from tasks.contracts import Batch
 
 
@@ -46,6 +46,7 @@ class TrainLoader:
         splits: read one after the other.
         batch_size: clips in a global batch.
         seed, shuffle, drop_last: decide the batches, together with the epoch.
+        order: "default", or "psp-full" or "psp-weak" for the batches of PSP's published loaders.
         num_workers: threads that read ahead, in order; 0 reads when asked.
         process_index, num_processes: whose share.
     """
@@ -58,29 +59,28 @@ class TrainLoader:
         seed: int,
         shuffle: bool = True,
         drop_last: bool = False,
+        order: str = "default",
         num_workers: int = 0,
         process_index: int = 0,
         num_processes: int = 1,
     ) -> None:
         self.splits = splits
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
-        self.num_workers = num_workers
+        self.order, self.num_workers = order, num_workers
         self.process_index, self.num_processes = process_index, num_processes
         self.starts = np.cumsum([0, *map(len, splits)])
 
     def __len__(self) -> int:
-        return count_batches(int(self.starts[-1]), self.batch_size, drop_last=self.drop_last)
+        return count_batches(int(self.starts[-1]), self.batch_size, drop_last=self.drop_last or self.order != "default")
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Share]:
         """Yield shares; batches before `start` are skipped without being read."""
-        batches = epoch_batches(
-            int(self.starts[-1]),
-            self.batch_size,
-            seed=self.seed,
-            epoch=epoch,
-            shuffle=self.shuffle,
-            drop_last=self.drop_last,
-        )[start:]
+        clips, size, seed = int(self.starts[-1]), self.batch_size, self.seed
+        if self.order == "default":
+            batches = epoch_batches(clips, size, seed=seed, epoch=epoch, shuffle=self.shuffle, drop_last=self.drop_last)
+        else:
+            batches = psp_batches(clips, size, seed=seed, epoch=epoch, weak=self.order == "psp-weak")
+        batches = batches[start:]
         jobs: list[Callable[[], Share]] = [partial(self._share, batch) for batch in batches]
         return read_ahead(jobs, self.num_workers) if self.num_workers else (job() for job in jobs)
 

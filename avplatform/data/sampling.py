@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 
 
@@ -14,6 +16,26 @@ def epoch_batches(
     if drop_last and batches and len(batches[-1]) < batch_size:
         batches.pop()
     return batches
+
+
+def psp_batches(clips: int, batch_size: int, *, seed: int, epoch: int, weak: bool) -> list[np.ndarray]:
+    """Return the batches of one epoch as PSP's published loaders deliver them; the remainder is dropped.
+
+    Source: PSP (CVPR 2021), released code. The fully supervised loader shuffles one list in place once an epoch. The weakly
+    supervised one copies its look-up list anew after the shuffle, so that only the first batch of an epoch is a random draw
+    and all others are the fixed positions i * batch_size onwards.
+    """
+    rng, order = random.Random(seed), list(range(clips))
+    before = list(order)
+    for _ in range(epoch):
+        before = list(order)
+        rng.shuffle(order)
+    count = clips // batch_size
+    if not weak:
+        return [np.array(order[i * batch_size : (i + 1) * batch_size]) for i in range(count)]
+    place = {clip: position for position, clip in enumerate(before)}
+    first = np.array([place[clip] for clip in order[:batch_size]])
+    return [first, *(np.arange(i * batch_size, (i + 1) * batch_size) for i in range(1, count))][:count]
 
 
 def count_batches(clips: int, batch_size: int, *, drop_last: bool = False) -> int:

@@ -120,6 +120,7 @@ def train_loader(
     seed: int,
     shuffle: bool = True,
     drop_last: bool = False,
+    order: str = "default",
     process_index: int = 0,
     num_processes: int = 1,
 ) -> Loader:
@@ -136,8 +137,10 @@ def train_loader(
     if streaming:
         if num_workers:
             raise UsageError("--num-workers does nothing with --streaming, which reads in the main thread; leave it out")
+        if order != "default":
+            raise UsageError(f"--batch-order {order} needs mapped data; leave out --streaming")
         return StreamLoader(data.path, data.manifest, names, **options)
-    return TrainLoader([data.split(name) for name in names], num_workers=num_workers, **options)
+    return TrainLoader([data.split(name) for name in names], num_workers=num_workers, order=order, **options)
 
 
 def _locate(data: str, cache: Path | None, progress: Callable[[str], None] | None) -> Path:

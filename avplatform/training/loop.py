@@ -68,6 +68,7 @@ class Run:
             seed=config.seed,
             shuffle=config.shuffle,
             drop_last=config.drop_last,
+            order=config.batch_order,
             streaming=config.streaming,
             num_workers=config.num_workers,
             process_index=self.accelerator.process_index,

@@ -109,7 +109,7 @@ def cmbs_full_loss(parse: Parse, segment: Tensor, *, gate_loss: Literal["officia
     event is trained as class 0, as there.
     """
     event = (segment != BACKGROUND).to(at_least_single(parse.aux["gate"]).dtype)
-    label = torch.where(segment == BACKGROUND, 0, segment).amax(dim=1)
+    label = event_class_target(segment)
     gate = at_least_single(parse.aux["gate"])
     return {
         "relevance": F.binary_cross_entropy_with_logits(parse.relevance.logit, event),  # type: ignore[union-attr]
@@ -155,6 +155,33 @@ def pair_target(segment: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """PSP's soft target: 1/n on the n segments of the event, equal shares for a clip of background: [B, T] -> [B, T]."""
     chosen = (segment == segment.amin(dim=1, keepdim=True)).to(dtype)
     return chosen / chosen.sum(dim=1, keepdim=True)
+
+
+class StalePairTargets:
+    """PSP's soft targets as its published loader makes them: positions written for an earlier batch are never cleared.
+
+    Source: PSP (CVPR 2021), released code. The state is that of one process and one uninterrupted run.
+    """
+
+    def __init__(self) -> None:
+        self._buffer: Tensor | None = None
+
+    def __call__(self, segment: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the targets of the next batch: [B, T] -> [B, T]."""
+        target = pair_target(segment, dtype)
+        if self._buffer is None or len(self._buffer) < len(target):
+            grown = torch.zeros_like(target)
+            if self._buffer is not None:
+                grown[: len(self._buffer)] = self._buffer
+            self._buffer = grown
+        stale = self._buffer[: len(target)].to(target)
+        self._buffer[: len(target)] = torch.where(target > 0, target, stale)
+        return self._buffer[: len(target)].clone()
+
+
+def event_class_target(segment: Tensor) -> Tensor:
+    """The event class of each clip; a clip without event is class 0, as in CMBS: [B, T] -> [B]."""
+    return torch.where(segment == BACKGROUND, 0, segment).amax(dim=1)
 
 
 def pool_segments(values: Tensor, pool: Pool) -> Tensor:

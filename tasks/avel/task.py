@@ -33,6 +33,8 @@ class AVELConfig:
     """loss of LEAP's segments"""
     video_loss: Literal["combined", "per_modality", "off"] = "combined"
     """LEAP's loss on the video labels, in the full setting"""
+    pair_target: Literal["clean", "official"] = "clean"
+    """PSP's soft target; official: with the rests of earlier batches, as its loader leaves them (not resumable exactly)"""
     gate_loss: Literal["official", "plain"] = "official"
     """CMBS's loss on its gate; official: squashed twice, as published"""
     weak_relevance: Literal["official", "threshold"] = "threshold"
@@ -60,6 +62,7 @@ class AVELConfig:
         if self.head_loss == "bce" and self.supervision == "full":
             raise UsageError("AVELConfig.head_loss is 'bce', which is for weak supervision; use ce or soft_margin")
         one_of(self, "segment_loss", ("ce", "bce"))
+        one_of(self, "pair_target", ("clean", "official"))
         one_of(self, "gate_loss", ("official", "plain"))
         one_of(self, "weak_relevance", ("official", "threshold"))
         one_of(self, "video_loss", ("combined", "per_modality", "off"))
@@ -94,6 +97,10 @@ class AVEL(Task):
     selection_metric = "accuracy"
     classes = CLASSES
     config: AVELConfig
+
+    def __init__(self, config: AVELConfig) -> None:
+        super().__init__(config)
+        self._pair_target = losses.StalePairTargets() if config.pair_target == "official" else losses.pair_target
 
     def train_splits(self) -> tuple[str, ...]:
         """Weak training adds the background clips."""
@@ -174,7 +181,7 @@ class AVEL(Task):
             terms = losses.leap_full_loss(parse, segment, segment_loss=config.segment_loss, video_loss=config.video_loss)
         similarity = encoding.aux.get("similarity")
         if similarity is not None and config.pair_weight and not weak:
-            pairs = losses.pair_similarity_loss(at_least_single(similarity), losses.pair_target(segment, dtype))
+            pairs = losses.pair_similarity_loss(at_least_single(similarity), self._pair_target(segment, dtype))
             terms["pair"] = config.pair_weight * pairs
         if config.avss != "off":
             events = F.one_hot(segment, BACKGROUND + 1)[..., :BACKGROUND]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+from avplatform.data.sampling import psp_batches
 from models.official import read_official
+from tasks.avel.annotations import segment_labels
+from tasks.avel.losses import StalePairTargets, pair_target
 from tasks.avel.task import AVEL, AVELConfig
 from tasks.contracts import Batch
 from tests.parity.cases_models import Produced
 from tests.parity.cases_training import ave_batch, train
-from tests.parity.golden_case import Case
+from tests.parity.golden_case import Case, close
 
 
 def build(case: Case, name: str, weak: bool = False) -> torch.nn.Module:
@@ -74,7 +78,34 @@ def train_psp(case: Case, weak: bool = False) -> None:
     case.compare({**recorded, **{f"test_{k}": v for k, v in test.items()}})
 
 
+def psp_soft_labels(case: Case) -> None:
+    stale, produced = StalePairTargets(), {}
+    for number, rows in enumerate(case.json["batches_class_onset_offset"], 1):
+        segment = torch.from_numpy(segment_labels(*np.array(rows).T))
+        produced[f"segment_label_batch{number}"] = segment
+        produced[f"soft_clean_batch{number}"] = pair_target(segment)
+        produced[f"soft_official_batch{number}"] = stale(segment)
+    tolerance = case.json.get("tolerance", {"atol": 1e-7, "rtol": 1e-6})
+    for name, expected in case.stored.items():
+        close(f"{case.name}.{name}", produced[name], expected, tolerance)
+    assert case.stored
+
+
+def psp_batch_order(case: Case) -> None:
+    data = case.json
+    order, size, seed = np.array(data["train_order"]), data["batch_size"], data["python_random_seed"]
+    for epoch, expected in enumerate(data.get("fully_epochs", []), 1):
+        found = psp_batches(len(order), size, seed=seed, epoch=epoch, weak=False)
+        assert [order[b].tolist() for b in found] == expected, f"psp_batch_order: full epoch {epoch}"
+    for epoch, expected in enumerate(data.get("weakly_epochs", []), 1):
+        found = psp_batches(len(order) + data["num_noisy"], size, seed=seed, epoch=epoch, weak=True)
+        assert [b.tolist() for b in found] == expected, f"psp_batch_order: weak epoch {epoch}"
+    assert data.get("fully_epochs") or data.get("weakly_epochs")
+
+
 CASES = {
+    "psp_soft_labels": psp_soft_labels,
+    "psp_batch_order": psp_batch_order,
     "psp_full": psp,
     "psp_weak": lambda case: psp(case, weak=True),
     "train_psp_full": train_psp,

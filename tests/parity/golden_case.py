@@ -114,6 +114,7 @@ def close(name: str, actual: Any, expected: Any, tolerance: dict[str, float]) ->
     e = np.asarray(expected, dtype=np.float64)
     assert a.size == e.size and a.squeeze().shape == e.squeeze().shape, f"{name}: shape {a.shape} instead of {e.shape}"
     a = a.reshape(e.shape)
-    nan = np.isnan(a) & np.isnan(e)
-    worst = np.where(nan, 0.0, np.abs(a - e) / (tolerance["atol"] + tolerance["rtol"] * np.abs(e)))
-    assert not (np.isnan(worst).any() or (worst > 1).any()), f"{name}: off by {np.nanmax(worst):.3g} tolerances"
+    difference = np.where(np.isnan(a) & np.isnan(e), 0.0, np.abs(a - e))
+    allowed = np.where(np.isnan(e), 0.0, tolerance["atol"] + tolerance["rtol"] * np.abs(e))
+    bad = ~(difference <= allowed)
+    assert not bad.any(), f"{name}: off by {np.nanmax(difference / np.maximum(allowed, 1e-300)):.3g} tolerances"

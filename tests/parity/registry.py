@@ -15,4 +15,3 @@ HANDLERS: dict[str, Callable[[Case], None]] = {
     **cases_cmbs.CASES,
     **cases_training.CASES,
 }
-PARTLY: dict[str, str] = cases_numbers.PARTLY
