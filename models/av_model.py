@@ -50,7 +50,12 @@ class AVModel(
         decoder_kind = DECODERS[self.config.decoder._type]
         if encoder_kind.wants == "vectors":
             width = self.config.encoder.width
-            self.stem: nn.Module = VectorStem(features=features, width=width, pool_first=not self.config.reference_order)
+            self.stem: nn.Module = VectorStem(
+                features=features,
+                width=width,
+                pool_first=not self.config.reference_order,
+                map_reduction=getattr(self.config.encoder, "map_reduction", "mean"),
+            )
             audio_dim, visual_dim, positions = width, width, 1
         else:
             self.stem = MapStem(features=features)

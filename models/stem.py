@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from models.config import FeatureSpec
 from models.errors import DataError
+from models.layers.audio_guided_attention import AudioGuidedAttention
 
 MAP_WIDTH = 512  # width that vector datasets are projected to where an encoder wants maps
 
@@ -19,15 +22,27 @@ class VectorStem(nn.Module):
     Source: HAN (ECCV 2020), section 4: affine maps fc_a, fc_v, fc_st and fc_fusion, without activation.
 
     Frames are averaged to segments before the affine map: the same numbers for an eighth of the work (`pool_first=False`
-    does it afterwards, as the published code, which rounds differently). Maps are averaged
-    over their positions. Without motion features there is no motion map and no fusion.
+    does it afterwards, as the published code, which rounds differently). Maps are averaged over their positions, or
+    (`map_reduction="attention"`) weighed by AVE's audio-guided attention. Without motion features there is no motion map and
+    no fusion.
 
     Shape: audio [B, T, Da], visual [B, T*k, Dv] or [B, T, H, W, Dv], motion [B, T, Dm] -> two tensors [B, T, D].
     """
 
-    def __init__(self, *, features: FeatureSpec, width: int, pool_first: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        features: FeatureSpec,
+        width: int,
+        pool_first: bool = True,
+        map_reduction: Literal["mean", "attention"] = "mean",
+    ) -> None:
         super().__init__()
         self.features, self.pool_first = features, pool_first
+        if features.map_size is not None and map_reduction == "attention":
+            self.map_attention = AudioGuidedAttention(
+                audio_dim=features.audio_dim, visual_dim=features.visual_dim, positions=features.positions
+            )
         self.audio = nn.Linear(features.audio_dim, width)
         self.visual = nn.Linear(features.visual_dim, width)
         if features.motion_dim is not None:
@@ -37,7 +52,9 @@ class VectorStem(nn.Module):
     def forward(self, audio: Tensor, visual: Tensor, motion: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the projected streams."""
         check_features(self.features, audio, visual, motion)
-        if self.features.map_size is not None:
+        if hasattr(self, "map_attention"):
+            visual = self.map_attention(audio, rearrange(visual, "b t h w d -> b t (h w) d"))[0]
+        elif self.features.map_size is not None:
             visual = reduce(visual, "b t h w d -> b t d", "mean")
         segments = audio.shape[1]
         x = self.visual(pool_frames(visual, segments)) if self.pool_first else average_pool(self.visual(visual), segments)

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from models.config import at_least, divides, in_range, one_of
 from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredictions, at_least_single
+from models.decoders.cmbs_head import top_mean
 from models.errors import UsageError
 from models.layers.attention import FeedForward
 from models.layers.attention_unit import AttentionUnit
+
+STREAMS = {"both": ("audio", "visual"), "fused": ("fused",), "all": ("audio", "visual", "fused")}
 
 
 @dataclass(kw_only=True)
@@ -39,8 +42,16 @@ class LEAPConfig:
     """start of a learned bias on segment scores; none: off, as published"""
     shared_video_classifier: bool = False
     """one video classifier for both modalities (the paper's W)"""
+    streams: Literal["both", "fused", "all"] = "both"
+    """what labels are projected onto: audio and visual, the encoder's fused stream (AVEL), or all three (AVEL)"""
+    reads: Literal["outputs", "queries", "rectified"] = "outputs"
+    """which features of the encoder: its outputs, CMBS's gated queries, or rectified outputs (as AVE's own head reads)"""
     combine: Literal["none", "mean", "product", "or"] = "none"
     """how the audio-visual stream is made: not at all (AVVP), mean of logits, product of probabilities, or OR"""
+    relevance: Literal["none", "linear"] = "none"
+    """linear: one map of the fused stream says which segments matter (AVEL without a background text)"""
+    classify_queries: bool = False
+    """classify CMBS's gated queries too: an aid of training that no decision reads"""
     official_init: bool = True
     """start the maps of an attention, and all blocks, as copies, as the released code does"""
 
@@ -53,7 +64,10 @@ class LEAPConfig:
         for name in ("dropout", "attention_dropout"):
             in_range(self, name, 0, 0.999)
         one_of(self, "form", ("released", "paper"))
+        one_of(self, "streams", tuple(STREAMS))
+        one_of(self, "reads", ("outputs", "queries", "rectified"))
         one_of(self, "combine", ("none", "mean", "product", "or"))
+        one_of(self, "relevance", ("none", "linear"))
         if self.form == "paper" and self.heads != 1:
             raise UsageError(f"LEAPConfig.heads is {self.heads}; the form 'paper' has one head")
 
@@ -66,10 +80,10 @@ class LEAP(Decoder):
     Departs: the released code differs from Eqs. 2 to 7 in heads, norms, and in scoring with the updated query; "released"
     follows the code and "paper" the equations.
 
-    The weights do not depend on the number of classes: any list of label texts can be parsed.
+    The weights that parse do not depend on the number of classes: any list of label texts can be parsed.
 
     Shape: encoding [B, T, D'], label_embeddings [C, E] -> segment logits [B, T, C] and video logits [B, C] a stream;
-    attention [B, 2, C, T], the softmax over time of the last block's scores.
+    attention [B, stream, C, T], the softmax over time of the last block's scores, streams in the order audio, visual, fused.
     """
 
     Config = LEAPConfig
@@ -81,22 +95,26 @@ class LEAP(Decoder):
         inner = config.width or width
         divides(config, "heads", inner, "width")
         self.labels = nn.Linear(label_dim, inner)
-        if inner != width:
-            self.adapt_audio = nn.Linear(width, inner)
-            self.adapt_visual = nn.Linear(width, inner)
+        self.streams = STREAMS[config.streams]
         block = LEAPBlock if config.form == "released" else PaperBlock
-        self.audio_blocks = nn.ModuleList(block(config, inner) for _ in range(config.blocks))
-        self.visual_blocks = nn.ModuleList(block(config, inner) for _ in range(config.blocks))
+        for name in self.streams:
+            if inner != width:
+                setattr(self, f"adapt_{name}", nn.Linear(width, inner))
+            setattr(self, f"{name}_blocks", nn.ModuleList(block(config, inner) for _ in range(config.blocks)))
+            if name == self.streams[0] or not config.shared_video_classifier:
+                setattr(self, f"{name}_video", nn.Linear(inner, 1))
         if config.official_init:
-            for other in (*self.audio_blocks, *self.visual_blocks):
-                other.load_state_dict(self.audio_blocks[0].state_dict())
-        self.audio_video = nn.Linear(inner, 1)
-        if not config.shared_video_classifier:
-            self.visual_video = nn.Linear(inner, 1)
+            first, *others = (b for name in self.streams for b in getattr(self, f"{name}_blocks"))
+            for other in others:
+                other.load_state_dict(first.state_dict())
         if config.score_gain is not None:
-            self.score_gain = nn.Parameter(torch.full((2,), float(config.score_gain)))
+            self.score_gain = nn.Parameter(torch.full((len(self.streams),), float(config.score_gain)))
         if config.score_bias is not None:
-            self.score_bias = nn.Parameter(torch.full((2,), float(config.score_bias)))
+            self.score_bias = nn.Parameter(torch.full((len(self.streams),), float(config.score_bias)))
+        if config.relevance == "linear":
+            self.relevance = nn.Linear(width, 1)
+        if config.classify_queries:
+            self.query_classes = QueryClasses(width=width, num_classes=num_classes)
 
     def forward(self, encoding: Encoding, label_embeddings: Tensor | None = None) -> Parse:
         """Parse the encoded clip with these labels."""
@@ -107,7 +125,7 @@ class LEAP(Decoder):
     def project(self, queries: Tensor, encoding: Encoding) -> Parse:
         """Parse with label queries that already have the decoder's width: [C, D], or [B, C, D] for a set a clip."""
         streams, scores = {}, []
-        for index, (name, blocks, memory) in enumerate(self._modalities(encoding)):
+        for index, (name, blocks, memory) in enumerate(self._streams(encoding)):
             state, raw = queries, queries
             for block in blocks:
                 state, raw = block(state, memory, scored=block is blocks[-1])
@@ -117,39 +135,81 @@ class LEAP(Decoder):
                 raw = raw * self.score_gain[index]
             if self.config.score_bias is not None:
                 raw = raw + self.score_bias[index]
-            classify = self.audio_video if name == "audio" or self.config.shared_video_classifier else self.visual_video
-            streams[name] = raw.transpose(1, 2), at_least_single(classify(state).squeeze(-1))  # (B, T, C), (B, C)
-        segment = StreamPredictions(audio=Prediction(streams["audio"][0]), visual=Prediction(streams["visual"][0]))
-        video = StreamPredictions(audio=Prediction(streams["audio"][1]), visual=Prediction(streams["visual"][1]))
-        segment.av, video.av = self._combined(segment), self._combined(video)
+            classify = getattr(self, f"{self.streams[0] if self.config.shared_video_classifier else name}_video")
+            whole = at_least_single(classify(state).squeeze(-1))
+            streams[name] = Prediction(raw.transpose(1, 2)), Prediction(whole)  # (B, T, C), (B, C)
+        segment = self._predictions({name: pair[0] for name, pair in streams.items()})
+        video = self._predictions({name: pair[1] for name, pair in streams.items()})
         attention = torch.stack(scores, dim=1).softmax(dim=-1)
-        return Parse(segment=segment, video=video, attention=attention, queried_by_labels=True)
+        parse = Parse(segment=segment, video=video, attention=attention, queried_by_labels=True)
+        if self.config.relevance == "linear":
+            fused = (encoding.audio + encoding.visual) / 2 if encoding.fused is None else encoding.fused
+            parse.relevance = Prediction(self.relevance(fused).squeeze(-1))
+        if self.config.classify_queries:
+            parse.aux["class_scores"] = self.query_classes(encoding)
+        return parse
 
     def trace(self, queries: Tensor, encoding: Encoding) -> dict[str, list[dict[str, Tensor]]]:
-        """Return, a modality and block, "labels" [B, C, D] after the block and raw "scores" [B, H, C, T] a head."""
+        """Return, a stream and block, "labels" [B, C, D] after the block and raw "scores" [B, H, C, T] a head."""
         found: dict[str, list[dict[str, Tensor]]] = {}
-        for name, blocks, memory in self._modalities(encoding):
+        for name, blocks, memory in self._streams(encoding):
             state, found[name] = queries, []
             for block in blocks:
                 state, scores = block(state, memory, scored=True, per_head=True)
                 found[name].append({"labels": state, "scores": scores})
         return found
 
-    def _modalities(self, encoding: Encoding) -> list[tuple[str, nn.ModuleList, Tensor]]:
-        audio, visual = encoding.audio, encoding.visual
-        if hasattr(self, "adapt_audio"):
-            audio, visual = self.adapt_audio(audio), self.adapt_visual(visual)
-        return [("audio", self.audio_blocks, audio), ("visual", self.visual_blocks, visual)]
+    def _streams(self, encoding: Encoding) -> list[tuple[str, nn.ModuleList, Tensor]]:
+        """Return name, blocks and features of every stream that labels are projected onto."""
+        out = []
+        for name in self.streams:
+            if self.config.reads == "queries" and name != "fused":
+                memory = encoding.aux.get(f"{name}_query")
+            else:
+                memory = getattr(encoding, name)
+            if memory is None:
+                wanted = "a fused stream" if name == "fused" else "gated queries"
+                raise ValueError(f"LEAP is to read {wanted}, which this encoder does not give; change streams or reads")
+            if self.config.reads == "rectified":
+                memory = memory.relu()
+            if hasattr(self, f"adapt_{name}"):
+                memory = getattr(self, f"adapt_{name}")(memory)
+            out.append((name, getattr(self, f"{name}_blocks"), memory))
+        return out
 
-    def _combined(self, streams: StreamPredictions) -> Prediction | None:
-        a, v = streams.audio, streams.visual
-        if a is None or v is None or self.config.combine == "none":
-            return None
-        if self.config.combine == "mean":
-            return Prediction((a.values + v.values) / 2)
-        if self.config.combine == "product":
-            return Prediction(a.probability * v.probability, "probability")
-        return Prediction(1 - (1 - a.probability) * (1 - v.probability), "probability")
+    def _predictions(self, streams: dict[str, Prediction]) -> StreamPredictions:
+        """Return the streams, and the audio-visual one that is made of all of them."""
+        found = list(streams.values())
+        both: Prediction | None = None
+        if len(found) == 1:
+            both = found[0]
+        elif self.config.combine == "mean":
+            both = Prediction(torch.stack([p.values for p in found]).mean(dim=0))
+        elif self.config.combine == "product":
+            both = Prediction(torch.stack([p.probability for p in found]).prod(dim=0), "probability")
+        elif self.config.combine == "or":
+            both = Prediction(1 - torch.stack([1 - p.probability for p in found]).prod(dim=0), "probability")
+        return StreamPredictions(audio=streams.get("audio"), visual=streams.get("visual"), av=both)
+
+
+class QueryClasses(nn.Module):
+    """Class scores of CMBS's gated queries: the mean over both streams of the four largest in time.
+
+    Source: CMBS (CVPR 2022), released code, where they are a term of the loss.
+
+    Shape: queries [B, T, D] -> [B, C].
+    """
+
+    def __init__(self, *, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.audio, self.visual = nn.Linear(width, num_classes), nn.Linear(width, num_classes)
+
+    def forward(self, encoding: Encoding) -> Tensor:
+        """Classify the clip."""
+        if "audio_query" not in encoding.aux:
+            raise ValueError("classify_queries reads CMBS's gated queries, which this encoder does not give; switch it off")
+        audio, visual = encoding.aux["audio_query"], encoding.aux["visual_query"]
+        return (top_mean(self.visual(visual)) + top_mean(self.audio(audio))) / 2
 
 
 class LEAPBlock(AttentionUnit):

@@ -34,7 +34,11 @@ class HANConfig:
     stacked: bool = True
     """feed a layer's output to the next; the published HAN would feed the original inputs to each"""
 
+    map_reduction: Literal["mean", "attention"] = "mean"
+    """how a visual map becomes a vector (AVE): mean over its positions, or AVE's audio-guided attention"""
+
     def __post_init__(self) -> None:
+        one_of(self, "map_reduction", ("mean", "attention"))
         for name in ("width", "heads", "hidden", "layers"):
             at_least(self, name, 1)
         in_range(self, "dropout", 0, 0.999)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from models.config import at_least, divides, in_range
+from models.config import at_least, divides, in_range, one_of
 from models.contracts import Encoder, Encoding
 from models.layers.attention_unit import AttentionUnit
 
@@ -39,7 +39,11 @@ class MMPyrConfig:
     official_init: bool = True
     """start maps, feed-forwards and fusion units as copies, as the released code does"""
 
+    map_reduction: Literal["mean", "attention"] = "mean"
+    """how a visual map becomes a vector (AVE): mean over its positions, or AVE's audio-guided attention"""
+
     def __post_init__(self) -> None:
+        one_of(self, "map_reduction", ("mean", "attention"))
         for name in ("width", "heads", "hidden", "levels", "kernel"):
             at_least(self, name, 1)
         for name in ("dropout", "attention_dropout"):

@@ -55,7 +55,7 @@ def leap_full_loss(
     parse: Parse,
     segment: Tensor,
     *,
-    segment_loss: Literal["ce", "bce"],
+    segment_loss: Literal["ce", "bce", "per_modality"],
     video_loss: Literal["combined", "per_modality", "off"],
 ) -> Terms:
     """Loss of LEAP on every segment, and on the video labels (any over time, background included)."""
@@ -63,8 +63,10 @@ def leap_full_loss(
     target = F.one_hot(segment, prediction.values.shape[-1]).to(prediction.probability.dtype)
     if segment_loss == "ce":
         terms = {"segment": F.cross_entropy(prediction.logit.flatten(0, 1), segment.flatten())}
-    else:
+    elif segment_loss == "bce":
         terms = {"segment": bce(prediction, target)}
+    else:
+        terms = {f"segment_{name}": bce(getattr(parse.segment, name), target) for name in ("audio", "visual")}
     present = target.amax(dim=1)
     if video_loss == "combined":
         terms["video"] = bce(_av(parse, "video"), present)
@@ -84,7 +86,7 @@ def leap_weak_loss(parse: Parse, video_target: Tensor, *, pool: Pool = "max") ->
 
 
 def relevance_loss(parse: Parse, segment: Tensor, video: Tensor) -> Terms:
-    """Loss of LEAP with 28 texts and a relevance per segment, logsumexp over classes of the segment logits.
+    """Loss of LEAP with 28 texts and a relevance per segment.
 
     A clip without event contributes no class term.
     """
@@ -94,10 +96,17 @@ def relevance_loss(parse: Parse, segment: Tensor, video: Tensor) -> Terms:
     known = video != BACKGROUND
     per_clip = F.cross_entropy(video_logits, video.clamp(max=BACKGROUND - 1), reduction="none")
     return {
-        "relevance": F.binary_cross_entropy_with_logits(logits.logsumexp(dim=-1), event.to(logits.dtype)),
+        "relevance": F.binary_cross_entropy_with_logits(relevance_logit(parse), event.to(logits.dtype)),
         "video": (per_clip * known).mean(),
         "segment": F.binary_cross_entropy_with_logits(logits, target),
     }
+
+
+def relevance_logit(parse: Parse) -> Tensor:
+    """How relevant each segment is: the decoder's own logit, or the log-sum-exp of its class logits: [B, T]."""
+    if parse.relevance is not None:
+        return parse.relevance.logit
+    return _av(parse, "segment").logit.logsumexp(dim=-1)
 
 
 def cmbs_full_loss(parse: Parse, segment: Tensor, *, gate_loss: Literal["official", "plain"]) -> Terms:
@@ -108,15 +117,26 @@ def cmbs_full_loss(parse: Parse, segment: Tensor, *, gate_loss: Literal["officia
     Departs: the released code squashes the gate, a probability, once more ("official"); "plain" does not. A clip without
     event is trained as class 0, as there.
     """
-    event = (segment != BACKGROUND).to(at_least_single(parse.aux["gate"]).dtype)
-    label = event_class_target(segment)
-    gate = at_least_single(parse.aux["gate"])
+    relevance = parse.relevance.logit  # type: ignore[union-attr]
+    event = (segment != BACKGROUND).to(relevance.dtype)
     return {
-        "relevance": F.binary_cross_entropy_with_logits(parse.relevance.logit, event),  # type: ignore[union-attr]
-        "gate": F.binary_cross_entropy_with_logits(gate, event) if gate_loss == "official" else clamped_bce(gate, event),
-        "event": F.cross_entropy(_av(parse, "video").logit, label),
-        "class_scores": F.cross_entropy(at_least_single(parse.aux["class_scores"]), label),
+        "relevance": F.binary_cross_entropy_with_logits(relevance, event),
+        "gate": gate_term(parse.aux["gate"], segment, kind=gate_loss),
+        "event": F.cross_entropy(_av(parse, "video").logit, event_class_target(segment)),
+        "class_scores": class_score_loss(parse.aux["class_scores"], segment),
     }
+
+
+def gate_term(gate: Tensor, segment: Tensor, *, kind: Literal["official", "plain"]) -> Tensor:
+    """CMBS's loss on its gate [B, T], a probability; "official" squashes it once more, as published."""
+    gate = at_least_single(gate)
+    event = (segment != BACKGROUND).to(gate.dtype)
+    return F.binary_cross_entropy_with_logits(gate, event) if kind == "official" else clamped_bce(gate, event)
+
+
+def class_score_loss(scores: Tensor, segment: Tensor) -> Tensor:
+    """CMBS's loss on the class scores [B, C] of its gated queries."""
+    return F.cross_entropy(at_least_single(scores), event_class_target(segment))
 
 
 def mmil_full_loss(parse: Parse, segment: Tensor) -> Terms:

@@ -29,8 +29,10 @@ class AVELConfig:
     """loss of the direct head; soft_margin: as published with AVE; bce: with PSP (weak)"""
     pair_weight: float = 100.0
     """weight of PSP's pair similarity loss, where the encoder gives similarities (full); 0: off"""
-    segment_loss: Literal["ce", "bce"] = "ce"
-    """loss of LEAP's segments"""
+    auxiliary_weight: float = 1.0
+    """weight of CMBS's losses on its gate and gated queries under another head than its own (full); 0: off"""
+    segment_loss: Literal["ce", "bce", "per_modality"] = "ce"
+    """loss of LEAP's segments; per_modality: binary, one a stream, added up (the paper's Eq. 9)"""
     video_loss: Literal["combined", "per_modality", "off"] = "combined"
     """LEAP's loss on the video labels, in the full setting"""
     pair_target: Literal["clean", "official"] = "clean"
@@ -61,7 +63,7 @@ class AVELConfig:
         one_of(self, "head_loss", ("ce", "soft_margin", "bce"))
         if self.head_loss == "bce" and self.supervision == "full":
             raise UsageError("AVELConfig.head_loss is 'bce', which is for weak supervision; use ce or soft_margin")
-        one_of(self, "segment_loss", ("ce", "bce"))
+        one_of(self, "segment_loss", ("ce", "bce", "per_modality"))
         one_of(self, "pair_target", ("clean", "official"))
         one_of(self, "gate_loss", ("official", "plain"))
         one_of(self, "weak_relevance", ("official", "threshold"))
@@ -79,6 +81,7 @@ class AVELConfig:
             raise UsageError("AVELConfig.decision 'masked' is for full supervision; the weak setting has its own rule")
         at_least(self, "avss_weight", 0)
         at_least(self, "pair_weight", 0)
+        at_least(self, "auxiliary_weight", 0)
 
 
 class AVEL(Task):
@@ -127,19 +130,14 @@ class AVEL(Task):
         options: dict[str, dict[str, Any]] = {"leap": {"combine": "mean", "score_gain": 8.0}, "mmil": {"product": True}}
         if decoder == "dch" and encoder in ("psp", "cmbs"):
             return {"form": encoder, "weighting": self.config.supervision == "weak"}
+        if decoder == "leap" and encoder == "cmbs" and self.config.supervision == "full":
+            return {**options["leap"], "classify_queries": True}
         return options.get(decoder, {})
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
         """Refuse decoders that do not predict the audio-visual stream, and losses that do not fit a combination."""
         if decoder == "leap":
-            if decoder_config.combine == "none":
-                raise UsageError("decoder_config.combine is 'none'; avel needs an audio-visual stream: mean, product or or")
-            full_ce = self.config.supervision == "full" and self.config.segment_loss == "ce"
-            if decoder_config.combine != "mean" and (full_ce or self.config.label_set == "events"):
-                raise UsageError(
-                    f"decoder_config.combine '{decoder_config.combine}' gives probabilities, which task_config.segment_loss "
-                    "'ce' and label_set 'events' cannot use; set segment_loss to bce and label_set to with_background"
-                )
+            self._check_leap(encoder, encoder_config, decoder_config)
         if decoder == "mmil" and not decoder_config.product:
             raise UsageError("decoder_config.product is off; avel needs the product of both streams")
         if decoder == "dch":
@@ -151,6 +149,29 @@ class AVEL(Task):
                 raise UsageError(
                     f"decoder_config.form is '{decoder_config.form}'; behind this encoder avel takes {' or '.join(fits)}"
                 )
+
+    def _check_leap(self, encoder: str, encoder_config: Any, decoder_config: Any) -> None:
+        config, streams, full = self.config, decoder_config.streams, self.config.supervision == "full"
+        if streams != "fused" and decoder_config.combine == "none":
+            raise UsageError("decoder_config.combine is 'none'; avel needs an audio-visual stream: mean, product or or")
+        mixed = streams != "fused" and decoder_config.combine != "mean"
+        if mixed and ((full and config.segment_loss == "ce") or config.label_set == "events"):
+            raise UsageError(
+                f"decoder_config.combine '{decoder_config.combine}' gives probabilities, which task_config.segment_loss "
+                "'ce' and label_set 'events' cannot use; set segment_loss to bce and label_set to with_background"
+            )
+        fuses = encoder in ("psp", "cmbs") or getattr(encoder_config, "variant", "") == "dmrn"
+        if streams != "both" and encoder in ("han", "mmpyr", "ave") and not fuses:
+            raise UsageError(f"decoder_config.streams is '{streams}', but {encoder} has no fused stream; use both")
+        if streams == "fused" and "per_modality" in (config.segment_loss, config.video_loss):
+            raise UsageError("decoder_config.streams is 'fused': there is no loss per modality; use streams both or all")
+        for name, on in (("reads", decoder_config.reads == "queries"), ("classify_queries", decoder_config.classify_queries)):
+            if on and encoder != "cmbs":
+                raise UsageError(f"decoder_config.{name} needs the gated queries of cmbs; behind {encoder} leave it out")
+        if decoder_config.relevance == "linear" and not (full and config.label_set == "events"):
+            raise UsageError(
+                "decoder_config.relevance 'linear' is for full supervision with task_config.label_set 'events'; set both"
+            )
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> losses.Terms:
         """Return the weighted terms for the kind of prediction that the decoder makes."""
@@ -179,15 +200,28 @@ class AVEL(Task):
             terms = losses.leap_weak_loss(parse, target, pool=config.weak_pool)
         else:
             terms = losses.leap_full_loss(parse, segment, segment_loss=config.segment_loss, video_loss=config.video_loss)
-        similarity = encoding.aux.get("similarity")
-        if similarity is not None and config.pair_weight and not weak:
-            pairs = losses.pair_similarity_loss(at_least_single(similarity), self._pair_target(segment, dtype))
-            terms["pair"] = config.pair_weight * pairs
+        if not weak:
+            terms |= self._auxiliaries(kind, parse, encoding, segment, dtype)
         if config.avss != "off":
             events = F.one_hot(segment, BACKGROUND + 1)[..., :BACKGROUND]
             terms["similarity"] = config.avss_weight * similarity_loss(
                 encoding.audio, encoding.visual, events, events, form=config.avss, empty_pair=config.empty_pair
             )
+        return terms
+
+    def _auxiliaries(self, kind: str, parse: Parse, encoding: Encoding, segment: Tensor, dtype: torch.dtype) -> losses.Terms:
+        """Return the encoder's own losses, which stay under any decoder: PSP's pairs, CMBS's gate and query classes."""
+        config, terms = self.config, {}
+        similarity = encoding.aux.get("similarity")
+        if similarity is not None and config.pair_weight:
+            pairs = losses.pair_similarity_loss(at_least_single(similarity), self._pair_target(segment, dtype))
+            terms["pair"] = config.pair_weight * pairs
+        gate = encoding.aux.get("av_gate")
+        if gate is not None and kind != "cmbs" and config.auxiliary_weight:  # CMBS's own head has these terms itself
+            terms["gate"] = config.auxiliary_weight * losses.gate_term(gate, segment, kind=config.gate_loss)
+            if "class_scores" in parse.aux:
+                scores = losses.class_score_loss(parse.aux["class_scores"], segment)
+                terms["class_scores"] = config.auxiliary_weight * scores
         return terms
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
@@ -205,7 +239,7 @@ class AVEL(Task):
         video = parse.video.av
         assert video is not None
         if kind == "relevance":
-            relevant = logits.logsumexp(dim=-1) > 0  # (B, T)
+            relevant = losses.relevance_logit(parse) > 0  # (B, T)
             label = video.values.argmax(dim=-1, keepdim=True)  # (B, 1)
             return {"segment": torch.where(relevant, label, BACKGROUND)}
         if self.config.supervision == "weak":
@@ -234,7 +268,7 @@ class AVEL(Task):
     def _kind(self, parse: Parse) -> Literal["head", "probability", "leap", "relevance", "cmbs"]:
         """Tell CMBS's head, a softmax head, a product of probabilities, and LEAP with and without background apart."""
         prediction = parse.segment.av
-        if parse.relevance is not None:
+        if parse.relevance is not None and not parse.queried_by_labels:
             return "cmbs"
         if prediction is None:
             raise ValueError("event localization needs audio-visual segment predictions; the decoder gives none")

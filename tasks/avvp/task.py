@@ -109,6 +109,12 @@ class AVVP(Task):
             raise UsageError(f"decoder_config.form is '{decoder_config.form}'; avvp needs a head a modality: modalities")
         if decoder == "leap" and decoder_config.combine != "none":
             raise UsageError(f"decoder_config.combine is '{decoder_config.combine}'; avvp keeps the streams apart: none")
+        if decoder == "leap":
+            for name, plain in (("streams", "both"), ("relevance", "none"), ("classify_queries", False)):
+                if (value := getattr(decoder_config, name)) != plain:
+                    raise UsageError(f"decoder_config.{name} is {value!r}; it is for avel: on avvp it must be {plain!r}")
+            if decoder_config.reads == "queries" and encoder != "cmbs":
+                raise UsageError(f"decoder_config.reads needs the gated queries of cmbs; behind {encoder} leave it out")
         if decoder == "mmil" and decoder_config.product:
             raise UsageError("decoder_config.product is on; avvp keeps the streams apart: switch it off")
         if self.config.objective == "han" and decoder == "leap":

@@ -1,0 +1,182 @@
+"""LEAP's options on event localization: which streams and features labels are projected onto, and what else it predicts."""
+
+import pytest
+import torch
+
+from avplatform.build import build_model
+from avplatform.config import apply, default_config
+from avplatform.data.schema import DataSpec
+from models.config import FeatureSpec
+from models.errors import UsageError
+from tasks.avel.losses import bce, class_score_loss, event_class_target
+from tasks.contracts import Batch
+from tasks.registry import TASKS
+
+FEATURES = FeatureSpec(audio_dim=6, visual_dim=8, map_size=(2, 3))
+SMALL = {
+    "han": {"width": 16, "hidden": 8},
+    "ave": {"lstm_width": 8, "attention_width": 12},
+    "psp": {"lstm_width": 8, "attention_width": 12},
+    "cmbs": {"width": 16, "heads": 2, "layers": 1, "encoder_hidden": 8, "decoder_hidden": 8, "lstm_width": 8},
+}
+
+
+def build(encoder, *, decoder=None, task=None, own=None, supervision="full"):
+    """A small LEAP cell of event localization, through the same path as a run."""
+    torch.manual_seed(0)
+    config = default_config(task="avel", encoder=encoder, decoder="leap", supervision=supervision)
+    values = {
+        "encoder_config": {**SMALL[encoder], **(own or {})},
+        "decoder_config": {"hidden": 8, "heads": 2, "dropout": 0.0, "attention_dropout": 0.0, **(decoder or {})},
+        "task_config": task or {},
+    }
+    config = apply(config, values, where="test")
+    adapter = TASKS["avel"](config.task_config)
+    labels = {"labels": {"segment": [10], "video": []}, "label_dtypes": {"segment": "int64", "video": "int64"}}
+    spec = DataSpec(name="small", task="avel", classes=list(adapter.classes), features=FEATURES, **labels)
+    return build_model(config, adapter, spec).eval(), adapter
+
+
+def batch(clips=3):
+    generator = torch.Generator().manual_seed(1)
+    segment = torch.full((clips, 10), 28)
+    for clip in range(clips - 1):
+        segment[clip, clip : clip + 4] = 5 + clip
+    video = torch.where(segment == 28, -1, segment).amax(dim=1)
+    return Batch(
+        audio=torch.randn(clips, 10, 6, generator=generator),
+        visual=torch.randn(clips, 10, 2, 3, 8, generator=generator),
+        motion=None,
+        row=torch.arange(clips),
+        clip_id=[str(i) for i in range(clips)],
+        labels={"segment": segment, "video": torch.where(video < 0, 28, video)},
+    )
+
+
+def run(model, adapter, data):
+    output = model(data.audio, data.visual)
+    return output, adapter.loss(output.parse, output.encoding, data)
+
+
+def test_the_fused_stream_alone_is_the_audio_visual_prediction():
+    model, adapter = build("psp", decoder={"streams": "fused"})
+    output, terms = run(model, adapter, batch())
+    parse = output.parse
+    assert parse.segment.audio is None and parse.segment.visual is None
+    assert parse.segment.av.values.shape == (3, 10, 29) and parse.attention.shape == (3, 1, 29, 10)
+    assert set(terms) == {"segment", "video", "pair"}
+    decoder = model.decoder
+    state = raw = decoder.labels(model.label_embeddings)
+    for block in decoder.fused_blocks:
+        state, raw = block(state, output.encoding.fused)
+    torch.testing.assert_close(parse.segment.av.values, (raw * decoder.score_gain[0]).transpose(1, 2))
+
+
+def test_all_three_streams_are_averaged():
+    model, adapter = build("cmbs", decoder={"streams": "all"})
+    output, _ = run(model, adapter, batch())
+    parse = output.parse
+    assert parse.attention.shape == (3, 3, 29, 10) and len(model.decoder.score_gain) == 3
+    audio, visual, av = (getattr(parse.segment, s).values for s in ("audio", "visual", "av"))
+    third = 3 * av - audio - visual
+    assert not torch.allclose(third, audio) and not torch.allclose(third, visual)
+    state = raw = model.decoder.labels(model.label_embeddings)
+    for block in model.decoder.fused_blocks:
+        state, raw = block(state, output.encoding.fused)
+    torch.testing.assert_close(third, (raw * model.decoder.score_gain[2]).transpose(1, 2), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("encoder", "reads"), [("cmbs", "queries"), ("ave", "rectified")])
+def test_labels_are_projected_onto_the_features_that_are_asked_for(encoder, reads):
+    model, adapter = build(encoder, decoder={"reads": reads, "score_gain": None})
+    output, _ = run(model, adapter, batch())
+    encoding = output.encoding
+    memory = encoding.aux["audio_query"] if reads == "queries" else encoding.audio.relu()
+    state = raw = model.decoder.labels(model.label_embeddings)
+    for block in model.decoder.audio_blocks:
+        state, raw = block(state, memory)
+    torch.testing.assert_close(output.parse.segment.audio.values, raw.transpose(1, 2))
+
+
+def test_a_loss_per_modality_is_the_sum_of_both():
+    model, adapter = build("ave", task={"segment_loss": "per_modality"})
+    data = batch()
+    output, terms = run(model, adapter, data)
+    target = torch.nn.functional.one_hot(data.labels["segment"], 29).float()
+    assert set(terms) == {"segment_audio", "segment_visual", "video"}
+    for name in ("audio", "visual"):
+        torch.testing.assert_close(terms[f"segment_{name}"], bce(getattr(output.parse.segment, name), target))
+
+
+def test_cmbs_keeps_its_gate_and_query_losses_under_leap():
+    model, adapter = build("cmbs")
+    data = batch()
+    output, terms = run(model, adapter, data)
+    gate, event = output.encoding.aux["av_gate"], (data.labels["segment"] != 28).float()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(gate, event)
+    torch.testing.assert_close(terms["gate"], expected)
+    scores = output.parse.aux["class_scores"]
+    assert scores.shape == (3, 29)
+    expected = torch.nn.functional.cross_entropy(scores, event_class_target(data.labels["segment"]))
+    torch.testing.assert_close(terms["class_scores"], expected)
+    torch.testing.assert_close(class_score_loss(scores, data.labels["segment"]), expected)
+    _, without = run(model, build("cmbs", task={"auxiliary_weight": 0.0})[1], data)
+    assert set(terms) - set(without) == {"gate", "class_scores"}
+
+
+def test_query_classes_are_the_mean_of_the_four_largest_in_time():
+    model, adapter = build("cmbs")
+    output, _ = run(model, adapter, batch())
+    classes, aux = model.decoder.query_classes, output.encoding.aux
+    both = [getattr(classes, s)(aux[f"{s}_query"]).sort(dim=1).values[:, -4:].mean(dim=1) for s in ("audio", "visual")]
+    torch.testing.assert_close(output.parse.aux["class_scores"], (both[0] + both[1]) / 2)
+
+
+def test_weak_cmbs_has_no_auxiliary_losses():
+    model, adapter = build("cmbs", supervision="weak")
+    assert set(run(model, adapter, batch())[1]) == {"video", "segment"}
+
+
+def test_a_relevance_map_decides_where_an_event_is():
+    options = {"decoder": {"relevance": "linear"}, "task": {"label_set": "events"}}
+    model, adapter = build("psp", **options)
+    data = batch()
+    output, terms = run(model, adapter, data)
+    logit = model.decoder.relevance(output.encoding.fused).squeeze(-1)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logit, (data.labels["segment"] != 28).float())
+    torch.testing.assert_close(terms["relevance"], expected)
+    with torch.no_grad():
+        model.decoder.relevance.bias.fill_(100.0)
+        everywhere = adapter.decide(model(data.audio, data.visual).parse)["segment"]
+        model.decoder.relevance.bias.fill_(-100.0)
+        nowhere = adapter.decide(model(data.audio, data.visual).parse)["segment"]
+    assert (everywhere != 28).all() and (nowhere == 28).all()
+
+
+def test_a_map_can_be_reduced_by_audio_guided_attention():
+    plain, adapter = build("han")
+    attending, _ = build("han", own={"map_reduction": "attention"})
+    assert not hasattr(plain.stem, "map_attention")
+    data = batch()
+    stem = attending.stem
+    vectors = stem.map_attention(data.audio, data.visual.flatten(2, 3))[0]
+    torch.testing.assert_close(stem(data.audio, data.visual)[1], stem.visual(vectors))
+    mean = plain.stem(data.audio, data.visual)[1]
+    torch.testing.assert_close(mean, plain.stem.visual(data.visual.mean(dim=(2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "task", "message"),
+    [
+        ("ave", {"streams": "fused"}, {}, "ave has no fused stream"),
+        ("han", {"streams": "all"}, {}, "han has no fused stream"),
+        ("psp", {"streams": "fused"}, {"segment_loss": "per_modality"}, "no loss per modality"),
+        ("ave", {"reads": "queries"}, {}, "reads needs the gated queries of cmbs"),
+        ("psp", {"classify_queries": True}, {}, "classify_queries needs the gated queries of cmbs"),
+        ("ave", {"relevance": "linear"}, {}, "label_set 'events'"),
+        ("ave", {"streams": "two"}, {}, "choose from both, fused, all"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(encoder, decoder, task, message):
+    with pytest.raises(UsageError, match=message):
+        build(encoder, decoder=decoder, task=task)
