@@ -82,8 +82,8 @@ class RunConfig:
     """stay on the CPU"""
     dry_run: bool = False
     """print the resolved configuration, shapes, parameter count and memory, then end"""
-    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """training arithmetic; auto: bf16 on a CPU that has it, else what accelerate is configured for"""
+    precision: Literal["auto", "no", "bf16", "fp16", "float64"] = "auto"
+    """training arithmetic; auto: bf16 on a CPU that has it, else what accelerate is configured for; float64: weights too"""
     accumulation: int = 1
     """micro-batches per optimiser step (less memory, same step)"""
     threads: int = 0
@@ -130,7 +130,7 @@ class RunConfig:
             at_least(self, "max_steps", 1)
         if self.accumulation > self.batch_size:
             raise UsageError(f"accumulation is {self.accumulation} but a step has only {self.batch_size} clips")
-        one_of(self, "precision", ("auto", "no", "bf16", "fp16"))
+        one_of(self, "precision", ("auto", "no", "bf16", "fp16", "float64"))
         one_of(self, "select_on", ("validation", "test", "last"))
         one_of(self, "ties", ("latest", "first"))
         one_of(self, "batch_order", ("default", "psp-full", "psp-weak"))
@@ -272,7 +272,7 @@ def _coerce(cls: type, key: str, value: Any, *, where: str, shown: str) -> Any:
             raise ValueError
         if (
             "float" in hint
-            and not hint.startswith("tuple")
+            and not hint.startswith(("tuple", "Literal"))
             and isinstance(value, (int, float, str))
             and not isinstance(value, bool)
         ):

@@ -20,13 +20,13 @@ def make_accelerator(*, cpu: bool = False, precision: str = "auto", threads: int
 
     Args:
         cpu: stay on the CPU.
-        precision: "no", "bf16", "fp16", or "auto": bf16 on a CPU with bf16 instructions, otherwise what `accelerate
-            launch` was told.
+        precision: "no", "bf16", "fp16", "float64" (the caller makes the weights double), or "auto": bf16 on a CPU with
+            bf16 instructions, otherwise what `accelerate launch` was told.
         threads: CPU threads per process; 0 for the cores of this machine divided by its processes.
     """
     set_threads(threads)
     on_cpu = cpu or not torch.accelerator.is_available()
-    mode = precision
+    mode = "no" if precision == "float64" else precision
     if precision == "auto":
         mode = "bf16" if on_cpu and cpu_has_bf16() else os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if on_cpu and mode == "fp16":

@@ -34,7 +34,7 @@ def preset_options(name: str) -> Options:
     if name not in presets:
         raise unknown_name("preset", name, presets)
     if name.endswith(("-official", "-paper")):
-        return {**presets[name], "precision": "no"}  # the authors trained in single precision
+        return {"precision": "no", **presets[name]}  # the authors trained in single precision
     return presets[name]
 
 
@@ -72,6 +72,7 @@ def _presets() -> dict[str, Options]:
     cmbs = _cell("cmbs", "dch", "avel", "full", RECIPES["cmbs"])
     cmbs_weak = _cell("cmbs", "dch", "avel", "weak", RECIPES["cmbs-weak"], task_config={"head_loss": "soft_margin"})
     on_test = {"select_on": "test"}
+    double = {"precision": "float64"}  # CMBS's script converts its model
     dmrn = {"encoder_config": {"variant": "dmrn"}, "decoder_config": {"form": "dmrn"}}
     return {
         "han-mmil-avvp": han_pseudo,
@@ -89,6 +90,7 @@ def _presets() -> dict[str, Options]:
         "valor-mmil-avvp": valor,
         "valor-mmil-avvp-official": valor,
         "valorplus-mmil-avvp-official": valor_plus,
+        "valorplusplus-mmil-avvp-official": _merge(valor_plus, {"seed": RECIPES["valor-plusplus"].seed}),
         "ave-dch-avel": ave,
         "ave-dch-avel-official": _merge(ave, soft_margin),
         "ave-dch-avel-weak": ave_weak,
@@ -125,9 +127,9 @@ def _presets() -> dict[str, Options]:
         "psp-leap-avel": _cell("psp", "leap", "avel", "full", RECIPES["psp"]),
         "psp-leap-avel-weak": _cell("psp", "leap", "avel", "weak", RECIPES["psp-weak"], task_config={"weak_pool": "mean"}),
         "cmbs-dch-avel": cmbs,
-        "cmbs-dch-avel-official": _merge(cmbs, on_test),
+        "cmbs-dch-avel-official": _merge(cmbs, {**on_test, **double}),
         "cmbs-dch-avel-weak": cmbs_weak,
-        "cmbs-dch-avel-weak-official": _merge(cmbs_weak, {**on_test, "task_config": {"weak_relevance": "official"}}),
+        "cmbs-dch-avel-weak-official": _merge(cmbs_weak, {**on_test, **double, "task_config": {"weak_relevance": "official"}}),
         "cmbs-leap-avel": _cell("cmbs", "leap", "avel", "full", RECIPES["cmbs"]),
         "cmbs-leap-avel-weak": _cell("cmbs", "leap", "avel", "weak", RECIPES["cmbs-weak"], task_config={"weak_pool": "top4"}),
         "ave-mmil-avel": _cell("ave", "mmil", "avel", "full", RECIPES["ave"]),

@@ -53,6 +53,7 @@ RECIPES: dict[str, Recipe] = {
     "leap-paper": Recipe(optim=OptimConfig(lr=1e-4), schedule=_TENTH_EVERY_10, epochs=20, batch_size=32, seed=1),
     "valor": _valor(1e-4, 1000),
     "valor-plus": _valor(3e-4, 64),
+    "valor-plusplus": _valor(3e-4, 87),
     "ave": Recipe(
         optim=OptimConfig(lr=1e-3),
         schedule=ScheduleConfig(name="step_decay", factor=0.1, every=15000),

@@ -87,13 +87,17 @@ class AVModel(
         """Parse clips.
 
         Shape: audio [B, T, Da]; visual [B, T, Dv], [B, T*k, Dv] or [B, T, H, W, Dv]; motion [B, T, Dm] or None;
-        label_embeddings [C', E] to parse other labels than the model's own (LEAP). Returns (parse, encoding).
+        label_embeddings [C', E] to parse other labels than the model's own (LEAP). Features of another precision are
+        cast to that of the weights. Returns (parse, encoding).
 
         Raises:
             DataError: a stream of the wrong shape.
         """
+        dtype = next((p.dtype for p in self.parameters()), audio.dtype)
+        audio, visual = audio.to(dtype), visual.to(dtype)
+        motion = None if motion is None else motion.to(dtype)
         encoding = self.encoder(*self.stem(audio, visual, motion))
-        labels = self.label_embeddings if label_embeddings is None else label_embeddings
+        labels = self.label_embeddings if label_embeddings is None else label_embeddings.to(dtype)
         return Output(self.decoder(encoding, labels), encoding)
 
     @property

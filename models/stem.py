@@ -100,6 +100,25 @@ def pool_frames(visual: Tensor, segments: int) -> Tensor:
     return reduce(visual, "b (t k) d -> b t d", "mean", t=segments)
 
 
+def pool_clap(tokens: Tensor, segments: int = 10) -> Tensor:
+    """Average CLAP's 64 tokens of a clip (2 bands by 32 steps) to segments, as VALOR++ does behind its affine map.
+
+    Source: VALOR (NeurIPS 2023), released code: both bands are stretched to 1,024 steps by bicubic interpolation, averaged,
+    and averaged to segments. All of it is affine with weights that add up to 1, so it may stand before the map: a store holds
+    the pooled vectors.
+
+    Shape: [B, 64, D] -> [B, segments, D].
+
+    Raises:
+        DataError: another number of tokens.
+    """
+    if tokens.ndim != 3 or tokens.shape[1] != 64:
+        raise DataError(f"CLAP features have shape {list(tokens.shape)}; a clip has 64 tokens: [B, 64, D]")
+    bands = rearrange(tokens, "b (band t) d -> b d band t", band=2)
+    stretched = F.interpolate(bands, size=(2, 1024), mode="bicubic").mean(dim=2)  # (B, D, 1024)
+    return F.adaptive_avg_pool1d(stretched, segments).transpose(1, 2)
+
+
 def average_pool(frames: Tensor, segments: int) -> Tensor:
     """Average k consecutive frame vectors by torch's pooling kernel, whose rounding the published models have.
 

@@ -54,7 +54,7 @@ def test_every_preset_builds_and_its_name_says_what_it_is(name):
     config = parse(["--preset", name])
     encoder, decoder, task, *suffixes = name.split("-")
     assert (config.decoder, config.task) == (decoder, task)
-    assert config.encoder == {"valor": "han", "valorplus": "han", "dmrn": "ave"}.get(encoder, encoder)
+    assert config.encoder == {"valor": "han", "valorplus": "han", "valorplusplus": "han", "dmrn": "ave"}.get(encoder, encoder)
     assert ("weak" in suffixes) == (config.supervision == "weak")
     if task == "avvp" or "official" in suffixes:
         assert getattr(config.decoder_config, "score_gain", None) is None

@@ -102,6 +102,11 @@ def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
     stored = default_config(**{name: values[name] for name in CELL if name in values})
     stored = apply(stored, {**values, "resume": None, "dry_run": False}, where=f"{path}/config.yaml")
     config = _cli(stored, args, prog)
+    if "float64" in (config.precision, stored.precision) and config.precision != stored.precision:
+        raise UsageError(
+            f"--precision cannot change to or from float64 when a run is resumed (it was {stored.precision}): its weights "
+            "have that precision; start a new run, or leave it out"
+        )
     for field in dataclasses.fields(config):
         if field.name not in (*RESUMABLE, "resume", "dry_run") and getattr(config, field.name) != getattr(stored, field.name):
             raise UsageError(

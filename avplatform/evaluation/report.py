@@ -37,7 +37,7 @@ def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
             "epochs": config.epochs,
             "batch_size": config.batch_size,
             "processes": run.accelerator.num_processes,
-            "precision": run.accelerator.mixed_precision,
+            "precision": run.precision,
             "seconds": {"wall": round(run.progress.seconds, 1), "cpu": round(usage.ru_utime + usage.ru_stime, 1)},
             "environment": describe(),
         },

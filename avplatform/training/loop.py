@@ -78,6 +78,8 @@ class Run:
             raise DataError(f"the training split has fewer clips than one batch of {config.batch_size}; lower --batch-size")
         set_seed(config.seed)
         model = build_model(config, self.task, self.data.spec)
+        if config.precision == "float64":
+            model = model.double()
         self.folder = self._open_folder()  # nothing is written before all of the above went well
         self.model, self.optimizer = self.accelerator.prepare(model, build_optimizer(model, config.optim))
         # Accelerate puts autocast into the model itself; a step asks for it, and evaluation must not have it.
@@ -89,6 +91,11 @@ class Run:
     def bare_model(self) -> AVModel:
         """The model without its multi-process wrapper."""
         return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic of training: "no" (float32), "bf16", "fp16" or "float64"."""
+        return "float64" if self.config.precision == "float64" else str(self.accelerator.mixed_precision)
 
     def train(self) -> dict[str, Any]:
         """Train to the end, evaluate, write the run's files; return results.json's content."""
@@ -108,7 +115,7 @@ class Run:
         return (
             f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}), data {self.data.name}{kind}: "
             f"{len(self.loader)} steps an epoch, {self.bare_model.num_parameters:,} parameters, precision "
-            f"{self.accelerator.mixed_precision}, {self.accelerator.num_processes} process(es) of {torch.get_num_threads()} "
+            f"{self.precision}, {self.accelerator.num_processes} process(es) of {torch.get_num_threads()} "
             f"thread(s); all in {self.folder.path}"
         )
 

@@ -80,6 +80,20 @@ def test_evaluation_gives_the_numbers_of_the_run(run, small_stores, tmp_path):
             }
 
 
+def test_a_run_in_double_precision_stays_so(small_stores, tmp_path, capsys):
+    out = tmp_path / "double"
+    flags = ["--epochs", "1", "--no-save-plots", "--precision", "float64"]
+    assert train("avel", small_stores["avel"], out, *flags) == 0
+    assert {value.dtype for value in weights(out).values()} == {torch.float64}
+    content = json.loads((out / "results.json").read_text())
+    assert content["precision"] == "float64"
+    assert main(["eval", str(out), "--json", str(tmp_path / "scores.json")]) == 0
+    assert json.loads((tmp_path / "scores.json").read_text())["test"] == content["test"]
+    (out / "results.json").unlink()
+    assert main(["train", "--resume", str(out), "--precision", "no"]) == 2
+    assert "--precision cannot change to or from float64" in capsys.readouterr().err
+
+
 def test_training_in_bf16_is_scored_in_full_precision(small_stores, tmp_path, monkeypatch):
     from avplatform.training import loop
 

@@ -15,7 +15,7 @@ from models.decoders import DECODERS
 from models.encoders import ENCODERS
 from models.errors import DataError, UsageError
 from models.label_embeddings import embed_texts, glove_embedder, read_glove, shipped_vectors, words_of
-from models.stem import pool_frames
+from models.stem import pool_clap, pool_frames
 from tasks.registry import TASKS
 
 FEATURES = {
@@ -121,6 +121,28 @@ def test_pooling_before_the_linear_map_equals_pooling_after():
     assert pool_frames(frames, 10).shape == (2, 10, 8)
 
 
+def test_clap_tokens_may_be_pooled_before_the_linear_map():
+    tokens = torch.randn(2, 64, 8, dtype=torch.float64)
+    linear = torch.nn.Linear(8, 5).double()
+    late = linear(
+        torch.nn.functional.interpolate(tokens.mT.reshape(2, 8, 2, 32), size=(2, 1024), mode="bicubic").permute(0, 2, 3, 1)
+    )
+    expected = torch.nn.functional.adaptive_avg_pool1d(late.mean(dim=1).mT, 10).mT
+    torch.testing.assert_close(linear(pool_clap(tokens)), expected, rtol=1e-10, atol=1e-12)
+    with pytest.raises(DataError, match="64 tokens"):
+        pool_clap(tokens[:, :60])
+
+
+@pytest.mark.parametrize(("weights", "features"), [(torch.float64, torch.float32), (torch.float32, torch.float16)])
+def test_features_are_cast_to_the_precision_of_the_weights(weights, features):
+    model = build("avel", "ave", "leap").to(weights)
+    data = [x.to(features) for x in inputs("avel")[:2]]
+    found = model(*data, label_embeddings=glove_embedder()(["dog"]).to(features)).parse.segment.av.values
+    assert found.dtype == weights
+    expected = model(*(x.to(weights) for x in data), label_embeddings=glove_embedder()(["dog"]).to(features).to(weights))
+    assert torch.equal(found, expected.parse.segment.av.values)
+
+
 def test_leap_parses_any_labels_and_their_order_does_not_matter():
     model = build("avel", "ave", "leap")
     data = inputs("avel")
@@ -165,7 +187,8 @@ def test_the_paper_form_scores_with_the_query_before_its_update():
 def test_every_parameter_gets_a_gradient(task, encoder, decoder):
     model = build(task, encoder, decoder)
     parse, encoding = model(*inputs(task, clips=3))
-    sum(v.square().sum() for v in _values(Output(parse, encoding))).backward()
+    values = [*_values(Output(parse, encoding)), *parse.aux.values()]
+    sum(v.square().sum() for v in values).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
