@@ -11,7 +11,7 @@ from torch import Tensor
 from avplatform.config import LabelConfig, RunConfig
 from avplatform.data.schema import DataSpec
 from models.av_model import AVModel
-from models.config import AVModelConfig, config_from_dict, config_to_dict
+from models.config import AVModelConfig, FeatureSpec, config_from_dict, config_to_dict
 from models.decoders import DECODERS
 from models.errors import DataError, UsageError, unknown_name
 from models.label_embeddings import glove_embedder
@@ -33,20 +33,30 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
     if spec.task != config.task:
         raise UsageError(f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}")
     check_labels(spec, task)
+    model_config = make_model_config(config, task, spec.features)
+    embeddings = embed(model_config.label_texts, config.labels) if DECODERS[config.decoder].needs_labels else None
+    if embeddings is not None:
+        model_config.label_dim = embeddings.shape[1]
+    return AVModel(model_config, label_embeddings=embeddings)
+
+
+def make_model_config(config: RunConfig, task: Task, features: FeatureSpec) -> AVModelConfig:
+    """Return the config of a run's model, with label embeddings as wide as the shipped ones.
+
+    Raises:
+        UsageError: the options of task, encoder and decoder contradict each other.
+    """
     task.check(config.encoder, config.decoder, config.encoder_config, config.decoder_config)
     classes, texts = task.model_classes(config.decoder, config.encoder)
-    embeddings = embed(texts, config.labels) if DECODERS[config.decoder].needs_labels else None
-    model_config = AVModelConfig(
+    return AVModelConfig(
         task=config.task,
         classes=classes,
-        label_texts=texts if embeddings is not None else [],
-        label_dim=50 if embeddings is None else embeddings.shape[1],
-        features=spec.features,
+        label_texts=texts if DECODERS[config.decoder].needs_labels else [],
+        features=features,
         encoder=config.encoder_config,
         decoder=config.decoder_config,
         task_config={k: v for k, v in config_to_dict(config.task_config).items() if k != "_type"},
     )
-    return AVModel(model_config, label_embeddings=embeddings)
 
 
 def check_labels(spec: DataSpec, task: Task) -> None:

@@ -60,6 +60,12 @@ def _list(args: list[str], prog: str) -> int:
     return run(args, prog)
 
 
+def _info(args: list[str], prog: str) -> int:
+    from avplatform.commands.info import run
+
+    return run(args, prog)
+
+
 def _data(args: list[str], prog: str) -> int:
     from avplatform.commands.data import run
 
@@ -75,7 +81,8 @@ def _push(args: list[str], prog: str) -> int:
 COMMANDS: dict[str, tuple[Callable[[list[str], str], int], str]] = {
     "train": (_train, "train, evaluate and save a model"),
     "eval": (_eval, "score a saved model or run on a split"),
-    "list": (_list, "list tasks, encoders, decoders and presets"),
+    "list": (_list, "list the cells, tasks, encoders, decoders and presets"),
+    "info": (_info, "all about one cell, preset, run or model"),
     "data": (_data, "simulate features from official annotation files"),
     "push": (_push, "push a run's model to the Hub, with its card"),
 }

@@ -17,7 +17,7 @@ def test_list_filters_and_refuses_what_is_in_no_name(capsys):
     assert main(["list", "nonsense"]) == 2
     assert "has 'nonsense' in its name" in capsys.readouterr().err
     assert main(["list", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"tasks", "encoders", "decoders", "presets"}
+    assert set(json.loads(capsys.readouterr().out)) == {"cells", "tasks", "encoders", "decoders", "presets"}
 
 
 def test_simulate_writes_a_store_with_a_card(tmp_path, capsys):

@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CARD = (
     "from avplatform.data.simulate import llp\nfrom avplatform.hub import card_of_spec\n"
+    "from avplatform.published import published_tables\n"
     "import avplatform, models.label_embeddings as m\nprint(avplatform.__file__)\nprint(len(m.shipped_vectors()))\n"
+    "print(len(published_tables()))\n"
     "print(card_of_spec(llp.spec(llp.LLPSimulation())))"
 )
 
@@ -33,7 +35,7 @@ def test_the_wheel_holds_every_module_and_data_file(wheel):
     expected = set()
     for package in ("avplatform", "models", "tasks", "hub_cards"):
         for file in (ROOT / package).rglob("*"):
-            if file.suffix in (".py", ".jinja", ".safetensors"):
+            if file.suffix in (".py", ".jinja", ".safetensors", ".yaml"):
                 expected.add(str(file.relative_to(ROOT)))
     assert expected <= names
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
@@ -50,5 +52,5 @@ def test_the_wheel_installs_alone_and_renders_a_card(wheel, tmp_path):
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     done = subprocess.run([str(python), "-c", CARD], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    where, words, card = done.stdout.split("\n", 2)
-    assert where.startswith(str(environment)) and int(words) > 60 and "Synthetic features" in card
+    where, words, tables, card = done.stdout.split("\n", 3)
+    assert where.startswith(str(environment)) and int(words) > 60 and int(tables) >= 10 and "Synthetic features" in card

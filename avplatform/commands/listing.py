@@ -1,45 +1,121 @@
-"""`avplatform list`: what there is, by name."""
+"""`avplatform list`: the matrix of cells, and what there is by name."""
 
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
+from avplatform.cells import Cell, cells
+from avplatform.config import check_names
+from avplatform.matrix import cell_cost, cell_headline, cell_record, in_billions, in_millions, short_presets
 from avplatform.presets import list_presets
 from models.decoders import DECODERS
 from models.encoders import ENCODERS
-from models.errors import UsageError
+from models.errors import UsageError, unknown_name
 from tasks.registry import TASKS
+
+KINDS = ("cells", "tasks", "encoders", "decoders", "presets")
+WIDE = 118  # columns from which on the presets stand beside their cells
 
 
 @dataclass(kw_only=True)
 class ListOptions:
-    """List tasks, encoders, decoders and presets."""
+    """List the cells of the matrix (task, encoder, decoder, supervision), tasks, encoders, decoders and presets."""
 
-    filter: Annotated[str, tyro.conf.Positional] = ""
-    """only names that contain this text"""
+    filter: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """only names that contain all these texts; cells, tasks, encoders, decoders or presets: only these"""
+    task: str | None = None
+    """only cells of this task"""
+    encoder: str | None = None
+    """only cells with this encoder"""
+    decoder: str | None = None
+    """only cells with this decoder"""
+    supervision: str | None = None
+    """only cells with this supervision"""
+    published: bool = False
+    """only cells that a paper defines or gives figures for"""
     json: bool = False
     """print JSON"""
+    markdown: bool = False
+    """print docs/cells.md: what every cell computes, and who published it"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Print the names."""
-    options = tyro.cli(ListOptions, args=args, prog=prog)
-    found = {kind: [n for n in names if options.filter in n] for kind, names in everything().items()}
+    """Print the cells and names."""
+    options = tyro.cli(ListOptions, args=args, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    if options.markdown:
+        if options != ListOptions(markdown=True):
+            raise UsageError("--markdown prints the whole page; leave the filters out")
+        from avplatform.cells_page import render
+
+        print(render(), end="")
+        return 0
+    kinds, texts = _kinds(options)
+    found: dict[str, list[Any]] = {"cells": [c for c in cells() if _fits(c, options, texts)]} if "cells" in kinds else {}
+    found |= {k: [n for n in names if all(t in n for t in texts)] for k, names in everything().items() if k in kinds}
     if not any(found.values()):
-        raise UsageError(f"no task, encoder, decoder or preset has '{options.filter}' in its name")
+        wanted = " and ".join(f"'{text}'" for text in texts) or "these options"
+        *first, last = [kind.removesuffix("s") for kind in kinds]
+        raise UsageError(f"no {', '.join(first)}{' or ' if first else ''}{last} has {wanted} in its name")
     if options.json:
-        print(json.dumps(found, indent=2))
-    else:
-        for kind, names in found.items():
-            if names:
-                print(f"{kind}:")
-                for name in names:
-                    print(f"  {name:<28} {about(kind, name)}".rstrip())
+        print(json.dumps({k: [cell_record(c) for c in v] if k == "cells" else v for k, v in found.items()}, indent=2))
+        return 0
+    if found.get("cells"):
+        show_cells(found["cells"])
+    for kind, names in found.items():
+        if names and kind != "cells":
+            show_names(kind, names)
     return 0
+
+
+def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
+    """Print a table of cells, as wide as the terminal allows."""
+    console = console or Console(highlight=False)
+    wide = console.width >= WIDE
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name, justify in (("cell", "left"), ("by", "left"), ("params\nM", "right"), ("FLOPs\nG", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("published\n%", no_wrap=True)
+    table.add_column("where", no_wrap=True)
+    if wide:
+        table.add_column("presets", overflow="fold")
+    marked = False
+    for index, cell in enumerate(chosen):
+        cost, figure = cell_cost(cell), cell_headline(cell)
+        row = [cell.name, cell.status]
+        row += [in_millions(cost.total_parameters), in_billions(cost.total_flops)] if cost else ["", ""]
+        row += [figure.numbers + ("*" if figure.marked else ""), figure.source] if figure else ["", ""]
+        marked = marked or bool(figure and figure.marked)
+        following = chosen[index + 1] if index + 1 < len(chosen) else cell
+        table.add_row(
+            *row,
+            *(["\n".join(short_presets(cell.presets)).replace("[", r"\[")] if wide else []),
+            end_section=(cell.task, cell.encoder) != (following.task, following.encoder),
+        )
+    console.print(table)
+    notes = "params: trainable, in millions; FLOPs: one clip of ten seconds, forward, in 10^9, multiply and add counted apart."
+    notes += " published: accuracy (avel), segment and event Type@AV (avvp)."
+    if marked:
+        notes += " *: the source does not state the supervision."
+    console.print(notes)
+    console.print("`avplatform info CELL` says more: losses, decisions, presets, all figures.\n", markup=False)
+
+
+def show_names(kind: str, names: list[str], width: int | None = None) -> None:
+    """Print names with what they stand for, wrapped to the terminal."""
+    width = width or Console().width
+    column = max(len(name) for name in names) + 4
+    print(f"{kind}:")
+    for name in names:
+        text = f"  {name}".ljust(column) + about(kind, name)
+        print(textwrap.fill(text, max(width, 2 * column), subsequent_indent=" " * column, break_on_hyphens=False))
 
 
 def everything() -> dict[str, list[str]]:
@@ -57,3 +133,30 @@ def about(kind: str, name: str) -> str:
     tables: dict[str, dict[str, Any]] = {"tasks": TASKS, "encoders": ENCODERS, "decoders": DECODERS}
     entry = tables.get(kind, {}).get(name)
     return (entry.__doc__ or "").strip().splitlines()[0] if entry is not None and entry.__doc__ else ""
+
+
+def _kinds(options: ListOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the kinds that are asked for, and the texts that names must contain.
+
+    Raises:
+        UsageError: an unknown task, encoder, decoder or supervision, with the nearest right one.
+    """
+    check_names(options.task or "avel", options.encoder or "ave", options.decoder or "leap")
+    known = {s for name in ([options.task] if options.task else TASKS) for s in TASKS[name].supervisions}
+    if options.supervision is not None and options.supervision not in known:
+        raise unknown_name("supervision", options.supervision, known)
+    kinds = tuple(text for text in options.filter if text in KINDS)
+    texts = tuple(text for text in options.filter if text not in KINDS)
+    by_part = options.published or any((options.task, options.encoder, options.decoder, options.supervision))
+    if by_part and set(kinds) - {"cells"}:
+        raise UsageError(f"--task, --encoder, --decoder, --supervision and --published choose cells; leave out '{kinds[0]}'")
+    return (("cells",) if by_part else kinds or KINDS), texts
+
+
+def _fits(cell: Cell, options: ListOptions, texts: tuple[str, ...]) -> bool:
+    parts = ("task", "encoder", "decoder", "supervision")
+    if any(getattr(options, part) not in (None, getattr(cell, part)) for part in parts):
+        return False
+    if options.published and cell.status != "published" and cell.figures is None:
+        return False
+    return all(text in cell.name for text in texts)

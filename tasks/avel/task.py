@@ -88,7 +88,7 @@ class AVEL(Task):
     """Audio-visual event localization on AVE (28 events and background).
 
     Source: AVE (ECCV 2018). For LEAP on this task the paper gives results but no code; the losses and decisions here are
-    ours (docs/architecture.md).
+    ours (docs/cells.md).
 
     Labels of a batch: "segment" [B, T] and "video" [B], class indices with 28 for background.
     """

@@ -1,0 +1,154 @@
+"""`avplatform info`: all about one cell, preset, run or model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from avplatform.information import describe
+from avplatform.matrix import SHOWN, in_billions, in_millions, short_presets
+
+LABEL = 12  # columns of the names on the left
+
+
+@dataclass(kw_only=True)
+class InfoOptions:
+    """Say what a cell, preset, run or model is: what it computes and costs, who published it, how it trains."""
+
+    target: Annotated[str, tyro.conf.Positional]
+    """a cell (avel-ave-leap-full, avel/ave/leap), a preset, a run folder, a model folder or a hub id"""
+    json: bool = False
+    """print JSON"""
+
+
+def run(args: list[str], prog: str) -> int:
+    """Print what the target is."""
+    options = tyro.cli(InfoOptions, args=args, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    found = describe(options.target)
+    if options.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        show(found)
+    return 0
+
+
+def show(found: dict[str, Any], console: Console | None = None) -> None:
+    """Print a description, wrapped to the terminal."""
+    console = console or Console(highlight=False)
+    cell = found["cell"]
+    console.print(f"{found['kind']} {found['name']}\n", markup=False, soft_wrap=True)
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(min_width=LABEL, no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _lines(found, cell):
+        table.add_row(name, Text(text))
+    console.print(table)
+    if found.get("results"):
+        _show_results(console, found["results"])
+    if cell["published"]:
+        _show_figures(console, cell)
+
+
+def _lines(found: dict[str, Any], cell: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [] if found["kind"] == "cell" else [("cell", cell["name"])]
+    by = f"published: {cell['source']}" if cell["source"] else cell["status"]
+    lines += [("by", by + (f"; {cell['figures']}" if cell["figures"] else "")), ("reads", cell["reads"])]
+    lines += [("loss", cell["loss"]), ("decision", cell["decision"])]
+    lines.append(("by default" if cell["source"] else "defined as", cell["default"]))
+    if cell["exact_preset"]:
+        lines.append(("as published", cell["exact_preset"]))
+    if cell["presets"]:
+        lines.append(("presets", "\n".join(short_presets(tuple(cell["presets"])))))
+    if found["differs"]:
+        differs = [f"{name}: {d['value']} (default {d['default']})" for name, d in found["differs"].items()]
+        lines.append(("differs", "from the cell's defaults, which loss and decision above describe:\n" + "\n".join(differs)))
+    if "config" in found:
+        lines += [(part, _flat(found["config"][part])) for part in ("encoder", "decoder", "task")]
+        lines.append(("parameters", _parts(found["parameters"], lambda n: f"{n:,}")))
+        lines.append(("FLOPs", _parts(found["flops_per_clip"], _operations) + ", one clip, forward"))
+        shapes = [f"{name} [{', '.join(map(str, shape))}]" for name, shape in found["inputs"].items()]
+        lines += [("inputs", ", ".join(shapes)), ("classes", f"{len(found['classes'])}: {'; '.join(found['classes'])}")]
+    if found.get("label_texts"):
+        same = [t.replace(" ", "_") for t in found["label_texts"]] == [c.replace(" ", "_") for c in found["classes"]]
+        source = f" from {found['label_embeddings_from']}" if found.get("label_embeddings_from") else ""
+        texts = "of the classes' names" if same else f"of: {'; '.join(found['label_texts'])}"
+        lines.append(("labels", f"{len(found['label_texts'])} embeddings of width {found['label_dim']}{source}, {texts}"))
+    if "recipe" in found:
+        lines.append(("recipe", _flat({k: v for k, v in found["recipe"].items() if not isinstance(v, dict)})))
+        lines += [(part, _flat(found["recipe"][part])) for part in ("optim", "schedule")]
+    if found.get("preset"):
+        lines.append(("preset", found["preset"]))
+    if found.get("data"):
+        lines.append(("data", found["data"]))
+    for name, value in (found.get("provenance") or {}).items():
+        lines.append((name[:LABEL] if len(name) <= LABEL else "from", value if len(name) <= LABEL else f"{name}: {value}"))
+    if found["kind"] == "run" and not found["results"]:
+        lines.append(("results", f"none yet: the run did not finish; go on with --resume {found['name']}"))
+    return lines
+
+
+def _show_results(console: Console, results: dict[str, Any]) -> None:
+    kind = "SYNTHETIC features" if results.get("synthetic") else "features"
+    splits = [split for split in ("validation", "test") if results.get(split)]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("results, %")
+    for split in splits:
+        table.add_column(split, justify="right")
+    for name in results[splits[0]] if splits else ():
+        table.add_row(name, *(f"{results[split][name]:.1f}" for split in splits))
+    console.print(table)
+    chosen = results.get("selection") or {}
+    text = f"data {results.get('data')} ({kind}), seed {results.get('seed')}, {results.get('steps')} steps"
+    if chosen.get("split") == "none":
+        text += f"; the last epoch ({chosen['epoch']}) was kept"
+    elif chosen:
+        text += f"; epoch {chosen['epoch']} was kept, selected on {chosen['split']} ({chosen['metric']} {chosen['value']:.2f})"
+        text += ", which flatters the test figures" if chosen["split"] == "test" else ""
+    console.print(f"{text}\n", markup=False)
+
+
+def _show_figures(console: Console, cell: dict[str, Any]) -> None:
+    metrics = SHOWN[cell["task"]]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("published, %")
+    for name in metrics:
+        table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
+    table.add_column("source")
+    table.add_column("note")
+    for row in cell["published"]:
+        values = [f"{row[name]:.1f}" if name in row else "" for name in metrics]
+        about = [row.get("subset", "").replace("_", "-"), row.get("note", "")]
+        if row["supervision"] == "not stated":
+            about.append("" if "supervision" in row.get("note", "") else "supervision not stated")
+        if row["reported_by"] != "paper":
+            about.append(f"reported by a {row['reported_by']}")
+        table.add_row(Text(row["method"]), *values, Text(row["source"]), Text("; ".join(filter(None, about))))
+    console.print(table)
+
+
+def _parts(counts: dict[str, int], shown: Any) -> str:
+    inner = ", ".join(f"{part} {shown(count)}" for part, count in counts.items() if part != "total")
+    return f"{shown(counts['total'])} ({inner})"
+
+
+def _operations(count: int) -> str:
+    return f"{in_billions(count)} G" if count >= 10**9 else f"{in_millions(count)} M"
+
+
+def _flat(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in options.items()) or "no options"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value)) or "-"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,104 @@
+"""What models cost: parameters as really built, operations as counted by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from avplatform.build import build_task, count_parameters, make_model_config
+from avplatform.config import default_config
+from avplatform.cost import FEATURES, _counter, cost_of, flops_per_clip, input_shapes
+from models.av_model import AVModel
+from models.decoders import DECODERS
+from models.encoders import ENCODERS
+from tasks.registry import TASKS
+
+T, C = 10, 25
+
+
+def config_of(task, encoder, decoder, supervision=None):
+    config = default_config(task, encoder, decoder, supervision)
+    return make_model_config(config, build_task(config), FEATURES[task])
+
+
+def build(config):
+    needs = DECODERS[config.decoder._type].needs_labels
+    return AVModel(config, label_embeddings=torch.zeros(len(config.classes), config.label_dim) if needs else None)
+
+
+def lstm_flops(read: int, width: int) -> int:
+    """Two directions, four gates, each a product with the input and one with the state, a segment."""
+    return 2 * T * 2 * 4 * width * (read + width)
+
+
+@pytest.mark.parametrize("supervision", ["full", "weak"])
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("encoder", ["ave", "psp", "cmbs"])
+def test_parameters_are_those_of_a_really_built_model(encoder, decoder, supervision):
+    config = config_of("avel", encoder, decoder, supervision)
+    model, cost = build(config), cost_of(config)
+    assert cost.total_parameters == model.num_parameters
+    for part in ("stem", "encoder", "decoder"):
+        assert cost.parameters[part] == count_parameters(getattr(model, part))
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("encoder", ["han", "mmpyr"])
+def test_parameters_of_vector_encoders_are_those_of_a_really_built_model(task, encoder):
+    for decoder in DECODERS:
+        config = config_of(task, encoder, decoder)
+        with torch.device("meta"):  # 40 million values need not be drawn to be counted
+            assert cost_of(config).total_parameters == build(config).num_parameters
+
+
+def test_han_with_mmil_costs_what_its_products_add_up_to():
+    d = 512
+    stem = 2 * T * (128 * d + 2048 * d + 512 * d + 2 * d * d)
+    maps = 2 * (4 * d * d)  # query, key, value and output, in self and in cross attention
+    attention = 2 * (2 * T * d)  # scores and mixture, a query segment, in both attentions
+    encoder = 2 * 2 * T * (maps + attention + 2 * d * d)  # both streams; two feed-forward maps
+    decoder = 2 * 2 * T * 3 * d * C
+    cost = cost_of(config_of("avvp", "han", "mmil"))
+    assert cost.flops == {"stem": stem, "encoder": encoder, "decoder": decoder}
+    assert flops_per_clip(config_of("avvp", "han", "mmil")) == stem + encoder + decoder
+
+
+def test_lstms_count_by_their_formula():
+    """Behind vectors AVE's encoder is nothing but two LSTMs: a map of one position passes its attention by."""
+    assert cost_of(config_of("avvp", "ave", "mmil")).flops["encoder"] == lstm_flops(128, 128) + lstm_flops(512, 128)
+    with torch.device("meta"):
+        lstm, x = nn.LSTM(16, 8, batch_first=True, bidirectional=True), torch.zeros(1, T, 16)
+    with _counter() as counter:
+        lstm(x)
+    assert counter.get_total_flops() == lstm_flops(16, 8)
+
+
+def test_ave_on_maps_counts_attention_with_its_einsum():
+    p, k, d = 49, 512, 512
+    attention = 2 * T * (128 * k + p * d * k + p * k * p + k * p + p * p + p * d)
+    lstms = lstm_flops(128, 128) + lstm_flops(512, 128)
+    head = 2 * T * (512 * 64 + 64 * 29)
+    assert cost_of(config_of("avel", "ave", "dch")).flops == {"stem": 0, "encoder": attention + lstms, "decoder": head}
+
+
+def test_a_longer_clip_costs_more_and_a_built_model_costs_what_its_config_does():
+    config = config_of("avvp", "han", "leap")
+    assert flops_per_clip(config, segments=20) > flops_per_clip(config) == flops_per_clip(build(config))
+
+
+def test_what_a_decoder_costs_follows_its_options_and_classes():
+    config = default_config("avvp", "han", "leap")
+    task = build_task(config)
+    two = cost_of(make_model_config(config, task, FEATURES["avvp"]))
+    config.decoder_config.blocks = 4
+    four = cost_of(make_model_config(config, task, FEATURES["avvp"]))
+    assert four.flops["decoder"] > two.flops["decoder"] and four.flops["encoder"] == two.flops["encoder"]
+    assert four.parameters["decoder"] > two.parameters["decoder"]
+
+
+def test_the_features_are_those_of_the_real_datasets():
+    from avplatform.data.simulate import ave, llp
+
+    assert FEATURES["avel"] == ave.spec(ave.AVESimulation()).features
+    assert FEATURES["avvp"] == llp.spec(llp.LLPSimulation()).features
+    assert input_shapes(FEATURES["avvp"]) == {"audio": [1, 10, 128], "visual": [1, 10, 2048], "motion": [1, 10, 512]}
+    assert set(ENCODERS) >= {"han", "mmpyr", "ave", "psp", "cmbs"}
