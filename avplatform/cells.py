@@ -252,8 +252,6 @@ def _cell(task: str, encoder: str, decoder: str, supervision: str, presets: dict
     published = PUBLISHED.get(key)
     status: Literal["published", "ours", "outside"] = "outside" if not known else "published" if published else "ours"
     loss, decision = _rules(*key)
-    left_out = (task, encoder, supervision) == ("avel", "cmbs", "full")
-    own_terms = "; CMBS's own terms on gate and class scores are left out" if left_out else ""
     pools = {"psp": "mean", "cmbs": "top4"} if (task, decoder, supervision) == ("avel", "leap", "weak") else {}
     pool = f"; its preset pools by {pools[encoder]}, as the encoder's own head does" if encoder in pools else ""
     ours = OURS.get((task, decoder), "registered from outside")
@@ -268,7 +266,7 @@ def _cell(task: str, encoder: str, decoder: str, supervision: str, presets: dict
         reads=READS.get((encoder, task), "what the encoder wants, as the stem makes it"),
         loss=loss,
         decision=decision,
-        default=published.default if published else f"{ours}{own_terms}{pool}",
+        default=published.default if published else f"{ours}{pool}",
         exact=published.exact if published else None,
         presets=presets.get(key, ()),
     )
@@ -283,6 +281,9 @@ def _rules(task: str, encoder: str, decoder: str, supervision: str) -> tuple[str
         loss, decision = HEADS.get((encoder, supervision), (loss, decision))
     if (task, encoder, supervision) == ("avel", "psp", "full"):
         loss += " + 100 AVPS (similarity of the pair of streams)"
+    if (task, encoder, supervision) == ("avel", "cmbs", "full") and decoder != "dch":
+        queries = ", cross entropy on the class scores of the gated queries" if decoder == "leap" else ""
+        loss += f" + BCE on CMBS's gate{queries}"
     return loss, decision
 
 

@@ -79,7 +79,8 @@ def test_the_loss_line_says_what_the_task_computes(cell):
     terms = set(task.loss(*model(batch.audio, batch.visual, batch.motion), batch))
     words = {
         "pair": "AVPS" in cell.loss,
-        "gate": "on the gate," in cell.loss,
+        "gate": "on the gate," in cell.loss or "on CMBS's gate" in cell.loss,
+        "class_scores": "class scores of the gated queries" in cell.loss,
         "relevance": "BCE on relevance" in cell.loss,
         "segment_audio": "L_basic" in cell.loss,
         "global": "L_basic" in cell.loss or "three BCE terms" in cell.loss,
