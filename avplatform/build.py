@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import torch
-from torch import Tensor
 
 from avplatform.config import LabelConfig, RunConfig
 from avplatform.data.schema import DataSpec
+from avplatform.label_cache import label_embeddings
 from models.av_model import AVModel
 from models.config import AVModelConfig, config_from_dict, config_to_dict
 from models.decoders import DECODERS
 from models.errors import DataError, UsageError, unknown_name
-from models.label_embeddings import glove_embedder
+from models.label_files import LabelEmbeddings
 from tasks.contracts import Task
 from tasks.registry import TASKS
 
@@ -40,13 +37,15 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
         task=config.task,
         classes=classes,
         label_texts=texts if embeddings is not None else [],
-        label_dim=50 if embeddings is None else embeddings.shape[1],
+        label_dim=50 if embeddings is None else embeddings.values.shape[1],
+        label_source={} if embeddings is None else embeddings.source,
+        learned_labels=embeddings is not None and embeddings.source["kind"] == "learned",
         features=spec.features,
         encoder=config.encoder_config,
         decoder=config.decoder_config,
         task_config={k: v for k, v in config_to_dict(config.task_config).items() if k != "_type"},
     )
-    return AVModel(model_config, label_embeddings=embeddings)
+    return AVModel(model_config, label_embeddings=None if embeddings is None else embeddings.values)
 
 
 def check_labels(spec: DataSpec, task: Task) -> None:
@@ -58,16 +57,14 @@ def check_labels(spec: DataSpec, task: Task) -> None:
         raise DataError(f"the classes of '{spec.name}' are not those of {task.name} ({wrong}); write the data again")
 
 
-def embed(texts: list[str], labels: LabelConfig) -> Tensor:
-    """Return label embeddings [C, E] of class texts.
+def embed(texts: list[str], labels: LabelConfig) -> LabelEmbeddings:
+    """Return label embeddings [C, E] of class texts, with their provenance; slow sources are asked once and kept.
 
     Raises:
-        UsageError: an unknown kind of embeddings, or a word that they lack.
+        UsageError: an unknown source of embeddings.
+        DataError: a source that cannot be read, or a word that it lacks.
     """
-    source: Any = labels.embeddings
-    if source != "glove-50d" and not Path(source).exists():
-        raise UsageError(f"labels.embeddings is '{source}': neither glove-50d nor a file; give the path of a GloVe text file")
-    return glove_embedder(None if source == "glove-50d" else source)(texts)
+    return label_embeddings(texts, labels.embeddings, pooling=None if labels.pooling == "default" else labels.pooling)
 
 
 def task_of_model(config: AVModelConfig) -> Task:
