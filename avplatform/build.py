@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import torch
-from torch import Tensor
 
 from avplatform.config import LabelConfig, RunConfig
 from avplatform.data.schema import DataSpec
+from avplatform.label_cache import label_embeddings
 from models.av_model import AVModel
 from models.config import AVModelConfig, FeatureSpec, config_from_dict, config_to_dict
 from models.decoders import DECODERS
 from models.errors import DataError, UsageError, unknown_name
-from models.label_embeddings import glove_embedder
+from models.label_files import LabelEmbeddings
 from tasks.contracts import Task
 from tasks.registry import TASKS
 
@@ -35,9 +32,11 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
     check_labels(spec, task)
     model_config = make_model_config(config, task, spec.features)
     embeddings = embed(model_config.label_texts, config.labels) if DECODERS[config.decoder].needs_labels else None
-    if embeddings is not None:
-        model_config.label_dim = embeddings.shape[1]
-    return AVModel(model_config, label_embeddings=embeddings)
+    if embeddings is None:
+        return AVModel(model_config)
+    model_config.label_dim, model_config.label_source = embeddings.values.shape[1], embeddings.source
+    model_config.learned_labels = embeddings.source["kind"] == "learned"
+    return AVModel(model_config, label_embeddings=embeddings.values)
 
 
 def make_model_config(config: RunConfig, task: Task, features: FeatureSpec) -> AVModelConfig:
@@ -68,16 +67,14 @@ def check_labels(spec: DataSpec, task: Task) -> None:
         raise DataError(f"the classes of '{spec.name}' are not those of {task.name} ({wrong}); write the data again")
 
 
-def embed(texts: list[str], labels: LabelConfig) -> Tensor:
-    """Return label embeddings [C, E] of class texts.
+def embed(texts: list[str], labels: LabelConfig) -> LabelEmbeddings:
+    """Return label embeddings [C, E] of class texts, with their provenance; slow sources are asked once and kept.
 
     Raises:
-        UsageError: an unknown kind of embeddings, or a word that they lack.
+        UsageError: an unknown source of embeddings.
+        DataError: a source that cannot be read, or a word that it lacks.
     """
-    source: Any = labels.embeddings
-    if source != "glove-50d" and not Path(source).exists():
-        raise UsageError(f"labels.embeddings is '{source}': neither glove-50d nor a file; give the path of a GloVe text file")
-    return glove_embedder(None if source == "glove-50d" else source)(texts)
+    return label_embeddings(texts, labels.embeddings, pooling=None if labels.pooling == "default" else labels.pooling)
 
 
 def task_of_model(config: AVModelConfig) -> Task:

@@ -51,10 +51,10 @@ def render_model_card(results: dict[str, Any], config: dict[str, Any], repo_id: 
         repo_id=repo_id or PLACEHOLDER,
         inputs=_inputs(config["features"]),
         decisions=task.decisions,
-        recipe=_recipe(results),
+        recipe=_recipe(results) + _labels(config),
         command=results.get("environment", {}).get("command", ""),
         classes=config["classes"],
-        label_texts=config.get("label_texts"),
+        label_texts=[] if config.get("learned_labels") else config.get("label_texts"),
         citations=citations,
     )
 
@@ -180,6 +180,19 @@ def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
         "torch": environment.get("torch"),
     }
     return [(name, value) for name, value in rows.items() if value is not None]
+
+
+def _labels(config: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the row of the training table that says where the label embeddings came from."""
+    source = config.get("label_source")
+    if not source:
+        return []
+    parts = [f"{source['kind']}: {source['name']}" if source.get("name") else source["kind"], f"width {config['label_dim']}"]
+    parts += [f"{key} {source[key]}" for key in ("pooling", "revision", "rows", "start") if source.get(key)]
+    digests = source.get("sha256") or {}
+    parts += [f"{name} sha256 {digest[:12]}" for name, digest in digests.items() if not name.endswith((".json", ".txt"))]
+    parts += [f"{name} {version}" for name, version in (source.get("versions") or {}).items()]
+    return [("label embeddings", "; ".join(parts))]
 
 
 def _percent(value: float | None) -> str:

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
 def usage() -> str:
     """Return the list of commands."""
     lines = ["usage: avplatform COMMAND [OPTIONS]", "", "commands:"]
-    lines += [f"  {name:<10} {about}" for name, (_, about) in COMMANDS.items()]
+    lines += [f"  {name:<12} {about}" for name, (_, about) in COMMANDS.items()]
     return "\n".join([*lines, "", "`avplatform COMMAND --help` lists a command's options."])
 
 
@@ -78,12 +78,19 @@ def _push(args: list[str], prog: str) -> int:
     return run(args, prog)
 
 
+def _embed_labels(args: list[str], prog: str) -> int:
+    from avplatform.commands.embed_labels import run
+
+    return run(args, prog)
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str], str], int], str]] = {
     "train": (_train, "train, evaluate and save a model"),
     "eval": (_eval, "score a saved model or run on a split"),
     "list": (_list, "list the cells, tasks, encoders, decoders and presets"),
     "info": (_info, "all about one cell, preset, run or model"),
     "data": (_data, "simulate features from official annotation files"),
+    "embed-labels": (_embed_labels, "turn label texts into embeddings, and show which are near"),
     "push": (_push, "push a run's model to the Hub, with its card"),
 }
 """Commands by name: function and one line of help. A function imports what it needs when it runs."""

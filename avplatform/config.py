@@ -41,7 +41,13 @@ class LabelConfig:
     """Label embeddings, for decoders that query with label texts (LEAP)."""
 
     embeddings: str = "glove-50d"
-    """glove-50d (shipped), or the path of a GloVe text file of any width"""
+    """glove-50d (shipped), a GloVe or label-embedding file, glove:NAME, bert:NAME, clip:NAME, clap:NAME, sentence:NAME,
+    transformers:NAME (folder, package or hub id), learned or learned:DIM; see docs/labels.md"""
+    pooling: Literal["default", "cls", "mean"] = "default"
+    """of bert, sentence and transformers: the first token, or the mean over tokens; default: as the kind has it"""
+
+    def __post_init__(self) -> None:
+        one_of(self, "pooling", ("default", "cls", "mean"))
 
 
 @dataclass(kw_only=True)

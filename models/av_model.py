@@ -36,7 +36,8 @@ class AVModel(
 
     Args:
         config: what to build; a dictionary as `AVModelConfig.to_dict` writes it is read too.
-        label_embeddings: [C, E], for decoders that query with labels (LEAP); stored with the weights.
+        label_embeddings: [C, E], for decoders that query with labels (LEAP); stored with the weights, and trained with
+            them where the config has `learned_labels`.
 
     Raises:
         UsageError: label embeddings are missing or of the wrong shape.
@@ -77,7 +78,11 @@ class AVModel(
                     f"the decoder {self.config.decoder._type} needs label embeddings {expected}, got {got}; make them with "
                     "models.label_embeddings.glove_embedder()(texts)"
                 )
-            self.register_buffer("label_embeddings", label_embeddings.detach().clone().contiguous())
+            own = label_embeddings.detach().clone().contiguous()
+            if self.config.learned_labels:
+                self.label_embeddings: Tensor | None = nn.Parameter(own)
+            else:
+                self.register_buffer("label_embeddings", own)
         else:
             self.label_embeddings = None
 
@@ -92,7 +97,13 @@ class AVModel(
 
         Raises:
             DataError: a stream of the wrong shape.
+            UsageError: other labels than the model's own, which were learned.
         """
+        if label_embeddings is not None and self.config.learned_labels:
+            raise UsageError(
+                "the label embeddings of this model were learned with it, for its own classes only; to parse other labels, "
+                "train with embeddings of texts (--labels.embeddings glove-50d)"
+            )
         dtype = next((p.dtype for p in self.parameters()), audio.dtype)
         audio, visual = audio.to(dtype), visual.to(dtype)
         motion = None if motion is None else motion.to(dtype)

@@ -45,7 +45,9 @@ class AVModelConfig:
     """Everything needed to build a model: what it reads, its encoder and decoder, and what it predicts.
 
     `encoder` and `decoder` are the config dataclasses of registered names; `label_texts` are the texts whose
-    embeddings LEAP queries (one per class, in the same order); `label_dim` is their embeddings' width E.
+    embeddings LEAP queries (one per class, in the same order); `label_dim` is their embeddings' width E;
+    `label_source` says where these came from (kind, name, checksums, versions), as far as it is known; with
+    `learned_labels` they are a trained table, of these classes alone.
     `task_config` is what the task needs to read the model's predictions again (plain JSON values). `reference_order` runs the
     operations of the stem in the order of the published code, frames pooled after their affine map: slower, and equal to it
     to the last bit; models converted from official checkpoints have it.
@@ -58,6 +60,8 @@ class AVModelConfig:
     features: FeatureSpec = field(default_factory=FeatureSpec)
     label_texts: list[str] = field(default_factory=list)
     label_dim: int = 50
+    label_source: dict[str, Any] = field(default_factory=dict)
+    learned_labels: bool = False
     task_config: dict[str, Any] = field(default_factory=dict)
     reference_order: bool = False
 

@@ -267,7 +267,11 @@ def test_bad_input_ends_with_its_code_and_leaves_nothing(small_stores, tmp_path,
         (["--data", str(small_stores["avvp"]), "--output-dir", str(tmp_path / "b")], 2, "are for avvp"),
         (["--decoder-config.combine", "none", "--output-dir", str(tmp_path / "d")], 2, "needs an audio-visual stream"),
         (["--decoder", "dch", "--decoder-config.form", "dmrn", "--output-dir", str(tmp_path / "e")], 2, "takes ave"),
-        (["--labels.embeddings", "nothing.txt", "--output-dir", str(tmp_path / "c")], 2, "neither glove-50d nor a file"),
+        (
+            ["--labels.embeddings", "nothing.txt", "--output-dir", str(tmp_path / "c")],
+            2,
+            "neither a source of label embeddings nor a file",
+        ),
     ]
     for flags, code, message in cases:
         base = ["train", "--task", "avel", "--cpu"]

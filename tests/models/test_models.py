@@ -14,7 +14,7 @@ from models.contracts import Encoding, Output
 from models.decoders import DECODERS
 from models.encoders import ENCODERS
 from models.errors import DataError, UsageError
-from models.label_embeddings import embed_texts, glove_embedder, read_glove, shipped_vectors, words_of
+from models.label_embeddings import glove_embedder
 from models.stem import pool_clap, pool_frames
 from tasks.registry import TASKS
 
@@ -285,35 +285,3 @@ def test_config_of_a_newer_version_is_refused():
     data = {**build("avvp", "han", "leap").config.to_dict(), "_version": 99}
     with pytest.raises(DataError, match="upgrade"):
         AVModelConfig.from_dict(data)
-
-
-def test_the_shipped_table_holds_every_class_word():
-    table = shipped_vectors()
-    for kind in TASKS.values():
-        texts = kind(kind.Config()).model_classes("leap")[1]
-        assert all(word in table for text in texts for word in words_of(text))
-    assert table["dog"].shape == (50,)
-
-
-def test_a_text_is_the_mean_of_its_words():
-    table = shipped_vectors()
-    found = embed_texts(["acoustic guitar"], table, source="here")[0]
-    torch.testing.assert_close(found, torch.from_numpy((table["acoustic"] + table["guitar"]) / 2))
-
-
-def test_a_word_without_vector_is_named():
-    with pytest.raises(DataError, match="no vector for 'zyzzyva' .label text 'dog zyzzyva'."):
-        glove_embedder()(["dog zyzzyva"])
-
-
-def test_glove_text_files_of_any_width_are_read(tmp_path):
-    file = tmp_path / "glove.txt"
-    file.write_text("the 1 2 3\ndog 4 5 6\ncat 7 8 9\n")
-    assert read_glove(file, {"dog"})["dog"].tolist() == [4, 5, 6]
-    assert glove_embedder(file)(["dog cat"]).tolist() == [[5.5, 6.5, 7.5]]
-    file.write_text("the 1 2 3\ndog 4 5\n")
-    with pytest.raises(DataError, match="line 2"):
-        read_glove(file, {"dog"})
-    file.write_text("no numbers here\n")
-    with pytest.raises(DataError, match="line 1"):
-        read_glove(file, {"dog"})

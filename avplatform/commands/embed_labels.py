@@ -1,0 +1,109 @@
+"""`avplatform embed-labels`: any list of label texts to a file of embeddings, with the nearest neighbours to check them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from models.errors import DataError, UsageError
+from models.label_files import SUFFIXES, LabelEmbeddings
+
+NEIGHBOURS = 3
+SHOWN = 40
+
+
+@dataclass(kw_only=True)
+class EmbedLabelsOptions:
+    """Turn label texts into embeddings [C, E], show which texts lie near each other, and write a file of them."""
+
+    labels: Annotated[str, tyro.conf.Positional] = ""
+    """texts, separated by commas"""
+    embeddings: str = "glove-50d"
+    """source of the embeddings, as for `train --labels.embeddings`"""
+    pooling: Literal["default", "cls", "mean"] = "default"
+    """of bert, sentence and transformers: the first token, or the mean over tokens"""
+    texts: str | None = None
+    """file with one text a line, for texts that hold commas"""
+    task: Literal["avvp", "avel"] | None = None
+    """take the class texts of a task"""
+    out: str | None = None
+    """file to write: .safetensors (texts in its metadata) or .npy (texts in a .json beside it)"""
+
+
+def run(args: list[str], prog: str) -> int:
+    """Embed, show and write."""
+    options = tyro.cli(EmbedLabelsOptions, args=args, prog=prog)
+    texts = label_texts(options)
+    out = None if options.out is None else _new_file(Path(options.out))
+    if options.embeddings.partition(":")[0] == "learned":
+        raise UsageError("a learned table is made by training (`train --labels.embeddings learned`); it knows no texts")
+    from avplatform.label_cache import label_embeddings
+    from models.label_files import write_label_file
+
+    pooling = None if options.pooling == "default" else options.pooling
+    found = label_embeddings(texts, options.embeddings, pooling=pooling)
+    print("\n".join(neighbours(found)))
+    if out is not None:
+        write_label_file(out, found)
+        print(f"wrote {out}: {len(texts)} texts, width {found.values.shape[1]}; use it with --labels.embeddings {out}")
+    return 0
+
+
+def label_texts(options: EmbedLabelsOptions) -> list[str]:
+    """Return the texts that the options give, in their order.
+
+    Raises:
+        UsageError: no texts, more than one list of them, or a text that occurs twice.
+        DataError: a file that cannot be read.
+    """
+    given = [name for name, value in vars(options).items() if name in ("labels", "texts", "task") and value]
+    if len(given) != 1:
+        raise UsageError('give the label texts once: as "siren,dog barking", as --texts FILE, or as --task avvp')
+    if options.task:
+        from tasks.registry import TASKS
+
+        kind = TASKS[options.task]
+        texts = kind(kind.Config()).model_classes("leap")[1]
+    elif options.texts:
+        try:
+            lines = Path(options.texts).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"the file of texts {options.texts} cannot be read: {error}") from None
+        texts = [line.strip() for line in lines if line.strip()]
+    else:
+        texts = [text.strip() for text in options.labels.split(",") if text.strip()]
+    if not texts:
+        raise UsageError("there is no label text; give at least one")
+    twice = next((text for text in texts if texts.count(text) > 1), None)
+    if twice is not None:
+        raise UsageError(f"the label text '{twice}' occurs twice; labels with one text cannot be told apart")
+    return texts
+
+
+def neighbours(embeddings: LabelEmbeddings) -> list[str]:
+    """Return a line a text with the texts nearest to it by cosine, for the eye: at most the first forty texts."""
+    unit = torch.nn.functional.normalize(embeddings.values.double(), dim=1)
+    cosine = unit @ unit.T
+    cosine.fill_diagonal_(-2)  # a text is no neighbour of itself
+    width = max(len(text) for text in embeddings.texts[:SHOWN])
+    values, rows = cosine.topk(min(NEIGHBOURS, len(unit) - 1), dim=1)
+    lines = [f"{'text':<{width}}  norm   nearest (cosine)"]
+    for text, row, value, at in zip(embeddings.texts[:SHOWN], embeddings.values, values, rows, strict=False):
+        near = ", ".join(f"{embeddings.texts[i]} {v:.2f}" for i, v in zip(at.tolist(), value.tolist(), strict=True))
+        lines.append(f"{text:<{width}}  {float(row.norm()):5.2f}  {near}".rstrip())
+    if len(embeddings.texts) > SHOWN:
+        lines.append(f"... and {len(embeddings.texts) - SHOWN} more")
+    return lines
+
+
+def _new_file(path: Path) -> Path:
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"--out {path}: label embeddings are written as {' or '.join(SUFFIXES)}")
+    for file in (path, path.with_suffix(".json")) if path.suffix == ".npy" else (path,):
+        if file.exists():
+            raise UsageError(f"--out {path}: {file} exists already; give another name")
+    return path
