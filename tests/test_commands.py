@@ -6,7 +6,7 @@ import pytest
 
 from avplatform.cli import main
 from avplatform.data.schema import Manifest
-from tests.models.test_models import build
+from tests.models.cells import build
 from tests.tasks.test_avvp import write_llp
 
 

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from avplatform.cells import PUBLISHED, cells, find_cell
 from avplatform.cells_page import render
@@ -14,13 +13,12 @@ from avplatform.commands.train import parse
 from avplatform.config import default_config
 from avplatform.matrix import cell_record
 from avplatform.presets import list_presets
-from models.av_model import AVModel
 from models.decoders import DECODERS
 from models.encoders import ENCODERS
 from models.errors import UsageError
-from tasks.contracts import Batch
 from tasks.registry import TASKS
-from tests.models.test_models import build, inputs
+from tests.models.cells import build, random_batch
+from tests.models.cells import cell as small_cell
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = cells()
@@ -29,20 +27,6 @@ ALL = cells()
 def listed(capsys, *flags):
     assert main(["list", *flags, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
-
-
-def random_batch(task, clips=3):
-    """Clips with every kind of label."""
-    audio, visual, motion = inputs(task, clips)
-    rng = torch.Generator().manual_seed(1)
-    if task == "avel":
-        segment = torch.randint(0, 29, (clips, 10), generator=rng)
-        labels = {"segment": segment, "video": segment[:, 0]}
-    else:
-        dense = torch.randint(0, 2, (clips, 10, 25), generator=rng)
-        labels = {"weak": dense[:, 0], "pseudo_audio": dense, "pseudo_visual": dense}
-    rows = torch.arange(clips)
-    return Batch(audio=audio, visual=visual, motion=motion, row=rows, clip_id=[f"c{i}" for i in rows], labels=labels)
 
 
 def test_the_matrix_is_whole():
@@ -64,17 +48,8 @@ def test_published_cells_name_a_preset_of_their_own_where_code_was_released():
 
 @pytest.mark.parametrize("cell", ALL, ids=lambda c: c.name)
 def test_the_loss_line_says_what_the_task_computes(cell):
-    model = build(cell.task, cell.encoder, cell.decoder)
-    task = TASKS[cell.task](TASKS[cell.task].Config(supervision=cell.supervision))
-    if cell.encoder in ("psp", "cmbs") and cell.task == "avel" and cell.supervision == "weak":
-        config = default_config("avel", cell.encoder, cell.decoder, "weak")
-        classes, texts = task.model_classes(cell.decoder, cell.encoder)
-        model.config.encoder.variant, model.config.classes = "weak", classes
-        model.config.label_texts = texts if DECODERS[cell.decoder].needs_labels else []
-        if cell.decoder == "dch":
-            model.config.decoder = config.decoder_config
-        labels = torch.randn(len(classes), 50) if DECODERS[cell.decoder].needs_labels else None
-        model = AVModel(model.config, label_embeddings=labels).eval()
+    built = small_cell(cell.task, cell.encoder, cell.decoder, cell.supervision)
+    model, task = built.model.eval(), built.task
     batch = random_batch(cell.task)
     terms = set(task.loss(*model(batch.audio, batch.visual, batch.motion), batch))
     words = {

@@ -13,6 +13,7 @@ import torch
 from avplatform.cli import main
 from avplatform.training.checkpoint import checkpoint_steps
 from models.av_model import AVModel
+from tests.models.cells import SMALL as WIDTHS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = {
@@ -230,7 +231,7 @@ def test_a_resumed_run_cannot_change_what_it_is(run, capsys):
 @pytest.mark.parametrize("decoder", ["leap", "mmil", "dch"])
 @pytest.mark.parametrize("encoder", ["han", "mmpyr", "ave", "psp", "cmbs"])
 def test_every_cell_trains_in_every_supervision(small_stores, tmp_path, task, encoder, decoder):
-    small = ["--encoder-config.width", "16", "--encoder-config.hidden", "16"] if encoder in ("han", "mmpyr") else []
+    small = [x for k, v in WIDTHS[encoder].items() for x in (f"--encoder-config.{k.replace('_', '-')}", str(v))]
     for supervision in {"avel": ("full", "weak"), "avvp": ("pseudo", "weak")}[task]:
         out = tmp_path / supervision
         flags = ["--task", task, "--encoder", encoder, "--decoder", decoder, "--supervision", supervision, *small]

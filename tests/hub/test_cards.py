@@ -14,7 +14,7 @@ from avplatform.data.simulate import llp
 from hub_cards.descriptions import PAPERS, PARTS, TASKS
 from tests.hub.conftest import RESULTS, results_of
 from tests.hub.fake_hub import metadata_errors
-from tests.models.test_models import CELLS, build
+from tests.models.cells import CELLS, build
 
 
 def config(task="avel", encoder="ave", decoder="leap"):

@@ -15,11 +15,11 @@ from avplatform.hub import model_folder, push_run
 from models.errors import DataError
 from tests.hub.conftest import RESULTS
 from tests.hub.fake_hub import TOKEN, FakeRepo, environment
-from tests.models.test_models import build, inputs
+from tests.models.cells import build, inputs
 
 WHOLE = {"config.json", "model.safetensors", "README.md"}
 OUTPUT = (
-    "from tests.models.test_models import inputs\n"
+    "from tests.models.cells import inputs\n"
     f"import torch; torch.set_num_threads({torch.get_num_threads()})\n"
     "def output(model): return model(*inputs('avel')).parse.segment.av.values.double().flatten().tolist()\n"
 )

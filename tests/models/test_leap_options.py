@@ -3,54 +3,20 @@
 import pytest
 import torch
 
-from avplatform.build import build_model
-from avplatform.config import apply, default_config
-from avplatform.data.schema import DataSpec
-from models.config import FeatureSpec
 from models.errors import UsageError
 from tasks.avel.losses import bce, class_score_loss, event_class_target
-from tasks.contracts import Batch
-from tasks.registry import TASKS
-
-FEATURES = FeatureSpec(audio_dim=6, visual_dim=8, map_size=(2, 3))
-SMALL = {
-    "han": {"width": 16, "hidden": 8},
-    "ave": {"lstm_width": 8, "attention_width": 12},
-    "psp": {"lstm_width": 8, "attention_width": 12},
-    "cmbs": {"width": 16, "heads": 2, "layers": 1, "encoder_hidden": 8, "decoder_hidden": 8, "lstm_width": 8},
-}
+from tests.models.cells import cell, random_batch
 
 
 def build(encoder, *, decoder=None, task=None, own=None, supervision="full"):
-    """A small LEAP cell of event localization, through the same path as a run."""
-    torch.manual_seed(0)
-    config = default_config(task="avel", encoder=encoder, decoder="leap", supervision=supervision)
-    values = {
-        "encoder_config": {**SMALL[encoder], **(own or {})},
-        "decoder_config": {"hidden": 8, "heads": 2, "dropout": 0.0, "attention_dropout": 0.0, **(decoder or {})},
-        "task_config": task or {},
-    }
-    config = apply(config, values, where="test")
-    adapter = TASKS["avel"](config.task_config)
-    labels = {"labels": {"segment": [10], "video": []}, "label_dtypes": {"segment": "int64", "video": "int64"}}
-    spec = DataSpec(name="small", task="avel", classes=list(adapter.classes), features=FEATURES, **labels)
-    return build_model(config, adapter, spec).eval(), adapter
+    """A small LEAP cell of event localization: its model, ready for inference, and its task."""
+    options = {"encoder_options": own, "decoder_options": decoder, "task_options": task}
+    found = cell("avel", encoder, "leap", supervision, **options)
+    return found.model.eval(), found.task
 
 
-def batch(clips=3):
-    generator = torch.Generator().manual_seed(1)
-    segment = torch.full((clips, 10), 28)
-    for clip in range(clips - 1):
-        segment[clip, clip : clip + 4] = 5 + clip
-    video = torch.where(segment == 28, -1, segment).amax(dim=1)
-    return Batch(
-        audio=torch.randn(clips, 10, 6, generator=generator),
-        visual=torch.randn(clips, 10, 2, 3, 8, generator=generator),
-        motion=None,
-        row=torch.arange(clips),
-        clip_id=[str(i) for i in range(clips)],
-        labels={"segment": segment, "video": torch.where(video < 0, 28, video)},
-    )
+def batch():
+    return random_batch("avel", clips=3)
 
 
 def run(model, adapter, data):

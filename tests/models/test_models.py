@@ -9,98 +9,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.av_model import AVModel
-from models.config import AVModelConfig, FeatureSpec
-from models.contracts import Encoding, Output
+from models.config import AVModelConfig
+from models.contracts import Encoding
 from models.decoders import DECODERS
-from models.encoders import ENCODERS
 from models.errors import DataError, UsageError
 from models.label_embeddings import glove_embedder
 from models.stem import pool_clap, pool_frames
-from tasks.registry import TASKS
-
-FEATURES = {
-    "avvp": FeatureSpec(audio_dim=6, visual_dim=8, motion_dim=4),
-    "avel": FeatureSpec(audio_dim=6, visual_dim=8, map_size=(2, 3)),
-}
-SMALL = {
-    "han": {"width": 16, "hidden": 8, "heads": 2},
-    "mmpyr": {"width": 16, "hidden": 8, "heads": 2, "levels": 2},
-    "ave": {"lstm_width": 8, "attention_width": 12},
-    "psp": {"lstm_width": 8, "attention_width": 12},
-    "cmbs": {"width": 16, "heads": 2, "layers": 1, "encoder_hidden": 8, "decoder_hidden": 8, "lstm_width": 8},
-    "leap": {"hidden": 8, "heads": 2},
-    "dch": {"hidden": 8},
-    "mmil": {},
-}
-CELLS = [(t, e, d) for t in ("avvp", "avel") for e in ENCODERS for d in DECODERS]
-
-
-def build(task: str, encoder: str, decoder: str, **options) -> AVModel:
-    torch.manual_seed(0)
-    kind = TASKS[task]
-    adapter = kind(kind.Config())
-    classes, texts = adapter.model_classes(decoder, encoder)
-    decoder_options = {**SMALL[decoder], **adapter.decoder_options(encoder, decoder), **options}
-    labels = glove_embedder()(texts) if DECODERS[decoder].needs_labels else None
-    config = AVModelConfig(
-        task=task,
-        classes=classes,
-        label_texts=texts if labels is not None else [],
-        features=FEATURES[task],
-        encoder=ENCODERS[encoder].Config(**{**SMALL[encoder], **adapter.encoder_options(encoder)}),
-        decoder=DECODERS[decoder].Config(**decoder_options),
-    )
-    return AVModel(config, label_embeddings=labels).eval()
-
-
-def inputs(task: str, clips: int = 2, segments: int = 10, seed: int = 0):
-    rng = torch.Generator().manual_seed(seed)
-    audio = torch.randn(clips, segments, 6, generator=rng)
-    if task == "avvp":
-        visual = torch.randn(clips, segments, 8, generator=rng)
-        return audio, visual, torch.randn(clips, segments, 4, generator=rng)
-    return audio, torch.randn(clips, segments, 2, 3, 8, generator=rng), None
-
-
-@pytest.mark.parametrize(("task", "encoder", "decoder"), CELLS)
-@pytest.mark.parametrize(("clips", "segments"), [(2, 10), (1, 7), (3, 1)])
-def test_every_cell_parses_any_number_of_clips_and_segments(task, encoder, decoder, clips, segments):
-    model = build(task, encoder, decoder)
-    parse, encoding = model(*inputs(task, clips, segments))
-    assert encoding.audio.shape == encoding.visual.shape == (clips, segments, 16)
-    found = parse.relevance is not None  # CMBS's own head says which segments matter, and one class a clip
-    for stream in ("audio", "visual", "av"):
-        segment, video = getattr(parse.segment, stream), getattr(parse.video, stream)
-        if segment is not None:
-            assert segment.values.shape == (clips, segments, len(model.config.classes))
-            assert segment.probability.isfinite().all()
-            found = True
-        if video is not None:
-            assert video.values.shape == (clips, len(model.config.classes))
-    assert found
-
-
-@pytest.mark.parametrize(("task", "encoder", "decoder"), CELLS)
-def test_saving_and_loading_gives_the_same_bits(task, encoder, decoder, tmp_path):
-    model = build(task, encoder, decoder)
-    model.save_pretrained(tmp_path)
-    loaded = AVModel.from_pretrained(tmp_path)
-    assert loaded.config == model.config and not loaded.training
-    for a, b in zip(_values(model(*inputs(task))), _values(loaded(*inputs(task))), strict=True):
-        assert torch.equal(a, b)
-
-
-def _values(output) -> list[torch.Tensor]:
-    parse = output.parse
-    streams = [getattr(level, s) for level in (parse.segment, parse.video) for s in ("audio", "visual", "av")]
-    return [p.values for p in (*streams, parse.relevance) if p is not None]
+from tests.models.cells import build, inputs
 
 
 def test_a_fresh_process_gives_the_same_bits(tmp_path):
     model = build("avel", "ave", "leap")
     model.save_pretrained(tmp_path)
     code = (
-        "import sys, torch; from models.av_model import AVModel; from tests.models.test_models import inputs; "
+        "import sys, torch; from models.av_model import AVModel; from tests.models.cells import inputs; "
         "torch.set_num_threads(int(sys.argv[2])); m = AVModel.from_pretrained(sys.argv[1]); "
         "print(m(*inputs('avel')).parse.segment.av.values.double().flatten().tolist())"
     )
@@ -181,15 +103,6 @@ def test_the_paper_form_scores_with_the_query_before_its_update():
     block = decoder.audio_blocks[0]
     expected = block.query(queries) @ block.key(encoding.audio[0]).T / 2
     torch.testing.assert_close(decoder.project(queries, encoding).segment.audio.values[0], expected.T)
-
-
-@pytest.mark.parametrize(("task", "encoder", "decoder"), CELLS)
-def test_every_parameter_gets_a_gradient(task, encoder, decoder):
-    model = build(task, encoder, decoder)
-    parse, encoding = model(*inputs(task, clips=3))
-    values = [*_values(Output(parse, encoding)), *parse.aux.values()]
-    sum(v.square().sum() for v in values).backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,126 @@
+"""Every cell of the matrix at small widths, with random features and labels that look like the real ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import torch
+
+from avplatform.build import build_model, build_task
+from avplatform.config import RunConfig, default_config
+from avplatform.data.schema import DataSpec
+from models.av_model import AVModel
+from models.config import FeatureSpec
+from models.decoders import DECODERS
+from models.encoders import ENCODERS
+from tasks.avel.classes import BACKGROUND
+from tasks.contracts import Batch, Task
+from tasks.registry import TASKS
+
+FEATURES = {
+    "avvp": FeatureSpec(audio_dim=6, visual_dim=8, motion_dim=4),
+    "avel": FeatureSpec(audio_dim=6, visual_dim=8, map_size=(2, 3)),
+}
+SMALL: dict[str, dict[str, Any]] = {
+    "han": {"width": 16, "hidden": 8, "heads": 2},
+    "mmpyr": {"width": 16, "hidden": 8, "heads": 2, "levels": 2},
+    "ave": {"lstm_width": 8, "attention_width": 12},
+    "psp": {"lstm_width": 8, "attention_width": 12},
+    "cmbs": {"width": 16, "heads": 2, "layers": 1, "encoder_hidden": 8, "decoder_hidden": 8, "lstm_width": 8},
+    "leap": {"hidden": 8, "heads": 2},
+    "dch": {"hidden": 8},
+    "mmil": {},
+}
+CELLS = [(t, e, d) for t in ("avvp", "avel") for e in ENCODERS for d in DECODERS]
+SUPERVISED_CELLS = [(t, e, d, s) for t, e, d in CELLS for s in TASKS[t].supervisions]
+
+
+class Cell(NamedTuple):
+    """A run's configuration and what the platform builds from it."""
+
+    config: RunConfig
+    task: Task
+    model: AVModel
+
+
+def cell(
+    task: str,
+    encoder: str,
+    decoder: str,
+    supervision: str | None = None,
+    *,
+    features: FeatureSpec | None = None,
+    encoder_options: dict[str, Any] | None = None,
+    decoder_options: dict[str, Any] | None = None,
+    task_options: dict[str, Any] | None = None,
+) -> Cell:
+    """Build one cell as a run does; options go over the task's own and the small widths."""
+    config = default_config(task, encoder, decoder, supervision)
+    config = dataclasses.replace(
+        config,
+        encoder_config=dataclasses.replace(config.encoder_config, **{**SMALL[encoder], **(encoder_options or {})}),
+        decoder_config=dataclasses.replace(config.decoder_config, **{**SMALL[decoder], **(decoder_options or {})}),
+        task_config=dataclasses.replace(config.task_config, **(task_options or {})),
+    )
+    return build_cell(config, features or FEATURES[task])
+
+
+def build_cell(config: RunConfig, features: FeatureSpec) -> Cell:
+    """Build the task and the model of a run on data of these features."""
+    torch.manual_seed(0)
+    task = build_task(config)
+    spec = DataSpec(name="random", task=config.task, classes=list(task.classes), features=features, labels={}, label_dtypes={})
+    return Cell(config, task, build_model(config, task, spec))
+
+
+def build(task: str, encoder: str, decoder: str, **decoder_options: Any) -> AVModel:
+    """Return the model of a cell, ready for inference."""
+    return cell(task, encoder, decoder, decoder_options=decoder_options).model.eval()
+
+
+def inputs(task: str, clips: int = 2, segments: int = 10, seed: int = 0, features: FeatureSpec | None = None):
+    """Return random audio, visual and motion (avvp) features."""
+    f = features or FEATURES[task]
+    rng = torch.Generator().manual_seed(seed)
+    audio = torch.randn(clips, segments, f.audio_dim, generator=rng)
+    visual = torch.randn(clips, segments, *(f.map_size or ()), f.visual_dim, generator=rng)
+    motion = None if f.motion_dim is None else torch.randn(clips, segments, f.motion_dim, generator=rng)
+    return audio, visual, motion
+
+
+def random_batch(task: str, clips: int = 4, segments: int = 10, seed: int = 0, features: FeatureSpec | None = None) -> Batch:
+    """Return random features with events of random classes and times; AVEL's second clip is background throughout."""
+    audio, visual, motion = inputs(task, clips, segments, seed, features)
+    rng = torch.Generator().manual_seed(seed + 1)
+    labels = _avvp_labels(clips, segments, rng) if task == "avvp" else _avel_labels(clips, segments, rng)
+    ids = [f"clip{i}" for i in range(clips)]
+    return Batch(audio=audio, visual=visual, motion=motion, row=torch.arange(clips), clip_id=ids, labels=labels)
+
+
+def _avvp_labels(clips: int, segments: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
+    """Two classes a clip; the first is heard and seen, the second only heard or only seen."""
+    shape = (clips, segments, len(TASKS["avvp"].classes))
+    maps = {k: torch.zeros(shape, dtype=torch.uint8) for k in ("dense_audio", "dense_visual", "pseudo_audio", "pseudo_visual")}
+    for clip in range(clips):
+        first, second = torch.randperm(shape[-1], generator=rng)[:2].tolist()
+        for kind in ("dense", "pseudo"):
+            for stream in ("audio", "visual"):
+                maps[f"{kind}_{stream}"][clip, _interval(segments, rng), first] = 1
+            maps[f"{kind}_{('audio', 'visual')[clip % 2]}"][clip, _interval(segments, rng), second] = 1
+    weak = torch.maximum(maps["dense_audio"], maps["dense_visual"]).amax(dim=1)
+    return {**maps, "weak": weak}
+
+
+def _avel_labels(clips: int, segments: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
+    segment = torch.full((clips, segments), BACKGROUND)
+    for clip in range(clips):
+        label = int(torch.randint(BACKGROUND, (1,), generator=rng))
+        if clip != 1:
+            segment[clip, _interval(segments, rng)] = label
+    return {"segment": segment, "video": segment.amin(dim=1)}  # background has the largest index
+
+
+def _interval(segments: int, rng: torch.Generator) -> slice:
+    onset = int(torch.randint(segments, (1,), generator=rng))
+    return slice(onset, onset + 1 + int(torch.randint(segments - onset, (1,), generator=rng)))
