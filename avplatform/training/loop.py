@@ -144,6 +144,7 @@ class Run:
                     clip_norm=config.optim.clip_norm,
                     accelerator=self.accelerator,
                     shares=[clips * self.accelerator.num_processes / global_size for _, clips in micro],
+                    measure_norm=False,
                 )
                 losses = self._mean_over_processes({"loss": result.total, **prefixed(result.losses)})
                 progress.step, progress.batch = progress.step + 1, progress.batch + 1

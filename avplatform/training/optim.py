@@ -140,6 +140,11 @@ def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optim
 
 
 def clip_gradients(parameters: Iterable[Tensor], clip_norm: float | None) -> Tensor:
-    """Scale all gradients by min(1, clip_norm / (norm + 1e-6)); return the total L2 norm before clipping."""
-    limit = math.inf if clip_norm is None else clip_norm
-    return nn.utils.clip_grad_norm_(list(parameters), limit)
+    """Scale all gradients by min(1, clip_norm / (norm + 1e-6)); return the total L2 norm before clipping.
+
+    Without a `clip_norm` the norm is measured and no gradient is touched.
+    """
+    parameters = list(parameters)
+    if clip_norm is None:
+        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return nn.utils.clip_grad_norm_(parameters, clip_norm)

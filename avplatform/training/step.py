@@ -33,6 +33,7 @@ def optimisation_step(
     clip_norm: float | None = None,
     accelerator: Accelerator | None = None,
     shares: Sequence[float] | None = None,
+    measure_norm: bool = True,
 ) -> StepResult:
     """Take one optimiser step on a batch, or on several micro-batches whose gradients add up.
 
@@ -46,6 +47,7 @@ def optimisation_step(
         accelerator: autocast, backward and the mean over processes; None for plain single-process training.
         shares: weight of each micro-batch's mean loss; they add up to 1 over all processes and micro-batches times the
             number of processes, so that the gradient is that of the mean over the global batch. Default: one batch, 1.
+        measure_norm: measure the gradient norm also where nothing is clipped by it, for the result's `grad_norm`.
 
     The gradients are left in place afterwards, so that they can be looked at; the next step clears them.
     """
@@ -77,6 +79,7 @@ def optimisation_step(
 
     if accelerator is not None and accelerator.scaler is not None:
         accelerator.unscale_gradients(optimizer)
-    result.grad_norm = clip_gradients(model.parameters(), clip_norm)
+    if clip_norm is not None or measure_norm:
+        result.grad_norm = clip_gradients(model.parameters(), clip_norm)
     optimizer.step()
     return result

@@ -241,9 +241,10 @@ class LEAPBlock(AttentionUnit):
 
     def _scores(self, query: Tensor, key: Tensor, per_head: bool) -> Tensor:
         heads = self.attention.heads
+        if not per_head:  # the mean over heads of q_h k_h / sqrt(D / H) is one product over the whole width
+            return query @ key.transpose(-1, -2) / (heads * query.shape[-1]) ** 0.5
         q, k = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))  # (B, H, C | T, D / H)
-        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        return scores if per_head else scores.mean(dim=1)
+        return q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
 
 
 class PaperBlock(nn.Module):

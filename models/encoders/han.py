@@ -72,8 +72,7 @@ class HAN(Encoder):
         for layer in self.layers:
             read = (audio, visual) if self.config.stacked else first
             if self.config.update == "parallel":
-                both, swapped = torch.cat(read), torch.cat(read[::-1])  # (2B, T, D): one pass for both streams
-                audio, visual = layer(both, swapped).chunk(2)
+                audio, visual = layer(torch.cat(read)).chunk(2)  # (2B, T, D): one pass for both streams
             else:
                 audio = layer(*read)
                 visual = layer(read[1], audio)
@@ -99,11 +98,34 @@ class HANLayer(nn.Module):
         self.norm2 = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, stream: Tensor, other: Tensor) -> Tensor:
-        """Update `stream`; keys and values of `other` are never normalised."""
+    def forward(self, stream: Tensor, other: Tensor | None = None) -> Tensor:
+        """Update `stream`; keys and values of `other` are never normalised.
+
+        Without `other`, `stream` holds both streams, one after the other in the batch [2B, T, D]; each reads the other.
+        """
+        if other is None:
+            if not self.pre:
+                return self._exchange(stream)
+            other = _swapped(stream)
         query = self.norm1(stream) if self.pre else stream
-        x = stream + self.dropout(self.cross_attention(query, other)) + self.dropout(self.self_attention(query))
+        x = stream + self.dropout(self.cross_attention(query, other))
+        return self._finish(x + self.dropout(self.self_attention(query)))
+
+    def _exchange(self, streams: Tensor) -> Tensor:
+        """Update both streams; without a norm before them all maps read one tensor: each attention needs one product."""
+        q, k, v = self.cross_attention.project(streams)
+        x = streams + self.dropout(self.cross_attention.mix(q, _swapped(k), _swapped(v)))
+        return self._finish(x + self.dropout(self.self_attention(streams)))
+
+    def _finish(self, x: Tensor) -> Tensor:
+        """Norms and feed-forward after both attentions."""
         if self.pre:
             return x + self.dropout(self.feedforward(self.norm2(x)))
         x = self.norm1(x)
         return self.norm2(x + self.dropout(self.feedforward(x)))
+
+
+def _swapped(streams: Tensor) -> Tensor:
+    """Exchange the halves of the batch."""
+    first, second = streams.chunk(2)
+    return torch.cat([second, first])

@@ -28,13 +28,22 @@ class PackedAttention(nn.Module):
     def forward(self, query: Tensor, memory: Tensor | None = None) -> Tensor:
         """Attend from `query` to `memory` (to itself when None)."""
         if memory is None:
-            q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-        else:
-            width = query.shape[-1]
-            q = F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
-            k, v = F.linear(memory, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
-        mixed = attend(q, k, v, heads=self.heads, dropout=self.dropout if self.training else 0.0)
-        return self.out_proj(mixed)
+            return self.mix(*self.project(query))
+        width = query.shape[-1]
+        weights = self.in_proj_weight.split([width, 2 * width])  # not two slices: each would fill a gradient of its own
+        biases = self.in_proj_bias.split([width, 2 * width])
+        q = F.linear(query, weights[0], biases[0])
+        k, v = F.linear(memory, weights[1], biases[1]).chunk(2, dim=-1)
+        return self.mix(q, k, v)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of one tensor, by one product."""
+        q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        return q, k, v
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend with projected tensors."""
+        return self.out_proj(attend(q, k, v, heads=self.heads, dropout=self.dropout if self.training else 0.0))
 
 
 class SeparateAttention(nn.Module):
@@ -72,7 +81,8 @@ class SeparateAttention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, *, heads: int, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention over heads, on projected tensors.
 
-    Written out: for ten segments it is as fast as a fused kernel, and it rounds as the published models do.
+    Written out, because for ten segments torch's fused attention is no faster in training (on a CPU, dropout sends it to its
+    own written-out form, and bfloat16 is up to five times slower), and because this rounds as the published models do.
 
     Shape: q [B, Tq, D], k and v [B, Tk, D] -> [B, Tq, D].
     """

@@ -36,21 +36,30 @@ class SpatialChannelAttention(nn.Module):
         own = self.norm(visual + self.dropout(weights @ self.value(visual)))  # (B, T, P, Dv)
 
         mean = self.self_mean(own.mean(dim=2, keepdim=True)).relu()
-        self_weights = _over_positions(self.self_score, self.self_position(own).relu() * mean)
-        self_attended = (self_weights * own).sum(dim=2)
+        self_weights = _over_positions(self.self_score, self.self_position(own).relu(), mean)  # (B, T, P)
+        self_attended = _weighted(self_weights, own)
 
-        joint = (self.channel_audio(audio).relu() * self.channel_visual(own).relu()).mean(dim=2)  # (B, T, Dv)
+        audio_channels = self.channel_audio(audio).relu().squeeze(2)
+        joint = audio_channels * self.channel_visual(own).relu().mean(dim=2)  # (B, T, Dv)
         channel = self.channel_score(self.bottleneck(joint).relu()).sigmoid()
         visual = visual * (channel + 1).unsqueeze(2)
 
-        matched = self.spatial_visual(visual).relu() * self.spatial_audio(audio).relu()
-        spatial = _over_positions(self.spatial_score, matched)
-        attended = (spatial * visual).sum(dim=2)
+        spatial = _over_positions(self.spatial_score, self.spatial_visual(visual).relu(), self.spatial_audio(audio).relu())
+        attended = _weighted(spatial, visual)
         attended = attended + self.beta * self_attended.sigmoid() * attended
-        maps = {"spatial_attention": spatial.squeeze(-1), "self_spatial_attention": self_weights.squeeze(-1)}
+        maps = {"spatial_attention": spatial, "self_spatial_attention": self_weights}
         return attended, {**maps, "channel_attention": channel}
 
 
-def _over_positions(score: nn.Linear, x: Tensor) -> Tensor:
-    """Return weights over positions: [B, T, P, D] -> [B, T, P, 1]."""
-    return score(x).tanh().softmax(dim=2)
+def _over_positions(score: nn.Linear, x: Tensor, guide: Tensor) -> Tensor:
+    """Return weights over positions, those of score(x * guide): [B, T, P, D], [B, T, 1, D] -> [B, T, P].
+
+    The guide is the same for all positions, so it is multiplied into the score's one row instead of into the map.
+    """
+    scores = (x @ (guide * score.weight).transpose(-1, -2)).squeeze(-1)
+    return (scores + score.bias).tanh().softmax(dim=-1)
+
+
+def _weighted(weights: Tensor, x: Tensor) -> Tensor:
+    """Add up positions by weight: [B, T, P], [B, T, P, D] -> [B, T, D]."""
+    return (weights.unsqueeze(2) @ x).squeeze(2)

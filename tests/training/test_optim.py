@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from avplatform.training.optim import OptimConfig, ScheduleConfig, build_optimizer, clip_gradients, learning_rate
+from avplatform.training.step import optimisation_step
+from models.contracts import Output
 from models.errors import UsageError
+from tasks.contracts import Batch, Task
 
 
 def test_epoch_decay_multiplies_after_every_tenth_epoch():
@@ -74,3 +77,40 @@ def test_decoupled_decay_differs_from_the_penalty():
         steps[name] = layer.weight.item()
     assert steps["adam"] == pytest.approx(1.9, abs=1e-6)
     assert steps["adamw"] == pytest.approx(2.0 * (1 - 0.1 * 0.5) - 0.1, abs=1e-6)
+
+
+def test_a_norm_that_nobody_asks_for_is_not_measured_and_changes_no_step():
+    moved = []
+    for measure in (True, False):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(2, 1)
+        batch = Batch(audio=torch.ones(1, 2), visual=torch.ones(1, 2), motion=None, row=torch.zeros(1), clip_id=["a"])
+        result = optimisation_step(
+            _Toy(layer), _SumLoss(None), batch, build_optimizer(layer, OptimConfig()), lr=0.1, measure_norm=measure
+        )
+        assert (result.grad_norm is None) == (not measure)
+        moved.append(layer.weight.detach().clone())
+    assert torch.equal(*moved)
+
+
+def test_a_clipped_step_measures_the_norm_in_any_case():
+    layer = torch.nn.Linear(2, 1)
+    batch = Batch(audio=torch.ones(1, 2), visual=torch.ones(1, 2), motion=None, row=torch.zeros(1), clip_id=["a"])
+    options = dict(lr=0.1, clip_norm=1.0, measure_norm=False)
+    result = optimisation_step(_Toy(layer), _SumLoss(None), batch, build_optimizer(layer, OptimConfig()), **options)
+    assert result.grad_norm.item() == pytest.approx(3**0.5)
+    assert layer.weight.grad.norm().item() < 1
+
+
+class _Toy(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, audio, visual, motion):
+        return Output(self.layer(audio), None)
+
+
+class _SumLoss(Task):
+    def loss(self, parse, encoding, batch):
+        return {"sum": parse.sum()}
