@@ -111,7 +111,7 @@ def test_filters_choose_cells_and_kinds(capsys):
     ]  # fmt: skip
     assert set(listed(capsys, "presets")) == {"presets"}
     assert listed(capsys, "presets", "valor", "official")["presets"] == [
-        "valor-mmil-avvp-official", "valorplus-mmil-avvp-official"
+        "valor-mmil-avvp-official", "valorplus-mmil-avvp-official", "valorplusplus-mmil-avvp-official"
     ]  # fmt: skip
     assert [c["name"] for c in listed(capsys, "cells", "psp", "leap-weak")["cells"]] == [
         "avel-psp-leap-weak", "avvp-psp-leap-weak"
