@@ -72,11 +72,18 @@ def _push(args: list[str], prog: str) -> int:
     return run(args, prog)
 
 
+def _convert(args: list[str], prog: str) -> int:
+    from avplatform.commands.convert import run
+
+    return run(args, prog)
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str], str], int], str]] = {
     "train": (_train, "train, evaluate and save a model"),
     "eval": (_eval, "score a saved model or run on a split"),
     "list": (_list, "list tasks, encoders, decoders and presets"),
     "data": (_data, "simulate features from official annotation files"),
+    "convert": (_convert, "turn a checkpoint that a paper's authors published into a model folder"),
     "push": (_push, "push a run's model to the Hub, with its card"),
 }
 """Commands by name: function and one line of help. A function imports what it needs when it runs."""

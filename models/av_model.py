@@ -84,12 +84,21 @@ class AVModel(
         Shape: audio [B, T, Da]; visual [B, T, Dv], [B, T*k, Dv] or [B, T, H, W, Dv]; motion [B, T, Dm] or None;
         label_embeddings [C', E] to parse other labels than the model's own (LEAP). Returns (parse, encoding).
 
+        Features of another precision are cast to the weights'.
+
         Raises:
             DataError: a stream of the wrong shape.
         """
-        encoding = self.encoder(*self.stem(audio, visual, motion))
-        labels = self.label_embeddings if label_embeddings is None else label_embeddings
+        dtype = self.dtype
+        audio, visual = audio.to(dtype), visual.to(dtype)
+        encoding = self.encoder(*self.stem(audio, visual, None if motion is None else motion.to(dtype)))
+        labels = self.label_embeddings if label_embeddings is None else label_embeddings.to(dtype)
         return Output(self.decoder(encoding, labels), encoding)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return next(self.parameters()).dtype
 
     @property
     def num_parameters(self) -> int:
