@@ -107,10 +107,10 @@ def convert(
         file=file.name,
         sha256=_sha256(file),
         container=checkpoint.container,
-        settings=[(s.name, s.value, s.origin, s.why) for s in reader.settings.values()],
+        settings=[(s.name, s.shown, s.origin, s.why) for s in reader.settings.values()],
         label_embeddings=None if label_embeddings is None else Path(label_embeddings).name,
         precision=lines[-1],
-        parameters=model.num_parameters,
+        parameters=f"{model.num_parameters:,}",
     )
     write_folder(model, card, out)
     config = model.config
@@ -177,6 +177,8 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> str:
     if largest == float("inf"):
         raise DataError(f"the file holds values that are too large for {narrow}; give --dtype {wide}")
     model.to(dtype)
+    if not largest:
+        return f"stored in {narrow}, rounded from {wide}: no value changed"
     return f"stored in {narrow}, rounded from {wide}: no value changed by more than {largest:.3g} (--dtype {wide} keeps them)"
 
 

@@ -25,7 +25,7 @@ from models.official.pickle_values import (
     short,
 )
 
-MOST_OPCODES = 1_000_000
+MOST_OPCODES = 500_000
 MOST_MEMO = 2**32
 
 

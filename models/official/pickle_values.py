@@ -33,7 +33,11 @@ DTYPES: dict[str, torch.dtype] = {
     "BoolStorage": torch.bool,
 }
 
-_STANDARD = {*sys.stdlib_module_names, "__builtin__", "copy_reg", "cPickle", "commands", "exceptions", "popen2", "urllib2"}
+# What Python 2 called modules of the standard library; torch's pickles use these names.
+_PYTHON_2 = {
+    "__builtin__": "builtins", "exceptions": "builtins", "copy_reg": "copyreg", "cPickle": "pickle", "commands": "subprocess",
+    "popen2": "subprocess", "urllib2": "urllib", "thread": "_thread", "Queue": "queue", "StringIO": "io", "httplib": "http",
+}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
@@ -90,10 +94,11 @@ def find_global(module: Any, name: Any) -> Global:
     Raises:
         DataError: naming it.
     """
+    module = _PYTHON_2.get(module, module) if type(module) is str else module
     full = f"{module}.{name}" if type(module) is str and type(name) is str else ""
     if not full or not _NAME.fullmatch(module) or not _NAME.fullmatch(name):
         raise DataError(f"it names a global '{short(full)}', which is no plain name; refused")
-    if (module.split(".")[0] in _STANDARD and full not in CALLS) or "__" in name:
+    if (module.split(".")[0] in sys.stdlib_module_names and full not in CALLS) or "__" in name:
         raise DataError(f"it names {short(full)}, which no checkpoint needs; refused (nothing of the file was run)")
     return Global(full)
 
@@ -165,7 +170,6 @@ _MANY = 16
 _KNOWN: dict[str, tuple[Callable[..., Any], int, int]] = {
     "collections.OrderedDict": (_ordered, 0, 1),
     "builtins.set": (_members, 0, 1),
-    "__builtin__.set": (_members, 0, 1),
     "torch._utils._rebuild_tensor": (_tensor, 4, 4),
     "torch._utils._rebuild_tensor_v2": (_tensor, 6, 7),
     "torch._utils._rebuild_parameter": (_parameter, 3, 3),
@@ -200,7 +204,11 @@ def is_count(value: Any) -> bool:
 
 def kind_of(value: Any) -> str:
     """Return the name of a global, or what kind of value this is."""
-    return short(value.name) if isinstance(value, (Global, Opaque)) else f"a value of kind {type(value).__name__}"
+    if isinstance(value, (Global, Opaque)):
+        return short(value.name)
+    if isinstance(value, Instance):
+        return f"an object of {short(value.kind.name)}"
+    return "a tensor" if isinstance(value, TensorRef) else f"a value of kind {type(value).__name__}"
 
 
 def short(value: Any) -> str:

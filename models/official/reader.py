@@ -37,8 +37,13 @@ class Setting:
     origin: Literal["given", "default", "read from the file"]
     why: str = ""
 
+    @property
+    def shown(self) -> str:
+        """The value as a person reads it."""
+        return {True: "yes", False: "no"}[self.value] if isinstance(self.value, bool) else str(self.value)
+
     def __str__(self) -> str:
-        return f"{self.name} {self.value}: {self.origin}" + (f" ({self.why})" if self.why else "")
+        return f"{self.name} {self.shown}: {self.origin}" + (f" ({self.why})" if self.why else "")
 
 
 class Reader:
