@@ -12,6 +12,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from avplatform.data.schema import DataSpec, Manifest
+from avplatform.version import __version__
 from hub_cards import template
 from hub_cards.descriptions import about, task_text
 from models.config import FeatureSpec
@@ -56,6 +57,52 @@ def render_model_card(results: dict[str, Any], config: dict[str, Any], repo_id: 
         classes=config["classes"],
         label_texts=[] if config.get("learned_labels") else config.get("label_texts"),
         citations=citations,
+    )
+
+
+def render_converted_card(
+    config: dict[str, Any],
+    *,
+    published: str,
+    settings: list[tuple[str, Any, str, str]],
+    repo_id: str | None = None,
+    **source: Any,
+) -> str:
+    """Return README.md of a model that was converted from a published checkpoint: what it is, and no figures.
+
+    Args:
+        config: the model's config as a dictionary.
+        published: the published model's title.
+        settings: name, value, origin and reason of each option that the sizes do not tell.
+        repo_id: the repository that the example loads from; filled in by `push_run` where None.
+        source: file, container, sha256, label_embeddings, precision, parameters: where the weights come from.
+    """
+    name, encoder, decoder = config["task"], config["encoder"]["_type"], config["decoder"]["_type"]
+    task = task_text(name)
+    sentences, citations = about(name, encoder, decoder)
+    metadata = {
+        "library_name": "avplatform",
+        "license": "other",
+        "license_name": "of-the-authors",
+        "pipeline_tag": PIPELINE,
+        "tags": ["avplatform", "audio-visual", name, encoder, decoder, "converted"],
+    }
+    return _render(
+        "converted_card.md.jinja",
+        metadata=_yaml(metadata),
+        published=published,
+        settings=settings,
+        encoder=encoder,
+        decoder=decoder,
+        task_title=task.title,
+        about=sentences,
+        repo_id=repo_id or PLACEHOLDER,
+        inputs=_inputs(config["features"]),
+        decisions=task.decisions,
+        classes=config["classes"],
+        citations=citations,
+        version=__version__,
+        **source,
     )
 
 
@@ -213,6 +260,10 @@ def _yaml(metadata: dict[str, Any]) -> str:
 
 def _render(name: str, **values: Any) -> str:
     environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=jinja2.FunctionLoader(template),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    return environment.from_string(template(name)).render(**values)
+    return environment.get_template(name).render(**values)

@@ -1,10 +1,11 @@
-"""The command line: one function a command; errors end in one message and an exit code, never in a traceback."""
+"""The command line: one module a command; errors end in one message and an exit code, never in a traceback."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from models.errors import AVError, unknown_name
 
@@ -23,7 +24,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
     try:
         if args[0] not in COMMANDS:
             raise unknown_name("command", args[0], COMMANDS)
-        return COMMANDS[args[0]][0](args[1:], prog if prog != "avplatform" else f"avplatform {args[0]}")
+        module = importlib.import_module(f"avplatform.commands.{COMMANDS[args[0]][0]}")
+        return module.run(args[1:], prog if prog != "avplatform" else f"avplatform {args[0]}")
     except AVError as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
@@ -42,55 +44,14 @@ def usage() -> str:
     return "\n".join([*lines, "", "`avplatform COMMAND --help` lists a command's options."])
 
 
-def _train(args: list[str], prog: str) -> int:
-    from avplatform.commands.train import run
-
-    return run(args, prog)
-
-
-def _eval(args: list[str], prog: str) -> int:
-    from avplatform.commands.evaluate import run
-
-    return run(args, prog)
-
-
-def _list(args: list[str], prog: str) -> int:
-    from avplatform.commands.listing import run
-
-    return run(args, prog)
-
-
-def _info(args: list[str], prog: str) -> int:
-    from avplatform.commands.info import run
-
-    return run(args, prog)
-
-
-def _data(args: list[str], prog: str) -> int:
-    from avplatform.commands.data import run
-
-    return run(args, prog)
-
-
-def _push(args: list[str], prog: str) -> int:
-    from avplatform.commands.push import run
-
-    return run(args, prog)
-
-
-def _embed_labels(args: list[str], prog: str) -> int:
-    from avplatform.commands.embed_labels import run
-
-    return run(args, prog)
-
-
-COMMANDS: dict[str, tuple[Callable[[list[str], str], int], str]] = {
-    "train": (_train, "train, evaluate and save a model"),
-    "eval": (_eval, "score a saved model or run on a split"),
-    "list": (_list, "list the cells, tasks, encoders, decoders and presets"),
-    "info": (_info, "all about one cell, preset, run or model"),
-    "data": (_data, "simulate features from official annotation files"),
-    "embed-labels": (_embed_labels, "turn label texts into embeddings, and show which are near"),
-    "push": (_push, "push a run's model to the Hub, with its card"),
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("train", "train, evaluate and save a model"),
+    "eval": ("evaluate", "score a saved model or run on a split"),
+    "list": ("listing", "list the cells, tasks, encoders, decoders and presets"),
+    "info": ("info", "all about one cell, preset, run or model"),
+    "data": ("data", "simulate features from official annotation files"),
+    "embed-labels": ("embed_labels", "turn label texts into embeddings, and show which are near"),
+    "convert": ("convert", "turn a checkpoint that a paper's authors published into a model folder"),
+    "push": ("push", "push a run's model to the Hub, with its card"),
 }
-"""Commands by name: function and one line of help. A function imports what it needs when it runs."""
+"""Commands by name: their module in avplatform.commands, imported when it runs, and one line of help."""

@@ -104,12 +104,16 @@ class AVModel(
                 "the label embeddings of this model were learned with it, for its own classes only; to parse other labels, "
                 "train with embeddings of texts (--labels.embeddings glove-50d)"
             )
-        dtype = next((p.dtype for p in self.parameters()), audio.dtype)
+        dtype = self.dtype
         audio, visual = audio.to(dtype), visual.to(dtype)
-        motion = None if motion is None else motion.to(dtype)
-        encoding = self.encoder(*self.stem(audio, visual, motion))
+        encoding = self.encoder(*self.stem(audio, visual, None if motion is None else motion.to(dtype)))
         labels = self.label_embeddings if label_embeddings is None else label_embeddings.to(dtype)
         return Output(self.decoder(encoding, labels), encoding)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return next(self.parameters()).dtype
 
     @property
     def num_parameters(self) -> int:

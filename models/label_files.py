@@ -1,4 +1,7 @@
-"""Files of label embeddings: [C, E] as .safetensors (texts in the metadata) or .npy (texts in a .json beside it)."""
+"""Files of label embeddings: [C, E] as .safetensors (texts in the metadata) or .npy (texts in a .json beside it).
+
+Tensors that others pickled (.pt, .pth, .pkl) are read without running anything of them.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ from models.errors import DataError, UsageError, nearest
 
 TENSOR = "label_embeddings"
 SUFFIXES = (".safetensors", ".npy")
+PICKLED = (".pt", ".pth", ".pkl")
+READABLE = (*SUFFIXES, *PICKLED)
 
 
 @dataclass
@@ -89,18 +94,23 @@ def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
 def read_label_file(path: str | Path) -> LabelEmbeddings:
     """Read label embeddings, with texts and source where the file has them.
 
-    A .safetensors file of another maker is read where it holds one tensor, or one called "label_embeddings".
+    A .safetensors file of another maker is read where it holds one tensor, or one called "label_embeddings". Equal copies of
+    one table for every clip, [B, C, E], become that table.
 
     Raises:
         DataError: no such file, a damaged one, or one whose content is not [C, E] finite numbers with C texts.
     """
     path = Path(path)
     try:
-        values, about = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
-    except (OSError, SafetensorError, ValueError, EOFError) as error:
+        values, about = _read(path)
+    except (OSError, SafetensorError, ValueError, EOFError, SyntaxError, TypeError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"the label embeddings {path} cannot be read: {error}") from None
+        raise DataError(f"the label embeddings {path} cannot be read: {' '.join(str(error).split())[:200]}") from None
+    if values.ndim == 3 and len(values):
+        if not bool((values == values[0]).all()):
+            raise DataError(f"{path} holds {len(values)} tables of label embeddings that differ; give one, [C, E]")
+        values = values[0]
     texts, source = about.get("texts") or [], about.get("source") or {}
     if values.ndim != 2 or 0 in values.shape or not values.is_floating_point():
         raise DataError(f"{path} holds {list(values.shape)} {values.dtype}; label embeddings are floats [classes, width]")
@@ -113,13 +123,22 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
     return LabelEmbeddings(values.float(), texts, source)
 
 
+def _read(path: Path) -> tuple[Tensor, dict[str, Any]]:
+    if path.suffix in PICKLED:
+        from models.official.checkpoint_file import read_tensor
+
+        return read_tensor(path), {}
+    return _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
+
+
 def _read_npy(path: Path) -> tuple[Tensor, dict[str, Any]]:
     beside = path.with_suffix(".json")
     about = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-    array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+    # Mapped, so that a header that claims more than the file holds takes no memory.
+    array = np.load(path, allow_pickle=False, mmap_mode="r")
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise DataError(f"{path} holds no numbers; label embeddings are floats [classes, width]")
-    return torch.from_numpy(np.ascontiguousarray(array)), about if isinstance(about, dict) else {}
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="))), about if isinstance(about, dict) else {}
 
 
 def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:

@@ -5,7 +5,7 @@
     glove-50d                     shipped (GloVe 6B, 50-d), the default
     vectors.txt                   a GloVe text file of any width
     glove:PACKAGE_OR_FOLDER       GloVe as .npy and word index (.parquet)
-    labels.safetensors, file:...  label embeddings made before (.safetensors or .npy)
+    labels.safetensors, file:...  label embeddings made before (.safetensors, .npy; .pt and .pkl, never run)
     bert:NAME_OR_FOLDER           BERT, first token
     clip:..., clap:...            text tower of a CLIP or CLAP, projected
     sentence:...                  sentence encoder, mean over tokens
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from models.errors import DataError, UsageError, nearest
 from models.label_embeddings import SHIPPED_TABLE, LabelEmbedder, glove_embedder, glove_pair
-from models.label_files import SUFFIXES, read_label_file
+from models.label_files import READABLE, read_label_file
 from models.text_encoders import (
     POOLINGS,
     ModelFolder,
@@ -87,7 +87,7 @@ def open_source(source: str, *, pooling: str | None = None) -> LabelSource:
 def _kind_of_path(source: str) -> str:
     path = Path(source)
     if path.is_file():
-        return "file" if path.suffix in SUFFIXES else "glove"
+        return "file" if path.suffix in READABLE else "glove"
     if path.is_dir():
         if (path / "config.json").is_file():
             raise UsageError(f"{source} is a model's folder; say of which kind: sentence:{source}, bert:..., clip:...")
@@ -122,8 +122,8 @@ def _glove(argument: str) -> LabelSource:
 
 def _file(argument: str) -> LabelSource:
     path = Path(argument)
-    if path.suffix not in SUFFIXES or not path.is_file():
-        raise DataError(f"no file of label embeddings '{argument}'; give an existing {' or '.join(SUFFIXES)} file")
+    if path.suffix not in READABLE or not path.is_file():
+        raise DataError(f"no file of label embeddings '{argument}'; give an existing {', '.join(READABLE)} file")
     stored = read_label_file(path)
 
     def embed(texts: Sequence[str]) -> Tensor:

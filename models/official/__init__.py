@@ -1,7 +1,8 @@
 """Reads the checkpoints that the papers' authors published, one key map a model.
 
-`read_official(name, tensors)` builds our model from an official state dict: what shapes tell is inferred, what they
-cannot tell (heads, norm placement, the weak setting) is an option.
+`read_checkpoint` (in `checkpoint_file`) gets the tensors out of a file without running anything of it; `open_reader` gives
+the reader of a published model, whose `read` builds ours from them: what shapes tell is inferred, what they cannot tell
+(heads, norm placement, the weak setting of AVE) is an option.
 """
 
 from __future__ import annotations
@@ -11,69 +12,67 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.errors import DataError, unknown_name
+from models.errors import UsageError, unknown_name
 from models.official.ave import AVEReader, DMRNReader
 from models.official.cmbs import CMBSReader
 from models.official.han import HANReader, MMILReader, VALORReader
 from models.official.leap import LEAPDecoderReader
 from models.official.mmpyr import LEAPReader, MMPyrReader
 from models.official.psp import PSPReader
-from models.official.reader import Reader, clean
+from models.official.reader import Labels, Reader, Setting, clean
+
+__all__ = ["OFFICIAL", "PARTS", "Labels", "Setting", "key_map", "open_reader", "read_official"]
 
 OFFICIAL: dict[str, type[Reader]] = {
     "han": HANReader,
-    "valor": VALORReader,
-    "ave": AVEReader,
-    "dmrn": DMRNReader,
-    "mmil": MMILReader,
-    "leap_decoder": LEAPDecoderReader,
     "mmpyr": MMPyrReader,
     "leap": LEAPReader,
+    "ave": AVEReader,
+    "dmrn": DMRNReader,
     "psp": PSPReader,
     "cmbs": CMBSReader,
+    "valor": VALORReader,
 }
-"""Readers by the name of the published model ("mmil" and "leap_decoder" are bare parts)."""
+"""Readers by the name of the published model."""
+
+PARTS: dict[str, type[Reader]] = {"mmil": MMILReader, "leap_decoder": LEAPDecoderReader}
+"""Readers of bare decoders."""
 
 
-def read_official(name: str, tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
-    """Build our model (or bare decoder) from an official state dict; the tensors keep their precision.
-
-    Args:
-        name: which published model, see `OFFICIAL`.
-        tensors: the state dict; a "module." prefix is stripped.
-        options: heads, norm ("post" or "pre"), weak: what shapes cannot tell.
+def open_reader(name: str, **options: Any) -> Reader:
+    """Return the reader of a published model; an option that is None was not given.
 
     Raises:
-        UsageError: unknown name.
+        UsageError: unknown name, or an option that this model does not take; says which ones do.
+    """
+    known = {**OFFICIAL, **PARTS}
+    if name not in known:
+        raise unknown_name("official model", name, known)
+    for option, value in options.items():
+        if value is not None and option not in known[name].takes:
+            takers = ", ".join(other for other, kind in OFFICIAL.items() if option in kind.takes)
+            raise UsageError(f"--{option.replace('_', '-')} means nothing for {name}; it is for {takers}")
+    return known[name](**options)
+
+
+def read_official(name: str, tensors: Mapping[str, Tensor], labels: Labels, **options: Any) -> nn.Module:
+    """Build our model (or bare decoder) from an official state dict; in the tensors' precision, at least float32.
+
+    Args:
+        name: which published model, see `OFFICIAL` and `PARTS`.
+        tensors: the state dict; a "module." prefix of all names is stripped.
+        labels: class names, label texts and task options (of bare decoders, ignored).
+        options: heads, blocks, norm ("post" or "pre"), weak, label_embeddings.
+
+    Raises:
+        UsageError: unknown name or option.
         DataError: missing, unknown or misshapen keys, listed by name.
     """
-    reader = _reader(name, options)
-    tensors = clean(tensors)
-    model = reader.build(tensors)
-    keys = reader.key_map(tensors)
-    own = model.state_dict()
-    unknown = sorted(set(tensors) - set(keys) - set(reader.unused(tensors)))
-    missing = sorted(set(own) - set(keys.values()) - set(reader.not_in_checkpoint))
-    for name in set(reader.reshaped) & set(tensors):
-        if (ours := keys[name]) in own and own[ours].numel() == tensors[name].numel():
-            tensors[name] = tensors[name].reshape(own[ours].shape)
-    misshapen = sorted(k for k, ours in keys.items() if ours in own and own[ours].shape != tensors[k].shape)
-    lists = {"unknown": unknown, "missing (our names)": missing, "misshapen": misshapen}
-    found = [f"{kind}: {', '.join(names[:10])}" for kind, names in lists.items() if names]
-    if found:
-        raise DataError(f"this is no {name} checkpoint as published ({'; '.join(found)})")
-    dtype = next(iter(tensors.values())).dtype
-    model = model.to(dtype)
-    model.load_state_dict({ours: tensors[k] for k, ours in keys.items()}, strict=not reader.not_in_checkpoint)
-    return model.eval()
+    return open_reader(name, **options).read(tensors, labels)
 
 
 def key_map(name: str, tensors: Mapping[str, Tensor], **options: Any) -> dict[str, str]:
     """Return {official name: our parameter name} for every tensor that the model uses; shapes are equal."""
-    return _reader(name, options).key_map(clean(tensors))
-
-
-def _reader(name: str, options: dict[str, Any]) -> Reader:
-    if name not in OFFICIAL:
-        raise unknown_name("official model", name, OFFICIAL)
-    return OFFICIAL[name](**options)
+    reader, tensors = open_reader(name, **options), clean(tensors)
+    reader.look(tensors)
+    return reader.key_map(tensors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -10,8 +11,7 @@ from models.av_model import AVModel
 from models.config import AVModelConfig, FeatureSpec
 from models.decoders.dch import DCHConfig
 from models.encoders.ave import AVEConfig
-from models.official.han import class_names
-from models.official.reader import Reader, need
+from models.official.reader import Labels, Reader, need
 
 _BODY = (
     (r"lstm_audio\.(.+)", r"encoder.audio_lstm.\1"),
@@ -28,9 +28,15 @@ class AVEReader(Reader):
     """AVE's attention model (ECCV 2018), supervised and weakly supervised: the same tensors."""
 
     rules: tuple[tuple[str, str], ...] = (*_BODY, (r"L1\.(.+)", r"decoder.hidden.\1"), (r"L2\.(.+)", r"decoder.classifier.\1"))
+    title = "AVE (ECCV 2018)"
+    takes: ClassVar[tuple[str, ...]] = ("weak",)
     variant = "att"
 
-    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def look(self, tensors: Mapping[str, Tensor]) -> None:
+        """Settle the setting, which only the training tells apart."""
+        self.by_default("weak", False, "both settings have the same tensors; give --weak for the weakly supervised model")
+
+    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build AVE + DCH."""
         width, audio_dim = need(tensors, "affine_audio.weight").shape
         positions = need(tensors, "affine_h.weight").shape[1]
@@ -38,7 +44,8 @@ class AVEReader(Reader):
         hidden = need(tensors, "L1.weight").shape[0] if self.variant == "att" else 64
         config = AVModelConfig(
             task="avel",
-            classes=class_names("avel", need(tensors, "L2.weight").shape[0]),
+            classes=self.classes(tensors, "L2.weight", labels),
+            task_config=labels.task_config,
             features=FeatureSpec(
                 audio_dim=audio_dim,
                 visual_dim=need(tensors, "affine_video.weight").shape[1],
@@ -63,4 +70,9 @@ class DMRNReader(AVEReader):
         (r"U_v\.(.+)", r"encoder.visual_update.\1"),
         (r"L2\.(.+)", r"decoder.classifier.\1"),
     )
+    title = "DMRN (ECCV 2018)"
+    takes = ()
     variant = "dmrn"
+
+    def look(self, tensors: Mapping[str, Tensor]) -> None:
+        """Settle nothing: DMRN was published fully supervised."""

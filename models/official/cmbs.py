@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor, nn
 
 from models.av_model import AVModel
 from models.config import AVModelConfig, FeatureSpec
 from models.decoders.dch import DCHConfig
-from models.encoders.cmbs import CMBSConfig
-from models.official.han import class_names
-from models.official.reader import Reader, need
+from models.encoders.cmbs import PUBLISHED, CMBSConfig
+from models.official.reader import Labels, Reader, need
 
 _ATTENTION = {
     "video_query": "query", "video_key": "key", "video_value": "value", "norm": "norm",
@@ -40,8 +40,10 @@ def _stream_rules(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
 
 
 class CMBSReader(Reader):
-    """CMBS (CVPR 2022); `weak` tells which of the two published models it is."""
+    """CMBS (CVPR 2022); the keys tell which of the two published models it is."""
 
+    title = "CMBS (CVPR 2022)"
+    takes = ("heads", "weak")
     rules = (
         *((rf"spatial_channel_att\.{a}\.(.+)", rf"encoder.attention.{b}.\1") for a, b in _ATTENTION.items()),
         (r"v_fc\.(.+)", r"encoder.map.\1"),
@@ -65,26 +67,35 @@ class CMBSReader(Reader):
     )
     reshaped = {"CAS_model.classifier.0.weight": "decoder.head.classifier.weight"}  # a 1x1 convolution
 
-    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def look(self, tensors: Mapping[str, Tensor]) -> None:
+        """Tell the two published models apart by the weak one's classifier."""
+        key = "CAS_model.classifier.0.weight"
+        has = "has" if key in tensors else "lacks"
+        self.weak = self.by_file("weak", key in tensors, f"it {has} '{key}', which the weakly supervised model has")
+
+    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build CMBS with its own head."""
         width = need(tensors, "video_encoder.affine_matrix.weight").shape[0]
         audio_dim = need(tensors, "spatial_channel_att.affine_audio_1.weight").shape[1]
         visual_dim = need(tensors, "v_fc.weight").shape[0]
-        classes = need(tensors, "video_cas.weight").shape[0]
         lstm = tensors.get("audio_visual_rnn_layer.audio_rnn.weight_hh_l0")
+        variant: Literal["full", "weak"] = "weak" if self.weak else "full"
+        self.by_default("interaction heads", PUBLISHED[variant]["interaction_heads"], "as published with this variant")
+        self.by_default("map size", "7x7", "shapes do not tell it")
         config = AVModelConfig(
             task="avel",
-            classes=class_names("avel", classes),
+            classes=self.classes(tensors, "video_cas.weight", labels),
+            task_config=labels.task_config,
             features=FeatureSpec(audio_dim=audio_dim, visual_dim=visual_dim, map_size=(7, 7)),
             encoder=CMBSConfig(
-                variant="weak" if self.weak else "full",
+                variant=variant,
                 width=width,
-                heads=self.heads or 4,
+                heads=self.by_default("heads", 4, "shapes do not tell it"),
                 encoder_hidden=need(tensors, "video_encoder.encoder.layers.0.linear1.weight").shape[0],
                 decoder_hidden=need(tensors, "video_decoder.decoder.layers.0.linear1.weight").shape[0],
                 layers=len({n.split(".")[3] for n in tensors if n.startswith("video_encoder.encoder.layers.")}),
-                lstm_width=128 if lstm is None else lstm.shape[1],
+                lstm_width=128 if lstm is None else lstm.shape[-1],
             ),
-            decoder=DCHConfig(form="cmbs", weighting=self.weak),
+            decoder=DCHConfig(form="cmbs", weighting=bool(self.weak)),
         )
         return AVModel(config)

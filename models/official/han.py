@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -10,7 +11,7 @@ from models.av_model import AVModel
 from models.config import AVModelConfig, FeatureSpec
 from models.decoders.mmil import MMIL, MMILConfig
 from models.encoders.han import HANConfig
-from models.official.reader import Reader, need
+from models.official.reader import Labels, Reader, need
 
 MMIL_RULES = (
     (r"fc_prob\.(weight|bias)", r"classifier.\1"),
@@ -38,17 +39,20 @@ class HANReader(Reader):
 
     rules = (*((p, f"decoder.{r}") for p, r in MMIL_RULES), *STEM_RULES, *HAN_RULES)
     unused_patterns = (r"(audio_encoder|visual_encoder|cmt_encoder)\..+", r"hat_encoder\.norm[12]\.(weight|bias)")
+    title = "HAN (ECCV 2020)"
+    takes: ClassVar[tuple[str, ...]] = ("heads",)
     default_heads = 1
     update = "parallel"
     stacked = False
 
-    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build HAN + MMIL."""
         width, audio_dim = need(tensors, "fc_a.weight").shape
         layers = {name.split(".")[2] for name in tensors if name.startswith("hat_encoder.layers.")}
         config = AVModelConfig(
             task="avvp",
-            classes=class_names("avvp", need(tensors, "fc_prob.weight").shape[0]),
+            classes=self.classes(tensors, "fc_prob.weight", labels),
+            task_config=labels.task_config,
             features=FeatureSpec(
                 audio_dim=audio_dim,
                 visual_dim=need(tensors, "fc_v.weight").shape[1],
@@ -56,10 +60,10 @@ class HANReader(Reader):
             ),
             encoder=HANConfig(
                 width=width,
-                heads=self.heads or self.default_heads,
+                heads=self.by_default("heads", self.default_heads, "shapes do not tell it"),
                 hidden=need(tensors, "hat_encoder.layers.0.linear1.weight").shape[0],
                 layers=len(layers),
-                norm=self.norm,
+                norm=self.norm_placement(tensors),
                 update=self.update,  # type: ignore[arg-type]
                 stacked=self.stacked,
             ),
@@ -68,10 +72,16 @@ class HANReader(Reader):
         )
         return AVModel(config)
 
+    def norm_placement(self, tensors: Mapping[str, Tensor]) -> Literal["post", "pre"]:
+        """Return where the norms stand: HAN has them after each sum."""
+        return "post"
+
 
 class VALORReader(HANReader):
     """VALOR's HAN (NeurIPS 2023): stacked, the visual update reads the updated audio, eight heads."""
 
+    title = "VALOR (NeurIPS 2023)"
+    takes = ("heads", "norm")
     default_heads = 8
     update = "sequential"
     stacked = True
@@ -79,7 +89,7 @@ class VALORReader(HANReader):
     @property
     def unused_patterns(self) -> tuple[str, ...]:  # type: ignore[override]
         """The final norms are applied in pre-norm only."""
-        return (r"hat_encoder\.final_norm_[av]\.(weight|bias)",) if self.norm == "post" else ()
+        return (r"hat_encoder\.final_norm_[av]\.(weight|bias)",) if self.norm != "pre" else ()
 
     @property
     def rules(self) -> tuple[tuple[str, str], ...]:  # type: ignore[override]
@@ -90,18 +100,25 @@ class VALORReader(HANReader):
             (r"hat_encoder\.final_norm_v\.(.+)", r"encoder.final_norm_visual.\1"),
         )
 
+    def norm_placement(self, tensors: Mapping[str, Tensor]) -> Literal["post", "pre"]:
+        """Return the given placement, or post; the file's final norms give a hint, no proof."""
+        final = [value for name, value in tensors.items() if name.startswith("hat_encoder.final_norm_")]
+        if not final:
+            return self.by_file("norm", "post", "it has no final norms, which pre-norm needs")
+        moved = any(bool((value != (1 if name.endswith("weight") else 0)).any()) for name, value in tensors.items()
+                    if name.startswith("hat_encoder.final_norm_"))  # fmt: skip
+        hint = "were trained, which speaks for --norm pre" if moved else "are as they start, which speaks for post"
+        return self.by_default("norm", "post", f"keys and shapes do not tell it; the file's final norms {hint}")
+
 
 class MMILReader(Reader):
     """The bare MMIL decoder."""
 
+    title = "MMIL (ECCV 2020)"
+
     rules = MMIL_RULES
 
-    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build MMIL."""
         classes, width = need(tensors, "fc_prob.weight").shape
         return MMIL(config=MMILConfig(), width=width, num_classes=classes)
-
-
-def class_names(task: str, count: int) -> list[str]:
-    """Return placeholder class names; whoever converts a checkpoint puts the task's names in."""
-    return [f"{task}-class-{i}" for i in range(count)]

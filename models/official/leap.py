@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from models.decoders.leap import LEAP, LEAPConfig
-from models.official.reader import Reader, need, unit_rules
+from models.official.reader import Labels, Reader, need, unit_rules
 
 _BLOCK = r"l([av])_cma_network\.(\d+)\."
 
@@ -15,6 +15,8 @@ _BLOCK = r"l([av])_cma_network\.(\d+)\."
 class LEAPDecoderReader(Reader):
     """The projection blocks alone: queries come in at the decoder's width, so label map and classifiers are absent."""
 
+    title = "LEAP (ECCV 2024), the decoder"
+    takes = ("heads", "blocks")
     rules = (
         *unit_rules(r"la_cma_network\.(\d+)\.", r"audio_blocks.\1."),
         *unit_rules(r"lv_cma_network\.(\d+)\.", r"visual_blocks.\1."),
@@ -29,7 +31,7 @@ class LEAPDecoderReader(Reader):
         "visual_video.bias",
     )
 
-    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build LEAP."""
         inner = need(tensors, "lv_cma_network.0.feed_forward.w_1.weight")
         blocks = {name.split(".")[1] for name in tensors if name.startswith("lv_cma_network.")}

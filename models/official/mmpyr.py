@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,9 @@ from models.decoders.leap import LEAPConfig
 from models.decoders.mmil import MMILConfig
 from models.encoders.mmpyr import MMPyrConfig
 from models.errors import DataError, UsageError
-from models.official.han import MMIL_RULES, STEM_RULES, class_names
+from models.official.han import MMIL_RULES, STEM_RULES
 from models.official.leap import LEAPDecoderReader
-from models.official.reader import Reader, need, unit_rules
+from models.official.reader import Labels, Reader, need, unit_rules
 
 _MSA = r"MMP\.capture\.msa\.(\d+)\."
 _MMP_RULES = (
@@ -46,20 +47,23 @@ class MMPyrReader(Reader):
         r"MMP\..+\.self_attn\.layer_norm\.(weight|bias)",
         _ALIAS.pattern,
     )
+    title = "MM-Pyr (ACM MM 2022)"
+    takes: ClassVar[tuple[str, ...]] = ("heads",)
     official_slot_order = True
 
-    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build MM-Pyr + MMIL."""
-        classes = class_names("avvp", need(tensors, "fc_prob.weight").shape[0])
-        return AVModel(self._config(tensors, classes, MMILConfig()))
+        self.classes(tensors, "fc_prob.weight", labels)
+        return AVModel(self._config(tensors, labels, MMILConfig()))
 
-    def _config(self, tensors: Mapping[str, Tensor], classes: list[str], decoder: object, **more: object) -> AVModelConfig:
+    def _config(self, tensors: Mapping[str, Tensor], labels: Labels, decoder: object, **more: object) -> AVModelConfig:
         check_aliases(tensors)
         width, audio_dim = need(tensors, "fc_a.weight").shape
         levels = {name.split(".")[3] for name in tensors if name.startswith("MMP.capture.msa.")}
         return AVModelConfig(
             task="avvp",
-            classes=classes,
+            classes=labels.classes,
+            task_config=labels.task_config,
             features=FeatureSpec(
                 audio_dim=audio_dim,
                 visual_dim=need(tensors, "fc_v.weight").shape[1],
@@ -67,10 +71,10 @@ class MMPyrReader(Reader):
             ),
             encoder=MMPyrConfig(
                 width=width,
-                heads=self.heads or 8,
+                heads=self.by_default("heads", 8, "shapes do not tell it"),
                 hidden=need(tensors, "MMP.capture.msa.0.vsablock.layer.feed_forward.w_1.weight").shape[0],
                 levels=len(levels),
-                kernel=need(tensors, "MMP.capture.vnetwork.0.conv1.weight").shape[2],
+                kernel=need(tensors, "MMP.capture.vnetwork.0.conv1.weight", 3).shape[2],
                 official_slot_order=self.official_slot_order,
                 reference_order=True,
             ),
@@ -83,6 +87,8 @@ class MMPyrReader(Reader):
 class LEAPReader(MMPyrReader):
     """LEAP on MM-Pyr (ECCV 2024); the checkpoint does not hold the label embeddings, so they must be given."""
 
+    title = "LEAP (ECCV 2024)"
+    takes = ("heads", "blocks", "label_embeddings")
     official_slot_order = False
     rules = (
         *STEM_RULES,
@@ -99,21 +105,21 @@ class LEAPReader(MMPyrReader):
     )
     not_in_checkpoint = ("label_embeddings",)
 
-    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build MM-Pyr + LEAP."""
         if self.label_embeddings is None:
             raise UsageError("a LEAP checkpoint does not hold its label embeddings; give them (--label-embeddings FILE)")
         dim = need(tensors, "fc_l.weight").shape[1]
-        if self.label_embeddings.ndim != 2 or self.label_embeddings.shape[1] != dim:
-            raise UsageError(f"the label embeddings have shape {list(self.label_embeddings.shape)}; needed: [C, {dim}]")
+        if list(self.label_embeddings.shape) != [len(labels.classes), dim]:
+            have = list(self.label_embeddings.shape)
+            raise DataError(f"the label embeddings have shape {have}; the checkpoint needs {[len(labels.classes), dim]}")
         blocks = {name.split(".")[2] for name in tensors if name.startswith("AVL.lv_cma_network.")}
         decoder = LEAPConfig(
-            blocks=len(blocks),
-            heads=self.heads or 8,
+            blocks=self.by_file("blocks", len(blocks), f"it has {len(blocks)} projection blocks a modality"),
+            heads=self.by_default("heads", 8, "shapes do not tell it"),
             hidden=need(tensors, "AVL.lv_cma_network.0.feed_forward.w_1.weight").shape[0],
         )
-        names = class_names("avvp", len(self.label_embeddings))
-        config = self._config(tensors, names, decoder, label_texts=names, label_dim=dim)
+        config = self._config(tensors, labels, decoder, label_texts=labels.label_texts, label_dim=dim)
         return AVModel(config, label_embeddings=self.label_embeddings)
 
 

@@ -10,8 +10,7 @@ from models.av_model import AVModel
 from models.config import AVModelConfig, FeatureSpec
 from models.decoders.dch import DCHConfig
 from models.encoders.psp import PSPConfig
-from models.official.han import class_names
-from models.official.reader import Reader, need
+from models.official.reader import Labels, Reader, need
 
 _PROPAGATION = {
     "v_L1": "visual_value",
@@ -32,8 +31,10 @@ _ATTENTION = {
 
 
 class PSPReader(Reader):
-    """PSP (CVPR 2021); `weak` tells which of the two published models it is."""
+    """PSP (CVPR 2021); the keys tell which of the two published models it is."""
 
+    title = "PSP (CVPR 2021)"
+    takes = ("weak",)
     rules = (
         *((rf"attention\.{name}\.(.+)", rf"encoder.attention.{ours}.\1") for name, ours in _ATTENTION.items()),
         *((rf"psp\.{name}\.(.+)", rf"encoder.propagation.{ours}.\1") for name, ours in _PROPAGATION.items()),
@@ -54,7 +55,14 @@ class PSPReader(Reader):
             return (r"temperature", r"W[12]\.weight")
         return (r"linear_v\.(weight|bias)", r"[va]_classify\..+", r"L[34]\.(weight|bias)")
 
-    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def look(self, tensors: Mapping[str, Tensor]) -> None:
+        """Tell the two published models apart by the weak one's weighting."""
+        has = "has" if "W3.weight" in tensors else "lacks"
+        self.weak = self.by_file(
+            "weak", "W3.weight" in tensors, f"it {has} 'W3.weight', which the weakly supervised model has"
+        )
+
+    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build PSP with its own head."""
         width = need(tensors, "lstm_a_v.lstm_audio.weight_hh_l0").shape[1]
         audio_dim = need(tensors, "attention.affine_audio.weight" if self.weak else "fa.0.weight").shape[1]
@@ -63,9 +71,10 @@ class PSPReader(Reader):
         attention_width, visual_dim = need(tensors, "attention.affine_video.weight").shape
         config = AVModelConfig(
             task="avel",
-            classes=class_names("avel", need(tensors, "L2.weight").shape[0]),
+            classes=self.classes(tensors, "L2.weight", labels),
+            task_config=labels.task_config,
             features=FeatureSpec(audio_dim=audio_dim, visual_dim=visual_dim, map_size=(side, positions // side)),
             encoder=PSPConfig(variant="weak" if self.weak else "full", lstm_width=width, attention_width=attention_width),
-            decoder=DCHConfig(form="psp", weighting=self.weak, hidden=need(tensors, "L1.weight").shape[0]),
+            decoder=DCHConfig(form="psp", weighting=bool(self.weak), hidden=need(tensors, "L1.weight").shape[0]),
         )
         return AVModel(config)

@@ -4,18 +4,58 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
+
+from models.errors import DataError
+
+MOST_LISTED = 10
+
+
+class MissingTensorError(DataError):
+    """A tensor that sizes are read from is not there."""
+
+
+@dataclass(kw_only=True)
+class Labels:
+    """What a model predicts, in the words of its task; the checkpoints do not hold it."""
+
+    classes: list[str]
+    label_texts: list[str] = field(default_factory=list)
+    task_config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An option of the model and where it came from."""
+
+    name: str
+    value: Any
+    origin: Literal["given", "default", "read from the file"]
+    why: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The value as a person reads it."""
+        return {True: "yes", False: "no"}[self.value] if isinstance(self.value, bool) else str(self.value)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.shown}: {self.origin}" + (f" ({self.why})" if self.why else "")
 
 
 class Reader:
     """Knows one published model: how to build ours from its shapes, and which of its keys is which of our parameters.
 
     `rules` are (pattern, replacement) pairs for whole names; `unused_patterns` match keys that published checkpoints hold
-    but their forward pass never reads; `not_in_checkpoint` are our names that the checkpoint does not hold.
+    but their forward pass never reads; `not_in_checkpoint` are our names that the checkpoint does not hold; `takes` are the
+    options that the shapes of this model cannot tell, or that can be held against the file.
     """
 
+    title: ClassVar[str] = ""
+    takes: ClassVar[tuple[str, ...]] = ()
     rules: tuple[tuple[str, str], ...] = ()
     unused_patterns: tuple[str, ...] = ()
     not_in_checkpoint: tuple[str, ...] = ()
@@ -25,15 +65,49 @@ class Reader:
         self,
         *,
         heads: int | None = None,
-        norm: Literal["post", "pre"] = "post",
-        weak: bool = False,
+        blocks: int | None = None,
+        norm: Literal["post", "pre"] | None = None,
+        weak: bool | None = None,
         label_embeddings: Tensor | None = None,
     ) -> None:
-        self.heads, self.norm, self.weak, self.label_embeddings = heads, norm, weak, label_embeddings
+        self.heads, self.blocks, self.norm, self.weak = heads, blocks, norm, weak
+        self.label_embeddings = label_embeddings
+        self.settings: dict[str, Setting] = {}
 
-    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def look(self, tensors: Mapping[str, Tensor]) -> None:
+        """Settle which of several published variants a file holds."""
+
+    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build our module, with the sizes that the shapes tell."""
         raise NotImplementedError
+
+    def read(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
+        """Return our model with the weights of a state dict, in their own precision or float32, if that is more.
+
+        Raises:
+            DataError: missing, unknown or misshapen keys, listed by name; a number of classes that is not the task's.
+        """
+        tensors = clean(tensors)
+        self.look(tensors)
+        keys = self.key_map(tensors)
+        strangers = set(tensors) - set(keys) - set(self.unused(tensors))
+        try:
+            with torch.device("meta"):  # shapes are compared before memory is taken
+                own = self.build(tensors, labels).state_dict()
+        except MissingTensorError as error:
+            raise self._wrong({"missing": [str(error)], "unknown": sorted(strangers)}) from None
+        for name in set(self.reshaped) & set(tensors):
+            if (ours := keys[name]) in own and own[ours].numel() == tensors[name].numel():
+                tensors[name] = tensors[name].reshape(own[ours].shape)
+        fitting = [name for name, ours in keys.items() if ours in own and own[ours].shape == tensors[name].shape]
+        self._check(tensors, keys, own, strangers, fitting)
+        model = self.build(tensors, labels)
+        dtype = torch.float32
+        for name in fitting:
+            dtype = torch.promote_types(dtype, tensors[name].dtype)
+        model = model.to(dtype)
+        model.load_state_dict({keys[name]: tensors[name] for name in fitting}, strict=not self.not_in_checkpoint)
+        return model.eval()
 
     def unused(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return the keys that the published forward pass never reads."""
@@ -54,6 +128,88 @@ class Reader:
                     break
         return keys
 
+    def official_name(self, ours: str) -> str | None:
+        """Return what the published model calls one of our parameters, the rules read backwards."""
+        for theirs, name in self.reshaped.items():
+            if name == ours:
+                return theirs
+        for pattern, replacement in self.rules:
+            backwards = re.escape(replacement)
+            for number, group in enumerate(re.findall(r"\([^()]*\)", pattern), 1):
+                backwards = backwards.replace(rf"\\{number}", group)
+            if found := re.fullmatch(backwards, ours):
+                theirs = pattern
+                for value in found.groups():
+                    theirs = re.sub(r"\([^()]*\)", value, theirs, count=1)
+                return theirs.replace("\\", "")
+        return None
+
+    def by_default(self, name: str, value: Any, why: str) -> Any:
+        """Return an option that the file cannot tell: the given value, or this default."""
+        given = getattr(self, name, None)
+        origin: Literal["given", "default"] = "default" if given is None else "given"
+        self.settings[name] = Setting(name, value if given is None else given, origin, why if given is None else "")
+        return self.settings[name].value
+
+    def by_file(self, name: str, value: Any, where: str) -> Any:
+        """Return an option that the file tells.
+
+        Raises:
+            DataError: another value was given.
+        """
+        given = getattr(self, name, None)
+        if given is not None and given != value:
+            flag = f"--{name}" if given is True else f"--{name} {given}"
+            raise DataError(f"{flag} contradicts the file: {where}; leave the flag out")
+        self.settings[name] = Setting(name, value, "read from the file", where)
+        return value
+
+    def classes(self, tensors: Mapping[str, Tensor], name: str, labels: Labels) -> list[str]:
+        """Return the class names, after comparing their number with the rows of a tensor.
+
+        Raises:
+            DataError: the numbers differ.
+        """
+        count = need(tensors, name).shape[0]
+        if count != len(labels.classes):
+            raise DataError(f"'{name}' is for {count} classes, but the task has {len(labels.classes)}; is it of this model?")
+        return labels.classes
+
+    def _check(
+        self,
+        tensors: dict[str, Tensor],
+        keys: dict[str, str],
+        own: Mapping[str, Tensor],
+        strangers: set[str],
+        fitting: list[str],
+    ) -> None:
+        missing = sorted(set(own) - set(keys.values()) - set(self.not_in_checkpoint))
+        misshapen = [name for name, ours in keys.items() if ours in own and name not in fitting]
+        self._refuse(
+            {
+                "missing": [f"{self.official_name(ours) or '?'} (ours: {ours})" for ours in missing],
+                "unknown": sorted(strangers | {name for name, ours in keys.items() if ours not in own}),
+                "misshapen": [
+                    f"{name} {list(tensors[name].shape)} (ours: {keys[name]} {list(own[keys[name]].shape)})"
+                    for name in misshapen
+                ],
+                "not numbers of floating point": [n for n in fitting if not tensors[n].is_floating_point()],
+            }
+        )
+        self._refuse({"not finite": [name for name in fitting if not bool(torch.isfinite(tensors[name]).all())]})
+
+    def _refuse(self, lists: dict[str, list[str]]) -> None:
+        if any(lists.values()):
+            raise self._wrong(lists)
+
+    def _wrong(self, lists: dict[str, list[str]]) -> DataError:
+        found = [
+            f"{kind}: {', '.join(names[:MOST_LISTED])}{f' and {len(names) - MOST_LISTED} more' * (len(names) > MOST_LISTED)}"
+            for kind, names in lists.items()
+            if names
+        ]
+        return DataError(f"this is no checkpoint of {self.title} as published ({'; '.join(found)})")
+
 
 def unit_rules(prefix: str, ours: str, *, groups: int = 1) -> tuple[tuple[str, str], ...]:
     """Return the rules of one attention unit of MM-Pyr or LEAP; `prefix` is a pattern with that many groups."""
@@ -72,18 +228,21 @@ def unit_rules(prefix: str, ours: str, *, groups: int = 1) -> tuple[tuple[str, s
 
 
 def clean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Strip the "module." of a data-parallel wrapper."""
-    return {name.removeprefix("module."): value for name, value in tensors.items()}
+    """Strip the "module." of a data-parallel wrapper, where all names have it."""
+    names = list(tensors)
+    while names and all(name.startswith("module.") for name in names):
+        names = [name.removeprefix("module.") for name in names]
+    return dict(zip(names, tensors.values(), strict=True))
 
 
-def need(tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    """Return a tensor that the sizes are read from.
+def need(tensors: Mapping[str, Tensor], name: str, ndim: int = 2) -> Tensor:
+    """Return a tensor that sizes are read from.
 
     Raises:
-        DataError: it is not there.
+        DataError: it is not there, or not of that many axes.
     """
-    from models.errors import DataError
-
     if name not in tensors:
-        raise DataError(f"the checkpoint has no '{name}'; is it of this model?")
+        raise MissingTensorError(name)
+    if tensors[name].ndim != ndim or 0 in tensors[name].shape:
+        raise DataError(f"'{name}' has shape {list(tensors[name].shape)} instead of {ndim} axes; is it of this model?")
     return tensors[name]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
+from avplatform.convert import published_labels
 from models.official import read_official
 from tasks.avel.task import AVEL, AVELConfig
 from tasks.contracts import Batch
@@ -13,7 +16,7 @@ from tests.parity.golden_case import Case
 
 
 def build(case: Case, name: str, weak: bool = False) -> torch.nn.Module:
-    return read_official(name, case.weights(), weak=weak)
+    return read_official(name, case.weights(), published_labels(name, weak=weak), weak=weak)
 
 
 def forward(case: Case, model: torch.nn.Module, prefix: str = "", weak: bool = False) -> tuple[object, Produced]:
@@ -62,8 +65,8 @@ def task(weak: bool) -> AVEL:
     return AVEL(AVELConfig(gate_loss="official", weak_relevance="official", **options))
 
 
-def cmbs(case: Case, weak: bool = False) -> None:
-    output, produced = forward(case, build(case, "cmbs", weak), weak=weak)
+def cmbs(case: Case, model: torch.nn.Module | None = None, weak: bool = False) -> None:
+    output, produced = forward(case, model or build(case, "cmbs", weak), weak=weak)
     segment, video = case.segment_labels(segments=case.json["inputs"]["input.audio"][1])
     none, rows = torch.zeros(len(video), 1, 1), torch.arange(len(video))
     labels = {"segment": segment, "video": video}
@@ -84,7 +87,7 @@ def train_cmbs(case: Case, weak: bool = False) -> None:
 
 CASES = {
     "cmbs_full": cmbs,
-    "cmbs_weak": lambda case: cmbs(case, weak=True),
+    "cmbs_weak": partial(cmbs, weak=True),
     "train_cmbs_full": train_cmbs,
     "train_cmbs_weak": lambda case: train_cmbs(case, weak=True),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from avplatform.convert import published_labels
 from models.contracts import Output
 from models.encoders.mmpyr import window
 from models.official import read_official
@@ -21,11 +22,11 @@ def build(case: Case, name: str) -> torch.nn.Module:
     if name == "leap":
         values = case.input("label")
         labels["label_embeddings"] = values if values.ndim == 2 else values[0]
-    return read_official(name, case.weights(), heads=heads, **labels)
+    return read_official(name, case.weights(), published_labels(name), heads=heads, **labels)
 
 
-def mmpyr_mmil(case: Case) -> None:
-    model = build(case, "mmpyr")
+def mmpyr_mmil(case: Case, model: torch.nn.Module | None = None) -> None:
+    model = model or build(case, "mmpyr")
     output, produced = llp_forward(case, model)
     levels = output.encoding.aux
     audio, visual = model.stem(*(case.input(n) for n in ("audio", "visual", "visual_st")))
@@ -70,8 +71,8 @@ def leap_forward(
     }
 
 
-def mmpyr_leap(case: Case) -> None:
-    model = build(case, "leap")
+def mmpyr_leap(case: Case, model: torch.nn.Module | None = None) -> None:
+    model = model or build(case, "leap")
     labels = case.input("label")
     output, produced = leap_forward(case, model, labels=labels)
     queries = model.decoder.labels(labels)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from avplatform.convert import PRESETS, published_labels
 from models.contracts import Encoding, Output
-from models.official import key_map, read_official
+from models.official import Labels, key_map, read_official
 from tasks.avel.losses import head_full_loss, head_weak_loss, mil_target
 from tasks.avvp.losses import han_loss, valor_loss
 from tests.parity.golden_case import DEFAULT_GOLDEN, Case
@@ -28,8 +30,10 @@ def official_options(case: Case) -> dict[str, Any]:
     return options
 
 
-def build(case: Case, name: str) -> torch.nn.Module:
-    return read_official(name, case.weights(), **official_options(case))
+def build(case: Case, name: str, weak: bool = False) -> torch.nn.Module:
+    """The model of the case's own weights, with the classes and decisions that a conversion gives it."""
+    labels = published_labels(name, weak=weak) if name in PRESETS else Labels(classes=[])
+    return read_official(name, case.weights(), labels, **official_options(case))
 
 
 def grad_norms(case: Case, name: str, model: torch.nn.Module, names: list[str], options: Any = None) -> Tensor:
@@ -60,8 +64,8 @@ def llp_forward(case: Case, model: torch.nn.Module, prefix: str = "") -> tuple[O
     }
 
 
-def han_mmil(case: Case) -> None:
-    case.compare(llp_forward(case, build(case, "han"))[1])
+def han_mmil(case: Case, model: torch.nn.Module | None = None) -> None:
+    case.compare(llp_forward(case, model or build(case, "han"))[1])
 
 
 def same_model(case: Case) -> Case:
@@ -97,8 +101,8 @@ def han_loss_case(case: Case) -> None:
     )
 
 
-def valor(case: Case) -> None:
-    output, produced = llp_forward(case, build(case, "valor"))
+def valor(case: Case, model: torch.nn.Module | None = None) -> None:
+    output, produced = llp_forward(case, model or build(case, "valor"))
     terms = valor_loss(output.parse, *(case.labels_above(name) for name in ("target", "temporal_pa", "temporal_pv")))
     names = {"global": "loss_global", "segment_audio": "loss_seg_a", "segment_visual": "loss_seg_v"}
     produced.update({names[k]: v for k, v in terms.items()}, loss_total=sum(terms.values()))
@@ -139,8 +143,8 @@ def leap_decoder(case: Case) -> None:
         torch.testing.assert_close(getattr(parse.segment, stream).logit, mean, rtol=1e-4, atol=2e-5)
 
 
-def ave(case: Case, name: str = "ave", weak: bool = False) -> None:
-    output = build(case, name)(case.input("audio"), case.input("visual"))
+def ave(case: Case, model: torch.nn.Module | None = None, name: str = "ave", weak: bool = False) -> None:
+    output = (model or build(case, name, weak))(case.input("audio"), case.input("visual"))
     parse, aux = output.parse, output.encoding.aux
     segment, video = case.segment_labels(segments=case.json["inputs"]["input.audio"][1])
     if weak:
@@ -173,6 +177,6 @@ CASES = {
     "leap_decoder_n1": leap_decoder,
     "leap_decoder_n2": leap_decoder,
     "ave_att": ave,
-    "ave_att_weak": lambda case: ave(case, weak=True),
-    "ave_dmrn": lambda case: ave(case, name="dmrn"),
+    "ave_att_weak": partial(ave, weak=True),
+    "ave_dmrn": partial(ave, name="dmrn"),
 }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
+from avplatform.convert import published_labels
 from avplatform.data.sampling import psp_batches
 from models.official import read_official
 from tasks.avel.annotations import segment_labels
@@ -17,7 +20,7 @@ from tests.parity.golden_case import Case, close
 
 
 def build(case: Case, name: str, weak: bool = False) -> torch.nn.Module:
-    return read_official(name, case.weights(), weak=weak)
+    return read_official(name, case.weights(), published_labels(name, weak=weak), weak=weak)
 
 
 def forward(case: Case, model: torch.nn.Module, prefix: str = "") -> tuple[object, Produced]:
@@ -51,8 +54,8 @@ def task(case: Case, weak: bool) -> AVEL:
     return AVEL(AVELConfig(head_loss="ce", pair_weight=case.config.get("lambda", 100.0)))
 
 
-def psp(case: Case, weak: bool = False) -> None:
-    output, produced = forward(case, build(case, "psp", weak))
+def psp(case: Case, model: torch.nn.Module | None = None, weak: bool = False) -> None:
+    output, produced = forward(case, model or build(case, "psp", weak))
     segment, video = case.segment_labels(segments=case.json["inputs"]["input.audio"][1])
     none = torch.zeros(len(video), 1, 1)
     labels = {"segment": segment, "video": video}
@@ -107,7 +110,7 @@ CASES = {
     "psp_soft_labels": psp_soft_labels,
     "psp_batch_order": psp_batch_order,
     "psp_full": psp,
-    "psp_weak": lambda case: psp(case, weak=True),
+    "psp_weak": partial(psp, weak=True),
     "train_psp_full": train_psp,
     "train_psp_weak": lambda case: train_psp(case, weak=True),
 }

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.parity import cases_cmbs, cases_mmpyr, cases_models, cases_numbers, cases_psp, cases_training
-from tests.parity.golden_case import Case
 
-HANDLERS: dict[str, Callable[[Case], None]] = {
+HANDLERS: dict[str, Callable[..., None]] = {
     **cases_models.CASES,
     **cases_mmpyr.CASES,
     **cases_numbers.CASES,

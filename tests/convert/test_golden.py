@@ -1,0 +1,80 @@
+"""Checkpoints in the authors' formats become model folders that meet the golden outputs."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from avplatform.build import task_of_model
+from avplatform.cli import main
+from models.av_model import AVModel
+from tasks.registry import TASKS
+from tests.convert.official_files import CASES, FORMS, golden, save_as
+
+
+@pytest.mark.parametrize(("name", "form"), [(name, form) for name in CASES for form in FORMS])
+def test_a_published_checkpoint_meets_the_golden_outputs(name, form, handlers, tmp_path, capsys, monkeypatch):
+    case, weights = golden(name)
+    published, flags, class_path = CASES[name]
+    monkeypatch.chdir(tmp_path)
+    if "--label-embeddings" in flags:
+        np.save("labels.npy", case.input("label")[0].numpy())
+    file = save_as(form, weights, tmp_path / "checkpoint.pt", class_path)
+    before = set(sys.modules)
+    assert main(["convert", str(file), "--from", published, *flags, "--out", "model"]) == 0
+    assert not [m for m in set(sys.modules) - before if m.split(".")[0] == class_path.split(".")[0] != "models"]
+    file.unlink()
+    shown = capsys.readouterr().out
+    if form == "module":
+        assert f"whole module {class_path}" in shown
+    if form == "data-parallel":
+        assert "rounded from float64: no value changed" in shown
+    handlers[name](case, model=AVModel.from_pretrained("model"))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("han_mmil", {"supervision": "weak", "objective": "auto"}),
+        ("valor_han_pre", {"supervision": "pseudo", "objective": "valor"}),
+        ("ave_att", {"supervision": "full", "head_loss": "soft_margin"}),
+        ("ave_att_weak", {"supervision": "weak", "head_loss": "soft_margin"}),
+        ("ave_dmrn", {"supervision": "full", "head_loss": "soft_margin"}),
+        ("psp_full", {"supervision": "full", "pair_target": "official", "head_loss": "ce"}),
+        ("psp_weak", {"supervision": "weak", "weak_target": "prob", "head_loss": "bce"}),
+        ("cmbs_full", {"supervision": "full", "gate_loss": "official"}),
+        ("cmbs_weak", {"supervision": "weak", "weak_relevance": "official", "head_loss": "soft_margin"}),
+    ],
+)
+def test_the_folder_knows_classes_losses_and_decisions_as_published(name, wanted, tmp_path):
+    case, weights = golden(name)
+    published, flags, _ = CASES[name]
+    file = save_as("zip", weights, tmp_path / "a.pt")
+    assert main(["convert", str(file), "--from", published, *flags, "--out", str(tmp_path / "m")]) == 0
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert {key: config["task_config"][key] for key in wanted} == wanted
+    classes = list(TASKS[config["task"]].classes)
+    assert config["classes"] == (classes[:28] if name == "cmbs_full" else classes)
+    if config["task"] == "avvp":
+        assert config["reference_order"] is True
+        assert config["encoder"]["stacked"] is (published == "valor")
+    model = AVModel.from_pretrained(tmp_path / "m")
+    names = ("audio", "visual", "visual_st") if config["task"] == "avvp" else ("audio", "visual")
+    decisions = task_of_model(model.config).decide(model(*(case.input(n) for n in names)).parse)
+    if name == "cmbs_weak":  # as published: every segment counts as relevant
+        assert all(len(set(clip)) == 1 for clip in decisions["segment"].tolist())
+    assert all(torch.isfinite(value.float()).all() for value in decisions.values())
+
+
+def test_the_streams_of_mmpyr_stand_in_the_slots_that_its_script_reads(tmp_path):
+    from avplatform.convert import published_labels
+    from models.official import read_official
+
+    _, weights = golden("mmpyr_mmil")
+    config = read_official("mmpyr", weights, published_labels("mmpyr")).config
+    assert (config.encoder.official_slot_order, config.encoder.reference_order, config.reference_order) == (True, True, True)
+    assert config.task_config["supervision"] == "weak"
