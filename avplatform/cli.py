@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
 def usage() -> str:
     """Return the list of commands."""
     lines = ["usage: avplatform COMMAND [OPTIONS]", "", "commands:"]
-    lines += [f"  {name:<10} {about}" for name, (_, about) in COMMANDS.items()]
+    lines += [f"  {name:<14} {about}" for name, (_, about) in COMMANDS.items()]
     return "\n".join([*lines, "", "`avplatform COMMAND --help` lists a command's options."])
 
 
@@ -72,11 +72,18 @@ def _push(args: list[str], prog: str) -> int:
     return run(args, prog)
 
 
+def _pseudo_label(args: list[str], prog: str) -> int:
+    from avplatform.commands.pseudo_label import run
+
+    return run(args, prog)
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str], str], int], str]] = {
     "train": (_train, "train, evaluate and save a model"),
     "eval": (_eval, "score a saved model or run on a split"),
     "list": (_list, "list tasks, encoders, decoders and presets"),
     "data": (_data, "simulate features from official annotation files"),
+    "pseudo-label": (_pseudo_label, "make segment pseudo-labels by VALOR's procedure, or score them"),
     "push": (_push, "push a run's model to the Hub, with its card"),
 }
 """Commands by name: function and one line of help. A function imports what it needs when it runs."""
