@@ -109,7 +109,7 @@ def _wav(file: Path) -> np.ndarray:
             rate, channels, width = opened.getframerate(), opened.getnchannels(), opened.getsampwidth()
             promised, raw = opened.getnframes(), opened.readframes(opened.getnframes())
     except (OSError, EOFError, wave.Error) as error:
-        raise DataError(f"cannot read {file}: {error or 'it is cut off'}; it must be PCM ({_advice(file)})") from None
+        raise DataError(f"cannot read {file}: {str(error) or 'it is cut off'}; it must be PCM ({_advice(file)})") from None
     if rate != SAMPLE_RATE:
         raise DataError(f"{file} is at {rate} Hz; CLAP hears {SAMPLE_RATE} Hz and nothing is resampled here ({_advice(file)})")
     if len(raw) != promised * channels * width:

@@ -30,7 +30,8 @@ def frame_folders(folder, *, count=12, seed=0):
     for video in VIDEOS:
         (folder / video).mkdir(parents=True)
         for n in range(count):
-            pixels = generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+            pixels = np.full((20, 30, 3), generator.integers(0, 256, 3), dtype=np.uint8)  # no frame looks like another
+            pixels[n % 20 :, n:] = generator.integers(0, 256, 3)
             Image.fromarray(pixels).save(folder / video / f"{n + 1}.png")
     return folder
 
@@ -53,5 +54,7 @@ def waveforms(folder, *, seconds=1.5, seed=0):
     folder.mkdir(parents=True)
     generator = np.random.default_rng(seed)
     for video in VIDEOS:
-        write_wav(folder / f"{video}.wav", generator.uniform(-0.5, 0.5, int(seconds * 48_000)))
+        time = np.arange(int(seconds * 48_000)) / 48_000
+        sweep = np.sin(2 * np.pi * (200 + 4000 * time) * time)  # no segment sounds like another
+        write_wav(folder / f"{video}.wav", 0.5 * sweep + generator.uniform(-0.1, 0.1, len(time)))
     return folder
