@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
 def usage() -> str:
     """Return the list of commands."""
     lines = ["usage: avplatform COMMAND [OPTIONS]", "", "commands:"]
-    lines += [f"  {name:<12} {about}" for name, (_, about) in COMMANDS.items()]
+    lines += [f"  {name:<14} {about}" for name, (_, about) in COMMANDS.items()]
     return "\n".join([*lines, "", "`avplatform COMMAND --help` lists a command's options."])
 
 
@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("listing", "list the cells, tasks, encoders, decoders and presets"),
     "info": ("info", "all about one cell, preset, run or model"),
     "data": ("data", "simulate features from official annotation files"),
+    "pseudo-label": ("pseudo_label", "make segment pseudo-labels by VALOR's procedure, or score them"),
     "embed-labels": ("embed_labels", "turn label texts into embeddings, and show which are near"),
     "convert": ("convert", "turn a checkpoint that a paper's authors published into a model folder"),
     "push": ("push", "push a run's model to the Hub, with its card"),

@@ -43,7 +43,7 @@ def test_the_readme_names_commands_and_files_that_exist():
         assert (ROOT / link).exists(), link
     from avplatform.cli import COMMANDS
 
-    used = set(re.findall(r"^avplatform (\w+)", text, flags=re.M))
+    used = set(re.findall(r"^avplatform ([\w-]+)", text, flags=re.M))
     assert used and used <= set(COMMANDS)
     presets = re.findall(r"--preset (\S+)", text)
     from avplatform.presets import list_presets

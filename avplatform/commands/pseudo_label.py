@@ -1,0 +1,217 @@
+"""`avplatform pseudo-label`: make segment pseudo-labels for LLP, and score them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from avplatform.console import Console
+from models.errors import DataError, UsageError
+
+LISTED = 10  # clips named on the screen; the files name all
+
+
+@dataclass(kw_only=True)
+class PseudoLabelOptions:
+    """Make segment pseudo-labels by VALOR's procedure; give one source for each modality that is wanted.
+
+    `avplatform pseudo-label score DIR` scores labels against the dense annotations.
+    """
+
+    annotations: str
+    """folder of LLP's csv files"""
+    out: str
+    """folder to write; a run that was stopped goes on in it"""
+    splits: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
+    """splits whose clips get labels"""
+    visual_logits: str | None = None
+    """folder of CLIP's logits, one .npy (10, 25) a video"""
+    audio_logits: str | None = None
+    """folder of CLAP's logits, one .npy (10, 25) a video"""
+    visual_features: str | None = None
+    """folder of CLIP's image features, one .npy (10, width) a video"""
+    audio_features: str | None = None
+    """folder of CLAP's audio features of the ten segments, one .npy (10, width) a video"""
+    frames: str | None = None
+    """folder of frames at 8 a second: ID/*.jpg or *.png, or ID.npy (n, height, width, 3) uint8; runs CLIP"""
+    waveforms: str | None = None
+    """folder of waveforms at 48 kHz: ID.wav, or ID.npy (samples); runs CLAP"""
+    visual_texts: str | None = None
+    """CLIP's text features (25, width), .npy or .safetensors; default: made by --clip-model"""
+    audio_texts: str | None = None
+    """CLAP's text features (25, width), .npy or .safetensors; default: made by --clap-model"""
+    visual_scale: float | None = None
+    """what CLIP's cosine is multiplied by, exp(logit scale); default: as in --visual-texts"""
+    audio_scale: float | None = None
+    """what CLAP's cosine is multiplied by, exp(audio logit scale); default: as in --audio-texts"""
+    clip_model: str = "openai/clip-vit-large-patch14"
+    """CLIP for frames and prompts: a hub id or a folder"""
+    clap_model: str = "laion/clap-htsat-fused"
+    """CLAP for waveforms and prompts: a hub id or a folder"""
+    spelling: Literal["official", "corrected"] = "official"
+    """spelling of the prompts; official keeps the errors of the published ones"""
+    visual_threshold_offset: float = 0.0
+    """added to the thresholds of all classes"""
+    audio_threshold_offset: float = 0.0
+    """added to the thresholds of all classes"""
+    save_logits: bool = False
+    """also write the logits, so that other thresholds need no model"""
+    strict: bool = False
+    """write nothing if the input of any clip is bad"""
+    cpu: bool = False
+    """stay on the CPU"""
+
+
+@dataclass(kw_only=True)
+class ScoreOptions:
+    """Score pseudo-labels against LLP's dense annotations."""
+
+    folder: Annotated[str, tyro.conf.Positional]
+    """folder with CLIP/segment_pseudo_labels and CLAP/segment_pseudo_labels, or one of them"""
+    annotations: str
+    """folder of LLP's csv files"""
+    split: Literal["validation", "test"] = "test"
+    """split to score"""
+    visual: str | None = None
+    """folder of visual labels, if it lies elsewhere"""
+    audio: str | None = None
+    """folder of audio labels, if it lies elsewhere"""
+    json: str | None = None
+    """write the figures to this file"""
+    strict: bool = False
+    """refuse if a label file is missing or wrong"""
+
+
+def run(args: list[str], prog: str) -> int:
+    """Make labels, or score them."""
+    if args[:1] == ["score"]:
+        return _score(args[1:], f"{prog} score")
+    options = tyro.cli(PseudoLabelOptions, args=args, prog=prog)
+    from avplatform.pseudo_labels.make import FOLDERS, RECORD_FILE, Clips, make
+    from tasks.avvp.annotations import read_annotations
+
+    chosen = _check(options)
+    clips = Clips.of(read_annotations(options.annotations), options.splits)
+    console = Console()
+    bad = 0
+    for modality in chosen:
+        source = _source(options, modality)
+        with console.bar(f"label {modality}", total=len(clips.names)) as bar:
+            entry = make(
+                options.out,
+                modality,
+                source,
+                clips,
+                spelling=options.spelling,
+                threshold_offset=getattr(options, f"{modality}_threshold_offset"),
+                save_logits=options.save_logits,
+                strict=options.strict,
+                advance=bar.advance,
+            )
+        left_out = [item for item in entry["left_out"] if item["clip_id"] in set(clips.names)]
+        labelled = len(clips.names) - len(left_out)
+        console.note(f"{modality}: {labelled} of {len(clips.names)} clips labelled in {options.out}/{FOLDERS[modality]}")
+        _list_clips(console, [f"{item['clip_id']}: {item['reason']}" for item in left_out], "left out")
+        bad += len(left_out)
+    if bad:
+        console.note(f"all that was left out is listed in {options.out}/{RECORD_FILE}")
+    return 1 if bad else 0
+
+
+def _check(options: PseudoLabelOptions) -> list[Any]:
+    """Return the modalities that have a source; nothing is loaded yet."""
+    chosen = []
+    for modality, media in (("visual", "frames"), ("audio", "waveforms")):
+        names = [f"{modality}_logits", f"{modality}_features", media]
+        given = [name for name in names if getattr(options, name) is not None]
+        flags = [f"--{name.replace('_', '-')}" for name in given]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(flags)} are sources of the same labels; give one of them")
+        for name in (f"{modality}_texts", f"{modality}_scale"):
+            if getattr(options, name) is not None and given != [f"{modality}_features"]:
+                raise UsageError(f"--{name.replace('_', '-')} goes with --{modality}-features")
+        if not np.isfinite(getattr(options, f"{modality}_threshold_offset")):
+            raise UsageError(f"--{modality}-threshold-offset must be a finite number")
+        if given:
+            if not Path(getattr(options, given[0])).is_dir():
+                raise DataError(f"{flags[0]} {getattr(options, given[0])}: no such folder")
+            chosen.append(modality)
+    if not chosen:
+        raise UsageError(
+            "nothing to make labels of; give --visual-logits, --visual-features or --frames, and --audio-logits, "
+            "--audio-features or --waveforms (one a modality, or for one modality only)"
+        )
+    if not options.splits:
+        raise UsageError("--splits is empty; name at least one split")
+    return chosen
+
+
+def _source(options: PseudoLabelOptions, modality: Any) -> Any:
+    from avplatform.pseudo_labels.sources import FeatureFiles, LogitFiles, MediaFiles
+    from avplatform.pseudo_labels.teachers import TextFeatures
+    from tasks.avvp.pseudo_labels import prompts
+
+    logits, features = getattr(options, f"{modality}_logits"), getattr(options, f"{modality}_features")
+    if logits is not None:
+        return LogitFiles(logits)
+    if features is None:
+        media = options.frames if modality == "visual" else options.waveforms
+        return MediaFiles(str(media), modality=modality, teacher=_teacher(options, modality), spelling=options.spelling)
+    texts, scale = getattr(options, f"{modality}_texts"), getattr(options, f"{modality}_scale")
+    wanted = prompts(modality, options.spelling)
+    if texts is not None:
+        return FeatureFiles(features, texts=TextFeatures.read(texts, scale=scale, prompts=wanted))
+    if scale is not None:
+        raise UsageError(f"--{modality}-scale goes with --{modality}-texts; a model knows its own scale")
+    return FeatureFiles(features, texts=_teacher(options, modality).text_features(wanted))
+
+
+def _teacher(options: PseudoLabelOptions, modality: str) -> Any:
+    from avplatform.environment import make_accelerator
+    from avplatform.pseudo_labels.teachers import CLAPTeacher, CLIPTeacher
+
+    device = make_accelerator(cpu=options.cpu, precision="no").device
+    if modality == "visual":
+        return CLIPTeacher(options.clip_model, device=device)
+    return CLAPTeacher(options.clap_model, device=device)
+
+
+def _score(args: list[str], prog: str) -> int:
+    options = tyro.cli(ScoreOptions, args=args, prog=prog)
+    from avplatform.pseudo_labels.make import FOLDERS
+    from avplatform.pseudo_labels.score import score_folder
+    from avplatform.training.run_folder import write_json
+    from tasks.avvp.annotations import read_annotations
+
+    base = Path(options.folder)
+    if not base.is_dir():
+        raise DataError(f"no folder {base}; give a folder that `avplatform pseudo-label` wrote")
+    found = {name: base / place if (base / place).is_dir() else None for name, place in FOLDERS.items()}
+    visual, audio = options.visual or found["visual"], options.audio or found["audio"]
+    if visual is None and audio is None:
+        raise DataError(f"{base} has neither {' nor '.join(FOLDERS.values())}; give --visual and --audio")
+    console = Console()
+    annotations = read_annotations(options.annotations)
+    scores = score_folder(annotations, options.split, visual=visual, audio=audio, strict=options.strict)
+    rows = [[name, f"{value:.1f}"] for name, value in scores.figures.items()]
+    console.table(f"pseudo-labels in {base}, {scores.clips} clips, percent", ["", options.split], rows)
+    _list_clips(console, [f"{clip}: {modality}: {why}" for clip, modality, why in scores.missing], "not scored")
+    if options.json:
+        missing = [dict(zip(("clip_id", "modality", "reason"), item, strict=True)) for item in scores.missing]
+        content = {"split": options.split, "clips": scores.clips, "figures": scores.figures, "missing": missing}
+        try:
+            write_json(Path(options.json), content)
+        except OSError as error:
+            raise DataError(f"cannot write {options.json}: {error.strerror}") from None
+    return 1 if scores.missing else 0
+
+
+def _list_clips(console: Console, lines: list[str], what: str) -> None:
+    for line in lines[:LISTED]:
+        console.note(f"  {what}: {line}")
+    if len(lines) > LISTED:
+        console.note(f"  and {len(lines) - LISTED} more")

@@ -1,0 +1,280 @@
+"""Write pseudo-labels for clips of LLP: one file a video, what was left out, and a record of how they were made.
+
+The folders are those of VALOR's release, so that `data import llp` reads them. A run that was stopped goes on where it was: a
+video is done when its label file is there and the files that it was made of are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avplatform.pseudo_labels.score import read_label
+from avplatform.pseudo_labels.sources import Source
+from avplatform.training.run_folder import write_atomic, write_json
+from avplatform.version import __version__
+from models.errors import DataError, UsageError
+from tasks.avvp.annotations import ID_LENGTH, LLPAnnotations
+from tasks.avvp.classes import CLASSES
+from tasks.avvp.pseudo_labels import Modality, Spelling, pseudo_labels, thresholds
+
+TEACHERS: dict[Modality, str] = {"visual": "CLIP", "audio": "CLAP"}
+FOLDERS: dict[Modality, str] = {name: f"{teacher}/segment_pseudo_labels" for name, teacher in TEACHERS.items()}
+RECORD_FILE = "pseudo_labels.json"
+SHOWN = 5  # bad clips named in an error
+
+
+@dataclass(kw_only=True)
+class Clips:
+    """The clips that get labels.
+
+    Shape: weak [N, C]. `checksum` is over the weak labels of the whole dataset.
+    """
+
+    names: list[str]
+    weak: np.ndarray
+    checksum: str
+
+    @classmethod
+    def of(cls, annotations: LLPAnnotations, splits: tuple[str, ...] | None = None) -> Clips:
+        """Return the clips of some splits (default: all)."""
+        rows = np.concatenate([annotations.splits[name] for name in splits or annotations.splits])
+        digest = hashlib.sha256("\n".join(annotations.filenames).encode())
+        digest.update(np.ascontiguousarray(annotations.weak).tobytes())
+        names = [annotations.filenames[row] for row in rows]
+        return cls(names=names, weak=annotations.weak[rows], checksum=digest.hexdigest())
+
+
+@dataclass(kw_only=True)
+class LeftOut:
+    """A clip without labels, and why."""
+
+    clip_id: str
+    file: str
+    reason: str
+
+
+def make(
+    out: str | Path,
+    modality: Modality,
+    source: Source,
+    clips: Clips,
+    *,
+    spelling: Spelling = "official",
+    threshold_offset: float = 0.0,
+    save_logits: bool = False,
+    strict: bool = False,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Write the labels of one modality and return its part of the record.
+
+    Args:
+        out: folder to write; it may hold the other modality's labels, or part of this one's, made the same way.
+        modality: "visual" or "audio".
+        source: gives the logits.
+        clips: what to label.
+        spelling: of the prompts, for the record.
+        threshold_offset: added to every threshold.
+        save_logits: also write the logits, so that other thresholds need no teacher.
+        strict: write nothing if any clip's input is bad.
+        advance: called after every clip.
+
+    Raises:
+        UsageError: the folder holds labels that were made otherwise, or another process is writing it.
+        DataError: bad input where `strict`, or a file that cannot be written.
+    """
+    limits = thresholds(modality) + threshold_offset
+    settings = {
+        **source.settings(),
+        "spelling": spelling,
+        "thresholds": limits.tolist(),
+        "weak_labels_sha256": clips.checksum,
+    }
+    out = Path(out)
+    check_settings(out, modality, settings)
+    if strict:
+        refuse_bad_input(source, clips)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with _alone(out):
+            run = _Run(out, modality, settings, source, save_logits)
+            left_out = run.label(clips, limits, strict, advance)
+            return run.finish(clips, left_out)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {error.filename or out}: {error.strerror}; what is written stays, run it again"
+        ) from None
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """Return the record of a folder, or an empty one.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    file = out / RECORD_FILE
+    if not file.exists():
+        return {"_type": "avplatform-pseudo-labels", "version": 1, "modalities": {}}
+    try:
+        record = json.loads(file.read_text())
+        if record["_type"] != "avplatform-pseudo-labels" or not isinstance(record["modalities"], dict):
+            raise KeyError("_type")
+        return record
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file} is not a record of pseudo-labels ({error}); give another folder") from None
+
+
+def check_settings(out: Path, modality: Modality, settings: dict[str, Any]) -> None:
+    """Raise UsageError if labels of this modality are there that were made otherwise, or not by this command."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give a folder")
+    folder = out / FOLDERS[modality]
+    entry = read_record(out)["modalities"].get(modality)
+    if entry is None:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(f"{folder} holds labels of unknown origin; give another --out")
+        return
+    made = entry.get("settings", {})
+    for name in sorted({*made, *settings}):
+        if made.get(name) != settings.get(name):
+            raise UsageError(f"{folder} holds labels made with another '{name}'; give another --out")
+
+
+def refuse_bad_input(source: Source, clips: Clips) -> None:
+    """Raise DataError if any clip's input is missing or wrong."""
+    bad = []
+    for name in clips.names:
+        try:
+            source.read(name[:ID_LENGTH])
+        except DataError as error:
+            bad.append(f"{name}: {error}")
+    if bad:
+        more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        listed = "\n  ".join(bad[:SHOWN])
+        raise DataError(f"{len(bad)} of {len(clips.names)} clips have bad input; nothing was written:\n  {listed}{more}")
+
+
+class _Run:
+    """The files of one modality while they are written."""
+
+    def __init__(self, out: Path, modality: Modality, settings: dict[str, Any], source: Source, save_logits: bool) -> None:
+        self.out, self.modality, self.source = out, modality, source
+        self.labels = out / FOLDERS[modality]
+        self.logits = out / TEACHERS[modality] / "logits" if save_logits else None
+        self.journal = out / TEACHERS[modality] / "sources.tsv"
+        self.done = _read_journal(self.journal)
+        self.entry: dict[str, Any] = {
+            "settings": settings,
+            "source_folder": str(source.folder),
+            "avplatform": __version__,
+            "complete": False,
+        }
+        self.earlier = read_record(out)["modalities"].get(modality, {}).get("left_out", [])
+        self._record({**self.entry, "left_out": self.earlier})
+        self.labels.mkdir(parents=True, exist_ok=True)
+        texts = getattr(source, "texts", None)
+        if texts is not None:
+            write_atomic(out / TEACHERS[modality] / "text_features.safetensors", texts.write)
+
+    def label(self, clips: Clips, limits: np.ndarray, strict: bool, advance: Callable[[], None]) -> list[LeftOut]:
+        left_out = []
+        with self.journal.open("a") as journal:
+            for name, weak in zip(clips.names, clips.weak, strict=True):
+                video = name[:ID_LENGTH]
+                try:
+                    self._label(video, weak, limits, journal)
+                except DataError as error:
+                    if strict:
+                        raise
+                    for target in self._targets(video):  # of an earlier input
+                        target.unlink(missing_ok=True)
+                    self.done.pop(video, None)
+                    left_out.append(LeftOut(clip_id=name, file=self._file(video), reason=str(error)))
+                advance()
+        return left_out
+
+    def _label(self, video: str, weak: np.ndarray, limits: np.ndarray, journal: Any) -> None:
+        fingerprint = self.source.fingerprint(video)
+        targets = self._targets(video)
+        if self.done.get(video) == fingerprint and all(target.is_file() for target in targets):
+            return
+        logits = self.source.logits(video)
+        _write_npy(targets[0], pseudo_labels(logits, weak, limits))
+        if len(targets) > 1:
+            _write_npy(targets[1], logits)
+        self.done[video] = fingerprint
+        journal.write(f"{video}\t{fingerprint}\n")
+        journal.flush()
+
+    def finish(self, clips: Clips, left_out: list[LeftOut]) -> dict[str, Any]:
+        """Write the list of sources in order, count the labels, and write the record."""
+        text = "".join(f"{video}\t{self.done[video]}\n" for video in sorted(self.done))
+        write_atomic(self.journal, lambda file: file.write_text(text))
+        counts = np.zeros(len(CLASSES), dtype=np.int64)
+        for video in self.done:
+            counts += read_label(self.labels / f"{video}.npy").sum(axis=0)
+        ours = set(clips.names)
+        kept = [item for item in self.earlier if item["clip_id"] not in ours]
+        self.entry.update(
+            complete=True,
+            clips=len(clips.names),
+            labels=len(self.done),
+            sources_sha256=hashlib.sha256(text.encode()).hexdigest(),
+            positive_segments=dict(zip(CLASSES, counts.tolist(), strict=True)),
+            left_out=kept + [vars(item) for item in left_out],
+        )
+        self._record(self.entry)
+        return self.entry
+
+    def _record(self, entry: dict[str, Any]) -> None:
+        record = read_record(self.out)
+        record["modalities"][self.modality] = entry
+        write_json(self.out / RECORD_FILE, record)
+
+    def _targets(self, video: str) -> list[Path]:
+        return [folder / f"{video}.npy" for folder in (self.labels, self.logits) if folder is not None]
+
+    def _file(self, video: str) -> str:
+        try:
+            return str(self.source.files(video)[0])
+        except DataError:
+            return str(self.source.folder / video)
+
+
+def _write_npy(file: Path, values: np.ndarray) -> None:
+    def write(path: Path) -> None:
+        with path.open("wb") as opened:
+            np.save(opened, values)
+
+    write_atomic(file, write)
+
+
+def _read_journal(file: Path) -> dict[str, str]:
+    """Return {video: fingerprint}; a line that a stop cut off is not there."""
+    if not file.is_file():
+        return {}
+    pairs = [line.split("\t") for line in file.read_text().splitlines()]
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and len(pair[1]) == 64}
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system frees it when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        yield
+        return
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is writing {out}; wait for it, or give another --out") from None
+        yield

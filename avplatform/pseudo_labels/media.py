@@ -1,0 +1,177 @@
+"""Frames and waveforms of a video as VALOR's procedure feeds them to CLIP and CLAP; and .npy files, checked.
+
+Nothing is resampled: a wav file must be at 48 kHz. Frames are expected at 8 a second, about 80 a clip.
+"""
+
+from __future__ import annotations
+
+import re
+import wave
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models.errors import DataError
+from tasks.avvp.annotations import SEGMENTS
+from tasks.avvp.pseudo_labels import frame_indices
+
+SAMPLE_RATE = 48_000  # Hz, CLAP's
+FRAME_TYPES = (".jpg", ".jpeg", ".png")
+
+
+def read_npy(file: Path, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Read an array of finite numbers of a shape (None: any length); nothing is unpickled.
+
+    Raises:
+        DataError: unreadable, of another shape, no numbers, or with a NaN; names the file.
+    """
+    array = _load(file)
+    fits = len(array.shape) == len(shape) and all(w in (None, n) for n, w in zip(array.shape, shape, strict=True))
+    if not fits or 0 in array.shape:
+        wanted = ", ".join("width" if length is None else str(length) for length in shape)
+        raise DataError(f"{file} has shape {array.shape}; it must be ({wanted})")
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"{file} is of type {array.dtype}; it must hold numbers")
+    if not np.isfinite(array).all():
+        raise DataError(f"{file} holds a NaN or an infinite number")
+    return array
+
+
+def find_frames(folder: Path, video: str) -> list[Path]:
+    """Return ID.npy, or of the images in ID/ the ten that stand for the segments.
+
+    Images are ordered by name, with the numbers in names compared as numbers.
+
+    Raises:
+        DataError: neither is there, or there are fewer frames than segments.
+    """
+    if (folder / f"{video}.npy").is_file():
+        return [folder / f"{video}.npy"]
+    place = folder / video
+    if not place.is_dir():
+        raise DataError(f"no folder of frames {place} and no file {place}.npy")
+    frames = sorted((f for f in place.iterdir() if f.suffix.lower() in FRAME_TYPES), key=_natural)
+    _enough(len(frames), place)
+    return [frames[index] for index in frame_indices(len(frames))]
+
+
+def read_frames(files: list[Path], *, size: int) -> np.ndarray:
+    """Return the ten frames in [0, 1], resized to a square without keeping the aspect ratio: [T, 3, S, S].
+
+    Departs: the filter is not published; ours is bilinear with antialiasing, torchvision's default.
+
+    Raises:
+        DataError: a file that is no image, or an array that is not uint8 [n, H, W, 3].
+    """
+    if files[0].suffix == ".npy":
+        frames = _load(files[0])
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+            raise DataError(f"{files[0]} is {frames.dtype} {frames.shape}; frames are uint8 [n, height, width, 3]")
+        _enough(len(frames), files[0])
+        images = [frames[index] for index in frame_indices(len(frames))]
+    else:
+        images = [_image(file) for file in files]
+    return np.stack([_square(torch.from_numpy(image.copy()), size).numpy() for image in images])
+
+
+def find_waveform(folder: Path, video: str) -> Path:
+    """Return ID.wav or ID.npy.
+
+    Raises:
+        DataError: neither is there.
+    """
+    for suffix in (".wav", ".npy"):
+        if (folder / f"{video}{suffix}").is_file():
+            return folder / f"{video}{suffix}"
+    raise DataError(f"no file {folder / video}.wav or .npy")
+
+
+def read_waveform(file: Path) -> np.ndarray:
+    """Return a waveform at 48 kHz in [-1, 1], channels averaged: float32 [N].
+
+    A .npy holds float samples in [-1, 1] or int16, mono, and is taken to be at 48 kHz.
+
+    Raises:
+        DataError: unreadable, at another rate, or shorter than a second.
+    """
+    samples = _wav(file) if file.suffix == ".wav" else _samples(file)
+    if len(samples) < SAMPLE_RATE:
+        raise DataError(f"{file} has {len(samples)} samples, less than a second at {SAMPLE_RATE} Hz")
+    return samples
+
+
+def _wav(file: Path) -> np.ndarray:
+    try:
+        with wave.open(str(file), "rb") as opened:
+            rate, channels, width = opened.getframerate(), opened.getnchannels(), opened.getsampwidth()
+            promised, raw = opened.getnframes(), opened.readframes(opened.getnframes())
+    except (OSError, EOFError, wave.Error) as error:
+        raise DataError(f"cannot read {file}: {str(error) or 'it is cut off'}; it must be PCM ({_advice(file)})") from None
+    if rate != SAMPLE_RATE:
+        raise DataError(f"{file} is at {rate} Hz; CLAP hears {SAMPLE_RATE} Hz and nothing is resampled here ({_advice(file)})")
+    if len(raw) != promised * channels * width:
+        raise DataError(f"{file} is cut off: {len(raw)} bytes of samples instead of {promised * channels * width}")
+    if width == 1:  # unsigned
+        values = np.frombuffer(raw, np.uint8).astype(np.float32) / 128 - 1
+    elif width == 3:
+        triples = np.frombuffer(raw, np.uint8).reshape(-1, 3)
+        padded = np.concatenate([np.zeros((len(triples), 1), np.uint8), triples], axis=1)
+        values = padded.reshape(-1).view("<i4").astype(np.float32) / 2**31
+    else:
+        values = np.frombuffer(raw, f"<i{width}").astype(np.float32) / 2 ** (8 * width - 1)
+    return values.reshape(-1, channels).mean(axis=1)
+
+
+def _samples(file: Path) -> np.ndarray:
+    samples = _load(file)
+    if samples.ndim != 1 or not (samples.dtype.kind == "f" or samples.dtype == np.int16):
+        raise DataError(f"{file} is {samples.dtype} {samples.shape}; a waveform is float or int16 [samples]")
+    if samples.dtype == np.int16:
+        return samples.astype(np.float32) / 2**15
+    if not np.isfinite(samples).all():
+        raise DataError(f"{file} holds a NaN or an infinite number")
+    if np.abs(samples).max(initial=0) > 2:
+        raise DataError(f"{file} reaches {np.abs(samples).max():g}; float samples lie between -1 and 1")
+    return samples.astype(np.float32)
+
+
+def _advice(file: Path) -> str:
+    return f"ffmpeg -i INPUT -ac 1 -ar {SAMPLE_RATE} -c:a pcm_s16le {file.name}"
+
+
+def _load(file: Path) -> np.ndarray:
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"cannot read {file}: {str(error).splitlines()[0] if str(error) else 'it is empty'}") from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{file} is an archive of arrays; it must be one .npy array")
+    return array
+
+
+def _image(file: Path) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read the frame {file}: {error}") from None
+
+
+def _square(image: Tensor, size: int) -> Tensor:
+    """[H, W, 3] uint8 -> [3, S, S] in [0, 1]."""
+    pixels = image.permute(2, 0, 1)[None].float() / 255
+    return torch.nn.functional.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)[0]
+
+
+def _enough(count: int, place: Path) -> None:
+    if count < SEGMENTS:
+        raise DataError(f"{place} holds {count} frames; a clip needs at least {SEGMENTS}, and has about 80 at 8 a second")
+
+
+def _natural(file: Path) -> list[tuple[int, int | str]]:
+    """Order "frame 2" before "frame 10"."""
+    parts = re.split(r"(\d+)", file.stem)
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]

@@ -1,0 +1,94 @@
+"""Score pseudo-labels, from whatever source, against the dense annotations with the metrics of the task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avplatform.pseudo_labels.media import read_npy
+from models.errors import DataError, UsageError
+from tasks.avvp.annotations import ID_LENGTH, SEGMENTS, LLPAnnotations
+from tasks.avvp.classes import CLASSES
+from tasks.avvp.metrics import averages, score
+
+OF_ONE_MODALITY = {"audio": ("segment_A", "event_A"), "visual": ("segment_V", "event_V")}
+
+
+@dataclass(kw_only=True)
+class Scores:
+    """Figures in percent over the clips that could be scored, and the clips that could not: (clip, modality, reason)."""
+
+    figures: dict[str, float]
+    clips: int
+    missing: list[tuple[str, str, str]]
+
+
+def score_folder(
+    annotations: LLPAnnotations, split: str, *, visual: str | Path | None, audio: str | Path | None, strict: bool = False
+) -> Scores:
+    """Score folders of label files (one .npy [T, C] a video, named by its id).
+
+    With one folder, the two figures of its modality are returned; with both, all ten.
+
+    Raises:
+        UsageError: neither folder, or a split without dense annotations.
+        DataError: no clip can be scored; where `strict`, any clip that cannot.
+    """
+    if split not in ("validation", "test"):
+        raise UsageError(f"split '{split}' has no dense annotations; score validation or test")
+    folders = {name: Path(folder) for name, folder in (("audio", audio), ("visual", visual)) if folder is not None}
+    if not folders:
+        raise UsageError("no folder of pseudo-labels to score")
+    rows = annotations.splits[split]
+    names = [annotations.filenames[row] for row in rows]
+    maps: dict[str, np.ndarray] = {}
+    missing: list[tuple[str, str, str]] = []
+    scored = np.ones(len(rows), dtype=bool)
+    for modality, folder in folders.items():
+        maps[modality], reasons = read_folder(folder, [name[:ID_LENGTH] for name in names])
+        for index, reason in reasons.items():
+            missing.append((names[index], modality, reason))
+            scored[index] = False
+    if missing and (strict or not scored.any()):
+        name, _, reason = missing[0]
+        raise DataError(f"{len(missing)} label files of split {split} are missing or wrong, that of {name} first: {reason}")
+    nothing = np.zeros((len(rows), SEGMENTS, len(CLASSES)), dtype=np.int64)
+    parts = [maps.get(name, nothing)[scored] for name in ("audio", "visual")]
+    truth = [annotations.dense_audio[rows][scored], annotations.dense_visual[rows][scored]]
+    figures = averages(score(*parts, *truth))
+    if len(folders) == 1:
+        figures = {name: figures[name] for name in OF_ONE_MODALITY[next(iter(folders))]}
+    return Scores(figures=figures, clips=int(scored.sum()), missing=missing)
+
+
+def read_folder(folder: Path, videos: list[str]) -> tuple[np.ndarray, dict[int, str]]:
+    """Return the labels of some videos, int64 [N, T, C], and why some of them (by position) could not be read.
+
+    Raises:
+        DataError: no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}; give a folder of pseudo-labels, one .npy a video")
+    labels = np.zeros((len(videos), SEGMENTS, len(CLASSES)), dtype=np.int64)
+    reasons: dict[int, str] = {}
+    for index, video in enumerate(videos):
+        file = folder / f"{video}.npy"
+        try:
+            labels[index] = read_label(file)
+        except DataError as error:
+            reasons[index] = str(error) if file.exists() else f"no file {file}"
+    return labels, reasons
+
+
+def read_label(file: Path) -> np.ndarray:
+    """Return one video's labels, int64 [T, C].
+
+    Raises:
+        DataError: unreadable, of another shape, or with a number that is neither 0 nor 1.
+    """
+    values = read_npy(file, (SEGMENTS, len(CLASSES)))
+    if not np.isin(values, (0, 1)).all():
+        raise DataError(f"{file} holds other numbers than 0 and 1")
+    return values.astype(np.int64)

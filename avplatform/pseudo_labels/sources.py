@@ -1,0 +1,173 @@
+"""Where logits of segments come from: files of logits, of a teacher's features, or frames and waveforms."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avplatform.pseudo_labels.media import find_frames, find_waveform, read_frames, read_npy, read_waveform
+from avplatform.pseudo_labels.teachers import Teacher, TextFeatures
+from models.errors import DataError
+from tasks.avvp.annotations import SEGMENTS
+from tasks.avvp.classes import CLASSES
+from tasks.avvp.pseudo_labels import Modality, Spelling, prompts, split_waveform
+
+
+class Source(ABC):
+    """Gives the logits of one modality, a video at a time.
+
+    Raises:
+        DataError: the folder does not exist.
+    """
+
+    kind: str
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise DataError(f"no folder {self.folder}; give the folder that holds one {self.kind} file a video")
+
+    @abstractmethod
+    def files(self, video: str) -> list[Path]:
+        """Return the files of a video that are read.
+
+        Raises:
+            DataError: there are none; says what was looked for.
+        """
+
+    @abstractmethod
+    def read(self, video: str) -> np.ndarray:
+        """Return what stands in a video's files, checked.
+
+        Raises:
+            DataError: a file that is missing, unreadable or wrong; names it.
+        """
+
+    @abstractmethod
+    def score(self, content: np.ndarray) -> np.ndarray:
+        """Turn what `read` returned into logits [T, C]."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the logits depend on besides the files, for the record."""
+        return {"source": self.kind}
+
+    def logits(self, video: str) -> np.ndarray:
+        """Return the logits of a video, [T, C].
+
+        Raises:
+            DataError: see `read`; or logits that are not finite.
+        """
+        logits = self.score(self.read(video))
+        if not np.isfinite(logits).all():
+            raise DataError(f"the logits of {video} are not finite; the teacher cannot score this input")
+        return logits
+
+    def fingerprint(self, video: str) -> str:
+        """Return a sha256 over the names and contents of the files that are read."""
+        digest = hashlib.sha256()
+        for file in self.files(video):
+            try:
+                with file.open("rb") as opened:
+                    content = hashlib.file_digest(opened, "sha256").hexdigest()
+            except OSError as error:
+                raise DataError(f"cannot read {file}: {error.strerror}") from None
+            digest.update(f"{file.name}\t{content}\n".encode())
+        return digest.hexdigest()
+
+
+class _OneFile(Source):
+    """One .npy a video, named by its id."""
+
+    def files(self, video: str) -> list[Path]:
+        file = self.folder / f"{video}.npy"
+        if not file.is_file():
+            raise DataError(f"no file {file}")
+        return [file]
+
+
+class LogitFiles(_OneFile):
+    """Logits that were made elsewhere: one .npy [T, C] a video."""
+
+    kind = "logits"
+
+    def read(self, video: str) -> np.ndarray:
+        """Return the logits as stored."""
+        return read_npy(self.files(video)[0], (SEGMENTS, len(CLASSES)))
+
+    def score(self, content: np.ndarray) -> np.ndarray:
+        """Return them."""
+        return content
+
+
+class FeatureFiles(_OneFile):
+    """A teacher's segment features, one .npy [T, D] a video, scored against its text features.
+
+    Args:
+        folder: where they are.
+        texts: text features [C, D] and the scale of the logits.
+    """
+
+    kind = "features"
+
+    def __init__(self, folder: str | Path, *, texts: TextFeatures) -> None:
+        super().__init__(folder)
+        self.texts = texts
+
+    def read(self, video: str) -> np.ndarray:
+        """Return the features as stored."""
+        file = self.files(video)[0]
+        features = read_npy(file, (SEGMENTS, self.texts.vectors.shape[1]))
+        silent = ~features.any(axis=1)
+        if silent.any():
+            raise DataError(f"{file}: the feature of segment {int(silent.argmax())} is all zeros, which has no direction")
+        return features
+
+    def score(self, content: np.ndarray) -> np.ndarray:
+        """Return the cosine times the scale."""
+        return self.texts.logits(content)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the kind and the text features."""
+        return {"source": self.kind, **self.texts.describe()}
+
+
+class MediaFiles(Source):
+    """Frames (visual) or waveforms (audio), scored by a teacher that is run here.
+
+    Frames: a folder of jpg or png files a video, or one .npy [n, H, W, 3] uint8. Waveforms: one .wav or .npy [N] a video.
+
+    Args:
+        folder: where they are.
+        modality: "visual" or "audio".
+        teacher: CLIP or CLAP.
+        spelling: of the prompts.
+    """
+
+    def __init__(self, folder: str | Path, *, modality: Modality, teacher: Teacher, spelling: Spelling = "official") -> None:
+        self.kind = "frames" if modality == "visual" else "waveforms"
+        super().__init__(folder)
+        self.modality, self.teacher = modality, teacher
+        self.texts = teacher.text_features(prompts(modality, spelling))
+
+    def files(self, video: str) -> list[Path]:
+        """Return the frames that stand for the segments, or the file of all frames, or the waveform."""
+        return find_frames(self.folder, video) if self.modality == "visual" else [find_waveform(self.folder, video)]
+
+    def read(self, video: str) -> np.ndarray:
+        """Return frames ready for the teacher [T, 3, S, S], or segments of the waveform [T, N // T]."""
+        files = self.files(video)
+        if self.modality == "visual":
+            return read_frames(files, size=self.teacher.input_size)
+        return split_waveform(read_waveform(files[0]))
+
+    def score(self, content: np.ndarray) -> np.ndarray:
+        """Return the cosine of the teacher's features and the texts, times the scale."""
+        return self.texts.logits(self.teacher.segment_features(content))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the kind, and the model and its text features."""
+        return {"source": self.kind, **self.texts.describe()}
