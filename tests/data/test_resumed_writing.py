@@ -77,13 +77,14 @@ def test_an_attempt_at_something_else_starts_anew(tmp_path):
 
 
 def test_two_writers_of_one_store_are_kept_apart(tmp_path):
-    with (
-        StoreWriter(tmp_path / "store", spec_of(), resume="a") as first,
-        pytest.raises(DataError, match="another process .id .* is writing"),
-        StoreWriter(tmp_path / "store", spec_of(), resume="a"),
-    ):
-        pass
-    first.discard()
+    with StoreWriter(tmp_path / "store", spec_of(), resume="a") as first:
+        with (
+            pytest.raises(DataError, match="another process .id .* is writing"),
+            StoreWriter(tmp_path / "store", spec_of(), resume="a"),
+        ):
+            pass
+        first.add("train", columns_of(spec_of(), 4))
+    assert [p.name for p in tmp_path.iterdir()] == ["store"] and first.manifest.splits["train"].rows == 4
 
 
 def test_a_strangers_folder_is_left_alone(tmp_path):
