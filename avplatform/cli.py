@@ -76,7 +76,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str], str], int], str]] = {
     "train": (_train, "train, evaluate and save a model"),
     "eval": (_eval, "score a saved model or run on a split"),
     "list": (_list, "list tasks, encoders, decoders and presets"),
-    "data": (_data, "simulate features from official annotation files"),
+    "data": (_data, "import official files, or simulate features from annotations"),
     "push": (_push, "push a run's model to the Hub, with its card"),
 }
 """Commands by name: function and one line of help. A function imports what it needs when it runs."""

@@ -128,6 +128,10 @@ class StoreWriter:
             self._split(split).close()
             self._record()
 
+    def shard_bytes(self) -> int:
+        """Return the bytes of all shards that are finished."""
+        return sum(shard.bytes for writer in self._splits.values() for shard in writer.shards)
+
     def discard(self) -> None:
         """Give up: nothing is written, and nothing kept to go on from."""
         self._discarded = True
