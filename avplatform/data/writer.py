@@ -271,8 +271,11 @@ class _SplitWriter:
 
     def _write(self, group: pa.Table) -> None:
         if self.writer is None:
-            # Features are noise to a dictionary; plain pages read fastest.
-            self.writer = pq.ParquetWriter(self._file, self.schema, compression=self.compression, use_dictionary=False)
+            # Features are noise to a dictionary: plain pages read fastest. Parquet has no byte, a plain 0 or 1 takes four.
+            labels = [f.name + ".list.element" for f in self.schema if getattr(f.type, "value_type", None) == pa.uint8()]
+            self.writer = pq.ParquetWriter(
+                self._file, self.schema, compression=self.compression, use_dictionary=labels or False
+            )
         self.writer.write_table(group.combine_chunks(), row_group_size=self.group_rows)
         self.count += len(group)
         if self.count + self.group_rows > self.shard_rows:

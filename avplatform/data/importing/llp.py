@@ -88,7 +88,7 @@ class LLPPlan:
         annotations = locate(options.annotations or source)
         audio_file = Path(options.audio_annotations or annotations / DENSE_FILES["audio"]).expanduser()
         self.data = read_annotations(annotations, audio_file=audio_file)
-        self.splits = self.data.splits
+        self.splits, self.videos = self.data.splits, self.data.video_ids
         self.defects = self.data.defects + check_files(annotations, self.data)
         self.remarks: list[str] = []
         self._folders: dict[str, NpyFolder] = {}
@@ -143,7 +143,7 @@ class LLPPlan:
         """Return the splits in which pseudo-labels are known; they are needed in training only."""
         known, files = [], self._folders[column].sizes
         for split, rows in self.splits.items():
-            missing = [self.data.filenames[row] for row in rows if self.data.video_ids[row] not in files]
+            missing = [self.data.filenames[row] for row in rows if self.videos[row] not in files]
             if not missing or (split == "train" and len(missing) < len(rows)):
                 known.append(split)
             elif len(missing) < len(rows):
@@ -151,7 +151,7 @@ class LLPPlan:
         return known
 
     def _strangers(self) -> None:
-        videos = set(self.data.video_ids)
+        videos = set(self.videos)
         for folder in self._folders.values():
             for name in sorted(set(folder.sizes) - videos):
                 self.defects.append(Defect("feature file of no clip", folder.place, 0, f"{name}.npy"))
@@ -192,7 +192,7 @@ class LLPPlan:
         return part
 
     def _clip(self, split: str, row: int, dtype: str) -> tuple[dict[str, Any], list[tuple[Path, str]]]:
-        data, video = self.data, self.data.video_ids[row]
+        data, video = self.data, self.videos[row]
         clip: dict[str, Any] = {"row": row, "clip_id": data.filenames[row], "weak": data.weak[row]}
         clip |= {"dense_audio": data.dense_audio[row], "dense_visual": data.dense_visual[row]}
         bad = []
@@ -211,7 +211,7 @@ class LLPPlan:
         return clip, bad
 
     def _pseudo_labels(self, folder: NpyFolder, row: int) -> np.ndarray:
-        labels = folder.read(self.data.video_ids[row], (SEGMENTS, len(CLASSES)), labels=True)
+        labels = folder.read(self.videos[row], (SEGMENTS, len(CLASSES)), labels=True)
         if ((labels != 0) & (labels != 1)).any():
             raise BadFeature("holds labels other than 0 and 1")
         return labels.astype(np.uint8)
@@ -223,11 +223,11 @@ class LLPPlan:
             outside = np.flatnonzero(clip[column].any(axis=0) & (self.data.weak[row] == 0))
             if len(outside):
                 names = ", ".join(CLASSES[i] for i in outside)
-                file = f"{self._folders[column].place}/{self.data.video_ids[row]}.npy"
+                file = f"{self._folders[column].place}/{self.videos[row]}.npy"
                 defects.append(Defect("pseudo-label outside the weak label", file, 0, f"{self.data.filenames[row]}: {names}"))
         return defects
 
     def bytes_of(self, rows: set[int]) -> int:
         """Return the size of the official feature files (not of pseudo-labels) of some clips."""
         folders = [self._folders[feature.column].sizes for feature in self._features]
-        return sum(sizes[self.data.video_ids[row]] for row in rows for sizes in folders)
+        return sum(sizes[self.videos[row]] for row in rows for sizes in folders)
