@@ -133,7 +133,7 @@ def _dataset_card(
     repo_id: str | None = None,
 ) -> str:
     provenance = dict(spec.provenance)
-    defects = provenance.pop("defects", [])
+    defects, left_out = provenance.pop("defects", []), provenance.pop("left_out", None)
     kinds = {name: spec.label_dtypes.get(name, dtype or "float16 or float32") for name in spec.shapes()}
     metadata: dict[str, Any] = {
         "pretty_name": spec.name,
@@ -156,6 +156,9 @@ def _dataset_card(
         columns=[(name, kinds[name], list(shape) or "one number") for name, shape in spec.shapes().items()],
         provenance=json.dumps(provenance, indent=2, ensure_ascii=False),
         defects=defects,
+        left_out=left_out,
+        label_splits=spec.label_splits,
+        source_terms="importer" in provenance and "the terms of the dataset's source hold for this copy too.",
         repo_id=repo_id or PLACEHOLDER,
     )
 

@@ -1,4 +1,4 @@
-"""`avplatform data simulate`: features drawn from official annotation files."""
+"""`avplatform data`: official files made into a store, and features drawn from official annotation files."""
 
 from __future__ import annotations
 
@@ -34,13 +34,24 @@ class SimulateOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Dispatch `data` sub-commands."""
-    commands = {"simulate": _simulate}
+    commands = {"simulate": _simulate, "import": _import}
     if not args or args[0] in ("-h", "--help"):
-        print("usage: avplatform data COMMAND [OPTIONS]\n\ncommands:\n  simulate   draw synthetic features from annotations")
+        about = {
+            "import": "turn the official files of LLP or AVE into a store",
+            "simulate": "draw synthetic features from annotations",
+        }
+        lines = "\n".join(f"  {name:<10} {text}" for name, text in about.items())
+        print(f"usage: avplatform data COMMAND [OPTIONS]\n\ncommands:\n{lines}")
         return 0 if args else 2
     if args[0] not in commands:
         raise unknown_name("data command", args[0], commands)
     return commands[args[0]](args[1:], f"{prog} {args[0]}")
+
+
+def _import(args: list[str], prog: str) -> int:
+    from avplatform.commands.data_import import run
+
+    return run(args, prog)
 
 
 def _simulate(args: list[str], prog: str) -> int:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from models.config import FeatureSpec, at_least
-from models.errors import DataError, UsageError
+from models.errors import DataError, UsageError, nearest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "dataset.json"
 SPLITS = ("train", "validation", "test")
 FEATURE_DTYPES = ("float16", "float32")
@@ -29,10 +29,13 @@ class DataSpec:
     """The contents of a dataset.
 
     `labels` maps each label's name to its shape per clip ([] for one number), `label_dtypes` to "uint8" (0 or 1) or "int64"
-    (the position of a class).
+    (the position of a class). `label_splits` names the splits in which a label is known, for labels that are not known in
+    all of them: there the column holds zeros (LLP annotates no segments of its training clips). `frames_per_segment` is
+    above 1 where a vector dataset keeps several visual vectors a segment.
 
     Raises:
-        UsageError: no classes or one twice, or a label without a type, of another type, or with a name no file can have.
+        UsageError: no classes or one twice, a label without a type, of another type, or with a name no file can have, splits
+            of a label that is none, or frames of maps.
     """
 
     name: str
@@ -42,11 +45,16 @@ class DataSpec:
     labels: dict[str, list[int]]
     label_dtypes: dict[str, str]
     segments: int = 10
+    frames_per_segment: int = 1
+    label_splits: dict[str, list[str]] = field(default_factory=dict)
     synthetic: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         at_least(self, "segments", 1)
+        at_least(self, "frames_per_segment", 1)
+        if self.frames_per_segment > 1 and self.features.map_size is not None:
+            raise UsageError(f"DataSpec.frames_per_segment is {self.frames_per_segment}; a dataset of maps has 1")
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise UsageError(f"DataSpec.classes holds {len(self.classes)} names; give at least one, and each once")
         if set(self.labels) != set(self.label_dtypes):
@@ -56,15 +64,25 @@ class DataSpec:
                 raise UsageError(f"DataSpec.labels has the name {name!r}; use letters, digits, _ and -, and no column's name")
             if dtype not in LABEL_DTYPES:
                 raise UsageError(f"DataSpec.label_dtypes[{name!r}] is {dtype!r}; choose from {', '.join(LABEL_DTYPES)}")
+        for name, splits in self.label_splits.items():
+            if name not in self.labels:
+                known = f"{nearest(name, self.labels)}; labels: {', '.join(self.labels)}"
+                raise UsageError(f"DataSpec.label_splits names {name!r}{known}")
+            if isinstance(splits, str) or not all(isinstance(s, str) and NAME.fullmatch(s) for s in splits):
+                raise UsageError(f"DataSpec.label_splits[{name!r}] is {splits!r}; give a list of splits")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape per clip of every feature and label."""
         f, t = self.features, self.segments
         shapes: dict[str, tuple[int, ...]] = {"audio": (t, f.audio_dim)}
-        shapes["visual"] = (t, *(f.map_size or ()), f.visual_dim)
+        shapes["visual"] = (t * self.frames_per_segment, *(f.map_size or ()), f.visual_dim)
         if f.motion_dim is not None:
             shapes["motion"] = (t, f.motion_dim)
         return {**shapes, **{name: tuple(shape) for name, shape in self.labels.items()}}
+
+    def known(self, label: str, split: str) -> bool:
+        """Whether a label is known in a split, or stored as zeros there."""
+        return split in self.label_splits.get(label, [split])
 
     @property
     def feature_names(self) -> list[str]:
@@ -92,7 +110,7 @@ class SplitInfo:
 
 @dataclass(kw_only=True)
 class Manifest:
-    """dataset.json of a store; `checksum` is over contents, not over files."""
+    """dataset.json of a store; `checksum` is over contents, not over files (see `avplatform.data.checksum`)."""
 
     spec: DataSpec
     splits: dict[str, SplitInfo]
@@ -118,9 +136,9 @@ class Manifest:
         """
         file = Path(folder) / MANIFEST_FILE
         if not Path(folder).is_dir():
-            raise DataError(f"no data folder {folder}; give demo, or a folder that `avplatform data simulate` wrote")
+            raise DataError(f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote")
         if not file.is_file():
-            raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that `avplatform data simulate` wrote")
+            raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that `avplatform data` wrote")
         try:
             data = json.loads(file.read_text())
             if data.pop("_type") != "avplatform-dataset":

@@ -6,24 +6,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from models.errors import DataError, nearest
-from tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
+from tasks.avel.classes import BACKGROUND, EVENTS
+from tasks.avel.derived import compare_labels, noisy_labels, pair_targets
+from tasks.avel.h5 import read_h5
+from tasks.defects import Defect
 
 SEGMENTS = 10
 SPLIT_FILES = {"train": "train_order.h5", "validation": "val_order.h5", "test": "test_order.h5"}
-
-
-@dataclass
-class Defect:
-    """Something odd in an official file that is kept by rule, never an error."""
-
-    kind: str
-    file: str
-    line: int
-    text: str
 
 
 @dataclass
@@ -45,15 +37,17 @@ class AVEAnnotations:
 
 
 def read_annotations(folder: str | Path) -> AVEAnnotations:
-    """Read Annotations.txt and the order files; check them against the derived label files that are there.
+    """Read Annotations.txt and the order files; compare with the derived label files that are there.
+
+    Derived labels that disagree are listed as defects: ours are used.
 
     Raises:
-        DataError: a file that is missing or malformed, an unknown class, orders that are no partition, or derived labels
-            that disagree; names file and line.
+        DataError: a file that is missing or malformed, an unknown class, or orders that are no partition; names file and
+            line.
     """
-    folder = _locate(Path(folder))
+    folder = locate(folder)
     file = folder / "Annotations.txt"
-    ids, classes, onsets, offsets = [], [], [], []
+    ids, classes, onsets, offsets, numbers = [], [], [], [], []
     defects: list[Defect] = []
     for number, line in enumerate(_lines(file), 1):
         columns = line.split("&")
@@ -72,6 +66,7 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
         if end <= begin:
             defects.append(Defect("event of no length", file.name, number, line))
         ids.append(clip_id)
+        numbers.append(number)
         classes.append(EVENTS.index(category))
         onsets.append(begin)
         offsets.append(end)
@@ -79,26 +74,26 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
         raise DataError(f"{file} holds no clip")
     for clip_id, count in Counter(ids).items():
         if count > 1:
-            defects.append(Defect("video id of several clips", file.name, ids.index(clip_id) + 1, f"{clip_id} ({count})"))
+            defects.append(Defect("video id of several clips", file.name, numbers[ids.index(clip_id)], f"{clip_id} ({count})"))
     class_index, onset_, offset_ = (np.array(x, dtype=np.int64) for x in (classes, onsets, offsets))
     splits = {split: _order(folder / name, len(ids)) for split, name in SPLIT_FILES.items()}
     everything = np.concatenate(list(splits.values()))
     if len(np.unique(everything)) != len(everything):
         raise DataError(f"{folder}: the order files share rows; each row belongs to one split")
     for row in sorted(set(range(len(ids))) - set(everything.tolist())):
-        defects.append(Defect("clip in no split", file.name, row + 1, ids[row]))
-    annotations = AVEAnnotations(
+        defects.append(Defect("clip in no split", file.name, numbers[row], ids[row]))
+    defects += _in_several_splits(file.name, ids, numbers, splits)
+    defects += compare_labels(folder, class_index, segment := segment_labels(class_index, onset_, offset_))
+    return AVEAnnotations(
         clip_ids=ids,
         class_index=class_index,
         onset=onset_,
         offset=offset_,
-        segment=segment_labels(class_index, onset_, offset_),
+        segment=segment,
         splits=splits,
         background_count=_background_count(folder / "labels_noisy.h5"),
         defects=defects,
     )
-    _check_derived(folder, annotations)
-    return annotations
 
 
 def segment_labels(class_index: np.ndarray, onset: np.ndarray, offset: np.ndarray, segments: int = SEGMENTS) -> np.ndarray:
@@ -111,17 +106,13 @@ def segment_labels(class_index: np.ndarray, onset: np.ndarray, offset: np.ndarra
     return np.where(inside, class_index[:, None], BACKGROUND)
 
 
-def pair_targets(segment: np.ndarray) -> np.ndarray:
-    """PSP's soft target per clip: 1/n on the n segments of the event, 0.1 everywhere for a clip of background.
+def locate(folder: str | Path) -> Path:
+    """Return the folder itself or its `data/`, where the annotations are.
 
-    Shape: segment labels [N, T] -> [N, T].
+    Raises:
+        DataError: they are in neither.
     """
-    label = segment.min(axis=1, keepdims=True)
-    chosen = (segment == label).astype(np.float64)
-    return chosen / chosen.sum(axis=1, keepdims=True)
-
-
-def _locate(folder: Path) -> Path:
+    folder = Path(folder)
     for place in (folder, folder / "data"):
         if (place / "Annotations.txt").is_file():
             return place
@@ -135,18 +126,25 @@ def _lines(file: Path) -> list[str]:
         raise DataError(f"cannot read {file}: {error}") from None
 
 
-def _read_h5(file: Path, key: str) -> np.ndarray:
-    try:
-        with h5py.File(file) as h5:
-            return np.asarray(h5[key])
-    except (OSError, KeyError) as error:
-        raise DataError(f"cannot read '{key}' of {file}: {error}; it must be AVE's official h5 file") from None
+def _in_several_splits(file: str, ids: list[str], numbers: list[int], splits: dict[str, np.ndarray]) -> list[Defect]:
+    """List video ids whose clips lie in more than one split: their test clips are not wholly unseen."""
+    where: dict[str, set[str]] = {}
+    first: dict[str, int] = {}
+    for split, rows in splits.items():
+        for row in rows.tolist():
+            where.setdefault(ids[row], set()).add(split)
+            first[ids[row]] = min(first.get(ids[row], numbers[row]), numbers[row])
+    return [
+        Defect("video id in several splits", file, first[clip_id], f"{clip_id} ({', '.join(s for s in splits if s in found)})")
+        for clip_id, found in sorted(where.items(), key=lambda item: first[item[0]])
+        if len(found) > 1
+    ]
 
 
 def _order(file: Path, clips: int) -> np.ndarray:
     if not file.is_file():
         raise DataError(f"{file} is missing; AVE's splits need {', '.join(SPLIT_FILES.values())}")
-    rows = _read_h5(file, "order").astype(np.int64).ravel()
+    rows = read_h5(file, "order").astype(np.int64).ravel()
     if len(rows) == 0 or rows.min() < 0 or rows.max() >= clips:
         raise DataError(f"{file}: row numbers must lie between 0 and {clips - 1}, the lines of Annotations.txt")
     return rows
@@ -155,28 +153,10 @@ def _order(file: Path, clips: int) -> np.ndarray:
 def _background_count(file: Path) -> int:
     if not file.is_file():
         return 0
-    labels = _read_h5(file, "avadataset")
-    if labels.ndim != 2 or labels.shape[1] != len(CLASSES) or (labels.argmax(axis=1) != BACKGROUND).any():
-        raise DataError(f"{file}: every row must be the one-hot label of background, with {len(CLASSES)} columns")
+    labels = read_h5(file)
+    if labels.ndim != 2 or labels.shape != (expected := noisy_labels(len(labels))).shape or (labels != expected).any():
+        raise DataError(f"{file}: every row must be the one-hot label of background, with {BACKGROUND + 1} columns")
     return len(labels)
 
 
-def _check_derived(folder: Path, annotations: AVEAnnotations) -> None:
-    """Compare with mil_labels.h5 and labels_closs.h5 where they are there."""
-    file = folder / "mil_labels.h5"
-    if file.is_file():
-        labels = _read_h5(file, "avadataset")
-        expected = (len(annotations.clip_ids), len(CLASSES))
-        if labels.shape != expected:
-            raise DataError(f"{file} has shape {labels.shape} instead of {expected}")
-        wrong = np.flatnonzero(labels.argmax(axis=1) != annotations.class_index)
-        if len(wrong):
-            raise DataError(f"{file}: the class of row {wrong[0]} disagrees with Annotations.txt ({len(wrong)} rows do)")
-    file = folder / "labels_closs.h5"
-    if file.is_file():
-        labels = _read_h5(file, "avadataset")
-        if labels.shape != annotations.segment.shape:
-            raise DataError(f"{file} has shape {labels.shape} instead of {annotations.segment.shape}")
-        wrong = np.flatnonzero(((annotations.segment != BACKGROUND) != (labels > 0.5)).any(axis=1))
-        if len(wrong):
-            raise DataError(f"{file}: the segments of row {wrong[0]} disagree with Annotations.txt ({len(wrong)} rows do)")
+__all__ = ["AVEAnnotations", "locate", "pair_targets", "read_annotations", "segment_labels"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from models.errors import DataError, nearest
 from tasks.avvp.classes import CLASSES
+from tasks.defects import Defect
 
 SEGMENTS = 10
 ID_LENGTH = 11
@@ -16,16 +17,6 @@ SPLIT_FILES = {"train": "AVVP_train.csv", "validation": "AVVP_val_pd.csv", "test
 DENSE_FILES = {"audio": "AVVP_eval_audio.csv", "visual": "AVVP_eval_visual.csv"}
 WEAK_HEADER = ["filename", "event_labels"]
 DENSE_HEADER = ["filename", "onset", "offset", "event_labels"]
-
-
-@dataclass
-class Defect:
-    """Something odd in an official file that is kept or left out by rule, never an error."""
-
-    kind: str
-    file: str
-    line: int
-    text: str
 
 
 @dataclass
@@ -59,14 +50,14 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
     Raises:
         DataError: a file that is missing or malformed, or a class outside the list; names file and line.
     """
-    folder = _locate(Path(folder))
+    folder = locate(folder)
     filenames: list[str] = []
     weak: list[np.ndarray] = []
     splits: dict[str, np.ndarray] = {}
     defects: list[Defect] = []
     for split, name in SPLIT_FILES.items():
         start = len(filenames)
-        for line, (filename, labels) in _rows(folder / name, WEAK_HEADER):
+        for line, (filename, labels) in read_rows(folder / name, WEAK_HEADER):
             names = labels.split(",")
             target = np.zeros(len(CLASSES), dtype=np.uint8)
             target[[_class_index(label, folder / name, line) for label in names]] = 1
@@ -98,7 +89,7 @@ def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarr
     """Rasterise half-open intervals [onset, offset); the union of rows, so duplicates and overlaps count once."""
     maps = np.zeros((len(index), SEGMENTS, len(CLASSES)), dtype=np.uint8)
     seen: set[tuple[str, ...]] = set()
-    for line, row in _rows(file, DENSE_HEADER):
+    for line, row in read_rows(file, DENSE_HEADER):
         filename, onset, offset, label = row
         text = "\t".join(row)
         try:
@@ -120,15 +111,25 @@ def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarr
     return maps
 
 
-def _locate(folder: Path) -> Path:
+def locate(folder: str | Path) -> Path:
+    """Return the folder itself or its `data/`, where the csv files are.
+
+    Raises:
+        DataError: they are in neither.
+    """
+    folder = Path(folder)
     for place in (folder, folder / "data"):
         if (place / SPLIT_FILES["train"]).is_file():
             return place
     raise DataError(f"no {SPLIT_FILES['train']} in {folder} or {folder / 'data'}; give the folder of LLP's csv files")
 
 
-def _rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
-    """Return (line number, columns) of a tab-separated file with a header."""
+def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
+    """Return (line number, columns) of a tab-separated file with a header.
+
+    Raises:
+        DataError: a file that cannot be read, another header, or a line with another number of columns.
+    """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -7,6 +7,7 @@ are the lines of Annotations.txt.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from avplatform.data.importing.plan import MARKER
 from avplatform.data.schema import DataSpec
 from avplatform.data.simulate.world import clip_generator
 from models.errors import UsageError
@@ -48,6 +50,10 @@ class OfficialWriter:
 
     def __enter__(self) -> OfficialWriter:
         self._temporary.mkdir(parents=True)
+        text = json.dumps({"name": self.spec.name, **self.spec.provenance}, indent=2, ensure_ascii=False)
+        (self._temporary / MARKER).write_text(
+            f"The features in this folder were drawn by code; no video was read.\n\n{text}\n"
+        )
         for file in sorted(self.annotations.glob(COPIED[self.spec.task])):
             if file.is_file() and file.suffix in (".csv", ".txt", ".h5") and "feature" not in file.name:
                 shutil.copy(file, self._temporary / file.name)

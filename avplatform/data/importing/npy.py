@@ -1,0 +1,94 @@
+"""Read .npy files that may be damaged or hostile: shape and type are checked first, and nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from avplatform.data.importing.plan import BadFeature
+from models.errors import DataError
+
+
+class NpyFolder:
+    """A folder with one array a video, listed once.
+
+    Raises:
+        DataError: no folder, or no .npy file in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sizes: dict[str, int] = {}
+        stamps = []
+        try:
+            for entry in os.scandir(folder):
+                if entry.name.endswith(".npy"):
+                    stat = entry.stat()
+                    self.sizes[entry.name.removesuffix(".npy")] = stat.st_size
+                    stamps.append(f"{entry.name}\t{stat.st_size}\t{stat.st_mtime_ns}\n")
+        except OSError as error:
+            raise DataError(f"cannot list {folder}: {error}") from None
+        if not self.sizes:
+            raise DataError(f"{folder} holds no .npy file; give the folder that holds one a video")
+        self.fingerprint = hashlib.sha256("".join(sorted(stamps)).encode()).hexdigest()
+
+    @property
+    def place(self) -> str:
+        """The folder's name with the one around it, as reports show it."""
+        return "/".join(self.folder.resolve().parts[-2:])
+
+    def file(self, video: str) -> Path:
+        """Return the path of a video's file."""
+        return self.folder / f"{video}.npy"
+
+    def read(self, video: str, shape: tuple[int, ...], *, labels: bool = False) -> np.ndarray:
+        """Return a video's array.
+
+        Raises:
+            BadFeature: it is missing, damaged, or of another shape or type.
+        """
+        if video not in self.sizes:
+            raise BadFeature("is missing")
+        return read_npy(self.file(video), shape, kinds="biu" if labels else "f")
+
+
+def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = "f") -> np.ndarray:
+    """Return the array of a file, of which only the header is trusted to be text.
+
+    Args:
+        file: the file.
+        shape: what it must have.
+        kinds: of numbers that are accepted, as numpy's `dtype.kind`.
+
+    Raises:
+        BadFeature: not a .npy file, truncated, or of another shape or type.
+    """
+    try:
+        with file.open("rb") as stream:
+            try:
+                version = np.lib.format.read_magic(stream)
+                header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
+                    version
+                )
+                if header is None:
+                    raise BadFeature(f"is a .npy file of version {version[0]}.{version[1]}, which no array of numbers has")
+                found, fortran, dtype = header(stream)
+            except ValueError as error:
+                text = "is empty" if file.stat().st_size == 0 else f"is no .npy file ({str(error).splitlines()[0][:80]})"
+                raise BadFeature(text) from None
+            if dtype.hasobject:
+                raise BadFeature("holds pickled Python objects, which are never read")
+            if found != shape:
+                raise BadFeature(f"has shape {found} instead of {shape}")
+            if dtype.kind not in kinds:
+                raise BadFeature(f"holds {dtype}, not {'whole numbers' if 'i' in kinds else 'floating-point numbers'}")
+            count = int(np.prod(shape)) * dtype.itemsize
+            data = stream.read(count)
+    except OSError as error:
+        raise BadFeature(f"cannot be read ({error.strerror or error})") from None
+    if len(data) < count:
+        raise BadFeature(f"is truncated: {len(data)} of {count} bytes")
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")

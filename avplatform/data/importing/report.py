@@ -1,0 +1,106 @@
+"""What an import leaves behind besides the clips: import_report.json, the lines of the card, and what is printed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from avplatform.data.importing.plan import LeftOut
+from tasks.defects import Defect
+
+REPORT_FILE = "import_report.json"
+LISTED_WHOLE = (
+    "event of no length",
+    "reversed event",
+    "row given twice",
+    "class named twice",
+    "clip outside all splits",
+    "video id of several clips",
+    "video id in several splits",
+)
+EXAMPLES = 3
+CARD_CLIPS = 20
+
+
+@dataclass(kw_only=True)
+class ImportReport:
+    """The outcome of an import. `bytes_read` and `bytes_written` are those of the stored clips' features and shards."""
+
+    dataset: str
+    source: str
+    options: dict[str, Any]
+    clips: dict[str, int]
+    stored: dict[str, int]
+    left_out: list[LeftOut] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    sources: dict[str, Any] = field(default_factory=dict)
+    bytes_read: int = 0
+    bytes_written: int = 0
+    written: bool = False
+
+    @property
+    def clips_left_out(self) -> int:
+        """Clips that are not stored; one clip may be listed for several files."""
+        return sum(self.clips.values()) - sum(self.stored.values())
+
+    def to_json(self) -> str:
+        """Return the text of import_report.json."""
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    def defect_lines(self) -> list[str]:
+        """Return one line a kind and file, with all cases where that is worth it and the first ones otherwise."""
+        groups: dict[tuple[str, str], list[Defect]] = {}
+        for defect in self.defects:
+            file = defect.file.rsplit("/", 1)[0] if defect.file.endswith(".npy") and "/" in defect.file else defect.file
+            groups.setdefault((defect.kind, file), []).append(defect)
+        lines = []
+        for (kind, file), found in groups.items():
+            shown = found if kind in LISTED_WHOLE else found[:EXAMPLES]
+            texts = [
+                " ".join(d.text.split()) + (f" (line {d.line})" if d.line and not file.endswith(".h5") else "") for d in shown
+            ]
+            more = f"; and {len(found) - len(shown)} more in {REPORT_FILE}" if len(shown) < len(found) else ""
+            lines.append(f"{kind}, {file}: {len(found)}: {'; '.join(texts)}{more}")
+        return lines
+
+    def left_out_lines(self, limit: int = CARD_CLIPS) -> list[str]:
+        """Return one line a clip and file that was left out, at most `limit`."""
+        lines = [f"{item.clip_id}: {'/'.join(item.file.rsplit('/', 3)[-3:])} {item.reason}" for item in self.left_out[:limit]]
+        if len(self.left_out) > limit:
+            lines.append(f"and {len(self.left_out) - limit} more")
+        return lines
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what the store's manifest keeps of it."""
+        out: dict[str, Any] = {**self.sources, "defects": self.defect_lines()}
+        if self.left_out:
+            counts = {split: count - self.stored.get(split, 0) for split, count in self.clips.items()}
+            out["left_out"] = {"clips": counts, "examples": self.left_out_lines()}
+        return out
+
+    def summary(self) -> list[str]:
+        """Return what is printed at the end."""
+        lines = list(self.remarks)
+        if self.left_out:
+            share = f"{self.clips_left_out} of {sum(self.clips.values())} clips"
+            lines += [f"left out {share}:" if self.written else f"would be left out, {share}:"]
+            lines += [f"  {line}" for line in self.left_out_lines(CARD_CLIPS if self.written else 200)]
+        counts = count_kinds(self.defects)
+        lines += [f"defect: {kind}: {count}" for kind, count in counts.items()]
+        if self.written and self.bytes_written:
+            ratio = self.bytes_read / self.bytes_written
+            sizes = f"{self.bytes_read / 1e6:,.1f} MB of features read, {self.bytes_written / 1e6:,.1f} MB written"
+            lines.append(f"{sizes}: 1/{ratio:.1f}")
+        return lines
+
+
+def count_kinds(defects: Sequence[Defect]) -> dict[str, int]:
+    """Return how often each kind of defect occurs."""
+    counts: dict[str, int] = {}
+    for defect in defects:
+        counts[defect.kind] = counts.get(defect.kind, 0) + 1
+    return counts

@@ -1,0 +1,18 @@
+"""What is odd in a dataset's official files: listed, never an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Defect:
+    """Something odd in an official file that is kept or left out by rule.
+
+    `line` is the line of a text file, the row of an array, or 0 where it is about the whole file.
+    """
+
+    kind: str
+    file: str
+    line: int
+    text: str

@@ -1,0 +1,423 @@
+"""Importing LLP's official files: what comes in, what is left out, and what is found odd."""
+
+import errno
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from avplatform.cards import render_dataset_card
+from avplatform.cli import main
+from avplatform.data import importing, open_data
+from avplatform.data.checksum import content_checksum
+from avplatform.data.importing import ImportOptions, import_data
+from avplatform.data.schema import Manifest
+from avplatform.data.simulate import simulate
+from models.errors import DataError, UsageError
+from models.stem import pool_clap
+from tests.data.official import LLP_CLIPS, files, llp_arrays, llp_tree, save
+from tests.tasks.test_avvp import write_llp
+
+real = pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return llp_tree(tmp_path_factory.mktemp("official") / "llp")
+
+
+@pytest.fixture
+def own_tree(tmp_path):
+    return llp_tree(tmp_path / "llp")
+
+
+def bring_in(source, out, **options):
+    extra = {name: options.pop(name) for name in ("rows_per_shard", "note", "card") if name in options}
+    return import_data(ImportOptions(dataset="llp", source=str(source), out=str(out), **options), **extra)
+
+
+def test_a_tree_comes_in_averaged_with_its_labels(tree, tmp_path):
+    report = bring_in(tree, tmp_path / "store", dtype="float32", card=render_dataset_card)
+    assert report.written and report.left_out == [] and report.stored == {"train": 6, "validation": 1, "test": 1}
+    data = open_data(tmp_path / "store", task="avvp")
+    train = data.split("train")
+    assert train.clip_ids == LLP_CLIPS["train"] and not data.synthetic and data.name == "llp"
+    batch, given = train.batch([2]), llp_arrays(LLP_CLIPS["train"][2])
+    np.testing.assert_array_equal(batch.audio[0].numpy(), given["vggish"])
+    np.testing.assert_array_equal(batch.motion[0].numpy(), given["r2plus1d_18"])
+    by_hand = np.stack([given["res152"][8 * t : 8 * t + 8].astype(np.float64).mean(axis=0) for t in range(10)])
+    np.testing.assert_allclose(batch.visual[0].numpy(), by_hand, rtol=1e-6)
+    assert train.labels("pseudo_audio")[2, :, 3].tolist() == [0, 0, 1, 1, 1, 1, 0, 0, 0, 0]
+    validation = data.split("validation")
+    assert validation.labels("dense_audio")[0, :, 3].tolist() == [0, 0, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert data.spec.label_splits == {"dense_audio": ["validation", "test"], "dense_visual": ["validation", "test"]}
+    assert content_checksum(tmp_path / "store", data.manifest) == data.checksum
+
+
+def test_files_in_a_data_folder_are_found_and_single_parts_may_lie_elsewhere(tree, tmp_path):
+    source = llp_tree(tmp_path / "llp", inside="data")
+    bring_in(source, tmp_path / "one")
+    (source / "data" / "feats" / "vggish").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="no feats/vggish in .*; give its folder with --vggish"):
+        bring_in(source, tmp_path / "two")
+    bring_in(source, tmp_path / "two", vggish=str(tmp_path / "elsewhere"))
+    bring_in(tree, tmp_path / "three")
+    sums = {Manifest.read(tmp_path / name).checksum for name in ("one", "two", "three")}
+    assert len(sums) == 1
+
+
+def test_eighty_frames_are_kept_where_asked_for(tree, tmp_path):
+    bring_in(tree, tmp_path / "store", frames=80, dtype="float32")
+    data = open_data(tmp_path / "store", task="avvp")
+    assert data.spec.frames_per_segment == 8
+    batch = data.split("test").batch([0])
+    np.testing.assert_array_equal(batch.visual[0].numpy(), llp_arrays(LLP_CLIPS["test"][0])["res152"])
+
+
+def test_clip_and_clap_features_take_the_place_of_the_others(own_tree, tmp_path):
+    given = {}
+    for clip in sum(LLP_CLIPS.values(), []):
+        rng = np.random.default_rng(list(clip.encode()))
+        given[clip] = rng.standard_normal((64, 768)).astype(np.float32)
+        save(own_tree / "CLIP" / "features", clip, rng.standard_normal((10, 768)).astype(np.float32))
+        save(tmp_path / "clap", clip, given[clip])
+    bring_in(own_tree, tmp_path / "store", visual="clip", audio="clap", clap_features=str(tmp_path / "clap"), dtype="float32")
+    data = open_data(tmp_path / "store", task="avvp")
+    assert (data.spec.features.audio_dim, data.spec.features.visual_dim) == (768, 768)
+    batch = data.split("train").batch([4])
+    expected = pool_clap(torch.from_numpy(given[batch.clip_id[0]])[None])
+    torch.testing.assert_close(batch.audio, expected)
+
+
+def test_what_a_user_can_do_without_may_be_absent(own_tree, tmp_path):
+    for place in ("CLIP", "CLAP", "feats/r2plus1d_18"):
+        (own_tree / place).rename(tmp_path / place.replace("/", "_"))
+    report = bring_in(own_tree, tmp_path / "store")
+    spec = Manifest.read(tmp_path / "store").spec
+    assert spec.features.motion_dim is None and set(spec.labels) == {"weak", "dense_audio", "dense_visual"}
+    assert [r.split(":")[0] for r in report.remarks] == [
+        "no feats/r2plus1d_18", "no CLAP/segment_pseudo_labels", "no CLIP/segment_pseudo_labels",
+    ]  # fmt: skip
+
+
+def test_pseudo_labels_are_needed_in_training_only(own_tree, tmp_path):
+    (own_tree / "CLAP" / "segment_pseudo_labels" / "ccccccccccc.npy").unlink()
+    (own_tree / "CLAP" / "segment_pseudo_labels" / "train-00003.npy").unlink()
+    report = bring_in(own_tree, tmp_path / "store", pseudo_visual="none")
+    assert [item.clip_id for item in report.left_out] == ["train-00003_3_13"] and "is missing" in report.left_out[0].reason
+    spec = Manifest.read(tmp_path / "store").spec
+    assert spec.label_splits["pseudo_audio"] == ["train", "validation"] and "pseudo_visual" not in spec.labels
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.system, ('touch "$UNPICKLED"',))
+
+
+def _cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _resave(change):
+    return lambda file: np.save(file, change(np.load(file)))
+
+
+def _nan(values):
+    values[3, 5] = np.nan
+    return values
+
+
+FAULTS = {
+    "truncated": ("res152", _cut, "is truncated: 655260 of 655360 bytes"),
+    "corrupt": ("vggish", lambda f: f.write_bytes(b"\x00" * 900), "is no .npy file"),
+    "cut in the header": ("vggish", lambda f: f.write_bytes(f.read_bytes()[:30]), "is no .npy file"),
+    "empty": ("vggish", lambda f: f.write_bytes(b""), "is empty"),
+    "object array": ("vggish", lambda f: np.save(f, np.array([Evil()], dtype=object)), "pickled Python objects"),
+    "plain pickle": ("vggish", lambda f: f.write_bytes(pickle.dumps(Evil())), "is no .npy file"),
+    "82 frames": ("res152", _resave(lambda a: np.concatenate([a, a[:2]])), r"has shape (82, 2048) instead of (80, 2048)"),
+    "wrong width": ("r2plus1d_18", _resave(lambda a: a[:, :500]), r"has shape (10, 500) instead of (10, 512)"),
+    "NaN": ("r2plus1d_18", _resave(_nan), "NaN or infinite"),
+    "infinite": ("res152", _resave(lambda a: a / np.float32(0)), "NaN or infinite"),
+    "too large": ("vggish", _resave(lambda a: a * 1e6), "too large for float16; use --dtype float32"),
+    "integers": ("vggish", _resave(lambda a: a.astype(np.int32)), "holds int32, not floating-point"),
+    "texts": ("vggish", _resave(lambda a: a.astype(str)), "not floating-point"),
+    "missing": ("vggish", lambda f: f.unlink(), "is missing"),
+    "a folder": ("vggish", lambda f: (f.unlink(), f.mkdir()), "cannot be read"),
+    "label 2": ("../CLIP/segment_pseudo_labels", _resave(lambda a: a * 2), "labels other than 0 and 1"),
+    "labels of another shape": ("../CLAP/segment_pseudo_labels", _resave(lambda a: a.T), "instead of (10, 25)"),
+    "labels that are fractions": ("../CLAP/segment_pseudo_labels", _resave(lambda a: a * 0.5), "not whole numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_every_bad_file_is_named_and_the_rest_is_stored(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNPICKLED", str(tmp_path / "unpickled"))
+    source, expected = llp_tree(tmp_path / "llp"), {}
+    clips = [f"fault-{i:05d}_0_10" for i in range(len(FAULTS))]
+    write_llp(source, train="\n".join(f"{clip}\tDog" for clip in [*LLP_CLIPS["train"], *clips]))
+    labels = np.zeros((10, 25), dtype=np.int64)
+    labels[:, 3] = 1
+    for clip, (place, damage, reason) in zip(clips, FAULTS.values(), strict=True):
+        for name, values in llp_arrays(clip).items():
+            save(source / "feats" / name, clip, values)
+        for model in ("CLIP", "CLAP"):
+            save(source / model / "segment_pseudo_labels", clip, labels)
+        file = source / "feats" / place / f"{clip[:11]}.npy"
+        damage(file)
+        expected[clip] = (file.resolve(), reason)
+    assert main(["data", "import", "llp", str(source), "--out", str(tmp_path / "store")]) == 1
+    report = json.loads((tmp_path / "store" / "import_report.json").read_text())
+    assert [item["clip_id"] for item in report["left_out"]] == clips
+    for item in report["left_out"]:
+        file, reason = expected[item["clip_id"]]
+        assert os.path.realpath(item["file"]) == str(file) and reason in item["reason"], item
+    train = open_data(tmp_path / "store", task="avvp").split("train")
+    assert train.clip_ids == LLP_CLIPS["train"] and train.rows.tolist() == list(range(6))
+    assert not (tmp_path / "unpickled").exists()
+    assert "**18 of the clips" in (tmp_path / "store" / "README.md").read_text()
+
+
+def test_two_bad_files_of_one_clip_are_both_named(own_tree, tmp_path):
+    for place in ("vggish", "res152"):
+        (own_tree / "feats" / place / "train-00001.npy").unlink()
+    report = bring_in(own_tree, tmp_path / "store")
+    assert report.clips_left_out == 1 and len(report.left_out) == 2
+
+
+def test_strict_writes_nothing_and_still_names_every_bad_file(own_tree, tmp_path, capsys):
+    for clip in ("train-00001", "train-00004"):
+        _cut(own_tree / "feats" / "vggish" / f"{clip}.npy")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["data", "import", "llp", str(own_tree), "--out", str(tmp_path / "store"), "--strict"]) == 1
+    shown = capsys.readouterr().out
+    assert "train-00001_1_11" in shown and "train-00004_4_14" in shown and "nothing was written" in shown
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_strict_stores_a_tree_without_fault(tree, tmp_path):
+    assert bring_in(tree, tmp_path / "store", strict=True).written
+
+
+def test_odd_things_are_defects_and_stand_in_the_card(own_tree, tmp_path):
+    clip = "b_b-bbbbbbb_30_40"
+    rows = [f"{clip}\t3\t3\tDog", f"{clip}\t9\t0\tDog", f"{clip}\t1\t2\tDog", f"{clip}\t1\t2\tDog", "Speech\t0\t4\tSpeech"]
+    write_llp(own_tree, train="\n".join(f"{c}\tDog" for c in [*LLP_CLIPS["train"], "train-00000_50_60"]), audio=rows)
+    (own_tree / "AVVP_dataset_full.csv").write_text("filename\tevent_labels\ntrain-00000_0_10\tCat\nzzzzzzzzzzz_0_10\tDog\n")
+    save(own_tree / "feats" / "vggish", "stranger000", np.zeros((10, 128), np.float32))
+    labels = np.zeros((10, 25), dtype=np.int64)
+    labels[0, 7] = 1
+    save(own_tree / "CLIP" / "segment_pseudo_labels", "train-00005", labels)
+    report = bring_in(own_tree, tmp_path / "store", card=render_dataset_card)
+    kinds = importing.report.count_kinds(report.defects)
+    assert kinds == {
+        "class named twice": 1, "event of no length": 1, "reversed event": 1, "row given twice": 1,
+        "clip outside all splits": 1, "labels differ from the split file's": 1, "clip in no split": 1,
+        "clip missing from the file of all clips": 8, "feature file of several clips": 1, "feature file of no clip": 1,
+        "dense audio annotations of another version": 1, "pseudo-label outside the weak label": 1,
+    }  # fmt: skip
+    card = (tmp_path / "store" / "README.md").read_text()
+    assert (
+        "mm_pyramid variant" in card and "reversed event, AVVP_eval_audio.csv: 1: b_b-bbbbbbb_30_40 9 0 Dog (line 3)" in card
+    )
+    assert "and 5 more in import_report.json" in card and "the terms of" in card
+    assert report.stored["train"] == 7
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda t: write_llp(t, train="train-00000_0_10\tDog\ntrain-00000_0_10\tDog"), "twice"),
+        (lambda t: write_llp(t, train="b_b-bbbbbbb_30_40\tDog"), "twice"),
+        (lambda t: write_llp(t, train="train-00000_0_10\tDgo"), "did you mean 'Dog'"),
+        (lambda t: write_llp(t, train="train-00000_0_10"), "1 columns instead of 2"),
+        (lambda t: (t / "AVVP_train.csv").write_bytes(b"\xff\xfe\x00"), "cannot read .*AVVP_train.csv"),
+        (lambda t: (t / "AVVP_eval_visual.csv").unlink(), "AVVP_eval_visual.csv"),
+        (lambda t: [f.unlink() for f in (t / "feats" / "res152").iterdir()], "holds no .npy file"),
+        (lambda t: [f.write_bytes(b"x") for f in (t / "feats" / "res152").iterdir()], "no clip of .* has all its features"),
+    ],
+)
+def test_what_makes_the_whole_impossible_is_one_error_and_leaves_nothing(own_tree, tmp_path, damage, message):
+    damage(own_tree)
+    with pytest.raises(DataError, match=message):
+        bring_in(own_tree, tmp_path / "store")
+    assert [p.name for p in tmp_path.iterdir()] == ["llp"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"visual_file": "x"}, "--visual-file does nothing for llp"),
+        ({"frames": 80, "visual": "clip"}, "--frames 80 does not go"),
+        ({"clap_features": "x"}, "--clap-features does nothing with --audio vggish"),
+        ({"res152": "x", "visual": "clip"}, "--res152 does nothing with --visual clip"),
+        ({"workers": 0}, "--workers is 0"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tree, tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        bring_in(tree, tmp_path / "store", **options)
+
+
+def test_a_missing_source_is_named(tmp_path, capsys):
+    assert main(["data", "import", "llp", str(tmp_path / "no"), "--out", str(tmp_path / "store")]) == 1
+    assert "no folder" in capsys.readouterr().err
+
+
+def _slow_import(source, out, stop_at):
+    """Import with shards of two clips; after `stop_at` blocks say so, and wait to be killed."""
+    from avplatform.data.importing.llp import LLPPlan
+
+    LLPPlan.block, plain, calls = 1, LLPPlan.read, []
+
+    def read(self, split, positions, dtype):
+        calls.append(positions)
+        if len(calls) > stop_at:
+            (out.parent / "ready").touch()
+            time.sleep(60)
+        return plain(self, split, positions, dtype)
+
+    LLPPlan.read = read
+    bring_in(source, out, rows_per_shard=2, workers=1)
+
+
+def killed_import(source, out, stop_at=5):
+    process = multiprocessing.get_context("spawn").Process(target=_slow_import, args=(source, out, stop_at))
+    process.start()
+    deadline = time.monotonic() + 120
+    while not (out.parent / "ready").exists():
+        assert time.monotonic() < deadline and process.is_alive()
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_killed_import_goes_on_and_another_process_is_refused_meanwhile(own_tree, tmp_path):
+    _cut(own_tree / "feats" / "vggish" / "train-00001.npy")
+    bring_in(own_tree, tmp_path / "whole", rows_per_shard=2)
+    process = killed_import(own_tree, tmp_path / "store")
+    with pytest.raises(DataError, match="another process .* is writing"):
+        bring_in(own_tree, tmp_path / "store", rows_per_shard=2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not (tmp_path / "store").exists() and (tmp_path / ".store.partial").is_dir()
+    notes = []
+    report = bring_in(own_tree, tmp_path / "store", rows_per_shard=2, note=notes.append)
+    # The clip whose reading had just ended may or may not have been written before the kill.
+    assert notes in [[f"going on after {n} clips that an earlier attempt wrote"] for n in (2, 4)]
+    assert report.clips_left_out == 1
+    assert files(tmp_path / "store") == files(tmp_path / "whole") and not (tmp_path / ".store.partial").exists()
+
+
+def _fill_disk(monkeypatch, after):
+    plain, calls = pq.ParquetWriter.write_table, []
+
+    def write_table(self, *args, **options):
+        calls.append(1)
+        if len(calls) > after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return plain(self, *args, **options)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", write_table)
+
+
+def test_a_full_disk_is_named_and_the_import_goes_on_later(tree, tmp_path, monkeypatch):
+    bring_in(tree, tmp_path / "whole", rows_per_shard=2)
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="is full.*the same command goes on"):
+        _fill_disk(patch, 2)
+        bring_in(tree, tmp_path / "store", rows_per_shard=2)
+    notes = []
+    bring_in(tree, tmp_path / "store", rows_per_shard=2, note=notes.append)
+    assert "going on after 4 clips" in notes[0] and files(tmp_path / "store") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("change", ["options", "sources"])
+def test_a_changed_import_starts_anew(own_tree, tmp_path, monkeypatch, change):
+    with monkeypatch.context() as patch, pytest.raises(DataError):
+        _fill_disk(patch, 2)
+        bring_in(own_tree, tmp_path / "store", rows_per_shard=2)
+    if change == "sources":
+        save(own_tree / "feats" / "vggish", "train-00000", np.ones((10, 128), np.float32))
+    notes = []
+    dtype = "float32" if change == "options" else "float16"
+    bring_in(own_tree, tmp_path / "store", rows_per_shard=2, note=notes.append, dtype=dtype)
+    assert len(notes) == 1 and "starting anew" in notes[0]
+    first = open_data(tmp_path / "store", task="avvp").split("train").batch([0]).audio
+    assert bool((first == 1).all()) == (change == "sources")
+
+
+def test_the_number_of_workers_changes_nothing(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr("avplatform.data.importing.llp.LLPPlan.block", 1)
+    for workers in (1, 3):
+        bring_in(tree, tmp_path / str(workers), workers=workers)
+    assert files(tmp_path / "1") == files(tmp_path / "3")
+
+
+def test_simulated_official_files_come_in_as_the_simulated_store(tmp_path):
+    (tmp_path / "csv").mkdir()
+    write_llp(tmp_path / "csv")
+    simulate("avvp", tmp_path / "csv", tmp_path / "official", layout="official")
+    simulate("avvp", tmp_path / "csv", tmp_path / "drawn")
+    bring_in(tmp_path / "official", tmp_path / "store")
+    drawn, store = (open_data(tmp_path / name, task="avvp") for name in ("drawn", "store"))
+    assert store.synthetic and store.name == "llp-synthetic" and store.splits == drawn.splits
+    for split in store.splits:
+        a, b = drawn.split(split), store.split(split)
+        assert a.clip_ids == b.clip_ids and a.rows.tolist() == b.rows.tolist()
+        one, two = a.batch(range(len(a))), b.batch(range(len(b)))
+        for name in ("audio", "visual", "motion"):
+            torch.testing.assert_close(getattr(one, name), getattr(two, name), rtol=2e-3, atol=2e-3)
+        for name in ("weak", "pseudo_audio", "pseudo_visual") + (() if split == "train" else ("dense_audio", "dense_visual")):
+            np.testing.assert_array_equal(a.labels(name), b.labels(name))
+
+
+def test_features_given_apart_from_a_simulated_tree_are_still_synthetic(own_tree, tmp_path):
+    (own_tree / "SYNTHETIC.txt").write_text("drawn")
+    source = llp_tree(tmp_path / "other")
+    report = bring_in(source, tmp_path / "store", vggish=str(own_tree / "feats" / "vggish"))
+    assert report.written and Manifest.read(tmp_path / "store").spec.synthetic
+
+
+def test_storage_is_a_twelfth_of_the_official_features(tmp_path):
+    source = tmp_path / "llp"
+    llp_tree(source)
+    clips = [f"more-{i:06d}_0_10" for i in range(60)]
+    write_llp(source, train="\n".join(f"{clip}\tDog" for clip in clips))
+    for clip in clips:
+        for name, values in llp_arrays(clip).items():
+            save(source / "feats" / name, clip, values)
+        for model in ("CLIP", "CLAP"):
+            save(source / model / "segment_pseudo_labels", clip, np.zeros((10, 25), np.int64))
+    for dtype, least in (("float16", 12), ("float32", 6)):
+        report = bring_in(source, tmp_path / dtype, dtype=dtype)
+        kept = [f for f in (source / "feats").rglob("*.npy") if not f.name.startswith("train-")]
+        assert report.bytes_read == sum(f.stat().st_size for f in kept)
+        assert report.bytes_written == sum(f.stat().st_size for f in (tmp_path / dtype).glob("*.parquet"))
+        assert report.bytes_read / report.bytes_written >= least
+
+
+@real
+def test_forty_clips_of_the_real_lists_come_in_and_all_others_are_listed(tmp_path):
+    from tasks.avvp.annotations import read_annotations
+
+    names = read_annotations(os.environ["AVP_LLP_DIR"]).filenames
+    chosen = [*names[:20], *names[10000:10010], *names[-10:]]
+    for clip in chosen:
+        for name, values in llp_arrays(clip).items():
+            save(tmp_path / "feats" / name, clip, values)
+    report = bring_in(tmp_path, tmp_path / "store", annotations=os.environ["AVP_LLP_DIR"])
+    assert report.stored == {"train": 20, "validation": 10, "test": 10} and report.clips_left_out == 11809
+    assert {item.clip_id for item in report.left_out} == set(names) - set(chosen)
+    kinds = importing.report.count_kinds(report.defects)
+    assert kinds == {
+        "class named twice": 1, "event of no length": 5, "reversed event": 1, "row given twice": 8,
+        "clip outside all splits": 25,
+    }  # fmt: skip
+    assert report.sources["dense_audio_annotations"] == "uncorrupted"
