@@ -34,13 +34,20 @@ class SimulateOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Dispatch `data` sub-commands."""
-    commands = {"simulate": _simulate}
+    commands = {"simulate": _simulate, "push": _push}
     if not args or args[0] in ("-h", "--help"):
         print("usage: avplatform data COMMAND [OPTIONS]\n\ncommands:\n  simulate   draw synthetic features from annotations")
+        print("  push       push a data folder to the Hub")
         return 0 if args else 2
     if args[0] not in commands:
         raise unknown_name("data command", args[0], commands)
     return commands[args[0]](args[1:], f"{prog} {args[0]}")
+
+
+def _push(args: list[str], prog: str) -> int:
+    from avplatform.commands.data_push import run
+
+    return run(args, prog)
 
 
 def _simulate(args: list[str], prog: str) -> int:
