@@ -64,6 +64,8 @@ class RunConfig:
     """avel: full or weak; avvp: pseudo (segment pseudo-labels) or weak (video labels only)"""
     data: str = "demo"
     """demo (built-in, synthetic), a data folder, or a hub dataset id"""
+    cache_dir: str | None = None
+    """where mapped arrays and downloads go; default: beside the data, or $AVPLATFORM_CACHE or ~/.cache/avplatform"""
     seed: int = 1
     """seed of weights, batches and dropout"""
     epochs: int = 14
@@ -73,7 +75,7 @@ class RunConfig:
     batch_size: int = 32
     """clips per optimiser step, over all processes and accumulated micro-batches"""
     num_workers: int = 0
-    """threads that read ahead; 0 reads in the main thread, which is fast enough for mapped features"""
+    """threads that read ahead; 0 reads in the main thread, fast enough for mapped features; streaming gains by some"""
     output_dir: str | None = None
     """folder of the run; default: runs/<task>-<encoder>-<decoder>-<time>"""
     resume: str | None = None

@@ -1,4 +1,4 @@
-"""Push a run's model to the Hub; get a model's folder from a run, a folder or the Hub."""
+"""Push a run's model or a dataset to the Hub; get a model's folder from a run, a folder or the Hub."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from huggingface_hub.errors import (
 )
 
 from avplatform.cards import PLACEHOLDER, card_of_spec, render_dataset_card, render_model_card
+from avplatform.data.schema import MANIFEST_FILE, Manifest
+from avplatform.data.shards import check_shard
+from avplatform.data.writer import arrow_schema
 from models.errors import AVError, DataError, UsageError
 
 UPLOADED = ("config.json", "model.safetensors", "README.md")
@@ -28,7 +31,7 @@ HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
 # What the client raises when it does not succeed: ValueError is what it refuses itself, RuntimeError a failed upload.
 FAILURES: tuple[type[BaseException], ...] = (HTTP_ERROR, OSError, ValueError, RuntimeError)
 
-__all__ = ["card_of_spec", "model_folder", "push_run", "render_dataset_card", "render_model_card"]
+__all__ = ["card_of_spec", "model_folder", "push_data", "push_run", "render_dataset_card", "render_model_card"]
 
 
 def push_run(
@@ -59,17 +62,71 @@ def push_run(
         UsageError: `private`, but the repository exists and is public.
     """
     operations = _operations(model_folder(run), repo_id)
+    message = commit_message or "Upload model with avplatform"
+    return _push(operations, repo_id, "model", private=private, token=token, revision=revision, message=message)
+
+
+def push_data(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
+) -> str:
+    """Push a store to a dataset repository on the Hub, in one commit; return the repository's address.
+
+    What is pushed is the manifest, the shards that it names (after their checksums were compared) and the card; nothing
+    else that lies in the folder, mapped arrays in particular. What is there already in the same bits is not sent again.
+
+    Args:
+        folder: the store.
+        repo_id: "owner/name"; made if it does not exist.
+        private: the repository must be private; a new one is made so.
+        token: a token that may write; default: the one of `hf auth login` or HF_TOKEN.
+        revision: branch to push to; made if it does not exist.
+        commit_message: default "Upload data with avplatform".
+
+    Raises:
+        DataError: the folder is no whole store, or the Hub refuses or cannot be reached.
+        UsageError: `private`, but the repository exists and is public.
+    """
+    folder = Path(folder)
+    manifest = Manifest.read(folder)
+    schema = arrow_schema(manifest.spec, manifest.dtype)
+    contents: dict[str, bytes | Path] = {MANIFEST_FILE: folder / MANIFEST_FILE}
+    contents["README.md"] = render_dataset_card(manifest, repo_id).encode()
+    if (folder / "README.md").is_file():
+        contents["README.md"] = (folder / "README.md").read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id).encode()
+    for info in manifest.splits.values():
+        contents |= {shard.file: check_shard(folder, shard, schema, contents=True) for shard in info.shards}
+    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]
+    message = commit_message or "Upload data with avplatform"
+    return _push(operations, repo_id, "dataset", private=private, token=token, revision=revision, message=message)
+
+
+def _push(
+    operations: list[CommitOperationAdd],
+    repo_id: str,
+    kind: str,
+    *,
+    private: bool,
+    token: str | None,
+    revision: str | None,
+    message: str,
+) -> str:
+    """Commit files to a repository of a kind ("model" or "dataset"), which is made if need be."""
     api = HfApi(token=token)
     try:
-        url = api.create_repo(repo_id, private=private, exist_ok=True)
-        if private and not api.model_info(repo_id).private:
+        url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
+        if private and not api.repo_info(repo_id, repo_type=kind).private:
             raise UsageError(
                 f"{repo_id} exists and is public, so --private would do nothing; leave it out or take another name"
             )
         if revision is not None and not revision.startswith("refs/"):  # a pull request's branch is there already
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        message = commit_message or "Upload model with avplatform"
-        api.create_commit(repo_id, operations, commit_message=message, revision=revision)
+            api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
+        api.create_commit(repo_id, operations, repo_type=kind, commit_message=message, revision=revision)
     except AVError:
         raise
     except FAILURES as error:

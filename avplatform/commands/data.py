@@ -1,82 +1,26 @@
-"""`avplatform data`: official files made into a store, and features drawn from official annotation files."""
+"""`avplatform data COMMAND`: what is done with datasets, one module a command."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+import importlib
 
-import tyro
+from models.errors import unknown_name
 
-from avplatform.console import Console
-from models.errors import UsageError, unknown_name
-
-
-@dataclass(kw_only=True)
-class SimulateOptions:
-    """Draw synthetic features from the real annotation files of a dataset; labels stay real, features are made up."""
-
-    task: Literal["avvp", "avel"]
-    """avvp reads LLP's csv files, avel reads AVE's Annotations.txt and order files"""
-    annotations: str
-    """folder of the official annotation files"""
-    out: str
-    """folder to write; it must not exist yet"""
-    seed: int | None = None
-    """seed of the clips; default: the preset's own, so that everybody gets the same data"""
-    dtype: Literal["float16", "float32"] = "float16"
-    """stored precision"""
-    layout: Literal["store", "official"] = "store"
-    """store (parquet shards), or the authors' file layout"""
-    limit: int | None = None
-    """at most this many clips of the training split (AVE: spread over its classes)"""
+COMMANDS: dict[str, tuple[str, str]] = {
+    "import": ("data_import", "turn the official files of LLP or AVE into a store"),
+    "simulate": ("data_simulate", "draw synthetic features from annotations"),
+    "push": ("data_push", "push a data folder to the Hub"),
+}
+"""Commands by name: their module in avplatform.commands, imported when it runs, and one line of help."""
 
 
 def run(args: list[str], prog: str) -> int:
     """Dispatch `data` sub-commands."""
-    commands = {"simulate": _simulate, "import": _import}
     if not args or args[0] in ("-h", "--help"):
-        about = {
-            "import": "turn the official files of LLP or AVE into a store",
-            "simulate": "draw synthetic features from annotations",
-        }
-        lines = "\n".join(f"  {name:<10} {text}" for name, text in about.items())
+        lines = "\n".join(f"  {name:<10} {about}" for name, (_, about) in COMMANDS.items())
         print(f"usage: avplatform data COMMAND [OPTIONS]\n\ncommands:\n{lines}")
         return 0 if args else 2
-    if args[0] not in commands:
-        raise unknown_name("data command", args[0], commands)
-    return commands[args[0]](args[1:], f"{prog} {args[0]}")
-
-
-def _import(args: list[str], prog: str) -> int:
-    from avplatform.commands.data_import import run
-
-    return run(args, prog)
-
-
-def _simulate(args: list[str], prog: str) -> int:
-    options = tyro.cli(SimulateOptions, args=args, prog=prog)
-    if options.limit is not None and options.limit < 1:
-        raise UsageError(f"--limit is {options.limit}; it must be at least 1")
-    from avplatform.cards import render_dataset_card
-    from avplatform.data.simulate import simulate
-
-    console = Console()
-    with console.bar("simulate", total=100) as bar:
-        manifest = simulate(
-            options.task,
-            Path(options.annotations),
-            Path(options.out),
-            dtype=options.dtype,
-            layout=options.layout,
-            seed=options.seed,
-            subset=None if options.limit is None else {"train": options.limit},
-            progress=bar.fraction,
-            card=render_dataset_card,
-        )
-    if manifest is None:
-        console.note(f"wrote {options.out} in the authors' file layout: synthetic features")
-        return 0
-    counts = ", ".join(f"{name} {split.rows}" for name, split in manifest.splits.items())
-    console.note(f"wrote {options.out}: synthetic features, {counts}; checksum {manifest.checksum}")
-    return 0
+    if args[0] not in COMMANDS:
+        raise unknown_name("data command", args[0], COMMANDS)
+    module = importlib.import_module(f"avplatform.commands.{COMMANDS[args[0]][0]}")
+    return module.run(args[1:], f"{prog} {args[0]}")

@@ -15,15 +15,15 @@ FLOAT_BYTES = 4
 def describe_run(config: RunConfig) -> str:
     """Return the resolved configuration, the shapes that the model reads and gives, parameters and memory."""
     task = build_task(config)
-    data = open_data(config.data, task=config.task)
+    data = open_data(config.data, task=config.task, cache_dir=config.cache_dir)
     torch.manual_seed(config.seed)
     model = build_model(config, task, data.spec).eval()
-    split = data.split("train")
+    split = data.split("validation" if config.streaming else "train")  # streamed shards are not to be fetched for this
     batch = split.batch(list(range(min(2, len(split)))))
     with torch.inference_mode():
         output = model(batch.audio, batch.visual, batch.motion)
     lines = [as_yaml(config).rstrip(), "", f"data: {data.name}{' (synthetic)' if data.synthetic else ''}"]
-    lines += [f"  {name}: {len(data.split(name))} clips" for name in data.splits]
+    lines += [f"  {name}: {data.rows(name)} clips" for name in data.splits]
     lines.append("shapes (B clips):")
     for name, value in (("audio", batch.audio), ("visual", batch.visual), ("motion", batch.motion)):
         if value is not None:

@@ -32,6 +32,8 @@ class EvalOptions:
     """run folder, model folder or hub id"""
     data: str | None = None
     """demo, a data folder or a hub dataset id; default: what the run was trained on"""
+    cache_dir: str | None = None
+    """where mapped arrays and downloads go; default: beside the data, or $AVPLATFORM_CACHE or ~/.cache/avplatform"""
     split: str = "test"
     """train, validation or test"""
     json: str | None = None
@@ -58,7 +60,7 @@ def run(args: list[str], prog: str) -> int:
     folder = Path(options.model)
     model = AVModel.from_pretrained(str(folder / "model" if (folder / "model").is_dir() else options.model))
     task = task_of_model(model.config)
-    data = open_data(data_name, task=task.name, progress=console.note)
+    data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
     name = data.split_name(options.split)
     check_fits(model, data)
     check_labels(data.spec, task)

@@ -15,7 +15,7 @@ from avplatform.presets import preset_options
 from models.errors import DataError, UsageError
 
 CELL = ("task", "encoder", "decoder", "supervision")
-RESUMABLE = ("max_steps", "epochs", "cpu", "num_workers", "threads", "checkpointing", "save_plots", "precision")
+RESUMABLE = ("max_steps", "epochs", "cpu", "num_workers", "threads", "checkpointing", "save_plots", "precision", "cache_dir")
 
 
 def run(args: list[str], prog: str) -> int:

@@ -6,21 +6,23 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
-from avplatform.data.schema import DataSpec, Manifest, Shard
-from avplatform.data.writer import arrow_schema, file_sha256
+from avplatform.data.schema import DataSpec, Manifest
+from avplatform.data.shards import check_shard
+from avplatform.data.writer import arrow_schema
 from models.errors import DataError
 from tasks.contracts import Batch
 
 LOCK_SECONDS = 3600
+LARGE_ROW = 2**17  # bytes of a row from which a copy of its own costs nothing
 
 
 class SplitArrays:
@@ -28,7 +30,9 @@ class SplitArrays:
 
     def __init__(self, folder: Path, spec: DataSpec, name: str) -> None:
         self.spec, self.name = spec, name
-        self._arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in ("row", *spec.shapes())}
+        # Mapped copy-on-write, not read-only, only because torch wants memory that it may write to; nothing writes.
+        self._arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="c") for key in ("row", *spec.shapes())}
+        self._tensors = {key: torch.from_numpy(array) for key, array in self._arrays.items()}
         self.clip_ids: list[str] = json.loads((folder / "clip_id.json").read_text())
 
     def __len__(self) -> int:
@@ -40,30 +44,71 @@ class SplitArrays:
         return np.asarray(self._arrays["row"])
 
     def labels(self, name: str) -> np.ndarray:
-        """Return one label of every clip."""
+        """Return one label of every clip.
+
+        Raises:
+            DataError: the label is not known in this split.
+        """
+        if name not in known_labels(self.spec, self.name):
+            raise DataError(f"the label {name!r} is not known in the split {self.name!r} of '{self.spec.name}'")
         return np.asarray(self._arrays[name])
 
-    def batch(self, indices: Sequence[int] | np.ndarray, *, dtype: torch.dtype = torch.float32) -> Batch:
-        """Gather clips by position: features as `dtype`, float32 for 0/1 labels, int64 for class indices."""
-        index = np.asarray(indices, dtype=np.int64)
-        columns = {name: np.asarray(array[index]) for name, array in self._arrays.items()}
-        return make_batch(self.spec, columns, [self.clip_ids[i] for i in index], dtype=dtype)
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the mapped arrays: "row", every feature and every label that is known here; nothing is read."""
+        names = ("row", *self.spec.feature_names, *known_labels(self.spec, self.name))
+        return {name: self._arrays[name] for name in names}
+
+    def batch(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        *,
+        dtype: torch.dtype = torch.float32,
+        labels: Sequence[str] | None = None,
+    ) -> Batch:
+        """Gather clips by position into new tensors: no batch shares memory with another, or with the mapped file.
+
+        Args:
+            indices: positions in the split, in any order.
+            dtype: of the features; 0/1 labels become float32, class indices stay int64.
+            labels: which of the known labels; default: all.
+        """
+        index = torch.from_numpy(np.array(indices, dtype=np.int64))
+        labels = known_labels(self.spec, self.name) if labels is None else labels
+        columns = {name: self._tensors[name].index_select(0, index) for name in ("row", *labels)}
+        columns |= {name: gather(self._tensors[name], index, dtype) for name in self.spec.feature_names}
+        return make_batch(self.spec, columns, [self.clip_ids[i] for i in index.tolist()], dtype=dtype)
+
+
+def gather(values: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return rows of a mapped tensor as a new one of `dtype`."""
+    if values.dtype == dtype or values[0].nbytes < LARGE_ROW:
+        return values.index_select(0, index).to(dtype)
+    out = torch.empty((len(index), *values.shape[1:]), dtype=dtype)
+    for row, position in zip(out, index.tolist(), strict=True):  # cast on the way: maps gathered first are memory twice
+        row.copy_(values[position])
+    return out
+
+
+def known_labels(spec: DataSpec, *splits: str) -> list[str]:
+    """Return the labels that are really known in all of these splits; elsewhere they are stored as zeros."""
+    limits: dict[str, list[str]] = getattr(spec, "label_splits", {})
+    return [name for name in spec.labels if all(split in limits.get(name, splits) for split in splits)]
 
 
 def make_batch(
-    spec: DataSpec, columns: dict[str, np.ndarray], clip_ids: list[str], *, dtype: torch.dtype = torch.float32
+    spec: DataSpec, columns: Mapping[str, Tensor], clip_ids: list[str], *, dtype: torch.dtype = torch.float32
 ) -> Batch:
-    """Turn columns into a Batch."""
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(columns[name])).to(dtype) for name in spec.feature_names}
-    labels = {}
-    for name in spec.labels:
-        values = torch.from_numpy(np.ascontiguousarray(columns[name]))
-        labels[name] = values.float() if spec.label_dtypes[name] == "uint8" else values
+    """Turn columns, of which labels may be missing, into a Batch; features become `dtype`, 0/1 labels float32."""
+    labels = {
+        name: columns[name].float() if spec.label_dtypes[name] == "uint8" else columns[name]
+        for name in spec.labels
+        if name in columns
+    }
     return Batch(
-        audio=tensors["audio"],
-        visual=tensors["visual"],
-        motion=tensors.get("motion"),
-        row=torch.from_numpy(np.ascontiguousarray(columns["row"])),
+        audio=columns["audio"].to(dtype),
+        visual=columns["visual"].to(dtype),
+        motion=columns["motion"].to(dtype) if "motion" in columns else None,
+        row=columns["row"],
         clip_id=clip_ids,
         labels=labels,
     )
@@ -75,6 +120,7 @@ def open_split(
     name: str,
     *,
     cache_dir: Path | None = None,
+    fetch: Callable[[], None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> SplitArrays:
     """Return a split's arrays, building them on first use; several processes may ask at once.
@@ -84,6 +130,7 @@ def open_split(
         manifest: its manifest.
         name: a split of it.
         cache_dir: where the arrays go; default: `.arrays` inside the store, or the user's cache where that is read-only.
+        fetch: called before the shards are read, to bring them here.
         progress: told once when arrays are built, and how large they are.
 
     Raises:
@@ -91,6 +138,8 @@ def open_split(
     """
     folder = _array_folder(store, manifest, cache_dir) / name
     if not (folder / "complete").exists():
+        if fetch is not None:
+            fetch()
         _build(store, manifest, name, folder, progress)
     try:
         return SplitArrays(folder, manifest.spec, name)
@@ -159,39 +208,6 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
     (folder / "clip_id.json").write_text(json.dumps(clip_ids))
     (folder / "complete").touch()
     return sum(array.nbytes for array in out.values())
-
-
-def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool = False) -> Path:
-    """Return a shard's path after checking that it is there and, by its footer, holds what it should.
-
-    Args:
-        store: the folder.
-        shard: what the manifest says of it.
-        schema: the columns it must have.
-        contents: also compute its sha256, which reads every byte.
-
-    Raises:
-        DataError: missing, or of another size, checksum, number of rows or columns.
-    """
-    file, remedy = store / shard.file, "copy or write the data again"
-    if not file.is_file():
-        raise DataError(f"{file} is missing; {remedy}")
-    if file.stat().st_size != shard.bytes:
-        raise DataError(f"{file} has {file.stat().st_size} bytes, in the manifest {shard.bytes}; {remedy}")
-    if contents and file_sha256(file) != shard.sha256:
-        raise DataError(f"{file} is not what the manifest says (its sha256 differs); {remedy}")
-    try:
-        with pq.ParquetFile(file) as parquet:
-            rows, found = parquet.metadata.num_rows, {field.name: field.type for field in parquet.schema_arrow}
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{file} is no parquet file ({error}); {remedy}") from None
-    if rows != shard.rows:
-        raise DataError(f"{file} holds {rows} clips, in the manifest {shard.rows}; {remedy}")
-    for field in schema:
-        if found.get(field.name) != field.type:
-            kind = found.get(field.name, "not there")
-            raise DataError(f"{file}: column {field.name} is {kind}, by the manifest {field.type}; {remedy}")
-    return file
 
 
 class locked:  # noqa: N801

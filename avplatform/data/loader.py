@@ -6,13 +6,14 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import torch
 
-from avplatform.data.arrays import SplitArrays
+from avplatform.data.arrays import SplitArrays, known_labels
 from avplatform.data.sampling import count_batches, epoch_batches, process_share, psp_batches
+from models.errors import UsageError
 from tasks.contracts import Batch
 
 
@@ -39,7 +40,25 @@ class Loader(Protocol):
         ...
 
 
-class TrainLoader:
+class SharesOut:
+    """Base of loaders that deal the clips to the processes themselves: Accelerate must not deal them once more."""
+
+    @property
+    def dataset(self) -> NoReturn:
+        """What a DataLoader has; only Accelerate asks for it.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"{type(self).__name__} deals the clips to the processes itself and must not be prepared by Accelerate, which "
+            "would deal them a second time and lose clips; prepare model and optimizer only, and iterate loader.epoch(n)"
+        )
+
+    _is_accelerate_prepared = dataset  # Accelerator.prepare_data_loader looks at this first
+
+
+class TrainLoader(SharesOut):
     """Map-style loader over one or more splits read as one.
 
     Args:
@@ -65,6 +84,7 @@ class TrainLoader:
         num_processes: int = 1,
     ) -> None:
         self.splits = splits
+        self.labels = known_labels(splits[0].spec, *(split.name for split in splits))
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
         self.order, self.num_workers = order, num_workers
         self.process_index, self.num_processes = process_index, num_processes
@@ -90,11 +110,13 @@ class TrainLoader:
 
     def _gather(self, positions: np.ndarray) -> Batch:
         """Read clips at positions of the joined splits, in that order."""
+        if len(self.splits) == 1:
+            return self.splits[0].batch(positions, labels=self.labels)
         owner = np.searchsorted(self.starts, positions, side="right") - 1
         parts, places = [], []
         for number in np.unique(owner):
             chosen = np.flatnonzero(owner == number)
-            parts.append(self.splits[number].batch(positions[chosen] - self.starts[number]))
+            parts.append(self.splits[number].batch(positions[chosen] - self.starts[number], labels=self.labels))
             places.append(chosen)
         if len(parts) == 1:
             return parts[0]

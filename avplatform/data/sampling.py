@@ -6,6 +6,9 @@ import random
 
 import numpy as np
 
+LANES = 8  # places of the epoch's order that a shuffled, streamed batch draws from at once
+MIXED_GROUPS = 2  # row groups of a lane whose rows are mixed
+
 
 def epoch_batches(
     clips: int, batch_size: int, *, seed: int, epoch: int, shuffle: bool = True, drop_last: bool = False
@@ -16,6 +19,57 @@ def epoch_batches(
     if drop_last and batches and len(batches[-1]) < batch_size:
         batches.pop()
     return batches
+
+
+def stream_order(
+    shards: list[list[int]], batch_size: int, *, seed: int, epoch: int, shuffle: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row group and the row in it of every clip of a streamed epoch, batch after batch.
+
+    Shards are put in a random order, and so are the row groups of each. The resulting sequence is cut into LANES parts, of
+    lengths that fit the batches exactly, and each part is shuffled by blocks of MIXED_GROUPS row groups. A batch takes its
+    first clips from the first lane, and so on: it mixes 2 * LANES row groups, and a process that gets a part of every batch
+    reads only the lanes of that part, while the batches stay the same for any number of processes.
+
+    Args:
+        shards: the sizes of each shard's row groups; row groups are numbered through, in this order.
+        batch_size: clips in a global batch.
+        seed: decides the order,
+        epoch: together with this.
+        shuffle: False for the order of the files.
+    """
+    sizes = np.array([size for shard in shards for size in shard], dtype=np.int64)
+    sequence = np.arange(len(sizes))
+    if not shuffle:
+        return _rows_of(sequence, sizes)
+    rng = np.random.default_rng([seed, epoch])
+    of_shard = np.split(sequence, np.cumsum([len(shard) for shard in shards])[:-1])
+    sequence = np.concatenate([rng.permutation(of_shard[shard]) for shard in rng.permutation(len(shards))])
+    group, row = _rows_of(sequence, sizes)
+    position = np.argsort(sequence)[group]  # of a row's group in the sequence
+
+    bounds = np.arange(LANES + 1)
+    whole, rest = divmod(len(group), batch_size)
+    a_batch, a_rest = (np.diff(size * bounds // LANES) for size in (batch_size, rest))
+    ends = np.cumsum(whole * a_batch + a_rest)
+    heads, tails = [], []
+    for lane, end in enumerate(ends):
+        places = np.arange(ends[lane - 1] if lane else 0, end)
+        if lane % 2:  # neighbours run towards each other, and need the row group that they share at the same time
+            places = places[::-1]
+        block = np.abs(position[places] - position[places[0]]) // MIXED_GROUPS if len(places) else places
+        places = places[np.lexsort((rng.random(len(places)), block))]
+        heads.append(places[: whole * a_batch[lane]].reshape(whole, a_batch[lane]))
+        tails.append(places[whole * a_batch[lane] :])
+    order = np.concatenate([np.concatenate(heads, axis=1).reshape(-1), *tails])
+    return group[order], row[order]
+
+
+def _rows_of(sequence: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return row group and row of every clip of a sequence of row groups."""
+    counts = sizes[sequence]
+    firsts = np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(sequence, counts), np.arange(len(firsts)) - firsts
 
 
 def psp_batches(clips: int, batch_size: int, *, seed: int, epoch: int, weak: bool) -> list[np.ndarray]:

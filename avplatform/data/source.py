@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from avplatform.data.arrays import SplitArrays, open_split
+from avplatform.data.arrays import SplitArrays, cache_root, open_split
 from avplatform.data.loader import Loader, TrainLoader
 from avplatform.data.schema import DataSpec, Manifest
+from avplatform.data.shards import HubShards, LocalShards, Shards
 from avplatform.data.streaming import StreamLoader
 from models.errors import DataError, UsageError, nearest
+
+if TYPE_CHECKING:
+    import datasets
 
 ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 
 
 class DataSource:
-    """A store and its splits."""
+    """A store and its splits.
+
+    Args:
+        path: its folder; of a store on the Hub, the one that holds its small files.
+        manifest: what it holds.
+        hub: (repository, commit) of a store on the Hub, whose shards come when a split is asked for, or are streamed.
+        cache_dir: where mapped arrays go.
+        progress: told what takes time.
+    """
 
     def __init__(
         self,
         path: Path,
         manifest: Manifest,
         *,
+        hub: tuple[str, str] | None = None,
         cache_dir: Path | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self.path, self.manifest = path, manifest
-        self._cache_dir, self._progress = cache_dir, progress
+        self.shards: Shards = LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest)
+        self._hub, self._progress = hub, progress
+        # What is mapped does not go into the Hub client's own cache, whose files are counted and deleted by its commands.
+        self._cache_dir = cache_root() if hub is not None and cache_dir is None else cache_dir
         self._open: dict[str, SplitArrays] = {}
 
     @property
@@ -64,8 +81,34 @@ class DataSource:
         """
         name = self.split_name(name)
         if name not in self._open:
-            self._open[name] = open_split(self.path, self.manifest, name, cache_dir=self._cache_dir, progress=self._progress)
+            self._open[name] = open_split(
+                self.path,
+                self.manifest,
+                name,
+                cache_dir=self._cache_dir,
+                fetch=None if self._hub is None else partial(self._fetch, name),
+                progress=self._progress,
+            )
         return self._open[name]
+
+    def rows(self, name: str) -> int:
+        """Return how many clips a split holds, by the manifest."""
+        return self.manifest.splits[self.split_name(name)].rows
+
+    def as_dataset(self, name: str) -> datasets.Dataset:
+        """Return a split as a map-style `datasets.Dataset` over the mapped arrays; see `avplatform.data.hf`."""
+        from avplatform.data.hf import as_dataset
+
+        return as_dataset(self.split(name), fingerprint=self.manifest.fingerprint)
+
+    def _fetch(self, name: str) -> None:
+        """Download the shards of one split, and of no other."""
+        assert self._hub is not None
+        files = [shard.file for shard in self.manifest.splits[name].shards]
+        if self._progress is not None:
+            size = sum(shard.bytes for shard in self.manifest.splits[name].shards)
+            self._progress(f"getting {name} of {self._hub[0]}: {len(files)} shards, {size / 2**20:.0f} MiB")
+        download(self._hub[0], revision=self._hub[1], allow_patterns=files, cache_dir=_hub_cache(self.path))
 
     def split_name(self, name: str) -> str:
         """Return the stored name of a split that exists and is not empty."""
@@ -97,17 +140,17 @@ def open_data(
         DataError: nothing there, not in the platform's format, or not to be had from the Hub.
         UsageError: data of another task.
     """
-    cache = Path(cache_dir) if cache_dir is not None else None
+    cache, hub = Path(cache_dir).expanduser() if cache_dir is not None else None, None
     if str(data) == "demo":
         from avplatform.data.demo import demo_store
 
         path = demo_store(task, cache_dir=cache, progress=progress)
     else:
-        path = _locate(str(data), cache, progress)
+        path, hub = _locate(str(data), cache, progress)
     manifest = Manifest.read(path)
     if manifest.spec.task != task:
         raise UsageError(f"the data in {path} are for {manifest.spec.task}, not {task}; give --task {manifest.spec.task}")
-    return DataSource(path, manifest, cache_dir=cache, progress=progress)
+    return DataSource(path, manifest, hub=hub, cache_dir=cache, progress=progress)
 
 
 def train_loader(
@@ -135,25 +178,39 @@ def train_loader(
         num_processes=num_processes,
     )
     if streaming:
-        if num_workers:
-            raise UsageError("--num-workers does nothing with --streaming, which reads in the main thread; leave it out")
         if order != "default":
             raise UsageError(f"--batch-order {order} needs mapped data; leave out --streaming")
-        return StreamLoader(data.path, data.manifest, names, **options)
+        return StreamLoader(data.shards, data.manifest, names, num_workers=num_workers, **options)
     return TrainLoader([data.split(name) for name in names], num_workers=num_workers, order=order, **options)
 
 
-def _locate(data: str, cache: Path | None, progress: Callable[[str], None] | None) -> Path:
+def _locate(data: str, cache: Path | None, progress: Callable[[str], None] | None) -> tuple[Path, tuple[str, str] | None]:
+    """Return the folder of a store, and its repository and commit where it is on the Hub."""
     path = Path(data).expanduser()
     if path.is_dir() or data.startswith((".", "/", "~")) or data.count("/") != 1:
-        return path
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
+        return path, None
     if progress is not None:
         progress(f"'{data}' is no folder here; asking the Hub for it")
+    path = download(data, ignore_patterns=["*.parquet"], cache_dir=cache and cache / "hub")
+    return path, (data, path.name)  # the client's cache names a snapshot's folder after its commit
+
+
+def download(repo_id: str, **options: Any) -> Path:
+    """Download files of a dataset repository; return the folder that holds them.
+
+    Raises:
+        DataError: the repository or the Hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    from avplatform.hub import FAILURES, explain
+
     try:
-        return Path(snapshot_download(data, repo_type="dataset", cache_dir=cache and cache / "hub"))
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"'{data}' is no data folder, and cannot be had from the Hub ({reason})") from None
+        return Path(snapshot_download(repo_id, repo_type="dataset", **options))
+    except FAILURES as error:
+        raise DataError(f"'{repo_id}' is no data folder, and cannot be had from the Hub: {explain(error)}") from None
+
+
+def _hub_cache(snapshot: Path) -> Path:
+    """Return the cache that a snapshot's folder lies in: CACHE/datasets--owner--name/snapshots/COMMIT."""
+    return snapshot.parents[2]

@@ -40,7 +40,7 @@ def evaluate(
         on_batch: called with the number of clips after each batch (a progress bar).
 
     Raises:
-        DataError: a clip was lost or counted twice.
+        DataError: a clip was lost or counted twice, or the split lacks the labels that are scored.
     """
     was_training = model.training
     model.eval()
@@ -49,7 +49,12 @@ def evaluate(
     for indices in shares:
         batch = split.batch(indices).to(accelerator.device)
         decisions = task.decide(model(batch.audio, batch.visual, batch.motion).parse)
-        metrics.update(decisions, batch)
+        try:
+            metrics.update(decisions, batch)
+        except KeyError as error:
+            if error.args[0] not in split.spec.labels:
+                raise
+            raise DataError(f"the split '{split.name}' has no label {error.args[0]!r}, so it cannot be scored") from None
         if on_batch is not None:
             on_batch(len(batch))
     model.train(was_training)

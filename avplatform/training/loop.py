@@ -58,7 +58,9 @@ class Run:
         main = self.accelerator.is_main_process
         self.console = console or Console(enabled=main)
         self.task: Task = build_task(config)
-        self.data: DataSource = open_data(config.data, task=config.task, progress=self.console.note)
+        self.data: DataSource = open_data(
+            config.data, task=config.task, cache_dir=config.cache_dir, progress=self.console.note
+        )
         for split in (*self.task.train_splits()[:1], "validation", "test"):
             self.data.split_name(split)  # what is missing is said before anything is trained
         self.loader = train_loader(

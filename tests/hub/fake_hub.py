@@ -58,16 +58,21 @@ class FakeRepo:
 
 
 class FakeHub:
-    """Start it, point HF_ENDPOINT at `.url`, look into `.repos` ("models/owner/name")."""
+    """Start it, point HF_ENDPOINT at `.url`, look into `.repos` ("models/owner/name") and `.requests`."""
 
     def __init__(self) -> None:
         self.repos: dict[str, FakeRepo] = {}
         self.large: dict[str, bytes] = {}  # by sha256
+        self.requests: list[tuple[str, str, str]] = []  # method, path and range of all that was asked for
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def add_large(self, content: bytes) -> None:
+        """Keep a file as if it had been uploaded to the large-file store."""
+        self.large[hashlib.sha256(content).hexdigest()] = content
 
     def close(self) -> None:
         self.server.shutdown()
@@ -105,6 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Find the route; check token, repository and revision; call the route's function."""
         url, body = urlparse(self.path), self.body()
         self.query = parse_qs(url.query)
+        self.hub.requests.append((self.command, unquote(url.path), self.headers.get("Range", "")))
         method = "GET" if self.command == "HEAD" else self.command
         for wanted, pattern, name, needs_token in self.ROUTES:
             found = re.fullmatch(pattern, unquote(url.path))

@@ -1,0 +1,61 @@
+"""`avplatform data simulate`: features drawn from official annotation files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from avplatform.console import Console
+from models.errors import UsageError
+
+
+@dataclass(kw_only=True)
+class SimulateOptions:
+    """Draw synthetic features from the real annotation files of a dataset; labels stay real, features are made up."""
+
+    task: Literal["avvp", "avel"]
+    """avvp reads LLP's csv files, avel reads AVE's Annotations.txt and order files"""
+    annotations: str
+    """folder of the official annotation files"""
+    out: str
+    """folder to write; it must not exist yet"""
+    seed: int | None = None
+    """seed of the clips; default: the preset's own, so that everybody gets the same data"""
+    dtype: Literal["float16", "float32"] = "float16"
+    """stored precision"""
+    layout: Literal["store", "official"] = "store"
+    """store (parquet shards), or the authors' file layout"""
+    limit: int | None = None
+    """at most this many clips of the training split (AVE: spread over its classes)"""
+
+
+def run(args: list[str], prog: str) -> int:
+    """Simulate by the given flags."""
+    options = tyro.cli(SimulateOptions, args=args, prog=prog)
+    if options.limit is not None and options.limit < 1:
+        raise UsageError(f"--limit is {options.limit}; it must be at least 1")
+    from avplatform.cards import render_dataset_card
+    from avplatform.data.simulate import simulate
+
+    console = Console()
+    with console.bar("simulate", total=100) as bar:
+        manifest = simulate(
+            options.task,
+            Path(options.annotations),
+            Path(options.out),
+            dtype=options.dtype,
+            layout=options.layout,
+            seed=options.seed,
+            subset=None if options.limit is None else {"train": options.limit},
+            progress=bar.fraction,
+            card=render_dataset_card,
+        )
+    if manifest is None:
+        console.note(f"wrote {options.out} in the authors' file layout: synthetic features")
+        return 0
+    counts = ", ".join(f"{name} {split.rows}" for name, split in manifest.splits.items())
+    console.note(f"wrote {options.out}: synthetic features, {counts}; checksum {manifest.checksum}")
+    return 0

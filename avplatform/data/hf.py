@@ -1,0 +1,105 @@
+"""A store through Hugging Face `datasets`: a split as a map-style Dataset without a copy, or as a stream shared out once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from avplatform.data.arrays import SplitArrays, make_batch
+from avplatform.data.schema import DataSpec
+from avplatform.data.streaming import table_columns
+from models.errors import UsageError
+from tasks.contracts import Batch
+
+if TYPE_CHECKING:
+    import datasets
+
+    from avplatform.data.source import DataSource
+
+
+def as_dataset(split: SplitArrays, *, fingerprint: str) -> datasets.Dataset:
+    """Return a split as a `datasets.Dataset` whose columns are the mapped arrays themselves.
+
+    Features and labels are flat lists of fixed size. The dataset is in arrow format: asked for a list of positions it
+    returns a table, which `batch_of` turns into a Batch without unpacking a value in Python; every other format of
+    `datasets` works too (`with_format("numpy")`), and slower.
+
+    Args:
+        split: the mapped split.
+        fingerprint: names the contents, so that `datasets` need not read them all to name its caches.
+    """
+    import datasets
+    from datasets.table import InMemoryTable
+
+    columns: dict[str, pa.Array] = {}
+    for name, values in split.columns().items():
+        memory: Any = values.reshape(-1).view(np.uint8)
+        flat = pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), values.size, [None, pa.py_buffer(memory)])
+        columns[name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values[0].size)
+    columns["clip_id"] = pa.array(split.clip_ids, type=pa.string())
+    table = InMemoryTable(pa.table(columns))
+    dataset = datasets.Dataset(table, split=datasets.NamedSplit(split.name), fingerprint=f"{fingerprint[:16]}-{split.name}")
+    return dataset.with_format("arrow")
+
+
+def batch_of(spec: DataSpec, table: pa.Table, *, dtype: torch.dtype = torch.float32) -> Batch:
+    """Turn a table of clips (from `as_dataset` or a stream in arrow format) into a Batch."""
+    # A slice of a dataset is a view of the mapped file, and Arrow's memory is read-only: what no cast copies is copied here.
+    tensors = {}
+    for name, values in table_columns(spec, table).items():
+        casts = name in spec.feature_names and torch.from_numpy(np.empty(0, values.dtype)).dtype != dtype
+        tensors[name] = torch.from_numpy(values if casts and values.flags.writeable else np.array(values))
+    return make_batch(spec, tensors, table.column("clip_id").to_pylist(), dtype=dtype)
+
+
+def stream_dataset(
+    source: DataSource | datasets.IterableDataset,
+    split: str | Sequence[str] = "train",
+    *,
+    process_index: int = 0,
+    num_processes: int = 1,
+) -> datasets.IterableDataset:
+    """Return one process's part of a split as a `datasets.IterableDataset` in arrow format, for loops of one's own.
+
+    The parts of all processes hold every clip once; they may differ in length, so a loop must not count on equal numbers
+    of batches (`StreamLoader`, which training uses, gives equal numbers). Do not prepare a DataLoader of the result with
+    Accelerate, which would deal the clips out again: either this function deals, or Accelerate, with `num_processes=1` here.
+
+    Args:
+        source: a store, or a stream of one's own.
+        split: of the store; several are read one after the other.
+        process_index: whose part,
+        num_processes: of how many.
+
+    Raises:
+        UsageError: the stream was split by node already: half of the clips or more would silently be lost.
+    """
+    import datasets
+    from datasets.distributed import split_dataset_by_node
+
+    if isinstance(source, datasets.IterableDataset):
+        stream = source
+        check_not_shared_out(stream)
+    else:
+        names = [source.split_name(name) for name in ([split] if isinstance(split, str) else split)]
+        shards = [shard for name in names for shard in source.manifest.splits[name].shards]
+        source.shards.footers(shards)  # what is missing or damaged is said before anything is read
+        files = {"train": source.shards.urls(shards)}
+        stream = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True).with_format("arrow")
+    if not 0 <= process_index < num_processes:
+        raise UsageError(f"process_index is {process_index}; of {num_processes} processes it must be 0 to {num_processes - 1}")
+    return split_dataset_by_node(stream, rank=process_index, world_size=num_processes) if num_processes > 1 else stream
+
+
+def check_not_shared_out(stream: datasets.IterableDataset) -> None:
+    """Raise UsageError where a stream already gives each process only a part (`split_dataset_by_node`)."""
+    distributed = getattr(stream, "_distributed", None)
+    if distributed is not None and distributed.world_size > 1:
+        raise UsageError(
+            f"this stream was already split between {distributed.world_size} processes (split_dataset_by_node); splitting it "
+            "again would lose clips: give the unsplit stream, or leave out num_processes"
+        )

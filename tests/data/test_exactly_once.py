@@ -1,0 +1,253 @@
+"""Every clip once: in training and evaluation, mapped and streamed, on any number of processes, threads and shards."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
+from datasets.distributed import split_dataset_by_node
+
+from avplatform.data import open_data, stream_dataset
+from avplatform.data.sampling import eval_batches
+from avplatform.data.source import train_loader
+from models.errors import UsageError
+from tests.data.stores import spec_of, write
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = (402, 649, 1200, 1201)
+SHARDS = (1, 3, 5, 7)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """Stores of every size in every number of shards; the shards are uneven, and none divides by 2 or 4 processes."""
+    folder = tmp_path_factory.mktemp("exactly-once")
+    for size in SIZES:
+        for shards in SHARDS:
+            path = folder / f"{size}-{shards}"
+            write(path, spec_of(), {"train": size}, rows_per_shard=-(-size // shards))
+            assert len(open_data(path, task="avvp").manifest.splits["train"].shards) == shards
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("shards", SHARDS)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("streaming", [False, True], ids=["mapped", "streamed"])
+def test_an_epoch_holds_every_clip_once(stores, streaming, size, shards, processes, workers):
+    data, seen, steps = open_data(stores / f"{size}-{shards}", task="avvp"), [], set()
+    for index in range(processes):
+        loader = train_loader(
+            data, ["train"], streaming=streaming, num_workers=workers, batch_size=16, seed=1, process_index=index,
+            num_processes=processes,
+        )  # fmt: skip
+        shares = list(loader.epoch(3))
+        assert len(shares) == len(loader) == -(-size // 16)
+        steps.add(tuple(share.global_size for share in shares))
+        seen += [row for share in shares for row in share.batch.row.tolist()[: share.clips]]
+    assert sorted(seen) == list(range(size))
+    assert len(steps) == 1 and sum(steps.pop()) == size
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("size", SIZES)
+def test_an_evaluation_counts_every_clip_once(stores, size, processes):
+    split, seen = open_data(stores / f"{size}-5", task="avvp").split("train"), []
+    for index in range(processes):
+        seen += [row for indices in eval_batches(size, 64, index, processes) for row in split.batch(indices).row.tolist()]
+    assert sorted(seen) == list(range(size))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 16, 500, 649, 2000])
+@pytest.mark.parametrize("processes", [1, 3, 5])
+def test_a_stream_gives_whole_epochs_and_equal_batches_in_awkward_numbers(stores, batch_size, processes):
+    data, batches = open_data(stores / "649-7", task="avvp"), []
+    for index in range(processes):
+        loader = train_loader(
+            data, ["train"], streaming=True, batch_size=batch_size, seed=2, process_index=index, num_processes=processes
+        )
+        batches.append([share.batch.row.tolist()[: share.clips] for share in loader.epoch(1)])
+    joined = [sum(parts, []) for parts in zip(*batches, strict=True)]
+    alone = train_loader(data, ["train"], streaming=True, batch_size=batch_size, seed=2)
+    assert joined == [share.batch.row.tolist() for share in alone.epoch(1)]
+    assert sorted(sum(joined, [])) == list(range(649))
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["mapped", "streamed"])
+def test_a_dropped_remainder_is_all_that_is_left_out(stores, streaming):
+    data = open_data(stores / "649-5", task="avvp")
+    loader = train_loader(data, ["train"], streaming=streaming, batch_size=32, seed=1, drop_last=True)
+    rows = [row for share in loader.epoch(1) for row in share.batch.row.tolist()]
+    assert len(loader) == 20 and len(rows) == len(set(rows)) == 640
+
+
+@pytest.fixture
+def counted(stores, monkeypatch):
+    """A stream of 24 row groups and the numbers of the ones it reads."""
+    from avplatform.data import streaming
+
+    path = stores / "grouped"
+    if not path.exists():
+        monkeypatch.setattr("avplatform.data.writer.GROUP_BYTES", 50 * 90)  # a clip has 90 bytes: row groups of 50
+        write(path, spec_of(), {"train": 1200}, rows_per_shard=200)
+    read, real = [], streaming.StreamLoader._read
+    monkeypatch.setattr(streaming.StreamLoader, "_read", lambda self, number: read.append(number) or real(self, number))
+    return open_data(path, task="avvp"), read
+
+
+def test_a_process_reads_little_more_than_its_part_and_nothing_twice(counted):
+    data, read = counted
+    for processes, most in ((1, 24), (2, 14), (4, 8)):
+        for index in range(processes):
+            read.clear()
+            loader = train_loader(
+                data, ["train"], streaming=True, batch_size=16, seed=1, process_index=index, num_processes=processes
+            )
+            assert sum(len(sizes) for sizes in loader.group_sizes) == 24
+            list(loader.epoch(1))
+            assert max(Counter(read).values()) == 1 and len(read) <= most, (processes, read)
+
+
+def test_a_resumed_stream_reads_nothing_that_lies_behind_it(counted):
+    data, read = counted
+    loader = train_loader(data, ["train"], streaming=True, batch_size=16, seed=1)
+    rest = [share.batch.row.tolist() for share in loader.epoch(1)][68:]
+    read.clear()
+    assert [share.batch.row.tolist() for share in loader.epoch(1, start=68)] == rest
+    assert 0 < len(read) <= 16
+
+
+def test_a_stream_holds_few_row_groups_at_a_time(counted, monkeypatch):
+    from avplatform.data import streaming
+
+    data, _ = counted
+    most, real = [], streaming._HeldGroups._take
+
+    def take(self, number):
+        found = real(self, number)
+        most.append(len(self._held))
+        return found
+
+    monkeypatch.setattr(streaming._HeldGroups, "_take", take)
+    monkeypatch.setattr("avplatform.data.sampling.LANES", 2)
+    list(train_loader(data, ["train"], streaming=True, batch_size=16, seed=1).epoch(1))
+    assert max(most) <= 2 * 3  # two lanes, of two row groups and the one they share
+
+
+READER = """
+import json, os, signal, sys
+from avplatform.data import open_data
+from avplatform.data.source import train_loader
+store, log, streaming, start, processes = sys.argv[1], sys.argv[2], sys.argv[3] == "1", int(sys.argv[4]), int(sys.argv[5])
+loaders = [
+    train_loader(open_data(store, task="avvp"), ["train"], streaming=streaming, num_workers=2, batch_size=16, seed=7,
+                 process_index=i, num_processes=processes)
+    for i in range(processes)
+]
+with open(log, "a") as file:
+    for number, shares in enumerate(zip(*(l.epoch(5, start=start) for l in loaders), strict=True), start):
+        rows = [row for share in shares for row in share.batch.row.tolist()[: share.clips]]
+        print(json.dumps([number, rows]), file=file, flush=True)
+        if start == 0 and number == 13:
+            print("reached", flush=True)
+            signal.pause()
+"""
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["mapped", "streamed"])
+def test_kill_minus_nine_and_resume_on_other_processes_make_one_epoch(stores, tmp_path, streaming):
+    script, log = tmp_path / "reader.py", tmp_path / "log.jsonl"
+    script.write_text(READER)
+    command = [sys.executable, str(script), str(stores / "649-7"), str(log), str(int(streaming))]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([*command, "0", "2"], env=env, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout.readline() == "reached\n"
+        killed.send_signal(signal.SIGKILL)
+        assert killed.wait() == -signal.SIGKILL
+    before = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [number for number, _ in before] == list(range(14))
+    subprocess.run([*command, str(len(before)), "3"], env=env, check=True, timeout=120)
+    batches = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [number for number, _ in batches] == list(range(41))
+    assert sorted(row for _, rows in batches for row in rows) == list(range(649))
+
+
+WORKER = """
+import json, sys
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from avplatform.data import open_data
+from avplatform.data.sampling import eval_batches
+from avplatform.data.source import train_loader
+from avplatform.environment import leave
+accelerator = Accelerator(cpu=True)
+data, out = open_data(sys.argv[1], task="avvp"), {"processes": accelerator.num_processes}
+for streaming in (False, True):
+    for workers in (0, 2):
+        loader = train_loader(data, ["train"], streaming=streaming, num_workers=workers, batch_size=16, seed=1,
+                              process_index=accelerator.process_index, num_processes=accelerator.num_processes)
+        rows = []
+        for share in loader.epoch(1):
+            rows += share.batch.row.tolist()[: share.clips]
+            accelerator.wait_for_everyone()  # as the gradients of every step do: who has no batch hangs here
+        out[f"{streaming} {workers}"] = gather_object(rows)
+split = data.split("train")
+shares = eval_batches(len(split), 64, accelerator.process_index, accelerator.num_processes)
+out["evaluation"] = gather_object([row for indices in shares for row in split.batch(indices).row.tolist()])
+if accelerator.is_main_process:
+    json.dump(out, open(sys.argv[2], "w"))
+leave(accelerator)
+"""
+
+
+@pytest.mark.parametrize(
+    ("store", "processes"),
+    [("1201-7", 2), pytest.param("649-3", 4, marks=pytest.mark.slow), pytest.param("402-5", 2, marks=pytest.mark.slow)],
+)
+def test_processes_of_their_own_share_every_clip_once(stores, tmp_path, store, processes):
+    (tmp_path / "worker.py").write_text(WORKER)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [*launch, str(tmp_path / "worker.py"), str(stores / store), str(tmp_path / "out.json")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found.pop("processes") == processes and len(found) == 5
+    for name, rows in found.items():
+        assert sorted(rows) == list(range(int(store.split("-")[0]))), name
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["mapped", "streamed"])
+def test_preparing_a_loader_with_accelerate_is_refused(stores, streaming):
+    loader = train_loader(open_data(stores / "402-3", task="avvp"), ["train"], streaming=streaming, batch_size=16, seed=1)
+    with pytest.raises(UsageError, match="must not be prepared by Accelerate"):
+        Accelerator(cpu=True).prepare_data_loader(loader)
+    with pytest.raises(UsageError, match="must not be prepared by Accelerate"):
+        prepare_data_loader(loader, num_processes=2, process_index=0)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_a_stream_for_loops_of_ones_own_is_shared_out_once(stores, processes):
+    data = open_data(stores / "649-7", task="avvp")
+    parts = [stream_dataset(data, "train", process_index=i, num_processes=processes) for i in range(processes)]
+    rows = [row for part in parts for table in part.iter(batch_size=50) for row in table["row"].to_pylist()]
+    assert sorted(rows) == list(range(649))
+
+
+def test_a_stream_that_was_split_already_is_refused(stores):
+    data = open_data(stores / "649-7", task="avvp")
+    whole = stream_dataset(data, "train")
+    assert stream_dataset(whole) is whole
+    split = split_dataset_by_node(whole, rank=0, world_size=2)
+    for again in (split, stream_dataset(data, "train", process_index=1, num_processes=2)):
+        with pytest.raises(UsageError, match="already split between 2 processes"):
+            stream_dataset(again, process_index=0, num_processes=2)
+    with pytest.raises(UsageError, match="process_index is 2"):
+        stream_dataset(data, process_index=2, num_processes=2)
