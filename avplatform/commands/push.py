@@ -1,21 +1,22 @@
-"""`avplatform push`: a run's model folder, with its card, to the Hub."""
+"""`avplatform push` and `avplatform data push`: a run's model, or a dataset, with its card, to the Hub."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
-from avplatform.hub import push_run
+from avplatform.hub import push_data, push_run
 
 
 @dataclass(kw_only=True)
 class PushOptions:
     """Push a run's model to the Hub."""
 
-    run: Annotated[str, tyro.conf.Positional]
-    """run folder or model folder"""
+    folder: Annotated[str, tyro.conf.Positional]
+    """run folder or model folder; for data: the folder that holds dataset.json"""
     repo_id: Annotated[str, tyro.conf.Positional]
     """owner/name on the Hub"""
     private: bool = False
@@ -27,10 +28,20 @@ class PushOptions:
 
 
 def run(args: list[str], prog: str) -> int:
-    """Push and print the address."""
-    options = tyro.cli(PushOptions, args=args, prog=prog)
-    url = push_run(
-        options.run,
+    """Push a model and print the address."""
+    return _run(push_run, args, prog, "Push a run's model to the Hub.")
+
+
+def run_data(args: list[str], prog: str) -> int:
+    """Push a dataset and print the address."""
+    about = "Push a data folder to the Hub: manifest, shards and card, in one commit; mapped arrays stay here."
+    return _run(push_data, args, prog, about)
+
+
+def _run(push: Callable[..., str], args: list[str], prog: str, about: str) -> int:
+    options = tyro.cli(PushOptions, args=args, prog=prog, description=about)
+    url = push(
+        options.folder,
         options.repo_id,
         private=options.private,
         revision=options.revision,
