@@ -187,7 +187,7 @@ LOSSES: dict[tuple[str, str, str], str] = {
     ("avel", "mmil", "full"): "BCE on P_a P_v of every segment and on the pooled video probability, over 28 events",
     ("avel", "mmil", "weak"): "BCE on the pooled video probability and on the maximum over time of P_a P_v, over 28 events",
     ("avel", "leap", "full"): "cross entropy on every segment's 29 labels + BCE on the labels that occur in the clip",
-    ("avel", "leap", "weak"): "BCE on the video logit and on the maximum over time of the segment probability",
+    ("avel", "leap", "weak"): "BCE on the video logit and on the segment probability pooled over time",
     ("avel", "dch", "full"): "cross entropy on every segment's 29 labels",
     ("avel", "dch", "weak"): "cross entropy on the maximum over time of the segment logits",
 }
@@ -221,6 +221,8 @@ HEADS: dict[tuple[str, str], tuple[str, str]] = {
 HOME = {"han": "avvp", "mmpyr": "avvp", "ave": "avel", "psp": "avel", "cmbs": "avel"}
 """The task that each encoder was published for."""
 
+_OWN_HEAD = ("ave", "psp", "cmbs")
+
 READS = {
     ("han", "avvp"): "projected segment vectors, [2D; 3D] fused",
     ("mmpyr", "avvp"): "projected segment vectors, [2D; 3D] fused",
@@ -252,8 +254,12 @@ def _cell(task: str, encoder: str, decoder: str, supervision: str, presets: dict
     published = PUBLISHED.get(key)
     status: Literal["published", "ours", "outside"] = "outside" if not known else "published" if published else "ours"
     loss, decision = _rules(*key)
-    pools = {"psp": "mean", "cmbs": "top4"} if (task, decoder, supervision) == ("avel", "leap", "weak") else {}
-    pool = f"; its preset pools by {pools[encoder]}, as the encoder's own head does" if encoder in pools else ""
+    weakly = ""
+    if (task, decoder, supervision) == ("avel", "leap", "weak"):
+        pool = TASKS[task].task_options(encoder, decoder, supervision).get("weak_pool", "max")
+        weakly = f" and a learned bias; segments are pooled by {pool}" + (
+            ", as its own head does" if encoder in _OWN_HEAD else ""
+        )
     ours = OURS.get((task, decoder), "registered from outside")
     return Cell(
         task=task,
@@ -266,7 +272,7 @@ def _cell(task: str, encoder: str, decoder: str, supervision: str, presets: dict
         reads=READS.get((encoder, task), "what the encoder wants, as the stem makes it"),
         loss=loss,
         decision=decision,
-        default=published.default if published else f"{ours}{pool}",
+        default=published.default if published else f"{ours}{weakly}",
         exact=published.exact if published else None,
         presets=presets.get(key, ()),
     )

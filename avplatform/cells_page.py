@@ -30,7 +30,8 @@ entropy on which labels occur in the clip; decision: the best of 29. Weak: binar
 pooled segment probability; decision: the clip's best event wherever it scores at least as high as background, and background
 for the whole clip where its video logit is the largest. With `label_set: events` there are 28 texts and a segment is
 relevant where the log-sum-exp of its class logits is positive. A learned gain on the segment scores is on by default here
-(nothing was published), and off on AVVP.
+(nothing was published), in the weak setting a learned bias too; both are off on AVVP. Behind CMBS, fully supervised, its
+losses on the gate and on the class scores of its queries stay; behind PSP, its pair loss.
 """
 
 

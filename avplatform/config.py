@@ -204,7 +204,7 @@ def default_config(
     supervision = supervision or kind.supervisions[0]
     cls = config_class(task, encoder, decoder)
     one_of_supervision(task, supervision)
-    task_config = kind.Config(supervision=supervision)
+    task_config = kind.Config(supervision=supervision, **kind.task_options(encoder, decoder, supervision))
     adapter = kind(task_config)
     values: dict[str, Any] = dict(
         task=task,

@@ -126,6 +126,11 @@ class Task:
         """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order."""
         raise NotImplementedError
 
+    @classmethod
+    def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
+        """Return fields of the task's own config that it prefers for a cell (before the user's own)."""
+        return {}
+
     def encoder_options(self, encoder: str) -> dict[str, Any]:
         """Return fields of the encoder's config that this task prefers (before the user's own)."""
         return {}

@@ -78,10 +78,11 @@ def test_presets_say_what_the_lines_on_defaults_say():
     assert all(getattr(default_config(c.task, c.encoder, c.decoder, c.supervision).task_config, "head_loss", "ce") == "ce"
                for c in ALL)  # fmt: skip
     assert parse(["--preset", "ave-dch-avel-weak-official"]).select_on == "last"
-    pooled = {c.name: re.search(r"pools by (\w+)", c.default)[1] for c in ALL if "pools by" in c.default}
-    assert pooled == {"avel-psp-leap-weak": "mean", "avel-cmbs-leap-weak": "top4"}
-    for name, pool in pooled.items():
-        assert parse(["--preset", find_cell(name).presets[0]]).task_config.weak_pool == pool
+    pooled = {c.encoder: re.search(r"pooled by (\w+)", c.default)[1] for c in ALL if "pooled by" in c.default}
+    assert pooled == {"han": "max", "mmpyr": "max", "ave": "max", "psp": "mean", "cmbs": "top4"}
+    for encoder, pool in pooled.items():
+        assert default_config("avel", encoder, "leap", "weak").task_config.weak_pool == pool
+    assert default_config("avel", "psp", "leap", "full").task_config.weak_pool == "max"
 
 
 def test_the_page_is_what_the_command_prints(capsys):

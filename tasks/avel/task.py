@@ -44,7 +44,7 @@ class AVELConfig:
     weak_target: Literal["mil", "prob"] = "mil"
     """video label of weak training: the class, or PSP's share of segments (which tells the duration)"""
     weak_pool: Literal["max", "mean", "top4"] = "max"
-    """how LEAP's segments are pooled in weak training"""
+    """how LEAP's segments are pooled in weak training; default: as the encoder's own head (PSP mean, CMBS top4)"""
     decision: Literal["argmax", "masked"] = "argmax"
     """masked: leave out classes whose video probability is below 0.5"""
     label_set: Literal["with_background", "events"] = "with_background"
@@ -118,6 +118,12 @@ class AVEL(Task):
             count = len(EVENTS)
         return list(CLASSES[:count]), list(texts[:count])
 
+    @classmethod
+    def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
+        """LEAP's segments are pooled as the encoder's own weakly supervised head does."""
+        own = {"psp": "mean", "cmbs": "top4"}
+        return {"weak_pool": own[encoder]} if decoder == "leap" and supervision == "weak" and encoder in own else {}
+
     def encoder_options(self, encoder: str) -> dict[str, Any]:
         """PSP and CMBS were published as two models each, one a setting."""
         return {"variant": self.config.supervision} if encoder in ("psp", "cmbs") else {}
@@ -125,9 +131,12 @@ class AVEL(Task):
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """Return how each decoder makes the audio-visual stream.
 
-        LEAP starts with a learned gain on its scores here, where nothing was published: without it, it trains slowly.
+        LEAP starts with a learned gain on its scores here, where nothing was published: without it, it trains slowly. Weakly
+        supervised, where scores are squashed one by one, it starts with a bias towards "absent" too.
         """
         options: dict[str, dict[str, Any]] = {"leap": {"combine": "mean", "score_gain": 8.0}, "mmil": {"product": True}}
+        if self.config.supervision == "weak":
+            options["leap"]["score_bias"] = -2.5
         if decoder == "dch" and encoder in ("psp", "cmbs"):
             return {"form": encoder, "weighting": self.config.supervision == "weak"}
         if decoder == "leap" and encoder == "cmbs" and self.config.supervision == "full":
