@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# As `import avplatform` does, before torch loads OpenMP: threads that spin while they wait make a busy machine slow.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 import torch
@@ -33,12 +37,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def handlers():
+def handlers(one_thread):
     """The cases were measured on one thread; some are sensitive to the order in which a sum is split."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield HANDLERS
-    torch.set_num_threads(threads)
+    return HANDLERS
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -65,6 +66,12 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config: pytest.Config)
     passed = sum(outcome == "passed" for outcome in outcomes.values())
     failed = sum(outcome == "failed" for outcome in outcomes.values())
     write(f"parity: {passed} passed, {failed} failed, {len(uncovered) + len(skipped)} not covered")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small models are fastest on one thread, and a test must not depend on the threads that an earlier one set."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
