@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from typing import TYPE_CHECKING, Any
 
 from avplatform import plots
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
     """Write model/, plots/ and, last, results.json; print the final table; return the results."""
     config, best = run.config, run.progress.best
-    usage = resource.getrusage(resource.RUSAGE_SELF)
     content = results(
         identity=identity_of_run(run),
         selection={
@@ -38,7 +36,7 @@ def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
             "batch_size": config.batch_size,
             "processes": run.accelerator.num_processes,
             "precision": run.precision,
-            "seconds": {"wall": round(run.progress.seconds, 1), "cpu": round(usage.ru_utime + usage.ru_stime, 1)},
+            "seconds": {"wall": round(run.progress.seconds, 1), "cpu": round(run.progress.cpu_seconds, 1)},
             "environment": describe(),
         },
     )

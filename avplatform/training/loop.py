@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ class Progress:
     batch: int = 0
     best: dict[str, Any] = field(default_factory=dict)
     sums: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: float = 0.0  # of all processes that worked on the run one after the other
+    cpu_seconds: float = 0.0
     validated: int = 0  # step of the last validation
 
 
@@ -104,11 +106,11 @@ class Run:
         self.console.note(self._heading())
         if self.config.resume:
             self._resume()
-        started, before = time.monotonic(), self.progress.seconds
+        self._clock = time.monotonic() - self.progress.seconds, cpu_time() - self.progress.cpu_seconds
         while self.progress.step < self.total_steps or self.progress.validated < self.progress.step:
             if self.progress.step < self.total_steps:
                 self._epoch()
-            self.progress.seconds = before + time.monotonic() - started
+            self._measure_time()
             self._end_of_epoch()
         return self._finish()
 
@@ -229,7 +231,12 @@ class Run:
                 on_batch=bar.advance,
             )
 
+    def _measure_time(self) -> None:
+        started, cpu_started = self._clock
+        self.progress.seconds, self.progress.cpu_seconds = time.monotonic() - started, cpu_time() - cpu_started
+
     def _checkpoint(self) -> None:
+        self._measure_time()
         if self.accelerator.is_main_process:
             state = vars(self.progress).copy()
             save_checkpoint(self.folder.checkpoints, model=self.bare_model, optimizer=self.optimizer, state=state)
@@ -280,6 +287,12 @@ class Run:
     def _log(self, record: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
             self.folder.log(record)
+
+
+def cpu_time() -> float:
+    """CPU seconds that this process has used, user and system."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 def seed_step(seed: int, step: int, process: int) -> None:

@@ -183,6 +183,7 @@ def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, monkeypat
     with pytest.raises(Killed):
         train("avvp", small_stores["avvp"], tmp_path / "killed", *flags)
     monkeypatch.setattr(loop, "optimisation_step", real)
+    before = json.loads((tmp_path / "killed" / "checkpoints" / "4" / "state.json").read_text())
     assert checkpoint_steps(tmp_path / "killed" / "checkpoints")[-1] == 4
     assert main(["train", "--resume", str(tmp_path / "killed")]) == 0
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
@@ -191,6 +192,9 @@ def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, monkeypat
     assert [r["step"] for r in records if r["event"] == "step"] == list(range(1, 10))
     whole, killed = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("whole", "killed"))
     assert whole["test"] == killed["test"] and whole["selection"] == killed["selection"]
+    # Times are those of both processes together.
+    assert before["cpu_seconds"] > 0 and killed["seconds"]["cpu"] > before["cpu_seconds"]
+    assert before["seconds"] > 0 and killed["seconds"]["wall"] > before["seconds"]
 
 
 def test_a_run_killed_after_its_last_step_still_validates_and_finishes(small_stores, tmp_path, monkeypatch):
