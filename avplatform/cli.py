@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("evaluate", "score a saved model or run on a split"),
     "list": ("listing", "list the cells, tasks, encoders, decoders and presets"),
     "info": ("info", "all about one cell, preset, run or model"),
-    "data": ("data", "import official files, simulate features, push a dataset"),
+    "data": ("data", "import official files, verify, simulate, describe or push a dataset"),
     "pseudo-label": ("pseudo_label", "make segment pseudo-labels by VALOR's procedure, or score them"),
     "embed-labels": ("embed_labels", "turn label texts into embeddings, and show which are near"),
     "convert": ("convert", "turn a checkpoint that a paper's authors published into a model folder"),

@@ -136,7 +136,7 @@ def open_split(
     Raises:
         DataError: a shard is missing or damaged, or the arrays are.
     """
-    folder = _array_folder(store, manifest, cache_dir) / name
+    folder = array_folder(store, manifest, cache_dir) / name
     if not (folder / "complete").exists():
         if fetch is not None:
             fetch()
@@ -152,7 +152,8 @@ def cache_root() -> Path:
     return Path(os.environ.get("AVPLATFORM_CACHE") or Path.home() / ".cache" / "avplatform")
 
 
-def _array_folder(store: Path, manifest: Manifest, cache_dir: Path | None) -> Path:
+def array_folder(store: Path, manifest: Manifest, cache_dir: Path | None = None) -> Path:
+    """Return the folder in which a store's splits are mapped, one folder a split."""
     if cache_dir is None and os.access(store, os.W_OK):
         return store / ".arrays" / manifest.checksum[:16]
     # Shared by all datasets: two that differ only in how they cut the same clips into splits must not meet.

@@ -44,7 +44,7 @@ class DataSource:
         self.shards: Shards = LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest)
         self._hub, self._progress = hub, progress
         # What is mapped does not go into the Hub client's own cache, whose files are counted and deleted by its commands.
-        self._cache_dir = cache_root() if hub is not None and cache_dir is None else cache_dir
+        self.cache_dir = cache_root() if hub is not None and cache_dir is None else cache_dir
         self._open: dict[str, SplitArrays] = {}
 
     @property
@@ -85,8 +85,8 @@ class DataSource:
                 self.path,
                 self.manifest,
                 name,
-                cache_dir=self._cache_dir,
-                fetch=None if self._hub is None else partial(self._fetch, name),
+                cache_dir=self.cache_dir,
+                fetch=None if self._hub is None else partial(self.fetch, name),
                 progress=self._progress,
             )
         return self._open[name]
@@ -101,9 +101,10 @@ class DataSource:
 
         return as_dataset(self.split(name), fingerprint=self.manifest.fingerprint)
 
-    def _fetch(self, name: str) -> None:
-        """Download the shards of one split, and of no other."""
-        assert self._hub is not None
+    def fetch(self, name: str) -> None:
+        """Download the shards of one split of a store on the Hub, and of no other."""
+        if self._hub is None:
+            return
         files = [shard.file for shard in self.manifest.splits[name].shards]
         if self._progress is not None:
             size = sum(shard.bytes for shard in self.manifest.splits[name].shards)
@@ -146,7 +147,7 @@ def open_data(
 
         path = demo_store(task, cache_dir=cache, progress=progress)
     else:
-        path, hub = _locate(str(data), cache, progress)
+        path, hub = locate_store(str(data), cache, progress)
     manifest = Manifest.read(path)
     if manifest.spec.task != task:
         raise UsageError(f"the data in {path} are for {manifest.spec.task}, not {task}; give --task {manifest.spec.task}")
@@ -184,7 +185,9 @@ def train_loader(
     return TrainLoader([data.split(name) for name in names], num_workers=num_workers, order=order, **options)
 
 
-def _locate(data: str, cache: Path | None, progress: Callable[[str], None] | None) -> tuple[Path, tuple[str, str] | None]:
+def locate_store(
+    data: str, cache: Path | None = None, progress: Callable[[str], None] | None = None
+) -> tuple[Path, tuple[str, str] | None]:
     """Return the folder of a store, and its repository and commit where it is on the Hub."""
     path = Path(data).expanduser()
     if path.is_dir() or data.startswith((".", "/", "~")) or data.count("/") != 1:

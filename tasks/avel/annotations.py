@@ -17,6 +17,9 @@ from tasks.defects import Defect
 SEGMENTS = 10
 SPLIT_FILES = {"train": "train_order.h5", "validation": "val_order.h5", "test": "test_order.h5"}
 
+COUNTS = {"train": 3339, "validation": 402, "test": 402}
+"""Clips of the official splits."""
+
 
 @dataclass
 class AVEAnnotations:
@@ -78,8 +81,10 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
     class_index, onset_, offset_ = (np.array(x, dtype=np.int64) for x in (classes, onsets, offsets))
     splits = {split: _order(folder / name, len(ids)) for split, name in SPLIT_FILES.items()}
     everything = np.concatenate(list(splits.values()))
-    if len(np.unique(everything)) != len(everything):
-        raise DataError(f"{folder}: the order files share rows; each row belongs to one split")
+    values, times = np.unique(everything, return_counts=True)
+    if len(shared := values[times > 1]):
+        listed = ", ".join(f"row {row}" for row in shared[:5]) + (", ..." if len(shared) > 5 else "")
+        raise DataError(f"{folder}: the order files share rows ({listed}); each row belongs to one split, once")
     for row in sorted(set(range(len(ids))) - set(everything.tolist())):
         defects.append(Defect("clip in no split", file.name, numbers[row], ids[row]))
     defects += _in_several_splits(file.name, ids, numbers, splits)

@@ -15,6 +15,8 @@ SEGMENTS = 10
 ID_LENGTH = 11
 SPLIT_FILES = {"train": "AVVP_train.csv", "validation": "AVVP_val_pd.csv", "test": "AVVP_test_pd.csv"}
 DENSE_FILES = {"audio": "AVVP_eval_audio.csv", "visual": "AVVP_eval_visual.csv"}
+COUNTS = {"train": 10000, "validation": 649, "test": 1200}
+"""Clips of the official splits."""
 WEAK_HEADER = ["filename", "event_labels"]
 DENSE_HEADER = ["filename", "onset", "offset", "event_labels"]
 

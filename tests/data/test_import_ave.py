@@ -228,6 +228,16 @@ def test_simulated_official_files_come_in_as_the_simulated_store(tmp_path):
         assert all(np.array_equal(a.labels(name), b.labels(name)) for name in ("segment", "video"))
 
 
+def test_simulated_official_files_keep_the_rows_of_clips_in_no_split(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    write_ave(source, AVE_LINES, {"train": [4, 1, 0], "val": [2], "test": [6]})
+    write_h5(source / "labels_noisy.h5", np.eye(29, dtype=np.float32)[[28, 28]])
+    simulate("avel", source, tmp_path / "official", layout="official")
+    report = bring_in(tmp_path / "official", tmp_path / "store")
+    assert report.stored == {"train": 3, "validation": 1, "test": 1, "background": 2} and not report.left_out
+
+
 def test_an_import_that_failed_goes_on_and_ends_in_the_same_bytes(tree, tmp_path, monkeypatch):
     from avplatform.data.importing.ave import AVEPlan
 

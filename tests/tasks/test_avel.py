@@ -59,7 +59,7 @@ def test_malformed_annotations_are_named_with_their_line(tmp_path, lines, messag
 
 def test_orders_must_be_there_and_apart(tmp_path):
     write_ave(tmp_path, orders={"train": [0, 1], "val": [1], "test": [2]})
-    with pytest.raises(DataError, match="share rows"):
+    with pytest.raises(DataError, match=r"share rows \(row 1\)"):
         read_annotations(tmp_path)
     (tmp_path / "val_order.h5").unlink()
     with pytest.raises(DataError, match="val_order.h5 is missing"):

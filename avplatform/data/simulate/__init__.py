@@ -74,7 +74,7 @@ def simulate(
         simulator = ave.AVESimulator(constants, clips)
         spec = ave.spec(constants, provenance={**provenance, "labels": "AVE annotations"})
     if layout == "official":
-        events = sum(len(rows) for name, rows in clips.splits.items() if name != "background")
+        events = len(clips.rows) - len(clips.splits.get("background", ()))  # also of clips in no split: rows are lines
         with OfficialWriter(out, spec, annotations, events) as official:
             draw(official, simulator, clips, subset=subset, progress=progress)
         return None

@@ -1,0 +1,40 @@
+"""`avplatform data card`: the card of a store, from its manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from models.errors import DataError
+
+
+@dataclass(kw_only=True)
+class CardOptions:
+    """Print the card of a data folder: what it holds, where it comes from, what was left out, known defects."""
+
+    folder: Annotated[str, tyro.conf.Positional]
+    """folder that holds dataset.json"""
+    write: bool = False
+    """write it to README.md in the folder instead"""
+
+
+def run(args: list[str], prog: str) -> int:
+    """Render the card."""
+    options = tyro.cli(CardOptions, args=args, prog=prog)
+    from avplatform.cards import render_dataset_card
+    from avplatform.data.schema import Manifest
+
+    card = render_dataset_card(Manifest.read(options.folder))
+    if not options.write:
+        print(card, end="")
+        return 0
+    file = Path(options.folder) / "README.md"
+    try:
+        file.write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {file}: {error}") from None
+    print(f"wrote {file}")
+    return 0

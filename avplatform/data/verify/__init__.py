@@ -1,0 +1,152 @@
+"""Whether a store is what its manifest says, and whether its clips and labels make sense."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from avplatform.build import check_labels
+from avplatform.data.importing.report import REPORT_FILE
+from avplatform.data.schema import MANIFEST_FILE, Manifest
+from avplatform.data.source import DataSource, locate_store
+from avplatform.data.verify.contents import Contents
+from avplatform.data.verify.official import OfficialLabels, check_counts, check_provenance, list_defects
+from avplatform.data.verify.report import Finding, VerifyReport
+from models.errors import DataError, UsageError, unknown_name
+from tasks.defects import Defect
+from tasks.registry import TASKS
+
+OWN_FILES = {MANIFEST_FILE, REPORT_FILE, "README.md", ".arrays", ".gitattributes", ".cache"}
+
+
+def verify_data(
+    data: str | Path,
+    *,
+    annotations: str | Path | None = None,
+    fast: bool = False,
+    note: Callable[[str], None] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> VerifyReport:
+    """Check a store: files, counts, values, labels, clips that are stored twice or leak, checksum, annotation variant.
+
+    Every shard is read once for its sha256 and once a row group at a time, so memory does not grow with the store. Mapped
+    arrays beside it are compared with the shards.
+
+    Args:
+        data: a folder, or a dataset repository on the Hub, whose shards are downloaded.
+        annotations: folder of the official annotation files, to compare the labels of every clip with.
+        fast: check sizes and footers of shards only.
+        note: told what takes time.
+        progress: told the share that is done.
+
+    Raises:
+        DataError: nothing there, annotations that cannot be read, or a repository that cannot be had.
+    """
+    path, hub = locate_store(str(data), progress=note)
+    if not path.is_dir():
+        raise DataError(f"no data folder {path}; give a folder that holds {MANIFEST_FILE}, or a hub id")
+    report = VerifyReport(path=str(data), fast=fast)
+    try:
+        manifest = Manifest.read(path)
+    except DataError as error:
+        report.error("manifest", str(error).replace(f"{path}/", ""), file=MANIFEST_FILE)
+        return report
+    source = DataSource(path, manifest, hub=hub, progress=note)
+    if hub is not None:
+        report.counts["commit"] = hub[1]
+    _describe(manifest, report)
+    _check_spec(manifest, report)
+    if manifest.spec.task in TASKS:
+        check_counts(manifest, report)
+        check_provenance(manifest, report)
+    _check_files(path, manifest, report)
+    defects = _check_import_report(path, manifest, report)
+    official = None
+    if annotations is not None:
+        if manifest.spec.task not in TASKS:
+            raise UsageError(f"--annotations is for {', '.join(TASKS)}; these data are for {manifest.spec.task!r}")
+        official = OfficialLabels(annotations, manifest, report)
+    elif defects:
+        list_defects(defects, REPORT_FILE, report)
+    if hub is not None and fast:
+        _check_footers(source, report)
+        return report
+    for split in manifest.splits:
+        source.fetch(split)
+    contents = Contents(path, manifest, report, fast=fast, official=official, cache_dir=source.cache_dir, progress=progress)
+    contents.check()
+    if official is not None and not fast:
+        official.finish({item["clip_id"] for item in report.left_out})
+    return report
+
+
+def _describe(manifest: Manifest, report: VerifyReport) -> None:
+    spec = manifest.spec
+    report.counts["dataset"] = f"{spec.name} ({spec.task}), {manifest.dtype}" + (
+        ", synthetic features" if spec.synthetic else ""
+    )
+    for split, info in manifest.splits.items():
+        size = sum(shard.bytes for shard in info.shards) / 2**20
+        report.counts[split] = f"{info.rows:,} clips, {len(info.shards)} shards, {size:,.0f} MiB"
+
+
+def _check_spec(manifest: Manifest, report: VerifyReport) -> None:
+    """Check what the manifest says of tasks, classes and splits."""
+    spec = manifest.spec
+    if spec.task not in TASKS:
+        report.error("manifest", str(unknown_name("task", spec.task, TASKS)), file=MANIFEST_FILE)
+    else:
+        try:
+            check_labels(spec, TASKS[spec.task](TASKS[spec.task].Config()))
+        except DataError as error:
+            report.error("class list", str(error), file=MANIFEST_FILE)
+    for name, splits in spec.label_splits.items():
+        if strangers := [split for split in splits if split not in manifest.splits]:
+            report.warn("label known in a split that is not here", f"{name}: {', '.join(strangers)}", file=MANIFEST_FILE)
+
+
+def _check_files(path: Path, manifest: Manifest, report: VerifyReport) -> None:
+    """Warn of files that the manifest does not name, and of a card of other contents."""
+    shards = {shard.file for info in manifest.splits.values() for shard in info.shards}
+    for file in sorted(path.iterdir()):
+        if file.name not in shards | OWN_FILES:
+            text = (
+                "the manifest does not name it; `datasets` may read it" if file.suffix == ".parquet" else "not of this store"
+            )
+            report.warn("file that does not belong here", text, file=file.name)
+    card = path / "README.md"
+    if card.is_file() and manifest.checksum not in card.read_text(encoding="utf-8", errors="replace"):
+        report.warn("card of other contents", "`avplatform data card DIR --write` makes it anew", file=card.name)
+
+
+def _check_import_report(path: Path, manifest: Manifest, report: VerifyReport) -> list[Defect]:
+    """Compare import_report.json with the manifest, show what was left out, and return the defects that it lists."""
+    file = path / REPORT_FILE
+    if not file.is_file():
+        return []
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        report.left_out = [{key: str(item[key]) for key in ("clip_id", "file", "reason")} for item in content["left_out"]]
+        defects = [Defect(**item) for item in content["defects"]]
+        stored = {split: int(count) for split, count in content["stored"].items() if count}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        report.error("import report", f"cannot be read ({type(error).__name__}: {error})", file=REPORT_FILE)
+        return []
+    sizes = {split: info.rows for split, info in manifest.splits.items()}
+    if stored != sizes:
+        report.error("import report", f"it counts {stored}, the manifest {sizes}", file=REPORT_FILE)
+    return defects
+
+
+def _check_footers(source: DataSource, report: VerifyReport) -> None:
+    """Check sizes and footers on the Hub, without downloading a shard."""
+    for split, info in source.manifest.splits.items():
+        for shard in info.shards:
+            try:
+                source.shards.footers([shard])
+            except DataError as error:
+                report.error("damaged shard", str(error), file=shard.file, split=split)
+
+
+__all__ = ["Finding", "VerifyReport", "verify_data"]

@@ -1,0 +1,159 @@
+"""Shards read whole, a row group at a time: their values, labels, clips and the checksum of the contents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avplatform.data.arrays import array_folder
+from avplatform.data.checksum import ContentDigest
+from avplatform.data.schema import Manifest, Shard, bad_clips, what_is_bad
+from avplatform.data.shards import check_shard
+from avplatform.data.streaming import table_columns
+from avplatform.data.verify.identity import ClipIndex
+from avplatform.data.verify.labels import check_labels_agree
+from avplatform.data.verify.mapped import MappedArrays, leftovers
+from avplatform.data.verify.official import OfficialLabels
+from avplatform.data.verify.report import VerifyReport
+from avplatform.data.writer import arrow_schema
+from models.errors import DataError
+
+
+class Contents:
+    """Checks the shards of a store.
+
+    Args:
+        store: folder of the shards.
+        manifest: what they must hold.
+        report: told what is wrong.
+        fast: sizes and footers only.
+        official: labels to compare with.
+        cache_dir: where mapped arrays lie, if not beside the store.
+        progress: told the share of bytes that is done.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        manifest: Manifest,
+        report: VerifyReport,
+        *,
+        fast: bool = False,
+        official: OfficialLabels | None = None,
+        cache_dir: Path | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self.store, self.manifest, self.report, self.fast, self.official = store, manifest, report, fast, official
+        self.schema = arrow_schema(manifest.spec, manifest.dtype)
+        self.arrays = array_folder(store, manifest, cache_dir)
+        self._progress = progress or (lambda share: None)
+        self._index, self._digest = ClipIndex(), ContentDigest(manifest.spec)
+        self._all = True  # every shard could be read to its end
+
+    def check(self) -> None:
+        """Check all shards, and what only all of them together show."""
+        total = max(1, sum(shard.bytes for info in self.manifest.splits.values() for shard in info.shards))
+        done, mapped = 0, []
+        for split, info in self.manifest.splits.items():
+            arrays = None
+            if not self.fast and (self.arrays / split / "complete").exists():
+                arrays = MappedArrays(self.arrays / split, self.manifest.spec, split, info.rows, self.report)
+                mapped.append(split)
+            for shard in info.shards:
+                whole = self._shard(split, shard, arrays)
+                if not whole and arrays is not None:
+                    arrays.close()
+                self._all &= whole
+                done += shard.bytes
+                self._progress(done / total)
+            if arrays is not None:
+                arrays.close()
+        if self.fast:
+            return
+        if self.store in self.arrays.parents:  # a cache folder holds the arrays of other stores too
+            leftovers(self.arrays, self.report)
+        self.report.counts["mapped arrays"] = f"compared with the shards: {', '.join(mapped)}" if mapped else "none"
+        self._index.check(self.manifest.spec.task, self.report)
+        self._checksum()
+
+    def _shard(self, split: str, shard: Shard, arrays: MappedArrays | None) -> bool:
+        """Check a shard; return whether it could be read whole."""
+        where = {"file": shard.file, "split": split}
+        try:
+            file = check_shard(self.store, shard, self.schema, contents=not self.fast)
+        except DataError as error:
+            self.report.error("damaged shard", _without(str(error), self.store), **where)
+            try:  # its sha256 may differ by one value: look for it, if the rest is right
+                file = check_shard(self.store, shard, self.schema)
+            except DataError:
+                return False
+        if self.fast:
+            return True
+        group = 0
+        try:
+            with pq.ParquetFile(file) as parquet:
+                if extra := set(parquet.schema_arrow.names) - set(self.schema.names):
+                    self.report.warn("unknown columns", ", ".join(sorted(extra)), **where)
+                for group in range(parquet.num_row_groups):
+                    table = parquet.read_row_group(group, columns=self.schema.names)
+                    if not self._table(split, shard.file, table, arrays):
+                        return False
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: a clip id that is no UTF-8
+            text = f"row group {group} cannot be read ({str(error).splitlines()[0][:120]})"
+            self.report.error("damaged shard", text, **where)
+            return False
+        return True
+
+    def _table(self, split: str, file: str, table: pa.Table, arrays: MappedArrays | None) -> bool:
+        if holes := [name for name in table.column_names if _has_nulls(table.column(name))]:
+            self.report.error("missing values", f"{', '.join(holes)} has empty entries", file=file, split=split)
+            return False
+        spec, ids = self.manifest.spec, table.column("clip_id").to_pylist()
+        columns = table_columns(spec, table)
+        for name in spec.shapes():
+            for i in np.flatnonzero(bad_clips(spec, name, columns[name])):
+                kind = "label out of range" if name in spec.labels else "NaN or infinite values"
+                self._clip("error", kind, int(i), f"{name} {what_is_bad(spec, name)}", split, file, ids, columns)
+        for level, kind, position, text in check_labels_agree(spec, split, columns):
+            self._clip(level, kind, position, text, split, file, ids, columns)
+        self._index.add(split, file, ids, columns)
+        self._digest.update(split, table)
+        if self.official is not None:
+            self.official.compare(split, file, ids, columns)
+        if arrays is not None:
+            arrays.compare(ids, columns)
+        return True
+
+    def _clip(
+        self, level: str, kind: str, i: int, text: str, split: str, file: str, ids: list[str], columns: dict[str, Any]
+    ) -> None:
+        add = self.report.error if level == "error" else self.report.warn
+        add(kind, text, file=file, split=split, row=int(columns["row"][i]), clip_id=ids[i])
+
+    def _checksum(self) -> None:
+        if self.manifest.version < 2:
+            self.report.counts["checksum"] = f"{self.manifest.checksum} (of version 1, which cannot be computed anew)"
+        elif not self._all:
+            self.report.counts["checksum"] = "not computed, as not all shards could be read"
+        elif (found := self._digest.hexdigest()) != self.manifest.checksum:
+            text = f"it is {found}, in dataset.json {self.manifest.checksum}: the clips are not the ones that were written"
+            self.report.error("checksum of the contents", text, file="dataset.json")
+        else:
+            self.report.counts["checksum"] = found
+
+
+def _has_nulls(column: pa.ChunkedArray) -> bool:
+    """Whether a column, or a list in it, has an entry without a value."""
+    if column.null_count:
+        return True
+    return pa.types.is_fixed_size_list(column.type) and any(chunk.flatten().null_count for chunk in column.chunks)
+
+
+def _without(text: str, folder: Path) -> str:
+    """Return a message without the path that stands before it already."""
+    return text.replace(f"{folder}/", "")

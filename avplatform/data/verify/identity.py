@@ -1,0 +1,104 @@
+"""Clips that are stored twice, and clips that leak from one split into another."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from avplatform.data.verify.report import VerifyReport
+from tasks.avvp.annotations import ID_LENGTH
+
+LLP_NAME = re.compile(rf".{{{ID_LENGTH}}}_[0-9.]+_[0-9.]+")  # video id, start and end
+
+
+@dataclass
+class _Place:
+    split: str
+    file: str
+    row: int
+    clip_id: str
+
+    def __str__(self) -> str:
+        return f"row {self.row} of {self.file}"
+
+
+class ClipIndex:
+    """Remembers every clip's row, id and a digest of its features: a few hundred bytes a clip, whatever the features."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, list[_Place]] = {}
+        self._ids: dict[str, list[_Place]] = {}
+        self._features: dict[bytes, list[_Place]] = {}
+
+    def add(self, split: str, file: str, ids: list[str], columns: dict[str, np.ndarray]) -> None:
+        """Add clips of a shard."""
+        for i, clip_id in enumerate(ids):
+            place = _Place(split, file, int(columns["row"][i]), clip_id)
+            self._rows.setdefault(place.row, []).append(place)
+            self._ids.setdefault(clip_id, []).append(place)
+            digest = hashlib.blake2b(digest_size=16)
+            for name in ("audio", "visual"):
+                digest.update(np.ascontiguousarray(columns[name][i]).data)
+            self._features.setdefault(digest.digest(), []).append(place)
+
+    def check(self, task: str, report: VerifyReport) -> None:
+        """Report what is there twice. AVE's ids do repeat, also across splits, so there it is a warning."""
+        for places in self._rows.values():
+            for place in places[1:]:
+                where = {"file": place.file, "split": place.split, "row": place.row, "clip_id": place.clip_id}
+                report.error("row stored twice", f"{places[0].file} has that row too (clip {places[0].clip_id})", **where)
+        inside: list[list[_Place]] = []
+        across: list[list[_Place]] = []
+        for places in self._ids.values():
+            splits = [place.split for place in places]
+            if len(set(splits)) > 1:
+                across.append(places)
+            if len(set(splits)) < len(splits):
+                inside.append(places)
+        if task == "avel":
+            self._warn_of_ids(report, inside, across)
+        else:
+            for places in inside:
+                self._error(report, "clip twice in a split", places)
+            for places in across:
+                self._error(report, "leak: clip in several splits", places)
+            self._same_video(report)
+        for places in self._features.values():
+            if len(places) > 1 and len({place.clip_id for place in places}) > 1:
+                first, *others = places
+                leak = len({place.split for place in places}) > 1
+                kind = "leak: the same features in several splits" if leak else "clips with the same features"
+                text = "; ".join(f"{place} (clip {place.clip_id}, {place.split}) has them too" for place in others)
+                report.warn(kind, text, file=first.file, split=first.split, row=first.row, clip_id=first.clip_id)
+
+    def _warn_of_ids(self, report: VerifyReport, inside: list[list[_Place]], across: list[list[_Place]]) -> None:
+        if across:
+            listed = "; ".join(f"{places[0].clip_id} ({_splits(places)})" for places in across)
+            text = f"{len(across)} video ids stand in more than one split: {listed}"
+            report.warn("leak: video id in several splits", text)
+        if inside:
+            listed = "; ".join(f"{places[0].clip_id} (rows {', '.join(str(p.row) for p in places)})" for places in inside)
+            report.warn("video id several times in a split", f"{len(inside)} video ids: {listed}")
+
+    def _error(self, report: VerifyReport, kind: str, places: list[_Place]) -> None:
+        first, *others = places
+        text = "also " + "; ".join(f"{place} ({place.split})" for place in others)
+        report.error(kind, text, file=first.file, split=first.split, row=first.row, clip_id=first.clip_id)
+
+    def _same_video(self, report: VerifyReport) -> None:
+        """Warn of other seconds of one video in another split."""
+        videos: dict[str, list[_Place]] = {}
+        for clip_id, places in self._ids.items():
+            if LLP_NAME.fullmatch(clip_id):
+                videos.setdefault(clip_id[:ID_LENGTH], []).append(places[0])
+        for places in videos.values():
+            if len({place.split for place in places}) > 1:
+                text = "; ".join(f"{place.clip_id} ({place.split})" for place in places)
+                report.warn("leak: clips of one video in several splits", text)
+
+
+def _splits(places: list[_Place]) -> str:
+    return ", ".join(dict.fromkeys(place.split for place in places))

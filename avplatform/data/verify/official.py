@@ -1,0 +1,122 @@
+"""A store beside the dataset's official annotation files: numbers of clips, labels clip by clip, variants and defects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avplatform.data.importing.report import ImportReport
+from avplatform.data.schema import Manifest
+from avplatform.data.verify.report import VerifyReport
+from avplatform.data.writer import file_sha256
+from tasks.avel import annotations as ave
+from tasks.avel.classes import BACKGROUND
+from tasks.avvp import annotations as llp
+from tasks.avvp.checks import UNCORRUPTED, audio_variant, check_files
+from tasks.defects import Defect
+
+COUNTS = {"avvp": llp.COUNTS, "avel": ave.COUNTS}
+NAMES = {"avvp": "LLP", "avel": "AVE"}
+VARIANT = "dense audio annotations"
+LISTED = 30
+
+
+def check_counts(manifest: Manifest, report: VerifyReport) -> None:
+    """Warn where the splits have other sizes than the official ones."""
+    official = COUNTS.get(manifest.spec.task, {})
+    sizes = {split: info.rows for split, info in manifest.splits.items()}
+    differ = {split: count for split, count in official.items() if sizes.get(split, 0) != count}
+    if differ:
+        text = ", ".join(f"{split} {sizes.get(split, 0)} instead of {count}" for split, count in differ.items())
+        report.warn(f"numbers of clips are not those of {NAMES[manifest.spec.task]}", text)
+
+
+def check_provenance(manifest: Manifest, report: VerifyReport) -> None:
+    """Say which variant of LLP's annotations was imported."""
+    variant = manifest.spec.provenance.get("dense_audio_annotations")
+    if manifest.spec.task == "avvp" and variant is not None:
+        report.counts[VARIANT] = str(variant)
+        if variant != UNCORRUPTED:
+            report.warn("dense audio annotations of another version", str(variant), file=llp.DENSE_FILES["audio"])
+
+
+def list_defects(defects: list[Defect], source: str, report: VerifyReport) -> None:
+    """List what is odd in the official files, one line a kind and file; none of it is a fault of the store."""
+    summary = ImportReport(dataset="", source="", options={}, clips={}, stored={}, defects=defects)
+    for line in summary.defect_lines():
+        kind, _, text = line.partition(", ")
+        report.warn(f"defect of the official files: {kind}", f"{text} (from {source})")
+
+
+class OfficialLabels:
+    """The labels of official annotation files, to compare clips with.
+
+    Raises:
+        DataError: files that are missing or malformed.
+    """
+
+    def __init__(self, folder: str | Path, manifest: Manifest, report: VerifyReport) -> None:
+        self.task, self.report = manifest.spec.task, report
+        self.labels: dict[str, np.ndarray] = {}
+        if self.task == "avvp":
+            self.folder = llp.locate(folder)
+            data = llp.read_annotations(self.folder)
+            self.ids, self.splits = data.filenames, data.splits
+            self.labels = {"weak": data.weak, "dense_audio": data.dense_audio, "dense_visual": data.dense_visual}
+            self.defects = data.defects + check_files(self.folder, data)
+            variant = audio_variant(self.folder / llp.DENSE_FILES["audio"])
+            report.counts[f"{VARIANT} given"] = variant
+        else:
+            self.folder = ave.locate(folder)
+            read = ave.read_annotations(self.folder)
+            self.ids, self.splits, self.defects = read.clip_ids, read.splits, read.defects
+            self.labels = {"segment": read.segment, "video": read.class_index}
+        self._split_of = {int(row): split for split, rows in self.splits.items() for row in rows}
+        self._rows = {clip_id: row for row, clip_id in enumerate(self.ids)} if self.task == "avvp" else {}
+        self._seen: set[int] = set()
+        self._compare_files(manifest)
+
+    def compare(self, split: str, file: str, ids: list[str], columns: dict[str, np.ndarray]) -> None:
+        """Report clips whose row, split or labels are not the official ones."""
+        for i, clip_id in enumerate(ids):
+            row = int(columns["row"][i])
+            where: dict[str, Any] = {"file": file, "split": split, "row": row, "clip_id": clip_id}
+            official = self._rows.get(clip_id) if self.task == "avvp" else row
+            if split == "background" and self.task == "avel" and row >= len(self.ids):
+                if (columns["segment"][i] != BACKGROUND).any() or columns["video"][i] != BACKGROUND:
+                    self.report.error("label is not the official one", "a background clip has an event", **where)
+                continue
+            if official is None or not 0 <= official < len(self.ids):
+                self.report.error("clip that the official files do not have", f"in {self.folder}", **where)
+                continue
+            self._seen.add(official)
+            if official != row:
+                self.report.error("row is not the official one", f"it is {official} there", **where)
+            if clip_id not in (self.ids[official], f"{official}:{self.ids[official]}"):  # simulated ids carry their row
+                self.report.error("clip id is not the official one", f"row {row} is {self.ids[official]} there", **where)
+            if self._split_of.get(official) != split:
+                there = self._split_of.get(official, "no split")
+                self.report.error("clip in another split than officially", f"{split} here, {there} there", **where)
+            known = [name for name in self.labels if name in columns and (split != "train" or not name.startswith("dense"))]
+            for name, values in [(name, self.labels[name]) for name in known]:
+                if not np.array_equal(columns[name][i], values[official]):
+                    self.report.error("label is not the official one", f"{name} differs", **where)
+
+    def finish(self, left_out: set[str]) -> None:
+        """Warn of official clips that are not here, and list the files' own defects."""
+        missing = [self.ids[row] for row in sorted(set(self._split_of) - self._seen) if self.ids[row] not in left_out]
+        if missing:
+            more = f", and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+            text = f"{len(missing)}: {', '.join(missing[:LISTED])}{more}"
+            self.report.warn("clips of the official files that are not here", text)
+        list_defects(self.defects, str(self.folder), self.report)
+
+    def _compare_files(self, manifest: Manifest) -> None:
+        """Warn of a file that is not the one that was imported."""
+        recorded = manifest.spec.provenance.get("annotations")
+        for name, stamp in (recorded if isinstance(recorded, dict) else {}).items():
+            file = self.folder / name
+            if file.is_file() and isinstance(stamp, dict) and file_sha256(file) != stamp.get("sha256"):
+                self.report.warn("annotation file is not the one imported", "its sha256 differs", file=str(file))

@@ -1,0 +1,125 @@
+"""What a check of a store found: errors, warnings and counts, as text of 80 columns and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import textwrap
+from dataclasses import dataclass, field
+from typing import Any
+
+WIDTH = 80
+SHOWN = {"error": 20, "warning": 5}
+
+
+@dataclass
+class Finding:
+    """Something that is wrong or odd; `row` is the clip's key, None where it is about a file or the whole."""
+
+    level: str
+    kind: str
+    text: str
+    file: str = ""
+    split: str = ""
+    row: int | None = None
+    clip_id: str = ""
+
+    def line(self) -> str:
+        """Return where it is and what."""
+        where = [self.file] if self.file else []
+        where += [] if self.row is None else [f"row {self.row}"]
+        where += [f"clip {self.clip_id}"] if self.clip_id else []
+        return f"{', '.join(where)}: {self.text}" if where else self.text
+
+
+@dataclass(kw_only=True)
+class VerifyReport:
+    """The outcome: findings in the order in which they were made, what was counted, and what was left out on import."""
+
+    path: str
+    fast: bool = False
+    findings: list[Finding] = field(default_factory=list)
+    counts: dict[str, str] = field(default_factory=dict)
+    left_out: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Finding]:
+        """What is wrong."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """What is odd, but no fault of the store."""
+        return [finding for finding in self.findings if finding.level == "warning"]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong; warnings are allowed."""
+        return not self.errors
+
+    def error(self, kind: str, text: str, **where: Any) -> None:
+        """Add what is wrong."""
+        self.findings.append(Finding("error", kind, text, **where))
+
+    def warn(self, kind: str, text: str, **where: Any) -> None:
+        """Add what is odd."""
+        self.findings.append(Finding("warning", kind, text, **where))
+
+    def to_json(self) -> str:
+        """Return all of it, however many findings there are."""
+        content = {
+            "path": self.path,
+            "ok": self.ok,
+            "fast": self.fast,
+            "errors": [_plain(finding) for finding in self.errors],
+            "warnings": [_plain(finding) for finding in self.warnings],
+            "counts": self.counts,
+            "left_out": self.left_out,
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+    def lines(self) -> list[str]:
+        """Return the report as it is printed: errors, warnings, counts, and the verdict last."""
+        out: list[str] = []
+        for findings in (self.errors, self.warnings):
+            kinds: dict[str, list[Finding]] = {}
+            for finding in findings:
+                kinds.setdefault(finding.kind, []).append(finding)
+            for kind, found in kinds.items():
+                out.append(f"{found[0].level}: {kind}" + (f" ({len(found)})" if len(found) > 1 else ""))
+                shown = SHOWN[found[0].level]
+                for finding in found[:shown]:
+                    out += wrapped(finding.line())
+                if len(found) > shown:
+                    out.append(f"  and {len(found) - shown} more (--json FILE lists all)")
+        if self.left_out:
+            clips = len({item["clip_id"] for item in self.left_out})
+            out.append(f"left out on import: {clips} clips, which are not in this store")
+            for item in self.left_out[: SHOWN["error"]]:
+                out += wrapped(f"{item['clip_id']}: {item['file']} {item['reason']}")
+            if len(self.left_out) > SHOWN["error"]:
+                out.append(f"  and {len(self.left_out) - SHOWN['error']} more in import_report.json")
+        width = max(map(len, self.counts), default=0)
+        for name, text in self.counts.items():
+            head, indent = f"{name:<{width}}  ", " " * (width + 2)
+            out += textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=indent) or [head.rstrip()]
+        warned = f", {len(self.warnings)} warnings" if self.warnings else ""
+        checked = "sizes and footers are right" if self.fast else "all is as it should be"
+        out.append(f"{len(self.errors)} errors{warned}" if self.errors else f"{checked}{warned}")
+        return out
+
+
+def wrapped(text: str) -> list[str]:
+    """Return an indented text in lines of at most 80 columns; file names are not cut."""
+    return textwrap.wrap(
+        " ".join(text.split()),
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(finding).items() if name != "level" and value not in ("", None)}

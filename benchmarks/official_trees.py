@@ -1,0 +1,143 @@
+"""Full-size LLP and AVE in the official formats: imported, measured and verified.
+
+    AVP_LLP_DIR=... AVP_AVE_DIR=... python benchmarks/official_trees.py [--clips N] [--dtype float16 float32] [--keep DIR]
+
+The annotations are the real ones, the features drawn by `avplatform data simulate --layout official`. Every step is a
+process of its own, so that its peak memory is its own. LLP takes 8 GB of disk, AVE 8 GB, their stores 4 GB at most; all is
+deleted afterwards unless --keep says where it stays (trees that are there already are used again). `--clips` takes the
+first N clips of each split for a smaller try. Ends with exit code 1 unless everything imported whole, verified clean, and
+LLP's storage is at most a twelfth (float16) or a sixth (float32) of the official files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from tasks.avel.annotations import SPLIT_FILES as AVE_SPLITS
+from tasks.avel.annotations import read_annotations as read_ave
+from tasks.avvp.annotations import SPLIT_FILES as LLP_SPLITS
+
+TASKS = {"llp": "avvp", "ave": "avel"}
+FOLDERS = {"llp": "AVP_LLP_DIR", "ave": "AVP_AVE_DIR"}
+LEAST_RATIO = {("llp", "float16"): 12, ("llp", "float32"): 6}
+SPARE = 4e9  # bytes that stay free
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--dtype", nargs="+", choices=("float16", "float32"), default=["float16"])
+    parser.add_argument("--clips", type=int, help="clips of each split; default: all")
+    parser.add_argument("--keep", help="folder for trees and stores, which stay")
+    options = parser.parse_args()
+    folder = Path(options.keep or tempfile.mkdtemp(prefix="official-trees-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, good = [], True
+    try:
+        for dataset in options.datasets:
+            source = Path(os.environ[FOLDERS[dataset]])
+            if options.clips is not None:
+                source = fewer(dataset, source, folder / f"{dataset}-annotations", options.clips)
+            tree = folder / dataset
+            if not tree.exists():
+                need = 9e9 if options.clips is None else 0
+                if shutil.disk_usage(folder).free < need + SPARE:
+                    sys.exit(f"{folder} has not the {(need + SPARE) / 1e9:.0f} GB that this needs")
+                flags = ["--task", TASKS[dataset], "--annotations", str(source), "--out", str(tree), "--layout", "official"]
+                show("draw", dataset, *child("data", "simulate", *flags))
+            for dtype in options.dtype:
+                row, fine = measure(dataset, tree, folder / f"{dataset}-{dtype}", dtype, source)
+                rows.append(row)
+                good &= fine
+                shutil.rmtree(folder / f"{dataset}-{dtype}", ignore_errors=True)
+            if options.keep is None:
+                shutil.rmtree(tree)
+    finally:
+        if options.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(
+        "\n| data | clips | read, MB | written, MB | ratio | import, s | peak, MB | verify, s | peak, MB | errors | warnings |"
+    )
+    print("|---|" + "---:|" * 10)
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    return 0 if good else 1
+
+
+def measure(dataset: str, tree: Path, out: Path, dtype: str, source: Path) -> tuple[list[str], bool]:
+    """Import and verify a tree; return a row of the table and whether all was right."""
+    shutil.rmtree(out, ignore_errors=True)
+    took = show(f"import {dtype}", dataset, *child("data", "import", dataset, str(tree), "--out", str(out), "--dtype", dtype))
+    if took[0] != 0:
+        return [f"{dataset} {dtype}", "import failed", *[""] * 9], False
+    report = json.loads((out / "import_report.json").read_text())
+    found = out.with_suffix(".json")
+    flags = ["data", "verify", str(out), "--annotations", str(source), "--json", str(found)]
+    checked = show(f"verify {dtype}", dataset, *child(*flags))
+    findings = json.loads(found.read_text())
+    ratio = report["bytes_read"] / report["bytes_written"]
+    row = [f"{dataset} {dtype}", f"{sum(report['stored'].values()):,}", f"{report['bytes_read'] / 1e6:,.0f}"]
+    row += [f"{report['bytes_written'] / 1e6:,.0f}", f"1/{ratio:.1f}", f"{took[1]:.0f}", f"{took[2]:.0f}"]
+    row += [f"{checked[1]:.0f}", f"{checked[2]:.0f}", str(len(findings["errors"])), str(len(findings["warnings"]))]
+    return row, checked[0] == 0 and not report["left_out"] and ratio >= LEAST_RATIO.get((dataset, dtype), 0)
+
+
+def child(*args: str) -> tuple[int, float, float, str]:
+    """Run a command of the platform; return exit code, seconds, its peak memory in MB, and what it printed."""
+    start = time.perf_counter()
+    root = str(Path(__file__).resolve().parent.parent)
+    env = {**os.environ, "PYTHONPATH": root}
+    # The child's own peak is asked for inside it: RUSAGE_CHILDREN here would be the largest of all children so far.
+    code = (
+        "import resource, sys; from avplatform.cli import main; code = main(sys.argv[1:]); "
+        "print(f'peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}'); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, env=env)
+    peak = re.search(r"^peak (\d+)$", done.stdout, flags=re.M)
+    return done.returncode, time.perf_counter() - start, int(peak[1]) / 1024 if peak else 0.0, done.stdout + done.stderr
+
+
+def show(what: str, dataset: str, code: int, seconds: float, peak: float, text: str) -> tuple[int, float, float]:
+    """Print the outcome of a command at once, and what it said where it failed."""
+    print(f"{dataset} {what}: {seconds:.0f} s, peak {peak:.0f} MB, exit code {code}", flush=True)
+    if code:
+        print(text[-2000:])
+    return code, seconds, peak
+
+
+def fewer(dataset: str, source: Path, out: Path, clips: int) -> Path:
+    """Write the annotations of the first clips of each split; rows of AVE are numbered anew."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    if dataset == "llp":
+        for file in source.glob("AVVP_*.csv"):
+            lines = file.read_text().splitlines(keepends=True)
+            short = file.name in LLP_SPLITS.values()
+            if file.name.startswith("AVVP_eval") or short:
+                (out / file.name).write_text("".join(lines[: clips + 1] if short else lines))
+        return out
+    data = read_ave(source)
+    lines = (source / "Annotations.txt").read_text().splitlines(keepends=True)[-len(data.clip_ids) :]
+    chosen = {split: rows[:clips].tolist() for split, rows in data.splits.items()}
+    kept = sorted(sum(chosen.values(), []))
+    (out / "Annotations.txt").write_text("".join(lines[row] for row in kept))
+    for split, name in AVE_SPLITS.items():
+        with h5py.File(out / name, "w") as h5:
+            h5["order"] = np.array([kept.index(row) for row in chosen[split]])
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(main())
