@@ -5,6 +5,7 @@ Shape: segment labels [B, T] and video labels [B] as class indices, 28 for backg
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -78,10 +79,9 @@ def leap_full_loss(
 
 def leap_weak_loss(parse: Parse, video_target: Tensor, *, pool: Pool = "max") -> Terms:
     """Loss of LEAP on the video prediction and on the pooled segment probabilities."""
-    segment = _av(parse, "segment").probability
     return {
         "video": bce(_av(parse, "video"), video_target),
-        "segment": clamped_bce(pool_segments(segment, pool), video_target),
+        "segment": pooled_bce(_av(parse, "segment"), video_target, pool=pool),
     }
 
 
@@ -211,6 +211,28 @@ def pool_segments(values: Tensor, pool: Pool) -> Tensor:
     if pool == "top4":
         return values.topk(min(4, values.shape[1]), dim=1).values.mean(dim=1)
     return values.amax(dim=1)
+
+
+def pooled_bce(prediction: Prediction, target: Tensor, *, pool: Pool) -> Tensor:
+    """Binary cross entropy of probabilities pooled over time; from logits, in logarithms throughout.
+
+    So it has a gradient where a probability is 0 or 1 in floating point too. A clamp has none, and LEAP's scores, which grow
+    with a learned gain, can leave its range in the first steps and would never come back.
+
+    Shape: segments [B, T, C], target [B, C] -> scalar.
+    """
+    if prediction.kind != "logit":
+        return clamped_bce(pool_segments(prediction.probability, pool), target)
+    logits = prediction.logit
+    if pool == "max":
+        logits = logits.amax(dim=1, keepdim=True)
+    elif pool == "top4":
+        logits = logits.topk(min(4, logits.shape[1]), dim=1).values
+    count = math.log(logits.shape[1])
+    log_present = F.logsigmoid(logits).logsumexp(dim=1) - count  # of the mean probability
+    log_absent = F.logsigmoid(-logits).logsumexp(dim=1) - count
+    target = target.to(logits.dtype)
+    return -(target * log_present + (1 - target) * log_absent).mean()
 
 
 def mil_target(video: Tensor, dtype: torch.dtype = torch.float32, classes: int = BACKGROUND + 1) -> Tensor:

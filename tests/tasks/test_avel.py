@@ -12,7 +12,7 @@ from models.errors import DataError, UsageError
 from tasks.avel import AVEL, AVELConfig
 from tasks.avel.annotations import pair_targets, read_annotations
 from tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
-from tasks.avel.losses import pool_segments, proportion_target, soft_margin
+from tasks.avel.losses import pool_segments, pooled_bce, proportion_target, soft_margin
 from tasks.avel.metrics import AVELMetrics
 from tasks.avel.task import weak_decision
 from tasks.contracts import Batch
@@ -301,6 +301,25 @@ def test_leap_full_losses_by_hand():
     segment = (bce(2.0, 1) + bce(-1.0, 0) + 56 * HALF) / 58
     assert terms["segment"].item() == pytest.approx(segment, rel=1e-5)
     assert terms["video"].item() == pytest.approx((bce(1.5, 1) + 28 * HALF) / 29, rel=1e-5)  # 3 and background occur
+
+
+@pytest.mark.parametrize("pool", ["max", "mean", "top4"])
+def test_the_pooled_loss_is_that_of_the_pooled_probability(pool):
+    logits = torch.randn(3, 10, 5, dtype=torch.float64)
+    target = (torch.rand(3, 5, dtype=torch.float64) > 0.5).double()
+    pooled = pool_segments(logits.sigmoid(), pool)
+    expected = torch.nn.functional.binary_cross_entropy(pooled, target)
+    torch.testing.assert_close(pooled_bce(Prediction(logits), target, pool=pool), expected)
+    torch.testing.assert_close(pooled_bce(Prediction(logits.sigmoid(), "probability"), target, pool=pool), expected)
+
+
+@pytest.mark.parametrize("pool", ["max", "mean", "top4"])
+@pytest.mark.parametrize("side", [-60.0, 60.0])
+def test_the_pooled_loss_pulls_saturated_scores_back(pool, side):
+    logits = torch.full((1, 10, 2), side, requires_grad=True)
+    pooled_bce(Prediction(logits), torch.tensor([[1.0, 0.0]]), pool=pool).backward()
+    wrong = 0 if side < 0 else 1
+    assert logits.grad[0, :, wrong].sum().abs() == pytest.approx(0.5, rel=1e-3)
 
 
 def test_leap_weak_losses_by_hand():
