@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from avplatform.cards import PLACEHOLDER, card_of_spec, render_dataset_card, render_model_card
+from avplatform.data.importing.report import REPORT_FILE, without_places
 from avplatform.data.schema import MANIFEST_FILE, Manifest
 from avplatform.data.shards import check_shard
 from avplatform.data.writer import arrow_schema
@@ -77,8 +78,8 @@ def push_data(
 ) -> str:
     """Push a store to a dataset repository on the Hub, in one commit; return the repository's address.
 
-    What is pushed is the manifest, the shards that it names (after their checksums were compared) and the card; nothing
-    else that lies in the folder, mapped arrays in particular. What is there already in the same bits is not sent again.
+    What is pushed is the manifest, the shards that it names (after their checksums were compared), the card and the report of
+    the import without this machine's paths; nothing else that lies in the folder, mapped arrays in particular. What is there already in the same bits is not sent again.
 
     Args:
         folder: the store.
@@ -99,6 +100,8 @@ def push_data(
     contents["README.md"] = render_dataset_card(manifest, repo_id).encode()
     if (folder / "README.md").is_file():
         contents["README.md"] = (folder / "README.md").read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id).encode()
+    if (folder / REPORT_FILE).is_file():
+        contents[REPORT_FILE] = without_places((folder / REPORT_FILE).read_text(encoding="utf-8")).encode()
     for info in manifest.splits.values():
         contents |= {shard.file: check_shard(folder, shard, schema, contents=True) for shard in info.shards}
     operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]

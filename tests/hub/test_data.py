@@ -7,6 +7,7 @@ import pytest
 
 from avplatform.cli import main
 from avplatform.data import open_data
+from avplatform.data.importing.report import without_places
 from avplatform.data.source import train_loader
 from models.errors import DataError
 from tests.data.stores import spec_of, write
@@ -97,6 +98,20 @@ def test_manifest_shards_and_card_are_pushed_and_nothing_else(hub, pushed):
     assert set(files) == {"dataset.json", "README.md"} | shards and len(shards) == 5
     assert all(files[name] == (pushed / name).read_bytes() for name in shards)
     assert b"tester/clips" in files["README.md"]
+
+
+def test_a_pushed_import_report_names_no_place_of_this_machine():
+    report = {
+        "source": "/home/me/llp",
+        "options": {"vggish": "/disk/features/vggish", "dtype": "float16"},
+        "left_out": [
+            {"clip_id": "a", "file": "/home/me/llp/feats/res152/a.npy", "reason": "missing"},
+            {"clip_id": "b", "file": "/disk/features/vggish/b.npy", "reason": "holds NaN"},
+        ],
+    }
+    shown = json.loads(without_places(json.dumps(report)))
+    assert [item["file"] for item in shown["left_out"]] == ["./feats/res152/a.npy", "vggish/b.npy"]
+    assert shown["source"] == "." and shown["options"] == {"vggish": "vggish", "dtype": "float16"}
 
 
 @pytest.mark.parametrize("name", READS)

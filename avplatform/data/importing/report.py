@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from avplatform.data.importing.plan import LeftOut
@@ -104,3 +106,25 @@ def count_kinds(defects: Sequence[Defect]) -> dict[str, int]:
     for defect in defects:
         counts[defect.kind] = counts.get(defect.kind, 0) + 1
     return counts
+
+
+def without_places(text: str) -> str:
+    """Return import_report.json without paths of the machine that made it, to be shown to others.
+
+    The source folder becomes ".", and folders that were given apart keep their last name.
+    """
+    content = json.loads(text)
+    places = {str(content.get("source", "")): "."}
+    places |= {value: Path(value).name for value in content.get("options", {}).values() if isinstance(value, str)}
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: clean(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [clean(item) for item in value]
+        if isinstance(value, str):
+            for place in sorted(filter(os.path.isabs, places), key=len, reverse=True):
+                value = value.replace(place, places[place])
+        return value
+
+    return json.dumps(clean(content), indent=1, ensure_ascii=False) + "\n"
