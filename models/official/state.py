@@ -80,7 +80,8 @@ def module_tensors(root: Instance) -> dict[str, TensorRef]:
             raise DataError(f"'{name[:60]}' is {kind_of(getattr(module, 'kind', module))}, not a torch module")
         if id(module) in above:
             raise DataError(f"its module '{name[:60]}' contains itself")
-        entries += sum(len(found) for g in GROUPS if type(found := module.state.get(g)) in (dict, list))
+        groups = (module.state.get(group) for group in GROUPS)
+        entries += sum(len(group) for group in groups if isinstance(group, (dict, list)))
         if entries > MOST_ENTRIES:  # few modules with many entries, in many places
             raise DataError(f"its modules hold more than {MOST_ENTRIES:,} entries; no checkpoint of these models does")
         for key, value in _registered(module):
