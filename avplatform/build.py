@@ -46,6 +46,13 @@ def make_model_config(config: RunConfig, task: Task, features: FeatureSpec) -> A
         UsageError: the options of task, encoder and decoder contradict each other.
     """
     task.check(config.encoder, config.decoder, config.encoder_config, config.decoder_config)
+    if config.labels != LabelConfig() and not DECODERS[config.decoder].needs_labels:
+        raise UsageError(f"labels: {config.decoder} queries with no labels; leave the labels.* options out, or use leap")
+    reduction = getattr(config.encoder_config, "map_reduction", "mean")
+    if reduction != "mean" and features.map_size is None:
+        raise UsageError(
+            f"encoder_config.map_reduction is '{reduction}', but the data hold vectors, no maps; leave it at mean"
+        )
     classes, texts = task.model_classes(config.decoder, config.encoder)
     return AVModelConfig(
         task=config.task,

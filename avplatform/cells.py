@@ -152,13 +152,14 @@ PUBLISHED: dict[Key, Published] = {
     ),
     ("avel", "psp", "dch", "full"): Published(
         (PSP,),
-        "clean pair targets; published: rests of earlier batches in them, its loader's batches, the epoch picked on test",
+        "clean pair targets; published: rests of earlier batches in them, its loader's batches, the epoch picked on test "
+        "among every fifth",
         "psp-dch-avel-official",
     ),
     ("avel", "psp", "dch", "weak"): Published(
         (PSP,),
         "cross entropy against the clip's class; published: BCE against the shares of segments, its loader's batches, the "
-        "epoch picked on test",
+        "epoch picked on test among every fifth",
         "psp-dch-avel-weak-official",
     ),
     ("avel", "cmbs", "dch", "full"): Published(

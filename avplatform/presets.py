@@ -72,6 +72,7 @@ def _presets() -> dict[str, Options]:
     cmbs = _cell("cmbs", "dch", "avel", "full", RECIPES["cmbs"])
     cmbs_weak = _cell("cmbs", "dch", "avel", "weak", RECIPES["cmbs-weak"], task_config={"head_loss": "soft_margin"})
     on_test = {"select_on": "test"}
+    psp_loop = {**on_test, "validate_every": 5, "drop_last": True}
     double = {"precision": "float64"}  # CMBS's script converts its model
     dmrn = {"encoder_config": {"variant": "dmrn"}, "decoder_config": {"form": "dmrn"}}
     return {
@@ -112,17 +113,12 @@ def _presets() -> dict[str, Options]:
         ),
         "psp-dch-avel": psp,
         "psp-dch-avel-official": _merge(
-            psp, {**on_test, "drop_last": True, "batch_order": "psp-full", "task_config": {"pair_target": "official"}}
+            psp, {**psp_loop, "batch_order": "psp-full", "task_config": {"pair_target": "official"}}
         ),
         "psp-dch-avel-weak": psp_weak,
         "psp-dch-avel-weak-official": _merge(
             psp_weak,
-            {
-                **on_test,
-                "drop_last": True,
-                "batch_order": "psp-weak",
-                "task_config": {"head_loss": "bce", "weak_target": "prob"},
-            },
+            {**psp_loop, "batch_order": "psp-weak", "task_config": {"head_loss": "bce", "weak_target": "prob"}},
         ),
         "psp-leap-avel": _cell("psp", "leap", "avel", "full", RECIPES["psp"]),
         "psp-leap-avel-weak": _cell("psp", "leap", "avel", "weak", RECIPES["psp-weak"]),

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models.errors import DataError
 from models.official.pickle_machine import PickleMachine
-from models.official.pickle_values import StorageRef, TensorRef
+from models.official.pickle_values import StorageRef, TensorRef, is_count, printable
 from models.official.state import tensors_of
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -94,7 +94,7 @@ def _read(path: Path, use: Callable[..., Any]) -> Any:
             _refuse_text(start)
             return _legacy(content, use)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(f"{path}: {printable(str(error))}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
@@ -167,7 +167,7 @@ def _legacy(content: mmap.mmap, use: Callable[..., Any]) -> Any:
     if system.get("little_endian") is not True:
         raise DataError("it was written on a big-endian machine; save it again on a common one")
     found, keys = machine.load(content), machine.load(content)
-    if type(keys) is not list or not all(type(key) in (str, int) for key in keys):
+    if type(keys) is not list or not all(type(key) is str or is_count(key) for key in keys):
         raise DataError("its list of storages is not as torch writes it")
     places: dict[str, tuple[int, int]] = {}
     for key in map(str, keys):

@@ -40,6 +40,7 @@ class PickleMachine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.copied = 0
 
     def load(self, stream: Any) -> Any:
         """Return the object of the next pickle of a binary stream, which is left after its end.
@@ -142,15 +143,26 @@ class PickleMachine:
         name, module = self.pop(), self.pop()
         self._global(module, name)
 
+    def _call(self, what: Any, args: Any) -> Any:
+        for value in args if type(args) is tuple else ():
+            self._count_copies(value)
+        return call(what, args)
+
+    def _count_copies(self, value: Any) -> None:
+        """Count what a call or a state copies: a file could name one long list again and again."""
+        self.copied += len(value) if type(value) in (list, tuple, dict) else 0
+        if self.copied > MOST_OPCODES:
+            raise DataError("it copies the same values again and again; no checkpoint does")
+
     def _reduce(self) -> None:
         args, what = self.pop(), self.pop()
-        self.stack.append(call(what, args))
+        self.stack.append(self._call(what, args))
 
     def _new(self, args: Any, what: Any) -> None:
         """Make an object through its class's __new__: for unknown classes an empty `Instance`."""
         if not isinstance(what, Global):
             raise DataError(f"it makes an object of {kind_of(what)}, which is no class; refused")
-        self.stack.append(call(what, args) if what.name in CALLS else Instance(what))
+        self.stack.append(self._call(what, args) if what.name in CALLS else Instance(what))
 
     def _new_with_keywords(self) -> None:
         _, args, what = self.pop(), self.pop(), self.pop()
@@ -162,11 +174,11 @@ class PickleMachine:
 
     def _object(self) -> None:
         values = self.pop_mark()
-        self.stack.append(call(values[0] if values else None, tuple(values[1:])))
+        self.stack.append(self._call(values[0] if values else None, tuple(values[1:])))
 
     def _instance(self, arg: str) -> None:
         values = tuple(self.pop_mark())
-        self.stack.append(call(find_global(*_split(arg)), values))
+        self.stack.append(self._call(find_global(*_split(arg)), values))
 
     def _build(self) -> None:
         """Give an object its state; the state of tensors and of ordered dictionaries holds no weights."""
@@ -174,6 +186,7 @@ class PickleMachine:
         if isinstance(target, Instance):
             for part in state if type(state) is tuple else (state,):
                 if type(part) is dict:
+                    self._count_copies(part)
                     target.state.update(part)
         elif not isinstance(target, (TensorRef, Opaque)) and type(target) is not dict:
             raise DataError(f"it sets the state of {kind_of(target)}; refused")

@@ -19,6 +19,7 @@ import torch
 from models.errors import DataError
 
 MOST_DIMS = 8
+MOST_VALUES = 2**48
 
 DTYPES: dict[str, torch.dtype] = {
     "FloatStorage": torch.float32,
@@ -142,6 +143,8 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tenso
         raise DataError("it rebuilds a tensor of something that is no storage, size and stride; refused")
     if not all(map(is_count, (offset, *size, *stride))) or len(size) != len(stride) or len(size) > MOST_DIMS:
         raise DataError("it holds a tensor with an impossible size, stride or offset")
+    if 0 in size and math.prod(max(s, 1) for s in size) >= MOST_VALUES:  # more than torch can count
+        raise DataError("it holds a tensor with an impossible size, stride or offset")
     numel = math.prod(size)
     last = offset + sum((s - 1) * step for s, step in zip(size, stride, strict=True))
     if numel > storage.numel or (numel and last >= storage.numel):
@@ -199,7 +202,7 @@ def fill(target: dict[Any, Any], pairs: Any) -> dict[Any, Any]:
 
 def is_count(value: Any) -> bool:
     """Say whether a value is a number of things that a file can hold."""
-    return type(value) is int and 0 <= value < 2**48
+    return type(value) is int and 0 <= value < MOST_VALUES
 
 
 def kind_of(value: Any) -> str:
@@ -213,4 +216,9 @@ def kind_of(value: Any) -> str:
 
 def short(value: Any) -> str:
     """Return a text of the file, cut to a length that fits into a message."""
-    return " ".join(str(value).split())[:120]
+    return printable(" ".join(str(value).split())[:120])
+
+
+def printable(text: str) -> str:
+    """Return a text with question marks for what could steer a terminal or cannot be written."""
+    return "".join(c if c.isprintable() else "?" for c in text)

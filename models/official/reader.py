@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import DataError
+from models.official.pickle_values import printable
 
 MOST_LISTED = 10
+PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class MissingTensorError(DataError):
@@ -193,7 +195,11 @@ class Reader:
                     f"{name} {list(tensors[name].shape)} (ours: {keys[name]} {list(own[keys[name]].shape)})"
                     for name in misshapen
                 ],
-                "not numbers of floating point": [n for n in fitting if not tensors[n].is_floating_point()],
+                "not in a precision that is read": [
+                    f"{name} ({str(tensors[name].dtype).removeprefix('torch.')})"
+                    for name in fitting
+                    if tensors[name].dtype not in PRECISIONS
+                ],
             }
         )
         self._refuse({"not finite": [name for name in fitting if not bool(torch.isfinite(tensors[name]).all())]})
@@ -208,7 +214,7 @@ class Reader:
             for kind, names in lists.items()
             if names
         ]
-        return DataError(f"this is no checkpoint of {self.title} as published ({'; '.join(found)})")
+        return DataError(f"this is no checkpoint of {self.title} as published ({printable('; '.join(found))})")
 
 
 def unit_rules(prefix: str, ours: str, *, groups: int = 1) -> tuple[tuple[str, str], ...]:

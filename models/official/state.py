@@ -10,7 +10,11 @@ from models.official.pickle_values import Instance, TensorRef, kind_of, short
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts put the weights."""
 
+GROUPS = ("_parameters", "_buffers", "_non_persistent_buffers_set", "_modules")
+"""What a torch module keeps its entries under."""
+
 MOST_MODULES = 20_000
+MOST_ENTRIES = 500_000
 MOST_DEPTH = 64
 LONGEST_NAME = 300
 
@@ -65,7 +69,7 @@ def module_tensors(root: Instance) -> dict[str, TensorRef]:
     """
     out: dict[str, TensorRef] = {}
     todo: list[tuple[Any, str, tuple[int, ...]]] = [(root, "", ())]
-    count = 0
+    count = entries = 0
     while todo:
         module, prefix, above = todo.pop()
         count += 1
@@ -76,6 +80,10 @@ def module_tensors(root: Instance) -> dict[str, TensorRef]:
             raise DataError(f"'{name[:60]}' is {kind_of(getattr(module, 'kind', module))}, not a torch module")
         if id(module) in above:
             raise DataError(f"its module '{name[:60]}' contains itself")
+        groups = (module.state.get(group) for group in GROUPS)
+        entries += sum(len(group) for group in groups if isinstance(group, (dict, list)))
+        if entries > MOST_ENTRIES:  # few modules with many entries, in many places
+            raise DataError(f"its modules hold more than {MOST_ENTRIES:,} entries; no checkpoint of these models does")
         for key, value in _registered(module):
             if not isinstance(value, TensorRef):
                 raise DataError(f"'{prefix}{short(key)}' is {kind_of(value)}, not a tensor")

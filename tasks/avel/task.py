@@ -14,6 +14,7 @@ from models.contracts import Encoding, Parse, at_least_single
 from models.errors import UsageError
 from tasks.avel import losses
 from tasks.avel.classes import BACKGROUND, CLASSES, EVENTS, FIRST_PHRASES, LABEL_TEXTS
+from tasks.avel.combinations import check_combination
 from tasks.avel.metrics import AVELMetrics
 from tasks.contracts import Batch, Task
 from tasks.losses import similarity_loss
@@ -144,43 +145,8 @@ class AVEL(Task):
         return options.get(decoder, {})
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
-        """Refuse decoders that do not predict the audio-visual stream, and losses that do not fit a combination."""
-        if decoder == "leap":
-            self._check_leap(encoder, encoder_config, decoder_config)
-        if decoder == "mmil" and not decoder_config.product:
-            raise UsageError("decoder_config.product is off; avel needs the product of both streams")
-        if decoder == "dch":
-            fused = {"psp": ("psp",), "cmbs": ("psp", "cmbs")}.get(encoder, ())
-            if getattr(encoder_config, "variant", "") == "dmrn":
-                fused = ("dmrn", "psp")
-            fits = fused if getattr(encoder_config, "variant", "") == "dmrn" else ("ave", *fused)
-            if decoder_config.form not in fits:
-                raise UsageError(
-                    f"decoder_config.form is '{decoder_config.form}'; behind this encoder avel takes {' or '.join(fits)}"
-                )
-
-    def _check_leap(self, encoder: str, encoder_config: Any, decoder_config: Any) -> None:
-        config, streams, full = self.config, decoder_config.streams, self.config.supervision == "full"
-        if streams != "fused" and decoder_config.combine == "none":
-            raise UsageError("decoder_config.combine is 'none'; avel needs an audio-visual stream: mean, product or or")
-        mixed = streams != "fused" and decoder_config.combine != "mean"
-        if mixed and ((full and config.segment_loss == "ce") or config.label_set == "events"):
-            raise UsageError(
-                f"decoder_config.combine '{decoder_config.combine}' gives probabilities, which task_config.segment_loss "
-                "'ce' and label_set 'events' cannot use; set segment_loss to bce and label_set to with_background"
-            )
-        fuses = encoder in ("psp", "cmbs") or getattr(encoder_config, "variant", "") == "dmrn"
-        if streams != "both" and encoder in ("han", "mmpyr", "ave") and not fuses:
-            raise UsageError(f"decoder_config.streams is '{streams}', but {encoder} has no fused stream; use both")
-        if streams == "fused" and "per_modality" in (config.segment_loss, config.video_loss):
-            raise UsageError("decoder_config.streams is 'fused': there is no loss per modality; use streams both or all")
-        for name, on in (("reads", decoder_config.reads == "queries"), ("classify_queries", decoder_config.classify_queries)):
-            if on and encoder != "cmbs":
-                raise UsageError(f"decoder_config.{name} needs the gated queries of cmbs; behind {encoder} leave it out")
-        if decoder_config.relevance == "linear" and not (full and config.label_set == "events"):
-            raise UsageError(
-                "decoder_config.relevance 'linear' is for full supervision with task_config.label_set 'events'; set both"
-            )
+        """Refuse what does not go together, see `combinations`."""
+        check_combination(self.config, encoder, decoder, encoder_config, decoder_config)
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> losses.Terms:
         """Return the weighted terms for the kind of prediction that the decoder makes."""

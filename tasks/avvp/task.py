@@ -26,6 +26,7 @@ from tasks.avvp.losses import (
 from tasks.avvp.metrics import AVVPMetrics
 from tasks.contracts import Batch, Task
 from tasks.losses import similarity_loss
+from tasks.options import Rule, check_parts, refuse_unread
 
 
 @dataclass(kw_only=True)
@@ -119,6 +120,25 @@ class AVVP(Task):
             raise UsageError("decoder_config.product is on; avvp keeps the streams apart: switch it off")
         if self.config.objective == "han" and decoder == "leap":
             raise UsageError("task_config.objective 'han' needs a pooled prediction, which leap does not give; use basic")
+        if self.config.objective == "valor" and decoder == "leap":
+            raise UsageError("task_config.objective 'valor' would not train leap's video classifiers; use basic")
+        check_parts(encoder, decoder, encoder_config, decoder_config)
+        refuse_unread(self.config, self._rules(decoder), group="task_config")
+
+    def _rules(self, decoder: str) -> list[Rule]:
+        """Return which options are read; of decoders from outside nothing is assumed."""
+        config, weak = self.config, self.config.supervision == "weak"
+        pooled = config.objective in ("han", "valor") or (config.objective == "auto" and weak and decoder in ("mmil", "dch"))
+        return [
+            ("audio_smooth", weak, "weak supervision"),
+            ("visual_smooth", weak, "weak supervision"),
+            ("segment_weight", not pooled, "L_basic (objective basic)"),
+            ("global_term", not pooled, "L_basic (objective basic)"),
+            ("avss_weight", config.avss != "off", "the similarity loss (avss)"),
+            ("avss_eps", config.avss == "official", "avss official"),
+            ("empty_pair", config.avss == "paper", "avss paper"),
+            ("label_texts", decoder not in ("mmil", "dch"), "LEAP"),
+        ]
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
         """Return the weighted terms of the objective, and of the similarity loss if it is on."""

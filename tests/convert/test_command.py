@@ -138,7 +138,7 @@ def test_unknown_missing_and_misshapen_keys_are_listed_in_one_message(files, tmp
         "missing: lstm_a_v.lstm_audio.bias_hh_l0 (ours: encoder.audio_lstm.bias_hh_l0)",
         "unknown: stranger.weight",
         "misshapen: psp.layer_norm.bias [3] (ours: encoder.propagation.norm.bias [256])",
-        "not numbers of floating point: L1.weight",
+        "not in a precision that is read: L1.weight (int32)",
     ):
         assert words in shown, shown
 

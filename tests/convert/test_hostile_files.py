@@ -18,7 +18,7 @@ import torch
 
 from avplatform.cli import main
 from models.errors import DataError
-from models.official.checkpoint_file import read_checkpoint
+from models.official.checkpoint_file import MAGIC, PROTOCOL, read_checkpoint
 from tests.convert.official_files import save, throw_away_class
 
 
@@ -170,6 +170,53 @@ def test_a_bomb_costs_neither_time_nor_memory(name, tmp_path):
     tracemalloc.stop()
 
 
+MANY = 100_000
+LONG_LIST = b"\x80\x02(" + b"N" * MANY + b"lq\x000"
+LONG_STATE = b"\x80\x02(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(MANY)) + b"dq\x000"
+LONG_PAIRS = b"\x80\x02(" + b"".join(b"J" + struct.pack("<i", i) + b"N\x86" for i in range(60_000)) + b"lq\x000"
+COPIES = {
+    "sets of one list": LONG_LIST + b"c__builtin__\nset\nq\x01(" + b"h\x01h\x00\x85R" * 90_000 + b"l.",
+    "sizes of one list": LONG_LIST + b"ctorch\nSize\nq\x01(" + b"h\x01h\x00\x85R" * 90_000 + b"l.",
+    "dictionaries of one list": LONG_PAIRS + b"ccollections\nOrderedDict\nq\x01(" + b"h\x01h\x00\x85R" * 60_000 + b"l.",
+    "one state set again and again": LONG_STATE + b"ctheir\nNet\n)\x81" + b"h\x00b" * 90_000 + b".",
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_values_that_are_copied_again_and_again_are_refused(name, tmp_path):
+    refused(in_zip(tmp_path / "a.pth", COPIES[name]), "copies the same values")
+
+
+def test_one_long_list_of_parameters_under_many_modules_is_refused(tmp_path):
+    entries = b"}(" + b"".join(text(f"p{i}") + b"N" for i in range(40_000)) + b"u"
+    inner = b"ctheir\nNet\nq\x02)\x81}" + text("_parameters") + entries + b"sbq\x030"
+    children = b"}(" + b"".join(text(f"m{i}") + b"h\x03" for i in range(15_000)) + b"u"
+    outer = b"h\x02)\x81}(" + text("_parameters") + b"}" + text("_modules") + children + b"ub."
+    refused(in_zip(tmp_path / "a.pth", b"\x80\x02" + inner + outer), "more than 500,000 entries")
+
+
+def test_names_that_could_steer_a_terminal_are_shown_without_it(tmp_path, capsys):
+    name = "\x1b]0;title\x07\x1b[2Jw\u202e"
+    long = b"X" + struct.pack("<I", len(name.encode())) + name.encode()
+    file = in_zip(tmp_path / "a.pth", storage_pickle().replace(text("w"), long), [("0", b"\0" * 16)])
+    assert main(["convert", str(file), "--from", "ave", "--out", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr().err
+    assert "?]0;title" in shown and not set(shown.rstrip("\n")) & set(name[:1] + "\x07\u202e")
+    assert "\x1b" not in refused(in_zip(tmp_path / "b.pth", b"\x80\x02c\x1b[31mos\nsystem\n."), "?[31mos.system")
+
+
+def legacy(found, keys, tail=b""):
+    """A file of torch before 1.6: four pickles, the names of storages, their bytes."""
+    system = dict(little_endian=True, protocol_version=1001, type_sizes={})
+    return b"".join(pickle.dumps(value, 2) for value in (MAGIC, PROTOCOL, system)) + found + keys + tail
+
+
+def test_names_of_storages_that_are_huge_numbers_are_refused(tmp_path):
+    number = (10**6000).to_bytes(2500, "little")
+    (tmp_path / "a.pth").write_bytes(legacy(b"\x80\x02}.", b"\x80\x02]\x8b" + struct.pack("<I", 2500) + number + b"a."))
+    refused(tmp_path / "a.pth", "list of storages")
+
+
 def storage_pickle(numel=4, size=(4,), stride=(1,), offset=0, kind="FloatStorage", key="0", extra=b""):
     """{"w": tensor} as torch pickles it, with any numbers."""
 
@@ -203,6 +250,7 @@ def test_the_hand_written_tensor_is_read(tmp_path):
         (dict(size=(-1,)), "impossible"),
         (dict(size=(2, 2)), "impossible"),
         (dict(size=(1,) * 9, stride=(1,) * 9), "impossible"),
+        (dict(size=(2**47, 2**47, 0), stride=(1, 1, 1)), "impossible"),
         (dict(kind="load"), "storage of torch.load"),
         (dict(key="../data.pkl"), "missing"),
         (dict(numel=3, size=(3,)), "16 bytes; the file's own description says 12"),
@@ -210,6 +258,12 @@ def test_the_hand_written_tensor_is_read(tmp_path):
 )
 def test_a_tensor_that_does_not_lie_in_its_storage_is_refused(changes, words, tmp_path):
     refused(in_zip(tmp_path / "a.pt", storage_pickle(**changes), [("0", b"\0" * 16)]), words)
+
+
+def test_an_empty_tensor_of_endless_axes_is_refused_in_the_old_format_too(tmp_path):
+    found = storage_pickle(size=(2**47, 2**47, 0), stride=(1, 1, 1))
+    (tmp_path / "a.pth").write_bytes(legacy(found, pickle.dumps(["0"], 2), struct.pack("<q", 4) + b"\0" * 16))
+    refused(tmp_path / "a.pth", "impossible")
 
 
 def test_a_part_of_a_storage_is_read_where_it_lies(tmp_path):

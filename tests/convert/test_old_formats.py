@@ -1,10 +1,18 @@
-"""Whole modules as torch 0.3 and Python 2 pickled them: parameters are calls, and every module names its back end."""
+"""Whole modules as torch 0.3 and Python 2 pickled them: parameters are calls, and every module names its back end.
+
+At the other end, precisions that are too new to be read are named.
+"""
 
 from __future__ import annotations
 
+import pytest
 import torch
+from safetensors.torch import save_file
 
+from avplatform.convert import convert
+from models.errors import DataError
 from models.official.checkpoint_file import read_checkpoint
+from tests.convert.official_files import golden
 from tests.convert.test_hostile_files import in_zip, refused, storage_pickle
 
 ORDERED = b"ccollections\nOrderedDict\n)R"
@@ -69,3 +77,11 @@ def test_a_parameter_of_something_else_is_refused(tmp_path):
     refused(in_zip(tmp_path / "b.pt", b"\x80\x02" + whole + b"."), "'weight' is a value of kind str, not a tensor")
     whole = module("models.att_Net", modules=[entry("child", old("text"))])
     refused(in_zip(tmp_path / "c.pt", b"\x80\x02" + whole + b"."), "'child' is a value of kind str, not a torch module")
+
+
+def test_weights_of_eight_bits_are_refused_by_name(tmp_path):
+    tensors = {name: value.clone() for name, value in golden("ave_att")[1].items()}
+    tensors["L1.weight"] = tensors["L1.weight"].to(torch.float8_e4m3fn)
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(DataError, match=r"not in a precision that is read: L1.weight \(float8_e4m3fn\)"):
+        convert(tmp_path / "a.safetensors", "ave", tmp_path / "m")
