@@ -79,7 +79,8 @@ def push_data(
     """Push a store to a dataset repository on the Hub, in one commit; return the repository's address.
 
     What is pushed is the manifest, the shards that it names (after their checksums were compared), the card and the report of
-    the import without this machine's paths; nothing else that lies in the folder, mapped arrays in particular. What is there already in the same bits is not sent again.
+    the import without this machine's paths; nothing else that lies in the folder, mapped arrays in particular. What is there
+    already in the same bits is not sent again.
 
     Args:
         folder: the store.

@@ -168,3 +168,9 @@ def test_train_py_and_the_command_are_the_same_program(tmp_path):
         )
         outputs.append((done.returncode, done.stdout, done.stderr))
     assert outputs[0] == outputs[1] and outputs[0][0] == 2
+
+
+def test_stale_pair_targets_need_whole_batches_in_one_process(capsys, small_stores):
+    flags = ["--preset", "psp-dch-avel-official", "--data", str(small_stores["avel"]), "--cpu", "--accumulation", "2"]
+    assert main(["train", *flags]) == 2
+    assert "use one process and accumulation 1" in capsys.readouterr().err

@@ -33,7 +33,7 @@ from avplatform.training.optim import build_optimizer, learning_rate
 from avplatform.training.run_folder import RunFolder
 from avplatform.training.step import optimisation_step
 from models.av_model import AVModel
-from models.errors import DataError
+from models.errors import DataError, UsageError
 from tasks.contracts import Batch, Task
 
 
@@ -59,6 +59,7 @@ class Run:
         self.accelerator: Accelerator = make_accelerator(cpu=config.cpu, precision=config.precision, threads=config.threads)
         main = self.accelerator.is_main_process
         self.console = console or Console(enabled=main)
+        check_order_dependence(config, self.accelerator.num_processes)
         self.task: Task = build_task(config)
         self.data: DataSource = open_data(
             config.data, task=config.task, cache_dir=config.cache_dir, progress=self.console.note
@@ -287,6 +288,19 @@ class Run:
     def _log(self, record: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
             self.folder.log(record)
+
+
+def check_order_dependence(config: RunConfig, processes: int) -> None:
+    """Refuse PSP's stale pair targets where a step's clips do not pass through one process in one piece.
+
+    Raises:
+        UsageError: several processes, or several micro-batches a step.
+    """
+    if getattr(config.task_config, "pair_target", "clean") == "official" and (processes > 1 or config.accumulation > 1):
+        raise UsageError(
+            "task_config.pair_target 'official' keeps rests of earlier batches by position, which needs whole batches in one "
+            "process; use one process and accumulation 1, or pair_target clean"
+        )
 
 
 def cpu_time() -> float:
