@@ -62,7 +62,7 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
     """
     given = [name for name, value in vars(options).items() if name in ("labels", "texts", "task") and value]
     if len(given) != 1:
-        raise UsageError('give the label texts once: as "siren,dog barking", as --texts FILE, or as --task avvp')
+        raise UsageError('give the label texts once: as "violin,dog", as --texts FILE, or as --task avvp')
     if options.task:
         from tasks.registry import TASKS
 
