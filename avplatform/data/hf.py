@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from avplatform.data.arrays import SplitArrays, make_batch
+from avplatform.data.arrays import SplitArrays, known_labels, make_batch
 from avplatform.data.schema import DataSpec
 from avplatform.data.streaming import table_columns
 from models.errors import UsageError
@@ -65,6 +65,8 @@ def stream_dataset(
 ) -> datasets.IterableDataset:
     """Return one process's part of a split as a `datasets.IterableDataset` in arrow format, for loops of one's own.
 
+    It holds the clips' rows, ids and features, and the labels that are known in the split.
+
     The parts of all processes hold every clip once; they may differ in length, so a loop must not count on equal numbers
     of batches (`StreamLoader`, which training uses, gives equal numbers). Do not prepare a DataLoader of the result with
     Accelerate, which would deal the clips out again: either this function deals, or Accelerate, with `num_processes=1` here.
@@ -89,7 +91,10 @@ def stream_dataset(
         shards = [shard for name in names for shard in source.manifest.splits[name].shards]
         source.shards.footers(shards)  # what is missing or damaged is said before anything is read
         files = {"train": source.shards.urls(shards)}
-        stream = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True).with_format("arrow")
+        # Labels that are not known in all of these splits are zeros in the files, and would pass as labels.
+        columns = ["row", "clip_id", *source.spec.feature_names, *known_labels(source.spec, *names)]
+        stream = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True, columns=columns)
+        stream = stream.with_format("arrow")
     if not 0 <= process_index < num_processes:
         raise UsageError(f"process_index is {process_index}; of {num_processes} processes it must be 0 to {num_processes - 1}")
     return split_dataset_by_node(stream, rank=process_index, world_size=num_processes) if num_processes > 1 else stream

@@ -121,7 +121,9 @@ def check_empty(path: Path) -> None:
     """Refuse a folder that holds something.
 
     Raises:
-        UsageError: it does, or is no folder.
+        UsageError: it does, or is no folder, or is the one that this process runs in, which cannot be replaced.
     """
+    if path.name in ("", "..") or path.resolve() == Path.cwd():
+        raise UsageError(f"{path} cannot be made anew; give a new folder by its name")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} exists and is not empty; give a new folder")

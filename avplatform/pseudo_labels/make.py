@@ -104,6 +104,7 @@ def make(
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _alone(out):
+            check_settings(out, modality, settings)  # another process may have begun and ended while this one read
             run = _Run(out, modality, settings, source, save_logits)
             left_out = run.label(clips, limits, strict, advance)
             return run.finish(clips, left_out)

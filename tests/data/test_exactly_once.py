@@ -1,5 +1,6 @@
 """Every clip once: in training and evaluation, mapped and streamed, on any number of processes, threads and shards."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from datasets.distributed import split_dataset_by_node
 
-from avplatform.data import open_data, stream_dataset
+from avplatform.data import batch_of, open_data, stream_dataset
 from avplatform.data.sampling import eval_batches
 from avplatform.data.source import train_loader
 from models.errors import UsageError
@@ -239,6 +240,14 @@ def test_a_stream_for_loops_of_ones_own_is_shared_out_once(stores, processes):
     parts = [stream_dataset(data, "train", process_index=i, num_processes=processes) for i in range(processes)]
     rows = [row for part in parts for table in part.iter(batch_size=50) for row in table["row"].to_pylist()]
     assert sorted(rows) == list(range(649))
+
+
+@pytest.mark.parametrize(("splits", "known"), [("train", set()), ("test", {"weak"}), (["train", "test"], set())])
+def test_a_stream_for_loops_of_ones_own_leaves_out_labels_that_are_not_known(tmp_path, splits, known):
+    spec = dataclasses.replace(spec_of(), label_splits={"weak": ["test"]})
+    write(tmp_path / "store", spec, {"train": 3, "test": 2})
+    stream = stream_dataset(open_data(tmp_path / "store", task="avvp"), splits)
+    assert {name for table in stream.iter(batch_size=5) for name in batch_of(spec, table).labels} == known
 
 
 def test_a_stream_that_was_split_already_is_refused(stores):

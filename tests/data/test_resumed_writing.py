@@ -56,6 +56,16 @@ def test_a_second_attempt_goes_on_and_ends_in_the_same_bytes(tmp_path, stop_at):
     assert bool(notes) == (stop_at > 5) and sorted(p.name for p in tmp_path.iterdir()) == ["store", "whole"]
 
 
+@pytest.mark.parametrize("out", [".", "inner/..", "../here"])
+@pytest.mark.parametrize("resume", ["same", None])
+def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch, out, resume):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UsageError, match="cannot be made anew; give a new folder by its name"):
+        attempt(out, resume=resume)
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+
+
 def test_a_shard_of_the_earlier_attempt_that_is_damaged_is_written_again(tmp_path):
     attempt(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

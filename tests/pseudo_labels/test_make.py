@@ -235,6 +235,27 @@ def test_a_second_process_is_refused(tree):
     assert first.exitcode == 0 and record(tree, "visual")["complete"]
 
 
+class Overtaken(LogitFiles):
+    """Other labels appear in the folder while the input is looked through."""
+
+    def __init__(self, folder, overtake):
+        super().__init__(folder)
+        self.overtake = overtake
+
+    def read(self, video):
+        overtake, self.overtake = self.overtake, lambda: None
+        overtake()
+        return super().read(video)
+
+
+def test_labels_made_otherwise_meanwhile_are_not_mixed_either(tree):
+    clips, out = Clips.of(read_annotations(tree / "llp")), tree / "out"
+    source = Overtaken(tree / "visual", lambda: make(out, "visual", LogitFiles(tree / "visual"), clips, threshold_offset=1.0))
+    with pytest.raises(UsageError, match="made with another 'thresholds'"):
+        make(out, "visual", source, clips, strict=True)
+    assert record(tree, "visual")["settings"]["thresholds"][0] == 21
+
+
 @pytest.mark.parametrize(
     ("extra", "code", "message"),
     [
