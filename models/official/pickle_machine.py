@@ -59,19 +59,23 @@ class PickleMachine:
         except DataError:
             raise
         except (ValueError, OverflowError, MemoryError) as error:
-            raise DataError(f"it is no whole pickle ({short(error)})") from None
-        raise DataError("it is no whole pickle (it has no end)")
+            raise DataError(
+                f"it is no whole checkpoint, in neither of torch's formats nor as .safetensors ({short(error)})"
+            ) from None
+        raise DataError("it is no whole checkpoint, in neither of torch's formats nor as .safetensors (it has no end)")
 
     def pop(self) -> Any:
         """Take the topmost value."""
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise DataError("it is no whole pickle (a value is missing)")
+            raise DataError(
+                "it is no whole checkpoint, in neither of torch's formats nor as .safetensors (a value is missing)"
+            )
         return self.stack.pop()
 
     def pop_mark(self) -> list[Any]:
         """Take the values above the last mark."""
         if not self.marks:
-            raise DataError("it is no whole pickle (a mark is missing)")
+            raise DataError("it is no whole checkpoint, in neither of torch's formats nor as .safetensors (a mark is missing)")
         start = self.marks.pop()
         values = self.stack[start:]
         del self.stack[start:]
@@ -90,14 +94,18 @@ class PickleMachine:
     def _put(self, arg: int | None) -> None:
         index = len(self.memo) if arg is None else arg
         if not 0 <= index < MOST_MEMO:
-            raise DataError(f"it is no whole pickle (memo entry {short(index)})")
+            raise DataError(
+                f"it is no whole checkpoint, in neither of torch's formats nor as .safetensors (memo entry {short(index)})"
+            )
         value = self.pop()
         self.stack.append(value)
         self.memo[index] = value
 
     def _get(self, arg: int) -> None:
         if not 0 <= arg < MOST_MEMO or arg not in self.memo:
-            raise DataError("it is no whole pickle (a value that was never stored)")
+            raise DataError(
+                "it is no whole checkpoint, in neither of torch's formats nor as .safetensors (a value that was never stored)"
+            )
         self.stack.append(self.memo[arg])
 
     def _tuple(self, count: int) -> None:
@@ -107,14 +115,18 @@ class PickleMachine:
     def _extend(self, values: list[Any]) -> None:
         target = self.pop()
         if type(target) is not list:
-            raise DataError("it is no whole pickle (values for something that is no list)")
+            raise DataError(
+                "it is no whole checkpoint, in neither of torch's formats nor as .safetensors (values for something that is no list)"
+            )
         target.extend(values)
         self.stack.append(target)
 
     def _set_items(self, values: list[Any]) -> None:
         target = self.pop()
         if type(target) is not dict or len(values) % 2:
-            raise DataError("it is no whole pickle (entries for something that is no dictionary)")
+            raise DataError(
+                "it is no whole checkpoint, in neither of torch's formats nor as .safetensors (entries for something that is no dictionary)"
+            )
         fill(target, zip(values[::2], values[1::2], strict=True))
         self.stack.append(target)
 

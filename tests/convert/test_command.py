@@ -218,7 +218,7 @@ def test_rounding_is_said_and_double_precision_is_kept_on_demand(tmp_path, capsy
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
         (b"\0" * 257 + b"ustar" + b"\0" * 300, "tar archive"),
-        (b"hello", "no whole pickle"),
+        (b"hello", "no whole checkpoint"),
         (b"PK\x03\x04 and no more", "zip archive is broken"),
         (b"\x80\x02K\x01.", "none that torch.save wrote"),
     ],

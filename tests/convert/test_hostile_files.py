@@ -127,8 +127,8 @@ OPCODES = {
     "memo of nothing": (b"\x80\x02h\x05.", "never stored"),
     "huge memo": (b"\x80\x02K\x01p99999999999999\n.", "memo entry"),
     "huge memo index": (b"\x80\x02K\x01r\xff\xff\xff\xff0" + b"j\x01\x00\x00\x00.", "never stored"),
-    "huge text": (b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b"a.", "no whole pickle"),
-    "no end": (b"\x80\x02K\x01", "no whole pickle"),
+    "huge text": (b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b"a.", "no whole checkpoint"),
+    "no end": (b"\x80\x02K\x01", "no whole checkpoint"),
 }
 
 

@@ -21,7 +21,7 @@ from tasks.avel.h5 import KEY
 
 AUDIO_SHAPE, VISUAL_SHAPE = (SEGMENTS, 128), (SEGMENTS, 7, 7, 512)
 BLOCK = 16
-BAND_BLOCK = 256  # where chunks of the file span several clips
+BAND_BLOCK = 64  # where chunks of the file span several clips: 64 maps are 126 MB as float64
 BAND_ROWS = 64  # most clips that are read at once from such a file
 
 
