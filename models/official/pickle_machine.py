@@ -59,23 +59,19 @@ class PickleMachine:
         except DataError:
             raise
         except (ValueError, OverflowError, MemoryError) as error:
-            raise DataError(
-                f"it is no whole checkpoint, in neither of torch's formats nor as .safetensors ({short(error)})"
-            ) from None
-        raise DataError("it is no whole checkpoint, in neither of torch's formats nor as .safetensors (it has no end)")
+            raise broken(short(error)) from None
+        raise broken("it has no end")
 
     def pop(self) -> Any:
         """Take the topmost value."""
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise DataError(
-                "it is no whole checkpoint, in neither of torch's formats nor as .safetensors (a value is missing)"
-            )
+            raise broken("a value is missing")
         return self.stack.pop()
 
     def pop_mark(self) -> list[Any]:
         """Take the values above the last mark."""
         if not self.marks:
-            raise DataError("it is no whole checkpoint, in neither of torch's formats nor as .safetensors (a mark is missing)")
+            raise broken("a mark is missing")
         start = self.marks.pop()
         values = self.stack[start:]
         del self.stack[start:]
@@ -94,18 +90,14 @@ class PickleMachine:
     def _put(self, arg: int | None) -> None:
         index = len(self.memo) if arg is None else arg
         if not 0 <= index < MOST_MEMO:
-            raise DataError(
-                f"it is no whole checkpoint, in neither of torch's formats nor as .safetensors (memo entry {short(index)})"
-            )
+            raise broken(f"memo entry {short(index)}")
         value = self.pop()
         self.stack.append(value)
         self.memo[index] = value
 
     def _get(self, arg: int) -> None:
         if not 0 <= arg < MOST_MEMO or arg not in self.memo:
-            raise DataError(
-                "it is no whole checkpoint, in neither of torch's formats nor as .safetensors (a value that was never stored)"
-            )
+            raise broken("a value that was never stored")
         self.stack.append(self.memo[arg])
 
     def _tuple(self, count: int) -> None:
@@ -115,18 +107,14 @@ class PickleMachine:
     def _extend(self, values: list[Any]) -> None:
         target = self.pop()
         if type(target) is not list:
-            raise DataError(
-                "it is no whole checkpoint, in neither of torch's formats nor as .safetensors (values for something that is no list)"
-            )
+            raise broken("values for something that is no list")
         target.extend(values)
         self.stack.append(target)
 
     def _set_items(self, values: list[Any]) -> None:
         target = self.pop()
         if type(target) is not dict or len(values) % 2:
-            raise DataError(
-                "it is no whole checkpoint, in neither of torch's formats nor as .safetensors (entries for something that is no dictionary)"
-            )
+            raise broken("entries for something that is no dictionary")
         fill(target, zip(values[::2], values[1::2], strict=True))
         self.stack.append(target)
 
@@ -278,3 +266,8 @@ _ACTIONS: dict[str, Callable[[PickleMachine, Any], Any]] = {
 def _split(arg: str) -> tuple[str, str]:
     module, _, name = arg.partition(" ")
     return module, name
+
+
+def broken(what: str) -> DataError:
+    """Return the error for a stream that no pickler wrote."""
+    return DataError(f"it is no whole checkpoint, in neither of torch's formats nor as .safetensors ({what})")
