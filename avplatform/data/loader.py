@@ -191,3 +191,5 @@ def read_ahead(jobs: list[Callable[[], Share]], workers: int) -> Iterator[Share]
         stop.set()
         for _ in threads:
             todo.put(-1)
+        for thread in threads:  # one that is still reading when the interpreter ends would abort the process
+            thread.join()

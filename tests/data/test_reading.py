@@ -1,12 +1,13 @@
 """Reading: every clip once an epoch, the same batches on any number of processes and threads, mapped or streamed."""
 
 import threading
+import time
 
 import pytest
 import torch
 
 from avplatform.data import open_data
-from avplatform.data.loader import TrainLoader
+from avplatform.data.loader import TrainLoader, read_ahead
 from avplatform.data.sampling import eval_batches
 from avplatform.data.source import train_loader
 from tests.data.stores import spec_of, write
@@ -128,3 +129,12 @@ def test_evaluation_batches_are_dealt_whole():
     whole = [b.tolist() for b in eval_batches(23, 4, 0, 1)]
     dealt = [[b.tolist() for b in eval_batches(23, 4, i, 3)] for i in range(3)]
     assert sorted(sum(dealt, [])) == sorted(whole) and len(whole) == 6
+
+
+@pytest.mark.parametrize("taken", [1, 20])
+def test_reading_ahead_leaves_no_thread_behind(taken):
+    before = threading.active_count()
+    reader = read_ahead([lambda i=i: time.sleep(0.01) or i for i in range(20)], 2)
+    assert [next(reader) for _ in range(taken)] == list(range(taken))
+    reader.close()
+    assert threading.active_count() == before
