@@ -20,9 +20,7 @@ CONTEXT.set_forkserver_preload(["avplatform.cli", "avplatform.commands.train", "
 class Launch:
     """One run on some processes, as torchrun would start them; their output goes to `log`."""
 
-    def __init__(
-        self, args: list[str], log: Path, *, processes: int = 1, before: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, args: list[str], log: Path, *, processes: int = 1, before: Callable[[int], None] | None = None) -> None:
         port = free_port()
         self.log = log
         self.members = [

@@ -170,9 +170,7 @@ def test_of_processes_that_cannot_reach_each_other_the_first_goes_on(stores, tmp
     flags = flags_of(("avel", "ave", "leap", "full"), stores, tmp_path / "run", "--max-steps", "1")
     flags = [flag for flag in flags[1:] if flag != "--cpu"]
     env = {**clean_environment(), "WORLD_SIZE": "2", "RANK": rank}
-    done = subprocess.run(
-        [sys.executable, "train.py", *flags], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "train.py", *flags], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "run").exists() == made
     assert ("cannot reach each other" in done.stderr) == made and "Traceback" not in done.stderr
