@@ -3,6 +3,7 @@
 import json
 import os
 import tracemalloc
+import weakref
 
 import h5py
 import numpy as np
@@ -315,6 +316,23 @@ def test_clips_that_no_order_names_are_listed_as_left_out_and_are_no_failure(own
     report = json.loads((tmp_path / "two" / "import_report.json").read_text())
     assert [item["clip_id"] for item in report["left_out"]] == ["video_00003", "video_00007", "video_00011"]
     assert "**1 of the clips" in (tmp_path / "two" / "README.md").read_text()
+
+
+def test_one_worker_has_one_block_in_memory(tree, tmp_path, monkeypatch):
+    from avplatform.data.importing.ave import AVEPlan
+
+    monkeypatch.setattr("avplatform.data.importing.ave.BLOCK", 1)
+    plain, parts, others = AVEPlan.read, [], []
+
+    def read(self, *args):
+        others.append(sum(part() is not None for part in parts))
+        part = plain(self, *args)
+        parts.append(weakref.ref(part))
+        return part
+
+    monkeypatch.setattr(AVEPlan, "read", read)
+    bring_in(tree, tmp_path / "store", workers=1)
+    assert others == [0] * 14
 
 
 @real
