@@ -135,11 +135,11 @@ class Manifest:
             DataError: no such folder, no manifest, or one that cannot be read or contradicts itself.
         """
         file = Path(folder) / MANIFEST_FILE
-        if not Path(folder).is_dir():
-            raise DataError(f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote")
-        if not file.is_file():
-            raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that `avplatform data` wrote")
         try:
+            if not Path(folder).is_dir():
+                raise DataError(f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote")
+            if not file.is_file():
+                raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that `avplatform data` wrote")
             data = json.loads(file.read_text())
             if data.pop("_type") != "avplatform-dataset":
                 raise KeyError("_type")
@@ -158,6 +158,9 @@ class Manifest:
             return manifest
         except UsageError as error:
             raise DataError(f"{file} is not right: {error}; write the data again") from None
+        except OSError as error:
+            text = f"{file} cannot be read: {error.strerror or error}"
+            raise DataError(f"{text}; check the disk and who may read it") from None
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{file} cannot be read ({type(error).__name__}: {error}); write the data again") from None
 

@@ -245,6 +245,8 @@ def test_datasets_that_cut_the_same_clips_differently_do_not_share_arrays(tmp_pa
 
 
 def test_missing_folders_and_other_tasks_are_named(tmp_path):
+    with pytest.raises(DataError, match="dataset.json cannot be read: File name too long; check the disk"):
+        Manifest.read("x" * 300)
     with pytest.raises(DataError, match="no data folder"):
         open_data(tmp_path / "nothing", task="avvp")
     write(tmp_path / "store", spec_of(), {"train": 4})

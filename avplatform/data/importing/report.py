@@ -29,7 +29,11 @@ CARD_CLIPS = 20
 
 @dataclass(kw_only=True)
 class ImportReport:
-    """The outcome of an import. `bytes_read` and `bytes_written` are those of the stored clips' features and shards."""
+    """The outcome of an import. `bytes_read` and `bytes_written` are those of the stored clips' features and shards.
+
+    The last `in_no_split` of the clips left out are those that no split names: `clips` does not count them, and they are no
+    fault of a feature.
+    """
 
     dataset: str
     source: str
@@ -37,6 +41,7 @@ class ImportReport:
     clips: dict[str, int]
     stored: dict[str, int]
     left_out: list[LeftOut] = field(default_factory=list)
+    in_no_split: int = 0
     defects: list[Defect] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     sources: dict[str, Any] = field(default_factory=dict)
@@ -46,8 +51,13 @@ class ImportReport:
 
     @property
     def clips_left_out(self) -> int:
-        """Clips that are not stored; one clip may be listed for several files."""
+        """Clips of the splits that are not stored; one clip may be listed for several files."""
         return sum(self.clips.values()) - sum(self.stored.values())
+
+    @property
+    def bad(self) -> list[LeftOut]:
+        """The clips of the splits that are left out, for a feature that is missing or cannot be used."""
+        return self.left_out[: len(self.left_out) - self.in_no_split]
 
     def to_json(self) -> str:
         """Return the text of import_report.json."""
@@ -70,16 +80,17 @@ class ImportReport:
         return lines
 
     def left_out_lines(self, limit: int = CARD_CLIPS) -> list[str]:
-        """Return one line a clip and file that was left out, at most `limit`."""
-        lines = [f"{item.clip_id}: {'/'.join(item.file.rsplit('/', 3)[-3:])} {item.reason}" for item in self.left_out[:limit]]
-        if len(self.left_out) > limit:
-            lines.append(f"and {len(self.left_out) - limit} more")
+        """Return one line a bad file of a clip, at most `limit`."""
+        bad = self.bad
+        lines = [f"{item.clip_id}: {'/'.join(item.file.rsplit('/', 3)[-3:])} {item.reason}" for item in bad[:limit]]
+        if len(bad) > limit:
+            lines.append(f"and {len(bad) - limit} more")
         return lines
 
     def provenance(self) -> dict[str, Any]:
         """Return what the store's manifest keeps of it."""
         out: dict[str, Any] = {**self.sources, "defects": self.defect_lines()}
-        if self.left_out:
+        if self.bad:
             counts = {split: count - self.stored.get(split, 0) for split, count in self.clips.items()}
             out["left_out"] = {"clips": counts, "examples": self.left_out_lines()}
         return out
@@ -87,7 +98,9 @@ class ImportReport:
     def summary(self) -> list[str]:
         """Return what is printed at the end."""
         lines = list(self.remarks)
-        if self.left_out:
+        if self.in_no_split:
+            lines.append(f"{self.in_no_split} clips stand in no split and are left out; {REPORT_FILE} lists them")
+        if self.bad:
             share = f"{self.clips_left_out} of {sum(self.clips.values())} clips"
             lines += [f"left out {share}:" if self.written else f"would be left out, {share}:"]
             lines += [f"  {line}" for line in self.left_out_lines(CARD_CLIPS if self.written else 200)]
