@@ -11,8 +11,7 @@ import torch
 
 from avplatform.data.arrays import SplitArrays, known_labels, make_batch
 from avplatform.data.schema import DataSpec
-from avplatform.data.streaming import table_columns
-from models.errors import UsageError
+from models.errors import DataError, UsageError
 from tasks.contracts import Batch
 
 if TYPE_CHECKING:
@@ -47,13 +46,30 @@ def as_dataset(split: SplitArrays, *, fingerprint: str) -> datasets.Dataset:
 
 
 def batch_of(spec: DataSpec, table: pa.Table, *, dtype: torch.dtype = torch.float32) -> Batch:
-    """Turn a table of clips (from `as_dataset` or a stream in arrow format) into a Batch."""
-    # A slice of a dataset is a view of the mapped file, and Arrow's memory is read-only: what no cast copies is copied here.
+    """Turn a table of clips (from `as_dataset` or a stream in arrow format) into a Batch.
+
+    Raises:
+        DataError: a column has empty entries.
+    """
+    # A table is in one piece, which may be a view of the mapped file, or (gathered from a dataset) in as many as it has clips.
+    # They are joined for all columns in one call, and neither here nor below by name: with few clips, that is what costs.
+    pieces = [column.num_chunks for column in table.columns]
+    whole = table.combine_chunks() if max(pieces) > 1 else table
+    shapes, features = {"row": (), **spec.shapes()}, spec.feature_names
     tensors = {}
-    for name, values in table_columns(spec, table).items():
-        casts = name in spec.feature_names and torch.from_numpy(np.empty(0, values.dtype)).dtype != dtype
-        tensors[name] = torch.from_numpy(values if casts and values.flags.writeable else np.array(values))
-    return make_batch(spec, tensors, table.column("clip_id").to_pylist(), dtype=dtype)
+    for name, count, (column,) in zip(table.column_names, pieces, (c.chunks for c in whole.columns), strict=True):
+        if name not in shapes:
+            continue
+        values = column
+        if shapes[name]:
+            width = column.type.list_size
+            values = column.values.slice(column.offset * width, len(column) * width)
+        if column.null_count or values.null_count:
+            raise DataError(f"the column {name!r} of a table of '{spec.name}' has empty entries")
+        tensor = torch.from_dlpack(values).reshape(len(table), *shapes[name])
+        casts = tensor.dtype != dtype if name in features else tensor.dtype == torch.uint8
+        tensors[name] = tensor if casts or count > 1 else tensor.clone()  # a batch shares its memory with nothing
+    return make_batch(spec, tensors, whole.column("clip_id").to_pylist(), dtype=dtype)
 
 
 def stream_dataset(
