@@ -84,8 +84,9 @@ def stream_dataset(
     It holds the clips' rows, ids and features, and the labels that are known in the split.
 
     The parts of all processes hold every clip once; they may differ in length, so a loop must not count on equal numbers
-    of batches (`StreamLoader`, which training uses, gives equal numbers). Do not prepare a DataLoader of the result with
-    Accelerate, which would deal the clips out again: either this function deals, or Accelerate, with `num_processes=1` here.
+    of batches (`StreamLoader`, which training uses, gives equal numbers). Either this function deals the clips or Accelerate
+    does, with `num_processes=1` here: a share that is split again, or read through a DataLoader that Accelerate prepared,
+    raises UsageError.
 
     Args:
         source: a store, or a stream of one's own.
@@ -97,11 +98,11 @@ def stream_dataset(
         UsageError: the stream was split by node already: half of the clips or more would silently be lost.
     """
     import datasets
-    from datasets.distributed import split_dataset_by_node
+
+    from avplatform.data.once import share_of
 
     if isinstance(source, datasets.IterableDataset):
         stream = source
-        check_not_shared_out(stream)
     else:
         names = [source.split_name(name) for name in ([split] if isinstance(split, str) else split)]
         shards = [shard for name in names for shard in source.manifest.splits[name].shards]
@@ -113,14 +114,4 @@ def stream_dataset(
         stream = stream.with_format("arrow")
     if not 0 <= process_index < num_processes:
         raise UsageError(f"process_index is {process_index}; of {num_processes} processes it must be 0 to {num_processes - 1}")
-    return split_dataset_by_node(stream, rank=process_index, world_size=num_processes) if num_processes > 1 else stream
-
-
-def check_not_shared_out(stream: datasets.IterableDataset) -> None:
-    """Raise UsageError where a stream already gives each process only a part (`split_dataset_by_node`)."""
-    distributed = getattr(stream, "_distributed", None)
-    if distributed is not None and distributed.world_size > 1:
-        raise UsageError(
-            f"this stream was already split between {distributed.world_size} processes (split_dataset_by_node); splitting it "
-            "again would lose clips: give the unsplit stream, or leave out num_processes"
-        )
+    return share_of(stream, process_index, num_processes)
