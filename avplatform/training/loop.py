@@ -62,7 +62,11 @@ class Run:
         check_order_dependence(config, self.accelerator.num_processes)
         self.task: Task = build_task(config)
         self.data: DataSource = open_data(
-            config.data, task=config.task, cache_dir=config.cache_dir, progress=self.console.note
+            config.data,
+            task=config.task,
+            cache_dir=config.cache_dir,
+            progress=self.console.note,
+            why_mapped="training streams, evaluation always reads mapped arrays" if config.streaming else "",
         )
         for split in (*self.task.train_splits()[:1], "validation", "test"):
             self.data.split_name(split)  # what is missing is said before anything is trained
