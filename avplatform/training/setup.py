@@ -36,7 +36,11 @@ class RunSetup:
         check_trackers(config.trackers)
         self.task: Task = build_task(config)
         self.data: DataSource = open_data(
-            config.data, task=config.task, cache_dir=config.cache_dir, progress=self.console.note
+            config.data,
+            task=config.task,
+            cache_dir=config.cache_dir,
+            progress=self.console.note,
+            why_mapped="training streams, evaluation always reads mapped arrays" if config.streaming else "",
         )
         for split in (*self.task.train_splits()[:1], "validation", "test"):
             self.data.split_name(split)  # what is missing is said before anything is trained

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -195,6 +196,16 @@ def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, monkeypat
     # Times are those of both processes together.
     assert before["cpu_seconds"] > 0 and killed["seconds"]["cpu"] > before["cpu_seconds"]
     assert before["seconds"] > 0 and killed["seconds"]["wall"] > before["seconds"]
+
+
+def test_a_streaming_run_says_why_it_maps_what_it_evaluates(small_stores, tmp_path, capsys):
+    for flags, because in (((), ""), (("--streaming",), " (training streams, evaluation always reads mapped arrays)")):
+        store = tmp_path / f"store{len(flags)}"
+        shutil.copytree(small_stores["avvp"], store, ignore=shutil.ignore_patterns(".arrays"))
+        assert train("avvp", store, tmp_path / f"run{len(flags)}", "--max-steps", "1", "--no-save-plots", *flags) == 0
+        mapped = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mapped")]
+        told = [re.fullmatch(r"mapped \S+ (\w+)(.*): \d+ clips, \d+ MiB", line).groups() for line in mapped]
+        assert set(told) == {(split, because) for split in ("train", "validation", "test")[len(flags) :]}
 
 
 def test_a_run_killed_after_its_last_step_still_validates_and_finishes(small_stores, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from avplatform.data.array_record import RECORD
 from avplatform.data.arrays import array_folder
 from avplatform.data.checksum import ContentDigest
 from avplatform.data.schema import Manifest, Shard, bad_clips, what_is_bad
@@ -61,7 +62,7 @@ class Contents:
         done, mapped = 0, []
         for split, info in self.manifest.splits.items():
             arrays = None
-            if not self.fast and (self.arrays / split / "complete").exists():
+            if not self.fast and (self.arrays / split / RECORD).exists():
                 arrays = MappedArrays(self.arrays / split, self.manifest.spec, split, info.rows, self.report)
                 mapped.append(split)
             for shard in info.shards:
