@@ -18,7 +18,7 @@ from torch import Tensor
 from avplatform.data.schema import DataSpec, Manifest
 from avplatform.data.shards import check_shard
 from avplatform.data.writer import arrow_schema
-from models.errors import DataError
+from models.errors import DataError, counted
 from tasks.contracts import Batch
 
 LOCK_SECONDS = 3600
@@ -180,7 +180,9 @@ def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: C
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         if progress is not None:
-            progress(f"mapped {manifest.spec.name} {name}: {manifest.splits[name].rows} clips, {total / 2**20:.0f} MiB")
+            progress(
+                f"mapped {manifest.spec.name} {name}: {counted(manifest.splits[name].rows, 'clip')}, {total / 2**20:.0f} MiB"
+            )
 
 
 def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:

@@ -33,7 +33,7 @@ from avplatform.training.optim import build_optimizer, learning_rate
 from avplatform.training.run_folder import RunFolder
 from avplatform.training.step import optimisation_step
 from models.av_model import AVModel
-from models.errors import DataError, UsageError
+from models.errors import DataError, UsageError, counted
 from tasks.contracts import Batch, Task
 
 
@@ -119,9 +119,9 @@ class Run:
         config, kind = self.config, " (SYNTHETIC features)" if self.data.synthetic else ""
         return (
             f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}), data {self.data.name}{kind}: "
-            f"{len(self.loader)} steps an epoch, {self.bare_model.num_parameters:,} parameters, precision "
-            f"{self.precision}, {self.accelerator.num_processes} process(es) of {torch.get_num_threads()} "
-            f"thread(s); all in {self.folder.path}"
+            f"{counted(len(self.loader), 'step')} an epoch, {self.bare_model.num_parameters:,} parameters, precision "
+            f"{self.precision}, {counted(self.accelerator.num_processes, 'process')} of "
+            f"{counted(torch.get_num_threads(), 'thread')}; all in {self.folder.path}"
         )
 
     def _epoch(self) -> None:

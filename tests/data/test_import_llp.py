@@ -236,7 +236,7 @@ def test_odd_things_are_defects_and_stand_in_the_card(own_tree, tmp_path):
         (lambda t: write_llp(t, train="train-00000_0_10\tDog\ntrain-00000_0_10\tDog"), "twice"),
         (lambda t: write_llp(t, train="b_b-bbbbbbb_30_40\tDog"), "twice"),
         (lambda t: write_llp(t, train="train-00000_0_10\tDgo"), "did you mean 'Dog'"),
-        (lambda t: write_llp(t, train="train-00000_0_10"), "1 columns instead of 2"),
+        (lambda t: write_llp(t, train="train-00000_0_10"), "1 column instead of 2"),
         (lambda t: (t / "AVVP_train.csv").write_bytes(b"\xff\xfe\x00"), "cannot read .*AVVP_train.csv"),
         (lambda t: (t / "AVVP_eval_visual.csv").unlink(), "AVVP_eval_visual.csv"),
         (lambda t: [f.unlink() for f in (t / "feats" / "res152").iterdir()], "holds no .npy file"),

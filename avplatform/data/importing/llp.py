@@ -16,7 +16,7 @@ from avplatform.data.importing.plan import BadFeature, LeftOut, Part, cast, find
 from avplatform.data.schema import DataSpec
 from avplatform.data.writer import file_sha256
 from models.config import FeatureSpec
-from models.errors import DataError
+from models.errors import DataError, counted
 from models.stem import pool_clap
 from tasks.avvp.annotations import DENSE_FILES, SEGMENTS, SPLIT_FILES, locate, read_annotations
 from tasks.avvp.checks import FULL_FILE, audio_variant, check_files
@@ -147,7 +147,9 @@ class LLPPlan:
             if not missing or (split == "train" and len(missing) < len(rows)):
                 known.append(split)
             elif len(missing) < len(rows):
-                self.remarks.append(f"{column} is not known in {split}: {len(missing)} of {len(rows)} clips have none")
+                self.remarks.append(
+                    f"{column} is not known in {split}: {len(missing)} of {counted(len(rows), 'clip')} have none"
+                )
         return known
 
     def _strangers(self) -> None:
