@@ -218,9 +218,23 @@ def test_import_report_and_card_must_be_those_of_the_store(llp):
     found = verify_data(llp)
     assert kinds(found.errors) == ["import report"] and "card of other contents" in kinds(found.warnings)
     assert "  lost: feats/vggish/x.npy is missing, and 2 more files" in found.lines()
-    assert found.lines()[-1].endswith("; 1 clip left out on import, listed in import_report.json")
+    assert found.lines()[-1].endswith("; 1 clip left out (import_report.json)")
     (llp / "import_report.json").write_text('{"left_out": 3}')
     assert "cannot be read" in verify_data(llp).errors[0].text
+
+
+def test_a_clip_without_any_file_is_one_line_with_a_path_of_the_source(tmp_path, monkeypatch, capsys):
+    source = llp_tree(tmp_path / "deep" / "llp")
+    for file in (source / "feats").glob("*/train-00001.npy"):
+        file.unlink()
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "import", "llp", "deep/llp", "--out", "store"]) == 1
+    line = "  train-00001_1_11: feats/vggish/train-00001.npy is missing, and 2 more files"
+    assert line in capsys.readouterr().out.splitlines()
+    assert main(["data", "verify", "store"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert line in shown and shown[-1].startswith("all that is stored is right, ") and max(map(len, shown)) <= 80
+    assert sum("another version" in text for text in shown) == 1
 
 
 def test_a_store_of_version_1_is_read_and_its_checksum_left_alone(llp):

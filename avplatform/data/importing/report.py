@@ -104,13 +104,21 @@ def left_out_lines(items: Sequence[LeftOut], source: str, limit: int) -> list[st
     clips = by_clip(items)
     lines = []
     for first, *others in clips[:limit]:
-        file = first.file.removeprefix(f"{source}/")
-        file = "/".join(file.rsplit("/", 3)[-3:]) if file.startswith("/") else file
         more = f", and {counted(len(others), 'more file')}" if others else ""
-        lines.append(f"{first.clip_id}: {file} {first.reason}{more}")
+        lines.append(f"{first.clip_id}: {_within(source, first.file)} {first.reason}{more}")
     if len(clips) > limit:
         lines.append(f"and {counted(len(clips) - limit, 'more clip')} in {REPORT_FILE}")
     return lines
+
+
+def _within(source: str, file: str) -> str:
+    """Return a path as it lies in the source, whose name may have been given relative to any folder above it."""
+    parts = Path(source).parts
+    for start in range(len(parts)):
+        place = f"{Path(*parts[start:])}/"
+        if file.startswith(place):
+            return file.removeprefix(place)
+    return "/".join(file.rsplit("/", 3)[-3:]) if file.startswith("/") else file
 
 
 def by_clip(items: Sequence[LeftOut]) -> list[list[LeftOut]]:

@@ -21,6 +21,7 @@ from tasks.defects import Defect
 COUNTS = {"avvp": llp.COUNTS, "avel": ave.COUNTS}
 NAMES = {"avvp": "LLP", "avel": "AVE"}
 VARIANT = "dense audio annotations"
+OTHER_VERSION = f"{VARIANT} of another version"
 LISTED = 30
 
 
@@ -40,12 +41,13 @@ def check_provenance(manifest: Manifest, report: VerifyReport) -> None:
     if manifest.spec.task == "avvp" and variant is not None:
         report.counts[VARIANT] = str(variant)
         if variant != UNCORRUPTED:
-            report.warn("dense audio annotations of another version", str(variant), file=llp.DENSE_FILES["audio"])
+            report.warn(OTHER_VERSION, str(variant), file=llp.DENSE_FILES["audio"])
 
 
 def list_defects(defects: list[Defect], source: str, report: VerifyReport) -> None:
     """List what is odd in the official files, one line a kind and file; none of it is a fault of the store."""
-    summary = ImportReport(dataset="", source="", options={}, clips={}, stored={}, defects=defects)
+    others = [defect for defect in defects if defect.kind != OTHER_VERSION]  # which the provenance tells already
+    summary = ImportReport(dataset="", source="", options={}, clips={}, stored={}, defects=others)
     for line in summary.defect_lines():
         kind, _, text = line.partition(", ")
         report.warn(f"defect of the official files: {kind}", f"{text} (from {source})")

@@ -108,10 +108,10 @@ class VerifyReport:
             out += textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=indent) or [head.rstrip()]
         verdict = counted(len(self.errors), "error")
         if self.ok:
-            whole = "all that is stored is as it should be" if self.left_out else "all is as it should be"
+            whole = "all that is stored is right" if self.left_out else "all is as it should be"
             verdict = "sizes and footers are right" if self.fast else whole
         verdict += f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
-        verdict += f"; {left_out} left out on import, listed in {REPORT_FILE}" if self.left_out else ""
+        verdict += f"; {left_out} left out ({REPORT_FILE})" if self.left_out else ""
         return [*out, verdict]
 
 
