@@ -18,7 +18,7 @@ from avplatform.training.optim import OptimConfig, ScheduleConfig
 from models.config import at_least, one_of
 from models.decoders import DECODERS
 from models.encoders import ENCODERS
-from models.errors import DataError, UsageError, nearest, unknown_name
+from models.errors import DataError, UsageError, counted, nearest, unknown_name
 from tasks.registry import TASKS
 
 TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
@@ -154,7 +154,7 @@ class RunConfig:
         if self.max_steps is not None:
             at_least(self, "max_steps", 1)
         if self.accumulation > self.batch_size:
-            raise UsageError(f"accumulation is {self.accumulation} but a step has only {self.batch_size} clips")
+            raise UsageError(f"accumulation is {self.accumulation} but a step has only {counted(self.batch_size, 'clip')}")
         one_of(self, "precision", ("auto", "no", "bf16", "fp16", "float64"))
         one_of(self, "select_on", ("validation", "test", "last"))
         one_of(self, "ties", ("latest", "first"))

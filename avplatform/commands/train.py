@@ -14,7 +14,7 @@ import yaml
 
 from avplatform.config import RunConfig, apply, default_config, load_yaml, to_dict
 from avplatform.presets import preset_options
-from models.errors import DataError, UsageError
+from models.errors import DataError, UsageError, counted
 
 CELL = ("task", "encoder", "decoder", "supervision")
 RESUMABLE = (
@@ -40,7 +40,7 @@ def run(args: list[str], prog: str) -> int:
         stored = load_yaml(config.resume)
         if (config.max_steps, config.epochs) != (stored.get("max_steps"), stored.get("epochs")):
             raise UsageError(f"{config.resume} is finished and cannot be made longer; start a new run")
-        print(f"{config.resume} is finished after {done['steps']} steps; nothing to do")
+        print(f"{config.resume} is finished after {counted(done['steps'], 'step')}; nothing to do")
         return 0
     run_ = Run(config)
     try:

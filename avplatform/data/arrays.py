@@ -19,7 +19,7 @@ from avplatform.data.array_record import what_is_wrong, write_record
 from avplatform.data.schema import DataSpec, Manifest
 from avplatform.data.shards import check_shard
 from avplatform.data.writer import arrow_schema
-from models.errors import DataError
+from models.errors import DataError, counted
 from tasks.contracts import Batch
 
 LOCK_SECONDS = 3600
@@ -198,8 +198,8 @@ def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: C
             shutil.rmtree(temporary, ignore_errors=True)
         if progress is not None:
             because = why and f" ({why})"
-            clips = manifest.splits[name].rows
-            progress(f"mapped {manifest.spec.name} {name}{because}: {clips} clips, {total / 2**20:.0f} MiB")
+            clips = counted(manifest.splits[name].rows, "clip")
+            progress(f"mapped {manifest.spec.name} {name}{because}: {clips}, {total / 2**20:.0f} MiB")
 
 
 def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from models.config import FeatureSpec, at_least
-from models.errors import DataError, UsageError, nearest
+from models.errors import DataError, UsageError, counted, nearest
 
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "dataset.json"
@@ -56,7 +56,7 @@ class DataSpec:
         if self.frames_per_segment > 1 and self.features.map_size is not None:
             raise UsageError(f"DataSpec.frames_per_segment is {self.frames_per_segment}; a dataset of maps has 1")
         if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise UsageError(f"DataSpec.classes holds {len(self.classes)} names; give at least one, and each once")
+            raise UsageError(f"DataSpec.classes holds {counted(len(self.classes), 'name')}; give at least one, and each once")
         if set(self.labels) != set(self.label_dtypes):
             raise UsageError(f"DataSpec.label_dtypes is for {sorted(self.label_dtypes)}; labels are {sorted(self.labels)}")
         for name, dtype in self.label_dtypes.items():

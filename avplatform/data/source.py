@@ -12,7 +12,7 @@ from avplatform.data.loader import Loader, TrainLoader
 from avplatform.data.schema import DataSpec, Manifest
 from avplatform.data.shards import HubShards, LocalShards, Shards
 from avplatform.data.streaming import StreamLoader
-from models.errors import DataError, UsageError, nearest
+from models.errors import DataError, UsageError, counted, nearest
 
 if TYPE_CHECKING:
     import datasets
@@ -111,7 +111,7 @@ class DataSource:
         files = [shard.file for shard in self.manifest.splits[name].shards]
         if self._progress is not None:
             size = sum(shard.bytes for shard in self.manifest.splits[name].shards)
-            self._progress(f"getting {name} of {self._hub[0]}: {len(files)} shards, {size / 2**20:.0f} MiB")
+            self._progress(f"getting {name} of {self._hub[0]}: {counted(len(files), 'shard')}, {size / 2**20:.0f} MiB")
         download(self._hub[0], revision=self._hub[1], allow_patterns=files, cache_dir=_hub_cache(self.path))
 
     def split_name(self, name: str) -> str:

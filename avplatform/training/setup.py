@@ -21,7 +21,7 @@ from avplatform.training.together import on_main
 from avplatform.training.tracking import check_trackers
 from avplatform.training.weights import WeightAverage, is_sharded
 from models.av_model import AVModel
-from models.errors import DataError, UsageError
+from models.errors import DataError, UsageError, counted
 from tasks.contracts import Task
 
 
@@ -98,9 +98,9 @@ class RunSetup:
             lr += f" ({config.optim.lr_scaling} scaling of {config.optim.lr:g} for {config.optim.lr_batch_size} clips a step)"
         return (
             f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}), data {self.data.name}{kind}: "
-            f"{len(self.loader)} steps an epoch of {self.step_clips} clips over all processes, {lr}, "
+            f"{counted(len(self.loader), 'step')} an epoch of {self.step_clips} clips over all processes, {lr}, "
             f"{self.bare_model.num_parameters:,} parameters, precision {self.precision}, "
-            f"{processes} process{'es' * (processes > 1)} of {threads} thread{'s' * (threads > 1)}; all in {self.folder.path}"
+            f"{counted(processes, 'process')} of {counted(threads, 'thread')}; all in {self.folder.path}"
         )
 
     def _open_folder(self) -> RunFolder:

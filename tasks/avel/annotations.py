@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.errors import DataError, nearest
+from models.errors import DataError, counted, nearest
 from tasks.avel.classes import BACKGROUND, EVENTS
 from tasks.avel.derived import compare_labels, noisy_labels, pair_targets
 from tasks.avel.h5 import read_h5
@@ -55,7 +55,9 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
     for number, line in enumerate(_lines(file), 1):
         columns = line.split("&")
         if len(columns) != 5:
-            raise DataError(f"{file}, line {number}: {len(columns)} columns instead of Category&VideoID&Quality&Onset&Offset")
+            raise DataError(
+                f"{file}, line {number}: {counted(len(columns), 'column')} instead of Category&VideoID&Quality&Onset&Offset"
+            )
         category, clip_id, _, onset, offset = columns
         if not (onset.strip().isdigit() and offset.strip().isdigit()):
             if number == 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.errors import DataError, nearest
+from models.errors import DataError, counted, nearest
 from tasks.avvp.classes import CLASSES
 from tasks.defects import Defect
 
@@ -145,7 +145,9 @@ def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
     for number, line in enumerate(lines[1:], 2):
         columns = line.split("\t")
         if len(columns) != len(header):
-            raise DataError(f"{file}, line {number}: {len(columns)} columns instead of {len(header)} ({line[:80]!r})")
+            raise DataError(
+                f"{file}, line {number}: {counted(len(columns), 'column')} instead of {len(header)} ({line[:80]!r})"
+            )
         rows.append((number, columns))
     if not rows:
         raise DataError(f"{file} holds no clip")

@@ -1,5 +1,6 @@
 """Importing AVE's h5 files: rows, orders, background clips, the label files that are compared, and damage."""
 
+import functools
 import json
 import os
 import tracemalloc
@@ -13,7 +14,6 @@ import torch
 from avplatform.cards import render_dataset_card
 from avplatform.cli import main
 from avplatform.data import open_data
-from avplatform.data.importing import ImportOptions, import_data
 from avplatform.data.importing.report import count_kinds
 from avplatform.data.schema import Manifest
 from avplatform.data.simulate import simulate
@@ -21,15 +21,14 @@ from models.errors import DataError, UsageError
 from tasks.avel import derived
 from tasks.avel.annotations import read_annotations
 from tasks.avel.classes import BACKGROUND
+from tests.data import official
 from tests.data.official import AVE_LINES, AVE_ORDERS, ave_arrays, ave_tree, files, write_h5
 from tests.tasks.test_avel import write_ave
 
 real = pytest.mark.skipif("AVP_AVE_DIR" not in os.environ, reason="AVP_AVE_DIR is not set: the real annotations are not here")
 
 
-def bring_in(source, out, **options):
-    extra = {name: options.pop(name) for name in ("rows_per_shard", "note", "card") if name in options}
-    return import_data(ImportOptions(dataset="ave", source=str(source), out=str(out), **options), **extra)
+bring_in = functools.partial(official.bring_in, "ave")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Importing LLP's official files: what comes in, what is left out, and what is found odd."""
 
 import errno
+import functools
 import json
 import multiprocessing
 import os
@@ -18,11 +19,11 @@ from avplatform.cards import render_dataset_card
 from avplatform.cli import main
 from avplatform.data import importing, open_data
 from avplatform.data.checksum import content_checksum
-from avplatform.data.importing import ImportOptions, import_data
 from avplatform.data.schema import Manifest
 from avplatform.data.simulate import simulate
 from models.errors import DataError, UsageError
 from models.stem import pool_clap
+from tests.data import official
 from tests.data.official import LLP_CLIPS, files, llp_arrays, llp_tree, save
 from tests.tasks.test_avvp import write_llp
 
@@ -39,9 +40,7 @@ def own_tree(tmp_path):
     return llp_tree(tmp_path / "llp")
 
 
-def bring_in(source, out, **options):
-    extra = {name: options.pop(name) for name in ("rows_per_shard", "note", "card") if name in options}
-    return import_data(ImportOptions(dataset="llp", source=str(source), out=str(out), **options), **extra)
+bring_in = functools.partial(official.bring_in, "llp")
 
 
 def test_a_tree_comes_in_averaged_with_its_labels(tree, tmp_path):
@@ -292,7 +291,7 @@ def _empty(place):
             "AVVP_val_pd.csv, line 2: the clip b_b-bbbbbbb_30_40 stands .* twice, first in .*AVVP_train.csv, line 2;",
         ),
         (lambda t: write_llp(t, train="train-00000_0_10\tDgo"), "did you mean 'Dog'"),
-        (lambda t: write_llp(t, train="train-00000_0_10"), "1 columns instead of 2"),
+        (lambda t: write_llp(t, train="train-00000_0_10"), "1 column instead of 2"),
         (lambda t: (t / "AVVP_train.csv").write_bytes(b"\xff\xfe\x00"), "cannot read .*AVVP_train.csv"),
         (lambda t: (t / "AVVP_eval_visual.csv").unlink(), "AVVP_eval_visual.csv"),
         (_empty("feats/res152"), "res152 holds no .npy file; give --res152 the folder that holds one a video$"),

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
 from avplatform.cli import main
+from avplatform.training import loop
 from avplatform.training.checkpoint import checkpoint_steps
 from models.av_model import AVModel
 from tests.models.cells import SMALL as WIDTHS
@@ -97,8 +99,6 @@ def test_a_run_in_double_precision_stays_so(small_stores, tmp_path, capsys):
 
 
 def test_training_in_bf16_is_scored_in_full_precision(small_stores, tmp_path, monkeypatch):
-    from avplatform.training import loop
-
     kinds = {}
     real = loop.optimisation_step
 
@@ -166,24 +166,25 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("streaming", [(), ("--streaming",)])
-def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, monkeypatch, streaming):
-    flags = ["--epochs", "3", "--checkpointing.every", "2", "--no-save-plots", *streaming]
-    assert train("avvp", small_stores["avvp"], tmp_path / "whole", *flags) == 0
-    from avplatform.training import loop
-
-    real, steps = loop.optimisation_step, []
+def train_until_killed(task, data, out, *flags, steps):
+    """Train, and die in the middle of a step once so many are done."""
+    real, done = loop.optimisation_step, []
 
     def dying(*args, **kwargs):
-        if len(steps) == 5:
+        if len(done) == steps:
             raise Killed
-        steps.append(1)
+        done.append(1)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(loop, "optimisation_step", dying)
-    with pytest.raises(Killed):
-        train("avvp", small_stores["avvp"], tmp_path / "killed", *flags)
-    monkeypatch.setattr(loop, "optimisation_step", real)
+    with mock.patch.object(loop, "optimisation_step", dying), pytest.raises(Killed):
+        train(task, data, out, *flags)
+
+
+@pytest.mark.parametrize("streaming", [(), ("--streaming",)])
+def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, streaming):
+    flags = ["--epochs", "3", "--checkpointing.every", "2", "--no-save-plots", *streaming]
+    assert train("avvp", small_stores["avvp"], tmp_path / "whole", *flags) == 0
+    train_until_killed("avvp", small_stores["avvp"], tmp_path / "killed", *flags, steps=5)
     before = json.loads((tmp_path / "killed" / "checkpoints" / "4" / "state.json").read_text())
     assert checkpoint_steps(tmp_path / "killed" / "checkpoints")[-1] == 4
     assert main(["train", "--resume", str(tmp_path / "killed")]) == 0
@@ -209,8 +210,6 @@ def test_a_streaming_run_says_why_it_maps_what_it_evaluates(small_stores, tmp_pa
 
 
 def test_a_run_killed_after_its_last_step_still_validates_and_finishes(small_stores, tmp_path, monkeypatch):
-    from avplatform.training import loop
-
     flags = ["--max-steps", "4", "--checkpointing.every", "2", "--no-save-plots"]
     assert train("avvp", small_stores["avvp"], tmp_path / "whole", *flags) == 0
 

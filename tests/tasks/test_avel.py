@@ -49,7 +49,7 @@ def test_a_header_line_is_skipped(tmp_path):
         (["Bark&aaaaaaaaaaa&good&0"], "line 1: 4 columns"),
         ([LINES[0], "Bark&aaaaaaaaaaa&good&x&1"], "line 2: onset and offset"),
         (["Bark&aaaaaaaaaaa&good&0&11"], "passes 10 s"),
-        ([], "holds no clip|is no AVE|columns"),
+        ([], "holds no clip|is no AVE|column "),
     ],
 )
 def test_malformed_annotations_are_named_with_their_line(tmp_path, lines, message):

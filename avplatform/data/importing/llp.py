@@ -26,7 +26,7 @@ from avplatform.data.importing.plan import (
 from avplatform.data.schema import DataSpec
 from avplatform.data.writer import file_sha256
 from models.config import FeatureSpec
-from models.errors import DataError
+from models.errors import DataError, counted
 from models.stem import pool_clap
 from tasks.avvp.annotations import DENSE_FILES, SEGMENTS, SPLIT_FILES, locate, read_annotations
 from tasks.avvp.checks import FULL_FILE, audio_variant, check_files
@@ -167,7 +167,8 @@ class LLPPlan:
                 known.append(split)
             elif len(missing) < len(rows):
                 text = f", and {damaged} a damaged one" if damaged else ""
-                self.remarks.append(f"{column} is not known in {split}: {len(missing)} of {len(rows)} clips have none{text}")
+                clips = counted(len(rows), "clip")
+                self.remarks.append(f"{column} is not known in {split}: {len(missing)} of {clips} have none{text}")
         return known
 
     def _damaged(self, folder: NpyFolder, rows: Sequence[int]) -> int:

@@ -63,7 +63,9 @@ class Contents:
         for split, info in self.manifest.splits.items():
             arrays = None
             if not self.fast and (self.arrays / split / RECORD).exists():
-                arrays = MappedArrays(self.arrays / split, self.manifest.spec, split, info.rows, self.report)
+                folder = self.arrays / split
+                place = _without(str(folder), self.store)
+                arrays = MappedArrays(folder, place, self.manifest.spec, split, info.rows, self.report)
                 mapped.append(split)
             for shard in info.shards:
                 whole = self._shard(split, shard, arrays)
@@ -77,7 +79,7 @@ class Contents:
         if self.fast:
             return
         if self.store in self.arrays.parents:  # a cache folder holds the arrays of other stores too
-            leftovers(self.arrays, self.report)
+            leftovers(self.arrays, self.store, self.report)
         self.report.counts["mapped arrays"] = f"compared with the shards: {', '.join(mapped)}" if mapped else "none"
         self._index.check(self.manifest.spec.task, self.report)
         self._checksum()
