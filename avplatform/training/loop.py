@@ -25,7 +25,7 @@ from avplatform.training.stopping import Stopped, StopSignals
 from avplatform.training.together import explain, mean_over_processes, on_main
 from avplatform.training.tracking import start_trackers
 from avplatform.training.weights import model_weights
-from models.errors import DataError
+from models.errors import DataError, counted
 from tasks.contracts import Batch, Metrics
 
 PATIENCE = 20
@@ -208,7 +208,10 @@ class Run(RunSetup):
         weights = load_best(self.folder.checkpoints, step=self.progress.best["step"])
         self.bare_model.load_state_dict(weights)
         metrics = {split: self._evaluate(split) for split in ("validation", "test")}
-        return write_report(self, metrics)
+        content = write_report(self, metrics)
+        if self.progress.skipped:
+            self.console.note(f"skipped {counted(self.progress.skipped, 'step')} whose loss or gradient was NaN or infinite")
+        return content
 
     def _scored_weights(self) -> dict[str, torch.Tensor]:
         """Put the weights as they now stand (their average, with EMA) into the model that is scored; return them."""
