@@ -107,7 +107,7 @@ def test_damaged_arrays_are_said_and_built_again(stores, store, damage, reason):
     said = []
     split = open_data(store, task="avvp", progress=said.append).split("train")
     damaged, built = said
-    assert damaged.endswith("; building them again") and built.startswith("mapped vectors train: 3000 clips")
+    assert damaged.endswith("; building them again") and built.startswith("mapped vectors train: 3,000 clips")
     assert re.search(rf"\({reason}.*\); building", damaged), damaged
     whole = open_data(stores / "one", task="avvp").split("train")
     assert split.clip_ids == whole.clip_ids
