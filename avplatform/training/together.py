@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 from torch import Tensor
 
 from models.errors import DataError
@@ -50,6 +52,9 @@ def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = Fals
         )
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or isinstance(error, MemoryError):
         return DataError("out of memory; lower --batch-size, or raise --accumulation for the same step in smaller pieces")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    if full or (isinstance(error, SafetensorError) and "os error" in text.lower()):
+        return DataError(f"cannot write the run's files ({text}); make room, then go on with --resume")
     if compiled and where.startswith(("torch._dynamo", "torch._inductor")):
         return DataError(f"torch.compile failed ({text[:300]}); leave --compile out")
     return error
