@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import nn
+from torch import Tensor, nn
 
 from avplatform.data.arrays import SplitArrays
 from avplatform.data.sampling import eval_batches
 from models.errors import DataError
-from tasks.contracts import Metrics, Task
+from tasks.contracts import Arrays, Batch, Metrics, Task
 
 
 @torch.inference_mode()
@@ -28,6 +29,7 @@ def evaluate(
     accelerator: Accelerator,
     batch_size: int = 64,
     on_batch: Callable[[int], None] | None = None,
+    change: Callable[[Batch], Batch] | None = None,
 ) -> Metrics:
     """Return the metrics of `model` on every clip of `split`, the same on every process.
 
@@ -38,17 +40,23 @@ def evaluate(
         accelerator: its processes share the batches.
         batch_size: clips in a batch.
         on_batch: called with the number of clips after each batch (a progress bar).
+        change: what to do to each batch before the model sees it (the robustness card).
 
     Raises:
         DataError: a clip was lost or counted twice, or the split lacks the labels that are scored.
     """
     was_training = model.training
     model.eval()
-    metrics = task.metrics()
+    metrics, evidence = task.metrics(), []
     shares = eval_batches(len(split), batch_size, accelerator.process_index, accelerator.num_processes)
     for indices in shares:
-        batch = split.batch(indices).to(accelerator.device)
-        decisions = task.decide(model(batch.audio, batch.visual, batch.motion).parse)
+        batch = split.batch(indices)
+        if change is not None:
+            batch = change(batch)
+        batch = batch.to(accelerator.device)
+        parse = model(batch.audio, batch.visual, batch.motion).parse
+        decisions = task.decide(parse)
+        evidence.append(_arrays({"row": batch.row, **task.evidence(parse, decisions)}))
         try:
             metrics.update(decisions, batch)
         except KeyError as error:
@@ -60,9 +68,22 @@ def evaluate(
     model.train(was_training)
     if accelerator.num_processes > 1:
         metrics.merge(gather_object([metrics.state()]))
+        evidence = gather_object(evidence)
     if len(metrics) != len(split):
         raise DataError(f"{len(metrics)} clips were scored but the split holds {len(split)}; the data changed while reading?")
+    metrics.evidence = _by_row(evidence)
     return metrics
+
+
+def _arrays(values: dict[str, Tensor]) -> Arrays:
+    return {name: value.detach().cpu().numpy() for name, value in values.items()}
+
+
+def _by_row(parts: list[Arrays]) -> Arrays | None:
+    """Join batches in the order of `Metrics.state`; None where a task gives no evidence."""
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(joined.pop("row"), kind="stable")
+    return {name: value[order] for name, value in joined.items()} or None
 
 
 @torch.inference_mode()
@@ -70,8 +91,6 @@ def example_tracks(
     model: nn.Module, task: Task, split: SplitArrays, indices: Iterable[int], *, accelerator: Accelerator
 ) -> list[dict]:
     """Return truth and decisions of a few clips, as `avplatform.plots.timelines` reads them."""
-    import numpy as np
-
     batch = split.batch(np.asarray(list(indices))).to(accelerator.device)
     was_training = model.training
     model.eval()

@@ -46,7 +46,8 @@ def test_a_run_leaves_its_files(run):
     names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and "checkpoints" not in p.parts}
     plots = {"plots/curves.png", "plots/per_class.png", "plots/timelines.png"}
     model = {"model/config.json", "model/model.safetensors", "model/README.md"}
-    assert names == {"config.yaml", "metrics.jsonl", "results.json", *plots, *model}
+    predictions = {"predictions/validation.safetensors", "predictions/test.safetensors"}
+    assert names == {"config.yaml", "metrics.jsonl", "results.json", *plots, *model, *predictions}
 
 
 def test_results_say_what_was_done(run):
