@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from avplatform.evaluation.markdown import markdown_table
+from avplatform.evaluation.markdown import markdown_table, signed
 from avplatform.evaluation.pictures import class_differences, differences
-from avplatform.evaluation.robustness import signed
 from avplatform.training.run_folder import write_atomic, write_json
 from models.errors import DataError
 

@@ -12,9 +12,10 @@ from avplatform.data import DataSource
 from avplatform.data.arrays import SplitArrays
 from avplatform.evaluation.bootstrap import confidence
 from avplatform.evaluation.calibration import calibration
+from avplatform.evaluation.markdown import signed
 from avplatform.evaluation.perturbations import Change
 from avplatform.evaluation.pictures import reliability_curves
-from avplatform.evaluation.robustness import robustness, signed, write_card
+from avplatform.evaluation.robustness import robustness, write_card
 from avplatform.evaluation.thresholds import (
     MARK,
     apply_thresholds,
@@ -140,7 +141,7 @@ def show_extras(console: Console, content: dict[str, Any], split: str, *, presen
         names = _shown(card)
         rows = [["clean", *(f"{card['clean'][name]:.1f}" for name in names)]]
         rows += [[what, *(signed(row["difference"][name]) for name in names)] for what, row in card["perturbations"].items()]
-        console.table("robustness: clean scores, and differences to them", ["", *names], rows)
+        console.table("robustness under the model's own thresholds: clean scores, and differences to them", ["", *names], rows)
 
 
 def write_extras(content: dict[str, Any], split: str, folder: Path | None) -> list[Path]:

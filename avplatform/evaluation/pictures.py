@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from avplatform.evaluation.markdown import signed
 from avplatform.plots import COLOURS, save_figure
 from models.errors import DataError
 
@@ -25,19 +26,23 @@ def robustness_bars(card: dict[str, Any], out: Path, *, metrics: list[str], note
         note: added to the title, such as "synthetic features".
     """
     names = list(card["perturbations"])
-    figure = Figure(figsize=(3.2 + 2.4 * len(metrics), 0.28 * len(names) + 1.6), layout="constrained")
+    figure = Figure(figsize=(max(7.0, 2.2 + 2.6 * len(metrics)), 0.28 * len(names) + 1.9), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True))
+    y = np.arange(len(names))
     for number, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
-        clean = card["clean"][metric]
-        values = [card["perturbations"][name]["scores"][metric] for name in names]
-        axes.barh(range(len(names)), values, height=0.7, color=COLOURS[number % len(COLOURS)])
-        references = [card["perturbations"][name]["reference"][metric] for name in names]
-        axes.vlines(references, np.arange(len(names)) - 0.5, np.arange(len(names)) + 0.5, color="black", linewidth=1)
-        for y, value in enumerate(values):
-            axes.text(1, y, f"{value:.1f}", va="center", fontsize=7, color="white" if value > 12 else "black")
-        axes.set(xlim=(0, 100), xlabel="percent")
-        axes.set_title(f"{metric}: clean {clean:.1f}", fontsize=9)
+        rows = [card["perturbations"][name] for name in names]
+        values, references = (np.array([row[what][metric] for row in rows]) for what in ("scores", "reference"))
+        bars = axes.barh(y, values, height=0.7, color=COLOURS[number % len(COLOURS)])
+        line = axes.vlines(references, y - 0.5, y + 0.5, color="black", linewidth=1)
+        right = 1.7 * max(1.0, values.max(), references.max())  # room for the numbers
+        for at, (value, row) in enumerate(zip(values, rows, strict=True)):
+            text = f"{value:.1f} ({signed(row['difference'][metric])})"
+            axes.text(0.98 * right, at, text, va="center", ha="right", fontsize=8)
+        axes.set(xlim=(0, right), xlabel="percent")
+        axes.set_title(f"{metric}: clean {card['clean'][metric]:.1f}", fontsize=9)
         _grid(axes, "x")
+    held = "clean (late sound: clean decisions, moved with the labels)"
+    figure.legend([bars, line], ["score", held], loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     figure.suptitle(f"Scores under perturbation, {card['split']} split{f' ({note})' if note else ''}", fontsize=11)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.data.arrays import SplitArrays
-from avplatform.evaluation.markdown import markdown_table
+from avplatform.evaluation.markdown import markdown_table, signed
 from avplatform.evaluation.perturbations import SHIFTS, Change, perturbations, shift_name
 from avplatform.evaluation.pictures import robustness_bars
 from avplatform.training.run_folder import write_atomic, write_json
@@ -76,9 +76,3 @@ def robustness_page(card: dict[str, Any], *, title: str, note: str = "") -> str:
     return "\n".join(
         [head + (f" **{note[0].upper()}{note[1:]}.**" if note else ""), "", markdown_table(["", *names], rows), ""]
     )
-
-
-def signed(value: float) -> str:
-    """Return a difference with its sign; what rounds to nothing has none."""
-    text = f"{value:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
