@@ -51,8 +51,9 @@ def paired_test(
     """Return per figure the difference other - first, its interval, and a two-sided p, on the same resampled clips for both.
 
     Each side is one run or several that differ in their seed. Of several, a resample draws runs too: its difference is one
-    of means over drawn runs and drawn clips. With one run a side the interval covers the choice of clips, not of the seed.
-    p is twice the share of resamples beyond zero, counting one more on either side, so it is never 0.
+    of means over drawn runs and drawn clips. Few runs show too little of their spread, and with one run a side the interval
+    covers the choice of clips, not of the seed. p is twice the share of resamples beyond zero, counting one more on either
+    side, so it is never 0.
 
     Raises:
         DataError: the sides have different clips or figures.
@@ -66,7 +67,7 @@ def paired_test(
     for counts in _counts(a.shape[1], resamples, rng):
         side = []
         for runs in (a, b):
-            drawn = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=len(counts)) / len(runs)  # (R, runs)
+            drawn = _draw_runs(len(runs), len(counts), rng)
             scores = np.stack([counts @ run for run in runs])  # (runs, R, M)
             side.append(np.einsum("rs,srm->rm", drawn, scores))
         differences.append(side[1] - side[0])
@@ -97,17 +98,25 @@ def paired_ratios(
     """Return per class the scores of both sides, the difference other - first and its interval, in percent, as lists.
 
     Each run is two arrays [N, C]; its score of a class is the sum of the first over that of the second. Several runs a side
-    are averaged. None stands where a class has no score on one side; resamples in which it has none are left out.
+    are averaged, and drawn, as in `paired_test`. None stands where a class has no score on one side; resamples in which it
+    has none are left out.
     """
-    counts = np.concatenate(list(_counts(len(first[0][0]), resamples, np.random.default_rng(seed))))
-    whole = np.ones((1, len(first[0][0])))
-    sides = [_nanmean(np.stack([_ratio(whole, *run)[0] for run in side])) for side in (first, other)]
-    drawn = [_nanmean(np.stack([_ratio(counts, *run) for run in side])) for side in (first, other)]
+    rng = np.random.default_rng(seed)
+    counts = np.concatenate(list(_counts(len(first[0][0]), resamples, rng)))  # (R, N)
+    whole, equal = np.ones((1, len(first[0][0]))), [np.full((1, len(side)), 1 / len(side)) for side in (first, other)]
+    scores = [
+        _mean_of_known(shares, np.stack([_ratio(whole, *run) for run in side]))[0]
+        for side, shares in zip((first, other), equal, strict=True)
+    ]
+    drawn = [
+        _mean_of_known(_draw_runs(len(side), resamples, rng), np.stack([_ratio(counts, *run) for run in side]))
+        for side in (first, other)
+    ]
     resampled, tail = drawn[1] - drawn[0], (1 - level) / 2
     ends = np.full((2, resampled.shape[1]), np.nan)
-    known = ~np.isnan(resampled).all(axis=0) & ~np.isnan(sides[1] - sides[0])
+    known = ~np.isnan(resampled).all(axis=0) & ~np.isnan(scores[1] - scores[0])
     ends[:, known] = np.nanquantile(resampled[:, known], [tail, 1 - tail], axis=0)
-    table = {"first": sides[0], "other": sides[1], "difference": sides[1] - sides[0], "low": ends[0], "high": ends[1]}
+    table = {"first": scores[0], "other": scores[1], "difference": scores[1] - scores[0], "low": ends[0], "high": ends[1]}
     return {name: [None if np.isnan(v) else float(v) for v in values] for name, values in table.items()}
 
 
@@ -116,11 +125,17 @@ def _ratio(counts: np.ndarray, numerator: np.ndarray, denominator: np.ndarray) -
     return np.where(below > 0, 100 * (counts @ numerator) / np.where(below > 0, below, 1), np.nan)
 
 
-def _nanmean(values: np.ndarray) -> np.ndarray:
-    """Mean over the first axis of what is known; NaN where nothing is."""
-    known = ~np.isnan(values)
-    number = known.sum(axis=0)
-    return np.where(number > 0, np.where(known, values, 0.0).sum(axis=0) / np.maximum(number, 1), np.nan)
+def _mean_of_known(shares: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Average runs by the shares with which they were drawn, leaving out NaN: [R, runs], [runs, R, C] -> [R, C]."""
+    known = ~np.isnan(scores)
+    total = np.einsum("rs,src->rc", shares, np.where(known, scores, 0.0))
+    weight = np.einsum("rs,src->rc", shares, known.astype(float))
+    return np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan)
+
+
+def _draw_runs(runs: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return how often each resample draws each run, as shares: [R, runs]."""
+    return rng.multinomial(runs, np.full(runs, 1 / runs), size=resamples) / runs
 
 
 def _table(contributions: Arrays, names: Sequence[str] | None = None) -> tuple[list[str], np.ndarray]:

@@ -12,6 +12,7 @@ from models.errors import DataError
 
 STREAMS = ("audio", "visual", "av")
 """Streams that pictures show, of those that there are."""
+FEW = 5  # seeds
 
 
 def write_comparison(content: dict[str, Any], folder: Path) -> list[Path]:
@@ -29,7 +30,8 @@ def write_comparison(content: dict[str, Any], folder: Path) -> list[Path]:
             pictures.append(differences(content["tests"], folder / "differences.png", first=first, note=note))
         for number, (other, levels) in enumerate(content["per_class"].items(), start=1):
             for level, streams in levels.items():
-                title = f"{level} score per class, {content['split']}: {other}, minus {first}{f' ({note})' if note else ''}"
+                title = f"{level.capitalize()} scores per class, {content['split']}: {other}, minus {first}"
+                title += f" ({note})" if note else ""
                 rows = {name: streams[name] for name in STREAMS if name in streams}
                 file = folder / f"per_class_{number}_{level}.png"
                 pictures.append(class_differences(rows, file, title=title, first=first, other=other))
@@ -100,6 +102,8 @@ def method(content: dict[str, Any]) -> str:
         f"Paired bootstrap, {content['bootstrap']['resamples']} resamples of {drawn}, the same clips for both sides; p is "
         "two-sided and not corrected for the number of figures."
     )
+    if any(1 < len(g["runs"]) < FEW for g in content["groups"]):
+        text += f" Fewer than {FEW} seeds show too little of their spread: the intervals are too narrow."
     if any(len(g["runs"]) == 1 for g in content["groups"]):
         text += " Of a single run the interval covers the choice of clips only, not what another seed would change."
     return text

@@ -112,7 +112,8 @@ def class_differences(rows: dict[str, dict[str, Any]], out: Path, *, title: str,
                 axes.plot([low, high], [y, y], color="#333333", linewidth=0.9)
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_title(stream, fontsize=10)
-        axes.set_xlabel("difference (points)")
+        axes.set_xlabel("difference (points), 95 % interval")
+        axes.use_sticky_edges = False  # room on both sides of 0
         _grid(axes, "x")
     panels[0].set_yticks(range(len(classes)), [name.replace("_", " ") for name in classes], fontsize=8, parse_math=False)
     panels[0].set_ylim(len(classes) - 0.4, -0.6)
@@ -149,7 +150,7 @@ def differences(tests: dict[str, dict[str, dict[str, float]]], out: Path, *, fir
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(metrics)), metrics)
     axes.set_ylim(len(metrics) - 0.4, -0.6)
-    axes.set_xlabel("difference (points), 95 % interval over resampled clips")
+    axes.set_xlabel("difference (points), 95 % interval")
     axes.set_title(f"Difference to {first}{f' ({note})' if note else ''}", fontsize=11, parse_math=False)
     legend = figure.legend(loc="outside lower center", ncols=min(3, len(runs)), frameon=False, fontsize=8)
     for text in legend.get_texts():

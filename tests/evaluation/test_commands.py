@@ -77,7 +77,7 @@ def test_eval_adds_what_is_asked_for(runs, task, tmp_path, capsys):
 
 
 def test_thresholds_come_from_validation_alone(runs, tmp_path):
-    """Other labels of the test split leave the thresholds as they are."""
+    """They are those that the run's kept predictions of validation give."""
     from avplatform.build import task_of_model
     from avplatform.evaluation.thresholds import choose_thresholds, named
     from models.av_model import AVModel
