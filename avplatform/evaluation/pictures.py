@@ -41,7 +41,8 @@ def robustness_bars(card: dict[str, Any], out: Path, *, metrics: list[str], note
         axes.set(xlim=(0, right), xlabel="percent")
         axes.set_title(f"{metric}: clean {card['clean'][metric]:.1f}", fontsize=9)
         _grid(axes, "x")
-    held = "clean (late sound: clean decisions, moved with the labels)"
+    moved = any(row["reference"] != card["clean"] for row in card["perturbations"].values())
+    held = "clean (late sound: clean decisions, moved with the labels)" if moved else "clean"
     figure.legend([bars, line], ["score", held], loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
