@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import DataError
+from models.errors import DataError, UsageError
 from tasks.contracts import Arrays
 
 LEVEL = 0.95
+FEWEST = 40  # resamples of which one lies beyond either end
 CHUNK = 250  # resamples at a time: 250 of 10,000 clips are 20 MB
 
 
@@ -38,6 +39,12 @@ def confidence(
         name: {"value": float(table[:, i].mean()), "low": low[i], "high": high[i], "error": float(means[:, i].std(ddof=1))}
         for i, name in enumerate(names)
     }
+
+
+def check_resamples(resamples: int) -> None:
+    """Raise UsageError where so few resamples cannot tell the ends of an interval."""
+    if resamples < FEWEST:
+        raise UsageError(f"--bootstrap is {resamples}; a 95 % interval needs at least {FEWEST} resamples, better 1000")
 
 
 def paired_test(

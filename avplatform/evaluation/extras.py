@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 from avplatform.console import Console
 from avplatform.data import DataSource
 from avplatform.data.arrays import SplitArrays
-from avplatform.evaluation.bootstrap import confidence
+from avplatform.evaluation.bootstrap import check_resamples, confidence
 from avplatform.evaluation.calibration import calibration
 from avplatform.evaluation.markdown import signed
 from avplatform.evaluation.perturbations import Change
@@ -24,7 +24,7 @@ from avplatform.evaluation.thresholds import (
     require_analysis,
     require_evidence,
 )
-from models.errors import UsageError
+from models.errors import DataError, UsageError
 from tasks.contracts import Metrics, Task
 
 SHOWN = ("segment_A", "segment_V", "segment_Type@AV", "event_Type@AV")
@@ -58,8 +58,10 @@ def check_extras(asked: Extras, data: DataSource, split: str, *, out: str | None
     """Return the folder for pages and pictures, None if there are none; what cannot be done is said before anything is scored.
 
     Raises:
-        UsageError: something would be learnt on the split that is reported, or there is no place for pages.
+        UsageError: something would be learnt on the split that is reported, too few resamples, or no place for pages.
     """
+    if asked.bootstrap:
+        check_resamples(asked.bootstrap)
     if asked.reads_validation:
         flag = "--thresholds validation" if asked.thresholds == "validation" else "--calibration"
         if split == "validation":
@@ -145,7 +147,18 @@ def show_extras(console: Console, content: dict[str, Any], split: str, *, presen
 
 
 def write_extras(content: dict[str, Any], split: str, folder: Path | None) -> list[Path]:
-    """Write the pages and pictures; return the files."""
+    """Write the pages and pictures; return the files.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    try:
+        return _write(content, split, folder)
+    except OSError as error:
+        raise DataError(f"cannot write into {folder}: {error.strerror}; give another --out") from None
+
+
+def _write(content: dict[str, Any], split: str, folder: Path | None) -> list[Path]:
     files: list[Path] = []
     note = "synthetic features" if content["synthetic"] else ""
     title = f"{content['encoder']} + {content['decoder']} on {content['data']}"

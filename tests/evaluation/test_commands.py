@@ -102,6 +102,18 @@ def test_pages_need_a_place(runs, capsys):
     assert "--out FOLDER" in capsys.readouterr().err
 
 
+def test_flags_and_places_that_cannot_work_are_said(runs, tmp_path, capsys):
+    run, file = str(runs / "avel" / "a1"), tmp_path / "file"
+    file.write_text("")
+    for command in (["eval", run, "--cpu"], ["compare", run, str(runs / "avel" / "b1")]):
+        assert main([*command, "--bootstrap", "10"]) == 2
+        assert "at least 40 resamples" in capsys.readouterr().err
+    assert main(["eval", run, "--cpu", "--calibration", "--out", str(file / "pages")]) == 1
+    assert "cannot write into" in capsys.readouterr().err
+    assert main(["compare", run, str(runs / "avel" / "b1"), "--out", str(file / "pages")]) == 1
+    assert "cannot write into" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("task", ["avel", "avvp"])
 def test_compare_puts_seeds_together_and_tests_the_rest(runs, task, tmp_path, capsys):
     folders = [str(runs / task / name) for name in ("b1", "a1", "a2")]

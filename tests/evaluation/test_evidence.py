@@ -156,3 +156,11 @@ def test_events_are_told_apart_by_where_they_are():
     wrong = [d["visual"].any() for _, d in groups["audible_only"]]
     assert found["audible_only"]["wrongly_seen"] == pytest.approx(100 * np.mean(wrong))
     assert "wrongly_heard" not in found["audible_only"] and task_of("avel").analysis().presence({}) is None
+
+
+def test_evidence_of_several_processes_is_joined_in_the_order_of_the_rows():
+    from avplatform.evaluation.evaluate import _by_row
+
+    parts = [{"row": np.array([8, 2]), "event": np.array([0.8, 0.2])}, {"row": np.array([5]), "event": np.array([0.5])}]
+    assert _by_row(parts)["event"].tolist() == [0.2, 0.5, 0.8]
+    assert _by_row([{"row": np.array([1])}]) is None
