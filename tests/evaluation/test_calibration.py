@@ -56,3 +56,9 @@ def test_what_is_learnt_on_validation_helps_on_test():
 def test_no_score_is_said():
     with pytest.raises(DataError, match="no score"):
         reliability(np.array([]), np.array([]))
+
+
+def test_the_reported_split_teaches_nothing():
+    found = calibration({"av": drawn(1, 0, seed=1)}, {"av": drawn(0.4, -0.7, seed=2)})["av"]
+    assert found["rescaling"]["scale"] == pytest.approx(1, abs=0.05)
+    assert found["after"]["error"] == pytest.approx(found["before"]["error"], abs=1)

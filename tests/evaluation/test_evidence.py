@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from avplatform.evaluation.thresholds import apply_thresholds, choose_thresholds
-from tasks.avel.classes import BACKGROUND
+from models.contracts import Parse, Prediction, StreamPredictions
+from tasks.avel.classes import BACKGROUND, EVENTS
 from tasks.registry import TASKS
 from tests.models.cells import SUPERVISED_CELLS, cell, random_batch
 
@@ -164,3 +165,47 @@ def test_evidence_of_several_processes_is_joined_in_the_order_of_the_rows():
     parts = [{"row": np.array([8, 2]), "event": np.array([0.8, 0.2])}, {"row": np.array([5]), "event": np.array([0.5])}]
     assert _by_row(parts)["event"].tolist() == [0.2, 0.5, 0.8]
     assert _by_row([{"row": np.array([1])}]) is None
+
+
+def test_a_class_that_the_gate_keeps_out_anyway_does_not_move_its_threshold():
+    """False alarms in clips whose gate is closed do not count, so a low threshold costs nothing there."""
+    validation = parsing()
+    state, evidence = validation.state(), validation.evidence
+    quiet = ~state["true_visual"].any(axis=1)  # (N, C)
+    evidence["visual"][:] = np.where(quiet[:, None, :], 0.42, np.where(state["true_visual"], 0.32, 0.28))
+    evidence["visual"][:, ::2][state["true_visual"][:, ::2]] = 0.92
+    evidence["gate_visual"][:] = ~quiet
+    known = state["true_visual"].any(axis=(0, 1))
+    assert (choose_thresholds(task_of("avvp").analysis(), validation)["visual"][known] == 0.3).all()
+
+
+def test_a_segment_that_another_rule_made_background_is_scored_below_the_threshold():
+    """Weakly supervised, the whole clip is background where that has the highest video score, whatever segments say."""
+    built = cell("avel", "ave", "leap", "weak")
+    segment, video = torch.full((1, 10, 29), -5.0), torch.zeros(1, 29)
+    segment[:, :, 4], video[:, BACKGROUND] = 5.0, 9.0
+    streams = {"segment": StreamPredictions(av=Prediction(segment)), "video": StreamPredictions(av=Prediction(video))}
+    parse = Parse(**streams, queried_by_labels=True)
+    decisions = built.task.decide(parse)
+    evidence = built.task.evidence(parse, decisions)
+    assert (decisions["segment"] == BACKGROUND).all() and (evidence["event"].half() < 0.5).all()
+
+
+def test_eval_learns_thresholds_on_the_validation_split_and_on_no_other():
+    from types import SimpleNamespace
+
+    from avplatform.evaluation.extras import Extras, extras
+
+    data = SimpleNamespace(split=lambda name: SimpleNamespace(name=name))
+    asked = []
+
+    def score(arrays, title="score", change=None):
+        asked.append(arrays.name)
+        return localization(0, cut=0.8)
+
+    own = localization(1, cut=0.65)
+    metrics, content = extras(
+        Extras(thresholds="validation"), task_of("avel"), data, SimpleNamespace(name="test"), own, score=score
+    )
+    assert asked == ["validation"] and content["threshold_values"]["av"][EVENTS[3]] == pytest.approx(0.8)
+    assert content["own_thresholds"] == {"test": own.compute()} and metrics.compute() != own.compute()
