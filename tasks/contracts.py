@@ -15,6 +15,8 @@ from torch import Tensor
 
 from models.contracts import Encoding, Parse
 
+Arrays = dict[str, np.ndarray]
+
 
 @dataclass
 class Batch:
@@ -67,11 +69,20 @@ class Batch:
         )
 
 
+def later(values: Any, segments: int) -> Any:
+    """Move an array or tensor [B, T, ...] on by some segments; the first one fills the start."""
+    length = values.shape[1]
+    return values[:, [max(0, t - segments) for t in range(length)]]
+
+
 class Metrics:
     """Accumulates decisions keyed by row: any batch size, any order, any number of processes.
 
-    A row that is added twice is an error, never counted twice.
+    A row that is added twice is an error, never counted twice. `evidence` is what the decisions were made from, one entry a
+    clip in the order of `state`, where the task has it (see `Task.evidence`); no headline figure reads it.
     """
+
+    evidence: dict[str, np.ndarray] | None = None
 
     def update(self, decisions: dict[str, Tensor], batch: Batch) -> None:
         """Add the decisions on one batch."""
@@ -99,6 +110,45 @@ class Metrics:
 
     def __len__(self) -> int:
         raise NotImplementedError
+
+
+class Analysis:
+    """What figures beyond the headline ones are made from: arrays of `Metrics.state` and of `Task.evidence`, N clips.
+
+    `streams` are the predictions that have thresholds of their own, `default` the threshold that they have by themselves.
+    """
+
+    classes: tuple[str, ...]
+    streams: tuple[str, ...]
+    default: float = 0.5
+
+    def contributions(self, state: Arrays) -> Arrays:
+        """Return per headline figure what each clip adds: [N], in percent, whose mean is the figure."""
+        raise NotImplementedError
+
+    def class_terms(self, state: Arrays) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """Return per level and stream two arrays [N, C]: 100 * the sum of the first / that of the second scores a class."""
+        raise NotImplementedError
+
+    def judged(self, state: Arrays, evidence: Arrays) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return per stream the scores that thresholds are laid on, and whether each one should be high, flat."""
+        raise NotImplementedError
+
+    def objective(self, state: Arrays, evidence: Arrays, grid: np.ndarray) -> Arrays:
+        """Return per stream how good each threshold of `grid` is for each class: [G, C]; NaN: no clip tells."""
+        raise NotImplementedError
+
+    def redecide(self, state: Arrays, evidence: Arrays, thresholds: Arrays) -> Arrays:
+        """Return the state that other thresholds (per stream [C]) give."""
+        raise NotImplementedError
+
+    def late(self, state: Arrays, segments: int) -> Arrays:
+        """Return the state of a model that had moved its decisions along with sound and labels that come later."""
+        return state
+
+    def presence(self, state: Arrays) -> dict[str, Any] | None:
+        """Return the scores of events by the modalities that they are in; None: the labels do not tell."""
+        return None
 
 
 class Task:
@@ -160,6 +210,14 @@ class Task:
     def metrics(self) -> Metrics:
         """Return a fresh accumulator."""
         raise NotImplementedError
+
+    def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what thresholds are laid on, one tensor a name, each with B rows; nothing, if the task has none."""
+        return {}
+
+    def analysis(self) -> Analysis | None:
+        """Return what intervals, comparisons, calibration and thresholds need of this task; None: it has no such figures."""
+        return None
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
         """Return what a timeline shows, one dictionary a clip.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -13,13 +13,18 @@ from avplatform.build import check_labels, count_parameters, task_of_model
 from avplatform.config import load_yaml
 from avplatform.console import Console
 from avplatform.data import open_data
+from avplatform.data.arrays import SplitArrays
 from avplatform.environment import describe, leave, make_accelerator
 from avplatform.evaluation.evaluate import evaluate
-from avplatform.evaluation.results import results, show
+from avplatform.evaluation.extras import Extras, check_extras, extras, show_extras, write_extras
+from avplatform.evaluation.perturbations import Change
+from avplatform.evaluation.predictions import Predictions, save_predictions
+from avplatform.evaluation.results import presence_of, results, show
 from avplatform.training.run_folder import write_json
 from models.av_model import AVModel
 from models.config import at_least
 from models.errors import DataError, UsageError
+from tasks.contracts import Metrics
 
 SPLITS = ("validation", "test")
 
@@ -38,6 +43,22 @@ class EvalOptions:
     """train, validation or test"""
     json: str | None = None
     """write the results to this file"""
+    predictions: str | None = None
+    """write decisions, truth and scores of every clip to this file, or into this folder as SPLIT.safetensors"""
+    bootstrap: int = 0
+    """resamples of the clips for 95 % intervals of the headline figures, such as 1000; 0: none"""
+    thresholds: Literal["own", "validation"] = "own"
+    """own: the model's; validation: one a class, chosen on the validation split (marked in the results)"""
+    calibration: bool = False
+    """how far scores can be read as probabilities, as they are and rescaled on the validation split"""
+    presence: bool = False
+    """print the scores of events that are audible only, visible only, or both (avvp)"""
+    robustness: bool = False
+    """score the split with late, muted, noisy or missing sound and still, noisy or missing picture"""
+    out: str | None = None
+    """folder for the pages and pictures of calibration and robustness; default: evaluation/ in the run's folder"""
+    seed: int = 0
+    """of the resamples and the noise"""
     batch_size: int = 64
     """clips per batch"""
     cpu: bool = False
@@ -50,7 +71,8 @@ def run(args: list[str], prog: str) -> int:
     """Score by the given flags."""
     options = tyro.cli(EvalOptions, args=args, prog=prog)
     at_least(options, "batch_size", 1)
-    at_least(options, "threads", 0)
+    for flag in ("threads", "bootstrap", "seed"):
+        at_least(options, flag, 0)
     accelerator = make_accelerator(cpu=options.cpu, precision="no", threads=options.threads)
     console = Console(enabled=accelerator.is_main_process)
     known = results_beside(options.model)
@@ -64,16 +86,30 @@ def run(args: list[str], prog: str) -> int:
     name = data.split_name(options.split)
     check_fits(model, data)
     check_labels(data.spec, task)
-    split = data.split(name)
-    with console.bar(f"score {split.name}", total=len(split)) as bar:
-        metrics = evaluate(
-            model.to(accelerator.device),
-            task,
-            split,
-            accelerator=accelerator,
-            batch_size=options.batch_size,
-            on_batch=bar.advance,
-        )
+    split, model = data.split(name), model.to(accelerator.device)
+    asked = Extras(
+        bootstrap=options.bootstrap,
+        thresholds=options.thresholds,
+        calibration=options.calibration,
+        robustness=options.robustness,
+        seed=options.seed,
+    )
+    pages = check_extras(asked, data, split.name, out=options.out, model=options.model)
+
+    def score(arrays: SplitArrays, title: str = "score", change: Change | None = None) -> Metrics:
+        with console.bar(f"{title} {arrays.name}", total=len(arrays)) as bar:
+            return evaluate(
+                model,
+                task,
+                arrays,
+                accelerator=accelerator,
+                batch_size=options.batch_size,
+                on_batch=bar.advance,
+                change=change,
+            )
+
+    own = score(split)
+    metrics, more = extras(asked, task, data, split, own, score=score)
     content = results(
         identity={
             "task": task.name,
@@ -89,6 +125,8 @@ def run(args: list[str], prog: str) -> int:
         selection=known.get("selection"),
         metrics={split.name: metrics},
         extra={
+            "presence": presence_of(task, {split.name: metrics}),
+            **more,
             "parameters": count_parameters(model),
             **{name: known.get(name) for name in ("steps", "epochs", "batch_size", "precision")},
             "processes": accelerator.num_processes,
@@ -99,6 +137,14 @@ def run(args: list[str], prog: str) -> int:
         content.setdefault(name, None)
     if accelerator.is_main_process:
         show(console, content, [split.name])
+        show_extras(console, content, split.name, presence=options.presence)
+        for file in write_extras(content, split.name, pages):
+            console.note(f"wrote {file}")
+        if options.predictions:
+            place = Path(options.predictions)
+            place = place if place.suffix == ".safetensors" else place / f"{split.name}.safetensors"
+            save_predictions(Predictions.of(metrics, split=split.name, about=content), place)
+            console.note(f"wrote {place}")
         if options.json:
             try:
                 write_json(Path(options.json), content)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -17,7 +18,7 @@ from torch import nn
 from avplatform.data.arrays import SplitArrays
 from avplatform.data.sampling import eval_batches
 from models.errors import AVError, DataError
-from tasks.contracts import Batch, Metrics, Task
+from tasks.contracts import Arrays, Batch, Metrics, Task
 
 
 @torch.inference_mode()
@@ -29,6 +30,7 @@ def evaluate(
     accelerator: Accelerator,
     batch_size: int = 64,
     on_batch: Callable[[int], None] | None = None,
+    change: Callable[[Batch], Batch] | None = None,
 ) -> Metrics:
     """Return the metrics of `model` on every clip of `split`, the same on every process.
 
@@ -39,6 +41,7 @@ def evaluate(
         accelerator: its processes share the batches.
         batch_size: clips in a batch.
         on_batch: called with the number of clips after each batch (a progress bar).
+        change: what to do to each batch before the model sees it (the robustness card).
 
     Raises:
         DataError: a clip was lost or counted twice, or the split lacks the labels that are scored. An error of one process is
@@ -47,10 +50,13 @@ def evaluate(
     was_training, state, failure = model.training, {}, None
     model.eval()
     metrics = task.metrics()
+    evidence: list[Arrays] = []
     try:
         for indices in eval_batches(len(split), batch_size, accelerator.process_index, accelerator.num_processes):
-            batch = split.batch(indices).to(accelerator.device)
-            _score(metrics, task, model, batch, split)
+            batch = split.batch(indices)
+            if change is not None:
+                batch = change(batch)
+            evidence.append(_score(metrics, task, model, batch.to(accelerator.device), split))
             if on_batch is not None:
                 on_batch(len(batch))
         state = metrics.state()
@@ -62,20 +68,25 @@ def evaluate(
         model.train(was_training)
     if accelerator.num_processes > 1:
         metrics.merge(_gathered(state, failure))
+        evidence = gather_object(evidence)
     if len(metrics) != len(split):
         raise DataError(f"{len(metrics)} clips were scored but the split holds {len(split)}; the data changed while reading?")
+    metrics.evidence = _by_row(evidence)
     return metrics
 
 
-def _score(metrics: Metrics, task: Task, model: nn.Module, batch: Batch, split: SplitArrays) -> None:
-    """Add the decisions on one batch."""
-    decisions = task.decide(model(batch.audio, batch.visual, batch.motion).parse)
+def _score(metrics: Metrics, task: Task, model: nn.Module, batch: Batch, split: SplitArrays) -> Arrays:
+    """Add the decisions on one batch; return its evidence."""
+    parse = model(batch.audio, batch.visual, batch.motion).parse
+    decisions = task.decide(parse)
     try:
         metrics.update(decisions, batch)
     except KeyError as error:
         if error.args[0] not in split.spec.labels:
             raise
         raise DataError(f"the split '{split.name}' has no label {error.args[0]!r}, so it cannot be scored") from None
+    evidence = {"row": batch.row, **task.evidence(parse, decisions)}
+    return {name: value.detach().cpu().numpy() for name, value in evidence.items()}
 
 
 def _gathered(state: dict[str, Any], failure: Exception | None) -> list[dict[str, Any]]:
@@ -89,13 +100,18 @@ def _gathered(state: dict[str, Any], failure: Exception | None) -> list[dict[str
     return [found for found, _ in answers]
 
 
+def _by_row(parts: list[Arrays]) -> Arrays | None:
+    """Join batches in the order of `Metrics.state`; None where a task gives no evidence."""
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(joined.pop("row"), kind="stable")
+    return {name: value[order] for name, value in joined.items()} or None
+
+
 @torch.inference_mode()
 def example_tracks(
     model: nn.Module, task: Task, split: SplitArrays, indices: Iterable[int], *, accelerator: Accelerator
 ) -> list[dict]:
     """Return truth and decisions of a few clips, as `avplatform.plots.timelines` reads them."""
-    import numpy as np
-
     batch = split.batch(np.asarray(list(indices))).to(accelerator.device)
     was_training = model.training
     model.eval()

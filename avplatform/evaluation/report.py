@@ -1,4 +1,4 @@
-"""What a finished run leaves: results, plots, and the model folder with its card."""
+"""What a finished run leaves: results, predictions, plots, and the model folder with its card."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from avplatform import plots
 from avplatform.build import count_parameters
 from avplatform.environment import describe
 from avplatform.evaluation.evaluate import example_tracks
-from avplatform.evaluation.results import results, show
+from avplatform.evaluation.predictions import Predictions, predictions_file, save_predictions
+from avplatform.evaluation.results import presence_of, results, show
 from avplatform.hub import render_model_card
 from avplatform.training.run_folder import write_atomic, write_json
 from models.config import config_to_dict
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
-    """Write model/, plots/ and, last, results.json; print the final table; return the results."""
+    """Write model/, predictions/, plots/ and, last, results.json; print the final table; return the results."""
     config, best = run.config, run.progress.best
     content = results(
         identity=identity_of_run(run),
@@ -30,6 +31,7 @@ def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
         },
         metrics=metrics,
         extra={
+            "presence": presence_of(run.task, metrics),
             "parameters": count_parameters(run.bare_model),
             "steps": run.progress.step,
             "skipped_steps": run.progress.skipped,
@@ -43,6 +45,9 @@ def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
     )
     if run.accelerator.is_main_process:
         write_model(run, content)
+        for split, values in metrics.items():
+            predictions = Predictions.of(values, split=split, about=content)
+            save_predictions(predictions, predictions_file(run.folder.path, split))
         if config.save_plots:
             try:
                 draw(run, content)

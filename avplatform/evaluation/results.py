@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from avplatform.console import Console
-from tasks.contracts import Metrics
+from tasks.contracts import Metrics, Task
 
 
 def results(
@@ -30,6 +30,13 @@ def results(
         "details": {split: values.details() for split, values in metrics.items()},
         **(extra or {}),
     }
+
+
+def presence_of(task: Task, metrics: dict[str, Metrics]) -> dict[str, Any] | None:
+    """Return, per split, the scores of events by the modalities that they are in; None where a task does not tell."""
+    analysis = task.analysis()
+    found = {split: None if analysis is None else analysis.presence(values.state()) for split, values in metrics.items()}
+    return found if any(found.values()) else None
 
 
 def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:

@@ -13,6 +13,7 @@ from models.config import at_least, one_of
 from models.contracts import Encoding, Parse, at_least_single
 from models.errors import UsageError
 from tasks.avel import losses
+from tasks.avel.analysis import AVELAnalysis
 from tasks.avel.classes import BACKGROUND, CLASSES, EVENTS, FIRST_PHRASES, LABEL_TEXTS
 from tasks.avel.combinations import check_combination
 from tasks.avel.metrics import AVELMetrics
@@ -234,6 +235,46 @@ class AVEL(Task):
             nothing = torch.isinf(logits).all(dim=-1)
             return {"segment": torch.where(nothing, BACKGROUND, logits.argmax(dim=-1))}
         return {"segment": logits.argmax(dim=-1)}
+
+    def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return "event" (float [B, T]), from 0.5 on where an event was decided, and "label" (int [B, T]), the best event.
+
+        Against background alone: the score of the best event in p / (p + background's p), or CMBS's and LEAP's relevance.
+        """
+        decided = decisions["segment"] != BACKGROUND
+        label, event = self._best_event(parse)
+        below = 0.5 - 2**-12  # the next lower number in half precision, as which these are stored
+        event = torch.where(decided, event.clamp(min=0.5), event.clamp(max=below))
+        return {"event": event, "label": torch.where(decided, decisions["segment"], label)}
+
+    def _best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
+        """Return the event that each segment would get if it were not background, and its score, both [B, T]."""
+        prediction, video, kind = parse.segment.av, parse.video.av, self._kind(parse)
+        if kind in ("cmbs", "relevance"):
+            assert video is not None
+            weakly = kind == "cmbs" and self.config.supervision == "weak"
+            whole = parse.aux["raw_logits"] if weakly else video.values
+            relevance = parse.relevance.probability if kind == "cmbs" else losses.relevance_logit(parse).sigmoid()  # type: ignore[union-attr]
+            return whole[..., :BACKGROUND].argmax(dim=-1, keepdim=True).expand(relevance.shape), relevance
+        assert prediction is not None
+        if kind == "probability":
+            best, label = prediction.probability.max(dim=-1)
+            return label, best
+        scores = at_least_single(prediction.values)
+        events, background = scores[..., :BACKGROUND], scores[..., BACKGROUND]
+        if kind == "leap" and self.config.supervision == "weak":
+            assert video is not None
+            label = video.values[..., :BACKGROUND].argmax(dim=-1, keepdim=True).expand(background.shape)
+            best = events.gather(-1, label[..., None]).squeeze(-1)
+        else:
+            best, label = events.max(dim=-1)
+        if prediction.kind == "probability":
+            return label, best / (best + background).clamp(min=1e-12)
+        return label, (best - background).sigmoid()
+
+    def analysis(self) -> AVELAnalysis:
+        """Return what intervals, comparisons, calibration and thresholds need."""
+        return AVELAnalysis()
 
     def _relevant_segments(self, parse: Parse) -> Tensor:
         """CMBS: one class a clip, on the segments whose relevance passes 0.5.

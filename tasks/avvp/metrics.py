@@ -134,12 +134,16 @@ def averages(table: np.ndarray) -> dict[str, float]:
     """Return the ten figures, in percent, of a per-clip table [N, 8]."""
     if len(table) == 0:
         return {}
-    mean = dict(zip(COLUMNS, (100 * table.mean(axis=0)).tolist(), strict=True))
+    return figures(dict(zip(COLUMNS, (100 * table.mean(axis=0)).tolist(), strict=True)))
+
+
+def figures(columns: dict[str, Any]) -> dict[str, Any]:
+    """Return the ten figures of the eight scores, of one number or one array each."""
     out = {}
     for level in ("segment", "event"):
-        a, v, av = (mean[f"{level}_{stream}"] for stream in ("A", "V", "AV"))
+        a, v, av = (columns[f"{level}_{stream}"] for stream in ("A", "V", "AV"))
         out.update({f"{level}_A": a, f"{level}_V": v, f"{level}_AV": av, f"{level}_Type@AV": (a + v + av) / 3})
-        out[f"{level}_Event@AV"] = mean[f"{level}_Event"]
+        out[f"{level}_Event@AV"] = columns[f"{level}_Event"]
     return out
 
 
@@ -160,18 +164,32 @@ def classwise(
     Shape: four boolean maps [N, T, C] -> streams audio, visual, event (both pooled) and av, each [C]. `level` 0: segments,
     1: events.
     """
-    counts = _all_counts(predicted_audio, predicted_visual, audio, visual)
-    a, v, av = (counts[stream][level] for stream in ("audio", "visual", "av"))
+    counts = class_counts(predicted_audio, predicted_visual, audio, visual, level=level)
     out = {}
-    for name, c in (("audio", a), ("visual", v), ("event", a + v), ("av", av)):
-        active = c.sum(axis=0) > 0  # (N, C)
+    for name, c in counts.items():
+        f, active = class_f(c)
         if pooled:
             out[name] = np.where(active.any(axis=0), 100 * _f(*c.sum(axis=1)), np.nan)
             continue
-        total = np.where(active, _f(*c), 0.0).sum(axis=0)
+        total = f.sum(axis=0)
         with np.errstate(invalid="ignore"):
             out[name] = 100 * total / np.where(active.any(axis=0), active.sum(axis=0), np.nan)
     return out
+
+
+def class_counts(
+    predicted_audio: np.ndarray, predicted_visual: np.ndarray, audio: np.ndarray, visual: np.ndarray, *, level: int = 0
+) -> dict[str, np.ndarray]:
+    """Return true positives, false positives and misses of every clip and class: streams as in `classwise`, each [3, N, C]."""
+    counts = _all_counts(predicted_audio, predicted_visual, audio, visual)
+    a, v, av = (counts[stream][level] for stream in ("audio", "visual", "av"))
+    return {"audio": a, "visual": v, "event": a + v, "av": av}
+
+
+def class_f(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the F of every clip and class, 0 where it neither occurs nor is predicted, and where it does: [N, C] each."""
+    active = counts.sum(axis=0) > 0
+    return np.where(active, _f(*counts), 0.0), active
 
 
 def overlap_subsets(audio: np.ndarray, visual: np.ndarray) -> dict[str, np.ndarray]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from models.config import at_least, in_range, one_of
 from models.contracts import Encoding, Parse
 from models.errors import DataError, UsageError
+from tasks.avvp.analysis import AVVPAnalysis
 from tasks.avvp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS
 from tasks.avvp.losses import (
     Terms,
@@ -196,16 +198,29 @@ class AVVP(Task):
         Source: HAN (ECCV 2020): segments are gated by the video prediction.
         """
         threshold = self.config.threshold
-        audio, visual, _ = video_probabilities(parse, threshold=threshold)
-        whole = global_decision(parse, threshold=threshold)
-        own = {"audio": audio >= threshold, "visual": visual >= threshold}
-        gates = {"audio": whole, "visual": whole} if self.config.gate == "global" else own
-        decisions = {"video": whole}
-        for name in ("audio", "visual"):
-            segment = getattr(parse.segment, name).probability >= threshold
-            open_ = self.config.gate == "none"
-            decisions[name] = segment if open_ else segment & gates[name][:, None, :]
+        decisions = {"video": global_decision(parse, threshold=threshold)}
+        for name, gate in self._gates(parse, decisions["video"]).items():
+            decisions[name] = (getattr(parse.segment, name).probability >= threshold) & gate[:, None, :]
         return decisions
+
+    def _gates(self, parse: Parse, whole: Tensor) -> dict[str, Tensor]:
+        """Return, per stream, which classes the video prediction lets through, bool [B, C]."""
+        threshold = self.config.threshold
+        if self.config.gate == "global":
+            return {"audio": whole, "visual": whole}
+        audio, visual, _ = video_probabilities(parse, threshold=threshold)
+        own = {"audio": audio >= threshold, "visual": visual >= threshold}
+        return own if self.config.gate == "modality" else {name: torch.ones_like(gate) for name, gate in own.items()}
+
+    def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return "audio" and "visual" (probabilities [B, T, C], not gated) and "gate_audio", "gate_visual" (bool [B, C])."""
+        gates = self._gates(parse, decisions["video"])
+        found = {name: getattr(parse.segment, name).probability for name in gates}
+        return found | {f"gate_{name}": gate for name, gate in gates.items()}
+
+    def analysis(self) -> AVVPAnalysis:
+        """Return what intervals, comparisons, calibration and thresholds need."""
+        return AVVPAnalysis(CLASSES, default=self.config.threshold)
 
     def metrics(self) -> AVVPMetrics:
         """Return a fresh accumulator."""

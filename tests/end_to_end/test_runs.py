@@ -49,7 +49,9 @@ def test_a_run_leaves_its_files(run):
     names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and "checkpoints" not in p.parts}
     plots = {"plots/curves.png", "plots/per_class.png", "plots/timelines.png"}
     model = {"model/config.json", "model/model.safetensors", "model/README.md"}
-    assert names == {"config.yaml", "environment.json", "metrics.jsonl", "results.json", *plots, *model}
+    records = {"config.yaml", "environment.json", "metrics.jsonl", "results.json"}
+    predictions = {"predictions/validation.safetensors", "predictions/test.safetensors"}
+    assert names == {*records, *plots, *model, *predictions}
 
 
 def test_results_say_what_was_done(run):

@@ -1,0 +1,55 @@
+"""`avplatform compare`: hold finished runs against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from avplatform.console import Console
+from avplatform.evaluation.bootstrap import check_resamples
+from avplatform.evaluation.compare import compare
+from avplatform.evaluation.compare_page import figure_table, method, selection_table, test_table, write_comparison
+from models.config import at_least
+
+
+@dataclass(kw_only=True)
+class CompareOptions:
+    """Hold the first run against every other; runs that differ only in their seed count as one, with mean and spread."""
+
+    runs: Annotated[list[str], tyro.conf.Positional]
+    """run folders, all finished, of one task and the same data"""
+    out: str | None = None
+    """folder for the page (Markdown), the numbers (JSON) and the pictures; default: print only"""
+    split: Literal["validation", "test"] = "test"
+    """which split"""
+    bootstrap: int = 1000
+    """resamples of the clips"""
+    seed: int = 0
+    """of the resamples"""
+
+
+def run(args: list[str], prog: str) -> int:
+    """Compare by the given flags."""
+    options = tyro.cli(CompareOptions, args=args, prog=prog)
+    check_resamples(options.bootstrap)
+    at_least(options, "seed", 0)
+    console = Console()
+    content = compare(options.runs, split=options.split, resamples=options.bootstrap, seed=options.seed)
+    kind = "SYNTHETIC features" if content["synthetic"] else "features"
+    where = f"{content['split']} of {content['data']} ({kind}), {content['clips']} clips, percent"
+    columns, rows = figure_table(content)
+    turned = [[name, *(row[at] for row in rows)] for at, name in enumerate(columns) if at]
+    console.table(where, ["", *(row[0] for row in rows)], turned)
+    for other in content["tests"]:
+        console.table(f"{other}, minus {content['groups'][0]['label']}", *test_table(content, other))
+    if content["tests"]:
+        console.note(method(content))
+    if "selection_bias" in content:
+        console.table("what picking the epoch on test adds", *selection_table(content))
+    if options.out:
+        for file in write_comparison(content, Path(options.out)):
+            console.note(f"wrote {file}")
+    return 0

@@ -1,0 +1,167 @@
+"""Bootstrap over clips: intervals of figures, and paired tests of two models on the same clips.
+
+All headline figures are means over clips, and the score of a class is a ratio of two sums over clips, so a resample is a
+vector of counts and all resamples are one matrix product. Nothing is scored again.
+
+Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 (percentile interval) and 16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from models.errors import DataError, UsageError
+from tasks.contracts import Arrays
+
+LEVEL = 0.95
+FEWEST = 40  # resamples of which one lies beyond either end
+CHUNK = 250  # resamples at a time: 250 of 10,000 clips are 20 MB
+
+
+def confidence(
+    contributions: Arrays, *, resamples: int = 1000, seed: int = 0, level: float = LEVEL
+) -> dict[str, dict[str, float]]:
+    """Return per figure its percentile interval and standard error over resampled clips.
+
+    Args:
+        contributions: per figure, what each clip adds, [N]; the figure is the mean.
+        resamples: how many; 1,000 give an end of the interval to about a tenth of its width.
+        seed: of the resamples; the same clips are drawn for every figure.
+        level: share of resamples inside the interval.
+    """
+    names, table = _table(contributions)
+    means = _resampled(table, resamples, seed)
+    low, high = _ends(means, level)
+    return {
+        name: {"value": float(table[:, i].mean()), "low": low[i], "high": high[i], "error": float(means[:, i].std(ddof=1))}
+        for i, name in enumerate(names)
+    }
+
+
+def check_resamples(resamples: int) -> None:
+    """Raise UsageError where so few resamples cannot tell the ends of an interval."""
+    if resamples < FEWEST:
+        raise UsageError(f"--bootstrap is {resamples}; a 95 % interval needs at least {FEWEST} resamples, better 1000")
+
+
+def paired_test(
+    first: Sequence[Arrays],
+    other: Sequence[Arrays],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, dict[str, float]]:
+    """Return per figure the difference other - first, its interval, and a two-sided p, on the same resampled clips for both.
+
+    Each side is one run or several that differ in their seed. Of several, a resample draws runs too: its difference is one
+    of means over drawn runs and drawn clips. Few runs show too little of their spread, and with one run a side the interval
+    covers the choice of clips, not of the seed. p is twice the share of resamples beyond zero, counting one more on either
+    side, so it is never 0.
+
+    Raises:
+        DataError: the sides have different clips or figures.
+    """
+    names = list(first[0])
+    tables = [[_table(run, names)[1] for run in side] for side in (first, other)]
+    if len({len(table) for side in tables for table in side}) != 1:
+        raise DataError("the runs were scored on different numbers of clips; a paired test needs the same clips")
+    (a, b), rng = (np.stack(side) for side in tables), np.random.default_rng(seed)  # (runs, N, M) each
+    differences = []
+    for counts in _counts(a.shape[1], resamples, rng):
+        side = []
+        for runs in (a, b):
+            drawn = _draw_runs(len(runs), len(counts), rng)
+            scores = np.stack([counts @ run for run in runs])  # (runs, R, M)
+            side.append(np.einsum("rs,srm->rm", drawn, scores))
+        differences.append(side[1] - side[0])
+    resampled = np.concatenate(differences)
+    low, high = _ends(resampled, level)
+    observed = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
+    p = p_value(resampled)
+    return {
+        name: {"difference": float(observed[i]), "low": low[i], "high": high[i], "p": float(p[i])}
+        for i, name in enumerate(names)
+    }
+
+
+def p_value(differences: np.ndarray) -> np.ndarray:
+    """Return the two-sided p of resampled differences from zero: [R, M] -> [M]."""
+    below, above = ((side).sum(axis=0) + 1 for side in (differences <= 0, differences >= 0))
+    return np.minimum(1.0, 2 * np.minimum(below, above) / (len(differences) + 1))
+
+
+def paired_ratios(
+    first: Sequence[tuple[np.ndarray, np.ndarray]],
+    other: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Any]:
+    """Return per class the scores of both sides, the difference other - first and its interval, in percent, as lists.
+
+    Each run is two arrays [N, C]; its score of a class is the sum of the first over that of the second. Several runs a side
+    are averaged, and drawn, as in `paired_test`. None stands where a class has no score on one side; resamples in which it
+    has none are left out.
+    """
+    rng = np.random.default_rng(seed)
+    counts = np.concatenate(list(_counts(len(first[0][0]), resamples, rng)))  # (R, N)
+    whole, equal = np.ones((1, len(first[0][0]))), [np.full((1, len(side)), 1 / len(side)) for side in (first, other)]
+    scores = [
+        _mean_of_known(shares, np.stack([_ratio(whole, *run) for run in side]))[0]
+        for side, shares in zip((first, other), equal, strict=True)
+    ]
+    drawn = [
+        _mean_of_known(_draw_runs(len(side), resamples, rng), np.stack([_ratio(counts, *run) for run in side]))
+        for side in (first, other)
+    ]
+    resampled, tail = drawn[1] - drawn[0], (1 - level) / 2
+    ends = np.full((2, resampled.shape[1]), np.nan)
+    known = ~np.isnan(resampled).all(axis=0) & ~np.isnan(scores[1] - scores[0])
+    ends[:, known] = np.nanquantile(resampled[:, known], [tail, 1 - tail], axis=0)
+    table = {"first": scores[0], "other": scores[1], "difference": scores[1] - scores[0], "low": ends[0], "high": ends[1]}
+    return {name: [None if np.isnan(v) else float(v) for v in values] for name, values in table.items()}
+
+
+def _ratio(counts: np.ndarray, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    below = counts @ denominator.astype(float)
+    return np.where(below > 0, 100 * (counts @ numerator) / np.where(below > 0, below, 1), np.nan)
+
+
+def _mean_of_known(shares: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Average runs by the shares with which they were drawn, leaving out NaN: [R, runs], [runs, R, C] -> [R, C]."""
+    known = ~np.isnan(scores)
+    total = np.einsum("rs,src->rc", shares, np.where(known, scores, 0.0))
+    weight = np.einsum("rs,src->rc", shares, known.astype(float))
+    return np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan)
+
+
+def _draw_runs(runs: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return how often each resample draws each run, as shares: [R, runs]."""
+    return rng.multinomial(runs, np.full(runs, 1 / runs), size=resamples) / runs
+
+
+def _table(contributions: Arrays, names: Sequence[str] | None = None) -> tuple[list[str], np.ndarray]:
+    names = list(contributions) if names is None else list(names)
+    if set(names) != set(contributions):
+        raise DataError(f"one run has the figures {', '.join(names)}, another {', '.join(contributions)}; compare equal tasks")
+    return names, np.stack([np.asarray(contributions[name], dtype=float) for name in names], axis=1)
+
+
+def _counts(clips: int, resamples: int, rng: np.random.Generator) -> Any:
+    """Yield how often each resample draws each clip, as shares of all draws: [up to CHUNK, N]."""
+    for start in range(0, resamples, CHUNK):
+        yield rng.multinomial(clips, np.full(clips, 1 / clips), size=min(CHUNK, resamples - start)) / clips
+
+
+def _resampled(table: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    return np.concatenate([counts @ table for counts in _counts(len(table), resamples, np.random.default_rng(seed))])
+
+
+def _ends(values: np.ndarray, level: float) -> tuple[list[float], list[float]]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low.tolist(), high.tolist()

@@ -1,0 +1,109 @@
+"""Calibration: does a score of 0.7 come true seven times in ten, and how well a rescaling learnt on validation mends it.
+
+Source: Guo et al., On Calibration of Modern Neural Networks (ICML 2017), for the expected calibration error; Platt (1999) for
+the rescaling.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from models.errors import DataError
+
+BINS = 15
+SMALLEST = 2.0**-14  # what is left of probabilities 0 and 1 where logits are needed
+
+
+def calibration(
+    fit_on: dict[str, tuple[np.ndarray, np.ndarray]], judged: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> dict[str, dict[str, Any]]:
+    """Return per stream the reliability of scores before and after a rescaling.
+
+    Args:
+        fit_on: per stream, scores and whether they came true, of the validation split: the rescaling is learnt here.
+        judged: the same of the split that is reported.
+    """
+    out = {}
+    for stream, (scores, true) in judged.items():
+        scale, offset = fit_platt(*fit_on[stream])
+        out[stream] = {
+            "before": reliability(scores, true),
+            "after": reliability(rescale(scores, scale, offset), true),
+            "rescaling": {"scale": scale, "offset": offset, "learnt_on": "validation"},
+        }
+    return out
+
+
+def reliability(scores: np.ndarray, true: np.ndarray, *, bins: int = BINS) -> dict[str, Any]:
+    """Return the expected calibration error and the Brier score in percent, and the curve.
+
+    The error is the mean distance, over scores, between the mean score of a score's bin and the share that came true in it;
+    bins are equally wide. "bins" lists those that hold scores: low, high, count, score and share.
+
+    Shape: two [K].
+
+    Raises:
+        DataError: there is no score.
+    """
+    scores, true = np.asarray(scores, dtype=float).reshape(-1), np.asarray(true, dtype=float).reshape(-1)
+    if not scores.size:
+        raise DataError("there is no score to calibrate; the split is empty")
+    at = np.minimum((scores * bins).astype(int), bins - 1)
+    count, score, share = (np.bincount(at, weights=w, minlength=bins) for w in (np.ones_like(scores), scores, true))
+    held = np.flatnonzero(count)
+    curve = [
+        {
+            "low": b / bins,
+            "high": (b + 1) / bins,
+            "count": int(count[b]),
+            "score": score[b] / count[b],
+            "share": share[b] / count[b],
+        }
+        for b in held
+    ]
+    return {
+        "error": 100 * float(np.abs(score - share).sum() / scores.size),
+        "brier": 100 * float(((scores - true) ** 2).mean()),
+        "count": int(scores.size),
+        "bins": curve,
+    }
+
+
+def fit_platt(scores: np.ndarray, true: np.ndarray, *, steps: int = 50) -> tuple[float, float]:
+    """Return the scale and offset of the logits that make the scores likeliest, by Newton's method.
+
+    Where all or none came true there is nothing to learn: (1, 0).
+    """
+    x, y = _logit(np.asarray(scores, dtype=float)), np.asarray(true, dtype=float)
+    if not 0 < y.mean() < 1 or np.ptp(x) < 1e-9:
+        return 1.0, 0.0
+    design = np.stack([x, np.ones_like(x)], axis=1)
+    w, loss = np.array([1.0, 0.0]), _loss(np.array([1.0, 0.0]), design, y)
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-(design @ w)))
+        gradient = design.T @ (p - y) / len(y) + 1e-6 * (w - [1, 0])
+        hessian = (design * (p * (1 - p))[:, None]).T @ design / len(y) + 1e-6 * np.eye(2)
+        step, size = np.linalg.solve(hessian, gradient), 1.0
+        while (new := _loss(w - size * step, design, y)) > loss and size > 1e-6:
+            size /= 2
+        if loss - new < 1e-12:
+            break
+        w, loss = w - size * step, new
+    return float(w[0]), float(w[1])
+
+
+def rescale(scores: np.ndarray, scale: float, offset: float) -> np.ndarray:
+    """Return the scores whose logits are scaled and moved."""
+    return 1 / (1 + np.exp(-(scale * _logit(scores) + offset)))
+
+
+def _loss(w: np.ndarray, design: np.ndarray, y: np.ndarray) -> float:
+    z = design @ w
+    return float((np.logaddexp(0, z) - y * z).mean() + 0.5e-6 * ((w - [1, 0]) ** 2).sum())
+
+
+def _logit(scores: np.ndarray) -> np.ndarray:
+    p = np.clip(scores, SMALLEST, 1 - SMALLEST)
+    return np.log(p / (1 - p))

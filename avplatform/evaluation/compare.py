@@ -1,0 +1,216 @@
+"""Runs side by side: figures, spread over seeds, paired tests and differences per class."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avplatform.config import load_yaml
+from avplatform.evaluation.bootstrap import paired_ratios, paired_test
+from avplatform.evaluation.predictions import Predictions, load_predictions, predictions_file
+from avplatform.evaluation.selection import both_splits, mean_and_spread, selection_report
+from avplatform.training.run_folder import RunFolder
+from models.errors import DataError, UsageError
+from tasks.contracts import Analysis
+from tasks.registry import TASKS
+
+NOT_COMPARED = {
+    "seed", "data", "output_dir", "resume", "cache_dir", "cpu", "threads", "num_workers", "dry_run", "config", "preset",
+    "save_plots", "eval_batch_size", "checkpointing", "score_test", "trackers", "project", "on_nan",
+}  # fmt: skip
+"""Options of a run that do not decide what is trained; data are compared by their checksum."""
+
+
+@dataclass(kw_only=True)
+class ComparedRun:
+    """A finished run: its folder, results.json, options (flat) and predictions."""
+
+    folder: Path
+    results: dict[str, Any]
+    options: dict[str, Any]
+    predictions: Predictions
+
+
+@dataclass(kw_only=True)
+class Group:
+    """Runs that differ in nothing but their seed."""
+
+    label: str
+    runs: list[ComparedRun]
+
+
+def compare(folders: Sequence[str | Path], *, split: str = "test", resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Return the comparison of runs: the first one, with its other seeds, is held against every other.
+
+    The dictionary has "groups" (label, runs, seeds, figures with mean and spread, selection), "tests" (per other group and
+    figure: difference, low, high, p) and "per_class" (per other group, level and stream: lists in the order of "classes").
+    Runs that scored test after every epoch add "selection_bias".
+
+    Args:
+        folders: run folders.
+        split: validation or test.
+        resamples: of the bootstrap.
+        seed: of the resamples.
+
+    Raises:
+        UsageError: fewer than two runs, one twice, or no run folder.
+        DataError: a run is not finished, has no predictions, or is of another task, other data or other clips.
+    """
+    runs = read_runs(folders, split=split)
+    groups = group_runs(runs)
+    task = TASKS[runs[0].results["task"]]
+    analysis = task(task.Config()).analysis()
+    if analysis is None:
+        raise DataError(f"the task '{task.name}' has no analysis, so its runs cannot be compared; see Task.analysis")
+    first, *others = groups
+    contributions = {id(run): analysis.contributions(run.predictions.state) for run in runs}
+    terms = {id(run): analysis.class_terms(run.predictions.state) for run in runs}
+
+    def of(group: Group, table: dict[int, Any]) -> list[Any]:
+        return [table[id(run)] for run in group.runs]
+
+    sampling = {"resamples": resamples, "seed": seed}
+    content: dict[str, Any] = {
+        **{name: runs[0].results[name] for name in ("task", "data", "data_checksum", "synthetic")},
+        "split": split,
+        "clips": len(runs[0].predictions),
+        "bootstrap": sampling | {"level": 0.95},
+        "groups": [_summary(group, of(group, contributions), split) for group in groups],
+        "tests": {g.label: paired_test(of(first, contributions), of(g, contributions), **sampling) for g in others},
+        "per_class": {g.label: _per_class(of(first, terms), of(g, terms), analysis, sampling) for g in others},
+    }
+    if all(both_splits(RunFolder(run.folder).records())[1] for run in runs):
+        content["selection_bias"] = {
+            g.label: selection_report([r.folder for r in g.runs], metric=task.selection_metric) for g in groups
+        }
+    return content
+
+
+def read_runs(folders: Sequence[str | Path], *, split: str) -> list[ComparedRun]:
+    """Return runs that can be compared; see `compare` for what is refused."""
+    paths = [Path(folder) for folder in folders]
+    if len(paths) < 2:
+        raise UsageError("compare needs at least two run folders")
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir() or not (path / "config.yaml").is_file():
+            raise UsageError(f"{path} is no run folder (it has no config.yaml); give folders that `avplatform train` made")
+        if path.resolve() in seen:
+            raise UsageError(f"{path} is the same run as {seen[path.resolve()]}; give each run once")
+        seen[path.resolve()] = path
+    unfinished = [str(path) for path in paths if not RunFolder(path).results_file.is_file()]
+    if unfinished:
+        raise DataError(
+            f"not finished: {', '.join(unfinished)} (no results.json); go on with `avplatform train --resume "
+            f"{unfinished[0]}`, or leave {'it' if len(unfinished) == 1 else 'them'} out"
+        )
+    runs = [_read(path, split) for path in paths]
+    for run in runs[1:]:
+        _check_pair(runs[0], run, split)
+    return runs
+
+
+def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
+    """Put runs together that differ only in their seed, in the order of their first ones, each with a name that tells it."""
+    groups: dict[str, list[ComparedRun]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(run.options, sort_keys=True), []).append(run)
+    members = list(groups.values())
+    labels = _labels(members)
+    return [Group(label=label, runs=group) for label, group in zip(labels, members, strict=True)]
+
+
+def _labels(groups: list[list[ComparedRun]]) -> list[str]:
+    """Name groups by encoder and decoder; those with the same ones by the options in which they differ; else by folder."""
+    names = [f"{group[0].results['encoder']} + {group[0].results['decoder']}" for group in groups]
+    labels = []
+    for name, group in zip(names, groups, strict=True):
+        alike = [g[0].options for g, n in zip(groups, names, strict=True) if n == name]
+        keys = sorted({key for options in alike for key in options if any(options.get(key) != o.get(key) for o in alike)})
+        own = [f"{key} {group[0].options.get(key)}" for key in keys]
+        labels.append(name if not own else f"{name}, {', '.join(own)}")
+    if any(len(label) > 70 for label in labels) or len(set(labels)) < len(labels):
+        folders = [group[0].folder for group in groups]
+        short = [folder.name for folder in folders]
+        labels = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+    return labels
+
+
+def _read(path: Path, split: str) -> ComparedRun:
+    file = predictions_file(path, split)
+    if not file.is_file():
+        raise DataError(
+            f"{path} has no predictions of the {split} split; `avplatform eval {path} --split {split} --predictions "
+            f"{file.parent}` writes them"
+        )
+    try:
+        results = json.loads(RunFolder(path).results_file.read_text())
+    except json.JSONDecodeError:
+        raise DataError(f"{path}/results.json is not valid JSON; train the run again") from None
+    if results.get("task") not in TASKS:
+        raise DataError(f"{path} is of the task '{results.get('task')}', which is not registered here")
+    options = {k: v for k, v in _flat(load_yaml(path)).items() if k.split(".")[0] not in NOT_COMPARED}
+    return ComparedRun(folder=path, results=results, options=options, predictions=load_predictions(file))
+
+
+def _check_pair(first: ComparedRun, run: ComparedRun, split: str) -> None:
+    """Raise DataError unless both runs were scored on the same clips of the same task."""
+    a, b = first.results, run.results
+    if a["task"] != b["task"]:
+        raise DataError(f"{first.folder} is of {a['task']}, {run.folder} of {b['task']}; compare runs of one task")
+    for name, what in (("data", "was trained and scored on"), ("data_checksum", "has data with the checksum")):
+        if a[name] != b[name]:
+            raise DataError(f"{first.folder} {what} {a[name]}, {run.folder} {what} {b[name]}; compare runs on the same data")
+    here, there = first.predictions.state, run.predictions.state
+    truth = [name for name in here if name == "row" or name.startswith("true")]
+    if any(not np.array_equal(here[name], there.get(name)) for name in truth):  # type: ignore[arg-type]
+        raise DataError(f"{first.folder} and {run.folder} were scored on other {split} clips; score one of them again")
+    if first.predictions.about.get("thresholds") != run.predictions.about.get("thresholds"):
+        raise DataError(
+            f"the predictions of {first.folder} and {run.folder} were decided by other thresholds (own, and chosen on "
+            "validation); write both in one way with `avplatform eval --predictions`"
+        )
+
+
+def _summary(group: Group, contributions: list[dict[str, np.ndarray]], split: str) -> dict[str, Any]:
+    figures = {name: [float(run[name].mean()) for run in contributions] for name in contributions[0]}
+    for position, run in enumerate(group.runs):
+        stated = run.results.get(split) or {}
+        own = run.predictions.about.get("thresholds") is None
+        if own and any(abs(stated.get(name, v[position]) - v[position]) > 1e-4 for name, v in figures.items()):
+            raise DataError(
+                f"the predictions in {run.folder} do not give the figures in its results.json; write them again with "
+                f"`avplatform eval {run.folder} --split {split} --predictions {run.folder}/predictions`"
+            )
+    return {
+        "label": group.label,
+        "runs": [str(run.folder) for run in group.runs],
+        "seeds": [run.results.get("seed") for run in group.runs],
+        "selection": (group.runs[0].results.get("selection") or {}).get("split"),
+        "figures": {name: mean_and_spread(values) | {"values": values} for name, values in figures.items()},
+    }
+
+
+def _per_class(first: list[Any], other: list[Any], analysis: Analysis, sampling: dict[str, int]) -> dict[str, Any]:
+    return {
+        level: {
+            stream: {"classes": list(analysis.classes)}
+            | paired_ratios([run[level][stream] for run in first], [run[level][stream] for run in other], **sampling)
+            for stream in first[0][level]
+        }
+        for level in first[0]
+    }
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix.rstrip("."): values}
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        out |= _flat(value, f"{prefix}{name}.")
+    return out

@@ -1,0 +1,114 @@
+"""A comparison of runs as Markdown, JSON and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from avplatform.evaluation.markdown import markdown_table, signed
+from avplatform.evaluation.pictures import class_differences, differences
+from avplatform.training.run_folder import write_atomic, write_json
+from models.errors import DataError
+
+STREAMS = ("audio", "visual", "av")
+"""Streams that pictures show, of those that there are."""
+FEW = 5  # seeds
+
+
+def write_comparison(content: dict[str, Any], folder: Path) -> list[Path]:
+    """Write compare.json, compare.md, differences.png and one picture per other group and level; return the files.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    note = "synthetic features" if content["synthetic"] else ""
+    first = content["groups"][0]["label"]
+    try:
+        files = [write_json(folder / "compare.json", content)]
+        pictures = []
+        if content["tests"]:
+            pictures.append(differences(content["tests"], folder / "differences.png", first=first, note=note))
+        for number, (other, levels) in enumerate(content["per_class"].items(), start=1):
+            for level, streams in levels.items():
+                title = f"{level.capitalize()} scores per class, {content['split']}: {other}, minus {first}"
+                title += f" ({note})" if note else ""
+                rows = {name: streams[name] for name in STREAMS if name in streams}
+                file = folder / f"per_class_{number}_{level}.png"
+                pictures.append(class_differences(rows, file, title=title, first=first, other=other))
+        text = comparison_page(content, [picture.name for picture in pictures])
+        return [*files, write_atomic(folder / "compare.md", lambda path: path.write_text(text)), *pictures]
+    except OSError as error:
+        raise DataError(f"cannot write into {folder}: {error.strerror}") from None
+
+
+def comparison_page(content: dict[str, Any], pictures: list[str]) -> str:
+    """Return the comparison as Markdown."""
+    first = content["groups"][0]["label"]
+    kind = "**synthetic features**" if content["synthetic"] else "features"
+    lines = [
+        f"# Runs on {content['task']}, data {content['data']} ({kind})",
+        "",
+        f"Split {content['split']}, {content['clips']} clips, percent. Mean over seeds and, behind ±, their standard "
+        "deviation.",
+        "",
+        markdown_table(*figure_table(content)),
+        "",
+        *(f"* {g['label']}: seeds {', '.join(map(str, g['seeds']))} ({', '.join(g['runs'])})" for g in content["groups"]),
+        "",
+    ]
+    for other in content["tests"]:
+        columns, rows = test_table(content, other)
+        lines += [f"## {other}, minus {first}", "", markdown_table(columns, rows), ""]
+    if content["tests"]:
+        lines += [method(content), ""]
+    if "selection_bias" in content:
+        lines += ["## What picking the epoch on test adds", "", markdown_table(*selection_table(content)), ""]
+    return "\n".join([*lines, *(f"![{name}]({name})" for name in pictures), ""])
+
+
+def figure_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows of the figures: one row a group."""
+    names = list(content["groups"][0]["figures"])
+    rows = []
+    for group in content["groups"]:
+        cells = [spread_cell(group["figures"][name]) for name in names]
+        rows.append([group["label"], str(len(group["runs"])), group["selection"] or "unknown", *cells])
+    return ["run", "seeds", "epoch picked on", *names], rows
+
+
+def test_table(content: dict[str, Any], other: str) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows of the paired test of one group: one row a figure."""
+    rows = [
+        [name, signed(row["difference"]), f"{signed(row['low'])} to {signed(row['high'])}", f"{row['p']:.3f}"]
+        for name, row in content["tests"][other].items()
+    ]
+    return ["", "difference", "95 % interval", "p"], rows
+
+
+def selection_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows of what picking the epoch on test adds: one row a group."""
+    rows = [
+        [label, *(spread_cell(entry["summary"][key]) for key in ("picked_on_validation", "picked_on_test", "added"))]
+        for label, entry in content["selection_bias"].items()
+    ]
+    metric = next(iter(content["selection_bias"].values()))["metric"]
+    return ["run", f"test {metric}, epoch picked on validation", "picked on test", "added"], rows
+
+
+def method(content: dict[str, Any]) -> str:
+    """Return how the intervals and p were made, and what they do not cover."""
+    drawn = "clips and seeds" if any(len(g["runs"]) > 1 for g in content["groups"]) else "clips"
+    text = (
+        f"Paired bootstrap, {content['bootstrap']['resamples']} resamples of {drawn}, the same clips for both sides; p is "
+        "two-sided and not corrected for the number of figures."
+    )
+    if any(1 < len(g["runs"]) < FEW for g in content["groups"]):
+        text += f" Fewer than {FEW} seeds show too little of their spread: the intervals are too narrow."
+    if any(len(g["runs"]) == 1 for g in content["groups"]):
+        text += " Of a single run the interval covers the choice of clips only, not what another seed would change."
+    return text
+
+
+def spread_cell(figure: dict[str, Any]) -> str:
+    """Return a mean and, of several runs, the spread."""
+    return f"{figure['mean']:.1f}" + (f" ± {figure['spread']:.1f}" if figure["spread"] is not None else "")

@@ -1,0 +1,181 @@
+"""What `avplatform eval` can add to the scores: intervals, thresholds of the validation split, calibration, robustness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from avplatform.console import Console
+from avplatform.data import DataSource
+from avplatform.data.arrays import SplitArrays
+from avplatform.evaluation.bootstrap import check_resamples, confidence
+from avplatform.evaluation.calibration import calibration
+from avplatform.evaluation.markdown import signed
+from avplatform.evaluation.perturbations import Change
+from avplatform.evaluation.pictures import reliability_curves
+from avplatform.evaluation.robustness import robustness, write_card
+from avplatform.evaluation.thresholds import (
+    MARK,
+    apply_thresholds,
+    choose_thresholds,
+    named,
+    require_analysis,
+    require_evidence,
+)
+from models.errors import DataError, UsageError
+from tasks.contracts import Metrics, Task
+
+SHOWN = ("segment_A", "segment_V", "segment_Type@AV", "event_Type@AV")
+"""Figures of video parsing that the robustness picture and table show; other tasks show their first ones."""
+
+
+@dataclass(kw_only=True)
+class Extras:
+    """What is asked for; the fields are flags of `avplatform eval`."""
+
+    bootstrap: int = 0
+    thresholds: Literal["own", "validation"] = "own"
+    calibration: bool = False
+    robustness: bool = False
+    seed: int = 0
+
+    @property
+    def reads_validation(self) -> bool:
+        """Whether something is learnt on the validation split."""
+        return self.calibration or self.thresholds == "validation"
+
+
+class Score(Protocol):
+    """What scores a split."""
+
+    def __call__(self, arrays: SplitArrays, title: str = "score", change: Change | None = None) -> Metrics:
+        """Score a split, with a title for the progress bar and a change of its batches."""
+
+
+def check_extras(asked: Extras, data: DataSource, split: str, *, out: str | None, model: str) -> Path | None:
+    """Return the folder for pages and pictures, None if there are none; what cannot be done is said before anything is scored.
+
+    Raises:
+        UsageError: something would be learnt on the split that is reported, too few resamples, or no place for pages.
+    """
+    if asked.bootstrap:
+        check_resamples(asked.bootstrap)
+    if asked.reads_validation:
+        flag = "--thresholds validation" if asked.thresholds == "validation" else "--calibration"
+        if split == "validation":
+            raise UsageError(f"{flag} learns from the validation split, so it cannot be reported on it; give --split test")
+        data.split_name("validation")
+    if not (asked.calibration or asked.robustness):
+        return None
+    if out is not None:
+        return Path(out)
+    if not (Path(model) / "config.yaml").is_file():
+        raise UsageError(f"{model} is no run folder to put pages and pictures into; give --out FOLDER")
+    return Path(model) / "evaluation"
+
+
+def extras(
+    asked: Extras, task: Task, data: DataSource, split: SplitArrays, own: Metrics, *, score: Score
+) -> tuple[Metrics, dict[str, Any]]:
+    """Return the metrics to report and what was asked for beside them.
+
+    Args:
+        asked: what to do.
+        task: decides and scores.
+        data: gives the validation split.
+        split: the split that is reported,
+        own: and its scores under the model's own thresholds.
+        score: scores a split.
+    """
+    metrics, content = own, dict[str, Any]()
+    validation = score(data.split("validation")) if asked.reads_validation else None
+    if asked.thresholds == "validation" and validation is not None:
+        analysis = require_analysis(task)
+        thresholds = choose_thresholds(analysis, validation)
+        metrics = apply_thresholds(task, own, thresholds)
+        content |= {"thresholds": MARK, "threshold_values": named(analysis, thresholds)}
+        content["own_thresholds"] = {split.name: own.compute()}
+    if asked.bootstrap:
+        contributions = require_analysis(task).contributions(metrics.state())
+        intervals = confidence(contributions, resamples=asked.bootstrap, seed=asked.seed)
+        content["confidence"] = {"level": 0.95, "resamples": asked.bootstrap, "seed": asked.seed, split.name: intervals}
+    if asked.calibration and validation is not None:
+        analysis = require_analysis(task)
+        judged = [analysis.judged(m.state(), require_evidence(m)) for m in (validation, own)]
+        content["calibration"] = {split.name: calibration(*judged)}
+    if asked.robustness:
+        perturbed: Callable[[str, Change], Metrics] = lambda name, change: score(split, f"{name}:", change)  # noqa: E731
+        content["robustness"] = robustness(task, split, own, score=perturbed, seed=asked.seed)
+    return metrics, content
+
+
+def show_extras(console: Console, content: dict[str, Any], split: str, *, presence: bool) -> None:
+    """Print what was added, one table each."""
+    if "thresholds" in content:
+        own = content["own_thresholds"][split]
+        rows = [[name, f"{own[name]:.1f}", f"{content[split][name]:.1f}"] for name in own]
+        console.table(f"{split} by thresholds, percent", ["", "the model's own", content["thresholds"]], rows)
+    if "confidence" in content:
+        found = content["confidence"]
+        rows = [
+            [name, f"{r['value']:.1f}", f"{r['low']:.1f}", f"{r['high']:.1f}", f"{r['error']:.2f}"]
+            for name, r in found[split].items()
+        ]
+        title = f"95 % intervals over {found['resamples']} resamples of the clips (the choice of clips, not of the seed)"
+        console.table(title, ["", split, "low", "high", "standard error"], rows)
+    if "calibration" in content:
+        rows = [
+            [stream, *(f"{entry[when][what]:.2f}" for when in ("before", "after") for what in ("error", "brier"))]
+            for stream, entry in content["calibration"][split].items()
+        ]
+        columns = ["", "error", "Brier", "error rescaled", "Brier rescaled"]
+        console.table("calibration, percent; rescaling learnt on validation", columns, rows)
+    if presence and content["presence"] is None:
+        console.note(f"the labels of {content['task']} do not tell where an event is audible only or visible only")
+    elif presence:
+        groups = content["presence"][split]
+        rows = [[g.replace("_", " "), n.replace("_", " "), _cell(n, v)] for g, row in groups.items() for n, v in row.items()]
+        console.table("events by where they are, percent of (clip, class) pairs", ["events", "figure", split], rows)
+    if "robustness" in content:
+        card = content["robustness"]
+        names = _shown(card)
+        rows = [["clean", *(f"{card['clean'][name]:.1f}" for name in names)]]
+        rows += [[what, *(signed(row["difference"][name]) for name in names)] for what, row in card["perturbations"].items()]
+        console.table("robustness under the model's own thresholds: clean scores, and differences to them", ["", *names], rows)
+
+
+def write_extras(content: dict[str, Any], split: str, folder: Path | None) -> list[Path]:
+    """Write the pages and pictures; return the files.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    try:
+        return _write(content, split, folder)
+    except OSError as error:
+        raise DataError(f"cannot write into {folder}: {error.strerror}; give another --out") from None
+
+
+def _write(content: dict[str, Any], split: str, folder: Path | None) -> list[Path]:
+    files: list[Path] = []
+    note = "synthetic features" if content["synthetic"] else ""
+    title = f"{content['encoder']} + {content['decoder']} on {content['data']}"
+    if folder is not None and "calibration" in content:
+        file = folder / f"reliability_{split}.png"
+        files.append(reliability_curves(content["calibration"][split], file, note=note))
+    if folder is not None and "robustness" in content:
+        card = content["robustness"]
+        files += write_card(card, folder, title=title, metrics=_shown(card), note=note)
+    return files
+
+
+def _shown(card: dict[str, Any]) -> list[str]:
+    return [name for name in SHOWN if name in card["clean"]] or list(card["clean"])[:3]
+
+
+def _cell(name: str, value: float | int | None) -> str:
+    if value is None:
+        return "none"
+    return str(value) if name == "pairs" else f"{value:.1f}"

@@ -1,0 +1,98 @@
+"""How much it adds to pick the epoch on the test split: from runs that scored both splits after every epoch.
+
+Many published figures come from training loops that score the test split after every epoch and report the best one. A run
+with `score_test` scores test beside validation, changes nothing else, and so shows what each way of picking would report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avplatform.training.run_folder import RunFolder
+from models.errors import DataError
+
+Record = dict[str, Any]
+
+
+def selection_bias(
+    validation: Sequence[Record], test: Sequence[Record], *, metric: str, ties: str = "latest"
+) -> dict[str, Any]:
+    """Return what a run scores on test at the epoch picked on validation, at that picked on test, and the difference.
+
+    Args:
+        validation: one record an epoch, with "epoch" and the figures on validation.
+        test: the same on test.
+        metric: picks the epoch.
+        ties: "latest" or "first" of equally good epochs.
+
+    Raises:
+        DataError: no epoch was scored on both splits.
+    """
+    tested = {record["epoch"]: record for record in test}
+    validated = {record["epoch"]: record for record in validation if metric in record}
+    epochs = sorted(validated.keys() & tested.keys())
+    if not epochs:
+        raise DataError("no epoch was scored on both validation and test; train with --score-test")
+    picked = {
+        split: _pick(epochs, [records[e][metric] for e in epochs], ties)
+        for split, records in (("validation", validated), ("test", tested))
+    }
+    names = [n for n, v in tested[epochs[0]].items() if n in validated[epochs[0]] and _is_figure(n, v)]
+    return {
+        "metric": metric,
+        "epochs": len(epochs),
+        **{f"picked_on_{split}": _at(tested[epoch], epoch, names) for split, epoch in picked.items()},
+        "added": {name: tested[picked["test"]][name] - tested[picked["validation"]][name] for name in names},
+    }
+
+
+def selection_report(runs: Sequence[str | Path], *, metric: str, ties: str = "latest") -> dict[str, Any]:
+    """Return `selection_bias` of every run, and mean and spread of what test-selection adds to the metric over them.
+
+    Args:
+        runs: run folders, such as the seeds of one configuration.
+        metric: picks the epoch.
+        ties: which of equally good epochs.
+
+    Raises:
+        DataError: a run has no scores of both splits; names it.
+    """
+    entries = {}
+    for run in runs:
+        try:
+            entries[str(run)] = selection_bias(*both_splits(RunFolder(run).records()), metric=metric, ties=ties)
+        except DataError as error:
+            raise DataError(f"{run}: {error}") from None
+    summary = {}
+    for key in ("picked_on_validation", "picked_on_test", "added"):
+        summary[key] = mean_and_spread([entry[key][metric] for entry in entries.values()])
+    return {"metric": metric, "runs": entries, "summary": summary}
+
+
+def both_splits(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Return the validation and the test records of a metrics.jsonl."""
+    validation = [r for r in records if r.get("event") == "epoch" and r.get("split", "validation") == "validation"]
+    return validation, [r for r in records if r.get("event") == "test_epoch"]
+
+
+def mean_and_spread(values: Sequence[float]) -> dict[str, Any]:
+    """Return the mean and the standard deviation (n - 1; None of a single value) of runs."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "spread": spread, "runs": len(values)}
+
+
+def _pick(epochs: list[int], values: list[float], ties: str) -> int:
+    best = [epoch for epoch, value in zip(epochs, values, strict=True) if value == max(values)]
+    return best[-1] if ties == "latest" else best[0]
+
+
+def _is_figure(name: str, value: Any) -> bool:
+    return isinstance(value, float) and not name.startswith("loss") and name not in ("epoch", "step", "lr")
+
+
+def _at(record: Record, epoch: int, names: list[str]) -> dict[str, Any]:
+    return {"epoch": epoch, **{name: record[name] for name in names}}

@@ -1,0 +1,90 @@
+"""LLP's figures clip by clip and class by class, for intervals, comparisons, calibration and thresholds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tasks.avvp.metrics import COLUMNS, STREAMS, class_counts, class_f, figures, score
+from tasks.contracts import Analysis, Arrays, later
+
+LEVELS = ("segment", "event")
+
+
+class AVVPAnalysis(Analysis):
+    """Per-clip and per-class terms of `AVVPMetrics`; thresholds lie on the segments' probabilities, per stream and class."""
+
+    streams = STREAMS
+
+    def __init__(self, classes: tuple[str, ...], *, default: float = 0.5) -> None:
+        self.classes, self.default = classes, default
+
+    def contributions(self, state: Arrays) -> Arrays:
+        """Return ten figures of each clip."""
+        table = 100 * score(*_maps(state))
+        return figures({name: table[:, column] for column, name in enumerate(COLUMNS)})
+
+    def class_terms(self, state: Arrays) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """Return F of each clip and class, and where it counts, for segments and events."""
+        return {
+            name: {stream: class_f(counts) for stream, counts in class_counts(*_maps(state), level=level).items()}
+            for level, name in enumerate(LEVELS)
+        }
+
+    def judged(self, state: Arrays, evidence: Arrays) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return every probability of a segment and class, not gated, and whether the event is there."""
+        return {s: (np.float64(evidence[s]).reshape(-1), state[f"true_{s}"].reshape(-1)) for s in STREAMS}
+
+    def objective(self, state: Arrays, evidence: Arrays, grid: np.ndarray) -> Arrays:
+        """Return the F of all segments of a class together; NaN for a class that occurs in no clip."""
+        out = {}
+        for stream in STREAMS:
+            true = state[f"true_{stream}"]
+            found = np.where(evidence[f"gate_{stream}"][:, None, :], evidence[stream], -1.0)
+            values = np.empty((len(grid), true.shape[2]))
+            for at, threshold in enumerate(grid):
+                predicted = found >= threshold
+                both = (predicted & true).sum(axis=(0, 1))
+                values[at] = 2 * both / np.maximum(predicted.sum(axis=(0, 1)) + true.sum(axis=(0, 1)), 1)
+            out[stream] = np.where(true.any(axis=(0, 1)), values, np.nan)
+        return out
+
+    def redecide(self, state: Arrays, evidence: Arrays, thresholds: Arrays) -> Arrays:
+        """Lay other thresholds on the segments; the decision on the whole clip, which gates them, stays."""
+        maps = {s: (evidence[s] >= thresholds[s]) & evidence[f"gate_{s}"][:, None, :] for s in STREAMS}
+        return state | {f"predicted_{s}": found for s, found in maps.items()}
+
+    def late(self, state: Arrays, segments: int) -> Arrays:
+        """Move what is heard, truth and decisions; what is seen stays."""
+        return state | {name: later(state[name], segments) for name in ("predicted_audio", "true_audio")}
+
+    def presence(self, state: Arrays) -> dict[str, Any]:
+        """Return scores of the (clip, class) pairs that are audible only, visible only, or both at any time of the clip.
+
+        Per group: how many pairs; the mean F of segments and events in the streams where the class is; and in what share of
+        the pairs it is decided in the stream where it is not ("wrongly heard", "wrongly seen"), all in percent.
+        """
+        heard, seen = (np.asarray(state[f"true_{s}"].any(axis=1)) for s in STREAMS)  # (N, C)
+        decided = {s: np.asarray(state[f"predicted_{s}"].any(axis=1)) for s in STREAMS}
+        terms = self.class_terms(state)
+        out: dict[str, Any] = {}
+        groups = {"audible_only": heard & ~seen, "visible_only": seen & ~heard, "audible_and_visible": heard & seen}
+        for name, pairs in groups.items():
+            streams = {"audible_only": ("audio",), "visible_only": ("visual",)}.get(name, STREAMS)
+            out[name] = {"pairs": int(pairs.sum())}
+            for level in LEVELS:
+                for stream in streams:
+                    out[name][f"{level}_{stream}"] = _percent(terms[level][stream][0][pairs])
+            for stream, word in zip(STREAMS, ("heard", "seen"), strict=True):
+                if stream not in streams:
+                    out[name][f"wrongly_{word}"] = _percent(decided[stream][pairs])
+        return out
+
+
+def _maps(state: Arrays) -> tuple[np.ndarray, ...]:
+    return tuple(state[f"{kind}_{stream}"] for kind in ("predicted", "true") for stream in STREAMS)
+
+
+def _percent(values: np.ndarray) -> float | None:
+    return 100 * float(values.mean()) if values.size else None
