@@ -47,6 +47,7 @@ def usage() -> str:
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train, evaluate and save a model"),
     "eval": ("evaluate", "score a saved model or run on a split"),
+    "sweep": ("sweep", "train every combination of a file's axes and seeds"),
     "list": ("listing", "list the cells, tasks, encoders, decoders and presets"),
     "info": ("info", "all about one cell, preset, run or model"),
     "data": ("data", "import official files, verify, simulate, describe or push a dataset"),
