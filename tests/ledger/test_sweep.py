@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -25,6 +26,7 @@ SWEEP = {
     },
     "seeds": 2,
 }
+ROOT = Path(__file__).resolve().parent.parent.parent
 QUIET = Console(enabled=False)
 
 
@@ -188,3 +190,10 @@ def test_the_epoch_picked_on_test_is_the_first_of_the_best(tmp_path):
     records.append({"event": "epoch", "epoch": 9, "step": 9, "m": 8.0})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     assert Entry(tmp_path).test_selected["epoch"] == 2
+
+
+def test_the_page_on_sweeps_shows_one_that_works(tmp_path):
+    text = (ROOT / "docs" / "reproduce.md").read_text()
+    (tmp_path / "sweep.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    names = [run.name for run in read_sweep(tmp_path / "sweep.yaml")]
+    assert len(names) == 12 and f"runs/lr/{names[0]}" in text
