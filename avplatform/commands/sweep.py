@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from avplatform.console import Console
+from avplatform.ledger.checks import check_runs
 from avplatform.ledger.ledger import write_ledger
 from avplatform.ledger.runner import report, run_jobs, train_jobs
 from avplatform.ledger.sweep import read_sweep
@@ -37,6 +38,7 @@ def run(args: list[str], prog: str) -> int:
     options = tyro.cli(SweepOptions, args=args, prog=prog)
     at_least(options, "jobs", 1)
     runs = read_sweep(options.file)
+    check_runs(runs, where=options.file)
     out = Path(options.out or Path("runs") / Path(options.file).stem)
     console = Console()
     work = train_jobs(runs, out, parallel=options.jobs, where=options.file)

@@ -12,10 +12,11 @@ from avplatform.config import RunConfig
 from avplatform.console import Console
 from avplatform.data.schema import MANIFEST_FILE, Manifest
 from avplatform.data.source import DataSource, locate_store, open_data
+from avplatform.ledger.checks import check_runs
 from avplatform.ledger.figures import read_rescored
 from avplatform.ledger.ledger import Entry
 from avplatform.ledger.runner import PROGRAM, Job, Outcome, run_jobs, train_jobs
-from avplatform.ledger.sweep import PlannedRun, merge, resolve
+from avplatform.ledger.sweep import PlannedRun, merge
 from avplatform.ledger.tables import Shelf
 from avplatform.ledger.targets import TABLES, Setting, settings_of
 from models.errors import DataError, UsageError, nearest
@@ -102,8 +103,7 @@ def carry_out(plan: Plan, out: Path, *, parallel: int, console: Console, data: d
         UsageError: a run in the folder was made with other options or other data.
     """
     runs = [run for seed in zip(*plan.runs.values(), strict=True) for run in seed]
-    for run in runs:
-        resolve(run, where="reproduce")
+    check_runs(runs, where="reproduce")
     jobs = [_score_job(stem, path, out, data[plan.settings[stem].task]) for stem, path in plan.checkpoints.items()]
     jobs += train_jobs(runs, out / RUNS, parallel=parallel, where="reproduce")
     for stem, planned in plan.runs.items():

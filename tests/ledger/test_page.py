@@ -103,6 +103,7 @@ def test_every_number_is_worked_out_anew_from_the_files_it_names(made):
     ours = 0
     for key, text in shown.named.items():
         record = content["cells"][key]
+        assert record["features"] and record["selection"], key
         if "published" in record:
             assert text == f"{record['published']:.1f}".replace("-", "−"), key
         else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -70,6 +71,23 @@ def test_a_wrong_sweep_is_refused_before_anything_starts(tmp_path, change, messa
     with pytest.raises(UsageError, match=message):
         read_sweep(write(tmp_path, {**SWEEP, **change}))
     assert list(tmp_path.iterdir()) == [tmp_path / "sweep.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ({"data": "nowhere/at/all"}, "run seed-1: .*nowhere/at/all"),
+        ({"task": "avvp"}, "run seed-1: the data in .* are for avel, not avvp"),
+        ({"decoder": "leap", "labels": {"embeddings": "none.safetensors"}}, "run seed-1: .*none.safetensors"),
+        ({"decoder": "dch", "labels": {"pooling": "cls"}}, "run seed-1: labels: dch queries with no labels"),
+    ],
+)
+def test_data_models_and_labels_that_do_not_fit_are_found_before_anything_starts(
+    tmp_path, small_stores, base, message, capsys
+):
+    file = write(tmp_path, {"base": {"task": "avel", "data": str(small_stores["avel"]), **base}, "seeds": 1})
+    assert main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert re.search(message, capsys.readouterr().err) and not (tmp_path / "out").exists()
 
 
 def test_a_file_that_is_not_there_is_said_so(tmp_path, capsys):
