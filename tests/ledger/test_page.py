@@ -248,3 +248,25 @@ def test_paths_in_the_page_do_not_depend_on_where_it_lies(made):
     out, _, _, content = made
     runs = {run for record in content["cells"].values() for run in record.get("runs", [])}
     assert all(not Path(run).is_absolute() and ".." not in run for run in runs)
+
+
+def test_numbers_are_made_of_what_their_column_says(made):
+    out, _, _, content = made
+    seen = 0
+    for key, record in content["cells"].items():
+        target, _, label, _, column = key.split(" / ")
+        if target in ("table1", "table2", "table4", "table5") and label == "ours" and column != "Avg.":
+            tests = [json.loads((out / run / "results.json").read_text())["test"] for run in record["runs"]]
+            assert record["values"] == [scores[column] for scores in tests], key
+            seen += 1
+        if target == "fig3" and label == "ours" and column == "audio: LEAP - MMIL":
+            first, second = (content["cells"][key.replace("LEAP - MMIL", name)]["values"] for name in ("MMIL", "LEAP"))
+            assert record["values"] == pytest.approx([b - a for a, b in zip(first, second, strict=True)]), key
+            assert record["difference"] == pytest.approx(np.mean(record["values"]) - record["paper"]), key
+            seen += 1
+        if target == "table3" and "ours, audio" in label and column != "Avg.":
+            subset = "non_overlapping" if "non-overlapping" in key else "overlapping"
+            details = [json.loads((out / run / "results.json").read_text())["details"]["test"] for run in record["runs"]]
+            assert record["values"] == [d["subsets"]["audio"][subset][column] for d in details], key
+            seen += 1
+    assert seen > 150
