@@ -36,12 +36,14 @@ class Job:
         command: gives the arguments of the Python interpreter; asked for when the job starts.
         done: the file that says that it is finished.
         check: called before anything starts; raises where what is there already cannot be used.
+        after: called when it is done.
     """
 
     name: str
     command: Callable[[], list[str]]
     done: Callable[[], bool]
     check: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
 
 
 @dataclass(kw_only=True)
@@ -78,7 +80,10 @@ def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console
 
 
 def train_jobs(runs: Sequence[PlannedRun], folder: Path, *, parallel: int, where: str) -> list[Job]:
-    """Return the jobs that train planned runs in `folder`/NAME, with the threads of the machine shared among them."""
+    """Return the jobs that train planned runs in `folder`/NAME, with the threads of the machine shared among them.
+
+    A finished run's checkpoints are deleted: nothing resumes from them, and those of many runs fill a disk. Its model stays.
+    """
     threads = max(1, available_cores() // max(1, parallel))
     return [_train_job(run, folder, threads, where) for run in runs]
 
@@ -110,7 +115,10 @@ def _train_job(run: PlannedRun, folder: Path, threads: int, where: str) -> Job:
         if (home.path / "config.yaml").is_file():
             check_unchanged(home.path, to_dict(resolve(run, where=where)))
 
-    return Job(name=run.name, command=command, done=home.results_file.is_file, check=check)
+    def after() -> None:
+        shutil.rmtree(home.checkpoints, ignore_errors=True)
+
+    return Job(name=run.name, command=command, done=home.results_file.is_file, check=check, after=after)
 
 
 @dataclass(kw_only=True)
@@ -159,6 +167,7 @@ def _work(waiting: list[Job], outcome: Outcome, pool: _Pool, console: Console, b
                 pool.start(queue.pop(0))
             for job, code, seconds in pool.ended():
                 if code == 0 and job.done():
+                    job.after()
                     outcome.finished.append(job.name)
                     words = f"finished in {seconds:.0f} s"
                 else:

@@ -180,6 +180,8 @@ def test_the_sweep_trains_resumes_and_fills_the_ledger(tmp_path, small_stores, c
     (line,) = [json.loads(text) for text in (out / "ledger.jsonl").read_text().splitlines()]
     results = json.loads((out / "decoder-dch_seed-3" / "results.json").read_text())
     assert (line["run"], line["results"]["test"], line["options"]["seed"]) == ("decoder-dch_seed-3", results["test"], 3)
+    assert {p.name for p in (out / "decoder-dch_seed-3").iterdir()} >= {"model", "metrics.jsonl"}
+    assert not (out / "decoder-dch_seed-3" / "checkpoints").exists()
     assert line["environment"] == results["environment"] and "resumed" in (out / "logs/decoder-dch_seed-3.log").read_text()
     assert main(["sweep", str(file), "--out", str(out)]) == 0
     assert "0 finished now, 1 before, 0 failed" in capsys.readouterr().out
