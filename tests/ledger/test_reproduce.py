@@ -64,6 +64,7 @@ def test_the_paper_needs_each_setting_once_and_all_of_them_resolve(data):
     for runs in plan.runs.values():
         config = resolve(runs[1], where="here")
         assert (config.seed, config.max_steps, config.select_on) == (2, 2, "validation")
+        assert getattr(config, "score_test", True) is True  # one training gives the figures of both selections
         found[runs[0].name.removesuffix("_seed-1")] = config
     assert found["mmpyr-leap-avvp-official_blocks-4_avss-off"].decoder_config.blocks == 4
     assert found["mmpyr-leap-avvp-official_avss-off"].task_config.avss == "off"
