@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from avplatform.ledger.figures import SPREADS
 from avplatform.ledger.tables import Line, Section
-from avplatform.plots import COLOURS, HATCHES, _runs, _save
+from avplatform.plots import COLOURS, HATCHES, STREAMS, _runs, _save
 
 GREY = "#666666"
 LOOKS = {
@@ -132,7 +132,7 @@ def _clip(axes: Any, clip: Sequence[dict[str, Any]], names: Sequence[str], looks
                     place = (row - 0.4 + at * lane, lane * 0.94)
                     axes.broken_barh([(start, length)], place, linewidth=0, alpha=1 if name == "truth" else 0.6,
                                      **looks[class_name])  # fmt: skip
-            labels.append(f"{stream}: truth" if name == "truth" else name)
+            labels.append(f"{STREAMS.get(stream, stream)}: truth" if name == "truth" else name)
         axes.axhline(len(labels) - 0.5, color="black", linewidth=0.8)
     segments = len(next(iter(clip[0]["tracks"].values()))["truth"])
     axes.set(xlim=(0, segments), ylim=(len(labels) - 0.5, -0.5))
