@@ -18,8 +18,11 @@ from avplatform.training.optim import OptimConfig, ScheduleConfig
 from models.config import at_least, one_of
 from models.decoders import DECODERS
 from models.encoders import ENCODERS
-from models.errors import DataError, UsageError, nearest, unknown_name
+from models.errors import DataError, UsageError, counted, nearest, unknown_name
 from tasks.registry import TASKS
+
+TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
+"""Experiment trackers by name, and the package that each needs."""
 
 
 @dataclass(kw_only=True)
@@ -73,7 +76,9 @@ class RunConfig:
     max_steps: int | None = None
     """end training after this many optimiser steps, then validate, test and save"""
     batch_size: int = 32
-    """clips per optimiser step, over all processes and accumulated micro-batches"""
+    """clips per optimiser step: over all processes and accumulated micro-batches, or as batch_scope says"""
+    batch_scope: Literal["global", "process"] = "global"
+    """what batch_size counts: the clips of all processes together, or of each one (then a step grows with them)"""
     num_workers: int = 0
     """threads that read ahead; 0 reads in the main thread, fast enough for mapped features; streaming gains by some"""
     output_dir: str | None = None
@@ -110,6 +115,18 @@ class RunConfig:
     """leave out the last, smaller batch of an epoch"""
     batch_order: Literal["default", "psp-full", "psp-weak"] = "default"
     """default: by shuffle and drop_last; psp-*: the batches of PSP's published loaders, remainder dropped"""
+    ema: float | None = None
+    """decay of a running average of the weights, such as 0.999, which is then what is scored and kept; none: no average"""
+    compile: bool = False
+    """compile the model for training (torch.compile; pays on accelerators, needs a C++ compiler on a CPU)"""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """a step whose loss or gradient is NaN or infinite: stop the run, or skip the update and count it"""
+    score_test: bool = False
+    """score the test split after every validation too, for the record (it selects nothing); doubles the scoring"""
+    trackers: tuple[str, ...] = ()
+    """experiment trackers: csv, tensorboard, wandb, trackio; none by default"""
+    project: str = "avplatform"
+    """name under which trackers group runs"""
     save_plots: bool = True
     """write curves, per-class bars and example timelines"""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -137,10 +154,18 @@ class RunConfig:
         if self.max_steps is not None:
             at_least(self, "max_steps", 1)
         if self.accumulation > self.batch_size:
-            raise UsageError(f"accumulation is {self.accumulation} but a step has only {self.batch_size} clips")
+            raise UsageError(f"accumulation is {self.accumulation} but a step has only {counted(self.batch_size, 'clip')}")
         one_of(self, "precision", ("auto", "no", "bf16", "fp16", "float64"))
         one_of(self, "select_on", ("validation", "test", "last"))
         one_of(self, "ties", ("latest", "first"))
+        one_of(self, "batch_scope", ("global", "process"))
+        one_of(self, "on_nan", ("stop", "skip"))
+        if self.ema is not None and not (isinstance(self.ema, (int, float)) and 0 <= self.ema < 1):
+            raise UsageError(f"ema is {self.ema!r}; it must be a decay in [0, 1), such as 0.999, or none")
+        self.trackers = tuple(self.trackers)
+        for name in self.trackers:
+            if name not in TRACKERS:
+                raise unknown_name("tracker", name, TRACKERS)
         one_of(self, "batch_order", ("default", "psp-full", "psp-weak"))
         if self.batch_order != "default" and not (self.shuffle and self.drop_last):
             raise UsageError(f"batch_order {self.batch_order} shuffles and drops the remainder; set shuffle and drop_last")

@@ -16,7 +16,7 @@ from avplatform.presets import preset_options
 from avplatform.training.run_folder import write_atomic
 from models.av_model import AVModel
 from models.config import config_from_dict, config_to_dict
-from models.errors import AVError, DataError, UsageError
+from models.errors import AVError, DataError, UsageError, counted, unknown_name
 from models.label_files import LabelEmbeddings
 from models.official import Labels, open_reader
 from models.official.checkpoint_file import read_checkpoint
@@ -76,6 +76,8 @@ def convert(
         UsageError: an unknown name, an option that does not go with the model, or a folder that is not empty.
         DataError: a file that cannot be read, or is no checkpoint of this model.
     """
+    if name not in PRESETS:
+        raise unknown_name("published model", name, PRESETS)
     file, out = Path(file), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out} exists and is not empty; give a new folder")
@@ -120,7 +122,7 @@ def convert(
     write_folder(model, card, out)
     config = model.config
     cell = f"{config.encoder._type} + {config.decoder._type} for {config.task}"
-    lines.append(f"wrote {out}: {cell}, {model.num_parameters:,} parameters, {len(config.classes)} classes")
+    lines.append(f"wrote {out}: {cell}, {model.num_parameters:,} parameters, {counted(len(config.classes), 'class')}")
     return Converted(model, lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, parse_eval_result_entries, snapshot_download
@@ -32,18 +33,26 @@ HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
 # What the client raises when it does not succeed: ValueError is what it refuses itself, RuntimeError a failed upload.
 FAILURES: tuple[type[BaseException], ...] = (HTTP_ERROR, OSError, ValueError, RuntimeError)
 
-__all__ = ["card_of_spec", "model_folder", "push_data", "push_run", "render_dataset_card", "render_model_card"]
+__all__ = ["HubOptions", "card_of_spec", "model_folder", "push_data", "push_run", "render_dataset_card", "render_model_card"]
 
 
-def push_run(
-    run: str | Path,
-    repo_id: str,
-    *,
-    private: bool = False,
-    token: str | None = None,
-    revision: str | None = None,
-    commit_message: str | None = None,
-) -> str:
+class HubOptions(TypedDict, total=False):
+    """How to push.
+
+    Args:
+        private: the repository must be private; a new one is made so.
+        token: a token that may write; default: the one of `hf auth login` or HF_TOKEN.
+        revision: branch to push to; made if it does not exist.
+        commit_message: default "Upload model with avplatform", or "Upload data with avplatform".
+    """
+
+    private: bool
+    token: str | None
+    revision: str | None
+    commit_message: str | None
+
+
+def push_run(run: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> str:
     """Push a run's model folder to the Hub, in one commit; return the repository's address.
 
     What is pushed is the model folder: config, weights, card (with the repository's id in its example) and, where there
@@ -53,29 +62,16 @@ def push_run(
     Args:
         run: run folder, model folder or hub id.
         repo_id: "owner/name"; made if it does not exist.
-        private: the repository must be private; a new one is made so.
-        token: a token that may write; default: the one of `hf auth login` or HF_TOKEN.
-        revision: branch to push to; made if it does not exist.
-        commit_message: default "Upload model with avplatform".
+        options: see `HubOptions`.
 
     Raises:
         DataError: the folder is no whole model, or the Hub refuses or cannot be reached.
         UsageError: `private`, but the repository exists and is public.
     """
-    operations = _operations(model_folder(run), repo_id)
-    message = commit_message or "Upload model with avplatform"
-    return _push(operations, repo_id, "model", private=private, token=token, revision=revision, message=message)
+    return _push(_operations(model_folder(run), repo_id), repo_id, "model", "Upload model with avplatform", **options)
 
 
-def push_data(
-    folder: str | Path,
-    repo_id: str,
-    *,
-    private: bool = False,
-    token: str | None = None,
-    revision: str | None = None,
-    commit_message: str | None = None,
-) -> str:
+def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> str:
     """Push a store to a dataset repository on the Hub, in one commit; return the repository's address.
 
     What is pushed is the manifest, the shards that it names (after their checksums were compared), the card and the report of
@@ -85,10 +81,7 @@ def push_data(
     Args:
         folder: the store.
         repo_id: "owner/name"; made if it does not exist.
-        private: the repository must be private; a new one is made so.
-        token: a token that may write; default: the one of `hf auth login` or HF_TOKEN.
-        revision: branch to push to; made if it does not exist.
-        commit_message: default "Upload data with avplatform".
+        options: see `HubOptions`.
 
     Raises:
         DataError: the folder is no whole store, or the Hub refuses or cannot be reached.
@@ -106,19 +99,19 @@ def push_data(
     for info in manifest.splits.values():
         contents |= {shard.file: check_shard(folder, shard, schema, contents=True) for shard in info.shards}
     operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]
-    message = commit_message or "Upload data with avplatform"
-    return _push(operations, repo_id, "dataset", private=private, token=token, revision=revision, message=message)
+    return _push(operations, repo_id, "dataset", "Upload data with avplatform", **options)
 
 
 def _push(
     operations: list[CommitOperationAdd],
     repo_id: str,
     kind: str,
-    *,
-    private: bool,
-    token: str | None,
-    revision: str | None,
     message: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
 ) -> str:
     """Commit files to a repository of a kind ("model" or "dataset"), which is made if need be."""
     api = HfApi(token=token)
@@ -130,7 +123,7 @@ def _push(
             )
         if revision is not None and not revision.startswith("refs/"):  # a pull request's branch is there already
             api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
-        api.create_commit(repo_id, operations, repo_type=kind, commit_message=message, revision=revision)
+        api.create_commit(repo_id, operations, repo_type=kind, commit_message=commit_message or message, revision=revision)
     except AVError:
         raise
     except FAILURES as error:

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.build import build_task, make_model_config
-from avplatform.cells import find_cell
+from avplatform.cells import Cell, find_cell
 from avplatform.commands.evaluate import results_beside
 from avplatform.commands.train import parse
 from avplatform.config import RunConfig, apply, default_config, load_yaml
 from avplatform.cost import FEATURES, cost_of, input_shapes
 from avplatform.hub import model_folder
-from avplatform.matrix import cell_record
+from avplatform.matrix import cell_record, figure
 from avplatform.presets import list_presets
+from avplatform.published import headline, published_rows
 from models.av_model import CONFIG_FILE
 from models.config import AVModelConfig, config_to_dict
 from models.errors import AVError, DataError, UsageError
@@ -103,14 +104,33 @@ def _cell(cell: Sequence[Any], own: dict[str, Any]) -> dict[str, Any]:
     """Return the cell's record, and in which options this one differs from the cell's defaults."""
     task, encoder, decoder, supervision = cell
     defaults = default_config(task, encoder, decoder, supervision)
-    record = cell_record(find_cell("-".join((task, encoder, decoder, defaults.supervision))))
+    found = find_cell("-".join((task, encoder, decoder, defaults.supervision)))
     differs = {}
     for part, options in own.items():
         plain = options if isinstance(options, dict) else dataclasses.asdict(options)
         for name, value in dataclasses.asdict(getattr(defaults, part)).items():
             if name in plain and plain[name] != value:
                 differs[f"{part}.{name}"] = {"value": plain[name], "default": value}
-    return {"cell": record, "differs": differs}
+    return {"cell": cell_record(found), "differs": differs, "published": _published(found, own)}
+
+
+def _published(cell: Cell, own: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the published results of a model with exactly these options, or else the one that the cell is known by."""
+    rows = [(key, row) for key, row in published_rows(cell.task, cell.encoder, cell.decoder, cell.supervision) if row.metrics]
+    wanted, exact = _plain(own), []
+    for key, row in rows:
+        if row.preset and not row.subset:
+            config = apply(parse(["--preset", row.preset]), row.options, where=key)
+            if _plain({part: getattr(config, part) for part in PARTS}) == wanted:
+                exact.append((key, row))
+    known_by = headline(cell.task, cell.encoder, cell.decoder, cell.supervision)
+    return [figure(key, row) for key, row in exact or rows if exact or row is known_by]
+
+
+def _plain(own: dict[str, Any]) -> dict[str, Any]:
+    """Return options as they read back from a file, so that those of a run and those of a model compare."""
+    parts = {part: options if isinstance(options, dict) else dataclasses.asdict(options) for part, options in own.items()}
+    return json.loads(json.dumps({part: {k: v for k, v in o.items() if k != "_type"} for part, o in parts.items()}))
 
 
 def _built(config: AVModelConfig) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import yaml
 
 from models.decoders import DECODERS
 from models.encoders import ENCODERS
-from models.errors import DataError, nearest
+from models.errors import DataError, counted, nearest
 from tasks.registry import TASKS
 
 OTHER = "other"
@@ -142,7 +142,7 @@ def _table(key: str, data: dict[str, Any]) -> Table:
 def _row(data: dict[str, Any], where: str) -> Row:
     columns, values = data.pop("columns", []), data.pop("values", [])
     if len(columns) != len(values):
-        raise DataError(f"{where}: {len(values)} values for {len(columns)} columns")
+        raise DataError(f"{where}: {counted(len(values), 'value')} for {counted(len(columns), 'column')}")
     names = {f.name: f for f in dataclasses.fields(Row)}
     for name in data:
         if name not in names or name == "metrics":

@@ -34,6 +34,11 @@ def _valor(lr: float, seed: int) -> Recipe:
     return Recipe(optim=optim, schedule=_VALOR_COSINE, epochs=60, batch_size=64, seed=seed, ties="first")
 
 
+def _ave(epochs: int) -> Recipe:
+    schedule = ScheduleConfig(name="step_decay", factor=0.1, every=15000)
+    return Recipe(optim=OptimConfig(lr=1e-3), schedule=schedule, epochs=epochs, batch_size=64, seed=3344, ties="first")
+
+
 def _psp(milestones: tuple[int, ...]) -> Recipe:
     schedule = ScheduleConfig(name="milestones", factor=0.8, milestones=milestones)
     return Recipe(optim=OptimConfig(lr=1e-3), schedule=schedule, epochs=300, batch_size=128, seed=123)
@@ -54,22 +59,8 @@ RECIPES: dict[str, Recipe] = {
     "valor": _valor(1e-4, 1000),
     "valor-plus": _valor(3e-4, 64),
     "valor-plusplus": _valor(3e-4, 87),
-    "ave": Recipe(
-        optim=OptimConfig(lr=1e-3),
-        schedule=ScheduleConfig(name="step_decay", factor=0.1, every=15000),
-        epochs=300,
-        batch_size=64,
-        seed=3344,
-        ties="first",
-    ),
-    "ave-weak": Recipe(
-        optim=OptimConfig(lr=1e-3),
-        schedule=ScheduleConfig(name="step_decay", factor=0.1, every=15000),
-        epochs=250,
-        batch_size=64,
-        seed=3344,
-        ties="first",
-    ),
+    "ave": _ave(300),
+    "ave-weak": _ave(250),
     "psp": _psp((60, 120)),
     "psp-weak": _psp((80, 160)),
     "cmbs": _cmbs(7e-4, (10, 20, 30), 43),

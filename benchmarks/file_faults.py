@@ -189,7 +189,7 @@ def llp_alone(clips: int) -> list[Fault]:
             (f"line {dense}", "'x'"),
         ),
         Fault(
-            "columns missing", add_line("AVVP_train.csv", clip(98)), (f"AVVP_train.csv, line {line}", "1 columns instead of 2")
+            "columns missing", add_line("AVVP_train.csv", clip(98)), (f"AVVP_train.csv, line {line}", "1 column instead of 2")
         ),
     ]
 

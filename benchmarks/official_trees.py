@@ -22,12 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import h5py
-import numpy as np
-
-from tasks.avel.annotations import SPLIT_FILES as AVE_SPLITS
+from avplatform.data.simulate.annotation_files import copy_annotations
 from tasks.avel.annotations import read_annotations as read_ave
-from tasks.avvp.annotations import SPLIT_FILES as LLP_SPLITS
+from tasks.avvp.annotations import read_annotations as read_llp
 
 TASKS = {"llp": "avvp", "ave": "avel"}
 FOLDERS = {"llp": "AVP_LLP_DIR", "ave": "AVP_AVE_DIR"}
@@ -121,21 +118,12 @@ def fewer(dataset: str, source: Path, out: Path, clips: int) -> Path:
     """Write the annotations of the first clips of each split; rows of AVE are numbered anew."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    if dataset == "llp":
-        for file in source.glob("AVVP_*.csv"):
-            lines = file.read_text().splitlines(keepends=True)
-            short = file.name in LLP_SPLITS.values()
-            if file.name.startswith("AVVP_eval") or short:
-                (out / file.name).write_text("".join(lines[: clips + 1] if short else lines))
-        return out
-    data = read_ave(source)
-    lines = (source / "Annotations.txt").read_text().splitlines(keepends=True)[-len(data.clip_ids) :]
-    chosen = {split: rows[:clips].tolist() for split, rows in data.splits.items()}
-    kept = sorted(sum(chosen.values(), []))
-    (out / "Annotations.txt").write_text("".join(lines[row] for row in kept))
-    for split, name in AVE_SPLITS.items():
-        with h5py.File(out / name, "w") as h5:
-            h5["order"] = np.array([kept.index(row) for row in chosen[split]])
+    splits = read_llp(source).splits if dataset == "llp" else read_ave(source).splits
+    rows = [row for indices in splits.values() for row in indices[:clips].tolist()]
+    if dataset == "ave":
+        count = len(read_ave(source).clip_ids)
+        rows += range(count, count + read_ave(source).background_count)
+    copy_annotations(TASKS[dataset], source, out, rows)
     return out
 
 

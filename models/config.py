@@ -8,7 +8,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.errors import DataError, UsageError, nearest, unknown_name
+from models.errors import DataError, UsageError, counted, nearest, unknown_name
 
 CONFIG_VERSION = 1
 
@@ -70,7 +70,8 @@ class AVModelConfig:
         if not self.classes:
             raise UsageError("a model needs at least one class; `classes` is empty")
         if self.label_texts and len(self.label_texts) != len(self.classes):
-            raise UsageError(f"{len(self.label_texts)} label texts for {len(self.classes)} classes; give one text a class")
+            texts = counted(len(self.label_texts), "label text")
+            raise UsageError(f"{texts} for {counted(len(self.classes), 'class')}; give one text a class")
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary with `_type` and `_version`."""

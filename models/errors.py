@@ -40,6 +40,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with the form of a noun that goes with it.
+
+    Example:
+        >>> counted(1, "process"), counted(2, "process"), counted(1200, "clip"), counted(0, "entry")
+        ('1 process', '2 processes', '1,200 clips', '0 entries')
+    """
+    if count == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{count:,} {noun[:-1]}ies"
+    return f"{count:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Build the error for a name that is in no list, with the nearest right one.
 

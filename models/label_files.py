@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.errors import DataError, UsageError, nearest
+from models.errors import DataError, UsageError, counted, nearest
 
 TENSOR = "label_embeddings"
 SUFFIXES = (".safetensors", ".npy")
@@ -53,7 +53,9 @@ class LabelEmbeddings:
                 )
             return self.values[[at[text] for text in texts]]
         if len(self.values) != len(texts):
-            raise DataError(f"{place} has {len(self.values)} rows and no texts, but there are {len(texts)} label texts")
+            raise DataError(
+                f"{place} has {counted(len(self.values), 'row')} and no texts, to go with {counted(len(texts), 'label text')}"
+            )
         return self.values
 
 
@@ -119,7 +121,7 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts) or not isinstance(source, dict):
         raise DataError(f"the metadata of {path} must be a list of `texts` and a mapping `source`")
     if texts and len(texts) != len(values):
-        raise DataError(f"{path} has {len(values)} rows but {len(texts)} texts")
+        raise DataError(f"{path} has {counted(len(values), 'row')} but {counted(len(texts), 'text')}")
     return LabelEmbeddings(values.float(), texts, source)
 
 

@@ -146,6 +146,13 @@ class Task:
         """Return the loss terms, already weighted: their sum is what training minimises. Each is a mean over the batch."""
         raise NotImplementedError
 
+    def state(self) -> dict[str, Tensor]:
+        """Return what the losses keep from step to step, for checkpoints; most tasks keep nothing."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+
     def decide(self, parse: Parse) -> dict[str, Tensor]:
         """Turn predictions into decisions, one tensor a name, each with B rows."""
         raise NotImplementedError

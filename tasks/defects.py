@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NO_SPLIT = "clip in no split"
+"""The kind of defect that names a clip (`text` is its id) which no file of a split lists."""
+
 
 @dataclass
 class Defect:

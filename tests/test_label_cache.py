@@ -13,7 +13,7 @@ from avplatform.label_cache import label_embeddings
 from models.av_model import AVModel
 from models.label_files import read_label_file
 from models.label_sources import open_source
-from tests.end_to_end.test_runs import Killed, same, train, weights
+from tests.end_to_end.test_runs import same, train, train_until_killed, weights
 from tests.models.text_models import make_bert
 
 
@@ -157,22 +157,9 @@ def test_a_learned_table_is_trained_saved_and_said_to_be_so(small_stores, tmp_pa
     assert found["test"] == expected["test"]
 
 
-def test_a_killed_run_with_a_learned_table_resumes_to_the_same_bits(small_stores, tmp_path, monkeypatch):
-    from avplatform.training import loop
-
+def test_a_killed_run_with_a_learned_table_resumes_to_the_same_bits(small_stores, tmp_path):
     flags = ["--max-steps", "4", "--checkpointing.every", "2", "--no-save-plots", "--labels.embeddings", "learned"]
     assert train("avvp", small_stores["avvp"], tmp_path / "whole", *flags) == 0
-    real, steps = loop.optimisation_step, []
-
-    def dying(*args, **kwargs):
-        if len(steps) == 3:
-            raise Killed
-        steps.append(1)
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(loop, "optimisation_step", dying)
-    with pytest.raises(Killed):
-        train("avvp", small_stores["avvp"], tmp_path / "killed", *flags)
-    monkeypatch.setattr(loop, "optimisation_step", real)
+    train_until_killed("avvp", small_stores["avvp"], tmp_path / "killed", *flags, steps=3)
     assert main(["train", "--resume", str(tmp_path / "killed")]) == 0
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))

@@ -197,6 +197,9 @@ def test_info_on_a_preset_says_in_what_it_differs_from_the_cells_defaults(capsys
     assert found["differs"]["task_config.avss"] == {"value": "official", "default": "off"}
     assert found["recipe"]["epochs"] == 30 and found["label_embeddings_from"] == "glove-50d" and found["label_dim"] == 50
     assert "fry food" in shown and "task_config.avss: official (default off)" in shown
+    tables = [row["table"] for row in found["published"]]
+    assert len(tables) == 3 and {row["method"] for row in found["published"]} == {"HAN + LEAP", "HAN + LEAP, L_basic + L_avss"}
+    assert "3 more published rows: avplatform info avvp-han-leap-pseudo" in shown and "non-overlapping" not in shown
 
 
 def test_info_on_a_run_and_on_its_model(small_stores, tmp_path, capsys):

@@ -138,7 +138,7 @@ def test_the_smallest_good_file_is_read():
         ("schema: 1", "schema: 2", "must hold 'schema: 1'"),
         ("[70.5]", "[170.5]", "170.5 is no percentage"),
         ("[70.5]", "[true]", "True is no percentage"),
-        ("[70.5]", "[70.5, 3.0]", "2 values for 1 columns"),
+        ("[70.5]", "[70.5, 3.0]", "2 values for 1 column"),
         ("encoder: ave", "encoder: avee", "row 1: unknown encoder 'avee'; did you mean 'ave'"),
         ("decoder: dch", "decoder: other", "decoder_name must say which"),
         ("supervision: full", "supervision: pseudo", "unknown supervision 'pseudo'"),
@@ -149,7 +149,7 @@ def test_the_smallest_good_file_is_read():
         ("    title: a table\n", "", "table t has no title"),
         ("headline: true}", "headline: true}\n      - {method: n, encoder: ave, decoder: dch, supervision: full, "
          "values: [1], headline: true}", "two headlines for avel ave dch full"),
-        ("values: [70.5], ", "", "0 values for 1 columns"),
+        ("values: [70.5], ", "", "0 values for 1 column"),
     ],
 )  # fmt: skip
 def test_a_broken_file_is_refused_with_its_place(old, new, message):

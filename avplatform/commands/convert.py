@@ -10,6 +10,8 @@ import tyro
 from avplatform.console import Console
 from models.config import at_least
 
+HEADS = "han 1; valor, mmpyr and leap 8; cmbs 4"
+
 
 @dataclass(kw_only=True)
 class ConvertOptions:
@@ -17,18 +19,18 @@ class ConvertOptions:
 
     file: Annotated[str, tyro.conf.Positional]
     """the checkpoint: a file of torch.save (any version since 0.2) or .safetensors"""
-    from_: Annotated[Literal["han", "mmpyr", "leap", "ave", "dmrn", "psp", "cmbs", "valor"], tyro.conf.arg(name="from")]
-    """the published model that it is of"""
+    from_: Annotated[str, tyro.conf.arg(name="from", metavar="MODEL")]
+    """the published model that it is of: han, mmpyr, leap, ave, dmrn, psp, cmbs or valor"""
     out: str
     """folder to write; it must not exist yet, or be empty"""
     weak: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """ave: the weakly supervised model (default: the full one); psp and cmbs tell it themselves"""
+    """ave: the weakly supervised model instead of the full one; psp and cmbs tell it themselves"""
     label_embeddings: str | None = None
     """leap, needed: the label embeddings it was trained with (.npy, .safetensors, .pt), or a GloVe text file"""
-    norm: Literal["post", "pre"] | None = None
-    """valor: where the layer norms stand (default: post)"""
-    heads: int | None = None
-    """attention heads (default: han 1, valor, mmpyr and leap 8, cmbs 4)"""
+    norm: Annotated[Literal["post", "pre"] | None, tyro.conf.arg(help_behavior_hint="(default: post)")] = None
+    """valor: where the layer norms stand"""
+    heads: Annotated[int | None, tyro.conf.arg(help_behavior_hint=f"(default: {HEADS})")] = None
+    """attention heads"""
     blocks: int | None = None
     """leap: projection blocks, held against the file"""
     dtype: Literal["float32", "float64"] = "float32"

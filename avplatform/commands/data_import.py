@@ -11,7 +11,7 @@ from avplatform.data.importing.options import ImportOptions
 
 
 def run(args: list[str], prog: str) -> int:
-    """Import; return 1 if a clip was left out (or, with --strict, would have been and nothing was written)."""
+    """Import; return 1 if a clip of the splits was left out (or, with --strict, would have been and nothing was written)."""
     options = tyro.cli(ImportOptions, args=args, prog=prog)
     from avplatform.cards import render_dataset_card
     from avplatform.data.importing import import_data
@@ -31,7 +31,7 @@ def run(args: list[str], prog: str) -> int:
         return 1
     counts = ", ".join(f"{split} {count}" for split, count in report.stored.items())
     console.note(f"wrote {options.out}: {counts}; {REPORT_FILE} lists what was left out and every defect")
-    return 1 if report.left_out else 0
+    return 1 if report.bad else 0
 
 
 class _Advance:

@@ -29,8 +29,8 @@ class SimulateOptions:
     layout: Literal["store", "official"] = "store"
     """store (parquet shards), or the authors' file layout"""
     limit: int | None = None
-    """at most this many clips of the training split (AVE: spread over its classes); the other splits stay whole, and so do
-    the annotation files of --layout official: their import lists the clips left away and ends with 1"""
+    """at most this many clips of the training split (AVE: spread over its classes); the other splits stay whole. With --layout
+    official the annotation files are cut to the clips that are written (rows of AVE are numbered anew)"""
 
 
 def run(args: list[str], prog: str) -> int:

@@ -21,6 +21,8 @@ class VerifyOptions:
     """folder that holds dataset.json, or a hub id (its shards are downloaded)"""
     annotations: str | None = None
     """folder of the official annotation files, to compare every clip's labels with"""
+    audio_annotations: str | None = None
+    """llp, with --annotations: another file of dense audio annotations than AVVP_eval_audio.csv, as at import"""
     fast: bool = False
     """check sizes and footers of the shards only; on the Hub nothing is downloaded"""
     json: str | None = None
@@ -37,6 +39,7 @@ def run(args: list[str], prog: str) -> int:
         report = verify_data(
             options.data,
             annotations=options.annotations,
+            audio_annotations=options.audio_annotations,
             fast=options.fast,
             note=console.note,
             progress=bar.fraction,

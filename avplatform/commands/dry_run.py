@@ -8,6 +8,7 @@ from avplatform.build import build_model, build_task, count_parameters
 from avplatform.commands.train import as_yaml
 from avplatform.config import RunConfig
 from avplatform.data import open_data
+from models.errors import counted
 
 FLOAT_BYTES = 4
 
@@ -23,7 +24,7 @@ def describe_run(config: RunConfig) -> str:
     with torch.inference_mode():
         output = model(batch.audio, batch.visual, batch.motion)
     lines = [as_yaml(config).rstrip(), "", f"data: {data.name}{' (synthetic)' if data.synthetic else ''}"]
-    lines += [f"  {name}: {data.rows(name)} clips" for name in data.splits]
+    lines += [f"  {name}: {counted(data.rows(name), 'clip')}" for name in data.splits]
     lines.append("shapes (B clips):")
     for name, value in (("audio", batch.audio), ("visual", batch.visual), ("motion", batch.motion)):
         if value is not None:

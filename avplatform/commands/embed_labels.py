@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from models.errors import DataError, UsageError
+from models.errors import DataError, UsageError, counted
 from models.label_files import SUFFIXES, LabelEmbeddings
 
 NEIGHBOURS = 3
@@ -49,7 +49,9 @@ def run(args: list[str], prog: str) -> int:
     print("\n".join(neighbours(found)))
     if out is not None:
         write_label_file(out, found)
-        print(f"wrote {out}: {len(texts)} texts, width {found.values.shape[1]}; use it with --labels.embeddings {out}")
+        print(
+            f"wrote {out}: {counted(len(texts), 'text')}, width {found.values.shape[1]}; use it with --labels.embeddings {out}"
+        )
     return 0
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from avplatform.information import describe
 from avplatform.matrix import SHOWN, in_billions, in_millions, short_presets
+from models.errors import counted
 
 LABEL = 12  # columns of the names on the left
 
@@ -52,8 +53,11 @@ def show(found: dict[str, Any], console: Console | None = None) -> None:
     console.print(table)
     if found.get("results"):
         _show_results(console, found["results"])
-    if cell["published"]:
-        _show_figures(console, cell)
+    rows = cell["published"] if found["kind"] == "cell" else found["published"]
+    if rows:
+        _show_figures(console, cell["task"], rows)
+    if hidden := len(cell["published"]) - len(rows):
+        console.print(f"{counted(hidden, 'more published row')}: avplatform info {cell['name']}", markup=False, soft_wrap=True)
 
 
 def _lines(found: dict[str, Any], cell: dict[str, Any]) -> list[tuple[str, str]]:
@@ -79,7 +83,9 @@ def _lines(found: dict[str, Any], cell: dict[str, Any]) -> list[tuple[str, str]]
         same = [t.replace(" ", "_") for t in found["label_texts"]] == [c.replace(" ", "_") for c in found["classes"]]
         source = f" from {found['label_embeddings_from']}" if found.get("label_embeddings_from") else ""
         texts = "of the classes' names" if same else f"of: {'; '.join(found['label_texts'])}"
-        lines.append(("labels", f"{len(found['label_texts'])} embeddings of width {found['label_dim']}{source}, {texts}"))
+        lines.append(
+            ("labels", f"{counted(len(found['label_texts']), 'embedding')} of width {found['label_dim']}{source}, {texts}")
+        )
     if "recipe" in found:
         lines.append(("recipe", _flat({k: v for k, v in found["recipe"].items() if not isinstance(v, dict)})))
         lines += [(part, _flat(found["recipe"][part])) for part in ("optim", "schedule")]
@@ -105,7 +111,7 @@ def _show_results(console: Console, results: dict[str, Any]) -> None:
         table.add_row(name, *(f"{results[split][name]:.1f}" for split in splits))
     console.print(table)
     chosen = results.get("selection") or {}
-    text = f"data {results.get('data')} ({kind}), seed {results.get('seed')}, {results.get('steps')} steps"
+    text = f"data {results.get('data')} ({kind}), seed {results.get('seed')}, {counted(results.get('steps') or 0, 'step')}"
     if chosen.get("split") == "none":
         text += f"; the last epoch ({chosen['epoch']}) was kept"
     elif chosen:
@@ -114,15 +120,15 @@ def _show_results(console: Console, results: dict[str, Any]) -> None:
     console.print(f"{text}\n", markup=False)
 
 
-def _show_figures(console: Console, cell: dict[str, Any]) -> None:
-    metrics = SHOWN[cell["task"]]
+def _show_figures(console: Console, task: str, rows: list[dict[str, Any]]) -> None:
+    metrics = SHOWN[task]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("published, %")
     for name in metrics:
         table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
     table.add_column("source")
     table.add_column("note")
-    for row in cell["published"]:
+    for row in rows:
         values = [f"{row[name]:.1f}" if name in row else "" for name in metrics]
         about = [row.get("subset", "").replace("_", "-"), row.get("note", "")]
         if row["supervision"] == "not stated":

@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 
 from avplatform.console import Console
-from models.errors import DataError, UsageError
+from models.errors import DataError, UsageError, counted
 
 LISTED = 10  # clips named on the screen; the files name all
 
@@ -114,7 +114,9 @@ def run(args: list[str], prog: str) -> int:
             )
         left_out = [item for item in entry["left_out"] if item["clip_id"] in set(clips.names)]
         labelled = len(clips.names) - len(left_out)
-        console.note(f"{modality}: {labelled} of {len(clips.names)} clips labelled in {options.out}/{FOLDERS[modality]}")
+        console.note(
+            f"{modality}: {labelled} of {counted(len(clips.names), 'clip')} labelled in {options.out}/{FOLDERS[modality]}"
+        )
         _list_clips(console, [f"{item['clip_id']}: {item['reason']}" for item in left_out], "left out")
         bad += len(left_out)
     if bad:
@@ -198,7 +200,7 @@ def _score(args: list[str], prog: str) -> int:
     annotations = read_annotations(options.annotations)
     scores = score_folder(annotations, options.split, visual=visual, audio=audio, strict=options.strict)
     rows = [[name, f"{value:.1f}"] for name, value in scores.figures.items()]
-    console.table(f"pseudo-labels in {base}, {scores.clips} clips, percent", ["", options.split], rows)
+    console.table(f"pseudo-labels in {base}, {counted(scores.clips, 'clip')}, percent", ["", options.split], rows)
     _list_clips(console, [f"{clip}: {modality}: {why}" for clip, modality, why in scores.missing], "not scored")
     if options.json:
         missing = [dict(zip(("clip_id", "modality", "reason"), item, strict=True)) for item in scores.missing]

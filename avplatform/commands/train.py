@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,18 @@ import yaml
 
 from avplatform.config import RunConfig, apply, default_config, load_yaml, to_dict
 from avplatform.presets import preset_options
-from models.errors import DataError, UsageError
+from models.errors import DataError, UsageError, counted
 
 CELL = ("task", "encoder", "decoder", "supervision")
-RESUMABLE = ("max_steps", "epochs", "cpu", "num_workers", "threads", "checkpointing", "save_plots", "precision", "cache_dir")
+RESUMABLE = (
+    *("max_steps", "epochs", "cpu", "num_workers", "threads", "checkpointing", "save_plots", "precision", "cache_dir"),
+    *("trackers", "project", "on_nan", "score_test"),
+)
 
 
 def run(args: list[str], prog: str) -> int:
     """Train by the given flags."""
-    config = parse(args, prog=prog)
+    config = parse(restarted(args), prog=prog)
     if config.dry_run:
         from avplatform.commands.dry_run import describe_run
 
@@ -29,17 +34,34 @@ def run(args: list[str], prog: str) -> int:
     from avplatform.environment import leave
     from avplatform.training.loop import Run, finished_results
     from avplatform.training.run_folder import RunFolder
+    from avplatform.training.stopping import Stopped
 
     if config.resume and (done := finished_results(RunFolder(config.resume))) is not None:
         stored = load_yaml(config.resume)
         if (config.max_steps, config.epochs) != (stored.get("max_steps"), stored.get("epochs")):
             raise UsageError(f"{config.resume} is finished and cannot be made longer; start a new run")
-        print(f"{config.resume} is finished after {done['steps']} steps; nothing to do")
+        print(f"{config.resume} is finished after {counted(done['steps'], 'step')}; nothing to do")
         return 0
     run_ = Run(config)
-    run_.train()
+    try:
+        run_.train()
+    except Stopped as stopped:
+        run_.console.note(str(stopped))
+        leave(run_.accelerator)
+        return 130 if stopped.signum == signal.SIGINT else 0
     leave(run_.accelerator)
     return 0
+
+
+def restarted(args: list[str]) -> list[str]:
+    """Return the arguments that go on with a run whose processes torchrun has started again (--max-restarts)."""
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
+        return args
+    given = peek(args, ("output_dir", "resume"))
+    begun = given.get("output_dir")
+    if given.get("resume") or not begun or not (Path(begun) / "config.yaml").is_file():
+        return args
+    return ["--resume", begun]
 
 
 def parse(args: Sequence[str], *, prog: str = "train.py") -> RunConfig:

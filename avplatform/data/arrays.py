@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from avplatform.data.array_record import what_is_wrong, write_record
 from avplatform.data.schema import DataSpec, Manifest
 from avplatform.data.shards import check_shard
 from avplatform.data.writer import arrow_schema
-from models.errors import DataError
+from models.errors import DataError, counted
 from tasks.contracts import Batch
 
 LOCK_SECONDS = 3600
@@ -122,8 +123,11 @@ def open_split(
     cache_dir: Path | None = None,
     fetch: Callable[[], None] | None = None,
     progress: Callable[[str], None] | None = None,
+    why: str = "",
 ) -> SplitArrays:
-    """Return a split's arrays, building them on first use; several processes may ask at once.
+    """Return a split's arrays, building them on first use, or again where their checksums differ.
+
+    Several processes may ask at once.
 
     Args:
         store: folder of the shards.
@@ -131,16 +135,19 @@ def open_split(
         name: a split of it.
         cache_dir: where the arrays go; default: `.arrays` inside the store, or the user's cache where that is read-only.
         fetch: called before the shards are read, to bring them here.
-        progress: told once when arrays are built, and how large they are.
+        progress: told once when arrays are built, and how large they are, and why they are built again.
+        why: why the split is mapped, if that needs to be said.
 
     Raises:
-        DataError: a shard is missing or damaged, or the arrays are.
+        DataError: a shard is missing or damaged, or the arrays cannot be written.
     """
     folder = array_folder(store, manifest, cache_dir) / name
-    if not (folder / "complete").exists():
+    if (reason := _damage(folder, manifest, name)) is not None:
+        if folder.exists() and progress is not None:
+            progress(f"the arrays in {folder} are damaged ({reason}); building them again")
         if fetch is not None:
             fetch()
-        _build(store, manifest, name, folder, progress)
+        _build(store, manifest, name, folder, progress, why)
     try:
         return SplitArrays(folder, manifest.spec, name)
     except (OSError, ValueError) as error:
@@ -160,17 +167,27 @@ def array_folder(store: Path, manifest: Manifest, cache_dir: Path | None = None)
     return (cache_dir or cache_root()) / "arrays" / manifest.fingerprint[:16]
 
 
-def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: Callable[[str], None] | None) -> None:
+def _damage(folder: Path, manifest: Manifest, name: str) -> str | None:
+    """Return why a split's arrays are not the ones that were built, or None."""
+    return what_is_wrong(folder, contents=manifest.fingerprint, split=name, names=_files(manifest.spec))
+
+
+def _files(spec: DataSpec) -> list[str]:
+    return [*(f"{key}.npy" for key in ("row", *spec.shapes())), "clip_id.json"]
+
+
+def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: Callable[[str], None] | None, why: str) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(f".{name}.lock")
     with locked(lock):
-        if (folder / "complete").exists():
+        if _damage(folder, manifest, name) is None:  # another process was faster
             return
         temporary = folder.with_name(f".{name}.partial-{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
             total = _copy(store, manifest, name, temporary)
+            write_record(temporary, contents=manifest.fingerprint, split=name, names=_files(manifest.spec))
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
         except OSError as error:
@@ -180,7 +197,9 @@ def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: C
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         if progress is not None:
-            progress(f"mapped {manifest.spec.name} {name}: {manifest.splits[name].rows} clips, {total / 2**20:.0f} MiB")
+            because = why and f" ({why})"
+            clips = counted(manifest.splits[name].rows, "clip")
+            progress(f"mapped {manifest.spec.name} {name}{because}: {clips}, {total / 2**20:.0f} MiB")
 
 
 def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
@@ -207,7 +226,6 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
     for array in out.values():
         array.flush()
     (folder / "clip_id.json").write_text(json.dumps(clip_ids))
-    (folder / "complete").touch()
     return sum(array.nbytes for array in out.values())
 
 

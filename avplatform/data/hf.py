@@ -11,8 +11,7 @@ import torch
 
 from avplatform.data.arrays import SplitArrays, known_labels, make_batch
 from avplatform.data.schema import DataSpec
-from avplatform.data.streaming import table_columns
-from models.errors import UsageError
+from models.errors import DataError, UsageError
 from tasks.contracts import Batch
 
 if TYPE_CHECKING:
@@ -47,13 +46,30 @@ def as_dataset(split: SplitArrays, *, fingerprint: str) -> datasets.Dataset:
 
 
 def batch_of(spec: DataSpec, table: pa.Table, *, dtype: torch.dtype = torch.float32) -> Batch:
-    """Turn a table of clips (from `as_dataset` or a stream in arrow format) into a Batch."""
-    # A slice of a dataset is a view of the mapped file, and Arrow's memory is read-only: what no cast copies is copied here.
+    """Turn a table of clips (from `as_dataset` or a stream in arrow format) into a Batch.
+
+    Raises:
+        DataError: a column has empty entries.
+    """
+    # A table is in one piece, which may be a view of the mapped file, or (gathered from a dataset) in as many as it has clips.
+    # They are joined for all columns in one call, and neither here nor below by name: with few clips, that is what costs.
+    pieces = [column.num_chunks for column in table.columns]
+    whole = table.combine_chunks() if max(pieces) > 1 else table
+    shapes, features = {"row": (), **spec.shapes()}, spec.feature_names
     tensors = {}
-    for name, values in table_columns(spec, table).items():
-        casts = name in spec.feature_names and torch.from_numpy(np.empty(0, values.dtype)).dtype != dtype
-        tensors[name] = torch.from_numpy(values if casts and values.flags.writeable else np.array(values))
-    return make_batch(spec, tensors, table.column("clip_id").to_pylist(), dtype=dtype)
+    for name, count, (column,) in zip(table.column_names, pieces, (c.chunks for c in whole.columns), strict=True):
+        if name not in shapes:
+            continue
+        values = column
+        if shapes[name]:
+            width = column.type.list_size
+            values = column.values.slice(column.offset * width, len(column) * width)
+        if column.null_count or values.null_count:
+            raise DataError(f"the column {name!r} of a table of '{spec.name}' has empty entries")
+        tensor = torch.from_dlpack(values).reshape(len(table), *shapes[name])
+        casts = tensor.dtype != dtype if name in features else tensor.dtype == torch.uint8
+        tensors[name] = tensor if casts or count > 1 else tensor.clone()  # a batch shares its memory with nothing
+    return make_batch(spec, tensors, whole.column("clip_id").to_pylist(), dtype=dtype)
 
 
 def stream_dataset(
@@ -68,8 +84,9 @@ def stream_dataset(
     It holds the clips' rows, ids and features, and the labels that are known in the split.
 
     The parts of all processes hold every clip once; they may differ in length, so a loop must not count on equal numbers
-    of batches (`StreamLoader`, which training uses, gives equal numbers). Do not prepare a DataLoader of the result with
-    Accelerate, which would deal the clips out again: either this function deals, or Accelerate, with `num_processes=1` here.
+    of batches (`StreamLoader`, which training uses, gives equal numbers). Either this function deals the clips or Accelerate
+    does, with `num_processes=1` here: a share that is split again, or read through a DataLoader that Accelerate prepared,
+    raises UsageError.
 
     Args:
         source: a store, or a stream of one's own.
@@ -81,11 +98,11 @@ def stream_dataset(
         UsageError: the stream was split by node already: half of the clips or more would silently be lost.
     """
     import datasets
-    from datasets.distributed import split_dataset_by_node
+
+    from avplatform.data.once import share_of
 
     if isinstance(source, datasets.IterableDataset):
         stream = source
-        check_not_shared_out(stream)
     else:
         names = [source.split_name(name) for name in ([split] if isinstance(split, str) else split)]
         shards = [shard for name in names for shard in source.manifest.splits[name].shards]
@@ -97,14 +114,4 @@ def stream_dataset(
         stream = stream.with_format("arrow")
     if not 0 <= process_index < num_processes:
         raise UsageError(f"process_index is {process_index}; of {num_processes} processes it must be 0 to {num_processes - 1}")
-    return split_dataset_by_node(stream, rank=process_index, world_size=num_processes) if num_processes > 1 else stream
-
-
-def check_not_shared_out(stream: datasets.IterableDataset) -> None:
-    """Raise UsageError where a stream already gives each process only a part (`split_dataset_by_node`)."""
-    distributed = getattr(stream, "_distributed", None)
-    if distributed is not None and distributed.world_size > 1:
-        raise UsageError(
-            f"this stream was already split between {distributed.world_size} processes (split_dataset_by_node); splitting it "
-            "again would lose clips: give the unsplit stream, or leave out num_processes"
-        )
+    return share_of(stream, process_index, num_processes)

@@ -10,6 +10,7 @@ from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from avplatform.data.arrays import SplitArrays, known_labels
 from avplatform.data.sampling import count_batches, epoch_batches, process_share, psp_batches
@@ -40,12 +41,20 @@ class Loader(Protocol):
         ...
 
 
-class SharesOut:
-    """Base of loaders that deal the clips to the processes themselves: Accelerate must not deal them once more."""
+class SharesOut(DataLoader):
+    """Base of loaders that deal the clips to the processes themselves: Accelerate must not deal them once more.
+
+    It has nothing of a DataLoader but the type, without which `Accelerator.prepare` would hand it back unread.
+    """
+
+    batch_size: int
+
+    def __init__(self) -> None:
+        """Leave a DataLoader's own set-up out: there is nothing for it to do."""
 
     @property
-    def dataset(self) -> NoReturn:
-        """What a DataLoader has; only Accelerate asks for it.
+    def dataset(self) -> NoReturn:  # type: ignore[override]
+        """What a DataLoader has; only who wants to deal its clips asks for it.
 
         Raises:
             UsageError: always.
@@ -56,6 +65,14 @@ class SharesOut:
         )
 
     _is_accelerate_prepared = dataset  # Accelerator.prepare_data_loader looks at this first
+
+    def __iter__(self) -> NoReturn:
+        """Batches belong to an epoch.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(f"a {type(self).__name__} is read an epoch at a time; iterate loader.epoch(n)")
 
 
 class TrainLoader(SharesOut):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from models.config import FeatureSpec, at_least
-from models.errors import DataError, UsageError, nearest
+from models.errors import DataError, UsageError, counted, nearest
 
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "dataset.json"
@@ -56,7 +56,7 @@ class DataSpec:
         if self.frames_per_segment > 1 and self.features.map_size is not None:
             raise UsageError(f"DataSpec.frames_per_segment is {self.frames_per_segment}; a dataset of maps has 1")
         if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise UsageError(f"DataSpec.classes holds {len(self.classes)} names; give at least one, and each once")
+            raise UsageError(f"DataSpec.classes holds {counted(len(self.classes), 'name')}; give at least one, and each once")
         if set(self.labels) != set(self.label_dtypes):
             raise UsageError(f"DataSpec.label_dtypes is for {sorted(self.label_dtypes)}; labels are {sorted(self.labels)}")
         for name, dtype in self.label_dtypes.items():
@@ -135,11 +135,11 @@ class Manifest:
             DataError: no such folder, no manifest, or one that cannot be read or contradicts itself.
         """
         file = Path(folder) / MANIFEST_FILE
-        if not Path(folder).is_dir():
-            raise DataError(f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote")
-        if not file.is_file():
-            raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that `avplatform data` wrote")
         try:
+            if not Path(folder).is_dir():
+                raise DataError(f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote")
+            if not file.is_file():
+                raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that `avplatform data` wrote")
             data = json.loads(file.read_text())
             if data.pop("_type") != "avplatform-dataset":
                 raise KeyError("_type")
@@ -158,6 +158,9 @@ class Manifest:
             return manifest
         except UsageError as error:
             raise DataError(f"{file} is not right: {error}; write the data again") from None
+        except OSError as error:
+            text = f"{file} cannot be read: {error.strerror or error}"
+            raise DataError(f"{text}; check the disk and who may read it") from None
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{file} cannot be read ({type(error).__name__}: {error}); write the data again") from None
 

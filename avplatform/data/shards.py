@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from avplatform.data.schema import Manifest, Shard
 from avplatform.data.writer import arrow_schema, file_sha256
-from models.errors import DataError
+from models.errors import DataError, counted
 
 REMEDY = "copy or write the data again"
 FETCHERS = 8  # footers that are fetched at once
@@ -163,7 +163,7 @@ def check_footer(name: str, parquet: pq.ParquetFile, shard: Shard, schema: pa.Sc
     """Raise DataError unless a shard has the manifest's rows and the schema's columns."""
     rows, found = parquet.metadata.num_rows, {field.name: field.type for field in parquet.schema_arrow}
     if rows != shard.rows:
-        raise DataError(f"{name} holds {rows} clips, in the manifest {shard.rows}; {REMEDY}")
+        raise DataError(f"{name} holds {counted(rows, 'clip')}, in the manifest {shard.rows}; {REMEDY}")
     for field in schema:
         if found.get(field.name) != field.type:
             kind = found.get(field.name, "not there")

@@ -12,7 +12,7 @@ from avplatform.data.loader import Loader, TrainLoader
 from avplatform.data.schema import DataSpec, Manifest
 from avplatform.data.shards import HubShards, LocalShards, Shards
 from avplatform.data.streaming import StreamLoader
-from models.errors import DataError, UsageError, nearest
+from models.errors import DataError, UsageError, counted, nearest
 
 if TYPE_CHECKING:
     import datasets
@@ -29,6 +29,7 @@ class DataSource:
         hub: (repository, commit) of a store on the Hub, whose shards come when a split is asked for, or are streamed.
         cache_dir: where mapped arrays go.
         progress: told what takes time.
+        why_mapped: why splits are mapped, where that needs to be said.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class DataSource:
         hub: tuple[str, str] | None = None,
         cache_dir: Path | None = None,
         progress: Callable[[str], None] | None = None,
+        why_mapped: str = "",
     ) -> None:
-        self.path, self.manifest = path, manifest
+        self.path, self.manifest, self.why_mapped = path, manifest, why_mapped
         self.shards: Shards = LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest)
         self._hub, self._progress = hub, progress
         # What is mapped does not go into the Hub client's own cache, whose files are counted and deleted by its commands.
@@ -88,6 +90,7 @@ class DataSource:
                 cache_dir=self.cache_dir,
                 fetch=None if self._hub is None else partial(self.fetch, name),
                 progress=self._progress,
+                why=self.why_mapped,
             )
         return self._open[name]
 
@@ -108,7 +111,7 @@ class DataSource:
         files = [shard.file for shard in self.manifest.splits[name].shards]
         if self._progress is not None:
             size = sum(shard.bytes for shard in self.manifest.splits[name].shards)
-            self._progress(f"getting {name} of {self._hub[0]}: {len(files)} shards, {size / 2**20:.0f} MiB")
+            self._progress(f"getting {name} of {self._hub[0]}: {counted(len(files), 'shard')}, {size / 2**20:.0f} MiB")
         download(self._hub[0], revision=self._hub[1], allow_patterns=files, cache_dir=_hub_cache(self.path))
 
     def split_name(self, name: str) -> str:
@@ -128,6 +131,7 @@ def open_data(
     task: str,
     cache_dir: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
+    why_mapped: str = "",
 ) -> DataSource:
     """Open "demo", a data folder, or a hub dataset id.
 
@@ -136,6 +140,7 @@ def open_data(
         task: the task that the data must be for.
         cache_dir: where mapped arrays and downloads go.
         progress: told what takes time.
+        why_mapped: why splits are mapped, where that needs to be said.
 
     Raises:
         DataError: nothing there, not in the platform's format, or not to be had from the Hub.
@@ -151,7 +156,7 @@ def open_data(
     manifest = Manifest.read(path)
     if manifest.spec.task != task:
         raise UsageError(f"the data in {path} are for {manifest.spec.task}, not {task}; give --task {manifest.spec.task}")
-    return DataSource(path, manifest, hub=hub, cache_dir=cache, progress=progress)
+    return DataSource(path, manifest, hub=hub, cache_dir=cache, progress=progress, why_mapped=why_mapped)
 
 
 def train_loader(

@@ -27,7 +27,7 @@ from avplatform.data.schema import (
     SplitInfo,
     check_columns,
 )
-from models.errors import DataError, UsageError, nearest
+from models.errors import DataError, UsageError, counted, nearest
 
 SHARD_BYTES = 128 * 2**20  # uncompressed features in a shard
 GROUP_BYTES = 4 * 2**20  # and in a row group
@@ -174,7 +174,7 @@ class StoreWriter:
             if file.name not in names:
                 file.unlink()
         if count:
-            self._note(f"going on after {count} clips that an earlier attempt wrote")
+            self._note(f"going on after {counted(count, 'clip')} that an earlier attempt wrote")
 
     def _array(self, split: str, columns: dict[str, Any], field: pa.Field) -> pa.Array:
         """Return one column as the store has it."""

@@ -7,6 +7,7 @@ processes, so that decisions do not depend on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,8 +16,8 @@ from torch import nn
 
 from avplatform.data.arrays import SplitArrays
 from avplatform.data.sampling import eval_batches
-from models.errors import DataError
-from tasks.contracts import Metrics, Task
+from models.errors import AVError, DataError
+from tasks.contracts import Batch, Metrics, Task
 
 
 @torch.inference_mode()
@@ -40,29 +41,52 @@ def evaluate(
         on_batch: called with the number of clips after each batch (a progress bar).
 
     Raises:
-        DataError: a clip was lost or counted twice, or the split lacks the labels that are scored.
+        DataError: a clip was lost or counted twice, or the split lacks the labels that are scored. An error of one process is
+            raised on all of them.
     """
-    was_training = model.training
+    was_training, state, failure = model.training, {}, None
     model.eval()
     metrics = task.metrics()
-    shares = eval_batches(len(split), batch_size, accelerator.process_index, accelerator.num_processes)
-    for indices in shares:
-        batch = split.batch(indices).to(accelerator.device)
-        decisions = task.decide(model(batch.audio, batch.visual, batch.motion).parse)
-        try:
-            metrics.update(decisions, batch)
-        except KeyError as error:
-            if error.args[0] not in split.spec.labels:
-                raise
-            raise DataError(f"the split '{split.name}' has no label {error.args[0]!r}, so it cannot be scored") from None
-        if on_batch is not None:
-            on_batch(len(batch))
-    model.train(was_training)
+    try:
+        for indices in eval_batches(len(split), batch_size, accelerator.process_index, accelerator.num_processes):
+            batch = split.batch(indices).to(accelerator.device)
+            _score(metrics, task, model, batch, split)
+            if on_batch is not None:
+                on_batch(len(batch))
+        state = metrics.state()
+    except Exception as error:
+        if accelerator.num_processes == 1:
+            raise
+        failure = error  # not raised yet: the others, which may have no such batch, would wait for this process
+    finally:
+        model.train(was_training)
     if accelerator.num_processes > 1:
-        metrics.merge(gather_object([metrics.state()]))
+        metrics.merge(_gathered(state, failure))
     if len(metrics) != len(split):
         raise DataError(f"{len(metrics)} clips were scored but the split holds {len(split)}; the data changed while reading?")
     return metrics
+
+
+def _score(metrics: Metrics, task: Task, model: nn.Module, batch: Batch, split: SplitArrays) -> None:
+    """Add the decisions on one batch."""
+    decisions = task.decide(model(batch.audio, batch.visual, batch.motion).parse)
+    try:
+        metrics.update(decisions, batch)
+    except KeyError as error:
+        if error.args[0] not in split.spec.labels:
+            raise
+        raise DataError(f"the split '{split.name}' has no label {error.args[0]!r}, so it cannot be scored") from None
+
+
+def _gathered(state: dict[str, Any], failure: Exception | None) -> list[dict[str, Any]]:
+    """Return every process's state; where a process failed, raise its error on all of them."""
+    # Errors of ours survive the way to another process; of a stranger's class that is not sure.
+    sent = RuntimeError(f"{type(failure).__name__}: {failure}") if failure and not isinstance(failure, AVError) else failure
+    answers: list[tuple[dict[str, Any], Exception | None]] = gather_object([(state, sent)])
+    for _, error in answers:
+        if error is not None:
+            raise error from failure
+    return [found for found, _ in answers]
 
 
 @torch.inference_mode()

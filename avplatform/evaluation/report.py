@@ -32,6 +32,7 @@ def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
         extra={
             "parameters": count_parameters(run.bare_model),
             "steps": run.progress.step,
+            "skipped_steps": run.progress.skipped,
             "epochs": config.epochs,
             "batch_size": config.batch_size,
             "processes": run.accelerator.num_processes,

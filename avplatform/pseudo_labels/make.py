@@ -20,7 +20,7 @@ from avplatform.pseudo_labels.score import read_label
 from avplatform.pseudo_labels.sources import Source
 from avplatform.training.run_folder import write_atomic, write_json
 from avplatform.version import __version__
-from models.errors import DataError, UsageError
+from models.errors import DataError, UsageError, counted
 from tasks.avvp.annotations import ID_LENGTH, LLPAnnotations
 from tasks.avvp.classes import CLASSES
 from tasks.avvp.pseudo_labels import Modality, Spelling, pseudo_labels, thresholds
@@ -159,7 +159,9 @@ def refuse_bad_input(source: Source, clips: Clips) -> None:
     if bad:
         more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         listed = "\n  ".join(bad[:SHOWN])
-        raise DataError(f"{len(bad)} of {len(clips.names)} clips have bad input; nothing was written:\n  {listed}{more}")
+        raise DataError(
+            f"bad input for {len(bad)} of {counted(len(clips.names), 'clip')}; nothing was written:\n  {listed}{more}"
+        )
 
 
 class _Run:

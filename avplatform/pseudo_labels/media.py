@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.errors import DataError
+from models.errors import DataError, counted
 from tasks.avvp.annotations import SEGMENTS
 from tasks.avvp.pseudo_labels import frame_indices
 
@@ -99,7 +99,7 @@ def read_waveform(file: Path) -> np.ndarray:
     """
     samples = _wav(file) if file.suffix == ".wav" else _samples(file)
     if len(samples) < SAMPLE_RATE:
-        raise DataError(f"{file} has {len(samples)} samples, less than a second at {SAMPLE_RATE} Hz")
+        raise DataError(f"{file} has {counted(len(samples), 'sample')}, less than a second at {SAMPLE_RATE} Hz")
     return samples
 
 

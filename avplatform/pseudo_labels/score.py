@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from avplatform.pseudo_labels.media import read_npy
-from models.errors import DataError, UsageError
+from models.errors import DataError, UsageError, counted
 from tasks.avvp.annotations import ID_LENGTH, SEGMENTS, LLPAnnotations
 from tasks.avvp.classes import CLASSES
 from tasks.avvp.metrics import averages, score
@@ -53,7 +53,9 @@ def score_folder(
             scored[index] = False
     if missing and (strict or not scored.any()):
         name, _, reason = missing[0]
-        raise DataError(f"{len(missing)} label files of split {split} are missing or wrong, that of {name} first: {reason}")
+        raise DataError(
+            f"{counted(len(missing), 'label file')} of split {split} missing or wrong, that of {name} first: {reason}"
+        )
     nothing = np.zeros((len(rows), SEGMENTS, len(CLASSES)), dtype=np.int64)
     parts = [maps.get(name, nothing)[scored] for name in ("audio", "visual")]
     truth = [annotations.dense_audio[rows][scored], annotations.dense_visual[rows][scored]]

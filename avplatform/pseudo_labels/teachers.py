@@ -21,11 +21,13 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from avplatform.pseudo_labels.media import SAMPLE_RATE, read_npy
-from models.errors import DataError, UsageError
+from models.errors import DataError, UsageError, counted
 from tasks.avvp.classes import CLASSES
 
 CLIP_MODEL = "openai/clip-vit-large-patch14"
 CLAP_MODEL = "laion/clap-htsat-fused"
+NO_SAFETENSORS = ("no file named model.safetensors", "not appear to have a file named model.safetensors")
+"""What transformers says of a folder, and of a hub id."""
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -108,7 +110,7 @@ class Teacher(ABC):
 
     Raises:
         UsageError: transformers is not installed.
-        DataError: no such model, one of another kind, or one whose weights are not all there.
+        DataError: no such model, one of another kind, or one whose weights are not all there or not in safetensors.
     """
 
     model_type: ClassVar[str]
@@ -123,15 +125,25 @@ class Teacher(ABC):
             if found != self.model_type:
                 raise DataError(f"{name} is a model of type '{found}'; give one of type '{self.model_type}'")
             loader = getattr(transformers, self.model_class)
-            model, info = loader.from_pretrained(name, output_loading_info=True, dtype=torch.float32)
+            model, info = loader.from_pretrained(
+                name,
+                output_loading_info=True,
+                dtype=torch.float32,
+                use_safetensors=True,  # the other format is pickle, which runs what a stranger wrote into it
+            )
             self.reader = self._reader(transformers, name)
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
             if isinstance(error, DataError):
                 raise
+            if any(text in str(error) for text in NO_SAFETENSORS):
+                raise DataError(
+                    f"{name} has no model.safetensors, and weights in pickle (pytorch_model.bin) are not read; "
+                    "give a model that was saved as safetensors"
+                ) from None
             raise DataError(f"cannot load {name}: {_first_line(error)}; give a hub id or a folder of weights") from None
         missing = sorted(set(info["missing_keys"]) & {key for key, _ in model.named_parameters()})
         if missing:
-            raise DataError(f"{name} lacks {len(missing)} weights, {missing[0]} among them; give a whole model")
+            raise DataError(f"{name} lacks {counted(len(missing), 'weight')}, {missing[0]} among them; give a whole model")
         self.model = model.to(self.device).eval()
 
     @staticmethod

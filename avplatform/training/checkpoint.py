@@ -1,58 +1,96 @@
-"""Checkpoints without pickles: weights and optimiser moments as safetensors, the rest as JSON.
+"""Checkpoints without pickles: weights and optimiser moments as safetensors, the rest as JSON, all with their sha256.
 
-A checkpoint is a folder checkpoints/<step>/ that appears whole or not at all. The random stream of a step follows from
-(seed, step, process), so no generator state needs saving.
+A checkpoint is a folder checkpoints/<step>/ that appears whole or not at all; should a file of it be damaged later, the
+digests tell, and a run goes on from the checkpoint before. The random stream of a step follows from (seed, step, process),
+so no generator state needs saving.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from avplatform.training.run_folder import write_atomic
+from avplatform.training.run_folder import disk_errors, recover, write_atomic
 from models.errors import DataError
 
-
-def save_checkpoint(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
-    """Write checkpoints/<step>/ with weights, optimiser and `state` (which holds "step")."""
-
-    def write(path: Path) -> None:
-        path.mkdir(parents=True)
-        save_file(_weights(model), path / "model.safetensors")
-        save_file(_optimizer_tensors(model, optimizer), path / "optimizer.safetensors")
-        (path / "state.json").write_text(json.dumps(state, indent=2))
-
-    return write_atomic(folder / str(state["step"]), write)
+STATE = "state.json"
 
 
-def load_checkpoint(path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a checkpoint into model and optimiser; return its state.
+def save_checkpoint(folder: Path, *, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> Path:
+    """Write checkpoints/<step>/.
+
+    Args:
+        folder: the run's checkpoints/.
+        tensors: file name (without suffix) -> named tensors, such as {"model": ..., "optimizer": ...}.
+        state: JSON-ready; holds "step".
 
     Raises:
-        DataError: a file is missing, damaged, or of another model.
+        DataError: the disk is full or cannot be written.
+    """
+    return _write(folder / str(state["step"]), tensors, state)
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Return the tensors by file name and the state of a checkpoint.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    state = check_checkpoint(path)
+    try:
+        return {name.removesuffix(".safetensors"): load_file(path / name) for name in state.pop("files")}, state
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from None
+
+
+def check_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's state after comparing the digest of every file.
+
+    Raises:
+        DataError: a file is missing or damaged.
     """
     try:
-        state = json.loads((path / "state.json").read_text())
-        model.load_state_dict(load_file(path / "model.safetensors"))
-        tensors = load_file(path / "optimizer.safetensors")
-        names = [name for name, p in model.named_parameters() if p.requires_grad]
-        entries: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            kind, name = key.split("/", 1)
-            entries.setdefault(names.index(name), {})[kind] = value
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": entries, "param_groups": groups})
-    except (OSError, SafetensorError, json.JSONDecodeError, RuntimeError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"checkpoint {path} cannot be read ({reason})") from None
+        state = json.loads((path / STATE).read_bytes())
+        if state.pop("digest") != _digest_of_state(state):
+            raise DataError(f"checkpoint {path} is damaged: {STATE} is not what was written")
+        for name, digest in state["files"].items():
+            if _digest(path / name) != digest:
+                raise DataError(f"checkpoint {path} is damaged: {name} is not what was written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise _damaged(path, error) from None
     return state
+
+
+def newest_whole(folder: Path, *, note: Callable[[str], object]) -> Path | None:
+    """Return the newest checkpoint that is whole, with the best weights that it refers to; None where there is none.
+
+    Newer ones that are damaged are renamed to damaged-<step>, and `note` is told why.
+    """
+    recover(folder)
+    for step in reversed(checkpoint_steps(folder)):
+        path = folder / str(step)
+        try:
+            best = check_checkpoint(path).get("best") or {}
+            if best:
+                check_checkpoint(folder / f"best-{best['step']}")
+            return path
+        except DataError as error:
+            note(f"{error}; falling back to the one before")
+            aside = folder / f"damaged-{step}"
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+    return None
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
@@ -69,36 +107,71 @@ def prune_checkpoints(folder: Path, keep: int, best_step: int | None) -> None:
         shutil.rmtree(folder / str(step), ignore_errors=True)
     needed = {best_step}
     for step in steps[-keep:]:
-        best = json.loads((folder / str(step) / "state.json").read_text()).get("best") or {}
-        needed.add(best.get("step"))
+        try:
+            needed.add((json.loads((folder / str(step) / STATE).read_bytes()).get("best") or {}).get("step"))
+        except (OSError, ValueError, AttributeError):
+            return  # damaged by somebody else; what it refers to is not known, so nothing more is deleted
     for path in folder.glob("best-*"):
         if path.name not in {f"best-{step}" for step in needed}:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def save_best(folder: Path, model: nn.Module, *, step: int) -> Path:
+def save_best(folder: Path, weights: Mapping[str, Tensor], *, step: int) -> Path:
     """Write checkpoints/best-<step>/: the weights of the best epoch so far."""
+    return _write(folder / f"best-{step}", {"model": weights}, {"step": step})
 
+
+def load_best(folder: Path, *, step: int) -> dict[str, Tensor]:
+    """Return the best epoch's weights.
+
+    Raises:
+        DataError: they are missing or damaged.
+    """
+    return load_checkpoint(folder / f"best-{step}")[0]["model"]
+
+
+def _write(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> Path:
     def write(path: Path) -> None:
         path.mkdir(parents=True)
-        save_file(_weights(model), path / "model.safetensors")
+        files = {}
+        for name, values in tensors.items():
+            file = path / f"{name}.safetensors"
+            save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, file)
+            files[file.name] = _digest(file)
+        content = {**state, "files": files}
+        (path / STATE).write_text(json.dumps({**content, "digest": _digest_of_state(content)}, indent=2))
 
-    return write_atomic(folder / f"best-{step}", write)
-
-
-def load_best(folder: Path, model: nn.Module, *, step: int) -> None:
-    """Put the best epoch's weights into the model."""
-    model.load_state_dict(load_file(folder / f"best-{step}" / "model.safetensors"))
-
-
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    with disk_errors(target):
+        return write_atomic(target, write)
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest_of_state(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return DataError(f"checkpoint {path} is damaged ({reason})")
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """Return the moments of an optimiser as "kind/parameter name" -> tensor; `names` in the order of its parameters."""
     tensors = {}
     for index, entry in optimizer.state_dict()["state"].items():
         for kind, value in entry.items():
-            tensors[f"{kind}/{names[index]}"] = torch.as_tensor(value).detach().cpu().contiguous()
+            tensors[f"{kind}/{names[index]}"] = torch.as_tensor(value)
     return tensors
+
+
+def put_optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]) -> None:
+    """Put what `optimizer_tensors` returned into an optimiser over the same parameters."""
+    entries: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, name = key.split("/", 1)
+        entries.setdefault(names.index(name), {})[kind] = value
+    optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -21,7 +21,11 @@ class OptimConfig:
     name: Literal["adam", "adamw"] = "adam"
     """adam, or adamw (decoupled weight decay)"""
     lr: float = 1e-3
-    """learning rate; never scaled behind your back by processes or batch size"""
+    """learning rate, as it stands; scaled by the batch size only where lr_scaling says so"""
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
+    """scale lr by the clips of a step over lr_batch_size: not at all, in proportion, or by the square root"""
+    lr_batch_size: int = 32
+    """clips a step for which lr is meant (lr_scaling)"""
     betas: tuple[float, float] = (0.9, 0.999)
     """decay rates of Adam's two moments"""
     eps: float = 1e-8
@@ -35,6 +39,8 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "name", ("adam", "adamw"))
+        one_of(self, "lr_scaling", ("none", "linear", "sqrt"))
+        at_least(self, "lr_batch_size", 1)
         self.betas = (float(self.betas[0]), float(self.betas[1]))
         for name in ("lr", "eps"):
             value = getattr(self, name)
@@ -46,6 +52,17 @@ class OptimConfig:
         at_least(self, "weight_decay", 0)
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise UsageError(f"optim.clip_norm is {self.clip_norm!r}; it must be positive, or none for no clipping")
+
+
+def scaled_lr(config: OptimConfig, clips: int) -> float:
+    """Return the learning rate for steps of `clips` clips.
+
+    Example:
+        >>> scaled_lr(OptimConfig(lr=1e-3, lr_scaling="linear", lr_batch_size=32), 64)
+        0.002
+    """
+    ratio = clips / config.lr_batch_size
+    return config.lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[config.lr_scaling]
 
 
 @dataclass(kw_only=True)

@@ -1,38 +1,73 @@
-"""A run's folder: config.yaml, metrics.jsonl, results.json, plots/, checkpoints/ and model/.
+"""A run's folder: config.yaml, environment.json, metrics.jsonl, results.json, plots/, checkpoints/ and model/.
 
 Files appear by write-then-rename, so a run that is killed leaves the last whole state. config.yaml is written first.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import itertools
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors import SafetensorError
 
 from models.errors import DataError, UsageError
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a temporary file or folder beside `path`, then rename it to `path`."""
+    """Let `write` fill a temporary file or folder beside `path`, then rename it to `path`.
+
+    A folder that is in the way is moved aside first and deleted last: a process that is killed in between leaves one of the
+    two, and `recover` puts it back.
+    """
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    aside = path.with_name(f".{path.name}.replaced")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write(temporary)
         if temporary.is_dir() and path.is_dir():
-            shutil.rmtree(path)
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
         os.replace(temporary, path)
+        shutil.rmtree(aside, ignore_errors=True)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
     return path
+
+
+def recover(folder: Path) -> None:
+    """Tidy up after a process that was killed inside `write_atomic`: folders moved aside come back, half-written ones go."""
+    for path in folder.glob(".*.replaced") if folder.is_dir() else ():
+        whole = path.with_name(path.name.removeprefix(".").removesuffix(".replaced"))
+        if whole.exists():
+            shutil.rmtree(path)
+        else:
+            path.rename(whole)
+    for path in folder.glob(".*.partial-*") if folder.is_dir() else ():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an error of the disk (full, read-only, over quota) into a DataError that says how to go on."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise DataError(
+            f"cannot write {path}: {reason}; what was written before is whole: make room, then go on with --resume"
+        ) from None
 
 
 def write_json(path: Path, value: Any) -> Path:
@@ -45,6 +80,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lock: int | None = None
 
     @classmethod
     def create(cls, output_dir: str | None, *, name: str) -> RunFolder:
@@ -54,29 +90,54 @@ class RunFolder:
             UsageError: `output_dir` exists and is not empty.
             DataError: the folder cannot be made.
         """
-        if output_dir is None:
-            stamp = time.strftime("%Y%m%d-%H%M%S")
-            path = Path("runs") / f"{name}-{stamp}"
-            number = 1
-            while path.exists():
-                number += 1
-                path = Path("runs") / f"{name}-{stamp}-{number}"
-        else:
+        try:
+            if output_dir is None:
+                return cls(_new_folder(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
             path = Path(output_dir)
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise UsageError(
                     f"--output-dir {path} exists and is not empty; give a new folder, or go on with --resume {path}"
                 )
-        try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"cannot make the run folder {path}: {error.strerror}; give another --output-dir") from None
+            place = output_dir or "runs"
+            raise DataError(f"cannot make the run folder in {place}: {error.strerror}; give another --output-dir") from None
         return cls(path)
+
+    def lock(self) -> None:
+        """Keep every other process from training in this folder, until this one ends (however it ends) or unlocks.
+
+        Raises:
+            UsageError: another process trains in it.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UsageError(
+                f"another process is training in {self.path}; wait for it, stop it, or give another --output-dir"
+            ) from None
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            return
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Let others train in this folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     @property
     def results_file(self) -> Path:
         """The finished run's results."""
         return self.path / "results.json"
+
+    @property
+    def environment_file(self) -> Path:
+        """One entry a launch of the run: versions, commit, hardware, processes and command line."""
+        return self.path / "environment.json"
 
     @property
     def metrics_file(self) -> Path:
@@ -103,9 +164,17 @@ class RunFolder:
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         write_atomic(self.path / "config.yaml", lambda p: p.write_text(text))
 
+    def write_environment(self, launch: dict[str, Any]) -> None:
+        """Add a launch (the first one, or one that resumes) to environment.json."""
+        try:
+            launches = json.loads(self.environment_file.read_text())
+        except (OSError, ValueError):
+            launches = []
+        write_json(self.environment_file, [*launches, launch])
+
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to metrics.jsonl."""
-        with self.metrics_file.open("a") as file:
+        with disk_errors(self.metrics_file), self.metrics_file.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
@@ -122,7 +191,19 @@ class RunFolder:
 
     def rewind(self, step: int, *, validated: int | None = None) -> None:
         """Drop the records after `step`, and of validations after step `validated`: they are about to be made again."""
-        last = {"epoch": step if validated is None else validated}
+        validated = step if validated is None else validated
+        last = {"epoch": validated, "test_epoch": validated}
         kept = [r for r in self.records() if r.get("step", 0) <= last.get(r.get("event", ""), step)]
         text = "".join(json.dumps(r) + "\n" for r in kept)
         write_atomic(self.metrics_file, lambda p: p.write_text(text))
+
+
+def _new_folder(path: Path) -> Path:
+    """Make and return a folder of this name, or of this name and the first free number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError("unreachable")

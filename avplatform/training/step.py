@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from avplatform.training.optim import clip_gradients
 from tasks.contracts import Batch, Task
@@ -21,6 +22,8 @@ class StepResult:
     losses: dict[str, Tensor] = field(default_factory=dict)
     total: Tensor | None = None
     grad_norm: Tensor | None = None
+    skipped: bool = False
+    """The gradient was NaN or infinite and the weights were left as they were."""
 
 
 def optimisation_step(
@@ -34,6 +37,7 @@ def optimisation_step(
     accelerator: Accelerator | None = None,
     shares: Sequence[float] | None = None,
     measure_norm: bool = True,
+    skip_nonfinite: bool = False,
 ) -> StepResult:
     """Take one optimiser step on a batch, or on several micro-batches whose gradients add up.
 
@@ -48,6 +52,8 @@ def optimisation_step(
         shares: weight of each micro-batch's mean loss; they add up to 1 over all processes and micro-batches times the
             number of processes, so that the gradient is that of the mean over the global batch. Default: one batch, 1.
         measure_norm: measure the gradient norm also where nothing is clipped by it, for the result's `grad_norm`.
+        skip_nonfinite: leave the weights as they are where the gradient is NaN or infinite. Processes share their
+            gradients, so all of them skip or none.
 
     The gradients are left in place afterwards, so that they can be looked at; the next step clears them.
     """
@@ -77,9 +83,19 @@ def optimisation_step(
             else:
                 result.total = value if result.total is None else result.total + value
 
-    if accelerator is not None and accelerator.scaler is not None:
+    scaler = accelerator.scaler if accelerator is not None else None
+    if accelerator is not None and scaler is not None:
         accelerator.unscale_gradients(optimizer)
-    if clip_norm is not None or measure_norm:
-        result.grad_norm = clip_gradients(model.parameters(), clip_norm)
-    optimizer.step()
+    if clip_norm is not None or measure_norm or skip_nonfinite:
+        result.grad_norm = whole(clip_gradients(model.parameters(), clip_norm))
+        if skip_nonfinite and scaler is None and not torch.isfinite(result.grad_norm):
+            result.skipped = True
+            return result
+    optimizer.step()  # a gradient scaler (fp16) skips such a step itself
+    result.skipped = scaler is not None and bool(getattr(optimizer, "step_was_skipped", False))
     return result
+
+
+def whole(value: Tensor) -> Tensor:
+    """The whole of a scalar that may be spread over processes (FSDP)."""
+    return value.full_tensor() if isinstance(value, DTensor) else value

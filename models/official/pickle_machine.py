@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from models.errors import DataError
+from models.errors import DataError, counted
 from models.official.pickle_values import (
     CALLS,
     DTYPES,
@@ -218,7 +218,7 @@ class PickleMachine:
         if type(view) is not tuple or len(view) != 3 or not is_count(view[1]) or not is_count(view[2]):
             raise DataError(f"the part of storage {key} is not described as torch does")
         if view[1] + view[2] > numel:
-            raise DataError(f"a part of storage {key} reaches beyond its {numel} values")
+            raise DataError(f"a part of storage {key} reaches beyond its {counted(numel, 'value')}")
         return StorageRef(key, dtype, view[1], view[2])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from models.errors import DataError
+from models.errors import DataError, counted
 
 MOST_DIMS = 8
 MOST_VALUES = 2**48
@@ -122,7 +122,7 @@ def call(what: Any, args: Any) -> Any:
 def _checked(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     low, high = _ARITY[name]
     if not low <= len(args) <= high:
-        raise DataError(f"it calls {name} with {len(args)} values; that is not how torch does it")
+        raise DataError(f"it calls {name} with {counted(len(args), 'value')}; that is not how torch does it")
     return args
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from models.errors import DataError
+from models.errors import DataError, counted
 from models.official.pickle_values import printable
 
 MOST_LISTED = 10
@@ -174,7 +174,9 @@ class Reader:
         """
         count = need(tensors, name).shape[0]
         if count != len(labels.classes):
-            raise DataError(f"'{name}' is for {count} classes, but the task has {len(labels.classes)}; is it of this model?")
+            raise DataError(
+                f"'{name}' is for {counted(count, 'class')}, but the task has {len(labels.classes)}; is it of this model?"
+            )
         return labels.classes
 
     def _check(

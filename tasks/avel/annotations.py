@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.errors import DataError, nearest
+from models.errors import DataError, counted, nearest
 from tasks.avel.classes import BACKGROUND, EVENTS
 from tasks.avel.derived import compare_labels, noisy_labels, pair_targets
 from tasks.avel.h5 import read_h5
-from tasks.defects import Defect
+from tasks.defects import NO_SPLIT, Defect
 
 SEGMENTS = 10
 SPLIT_FILES = {"train": "train_order.h5", "validation": "val_order.h5", "test": "test_order.h5"}
@@ -55,7 +55,9 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
     for number, line in enumerate(_lines(file), 1):
         columns = line.split("&")
         if len(columns) != 5:
-            raise DataError(f"{file}, line {number}: {len(columns)} columns instead of Category&VideoID&Quality&Onset&Offset")
+            raise DataError(
+                f"{file}, line {number}: {counted(len(columns), 'column')} instead of Category&VideoID&Quality&Onset&Offset"
+            )
         category, clip_id, _, onset, offset = columns
         if not (onset.strip().isdigit() and offset.strip().isdigit()):
             if number == 1:
@@ -86,7 +88,7 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
         listed = ", ".join(f"row {row}" for row in shared[:5]) + (", ..." if len(shared) > 5 else "")
         raise DataError(f"{folder}: the order files share rows ({listed}); each row belongs to one split, once")
     for row in sorted(set(range(len(ids))) - set(everything.tolist())):
-        defects.append(Defect("clip in no split", file.name, numbers[row], ids[row]))
+        defects.append(Defect(NO_SPLIT, file.name, numbers[row], ids[row]))
     defects += _in_several_splits(file.name, ids, numbers, splits)
     defects += compare_labels(folder, class_index, segment := segment_labels(class_index, onset_, offset_))
     return AVEAnnotations(
@@ -149,7 +151,10 @@ def _in_several_splits(file: str, ids: list[str], numbers: list[int], splits: di
 def _order(file: Path, clips: int) -> np.ndarray:
     if not file.is_file():
         raise DataError(f"{file} is missing; AVE's splits need {', '.join(SPLIT_FILES.values())}")
-    rows = read_h5(file, "order").astype(np.int64).ravel()
+    numbers = read_h5(file, "order").ravel()
+    if (odd := numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))]).size:
+        raise DataError(f"{file} holds {odd[0]}, which is no row number; it must be AVE's official h5 file")
+    rows = numbers.astype(np.int64)
     if len(rows) == 0 or rows.min() < 0 or rows.max() >= clips:
         raise DataError(f"{file}: row numbers must lie between 0 and {clips - 1}, the lines of Annotations.txt")
     return rows

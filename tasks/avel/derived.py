@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.errors import DataError
+from models.errors import DataError, counted
 from tasks.avel.classes import BACKGROUND, CLASSES
 from tasks.avel.h5 import read_h5
 from tasks.defects import Defect
@@ -95,7 +95,7 @@ def compare_labels(folder: Path, class_index: np.ndarray, segment: np.ndarray) -
         rows = np.flatnonzero(~close.reshape(len(close), -1).all(axis=1))
         if name.startswith(("right", "prob")):
             listed = ", ".join(map(str, rows[:EXAMPLES])) + (", ..." if len(rows) > EXAMPLES else "")
-            text = f"{len(rows)} of {len(expected)} rows differ from ours" + (f": {listed}" if len(rows) else "")
+            text = f"{len(rows)} of {counted(len(expected), 'row')} differ from ours" + (f": {listed}" if len(rows) else "")
             defects.append(Defect(NOTE, name, 0, text))
         else:
             defects += [Defect(DISAGREES, name, int(row), f"row {row}") for row in rows]

@@ -180,23 +180,23 @@ def pair_target(segment: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 class StalePairTargets:
     """PSP's soft targets as its published loader makes them: positions written for an earlier batch are never cleared.
 
-    Source: PSP (CVPR 2021), released code. The state is that of one process and one uninterrupted run.
+    Source: PSP (CVPR 2021), released code. `kept` is that of one process.
     """
 
     def __init__(self) -> None:
-        self._buffer: Tensor | None = None
+        self.kept: Tensor | None = None
 
     def __call__(self, segment: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the targets of the next batch: [B, T] -> [B, T]."""
         target = pair_target(segment, dtype)
-        if self._buffer is None or len(self._buffer) < len(target):
+        if self.kept is None or len(self.kept) < len(target):
             grown = torch.zeros_like(target)
-            if self._buffer is not None:
-                grown[: len(self._buffer)] = self._buffer
-            self._buffer = grown
-        stale = self._buffer[: len(target)].to(target)
-        self._buffer[: len(target)] = torch.where(target > 0, target, stale)
-        return self._buffer[: len(target)].clone()
+            if self.kept is not None:
+                grown[: len(self.kept)] = self.kept
+            self.kept = grown
+        stale = self.kept[: len(target)].to(target)
+        self.kept[: len(target)] = torch.where(target > 0, target, stale)
+        return self.kept[: len(target)].clone()
 
 
 def event_class_target(segment: Tensor) -> Tensor:

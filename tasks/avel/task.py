@@ -37,7 +37,7 @@ class AVELConfig:
     video_loss: Literal["combined", "per_modality", "off"] = "combined"
     """LEAP's loss on the video labels, in the full setting"""
     pair_target: Literal["clean", "official"] = "clean"
-    """PSP's soft target; official: with the rests of earlier batches, as its loader leaves them (not resumable exactly)"""
+    """PSP's soft target; official: with the rests of earlier batches, as its loader leaves them"""
     gate_loss: Literal["official", "plain"] = "official"
     """CMBS's loss on its gate; official: squashed twice, as published"""
     weak_relevance: Literal["official", "threshold"] = "threshold"
@@ -105,6 +105,16 @@ class AVEL(Task):
     def __init__(self, config: AVELConfig) -> None:
         super().__init__(config)
         self._pair_target = losses.StalePairTargets() if config.pair_target == "official" else losses.pair_target
+
+    def state(self) -> dict[str, Tensor]:
+        """The rests of earlier batches that PSP's official pair targets keep."""
+        kept = self._pair_target.kept if isinstance(self._pair_target, losses.StalePairTargets) else None
+        return {} if kept is None else {"pair_targets": kept}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        if isinstance(self._pair_target, losses.StalePairTargets):
+            self._pair_target.kept = state.get("pair_targets")
 
     def train_splits(self) -> tuple[str, ...]:
         """Weak training adds the background clips."""

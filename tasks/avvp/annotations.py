@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.errors import DataError, nearest
+from models.errors import DataError, counted, nearest
 from tasks.avvp.classes import CLASSES
 from tasks.defects import Defect
 
@@ -56,11 +56,17 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
     filenames: list[str] = []
     weak: list[np.ndarray] = []
     splits: dict[str, np.ndarray] = {}
+    places: dict[str, str] = {}
     defects: list[Defect] = []
     for split, name in SPLIT_FILES.items():
         start = len(filenames)
         for line, (filename, labels) in read_rows(folder / name, WEAK_HEADER):
             names = labels.split(",")
+            place = f"{folder / name}, line {line}"
+            if filename in places:
+                text = f"the clip {filename} stands in the split files twice, first in {places[filename]}"
+                raise DataError(f"{place}: {text}; each clip belongs to one split")
+            places[filename] = place
             target = np.zeros(len(CLASSES), dtype=np.uint8)
             target[[_class_index(label, folder / name, line) for label in names]] = 1
             if len(set(names)) < len(names):
@@ -69,9 +75,6 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
             weak.append(target)
         splits[split] = np.arange(start, len(filenames))
     index = {filename: row for row, filename in enumerate(filenames)}
-    if len(index) < len(filenames):
-        twice = next(f for i, f in enumerate(filenames) if index[f] != i)
-        raise DataError(f"{folder}: the clip {twice} stands in the split files twice; each clip belongs to one split")
     dense = {}
     for stream, name in DENSE_FILES.items():
         file = Path(audio_file) if stream == "audio" and audio_file is not None else folder / name
@@ -142,7 +145,9 @@ def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
     for number, line in enumerate(lines[1:], 2):
         columns = line.split("\t")
         if len(columns) != len(header):
-            raise DataError(f"{file}, line {number}: {len(columns)} columns instead of {len(header)} ({line[:80]!r})")
+            raise DataError(
+                f"{file}, line {number}: {counted(len(columns), 'column')} instead of {len(header)} ({line[:80]!r})"
+            )
         rows.append((number, columns))
     if not rows:
         raise DataError(f"{file} holds no clip")

@@ -9,7 +9,7 @@ import numpy as np
 
 from tasks.avvp.annotations import DENSE_HEADER, WEAK_HEADER, LLPAnnotations, read_rows
 from tasks.avvp.classes import CLASSES
-from tasks.defects import Defect
+from tasks.defects import NO_SPLIT, Defect
 
 FULL_FILE = "AVVP_dataset_full.csv"
 UNCORRUPTED, CORRUPTED, UNKNOWN = "uncorrupted", "mm_pyramid variant (3 rows lost)", "not a known one"
@@ -54,7 +54,7 @@ def _compare_full(file: Path, annotations: LLPAnnotations) -> list[Defect]:
     for line, (filename, labels) in read_rows(file, WEAK_HEADER):
         seen.add(filename)
         if filename not in weak:
-            defects.append(Defect("clip in no split", file.name, line, filename))
+            defects.append(Defect(NO_SPLIT, file.name, line, filename))
         elif {CLASSES[i] for i in weak[filename]} != set(labels.split(",")):
             defects.append(Defect("labels differ from the split file's", file.name, line, f"{filename}: {labels}"))
     missing = [name for name in annotations.filenames if name not in seen]

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from models.errors import DataError, unknown_name
+from models.errors import DataError, counted, unknown_name
 from tasks.avvp.annotations import SEGMENTS
 from tasks.avvp.classes import CLASSES
 
@@ -122,7 +122,7 @@ def split_waveform(waveform: np.ndarray, segments: int = SEGMENTS) -> np.ndarray
     """
     samples = len(waveform)
     if samples < segments:
-        raise DataError(f"a waveform of {samples} samples cannot be cut into {segments} segments")
+        raise DataError(f"a waveform of {counted(samples, 'sample')} cannot be cut into {counted(segments, 'segment')}")
     starts = np.round(np.arange(segments) * samples / segments).astype(np.int64)
     return np.stack([waveform[start : start + samples // segments] for start in starts])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -227,6 +228,18 @@ def test_what_is_no_checkpoint_is_told_apart(tmp_path, capsys, content, words):
     (tmp_path / "a.pt").write_bytes(content)
     assert convert(tmp_path / "a.pt", "ave", tmp_path / "m") == 1
     assert words in capsys.readouterr().err
+
+
+def test_an_unknown_model_is_refused_with_the_nearest(tmp_path, capsys):
+    assert main(["convert", str(tmp_path / "x.pt"), "--from", "hann", "--out", str(tmp_path / "out")]) == 2
+    assert "unknown published model 'hann'; did you mean 'han'?" in capsys.readouterr().err
+
+
+def test_the_help_shows_each_default_once(capsys):
+    with pytest.raises(SystemExit):
+        main(["convert", "--help"])
+    parts = re.split(r" --(?=[a-z])", capsys.readouterr().out)
+    assert len(parts) > 8 and max(part.count("(default") for part in parts) == 1
 
 
 def test_a_missing_file_a_folder_and_a_cut_file_are_data_errors(files, tmp_path, capsys):

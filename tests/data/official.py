@@ -3,8 +3,16 @@
 import h5py
 import numpy as np
 
+from avplatform.data.importing import ImportOptions, import_data
 from tests.tasks.test_avel import write_ave
 from tests.tasks.test_avvp import write_llp
+
+
+def bring_in(dataset, source, out, **options):
+    """Import with options of the command, and those that only the function has."""
+    extra = {name: options.pop(name) for name in ("rows_per_shard", "note", "card") if name in options}
+    return import_data(ImportOptions(dataset=dataset, source=str(source), out=str(out), **options), **extra)
+
 
 LLP_CLIPS = {
     "train": [f"train-{i:05d}_{i}_{i + 10}" for i in range(6)],

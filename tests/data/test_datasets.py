@@ -1,6 +1,7 @@
 """A split through `datasets`, labels that are known in some splits only, and what a batch shares its memory with."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from accelerate import Accelerator
@@ -49,11 +50,23 @@ def test_other_formats_of_datasets_work(data):
     np.testing.assert_array_equal(rows["audio"].reshape(3, -1), data.split("test").columns()["audio"][:3].reshape(3, -1))
 
 
+@pytest.mark.parametrize("name", ["row", "audio"])
+@pytest.mark.parametrize("joined", [False, True], ids=["one piece", "several pieces"])
+def test_empty_entries_of_a_table_are_refused(data, name, joined):
+    table = data.as_dataset("train")[:4]
+    holes = table.set_column(
+        table.column_names.index(name), name, pa.array([None, *table.column(name).to_pylist()[1:]], table.column(name).type)
+    )
+    with pytest.raises(DataError, match=f"'{name}' .* empty entries"):
+        batch_of(data.spec, pa.concat_tables([table, holes]) if joined else holes)
+
+
 def test_a_batch_shares_its_memory_with_nothing(data):
     split = data.split("train")
     for make in (
         lambda: split.batch(range(5), dtype=torch.float16),
         lambda: batch_of(data.spec, data.as_dataset("train")[:5], dtype=torch.float16),
+        lambda: batch_of(data.spec, data.as_dataset("train")[[3, 1, 4]], dtype=torch.float16),
         lambda: next(iter(train_loader(data, ["train"], batch_size=5, seed=0).epoch(1))).batch,
         lambda: next(iter(train_loader(data, ["train"], streaming=True, batch_size=5, seed=0).epoch(1))).batch,
     ):

@@ -9,10 +9,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from datasets.distributed import split_dataset_by_node
+from torch.utils.data import DataLoader
 
 from avplatform.data import batch_of, open_data, stream_dataset
 from avplatform.data.sampling import eval_batches
@@ -228,10 +231,17 @@ def test_processes_of_their_own_share_every_clip_once(stores, tmp_path, store, p
 @pytest.mark.parametrize("streaming", [False, True], ids=["mapped", "streamed"])
 def test_preparing_a_loader_with_accelerate_is_refused(stores, streaming):
     loader = train_loader(open_data(stores / "402-3", task="avvp"), ["train"], streaming=streaming, batch_size=16, seed=1)
-    with pytest.raises(UsageError, match="must not be prepared by Accelerate"):
-        Accelerator(cpu=True).prepare_data_loader(loader)
-    with pytest.raises(UsageError, match="must not be prepared by Accelerate"):
-        prepare_data_loader(loader, num_processes=2, process_index=0)
+    model = torch.nn.Linear(2, 2)
+    for prepare in (
+        lambda: Accelerator(cpu=True).prepare(loader),
+        lambda: Accelerator(cpu=True).prepare(model, torch.optim.Adam(model.parameters()), loader),
+        lambda: Accelerator(cpu=True).prepare_data_loader(loader),
+        lambda: prepare_data_loader(loader, num_processes=2, process_index=0),
+    ):
+        with pytest.raises(UsageError, match="must not be prepared by Accelerate"):
+            prepare()
+    with pytest.raises(UsageError, match=r"iterate loader.epoch\(n\)"):
+        iter(loader)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
@@ -258,5 +268,47 @@ def test_a_stream_that_was_split_already_is_refused(stores):
     for again in (split, stream_dataset(data, "train", process_index=1, num_processes=2)):
         with pytest.raises(UsageError, match="already split between 2 processes"):
             stream_dataset(again, process_index=0, num_processes=2)
+    with pytest.raises(UsageError, match="already split between 2 processes"):
+        stream_dataset(split)
     with pytest.raises(UsageError, match="process_index is 2"):
         stream_dataset(data, process_index=2, num_processes=2)
+
+
+CHANGES = {
+    "as it is": lambda share: share,
+    "mapped": lambda share: share.map(lambda table: table),
+    "shuffled": lambda share: share.shuffle(seed=1, buffer_size=10),
+    "reshuffled": lambda share: share.filter(lambda table: [True] * len(table), batched=True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_share_of_a_stream_is_not_split_by_node_again(stores, change):
+    share = change(stream_dataset(open_data(stores / "649-7", task="avvp"), process_index=1, num_processes=2))
+    with pytest.raises(UsageError, match="already one process's share"):
+        split_dataset_by_node(share, rank=0, world_size=2)
+    alone = split_dataset_by_node(share, rank=0, world_size=1)  # which splits nothing
+    assert sum(len(table) for table in alone.iter(batch_size=50)) in (324, 325)
+
+
+@pytest.mark.parametrize("dispatch", [True, False], ids=["dispatched", "read by each"])
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_torch_loader_of_a_share_is_read_as_it_is_but_not_prepared(stores, change, dispatch, processes):
+    share = change(stream_dataset(open_data(stores / "649-7", task="avvp"), process_index=0, num_processes=2))
+    loader = DataLoader(share, batch_size=50, collate_fn=pa.concat_tables)
+    assert sum(len(table) for table in loader) in (324, 325)
+    options = dict(num_processes=processes, process_index=0, put_on_device=dispatch, dispatch_batches=dispatch)
+    prepared = prepare_data_loader(loader, **options)
+    with pytest.raises(UsageError, match="must not be prepared by Accelerate"):
+        next(iter(prepared))
+    assert sum(len(table) for table in loader) in (324, 325)  # nothing of the refusal stays
+
+
+def test_accelerate_may_deal_a_stream_that_was_not_shared_out(stores):
+    stream = stream_dataset(open_data(stores / "402-3", task="avvp"))
+    rows = []
+    for index in range(2):
+        loader = DataLoader(stream, batch_size=16, collate_fn=lambda tables: pa.concat_tables(tables)["row"].to_pylist())
+        rows += sum(prepare_data_loader(loader, num_processes=2, process_index=index), [])
+    assert sorted(set(rows)) == list(range(402))

@@ -1,8 +1,10 @@
 """Importing AVE's h5 files: rows, orders, background clips, the label files that are compared, and damage."""
 
+import functools
 import json
 import os
 import tracemalloc
+import weakref
 
 import h5py
 import numpy as np
@@ -12,7 +14,6 @@ import torch
 from avplatform.cards import render_dataset_card
 from avplatform.cli import main
 from avplatform.data import open_data
-from avplatform.data.importing import ImportOptions, import_data
 from avplatform.data.importing.report import count_kinds
 from avplatform.data.schema import Manifest
 from avplatform.data.simulate import simulate
@@ -20,15 +21,14 @@ from models.errors import DataError, UsageError
 from tasks.avel import derived
 from tasks.avel.annotations import read_annotations
 from tasks.avel.classes import BACKGROUND
+from tests.data import official
 from tests.data.official import AVE_LINES, AVE_ORDERS, ave_arrays, ave_tree, files, write_h5
 from tests.tasks.test_avel import write_ave
 
 real = pytest.mark.skipif("AVP_AVE_DIR" not in os.environ, reason="AVP_AVE_DIR is not set: the real annotations are not here")
 
 
-def bring_in(source, out, **options):
-    extra = {name: options.pop(name) for name in ("rows_per_shard", "note", "card") if name in options}
-    return import_data(ImportOptions(dataset="ave", source=str(source), out=str(out), **options), **extra)
+bring_in = functools.partial(official.bring_in, "ave")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,13 @@ def test_rows_come_in_the_order_of_the_order_files_with_background_behind(tree, 
 
 @pytest.mark.parametrize(
     "layout",
-    [{"chunks": (5, 10, 7, 7, 64)}, {"chunks": (1, 10, 7, 7, 512), "compression": "gzip"}, {"chunks": (12, 1, 7, 7, 8)}],
+    [
+        {"chunks": (5, 10, 7, 7, 64)},
+        {"chunks": (5, 10, 7, 7, 512)},
+        {"chunks": (5, 10, 7, 7, 512), "shuffle": True},
+        {"chunks": (1, 10, 7, 7, 512), "compression": "gzip"},
+        {"chunks": (12, 1, 7, 7, 8)},
+    ],
 )
 def test_the_layout_inside_the_h5_file_changes_nothing(tree, tmp_path, layout):
     bring_in(tree, tmp_path / "one")
@@ -127,7 +133,7 @@ def _labels(name, shape):
         (_labels("visual_feature.h5", (12, 10, 512, 7, 7)), "instead of .12, 10, 7, 7, 512.; channels come last"),
         (_labels("visual_feature.h5", (11, 10, 7, 7, 512)), "one row a line of Annotations.txt"),
         (_labels("audio_feature.h5", (12, 10, 64)), "audio_feature.h5 has shape .12, 10, 64. instead of .12, 10, 128."),
-        (lambda t: write_h5(t / "audio_feature.h5", np.zeros((12, 10, 128), np.int32)), "holds int32"),
+        (lambda t: write_h5(t / "audio_feature.h5", np.full((12, 10, 128), b"x")), "holds .S1, not numbers"),
         (
             _labels("audio_feature_noisy.h5", (3, 10, 128)),
             "audio_feature_noisy.h5 has shape .3, 10, 128. instead of .2, 10, 128.",
@@ -235,7 +241,8 @@ def test_simulated_official_files_keep_the_rows_of_clips_in_no_split(tmp_path):
     write_h5(source / "labels_noisy.h5", np.eye(29, dtype=np.float32)[[28, 28]])
     simulate("avel", source, tmp_path / "official", layout="official")
     report = bring_in(tmp_path / "official", tmp_path / "store")
-    assert report.stored == {"train": 3, "validation": 1, "test": 1, "background": 2} and not report.left_out
+    assert report.stored == {"train": 3, "validation": 1, "test": 1, "background": 2} and not report.bad
+    assert report.in_no_split == len(AVE_LINES) - 5
 
 
 def test_an_import_that_failed_goes_on_and_ends_in_the_same_bytes(tree, tmp_path, monkeypatch):
@@ -275,6 +282,56 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     finally:
         tracemalloc.stop()
     assert peak < count * 10 * 7 * 7 * 512 * 8 / 6, peak
+
+
+def test_whole_numbers_are_taken_as_they_stand_and_noted_once(own_tree, tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (12, 10, 128), dtype=np.uint8)
+    write_h5(own_tree / "audio_feature.h5", values)
+    report = bring_in(own_tree, tmp_path / "store")
+    found = [(d.kind, d.file, d.text) for d in report.defects if d.kind.startswith("features")]
+    text = "uint8, stored as the numbers that stand there, not scaled back"
+    assert found == [("features are whole numbers", "audio_feature.h5", text)] and not report.left_out
+    audio = open_data(tmp_path / "store", task="avel").split("test").batch([0]).audio
+    np.testing.assert_array_equal(audio[0].numpy(), values[10])
+
+
+def test_clips_that_no_order_names_are_listed_as_left_out_and_are_no_failure(own_tree, tmp_path, capsys):
+    write_ave(own_tree, AVE_LINES, {**AVE_ORDERS, "train": [4, 1, 0, 3, 8, 5]})
+    flags = ["data", "import", "ave", str(own_tree), "--strict", "--out"]
+    assert main([*flags, str(tmp_path / "store")]) == 0
+    assert "2 clips stand in no split and are left out" in " ".join(capsys.readouterr().out.split())
+    report = json.loads((tmp_path / "store" / "import_report.json").read_text())
+    file = str(own_tree / "Annotations.txt")
+    assert report["in_no_split"] == 2 and report["left_out"] == [
+        {"clip_id": f"video_{row:05d}", "file": file, "reason": f"line {row + 1}: stands in {why}"}
+        for row, why in ((7, "no order file, so it belongs to no split"), (11, "no order file, so it belongs to no split"))
+    ]
+    assert "Clips left out" not in (tmp_path / "store" / "README.md").read_text()
+    assert main(["data", "verify", str(tmp_path / "store")]) == 0
+    with h5py.File(own_tree / "audio_feature.h5", "r+") as h5:
+        for row in (3, 11):  # row 11 is never read
+            h5["avadataset"][row] = np.nan
+    assert main(["data", "import", "ave", str(own_tree), "--out", str(tmp_path / "two")]) == 1
+    report = json.loads((tmp_path / "two" / "import_report.json").read_text())
+    assert [item["clip_id"] for item in report["left_out"]] == ["video_00003", "video_00007", "video_00011"]
+    assert "**1 of the clips" in (tmp_path / "two" / "README.md").read_text()
+
+
+def test_one_worker_has_one_block_in_memory(tree, tmp_path, monkeypatch):
+    from avplatform.data.importing.ave import AVEPlan
+
+    monkeypatch.setattr("avplatform.data.importing.ave.BLOCK", 1)
+    plain, parts, others = AVEPlan.read, [], []
+
+    def read(self, *args):
+        others.append(sum(part() is not None for part in parts))
+        part = plain(self, *args)
+        parts.append(weakref.ref(part))
+        return part
+
+    monkeypatch.setattr(AVEPlan, "read", read)
+    bring_in(tree, tmp_path / "store", workers=1)
+    assert others == [0] * 14
 
 
 @real

@@ -1,6 +1,7 @@
 """Importing LLP's official files: what comes in, what is left out, and what is found odd."""
 
 import errno
+import functools
 import json
 import multiprocessing
 import os
@@ -18,11 +19,11 @@ from avplatform.cards import render_dataset_card
 from avplatform.cli import main
 from avplatform.data import importing, open_data
 from avplatform.data.checksum import content_checksum
-from avplatform.data.importing import ImportOptions, import_data
 from avplatform.data.schema import Manifest
 from avplatform.data.simulate import simulate
 from models.errors import DataError, UsageError
 from models.stem import pool_clap
+from tests.data import official
 from tests.data.official import LLP_CLIPS, files, llp_arrays, llp_tree, save
 from tests.tasks.test_avvp import write_llp
 
@@ -39,9 +40,7 @@ def own_tree(tmp_path):
     return llp_tree(tmp_path / "llp")
 
 
-def bring_in(source, out, **options):
-    extra = {name: options.pop(name) for name in ("rows_per_shard", "note", "card") if name in options}
-    return import_data(ImportOptions(dataset="llp", source=str(source), out=str(out), **options), **extra)
+bring_in = functools.partial(official.bring_in, "llp")
 
 
 def test_a_tree_comes_in_averaged_with_its_labels(tree, tmp_path):
@@ -117,6 +116,48 @@ def test_pseudo_labels_are_needed_in_training_only(own_tree, tmp_path):
     assert spec.label_splits["pseudo_audio"] == ["train", "validation"] and "pseudo_visual" not in spec.labels
 
 
+def test_a_damaged_pseudo_label_outside_training_costs_no_clip(own_tree, tmp_path):
+    _cut(own_tree / "CLAP" / "segment_pseudo_labels" / "ccccccccccc.npy")
+    save(own_tree / "CLIP" / "segment_pseudo_labels", "ccccccccccc", np.full((10, 25), 3))
+    assert main(["data", "import", "llp", str(own_tree), "--out", str(tmp_path / "store")]) == 0
+    report = json.loads((tmp_path / "store" / "import_report.json").read_text())
+    assert report["stored"] == {"train": 6, "validation": 1, "test": 1} and report["left_out"] == []
+    found = {d["file"]: d["text"] for d in report["defects"] if d["kind"] == "damaged pseudo-label file"}
+    assert found == {
+        "CLAP/segment_pseudo_labels/ccccccccccc.npy": "ccccccccccc_101.8_111.8: is truncated: 1900 of 2000 bytes",
+        "CLIP/segment_pseudo_labels/ccccccccccc.npy": "ccccccccccc_101.8_111.8: holds labels other than 0 and 1",
+    }
+    spec = Manifest.read(tmp_path / "store").spec
+    assert spec.label_splits["pseudo_audio"] == spec.label_splits["pseudo_visual"] == ["train", "validation"]
+    assert not open_data(tmp_path / "store", task="avvp").split("train").labels("pseudo_audio")[:, :2].any()
+    assert main(["data", "verify", str(tmp_path / "store")]) == 0
+    _cut(own_tree / "CLAP" / "segment_pseudo_labels" / "train-00002.npy")
+    assert [item.clip_id for item in bring_in(own_tree, tmp_path / "two").left_out] == ["train-00002_2_12"]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_whole_numbers_are_taken_as_they_stand_and_noted_once(own_tree, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr("avplatform.data.importing.llp.LLPPlan.block", 2)
+    given = {}
+    for clip in sum(LLP_CLIPS.values(), []):
+        given[clip] = np.random.default_rng(list(clip.encode())).integers(0, 256, (10, 128), dtype=np.uint8)
+        save(own_tree / "feats" / "vggish", clip, given[clip])
+    frames = np.arange(80 * 2048).reshape(80, 2048)
+    save(own_tree / "feats" / "res152", LLP_CLIPS["test"][0], (frames % 251).astype(np.int16))
+    report = bring_in(own_tree, tmp_path / "store", workers=workers)
+    why = "stored as the numbers that stand there, not scaled back; first in"
+    assert [(d.file, d.text) for d in report.defects if d.kind == "features are whole numbers"] == [
+        ("feats/vggish/train-00000.npy", f"uint8, {why} {LLP_CLIPS['train'][0]}"),
+        ("feats/res152/ccccccccccc.npy", f"int16, {why} {LLP_CLIPS['test'][0]}"),
+    ]
+    assert not report.left_out
+    data = open_data(tmp_path / "store", task="avvp")
+    for split, clips in LLP_CLIPS.items():
+        np.testing.assert_array_equal(data.split(split).batch([0]).audio[0].numpy(), given[clips[0]])
+    mean = (frames % 251).reshape(10, 8, 2048).mean(axis=1)
+    np.testing.assert_allclose(data.split("test").batch([0]).visual[0].numpy(), mean, rtol=1e-3)
+
+
 class Evil:
     def __reduce__(self):
         return (os.system, ('touch "$UNPICKLED"',))
@@ -147,8 +188,8 @@ FAULTS = {
     "NaN": ("r2plus1d_18", _resave(_nan), "NaN or infinite"),
     "infinite": ("res152", _resave(lambda a: a / np.float32(0)), "NaN or infinite"),
     "too large": ("vggish", _resave(lambda a: a * 1e6), "too large for float16; use --dtype float32"),
-    "integers": ("vggish", _resave(lambda a: a.astype(np.int32)), "holds int32, not floating-point"),
-    "texts": ("vggish", _resave(lambda a: a.astype(str)), "not floating-point"),
+    "whole numbers too large": ("vggish", _resave(lambda a: (a * 1e6).astype(np.int32)), "too large for float16"),
+    "texts": ("vggish", _resave(lambda a: a.astype(str)), "not numbers"),
     "missing": ("vggish", lambda f: f.unlink(), "is missing"),
     "a folder": ("vggish", lambda f: (f.unlink(), f.mkdir()), "cannot be read"),
     "label 2": ("../CLIP/segment_pseudo_labels", _resave(lambda a: a * 2), "labels other than 0 and 1"),
@@ -223,6 +264,9 @@ def test_odd_things_are_defects_and_stand_in_the_card(own_tree, tmp_path):
         "clip missing from the file of all clips": 8, "feature file of several clips": 1, "feature file of no clip": 1,
         "dense audio annotations of another version": 1, "pseudo-label outside the weak label": 1,
     }  # fmt: skip
+    assert [(item.clip_id, item.reason) for item in report.left_out] == [
+        ("zzzzzzzzzzz_0_10", "line 3: stands in no split file, so it belongs to no split")
+    ]
     card = (tmp_path / "store" / "README.md").read_text()
     assert (
         "mm_pyramid variant" in card and "reversed event, AVVP_eval_audio.csv: 1: b_b-bbbbbbb_30_40 9 0 Dog (line 3)" in card
@@ -231,16 +275,27 @@ def test_odd_things_are_defects_and_stand_in_the_card(own_tree, tmp_path):
     assert report.stored["train"] == 7
 
 
+def _empty(place):
+    return lambda tree: [f.unlink() for f in (tree / place).iterdir()]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda t: write_llp(t, train="train-00000_0_10\tDog\ntrain-00000_0_10\tDog"), "twice"),
-        (lambda t: write_llp(t, train="b_b-bbbbbbb_30_40\tDog"), "twice"),
+        (
+            lambda t: write_llp(t, train="train-00000_0_10\tDog\ntrain-00000_0_10\tDog"),
+            "AVVP_train.csv, line 3: the clip train-00000_0_10 stands .* twice, first in .*AVVP_train.csv, line 2;",
+        ),
+        (
+            lambda t: write_llp(t, train="b_b-bbbbbbb_30_40\tDog"),
+            "AVVP_val_pd.csv, line 2: the clip b_b-bbbbbbb_30_40 stands .* twice, first in .*AVVP_train.csv, line 2;",
+        ),
         (lambda t: write_llp(t, train="train-00000_0_10\tDgo"), "did you mean 'Dog'"),
-        (lambda t: write_llp(t, train="train-00000_0_10"), "1 columns instead of 2"),
+        (lambda t: write_llp(t, train="train-00000_0_10"), "1 column instead of 2"),
         (lambda t: (t / "AVVP_train.csv").write_bytes(b"\xff\xfe\x00"), "cannot read .*AVVP_train.csv"),
         (lambda t: (t / "AVVP_eval_visual.csv").unlink(), "AVVP_eval_visual.csv"),
-        (lambda t: [f.unlink() for f in (t / "feats" / "res152").iterdir()], "holds no .npy file"),
+        (_empty("feats/res152"), "res152 holds no .npy file; give --res152 the folder that holds one a video$"),
+        (_empty("feats/r2plus1d_18"), "holds no .npy file; give --r2plus1d the .* a video, or --r2plus1d none to do without"),
         (lambda t: [f.write_bytes(b"x") for f in (t / "feats" / "res152").iterdir()], "no clip of .* has all its features"),
     ],
 )

@@ -1,18 +1,22 @@
 """Synthetic data: the same for everybody, true to the labels, and called synthetic."""
 
+import json
 import os
 
 import h5py
 import numpy as np
 import pytest
 
+from avplatform.cli import main
 from avplatform.data import open_data
 from avplatform.data.demo import avel_clips, avvp_clips, demo_store
 from avplatform.data.simulate import llp, simulate
 from avplatform.data.simulate.ave import AVESimulation, AVESimulator
 from avplatform.data.simulate.world import clip_generator, jitter, mask_out
 from models.errors import DataError, UsageError
+from tasks.avel.annotations import read_annotations
 from tasks.avel.classes import BACKGROUND, EVENTS
+from tasks.avel.derived import event_mask, mil_labels
 from tests.tasks.test_avel import write_ave
 from tests.tasks.test_avvp import write_llp
 
@@ -153,6 +157,57 @@ def test_a_subset_of_ave_holds_every_class(tmp_path):
     simulate("avel", source, tmp_path / "out", subset={"train": 28})
     videos = open_data(tmp_path / "out", task="avel").split("train").labels("video")
     assert len(videos) == 28 and len(set(videos.tolist())) >= 26
+
+
+def test_a_subset_of_llp_in_the_official_layout_comes_in_whole(tmp_path):
+    source = tmp_path / "llp" / "data"
+    source.mkdir(parents=True)
+    write_llp(source, train="\n".join(f"train-{i:05d}_0_10\tDog" for i in range(5)))
+    lines = [f"train-{i:05d}_0_10\tDog" for i in range(5)] + ["b_b-bbbbbbb_30_40\tDog", "ccccccccccc_101.8_111.8\tDog"]
+    (source / "AVVP_dataset_full.csv").write_text("\n".join(["filename\tevent_labels", *lines, ""]))
+    out = tmp_path / "out"
+    flags = ["data", "simulate", "--task", "avvp", "--annotations", str(source.parent), "--layout", "official", "--limit", "2"]
+    assert main([*flags, "--out", str(out)]) == 0
+    assert main(["data", "import", "llp", str(out), "--out", str(tmp_path / "store")]) == 0
+    report = json.loads((tmp_path / "store" / "import_report.json").read_text())
+    assert report["clips"] == report["stored"] == {"train": 2, "validation": 1, "test": 1} and report["left_out"] == []
+    assert main(["data", "verify", str(tmp_path / "store"), "--annotations", str(out)]) == 0
+    for name in ("AVVP_eval_audio.csv", "AVVP_eval_visual.csv", "AVVP_val_pd.csv"):
+        assert (out / name).read_bytes() == (source / name).read_bytes()
+    assert len((out / "AVVP_dataset_full.csv").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize("header", [[], ["Category&VideoID&Quality&StartTime&EndTime"]])
+def test_a_subset_of_ave_in_the_official_layout_comes_in_whole_and_keeps_its_features(tmp_path, header):
+    source, out = tmp_path / "ave", tmp_path / "out"
+    source.mkdir()
+    lines = [f"{name}&{i:03d}aaaaaaaa&good&{i}&10" for name in EVENTS[:3] for i in range(4)]
+    orders = {"train": [7, 0, 4, 3, 1, 9, 11], "val": [2, 10], "test": [8, 5]}  # row 6 stands in none
+    write_ave(source, [*header, *lines], orders)
+    write_label_files(source, read_annotations(source))
+    simulate("avel", source, tmp_path / "drawn", subset={"train": 3, "background": 2}, dtype="float32")
+    simulate("avel", source, out, layout="official", subset={"train": 3, "background": 2})
+    assert main(["data", "import", "ave", str(out), "--out", str(tmp_path / "store"), "--dtype", "float32"]) == 0
+    report = json.loads((tmp_path / "store" / "import_report.json").read_text())
+    sizes = {"train": 3, "validation": 2, "test": 2, "background": 2}
+    assert report["stored"] == sizes and report["left_out"] == [] and report["in_no_split"] == 0
+    assert not [d for d in report["defects"] if "disagree" in d["kind"] or d["kind"] == "clip in no split"]
+    drawn, store = (open_data(tmp_path / name, task="avel") for name in ("drawn", "store"))
+    for split in sizes:
+        one, two = (data.split(split).batch(range(sizes[split])) for data in (drawn, store))
+        np.testing.assert_allclose(one.visual.numpy(), two.visual.numpy(), atol=1e-6)
+        assert (one.labels["segment"] == two.labels["segment"]).all()
+    rows = {split: store.split(split).rows.tolist() for split in sizes}
+    assert sorted(sum(rows.values(), [])) == list(range(9)) and rows["background"] == [7, 8]
+    assert [i.split(":")[-1] for i in drawn.split("train").clip_ids] == store.split("train").clip_ids
+
+
+def write_label_files(folder, data):
+    """Three background clips, and the label files that an import compares."""
+    arrays = {"labels_noisy": np.eye(29)[[28] * 3], "mil_labels": mil_labels(data.class_index)}
+    for name, values in {**arrays, "labels_closs": event_mask(data.segment)}.items():
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            file["avadataset"] = values
 
 
 def test_bad_sources_leave_nothing(tmp_path):

@@ -226,15 +226,6 @@ def test_streaming_names_a_damaged_shard_before_it_reads(tmp_path, damage, messa
         train_loader(open_data(tmp_path / "store", task="avvp"), ["train"], streaming=True, batch_size=4, seed=0)
 
 
-@pytest.mark.parametrize("damage", [lambda f: f.unlink(), lambda f: f.write_bytes(f.read_bytes()[:-9])])
-def test_damaged_arrays_are_named(tmp_path, damage):
-    write(tmp_path / "store", spec_of(), {"train": 4})
-    open_data(tmp_path / "store", task="avvp").split("train")
-    damage(next((tmp_path / "store").glob(".arrays/*/train/audio.npy")))
-    with pytest.raises(DataError, match="are damaged"):
-        open_data(tmp_path / "store", task="avvp").split("train")
-
-
 def test_datasets_that_cut_the_same_clips_differently_do_not_share_arrays(tmp_path):
     for name, second in (("one", "train"), ("two", "test")):
         with StoreWriter(tmp_path / name, spec_of()) as writer:
@@ -245,6 +236,8 @@ def test_datasets_that_cut_the_same_clips_differently_do_not_share_arrays(tmp_pa
 
 
 def test_missing_folders_and_other_tasks_are_named(tmp_path):
+    with pytest.raises(DataError, match="dataset.json cannot be read: File name too long; check the disk"):
+        Manifest.read("x" * 300)
     with pytest.raises(DataError, match="no data folder"):
         open_data(tmp_path / "nothing", task="avvp")
     write(tmp_path / "store", spec_of(), {"train": 4})

@@ -67,6 +67,26 @@ def test_labels_are_compared_with_the_annotations_clip_by_clip(llp):
     assert warned["annotation file is not the one imported"].file.endswith("AVVP_train.csv")
 
 
+def test_a_store_of_another_file_of_audio_annotations_is_compared_with_it(tmp_path, capsys):
+    source = llp_tree(tmp_path / "llp")
+    other = tmp_path / "audio_again.csv"
+    other.write_text((source / "AVVP_eval_audio.csv").read_text().replace("\t2\t5\tDog", "\t2\t6\tDog"))
+    flags, store = ["--audio-annotations", str(other)], str(tmp_path / "store")
+    assert main(["data", "import", "llp", str(source), "--out", store, *flags]) == 0
+    without = verify_data(store, annotations=source)
+    assert [(f.kind, f.text) for f in without.errors] == [("label is not the official one", "dense_audio differs")]
+    told = "the import read audio_again.csv; give it with --audio-annotations"
+    assert ("annotation file is not the one imported", told) in {(f.kind, f.text) for f in without.warnings}
+    capsys.readouterr()
+    assert main(["data", "verify", store, "--annotations", str(source), *flags]) == 0
+    assert "not the one imported" not in capsys.readouterr().out
+    other.write_text(other.read_text() + "b_b-bbbbbbb_30_40\t2\t6\tDog\n")  # the same labels in other bytes
+    changed = {f.kind: f for f in verify_data(store, annotations=source, audio_annotations=other).warnings}
+    assert changed["annotation file is not the one imported"].file == str(other)
+    assert main(["data", "verify", store, *flags]) == 2
+    assert "give that folder too" in capsys.readouterr().err
+
+
 def test_ave_is_compared_by_row_and_background_clips_have_no_event(tmp_path):
     source = ave_tree(tmp_path / "ave")
     import_data(ImportOptions(dataset="ave", source=str(source), out=str(tmp_path / "store")))
@@ -176,11 +196,13 @@ def test_mapped_arrays_are_compared_and_old_ones_named(llp):
     (llp / ".arrays" / "0123456789abcdef").mkdir()
     report = verify_data(llp)
     assert report.ok and report.counts["mapped arrays"].endswith("train, validation, test")
-    assert "mapped arrays of other contents" in kinds(report.warnings)
+    old = next(finding for finding in report.warnings if finding.kind == "mapped arrays of other contents")
+    assert old.file == ".arrays/0123456789abcdef"
     folder = llp / ".arrays" / data.checksum[:16] / "train"
     values = np.load(folder / "weak.npy")
     np.save(folder / "weak.npy", values[:-1])
     (error,) = verify_data(llp).errors
+    assert error.file == f".arrays/{folder.parent.name}/train"
     assert error.kind == "mapped arrays" and "(5, 25) instead of (6, 25)" in error.text
     (folder / "weak.npy").write_bytes(b"no array")
     assert kinds(verify_data(llp).errors) == ["mapped arrays"]
@@ -189,14 +211,30 @@ def test_mapped_arrays_are_compared_and_old_ones_named(llp):
 def test_import_report_and_card_must_be_those_of_the_store(llp):
     report = json.loads((llp / "import_report.json").read_text())
     report["stored"]["train"] = 5
-    report["left_out"] = [{"clip_id": "lost", "file": "x.npy", "reason": "is empty"}]
+    places = [f"{report['source']}/feats/vggish/x.npy", "CLIP/features/x.npy", "CLAP/features/x.npy"]
+    report["left_out"] = [{"clip_id": "lost", "file": file, "reason": "is missing"} for file in places]
     (llp / "import_report.json").write_text(json.dumps(report))
     (llp / "README.md").write_text("another card")
     found = verify_data(llp)
     assert kinds(found.errors) == ["import report"] and "card of other contents" in kinds(found.warnings)
-    assert "  lost: x.npy is empty" in found.lines()
+    assert "  lost: feats/vggish/x.npy is missing, and 2 more files" in found.lines()
+    assert found.lines()[-1].endswith("; 1 clip left out (import_report.json)")
     (llp / "import_report.json").write_text('{"left_out": 3}')
     assert "cannot be read" in verify_data(llp).errors[0].text
+
+
+def test_a_clip_without_any_file_is_one_line_with_a_path_of_the_source(tmp_path, monkeypatch, capsys):
+    source = llp_tree(tmp_path / "deep" / "llp")
+    for file in (source / "feats").glob("*/train-00001.npy"):
+        file.unlink()
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "import", "llp", "deep/llp", "--out", "store"]) == 1
+    line = "  train-00001_1_11: feats/vggish/train-00001.npy is missing, and 2 more files"
+    assert line in capsys.readouterr().out.splitlines()
+    assert main(["data", "verify", "store"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert line in shown and shown[-1].startswith("all that is stored is right, ") and max(map(len, shown)) <= 80
+    assert sum("another version" in text for text in shown) == 1
 
 
 def test_a_store_of_version_1_is_read_and_its_checksum_left_alone(llp):

@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
 from avplatform.cli import main
+from avplatform.training import loop
 from avplatform.training.checkpoint import checkpoint_steps
 from models.av_model import AVModel
 from tests.models.cells import SMALL as WIDTHS
@@ -46,7 +49,7 @@ def test_a_run_leaves_its_files(run):
     names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and "checkpoints" not in p.parts}
     plots = {"plots/curves.png", "plots/per_class.png", "plots/timelines.png"}
     model = {"model/config.json", "model/model.safetensors", "model/README.md"}
-    assert names == {"config.yaml", "metrics.jsonl", "results.json", *plots, *model}
+    assert names == {"config.yaml", "environment.json", "metrics.jsonl", "results.json", *plots, *model}
 
 
 def test_results_say_what_was_done(run):
@@ -96,8 +99,6 @@ def test_a_run_in_double_precision_stays_so(small_stores, tmp_path, capsys):
 
 
 def test_training_in_bf16_is_scored_in_full_precision(small_stores, tmp_path, monkeypatch):
-    from avplatform.training import loop
-
     kinds = {}
     real = loop.optimisation_step
 
@@ -165,24 +166,25 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("streaming", [(), ("--streaming",)])
-def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, monkeypatch, streaming):
-    flags = ["--epochs", "3", "--checkpointing.every", "2", "--no-save-plots", *streaming]
-    assert train("avvp", small_stores["avvp"], tmp_path / "whole", *flags) == 0
-    from avplatform.training import loop
-
-    real, steps = loop.optimisation_step, []
+def train_until_killed(task, data, out, *flags, steps):
+    """Train, and die in the middle of a step once so many are done."""
+    real, done = loop.optimisation_step, []
 
     def dying(*args, **kwargs):
-        if len(steps) == 5:
+        if len(done) == steps:
             raise Killed
-        steps.append(1)
+        done.append(1)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(loop, "optimisation_step", dying)
-    with pytest.raises(Killed):
-        train("avvp", small_stores["avvp"], tmp_path / "killed", *flags)
-    monkeypatch.setattr(loop, "optimisation_step", real)
+    with mock.patch.object(loop, "optimisation_step", dying), pytest.raises(Killed):
+        train(task, data, out, *flags)
+
+
+@pytest.mark.parametrize("streaming", [(), ("--streaming",)])
+def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, streaming):
+    flags = ["--epochs", "3", "--checkpointing.every", "2", "--no-save-plots", *streaming]
+    assert train("avvp", small_stores["avvp"], tmp_path / "whole", *flags) == 0
+    train_until_killed("avvp", small_stores["avvp"], tmp_path / "killed", *flags, steps=5)
     before = json.loads((tmp_path / "killed" / "checkpoints" / "4" / "state.json").read_text())
     assert checkpoint_steps(tmp_path / "killed" / "checkpoints")[-1] == 4
     assert main(["train", "--resume", str(tmp_path / "killed")]) == 0
@@ -197,9 +199,17 @@ def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, monkeypat
     assert before["seconds"] > 0 and killed["seconds"]["wall"] > before["seconds"]
 
 
-def test_a_run_killed_after_its_last_step_still_validates_and_finishes(small_stores, tmp_path, monkeypatch):
-    from avplatform.training import loop
+def test_a_streaming_run_says_why_it_maps_what_it_evaluates(small_stores, tmp_path, capsys):
+    for flags, because in (((), ""), (("--streaming",), " (training streams, evaluation always reads mapped arrays)")):
+        store = tmp_path / f"store{len(flags)}"
+        shutil.copytree(small_stores["avvp"], store, ignore=shutil.ignore_patterns(".arrays"))
+        assert train("avvp", store, tmp_path / f"run{len(flags)}", "--max-steps", "1", "--no-save-plots", *flags) == 0
+        mapped = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mapped")]
+        told = [re.fullmatch(r"mapped \S+ (\w+)(.*): \d+ clips, \d+ MiB", line).groups() for line in mapped]
+        assert set(told) == {(split, because) for split in ("train", "validation", "test")[len(flags) :]}
 
+
+def test_a_run_killed_after_its_last_step_still_validates_and_finishes(small_stores, tmp_path, monkeypatch):
     flags = ["--max-steps", "4", "--checkpointing.every", "2", "--no-save-plots"]
     assert train("avvp", small_stores["avvp"], tmp_path / "whole", *flags) == 0
 

@@ -150,7 +150,7 @@ def test_a_file_without_texts_gives_its_rows_in_order(tmp_path):
     for name in ("x.npy", "x.safetensors"):
         source = open_source(f"file:{tmp_path / name}")
         assert source.embed(["a", "b", "c"]).tolist() == values.tolist() and source.provenance["rows"] == "matched by order"
-        with pytest.raises(DataError, match="3 rows and no texts, but there are 2"):
+        with pytest.raises(DataError, match="3 rows and no texts, to go with 2 label texts"):
             source.embed(["a", "b"])
 
 
@@ -163,7 +163,7 @@ def test_a_file_without_texts_gives_its_rows_in_order(tmp_path):
         (lambda f: np.save(f, np.array([[np.nan]], np.float32)), "NaN"),
         (lambda f: np.save(f, np.array(["a"])), "holds no numbers"),
         (lambda f: np.save(f, np.array([{}]), allow_pickle=True), "cannot be read"),
-        (lambda f: (np.save(f, np.ones((2, 2))), f.with_suffix(".json").write_text('{"texts": ["a"]}')), "2 rows but 1 texts"),
+        (lambda f: (np.save(f, np.ones((2, 2))), f.with_suffix(".json").write_text('{"texts": ["a"]}')), "2 rows but 1 text"),
         (lambda f: (np.save(f, np.ones((2, 2))), f.with_suffix(".json").write_text('{"texts": 3}')), "must be a list"),
         (lambda f: (np.save(f, np.ones((2, 2))), f.with_suffix(".json").write_text("{")), "cannot be read"),
     ],

@@ -133,7 +133,7 @@ def test_clips_with_bad_input_are_left_out_and_listed(tree, capsys, case):
     damage()
     assert main(flags(tree, *both(tree), "--strict", out="strict")) == 1
     error = capsys.readouterr().err
-    assert "1 of 3 clips have bad input; nothing was written" in error and VIDEOS[1] in error and message in error
+    assert "bad input for 1 of 3 clips; nothing was written" in error and VIDEOS[1] in error and message in error
     assert not (tree / "strict").exists()
     assert main(flags(tree, *both(tree))) == 1
     assert "left out: b_b-bbbbbbb_30_40" in capsys.readouterr().out

@@ -73,7 +73,7 @@ def test_true_maps_score_100_and_exchanged_maps_do_not(tmp_path, capsys):
     assert figures["segment_A"] == figures["segment_V"] == 50.0 and figures["event_A"] == 0.0
     assert figures["segment_AV"] == 100.0
     assert main([*command, "--split", "validation"]) == 1
-    assert "label files of split validation are missing or wrong" in capsys.readouterr().err
+    assert "label files of split validation missing or wrong" in capsys.readouterr().err
 
 
 def test_one_modality_gets_its_two_figures(tmp_path):
@@ -108,7 +108,7 @@ def test_clips_that_cannot_be_scored_are_listed(tmp_path, capsys, damage, reason
     (missing,) = content["missing"]
     assert content["clips"] == 1 and missing["modality"] == "visual" and reason in missing["reason"]
     assert main([*command, "--strict"]) == 1
-    assert "1 label files of split test are missing or wrong" in capsys.readouterr().err
+    assert "1 label file of split test missing or wrong" in capsys.readouterr().err
 
 
 def test_folders_without_labels_are_refused(tmp_path, capsys):

@@ -169,8 +169,22 @@ def test_models_that_are_not_there_or_not_right_are_refused(models, tmp_path):
     weights = load_file(half / "model.safetensors")
     weights.pop("visual_projection.weight")
     save_file(weights, half / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(DataError, match="lacks 1 weights, visual_projection.weight among them"):
+    with pytest.raises(DataError, match="lacks 1 weight, visual_projection.weight among them"):
         CLIPTeacher(str(half))
+
+
+@pytest.mark.parametrize(("kind", "teacher"), [("clip", CLIPTeacher), ("clap", CLAPTeacher)])
+def test_weights_in_pickle_are_not_read(models, tmp_path, kind, teacher):
+    folder = shutil.copytree(models[kind], tmp_path / kind)
+    from safetensors.torch import load_file
+
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(DataError, match="has no model.safetensors, and weights in pickle .* are not read"):
+        teacher(str(folder))
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(DataError, match="cannot load .*header"):
+        teacher(str(folder))
 
 
 def test_without_transformers_the_extra_is_named(models, monkeypatch):

@@ -49,7 +49,7 @@ def test_a_header_line_is_skipped(tmp_path):
         (["Bark&aaaaaaaaaaa&good&0"], "line 1: 4 columns"),
         ([LINES[0], "Bark&aaaaaaaaaaa&good&x&1"], "line 2: onset and offset"),
         (["Bark&aaaaaaaaaaa&good&0&11"], "passes 10 s"),
-        ([], "holds no clip|is no AVE|columns"),
+        ([], "holds no clip|is no AVE|column "),
     ],
 )
 def test_malformed_annotations_are_named_with_their_line(tmp_path, lines, message):
@@ -61,6 +61,12 @@ def test_orders_must_be_there_and_apart(tmp_path):
     write_ave(tmp_path, orders={"train": [0, 1], "val": [1], "test": [2]})
     with pytest.raises(DataError, match=r"share rows \(row 1\)"):
         read_annotations(tmp_path)
+    for odd in (1.5, np.nan):
+        write_ave(tmp_path, orders={"train": [0], "val": [odd], "test": [2]})
+        with pytest.raises(DataError, match=f"val_order.h5 holds {odd}, which is no row number"):
+            read_annotations(tmp_path)
+    write_ave(tmp_path, orders={"train": [0.0], "val": [1.0], "test": [2.0]})
+    assert read_annotations(tmp_path).splits["test"].tolist() == [2]
     (tmp_path / "val_order.h5").unlink()
     with pytest.raises(DataError, match="val_order.h5 is missing"):
         read_annotations(tmp_path)

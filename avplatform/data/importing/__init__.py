@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.data.importing.options import ImportOptions
-from avplatform.data.importing.plan import LeftOut, Part, Plan
+from avplatform.data.importing.plan import LeftOut, Part, Plan, is_repeated
 from avplatform.data.importing.report import REPORT_FILE, ImportReport
 from avplatform.data.schema import Manifest
 from avplatform.data.writer import StoreWriter
@@ -32,7 +32,9 @@ def import_data(
     progress: Callable[[int, int], None] | None = None,
     rows_per_shard: int | None = None,
 ) -> ImportReport:
-    """Write a store of a dataset's official files; clips with a bad or missing feature are left out and listed.
+    """Write a store of a dataset's official files; clips with a bad or missing feature or without a split are left out.
+
+    The report lists each of them. Clips that no file of a split names are no fault: `strict` does not refuse them.
 
     An import that was stopped goes on after its last finished shard when it is started again with the same options and
     sources.
@@ -71,14 +73,15 @@ def import_data(
     with writer:
         rows = _copy(plan, writer, options, progress)
         found = _Findings(writer.remarks)
-        report.left_out, report.defects = found.left_out, plan.defects + found.defects
+        report.left_out, report.in_no_split = found.left_out + plan.left_out, len(plan.left_out)
+        report.defects = plan.defects + found.defects
         report.stored = {split: len(set(plan.splits[split].tolist()) & rows) for split in total}
         report.bytes_read = plan.bytes_of(rows)
         if not rows:
             writer.discard()
-            first = f" (first: {report.left_out_lines(1)[0]})" if report.left_out else ""
+            first = f" (first: {report.left_out_lines(1)[0]})" if report.bad else ""
             raise DataError(f"no clip of {options.source} has all its features{first}; nothing was written")
-        if options.strict and report.left_out:
+        if options.strict and report.bad:
             writer.discard()
             return report
         report.written = True
@@ -125,6 +128,7 @@ def _copy(plan: Plan, writer: StoreWriter, options: ImportOptions, progress: Cal
                 if not (options.strict and failed):  # nothing will be written; the rest is only looked at
                     writer.add(split, part.columns)
             done += len(block)
+            del part  # before the next one comes
             if progress is not None:
                 progress(done, total)
         if not (options.strict and failed) and starts[split] < len(order):
@@ -133,21 +137,25 @@ def _copy(plan: Plan, writer: StoreWriter, options: ImportOptions, progress: Cal
 
 
 def _read(plan: Plan, split: str, blocks: list[range], dtype: str, workers: int) -> Iterator[tuple[range, Part]]:
-    """Read blocks on threads, a few ahead, and yield them in order; memory does not grow with their number."""
+    """Read blocks on threads and yield them in order: as many blocks as threads are in memory, the yielded one included."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[tuple[range, Future[Part]]] = deque()
         try:
             for block in blocks:
                 waiting.append((block, pool.submit(plan.read, split, block, dtype)))
-                if len(waiting) > workers:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
+                if len(waiting) >= workers:
+                    yield _first(waiting)
             while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
+                yield _first(waiting)
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+def _first(waiting: deque[tuple[range, Future[Part]]]) -> tuple[range, Part]:
+    """Take the oldest block without leaving a name behind that would keep it in memory."""
+    block, future = waiting.popleft()
+    return block, future.result()
 
 
 def _remarks(split: str, part: Part) -> list[dict[str, Any]]:
@@ -161,7 +169,8 @@ class _Findings:
 
     def __init__(self, remarks: list[dict[str, Any]]) -> None:
         self.left_out = [LeftOut(**remark["left_out"]) for remark in remarks if "left_out" in remark]
-        self.defects = [Defect(**remark["defect"]) for remark in remarks if "defect" in remark]
+        defects, seen = [Defect(**remark["defect"]) for remark in remarks if "defect" in remark], set[tuple[str, str]]()
+        self.defects = [defect for defect in defects if not is_repeated(defect, seen)]
 
 
 __all__ = ["ImportOptions", "ImportReport", "import_data"]

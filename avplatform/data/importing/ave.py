@@ -10,7 +10,17 @@ import h5py
 import numpy as np
 
 from avplatform.data.importing.options import NONE, ImportOptions
-from avplatform.data.importing.plan import BadFeature, LeftOut, Part, cast, find, is_synthetic
+from avplatform.data.importing.plan import (
+    NUMBERS,
+    BadFeature,
+    LeftOut,
+    Part,
+    cast,
+    find,
+    in_no_split,
+    is_synthetic,
+    whole_numbers,
+)
 from avplatform.data.schema import DataSpec
 from avplatform.data.writer import file_sha256
 from models.config import FeatureSpec
@@ -21,8 +31,8 @@ from tasks.avel.h5 import KEY
 
 AUDIO_SHAPE, VISUAL_SHAPE = (SEGMENTS, 128), (SEGMENTS, 7, 7, 512)
 BLOCK = 16
-BAND_BLOCK = 64  # where chunks of the file span several clips: 64 maps are 126 MB as float64
-BAND_ROWS = 64  # most clips that are read at once from such a file
+BAND_BLOCK = 64  # where chunks span several clips and can only be read whole: fewer blocks read each chunk less often
+BAND_ROWS = 64  # most clips that are read at once from such a file; 64 maps are 126 MB as float64
 
 
 class H5Rows:
@@ -49,29 +59,51 @@ class H5Rows:
                 else ""
             )
             raise DataError(f"{file} has shape {found} instead of {expected}{hint}")
-        if self._dataset.dtype.kind != "f":
-            raise DataError(f"{file} holds {self._dataset.dtype}, not floating-point numbers")
+        if self._dataset.dtype.kind not in NUMBERS:
+            raise DataError(f"{file} holds {self._dataset.dtype}, not numbers")
         self.rows: int = found[0]
+        self.shape = shape
         self.row_bytes = int(np.prod(shape)) * self._dataset.dtype.itemsize
-        self.band: int = self._dataset.chunks[0] if self._dataset.chunks else 1
+        self.band = self._band()
+        self.note = whole_numbers(self._dataset.dtype, file.name)
 
-    def read(self, rows: Sequence[int], dtype: str) -> dict[int, np.ndarray | BadFeature]:
-        """Return each row in the stored precision, or why it cannot be had; a chunk is read once for all rows in it."""
+    def _band(self) -> int:
+        """Return how many rows have to be read at once; 1 where a row lies in one piece, whatever its chunk holds besides."""
+        chunks = self._dataset.chunks
+        if chunks is None or (chunks[1:] == self.shape and self._dataset.id.get_create_plist().get_nfilters() == 0):
+            return 1
+        return min(chunks[0], BAND_ROWS)
+
+    def read(self, rows: Sequence[int], dtype: str) -> tuple[np.ndarray, dict[int, str]]:
+        """Return the rows in the stored precision, and why some cannot be had; a chunk is read once for all rows in it.
+
+        Every row is written where it stays, and no more than one band is held beside them.
+
+        Shape: -> [len(rows), *shape], with zeros for bad rows.
+        """
         bands: dict[int, list[int]] = {}
         for row in sorted(rows):
-            bands.setdefault(row // min(self.band, BAND_ROWS), []).append(row)
-        out: dict[int, np.ndarray | BadFeature] = {}
+            bands.setdefault(row // self.band, []).append(row)
+        out, place = np.zeros((len(rows), *self.shape), dtype), {row: i for i, row in enumerate(rows)}
+        bad: dict[int, str] = {}
         for band in bands.values():
-            try:
-                values = self._dataset[band[0] : band[-1] + 1]
-            except (OSError, RuntimeError):
-                values = None
+            values = self._read_band(band)
             for row in band:
                 try:
-                    out[row] = cast(self._row(row) if values is None else values[row - band[0]], dtype)
+                    out[place[row]] = cast(self._row(row) if values is None else values[row - band[0]], dtype)
                 except BadFeature as error:
-                    out[row] = error
-        return out
+                    bad[row] = str(error)
+            del values  # before the next one is read
+        return out, bad
+
+    def _read_band(self, band: list[int]) -> np.ndarray | None:
+        """Return all rows from the first to the last of a band, or None where they are to be read one by one."""
+        if len(band) == 1:
+            return None
+        try:
+            return np.asarray(self._dataset[band[0] : band[-1] + 1])
+        except (OSError, RuntimeError):
+            return None
 
     def _row(self, row: int) -> np.ndarray:
         try:
@@ -97,6 +129,7 @@ class AVEPlan:
         annotations = locate(options.annotations or source)
         self.data = read_annotations(annotations)
         self.count, self.defects = len(self.data.clip_ids), list(self.data.defects)
+        self.left_out = in_no_split(self.defects, annotations, "no order file")
         self.remarks: list[str] = []
         self._main = {
             "audio": self._open(source, options.audio_file, "audio_feature.h5", AUDIO_SHAPE, self.count, "--audio-file"),
@@ -111,6 +144,7 @@ class AVEPlan:
         self.segment = np.concatenate([self.data.segment, np.full((extra, SEGMENTS), BACKGROUND)])
         self.video = np.concatenate([self.data.class_index, np.full(extra, BACKGROUND)])
         arrays = [*self._main.values(), *self._noisy.values()]
+        self.defects += [array.note for array in arrays if array.note is not None]
         self.parallel = all(array.band == 1 for array in arrays)
         self.block = BLOCK if self.parallel else BAND_BLOCK
         files = [annotations / name for name in ("Annotations.txt", *SPLIT_FILES.values())]
@@ -161,23 +195,21 @@ class AVEPlan:
         first = self.count if split == "background" else 0
         arrays = self._noisy if split == "background" else self._main
         found = {name: array.read([row - first for row in rows], dtype) for name, array in arrays.items()}
-        kept: list[int] = []
-        values: dict[str, list[Any]] = {name: [] for name in arrays}
-        for position, row in zip(positions, rows, strict=True):
-            bad = [(name, value) for name in arrays if isinstance(value := found[name][row - first], BadFeature)]
-            for name, error in bad:
-                text = f"row {row - first} {error}"
+        good: list[int] = []  # places of the rows that are whole
+        for place, (position, row) in enumerate(zip(positions, rows, strict=True)):
+            bad = [(name, reasons[row - first]) for name, (_, reasons) in found.items() if row - first in reasons]
+            for name, reason in bad:
+                text = f"row {row - first} {reason}"
                 part.left_out.append((position, LeftOut(self.clip_ids[row], str(arrays[name].path), text)))
             if not bad:
-                kept.append(row)
-                for name in arrays:
-                    values[name].append(found[name][row - first])
-        if kept:
+                good.append(place)
+        if good:
+            kept = [rows[place] for place in good]
+            features = {name: values if len(good) == len(rows) else values[good] for name, (values, _) in found.items()}
             part.columns = {
                 "row": np.array(kept),
                 "clip_id": [self.clip_ids[row] for row in kept],
-                "audio": np.stack(values["audio"]),
-                "visual": np.stack(values["visual"]),
+                **features,
                 "segment": self.segment[kept],
                 "video": self.video[kept],
             }

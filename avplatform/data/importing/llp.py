@@ -12,11 +12,21 @@ import torch
 
 from avplatform.data.importing.npy import NpyFolder
 from avplatform.data.importing.options import NONE, ImportOptions
-from avplatform.data.importing.plan import BadFeature, LeftOut, Part, cast, find, is_synthetic
+from avplatform.data.importing.plan import (
+    BadFeature,
+    LeftOut,
+    Part,
+    cast,
+    find,
+    in_no_split,
+    is_repeated,
+    is_synthetic,
+    whole_numbers,
+)
 from avplatform.data.schema import DataSpec
 from avplatform.data.writer import file_sha256
 from models.config import FeatureSpec
-from models.errors import DataError
+from models.errors import DataError, counted
 from models.stem import pool_clap
 from tasks.avvp.annotations import DENSE_FILES, SEGMENTS, SPLIT_FILES, locate, read_annotations
 from tasks.avvp.checks import FULL_FILE, audio_variant, check_files
@@ -90,6 +100,7 @@ class LLPPlan:
         self.data = read_annotations(annotations, audio_file=audio_file)
         self.splits, self.videos = self.data.splits, self.data.video_ids
         self.defects = self.data.defects + check_files(annotations, self.data)
+        self.left_out = in_no_split(self.defects, annotations, "no split file")
         self.remarks: list[str] = []
         self._folders: dict[str, NpyFolder] = {}
         self._features = [
@@ -103,7 +114,8 @@ class LLPPlan:
                 if known:
                     self._pseudo[column] = known
                 else:
-                    self.remarks.append(f"{self._folders.pop(column).folder} has no file of any clip: stored without {column}")
+                    folder = self._folders.pop(column).folder
+                    self.remarks.append(f"{folder} has labels of no split that can be used: stored without {column}")
         self._strangers()
         files = [*(annotations / name for name in SPLIT_FILES.values()), audio_file, annotations / DENSE_FILES["visual"]]
         files += [annotations / FULL_FILE] if (annotations / FULL_FILE).is_file() else []
@@ -136,19 +148,40 @@ class LLPPlan:
                 raise DataError(f"no {places[0]} in {source} or {source / 'data'}; give its folder with {flag}")
             self.remarks.append(f"no {places[0]}: stored without {column} (give a folder with {flag})")
             return False
-        self._folders[column] = NpyFolder(folder)
+        remedy = f"give {flag} the folder that holds one a video"
+        self._folders[column] = NpyFolder(folder, f"{remedy}, or {flag} none to do without" if optional else remedy)
         return True
 
     def _known_splits(self, column: str) -> list[str]:
-        """Return the splits in which pseudo-labels are known; they are needed in training only."""
-        known, files = [], self._folders[column].sizes
+        """Return the splits in which pseudo-labels are known.
+
+        They are needed in training only: elsewhere a file that is missing or damaged makes them unknown in its split, and
+        costs no clip.
+        """
+        known, folder = [], self._folders[column]
         for split, rows in self.splits.items():
-            missing = [self.data.filenames[row] for row in rows if self.videos[row] not in files]
-            if not missing or (split == "train" and len(missing) < len(rows)):
+            missing = [row for row in rows.tolist() if self.videos[row] not in folder.sizes]
+            damaged = 0 if split == "train" else self._damaged(folder, sorted(set(rows.tolist()) - set(missing)))
+            lack = len(missing) + damaged
+            if not lack or (split == "train" and lack < len(rows)):
                 known.append(split)
             elif len(missing) < len(rows):
-                self.remarks.append(f"{column} is not known in {split}: {len(missing)} of {len(rows)} clips have none")
+                text = f", and {damaged} a damaged one" if damaged else ""
+                clips = counted(len(rows), "clip")
+                self.remarks.append(f"{column} is not known in {split}: {len(missing)} of {clips} have none{text}")
         return known
+
+    def _damaged(self, folder: NpyFolder, rows: Sequence[int]) -> int:
+        """List the files of clips whose pseudo-labels cannot be used; return how many."""
+        count = 0
+        for row in rows:
+            try:
+                self._pseudo_labels(folder, row)
+            except BadFeature as error:
+                file, text = f"{folder.place}/{self.videos[row]}.npy", f"{self.data.filenames[row]}: {error}"
+                self.defects.append(Defect("damaged pseudo-label file", file, 0, text))
+                count += 1
+        return count
 
     def _strangers(self) -> None:
         videos = set(self.videos)
@@ -177,29 +210,34 @@ class LLPPlan:
 
     def read(self, split: str, positions: Sequence[int], dtype: str) -> Part:
         """Read the clips at positions of a split; every bad file of a clip is named."""
-        part = Part(None)
+        part, seen = Part(None), set[tuple[str, str]]()
         columns: dict[str, list[Any]] = {name: [] for name in ("row", "clip_id", *self.spec.shapes())}
         for position in positions:
             row = int(self.splits[split][position])
-            clip, bad = self._clip(split, row, dtype)
+            clip, bad, notes = self._clip(split, row, dtype)
             part.left_out += [(position, LeftOut(self.data.filenames[row], str(file), text)) for file, text in bad]
             if not bad:
-                part.defects += [(position, defect) for defect in self._outside(clip, row)]
+                found = [*notes, *self._outside(clip, row)]
+                part.defects += [(position, defect) for defect in found if not is_repeated(defect, seen)]
                 for name, value in clip.items():
                     columns[name].append(value)
         if columns["row"]:
             part.columns = {name: value if name == "clip_id" else np.array(value) for name, value in columns.items()}
         return part
 
-    def _clip(self, split: str, row: int, dtype: str) -> tuple[dict[str, Any], list[tuple[Path, str]]]:
+    def _clip(self, split: str, row: int, dtype: str) -> tuple[dict[str, Any], list[tuple[Path, str]], list[Defect]]:
+        """Return a clip's columns, the files that are bad and why, and what is to be said of the good ones."""
         data, video = self.data, self.videos[row]
         clip: dict[str, Any] = {"row": row, "clip_id": data.filenames[row], "weak": data.weak[row]}
         clip |= {"dense_audio": data.dense_audio[row], "dense_visual": data.dense_visual[row]}
-        bad = []
+        bad, notes = [], []
         for feature in self._features:
             folder = self._folders[feature.column]
             try:
-                clip[feature.column] = cast(feature.reduce(folder.read(video, feature.shape)), dtype)
+                values = folder.read(video, feature.shape)
+                clip[feature.column] = cast(feature.reduce(values), dtype)
+                note = whole_numbers(values.dtype, f"{folder.place}/{video}.npy", data.filenames[row])
+                notes += [note] if note is not None else []
             except BadFeature as error:
                 bad.append((folder.file(video), str(error)))
         for column, known in self._pseudo.items():
@@ -208,7 +246,7 @@ class LLPPlan:
                 clip[column] = self._pseudo_labels(folder, row) if split in known else np.zeros_like(data.dense_audio[row])
             except BadFeature as error:
                 bad.append((folder.file(video), str(error)))
-        return clip, bad
+        return clip, bad, notes
 
     def _pseudo_labels(self, folder: NpyFolder, row: int) -> np.ndarray:
         labels = folder.read(self.videos[row], (SEGMENTS, len(CLASSES)), labels=True)

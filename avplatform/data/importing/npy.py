@@ -8,18 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from avplatform.data.importing.plan import BadFeature
+from avplatform.data.importing.plan import NUMBERS, BadFeature
 from models.errors import DataError
 
 
 class NpyFolder:
     """A folder with one array a video, listed once.
 
+    Args:
+        folder: where the files are.
+        remedy: what to do where there is none.
+
     Raises:
         DataError: no folder, or no .npy file in it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, remedy: str = "give the folder that holds one a video") -> None:
         self.folder = folder
         self.sizes: dict[str, int] = {}
         stamps = []
@@ -32,7 +36,7 @@ class NpyFolder:
         except OSError as error:
             raise DataError(f"cannot list {folder}: {error}") from None
         if not self.sizes:
-            raise DataError(f"{folder} holds no .npy file; give the folder that holds one a video")
+            raise DataError(f"{folder} holds no .npy file; {remedy}")
         self.fingerprint = hashlib.sha256("".join(sorted(stamps)).encode()).hexdigest()
 
     @property
@@ -52,10 +56,10 @@ class NpyFolder:
         """
         if video not in self.sizes:
             raise BadFeature("is missing")
-        return read_npy(self.file(video), shape, kinds="biu" if labels else "f")
+        return read_npy(self.file(video), shape, kinds="biu" if labels else NUMBERS)
 
 
-def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = "f") -> np.ndarray:
+def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = NUMBERS) -> np.ndarray:
     """Return the array of a file, of which only the header is trusted to be text.
 
     Args:
@@ -84,7 +88,7 @@ def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = "f") -> np.ndar
             if found != shape:
                 raise BadFeature(f"has shape {found} instead of {shape}")
             if dtype.kind not in kinds:
-                raise BadFeature(f"holds {dtype}, not {'whole numbers' if 'i' in kinds else 'floating-point numbers'}")
+                raise BadFeature(f"holds {dtype}, not {'numbers' if 'f' in kinds else 'whole numbers'}")
             count = int(np.prod(shape)) * dtype.itemsize
             data = stream.read(count)
     except OSError as error:

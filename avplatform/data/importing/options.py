@@ -44,7 +44,7 @@ class ImportOptions:
     frames: Literal[10, 80] = 10
     """llp: 10 averages the 80 frame vectors to one a segment (what every stem does first), 80 keeps them"""
     strict: bool = False
-    """write nothing if a clip would be left out"""
+    """write nothing if a clip of the splits would be left out"""
     workers: int | None = None
     """threads that read; default: one a core, at most 8"""
     visual: Literal["res152", "clip"] = "res152"

@@ -11,10 +11,16 @@ import numpy as np
 
 from avplatform.data.schema import DataSpec
 from models.errors import DataError
-from tasks.defects import Defect
+from tasks.defects import NO_SPLIT, Defect
 
 MARKER = "SYNTHETIC.txt"
 """Lies in a folder of official layout whose features were made up, so that they never pass as real ones."""
+
+
+NUMBERS = "fiu"
+"""Kinds of numbers (numpy's `dtype.kind`) that features may be in their files."""
+WHOLE_NUMBERS = "features are whole numbers"
+"""A kind of defect that is listed once for a part of a dataset, not for each clip."""
 
 
 class BadFeature(Exception):  # noqa: N818
@@ -47,6 +53,7 @@ class Plan(Protocol):
     block: int  # clips that are read at once
     parallel: bool  # whether several blocks may be read at once
     defects: list[Defect]
+    left_out: list[LeftOut]  # clips that no split names: see `in_no_split`
     remarks: list[str]  # what a user should know: parts that are not there
     sources: dict[str, Any]  # what was read, for the provenance
     fingerprint: list[Any]  # changes when a source file does
@@ -73,6 +80,33 @@ def cast(values: np.ndarray, dtype: str) -> np.ndarray:
     if stored.dtype != values.dtype and not np.isfinite(stored).all():
         raise BadFeature(f"holds values too large for {dtype}; use --dtype float32")
     return stored
+
+
+def whole_numbers(dtype: np.dtype, file: str, clip_id: str | None = None) -> Defect | None:
+    """Return what to say of features that are whole numbers in their files: they are taken as they stand, not scaled."""
+    if dtype.kind == "f":
+        return None
+    first = f"; first in {clip_id}" if clip_id is not None else ""
+    return Defect(WHOLE_NUMBERS, file, 0, f"{dtype}, stored as the numbers that stand there, not scaled back{first}")
+
+
+def is_repeated(defect: Defect, seen: set[tuple[str, str]]) -> bool:
+    """Whether a defect that is listed once for a folder of features and type of numbers was seen before; remember it."""
+    if defect.kind != WHOLE_NUMBERS:
+        return False
+    key = (defect.file.rsplit("/", 1)[0], defect.text.partition(",")[0])
+    repeated = key in seen
+    seen.add(key)
+    return repeated
+
+
+def in_no_split(defects: Sequence[Defect], annotations: Path, what: str) -> list[LeftOut]:
+    """Return the clips that stand in an annotation file but in none that names a split, so that nothing is read of them."""
+    return [
+        LeftOut(d.text, str(annotations / d.file), f"line {d.line}: stands in {what}, so it belongs to no split")
+        for d in defects
+        if d.kind == NO_SPLIT
+    ]
 
 
 def find(source: Path, given: str | None, names: Sequence[str]) -> Path | None:

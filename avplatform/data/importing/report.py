@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from avplatform.data.importing.plan import LeftOut
+from models.errors import counted
 from tasks.defects import Defect
 
 REPORT_FILE = "import_report.json"
@@ -29,7 +31,11 @@ CARD_CLIPS = 20
 
 @dataclass(kw_only=True)
 class ImportReport:
-    """The outcome of an import. `bytes_read` and `bytes_written` are those of the stored clips' features and shards."""
+    """The outcome of an import. `bytes_read` and `bytes_written` are those of the stored clips' features and shards.
+
+    The last `in_no_split` of the clips left out are those that no split names: `clips` does not count them, and they are no
+    fault of a feature.
+    """
 
     dataset: str
     source: str
@@ -37,6 +43,7 @@ class ImportReport:
     clips: dict[str, int]
     stored: dict[str, int]
     left_out: list[LeftOut] = field(default_factory=list)
+    in_no_split: int = 0
     defects: list[Defect] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     sources: dict[str, Any] = field(default_factory=dict)
@@ -46,8 +53,13 @@ class ImportReport:
 
     @property
     def clips_left_out(self) -> int:
-        """Clips that are not stored; one clip may be listed for several files."""
+        """Clips of the splits that are not stored; one clip may be listed for several files."""
         return sum(self.clips.values()) - sum(self.stored.values())
+
+    @property
+    def bad(self) -> list[LeftOut]:
+        """The clips of the splits that are left out, for a feature that is missing or cannot be used."""
+        return self.left_out[: len(self.left_out) - self.in_no_split]
 
     def to_json(self) -> str:
         """Return the text of import_report.json."""
@@ -70,16 +82,13 @@ class ImportReport:
         return lines
 
     def left_out_lines(self, limit: int = CARD_CLIPS) -> list[str]:
-        """Return one line a clip and file that was left out, at most `limit`."""
-        lines = [f"{item.clip_id}: {'/'.join(item.file.rsplit('/', 3)[-3:])} {item.reason}" for item in self.left_out[:limit]]
-        if len(self.left_out) > limit:
-            lines.append(f"and {len(self.left_out) - limit} more")
-        return lines
+        """Return one line a clip that is left out for a bad feature, at most `limit`."""
+        return left_out_lines(self.bad, self.source, limit)
 
     def provenance(self) -> dict[str, Any]:
         """Return what the store's manifest keeps of it."""
         out: dict[str, Any] = {**self.sources, "defects": self.defect_lines()}
-        if self.left_out:
+        if self.bad:
             counts = {split: count - self.stored.get(split, 0) for split, count in self.clips.items()}
             out["left_out"] = {"clips": counts, "examples": self.left_out_lines()}
         return out
@@ -87,8 +96,12 @@ class ImportReport:
     def summary(self) -> list[str]:
         """Return what is printed at the end."""
         lines = list(self.remarks)
-        if self.left_out:
-            share = f"{self.clips_left_out} of {sum(self.clips.values())} clips"
+        if self.in_no_split:
+            verbs = ("stands", "is") if self.in_no_split == 1 else ("stand", "are")
+            clips = f"{counted(self.in_no_split, 'clip')} {verbs[0]}"
+            lines.append(f"{clips} in no split and {verbs[1]} left out; {REPORT_FILE} lists them")
+        if self.bad:
+            share = f"{self.clips_left_out:,} of {counted(sum(self.clips.values()), 'clip')}"
             lines += [f"left out {share}:" if self.written else f"would be left out, {share}:"]
             lines += [f"  {line}" for line in self.left_out_lines(CARD_CLIPS if self.written else 200)]
         counts = count_kinds(self.defects)
@@ -98,6 +111,37 @@ class ImportReport:
             sizes = f"{self.bytes_read / 1e6:,.1f} MB of features read, {self.bytes_written / 1e6:,.1f} MB written"
             lines.append(f"{sizes}: 1/{ratio:.1f}")
         return lines
+
+
+def left_out_lines(items: Sequence[LeftOut], source: str, limit: int) -> list[str]:
+    """Return one line a clip, however many of its files are bad; files are shown as they lie in the source."""
+    clips = by_clip(items)
+    lines = []
+    for first, *others in clips[:limit]:
+        more = f", and {counted(len(others), 'more file')}" if others else ""
+        lines.append(f"{first.clip_id}: {_within(source, first.file)} {first.reason}{more}")
+    if len(clips) > limit:
+        lines.append(f"and {counted(len(clips) - limit, 'more clip')} in {REPORT_FILE}")
+    return lines
+
+
+def _within(source: str, file: str) -> str:
+    """Return a path as it lies in the source, whose name may have been given relative to any folder above it."""
+    parts = Path(source).parts
+    for start in range(len(parts)):
+        place = f"{Path(*parts[start:])}/"
+        if file.startswith(place):
+            return file.removeprefix(place)
+    return "/".join(file.rsplit("/", 3)[-3:]) if file.startswith("/") else file
+
+
+def by_clip(items: Sequence[LeftOut]) -> list[list[LeftOut]]:
+    """Return what was left out clip by clip; as AVE's ids repeat, two rows of a h5 file are two clips."""
+    clips: dict[tuple[str, str], list[LeftOut]] = {}
+    for item in items:
+        row = re.match(r"row \d+", item.reason)
+        clips.setdefault((item.clip_id, row[0] if row else ""), []).append(item)
+    return list(clips.values())
 
 
 def count_kinds(defects: Sequence[Defect]) -> dict[str, int]:

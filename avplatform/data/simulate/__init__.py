@@ -49,7 +49,8 @@ def simulate(
         subset: how many clips of a split to keep: the first ones of LLP, evenly spaced ones of AVE, whose files are
             sorted by class; a clip stays the same in any subset.
         dtype: stored precision of a store.
-        layout: "store", or "official" for the authors' file layout (which has no manifest; None is returned).
+        layout: "store", or "official" for the authors' file layout (which has no manifest; None is returned). With a subset
+            its annotation files are cut to the clips that are written.
         progress: told the share that is done.
         card: makes README.md from the manifest.
 
@@ -75,7 +76,10 @@ def simulate(
         spec = ave.spec(constants, provenance={**provenance, "labels": "AVE annotations"})
     if layout == "official":
         events = len(clips.rows) - len(clips.splits.get("background", ()))  # also of clips in no split: rows are lines
-        with OfficialWriter(out, spec, annotations, events) as official:
+        rows = None
+        if subset:
+            rows = [int(clips.rows[i]) for indices in choose(clips, subset).values() for i in indices]
+        with OfficialWriter(out, spec, annotations, events, rows) as official:
             draw(official, simulator, clips, subset=subset, progress=progress)
         return None
     return write(out, spec, simulator, clips, dtype=dtype, subset=subset, progress=progress, card=card)
@@ -108,11 +112,7 @@ def draw(
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Draw the clips of all splits, a block at a time, and hand them to a writer."""
-    chosen = {}
-    for split, indices in clips.splits.items():
-        wanted = (subset or {}).get(split, len(indices))
-        if len(indices):
-            chosen[split] = indices[spread_out(len(indices), wanted)] if clips.sorted_by_class else indices[:wanted]
+    chosen = choose(clips, subset)
     total, done = sum(map(len, chosen.values())), 0
     for split, indices in chosen.items():
         for block in llp.blocks(len(indices), BLOCK):
@@ -120,6 +120,16 @@ def draw(
             done += len(block)
             if progress is not None:
                 progress(done / total)
+
+
+def choose(clips: Any, subset: dict[str, int] | None) -> dict[str, np.ndarray]:
+    """Return the indices of the clips that are drawn, by split."""
+    chosen = {}
+    for split, indices in clips.splits.items():
+        wanted = (subset or {}).get(split, len(indices))
+        if len(indices):
+            chosen[split] = indices[spread_out(len(indices), wanted)] if clips.sorted_by_class else indices[:wanted]
+    return chosen
 
 
 def preset_constants(name: str) -> Any:

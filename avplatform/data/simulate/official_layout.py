@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,13 +20,13 @@ import numpy as np
 
 from avplatform.data.importing.plan import MARKER
 from avplatform.data.schema import DataSpec
+from avplatform.data.simulate.annotation_files import copy_annotations
 from avplatform.data.simulate.world import clip_generator
 from models.errors import UsageError
 from tasks.avvp.annotations import ID_LENGTH
 
 FRAMES = 8  # per segment
 FRAME_JITTER = 0.05
-COPIED = {"avvp": "AVVP_*.csv", "avel": "*"}
 
 
 class OfficialWriter:
@@ -36,13 +37,20 @@ class OfficialWriter:
         spec: what is written.
         annotations: folder of the official annotation files, which are copied along.
         clips: number of clips with an event, the rows of AVE's arrays (background clips follow in files of their own).
+        rows: the clips that will be added, where these are not all: the annotation files are cut to them, and rows of AVE
+            numbered anew.
 
     Raises:
         UsageError: the folder is not empty.
     """
 
-    def __init__(self, path: str | Path, spec: DataSpec, annotations: str | Path, clips: int) -> None:
-        self.path, self.spec, self.annotations, self.clips = Path(path), spec, Path(annotations), clips
+    def __init__(
+        self, path: str | Path, spec: DataSpec, annotations: str | Path, clips: int, rows: Sequence[int] | None = None
+    ) -> None:
+        self.path, self.spec, self.annotations, self._rows = Path(path), spec, Path(annotations), rows
+        events = np.arange(clips) if rows is None else np.array(sorted(row for row in rows if row < clips), np.int64)
+        background = None if rows is None else np.array(sorted(row for row in rows if row >= clips), np.int64)
+        self.clips, self._events, self._first, self._background = len(events), events, clips, background
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UsageError(f"{self.path} exists and is not empty; give a new folder")
         self._temporary = self.path.with_name(f".{self.path.name}.partial-{os.getpid()}")
@@ -54,9 +62,7 @@ class OfficialWriter:
         (self._temporary / MARKER).write_text(
             f"The features in this folder were drawn by code; no video was read.\n\n{text}\n"
         )
-        for file in sorted(self.annotations.glob(COPIED[self.spec.task])):
-            if file.is_file() and file.suffix in (".csv", ".txt", ".h5") and "feature" not in file.name:
-                shutil.copy(file, self._temporary / file.name)
+        copy_annotations(self.spec.task, self.annotations, self._temporary, self._rows)
         return self
 
     def add(self, split: str, columns: dict[str, Any]) -> None:
@@ -87,7 +93,11 @@ class OfficialWriter:
 
     def _ave(self, split: str, columns: dict[str, Any]) -> None:
         background = split == "background"
-        rows = np.asarray(columns["row"]) - (self.clips if background else 0)
+        rows = np.asarray(columns["row"])
+        if not background:
+            rows = np.searchsorted(self._events, rows)
+        else:
+            rows = rows - self._first if self._background is None else np.searchsorted(self._background, rows)
         suffix = "_noisy" if background else ""
         onehot = np.eye(len(self.spec.classes), dtype=np.float64)
         arrays = {f"visual_feature{suffix}.h5": columns["visual"], f"audio_feature{suffix}.h5": columns["audio"]}

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from avplatform.build import check_labels
+from avplatform.data.importing.plan import LeftOut
 from avplatform.data.importing.report import REPORT_FILE
 from avplatform.data.schema import MANIFEST_FILE, Manifest
 from avplatform.data.source import DataSource, locate_store
 from avplatform.data.verify.contents import Contents
 from avplatform.data.verify.official import OfficialLabels, check_counts, check_provenance, list_defects
 from avplatform.data.verify.report import Finding, VerifyReport
-from models.errors import DataError, UsageError, unknown_name
+from models.errors import DataError, UsageError, counted, unknown_name
 from tasks.defects import Defect
 from tasks.registry import TASKS
 
@@ -24,6 +25,7 @@ def verify_data(
     data: str | Path,
     *,
     annotations: str | Path | None = None,
+    audio_annotations: str | Path | None = None,
     fast: bool = False,
     note: Callable[[str], None] | None = None,
     progress: Callable[[float], None] | None = None,
@@ -36,13 +38,17 @@ def verify_data(
     Args:
         data: a folder, or a dataset repository on the Hub, whose shards are downloaded.
         annotations: folder of the official annotation files, to compare the labels of every clip with.
+        audio_annotations: for LLP, another file of dense audio annotations than the one in that folder.
         fast: check sizes and footers of shards only.
         note: told what takes time.
         progress: told the share that is done.
 
     Raises:
         DataError: nothing there, annotations that cannot be read, or a repository that cannot be had.
+        UsageError: annotations for data of a task that has none, or audio annotations that go with nothing.
     """
+    if audio_annotations is not None and annotations is None:
+        raise UsageError("--audio-annotations replaces one file of --annotations; give that folder too")
     path, hub = locate_store(str(data), progress=note)
     if not path.is_dir():
         raise DataError(f"no data folder {path}; give a folder that holds {MANIFEST_FILE}, or a hub id")
@@ -66,7 +72,9 @@ def verify_data(
     if annotations is not None:
         if manifest.spec.task not in TASKS:
             raise UsageError(f"--annotations is for {', '.join(TASKS)}; these data are for {manifest.spec.task!r}")
-        official = OfficialLabels(annotations, manifest, report)
+        if audio_annotations is not None and manifest.spec.task != "avvp":
+            raise UsageError("--audio-annotations is for LLP; these data are AVE's: leave it out")
+        official = OfficialLabels(annotations, manifest, report, audio_file=audio_annotations)
     elif defects:
         list_defects(defects, REPORT_FILE, report)
     if hub is not None and fast:
@@ -77,7 +85,7 @@ def verify_data(
     contents = Contents(path, manifest, report, fast=fast, official=official, cache_dir=source.cache_dir, progress=progress)
     contents.check()
     if official is not None and not fast:
-        official.finish({item["clip_id"] for item in report.left_out})
+        official.finish({item.clip_id for item in report.left_out})
     return report
 
 
@@ -88,7 +96,7 @@ def _describe(manifest: Manifest, report: VerifyReport) -> None:
     )
     for split, info in manifest.splits.items():
         size = sum(shard.bytes for shard in info.shards) / 2**20
-        report.counts[split] = f"{info.rows:,} clips, {len(info.shards)} shards, {size:,.0f} MiB"
+        report.counts[split] = f"{counted(info.rows, 'clip')}, {counted(len(info.shards), 'shard')}, {size:,.0f} MiB"
 
 
 def _check_spec(manifest: Manifest, report: VerifyReport) -> None:
@@ -127,7 +135,8 @@ def _check_import_report(path: Path, manifest: Manifest, report: VerifyReport) -
         return []
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        report.left_out = [{key: str(item[key]) for key in ("clip_id", "file", "reason")} for item in content["left_out"]]
+        report.source = str(content.get("source", ""))
+        report.left_out = [LeftOut(*(str(item[key]) for key in ("clip_id", "file", "reason"))) for item in content["left_out"]]
         defects = [Defect(**item) for item in content["defects"]]
         stored = {split: int(count) for split, count in content["stored"].items() if count}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from avplatform.data.array_record import RECORD
 from avplatform.data.arrays import array_folder
 from avplatform.data.checksum import ContentDigest
 from avplatform.data.schema import Manifest, Shard, bad_clips, what_is_bad
@@ -61,8 +62,10 @@ class Contents:
         done, mapped = 0, []
         for split, info in self.manifest.splits.items():
             arrays = None
-            if not self.fast and (self.arrays / split / "complete").exists():
-                arrays = MappedArrays(self.arrays / split, self.manifest.spec, split, info.rows, self.report)
+            if not self.fast and (self.arrays / split / RECORD).exists():
+                folder = self.arrays / split
+                place = _without(str(folder), self.store)
+                arrays = MappedArrays(folder, place, self.manifest.spec, split, info.rows, self.report)
                 mapped.append(split)
             for shard in info.shards:
                 whole = self._shard(split, shard, arrays)
@@ -76,7 +79,7 @@ class Contents:
         if self.fast:
             return
         if self.store in self.arrays.parents:  # a cache folder holds the arrays of other stores too
-            leftovers(self.arrays, self.report)
+            leftovers(self.arrays, self.store, self.report)
         self.report.counts["mapped arrays"] = f"compared with the shards: {', '.join(mapped)}" if mapped else "none"
         self._index.check(self.manifest.spec.task, self.report)
         self._checksum()

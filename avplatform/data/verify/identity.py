@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avplatform.data.verify.report import VerifyReport
+from models.errors import counted
 from tasks.avvp.annotations import ID_LENGTH
 
 LLP_NAME = re.compile(rf".{{{ID_LENGTH}}}_[0-9.]+_[0-9.]+")  # video id, start and end
@@ -77,11 +78,11 @@ class ClipIndex:
     def _warn_of_ids(self, report: VerifyReport, inside: list[list[_Place]], across: list[list[_Place]]) -> None:
         if across:
             listed = "; ".join(f"{places[0].clip_id} ({_splits(places)})" for places in across)
-            text = f"{len(across)} video ids stand in more than one split: {listed}"
+            text = f"{counted(len(across), 'video id')} in more than one split: {listed}"
             report.warn("leak: video id in several splits", text)
         if inside:
             listed = "; ".join(f"{places[0].clip_id} (rows {', '.join(str(p.row) for p in places)})" for places in inside)
-            report.warn("video id several times in a split", f"{len(inside)} video ids: {listed}")
+            report.warn("video id several times in a split", f"{counted(len(inside), 'video id')}: {listed}")
 
     def _error(self, report: VerifyReport, kind: str, places: list[_Place]) -> None:
         first, *others = places

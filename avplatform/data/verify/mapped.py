@@ -18,14 +18,15 @@ class MappedArrays:
 
     Args:
         folder: the split's folder, which is complete.
+        place: the same as reports show it.
         spec: of the store.
         split: its name.
         rows: clips that it must have.
         report: told what differs.
     """
 
-    def __init__(self, folder: Path, spec: DataSpec, split: str, rows: int, report: VerifyReport) -> None:
-        self.folder, self.split, self.report, self.at = folder, split, report, 0
+    def __init__(self, folder: Path, place: str, spec: DataSpec, split: str, rows: int, report: VerifyReport) -> None:
+        self.place, self.split, self.report, self.at = place, split, report, 0
         self._streams: dict[str, Any] = {}
         self._shapes = {"row": (), **spec.shapes()}
         self._kinds: dict[str, np.dtype[Any]] = {}
@@ -65,16 +66,17 @@ class MappedArrays:
         self._streams = {}
 
     def _differ(self, text: str, **where: Any) -> None:
-        self.report.error("mapped arrays", f"{text}; delete that folder, it is built again", file=str(self.folder), **where)
+        self.report.error("mapped arrays", f"{text}; delete that folder, it is built again", file=self.place, **where)
         self.close()
 
 
-def leftovers(folder: Path, report: VerifyReport) -> None:
-    """Warn of arrays of other contents, which nothing reads any more; `folder` is the one in use."""
+def leftovers(folder: Path, store: Path, report: VerifyReport) -> None:
+    """Warn of arrays of other contents, which nothing reads any more; `folder` of a store is the one in use."""
     with contextlib.suppress(OSError):
         for other in sorted(folder.parent.iterdir()):
             if other != folder and other.is_dir():
-                report.warn("mapped arrays of other contents", "nothing reads them; they may be deleted", file=str(other))
+                place = str(other.relative_to(store))
+                report.warn("mapped arrays of other contents", "nothing reads them; they may be deleted", file=place)
 
 
 def _bits(values: np.ndarray, n: int) -> np.ndarray:

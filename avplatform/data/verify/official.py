@@ -11,15 +11,17 @@ from avplatform.data.importing.report import ImportReport
 from avplatform.data.schema import Manifest
 from avplatform.data.verify.report import VerifyReport
 from avplatform.data.writer import file_sha256
+from models.errors import counted
 from tasks.avel import annotations as ave
 from tasks.avel.classes import BACKGROUND
 from tasks.avvp import annotations as llp
-from tasks.avvp.checks import UNCORRUPTED, audio_variant, check_files
+from tasks.avvp.checks import FULL_FILE, UNCORRUPTED, audio_variant, check_files
 from tasks.defects import Defect
 
 COUNTS = {"avvp": llp.COUNTS, "avel": ave.COUNTS}
 NAMES = {"avvp": "LLP", "avel": "AVE"}
 VARIANT = "dense audio annotations"
+OTHER_VERSION = f"{VARIANT} of another version"
 LISTED = 30
 
 
@@ -39,12 +41,13 @@ def check_provenance(manifest: Manifest, report: VerifyReport) -> None:
     if manifest.spec.task == "avvp" and variant is not None:
         report.counts[VARIANT] = str(variant)
         if variant != UNCORRUPTED:
-            report.warn("dense audio annotations of another version", str(variant), file=llp.DENSE_FILES["audio"])
+            report.warn(OTHER_VERSION, str(variant), file=llp.DENSE_FILES["audio"])
 
 
 def list_defects(defects: list[Defect], source: str, report: VerifyReport) -> None:
     """List what is odd in the official files, one line a kind and file; none of it is a fault of the store."""
-    summary = ImportReport(dataset="", source="", options={}, clips={}, stored={}, defects=defects)
+    others = [defect for defect in defects if defect.kind != OTHER_VERSION]  # which the provenance tells already
+    summary = ImportReport(dataset="", source="", options={}, clips={}, stored={}, defects=others)
     for line in summary.defect_lines():
         kind, _, text = line.partition(", ")
         report.warn(f"defect of the official files: {kind}", f"{text} (from {source})")
@@ -53,26 +56,38 @@ def list_defects(defects: list[Defect], source: str, report: VerifyReport) -> No
 class OfficialLabels:
     """The labels of official annotation files, to compare clips with.
 
+    Args:
+        folder: where the files are, or their `data/`.
+        manifest: of the store.
+        report: told what differs.
+        audio_file: LLP's dense audio annotations, if they are another file than the one in the folder.
+
     Raises:
         DataError: files that are missing or malformed.
     """
 
-    def __init__(self, folder: str | Path, manifest: Manifest, report: VerifyReport) -> None:
+    def __init__(
+        self, folder: str | Path, manifest: Manifest, report: VerifyReport, *, audio_file: str | Path | None = None
+    ) -> None:
         self.task, self.report = manifest.spec.task, report
         self.labels: dict[str, np.ndarray] = {}
         if self.task == "avvp":
             self.folder = llp.locate(folder)
-            data = llp.read_annotations(self.folder)
+            audio = Path(audio_file or self.folder / llp.DENSE_FILES["audio"]).expanduser()
+            data = llp.read_annotations(self.folder, audio_file=audio)
+            others = (*llp.SPLIT_FILES.values(), llp.DENSE_FILES["visual"], FULL_FILE)
+            self.files = {audio.name: audio, **{name: self.folder / name for name in others}}
             self.ids, self.splits = data.filenames, data.splits
             self.labels = {"weak": data.weak, "dense_audio": data.dense_audio, "dense_visual": data.dense_visual}
             self.defects = data.defects + check_files(self.folder, data)
-            variant = audio_variant(self.folder / llp.DENSE_FILES["audio"])
-            report.counts[f"{VARIANT} given"] = variant
+            report.counts[f"{VARIANT} given"] = audio_variant(audio)
         else:
             self.folder = ave.locate(folder)
             read = ave.read_annotations(self.folder)
             self.ids, self.splits, self.defects = read.clip_ids, read.splits, read.defects
             self.labels = {"segment": read.segment, "video": read.class_index}
+            names = ("Annotations.txt", *ave.SPLIT_FILES.values(), "labels_noisy.h5")
+            self.files = {name: self.folder / name for name in names}
         self._split_of = {int(row): split for split, rows in self.splits.items() for row in rows}
         self._rows = {clip_id: row for row, clip_id in enumerate(self.ids)} if self.task == "avvp" else {}
         self._seen: set[int] = set()
@@ -109,14 +124,17 @@ class OfficialLabels:
         missing = [self.ids[row] for row in sorted(set(self._split_of) - self._seen) if self.ids[row] not in left_out]
         if missing:
             more = f", and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
-            text = f"{len(missing)}: {', '.join(missing[:LISTED])}{more}"
+            text = f"{counted(len(missing), 'clip')}: {', '.join(missing[:LISTED])}{more}"
             self.report.warn("clips of the official files that are not here", text)
         list_defects(self.defects, str(self.folder), self.report)
 
     def _compare_files(self, manifest: Manifest) -> None:
         """Warn of a file that is not the one that was imported."""
-        recorded = manifest.spec.provenance.get("annotations")
+        recorded, kind = manifest.spec.provenance.get("annotations"), "annotation file is not the one imported"
         for name, stamp in (recorded if isinstance(recorded, dict) else {}).items():
-            file = self.folder / name
-            if file.is_file() and isinstance(stamp, dict) and file_sha256(file) != stamp.get("sha256"):
-                self.report.warn("annotation file is not the one imported", "its sha256 differs", file=str(file))
+            file = self.files.get(name)
+            if file is None and self.task == "avvp":  # the dense audio annotations, which may have any name
+                remedy = "leave out" if name == llp.DENSE_FILES["audio"] else "give it with"
+                self.report.warn(kind, f"the import read {name}; {remedy} --audio-annotations")
+            elif file is not None and file.is_file() and isinstance(stamp, dict) and file_sha256(file) != stamp.get("sha256"):
+                self.report.warn(kind, "its sha256 differs", file=str(file))

@@ -8,6 +8,10 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
+from avplatform.data.importing.plan import LeftOut
+from avplatform.data.importing.report import REPORT_FILE, by_clip, left_out_lines
+from models.errors import counted
+
 WIDTH = 80
 SHOWN = {"error": 20, "warning": 5}
 
@@ -34,13 +38,14 @@ class Finding:
 
 @dataclass(kw_only=True)
 class VerifyReport:
-    """The outcome: findings in the order in which they were made, what was counted, and what was left out on import."""
+    """The outcome: findings in the order in which they were made, what was counted, what an import of `source` left out."""
 
     path: str
+    source: str = ""
     fast: bool = False
     findings: list[Finding] = field(default_factory=list)
     counts: dict[str, str] = field(default_factory=dict)
-    left_out: list[dict[str, str]] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
     @property
     def errors(self) -> list[Finding]:
@@ -74,7 +79,7 @@ class VerifyReport:
             "errors": [_plain(finding) for finding in self.errors],
             "warnings": [_plain(finding) for finding in self.warnings],
             "counts": self.counts,
-            "left_out": self.left_out,
+            "left_out": [dataclasses.asdict(item) for item in self.left_out],
         }
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
@@ -92,21 +97,22 @@ class VerifyReport:
                     out += wrapped(finding.line())
                 if len(found) > shown:
                     out.append(f"  and {len(found) - shown} more (--json FILE lists all)")
+        left_out = counted(len(by_clip(self.left_out)), "clip")
         if self.left_out:
-            clips = len({item["clip_id"] for item in self.left_out})
-            out.append(f"left out on import: {clips} clips, which are not in this store")
-            for item in self.left_out[: SHOWN["error"]]:
-                out += wrapped(f"{item['clip_id']}: {item['file']} {item['reason']}")
-            if len(self.left_out) > SHOWN["error"]:
-                out.append(f"  and {len(self.left_out) - SHOWN['error']} more in import_report.json")
+            out.append(f"left out on import, and so not in this store: {left_out}")
+            for line in left_out_lines(self.left_out, self.source, SHOWN["error"]):
+                out += wrapped(line)
         width = max(map(len, self.counts), default=0)
         for name, text in self.counts.items():
             head, indent = f"{name:<{width}}  ", " " * (width + 2)
             out += textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=indent) or [head.rstrip()]
-        warned = f", {len(self.warnings)} warnings" if self.warnings else ""
-        checked = "sizes and footers are right" if self.fast else "all is as it should be"
-        out.append(f"{len(self.errors)} errors{warned}" if self.errors else f"{checked}{warned}")
-        return out
+        verdict = counted(len(self.errors), "error")
+        if self.ok:
+            whole = "all that is stored is right" if self.left_out else "all is as it should be"
+            verdict = "sizes and footers are right" if self.fast else whole
+        verdict += f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        verdict += f"; {left_out} left out ({REPORT_FILE})" if self.left_out else ""
+        return [*out, verdict]
 
 
 def wrapped(text: str) -> list[str]:

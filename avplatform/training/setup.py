@@ -1,0 +1,134 @@
+"""What a run consists of before its first step: accelerator, data, model, optimiser and its locked folder."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from avplatform.build import build_model, build_task
+from avplatform.config import RunConfig, to_dict
+from avplatform.console import Console
+from avplatform.data import DataSource, open_data, train_loader
+from avplatform.environment import describe, make_accelerator
+from avplatform.training.optim import build_optimizer, scaled_lr
+from avplatform.training.run_folder import RunFolder
+from avplatform.training.state import Progress
+from avplatform.training.together import on_main
+from avplatform.training.tracking import check_trackers
+from avplatform.training.weights import WeightAverage, is_sharded
+from models.av_model import AVModel
+from models.errors import DataError, UsageError, counted
+from tasks.contracts import Task
+
+
+class RunSetup:
+    """What a run reads, its model, its optimiser, its folder and where it stands."""
+
+    def __init__(self, config: RunConfig, *, console: Console | None = None) -> None:
+        self.config = config
+        self.accelerator: Accelerator = make_accelerator(cpu=config.cpu, precision=config.precision, threads=config.threads)
+        self.console = console or Console(enabled=self.accelerator.is_main_process)
+        check_order_dependence(config, self.accelerator.num_processes)
+        check_trackers(config.trackers)
+        self.task: Task = build_task(config)
+        self.data: DataSource = open_data(
+            config.data,
+            task=config.task,
+            cache_dir=config.cache_dir,
+            progress=self.console.note,
+            why_mapped="training streams, evaluation always reads mapped arrays" if config.streaming else "",
+        )
+        for split in (*self.task.train_splits()[:1], "validation", "test"):
+            self.data.split_name(split)  # what is missing is said before anything is trained
+        self.step_clips = config.batch_size * (self.accelerator.num_processes if config.batch_scope == "process" else 1)
+        self.loader = train_loader(
+            self.data,
+            self.task.train_splits(),
+            batch_size=self.step_clips,
+            seed=config.seed,
+            shuffle=config.shuffle,
+            drop_last=config.drop_last,
+            order=config.batch_order,
+            streaming=config.streaming,
+            num_workers=config.num_workers,
+            process_index=self.accelerator.process_index,
+            num_processes=self.accelerator.num_processes,
+        )
+        if len(self.loader) == 0:
+            raise DataError(f"the training split has fewer clips than one batch of {self.step_clips}; lower --batch-size")
+        self._build()
+        self.base_lr = scaled_lr(config.optim, self.step_clips)
+        self.total_steps = min(config.epochs * len(self.loader), config.max_steps or math.inf)
+        self.progress = Progress()
+        self.folder = self._open_folder()  # nothing is written before all of the above went well
+
+    def _build(self) -> None:
+        """Make the model, the optimiser, the average and, where training wraps or shards the model, one that is scored."""
+        config = self.config
+        set_seed(config.seed)
+        model = build_model(config, self.task, self.data.spec)
+        if config.precision == "float64":
+            model = model.double()
+        replica = copy.deepcopy(model)
+        if config.compile:
+            model.compile()
+        self.model, self.optimizer = self.accelerator.prepare(model, build_optimizer(model, config.optim))
+        # Accelerate puts autocast into the model itself; a step asks for it, and evaluation must not have it.
+        self.trained_model: AVModel = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.average = WeightAverage(self.trained_model, config.ema) if config.ema is not None else None
+        apart = self.average is not None or config.compile or is_sharded(self.trained_model)
+        self.bare_model: AVModel = replica.to(self.accelerator.device) if apart else self.trained_model
+        """The model that is scored and kept, without wrappers: the trained one itself, or a copy with the average."""
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic of training: "no" (float32), "bf16", "fp16" or "float64"."""
+        return "float64" if self.config.precision == "float64" else str(self.accelerator.mixed_precision)
+
+    def heading(self) -> str:
+        """One line that says what is about to be done."""
+        config, kind = self.config, " (SYNTHETIC features)" if self.data.synthetic else ""
+        processes, threads = self.accelerator.num_processes, torch.get_num_threads()
+        lr = f"learning rate {self.base_lr:g}"
+        if self.base_lr != config.optim.lr:
+            lr += f" ({config.optim.lr_scaling} scaling of {config.optim.lr:g} for {config.optim.lr_batch_size} clips a step)"
+        return (
+            f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}), data {self.data.name}{kind}: "
+            f"{counted(len(self.loader), 'step')} an epoch of {self.step_clips} clips over all processes, {lr}, "
+            f"{self.bare_model.num_parameters:,} parameters, precision {self.precision}, "
+            f"{counted(processes, 'process')} of {counted(threads, 'thread')}; all in {self.folder.path}"
+        )
+
+    def _open_folder(self) -> RunFolder:
+        """Make (or reopen) and lock the run's folder on the main process, and tell the others."""
+        config, name = self.config, f"{self.config.task}-{self.config.encoder}-{self.config.decoder}"
+        opened: list[RunFolder] = []
+
+        def make() -> str:
+            folder = RunFolder(config.resume) if config.resume else RunFolder.create(config.output_dir, name=name)
+            folder.lock()
+            opened.append(folder)
+            if not config.resume:
+                folder.write_config(to_dict(config))
+            folder.write_environment({**describe(), "processes": self.accelerator.num_processes, "precision": self.precision})
+            return str(folder.path)
+
+        path = on_main(self.accelerator, make)
+        return opened[0] if opened else RunFolder(path)
+
+
+def check_order_dependence(config: RunConfig, processes: int) -> None:
+    """Refuse PSP's stale pair targets where a step's clips do not pass through one process in one piece.
+
+    Raises:
+        UsageError: several processes, or several micro-batches a step.
+    """
+    if getattr(config.task_config, "pair_target", "clean") == "official" and (processes > 1 or config.accumulation > 1):
+        raise UsageError(
+            "task_config.pair_target 'official' keeps rests of earlier batches by position, which needs whole batches in one "
+            "process; use one process and accumulation 1, or pair_target clean"
+        )

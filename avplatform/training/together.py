@@ -1,0 +1,60 @@
+"""What the processes of a run do together: one acts for all, and all learn of its failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+
+from models.errors import DataError
+
+T = TypeVar("T")
+
+
+def on_main(accelerator: Accelerator, act: Callable[[], T]) -> T:
+    """Let the main process act; return its result, or raise its error, on every process.
+
+    Without this the others would wait for a main process that has given up.
+    """
+    answer: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            answer = [act()]
+        except Exception as error:
+            answer = [error]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(answer)
+    if isinstance(answer[0], Exception):
+        raise answer[0]
+    return answer[0]
+
+
+def mean_over_processes(accelerator: Accelerator, values: dict[str, Tensor | float]) -> dict[str, float]:
+    """Return the mean of each scalar over the processes, in float64."""
+    device = accelerator.device
+    stacked = torch.stack([torch.as_tensor(v, device=device).detach().double() for v in values.values()])
+    stacked = accelerator.reduce(stacked, reduction="mean")
+    return dict(zip(values, stacked.tolist(), strict=True))
+
+
+def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = False) -> Exception:
+    """Return an error with a message for a person, where it is one of those that a run can meet; else the error itself."""
+    text, where = " ".join(str(error).split()), type(error).__module__
+    if isinstance(error, RuntimeError) and accelerator.num_processes > 1 and _lost(error, text.lower()):
+        return DataError(
+            "another process of this run has ended, so this one ends too; its own message says why. Go on with --resume"
+        )
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or isinstance(error, MemoryError):
+        return DataError("out of memory; lower --batch-size, or raise --accumulation for the same step in smaller pieces")
+    if compiled and where.startswith(("torch._dynamo", "torch._inductor")):
+        return DataError(f"torch.compile failed ({text[:300]}); leave --compile out")
+    return error
+
+
+def _lost(error: RuntimeError, text: str) -> bool:
+    marks = ("connection closed by peer", "connection reset", "gloo/transport", "broken pipe")
+    return isinstance(error, torch.distributed.DistError) or any(mark in text for mark in marks)

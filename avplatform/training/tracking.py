@@ -1,0 +1,132 @@
+"""Experiment trackers by name, through Accelerate: none by default, so that nothing leaves the machine unasked."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import uuid
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker, filter_trackers, on_main_process
+
+from avplatform.config import TRACKERS
+from avplatform.training.run_folder import RunFolder, disk_errors, write_atomic, write_json
+from models.errors import UsageError
+
+
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Raise UsageError for a tracker whose package is not installed."""
+    for name in names:
+        package = TRACKERS[name]
+        if package and importlib.util.find_spec(package) is None:
+            raise UsageError(f"trackers: {name} needs the package {package}; pip install {package}, or leave {name} out")
+
+
+def start_trackers(
+    accelerator: Accelerator, names: tuple[str, ...], folder: RunFolder, *, project: str, config: dict[str, Any], step: int
+) -> None:
+    """Start trackers on the main process, or go on with those of a resumed run.
+
+    The run's id at the services stands in `trackers.json`, so that a resumed run goes on in the same curve.
+
+    Args:
+        accelerator: its `log` then reaches them.
+        names: of TRACKERS.
+        folder: of the run.
+        project: the name that groups runs.
+        config: of the run, nested.
+        step: that the run goes on from; what csv and tensorboard hold after it is dropped.
+    """
+    accelerator.trackers = []
+    if not names:
+        return
+    identity = folder.path / "trackers.json"
+    new = not identity.exists()
+    if new and accelerator.is_main_process:
+        write_json(identity, {"id": uuid.uuid4().hex[:8]})
+    accelerator.wait_for_everyone()
+    key = json.loads(identity.read_text())["id"]
+    name = f"{folder.path.name}-{key}"
+    logs = folder.path / "trackers"
+    accelerator.project_configuration.set_directories(str(folder.path))
+    accelerator.project_configuration.logging_dir = str(logs)
+    wanted = [CsvTracker(logs / "csv", after=step) if n == "csv" else n for n in names]
+    accelerator.log_with = filter_trackers(wanted, str(logs))
+    accelerator.init_trackers(
+        project,
+        config=_flat(config) if new else None,
+        init_kwargs={
+            "wandb": {"id": key, "name": name, "resume": "allow", "dir": str(folder.path)},
+            "trackio": {"name": name, "resume": "allow"},
+            "tensorboard": {"purge_step": step + 1 if step else None},
+        },
+    )
+
+
+class CsvTracker(GeneralTracker):
+    """Writes train.csv and one file a split (the part of a name before "/"), one row a step.
+
+    Args:
+        folder: of the files.
+        after: rows of later steps are dropped: they are about to be made again.
+    """
+
+    name = "csv"
+    requires_logging_directory = False
+
+    def __init__(self, folder: Path, *, after: int) -> None:
+        super().__init__()
+        self.folder, self.after = folder, after
+
+    @property
+    def tracker(self) -> Path:
+        """The folder."""
+        return self.folder
+
+    @on_main_process
+    def start(self) -> None:
+        """Drop rows after the step that the run goes on from."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for file in self.folder.glob("*.csv"):
+            with file.open(newline="") as stream:
+                rows = list(csv.reader(stream))
+            kept = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= self.after]
+            write_atomic(file, partial(_write_rows, rows=rows[:1] + kept))
+
+    @on_main_process
+    def store_init_configuration(self, values: dict[str, Any]) -> None:
+        """Nothing: config.yaml stands in the same run folder."""
+
+    @on_main_process
+    def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
+        """Add a row."""
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            group, _, own = name.partition("/")
+            groups.setdefault(group, {})[own] = value
+        for group, row in groups.items():
+            file = self.folder / f"{group}.csv"
+            lines = [[step, *row.values()]] if file.exists() else [["step", *row], [step, *row.values()]]
+            with disk_errors(file), file.open("a", newline="") as stream:
+                csv.writer(stream).writerows(lines)
+
+
+def _write_rows(path: Path, rows: list[list[str]]) -> None:
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested options as one level of names with dots and values that every tracker takes."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value if isinstance(value, (int, float, str, bool)) else str(value)
+    return flat

@@ -1,0 +1,123 @@
+"""Weights and moments of a model that may be spread over processes (FSDP), and their running average (EMA)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from avplatform.training.checkpoint import optimizer_tensors, put_optimizer_tensors
+from models.errors import DataError
+
+WHOLE = StateDictOptions(full_state_dict=True)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the processes hold parts of the weights (FSDP); then the functions below must be called by all of them."""
+    return any(isinstance(p, DTensor) for p in model.parameters())
+
+
+def model_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the whole weights by name, on every process."""
+    weights: Any = get_model_state_dict(model, options=WHOLE) if is_sharded(model) else model.state_dict()
+    return weights
+
+
+def put_model_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put whole weights into a model; every process calls it with all of them.
+
+    Raises:
+        DataError: they are of another model.
+    """
+    try:
+        if is_sharded(model):
+            set_model_state_dict(model, dict(weights), options=WHOLE)
+        else:
+            model.load_state_dict(weights)
+    except (RuntimeError, KeyError) as error:
+        raise DataError(f"the checkpoint is of another model ({' '.join(str(error).split())[:300]})") from None
+
+
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's moments as "kind/parameter name" -> whole tensor."""
+    if not is_sharded(model):
+        return optimizer_tensors(optimizer, _trained(model))
+    entries: Any = get_optimizer_state_dict(model, _plain(optimizer), options=WHOLE).get("state", {})
+    return {f"{kind}/{name}": torch.as_tensor(v) for name, entry in entries.items() for kind, v in entry.items()}
+
+
+def put_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put what `optimizer_state` returned into an optimiser; every process calls it with all of it.
+
+    Raises:
+        DataError: it is of another model.
+    """
+    try:
+        if not is_sharded(model):
+            return put_optimizer_tensors(optimizer, _trained(model), tensors)
+        entries: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            kind, name = key.split("/", 1)
+            entries.setdefault(name, {})[kind] = value
+        groups = get_optimizer_state_dict(model, _plain(optimizer), options=WHOLE)["param_groups"]
+        whole: Any = {"state": entries, "param_groups": groups}
+        set_optimizer_state_dict(model, _plain(optimizer), whole, options=WHOLE)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise DataError(f"the checkpoint is of another model ({' '.join(str(error).split())[:300]})") from None
+
+
+class WeightAverage:
+    """Exponential moving average of a model's weights (EMA), in float32 or wider, kept where the weights are.
+
+    Args:
+        model: starts the average.
+        decay: weight of the past, in [0, 1). It is lower in the first steps: min(decay, (1 + n) / (10 + n)) in step n, so
+            that the random start is forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._values = {name: _wide(p.detach()) for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the model's weights after optimiser step `step` (counted from 1)."""
+        rate = 1 - min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in model.named_parameters():
+            value = self._values[name]
+            value.lerp_(parameter.detach().to(value.dtype), rate)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the averaged parameters by name, whole; called by all processes."""
+        return {name: v.full_tensor() if isinstance(v, DTensor) else v for name, v in self._values.items()}
+
+    def load(self, weights: Mapping[str, Tensor], model: nn.Module) -> None:
+        """Go on from what `weights` returned: the model must hold the (sharded) layout."""
+        for name, parameter in model.named_parameters():
+            value, whole = self._values[name], weights[name]
+            if isinstance(parameter, DTensor):
+                whole = distribute_tensor(whole.to(parameter.device), parameter.device_mesh, parameter.placements)
+            value.copy_(whole)
+
+
+def _wide(value: Tensor) -> Tensor:
+    return value.clone() if value.dtype == torch.float64 else value.to(torch.float32, copy=True)
+
+
+def _trained(model: nn.Module) -> list[str]:
+    return [name for name, p in model.named_parameters() if p.requires_grad]
+
+
+def _plain(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimiser inside Accelerate's wrapper."""
+    return getattr(optimizer, "optimizer", optimizer)

@@ -1,0 +1,87 @@
+"""Trackers by name: none by default, csv for everybody, others where they are installed; resumed runs go on in them."""
+
+import csv
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from avplatform.cli import main
+from avplatform.training import loop
+from avplatform.training.tracking import check_trackers
+from models.errors import UsageError
+
+FLAGS = ["train", "--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16", "--encoder-config.hidden", "16"]
+FLAGS += ["--cpu", "--precision", "no", "--threads", "1", "--no-save-plots", "--epochs", "2"]
+
+
+def rows(file: Path):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_none_by_default(small_stores, tmp_path):
+    out = tmp_path / "run"
+    assert main([*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out)]) == 0
+    assert not (out / "trackers").exists() and not (out / "trackers.json").exists()
+
+
+def test_csv_holds_what_the_run_logs(small_stores, tmp_path):
+    out = tmp_path / "run"
+    assert main([*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "csv"]) == 0
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [r for r in records if r["event"] == "step"]
+    logged = rows(out / "trackers" / "csv" / "train.csv")
+    assert [int(r["step"]) for r in logged] == [r["step"] for r in steps]
+    assert [float(r["loss"]) for r in logged] == [r["loss"] for r in steps]
+    scores = rows(out / "trackers" / "csv" / "validation.csv")
+    epochs = [r for r in records if r["event"] == "epoch"]
+    assert [float(r["segment_Type@AV"]) for r in scores] == [r["segment_Type@AV"] for r in epochs]
+
+
+def test_a_resumed_run_keeps_its_id_and_repeats_no_row(small_stores, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    real, steps = loop.optimisation_step, []
+
+    def dying(*args, **kwargs):
+        steps.append(1)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "optimisation_step", dying)
+        flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "csv"]
+        assert main([*flags, "--checkpointing.every", "2"]) == 130
+    identity = (out / "trackers.json").read_text()
+    assert (out / "trackers" / "csv" / "train.csv").exists()
+    assert main(["train", "--resume", str(out)]) == 0
+    assert (out / "trackers.json").read_text() == identity
+    assert [int(r["step"]) for r in rows(out / "trackers" / "csv" / "train.csv")] == list(range(1, 7))
+
+
+def test_a_tracker_whose_package_is_not_there_is_refused_before_anything_is_written(
+    small_stores, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="wandb needs the package wandb; pip install wandb"):
+        check_trackers(("csv", "wandb"))
+    assert (
+        main([*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(tmp_path / "run"), "--trackers", "wandb"]) == 2
+    )
+    assert "pip install wandb" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_an_unknown_tracker_gets_the_nearest_name(small_stores, tmp_path, capsys):
+    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(tmp_path / "run"), "--trackers", "tensorbord"]
+    with pytest.raises(SystemExit, match="2"):
+        main(flags)
+    assert "did you mean 'tensorboard'?" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
+def test_tensorboard_writes_its_events_into_the_run(small_stores, tmp_path):
+    out = tmp_path / "run"
+    assert main([*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "tensorboard"]) == 0
+    assert list((out / "trackers").rglob("events.out.tfevents*"))
