@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avplatform.config import RunConfig
 from avplatform.console import Console
 from avplatform.data.schema import MANIFEST_FILE, Manifest
 from avplatform.data.source import DataSource, locate_store, open_data
@@ -151,8 +149,7 @@ def _planned(
     options = merge(options, {"data": data[setting.task][0], "seed": seed, **extra})
     if setting.labels in labels:
         options = merge(options, {"labels": {"embeddings": labels[setting.labels]}})
-    if "score_test" in {f.name for f in dataclasses.fields(RunConfig)}:
-        options["score_test"] = True  # so that one training gives the figure of either selection
+    options["score_test"] = True  # so that one training gives the figure of either selection
     return PlannedRun(name=f"{setting.stem}_seed-{seed}", options=options)
 
 

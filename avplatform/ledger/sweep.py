@@ -29,7 +29,8 @@ Options = dict[str, Any]
 PARTS = ("base", "axes", "seeds")
 OWN = ("output_dir", "resume", "config", "dry_run")
 IGNORED = (
-    "cpu", "num_workers", "threads", "save_plots", "cache_dir", "checkpointing", "output_dir", "resume", "config", "dry_run",
+    "cpu", "num_workers", "threads", "save_plots", "cache_dir", "checkpointing", "trackers", "project",
+    "output_dir", "resume", "config", "dry_run",
 )  # fmt: skip
 """Options in which a run that is there already may differ: they say where and how it is run, not what comes out."""
 

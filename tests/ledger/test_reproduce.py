@@ -64,7 +64,7 @@ def test_the_paper_needs_each_setting_once_and_all_of_them_resolve(data):
     for runs in plan.runs.values():
         config = resolve(runs[1], where="here")
         assert (config.seed, config.max_steps, config.select_on) == (2, 2, "validation")
-        assert getattr(config, "score_test", True) is True  # one training gives the figures of both selections
+        assert config.score_test  # one training gives the figures of both selections
         found[runs[0].name.removesuffix("_seed-1")] = config
     assert found["mmpyr-leap-avvp-official_blocks-4_avss-off"].decoder_config.blocks == 4
     assert found["mmpyr-leap-avvp-official_avss-off"].task_config.avss == "off"
@@ -177,6 +177,8 @@ def test_from_the_command_to_the_page(tmp_path, small_stores, capsys):
         row = f"table2 / HAN + MMIL, L_basic / {{}} / {metric}"
         ours = cells[row.format("ours / validation")]
         theirs = cells[row.format("authors' checkpoint, re-scored / not stated (the authors')")]
+        best = cells[row.format("ours, best epoch on test / test (optimistic)")]
+        assert best["values"] == [pytest.approx(value, abs=1e-9)]  # the only epoch
         assert ours["values"] == [value] and ours["runs"] == ["runs/han-mmil-avvp_seed-1"]
         assert theirs["values"] == [pytest.approx(value, abs=1e-9)] and theirs["n"] == 1
     text = (out / "page.md").read_text()
