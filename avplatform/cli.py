@@ -48,6 +48,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train, evaluate and save a model"),
     "eval": ("evaluate", "score a saved model or run on a split"),
     "compare": ("compare", "hold runs against each other: figures, paired test, classes"),
+    "sweep": ("sweep", "train every combination of a file's axes and seeds"),
+    "reproduce": ("reproduce", "train what a paper's tables need, and set ours beside the published figures"),
     "list": ("listing", "list the cells, tasks, encoders, decoders and presets"),
     "info": ("info", "all about one cell, preset, run or model"),
     "data": ("data", "import official files, verify, simulate, describe or push a dataset"),

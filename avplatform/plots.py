@@ -142,7 +142,7 @@ def _timeline(ax: Any, example: dict[str, Any], looks: dict[str, dict[str, Any]]
         for row, name in enumerate(MAPS, start=2 * number):
             lane = 0.8 / max(1, len(present))
             for at, class_name in enumerate(present):
-                for start, length in _runs(track[name][:, classes.index(class_name)]):
+                for start, length in runs_of(track[name][:, classes.index(class_name)]):
                     place = (row - 0.4 + at * lane, lane * 0.94)
                     ax.broken_barh([(start, length)], place, linewidth=0, alpha=0.6 if row % 2 else 1, **looks[class_name])
             labels.append(f"{STREAMS.get(stream, stream)}: {name}" if name == "truth" else name)
@@ -184,7 +184,7 @@ def _records(file: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _runs(row: np.ndarray) -> list[tuple[int, int]]:
+def runs_of(row: np.ndarray) -> list[tuple[int, int]]:
     """Return (start, length) of each run of ones."""
     padded = np.concatenate([[0], row.astype(int), [0]])
     starts, ends = np.flatnonzero(np.diff(padded) == 1), np.flatnonzero(np.diff(padded) == -1)

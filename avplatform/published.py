@@ -60,6 +60,7 @@ class Row:
     reported_by: str = "paper"
     preset: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    open_presets: tuple[str, ...] = ()
     headline: bool = False
     note: str | None = None
 
@@ -154,6 +155,7 @@ def _row(data: dict[str, Any], where: str) -> Row:
         source = Source(**data.pop("source"))
     except TypeError:
         raise DataError(f"{where}: source must hold paper, venue and table") from None
+    data["open_presets"] = tuple(data.get("open_presets", ()))
     row = Row(**data, source=source, metrics=dict(zip(columns, values, strict=True)))
     _check(row, where)
     return row

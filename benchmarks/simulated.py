@@ -6,7 +6,7 @@ AVVP: HAN and MM-Pyr with MMIL and LEAP. AVEL, full and weak: AVE, PSP and CMBS 
 gets the same steps, batch size and schedule; losses are our defaults. Learning rates are the cells' own (below), or, with
 `--choose-rates`, chosen for each on validation after a third of the steps on the first seed. The stores are those of
 `avplatform data simulate`. The script can be stopped and started again: a finished run is not repeated, an unfinished one is
-resumed. Seed 1 of every cell comes first. After every run `table.md` is written anew from all finished runs in the output
+resumed. Seed 1 of every cell comes first. After every seed `table.md` is written anew from all finished runs in the output
 folder, with their CPU time. All numbers are on SYNTHETIC features.
 """
 
@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import yaml
+from avplatform.console import Console
+from avplatform.ledger.ledger import Entry, read_entries
+from avplatform.ledger.runner import report, run_jobs, train_jobs
+from avplatform.ledger.sweep import PlannedRun, merge, slug
 
-ROOT = Path(__file__).resolve().parent.parent
-GAIN = ["--decoder-config.score-gain", "4.0", "--decoder-config.score-bias", "-2.5"]
+RUN = {
+    "epochs": 1_000_000, "batch_size": 32, "schedule": {"name": "late_decay", "after": 0.75}, "cpu": True, "save_plots": False,
+}  # fmt: skip
+Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,89 +37,59 @@ class Cell:
     name: str
     store: str
     steps: int
-    rate: str
-    choices: tuple[str, ...]
-    flags: tuple[str, ...]
+    rate: float
+    choices: tuple[float, ...]
+    options: Options = field(default_factory=dict)
 
 
 def cells(avvp_steps: int, avel_steps: int) -> list[Cell]:
     """Return the published cells, the cheap ones first, and LEAP on HAN with its learned gain and bias."""
-    slow, fast = ("3e-4", "5e-4"), ("3e-4", "5e-4", "1e-3")
+    slow, fast = (3e-4, 5e-4), (3e-4, 5e-4, 1e-3)
 
-    def avvp(name: str, rate: str, encoder: str, decoder: str, *flags: str) -> Cell:
-        width = ("--encoder-config.width", "256")
-        own = ("--task", "avvp", "--encoder", encoder, *width, "--decoder", decoder, *flags)
+    def avvp(name: str, rate: float, encoder: str, decoder: str, **options: Any) -> Cell:
+        own = {"task": "avvp", "encoder": encoder, "encoder_config": {"width": 256}, "decoder": decoder, **options}
         return Cell(f"avvp {name}", "llp", avvp_steps, rate, slow, own)
 
-    def avel(supervision: str, encoder: str, decoder: str, rate: str, *flags: str) -> Cell:
-        own = ("--task", "avel", "--encoder", encoder, "--decoder", decoder, "--supervision", supervision, *flags)
+    def avel(supervision: str, encoder: str, decoder: str, rate: float, **options: Any) -> Cell:
+        own = {"task": "avel", "encoder": encoder, "decoder": decoder, "supervision": supervision, **options}
         return Cell(f"avel {supervision} {encoder.upper()}+{decoder.upper()}", "ave", avel_steps, rate, fast, own)
 
-    clip = ("--optim.clip-norm", "0.5")
+    clip = {"optim": {"clip_norm": 0.5}}
+    gain = {"decoder_config": {"score_gain": 4.0, "score_bias": -2.5}}
     return [
-        avvp("HAN+MMIL", "3e-4", "han", "mmil"),
-        avvp("HAN+LEAP as released", "5e-4", "han", "leap"),
-        *(avel("full", "ave", decoder, "1e-3") for decoder in ("dch", "leap")),
-        avel("weak", "ave", "dch", "5e-4"),
-        avel("weak", "ave", "leap", "1e-3"),
-        *(avel(supervision, "psp", decoder, "1e-3") for supervision in ("full", "weak") for decoder in ("dch", "leap")),
-        *(avel("full", "cmbs", decoder, "7e-4", *clip) for decoder in ("dch", "leap")),
-        *(avel("weak", "cmbs", decoder, "6e-4", *clip) for decoder in ("dch", "leap")),
-        avvp("MM-Pyr+MMIL", "3e-4", "mmpyr", "mmil"),
-        avvp("MM-Pyr+LEAP as released", "3e-4", "mmpyr", "leap"),
-        avvp("HAN+LEAP with gain and bias", "3e-4", "han", "leap", *GAIN),
+        avvp("HAN+MMIL", 3e-4, "han", "mmil"),
+        avvp("HAN+LEAP as released", 5e-4, "han", "leap"),
+        *(avel("full", "ave", decoder, 1e-3) for decoder in ("dch", "leap")),
+        avel("weak", "ave", "dch", 5e-4),
+        avel("weak", "ave", "leap", 1e-3),
+        *(avel(supervision, "psp", decoder, 1e-3) for supervision in ("full", "weak") for decoder in ("dch", "leap")),
+        *(avel("full", "cmbs", decoder, 7e-4, **clip) for decoder in ("dch", "leap")),
+        *(avel("weak", "cmbs", decoder, 6e-4, **clip) for decoder in ("dch", "leap")),
+        avvp("MM-Pyr+MMIL", 3e-4, "mmpyr", "mmil"),
+        avvp("MM-Pyr+LEAP as released", 3e-4, "mmpyr", "leap"),
+        avvp("HAN+LEAP with gain and bias", 3e-4, "han", "leap", **gain),
     ]
 
 
-def run(cell: Cell, store: Path, folder: Path, *, lr: str, seed: int, steps: int, threads: int) -> dict:
-    """Train one run (or go on with it, or read it) and return its results."""
-    results = folder / "results.json"
-    if not results.exists():
-        base = [sys.executable, str(ROOT / "train.py")]
-        resumable = (folder / "checkpoints").is_dir()
-        args = (
-            ["--resume", str(folder)]
-            if resumable
-            else [
-                *cell.flags, "--data", str(store), "--seed", str(seed), "--optim.lr", lr, "--max-steps", str(steps),
-                "--epochs", "1000000", "--batch-size", "32", "--schedule.name", "late_decay", "--schedule.after", "0.75",
-                "--threads", str(threads), "--cpu", "--no-save-plots", "--output-dir", str(folder),
-            ]
-        )  # fmt: skip
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with folder.with_suffix(".log").open("a") as log:
-            subprocess.run([*base, *args], check=True, env=env, stdout=log, stderr=subprocess.STDOUT)
-    return json.loads(results.read_text())
+def planned(cell: Cell, store: Path, part: str, *, lr: float, seed: int, steps: int) -> PlannedRun:
+    """Return one run of a cell; `part` tells the runs of a cell apart."""
+    options = merge({**cell.options, **RUN}, {"optim": {"lr": lr}, "data": str(store), "seed": seed, "max_steps": steps})
+    return PlannedRun(name=f"{slug(cell.name.lower())}_{part}", options=options)
 
 
-def choose_rate(cell: Cell, store: Path, out: Path, threads: int) -> str:
-    """Return the learning rate with the best validation score after a third of the steps, on seed 1."""
-    scores = {}
-    for lr in cell.choices:
-        folder = out / slug(cell.name) / f"rate-{lr}"
-        found = run(cell, store, folder, lr=lr, seed=1, steps=cell.steps // 3, threads=threads)
-        scores[lr] = found["selection"]["value"]
-    return max(scores, key=scores.__getitem__)
+def best_rate(cell: Cell, out: Path) -> float:
+    """Return the learning rate whose run scored best on validation."""
+    runs = {lr: Entry(out / f"{slug(cell.name.lower())}_rate-{lr:g}") for lr in cell.choices}
+    return max(runs, key=lambda lr: runs[lr].results["selection"]["value"])
 
 
 def finished(cell: Cell, out: Path) -> dict | None:
     """Return what the finished runs of a cell measured, or None where there is none."""
-    folders = sorted((out / slug(cell.name)).glob("seed-*/results.json"))
-    if not folders:
+    entries = [e for e in read_entries(out) if e.folder.name.rpartition("_seed-")[0] == slug(cell.name.lower())]
+    if not entries:
         return None
-    lr = yaml.safe_load((folders[0].parent / "config.yaml").read_text())["optim"]["lr"]
-    return {"cell": cell.name, "lr": lr, "steps": cell.steps, "runs": [json.loads(f.read_text()) for f in folders]}
-
-
-def headline(result: dict) -> str:
-    """Return the main test figures of a run."""
-    test = result["test"]
-    if "accuracy" in test:
-        details = result["details"]["test"]
-        parts = [f"{details[k]:.1f}" for k in ("event_accuracy", "background_accuracy")]
-        return f"accuracy {test['accuracy']:.1f} (event {parts[0]}, background {parts[1]})"
-    return " ".join(f"{value:.1f}" for value in test.values())
+    lr = entries[0].options["optim"]["lr"]
+    return {"cell": cell.name, "lr": lr, "steps": cell.steps, "runs": [entry.results for entry in entries]}
 
 
 def table(measured: list[dict]) -> str:
@@ -146,11 +118,6 @@ def _mean(values: list[float]) -> str:
     return f"{statistics.mean(values):.1f}{spread}"
 
 
-def slug(name: str) -> str:
-    """Return a name as a folder."""
-    return name.lower().replace("+", "-").replace(" ", "-")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--llp", type=Path, help="store of simulated LLP")
@@ -161,29 +128,37 @@ def main() -> None:
     parser.add_argument("--avel-steps", type=int, default=600)
     parser.add_argument("--only", nargs="*", default=[""], help="only cells whose name holds one of these texts")
     parser.add_argument("--choose-rates", action="store_true", help="choose each cell's learning rate on validation first")
-    parser.add_argument("--workers", type=int, default=1, help="runs at the same time, one thread each")
+    parser.add_argument("--workers", type=int, default=1, help="runs at the same time, which share the cores")
     args = parser.parse_args()
     stores, known = {"llp": args.llp, "ave": args.ave}, cells(args.avvp_steps, args.avel_steps)
     chosen = [c for c in known if any(text in c.name for text in args.only) and stores[c.store]]
     if not chosen:
         raise SystemExit("nothing to run: give --llp and/or --ave, and an --only that is in a cell's name")
-    args.out.mkdir(parents=True, exist_ok=True)
+    console, logs = Console(), args.out / "logs"
 
-    def measure(seed: int, cell: Cell) -> None:
-        store = stores[cell.store]
-        lr = choose_rate(cell, store, args.out, 1) if args.choose_rates else cell.rate
-        folder = args.out / slug(cell.name) / f"seed-{seed}"
-        found = run(cell, store, folder, lr=lr, seed=seed, steps=cell.steps, threads=1)
-        print(f"{cell.name}, lr {lr}, seed {seed}: {headline(found)}; CPU {found['seconds']['cpu']:.0f} s", flush=True)
+    def train(runs: list[PlannedRun]) -> int:
+        jobs = train_jobs(runs, args.out, parallel=args.workers, where="simulated")
+        return report(run_jobs(jobs, logs=logs, parallel=args.workers, console=console), console, logs=logs)
+
+    rates = {cell.name: cell.rate for cell in chosen}
+    if args.choose_rates:
+        tried = [(cell, lr) for cell in chosen for lr in cell.choices]
+        runs = [planned(c, stores[c.store], f"rate-{lr:g}", lr=lr, seed=1, steps=c.steps // 3) for c, lr in tried]
+        if train(runs):
+            raise SystemExit(1)
+        rates = {cell.name: best_rate(cell, args.out) for cell in chosen}
+    failed = 0
+    for seed in range(1, args.seeds + 1):
+        runs = [
+            planned(cell, stores[cell.store], f"seed-{seed}", lr=rates[cell.name], seed=seed, steps=cell.steps)
+            for cell in chosen
+        ]
+        failed |= train(runs)
         measured = [m for c in known if (m := finished(c, args.out))]
         (args.out / "table.json").write_text(json.dumps(measured, indent=2))
         (args.out / "table.md").write_text(table(measured))
-
-    with ThreadPoolExecutor(args.workers) as pool:
-        jobs = [pool.submit(measure, seed, cell) for seed in range(1, args.seeds + 1) for cell in chosen]
-        for job in jobs:
-            job.result()
     print((args.out / "table.md").read_text())
+    raise SystemExit(failed)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,11 @@ def test_presets_and_options_of_rows_build_and_are_of_the_rows_cell():
     for key, row in ROWS:
         if row.preset is None:
             assert not row.options, key
+            for preset in row.open_presets:
+                options = preset_options(preset)
+                assert (options["task"], options["encoder"], options["decoder"]) == (row.task, row.encoder, row.decoder)
+            assert len({preset_options(p)["supervision"] for p in row.open_presets}) == len(row.open_presets), key
+            assert not row.open_presets or row.supervision is None
             continue
         options = preset_options(row.preset)
         cell = (options["task"], options["encoder"], options["decoder"])

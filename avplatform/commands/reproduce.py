@@ -1,0 +1,142 @@
+"""`avplatform reproduce`: train what a paper's tables need, and write a page with ours beside the published figures."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from avplatform import __version__
+from avplatform.console import Console
+from avplatform.data.source import DataSource
+from avplatform.ledger.ledger import write_ledger
+from avplatform.ledger.page import Page, write_page
+from avplatform.ledger.pictures import draw
+from avplatform.ledger.reproduce import LOGS, RUNS, Plan, carry_out, collect, find_data, make_plan
+from avplatform.ledger.runner import Outcome, report
+from avplatform.ledger.tables import Shelf, section
+from avplatform.ledger.targets import read_labels, target_names
+from models.config import at_least
+
+STOPPED = 130  # as shells count a command that Ctrl-C ended
+Data = dict[str, tuple[str, DataSource]]
+
+
+@dataclass(kw_only=True)
+class ReproduceOptions:
+    """Reproduce tables and figures of the LEAP paper: train what is missing, write page.md, page.html and page.json."""
+
+    targets: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """table1, table2, fig3, table3, table4, table5, fig4 or all"""
+    data: tuple[str, ...]
+    """stores of LLP and of AVE, or a folder that holds both; demo (synthetic)"""
+    out: str = "runs/reproduce"
+    """folder of the page and the runs"""
+    seeds: int = 5
+    """how many seeds, from 1"""
+    jobs: int = 1
+    """runs at the same time; the cores are shared among them"""
+    checkpoints: str | None = None
+    """folder of authors' checkpoints, as `avplatform convert` wrote them, each named like its preset"""
+    labels: tuple[str, ...] = ()
+    """label embeddings of the rows with other ones: bert=FILE clip=FILE, or glove=FILE for all others"""
+    only: tuple[str, ...] = ()
+    """train only settings whose name holds one of these texts; names: --dry-run"""
+    epochs: int | None = None
+    """a short schedule, marked so on the page"""
+    max_steps: int | None = None
+    """a short schedule in steps, marked so on the page"""
+    cache_dir: str | None = None
+    """where mapped arrays and downloads go; default: as `avplatform train`"""
+    cpu: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """stay on the CPU"""
+    page_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """train nothing; write the page from the runs that are there"""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """list what would be trained, then end"""
+
+
+def run(args: list[str], prog: str) -> int:
+    """Train what is missing and write the page."""
+    options = tyro.cli(ReproduceOptions, args=args, prog=prog)
+    for name, low in (("seeds", 1), ("jobs", 1), ("epochs", 1), ("max_steps", 1)):
+        if getattr(options, name) is not None:
+            at_least(options, name, low)
+    targets, labels = target_names(options.targets), read_labels(options.labels)
+    data = find_data(options.data, cache_dir=options.cache_dir)
+    plan = make_plan(
+        targets,
+        data,
+        labels=labels,
+        seeds=options.seeds,
+        only=options.only,
+        extra=_extra(options),
+        checkpoints=None if options.checkpoints is None else Path(options.checkpoints),
+    )
+    console, out, begun = Console(), Path(options.out), time.monotonic()
+    if options.dry_run:
+        _list(plan, out, console)
+        return 0
+    outcome = Outcome()
+    if not options.page_only:
+        try:
+            outcome = carry_out(plan, out, parallel=options.jobs, console=console, data=data)
+        except KeyboardInterrupt:
+            console.note("stopped; the same command goes on, and with --page-only it writes the page of what is there")
+            return STOPPED
+    shelf = collect(plan, out, data=data, labels=labels, failed=outcome.failed)
+    page = make_page(targets, shelf, data, command=f"avplatform reproduce {shlex.join(args)}", cpu=options.cpu)
+    page.warnings = _warnings(options)
+    write_page(page, out)
+    if (out / RUNS).is_dir():
+        write_ledger(out / RUNS)
+    code = report(outcome, console, logs=out / LOGS)
+    console.note(f"took {time.monotonic() - begun:.0f} s; page: {out / 'page.html'}, {out / 'page.md'}, {out / 'page.json'}")
+    return code
+
+
+def make_page(targets: list[str], shelf: Shelf, data: Data, *, command: str, cpu: bool) -> Page:
+    """Return the page of some targets, its pictures drawn."""
+    sections = []
+    for target in targets:
+        sections.append(section(target, shelf))
+        draw(sections[-1], shelf, data, shelf.root / "plots", cpu=cpu)
+    facts = [f"made by: {command} (avplatform {__version__})"]
+    facts += [f"data for {task}: {shelf.features[task]}; checksum {source.checksum}" for task, (_, source) in data.items()]
+    seeds = {len(entries) for entries in shelf.runs.values() if entries}
+    facts.append(f"runs: {sum(map(len, shelf.runs.values()))}, of {len(shelf.runs)} settings, " + (
+        f"{min(seeds)} to {max(seeds)} seeds each" if len(seeds) > 1 else f"{max(seeds, default=0)} seed(s) each"
+    ))  # fmt: skip
+    facts += sorted({f"machine: {_machine(entry.results)}" for entries in shelf.runs.values() for entry in entries})
+    return Page(sections=sections, facts=facts, synthetic={task for task, (_, source) in data.items() if source.synthetic})
+
+
+def _extra(options: ReproduceOptions) -> dict[str, Any]:
+    given = {name: getattr(options, name) for name in ("epochs", "max_steps", "cache_dir")}
+    return {name: value for name, value in given.items() if value is not None} | ({"cpu": True} if options.cpu else {})
+
+
+def _warnings(options: ReproduceOptions) -> list[str]:
+    given = [f"--{name.replace('_', '-')} {value}" for name in ("epochs", "max_steps") if (value := getattr(options, name))]
+    if not given:
+        return []
+    return [f"SHORT SCHEDULE: every run of ours was cut short ({' '.join(given)}); the published recipes are longer."]
+
+
+def _machine(results: dict[str, Any]) -> str:
+    about = results.get("environment", {})
+    return f"{about.get('platform')}, {about.get('cpu')}, torch {about.get('torch')}, precision {results.get('precision')}"
+
+
+def _list(plan: Plan, out: Path, console: Console) -> None:
+    for stem, runs in plan.runs.items():
+        done = sum((out / RUNS / run.name / "results.json").is_file() for run in runs)
+        console.note(f"{done} of {len(runs)} finished  {stem}")
+    for stem, path in plan.checkpoints.items():
+        console.note(f"authors' checkpoint  {stem}: {path}")
+    for stem, why in plan.missing.items():
+        console.note(f"{why}  ({stem})")

@@ -1,0 +1,64 @@
+"""`avplatform sweep`: every combination of a YAML file's axes, as runs of their own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from avplatform.console import Console
+from avplatform.ledger.checks import check_runs
+from avplatform.ledger.ledger import write_ledger
+from avplatform.ledger.runner import report, run_jobs, train_jobs
+from avplatform.ledger.sweep import read_sweep
+from models.config import at_least
+
+STOPPED = 130  # as shells count a command that Ctrl-C ended
+
+
+@dataclass(kw_only=True)
+class SweepOptions:
+    """Train every combination of axes and seeds; stopped or failed, the same command goes on. Fills OUT/ledger.jsonl."""
+
+    file: Annotated[str, tyro.conf.Positional]
+    """YAML with base, axes and seeds; see docs/reproduce.md"""
+    out: str | None = None
+    """folder of the runs; default: runs/ and the name of the file"""
+    jobs: int = 1
+    """runs at the same time; the cores are shared among them"""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """check everything and list the runs, then end"""
+
+
+def run(args: list[str], prog: str) -> int:
+    """Train the runs of a sweep."""
+    options = tyro.cli(SweepOptions, args=args, prog=prog)
+    at_least(options, "jobs", 1)
+    runs = read_sweep(options.file)
+    check_runs(runs, where=options.file)
+    out = Path(options.out or Path("runs") / Path(options.file).stem)
+    console = Console()
+    work = train_jobs(runs, out, parallel=options.jobs, where=options.file)
+    if options.dry_run:
+        for job in work:
+            state = "finished" if job.done() else "unfinished" if (out / job.name / "config.yaml").is_file() else "new"
+            console.note(f"{state:<11}{job.name}")
+        for job in work:
+            job.check()
+        console.note(f"{len(work)} runs, in {out}")
+        return 0
+    begun = time.monotonic()
+    try:
+        outcome = run_jobs(work, logs=out / "logs", parallel=options.jobs, console=console)
+    except KeyboardInterrupt:
+        console.note("stopped; the same command goes on")
+        return STOPPED
+    finally:
+        if out.is_dir():
+            write_ledger(out)
+    code = report(outcome, console, logs=out / "logs")
+    console.note(f"took {time.monotonic() - begun:.0f} s; ledger: {out / 'ledger.jsonl'}")
+    return code

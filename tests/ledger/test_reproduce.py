@@ -1,0 +1,193 @@
+"""`avplatform reproduce`: what it plans, what it refuses, and one real run from the command to the page."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from avplatform.build import build_model, build_task
+from avplatform.cli import main
+from avplatform.commands.reproduce import make_page
+from avplatform.commands.train import parse
+from avplatform.console import Console
+from avplatform.ledger.reproduce import RUNS, carry_out, collect, find_data, make_plan
+from avplatform.ledger.sweep import resolve
+from avplatform.ledger.targets import TABLES, read_labels, settings_of, target_names
+from models.errors import DataError, UsageError
+from tests.ledger.folders import write_runs
+
+QUIET = Console(enabled=False)
+
+
+@pytest.fixture(scope="module")
+def data(small_stores):
+    return find_data([str(small_stores["avel"].parent)])
+
+
+def planned(data, targets=("table2",), **changes):
+    given = dict(labels={}, seeds=2, only=(), extra={}, checkpoints=None)
+    return make_plan(list(targets), data, **{**given, **changes})
+
+
+def test_all_means_every_table_in_the_papers_order():
+    assert target_names(["all"]) == list(TABLES) == target_names(["fig4", "all"])
+    assert target_names(["table5", "table1", "table5"]) == ["table1", "table5"]
+    with pytest.raises(UsageError, match="unknown target 'tabel1'; did you mean 'table1'"):
+        target_names(["tabel1"])
+    with pytest.raises(UsageError, match="say what to reproduce: table1, "):
+        target_names([])
+
+
+def test_labels_are_given_by_kind():
+    assert read_labels(["bert=a=b", "clip=x"]) == {"bert": "a=b", "clip": "x"}
+    for text, message in (("berd=x", "did you mean 'bert'"), ("bert", "say where they come from")):
+        with pytest.raises(UsageError, match=message):
+            read_labels([text])
+
+
+def test_one_folder_may_hold_both_stores(data, small_stores):
+    assert {task: source.spec.task for task, (_, source) in data.items()} == {"avel": "avel", "avvp": "avvp"}
+    assert set(find_data([str(small_stores["avvp"])])) == {"avvp"}
+    with pytest.raises(UsageError, match="two datasets for avvp"):
+        find_data([str(small_stores["avvp"]), str(small_stores["avvp"].parent)])
+    with pytest.raises(DataError):
+        find_data([str(small_stores["avvp"] / "none")])
+
+
+def test_the_paper_needs_each_setting_once_and_all_of_them_resolve(data):
+    plan = planned(data, TABLES, labels={"bert": "b.safetensors", "clip": "c.safetensors"}, extra={"max_steps": 2})
+    assert len(plan.runs) == 25 and not plan.missing
+    names = [run.name for runs in plan.runs.values() for run in runs]
+    assert len(set(names)) == 50
+    found = {}
+    for runs in plan.runs.values():
+        config = resolve(runs[1], where="here")
+        assert (config.seed, config.max_steps, config.select_on) == (2, 2, "validation")
+        assert config.score_test  # one training gives the figures of both selections
+        found[runs[0].name.removesuffix("_seed-1")] = config
+    assert found["mmpyr-leap-avvp-official_blocks-4_avss-off"].decoder_config.blocks == 4
+    assert found["mmpyr-leap-avvp-official_avss-off"].task_config.avss == "off"
+    assert found["mmpyr-leap-avvp-official_avss-off_bert"].labels.embeddings == "b.safetensors"
+    assert found["mmpyr-leap-avvp-official"].labels.embeddings == "glove-50d"
+    other = planned(data, ["table1"], labels={"glove": "g.txt"}).runs["mmpyr-leap-avvp-official_avss-off"]
+    assert other[0].options["labels"] == {"embeddings": "g.txt"}
+
+
+def test_what_cannot_be_run_is_said(data, small_stores):
+    plan = planned(find_data([str(small_stores["avvp"])]), ["table1", "table5"])
+    assert plan.missing["mmpyr-leap-avvp-official_avss-off_clip"] == "not run: no CLIP vectors given; give --labels clip=FILE"
+    assert plan.missing["ave-dch-avel"] == "not run: no data for avel given; give --data with a store of AVE"
+    with pytest.raises(UsageError, match="nothing to run: no data for avel given"):
+        planned(find_data([str(small_stores["avvp"])]), ["table5"])
+
+
+def test_checkpoints_are_found_by_the_names_of_their_settings(data, tmp_path):
+    for name in ("mmpyr-leap-avvp-official", "cmbs-dch-avel-weak-official", "notes"):
+        (tmp_path / name).mkdir()
+    for name in ("mmpyr-leap-avvp-official", "cmbs-dch-avel-weak-official"):
+        (tmp_path / name / "config.json").write_text("{}")
+    assert set(planned(data, ["table2", "table5"], checkpoints=tmp_path).checkpoints) == {
+        "mmpyr-leap-avvp-official", "cmbs-dch-avel-weak"
+    }  # fmt: skip
+    assert set(planned(data, ["table2"], checkpoints=tmp_path).checkpoints) == {"mmpyr-leap-avvp-official"}
+    (tmp_path / "han-mmil-avp").mkdir()
+    (tmp_path / "han-mmil-avp" / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="named like no setting .*; did you mean 'han-mmil-avvp'"):
+        planned(data, checkpoints=tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        planned(data, checkpoints=tmp_path / "none")
+
+
+def test_runs_of_other_options_or_other_data_are_not_taken(data, tmp_path):
+    plan = planned(data, only=("han-mmil",))
+    write_runs(plan, tmp_path, data)
+    assert carry_out(plan, tmp_path, parallel=1, console=QUIET, data=data).skipped == [
+        r.name for r in plan.runs["han-mmil-avvp"]
+    ]
+    other = planned(data, only=("han-mmil",), extra={"epochs": 1})
+    with pytest.raises(UsageError, match="was made with epochs 40, but it is to have 1"):
+        carry_out(other, tmp_path, parallel=1, console=QUIET, data=data)
+    file = tmp_path / RUNS / "han-mmil-avvp_seed-2" / "results.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "data_checksum": "other"}))
+    with pytest.raises(UsageError, match="was trained on other data"):
+        carry_out(plan, tmp_path, parallel=1, console=QUIET, data=data)
+
+
+def test_runs_that_failed_stand_on_the_page_with_their_reason(data, tmp_path):
+    plan = planned(data, only=("han-mmil",))
+    write_runs(plan, tmp_path, data)
+    shutil.rmtree(tmp_path / RUNS / "han-mmil-avvp_seed-2")
+    shelf = collect(plan, tmp_path, data=data, labels={}, failed={"han-mmil-avvp_seed-2": "no space left"})
+    assert shelf.missing["han-mmil-avvp"] == "1 of 2 runs missing: no space left"
+    group = make_page(["table2"], shelf, data, command="", cpu=True).sections[0].groups[0]
+    assert group.lines[1].figures["event_A"].values and group.lines[-1].message == "1 of 2 runs missing: no space left"
+
+
+def test_figure_4_shows_the_same_clips_of_two_models(data, tmp_path):
+    plan = planned(data, ["fig4"], seeds=1)
+    write_runs(plan, tmp_path, data)
+    for decoder, stem in (("mmil", "mmpyr-mmil-avvp"), ("leap", "mmpyr-leap-avvp-official")):
+        flags = ["--task", "avvp", "--decoder", decoder, "--encoder-config.width", "16", "--encoder-config.hidden", "16"]
+        config = parse(flags)
+        torch.manual_seed(0)
+        model = build_model(config, build_task(config), data["avvp"][1].spec)
+        model.save_pretrained(tmp_path / RUNS / f"{stem}_seed-1" / "model")
+    shelf = collect(plan, tmp_path, data=data, labels={}, failed={})
+    (part,) = make_page(["fig4"], shelf, data, command="", cpu=True).sections
+    assert part.pictures[0][1].stat().st_size > 10_000
+    assert "runs/mmpyr-mmil-avvp_seed-1 and LEAP: runs/mmpyr-leap-avvp-official_seed-1" in part.notes[-1]
+    shelf.runs["mmpyr-mmil-avvp"] = []
+    (part,) = make_page(["fig4"], shelf, data, command="", cpu=True).sections
+    assert not part.pictures and part.notes == ["mmpyr-mmil-avvp: not run"]
+
+
+def test_wrong_options_end_in_one_message(capsys, small_stores):
+    store = ["--data", str(small_stores["avel"])]
+    for args, message in (
+        (["table9", *store], "unknown target 'table9'"),
+        (["table5", *store, "--seeds", "0"], "seeds is 0"),
+        (["table2", *store], "nothing to run: no data for avvp given"),
+        (["table1", *store, "--labels", "x=y"], "unknown kind of label embeddings 'x'"),
+    ):
+        assert main(["reproduce", *args]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_the_list_of_runs_writes_nothing(tmp_path, capsys, small_stores):
+    out = tmp_path / "out"
+    assert main(["reproduce", "table5", "--data", str(small_stores["avel"]), "--out", str(out), "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("0 of 5 finished") == 12 and not out.exists()
+
+
+def test_from_the_command_to_the_page(tmp_path, small_stores, capsys):
+    """One setting is trained for one step; its own model then stands for an authors' checkpoint and scores the same."""
+    out, models = tmp_path / "out", tmp_path / "models"
+    command = ["reproduce", "table2", "--data", str(small_stores["avvp"]), "--out", str(out), "--seeds", "1",
+               "--max-steps", "1", "--only", "han-mmil", "--cpu"]  # fmt: skip
+    assert main(command) == 0
+    assert "1 finished now, 0 before, 0 failed" in capsys.readouterr().out
+    run = out / RUNS / "han-mmil-avvp_seed-1"
+    shutil.copytree(run / "model", models / "han-mmil-avvp")
+    assert main([*command, "--checkpoints", str(models)]) == 0
+    assert "1 finished now, 1 before, 0 failed" in capsys.readouterr().out
+    results = json.loads((run / "results.json").read_text())
+    cells = json.loads((out / "page.json").read_text())["cells"]
+    for metric, value in results["test"].items():
+        row = f"table2 / HAN + MMIL, L_basic / {{}} / {metric}"
+        ours = cells[row.format("ours / validation")]
+        theirs = cells[row.format("authors' checkpoint, re-scored / not stated (the authors')")]
+        best = cells[row.format("ours, best epoch on test / test (optimistic)")]
+        assert best["values"] == [pytest.approx(value, abs=1e-9)]  # the only epoch
+        assert ours["values"] == [value] and ours["runs"] == ["runs/han-mmil-avvp_seed-1"]
+        assert theirs["values"] == [pytest.approx(value, abs=1e-9)] and theirs["n"] == 1
+    text = (out / "page.md").read_text()
+    assert "SHORT SCHEDULE: every run of ours was cut short (--max-steps 1)" in text and "SYNTHETIC features" in text
+    assert len((out / RUNS / "ledger.jsonl").read_text().splitlines()) == 1
+
+
+def test_settings_have_names_that_say_what_they_are():
+    assert set(settings_of(["table2"])) == {
+        "han-mmil-avvp", "han-leap-avvp-official_avss-off", "han-leap-avvp-official", "mmpyr-mmil-avvp",
+        "mmpyr-leap-avvp-official_avss-off", "mmpyr-leap-avvp-official",
+    }  # fmt: skip
