@@ -46,6 +46,14 @@ class CMBSConfig:
     """strength of the self-attended visual feature"""
     dropout: float = 0.1
     """dropout of the transformer layers"""
+    map_dropout: float | None = None
+    """dropout of the projected visual maps"""
+    attended_dropout: float = 0.2
+    """dropout of the self-attended visual feature"""
+    interaction_attention_dropout: float = 0.2
+    """dropout of the attention weights of the last cross-modal interaction"""
+    interaction_dropout: float = 0.1
+    """dropout of what that interaction adds"""
     official_init: bool = True
     """start the layers of an encoder as copies, as the released code does"""
 
@@ -57,11 +65,13 @@ class CMBSConfig:
             if getattr(self, name) is not None:
                 at_least(self, name, 1)
         divides(self, "heads", self.width, "width")
-        in_range(self, "dropout", 0, 0.999)
+        for name in ("dropout", "map_dropout", "attended_dropout", "interaction_attention_dropout", "interaction_dropout"):
+            if getattr(self, name) is not None:
+                in_range(self, name, 0, 0.999)
 
     def value(self, name: str) -> float:
         """Return an option, or what was published with the variant."""
-        given = getattr(self, name, None)
+        given = getattr(self, name)
         return PUBLISHED[self.variant][name] if given is None else given
 
 
@@ -86,7 +96,9 @@ class CMBS(Encoder):
         self.alpha = config.value("alpha")
         self.map = nn.Linear(visual_dim, visual_dim)
         self.map_dropout = nn.Dropout(config.value("map_dropout"))
-        self.attention = SpatialChannelAttention(audio_dim=audio_dim, visual_dim=visual_dim, beta=config.value("beta"))
+        self.attention = SpatialChannelAttention(
+            audio_dim=audio_dim, visual_dim=visual_dim, beta=config.value("beta"), dropout=config.attended_dropout
+        )
         if config.variant == "full":
             self.audio_lstm = nn.LSTM(audio_dim, config.lstm_width, batch_first=True, bidirectional=True)
             self.visual_lstm = nn.LSTM(visual_dim, 2 * config.lstm_width, batch_first=True, bidirectional=True)
@@ -99,8 +111,8 @@ class CMBS(Encoder):
         self.audio_gate = nn.Linear(config.width, 1)
         self.visual_gate = nn.Linear(config.width, 1)
         heads = int(config.value("interaction_heads"))
-        self.visual_interaction = Interaction(config.width, heads)
-        self.audio_interaction = Interaction(config.width, heads)
+        self.visual_interaction = Interaction(config, heads)
+        self.audio_interaction = Interaction(config, heads)
 
     def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
         """Encode both streams."""
@@ -185,11 +197,11 @@ class TransformerLayer(nn.Module):
 class Interaction(nn.Module):
     """The product of both streams reads both: own and other [B, T, D] -> [B, T, D]."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, config: CMBSConfig, heads: int) -> None:
         super().__init__()
-        self.attention = PackedAttention(width=width, heads=heads, dropout=0.2)
-        self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(0.1)
+        self.attention = PackedAttention(width=config.width, heads=heads, dropout=config.interaction_attention_dropout)
+        self.norm = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.interaction_dropout)
 
     def forward(self, own: Tensor, other: Tensor) -> Tensor:
         """Update `own`."""

@@ -15,13 +15,13 @@ class SpatialChannelAttention(nn.Module):
     [B, T, P], "channel_attention" [B, T, Dv]}.
     """
 
-    def __init__(self, *, audio_dim: int, visual_dim: int, beta: float) -> None:
+    def __init__(self, *, audio_dim: int, visual_dim: int, beta: float, dropout: float = 0.2) -> None:
         super().__init__()
         self.beta = beta
         half, quarter = visual_dim // 2, visual_dim // 4
         self.query, self.key = nn.Linear(visual_dim, quarter), nn.Linear(visual_dim, quarter)
         self.value = nn.Linear(visual_dim, visual_dim)
-        self.norm, self.dropout = nn.LayerNorm(visual_dim), nn.Dropout(0.2)
+        self.norm, self.dropout = nn.LayerNorm(visual_dim), nn.Dropout(dropout)
         self.self_mean, self.self_position = nn.Linear(visual_dim, half), nn.Linear(visual_dim, half)
         self.self_score = nn.Linear(half, 1)
         self.channel_audio, self.channel_visual = nn.Linear(audio_dim, visual_dim), nn.Linear(visual_dim, visual_dim)

@@ -43,7 +43,7 @@ def no_dropout(encoder, decoder, task, supervision):
     flags = []
     for part in ("encoder_config", "decoder_config"):
         for name, value in config[part].items():
-            if "dropout" in name and isinstance(value, float):
+            if "dropout" in name and not isinstance(value, bool):
                 flags += [f"--{part}.{name}".replace("_", "-"), "0"]
     return flags
 
