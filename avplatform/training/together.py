@@ -37,8 +37,10 @@ def on_main(accelerator: Accelerator, act: Callable[[], T]) -> T:
 
 def mean_over_processes(accelerator: Accelerator, values: dict[str, Tensor | float]) -> dict[str, float]:
     """Return the mean of each scalar over the processes, in float64."""
-    device = accelerator.device
-    stacked = torch.stack([torch.as_tensor(v, device=device).detach().double() for v in values.values()])
+    scalars = [torch.as_tensor(value).detach() for value in values.values()]
+    double = accelerator.num_processes > 1 or any(s.dtype == torch.float64 for s in scalars)
+    dtype = torch.float64 if double else torch.float32  # some devices have no float64, but they work alone
+    stacked = torch.stack([scalar.to(accelerator.device, dtype) for scalar in scalars])
     stacked = accelerator.reduce(stacked, reduction="mean")
     return dict(zip(values, stacked.tolist(), strict=True))
 
