@@ -58,7 +58,7 @@ def compare(folders: Sequence[str | Path], *, split: str = "test", resamples: in
         seed: of the resamples.
 
     Raises:
-        UsageError: fewer than two runs, one twice, or no run folder.
+        UsageError: fewer than two runs, one twice (itself or a copy), or no run folder.
         DataError: a run is not finished, has no predictions, or is of another task, other data or other clips.
     """
     runs = read_runs(folders, split=split)
@@ -120,11 +120,24 @@ def read_runs(folders: Sequence[str | Path], *, split: str) -> list[ComparedRun]
 
 
 def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
-    """Put runs together that differ only in their seed, in the order of their first ones, each with a name that tells it."""
+    """Put runs together that differ only in their seed, in the order of their first ones, each with a name that tells it.
+
+    Raises:
+        UsageError: two runs have equal options and the same seed, so that their spread would be none.
+    """
     groups: dict[str, list[ComparedRun]] = {}
     for run in runs:
         groups.setdefault(json.dumps(run.options, sort_keys=True), []).append(run)
     members = list(groups.values())
+    for group in members:
+        seeds: dict[Any, ComparedRun] = {}
+        for run in group:
+            seed = run.results.get("seed")
+            if seed is not None and (twin := seeds.setdefault(seed, run)) is not run:
+                raise UsageError(
+                    f"{twin.folder} and {run.folder} are one training twice (equal options, seed {seed}) and would count as "
+                    "two seeds; leave one of them out"
+                )
     labels = _labels(members)
     return [Group(label=label, runs=group) for label, group in zip(labels, members, strict=True)]
 

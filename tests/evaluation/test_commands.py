@@ -189,6 +189,7 @@ def test_what_cannot_be_compared_is_said_by_name(runs, tmp_path, capsys):
     assert "no run folder" in refused(capsys, 2, a, tmp_path / "absent")
     assert "of avel" in refused(capsys, 1, a, runs / "avvp" / "a1")
     shutil.copytree(runs / "avel" / "b1", b)
+    assert "are one training twice (equal options, seed 1)" in refused(capsys, 2, a, runs / "avel" / "b1", b)
     (b / "predictions" / "test.safetensors").unlink()
     assert f"avplatform eval {b} --split test --predictions" in refused(capsys, 1, a, b)
     assert main(["eval", str(b), "--cpu", "--predictions", str(b / "predictions")]) == 0
