@@ -27,8 +27,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
         module = importlib.import_module(f"avplatform.commands.{COMMANDS[args[0]][0]}")
         return module.run(args[1:], prog if prog != "avplatform" else f"avplatform {args[0]}")
     except AVError as error:
-        if os.environ.get("RANK", "0") == "0":
+        process = os.environ.get("RANK", "0")
+        if process == "0":
             print(f"error: {error}", file=sys.stderr)
+        elif not error.shared:
+            print(f"error of process {process}: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         return 1

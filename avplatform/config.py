@@ -275,7 +275,18 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         raise DataError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise DataError(f"{file} must hold a mapping of options, such as 'task: avel'")
+    if _holds_itself(values, set(), set()):
+        raise DataError(f"{file} holds an alias (*name) inside what it stands for; write it out")
     return values
+
+
+def _holds_itself(value: Any, above: set[int], seen: set[int]) -> bool:
+    """Whether a value of a YAML file contains itself, by way of an anchor."""
+    if not isinstance(value, (dict, list)) or id(value) in seen:
+        return id(value) in above
+    seen.add(id(value))
+    inner = value.values() if isinstance(value, dict) else value
+    return any(_holds_itself(v, above | {id(value)}, seen) for v in inner)
 
 
 def _apply(config: Any, values: dict[str, Any], *, where: str, prefix: str) -> Any:

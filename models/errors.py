@@ -14,12 +14,15 @@ class AVError(ValueError):
     """An error caused by what a user passed in; its message is all that the user sees."""
 
     exit_code = 1
+    shared = False
+    """Whether every process of a launch raises it, so that the first one can say it for all."""
 
 
 class UsageError(AVError):
     """A wrong name, flag, value or combination: nothing was built yet."""
 
     exit_code = 2
+    shared = True
 
 
 class DataError(AVError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +19,7 @@ from avplatform.evaluation.extras import Extras, check_extras, extras, show_extr
 from avplatform.evaluation.perturbations import Change
 from avplatform.evaluation.predictions import Predictions, save_predictions
 from avplatform.evaluation.results import presence_of, results, show
-from avplatform.training.run_folder import write_json
+from avplatform.training.run_folder import read_results, write_json
 from models.av_model import AVModel
 from models.config import at_least
 from models.errors import DataError, UsageError
@@ -160,10 +159,7 @@ def results_beside(model: str) -> dict[str, Any]:
     for place in (folder, folder.parent):
         file = place / "results.json"
         if folder.is_dir() and file.is_file():
-            try:
-                return json.loads(file.read_text())
-            except json.JSONDecodeError:
-                raise DataError(f"{file} is not valid JSON; delete it or give the model folder of another run") from None
+            return read_results(file)
     return {}
 
 

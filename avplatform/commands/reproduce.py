@@ -16,11 +16,12 @@ from avplatform.data.source import DataSource
 from avplatform.ledger.ledger import write_ledger
 from avplatform.ledger.page import Page, write_page
 from avplatform.ledger.pictures import draw
-from avplatform.ledger.reproduce import LOGS, RUNS, Plan, carry_out, collect, find_data, make_plan
+from avplatform.ledger.reproduce import LOGS, RUNS, Plan, carry_out, check_there, collect, find_data, make_plan
 from avplatform.ledger.runner import Outcome, report
 from avplatform.ledger.tables import Shelf, section
 from avplatform.ledger.targets import read_labels, target_names
 from models.config import at_least
+from models.errors import DataError, counted
 
 STOPPED = 130  # as shells count a command that Ctrl-C ended
 Data = dict[str, tuple[str, DataSource]]
@@ -82,7 +83,9 @@ def run(args: list[str], prog: str) -> int:
         _list(plan, out, console)
         return 0
     outcome = Outcome()
-    if not options.page_only:
+    if options.page_only:
+        check_there(plan, out, data)
+    else:
         try:
             outcome = carry_out(plan, out, parallel=options.jobs, console=console, data=data)
         except KeyboardInterrupt:
@@ -91,9 +94,12 @@ def run(args: list[str], prog: str) -> int:
     shelf = collect(plan, out, data=data, labels=labels, failed=outcome.failed)
     page = make_page(targets, shelf, data, command=f"avplatform reproduce {shlex.join(args)}", cpu=options.cpu)
     page.warnings = _warnings(options)
-    write_page(page, out)
-    if (out / RUNS).is_dir():
-        write_ledger(out / RUNS)
+    try:
+        write_page(page, out)
+        if (out / RUNS).is_dir():
+            write_ledger(out / RUNS)
+    except OSError as error:
+        raise DataError(f"cannot write into {out}: {error.strerror}; give another --out") from None
     code = report(outcome, console, logs=out / LOGS)
     console.note(f"took {time.monotonic() - begun:.0f} s; page: {out / 'page.html'}, {out / 'page.md'}, {out / 'page.json'}")
     return code
@@ -109,7 +115,7 @@ def make_page(targets: list[str], shelf: Shelf, data: Data, *, command: str, cpu
     facts += [f"data for {task}: {shelf.features[task]}; checksum {source.checksum}" for task, (_, source) in data.items()]
     seeds = {len(entries) for entries in shelf.runs.values() if entries}
     facts.append(f"runs: {sum(map(len, shelf.runs.values()))}, of {len(shelf.runs)} settings, " + (
-        f"{min(seeds)} to {max(seeds)} seeds each" if len(seeds) > 1 else f"{max(seeds, default=0)} seed(s) each"
+        f"{min(seeds)} to {max(seeds)} seeds each" if len(seeds) > 1 else f"{counted(max(seeds, default=0), 'seed')} each"
     ))  # fmt: skip
     facts += sorted({f"machine: {_machine(entry.results)}" for entries in shelf.runs.values() for entry in entries})
     return Page(sections=sections, facts=facts, synthetic={task for task, (_, source) in data.items() if source.synthetic})

@@ -15,6 +15,7 @@ from avplatform.ledger.ledger import write_ledger
 from avplatform.ledger.runner import report, run_jobs, train_jobs
 from avplatform.ledger.sweep import read_sweep
 from models.config import at_least
+from models.errors import counted
 
 STOPPED = 130  # as shells count a command that Ctrl-C ended
 
@@ -48,7 +49,7 @@ def run(args: list[str], prog: str) -> int:
             console.note(f"{state:<11}{job.name}")
         for job in work:
             job.check()
-        console.note(f"{len(work)} runs, in {out}")
+        console.note(f"{counted(len(work), 'run')}, in {out}")
         return 0
     begun = time.monotonic()
     try:

@@ -14,7 +14,7 @@ from avplatform.config import load_yaml
 from avplatform.evaluation.bootstrap import paired_ratios, paired_test
 from avplatform.evaluation.predictions import Predictions, load_predictions, predictions_file
 from avplatform.evaluation.selection import both_splits, mean_and_spread, selection_report
-from avplatform.training.run_folder import RunFolder
+from avplatform.training.run_folder import RunFolder, read_results
 from models.errors import DataError, UsageError
 from tasks.contracts import Analysis
 from tasks.registry import TASKS
@@ -49,7 +49,7 @@ def compare(folders: Sequence[str | Path], *, split: str = "test", resamples: in
 
     The dictionary has "groups" (label, runs, seeds, figures with mean and spread, selection), "tests" (per other group and
     figure: difference, low, high, p) and "per_class" (per other group, level and stream: lists in the order of "classes").
-    Runs that scored test after every epoch add "selection_bias".
+    Runs that scored validation and test after every epoch add "selection_bias".
 
     Args:
         folders: run folders.
@@ -58,7 +58,7 @@ def compare(folders: Sequence[str | Path], *, split: str = "test", resamples: in
         seed: of the resamples.
 
     Raises:
-        UsageError: fewer than two runs, one twice, or no run folder.
+        UsageError: fewer than two runs, one twice (itself or a copy), or no run folder.
         DataError: a run is not finished, has no predictions, or is of another task, other data or other clips.
     """
     runs = read_runs(folders, split=split)
@@ -84,9 +84,13 @@ def compare(folders: Sequence[str | Path], *, split: str = "test", resamples: in
         "tests": {g.label: paired_test(of(first, contributions), of(g, contributions), **sampling) for g in others},
         "per_class": {g.label: _per_class(of(first, terms), of(g, terms), analysis, sampling) for g in others},
     }
-    if all(both_splits(RunFolder(run.folder).records())[1] for run in runs):
+    # A run that picks its epoch on test scores no validation meanwhile, and has nothing to hold against it.
+    if all(all(both_splits(RunFolder(run.folder).records())) for run in runs):
         content["selection_bias"] = {
-            g.label: selection_report([r.folder for r in g.runs], metric=task.selection_metric) for g in groups
+            g.label: selection_report(
+                [r.folder for r in g.runs], metric=task.selection_metric, ties=g.runs[0].options.get("ties", "latest")
+            )
+            for g in groups
         }
     return content
 
@@ -116,11 +120,24 @@ def read_runs(folders: Sequence[str | Path], *, split: str) -> list[ComparedRun]
 
 
 def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
-    """Put runs together that differ only in their seed, in the order of their first ones, each with a name that tells it."""
+    """Put runs together that differ only in their seed, in the order of their first ones, each with a name that tells it.
+
+    Raises:
+        UsageError: two runs have equal options and the same seed, so that their spread would be none.
+    """
     groups: dict[str, list[ComparedRun]] = {}
     for run in runs:
         groups.setdefault(json.dumps(run.options, sort_keys=True), []).append(run)
     members = list(groups.values())
+    for group in members:
+        seeds: dict[Any, ComparedRun] = {}
+        for run in group:
+            seed = run.results.get("seed")
+            if seed is not None and (twin := seeds.setdefault(seed, run)) is not run:
+                raise UsageError(
+                    f"{twin.folder} and {run.folder} are one training twice (equal options, seed {seed}) and would count as "
+                    "two seeds; leave one of them out"
+                )
     labels = _labels(members)
     return [Group(label=label, runs=group) for label, group in zip(labels, members, strict=True)]
 
@@ -148,12 +165,12 @@ def _read(path: Path, split: str) -> ComparedRun:
             f"{path} has no predictions of the {split} split; `avplatform eval {path} --split {split} --predictions "
             f"{file.parent}` writes them"
         )
-    try:
-        results = json.loads(RunFolder(path).results_file.read_text())
-    except json.JSONDecodeError:
-        raise DataError(f"{path}/results.json is not valid JSON; train the run again") from None
-    if results.get("task") not in TASKS:
-        raise DataError(f"{path} is of the task '{results.get('task')}', which is not registered here")
+    results = read_results(RunFolder(path).results_file)
+    needed = ("task", "encoder", "decoder", "data", "data_checksum", "synthetic")
+    if lacking := [name for name in needed if name not in results]:
+        raise DataError(f"{path}/results.json lacks {', '.join(lacking)}; train the run again")
+    if str(results["task"]) not in TASKS:
+        raise DataError(f"{path} is of the task '{results['task']}', which is not registered here")
     options = {k: v for k, v in _flat(load_yaml(path)).items() if k.split(".")[0] not in NOT_COMPARED}
     return ComparedRun(folder=path, results=results, options=options, predictions=load_predictions(file))
 

@@ -96,6 +96,8 @@ def _gathered(state: dict[str, Any], failure: Exception | None) -> list[dict[str
     answers: list[tuple[dict[str, Any], Exception | None]] = gather_object([(state, sent)])
     for _, error in answers:
         if error is not None:
+            if isinstance(error, AVError):
+                error.shared = True
             raise error from failure
     return [found for found, _ in answers]
 

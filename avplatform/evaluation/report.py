@@ -12,6 +12,7 @@ from avplatform.evaluation.predictions import Predictions, predictions_file, sav
 from avplatform.evaluation.results import presence_of, results, show
 from avplatform.hub import render_model_card
 from avplatform.training.run_folder import write_atomic, write_json
+from avplatform.training.together import on_main
 from models.config import config_to_dict
 from tasks.contracts import Metrics
 
@@ -43,7 +44,8 @@ def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
             "environment": describe(),
         },
     )
-    if run.accelerator.is_main_process:
+
+    def write() -> None:
         write_model(run, content)
         for split, values in metrics.items():
             predictions = Predictions.of(values, split=split, about=content)
@@ -59,7 +61,8 @@ def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
             f"kept epoch {best['epoch']} ({run.task.selection_metric} {best['value']:.2f} on {config.select_on}); training "
             f"took {content['seconds']['wall']:.0f} s wall, {content['seconds']['cpu']:.0f} s CPU; all in {run.folder.path}"
         )
-    run.accelerator.wait_for_everyone()
+
+    on_main(run.accelerator, write)
     return content
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.ledger.ledger import Entry
-from models.errors import DataError
+from avplatform.training.run_folder import read_results
 
 ENOUGH = 3
 """Seeds from which on a spread is taken for one."""
@@ -146,8 +145,5 @@ def read_rescored(folder: Path) -> Rescored | None:
     file = folder / "results.json"
     if not file.is_file():
         return None
-    try:
-        json.loads(file.read_text())
-    except json.JSONDecodeError:
-        raise DataError(f"{file} is not valid JSON; delete it, and it is scored again") from None
+    read_results(file)
     return Rescored(folder)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.config import load_yaml
-from avplatform.training.run_folder import RunFolder, write_atomic
-from models.errors import DataError
+from avplatform.training.run_folder import RunFolder, read_results, write_atomic
 
 LEDGER = "ledger.jsonl"
 NOT_RESULTS = ("details", "environment")
@@ -30,13 +29,7 @@ class Entry:
     @cached_property
     def results(self) -> dict[str, Any]:
         """What results.json holds."""
-        file = RunFolder(self.folder).results_file
-        try:
-            return json.loads(file.read_text())
-        except OSError as error:
-            raise DataError(f"cannot read {file}: {error.strerror}; is the run finished?") from None
-        except json.JSONDecodeError:
-            raise DataError(f"{file} is not valid JSON; delete the folder and train that run again") from None
+        return read_results(RunFolder(self.folder).results_file)
 
     @cached_property
     def test_selected(self) -> dict[str, Any] | None:

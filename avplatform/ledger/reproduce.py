@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avplatform.config import to_dict
 from avplatform.console import Console
 from avplatform.data.schema import MANIFEST_FILE, Manifest
 from avplatform.data.source import DataSource, locate_store, open_data
@@ -14,7 +15,7 @@ from avplatform.ledger.checks import check_runs
 from avplatform.ledger.figures import read_rescored
 from avplatform.ledger.ledger import Entry
 from avplatform.ledger.runner import PROGRAM, Job, Outcome, run_jobs, train_jobs
-from avplatform.ledger.sweep import PlannedRun, merge
+from avplatform.ledger.sweep import PlannedRun, check_unchanged, merge, resolve
 from avplatform.ledger.tables import Shelf
 from avplatform.ledger.targets import TABLES, Setting, settings_of
 from models.errors import DataError, UsageError, nearest
@@ -104,12 +105,23 @@ def carry_out(plan: Plan, out: Path, *, parallel: int, console: Console, data: d
     check_runs(runs, where="reproduce")
     jobs = [_score_job(stem, path, out, data[plan.settings[stem].task]) for stem, path in plan.checkpoints.items()]
     jobs += train_jobs(runs, out / RUNS, parallel=parallel, where="reproduce")
+    check_there(plan, out, data)
+    return run_jobs(jobs, logs=out / LOGS, parallel=parallel, console=console)
+
+
+def check_there(plan: Plan, out: Path, data: dict[str, tuple[str, DataSource]]) -> None:
+    """Refuse a folder whose runs the page would call what they are not.
+
+    Raises:
+        UsageError: a run in the folder was made with other options or other data.
+    """
     for stem, planned in plan.runs.items():
         checksum = data[plan.settings[stem].task][1].checksum
-        for entry in _entries(planned, out):
-            if entry.results.get("data_checksum") != checksum:
+        for run, entry in ((run, Entry(out / RUNS / run.name)) for run in planned):
+            if (entry.folder / "config.yaml").is_file():
+                check_unchanged(entry.folder, to_dict(resolve(run, where="reproduce")))
+            if (entry.folder / "results.json").is_file() and entry.results.get("data_checksum") != checksum:
                 raise UsageError(f"{entry.folder} was trained on other data than --data now holds; give another --out")
-    return run_jobs(jobs, logs=out / LOGS, parallel=parallel, console=console)
 
 
 def collect(

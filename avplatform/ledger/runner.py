@@ -20,7 +20,7 @@ from avplatform.console import Bar, Console
 from avplatform.environment import available_cores
 from avplatform.ledger.sweep import PlannedRun, as_yaml, check_unchanged, resolve
 from avplatform.training.run_folder import RunFolder, write_atomic
-from models.errors import DataError
+from models.errors import DataError, counted
 
 GRACE = 30.0  # seconds that a job has to save its state when all are stopped
 POLL = 0.05
@@ -63,7 +63,7 @@ def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console
 
     Raises:
         UsageError: what is there already was made with other options.
-        DataError: another sweep is at work in the folder.
+        DataError: another sweep is at work in the folder, or it cannot be written.
     """
     outcome = Outcome(skipped=[job.name for job in jobs if job.done()])
     for job in jobs:
@@ -73,7 +73,10 @@ def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console
         console.note(f"{len(outcome.skipped)} of {len(jobs)} finished before")
     if not waiting:
         return outcome
-    logs.mkdir(parents=True, exist_ok=True)
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write into {logs.parent}: {error.strerror}; give another --out") from None
     with _only_one(logs), _stoppable(), console.bar("runs", total=len(jobs), done=len(outcome.skipped)) as bar:
         _work(waiting, outcome, _Pool(logs=logs, parallel=parallel), console, bar, total=len(jobs))
     return outcome
@@ -178,7 +181,7 @@ def _work(waiting: list[Job], outcome: Outcome, pool: _Pool, console: Console, b
                 console.note(f"[{len(outcome.skipped) + over}/{total}] {job.name}: {words}; about {left:.0f} min left")
             time.sleep(POLL)
     except BaseException:
-        console.note(f"ending {len(pool.running)} run(s)")
+        console.note(f"ending {counted(len(pool.running), 'run')}")
         pool.stop()
         raise
 

@@ -27,6 +27,7 @@ from models.errors import AVError, DataError, UsageError, nearest
 
 Options = dict[str, Any]
 PARTS = ("base", "axes", "seeds")
+LONGEST = 200  # characters of a run's name: file systems take 255 bytes, and logs are named after it
 OWN = ("output_dir", "resume", "config", "dry_run")
 IGNORED = (
     "cpu", "num_workers", "threads", "save_plots", "cache_dir", "checkpointing", "trackers", "project",
@@ -75,12 +76,15 @@ def plan(values: dict[str, Any], *, where: str) -> list[PlannedRun]:
     seeds = [_axis("seed", _seeds(values["seeds"], where), where)] if values.get("seeds") is not None else []
     if not axes and not seeds:
         raise UsageError(f"{where}: neither axes nor seeds, so there is nothing to vary; use `avplatform train --config`")
+    _check_apart([*axes, *seeds], where)
     runs: dict[str, PlannedRun] = {}
     for chosen in ((*rest, *first) for first in itertools.product(*seeds) for rest in itertools.product(*axes)):
         options = base
         for point in chosen:
             options = merge(options, point.options)
         name = "_".join(point.name for point in chosen)
+        if len(name) > LONGEST:
+            raise UsageError(f"{where}: the name {name[:40]}... has {len(name)} characters; give its values short labels")
         if name in runs:
             raise UsageError(f"{where}: two runs are named {name}; give the options of one axis under labels of their own")
         runs[name] = PlannedRun(name=name, options=options, axes={point.axis: point.value for point in chosen})
@@ -161,6 +165,21 @@ class _Point:
     value: Any
     name: str
     options: Options
+
+
+def _check_apart(axes: list[list[_Point]], where: str) -> None:
+    """Raise UsageError where two axes set the same option: one of them would do nothing."""
+    owner: dict[str, list[_Point]] = {}
+    for points in axes:
+        for option in (name for point in points for name in _option_names(point.options)):
+            if owner.setdefault(option, points) is not points:
+                raise UsageError(f"{where}: '{option}' is set on two axes (seeds are one), so one of them would do nothing")
+
+
+def _option_names(options: Options) -> list[str]:
+    """Return the dotted names of nested options."""
+    inner = {name: _option_names(value) if isinstance(value, dict) else [] for name, value in options.items()}
+    return [f"{name}.{rest}" if rest else name for name, names in inner.items() for rest in names or [""]]
 
 
 def _axis(name: str, choices: Any, where: str) -> list[_Point]:

@@ -22,10 +22,10 @@ from avplatform.training.setup import RunSetup
 from avplatform.training.state import restore_state, save_state
 from avplatform.training.step import optimisation_step
 from avplatform.training.stopping import Stopped, StopSignals
-from avplatform.training.together import explain, mean_over_processes, on_main
+from avplatform.training.together import explain, mean_over_processes, on_all, on_main
 from avplatform.training.tracking import start_trackers
 from avplatform.training.weights import model_weights
-from models.errors import DataError, counted
+from models.errors import counted
 from tasks.contracts import Batch, Metrics
 
 PATIENCE = 20
@@ -66,6 +66,7 @@ class Run(RunSetup):
             project=config.project,
             config=to_dict(config),
             step=self.progress.step,
+            validated=self.progress.validated,
         )
         self._clock = time.monotonic() - self.progress.seconds, cpu_time() - self.progress.cpu_seconds
         while self.progress.step < self.total_steps or self.progress.validated < self.progress.step:
@@ -140,10 +141,12 @@ class Run(RunSetup):
                 progress.sums[name] = progress.sums.get(name, 0.0) + value
             self._log({"event": "step", **record, **losses})
             self.accelerator.log({f"train/{name}": v for name, v in {**losses, "lr": lr}.items()}, step=progress.step)
-        if (bad and not skipped) or progress.skipped_in_a_row >= PATIENCE:
+        # A gradient scaler (fp16) skips steps of itself while it looks for its scale; a loss is NaN without its doing.
+        stops = bad and (not skipped or self.config.on_nan == "stop")
+        if stops or progress.skipped_in_a_row >= PATIENCE:
             what = ", ".join(bad) or "the gradient"
-            often = f" ({PATIENCE} steps in a row)" if skipped else ""
-            raise DataError(
+            often = f" ({PATIENCE} steps in a row)" if not stops else ""
+            raise on_all(
                 f"{what} became NaN or infinite in step {progress.step}{often}; lower --optim.lr, set --optim.clip-norm, skip "
                 "single bad steps with --on-nan skip, or look at the data. The last whole state is in "
                 f"{self.folder.checkpoints}"
@@ -192,9 +195,10 @@ class Run(RunSetup):
         self._next_epoch()
 
     def _validation_is_due(self) -> bool:
-        """Every `validate_every` epochs, and in an epoch that --max-steps ends."""
+        """Every `validate_every` epochs, in an epoch that --max-steps ends, and in the last one where that one is kept."""
         cut = self.progress.batch < len(self.loader)
-        return cut or (self.progress.epoch - 1) % self.config.validate_every == 0
+        kept = self.config.select_on == "last" and self.progress.step >= self.total_steps
+        return cut or kept or (self.progress.epoch - 1) % self.config.validate_every == 0
 
     def _next_epoch(self) -> None:
         progress = self.progress

@@ -93,7 +93,9 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         names = ("constant", "epoch_decay", "milestones", "step_decay", "warmup_cosine", "late_decay")
         one_of(self, "name", names)
-        self.milestones = tuple(int(m) for m in self.milestones)
+        if any(isinstance(m, bool) or not isinstance(m, int) for m in self.milestones):
+            raise UsageError(f"schedule.milestones is {list(self.milestones)}; it must be a list of epochs, such as [10, 20]")
+        self.milestones = tuple(self.milestones)
         at_least(self, "every", 1)
         at_least(self, "warmup_epochs", 0)
         for name in ("factor", "min_ratio", "after"):

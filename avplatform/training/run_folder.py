@@ -75,6 +75,23 @@ def write_json(path: Path, value: Any) -> Path:
     return write_atomic(path, lambda p: p.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
 
 
+def read_results(file: Path) -> dict[str, Any]:
+    """Read a results.json.
+
+    Raises:
+        DataError: it cannot be read, or does not hold results.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}; is the run finished?") from None
+    except ValueError:
+        raise DataError(f"{file} is not valid JSON; delete it and make it again") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file} does not hold the results of a run; delete it and make it again")
+    return content
+
+
 class RunFolder:
     """The files of one run."""
 
@@ -178,21 +195,23 @@ class RunFolder:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """Read metrics.jsonl; a last line cut off by a kill is left out."""
+        """Read metrics.jsonl; a line cut off by a kill, or damaged, is left out."""
         if not self.metrics_file.exists():
             return []
         records = []
-        for line in self.metrics_file.read_text().splitlines():
+        for line in self.metrics_file.read_text(errors="replace").splitlines():
             try:
-                records.append(json.loads(line))
+                record = json.loads(line)
             except json.JSONDecodeError:
                 continue
+            if isinstance(record, dict):
+                records.append(record)
         return records
 
     def rewind(self, step: int, *, validated: int | None = None) -> None:
         """Drop the records after `step`, and of validations after step `validated`: they are about to be made again."""
         validated = step if validated is None else validated
-        last = {"epoch": validated, "test_epoch": validated}
+        last = dict.fromkeys(("epoch", "test_epoch", "epoch_without_validation"), validated)
         kept = [r for r in self.records() if r.get("step", 0) <= last.get(r.get("event", ""), step)]
         text = "".join(json.dumps(r) + "\n" for r in kept)
         write_atomic(self.metrics_file, lambda p: p.write_text(text))

@@ -112,8 +112,8 @@ class RunSetup:
             folder = RunFolder(config.resume) if config.resume else RunFolder.create(config.output_dir, name=name)
             folder.lock()
             opened.append(folder)
-            if not config.resume:
-                folder.write_config(to_dict(config))
+            # What a resume may change (epochs, trackers ...) holds from then on, so that the next resume ends the same run.
+            folder.write_config(to_dict(config) | {"resume": None})
             folder.write_environment({**describe(), "processes": self.accelerator.num_processes, "precision": self.precision})
             return str(folder.path)
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from avplatform.training.checkpoint import load_checkpoint, newest_whole, prune_checkpoints, save_checkpoint
-from avplatform.training.together import on_main
+from avplatform.training.together import on_all, on_main
 from avplatform.training.weights import model_weights, optimizer_state, put_model_weights, put_optimizer_state
-from models.errors import DataError, UsageError
+from models.errors import UsageError
 
 if TYPE_CHECKING:
     from avplatform.training.setup import RunSetup
@@ -42,7 +42,7 @@ def save_state(run: RunSetup) -> None:
     """
     tensors: dict[str, dict[str, Tensor]] = {"model": model_weights(run.trained_model)}
     if not all(bool(torch.isfinite(v).all()) for v in tensors["model"].values() if v.is_floating_point()):
-        raise DataError(
+        raise on_all(
             f"the weights became NaN or infinite before step {run.progress.step}; lower --optim.lr, set --optim.clip-norm, or "
             f"skip such steps with --on-nan skip. The last whole state is in {run.folder.checkpoints}"
         )

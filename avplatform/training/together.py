@@ -12,7 +12,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from torch import Tensor
 
-from models.errors import DataError
+from models.errors import AVError, DataError
 
 T = TypeVar("T")
 
@@ -27,12 +27,24 @@ def on_main(accelerator: Accelerator, act: Callable[[], T]) -> T:
         try:
             answer = [act()]
         except Exception as error:
+            if isinstance(error, AVError):
+                error.shared = True
             answer = [error]
     if accelerator.num_processes > 1:
-        broadcast_object_list(answer)
+        try:
+            broadcast_object_list(answer)
+        except RuntimeError as error:
+            raise explain(error, accelerator) from None
     if isinstance(answer[0], Exception):
         raise answer[0]
     return answer[0]
+
+
+def on_all(message: str) -> DataError:
+    """Return an error that every process of the run raises alike; the command line then says it once."""
+    error = DataError(message)
+    error.shared = True
+    return error
 
 
 def mean_over_processes(accelerator: Accelerator, values: dict[str, Tensor | float]) -> dict[str, float]:

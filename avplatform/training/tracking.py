@@ -28,7 +28,14 @@ def check_trackers(names: tuple[str, ...]) -> None:
 
 
 def start_trackers(
-    accelerator: Accelerator, names: tuple[str, ...], folder: RunFolder, *, project: str, config: dict[str, Any], step: int
+    accelerator: Accelerator,
+    names: tuple[str, ...],
+    folder: RunFolder,
+    *,
+    project: str,
+    config: dict[str, Any],
+    step: int,
+    validated: int,
 ) -> None:
     """Start trackers on the main process, or go on with those of a resumed run.
 
@@ -41,6 +48,7 @@ def start_trackers(
         project: the name that groups runs.
         config: of the run, nested.
         step: that the run goes on from; what csv and tensorboard hold after it is dropped.
+        validated: step of its last validation; csv drops the validations after it.
     """
     accelerator.trackers = []
     if not names:
@@ -55,7 +63,7 @@ def start_trackers(
     logs = folder.path / "trackers"
     accelerator.project_configuration.set_directories(str(folder.path))
     accelerator.project_configuration.logging_dir = str(logs)
-    wanted = [CsvTracker(logs / "csv", after=step) if n == "csv" else n for n in names]
+    wanted = [CsvTracker(logs / "csv", after=step, validated=validated) if n == "csv" else n for n in names]
     accelerator.log_with = filter_trackers(wanted, str(logs))
     accelerator.init_trackers(
         project,
@@ -74,14 +82,15 @@ class CsvTracker(GeneralTracker):
     Args:
         folder: of the files.
         after: rows of later steps are dropped: they are about to be made again.
+        validated: and so are validations of steps after this one.
     """
 
     name = "csv"
     requires_logging_directory = False
 
-    def __init__(self, folder: Path, *, after: int) -> None:
+    def __init__(self, folder: Path, *, after: int, validated: int) -> None:
         super().__init__()
-        self.folder, self.after = folder, after
+        self.folder, self.after, self.validated = folder, after, validated
 
     @property
     def tracker(self) -> Path:
@@ -95,7 +104,8 @@ class CsvTracker(GeneralTracker):
         for file in self.folder.glob("*.csv"):
             with file.open(newline="") as stream:
                 rows = list(csv.reader(stream))
-            kept = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= self.after]
+            last = self.after if file.stem == "train" else self.validated
+            kept = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= last]
             write_atomic(file, partial(_write_rows, rows=rows[:1] + kept))
 
     @on_main_process

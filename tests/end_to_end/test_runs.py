@@ -321,6 +321,36 @@ def test_validation_every_other_epoch(small_stores, tmp_path):
     assert [r["epoch"] for r in records if r["event"] == "epoch_without_validation"] == [2, 4]
 
 
+def test_the_last_epoch_is_kept_though_it_is_not_due_for_validation(small_stores, tmp_path):
+    flags = ["--epochs", "4", "--validate-every", "2", "--no-save-plots", "--select-on", "last"]
+    assert train("avvp", small_stores["avvp"], tmp_path / "run", *flags) == 0
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["selection"]["epoch"] == 4
+
+
+def test_what_a_resume_changed_holds_for_the_next_one(small_stores, tmp_path, monkeypatch, capsys):
+    """Interrupted again, a run that was made longer ends where it was to end, and says so when it is finished."""
+    out, real = tmp_path / "run", loop.save_state
+    flags = ["--epochs", "4", "--max-steps", "2", "--checkpointing.every", "1", "--no-save-plots"]
+
+    def dying(run):
+        real(run)
+        if run.progress.step in (1, 3):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_state", dying)
+    assert train("avvp", small_stores["avvp"], out, *flags) == 130
+    monkeypatch.setattr(loop, "save_state", real)
+    longer = ["train", "--resume", str(out), "--max-steps", "5"]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_state", dying)
+        assert main(longer) in (0, 130)
+    assert main(["train", "--resume", str(out)]) == 0
+    assert json.loads((out / "results.json").read_text())["steps"] == 5
+    capsys.readouterr()
+    assert main(longer) == 0
+    assert "is finished after 5 steps" in capsys.readouterr().out
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_reason(small_stores, tmp_path, capsys):
     assert train("avel", small_stores["avel"], tmp_path / "run", "--optim.lr", "1e30", "--epochs", "3") == 1
     assert "became NaN or infinite in step" in capsys.readouterr().err

@@ -186,10 +186,34 @@ def test_the_others_end_with_a_clear_line_when_a_process_is_lost(small_stores, t
     assert codes[member] == -signal.SIGKILL and codes[1 - member] == 1
     text = launch.output()
     assert "Traceback" not in text
-    if member == 1:  # only the first process prints
-        assert "another process of this run has ended" in text
+    assert "another process of this run has ended" in text
     processes.run(["train", "--resume", str(tmp_path / "run")], tmp_path / "again", processes=2)
     assert [r["resumed_from_step"] for r in records(tmp_path / "run", "resume")] == [3]
+
+
+def fail_alone(rank, *, step):
+    """Let the second process meet, alone, data that it cannot read."""
+    from avplatform.training import loop
+    from models.errors import DataError
+
+    real, taken = loop.optimisation_step, []
+
+    def stepping(*args, **kwargs):
+        taken.append(1)
+        if rank == 1 and len(taken) == step:
+            raise DataError("shard 7 cannot be read")
+        return real(*args, **kwargs)
+
+    loop.optimisation_step = stepping
+
+
+def test_what_one_process_met_alone_is_said(small_stores, tmp_path):
+    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--max-steps", "9", "--output-dir", str(tmp_path / "run")]
+    launch = processes.Launch(flags, tmp_path / "log", processes=2, before=partial(fail_alone, step=5))
+    assert launch.wait(60) == [1, 1]
+    text = launch.output()
+    assert "error of process 1: shard 7 cannot be read" in text and "Traceback" not in text
+    assert "another process of this run has ended" in text
 
 
 def small_disk(rank, *, room):
@@ -204,7 +228,8 @@ def test_a_full_disk_ends_every_process_with_a_clear_line_and_loses_nothing(smal
     launch = processes.Launch(flags, tmp_path / "log", processes=count, before=partial(small_disk, room=20_000))
     assert launch.wait(60) == [1] * count
     text = launch.output()
-    assert "cannot write" in text and "make room, then go on with --resume" in text and "Traceback" not in text
+    assert text.count("cannot write") == 1  # the main process says it for all
+    assert "make room, then go on with --resume" in text and "Traceback" not in text
     assert not any((tmp_path / "run" / "checkpoints").glob("*"))
     processes.run(["train", "--resume", str(tmp_path / "run")], tmp_path / "again", processes=count)
     assert [r["step"] for r in records(tmp_path / "run", "step")] == list(range(1, 10))

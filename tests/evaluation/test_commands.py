@@ -164,6 +164,19 @@ def test_runs_that_scored_test_after_every_epoch_show_the_bias(runs, tmp_path):
     assert "picking the epoch on test adds" in (tmp_path / "out" / "compare.md").read_text()
 
 
+def test_runs_that_picked_their_epoch_on_test_are_compared_without_the_bias(runs, tmp_path):
+    for name in ("a1", "b1"):
+        shutil.copytree(runs / "avel" / name, tmp_path / name)
+        file = tmp_path / name / "metrics.jsonl"
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        epochs = [r | {"split": "test"} for r in records if r["event"] == "epoch"]
+        lines = [*epochs, *(r | {"event": "test_epoch"} for r in epochs), ["no record"]]
+        file.write_text("".join(json.dumps(r) + "\n" for r in lines))
+    assert main(["compare", str(tmp_path / "a1"), str(tmp_path / "b1"), "--out", str(tmp_path / "out")]) == 0
+    content = read(tmp_path / "out" / "compare.json")
+    assert content["tests"] and "selection_bias" not in content
+
+
 def refused(capsys, code, *folders):
     assert main(["compare", *map(str, folders)]) == code
     return capsys.readouterr().err
@@ -176,6 +189,7 @@ def test_what_cannot_be_compared_is_said_by_name(runs, tmp_path, capsys):
     assert "no run folder" in refused(capsys, 2, a, tmp_path / "absent")
     assert "of avel" in refused(capsys, 1, a, runs / "avvp" / "a1")
     shutil.copytree(runs / "avel" / "b1", b)
+    assert "are one training twice (equal options, seed 1)" in refused(capsys, 2, a, runs / "avel" / "b1", b)
     (b / "predictions" / "test.safetensors").unlink()
     assert f"avplatform eval {b} --split test --predictions" in refused(capsys, 1, a, b)
     assert main(["eval", str(b), "--cpu", "--predictions", str(b / "predictions")]) == 0
@@ -183,6 +197,13 @@ def test_what_cannot_be_compared_is_said_by_name(runs, tmp_path, capsys):
     assert main(["compare", str(a), str(b)]) == 0
     (b / "results.json").rename(b / "kept.json")
     assert f"not finished: {b}" in refused(capsys, 1, a, b)
+    for text, word in (
+        ("[]", "does not hold the results of a run"),
+        ('{"task": "avel"}', "lacks encoder"),
+        ("x", "not valid"),
+    ):
+        (b / "results.json").write_text(text)
+        assert word in refused(capsys, 1, a, b)
     for key, word in (("data_checksum", "checksum"), ("data", "was trained and scored on")):
         (b / "results.json").write_text(json.dumps(read(b / "kept.json") | {key: "other"}))
         assert word in refused(capsys, 1, a, b)

@@ -114,6 +114,23 @@ def test_runs_of_other_options_or_other_data_are_not_taken(data, tmp_path):
         carry_out(plan, tmp_path, parallel=1, console=QUIET, data=data)
 
 
+def test_the_page_alone_calls_no_run_what_it_is_not(data, tmp_path, small_stores, capsys):
+    """Without training, a folder of runs with a short schedule or of other data would stand under the recipe's name."""
+    write_runs(planned(data, only=("han-mmil",), extra={"max_steps": 1}), tmp_path, data)
+    command = ["reproduce", "table2", "--data", str(small_stores["avel"].parent), "--seeds", "2", "--only", "han-mmil"]
+    command += ["--out", str(tmp_path), "--page-only"]
+    assert main(command) == 2
+    assert "was made with max_steps 1, but it is to have None" in capsys.readouterr().err
+    assert main([*command, "--max-steps", "1"]) == 0
+    assert "SHORT SCHEDULE" in (tmp_path / "page.md").read_text()
+    file = tmp_path / RUNS / "han-mmil-avvp_seed-2" / "results.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "data_checksum": "other"}))
+    assert main([*command, "--max-steps", "1"]) == 2
+    assert "was trained on other data" in capsys.readouterr().err
+    assert main(["reproduce", "table2", "--data", "demo", "--page-only", "--out", str(file)]) == 1
+    assert "give another --out" in capsys.readouterr().err
+
+
 def test_runs_that_failed_stand_on_the_page_with_their_reason(data, tmp_path):
     plan = planned(data, only=("han-mmil",))
     write_runs(plan, tmp_path, data)

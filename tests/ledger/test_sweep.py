@@ -65,6 +65,10 @@ def test_every_combination_is_a_run_and_one_seed_comes_before_the_next(tmp_path)
         ({"seeds": ["one"]}, "seeds is .*; give a list of whole numbers"),
         ({"base": {"output_dir": "x"}}, "leave out 'output_dir'"),
         ({"axes": {"epochs": [1, 1]}}, "two runs are named epochs-1_seed-1"),
+        ({"axes": {"seed": [7, 8]}}, "'seed' is set on two axes"),
+        ({"axes": {"optim.lr": [0.1], "rate": {"low": {"optim": {"lr": 0.01}}}}}, "'optim.lr' is set on two axes"),
+        ({"axes": {"long": {"x" * 250: {"epochs": 1}}}}, "has 257 characters; give its values short labels"),
+        ({"base": {"schedule.milestones": ["x"]}}, "schedule.milestones is .*; it must be a list of epochs"),
     ],
 )
 def test_a_wrong_sweep_is_refused_before_anything_starts(tmp_path, change, message):
@@ -88,6 +92,18 @@ def test_data_models_and_labels_that_do_not_fit_are_found_before_anything_starts
     file = write(tmp_path, {"base": {"task": "avel", "data": str(small_stores["avel"]), **base}, "seeds": 1})
     assert main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 2
     assert re.search(message, capsys.readouterr().err) and not (tmp_path / "out").exists()
+
+
+def test_a_file_that_holds_itself_and_a_folder_that_cannot_be_made_are_said(tmp_path, small_stores, capsys):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("base: &all {optim: *all}\nseeds: 2\n")
+    assert main(["sweep", str(file)]) == 1
+    assert "holds an alias (*name) inside what it stands for" in capsys.readouterr().err
+    file.write_text(
+        f"base: {{data: {small_stores['avel']}, optim: &o {{lr: 0.1}}}}\naxes: {{o: {{a: {{optim: *o}}}}}}\nseeds: 1\n"
+    )
+    assert main(["sweep", str(file), "--out", str(file)]) == 1  # an alias that ends is none of that; a file is no folder
+    assert "give another --out" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_said_so(tmp_path, capsys):
@@ -199,7 +215,7 @@ def test_the_ledger_forgets_runs_that_are_gone(tmp_path):
     assert len(write_ledger(tmp_path).read_text().splitlines()) == 1
     assert [e.folder.name for e in read_entries(tmp_path)] == ["b"]
     (tmp_path / "b" / "results.json").write_text('{"test": ')
-    with pytest.raises(DataError, match="is not valid JSON; delete the folder"):
+    with pytest.raises(DataError, match="is not valid JSON; delete it"):
         write_ledger(tmp_path)
 
 

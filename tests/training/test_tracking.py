@@ -61,6 +61,24 @@ def test_a_resumed_run_keeps_its_id_and_repeats_no_row(small_stores, tmp_path, m
     assert [int(r["step"]) for r in rows(out / "trackers" / "csv" / "train.csv")] == list(range(1, 7))
 
 
+def test_a_validation_that_is_made_again_has_one_row(small_stores, tmp_path, monkeypatch):
+    """A run that is stopped between the scores of an epoch and its checkpoint makes both again."""
+    out, real = tmp_path / "run", loop.save_best
+
+    def dying(*args, **kwargs):
+        real(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "csv"]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_best", dying)
+        assert main([*flags, "--checkpointing.every", "1"]) == 130
+    assert len(rows(out / "trackers" / "csv" / "validation.csv")) == 1
+    assert main(["train", "--resume", str(out)]) == 0
+    steps = [int(r["step"]) for r in rows(out / "trackers" / "csv" / "validation.csv")]
+    assert steps and steps == sorted(set(steps))
+
+
 def test_a_tracker_whose_package_is_not_there_is_refused_before_anything_is_written(
     small_stores, tmp_path, monkeypatch, capsys
 ):
