@@ -13,7 +13,19 @@ from typing import Any
 from models.config import at_least
 from models.errors import AVError, DataError, UsageError, counted
 
-REFUSED_FORMATS = {"hls", "concat", "concatf", "dash", "sdp", "rtsp", "imf", "image2", "tty", "webvtt_dash_manifest", "vapoursynth"}
+REFUSED_FORMATS = {
+    "hls",
+    "concat",
+    "concatf",
+    "dash",
+    "sdp",
+    "rtsp",
+    "imf",
+    "image2",
+    "tty",
+    "webvtt_dash_manifest",
+    "vapoursynth",
+}
 """Lists of other files, still pictures and text; what a "video" of these kinds would make FFmpeg do is not decoding."""
 BAD_SHARE = 0.1  # of the packets may be broken; a file cut without re-encoding often begins with a few
 MOST_PACKETS = 1_000_000
