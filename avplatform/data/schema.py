@@ -17,6 +17,7 @@ from models.errors import DataError, UsageError, counted, nearest
 
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "dataset.json"
+EXTRACT_REPORT_FILE = "extract_report.json"
 SPLITS = ("train", "validation", "test")
 FEATURE_DTYPES = ("float16", "float32")
 LABEL_DTYPES = ("uint8", "int64")
@@ -125,7 +126,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the text of dataset.json."""
-        return json.dumps({"_type": "avplatform-dataset", **dataclasses.asdict(self)}, indent=2) + "\n"
+        content = {"_type": "avplatform-dataset", **dataclasses.asdict(self)}
+        if not self.spec.features.extractors:  # a store that does not know them keeps the text that it had before they were
+            del content["spec"]["features"]["extractors"]
+        return json.dumps(content, indent=2) + "\n"
 
     @classmethod
     def read(cls, folder: str | Path) -> Manifest:
