@@ -47,6 +47,7 @@ def usage() -> str:
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train, evaluate and save a model"),
     "eval": ("evaluate", "score a saved model or run on a split"),
+    "predict": ("predict", "find the events of videos: JSON, CSV, PNG, an HTML timeline, ELAN and WebVTT"),
     "list": ("listing", "list the cells, tasks, encoders, decoders and presets"),
     "info": ("info", "all about one cell, preset, run or model"),
     "data": ("data", "import official files, verify, simulate, describe or push a dataset"),

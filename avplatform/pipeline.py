@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,6 +79,7 @@ def pipeline(
     labels: Sequence[str] | None = None,
     embeddings: str | None = None,
     recipe: str | None = None,
+    weights: Mapping[str, str | Path] | None = None,
     extractor: Extractor | None = None,
     config: PipelineConfig | None = None,
 ) -> Pipeline:
@@ -89,6 +90,7 @@ def pipeline(
         labels: texts to look for instead of the model's own classes (LEAP).
         embeddings: source of the labels' embeddings; default: the one that the model was trained with.
         recipe: features that the model reads, by name; default: what its config says.
+        weights: files of the recipe's backbones by name, or "folder" for a folder of them.
         extractor: makes the features; default: one for the recipe.
         config: windows and decisions.
 
@@ -107,9 +109,7 @@ def pipeline(
     if labels is not None:
         check_open(loaded)
     if extractor is None:
-        from avplatform.features.of_model import extractor_of_model
-
-        extractor = extractor_of_model(loaded.config, recipe=recipe, cpu=config.cpu)
+        extractor = extractor_of_model(loaded, recipe=recipe, weights=weights, device=device_of(config))
     return Pipeline(loaded, extractor, name=name, labels=labels, embeddings=embeddings, config=config)
 
 
@@ -126,9 +126,7 @@ class Pipeline:
         embeddings: str | None,
         config: PipelineConfig,
     ) -> None:
-        accelerated = not config.cpu and torch.accelerator.is_available()
-        device = torch.accelerator.current_accelerator() if accelerated else None
-        self.model = model.eval() if device is None else model.eval().to(device)
+        self.model = model.eval().to(device_of(config))
         self.extractor, self.name, self.config = extractor, name, config
         self.task = _task(model, config)
         self.open_labels = labels is not None
@@ -201,6 +199,42 @@ class Pipeline:
         if self.open_labels:
             timeline.notes.append("The labels were given by the user and are others than those the model was trained on.")
         return timeline
+
+
+def extractor_of_model(
+    model: AVModel,
+    *,
+    recipe: str | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    device: torch.device | None = None,
+) -> Extractor:
+    """Return what makes the features that a model was trained on, as its config says or as `recipe` names them.
+
+    Raises:
+        UsageError: the config does not say, or a recipe whose features are of another size.
+        DataError: weights that are missing.
+    """
+    from avplatform.features.extractor import Extractor as MediaExtractor
+
+    spec = model.config.features
+    if recipe is None and not spec.extractors:
+        raise UsageError(
+            "the model does not say how its features were extracted (it was trained on synthetic or imported ones); if you "
+            "know that they were made as here, name the recipe: --recipe llp, ave, lite or clip-clap"
+        )
+    made = MediaExtractor(recipe or spec.extractors, dict(weights or {}), device or torch.device("cpu"))
+    if made.features != spec:
+        raise UsageError(
+            f"the model reads {spec}, but the recipe {made.recipe.name} makes {made.features}; give the --recipe of the "
+            "features that it was trained on"
+        )
+    return made
+
+
+def device_of(config: PipelineConfig) -> torch.device:
+    """Return where models run: the accelerator if there is one and it is wanted."""
+    found = None if config.cpu or not torch.accelerator.is_available() else torch.accelerator.current_accelerator()
+    return found or torch.device("cpu")
 
 
 def read_features(
@@ -311,9 +345,10 @@ def _silence_absent(found: dict[str, np.ndarray], scores: dict[str, np.ndarray],
 
 def _attention(model: AVModel, parse: Parse, labels: int, present: dict[str, bool]) -> dict[str, np.ndarray]:
     """Return LEAP's attention by stream, of the events' labels and the streams that are there."""
-    if parse.attention is None or not hasattr(model.decoder, "streams"):
+    streams: tuple[str, ...] = getattr(model.decoder, "streams", ())
+    if parse.attention is None:
         return {}
-    names = [{"fused": "av"}.get(name, name) for name in model.decoder.streams]
+    names = [{"fused": "av"}.get(name, name) for name in streams]
     return {
         name: parse.attention[0, number, :labels].numpy()
         for number, name in enumerate(names)

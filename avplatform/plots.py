@@ -65,7 +65,7 @@ def curves(metrics_file: Path, out: Path, *, metric: str, selected: int | None =
         axes.set_axisbelow(True)
     if note:
         figure.suptitle(note)
-    return _save(figure, out)
+    return save_figure(figure, out)
 
 
 def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Path:
@@ -104,7 +104,7 @@ def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Pat
     axes.set_axisbelow(True)
     if len(bars) > 1:
         figure.legend(loc="outside lower right", ncols=len(bars), frameon=False)
-    return _save(figure, out)
+    return save_figure(figure, out)
 
 
 def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") -> Path:
@@ -132,7 +132,7 @@ def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") 
         _timeline(ax, example, looks)
     axes[-1].set_xlabel("seconds")
     figure.suptitle(f"Events: truth, and below it the prediction{f' ({note})' if note else ''}")
-    return _save(figure, out)
+    return save_figure(figure, out)
 
 
 def _timeline(ax: Any, example: dict[str, Any], looks: dict[str, dict[str, Any]]) -> None:
@@ -191,6 +191,7 @@ def _runs(row: np.ndarray) -> list[tuple[int, int]]:
     return [(int(s), int(e - s)) for s, e in zip(starts, ends, strict=True)]
 
 
-def _save(figure: Figure, out: Path) -> Path:
+def save_figure(figure: Figure, out: Path) -> Path:
+    """Write a figure as a PNG, whole or not at all."""
     canvas = FigureCanvasAgg(figure)
     return write_atomic(Path(out), lambda path: canvas.print_png(str(path)))

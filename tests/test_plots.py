@@ -19,8 +19,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def drawn(monkeypatch):
     """Collect the figures that are saved."""
     figures: list[Figure] = []
-    real = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, out: (figures.append(figure), real(figure, out))[1])
+    real = plots.save_figure
+    monkeypatch.setattr(plots, "save_figure", lambda figure, out: (figures.append(figure), real(figure, out))[1])
     return figures
 
 

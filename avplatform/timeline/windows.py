@@ -142,7 +142,7 @@ class _Merged:
                     values = means[name][:, None] if level == "segment" else means[name]
                     found[stream] = Prediction(values, self.like[name].kind, self.like[name].activation)
             levels[level] = StreamPredictions(**found)
-        parse = Parse(**levels, queried_by_labels=self.queried)
+        parse = Parse(segment=levels["segment"], video=levels["video"], queried_by_labels=self.queried)
         if "relevance" in means:
             like = self.like["relevance"]
             parse.relevance = Prediction(means["relevance"][:, None], like.kind, like.activation)
