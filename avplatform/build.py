@@ -17,8 +17,10 @@ from tasks.registry import TASKS
 
 
 def build_task(config: RunConfig) -> Task:
-    """Return the task of a run."""
-    return TASKS[config.task](config.task_config)
+    """Return the task of a run, without the classes that it holds out."""
+    from avplatform.held_out import without_held_out
+
+    return without_held_out(TASKS[config.task](config.task_config), config)
 
 
 def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
@@ -85,7 +87,16 @@ def embed(texts: list[str], labels: LabelConfig) -> LabelEmbeddings:
 
 
 def task_of_model(config: AVModelConfig) -> Task:
-    """Return the task that a saved model was trained for, with its own decisions and thresholds."""
+    """Return the task that a saved model was trained for, with its own decisions, thresholds and classes."""
+    task = whole_task_of_model(config)
+    names = [name for name in config.classes if name != "background"]
+    if set(names) < set(task.classes) - {"background"}:  # trained without some classes
+        return task.with_classes(names, config.label_texts[: len(names)] or None)
+    return task
+
+
+def whole_task_of_model(config: AVModelConfig) -> Task:
+    """Return the task of a saved model with all classes, also those that it was trained without."""
     if config.task not in TASKS:
         raise unknown_name("task", config.task, TASKS)
     kind = TASKS[config.task]

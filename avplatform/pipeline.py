@@ -320,11 +320,7 @@ def _task(model: AVModel, config: PipelineConfig) -> Task:
     if config.threshold is not None:
         if not hasattr(task.config, "threshold"):
             raise UsageError(f"threshold is for avvp; {task.name} decides by the largest score and has none")
-        task = type(task)(replace(task.config, threshold=config.threshold))
-    names = [name for name in model.config.classes if name != "background"]
-    if set(names) < set(task.classes) - {"background"}:  # a model that was trained without some classes
-        texts = model.config.label_texts[: len(names)] or None
-        task = task.with_classes(names, texts)
+        task.config = replace(task.config, threshold=config.threshold)
     return task
 
 

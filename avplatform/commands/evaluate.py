@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
+from torch import nn
 
-from avplatform.build import check_labels, count_parameters, task_of_model
+from avplatform.build import check_labels, count_parameters, task_of_model, whole_task_of_model
 from avplatform.config import load_yaml
 from avplatform.console import Console
 from avplatform.data import open_data
 from avplatform.environment import describe, leave, make_accelerator
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.evaluation.results import results, show
+from avplatform.held_out import data_for, zero_shot
 from avplatform.training.run_folder import write_json
 from models.av_model import AVModel
 from models.config import at_least
@@ -36,6 +38,12 @@ class EvalOptions:
     """where mapped arrays and downloads go; default: beside the data, or $AVPLATFORM_CACHE or ~/.cache/avplatform"""
     split: str = "test"
     """train, validation or test"""
+    held_out: tuple[str, ...] = ()
+    """score on these classes, by their label texts (leap): clips that hold one of them"""
+    among: Literal["held-out", "all"] = "held-out"
+    """with --held-out: the labels that the model chooses among, those classes only or all of the task"""
+    embeddings: str | None = None
+    """with --held-out: source of label embeddings; default: the one that the model was trained with"""
     json: str | None = None
     """write the results to this file"""
     batch_size: int = 64
@@ -63,11 +71,21 @@ def run(args: list[str], prog: str) -> int:
     data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
     name = data.split_name(options.split)
     check_fits(model, data)
+    parser: nn.Module = model
+    about: dict[str, Any] = {}
+    if options.held_out:
+        whole = whole_task_of_model(model.config)
+        check_labels(data.spec, whole)
+        parser, task, data, about = zero_shot(
+            model, whole, data, options.held_out, among=options.among, source=options.embeddings
+        )
+        console.note(about_held_out(about))
+    data = data_for(data, task)
     check_labels(data.spec, task)
     split = data.split(name)
     with console.bar(f"score {split.name}", total=len(split)) as bar:
         metrics = evaluate(
-            model.to(accelerator.device),
+            parser.to(accelerator.device),
             task,
             split,
             accelerator=accelerator,
@@ -90,6 +108,7 @@ def run(args: list[str], prog: str) -> int:
         metrics={split.name: metrics},
         extra={
             "parameters": count_parameters(model),
+            **about,
             **{name: known.get(name) for name in ("steps", "epochs", "batch_size", "precision")},
             "processes": accelerator.num_processes,
             "environment": describe(),
@@ -106,6 +125,14 @@ def run(args: list[str], prog: str) -> int:
                 raise DataError(f"cannot write {options.json}: {error.strerror}") from None
     leave(accelerator)
     return 0
+
+
+def about_held_out(about: dict[str, Any]) -> str:
+    """Say what is scored: classes that training never saw, or did."""
+    names = ", ".join(about["held_out"])
+    seen = ", ".join(about["trained_on"])
+    kind = f"not zero-shot: the model was trained on {seen}" if seen else "zero-shot: the model was trained on none of them"
+    return f"scored on clips with {names}, chosen among {about['among']} classes; {kind}"
 
 
 def results_beside(model: str) -> dict[str, Any]:
