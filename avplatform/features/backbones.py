@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,17 +40,11 @@ class Backbone:
     width: int
     run: Callable[[Tensor], Tensor]
     source: dict[str, Any]
-    """Where the weights are from: file, hub id; and their checksum."""
+    """Where the weights are from: file or hub id, and the checksum of their values."""
     size: FrameSize | None = None
     map_size: tuple[int, int] | None = None
     rate: int = 0
     items: Callable[[np.ndarray, int], np.ndarray] | None = None
-    modules: list[nn.Module] = field(default_factory=list)
-    constants: dict[str, Tensor] = field(default_factory=dict)
-    """Weights outside the modules."""
-
-    def __post_init__(self) -> None:
-        self.source = {**self.source, "sha256": weights_digest(self.modules, self.constants)}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,15 +78,16 @@ def audio_backbone(name: str, where: Where) -> Backbone:
     kind, _, inner = name.partition(":")
     if kind == "soundnet8":
         file = find_weights(where.weights, kind, "audio")
-        sound = where.put(soundnet.read_soundnet(file, weights_folder(where.weights)))
+        read = soundnet.read_soundnet(file, weights_folder(where.weights))
+        source = _source(read, file=file.name)
+        sound = where.put(read)
         return Backbone(
             name=name,
             width=soundnet.SoundNet8.width,
             run=lambda items: sound(items.to(where.dtype)).float(),
-            source={"file": file.name},
+            source=source,
             rate=soundnet.RATE,
             items=_seconds(soundnet.RATE),
-            modules=[sound],
         )
     if kind == "clap":
         clap = CLAPTeacher(_model(where, "clap", inner or CLAP_MODEL), device=where.device)
@@ -100,18 +95,18 @@ def audio_backbone(name: str, where: Where) -> Backbone:
             name=name,
             width=int(clap.model.config.projection_dim),
             run=lambda items: torch.from_numpy(_in(where, clap.segment_features, items.cpu().numpy())),
-            source=_hub(clap),
+            source=_source(clap.model, model=clap.name),
             rate=SAMPLE_RATE,
             items=lambda samples, segments: split_waveform(_filled(samples, segments), segments),
-            modules=[clap.model],
         )
     file = find_weights(where.weights, "vggish", "audio")
     network = read_vggish(file)
-    moved, source = where.put(network), {"file": file.name}
-    pca = None
+    source, pca = _source(network, file=file.name), None
     if kind == "vggish-pca":
         parameters = find_weights(where.weights, "vggish-pca")
-        pca, source = Postprocessor(parameters), {**source, "pca_file": parameters.name}
+        pca = Postprocessor(parameters)
+        source["pca"] = {"file": parameters.name, "sha256": weights_digest({"vectors": pca.vectors, "means": pca.means})}
+    moved = where.put(network)
 
     def run(items: Tensor) -> Tensor:
         out = moved(items.to(where.dtype)).float()
@@ -124,8 +119,6 @@ def audio_backbone(name: str, where: Where) -> Backbone:
         source=source,
         rate=mel.RATE,
         items=mel.patches,
-        modules=[moved],
-        constants={} if pca is None else {"pca.vectors": pca.vectors, "pca.means": pca.means},
     )
 
 
@@ -149,12 +142,12 @@ def visual_backbone(name: str, where: Where) -> Backbone:
             name=name,
             width=int(clip.model.config.projection_dim),
             run=see,
-            source=_hub(clip),
+            source=_source(clip.model, model=clip.name),
             size=FrameSize(height=side, width=side),
-            modules=[clip.model],
         )
     load = load_maps_network if kind == "vgg19-pool5" else load_frames_network
     loaded = load(inner or "vgg19.tv_in1k", kind, where.weights)
+    source = {**loaded.source, **_source(loaded.network)}
     network = where.put(loaded.network)
 
     def run(items: Tensor) -> Tensor:
@@ -165,10 +158,9 @@ def visual_backbone(name: str, where: Where) -> Backbone:
         name=name,
         width=loaded.width,
         run=run,
-        source=loaded.source,
+        source=source,
         size=loaded.size,
         map_size=loaded.map_size,
-        modules=[network],
     )
 
 
@@ -188,6 +180,7 @@ def motion_backbone(name: str, where: Where) -> Backbone:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise DataError(f"{file} does not hold the weights of {name} ({' '.join(str(error).split())[:160]})") from None
+    source = _source(network, file=file.name)
     moved = where.put(network)
 
     def run(items: Tensor) -> Tensor:
@@ -196,7 +189,7 @@ def motion_backbone(name: str, where: Where) -> Backbone:
         clips = pixels.unflatten(0, (batch, MOTION_FRAMES)).transpose(1, 2)  # (B, 3, 8, 112, 112)
         return moved(clips.contiguous(memory_format=torch.channels_last_3d)).float()
 
-    return Backbone(name=name, width=512, run=run, source={"file": file.name}, size=MOTION_SIZE, modules=[moved])
+    return Backbone(name=name, width=512, run=run, source=source, size=MOTION_SIZE)
 
 
 def _normalised(items: Tensor, mean: tuple[float, ...], std: tuple[float, ...], where: Where) -> Tensor:
@@ -234,16 +227,15 @@ def _model(where: Where, kind: str, name: str) -> str:
     return str(where.weights.get(kind) or where.weights.get({"clip": "visual", "clap": "audio"}[kind]) or name)
 
 
-def _hub(teacher: CLIPTeacher | CLAPTeacher) -> dict[str, Any]:
-    return {"model": teacher.name, "revision": getattr(teacher.model.config, "_commit_hash", None)}
+def _source(network: nn.Module, **known: str) -> dict[str, Any]:
+    """Say where weights are from; before the network is moved to another precision."""
+    return {**known, "sha256": weights_digest(network.state_dict())}
 
 
-def weights_digest(modules: list[nn.Module], extra: dict[str, Tensor]) -> str:
-    """Return a checksum of weights, whatever file they came in."""
+def weights_digest(tensors: dict[str, Tensor]) -> str:
+    """Return a checksum of weights: of their values as float32, so whatever file they came in."""
     digest = hashlib.sha256()
-    for module in modules:
-        extra = {**extra, **module.state_dict()}
-    for name, value in sorted(extra.items()):
+    for name, value in sorted(tensors.items()):
         values = value.detach().float().cpu().contiguous().numpy()
         digest.update(f"{name} {values.shape}".encode() + values.tobytes())
     return digest.hexdigest()
