@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import torch
 
 from avplatform.config import LabelConfig, RunConfig
@@ -101,6 +104,21 @@ def whole_task_of_model(config: AVModelConfig) -> Task:
         raise unknown_name("task", config.task, TASKS)
     kind = TASKS[config.task]
     return kind(config_from_dict(kind.Config, config.task_config))
+
+
+def with_threshold(task: Task, threshold: float | None) -> Task:
+    """Return a task that decides from another probability on; None: its own.
+
+    Raises:
+        UsageError: the task has no threshold, or a threshold that is no probability.
+    """
+    if threshold is None:
+        return task
+    if not hasattr(task.config, "threshold"):
+        raise UsageError(f"threshold is for avvp; {task.name} decides by the largest score and has none")
+    other = copy.copy(task)
+    other.config = dataclasses.replace(task.config, threshold=threshold)
+    return other
 
 
 def count_parameters(model: torch.nn.Module) -> int:

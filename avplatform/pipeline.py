@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from avplatform.build import task_of_model
+from avplatform.build import task_of_model, with_threshold
 from avplatform.hub import model_folder
 from avplatform.open_labels import check_open, check_texts, embed_labels
 from avplatform.timeline.events import STREAM_NAMES, Event, Timeline, events_of
@@ -316,12 +316,7 @@ def event_names(task: Task, model: AVModel) -> list[str]:
 
 
 def _task(model: AVModel, config: PipelineConfig) -> Task:
-    task = task_of_model(model.config)
-    if config.threshold is not None:
-        if not hasattr(task.config, "threshold"):
-            raise UsageError(f"threshold is for avvp; {task.name} decides by the largest score and has none")
-        task.config = replace(task.config, threshold=config.threshold)
-    return task
+    return with_threshold(task_of_model(model.config), config.threshold)
 
 
 def _silence_absent(found: dict[str, np.ndarray], scores: dict[str, np.ndarray], present: dict[str, bool]) -> list[str]:

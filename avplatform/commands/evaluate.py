@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from torch import nn
 
-from avplatform.build import check_labels, count_parameters, task_of_model, whole_task_of_model
+from avplatform.build import check_labels, count_parameters, task_of_model, whole_task_of_model, with_threshold
 from avplatform.config import load_yaml
 from avplatform.console import Console
 from avplatform.data import open_data
@@ -44,6 +44,8 @@ class EvalOptions:
     """with --held-out: the labels that the model chooses among, those classes only or all of the task"""
     embeddings: str | None = None
     """with --held-out: source of label embeddings; default: the one that the model was trained with"""
+    threshold: float | None = None
+    """probability from which on a class is decided (avvp); default: the model's own"""
     json: str | None = None
     """write the results to this file"""
     batch_size: int = 64
@@ -67,14 +69,14 @@ def run(args: list[str], prog: str) -> int:
         raise UsageError(f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)")
     folder = Path(options.model)
     model = AVModel.from_pretrained(str(folder / "model" if (folder / "model").is_dir() else options.model))
-    task = task_of_model(model.config)
+    task = with_threshold(task_of_model(model.config), options.threshold)
     data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
     name = data.split_name(options.split)
     check_fits(model, data)
     parser: nn.Module = model
     about: dict[str, Any] = {}
     if options.held_out:
-        whole = whole_task_of_model(model.config)
+        whole = with_threshold(whole_task_of_model(model.config), options.threshold)
         check_labels(data.spec, whole)
         parser, task, data, about = zero_shot(
             model, whole, data, options.held_out, among=options.among, source=options.embeddings
@@ -109,6 +111,7 @@ def run(args: list[str], prog: str) -> int:
         extra={
             "parameters": count_parameters(model),
             **about,
+            **({} if options.threshold is None else {"threshold": options.threshold}),
             **{name: known.get(name) for name in ("steps", "epochs", "batch_size", "precision")},
             "processes": accelerator.num_processes,
             "environment": describe(),
