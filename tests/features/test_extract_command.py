@@ -14,6 +14,7 @@ import pytest
 
 from avplatform.build import build_task, make_model_config
 from avplatform.cli import main
+from avplatform.config import default_config
 from avplatform.data import open_data
 from avplatform.data.schema import Manifest
 from avplatform.features import extract as extract_module
