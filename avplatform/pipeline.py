@@ -197,7 +197,14 @@ class Pipeline:
             notes=notes,
         )
         if self.open_labels:
-            timeline.notes.append("The labels were given by the user and are others than those the model was trained on.")
+            timeline.notes.append("The labels were given by the user; the model need not have been trained on them.")
+            threshold = getattr(self.task.config, "threshold", None)
+            if threshold is not None and not timeline.events:
+                highest = max(float(values.max()) for values in scores.values())
+                timeline.notes.append(
+                    f"No label reached the threshold of {threshold:g}; the highest probability was {highest:.2g}. Labels that a "
+                    "model was never trained on score low: try a lower threshold, such as 0.01."
+                )
         return timeline
 
 

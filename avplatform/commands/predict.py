@@ -95,6 +95,8 @@ def run(args: list[str], prog: str) -> int:
             else:
                 done.append({"video": str(video), "folder": name, "events": len(timeline.events), "notes": timeline.notes})
                 console.note(line_about(timeline, out / name / "timeline.html"))
+                if timeline.open_labels and not timeline.events:
+                    console.note(f"  {timeline.notes[-1]}")
             bar.advance()
     write_summary(out, done, failed)
     for name, reason in failed:

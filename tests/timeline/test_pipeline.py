@@ -90,7 +90,7 @@ def test_labels_that_were_never_trained_on_are_parsed_by_their_texts(task):
     texts = ["fiddle", "dog", "train horn"]
     parse = pipeline(model, labels=texts, extractor=FakeExtractor(5, task))
     found = parse.parse(noise(task))
-    assert found.labels == texts and found.open_labels and "given by the user" in found.notes[-1]
+    assert found.labels == texts and found.open_labels and "given by the user" in found.notes[0]
     assert all(values.shape == (12, 3) for values in found.scores.values())
     # The same texts among the model's own give the same scores: labels do not see each other.
     whole = pipeline(model, extractor=FakeExtractor(5, task)).parse(noise(task))
@@ -135,6 +135,14 @@ def test_another_source_of_embeddings_than_the_models_is_refused(tmp_path):
     assert same.labels == ["a b"]
     with pytest.raises(UsageError, match="embeds the model's own label texts differently"):
         pipeline(model, labels=["a b"], embeddings=str(tmp_path / "other.safetensors"), extractor=FakeExtractor(5))
+
+
+def test_labels_that_do_not_reach_the_threshold_come_with_advice():
+    config = PipelineConfig(threshold=1.0)
+    found = pipeline(build("avvp", "han", "leap"), labels=["dog"], extractor=FakeExtractor(5), config=config).parse(noise())
+    assert not found.events and "try a lower threshold" in found.notes[-1]
+    highest = max(values.max() for values in found.scores.values())
+    assert f"{highest:.2g}" in found.notes[-1]
 
 
 def test_a_model_with_learned_labels_refuses_others():
