@@ -17,7 +17,7 @@ from avplatform.open_labels import check_open, check_texts, embed_labels
 from avplatform.timeline.events import STREAM_NAMES, Event, Timeline, events_of
 from avplatform.timeline.windows import Features, parse_windows
 from models.av_model import AVModel
-from models.config import at_least
+from models.config import FeatureSpec, at_least
 from models.contracts import Parse
 from models.errors import DataError, UsageError
 from tasks.contracts import Task
@@ -202,8 +202,8 @@ class Pipeline:
             if threshold is not None and not timeline.events:
                 highest = max(float(values.max()) for values in scores.values())
                 timeline.notes.append(
-                    f"No label reached the threshold of {threshold:g}; the highest probability was {highest:.2g}. Labels that a "
-                    "model was never trained on score low: try a lower threshold, such as 0.01."
+                    f"No label reached the threshold of {threshold:g}; the highest probability was {highest:.2g}. Labels that "
+                    "a model was never trained on score low: try a lower threshold, such as 0.01."
                 )
         return timeline
 
@@ -232,10 +232,22 @@ def extractor_of_model(
     made = MediaExtractor(recipe or spec.extractors, dict(weights or {}), device or torch.device("cpu"))
     if made.features != spec:
         raise UsageError(
-            f"the model reads {spec}, but the recipe {made.recipe.name} makes {made.features}; give the --recipe of the "
-            "features that it was trained on"
+            f"the model reads {widths(spec)}, but the recipe {made.recipe.name} makes {widths(made.features)}; give the "
+            "--recipe of the features that it was trained on"
         )
     return made
+
+
+def widths(spec: FeatureSpec) -> str:
+    """Return the sizes of a second of features in words.
+
+    Example:
+        >>> widths(FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7)))
+        'audio 128, visual 7x7x512, no motion'
+    """
+    maps = "".join(f"{n}x" for n in spec.map_size or ())
+    motion = "no motion" if spec.motion_dim is None else f"motion {spec.motion_dim}"
+    return f"audio {spec.audio_dim}, visual {maps}{spec.visual_dim}, {motion}"
 
 
 def device_of(config: PipelineConfig) -> torch.device:
@@ -286,18 +298,15 @@ def read_features(
 def check_fits(model: AVModel, features: Features) -> None:
     """Raise UsageError unless the features are of the kind that the model reads."""
     spec = model.config.features
-    motion = None if features.motion is None else features.motion.shape[1:]
-    got = (features.audio.shape[1:], features.visual.shape[1:], motion)
-    wants = (
-        (spec.audio_dim,),
-        (*(spec.map_size or ()), spec.visual_dim),
-        None if spec.motion_dim is None else (spec.motion_dim,),
+    *maps, visual = features.visual.shape[1:]
+    got = FeatureSpec(
+        audio_dim=features.audio.shape[-1],
+        visual_dim=visual,
+        motion_dim=None if features.motion is None else features.motion.shape[-1],
+        map_size=(maps[0], maps[1]) if len(maps) == 2 else None,
     )
-    if got != wants:
-        raise UsageError(
-            f"the model reads audio {wants[0]}, visual {wants[1]} and motion {wants[2]} a second; the extracted features are "
-            f"{got[0]}, {got[1]} and {got[2]}: give the --recipe of the features that it was trained on"
-        )
+    if got != spec:
+        raise UsageError(f"the model reads {widths(spec)} a second, but the features are {widths(got)}")
 
 
 def open_task(task: Task, model: AVModel, labels: Sequence[str]) -> tuple[Task, list[str]]:

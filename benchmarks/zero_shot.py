@@ -50,9 +50,8 @@ def main() -> None:
     print(f"{'class':<24}{'AUC audio':>10}{'AUC visual':>11}   trained on")
     areas = {stream: [area(found[stream][..., n], truth[stream][..., n]) for n in range(len(names))] for stream in scores}
     for n, name in enumerate(names):
-        print(
-            f"{name:<24}{areas['audio'][n]:>10.1f}{areas['visual'][n]:>11.1f}   {'yes' if name in model.config.classes else 'no'}"
-        )
+        known = "yes" if name in model.config.classes else "no"
+        print(f"{name:<24}{areas['audio'][n]:>10.1f}{areas['visual'][n]:>11.1f}   {known}")
     print(f"{'mean':<24}{np.nanmean(areas['audio']):>10.1f}{np.nanmean(areas['visual']):>11.1f}")
     one, right = top_of_clips(found, truth)
     print(f"of {one} clips with one of the {len(names)} classes its text scores highest in {100 * right / one:.1f} %")

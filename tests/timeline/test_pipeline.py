@@ -182,7 +182,7 @@ def test_a_model_that_does_not_say_what_it_reads_needs_a_recipe():
 def test_features_of_another_size_are_refused():
     made = cell("avvp", "han", "leap").model
     short = noise()
-    with pytest.raises(UsageError, match=r"reads audio \(6,\)"):
+    with pytest.raises(UsageError, match="reads audio 6, visual 8, motion 4 a second, but the features are audio 3"):
         module.check_fits(made, Features(audio=short.audio[:, :3], visual=short.visual, motion=short.motion))
 
 
