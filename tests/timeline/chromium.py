@@ -76,6 +76,10 @@ class Browser:
 
     def open(self, address: str) -> None:
         """Open a page and wait until its script has run."""
+        self.send("Page.navigate", url="about:blank")  # so that an earlier page of this address is not taken for the new one
+        self.wait_for("location.href === 'about:blank' && document.readyState === 'complete'")
+        self.requests.clear()
+        self.errors.clear()
         self.send("Page.navigate", url=address)
         self.wait_for("document.readyState === 'complete' && document.body && document.body.dataset.ready === 'yes'")
 

@@ -38,8 +38,6 @@ def page(browser, clip, tmp_path):
     file, shown = clip
     out = tmp_path / "timeline.html"
     out.write_text(render_page(example(str(file)), shown, source=video_source(file, out, embed=False)))
-    browser.requests.clear()
-    browser.errors.clear()
     browser.open(out.as_uri())
     browser.wait_for("document.getElementById('video').readyState >= 2")
     return browser
@@ -139,7 +137,6 @@ def test_without_its_video_the_page_has_a_clock_of_its_own(browser, tmp_path):
 def test_an_embedded_video_plays_from_the_page_alone(browser, clip, tmp_path):
     out = tmp_path / "timeline.html"
     out.write_text(render_page(example(str(clip[0])), Preview(), source=video_source(clip[0], out, embed=True)))
-    browser.requests.clear()
     browser.open(out.as_uri())
     browser.wait_for("document.getElementById('video').readyState >= 2")
     assert [r for r in browser.requests if not r.startswith("data:")] == [out.as_uri()]
