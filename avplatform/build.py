@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import torch
 
 from avplatform.config import LabelConfig, RunConfig
@@ -17,8 +20,10 @@ from tasks.registry import TASKS
 
 
 def build_task(config: RunConfig) -> Task:
-    """Return the task of a run."""
-    return TASKS[config.task](config.task_config)
+    """Return the task of a run, without the classes that it holds out."""
+    from avplatform.held_out import without_held_out
+
+    return without_held_out(TASKS[config.task](config.task_config), config)
 
 
 def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
@@ -85,11 +90,35 @@ def embed(texts: list[str], labels: LabelConfig) -> LabelEmbeddings:
 
 
 def task_of_model(config: AVModelConfig) -> Task:
-    """Return the task that a saved model was trained for, with its own decisions and thresholds."""
+    """Return the task that a saved model was trained for, with its own decisions, thresholds and classes."""
+    task = whole_task_of_model(config)
+    names = [name for name in config.classes if name != "background"]
+    if set(names) < set(task.classes) - {"background"}:  # trained without some classes
+        return task.with_classes(names, config.label_texts[: len(names)] or None)
+    return task
+
+
+def whole_task_of_model(config: AVModelConfig) -> Task:
+    """Return the task of a saved model with all classes, also those that it was trained without."""
     if config.task not in TASKS:
         raise unknown_name("task", config.task, TASKS)
     kind = TASKS[config.task]
     return kind(config_from_dict(kind.Config, config.task_config))
+
+
+def with_threshold(task: Task, threshold: float | None) -> Task:
+    """Return a task that decides from another probability on; None: its own.
+
+    Raises:
+        UsageError: the task has no threshold, or a threshold that is no probability.
+    """
+    if threshold is None:
+        return task
+    if not hasattr(task.config, "threshold"):
+        raise UsageError(f"threshold is for avvp; {task.name} decides by the largest score and has none")
+    other = copy.copy(task)
+    other.config = dataclasses.replace(task.config, threshold=threshold)
+    return other
 
 
 def count_parameters(model: torch.nn.Module) -> int:

@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "hold runs against each other: figures, paired test, classes"),
     "sweep": ("sweep", "train every combination of a file's axes and seeds"),
     "reproduce": ("reproduce", "train what a paper's tables need, and set ours beside the published figures"),
+    "predict": ("predict", "find the events of videos: JSON, CSV, PNG, an HTML timeline, ELAN and WebVTT"),
     "list": ("listing", "list the cells, tasks, encoders, decoders and presets"),
     "info": ("info", "all about one cell, preset, run or model"),
     "data": ("data", "import official files, verify, simulate, describe or push a dataset"),

@@ -69,6 +69,8 @@ class RunConfig:
     """demo (built-in, synthetic), a data folder, or a hub dataset id"""
     cache_dir: str | None = None
     """where mapped arrays and downloads go; default: beside the data, or $AVPLATFORM_CACHE or ~/.cache/avplatform"""
+    held_out: tuple[str, ...] = ()
+    """classes to train without, for zero-shot evaluation (leap): `avplatform eval --held-out` scores on them"""
     seed: int = 1
     """seed of weights, batches and dropout"""
     epochs: int = 14
@@ -162,7 +164,7 @@ class RunConfig:
         one_of(self, "on_nan", ("stop", "skip"))
         if self.ema is not None and not (isinstance(self.ema, (int, float)) and 0 <= self.ema < 1):
             raise UsageError(f"ema is {self.ema!r}; it must be a decay in [0, 1), such as 0.999, or none")
-        self.trackers = tuple(self.trackers)
+        self.trackers, self.held_out = tuple(self.trackers), tuple(self.held_out)
         for name in self.trackers:
             if name not in TRACKERS:
                 raise unknown_name("tracker", name, TRACKERS)

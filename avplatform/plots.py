@@ -88,7 +88,7 @@ def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Pat
     else:
         raise DataError("these results hold no scores per class; give details with per_class or class_segment")
     names = list(next(iter(bars.values())))
-    figure = Figure(figsize=(8, 0.26 * len(names) * (1.5 if len(bars) > 1 else 1) + 1.3), layout="constrained")
+    figure = Figure(figsize=(8, max(2.4, 0.26 * len(names) * (1.5 if len(bars) > 1 else 1) + 1.3)), layout="constrained")
     axes = figure.subplots()
     height = 0.8 / len(bars)
     for number, (series, values) in enumerate(bars.items()):

@@ -5,7 +5,7 @@ Axes: B clips, T segments, C classes. Splits are called train, validation and te
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.contracts import Encoding, Parse
+from models.errors import UsageError
 
 Arrays = dict[str, np.ndarray]
 
@@ -218,6 +219,26 @@ class Task:
     def analysis(self) -> Analysis | None:
         """Return what intervals, comparisons, calibration and thresholds need of this task; None: it has no such figures."""
         return None
+
+    def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> Task:
+        """Return a copy of the task that trains on, decides among and scores these events only.
+
+        Args:
+            names: some of the task's own events, or labels that it never heard of.
+            texts: their label texts; default: the names.
+
+        Raises:
+            UsageError: the task is bound to its own classes.
+        """
+        raise UsageError(f"the task {self.name} does not say how it decides among other classes than its own")
+
+    def events(self, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return decisions as event maps, bool [B, T, C], by stream ("audio", "visual", "av"); C without background."""
+        raise NotImplementedError
+
+    def probabilities(self, parse: Parse) -> dict[str, Tensor]:
+        """Return how likely each event is, [B, T, C] in [0, 1], for the streams that `events` returns."""
+        raise NotImplementedError
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
         """Return what a timeline shows, one dictionary a clip.

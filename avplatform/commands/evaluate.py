@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from torch import nn
 
-from avplatform.build import check_labels, count_parameters, task_of_model
+from avplatform.build import check_labels, count_parameters, task_of_model, whole_task_of_model, with_threshold
 from avplatform.config import load_yaml
 from avplatform.console import Console
 from avplatform.data import open_data
@@ -19,6 +20,7 @@ from avplatform.evaluation.extras import Extras, check_extras, extras, show_extr
 from avplatform.evaluation.perturbations import Change
 from avplatform.evaluation.predictions import Predictions, save_predictions
 from avplatform.evaluation.results import presence_of, results, show
+from avplatform.held_out import data_for, zero_shot
 from avplatform.training.run_folder import read_results, write_json
 from models.av_model import AVModel
 from models.config import at_least
@@ -40,6 +42,14 @@ class EvalOptions:
     """where mapped arrays and downloads go; default: beside the data, or $AVPLATFORM_CACHE or ~/.cache/avplatform"""
     split: str = "test"
     """train, validation or test"""
+    held_out: tuple[str, ...] = ()
+    """score on these classes, by their label texts (leap): clips that hold one of them"""
+    among: Literal["held-out", "all"] = "held-out"
+    """with --held-out: the labels that the model chooses among, those classes only or all of the task"""
+    embeddings: str | None = None
+    """with --held-out: source of label embeddings; default: the one that the model was trained with"""
+    threshold: float | None = None
+    """probability from which on a class is decided (avvp); default: the model's own"""
     json: str | None = None
     """write the results to this file"""
     predictions: str | None = None
@@ -80,12 +90,22 @@ def run(args: list[str], prog: str) -> int:
         raise UsageError(f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)")
     folder = Path(options.model)
     model = AVModel.from_pretrained(str(folder / "model" if (folder / "model").is_dir() else options.model))
-    task = task_of_model(model.config)
+    task = with_threshold(task_of_model(model.config), options.threshold)
     data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
     name = data.split_name(options.split)
     check_fits(model, data)
+    parser: nn.Module = model
+    about: dict[str, Any] = {}
+    if options.held_out:
+        whole = with_threshold(whole_task_of_model(model.config), options.threshold)
+        check_labels(data.spec, whole)
+        parser, task, data, about = zero_shot(
+            model, whole, data, options.held_out, among=options.among, source=options.embeddings
+        )
+        console.note(about_held_out(about))
+    data = data_for(data, task)
     check_labels(data.spec, task)
-    split, model = data.split(name), model.to(accelerator.device)
+    split, parser = data.split(name), parser.to(accelerator.device)
     asked = Extras(
         bootstrap=options.bootstrap,
         thresholds=options.thresholds,
@@ -98,7 +118,7 @@ def run(args: list[str], prog: str) -> int:
     def score(arrays: SplitArrays, title: str = "score", change: Change | None = None) -> Metrics:
         with console.bar(f"{title} {arrays.name}", total=len(arrays)) as bar:
             return evaluate(
-                model,
+                parser,
                 task,
                 arrays,
                 accelerator=accelerator,
@@ -127,6 +147,8 @@ def run(args: list[str], prog: str) -> int:
             "presence": presence_of(task, {split.name: metrics}),
             **more,
             "parameters": count_parameters(model),
+            **about,
+            **({} if options.threshold is None else {"threshold": options.threshold}),
             **{name: known.get(name) for name in ("steps", "epochs", "batch_size", "precision")},
             "processes": accelerator.num_processes,
             "environment": describe(),
@@ -151,6 +173,14 @@ def run(args: list[str], prog: str) -> int:
                 raise DataError(f"cannot write {options.json}: {error.strerror}") from None
     leave(accelerator)
     return 0
+
+
+def about_held_out(about: dict[str, Any]) -> str:
+    """Say what is scored: classes that training never saw, or did."""
+    names = ", ".join(about["held_out"])
+    seen = ", ".join(about["trained_on"])
+    kind = f"not zero-shot: the model was trained on {seen}" if seen else "zero-shot: the model was trained on none of them"
+    return f"scored on clips with {names}, chosen among {about['among']} classes; {kind}"
 
 
 def results_beside(model: str) -> dict[str, Any]:

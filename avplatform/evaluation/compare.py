@@ -14,6 +14,7 @@ from avplatform.config import load_yaml
 from avplatform.evaluation.bootstrap import paired_ratios, paired_test
 from avplatform.evaluation.predictions import Predictions, load_predictions, predictions_file
 from avplatform.evaluation.selection import both_splits, mean_and_spread, selection_report
+from avplatform.held_out import with_others
 from avplatform.training.run_folder import RunFolder, read_results
 from models.errors import DataError, UsageError
 from tasks.contracts import Analysis
@@ -64,7 +65,7 @@ def compare(folders: Sequence[str | Path], *, split: str = "test", resamples: in
     runs = read_runs(folders, split=split)
     groups = group_runs(runs)
     task = TASKS[runs[0].results["task"]]
-    analysis = task(task.Config()).analysis()
+    analysis = with_others(task(task.Config()), runs[0].results.get("held_out") or ()).analysis()
     if analysis is None:
         raise DataError(f"the task '{task.name}' has no analysis, so its runs cannot be compared; see Task.analysis")
     first, *others = groups
@@ -183,6 +184,8 @@ def _check_pair(first: ComparedRun, run: ComparedRun, split: str) -> None:
     for name, what in (("data", "was trained and scored on"), ("data_checksum", "has data with the checksum")):
         if a[name] != b[name]:
             raise DataError(f"{first.folder} {what} {a[name]}, {run.folder} {what} {b[name]}; compare runs on the same data")
+    if a.get("held_out") != b.get("held_out"):
+        raise DataError(f"{first.folder} and {run.folder} held out other classes; compare runs that know the same ones")
     here, there = first.predictions.state, run.predictions.state
     truth = [name for name in here if name == "row" or name.startswith("true")]
     if any(not np.array_equal(here[name], there.get(name)) for name in truth):  # type: ignore[arg-type]

@@ -79,6 +79,7 @@ def identity_of_run(run: Run) -> dict[str, Any]:
         "synthetic": run.data.synthetic,
         "data_checksum": run.data.checksum,
         "seed": config.seed,
+        **({"held_out": list(config.held_out)} if config.held_out else {}),
     }
 
 

@@ -14,6 +14,7 @@ from avplatform.config import RunConfig, to_dict
 from avplatform.console import Console
 from avplatform.data import DataSource, open_data, train_loader
 from avplatform.environment import describe, make_accelerator
+from avplatform.held_out import data_for
 from avplatform.training.optim import build_optimizer, scaled_lr
 from avplatform.training.run_folder import RunFolder
 from avplatform.training.state import Progress
@@ -35,13 +36,14 @@ class RunSetup:
         check_order_dependence(config, self.accelerator.num_processes)
         check_trackers(config.trackers)
         self.task: Task = build_task(config)
-        self.data: DataSource = open_data(
+        data = open_data(
             config.data,
             task=config.task,
             cache_dir=config.cache_dir,
             progress=self.console.note,
             why_mapped="training streams, evaluation always reads mapped arrays" if config.streaming else "",
         )
+        self.data: DataSource = data_for(data, self.task) if config.held_out else data
         for split in (*self.task.train_splits()[:1], "validation", "test"):
             self.data.split_name(split)  # what is missing is said before anything is trained
         self.step_clips = config.batch_size * (self.accelerator.num_processes if config.batch_scope == "process" else 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
+from tasks.avel.classes import CLASSES
 from tasks.contracts import Analysis, Arrays
 
 
@@ -15,8 +15,10 @@ class AVELAnalysis(Analysis):
     with that event. 0.5 is the task's own decision.
     """
 
-    classes = CLASSES
     streams = ("av",)
+
+    def __init__(self, classes: tuple[str, ...] = CLASSES) -> None:
+        self.classes, self.background = classes, len(classes) - 1
 
     def contributions(self, state: Arrays) -> Arrays:
         """Return the share of right segments of each clip (all clips have the same number of segments)."""
@@ -24,7 +26,7 @@ class AVELAnalysis(Analysis):
 
     def class_terms(self, state: Arrays) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
         """Return, per clip and true label, the right segments and all segments."""
-        true = state["true"][..., None] == np.arange(len(CLASSES))  # (N, T, 29)
+        true = state["true"][..., None] == np.arange(len(self.classes))  # (N, T, 29)
         right = (state["predicted"] == state["true"])[..., None] & true
         return {"segment": {"av": (right.sum(axis=1).astype(float), true.sum(axis=1))}}
 
@@ -36,10 +38,10 @@ class AVELAnalysis(Analysis):
     def objective(self, state: Arrays, evidence: Arrays, grid: np.ndarray) -> Arrays:
         """Return how many segments are right among those whose best event is a class; their sum is what accuracy counts."""
         label, true = evidence["label"], state["true"]
-        of_class = label[..., None] == np.arange(len(EVENTS))  # (N, T, 28)
-        values = np.empty((len(grid), len(EVENTS)))
+        of_class = label[..., None] == np.arange(self.background)  # (N, T, 28)
+        values = np.empty((len(grid), self.background))
         for at, threshold in enumerate(grid):
-            right = np.where(evidence["event"] >= threshold, label, BACKGROUND) == true
+            right = np.where(evidence["event"] >= threshold, label, self.background) == true
             values[at] = (right[..., None] & of_class).sum(axis=(0, 1))
         return {"av": np.where(of_class.any(axis=(0, 1)), values, np.nan)}
 
@@ -47,4 +49,4 @@ class AVELAnalysis(Analysis):
         """Give a segment its best event from that event's threshold on, else background."""
         label = evidence["label"].astype(np.int64)
         event = evidence["event"] >= np.asarray(thresholds["av"])[label]
-        return state | {"predicted": np.where(event, label, BACKGROUND)}
+        return state | {"predicted": np.where(event, label, self.background)}

@@ -14,12 +14,14 @@ from tasks.contracts import Batch, Metrics
 
 
 class AVELMetrics(Metrics):
-    """Collects the labels decided for each segment, by row.
+    """Collects the labels decided for each segment, by row; the last class is background.
 
     `update` reads the decision "segment" (int [B, T]) and the labels "segment" [B, T] and "video" [B].
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: Iterable[str] = CLASSES) -> None:
+        self.classes = tuple(classes)
+        self.background = len(self.classes) - 1
         self._parts: list[dict[str, np.ndarray]] = []
 
     def update(self, decisions: dict[str, Tensor], batch: Batch) -> None:
@@ -58,10 +60,10 @@ class AVELMetrics(Metrics):
         """Return accuracies apart for events and background, per class, of the clip's class, and the anchors."""
         s = self._scored()
         predicted, true, video = s["predicted"], s["true"], s["video"]
-        event, right = true != BACKGROUND, predicted == true
+        event, right = true != self.background, predicted == true
         everywhere = np.broadcast_to(video[:, None], true.shape)
         per_class = {}
-        for index, name in enumerate(CLASSES):
+        for index, name in enumerate(self.classes):
             chosen = true == index
             accuracy = 100 * float(right[chosen].mean()) if chosen.any() else None
             per_class[name] = {"accuracy": accuracy, "count": int(chosen.sum())}
@@ -69,10 +71,10 @@ class AVELMetrics(Metrics):
             "clips": len(true),
             "event_accuracy": _percent(right[event]),
             "background_accuracy": _percent(right[~event]),
-            "video_accuracy": _percent((clip_classes(predicted) == video)[video != BACKGROUND]),
+            "video_accuracy": _percent((clip_classes(predicted, self.background) == video)[video != self.background]),
             "per_class": per_class,
             "anchors": {
-                "always_background": 100 * segment_accuracy(np.full_like(true, BACKGROUND), true),
+                "always_background": 100 * segment_accuracy(np.full_like(true, self.background), true),
                 "perfect_class_everywhere": 100 * segment_accuracy(everywhere, true),
             },
         }
@@ -97,10 +99,10 @@ def segment_accuracy(predicted: np.ndarray, true: np.ndarray) -> float:
     return float((np.asarray(predicted) == np.asarray(true)).mean())
 
 
-def clip_classes(labels: np.ndarray) -> np.ndarray:
+def clip_classes(labels: np.ndarray, background: int = BACKGROUND) -> np.ndarray:
     """Return the most frequent event class of each clip, background where no segment has an event: [N, T] -> [N]."""
-    counts = (labels[:, :, None] == np.arange(BACKGROUND)).sum(axis=1)  # (N, 28)
-    return np.where(counts.any(axis=1), counts.argmax(axis=1), BACKGROUND)
+    counts = (labels[:, :, None] == np.arange(background)).sum(axis=1)  # (N, 28)
+    return np.where(counts.any(axis=1), counts.argmax(axis=1), background)
 
 
 def _percent(values: np.ndarray) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +16,7 @@ from models.contracts import Encoding, Parse, at_least_single
 from models.errors import UsageError
 from tasks.avel import losses
 from tasks.avel.analysis import AVELAnalysis
-from tasks.avel.classes import BACKGROUND, CLASSES, EVENTS, FIRST_PHRASES, LABEL_TEXTS
+from tasks.avel.classes import BACKGROUND, CLASSES, FIRST_PHRASES, LABEL_TEXTS
 from tasks.avel.combinations import check_combination
 from tasks.avel.metrics import AVELMetrics
 from tasks.contracts import Batch, Task
@@ -105,6 +107,9 @@ class AVEL(Task):
 
     def __init__(self, config: AVELConfig) -> None:
         super().__init__(config)
+        self.background = BACKGROUND
+        """Index of background, which is the number of events."""
+        self._texts: tuple[str, ...] | None = None  # of a copy that `with_classes` made
         self._pair_target = losses.StalePairTargets() if config.pair_target == "official" else losses.pair_target
 
     def state(self) -> dict[str, Tensor]:
@@ -123,12 +128,19 @@ class AVEL(Task):
 
     def model_classes(self, decoder: str, encoder: str | None = None) -> tuple[list[str], list[str]]:
         """Return 29 labels, or the 28 events for decoders that know no background."""
-        texts = LABEL_TEXTS if self.config.label_texts == "full" else FIRST_PHRASES
-        count = len(CLASSES)
+        texts = self._texts or (LABEL_TEXTS if self.config.label_texts == "full" else FIRST_PHRASES)
+        count = len(self.classes)
         by_relevance = decoder == "dch" and encoder == "cmbs" and self.config.supervision == "full"
         if decoder == "mmil" or by_relevance or (decoder == "leap" and self.config.label_set == "events"):
-            count = len(EVENTS)
-        return list(CLASSES[:count]), list(texts[:count])
+            count = self.background
+        return list(self.classes[:count]), list(texts[:count])
+
+    def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> AVEL:
+        """Return a copy that knows these events only, and background."""
+        other = copy.copy(self)
+        other.background = len(names)
+        other.classes, other._texts = (*names, CLASSES[BACKGROUND]), (*(texts or names), LABEL_TEXTS[BACKGROUND])
+        return other
 
     @classmethod
     def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
@@ -164,9 +176,9 @@ class AVEL(Task):
         config, segment, video = self.config, batch.labels["segment"], batch.labels["video"]
         kind, weak = self._kind(parse), config.supervision == "weak"
         dtype = at_least_single((parse.segment.av or parse.video.av).values).dtype  # type: ignore[union-attr]
-        target = losses.mil_target(video, dtype)
+        target = losses.mil_target(video, dtype, self.background + 1)
         if config.weak_target == "prob":
-            target = losses.proportion_target(segment, dtype)
+            target = losses.proportion_target(segment, dtype, self.background + 1)
         if kind == "cmbs":
             weakly = losses.head_weak_loss(parse, target, kind=config.head_loss) if weak else None
             terms = weakly or losses.cmbs_full_loss(parse, segment, gate_loss=config.gate_loss)
@@ -176,7 +188,7 @@ class AVEL(Task):
         elif kind == "probability":
             terms = losses.mmil_weak_loss(parse, target) if weak else losses.mmil_full_loss(parse, segment)
         elif kind == "relevance":
-            wide = target[:, :BACKGROUND]
+            wide = target[:, : self.background]
             terms = (
                 losses.leap_weak_loss(parse, wide, pool=config.weak_pool)
                 if weak
@@ -189,7 +201,7 @@ class AVEL(Task):
         if not weak:
             terms |= self._auxiliaries(kind, parse, encoding, segment, dtype)
         if config.avss != "off":
-            events = F.one_hot(segment, BACKGROUND + 1)[..., :BACKGROUND]
+            events = self._one_hot(segment)
             terms["similarity"] = config.avss_weight * similarity_loss(
                 encoding.audio, encoding.visual, events, events, form=config.avss, empty_pair=config.empty_pair
             )
@@ -218,7 +230,7 @@ class AVEL(Task):
         assert prediction is not None
         if kind == "probability":
             best, label = prediction.probability.max(dim=-1)
-            return {"segment": torch.where(best >= 0.5, label, BACKGROUND)}
+            return {"segment": torch.where(best >= 0.5, label, self.background)}
         logits = at_least_single(prediction.values)  # of LEAP with another combination than the mean: probabilities
         if kind == "head":
             return {"segment": logits.argmax(dim=-1)}
@@ -227,13 +239,13 @@ class AVEL(Task):
         if kind == "relevance":
             relevant = losses.relevance_logit(parse) > 0  # (B, T)
             label = video.values.argmax(dim=-1, keepdim=True)  # (B, 1)
-            return {"segment": torch.where(relevant, label, BACKGROUND)}
+            return {"segment": torch.where(relevant, label, self.background)}
         if self.config.supervision == "weak":
             return {"segment": weak_decision(logits, video.values)}
         if self.config.decision == "masked":
             logits = logits.masked_fill((video.probability < 0.5)[:, None, :], -torch.inf)
             nothing = torch.isinf(logits).all(dim=-1)
-            return {"segment": torch.where(nothing, BACKGROUND, logits.argmax(dim=-1))}
+            return {"segment": torch.where(nothing, self.background, logits.argmax(dim=-1))}
         return {"segment": logits.argmax(dim=-1)}
 
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -241,7 +253,7 @@ class AVEL(Task):
 
         Against background alone: the score of the best event in p / (p + background's p), or CMBS's and LEAP's relevance.
         """
-        decided = decisions["segment"] != BACKGROUND
+        decided = decisions["segment"] != self.background
         label, event = self._best_event(parse)
         below = 0.5 - 2**-12  # the next lower number in half precision, as which these are stored
         event = torch.where(decided, event.clamp(min=0.5), event.clamp(max=below))
@@ -255,16 +267,16 @@ class AVEL(Task):
             weakly = kind == "cmbs" and self.config.supervision == "weak"
             whole = parse.aux["raw_logits"] if weakly else video.values
             relevance = parse.relevance.probability if kind == "cmbs" else losses.relevance_logit(parse).sigmoid()  # type: ignore[union-attr]
-            return whole[..., :BACKGROUND].argmax(dim=-1, keepdim=True).expand(relevance.shape), relevance
+            return whole[..., : self.background].argmax(dim=-1, keepdim=True).expand(relevance.shape), relevance
         assert prediction is not None
         if kind == "probability":
             best, label = prediction.probability.max(dim=-1)
             return label, best
         scores = at_least_single(prediction.values)
-        events, background = scores[..., :BACKGROUND], scores[..., BACKGROUND]
+        events, background = scores[..., : self.background], scores[..., self.background]
         if kind == "leap" and self.config.supervision == "weak":
             assert video is not None
-            label = video.values[..., :BACKGROUND].argmax(dim=-1, keepdim=True).expand(background.shape)
+            label = video.values[..., : self.background].argmax(dim=-1, keepdim=True).expand(background.shape)
             best = events.gather(-1, label[..., None]).squeeze(-1)
         else:
             best, label = events.max(dim=-1)
@@ -274,7 +286,7 @@ class AVEL(Task):
 
     def analysis(self) -> AVELAnalysis:
         """Return what intervals, comparisons, calibration and thresholds need."""
-        return AVELAnalysis()
+        return AVELAnalysis(self.classes)
 
     def _relevant_segments(self, parse: Parse) -> Tensor:
         """CMBS: one class a clip, on the segments whose relevance passes 0.5.
@@ -289,7 +301,7 @@ class AVEL(Task):
             label = parse.aux["raw_logits"].argmax(dim=-1, keepdim=True)
             if self.config.weak_relevance == "official":
                 passes = torch.ones_like(passes)
-        return torch.where(passes, label, BACKGROUND)
+        return torch.where(passes, label, self.background)
 
     def _kind(self, parse: Parse) -> Literal["head", "probability", "leap", "relevance", "cmbs"]:
         """Tell CMBS's head, a softmax head, a product of probabilities, and LEAP with and without background apart."""
@@ -303,20 +315,41 @@ class AVEL(Task):
                 return "probability"
             if prediction.activation == "softmax":
                 return "head"
-        return "leap" if prediction.values.shape[-1] > BACKGROUND else "relevance"
+        return "leap" if prediction.values.shape[-1] > self.background else "relevance"
 
     def metrics(self) -> AVELMetrics:
         """Return a fresh accumulator."""
-        return AVELMetrics()
+        return AVELMetrics(self.classes)
+
+    def events(self, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the one track of events that are heard and seen."""
+        return {"av": self._one_hot(decisions["segment"]).bool()}
+
+    def probabilities(self, parse: Parse) -> dict[str, Tensor]:
+        """Return them from whatever the decisions are made of; logits that exclude each other are softmaxed."""
+        kind, segment, video = self._kind(parse), parse.segment.av, parse.video.av
+        if kind in ("cmbs", "relevance"):  # which segments matter, times what the clip is
+            relevance = parse.relevance.probability if parse.relevance is not None else losses.relevance_logit(parse).sigmoid()
+            whole = parse.aux.get("raw_logits", video.values)  # type: ignore[union-attr]
+            values = relevance[..., None] * at_least_single(whole).softmax(dim=-1)[:, None]
+        elif kind == "leap" and segment.kind == "logit" and self.config.segment_loss == "ce":  # type: ignore[union-attr]
+            values = segment.logit.softmax(dim=-1)  # type: ignore[union-attr]
+        else:
+            values = segment.probability  # type: ignore[union-attr]
+        return {"av": values[..., : self.background]}
+
+    def _one_hot(self, segment: Tensor) -> Tensor:
+        """Labels [B, T] to events [B, T, C]; background is none of them."""
+        return F.one_hot(segment, self.background + 1)[..., : self.background]
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
         """Return one audio-visual track a clip."""
-        truth = F.one_hot(batch.labels["segment"], BACKGROUND + 1)[..., :BACKGROUND].bool().cpu().numpy()
-        found = F.one_hot(decisions["segment"], BACKGROUND + 1)[..., :BACKGROUND].bool().cpu().numpy()
+        truth = self._one_hot(batch.labels["segment"]).bool().cpu().numpy()
+        found = self.events(decisions)["av"].cpu().numpy()
         return [
             {
                 "clip_id": clip_id,
-                "classes": list(EVENTS),
+                "classes": list(self.classes[: self.background]),
                 "tracks": {"av": {"truth": truth[i], "prediction": found[i]}},
             }
             for i, clip_id in enumerate(batch.clip_id)
@@ -330,8 +363,9 @@ def weak_decision(segment_logits: Tensor, video_logits: Tensor) -> Tensor:
 
     Shape: segment [B, T, 29], video [B, 29] -> [B, T].
     """
-    best = video_logits[:, :BACKGROUND].argmax(dim=-1)  # (B,)
+    background = video_logits.shape[-1] - 1
+    best = video_logits[:, :background].argmax(dim=-1)  # (B,)
     scores = segment_logits.gather(-1, best[:, None, None].expand(-1, segment_logits.shape[1], 1)).squeeze(-1)
-    label = torch.where(scores >= segment_logits[..., BACKGROUND], best[:, None], BACKGROUND)
-    empty = video_logits.argmax(dim=-1) == BACKGROUND
-    return torch.where(empty[:, None], BACKGROUND, label)
+    label = torch.where(scores >= segment_logits[..., background], best[:, None], background)
+    empty = video_logits.argmax(dim=-1) == background
+    return torch.where(empty[:, None], background, label)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -96,11 +98,18 @@ class AVVP(Task):
     selection_metric = "segment_Type@AV"
     classes = CLASSES
     config: AVVPConfig
+    _texts: tuple[str, ...] | None = None  # of a copy that `with_classes` made
 
     def model_classes(self, decoder: str, encoder: str | None = None) -> tuple[list[str], list[str]]:
-        """Return all 25 classes and their texts."""
+        """Return all classes and their texts."""
         texts = LABEL_TEXTS if self.config.label_texts == "plain" else OFFICIAL_LABEL_TEXTS
-        return list(CLASSES), list(texts)
+        return list(self.classes), list(self._texts or texts)
+
+    def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> AVVP:
+        """Return a copy that knows these events only."""
+        other = copy.copy(self)
+        other.classes, other._texts = tuple(names), tuple(texts or names)
+        return other
 
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """DCH has one head a modality here."""
@@ -220,23 +229,34 @@ class AVVP(Task):
 
     def analysis(self) -> AVVPAnalysis:
         """Return what intervals, comparisons, calibration and thresholds need."""
-        return AVVPAnalysis(CLASSES, default=self.config.threshold)
+        return AVVPAnalysis(self.classes, default=self.config.threshold)
 
     def metrics(self) -> AVVPMetrics:
         """Return a fresh accumulator."""
-        return AVVPMetrics(CLASSES)
+        return AVVPMetrics(self.classes)
+
+    def events(self, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what is heard, what is seen, and what is both at the same time."""
+        return {
+            "audio": decisions["audio"],
+            "visual": decisions["visual"],
+            "av": decisions["audio"] & decisions["visual"],
+        }
+
+    def probabilities(self, parse: Parse) -> dict[str, Tensor]:
+        """Return those of both streams; an audio-visual event is as likely as the less likely of the two."""
+        audio, visual = parse.segment.audio.probability, parse.segment.visual.probability  # type: ignore[union-attr]
+        return {"audio": audio, "visual": visual, "av": torch.minimum(audio, visual)}
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
         """Return audio, visual and audio-visual tracks."""
-        maps = {}
-        for name in ("audio", "visual"):
-            truth = batch.labels[f"dense_{name}"].bool().cpu().numpy()
-            maps[name] = (truth, decisions[name].cpu().numpy())
-        maps["av"] = tuple(a & v for a, v in zip(maps["audio"], maps["visual"], strict=True))
+        truth = self.events({name: batch.labels[f"dense_{name}"].bool() for name in ("audio", "visual")})
+        found = self.events(decisions)
+        maps = {name: (truth[name].cpu().numpy(), found[name].cpu().numpy()) for name in found}
         return [
             {
                 "clip_id": clip_id,
-                "classes": [name.replace("_", " ") for name in CLASSES],
+                "classes": [name.replace("_", " ") for name in self.classes],
                 "tracks": {stream: {"truth": t[i], "prediction": p[i]} for stream, (t, p) in maps.items()},
             }
             for i, clip_id in enumerate(batch.clip_id)

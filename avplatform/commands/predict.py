@@ -1,0 +1,208 @@
+"""`avplatform predict`: videos to event timelines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
+from avplatform.console import Console
+from models.config import at_least
+from models.errors import AVError, DataError, UsageError, counted
+
+if TYPE_CHECKING:
+    from avplatform.pipeline import Pipeline
+    from avplatform.timeline.events import Timeline
+
+FILES = ("events.json", "events.csv", "events.eaf", "events.vtt", "timeline.png", "timeline.html")
+
+
+@dataclass(kw_only=True)
+class PredictOptions:
+    """Find the events of videos: a folder a video with JSON, CSV, ELAN, WebVTT, PNG and an HTML timeline.
+
+    Videos that cannot be read are listed with the reason, the others are done, and the exit code is 1.
+    """
+
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """video or sound files; of a folder all files in it"""
+    model: str
+    """run folder, model folder or hub id"""
+    labels: str = ""
+    """texts to look for instead of the model's own classes, separated by commas (LEAP)"""
+    labels_file: str | None = None
+    """file with one text a line, for texts that hold commas"""
+    embeddings: str | None = None
+    """source of the labels' embeddings; default: the one that the model was trained with"""
+    out: str = "predictions"
+    """folder to write; files of an earlier call in it are replaced"""
+    recipe: str | None = None
+    """features that the model reads (llp, ave, lite, clip-clap); default: what its config says"""
+    weights: tuple[str, ...] = ()
+    """files of the feature extractors' weights, NAME=FILE; folder=FOLDER for a folder of them"""
+    window: int = 10
+    """seconds that the model sees at once"""
+    hop: int = 5
+    """seconds from one window to the next"""
+    threshold: float | None = None
+    """probability from which on a class is decided (avvp); default: the model's own"""
+    embed_video: bool = False
+    """put the video into the page, which is then whole by itself; default: the page names it by its relative path"""
+    cpu: bool = False
+    """stay on the CPU"""
+    threads: int = 0
+    """CPU threads; 0: the cores of this machine"""
+
+
+def run(args: list[str], prog: str) -> int:
+    """Predict by the given flags."""
+    options = tyro.cli(PredictOptions, args=args, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    at_least(options, "threads", 0)
+    if not options.videos:
+        raise UsageError("there is no video; give at least one file or folder")
+    from avplatform.environment import set_threads
+    from avplatform.pipeline import PipelineConfig, pipeline
+
+    set_threads(options.threads)
+    console = Console()
+    jobs, failed = find_videos(options.videos)
+    parse = pipeline(
+        options.model,
+        labels=open_labels(options),
+        embeddings=options.embeddings,
+        recipe=options.recipe,
+        weights=parse_weights(options.weights),
+        config=PipelineConfig(window=options.window, hop=options.hop, threshold=options.threshold, cpu=options.cpu),
+    )
+    out = Path(options.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {out}: {error.strerror}; give another --out") from None
+    done: list[dict[str, Any]] = []
+    with console.bar("predict", total=len(jobs)) as bar:
+        for video, name in jobs:
+            try:
+                timeline = predict_one(parse, video, out / name, embed=options.embed_video)
+            except AVError as error:
+                failed.append((str(video), str(error)))
+            except Exception as error:  # one strange file must not cost the others
+                failed.append((str(video), f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+            else:
+                done.append({"video": str(video), "folder": name, "events": len(timeline.events), "notes": timeline.notes})
+                console.note(line_about(timeline, out / name / "timeline.html"))
+                if timeline.open_labels and not timeline.events:
+                    console.note(f"  {timeline.notes[-1]}")
+            bar.advance()
+    write_summary(out, done, failed)
+    for name, reason in failed:
+        console.note(f"not done: {name}: {reason}")
+    console.note(f"{counted(len(done), 'video')} done, {len(failed)} not; all in {out}")
+    return 1 if failed else 0
+
+
+def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = False) -> Timeline:
+    """Parse one video and write its files into a folder.
+
+    Raises:
+        DataError: the video cannot be read, or the files cannot be written.
+        UsageError: a video that is too large to embed.
+    """
+    from avplatform.features.media import probe
+    from avplatform.timeline.export import write_exports
+    from avplatform.timeline.page import render_page, video_source
+    from avplatform.timeline.picture import picture
+    from avplatform.timeline.preview import preview
+    from avplatform.training.run_folder import write_atomic
+
+    timeline = parse(video)
+    shown = preview(video, probe(video))
+    source = video_source(video, folder / "timeline.html", embed=embed)
+    page = render_page(timeline, shown, source=source)
+    try:
+        write_exports(timeline, folder, media=video_source(video, folder / "events.eaf", embed=False))
+        picture(timeline, folder / "timeline.png", shown)
+        write_atomic(folder / "timeline.html", lambda path: path.write_text(page, encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot write into {folder}: {error.strerror}") from None
+    return timeline
+
+
+def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tuple[str, str]]]:
+    """Return files with the names of their folders, each name once, and what is not there with the reason.
+
+    A file that is given twice is parsed once; files of one name get "-2", "-3" and so on, in the order given.
+    """
+    files: list[Path] = []
+    failed = []
+    for text in given:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+            if not inside:
+                failed.append((text, "the folder holds no file"))
+            files += inside
+        elif path.is_file():
+            files.append(path)
+        else:
+            failed.append((text, "there is no such file"))
+    jobs: dict[Path, tuple[Path, str]] = {}
+    taken: set[str] = set()
+    for file in files:
+        if file.resolve() in jobs:
+            continue
+        stem, number = file.stem or file.name, 1
+        name = stem
+        while name.lower() in taken:  # some file systems do not tell cases apart
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.lower())
+        jobs[file.resolve()] = (file, name)
+    return list(jobs.values()), failed
+
+
+def open_labels(options: PredictOptions) -> list[str] | None:
+    """Return the texts to look for, or None for the model's own classes."""
+    if not options.labels and not options.labels_file:
+        return None
+    return label_texts(EmbedLabelsOptions(labels=options.labels, texts=options.labels_file))
+
+
+def parse_weights(given: Sequence[str]) -> dict[str, str]:
+    """Return weights by name.
+
+    Raises:
+        UsageError: something else than NAME=FILE.
+    """
+    found = {}
+    for text in given:
+        name, sign, file = text.partition("=")
+        if not (name and sign and file):
+            raise UsageError(f"--weights {text}: give NAME=FILE, or folder=FOLDER")
+        found[name] = file
+    return found
+
+
+def line_about(timeline: Timeline, page: Path) -> str:
+    """Return what was found in one video, in one line."""
+    from avplatform.timeline.events import STREAM_NAMES
+
+    counts = [f"{STREAM_NAMES[s]} {sum(event.stream == s for event in timeline.events)}" for s in timeline.streams]
+    lacks = [n for n, key in (("sound", "has_audio"), ("pictures", "has_video")) if timeline.about.get(key) is False]
+    said = f"; the file has no {lacks[0]}" if lacks else ""
+    return f"{timeline.video}: {counted(len(timeline.events), 'event')} ({', '.join(counts)}){said} -> {page}"
+
+
+def write_summary(out: Path, done: list[dict[str, Any]], failed: list[tuple[str, str]]) -> None:
+    """Write summary.json: which videos were done, where, and which were not, and why."""
+    from avplatform.training.run_folder import write_json
+
+    content = {"done": done, "not_done": [{"video": video, "reason": reason} for video, reason in failed]}
+    try:
+        write_json(out / "summary.json", content)
+    except OSError as error:
+        raise DataError(f"cannot write {out / 'summary.json'}: {error.strerror}") from None

@@ -1,0 +1,1 @@
+"""From a parsed video to an event timeline: windows, events, files, page."""

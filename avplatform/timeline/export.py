@@ -1,0 +1,158 @@
+"""A timeline as files that other programs read: JSON, CSV, ELAN (.eaf) and WebVTT (.vtt)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import mimetypes
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+from avplatform.timeline.events import STREAM_NAMES, Event, Timeline
+from avplatform.version import __version__
+
+COLUMNS = ("stream", "label", "onset", "offset", "score")
+ELAN_DATE = "1970-01-01T00:00:00+00:00"  # the format wants one; without a clock the same video gives the same file
+
+
+def as_json(timeline: Timeline, *, indent: int | None = 2) -> str:
+    """Return everything: events, and scores and attention of every second."""
+    content: dict[str, Any] = {
+        "_type": "avplatform-timeline",
+        "_version": 1,
+        "video": timeline.video,
+        "duration": round(timeline.duration, 3),
+        "segment_seconds": 1,
+        "model": timeline.model,
+        "task": timeline.task,
+        "decoder": timeline.decoder,
+        "labels": timeline.labels,
+        "open_labels": timeline.open_labels,
+        "streams": timeline.streams,
+        "notes": timeline.notes,
+        "about": timeline.about,
+        "events": [event_row(event) for event in timeline.events],
+        "scores": {name: values.round(4).tolist() for name, values in timeline.scores.items()},
+        "attention": {name: values.round(4).tolist() for name, values in timeline.attention.items()},
+    }
+    return json.dumps(content, indent=indent, ensure_ascii=False) + "\n"
+
+
+def event_row(event: Event) -> dict[str, Any]:
+    """Return an event as a row of the JSON and CSV files."""
+    return {
+        "stream": event.stream,
+        "label": event.label,
+        "onset": round(event.onset, 3),
+        "offset": round(event.offset, 3),
+        "score": round(event.score, 4),
+    }
+
+
+def as_csv(timeline: Timeline) -> str:
+    """Return one line an event under a header."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(event_row(event) for event in timeline.events)
+    return out.getvalue()
+
+
+def as_vtt(timeline: Timeline) -> str:
+    """Return WebVTT with one cue an event; players show them as subtitles, with the stream as the voice."""
+    cues = ["WEBVTT", f"NOTE events found by avplatform {__version__} ({timeline.task})"]
+    for number, event in enumerate(sorted(timeline.events, key=lambda e: (e.onset, e.offset)), 1):
+        text = f"<v {event.stream_name}>{_escaped(event.label)} ({event.score:.2f})"
+        cues.append(f"{number}\n{_clock(event.onset)} --> {_clock(max(event.offset, event.onset + 0.001))}\n{text}")
+    return "\n\n".join(cues) + "\n"
+
+
+def as_eaf(timeline: Timeline, *, media: str) -> str:
+    """Return an ELAN document, one tier for each label of a stream, since annotations of a tier may not overlap.
+
+    Args:
+        timeline: what was found.
+        media: the video's path relative to the document.
+    """
+    root = ET.Element(
+        "ANNOTATION_DOCUMENT",
+        {
+            "AUTHOR": f"avplatform {__version__}",
+            "DATE": ELAN_DATE,
+            "FORMAT": "3.0",
+            "VERSION": "3.0",
+            "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
+            "xsi:noNamespaceSchemaLocation": "http://www.mpi.nl/tools/elan/EAFv3.0.xsd",
+        },
+    )
+    header = ET.SubElement(root, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
+    kind = mimetypes.guess_type(media)[0] or "video/mp4"
+    place = {"MEDIA_URL": media, "RELATIVE_MEDIA_URL": media, "MIME_TYPE": kind}
+    ET.SubElement(header, "MEDIA_DESCRIPTOR", place)
+    tiers: dict[tuple[str, str], list[Event]] = {}
+    for event in timeline.events:
+        tiers.setdefault((event.stream, event.label), []).append(event)
+    times = sorted({_milliseconds(t) for event in timeline.events for t in (event.onset, event.offset)})
+    slots = {time: f"ts{number}" for number, time in enumerate(times, 1)}
+    order = ET.SubElement(root, "TIME_ORDER")
+    for time, slot in slots.items():
+        ET.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slot, "TIME_VALUE": str(time)})
+    number = 0
+    for stream, label in sorted(tiers, key=lambda t: (list(STREAM_NAMES).index(t[0]), timeline.labels.index(t[1]))):
+        tier = ET.SubElement(
+            root, "TIER", {"LINGUISTIC_TYPE_REF": "event", "TIER_ID": f"{STREAM_NAMES[stream]}: {_clean(label)}"}
+        )
+        for event in tiers[stream, label]:
+            number += 1
+            attributes = {
+                "ANNOTATION_ID": f"a{number}",
+                "TIME_SLOT_REF1": slots[_milliseconds(event.onset)],
+                "TIME_SLOT_REF2": slots[_milliseconds(event.offset)],
+            }
+            annotation = ET.SubElement(ET.SubElement(tier, "ANNOTATION"), "ALIGNABLE_ANNOTATION", attributes)
+            ET.SubElement(annotation, "ANNOTATION_VALUE").text = f"{_clean(event.label)} ({event.score:.2f})"
+    ET.SubElement(
+        root,
+        "LINGUISTIC_TYPE",
+        {"GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "event", "TIME_ALIGNABLE": "true"},
+    )
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def write_exports(timeline: Timeline, folder: Path, *, media: str) -> list[Path]:
+    """Write events.json, events.csv, events.eaf and events.vtt; return their paths."""
+    from avplatform.training.run_folder import write_atomic
+
+    texts = {
+        "events.json": as_json(timeline),
+        "events.csv": as_csv(timeline),
+        "events.eaf": as_eaf(timeline, media=media),
+        "events.vtt": as_vtt(timeline),
+    }
+    out = []
+    for name, text in texts.items():
+        out.append(write_atomic(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8")))  # type: ignore[misc]
+    return out
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as hours:minutes:seconds.milliseconds."""
+    whole = _milliseconds(seconds)
+    return f"{whole // 3_600_000:02d}:{whole // 60_000 % 60:02d}:{whole // 1000 % 60:02d}.{whole % 1000:03d}"
+
+
+def _escaped(text: str) -> str:
+    """A label inside a WebVTT cue: on one line, without markup."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _clean(text: str) -> str:
+    """A label inside XML, which has no place for control characters."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())

@@ -1,0 +1,93 @@
+"""What a reader sees and hears of a video beside its events: a strip of small frames, and the outline of the sound."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MOST_FRAMES = 40
+FRAME_HEIGHT = 90
+RATE = 8000  # Hz; enough for an outline
+PEAKS_A_SECOND = 40
+MOST_PEAKS = 2400
+CHUNK = 60.0  # seconds of sound in memory at a time
+
+
+@dataclass(kw_only=True)
+class Preview:
+    """Small frames, evenly spread over the video, as JPEG with their seconds; and the loudest sample of each short stretch."""
+
+    frames: list[tuple[float, bytes]] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
+
+
+def preview(path: str | Path, info: Any) -> Preview:
+    """Return the preview of a media file; a stream that it lacks is left out.
+
+    Args:
+        path: the file.
+        info: what `avplatform.features.media.probe` said of it.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    found = Preview()
+    if info.has_video:
+        found.frames = frame_strip(path, info)
+    if info.has_audio:
+        found.peaks = outline(path, info.duration)
+    return found
+
+
+def frame_strip(path: str | Path, info: Any) -> list[tuple[float, bytes]]:
+    """Return one frame a second, or fewer of a long video, each from the middle of its stretch."""
+    from avplatform.features.media import read_frames
+
+    count = max(1, min(MOST_FRAMES, round(info.duration)))
+    times = (np.arange(count) + 0.5) * info.duration / count
+    ratio = min(4.0, max(0.25, (info.width or 4) / (info.height or 3)))
+    frames = read_frames(path, times, (FRAME_HEIGHT, max(2, round(FRAME_HEIGHT * ratio))))
+    return [(float(time), as_jpeg(frame)) for time, frame in zip(times, frames, strict=True)]
+
+
+def outline(path: str | Path, duration: float) -> list[float]:
+    """Return the largest amplitude of each short stretch, from 0 to 1, a minute of sound at a time."""
+    from avplatform.features.media import read_waveform
+
+    stretch = max(1.0 / PEAKS_A_SECOND, duration / MOST_PEAKS)
+    parts: list[np.ndarray] = []
+    start = 0.0
+    while start < duration:
+        last = duration - start < 2 * CHUNK  # the rest goes with the last whole minute
+        samples = read_waveform(path, RATE, start=start, seconds=duration - start if last else CHUNK)
+        parts.append(np.abs(samples))
+        if last:
+            break
+        start += CHUNK
+    return peaks_of(np.concatenate(parts), round(stretch * RATE)) if parts else []
+
+
+def peaks_of(samples: np.ndarray, length: int) -> list[float]:
+    """Return the largest absolute value of every `length` samples.
+
+    Example:
+        >>> peaks_of(np.array([0.1, -0.5, 0.2, 0.25, -2.0]), 2)
+        [0.5, 0.25, 1.0]
+    """
+    if not len(samples):
+        return []
+    starts = np.arange(0, len(samples), max(1, length))
+    return [round(float(p), 3) for p in np.minimum(np.maximum.reduceat(np.abs(samples), starts), 1.0)]
+
+
+def as_jpeg(frame: np.ndarray) -> bytes:
+    """Return an RGB frame, uint8 [H, W, 3], as a JPEG file."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "JPEG", quality=72)
+    return out.getvalue()

@@ -1,0 +1,176 @@
+"""Parse features of any length by a model that was trained on short clips: overlapping windows, merged without seams.
+
+Every second gets the mean of the scores of all windows that hold it, weighted by its distance from their edges, so that the
+window that sees most around it counts most and nothing jumps where a window begins. The scores of whole windows (which gate
+the segments, or name the clip's class) are averaged in the same way. A second is then decided like a clip of one segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.av_model import AVModel
+from models.contracts import Parse, Prediction, StreamPredictions, at_least_single
+from models.errors import UsageError
+
+STREAMS = ("audio", "visual", "av")
+
+
+@dataclass(kw_only=True)
+class Features:
+    """Segment features of a whole video.
+
+    Shape: audio [N, Da], visual [N, Dv] or [N, H, W, Dv], motion [N, Dm] or None; N segments of one second.
+    """
+
+    audio: np.ndarray
+    visual: np.ndarray
+    motion: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.audio)
+
+
+@torch.inference_mode()
+def parse_windows(
+    model: AVModel,
+    features: Features,
+    *,
+    window: int = 10,
+    hop: int = 5,
+    batch_size: int = 16,
+    label_embeddings: Tensor | None = None,
+    on_windows: Callable[[int], None] | None = None,
+) -> Parse:
+    """Return the merged parse of N seconds as a batch of N clips of one segment each.
+
+    Args:
+        model: in eval mode.
+        features: of the whole video.
+        window: seconds of a window; a shorter video is one window.
+        hop: seconds from one window's beginning to the next one's.
+        batch_size: windows at a time.
+        label_embeddings: [C, E], other labels than the model's own.
+        on_windows: told how many windows were parsed.
+
+    Shape: segment values [N, 1, C], video values [N, C], relevance [N, 1]; attention [1, stream, C, N], adding up to 1 in
+    time.
+
+    Raises:
+        UsageError: windows that leave gaps.
+    """
+    if not 1 <= hop <= window:
+        raise UsageError(f"hop is {hop} and window {window}; windows leave no gap with 1 <= hop <= window")
+    starts = window_starts(len(features), window=window, hop=hop)
+    length = min(window, len(features))
+    weights = edge_weights(length)
+    merged, device = _Merged(len(features)), next(model.parameters()).device
+    for first in range(0, len(starts), batch_size):
+        chosen = starts[first : first + batch_size]
+        streams = [_stack(stream, chosen, length, device) for stream in (features.audio, features.visual, features.motion)]
+        parse = model(*streams, label_embeddings=label_embeddings).parse
+        merged.add(parse, chosen, weights)
+        if on_windows is not None:
+            on_windows(len(chosen))
+    return merged.parse()
+
+
+def window_starts(seconds: int, *, window: int, hop: int) -> list[int]:
+    """Return where windows begin; the last one ends with the video.
+
+    Example:
+        >>> window_starts(23, window=10, hop=5), window_starts(7, window=10, hop=5)
+        ([0, 5, 10, 13], [0])
+    """
+    if seconds <= window:
+        return [0]
+    last = seconds - window
+    return [*range(0, last, hop), last]
+
+
+def edge_weights(length: int) -> np.ndarray:
+    """Return the weight of each second of a window: its distance from the nearer edge.
+
+    Example:
+        >>> edge_weights(5).tolist()
+        [1.0, 2.0, 3.0, 2.0, 1.0]
+    """
+    steps = np.arange(1, length + 1, dtype=np.float64)
+    return np.minimum(steps, steps[::-1])
+
+
+class _Merged:
+    """Weighted sums over windows of everything that decisions read."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        self.sums: dict[str, Tensor] = {}
+        self.total = torch.zeros(seconds, dtype=torch.float64)
+        self.like: dict[str, Prediction] = {}
+
+    def add(self, parse: Parse, starts: list[int], weights: np.ndarray) -> None:
+        """Add a batch of windows."""
+        weight = torch.from_numpy(weights)
+        for name, values in self._parts(parse).items():
+            values = at_least_single(values).double().cpu()
+            for start, one in zip(starts, values, strict=True):
+                at = slice(start, start + len(weight))
+                per_second = one if name.startswith(("segment", "attention", "relevance")) else one.expand(len(weight), -1)
+                if name not in self.sums:
+                    self.sums[name] = torch.zeros((self.seconds, *per_second.shape[1:]), dtype=torch.float64)
+                self.sums[name][at] += per_second * weight.reshape(-1, *[1] * (per_second.ndim - 1))
+        for start in starts:
+            self.total[start : start + len(weight)] += weight
+        self.queried = parse.queried_by_labels
+
+    def parse(self) -> Parse:
+        """Return the weighted means."""
+        means: dict[str, Tensor] = {}
+        for name, sums in self.sums.items():
+            means[name] = (sums / self.total.reshape(-1, *[1] * (sums.ndim - 1))).float()
+        levels: dict[str, StreamPredictions] = {}
+        for level in ("segment", "video"):
+            found: dict[str, Any] = {}
+            for stream in STREAMS:
+                if (name := f"{level}.{stream}") in means:
+                    values = means[name][:, None] if level == "segment" else means[name]
+                    found[stream] = Prediction(values, self.like[name].kind, self.like[name].activation)
+            levels[level] = StreamPredictions(**found)
+        parse = Parse(segment=levels["segment"], video=levels["video"], queried_by_labels=self.queried)
+        if "relevance" in means:
+            like = self.like["relevance"]
+            parse.relevance = Prediction(means["relevance"][:, None], like.kind, like.activation)
+        if "raw_logits" in means:
+            parse.aux["raw_logits"] = means["raw_logits"]
+        if "attention" in means:
+            shares = means["attention"] / means["attention"].sum(dim=0, keepdim=True)  # (N, stream, C)
+            parse.attention = shares.permute(1, 2, 0)[None]
+        return parse
+
+    def _parts(self, parse: Parse) -> dict[str, Tensor]:
+        """Return, by name, values with a leading axis of windows; segments' and attention's second axis is time."""
+        parts: dict[str, Tensor] = {}
+        for level in ("segment", "video"):
+            for stream in STREAMS:
+                prediction = getattr(getattr(parse, level), stream)
+                if prediction is not None:
+                    parts[f"{level}.{stream}"], self.like[f"{level}.{stream}"] = prediction.values, prediction
+        if parse.relevance is not None:
+            parts["relevance"], self.like["relevance"] = parse.relevance.values, parse.relevance
+        if "raw_logits" in parse.aux:  # CMBS's weak head names the clip's class by them
+            parts["raw_logits"] = parse.aux["raw_logits"]
+        if parse.attention is not None:
+            parts["attention"] = parse.attention.permute(0, 3, 1, 2)  # (W, T, stream, C)
+        return parts
+
+
+def _stack(stream: np.ndarray | None, starts: list[int], length: int, device: torch.device) -> Tensor | None:
+    if stream is None:
+        return None
+    return torch.from_numpy(np.stack([stream[start : start + length] for start in starts])).to(device)

@@ -1,0 +1,169 @@
+"""`avplatform predict` on files that the tests write: good ones are done, bad ones listed, names never collide."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="needs PyAV (pip install avplatform[media])")
+
+from avplatform import pipeline as module
+from avplatform.cli import main
+from avplatform.commands.predict import FILES, find_videos
+from avplatform.features.media import probe
+from tests.models.cells import FEATURES, build
+from tests.timeline.examples import write_clip
+from tests.timeline.test_pipeline import Clip
+
+
+class Loudness:
+    """Features that are the loudness and brightness of each second: enough to see that seconds stay in place."""
+
+    def clip(self, path, start=0.0, seconds=None):
+        from avplatform.features.media import read_frames, read_waveform
+
+        info, spec = probe(path), FEATURES["avvp"]
+        count = max(1, round(info.duration))
+        audio, visual = np.zeros((count, spec.audio_dim), np.float32), np.zeros((count, spec.visual_dim), np.float32)
+        if info.has_audio:
+            wave = np.abs(read_waveform(path, 8000))
+            audio[:] = [[wave[8000 * n : 8000 * (n + 1)].mean()] for n in range(count)]
+        if info.has_video:
+            frames = read_frames(path, [n + 0.5 for n in range(count)], 16)
+            visual[:] = frames.reshape(count, -1).mean(axis=1, keepdims=True) / 255
+        motion = np.zeros((count, spec.motion_dim), np.float32)
+        return Clip(audio, visual, motion, info.has_audio, info.has_video)
+
+
+@pytest.fixture(autouse=True)
+def small_extractor(monkeypatch):
+    monkeypatch.setattr(module, "extractor_of_model", lambda *_, **__: Loudness())
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for decoder in ("leap", "mmil"):
+        build("avvp", "han", decoder).save_pretrained(folder / decoder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    write_clip(folder / "a.webm", seconds=3.0, fps=10)
+    return folder
+
+
+def predict(*args, model):
+    return main(["predict", *map(str, args), "--model", str(model), "--cpu", "--threads", "1"])
+
+
+def test_a_video_becomes_a_folder_with_every_format(models, clips, tmp_path, capsys):
+    assert predict(clips / "a.webm", "--out", tmp_path / "out", "--threshold", "0", model=models / "leap") == 0
+    assert sorted(f.name for f in (tmp_path / "out" / "a").iterdir()) == sorted(FILES)
+    content = json.loads((tmp_path / "out" / "a" / "events.json").read_text())
+    assert content["about"]["has_audio"] and content["duration"] == pytest.approx(3.0, abs=0.1)
+    assert len(content["events"]) == 75 and len(content["scores"]["av"]) == 3
+    page = (tmp_path / "out" / "a" / "timeline.html").read_text()
+    source = re.search(r'<video[^>]* src="([^"]+)"', page)[1]
+    assert (tmp_path / "out" / "a" / source).resolve() == (clips / "a.webm").resolve()
+    assert "75 events (audio 25, visual 25, audio-visual 25)" in capsys.readouterr().out
+
+
+def test_the_same_call_writes_the_same_files(models, clips, tmp_path):
+    written = []
+    for _ in range(2):
+        assert predict(clips / "a.webm", "--out", tmp_path / "out", model=models / "leap") == 0
+        written.append({name: (tmp_path / "out" / "a" / name).read_bytes() for name in FILES})
+    assert written[0] == written[1]
+
+
+def test_good_videos_are_done_and_bad_ones_listed_with_the_reason(models, clips, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    whole = (clips / "a.webm").read_bytes()
+    (folder / "good.webm").write_bytes(whole)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("this is no video")
+    (folder / "cut.webm").write_bytes(whole[:200])
+    (folder / ".hidden").write_text("x")
+    assert predict(folder, tmp_path / "gone.mp4", "--out", tmp_path / "out", model=models / "leap") == 1
+    out = capsys.readouterr().out
+    assert "1 video done, 4 not" in out and "Traceback" not in out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [entry["folder"] for entry in summary["done"]] == ["good"]
+    reasons = {entry["video"].rsplit("/", 1)[-1]: entry["reason"] for entry in summary["not_done"]}
+    assert set(reasons) == {"empty.mp4", "text.mp4", "cut.webm", "gone.mp4"}
+    assert all(reasons.values()) and "no such file" in reasons["gone.mp4"]
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == ["good", "summary.json"]
+
+
+def test_an_unforeseen_error_costs_one_video_only(models, clips, tmp_path, capsys, monkeypatch):
+    (tmp_path / "b.webm").write_bytes((clips / "a.webm").read_bytes())
+    right = Loudness.clip
+
+    def sometimes(self, path, **options):
+        if str(path).endswith("b.webm"):
+            raise RuntimeError("a strange\nthing")
+        return right(self, path, **options)
+
+    monkeypatch.setattr(Loudness, "clip", sometimes)
+    assert predict(tmp_path / "b.webm", clips / "a.webm", "--out", tmp_path / "out", model=models / "leap") == 1
+    assert "RuntimeError: a strange thing" in capsys.readouterr().out
+    assert (tmp_path / "out" / "a" / "timeline.html").is_file()
+
+
+def test_names_that_collide_get_folders_of_their_own(tmp_path):
+    for name in ("one/clip.mp4", "two/clip.mp4", "two/clip.avi", "two/Clip.mkv", "two/clip-2.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    given = [str(tmp_path / "one" / "clip.mp4"), str(tmp_path / "two"), str(tmp_path / "one" / ".." / "one" / "clip.mp4")]
+    jobs, failed = find_videos(given)
+    assert not failed and len(jobs) == 5
+    names = [name for _, name in jobs]
+    assert len({name.lower() for name in names}) == 5 and names[0] == "clip"
+    assert find_videos([str(tmp_path / "nothing")])[1] == [(str(tmp_path / "nothing"), "there is no such file")]
+    (tmp_path / "hollow").mkdir()
+    assert find_videos([str(tmp_path / "hollow")])[1] == [(str(tmp_path / "hollow"), "the folder holds no file")]
+
+
+@pytest.mark.parametrize(("present", "said"), [("audio", "the file has no pictures"), ("video", "the file has no sound")])
+def test_files_with_one_stream_are_parsed(models, tmp_path, capsys, present, said):
+    file = write_clip(tmp_path / "one.webm", seconds=2.0, fps=10, audio=present == "audio", video=present == "video")
+    assert predict(file, "--out", tmp_path / "out", "--threshold", "0", model=models / "leap") == 0
+    assert said in capsys.readouterr().out
+    content = json.loads((tmp_path / "out" / "one" / "events.json").read_text())
+    assert {event["stream"] for event in content["events"]} == {"audio" if present == "audio" else "visual"}
+    assert content["notes"]
+
+
+def test_any_labels_with_leap_and_a_refusal_with_mmil(models, clips, tmp_path, capsys):
+    flags = [clips / "a.webm", "--labels", "fiddle, alarm", "--threshold", "0", "--out", tmp_path / "out"]
+    assert predict(*flags, model=models / "leap") == 0
+    content = json.loads((tmp_path / "out" / "a" / "events.json").read_text())
+    assert content["labels"] == ["fiddle", "alarm"] and {e["label"] for e in content["events"]} == {"fiddle", "alarm"}
+    capsys.readouterr()
+    assert predict(*flags, model=models / "mmil") == 2
+    assert "one weight vector a class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--weights", "x"], 2, "give NAME=FILE"),
+        (["--hop", "20"], 2, "leaves gaps"),
+        (["--labels", "dog,dog"], 2, "occurs twice"),
+        (["--labels-file", "gone.txt"], 1, "cannot be read"),
+    ],
+)
+def test_mistakes_are_answered_with_the_remedy(models, clips, tmp_path, capsys, flags, code, message):
+    assert predict(clips / "a.webm", "--out", tmp_path / "out", *flags, model=models / "leap") == code
+    assert message in capsys.readouterr().err
+
+
+def test_an_embedded_video_makes_the_page_whole(models, clips, tmp_path):
+    assert predict(clips / "a.webm", "--out", tmp_path / "out", "--embed-video", model=models / "leap") == 0
+    page = (tmp_path / "out" / "a" / "timeline.html").read_text()
+    assert re.search(r'<video[^>]* src="data:video/webm;base64,', page)
