@@ -18,6 +18,7 @@ from tasks.contracts import Arrays
 
 LEVEL = 0.95
 FEWEST = 40  # resamples of which one lies beyond either end
+MOST = 20_000  # more would show in no printed figure
 CHUNK = 250  # resamples at a time: 250 of 10,000 clips are 20 MB
 
 
@@ -42,9 +43,11 @@ def confidence(
 
 
 def check_resamples(resamples: int) -> None:
-    """Raise UsageError where so few resamples cannot tell the ends of an interval."""
+    """Raise UsageError where so few resamples cannot tell the ends of an interval, or so many fill the memory."""
     if resamples < FEWEST:
         raise UsageError(f"--bootstrap is {resamples}; a 95 % interval needs at least {FEWEST} resamples, better 1000")
+    if resamples > MOST:
+        raise UsageError(f"--bootstrap is {resamples}; more than {MOST} change no figure and take much memory; 1000 do")
 
 
 def paired_test(

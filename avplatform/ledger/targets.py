@@ -69,7 +69,10 @@ def target_names(asked: Sequence[str]) -> list[str]:
         UsageError: none, or an unknown one; names the nearest.
     """
     if not asked:
-        raise UsageError(f"say what to reproduce: {', '.join(TABLES)} or all")
+        raise UsageError(
+            f"say what to reproduce, before the options: {', '.join(TABLES)} or all, as in "
+            "`avplatform reproduce table2 --data DIR`"
+        )
     for name in asked:
         if name not in (*TABLES, "all"):
             raise unknown_name("target", name, (*TABLES, "all"))

@@ -35,7 +35,7 @@ def test_all_means_every_table_in_the_papers_order():
     assert target_names(["table5", "table1", "table5"]) == ["table1", "table5"]
     with pytest.raises(UsageError, match="unknown target 'tabel1'; did you mean 'table1'"):
         target_names(["tabel1"])
-    with pytest.raises(UsageError, match="say what to reproduce: table1, "):
+    with pytest.raises(UsageError, match="say what to reproduce, before the options: table1, "):
         target_names([])
 
 

@@ -219,13 +219,15 @@ def test_the_ledger_forgets_runs_that_are_gone(tmp_path):
         write_ledger(tmp_path)
 
 
-def test_the_epoch_picked_on_test_is_the_first_of_the_best(tmp_path):
+@pytest.mark.parametrize(("ties", "epoch"), [("first", 2), ("latest", 3)])
+def test_the_epoch_picked_on_test_is_the_best_and_of_equals_as_ties_say(tmp_path, ties, epoch):
     (tmp_path / "results.json").write_text(json.dumps({"selection": {"metric": "m"}}))
+    (tmp_path / "config.yaml").write_text(f"ties: {ties}\n")
     assert Entry(tmp_path).test_selected is None
     records = [{"event": "test_epoch", "epoch": n, "step": n, "m": m} for n, m in enumerate([1.0, 3.0, 3.0, 2.0], start=1)]
     records.append({"event": "epoch", "epoch": 9, "step": 9, "m": 8.0})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    assert Entry(tmp_path).test_selected["epoch"] == 2
+    assert Entry(tmp_path).test_selected["epoch"] == epoch
 
 
 def test_the_page_on_sweeps_shows_one_that_works(tmp_path):
