@@ -36,11 +36,12 @@ class Term:
 class Figure:
     """A number of ours, or of the authors' checkpoint: one value a seed, each a weighted sum of terms.
 
-    `made_of` holds, for each value, (file, place in it, weight) of each of its terms.
+    `made_of` holds, for each value, {"file", "at" (place in it), "weight"} of each of its terms; of metrics.jsonl, "record"
+    says by its event and epoch which line is meant.
     """
 
     values: list[float] = field(default_factory=list)
-    made_of: list[list[tuple[str, tuple[str, ...], float]]] = field(default_factory=list)
+    made_of: list[list[dict[str, Any]]] = field(default_factory=list)
     paper: float | None = None
 
     @cached_property
@@ -78,8 +79,8 @@ class Figure:
             "paper": self.paper,
             "difference": self.difference,
             "verdict": self.verdict,
-            "runs": sorted({str(Path(file).parent) for terms in self.made_of for file, _, _ in terms}),
-            "made_of": [[{"file": f, "at": list(at), "weight": w} for f, at, w in terms] for terms in self.made_of],
+            "runs": sorted({str(Path(term["file"]).parent) for terms in self.made_of for term in terms}),
+            "made_of": self.made_of,
         }
 
 
@@ -96,14 +97,18 @@ def measure(
     """
     figure = Figure(paper=paper)
     for group in runs:
-        total, parts = 0.0, []
+        total = 0.0
+        parts: list[dict[str, Any]] = []
         for entry, own in zip(group, terms, strict=True):
             for term in own:
                 value = look_up(entry, term)
                 if value is None:
                     return None
                 total += term.weight * value
-                parts.append((str(place(entry.folder, root) / term.file), term.at, term.weight))
+                part = {"file": str(place(entry.folder, root) / term.file), "at": list(term.at), "weight": term.weight}
+                if term.file != "results.json" and entry.test_selected:
+                    part["record"] = {name: entry.test_selected[name] for name in ("event", "epoch")}
+                parts.append(part)
         figure.values.append(total)
         figure.made_of.append(parts)
     return figure if figure.values else None

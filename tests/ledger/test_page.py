@@ -79,8 +79,9 @@ def again(out, record):
             path = out / term["file"]
             if path.name == "metrics.jsonl":
                 metric = json.loads((path.parent / "results.json").read_text())["selection"]["metric"]
-                epochs = [json.loads(line) for line in path.read_text().splitlines()]
-                node = sorted((r for r in epochs if r["event"] == "test_epoch"), key=lambda r: -r[metric])[0]
+                epochs = [r for r in map(json.loads, path.read_text().splitlines()) if r["event"] == "test_epoch"]
+                (node,) = (r for r in epochs if term["record"] == {"event": r["event"], "epoch": r["epoch"]})
+                assert node[metric] == max(r[metric] for r in epochs)
             else:
                 node = json.loads(path.read_text())
             for name in term["at"]:
