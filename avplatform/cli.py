@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("listing", "list the cells, tasks, encoders, decoders and presets"),
     "info": ("info", "all about one cell, preset, run or model"),
     "data": ("data", "import official files, verify, simulate, describe or push a dataset"),
+    "extract": ("extract", "make segment features of video files"),
     "pseudo-label": ("pseudo_label", "make segment pseudo-labels by VALOR's procedure, or score them"),
     "embed-labels": ("embed_labels", "turn label texts into embeddings, and show which are near"),
     "convert": ("convert", "turn a checkpoint that a paper's authors published into a model folder"),

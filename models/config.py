@@ -18,13 +18,15 @@ class FeatureSpec:
     """The features of a dataset, as far as a model must know them.
 
     Shape: audio [B, T, audio_dim]; visual [B, T, visual_dim], or [B, T, H, W, visual_dim] where `map_size` is (H, W);
-    motion [B, T, motion_dim] where there is one.
+    motion [B, T, motion_dim] where there is one. `extractors` says how the features were made (recipe, weights and their
+    checksums), as far as it is known; it does not count when specs are compared.
     """
 
     audio_dim: int = 128
     visual_dim: int = 512
     motion_dim: int | None = None
     map_size: tuple[int, int] | None = None
+    extractors: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("audio_dim", "visual_dim"):

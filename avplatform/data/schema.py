@@ -125,7 +125,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the text of dataset.json."""
-        return json.dumps({"_type": "avplatform-dataset", **dataclasses.asdict(self)}, indent=2) + "\n"
+        content = {"_type": "avplatform-dataset", **dataclasses.asdict(self)}
+        if not self.spec.features.extractors:  # a store that does not know them keeps the text that it had before they were
+            del content["spec"]["features"]["extractors"]
+        return json.dumps(content, indent=2) + "\n"
 
     @classmethod
     def read(cls, folder: str | Path) -> Manifest:

@@ -1,0 +1,149 @@
+"""`avplatform extract`: segment features of video files, as a store."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from avplatform.console import Console
+from models.errors import UsageError, counted
+
+LISTED = 20  # bad files named on the screen; the report names all
+
+
+@dataclass(kw_only=True)
+class ExtractOptions:
+    """Extract segment features of videos into a data folder; several processes share the files (`accelerate launch`)."""
+
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """video and sound files, and folders of them"""
+    out: str
+    """folder to write; a run that was stopped goes on"""
+    backbones: str = "llp"
+    """recipe: llp (VGGish, ResNet-152, R(2+1)D-18), ave (VGGish, VGG-19 maps), clip-clap, or lite (SoundNet-8,
+    EfficientNet-Lite0), which needs no hub"""
+    audio: str | None = None
+    """another audio backbone: vggish, vggish-pca, soundnet8, clap or clap:NAME"""
+    visual: str | None = None
+    """another visual backbone: timm:NAME, vgg19-pool5, clip or clip:NAME"""
+    motion: str | None = None
+    """another motion backbone: r2plus1d_18 or none"""
+    weights: tuple[str, ...] = ()
+    """files of weights as NAME=FILE (a backbone's name, or audio, visual, motion), or a folder of them; default folder:
+    $AVPLATFORM_WEIGHTS, or weights in the cache"""
+    task: Literal["avvp", "avel"] = "avvp"
+    """whose classes the data folder gets"""
+    annotations: str | None = None
+    """folder of the official annotation files: labels and splits by the files' names"""
+    split: str = "test"
+    """split of all clips where there are no annotations"""
+    segments: int = 10
+    """seconds of a clip"""
+    long: Literal["split", "first", "refuse"] = "split"
+    """files that are longer become several clips, one of their beginning, or are refused"""
+    name: str | None = None
+    """name of the data set; default: the folder's"""
+    dtype: Literal["float16", "float32"] = "float16"
+    """stored precision"""
+    precision: Literal["auto", "no", "bf16", "fp16"] = "no"
+    """arithmetic of the networks; bf16 is faster where the hardware has it"""
+    batch: int = 32
+    """images in a batch"""
+    max_seconds: float = 3600.0
+    """refuse longer files"""
+    max_pixels: int = 7680 * 4320
+    """refuse larger pictures"""
+    threads: int = 0
+    """CPU threads a process; 0: cores divided by the processes of this machine"""
+    cpu: bool = False
+    """stay on the CPU"""
+
+
+def run(args: list[str], prog: str) -> int:
+    """Extract; return 1 if a file is not in the store."""
+    options = tyro.cli(ExtractOptions, args=args, prog=prog)
+    from avplatform.features.container import import_av
+    from avplatform.features.recipe import get_recipe
+    from avplatform.features.sources import Catalogue
+
+    import_av()
+    recipe = get_recipe(options.backbones)
+    changes: dict[str, Any] = {key: getattr(options, key) for key in ("audio", "visual", "motion") if getattr(options, key)}
+    if changes.get("motion") == "none":
+        changes["motion"] = None
+    if changes:
+        recipe = replace(recipe, name="custom", **changes)
+    weights = parse_weights(options.weights)
+    catalogue = Catalogue(options.task, annotations=options.annotations, split=options.split)
+    try:
+        return _extract(options, recipe, weights, catalogue)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on after the last finished file", file=sys.stderr)
+        return 130
+
+
+def parse_weights(given: tuple[str, ...]) -> dict[str, str]:
+    """Read NAME=FILE and folders.
+
+    Raises:
+        UsageError: neither, or one given twice.
+    """
+    weights: dict[str, str] = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        if not equals:
+            if not Path(text).is_dir():
+                raise UsageError(f"--weights {text}: no folder; give a folder, or NAME=FILE")
+            name, file = "folder", text
+        if name in weights:
+            raise UsageError(f"--weights: {name} is given twice")
+        weights[name] = file
+    return weights
+
+
+def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], catalogue: Any) -> int:
+    from avplatform.cards import render_dataset_card
+    from avplatform.environment import leave, make_accelerator
+    from avplatform.features.extract import REPORT_FILE, Extractor, extract
+    from avplatform.features.media import Limits
+    from avplatform.features.sources import find_files
+
+    accelerator = make_accelerator(cpu=options.cpu, precision=options.precision, threads=options.threads)
+    dtype = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[str(accelerator.mixed_precision)]
+    limits = Limits(max_seconds=options.max_seconds, max_pixels=options.max_pixels)
+    extractor = Extractor(recipe, weights, accelerator.device, dtype, batch=options.batch, limits=limits)
+    console = Console(enabled=accelerator.is_main_process)
+    share = -(-len(find_files(options.videos).files) // accelerator.num_processes)
+    with console.bar("extract", total=share) as bar:
+        report = extract(
+            options.videos,
+            options.out,
+            extractor,
+            catalogue,
+            segments=options.segments,
+            long=options.long,
+            dtype=options.dtype,
+            name=options.name or Path(options.out).name,
+            accelerator=accelerator,
+            card=render_dataset_card,
+            advance=bar.advance,
+        )
+    leave(accelerator)
+    if report.taken_up:
+        console.note(f"{counted(report.taken_up, 'file')} had been extracted by an earlier attempt")
+    for clips, stream in ((report.without_audio, "audio"), (report.without_video, "video")):
+        if clips:
+            console.note(f"{counted(len(clips), 'clip')} without {stream}, stored as zeros: {', '.join(clips[:LISTED])}")
+    for file, why in report.bad[:LISTED]:
+        console.note(f"left out: {file if file not in why else ''}{': ' if file not in why else ''}{why}")
+    if len(report.bad) > LISTED:
+        console.note(f"and {len(report.bad) - LISTED} more")
+    counts = ", ".join(f"{split} {count}" for split, count in report.stored.items())
+    console.note(
+        f"wrote {options.out}: {counts}; {counted(len(report.bad), 'file')} of {report.files} left out ({REPORT_FILE})"
+    )
+    return 1 if report.bad else 0

@@ -1,0 +1,241 @@
+"""The networks behind a recipe's names: what each takes of a segment, and the vector or map that it makes of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from avplatform.features import mel, soundnet
+from avplatform.features.image_networks import load_frames_network, load_maps_network
+from avplatform.features.media import FrameSize
+from avplatform.features.vggish import Postprocessor, read_vggish
+from avplatform.features.weights import Weights, find_weights, weights_folder
+from avplatform.pseudo_labels.media import SAMPLE_RATE
+from avplatform.pseudo_labels.teachers import CLAP_MODEL, CLIP_MODEL, CLAPTeacher, CLIPTeacher
+from models.errors import DataError
+from models.official.checkpoint_file import read_checkpoint
+from tasks.avvp.pseudo_labels import split_waveform
+
+KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
+KINETICS_STD = (0.22803, 0.22145, 0.216989)
+MOTION_FRAMES = 8
+MOTION_SIZE = FrameSize(height=112, width=112)
+
+
+@dataclass(kw_only=True)
+class Backbone:
+    """A network ready to run.
+
+    `run` turns a batch of items into features, float32. An item is what `width` values (or a map of `map_size`) are made of:
+    an image of `size` (uint8), eight of them for motion, or what `items` makes of a waveform at `rate`, one a segment.
+    """
+
+    name: str
+    width: int
+    run: Callable[[Tensor], Tensor]
+    source: dict[str, Any]
+    """Where the weights are from: file or hub id, and the checksum of their values."""
+    size: FrameSize | None = None
+    map_size: tuple[int, int] | None = None
+    rate: int = 0
+    items: Callable[[np.ndarray, int], np.ndarray] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one feature."""
+        return (*(self.map_size or ()), self.width)
+
+
+@dataclass(kw_only=True)
+class Where:
+    """Where a network runs, and in which arithmetic."""
+
+    device: torch.device
+    dtype: torch.dtype
+    weights: Weights
+
+    def put(self, network: nn.Module) -> nn.Module:
+        """Move a network there, ready for inference; pictures are read with their channels last."""
+        network = network.eval().requires_grad_(False).to(self.device, self.dtype)
+        dims = {value.ndim for value in network.parameters()}
+        if 5 in dims:
+            return network.to(memory_format=torch.channels_last_3d)
+        return network.to(memory_format=torch.channels_last) if 4 in dims else network
+
+
+def audio_backbone(name: str, where: Where) -> Backbone:
+    """Return the backbone of the audio stream.
+
+    Raises:
+        DataError: weights that are missing (the message says where they are published) or wrong.
+    """
+    kind, _, inner = name.partition(":")
+    if kind == "soundnet8":
+        file = find_weights(where.weights, kind, "audio")
+        read = soundnet.read_soundnet(file, weights_folder(where.weights))
+        source = _source(read, file=file.name)
+        sound = where.put(read)
+        return Backbone(
+            name=name,
+            width=soundnet.SoundNet8.width,
+            run=lambda items: sound(items.to(where.dtype)).float(),
+            source=source,
+            rate=soundnet.RATE,
+            items=_seconds(soundnet.RATE),
+        )
+    if kind == "clap":
+        clap = CLAPTeacher(_model(where, "clap", inner or CLAP_MODEL), device=where.device)
+        return Backbone(
+            name=name,
+            width=int(clap.model.config.projection_dim),
+            run=lambda items: torch.from_numpy(_in(where, clap.segment_features, items.cpu().numpy())),
+            source=_source(clap.model, model=clap.name),
+            rate=SAMPLE_RATE,
+            items=lambda samples, segments: split_waveform(_filled(samples, segments), segments),
+        )
+    file = find_weights(where.weights, "vggish", "audio")
+    network = read_vggish(file)
+    source, pca = _source(network, file=file.name), None
+    if kind == "vggish-pca":
+        parameters = find_weights(where.weights, "vggish-pca")
+        pca = Postprocessor(parameters)
+        source["pca"] = {"file": parameters.name, "sha256": weights_digest({"vectors": pca.vectors, "means": pca.means})}
+    moved = where.put(network)
+
+    def run(items: Tensor) -> Tensor:
+        out = moved(items.to(where.dtype)).float()
+        return out if pca is None else pca(out)
+
+    return Backbone(
+        name=name,
+        width=network.width,
+        run=run,
+        source=source,
+        rate=mel.RATE,
+        items=mel.patches,
+    )
+
+
+def visual_backbone(name: str, where: Where) -> Backbone:
+    """Return the backbone of the pictures.
+
+    Raises:
+        DataError: weights that are missing (the message says where they are published) or wrong.
+        UsageError: timm has no such model.
+    """
+    kind, _, inner = name.partition(":")
+    if kind == "clip":
+        clip = CLIPTeacher(_model(where, "clip", inner or CLIP_MODEL), device=where.device)
+        side = clip.input_size
+
+        def see(items: Tensor) -> Tensor:
+            pixels = items.permute(0, 3, 1, 2).float().div(255).cpu().numpy()
+            return nn.functional.normalize(torch.from_numpy(_in(where, clip.segment_features, pixels)), dim=-1)
+
+        return Backbone(
+            name=name,
+            width=int(clip.model.config.projection_dim),
+            run=see,
+            source=_source(clip.model, model=clip.name),
+            size=FrameSize(height=side, width=side),
+        )
+    load = load_maps_network if kind == "vgg19-pool5" else load_frames_network
+    loaded = load(inner or "vgg19.tv_in1k", kind, where.weights)
+    source = {**loaded.source, **_source(loaded.network)}
+    network = where.put(loaded.network)
+
+    def run(items: Tensor) -> Tensor:
+        out = network(_normalised(items, loaded.mean, loaded.std, where)).float()
+        return out.permute(0, 2, 3, 1) if loaded.map_size else out
+
+    return Backbone(
+        name=name,
+        width=loaded.width,
+        run=run,
+        source=source,
+        size=loaded.size,
+        map_size=loaded.map_size,
+    )
+
+
+def motion_backbone(name: str, where: Where) -> Backbone:
+    """Return the backbone of motion: eight frames of 112 x 112 a segment, stretched and not cropped.
+
+    Raises:
+        DataError: weights that are missing (the message says where they are published) or wrong.
+    """
+    from torchvision.models.video import r2plus1d_18
+
+    file = find_weights(where.weights, name, "motion")
+    network = r2plus1d_18(weights=None)
+    tensors = {key: value for key, value in read_checkpoint(file).tensors.items() if not key.startswith("fc.")}
+    network.fc = nn.Identity()
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DataError(f"{file} does not hold the weights of {name} ({' '.join(str(error).split())[:160]})") from None
+    source = _source(network, file=file.name)
+    moved = where.put(network)
+
+    def run(items: Tensor) -> Tensor:
+        batch = items.shape[0]
+        pixels = _normalised(items.flatten(0, 1), KINETICS_MEAN, KINETICS_STD, where)
+        clips = pixels.unflatten(0, (batch, MOTION_FRAMES)).transpose(1, 2)  # (B, 3, 8, 112, 112)
+        return moved(clips.contiguous(memory_format=torch.channels_last_3d)).float()
+
+    return Backbone(name=name, width=512, run=run, source=source, size=MOTION_SIZE)
+
+
+def _normalised(items: Tensor, mean: tuple[float, ...], std: tuple[float, ...], where: Where) -> Tensor:
+    """Bytes [B, H, W, 3] to what networks of pictures read, [B, 3, H, W], with channels last in memory."""
+    scale = torch.tensor([1 / (255 * value) for value in std], device=items.device)
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=items.device)
+    return (items.float() * scale - shift).to(where.dtype).permute(0, 3, 1, 2)
+
+
+def _seconds(rate: int) -> Callable[[np.ndarray, int], np.ndarray]:
+    """Cut a waveform into seconds; where it ends earlier there is silence."""
+
+    def cut(samples: np.ndarray, segments: int) -> np.ndarray:
+        padded = np.zeros(segments * rate, np.float32)
+        padded[: min(len(samples), len(padded))] = samples[: len(padded)]
+        return padded.reshape(segments, rate)
+
+    return cut
+
+
+def _filled(samples: np.ndarray, segments: int) -> np.ndarray:
+    """A sound that ends much before its clip is silent in the rest; one that nearly fits is cut evenly, as VALOR cuts it."""
+    length = segments * SAMPLE_RATE
+    if abs(len(samples) - length) <= SAMPLE_RATE // 2:
+        return samples
+    return _seconds(SAMPLE_RATE)(samples, segments).reshape(-1)
+
+
+def _in(where: Where, call: Callable[[np.ndarray], np.ndarray], content: np.ndarray) -> np.ndarray:
+    with torch.autocast(where.device.type, where.dtype, enabled=where.dtype != torch.float32):
+        return call(content)
+
+
+def _model(where: Where, kind: str, name: str) -> str:
+    return str(where.weights.get(kind) or where.weights.get({"clip": "visual", "clap": "audio"}[kind]) or name)
+
+
+def _source(network: nn.Module, **known: str) -> dict[str, Any]:
+    """Say where weights are from; before the network is moved to another precision."""
+    return {**known, "sha256": weights_digest(network.state_dict())}
+
+
+def weights_digest(tensors: dict[str, Tensor]) -> str:
+    """Return a checksum of weights: of their values as float32, so whatever file they came in."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        values = value.detach().float().cpu().contiguous().numpy()
+        digest.update(f"{name} {values.shape}".encode() + values.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,245 @@
+"""Opens a media file that may come from a stranger: only that file is read, and only so much of it as the limits allow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from models.config import at_least
+from models.errors import AVError, DataError, UsageError, counted
+
+REFUSED_FORMATS = {
+    "hls",
+    "concat",
+    "concatf",
+    "dash",
+    "sdp",
+    "rtsp",
+    "imf",
+    "image2",
+    "tty",
+    "webvtt_dash_manifest",
+    "vapoursynth",
+}
+"""Lists of other files, still pictures and text; what a "video" of these kinds would make FFmpeg do is not decoding."""
+BAD_SHARE = 0.1  # of the packets may be broken; a file cut without re-encoding often begins with a few
+MOST_PACKETS = 1_000_000
+READ_BUFFER = 2**18
+
+
+@dataclass(kw_only=True, frozen=True)
+class Limits:
+    """What a file may ask for; a file beyond a limit is refused before memory is taken.
+
+    Raises:
+        UsageError: a limit that nothing could meet.
+    """
+
+    max_seconds: float = 3600.0
+    """longest file (and longest waveform in memory)"""
+    max_pixels: int = 7680 * 4320
+    """largest picture: width times height"""
+    max_fps: float = 250.0
+    """most pictures a second, of those that are decoded"""
+    max_audio_rate: int = 384_000
+    """highest sampling rate, Hz"""
+    max_channels: int = 64
+    """most channels of a sound"""
+
+    def __post_init__(self) -> None:
+        for name in ("max_seconds", "max_pixels", "max_fps", "max_audio_rate", "max_channels"):
+            at_least(self, name, 1)
+
+
+@dataclass(kw_only=True, frozen=True)
+class MediaInfo:
+    """What a file says of itself: seconds, frames a second, width and height as shown (rotation applied), degrees, Hz."""
+
+    path: str
+    duration: float
+    fps: float | None
+    width: int | None
+    height: int | None
+    rotation: int
+    has_audio: bool
+    has_video: bool
+    audio_rate: int | None
+    container: str
+    video_codec: str | None
+    audio_codec: str | None
+
+
+class Opened:
+    """An open file: its first real video stream, its first audio stream, and the moment that counts as zero.
+
+    The moment is where the file's first stream begins, so that sound and picture keep their distance.
+    """
+
+    def __init__(self, container: Any, path: Path, limits: Limits) -> None:
+        self.container, self.path, self.limits = container, path, limits
+        covers = _attached_picture()
+        videos = [s for s in container.streams.video if not s.disposition & covers and s.codec_context is not None]
+        sounds = [s for s in container.streams.audio if s.codec_context is not None]
+        self.video: Any = videos[0] if videos else None
+        self.audio: Any = sounds[0] if sounds else None
+        self.zero = Fraction(container.start_time or 0, 1_000_000)
+        self._check()
+        for stream in (self.video, self.audio):
+            if stream is not None:
+                stream.codec_context.options = {"max_pixels": str(limits.max_pixels), "max_samples": "1048576"}
+                stream.thread_count = 1 if stream is self.audio else min(4, max(1, (os.cpu_count() or 1)))
+
+    def _check(self) -> None:
+        limits = self.limits
+        if self.video is None and self.audio is None:
+            raise DataError(f"{self.path} has neither video nor audio; give a video")
+        declared = self.duration
+        if declared > limits.max_seconds:
+            raise DataError(f"{self.path} says that it lasts {declared:,.0f} s; the limit is {limits.max_seconds:,.0f} s")
+        if self.video is not None:
+            context = self.video.codec_context
+            if context.width * context.height > limits.max_pixels:
+                size = f"{context.width} x {context.height}"
+                raise DataError(f"{self.path} has pictures of {size}; the limit is {limits.max_pixels:,} pixels")
+        if self.audio is not None:
+            context = self.audio.codec_context
+            if not 0 < context.sample_rate <= limits.max_audio_rate:
+                raise DataError(f"{self.path} has sound at {context.sample_rate} Hz; the limit is {limits.max_audio_rate} Hz")
+            if not 0 < context.channels <= limits.max_channels:
+                raise DataError(f"{self.path} has sound of {counted(context.channels, 'channel')}")
+
+    @property
+    def duration(self) -> float:
+        """Seconds that the container or its streams declare; 0.0 where they declare none."""
+        lengths = [stream_seconds(s) or 0.0 for s in (self.video, self.audio) if s is not None]
+        whole = (self.container.duration or 0) / 1_000_000
+        return max([max(whole, 0.0), *lengths])
+
+    def frames(self, stream: Any) -> Iterator[Any]:
+        """Decode a stream; broken packets are left out, up to a share of them.
+
+        Raises:
+            DataError: more broken packets than that, or more pictures than the limits allow.
+        """
+        import av
+
+        most = int(self.limits.max_seconds * (self.limits.max_fps if stream.type == "video" else 1000)) + 1000
+        packets = broken = frames = 0
+        first: str = ""
+        with reading(self.path):
+            for packet in self.container.demux(stream):
+                packets += 1
+                if packets > MOST_PACKETS:
+                    raise DataError(f"{self.path} has more than {MOST_PACKETS:,} packets")
+                try:
+                    decoded = packet.decode()
+                except (av.error.FFmpegError, ValueError) as error:
+                    if isinstance(error, MemoryError):
+                        raise
+                    broken, first = broken + 1, first or reason(error)
+                    if broken > 20 and broken > BAD_SHARE * packets:
+                        break
+                    continue
+                for frame in decoded:
+                    frames += 1
+                    if frames > most:
+                        raise DataError(f"{self.path} has more than {most:,} frames; raise the limits if that is meant")
+                    yield frame
+        if broken > BAD_SHARE * packets or (broken and not frames):
+            what = "picture" if stream.type == "video" else "sound"
+            raise DataError(f"{self.path} is damaged: {broken} of {packets} packets of its {what} cannot be decoded ({first})")
+
+    def seconds(self, frame: Any) -> float | None:
+        """When a frame begins, from the file's zero; None where the file does not say."""
+        if frame.pts is None or frame.time_base is None:
+            return None
+        return float(frame.pts * frame.time_base - self.zero)
+
+
+@contextlib.contextmanager
+def opened(path: str | Path, limits: Limits | None = None) -> Iterator[Opened]:
+    """Open a media file.
+
+    Raises:
+        DataError: missing, unreadable, empty, no media, or beyond a limit; names the file.
+        UsageError: PyAV is not installed.
+    """
+    av = import_av()
+    file = Path(path)
+    _check_file(file)
+    with reading(file), file.open("rb") as raw:
+        # From a Python file nothing else can be opened: a file that names others (a playlist, say) is refused.
+        container = av.open(raw, mode="r", buffer_size=READ_BUFFER, io_open=_refuse_other_files, metadata_errors="replace")
+        with container:
+            names = set(container.format.name.split(","))
+            if names & REFUSED_FORMATS or any(name.endswith("_pipe") for name in names):
+                raise DataError(f"{file} is no video or sound ({container.format.long_name or container.format.name})")
+            yield Opened(container, file, limits or Limits())
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what FFmpeg and the file system say into an error that names the file."""
+    import av
+
+    try:
+        yield
+    except AVError:
+        raise
+    except (av.error.FFmpegError, OSError, EOFError, ValueError, MemoryError, OverflowError) as error:
+        raise DataError(f"cannot read {path}: {reason(error)}; give a whole video or sound file") from None
+
+
+def import_av() -> Any:
+    """Return PyAV.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise UsageError('reading media needs PyAV: pip install "avplatform[media]"') from None
+    return av
+
+
+def stream_seconds(stream: Any) -> float | None:
+    """Return the declared length of a stream, or None."""
+    if stream.duration is None or stream.time_base is None or stream.duration < 0:
+        return None
+    return float(stream.duration * stream.time_base)
+
+
+def reason(error: BaseException) -> str:
+    """Return in a few words what FFmpeg found."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())[:160]
+
+
+def _check_file(file: Path) -> None:
+    try:
+        if not file.exists():
+            raise DataError(f"no file {file}")
+        if not file.is_file():  # a pipe or a device would never end
+            raise DataError(f"{file} is no file; give a video file")
+        if not file.stat().st_size:
+            raise DataError(f"{file} is empty (0 bytes)")
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {file}: {reason(error)}") from None
+
+
+def _refuse_other_files(url: str, flags: int, options: dict[str, Any]) -> Any:
+    raise PermissionError(f"it asks for another file ({url[:80]})")
+
+
+def _attached_picture() -> Any:
+    from av.stream import Disposition
+
+    return Disposition.attached_pic

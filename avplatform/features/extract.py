@@ -1,0 +1,299 @@
+"""Features of many files into a store: what the command `avplatform extract` does.
+
+Every file's features lie in a piece of their own until the store is written, in a hidden folder beside it. So a run that was
+stopped goes on where it was, with any number of processes, and each process writes only its own pieces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from avplatform.data.partial import check_empty
+from avplatform.data.schema import DataSpec, Manifest
+from avplatform.data.writer import StoreWriter
+from avplatform.features.extractor import ClipFeatures, Extractor, Request
+from avplatform.features.media import probe
+from avplatform.features.sampling import count_segments
+from avplatform.features.sources import Catalogue, find_files
+from avplatform.training.run_folder import write_atomic
+from avplatform.version import __version__
+from models.config import at_least
+from models.errors import DataError, counted
+
+__all__ = ["ClipFeatures", "ExtractReport", "Extractor", "Request", "extract"]
+
+REPORT_FILE = "extract_report.json"
+Long = Literal["split", "first", "refuse"]
+
+
+@dataclass(kw_only=True)
+class ExtractReport:
+    """What became of the files."""
+
+    files: int
+    stored: dict[str, int] = field(default_factory=dict)
+    """clips by split"""
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    """files that are not in the store, and why"""
+    without_audio: list[str] = field(default_factory=list)
+    without_video: list[str] = field(default_factory=list)
+    ignored: int = 0
+    """files of a folder that are no media by their names"""
+    taken_up: int = 0
+    """files whose features an earlier attempt had made"""
+
+
+def extract(
+    places: Sequence[str | Path],
+    out: str | Path,
+    extractor: Extractor,
+    catalogue: Catalogue,
+    *,
+    segments: int = 10,
+    long: Long = "split",
+    dtype: str = "float16",
+    name: str = "extracted",
+    accelerator: Accelerator | None = None,
+    card: Callable[[Manifest], str] | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> ExtractReport:
+    """Extract the features of files and folders of files into a store.
+
+    A file that is bad costs only itself; the report says why. A file that is longer than `segments` seconds becomes several
+    clips, NAME_START_END (`long` = "split"), or one of its beginning ("first"), or is refused; one that is shorter is filled
+    with zeros. Where annotations are given it is one clip.
+
+    Args:
+        places: files and folders.
+        out: folder to make.
+        extractor: the recipe, its weights and where they run.
+        catalogue: what is known of the clips.
+        segments: of a clip.
+        long: what becomes of longer files.
+        dtype: stored precision.
+        name: of the data set.
+        accelerator: shares the files out between processes; the first writes the store.
+        card: makes README.md of the finished manifest.
+        advance: called after every file of this process.
+
+    Raises:
+        UsageError: nothing to extract, or a folder that is not empty.
+        DataError: no file that could be extracted, or a disk that is full.
+    """
+    check_empty(Path(out))
+    found = find_files(places)
+    job = _Job(Path(out), extractor, segments, long if not catalogue.annotated else "first")
+    at_least(job, "segments", 1)
+    index, count = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+    mine = list(found.files.values())[index::count]
+    bad, taken_up = job.run(mine, advance)
+    gathered = [(bad, taken_up)] if count == 1 else gather_object([(bad, taken_up)])
+    if index:
+        assert accelerator is not None
+        accelerator.wait_for_everyone()
+        return ExtractReport(files=len(found.files))
+    report = ExtractReport(files=len(found.files) + len(found.bad), bad=list(found.bad), ignored=found.ignored)
+    for part, taken in gathered:
+        report.bad += part
+        report.taken_up += taken
+    try:
+        job.write(found.files, catalogue, report, dtype=dtype, name=name, card=card)
+    finally:
+        if accelerator is not None:
+            accelerator.wait_for_everyone()
+    return report
+
+
+@dataclass(kw_only=True)
+class _Piece:
+    """The clips of one file."""
+
+    windows: list[tuple[float, float]]
+    columns: dict[str, np.ndarray]
+    has_audio: bool
+    has_video: bool
+
+
+class _Job:
+    """The pieces of a store that is being extracted."""
+
+    def __init__(self, out: Path, extractor: Extractor, segments: int, long: Long) -> None:
+        self.out, self.extractor, self.segments, self.long = out, extractor, segments, long
+        self.work = out.with_name(f".{out.name}.extract")
+        made_by = extractor.describe()
+        made_by["weights"] = {stream: source["sha256"] for stream, source in made_by["weights"].items()}
+        self.fingerprint = [__version__, made_by, segments, long]
+
+    def run(self, files: Sequence[Path], advance: Callable[[], None]) -> tuple[list[tuple[str, str]], int]:
+        """Make the pieces of some files; return the bad ones with the reason, and how many an earlier attempt had made."""
+        bad: list[tuple[str, str]] = []
+        taken_up = 0
+        todo = []
+        for file in files:
+            if self.read(file) is not None:
+                taken_up += 1
+                advance()
+            else:
+                todo.append(file)
+        for file, clips in self._extracted(todo):
+            if isinstance(clips, DataError):
+                bad.append((str(file), str(clips)))
+            else:
+                try:
+                    self._save(file, clips)
+                except OSError as error:
+                    raise DataError(f"cannot write {self.work}: {error.strerror or error}; the same command goes on") from None
+            advance()
+        return bad, taken_up
+
+    def read(self, file: Path) -> _Piece | None:
+        """Return a file's piece, or None where there is none that is whole."""
+        try:
+            path = self._piece(file)
+            if not path.is_file():
+                return None
+            columns = load_file(path)
+        except (OSError, SafetensorError):
+            return None
+        windows = [(float(start), float(end)) for start, end in columns.pop("windows")]
+        has_audio, has_video = (bool(value) for value in columns.pop("streams"))
+        return _Piece(windows=windows, columns=columns, has_audio=has_audio, has_video=has_video)
+
+    def write(
+        self,
+        files: dict[str, Path],
+        catalogue: Catalogue,
+        report: ExtractReport,
+        *,
+        dtype: str,
+        name: str,
+        card: Callable[[Manifest], str] | None,
+    ) -> None:
+        """Put the pieces together as a store, and remove them."""
+        spec = DataSpec(
+            name=name,
+            task=catalogue.task,
+            classes=catalogue.classes,
+            features=self.extractor.features,
+            labels=catalogue.labels,
+            label_dtypes=catalogue.label_dtypes,
+            label_splits=catalogue.label_splits,
+            segments=self.segments,
+        )
+        failed = {file for file, _ in report.bad}
+        with StoreWriter(self.out, spec, dtype=dtype, card=card) as writer:
+            for stem, file in files.items():
+                piece = None if str(file) in failed else self.read(file)
+                if piece is None:
+                    continue
+                try:
+                    entries = catalogue.entries(stem, piece.windows)
+                except DataError as error:
+                    report.bad.append((str(file), str(error)))
+                    continue
+                for position, entry in enumerate(entries):
+                    window = 0 if catalogue.annotated else position
+                    columns = {key: values[window : window + 1] for key, values in piece.columns.items()}
+                    labels = {key: np.asarray(value)[None] for key, value in entry.labels.items()}
+                    ids = {"row": np.array([entry.row]), "clip_id": [entry.clip_id]}
+                    writer.add(entry.split, {**ids, **columns, **labels})
+                    report.stored[entry.split] = report.stored.get(entry.split, 0) + 1
+                    report.without_audio += [] if piece.has_audio else [entry.clip_id]
+                    report.without_video += [] if piece.has_video else [entry.clip_id]
+            if not report.stored:
+                writer.discard()
+                first = f" (first: {report.bad[0][0]}: {report.bad[0][1]})" if report.bad else ""
+                raise DataError(f"no file could be extracted{first}; nothing was written")
+            spec.provenance.update(
+                extracted_by=f"avplatform {__version__}",
+                files=report.files,
+                left_out=len(report.bad),
+                without_audio=len(report.without_audio),
+                without_video=len(report.without_video),
+                **self.extractor.describe(),
+            )
+            writer.attachments[REPORT_FILE] = json.dumps(asdict(report), indent=2) + "\n"
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _extracted(self, files: Sequence[Path]) -> Iterator[tuple[Path, list[ClipFeatures] | DataError]]:
+        """Yield the clips of files, in order; batches go across the files."""
+        failed: dict[Path, DataError] = {}
+        expected: dict[Path, int] = {}
+
+        def requests() -> Iterator[Request]:
+            for file in files:
+                try:
+                    windows = self._windows(file)
+                except DataError as error:
+                    failed[file] = error
+                    continue
+                expected[file] = len(windows)
+                for start, seconds in windows:
+                    yield Request(path=file, start=start, seconds=seconds, segments=self.segments)
+
+        todo = iter(files)
+        results = self.extractor.stream(requests())
+        current = next(todo, None)
+        clips: list[ClipFeatures] = []
+        for request, result in results:
+            while current in failed and current != request.path:  # they gave no request
+                yield current, failed[current]
+                current = next(todo, None)
+            file = Path(request.path)
+            if isinstance(result, DataError):
+                failed.setdefault(file, result)
+            else:
+                clips.append(result)
+            expected[file] -= 1
+            if not expected[file]:
+                yield file, failed.get(file) or _finite(clips)
+                current, clips = next(todo, None), []
+        while current is not None:
+            yield current, failed[current]
+            current = next(todo, None)
+
+    def _windows(self, file: Path) -> list[tuple[float, float | None]]:
+        """Return the start and the length of each clip of a file."""
+        duration = probe(file, limits=self.extractor.limits).duration
+        if count_segments(duration) <= self.segments:
+            return [(0.0, None)]
+        if self.long == "refuse":
+            raise DataError(f"{file} lasts {duration:.1f} s, more than {counted(self.segments, 'segment')}")
+        if self.long == "first":
+            return [(0.0, float(self.segments))]
+        starts = range(0, count_segments(duration), self.segments)
+        return [(float(start), float(self.segments)) for start in starts if duration - start >= 0.5]
+
+    def _piece(self, file: Path) -> Path:
+        stat = file.stat()
+        key = json.dumps([self.fingerprint, str(file.resolve()), stat.st_size, stat.st_mtime_ns], sort_keys=True)
+        return self.work / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+
+    def _save(self, file: Path, clips: list[ClipFeatures]) -> None:
+        columns = {"audio": np.stack([clip.audio for clip in clips]), "visual": np.stack([clip.visual for clip in clips])}
+        if self.extractor.motion is not None:
+            columns["motion"] = np.stack([clip.motion for clip in clips if clip.motion is not None])
+        columns["windows"] = np.array([(clip.start, clip.start + self.segments) for clip in clips])
+        columns["streams"] = np.array([clips[0].has_audio, clips[0].has_video], dtype=np.uint8)
+        write_atomic(self._piece(file), lambda path: save_file(columns, path))
+
+
+def _finite(clips: list[ClipFeatures]) -> list[ClipFeatures] | DataError:
+    for clip in clips:
+        for stream in ("audio", "visual", "motion"):
+            values = getattr(clip, stream)
+            if values is not None and not np.isfinite(values).all():
+                return DataError(f"{clip.info.path}: its {stream} features are NaN or infinite; use --precision no")
+    return clips

