@@ -107,8 +107,9 @@ def parse_weights(given: tuple[str, ...]) -> dict[str, str]:
 
 def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], catalogue: Any) -> int:
     from avplatform.cards import render_dataset_card
+    from avplatform.data.schema import EXTRACT_REPORT_FILE
     from avplatform.environment import leave, make_accelerator
-    from avplatform.features.extract import REPORT_FILE, Extractor, extract
+    from avplatform.features.extract import Extractor, extract
     from avplatform.features.media import Limits
     from avplatform.features.sources import find_files
 
@@ -144,6 +145,6 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
         console.note(f"and {len(report.bad) - LISTED} more")
     counts = ", ".join(f"{split} {count}" for split, count in report.stored.items())
     console.note(
-        f"wrote {options.out}: {counts}; {counted(len(report.bad), 'file')} of {report.files} left out ({REPORT_FILE})"
+        f"wrote {options.out}: {counts}; {counted(len(report.bad), 'file')} of {report.files} left out ({EXTRACT_REPORT_FILE})"
     )
     return 1 if report.bad else 0

@@ -17,6 +17,7 @@ from models.errors import DataError, UsageError, counted, nearest
 
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "dataset.json"
+EXTRACT_REPORT_FILE = "extract_report.json"
 SPLITS = ("train", "validation", "test")
 FEATURE_DTYPES = ("float16", "float32")
 LABEL_DTYPES = ("uint8", "int64")

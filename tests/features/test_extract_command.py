@@ -1,0 +1,234 @@
+"""`avplatform extract`: good files are in the store, bad ones are listed with their reason, and a stopped run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avplatform.build import build_task, make_model_config
+from avplatform.cli import main
+from avplatform.data import open_data
+from avplatform.data.schema import Manifest
+from avplatform.features import extract as extract_module
+from avplatform.features.recipe import get_recipe
+from avplatform.features.sources import Catalogue, find_files
+from models.config import AVModelConfig, FeatureSpec
+from models.errors import DataError
+from tasks.avvp.annotations import read_annotations
+from tests import processes
+from tests.features.clips import beep, bits_of, render, standard
+from tests.features.networks import small_weights
+from tests.tasks.test_avvp import write_llp
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder of good and bad files, and the flags for a small recipe."""
+    place = tmp_path_factory.mktemp("command")
+    videos = place / "videos"
+    (videos / "more").mkdir(parents=True)
+    standard(videos / "a.mp4", seconds=3, beep_at=1, flash_at=2)
+    render(videos / "b.mkv", pictures=[bits_of(3)] * 50)
+    render(videos / "c.m4a", sound=beep(2, 0, 1))
+    standard(videos / "more" / "long.mp4", seconds=8)
+    (videos / "more" / "a.mp4").write_bytes((videos / "b.mkv").read_bytes())
+    (videos / "text.mp4").write_text("no video")
+    (videos / "empty.avi").write_bytes(b"")
+    (videos / "notes.txt").write_text("not looked at")
+    (videos / ".hidden.mp4").write_text("nor this")
+    return place
+
+
+def flags(place, out, *more):
+    weights = small_weights(place)
+    named = [f"vggish={weights['vggish']}", f"visual={weights['visual']}"]
+    recipe = ["--backbones", "lite", "--audio", "vggish", "--visual", "timm:test_resnet", "--segments", "3"]
+    return ["extract", str(place / "videos"), "--out", str(out), *recipe, "--weights", *named, "--cpu", *more]
+
+
+@pytest.fixture(scope="module")
+def extracted(place):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        code = main(flags(place, place / "store", "--dtype", "float32"))
+    return code, output.getvalue(), place / "store"
+
+
+def test_good_files_are_stored_and_bad_ones_are_listed(extracted):
+    code, output, store = extracted
+    assert code == 1
+    for text in (
+        "text.mp4",
+        "empty.avi is empty",
+        "more/a.mp4: has the name of",
+        "1 clip without video",
+        "1 clip without audio",
+    ):
+        assert text in output, output
+    split = open_data(str(store), task="avvp").split("test")
+    batch = split.batch(range(len(split)))
+    assert list(batch.clip_id) == ["a", "b", "c", "long_0_3", "long_3_6", "long_6_9"]
+    report = json.loads((store / "extract_report.json").read_text())
+    assert report["files"] == 7 and report["stored"] == {"test": 6} and len(report["bad"]) == 3 and report["ignored"] == 1
+    assert report["without_audio"] == ["b"] and report["without_video"] == ["c"]
+
+
+def test_features_of_the_store_are_in_the_segments_of_their_seconds(extracted):
+    split = open_data(str(extracted[2]), task="avvp").split("test")
+    batch = split.batch(range(len(split)))
+    audio, visual = np.asarray(batch.audio), np.asarray(batch.visual)
+    a = np.abs(audio[0] - np.median(audio[0], axis=0)).sum(-1)
+    assert a.argmax() == 1
+    assert np.abs(visual[0] - np.median(visual[0], axis=0)).sum(-1).argmax() == 2
+    windows = audio[3:6].reshape(9, -1)[:8]  # the beep of the long file is in its second 4
+    assert np.abs(windows - np.median(windows, axis=0)).sum(-1).argmax() == 4
+    assert not visual[2].any() and not audio[1].any() and not audio[5, 2].any()
+
+
+def test_the_store_verifies_and_says_how_it_was_made(extracted, capsys):
+    assert main(["data", "verify", str(extracted[2])]) == 0
+    assert "extract_report.json" not in capsys.readouterr().out
+    spec = Manifest.read(extracted[2]).spec
+    assert get_recipe(spec.features.extractors).visual == "timm:test_resnet"
+    made = spec.provenance["extraction"]
+    assert made["recipe"]["fps"] == 8 and len(made["weights"]["visual"]["sha256"]) == 64 and made["resize"]["visual"]["height"]
+    assert "sha256" in (extracted[2] / "README.md").read_text()
+
+
+def test_a_model_of_the_store_knows_what_to_extract(extracted):
+    spec = Manifest.read(extracted[2]).spec
+    config = default_config("avvp", "han", "mmil", "weak")
+    model_config = make_model_config(config, build_task(config), spec.features)
+    again = AVModelConfig.from_dict(json.loads(json.dumps(model_config.to_dict())))
+    assert get_recipe(again.features.extractors) == get_recipe(spec.features.extractors)
+
+
+def test_configs_from_before_still_load_and_specs_are_compared_without_it():
+    config = default_config("avvp", "han", "mmil", "weak")
+    data = make_model_config(config, build_task(config), FeatureSpec()).to_dict()
+    del data["features"]["extractors"]
+    assert AVModelConfig.from_dict(data).features == FeatureSpec(extractors={"recipe": {}})
+
+
+def test_stores_without_it_keep_their_text(small_stores):
+    assert "extractors" not in (small_stores["avvp"] / "dataset.json").read_text()
+    assert Manifest.read(small_stores["avvp"]).spec.features.extractors == {}
+
+
+def test_two_processes_write_the_store_of_one(extracted, place):
+    launch = processes.Launch(flags(place, place / "two", "--dtype", "float32"), place / "log2", processes=2)
+    assert launch.wait() == [1, 1], launch.output()
+    one, two = (open_data(str(store), task="avvp").split("test") for store in (extracted[2], place / "two"))
+    first, second = one.batch(range(6)), two.batch(range(6))
+    assert list(first.clip_id) == list(second.clip_id)
+    assert np.allclose(first.visual, second.visual, atol=1e-5) and np.allclose(first.audio, second.audio, atol=1e-5)
+    assert launch.output().count("left out: ") == 3
+
+
+def test_a_stopped_run_goes_on_and_ends_in_the_same_store(extracted, place, monkeypatch, capsys):
+    kept = extract_module._Job._save
+    saved = []
+
+    def save(self, file, clips):
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        saved.append(file)
+        kept(self, file, clips)
+
+    monkeypatch.setattr(extract_module._Job, "_save", save)
+    out = place / "stopped"
+    assert main(flags(place, out, "--dtype", "float32")) == 130 and not out.exists()
+    monkeypatch.setattr(extract_module._Job, "_save", kept)
+    read = []
+    windows = extract_module._Job._windows
+    monkeypatch.setattr(extract_module._Job, "_windows", lambda self, file: (read.append(file), windows(self, file))[1])
+    assert main(flags(place, out, "--dtype", "float32")) == 1
+    assert "2 files had been extracted by an earlier attempt" in capsys.readouterr().out
+    assert not set(saved) & set(read) and not (place / ".stopped.extract").exists()
+    # Other files stood in the same batch, so sums may be rounded otherwise.
+    first, second = (open_data(str(store), task="avvp").split("test").batch(range(6)) for store in (extracted[2], out))
+    assert list(first.clip_id) == list(second.clip_id) and np.allclose(first.visual, second.visual, atol=1e-5)
+
+
+def test_nothing_good_writes_nothing(place, tmp_path, capsys):
+    args = flags(place, tmp_path / "out")
+    args[1] = str(place / "videos" / "text.mp4")
+    assert main(args) == 1
+    assert "no file could be extracted (first: " in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "more, code, text",
+    [
+        (["--backbones", "light"], 2, "did you mean 'lite'"),
+        (["--weights", "/absent"], 2, "no folder"),
+        (["--audio", "vgish"], 2, "did you mean 'vggish'"),
+        (["--segments", "0"], 2, "at least 1"),
+        (["--max-seconds", "0"], 2, "at least 1"),
+    ],
+)
+def test_wrong_options_are_refused(place, tmp_path, capsys, more, code, text):
+    assert main(flags(place, tmp_path / "out", *more)) == code
+    assert text in capsys.readouterr().err
+
+
+def test_what_is_there_is_not_overwritten(place, extracted, capsys):
+    assert main(flags(place, extracted[2])) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
+def test_files_get_the_labels_and_splits_of_official_annotations(tmp_path):
+    (tmp_path / "llp").mkdir()
+    write_llp(tmp_path / "llp")
+    data = read_annotations(tmp_path / "llp")
+    catalogue = Catalogue("avvp", annotations=tmp_path / "llp")
+    row = int(data.splits["test"][0])
+    name = data.filenames[row]
+    for stem in (name, name[:11]):
+        (entry,) = catalogue.entries(stem, [(0.0, 10.0)])
+        assert (entry.row, entry.split, entry.clip_id) == (row, "test", name) and (
+            entry.labels["weak"] == data.weak[row]
+        ).all()
+    with pytest.raises(DataError, match="no clip of this name"):
+        catalogue.entries("stranger", [(0.0, 10.0)])
+
+
+def test_annotated_files_become_a_store_with_labels(place, tmp_path):
+    (tmp_path / "llp").mkdir()
+    (tmp_path / "videos").mkdir()
+    write_llp(tmp_path / "llp")
+    data = read_annotations(tmp_path / "llp")
+    name = data.filenames[int(data.splits["test"][0])]
+    (tmp_path / "videos" / f"{name[:11]}.mkv").write_bytes((place / "videos" / "b.mkv").read_bytes())
+    args = flags(place, tmp_path / "out", "--annotations", str(tmp_path / "llp"), "--segments", "10")
+    args[1] = str(tmp_path / "videos")
+    assert main(args) == 0
+    split = open_data(str(tmp_path / "out"), task="avvp").split("test")
+    batch = split.batch([0])
+    assert list(batch.clip_id) == [name] and (np.asarray(batch.labels["weak"]) == data.weak[data.splits["test"][:1]]).all()
+
+
+def test_a_name_that_occurs_twice_is_extracted_once(place):
+    found = find_files([place / "videos", place / "videos" / "a.mp4"])
+    assert list(found.files) == ["a", "b", "c", "empty", "long", "text"]
+    assert len(found.bad) == 1 and "rename one of them" in found.bad[0][1]
+
+
+def test_the_core_works_without_pyav_and_says_how_to_get_it(tmp_path):
+    code = (
+        "import sys; sys.modules['av'] = None\n"
+        "import avplatform.features.media\n"
+        "from avplatform.cli import main\n"
+        f"sys.exit(main(['extract', 'a.mp4', '--out', {str(tmp_path / 'out')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.strip() == 'error: reading media needs PyAV: pip install "avplatform[media]"'

@@ -1,0 +1,243 @@
+"""Frames and waveforms are those of the right moments, and files that are no media are refused with a reason."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from avplatform.features.container import opened
+from avplatform.features.media import FrameSize, Limits, iter_frames, probe, read_frames, read_waveform
+from avplatform.features.sampling import count_segments, count_ticks, frame_times, tick_times
+from models.errors import DataError, UsageError
+from tests.features.clips import beep, bits_of, number_in, render, standard, turn
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    """Ten seconds at 29.97 frames a second; every picture says its number."""
+    rate = Fraction(30000, 1001)
+    pictures = [bits_of(index) for index in range(300)]
+    return render(tmp_path_factory.mktemp("media") / "numbered.mp4", pictures=pictures, fps=rate, sound=beep(10, 4, 5))
+
+
+def numbers(path, times, size=(96, 128)):
+    return [number_in(picture) for picture in read_frames(path, times, size)]
+
+
+def test_a_file_says_what_it_is(numbered):
+    info = probe(numbered)
+    assert info.has_audio and info.has_video and (info.width, info.height, info.rotation) == (128, 96, 0)
+    assert info.duration == pytest.approx(10.0, abs=0.1) and info.fps == pytest.approx(29.97, abs=0.01)
+    assert info.audio_rate == 44100 and info.video_codec == "mpeg4" and info.audio_codec == "aac"
+
+
+def test_a_moments_frame_is_the_last_that_begins_before_it(numbered):
+    step = 1001 / 30000
+    times = [0.0, step - 0.001, step + 0.001, 5.0, 200 * step + 0.001, 9.99, 60.0]
+    assert numbers(numbered, times) == [0, 0, 1, 149, 200, 299, 299]
+
+
+def test_times_may_come_in_any_order_and_repeat(numbered):
+    assert numbers(numbered, [3.0, 1.0, 3.0, 0.5]) == [89, 29, 89, 14]
+
+
+def test_frames_far_in_are_the_same_with_and_without_jumping_there(numbered):
+    times = np.array([7.1, 8.4, 9.7])
+    whole = read_frames(numbered, [0.0, *times], (96, 128))[1:]
+    assert (read_frames(numbered, times, (96, 128)) == whole).all()
+
+
+def test_ticks_are_the_frames_that_ffmpeg_writes_at_8_a_second(numbered):
+    written = []
+    with av.open(str(numbered)) as container:
+        graph = av.filter.Graph()
+        source = graph.add_buffer(template=container.streams.video[0])
+        rate, sink = graph.add("fps", "fps=8"), graph.add("buffersink")
+        source.link_to(rate), rate.link_to(sink)
+        graph.configure()
+        for frame in [*container.decode(video=0), None]:
+            graph.push(frame)
+            while True:
+                try:
+                    written.append(number_in(graph.pull().to_ndarray(format="rgb24")))
+                except (av.error.BlockingIOError, av.error.EOFError):
+                    break
+    assert len(written) == count_ticks(300 * 1001 / 30000, 8) == 80
+    assert numbers(numbered, tick_times(np.arange(80), 8)) == written
+
+
+@pytest.mark.parametrize("seconds, ticks", [(10.0, 80), (9.6, 77), (10.25, 82)])
+def test_frames_of_segments_follow_the_published_choice(seconds, ticks):
+    times = frame_times(seconds, 10, fps=8, per_segment=8)
+    chosen = [round(i * (ticks - 1) / 79) for i in range(80)]
+    assert np.allclose(times, (np.array(chosen) + 0.5) / 8, atol=1e-5)
+
+
+def test_a_whole_number_of_seconds_keeps_frames_in_their_second():
+    for fps, per_segment in ((8, 8), (16, 16)):
+        times = frame_times(30.0, 30, fps=fps, per_segment=per_segment)
+        assert (np.floor(times) == np.repeat(np.arange(30), per_segment)).all()
+
+
+@pytest.mark.parametrize("seconds, segments", [(0.1, 1), (0.6, 1), (1.5, 2), (9.6, 10), (10.4, 10), (61.2, 61)])
+def test_segments_are_whole_seconds(seconds, segments):
+    assert count_segments(seconds) == segments
+
+
+def test_variable_frame_rates_are_read_by_time_stamp(tmp_path):
+    stamps = [0, 40, 80, 1000, 1500, 1520, 4000, 6000]
+    path = render(tmp_path / "varying.mkv", pictures=[bits_of(n) for n in range(8)], stamps=stamps)
+    assert numbers(path, [0.05, 0.5, 1.2, 1.51, 3.99, 4.01, 5.9]) == [1, 2, 3, 4, 5, 6, 6]
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_pictures_are_turned_as_players_show_them(tmp_path, degrees):
+    picture = np.zeros((64, 128, 3), np.uint8)
+    picture[:32, :64] = (255, 0, 0)  # top left
+    path = turn(render(tmp_path / "turned.mp4", pictures=[picture] * 5), degrees)
+    shown = np.rot90(picture, -degrees // 90)
+    info = probe(path)
+    assert (info.height, info.width) == shown.shape[:2]
+    frame = read_frames(path, [0.0], shown.shape[:2])[0]
+    assert np.abs(frame.astype(int) - shown).mean() < 12
+
+
+def test_a_middle_is_cut_out_without_stretching(tmp_path):
+    picture = np.zeros((96, 192, 3), np.uint8)
+    picture[24:72, 72:120] = 255  # a square in the middle
+    path = render(tmp_path / "wide.mp4", pictures=[picture] * 3)
+    cut = read_frames(path, [0.0], 48, short_side=48)[0]
+    white = cut.mean(-1) > 127
+    assert cut.shape == (48, 48, 3) and abs(int(white.any(0).sum()) - 24) <= 1 and abs(int(white.any(1).sum()) - 24) <= 1
+    stretched = read_frames(path, [0.0], 48)[0].mean(-1) > 127
+    assert abs(int(stretched.any(0).sum()) - 12) <= 1
+
+
+def test_one_pass_gives_several_sizes(numbered):
+    sizes = [FrameSize(height=96, width=128), FrameSize(height=30, width=40)]
+    pairs = list(iter_frames(numbered, np.array([1.0, 2.0]), sizes))
+    assert [[picture.shape for picture in pair] for pair in pairs] == [[(96, 128, 3), (30, 40, 3)]] * 2
+    assert [number_in(pair[0]) for pair in pairs] == [number_in(pair[1]) for pair in pairs] == [29, 59]
+
+
+def test_a_beep_is_heard_in_its_second(numbered):
+    sound = read_waveform(numbered, 16000)
+    assert sound.dtype == np.float32 and len(sound) == pytest.approx(160_000, abs=2000)
+    level = np.sqrt((sound[:160_000].reshape(10, -1) ** 2).mean(1))
+    assert level[4] == pytest.approx(0.5 / np.sqrt(2), rel=0.05) and np.delete(level, 4).max() < 0.05 * level[4]
+    onset = int((np.abs(sound) > 0.1).argmax()) / 16000
+    assert onset == pytest.approx(4.0, abs=0.03)
+
+
+def test_a_part_of_a_sound_is_the_same_as_in_the_whole(numbered):
+    whole = read_waveform(numbered, 16000)
+    part = read_waveform(numbered, 16000, start=4.5, seconds=2.0)
+    assert len(part) == 32000 and np.abs(part[100:-100] - whole[72000:104000][100:-100]).max() < 0.05
+
+
+def test_channels_are_averaged(tmp_path):
+    path = render(tmp_path / "stereo.mkv", sound=beep(2, 0, 2), sound_codec="pcm_f32le", layout="stereo")
+    sound = read_waveform(path, 44100)
+    assert np.abs(sound - beep(2, 0, 2)).max() < 1e-4
+
+
+def test_sound_that_begins_late_is_silent_before(tmp_path):
+    path = render(
+        tmp_path / "late.mkv", pictures=[bits_of(0)] * 75, sound=beep(1, 0, 1), sound_codec="pcm_s16le", sound_from=2.0
+    )
+    sound = read_waveform(path, 8000)
+    assert np.abs(sound[:15900]).max() < 1e-3 and np.abs(sound[16100:24000]).max() > 0.4
+
+
+def test_a_missing_stream_is_named(tmp_path):
+    silent = render(tmp_path / "silent.mp4", pictures=[bits_of(0)] * 5)
+    blind = render(tmp_path / "blind.m4a", sound=beep(1, 0, 1))
+    assert not probe(silent).has_audio and not probe(blind).has_video
+    with pytest.raises(DataError, match="silent.mp4 has no audio"):
+        read_waveform(silent, 16000)
+    with pytest.raises(DataError, match="blind.m4a has no video"):
+        read_frames(blind, [0.0], 32)
+
+
+def make_bad(tmp_path):
+    """Files that are no media, by what is to be said of them."""
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "picture.png")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "picture.mp4", format="jpeg")
+    (tmp_path / "text.mp4").write_text("This is no video.\n" * 50)
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n/etc/passwd\n#EXT-X-ENDLIST\n")
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile /etc/passwd\n")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    whole = standard(tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "head.mp4").write_bytes(whole[:40])
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    return {
+        "picture.png": "no video or sound", "picture.mp4": "no video or sound", "text.mp4": "cannot read", "list.m3u8": "",
+        "list.mp4": "", "empty.mp4": "is empty", "folder.mp4": "is no file", "pipe.mp4": "is no file",
+        "head.mp4": "cannot read", "cut.mp4": "cannot read", "absent.mp4": "no file", "nul\0.mp4": "",
+    }  # fmt: skip
+
+
+def test_what_is_no_media_is_refused_with_its_name(tmp_path):
+    for name, text in make_bad(tmp_path).items():
+        with pytest.raises(DataError) as caught:
+            probe(tmp_path / name)
+        assert text in str(caught.value) and (name in str(caught.value) or "\0" in name), str(caught.value)
+
+
+def test_a_file_that_ends_early_is_said_to_be_cut_off(tmp_path):
+    path = render(tmp_path / "whole.mkv", pictures=[bits_of(n) for n in range(250)])
+    data = path.read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(data[: len(data) // 3])
+    assert read_frames(cut, [0.1], 32).shape == (1, 32, 32, 3)
+    with pytest.raises(DataError, match=r"cut.mkv is cut off: it says 10.0 s, but its pictures end after [234]\.\d s"):
+        read_frames(cut, [0.1, 9.0], 32)
+
+
+@pytest.mark.parametrize(
+    "limits, text",
+    [
+        ({"max_seconds": 5.0}, "lasts 10 s; the limit is 5 s"), ({"max_pixels": 1000}, "pictures of 128 x 96"),
+        ({"max_audio_rate": 8000}, "44100 Hz"),
+    ],
+)  # fmt: skip
+def test_what_is_beyond_a_limit_is_refused(numbered, limits, text):
+    with pytest.raises(DataError, match=text):
+        probe(numbered, limits=Limits(**limits))
+
+
+def test_pictures_that_are_larger_than_their_file_says_are_not_decoded(tmp_path):
+    path = render(tmp_path / "liar.avi", pictures=[np.zeros((1024, 2048, 3), np.uint8)] * 4)
+    data = path.read_bytes()
+    large, small = (np.array([width, height], "<i4").tobytes() for width, height in ((2048, 1024), (64, 32)))
+    assert data.count(large) >= 1
+    path.write_bytes(data.replace(large, small))
+    with pytest.raises(DataError):
+        read_frames(path, [0.0], 32, limits=Limits(max_pixels=100_000))
+
+
+def test_a_sound_longer_than_the_limit_is_not_held(tmp_path):
+    path = render(tmp_path / "long.aac", sound=beep(20, 0, 1))  # its container does not know its length
+    with pytest.raises(DataError, match="more than 5 s|the limit is 5 s"):
+        read_waveform(path, 8000, limits=Limits(max_seconds=5.0))
+
+
+def test_limits_and_times_are_checked(numbered):
+    with pytest.raises(UsageError, match="max_seconds"):
+        Limits(max_seconds=0)
+    with pytest.raises(UsageError, match="do not fall"):
+        list(iter_frames(numbered, np.array([2.0, 1.0]), [FrameSize(height=8, width=8)]))
+    with pytest.raises(UsageError, match="short side of 10"):
+        FrameSize(height=20, width=20, short_side=10)
+
+
+def test_a_users_error_inside_an_open_file_stays_one(numbered):
+    with pytest.raises(UsageError, match="mine"), opened(numbered):
+        raise UsageError("mine")
