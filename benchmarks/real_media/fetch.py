@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avplatform.evaluation.markdown import markdown_table
-from avplatform.training.run_folder import write_atomic
 from benchmarks.real_media.sources import BACKGROUND, CLASSES, PACKAGES, ClassSources, content
 from models.errors import AVError, DataError
 
@@ -38,8 +37,7 @@ def fetch(cache: Path) -> None:
             _call(["apt-get", "download", package.name], f"Debian's package {package.name}", folder=archives)
             newest = max(archives.glob(f"{package.name}_*.deb"), key=lambda file: file.stat().st_mtime)
             _call(["dpkg-deb", "-x", str(newest.resolve()), str(place.resolve())], f"the contents of {newest.name}")
-            version = newest.stem.split("_")[1]
-            write_atomic(done, lambda file, version=version: file.write_text(f"{version}\n"))
+            done.write_text(newest.stem.split("_")[1] + "\n")  # its version
     folder = weights_folder(cache)
     folder.mkdir(exist_ok=True)
     for name, options, file in WEIGHTS:

@@ -48,8 +48,8 @@ def read_material(cache: Path, split: str) -> Material:
         DataError: a source that is missing or cannot be decoded.
     """
     return Material(
-        photos={name: found for name, sources in CLASSES.items() if (found := _photos(cache, sources, split))},
-        sounds={name: found for name, sources in CLASSES.items() if (found := _sounds(cache, sources, split))},
+        photos={name: _photos(cache, sources, split) for name, sources in CLASSES.items()},
+        sounds={name: _sounds(cache, sources, split) for name, sources in CLASSES.items()},
         places=_photos(cache, BACKGROUND, split),
         ambience=_sounds(cache, BACKGROUND, split),
     )
@@ -73,7 +73,7 @@ def decode_sound(name: str, data: bytes) -> np.ndarray:
     resampler = av.AudioResampler("flt", "mono", RATE)
     parts = []
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             for frame in container.decode(audio=0):
                 parts += [out.to_ndarray()[0] for out in resampler.resample(frame)]
             parts += [out.to_ndarray()[0] for out in resampler.resample(None)]

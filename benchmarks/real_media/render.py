@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -61,7 +62,7 @@ def render_frames(clip: PlannedClip, material: Material, seed: int) -> Iterator[
 class _Line:
     """A straight way between two points of any dimension."""
 
-    def __init__(self, begin: Sequence[float], end: Sequence[float]) -> None:
+    def __init__(self, begin: Any, end: Any) -> None:
         self.begin, self.end = np.asarray(begin, float), np.asarray(end, float)
 
     def at(self, share: float) -> np.ndarray:
@@ -112,7 +113,7 @@ def _slot(event: PlannedEvent, seen: Sequence[PlannedEvent]) -> tuple[float, flo
     return (0, WIDTH / 2) if left else (WIDTH / 2, WIDTH)
 
 
-def _window(size: Sequence[int], rng: np.random.Generator, room: Sequence[float] = (WIDTH, HEIGHT)) -> np.ndarray:
+def _window(size: Sequence[int], rng: np.random.Generator, room: Any = (WIDTH, HEIGHT)) -> np.ndarray:
     """Return a window of a picture that has the proportions of `room` and at least three quarters of its smaller side."""
     full = np.asarray(size, float)
     shape = np.asarray(room, float)
