@@ -43,7 +43,7 @@ def test_files_of_an_archive_are_read_by_their_paths(tmp_path, version, flags):
     assert read_rcc(file) == {"/dogs/loud.ogg": b"bark" * 9, "/dogs/small.txt": b"", "/top.webp": b"picture"}
 
 
-@pytest.mark.parametrize("damage", ["empty", "magic", "version", "truncated", "zstd", "itself"])
+@pytest.mark.parametrize("damage", ["empty", "magic", "version", "truncated", "zstd", "itself", "shared"])
 def test_a_damaged_archive_is_refused_by_name(tmp_path, damage):
     good = archive()
     bad = {
@@ -53,6 +53,7 @@ def test_a_damaged_archive_is_refused_by_name(tmp_path, damage):
         "truncated": good[:-30],
         "zstd": archive(flags=ZSTD),
         "itself": good[: 24 + 22 + 6] + struct.pack(">II", 2, 0) + good[24 + 22 + 14 :],  # the folder holds the root
+        "shared": good[: 24 + 22 + 6] + struct.pack(">II", 2, 2) + good[24 + 22 + 14 :],  # and here its neighbour
     }[damage]
     file = tmp_path / "bad.rcc"
     file.write_bytes(bad)
