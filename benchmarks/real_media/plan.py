@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from models.errors import UsageError
 from tasks.avvp.annotations import SEGMENTS
 from tasks.avvp.classes import CLASSES
 
@@ -76,9 +77,14 @@ def make_plan(sizes: dict[str, int], *, heard: Sequence[str], seen: Sequence[str
         heard: classes of which there are sounds.
         seen: classes of which there are photos.
         seed: of everything.
+
+    Raises:
+        UsageError: a split without clips.
     """
     clips = []
     for split, size in sizes.items():
+        if size < 1:
+            raise UsageError(f"{split} is to have {size} clips; give at least 1")
         for index in range(size):
             blank = PlannedClip(name=f"{split}_{index:04d}", split=split, events=())
             rng = np.random.default_rng(blank.seed(seed, "plan"))

@@ -3,6 +3,7 @@ import pytest
 
 from benchmarks.real_media.plan import Plan, PlannedClip, PlannedEvent, label_maps, make_plan
 from benchmarks.real_media.sources import BACKGROUND, CLASSES, PACKAGES
+from models.errors import UsageError
 from tasks.avvp.classes import CLASSES as LLP
 
 HEARD, SEEN = ["Dog", "Speech", "Singing"], ["Dog", "Speech", "Basketball_bounce"]
@@ -46,6 +47,11 @@ def test_a_class_without_sound_is_never_heard_and_one_without_photo_never_seen(p
         for event in clip.events:
             assert event.label in (HEARD if event.stream == "audio" else SEEN)
             assert 0 <= event.onset < event.offset <= 10
+
+
+def test_a_split_without_clips_is_refused():
+    with pytest.raises(UsageError, match="test is to have 0 clips"):
+        make_plan({"train": 1, "test": 0}, heard=HEARD, seen=SEEN, seed=1)
 
 
 def test_labels_are_the_seconds_of_the_events():
