@@ -7,6 +7,7 @@ import pytest
 av = pytest.importorskip("av")
 from PIL import Image, ImageDraw  # noqa: E402
 
+from benchmarks.real_media.check import loudness  # noqa: E402
 from benchmarks.real_media.compose import compose, event_table, write_clip  # noqa: E402
 from benchmarks.real_media.material import RATE, Material, Photo, decode_photo, decode_sound, tighten  # noqa: E402
 from benchmarks.real_media.plan import Plan, PlannedClip, PlannedEvent  # noqa: E402
@@ -63,6 +64,15 @@ def heard_at(file, hertz):
 def test_a_beep_in_second_4_is_decoded_in_second_4_and_no_other(file):
     assert heard_at(file, 1000) == [4]
     assert heard_at(file, 3000) == [7, 8, 9]
+
+
+def test_the_check_of_finished_clips_tells_heard_seconds_from_the_others(tmp_path, file, clip):
+    (tmp_path / "plan.json").write_text(Plan(seed=1, clips=(clip,)).to_json())
+    (tmp_path / "test_0000.mp4").write_bytes(file.read_bytes())
+    heard, other = loudness(tmp_path)
+    assert (len(heard), len(other)) == (4, 6) and heard.min() > 3 * other.max()
+    with pytest.raises(DataError, match="no plan.json"):
+        loudness(tmp_path / "elsewhere")
 
 
 def test_photos_are_on_the_decoded_frames_of_their_seconds_and_no_others(file):
