@@ -3,8 +3,8 @@
 The usual one writes frames at 8 a second as .jpg files and the sound as a .wav file, reads them again with PIL and `wave`, and
 runs the networks on one image after the other in float32. Ours decodes to tensors and batches, in float32 and in bf16 with
 channels last. Both take the same frames, and the same networks from the same random weights (time does not depend on them);
-their features are compared before anything is timed. All run in turn in one process, by its CPU time and by the clock; a figure
-is the median over rounds of the ratio within a round.
+their features are compared before anything is timed. All run in turn in one process, by its CPU time and by the clock; a
+figure is the median over rounds of the ratio within a round.
 """
 
 from __future__ import annotations

@@ -262,12 +262,11 @@ class _Batchers:
         assert backbone.items is not None
         for first in range(0, segments, AUDIO_BLOCK):
             count = min(AUDIO_BLOCK, segments - first)
-            last = first + count == segments
-            length = max(0.0, clip.seconds - first) if last else float(count)
+            # A part of a file ends where it ends; a whole file to its last sample, which may lie behind its last picture.
+            to_the_end = request.seconds is None and first + count == segments
+            length = count + 0.5 if to_the_end else max(0.0, min(clip.seconds - first, float(count)))
             begin = request.start + first
-            samples = read_waveform(
-                request.path, backbone.rate, start=begin, seconds=min(length, count + 0.5), limits=self.extractor.limits
-            )
+            samples = read_waveform(request.path, backbone.rate, start=begin, seconds=length, limits=self.extractor.limits)
             for offset, item in enumerate(backbone.items(samples, count)):
                 self.audio.add(item, clip, clip.audio, first + offset, 1.0)
 

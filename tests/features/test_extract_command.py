@@ -14,6 +14,7 @@ import pytest
 
 from avplatform.build import build_task, make_model_config
 from avplatform.cli import main
+from avplatform.config import default_config
 from avplatform.data import open_data
 from avplatform.data.schema import Manifest
 from avplatform.features import extract as extract_module
@@ -232,3 +233,21 @@ def test_the_core_works_without_pyav_and_says_how_to_get_it(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.strip() == 'error: reading media needs PyAV: pip install "avplatform[media]"'
+
+
+@pytest.mark.slow
+def test_of_a_thousand_files_the_good_ones_are_done(place, tmp_path, capsys):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    good = render(tmp_path / "good.mkv", pictures=[bits_of(5)] * 10, fps=10, sound=beep(1, 0, 1)).read_bytes()
+    for number in range(1000):
+        content = good if number % 20 else (good[:100], b"", b"text", good[: len(good) // 3])[number // 20 % 4]
+        (videos / f"clip{number:04d}.mkv").write_bytes(content)
+    args = flags(place, tmp_path / "out", "--segments", "1")
+    args[1] = str(videos)
+    assert main(args) == 1
+    report = json.loads((tmp_path / "out" / "extract_report.json").read_text())
+    bad = {Path(file).stem for file, _ in report["bad"]}
+    assert {f"clip{number:04d}" for number in range(0, 1000, 20) if number // 20 % 4 != 3} <= bad
+    assert report["stored"]["test"] == 1000 - len(bad) and all(int(name[4:]) % 20 == 0 for name in bad)
+    assert f"and {len(bad) - 20} more" in capsys.readouterr().out

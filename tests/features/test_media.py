@@ -213,14 +213,15 @@ def test_what_is_beyond_a_limit_is_refused(numbered, limits, text):
         probe(numbered, limits=Limits(**limits))
 
 
-def test_pictures_that_are_larger_than_their_file_says_are_not_decoded(tmp_path):
-    path = render(tmp_path / "liar.avi", pictures=[np.zeros((1024, 2048, 3), np.uint8)] * 4)
-    data = path.read_bytes()
-    large, small = (np.array([width, height], "<i4").tobytes() for width, height in ((2048, 1024), (64, 32)))
-    assert data.count(large) >= 1
-    path.write_bytes(data.replace(large, small))
-    with pytest.raises(DataError):
-        read_frames(path, [0.0], 32, limits=Limits(max_pixels=100_000))
+def test_pictures_that_become_larger_on_the_way_are_not_decoded(tmp_path):
+    small = render(tmp_path / "small.ts", pictures=[np.zeros((32, 64, 3), np.uint8)] * 50, codec="mpeg2video")
+    large = render(tmp_path / "large.ts", pictures=[np.zeros((480, 640, 3), np.uint8)] * 50, codec="mpeg2video")
+    path = tmp_path / "growing.ts"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    assert read_frames(path, [0.5], 16, limits=Limits(max_pixels=100_000)).shape == (1, 16, 16, 3)
+    assert read_frames(path, np.arange(0, 4, 0.5), 16).shape == (8, 16, 16, 3)
+    with pytest.raises(DataError, match="packets of its picture cannot be decoded"):
+        read_frames(path, np.arange(0, 4, 0.5), 16, limits=Limits(max_pixels=100_000))
 
 
 def test_a_sound_longer_than_the_limit_is_not_held(tmp_path):
