@@ -14,7 +14,7 @@ import torch
 from avplatform.build import task_of_model, with_threshold
 from avplatform.hub import model_folder
 from avplatform.open_labels import check_open, check_texts, embed_labels
-from avplatform.timeline.events import STREAM_NAMES, Event, Timeline, events_of
+from avplatform.timeline.events import STREAM_NAMES, Event, Timeline, events_of, readable
 from avplatform.timeline.windows import Features, parse_windows
 from models.av_model import AVModel
 from models.config import FeatureSpec, at_least
@@ -108,6 +108,8 @@ def pipeline(
     config = config or PipelineConfig()
     if labels is not None:
         check_open(loaded)
+    elif embeddings is not None:
+        raise UsageError("embeddings name the source for labels of the user's; give labels too, or leave them out")
     if extractor is None:
         extractor = extractor_of_model(loaded, recipe=recipe, weights=weights, device=device_of(config))
     return Pipeline(loaded, extractor, name=name, labels=labels, embeddings=embeddings, config=config)
@@ -153,7 +155,7 @@ class Pipeline:
         info = probe(video)
         features, present = read_features(self.extractor, video, duration=info.duration, on_progress=on_progress)
         check_fits(self.model, features)
-        timeline = self.parse(features, present=present, duration=info.duration, video=str(video))
+        timeline = self.parse(features, present=present, duration=info.duration, video=readable(video))
         timeline.about = {
             name: getattr(info, name, None) for name in ("fps", "width", "height", "rotation", "has_audio", "has_video")
         }
@@ -181,7 +183,8 @@ class Pipeline:
         found = {name: maps[:, 0].numpy() for name, maps in self.task.events(self.task.decide(parse)).items()}
         scores = {name: values[:, 0].numpy() for name, values in self.task.probabilities(parse).items()}
         notes = _silence_absent(found, scores, present or {})
-        duration = float(len(features)) if duration is None else min(duration, float(len(features)))
+        # The last segment goes on to the end of the video: up to half a second more, or less, than a second.
+        duration = float(len(features)) if duration is None else min(duration, len(features) + 0.5)
         timeline = Timeline(
             video=video,
             duration=duration,

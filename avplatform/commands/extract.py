@@ -39,12 +39,12 @@ class ExtractOptions:
     """whose classes the data folder gets"""
     annotations: str | None = None
     """folder of the official annotation files: labels and splits by the files' names"""
-    split: str = "test"
-    """split of all clips where there are no annotations"""
+    split: str | None = None
+    """split of all clips where there are no annotations; default: test"""
     segments: int = 10
     """seconds of a clip"""
-    long: Literal["split", "first", "refuse"] = "split"
-    """files that are longer become several clips, one of their beginning, or are refused"""
+    long: Literal["split", "first", "refuse"] | None = None
+    """files that are longer become several clips (default), one of their beginning, or are refused; annotated ones are one"""
     name: str | None = None
     """name of the data set; default: the folder's"""
     dtype: Literal["float16", "float32"] = "float16"
@@ -78,7 +78,12 @@ def run(args: list[str], prog: str) -> int:
     if changes:
         recipe = replace(recipe, name="custom", **changes)
     weights = parse_weights(options.weights)
-    catalogue = Catalogue(options.task, annotations=options.annotations, split=options.split)
+    for name in ("split", "long") if options.annotations else ():
+        if getattr(options, name) is not None:
+            raise UsageError(
+                f"--{name}: with --annotations, they say which split a clip is of and that it is one; leave it out"
+            )
+    catalogue = Catalogue(options.task, annotations=options.annotations, split=options.split or "test")
     try:
         return _extract(options, recipe, weights, catalogue)
     except KeyboardInterrupt:
@@ -126,7 +131,7 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
             extractor,
             catalogue,
             segments=options.segments,
-            long=options.long,
+            long=options.long or "split",
             dtype=options.dtype,
             name=options.name or Path(options.out).name,
             accelerator=accelerator,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import tyro
 
 from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
 from avplatform.console import Console
+from avplatform.timeline.events import STREAM_NAMES, readable
 from models.config import at_least
 from models.errors import AVError, DataError, UsageError, counted
 
@@ -32,7 +34,7 @@ class PredictOptions:
     """video or sound files; of a folder all files in it"""
     model: str
     """run folder, model folder or hub id"""
-    labels: str = ""
+    labels: str | None = None
     """texts to look for instead of the model's own classes, separated by commas (LEAP)"""
     labels_file: str | None = None
     """file with one text a line, for texts that hold commas"""
@@ -89,18 +91,20 @@ def run(args: list[str], prog: str) -> int:
             try:
                 timeline = predict_one(parse, video, out / name, embed=options.embed_video)
             except AVError as error:
-                failed.append((str(video), str(error)))
+                failed.append((str(video), readable(str(error))))
             except Exception as error:  # one strange file must not cost the others
                 failed.append((str(video), f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
             else:
-                done.append({"video": str(video), "folder": name, "events": len(timeline.events), "notes": timeline.notes})
+                done.append(
+                    {"video": readable(video), "folder": name, "events": len(timeline.events), "notes": timeline.notes}
+                )
                 console.note(line_about(timeline, out / name / "timeline.html"))
                 if timeline.open_labels and not timeline.events:
                     console.note(f"  {timeline.notes[-1]}")
             bar.advance()
     write_summary(out, done, failed)
     for name, reason in failed:
-        console.note(f"not done: {name}: {reason}")
+        console.note(f"not done: {readable(name)}: {reason}")
     console.note(f"{counted(len(done), 'video')} done, {len(failed)} not; all in {out}")
     return 1 if failed else 0
 
@@ -140,22 +144,26 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
     files: list[Path] = []
     failed = []
     for text in given:
-        path = Path(text).expanduser()
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+        path = Path(os.path.expanduser(text))
+        if os.path.isdir(path):  # unlike Path's, these take names that no file can have
+            try:
+                inside = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+            except OSError as error:
+                failed.append((text, f"cannot read the folder: {error.strerror}"))
+                continue
             if not inside:
                 failed.append((text, "the folder holds no file"))
             files += inside
-        elif path.is_file():
+        elif os.path.isfile(path):
             files.append(path)
         else:
             failed.append((text, "there is no such file"))
     jobs: dict[Path, tuple[Path, str]] = {}
-    taken: set[str] = set()
+    taken = {"summary.json"}
     for file in files:
         if file.resolve() in jobs:
             continue
-        stem, number = file.stem or file.name, 1
+        stem, number = readable(file.stem).strip(". ") or "video", 1  # never a folder above: of "...mp4" the stem is ".."
         name = stem
         while name.lower() in taken:  # some file systems do not tell cases apart
             number += 1
@@ -167,9 +175,11 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
 
 def open_labels(options: PredictOptions) -> list[str] | None:
     """Return the texts to look for, or None for the model's own classes."""
-    if not options.labels and not options.labels_file:
+    if options.labels is None and options.labels_file is None:
         return None
-    return label_texts(EmbedLabelsOptions(labels=options.labels, texts=options.labels_file))
+    if bool(options.labels) == bool(options.labels_file):
+        raise UsageError('give the labels once: --labels "siren,dog barking", or --labels-file FILE')
+    return label_texts(EmbedLabelsOptions(labels=options.labels or "", texts=options.labels_file))
 
 
 def parse_weights(given: Sequence[str]) -> dict[str, str]:
@@ -189,8 +199,6 @@ def parse_weights(given: Sequence[str]) -> dict[str, str]:
 
 def line_about(timeline: Timeline, page: Path) -> str:
     """Return what was found in one video, in one line."""
-    from avplatform.timeline.events import STREAM_NAMES
-
     counts = [f"{STREAM_NAMES[s]} {sum(event.stream == s for event in timeline.events)}" for s in timeline.streams]
     lacks = [n for n, key in (("sound", "has_audio"), ("pictures", "has_video")) if timeline.about.get(key) is False]
     said = f"; the file has no {lacks[0]}" if lacks else ""
@@ -201,7 +209,7 @@ def write_summary(out: Path, done: list[dict[str, Any]], failed: list[tuple[str,
     """Write summary.json: which videos were done, where, and which were not, and why."""
     from avplatform.training.run_folder import write_json
 
-    content = {"done": done, "not_done": [{"video": video, "reason": reason} for video, reason in failed]}
+    content = {"done": done, "not_done": [{"video": readable(video), "reason": reason} for video, reason in failed]}
     try:
         write_json(out / "summary.json", content)
     except OSError as error:

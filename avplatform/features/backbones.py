@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def audio_backbone(name: str, where: Where) -> Backbone:
             name=name,
             width=int(clap.model.config.projection_dim),
             run=lambda items: torch.from_numpy(_in(where, clap.segment_features, items.cpu().numpy())),
-            source=_source(clap.model, model=clap.name),
+            source=_source(clap.model, model=_public(clap.name)),
             rate=SAMPLE_RATE,
             items=lambda samples, segments: split_waveform(_filled(samples, segments), segments),
         )
@@ -142,7 +143,7 @@ def visual_backbone(name: str, where: Where) -> Backbone:
             name=name,
             width=int(clip.model.config.projection_dim),
             run=see,
-            source=_source(clip.model, model=clip.name),
+            source=_source(clip.model, model=_public(clip.name)),
             size=FrameSize(height=side, width=side),
         )
     load = load_maps_network if kind == "vgg19-pool5" else load_frames_network
@@ -230,6 +231,11 @@ def _model(where: Where, kind: str, name: str) -> str:
 def _source(network: nn.Module, **known: str) -> dict[str, Any]:
     """Say where weights are from; before the network is moved to another precision."""
     return {**known, "sha256": weights_digest(network.state_dict())}
+
+
+def _public(name: str) -> str:
+    """A hub id as it is; of a folder its last name only, since this is stored with the features and may be published."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
 
 
 def weights_digest(tensors: dict[str, Tensor]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -209,10 +211,42 @@ def import_av() -> Any:
 
 
 def stream_seconds(stream: Any) -> float | None:
-    """Return the declared length of a stream, or None."""
+    """Return the declared length of a stream, or None; Matroska declares it in a tag."""
     if stream.duration is None or stream.time_base is None or stream.duration < 0:
-        return None
+        tag = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", str(stream.metadata.get("DURATION", "")))
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3]) if tag else None
     return float(stream.duration * stream.time_base)
+
+
+def measured_seconds(path: str | Path, limits: Limits) -> float:
+    """Return the length of a file that declares none, such as a recording of a browser: the end of its last packet.
+
+    Raises:
+        DataError: the file cannot be read, or is beyond a limit.
+    """
+    stat = Path(path).stat()
+    return _measured(str(path), limits, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)  # a long file is probed again for each of its clips
+def _measured(path: str, limits: Limits, _size: int, _changed: int) -> float:
+    end = 0.0
+    counted_on: dict[int, float] = {}
+    with opened(path, limits) as file, reading(file.path):
+        streams = [stream for stream in (file.video, file.audio) if stream is not None]
+        for number, packet in enumerate(file.container.demux(streams)):
+            if number > MOST_PACKETS:
+                raise DataError(f"{path} has more than {MOST_PACKETS:,} packets")
+            if not packet.size or packet.time_base is None:
+                continue
+            length = float((packet.duration or 0) * packet.time_base)
+            before = counted_on.get(packet.stream.index, 0.0)  # raw streams have no time stamps
+            began = before if packet.pts is None else float(packet.pts * packet.time_base - file.zero)
+            counted_on[packet.stream.index] = began + length
+            end = max(end, began + length)
+    if end > limits.max_seconds:
+        raise DataError(f"{path} lasts {end:,.0f} s; the limit is {limits.max_seconds:,.0f} s")
+    return end
 
 
 def reason(error: BaseException) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.features.container import Limits, MediaInfo, Opened, opened, reading, stream_seconds
+from avplatform.features.container import Limits, MediaInfo, Opened, measured_seconds, opened, reading, stream_seconds
 from models.errors import DataError, UsageError
 
 __all__ = ["FrameSize", "Limits", "MediaInfo", "iter_frames", "probe", "read_frames", "read_waveform"]
 
 SEEK_BEYOND = 4.0  # seconds into a file from which jumping to a key frame is faster than decoding up to it
+MOST_SAMPLES = 2**26  # that a frame of sound may become, over all channels: rates of 1 Hz would make gigabytes of it
 GAP = 0.1  # seconds by which sound may be late before silence is put in its place
 
 
@@ -51,7 +52,7 @@ def probe(path: str | Path, *, limits: Limits | None = None) -> MediaInfo:
         rate = None if video is None else (video.average_rate or video.guessed_rate)
         return MediaInfo(
             path=str(path),
-            duration=file.duration,
+            duration=file.duration or measured_seconds(path, file.limits),
             fps=float(rate) if rate else None,
             width=width,
             height=height,
@@ -210,6 +211,9 @@ def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
     for frame in file.frames(file.audio):
         if not 0 < frame.sample_rate <= file.limits.max_audio_rate or frame.samples < 1:
             continue
+        if frame.samples / frame.sample_rate * rate * frame.layout.nb_channels > MOST_SAMPLES:
+            lasts = frame.samples / frame.sample_rate
+            raise DataError(f"{file.path} has a frame of sound that lasts {lasts:,.0f} s; give sound of an ordinary rate")
         stamp = file.seconds(frame)
         began = expected if stamp is None else stamp
         now = (frame.sample_rate, frame.format.name, frame.layout.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,13 +47,16 @@ def find_files(places: Sequence[str | Path]) -> Found:
         raise UsageError("nothing to extract; give video files or folders of them")
     found = Found()
     for place in map(Path, places):
-        if not place.is_dir():
+        if not os.path.isdir(place):  # unlike Path's, it takes names that no file can have
             found_files = [place]
         else:
             inside = sorted(path for path in place.rglob("*") if not path.is_dir() and not _hidden(path.relative_to(place)))
             found_files = [path for path in inside if path.suffix.lower() not in NOT_MEDIA]
             found.ignored += len(inside) - len(found_files)
         for file in found_files:
+            if not _utf8(file.stem):
+                found.bad.append((str(file).encode("utf-8", "replace").decode(), "its name is no UTF-8; rename it"))
+                continue
             if file.stem in found.files:
                 if found.files[file.stem].resolve() != file.resolve():
                     reason = f"has the name of {found.files[file.stem]}, and names become clip ids; rename one of them"
@@ -131,6 +135,10 @@ class Catalogue:
                 labels = {"segment": data.segment[row], "video": data.class_index[row]}
                 entry = Entry(row=row, clip_id=data.clip_ids[row], split=split, labels=labels)
                 self._entries.setdefault(data.clip_ids[row], []).append(entry)  # an id may have several rows
+
+
+def _utf8(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _hidden(path: Path) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,16 @@ def events_of(
                 events.append(Event(stream=stream, label=label, onset=float(onset), offset=end, score=score))
     order = list(STREAM_NAMES)
     return sorted(events, key=lambda e: (e.onset, order.index(e.stream), labels.index(e.label)))
+
+
+def readable(path: str | Path) -> str:
+    r"""Return a path as text that any file can hold: what is no UTF-8 in a file's name becomes a mark.
+
+    Example:
+        >>> readable("caf\udce9.mp4")
+        'caf\ufffd.mp4'
+    """
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def runs(row: np.ndarray) -> list[tuple[int, int]]:

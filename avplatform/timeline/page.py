@@ -68,7 +68,7 @@ def video_source(video: Path, page: Path, *, embed: bool) -> str:
         UsageError: a file that is too large to embed.
     """
     if not embed:
-        return quote(os.path.relpath(video.resolve(), page.parent.resolve()).replace(os.sep, "/"))
+        return quote(os.fsencode(os.path.relpath(video.resolve(), page.parent.resolve()).replace(os.sep, "/")))
     size = video.stat().st_size
     if size > EMBED_LIMIT:
         raise UsageError(

@@ -48,9 +48,9 @@ def test_sound_is_cut_as_valor_cuts_it(place, features):
     assert np.abs(features.audio - np.median(features.audio, axis=0)).sum(1).argmax() == 4
 
 
-def test_weights_are_known_by_their_values(place):
+def test_weights_are_known_by_their_values_and_no_path_of_this_machine_is_stored(place):
     made = Extractor("clip-clap", {"clip": place / "clip", "clap": place / "clap"}).describe()["weights"]
-    assert made["visual"]["model"] == str(place / "clip") and len(made["audio"]["sha256"]) == 64
+    assert made["visual"]["model"] == "clip" and len(made["audio"]["sha256"]) == 64
 
 
 def test_bf16_is_near_float32(place, features):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -251,3 +252,15 @@ def test_of_a_thousand_files_the_good_ones_are_done(place, tmp_path, capsys):
     assert {f"clip{number:04d}" for number in range(0, 1000, 20) if number // 20 % 4 != 3} <= bad
     assert report["stored"]["test"] == 1000 - len(bad) and all(int(name[4:]) % 20 == 0 for name in bad)
     assert f"and {len(bad) - 20} more" in capsys.readouterr().out
+
+
+def test_names_that_no_clip_can_have_are_listed(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
+    found = find_files([tmp_path, "x" * 300])
+    assert [why for _, why in found.bad] == ["its name is no UTF-8; rename it"] and list(found.files) == ["x" * 300]
+
+
+@pytest.mark.parametrize("flag", [["--split", "train"], ["--long", "refuse"]])
+def test_what_annotations_decide_is_not_asked_for_beside_them(place, tmp_path, capsys, flag):
+    assert main(flags(place, tmp_path / "out", "--annotations", str(tmp_path), *flag)) == 2
+    assert f"{flag[0]}: with --annotations" in capsys.readouterr().err

@@ -242,3 +242,37 @@ def test_limits_and_times_are_checked(numbered):
 def test_a_users_error_inside_an_open_file_stays_one(numbered):
     with pytest.raises(UsageError, match="mine"), opened(numbered):
         raise UsageError("mine")
+
+
+def test_a_recording_that_declares_no_length_is_measured(tmp_path):
+    source = standard(tmp_path / "whole.mp4", seconds=6)
+    with av.open(str(source)) as whole, av.open(str(tmp_path / "live.mkv"), "w", options={"live": "1"}) as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in whole.streams}
+        for packet in whole.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    with opened(tmp_path / "live.mkv") as file:
+        assert file.duration == 0.0
+    assert probe(tmp_path / "live.mkv").duration == pytest.approx(6.0, abs=0.1)
+    raw = render(tmp_path / "raw.m4v", pictures=[bits_of(3)] * 50)  # no time stamps either
+    assert probe(raw).duration == pytest.approx(2.0, abs=0.05)
+    with pytest.raises(DataError, match="lasts 6 s; the limit is 5 s"):
+        probe(tmp_path / "live.mkv", limits=Limits(max_seconds=5))
+
+
+def test_pictures_that_end_before_the_sound_are_not_a_file_cut_off(tmp_path):
+    for name in ("long.mkv", "long.mp4"):
+        file = render(tmp_path / name, pictures=[bits_of(index) for index in range(50)], sound=beep(8, 4, 5))
+        assert numbers(file, [0.5, 7.5]) == [12, 49]
+
+
+def test_a_frame_of_sound_at_an_absurdly_low_rate_is_refused_before_it_is_resampled(tmp_path):
+    with av.open(str(tmp_path / "slow.mkv"), "w", options={"live": "1"}) as out:
+        stream = out.add_stream("pcm_s16le", rate=20, layout="7.1")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 480_000), np.int16), format="s16", layout="7.1")
+        frame.sample_rate, frame.pts = 20, 0
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    with pytest.raises(DataError, match="lasts 3,000 s"):
+        read_waveform(tmp_path / "slow.mkv", 16_000, seconds=10.0)

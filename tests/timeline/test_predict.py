@@ -1,6 +1,7 @@
 """`avplatform predict` on files that the tests write: good ones are done, bad ones listed, names never collide."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -155,6 +156,9 @@ def test_any_labels_with_leap_and_a_refusal_with_mmil(models, clips, tmp_path, c
         (["--weights", "x"], 2, "give NAME=FILE"),
         (["--hop", "20"], 2, "leaves gaps"),
         (["--labels", "dog,dog"], 2, "occurs twice"),
+        (["--labels", ""], 2, "give the labels once"),
+        (["--labels", "dog", "--labels-file", "x"], 2, "give the labels once"),
+        (["--embeddings", "glove-50d"], 2, "give labels too"),
         (["--labels-file", "gone.txt"], 1, "cannot be read"),
     ],
 )
@@ -167,3 +171,27 @@ def test_an_embedded_video_makes_the_page_whole(models, clips, tmp_path):
     assert predict(clips / "a.webm", "--out", tmp_path / "out", "--embed-video", model=models / "leap") == 0
     page = (tmp_path / "out" / "a" / "timeline.html").read_text()
     assert re.search(r'<video[^>]* src="data:video/webm;base64,', page)
+
+
+def test_no_name_of_a_video_writes_outside_its_folder_or_over_the_summary(models, clips, tmp_path, capsys):
+    files = [tmp_path / "in" / name for name in ("...webm", "..webm", "summary.json.webm", os.fsdecode(b"caf\xe9.webm"))]
+    files[0].parent.mkdir()
+    for file in files:
+        file.write_bytes((clips / "a.webm").read_bytes())
+    missing = [tmp_path / ("x" * 300), "~nobody-of-this-name/x.mp4", tmp_path / os.fsdecode(b"gone\xff.mp4")]
+    assert predict(*files, *missing, "--out", tmp_path / "out", model=models / "leap") == 1
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["in", "out"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    folders = [entry["folder"] for entry in summary["done"]]
+    assert folders == ["video", "video-2", "summary.json-2", "caf\ufffd"] and len(summary["not_done"]) == 3
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == sorted([*folders, "summary.json"])
+    page = (tmp_path / "out" / "caf\ufffd" / "timeline.html").read_text()
+    assert "caf%E9.webm" in page and "Traceback" not in capsys.readouterr().err
+
+
+def test_the_tracks_end_where_the_video_ends(models, tmp_path):
+    write_clip(tmp_path / "a.webm", seconds=2.4, fps=10)
+    assert predict(tmp_path / "a.webm", "--out", tmp_path / "out", "--threshold", "0", model=models / "leap") == 0
+    content = json.loads((tmp_path / "out" / "a" / "events.json").read_text())
+    assert len(content["scores"]["audio"]) == 2 and content["duration"] == pytest.approx(2.4, abs=0.05)
+    assert {event["offset"] for event in content["events"]} == {content["duration"]}
