@@ -320,7 +320,7 @@ def open_task(task: Task, model: AVModel, labels: Sequence[str]) -> tuple[Task, 
     """
     labels = [label.strip() for label in labels]
     if not labels or not all(labels):
-        raise UsageError('give at least one label, and no empty one, such as "siren,dog barking"')
+        raise UsageError('give at least one label, and no empty one, such as "train horn,dog"')
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise UsageError(f"the label '{twice}' is given twice")

@@ -56,7 +56,7 @@ def curves(metrics_file: Path, out: Path, *, metric: str, selected: int | None =
     right.plot([r["epoch"] for r in epochs], values, "o-", color=COLOURS[1], markersize=3)
     label = f"kept: epoch {epochs[best]['epoch']}, {values[best]:.1f}"
     right.plot(epochs[best]["epoch"], values[best], marker="*", markersize=14, color=COLOURS[1], linestyle="", label=label)
-    right.legend(frameon=False, loc="lower right")
+    right.legend(loc="lower right", markerscale=0.6)  # framed: a star in the open would pass for an epoch
     right.set(xlabel="epoch", ylabel=f"{epochs[best].get('split', 'validation')} {metric} (%)")
     right.set_xlim(min(r["epoch"] for r in epochs) - 0.5, max(r["epoch"] for r in epochs) + 0.5)
     for axes in (left, right):

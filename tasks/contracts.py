@@ -193,6 +193,9 @@ class Task:
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
         """Raise UsageError where the options of encoder, decoder and task contradict each other."""
 
+    def check_training_labels(self, names: Iterable[str]) -> None:
+        """Raise DataError where training reads a label that the data lack; asked before a run's folder is made."""
+
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
         """Return the loss terms, already weighted: their sum is what training minimises. Each is a mean over the batch."""
         raise NotImplementedError

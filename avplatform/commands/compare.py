@@ -38,8 +38,8 @@ def run(args: list[str], prog: str) -> int:
     at_least(options, "seed", 0)
     console = Console()
     content = compare(options.runs, split=options.split, resamples=options.bootstrap, seed=options.seed)
-    kind = "SYNTHETIC features" if content["synthetic"] else "features"
-    where = f"{content['split']} of {content['data']} ({kind}), {content['clips']} clips, percent"
+    kind = " (SYNTHETIC features)" if content["synthetic"] else ""
+    where = f"{content['split']} of {content['data']}{kind}, {content['clips']} clips, percent"
     columns, rows = figure_table(content)
     turned = [[name, *(row[at] for row in rows)] for at, name in enumerate(columns) if at]
     console.table(where, ["", *(row[0] for row in rows)], turned)

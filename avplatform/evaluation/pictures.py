@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -118,10 +119,12 @@ def class_differences(rows: dict[str, dict[str, Any]], out: Path, *, title: str,
         _grid(axes, "x")
     panels[0].set_yticks(range(len(classes)), [name.replace("_", " ") for name in classes], fontsize=8, parse_math=False)
     panels[0].set_ylim(len(classes) - 0.4, -0.6)
-    figure.suptitle(title, fontsize=11, parse_math=False)
-    legend = [f"right of 0: better with {other}", f"left of 0: better with {first}"]
+    room = int(14 * figure.get_figwidth())  # characters that fit; names of runs may be long
+    figure.suptitle(fill(title, int(0.75 * room)), fontsize=11, parse_math=False)
+    legend = [fill(f"right of 0: better with {other}", room), fill(f"left of 0: better with {first}", room)]
     handles = [Patch(color=COLOURS[i]) for i in range(2)]
-    found = figure.legend(handles, legend, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    columns = 2 if sum(map(len, legend)) < 0.8 * room else 1
+    found = figure.legend(handles, legend, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
     for text in found.get_texts():
         text.set_parse_math(False)
     return save_figure(figure, out)

@@ -49,10 +49,10 @@ def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:
         cells = [f"{content[split][name]:.1f}" for split in splits]
         cells += [f"{values[name]:.1f}" if name in values else "" for values in map(_as_dict, anchors.values())]
         rows.append([name, *cells])
-    kind = "SYNTHETIC features" if content["synthetic"] else "features"
+    kind = " (SYNTHETIC features)" if content["synthetic"] else ""
     title = (
         f"{content['encoder']} + {content['decoder']} on {content['task']} ({content['supervision']}), "
-        f"data {content['data']} ({kind}), percent"
+        f"data {content['data']}{kind}, percent"
     )
     console.table(title, headers, rows)
 

@@ -36,6 +36,7 @@ def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], DataSour
     for split in (*task.train_splits()[:1], "validation", "test"):
         data.split_name(split)
     check_labels(data.spec, task)
+    task.check_training_labels(data.spec.labels)
     make_model_config(config, task, data.spec.features)
     if DECODERS[config.decoder].needs_labels:
         open_source(config.labels.embeddings, pooling=None if config.labels.pooling == "default" else config.labels.pooling)

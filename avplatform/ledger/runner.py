@@ -177,8 +177,9 @@ def _work(waiting: list[Job], outcome: Outcome, pool: _Pool, console: Console, b
                     outcome.failed[job.name] = words = _last_words(pool.logs / f"{job.name}.log", code)
                 over = len(outcome.finished) + len(outcome.failed)
                 left = (time.monotonic() - begun) / over * (len(waiting) - over) / 60
+                remaining = f"; about {max(left, 1):.0f} min left" if over < len(waiting) else ""
                 bar.advance()
-                console.note(f"[{len(outcome.skipped) + over}/{total}] {job.name}: {words}; about {left:.0f} min left")
+                console.note(f"[{len(outcome.skipped) + over}/{total}] {job.name}: {words}{remaining}")
             time.sleep(POLL)
     except BaseException:
         console.note(f"ending {counted(len(pool.running), 'run')}")

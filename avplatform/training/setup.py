@@ -46,6 +46,7 @@ class RunSetup:
         self.data: DataSource = data_for(data, self.task) if config.held_out else data
         for split in (*self.task.train_splits()[:1], "validation", "test"):
             self.data.split_name(split)  # what is missing is said before anything is trained
+        self.task.check_training_labels(self.data.spec.labels)
         self.step_clips = config.batch_size * (self.accelerator.num_processes if config.batch_scope == "process" else 1)
         self.loader = train_loader(
             self.data,

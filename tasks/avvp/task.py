@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -151,6 +151,12 @@ class AVVP(Task):
             ("label_texts", decoder not in ("mmil", "dch"), "LEAP"),
         ]
 
+    def check_training_labels(self, names: Iterable[str]) -> None:
+        """Refuse data without pseudo-labels where the loss reads them."""
+        missing = {"pseudo_audio", "pseudo_visual"} - set(names)
+        if missing and self.config.supervision == "pseudo":
+            raise DataError(f"the data have no '{min(missing)}' labels; use data with pseudo-labels, or --supervision weak")
+
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
         """Return the weighted terms of the objective, and of the similarity loss if it is on."""
         config, scores = self.config, parse.segment.audio.values  # type: ignore[union-attr]
@@ -196,9 +202,7 @@ class AVVP(Task):
         return "han" if has_soft_global(parse) else "basic"
 
     def _pseudo(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor]:
-        for name in ("pseudo_audio", "pseudo_visual"):
-            if name not in batch.labels:
-                raise DataError(f"the data have no '{name}' labels; use data with pseudo-labels, or --supervision weak")
+        self.check_training_labels(batch.labels)
         return as_target(batch.labels["pseudo_audio"], like), as_target(batch.labels["pseudo_visual"], like)
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:

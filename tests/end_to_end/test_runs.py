@@ -313,6 +313,18 @@ def test_data_that_lack_something_are_refused_before_training(small_stores, tmp_
     assert lacking in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+def test_data_without_pseudo_labels_are_refused_before_a_folder_is_made(small_stores, tmp_path, capsys):
+    store = tmp_path / "store"
+    shutil.copytree(small_stores["avvp"], store, ignore=shutil.ignore_patterns(".arrays"))
+    manifest = json.loads((store / "dataset.json").read_text())
+    for name in ("pseudo_audio", "pseudo_visual"):
+        del manifest["spec"]["labels"][name], manifest["spec"]["label_dtypes"][name]
+    (store / "dataset.json").write_text(json.dumps(manifest))
+    for flags in ((), ("--dry-run",)):
+        assert train("avvp", store, tmp_path / "run", "--epochs", "1", *flags) == 1
+        assert "--supervision weak" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 def test_validation_every_other_epoch(small_stores, tmp_path):
     flags = ["--epochs", "4", "--validate-every", "2", "--no-save-plots"]
     assert train("avvp", small_stores["avvp"], tmp_path / "run", *flags) == 0
