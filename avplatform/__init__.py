@@ -13,6 +13,8 @@ __all__ = ["__version__"]
 # On a busy machine, OpenMP threads that spin while they wait for each other make two threads slower than one.
 # This must be set before torch loads its OpenMP runtime; a user's own setting wins.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Likewise: DDP warns, in 500 characters a process, that a model could be told that it uses all its parameters.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def check_own_packages() -> None:
