@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -124,6 +125,7 @@ def describe() -> dict[str, str]:
     }
 
 
+@cache
 def _commit() -> str:
     """The commit of a source checkout, with "+" where files differ from it; "not a checkout" for an installed package."""
     root = Path(__file__).resolve().parent.parent

@@ -7,7 +7,7 @@ import math
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 
 from avplatform.build import build_model, build_task
 from avplatform.config import RunConfig, to_dict
@@ -20,7 +20,7 @@ from avplatform.training.run_folder import RunFolder
 from avplatform.training.state import Progress
 from avplatform.training.together import on_main
 from avplatform.training.tracking import check_trackers
-from avplatform.training.weights import WeightAverage, is_sharded
+from avplatform.training.weights import WeightAverage
 from models.av_model import AVModel
 from models.errors import DataError, UsageError, counted
 from tasks.contracts import Task
@@ -76,15 +76,15 @@ class RunSetup:
         model = build_model(config, self.task, self.data.spec)
         if config.precision == "float64":
             model = model.double()
-        replica = copy.deepcopy(model)
+        sharded = self.accelerator.distributed_type == DistributedType.FSDP
+        replica = copy.deepcopy(model) if config.ema is not None or config.compile or sharded else None
         if config.compile:
             model.compile()
         self.model, self.optimizer = self.accelerator.prepare(model, build_optimizer(model, config.optim))
         # Accelerate puts autocast into the model itself; a step asks for it, and evaluation must not have it.
         self.trained_model: AVModel = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.average = WeightAverage(self.trained_model, config.ema) if config.ema is not None else None
-        apart = self.average is not None or config.compile or is_sharded(self.trained_model)
-        self.bare_model: AVModel = replica.to(self.accelerator.device) if apart else self.trained_model
+        self.bare_model: AVModel = self.trained_model if replica is None else replica.to(self.accelerator.device)
         """The model that is scored and kept, without wrappers: the trained one itself, or a copy with the average."""
 
     @property
