@@ -7,6 +7,7 @@ decoder and task can be told stands under `encoder_config`, `decoder_config` and
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -259,6 +260,19 @@ def apply(config: RunConfig, values: dict[str, Any], *, where: str) -> RunConfig
 def to_dict(config: RunConfig) -> dict[str, Any]:
     """Return a YAML-ready dictionary."""
     return _plain(dataclasses.asdict(config))
+
+
+def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested options as one level of names with dots.
+
+    Example:
+        >>> flat({"seed": 1, "optim": {"lr": 0.1}})
+        {'seed': 1, 'optim.lr': 0.1}
+    """
+    out: dict[str, Any] = {}
+    for name, value in options.items():
+        out |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return out
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from avplatform.cards import render_converted_card
+from avplatform.data.writer import file_sha256
 from avplatform.label_cache import label_embeddings as label_embeddings_of
 from avplatform.presets import preset_options
 from avplatform.training.run_folder import write_atomic
@@ -112,7 +112,7 @@ def convert(
         model.config.to_dict(),
         published=reader.title,
         file=file.name,
-        sha256=_sha256(file),
+        sha256=file_sha256(file),
         container=checkpoint.container,
         settings=[(s.name, s.shown, s.origin, s.why) for s in reader.settings.values()],
         label_embeddings=None if label_embeddings is None else Path(label_embeddings).name,
@@ -185,8 +185,3 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> str:
     if not largest:
         return f"stored in {narrow}, rounded from {wide}: no value changed"
     return f"stored in {narrow}, rounded from {wide}: no value changed by more than {largest:.3g} (--dtype {wide} keeps them)"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.config import load_yaml
+from avplatform.config import flat, load_yaml
 from avplatform.evaluation.bootstrap import paired_ratios, paired_test
 from avplatform.evaluation.predictions import Predictions, load_predictions, predictions_file
 from avplatform.evaluation.selection import both_splits, mean_and_spread, selection_report
@@ -172,7 +172,7 @@ def _read(path: Path, split: str) -> ComparedRun:
         raise DataError(f"{path}/results.json lacks {', '.join(lacking)}; train the run again")
     if str(results["task"]) not in TASKS:
         raise DataError(f"{path} is of the task '{results['task']}', which is not registered here")
-    options = {k: v for k, v in _flat(load_yaml(path)).items() if k.split(".")[0] not in NOT_COMPARED}
+    options = {k: v for k, v in flat(load_yaml(path)).items() if k.split(".")[0] not in NOT_COMPARED}
     return ComparedRun(folder=path, results=results, options=options, predictions=load_predictions(file))
 
 
@@ -225,12 +225,3 @@ def _per_class(first: list[Any], other: list[Any], analysis: Analysis, sampling:
         }
         for level in first[0]
     }
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix.rstrip("."): values}
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        out |= _flat(value, f"{prefix}{name}.")
-    return out

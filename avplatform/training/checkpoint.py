@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from avplatform.data.writer import file_sha256
 from avplatform.training.run_folder import disk_errors, recover, write_atomic
 from models.errors import DataError
 
@@ -63,7 +64,7 @@ def check_checkpoint(path: Path) -> dict[str, Any]:
         if state.pop("digest") != _digest_of_state(state):
             raise DataError(f"checkpoint {path} is damaged: {STATE} is not what was written")
         for name, digest in state["files"].items():
-            if _digest(path / name) != digest:
+            if file_sha256(path / name) != digest:
                 raise DataError(f"checkpoint {path} is damaged: {name} is not what was written")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
@@ -137,17 +138,12 @@ def _write(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: dic
         for name, values in tensors.items():
             file = path / f"{name}.safetensors"
             save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, file)
-            files[file.name] = _digest(file)
+            files[file.name] = file_sha256(file)
         content = {**state, "files": files}
         (path / STATE).write_text(json.dumps({**content, "digest": _digest_of_state(content)}, indent=2))
 
     with disk_errors(target):
         return write_atomic(target, write)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest_of_state(state: dict[str, Any]) -> str:

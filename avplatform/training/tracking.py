@@ -14,7 +14,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, filter_trackers, on_main_process
 
-from avplatform.config import TRACKERS
+from avplatform.config import TRACKERS, flat
 from avplatform.training.run_folder import RunFolder, disk_errors, write_atomic, write_json
 from models.errors import UsageError
 
@@ -67,7 +67,7 @@ def start_trackers(
     accelerator.log_with = filter_trackers(wanted, str(logs))
     accelerator.init_trackers(
         project,
-        config=_flat(config) if new else None,
+        config=_hyperparameters(config) if new else None,
         init_kwargs={
             "wandb": {"id": key, "name": name, "resume": "allow", "dir": str(folder.path)},
             "trackio": {"name": name, "resume": "allow"},
@@ -131,12 +131,6 @@ def _write_rows(path: Path, rows: list[list[str]]) -> None:
         csv.writer(stream).writerows(rows)
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested options as one level of names with dots and values that every tracker takes."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value if isinstance(value, (int, float, str, bool)) else str(value)
-    return flat
+def _hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options by dotted name, with values that every tracker takes."""
+    return {name: v if isinstance(v, (int, float, str, bool)) else str(v) for name, v in flat(config).items()}

@@ -51,7 +51,7 @@ def die_in_write(rank, *, call, chance, seed):
     draw = random.Random(seed)
     owner, name = {
         "tensors": (checkpoint, "save_file"),
-        "digest": (checkpoint, "_digest"),
+        "digest": (checkpoint, "file_sha256"),
         "rename": (run_folder.os, "replace"),
         "delete": (run_folder.shutil, "rmtree"),
     }[call]
