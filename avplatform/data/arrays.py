@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -192,7 +192,7 @@ def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: C
             os.replace(temporary, folder)
         except OSError as error:
             raise DataError(
-                f"cannot build the arrays of {name} in {folder}: {error}; free space or give another cache"
+                f"cannot build the arrays of {name} in {folder}: {error.strerror or error}; free space or give another cache"
             ) from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -207,26 +207,27 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
     spec, info = manifest.spec, manifest.splits[name]
     shapes = {"row": (), **spec.shapes()}
     kinds = {key: np.dtype(spec.label_dtypes.get(key, manifest.dtype)) for key in spec.shapes()} | {"row": np.dtype("int64")}
-    out: dict[str, Any] = {
-        key: np.lib.format.open_memmap(folder / f"{key}.npy", mode="w+", dtype=kinds[key], shape=(info.rows, *shape))
-        for key, shape in shapes.items()
-    }
     clip_ids: list[str] = []
-    for shard in info.shards:
-        file = check_shard(store, shard, arrow_schema(spec, manifest.dtype), contents=True)
-        with pq.ParquetFile(file) as parquet:
-            for group in range(parquet.num_row_groups):
-                table = parquet.read_row_group(group)
-                at = slice(len(clip_ids), len(clip_ids) + len(table))
-                for key, shape in shapes.items():
-                    column = table.column(key).combine_chunks()
-                    flat = column.flatten() if shape else column
-                    out[key][at] = flat.to_numpy(zero_copy_only=False).reshape(len(table), *shape)  # (rows, *shape)
-                clip_ids += table.column("clip_id").to_pylist()
-    for array in out.values():
-        array.flush()
+    total = 0
+    with contextlib.ExitStack() as stack:
+        # Written as files and mapped later: a write to a mapped file on a full disk ends the process (SIGBUS).
+        files = {key: stack.enter_context((folder / f"{key}.npy").open("wb")) for key in shapes}
+        for key, shape in shapes.items():
+            header = {"descr": np.lib.format.dtype_to_descr(kinds[key]), "fortran_order": False, "shape": (info.rows, *shape)}
+            np.lib.format.write_array_header_1_0(files[key], header)
+        for shard in info.shards:
+            file = check_shard(store, shard, arrow_schema(spec, manifest.dtype), contents=True)
+            with pq.ParquetFile(file) as parquet:
+                for group in range(parquet.num_row_groups):
+                    table = parquet.read_row_group(group)
+                    for key, shape in shapes.items():
+                        column = table.column(key).combine_chunks()
+                        flat = column.flatten() if shape else column
+                        rows = np.ascontiguousarray(flat.to_numpy(zero_copy_only=False), dtype=kinds[key])
+                        total += files[key].write(rows.view(np.uint8).data)
+                    clip_ids += table.column("clip_id").to_pylist()
     (folder / "clip_id.json").write_text(json.dumps(clip_ids))
-    return sum(array.nbytes for array in out.values())
+    return total
 
 
 class locked:  # noqa: N801
