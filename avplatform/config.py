@@ -7,6 +7,7 @@ decoder and task can be told stands under `encoder_config`, `decoder_config` and
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
+from avplatform.option_values import convert
 from avplatform.training.optim import OptimConfig, ScheduleConfig
 from models.config import at_least, one_of
 from models.decoders import DECODERS
@@ -323,31 +325,16 @@ def _apply(config: Any, values: dict[str, Any], *, where: str, prefix: str) -> A
 
 
 def _coerce(cls: type, key: str, value: Any, *, where: str, shown: str) -> Any:
-    """Check a YAML value against the field's annotation; '1e-4' (a string in YAML 1.1) becomes a number."""
-    hint = str({f.name: f.type for f in dataclasses.fields(cls)}[key])
-    if value is None or hint.startswith("Any"):
-        return value
     try:
-        if hint.startswith("tuple[float, float]") and len(value) != 2:
-            raise ValueError
-        if (
-            "float" in hint
-            and not hint.startswith(("tuple", "Literal"))
-            and isinstance(value, (int, float, str))
-            and not isinstance(value, bool)
-        ):
-            return float(value)
-        if hint.startswith("int") and not isinstance(value, int):
-            raise ValueError
-        if hint.startswith("bool") and not isinstance(value, bool):
-            raise ValueError
-        if hint.startswith("str") and not isinstance(value, str):
-            raise ValueError
-        if hint.startswith("tuple"):
-            return tuple(float(v) if "float" in hint else v for v in value)
-    except (TypeError, ValueError):
+        return convert(_hints(cls)[key], value)
+    except ValueError:
+        hint = next(f.type for f in dataclasses.fields(cls) if f.name == key)
         raise UsageError(f"{where}: option '{shown}' is {value!r}; it must be of kind {hint}") from None
-    return value
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _plain(value: Any) -> Any:

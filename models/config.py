@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -96,15 +97,27 @@ class AVModelConfig:
 def at_least(config: Any, name: str, low: float) -> None:
     """Check `config.name >= low`; the error names the field, the value and the bound."""
     value = getattr(config, name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= low:
+    if not _is_number(value) or not low <= value < math.inf:
         raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be at least {low}")
 
 
 def in_range(config: Any, name: str, low: float, high: float) -> None:
     """Check `low <= config.name <= high`."""
     value = getattr(config, name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+    if not _is_number(value) or not low <= value <= high:
         raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must lie between {low} and {high}")
+
+
+def finite(config: Any, *names: str) -> None:
+    """Check that these fields are finite numbers, or None."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not (_is_number(value) and math.isfinite(value)):
+            raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be a number")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def one_of(config: Any, name: str, choices: typing.Sequence[Any]) -> None:

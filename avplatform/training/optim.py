@@ -50,7 +50,7 @@ class OptimConfig:
             if not 0 <= beta < 1:
                 raise UsageError(f"optim.betas is {self.betas}; both must lie in [0, 1)")
         at_least(self, "weight_decay", 0)
-        if self.clip_norm is not None and not self.clip_norm > 0:
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise UsageError(f"optim.clip_norm is {self.clip_norm!r}; it must be positive, or none for no clipping")
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import at_least, divides, in_range, one_of
+from models.config import at_least, divides, finite, in_range, one_of
 from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredictions, at_least_single
 from models.decoders.cmbs_head import top_mean
 from models.errors import UsageError
@@ -63,6 +63,7 @@ class LEAPConfig:
             divides(self, "heads", self.width, "width")
         for name in ("dropout", "attention_dropout"):
             in_range(self, name, 0, 0.999)
+        finite(self, "score_gain", "score_bias")
         one_of(self, "form", ("released", "paper"))
         one_of(self, "streams", tuple(STREAMS))
         one_of(self, "reads", ("outputs", "queries", "rectified"))

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import at_least, divides, in_range, one_of
+from models.config import at_least, divides, finite, in_range, one_of
 from models.contracts import Encoder, Encoding
 from models.layers.attention import FeedForward, PackedAttention
 from models.layers.spatial_channel_attention import SpatialChannelAttention
@@ -65,6 +65,7 @@ class CMBSConfig:
             if getattr(self, name) is not None:
                 at_least(self, name, 1)
         divides(self, "heads", self.width, "width")
+        finite(self, "alpha", "beta")
         for name in ("dropout", "map_dropout", "attended_dropout", "interaction_attention_dropout", "interaction_dropout"):
             if getattr(self, name) is not None:
                 in_range(self, name, 0, 0.999)

@@ -8,7 +8,7 @@ import torch
 
 from avplatform.convert import published_labels
 from models.official import read_official
-from tasks.avel.task import AVEL, AVELConfig
+from tasks.avel import AVEL, AVELConfig
 from tasks.contracts import Batch
 from tests.parity.cases_models import Produced
 from tests.parity.cases_training import ave_batch, train

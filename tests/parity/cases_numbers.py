@@ -11,6 +11,7 @@ import torch
 from avplatform.recipes import RECIPES
 from avplatform.training.optim import learning_rate
 from models.contracts import Parse, Prediction, StreamPredictions
+from tasks.avel import AVEL, AVELConfig
 from tasks.avel.losses import (
     cmbs_full_loss,
     event_class_target,
@@ -22,7 +23,6 @@ from tasks.avel.losses import (
     proportion_target,
 )
 from tasks.avel.metrics import segment_accuracy
-from tasks.avel.task import AVEL, AVELConfig
 from tasks.avvp.annotations import read_annotations
 from tasks.avvp.losses import predicted_events
 from tasks.avvp.metrics import averages, classwise, overlap_subsets, score

@@ -10,9 +10,9 @@ import torch
 from avplatform.convert import published_labels
 from avplatform.data.sampling import psp_batches
 from models.official import read_official
+from tasks.avel import AVEL, AVELConfig
 from tasks.avel.annotations import segment_labels
 from tasks.avel.losses import StalePairTargets, pair_target
-from tasks.avel.task import AVEL, AVELConfig
 from tasks.contracts import Batch
 from tests.parity.cases_models import Produced
 from tests.parity.cases_training import ave_batch, train

@@ -10,7 +10,7 @@ from torch import Tensor
 from avplatform.training.optim import OptimConfig, build_optimizer
 from avplatform.training.step import optimisation_step
 from models.official import key_map
-from tasks.avel.task import AVEL, AVELConfig
+from tasks.avel import AVEL, AVELConfig
 from tasks.avvp.task import AVVP, AVVPConfig
 from tasks.contracts import Batch, Task
 from tests.parity.cases_models import build, grad_norms, llp_forward, official_options

@@ -1,0 +1,77 @@
+"""Values of a YAML file, made the kind that an option's type says."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from typing import Any
+
+
+def convert(kind: Any, value: Any) -> Any:
+    """Return `value` as an option of type `kind`.
+
+    YAML 1.1 reads 1e-4 as a text, and off as False: both become what was meant. A text that a Literal does not list is let
+    through, for the option's own check names the nearest right one.
+
+    Raises:
+        ValueError: it is of another kind.
+
+    Example:
+        >>> convert(float | None, "1e-4"), convert(tuple[int, ...], [1, 2]), convert(typing.Literal["off", "paper"], False)
+        (0.0001, (1, 2), 'off')
+    """
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return _first(parts, value)
+    if origin is typing.Literal:
+        return _choice(parts, value)
+    if origin is tuple:
+        return _tuple(parts, value)
+    if kind is float:
+        return _number(value)
+    plain = origin or kind
+    if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
+        raise ValueError
+    return value
+
+
+def _first(kinds: tuple[Any, ...], value: Any) -> Any:
+    for kind in kinds:
+        try:
+            return convert(kind, value)
+        except ValueError:
+            continue
+    raise ValueError
+
+
+def _choice(known: tuple[Any, ...], value: Any) -> Any:
+    if isinstance(value, bool) and value not in known:
+        value = "on" if value else "off"
+        if value not in known:
+            raise ValueError
+    elif not isinstance(value, str) and value not in known:
+        raise ValueError
+    return value
+
+
+def _tuple(kinds: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError
+    if kinds[-1] is Ellipsis:
+        return tuple(convert(kinds[0], item) for item in value)
+    return tuple(convert(kind, item) for kind, item in zip(kinds, value, strict=True))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError from None
+    if not math.isfinite(number):
+        raise ValueError
+    return number

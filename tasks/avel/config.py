@@ -1,0 +1,74 @@
+"""Options of event localization on AVE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models.config import at_least, one_of
+from models.errors import UsageError
+
+
+@dataclass(kw_only=True)
+class AVELConfig:
+    """Losses and decisions of event localization."""
+
+    supervision: Literal["full", "weak"] = "full"
+    """segment labels, or one label a clip"""
+    head_loss: Literal["ce", "soft_margin", "bce"] = "ce"
+    """loss of the direct head; soft_margin: as published with AVE; bce: with PSP (weak)"""
+    pair_weight: float = 100.0
+    """weight of PSP's pair similarity loss, where the encoder gives similarities (full); 0: off"""
+    auxiliary_weight: float = 1.0
+    """weight of CMBS's losses on its gate and gated queries under another head than its own (full); 0: off"""
+    segment_loss: Literal["ce", "bce", "per_modality"] = "ce"
+    """loss of LEAP's segments; per_modality: binary, one a stream, added up (the paper's Eq. 9)"""
+    video_loss: Literal["combined", "per_modality", "off"] = "combined"
+    """LEAP's loss on the video labels, in the full setting"""
+    pair_target: Literal["clean", "official"] = "clean"
+    """PSP's soft target; official: with the rests of earlier batches, as its loader leaves them"""
+    gate_loss: Literal["official", "plain"] = "official"
+    """CMBS's loss on its gate; official: squashed twice, as published"""
+    weak_relevance: Literal["official", "threshold"] = "threshold"
+    """CMBS's weak decision; official: every segment counts as relevant, as published; threshold: where the gate passes 0.5"""
+    weak_target: Literal["mil", "prob"] = "mil"
+    """video label of weak training: the class, or PSP's share of segments (which tells the duration)"""
+    weak_pool: Literal["max", "mean", "top4"] = "max"
+    """how LEAP's segments are pooled in weak training; default: as the encoder's own head (PSP mean, CMBS top4)"""
+    decision: Literal["argmax", "masked"] = "argmax"
+    """masked: leave out classes whose video probability is below 0.5"""
+    label_set: Literal["with_background", "events"] = "with_background"
+    """LEAP's texts: 28 events and "background", or 28 events and a relevance per segment"""
+    label_texts: Literal["full", "first_phrase"] = "full"
+    """texts of the label embeddings"""
+    avss: Literal["off", "official", "paper"] = "off"
+    """audio-visual semantic similarity loss"""
+    avss_weight: float = 1.0
+    """weight of the similarity loss"""
+    empty_pair: Literal["zero", "one", "ignore"] = "zero"
+    """EIoU of two background segments, in the paper form"""
+
+    def __post_init__(self) -> None:
+        one_of(self, "supervision", ("full", "weak"))
+        one_of(self, "head_loss", ("ce", "soft_margin", "bce"))
+        if self.head_loss == "bce" and self.supervision == "full":
+            raise UsageError("AVELConfig.head_loss is 'bce', which is for weak supervision; use ce or soft_margin")
+        one_of(self, "segment_loss", ("ce", "bce", "per_modality"))
+        one_of(self, "pair_target", ("clean", "official"))
+        one_of(self, "gate_loss", ("official", "plain"))
+        one_of(self, "weak_relevance", ("official", "threshold"))
+        one_of(self, "video_loss", ("combined", "per_modality", "off"))
+        one_of(self, "weak_target", ("mil", "prob"))
+        one_of(self, "weak_pool", ("max", "mean", "top4"))
+        one_of(self, "decision", ("argmax", "masked"))
+        one_of(self, "label_set", ("with_background", "events"))
+        one_of(self, "label_texts", ("full", "first_phrase"))
+        one_of(self, "avss", ("off", "official", "paper"))
+        one_of(self, "empty_pair", ("zero", "one", "ignore"))
+        if self.supervision == "weak" and self.avss != "off":
+            raise UsageError("AVELConfig.avss needs segment labels; switch it off, or use full supervision")
+        if self.supervision == "weak" and self.decision == "masked":
+            raise UsageError("AVELConfig.decision 'masked' is for full supervision; the weak setting has its own rule")
+        at_least(self, "avss_weight", 0)
+        at_least(self, "pair_weight", 0)
+        at_least(self, "auxiliary_weight", 0)
