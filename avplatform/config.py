@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import yaml
 
-from avplatform.option_values import convert
 from avplatform.training.optim import OptimConfig, ScheduleConfig
 from models.config import at_least, one_of
 from models.decoders import DECODERS
 from models.encoders import ENCODERS
 from models.errors import DataError, UsageError, counted, nearest, unknown_name
+from models.typed_values import convert
 from tasks.registry import TASKS
 
 TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}

@@ -155,12 +155,14 @@ class AVModel(
         if DECODERS[config.decoder._type].needs_labels and labels is None:
             raise DataError(f"{weights_path} has no label_embeddings, which the decoder needs; save the model again")
         try:
+            with torch.device("meta"):  # takes no memory, whatever the config asks for
+                _check_fit(cls(config, label_embeddings=labels), tensors, weights_path)
             model = cls(config, label_embeddings=labels)
         except UsageError as error:
             raise DataError(f"{config_path} and {weights_path} do not fit: {error}") from None
         if any(value.dtype == torch.float64 for value in tensors.values()):
             model = model.double()
-        _load_strictly(model, tensors, weights_path)
+        model.load_state_dict(tensors)
         return model.eval()
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -223,7 +225,7 @@ def _read_config(path: Path) -> AVModelConfig:
         raise DataError(f"{path} is no model config ({error}); give a folder that a run or save_pretrained wrote") from None
 
 
-def _load_strictly(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def _check_fit(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     own = model.state_dict()
     problems = {
         "missing": sorted(own.keys() - tensors.keys()),
@@ -237,4 +239,3 @@ def _load_strictly(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> 
     found = [f"{kind}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}" for kind, names in problems.items() if names]
     if found:
         raise DataError(f"the weights in {path} are not this model's ({'; '.join(found)}); use the config saved beside them")
-    model.load_state_dict(tensors)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import DataError, UsageError, counted, nearest, unknown_name
+from models.typed_values import convert
 
 CONFIG_VERSION = 1
+WIDTH, DEPTH, MAP_EDGE = 2**16, 128, 256  # far above what anybody trains; a hostile config cannot exhaust memory
 
 
 @dataclass(kw_only=True)
@@ -30,12 +31,12 @@ class FeatureSpec:
     extractors: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("audio_dim", "visual_dim"):
-            at_least(self, name, 1)
-        if self.motion_dim is not None:
-            at_least(self, "motion_dim", 1)
+        sizes(self, "audio_dim", "visual_dim", "motion_dim")
         if self.map_size is not None:
-            self.map_size = (int(self.map_size[0]), int(self.map_size[1]))
+            height, width = self.map_size
+            if not (1 <= height <= MAP_EDGE and 1 <= width <= MAP_EDGE):
+                raise UsageError(f"FeatureSpec.map_size is {self.map_size}; both must lie between 1 and {MAP_EDGE}")
+            self.map_size = (int(height), int(width))
 
     @property
     def positions(self) -> int:
@@ -69,6 +70,7 @@ class AVModelConfig:
     reference_order: bool = False
 
     def __post_init__(self) -> None:
+        sizes(self, "label_dim")
         self.classes, self.label_texts = list(self.classes), list(self.label_texts)
         if not self.classes:
             raise UsageError("a model needs at least one class; `classes` is empty")
@@ -99,6 +101,14 @@ def at_least(config: Any, name: str, low: float) -> None:
     value = getattr(config, name)
     if not _is_number(value) or not low <= value < math.inf:
         raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be at least {low}")
+
+
+def sizes(config: Any, *names: str, most: int = WIDTH) -> None:
+    """Check that these fields are whole numbers from 1 to `most`, or None."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not (_is_number(value) and isinstance(value, int) and 1 <= value <= most):
+            raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be a whole number from 1 to {most}")
 
 
 def in_range(config: Any, name: str, low: float, high: float) -> None:
@@ -180,13 +190,13 @@ def component_config(kind: str, data: dict[str, Any]) -> Any:
 def _value(owner: type, key: str, hint: Any, value: Any) -> Any:
     if owner is AVModelConfig and key in ("encoder", "decoder") and isinstance(value, dict):
         return component_config(key, value)
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        hint = next((a for a in typing.get_args(hint) if a is not type(None)), hint)
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return config_from_dict(hint, value)  # type: ignore[arg-type]
-    if typing.get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(value)
-    return value
+    try:
+        return convert(hint, value)
+    except ValueError:
+        field_type = next(f.type for f in dataclasses.fields(owner) if f.name == key)
+        raise DataError(f"{owner.__name__}.{key} is {value!r}; it must be of kind {field_type}") from None
 
 
 def _plain(value: Any) -> Any:

@@ -8,10 +8,10 @@ import typing
 import pytest
 
 from avplatform.config import apply, default_config
-from avplatform.option_values import convert
 from models.decoders import DECODERS
 from models.encoders import ENCODERS
 from models.errors import UsageError
+from models.typed_values import convert
 from tasks.registry import TASKS
 
 STRANGE = [None, True, 3.5, "abc", [1], {"a": 1}, -1, math.nan, math.inf, -math.inf, 10**400, "1e400", [], ["a", 1]]

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import at_least, finite, one_of
+from models.config import finite, one_of, sizes
 from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredictions
 from models.decoders.cmbs_head import CMBSHead
 
@@ -30,7 +30,7 @@ class DCHConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "form", ("ave", "dmrn", "psp", "cmbs", "modalities"))
-        at_least(self, "hidden", 1)
+        sizes(self, "hidden")
         finite(self, "gamma")
 
 

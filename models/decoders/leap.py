@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import at_least, divides, finite, in_range, one_of
+from models.config import DEPTH, divides, finite, in_range, one_of, sizes
 from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredictions, at_least_single
 from models.decoders.cmbs_head import top_mean
 from models.errors import UsageError
@@ -56,10 +56,9 @@ class LEAPConfig:
     """start the maps of an attention, and all blocks, as copies, as the released code does"""
 
     def __post_init__(self) -> None:
-        for name in ("blocks", "heads", "hidden"):
-            at_least(self, name, 1)
+        sizes(self, "heads", "width", "hidden")
+        sizes(self, "blocks", most=DEPTH)
         if self.width is not None:
-            at_least(self, "width", 1)
             divides(self, "heads", self.width, "width")
         for name in ("dropout", "attention_dropout"):
             in_range(self, name, 0, 0.999)

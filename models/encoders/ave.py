@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import at_least, one_of
+from models.config import DEPTH, one_of, sizes
 from models.contracts import Encoder, Encoding
 from models.layers.audio_guided_attention import AudioGuidedAttention
 
@@ -30,8 +30,8 @@ class AVEConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "variant", ("att", "dmrn"))
-        for name in ("attention_width", "lstm_width", "residual_blocks"):
-            at_least(self, name, 1)
+        sizes(self, "attention_width", "lstm_width")
+        sizes(self, "residual_blocks", most=DEPTH)
 
 
 class AVE(Encoder):

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import at_least, divides, finite, in_range, one_of
+from models.config import DEPTH, divides, finite, in_range, one_of, sizes
 from models.contracts import Encoder, Encoding
 from models.layers.attention import FeedForward, PackedAttention
 from models.layers.spatial_channel_attention import SpatialChannelAttention
@@ -59,12 +59,11 @@ class CMBSConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "variant", ("full", "weak"))
-        for name in ("width", "heads", "layers", "decoder_hidden", "lstm_width"):
-            at_least(self, name, 1)
-        for name in ("encoder_hidden", "interaction_heads"):
-            if getattr(self, name) is not None:
-                at_least(self, name, 1)
+        sizes(self, "width", "heads", "encoder_hidden", "decoder_hidden", "interaction_heads", "lstm_width")
+        sizes(self, "layers", most=DEPTH)
         divides(self, "heads", self.width, "width")
+        if self.interaction_heads is not None:
+            divides(self, "interaction_heads", self.width, "width")
         finite(self, "alpha", "beta")
         for name in ("dropout", "map_dropout", "attended_dropout", "interaction_attention_dropout", "interaction_dropout"):
             if getattr(self, name) is not None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import at_least, divides, in_range, one_of
+from models.config import DEPTH, divides, in_range, one_of, sizes
 from models.contracts import Encoder, Encoding
 from models.layers.attention import FeedForward, PackedAttention
 
@@ -39,8 +39,8 @@ class HANConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "map_reduction", ("mean", "attention"))
-        for name in ("width", "heads", "hidden", "layers"):
-            at_least(self, name, 1)
+        sizes(self, "width", "heads", "hidden")
+        sizes(self, "layers", most=DEPTH)
         in_range(self, "dropout", 0, 0.999)
         one_of(self, "norm", ("post", "pre"))
         one_of(self, "update", ("parallel", "sequential"))

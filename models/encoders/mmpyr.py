@@ -9,9 +9,12 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from models.config import at_least, divides, in_range, one_of
+from models.config import divides, in_range, one_of, sizes
 from models.contracts import Encoder, Encoding
+from models.errors import UsageError
 from models.layers.attention_unit import AttentionUnit
+
+LEVELS = 16  # the highest level then sees 32,768 segments to each side
 
 
 @dataclass(kw_only=True)
@@ -44,8 +47,10 @@ class MMPyrConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "map_reduction", ("mean", "attention"))
-        for name in ("width", "heads", "hidden", "levels", "kernel"):
-            at_least(self, name, 1)
+        sizes(self, "width", "heads", "hidden", "kernel")
+        sizes(self, "levels", most=LEVELS)
+        if self.kernel % 2 == 0:
+            raise UsageError(f"MMPyrConfig.kernel is {self.kernel}; it must be odd, so that every segment has a middle")
         for name in ("dropout", "attention_dropout"):
             in_range(self, name, 0, 0.999)
         divides(self, "heads", self.width, "width")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import at_least, in_range, one_of
+from models.config import in_range, one_of, sizes
 from models.contracts import Encoder, Encoding
 from models.layers.audio_guided_attention import AudioGuidedAttention
 
@@ -32,8 +32,7 @@ class PSPConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "variant", ("full", "weak"))
-        for name in ("attention_width", "lstm_width"):
-            at_least(self, name, 1)
+        sizes(self, "attention_width", "lstm_width")
         in_range(self, "dropout", 0, 0.999)
         if self.threshold is not None:
             in_range(self, "threshold", 0, 1)

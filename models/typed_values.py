@@ -1,4 +1,4 @@
-"""Values of a YAML file, made the kind that an option's type says."""
+"""Values of YAML and JSON files, made the kind that a field's type says."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def convert(kind: Any, value: Any) -> Any:
-    """Return `value` as an option of type `kind`.
+    """Return `value` as a field of type `kind`.
 
     YAML 1.1 reads 1e-4 as a text, and off as False: both become what was meant. A text that a Literal does not list is let
-    through, for the option's own check names the nearest right one.
+    through, for the field's own check names the nearest right one.
 
     Raises:
         ValueError: it is of another kind.
@@ -30,6 +30,8 @@ def convert(kind: Any, value: Any) -> Any:
         return _choice(parts, value)
     if origin is tuple:
         return _tuple(parts, value)
+    if origin is list and isinstance(value, list):
+        return [convert(parts[0], item) for item in value]
     if kind is float:
         return _number(value)
     plain = origin or kind
