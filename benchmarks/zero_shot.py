@@ -1,9 +1,10 @@
-"""How much a LEAP model knows of classes by their texts alone, whatever the threshold.
+"""How much LEAP models know of classes by their texts alone, whatever the threshold.
 
-    python benchmarks/zero_shot.py RUN --data DATA --held-out Cat Violin_fiddle
+    python benchmarks/zero_shot.py RUN [RUN ...] --data DATA --held-out Cat Violin_fiddle
 
-For every class: the area under the ROC curve of its probability over all seconds of the test split (50 is chance), heard and
-seen; and, among clips that hold exactly one of the classes, how often its text scores highest (AVVP).
+Over the seconds of the test split: the area under the ROC curve of each class's probability (50 is chance), for what is heard
+and what is seen (AVVP) or both at once (AVEL). Among clips that hold exactly one of the classes: how often its text has the
+highest probability. Mean and standard deviation over the runs, which differ in their seeds.
 """
 
 from __future__ import annotations
@@ -16,45 +17,61 @@ from scipy.stats import rankdata
 
 from avplatform.build import whole_task_of_model
 from avplatform.data import open_data
+from avplatform.data.arrays import SplitArrays
 from avplatform.data.sampling import eval_batches
-from avplatform.held_out import find_classes
+from avplatform.held_out import zero_shot
 from avplatform.hub import model_folder
-from avplatform.open_labels import embed_labels
 from models.av_model import AVModel
+from tasks.contracts import Task
+
+STREAMS = {"avvp": ("audio", "visual"), "avel": ("av",)}
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("model")
+    arguments.add_argument("models", nargs="+")
     arguments.add_argument("--data", required=True)
     arguments.add_argument("--held-out", nargs="+", required=True)
     options = arguments.parse_args()
-    model = AVModel.from_pretrained(model_folder(options.model))
-    task = whole_task_of_model(model.config)
-    if task.name != "avvp":
-        arguments.error("this measures audio and visual events apart, so it is for models of avvp")
-    names = find_classes(task, options.held_out)
-    texts = dict(zip(*task.model_classes("leap"), strict=True))
-    labels = embed_labels(model, [texts[name] for name in names]).values
-    split = open_data(options.data, task="avvp").split("test")
-    columns = [split.spec.classes.index(name) for name in names]
-    scores = {"audio": [], "visual": []}
+    areas: list[np.ndarray] = []  # (streams, classes) a run
+    tops: list[float] = []
+    for place in options.models:
+        model = AVModel.from_pretrained(model_folder(place))
+        task = whole_task_of_model(model.config)
+        data = open_data(options.data, task=task.name)
+        parser, narrow, _, about = zero_shot(model, task, data, options.held_out, among="held-out", source=None)
+        split = data.split("test")
+        found, truth = probabilities(parser, narrow, split), events(split, about["held_out"], task.name)
+        classes = range(len(about["held_out"]))
+        areas.append(np.array([[area(f[..., n], t[..., n]) for n in classes] for f, t in zip(found, truth, strict=True)]))
+        tops.append(top_of_clips(found, truth))
+    streams, runs = STREAMS[task.name], np.stack(areas)
+    print(f"{'class':<36}" + "".join(f"{'AUC ' + stream:>18}" for stream in streams) + "   trained on")
+    for n, name in enumerate(about["held_out"]):
+        known = "yes" if name in about["trained_on"] else "no"
+        print(f"{name:<36}" + "".join(f"{spread(runs[:, s, n]):>18}" for s in range(len(streams))) + f"   {known}")
+    print(f"{'mean':<36}" + "".join(f"{spread(np.nanmean(runs[:, s], axis=1)):>18}" for s in range(len(streams))))
+    print(f"the right text is on top in {spread(np.array(tops))} % of the clips with one of the {runs.shape[-1]} classes")
+
+
+def probabilities(model: torch.nn.Module, task: Task, split: SplitArrays) -> list[np.ndarray]:
+    """Return a stream's probabilities over all clips, each [clips, T, C]."""
+    parts: dict[str, list[np.ndarray]] = {stream: [] for stream in STREAMS[task.name]}
     with torch.inference_mode():
         for indices in eval_batches(len(split), 64, 0, 1):
             batch = split.batch(indices, labels=[])
-            parse = model(batch.audio, batch.visual, batch.motion, label_embeddings=labels).parse
-            for stream in scores:
-                scores[stream].append(getattr(parse.segment, stream).probability.numpy())
-    found = {stream: np.concatenate(parts) for stream, parts in scores.items()}
-    truth = {stream: split.labels(f"dense_{stream}")[..., columns] > 0 for stream in scores}
-    print(f"{'class':<24}{'AUC audio':>10}{'AUC visual':>11}   trained on")
-    areas = {stream: [area(found[stream][..., n], truth[stream][..., n]) for n in range(len(names))] for stream in scores}
-    for n, name in enumerate(names):
-        known = "yes" if name in model.config.classes else "no"
-        print(f"{name:<24}{areas['audio'][n]:>10.1f}{areas['visual'][n]:>11.1f}   {known}")
-    print(f"{'mean':<24}{np.nanmean(areas['audio']):>10.1f}{np.nanmean(areas['visual']):>11.1f}")
-    one, right = top_of_clips(found, truth)
-    print(f"of {one} clips with one of the {len(names)} classes its text scores highest in {100 * right / one:.1f} %")
+            found = task.probabilities(model(batch.audio, batch.visual, batch.motion).parse)
+            for stream, values in parts.items():
+                values.append(found[stream].numpy())
+    return [np.concatenate(values) for values in parts.values()]
+
+
+def events(split: SplitArrays, names: list[str], task: str) -> list[np.ndarray]:
+    """Return where the classes are, a stream: bool [clips, T, C]."""
+    columns = [split.spec.classes.index(name) for name in names]
+    if task == "avel":
+        return [split.labels("segment")[..., None] == np.array(columns)]
+    return [split.labels(f"dense_{stream}")[..., columns] > 0 for stream in STREAMS[task]]
 
 
 def area(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -66,12 +83,17 @@ def area(scores: np.ndarray, truth: np.ndarray) -> float:
     return 100 * float(rankdata(s)[t].sum() - positive * (positive + 1) / 2) / (positive * negative)
 
 
-def top_of_clips(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> tuple[int, int]:
-    """Return how many clips hold exactly one of the classes, and in how many of them it has the highest score."""
-    present = truth["audio"].any(axis=1) | truth["visual"].any(axis=1)
-    highest = np.maximum(found["audio"].max(axis=1), found["visual"].max(axis=1)).argmax(axis=1)
+def top_of_clips(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
+    """Return in how many percent of the clips that hold exactly one of the classes its text scores highest."""
+    present = np.any([stream.any(axis=1) for stream in truth], axis=0)  # (clips, C)
+    highest = np.max([stream.max(axis=1) for stream in found], axis=0).argmax(axis=1)  # (clips,)
     chosen = present.sum(axis=1) == 1
-    return int(chosen.sum()), int(present[chosen, highest[chosen]].sum())
+    return 100 * float(present[chosen, highest[chosen]].mean())
+
+
+def spread(values: np.ndarray) -> str:
+    """Return mean and standard deviation over runs."""
+    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}" if len(values) > 1 else f"{values.mean():.1f}"
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import DataError, UsageError, counted, nearest, unknown_name
-from models.typed_values import convert
+from models.typed_values import build
 
 CONFIG_VERSION = 1
+COMPONENTS = ("encoder", "decoder")
 WIDTH, DEPTH, MAP_EDGE = 2**16, 128, 256  # far above what anybody trains; a hostile config cannot exhaust memory
 
 
@@ -157,21 +158,11 @@ def config_from_dict(cls: type, data: dict[str, Any]) -> Any:
     """Build dataclass `cls` from a dictionary; nested dataclasses follow from field types, or from `_type`.
 
     Raises:
-        DataError: an unknown `_type` or field.
+        DataError: an unknown `_type` or field, or a value of another kind.
     """
-    data = dict(data)
-    data.pop("_type", None)
-    hints = typing.get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls)]
-    values = {}
-    for key, value in data.items():
-        if key not in names:
-            raise DataError(f"{cls.__name__} has no field '{key}'{nearest(key, names)} (fields: {', '.join(names)})")
-        values[key] = _value(cls, key, hints[key], value)
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise DataError(f"{cls.__name__} cannot be built: {error}") from None
+    if cls is AVModelConfig:
+        data = {k: component_config(k, v) if k in COMPONENTS and isinstance(v, dict) else v for k, v in data.items()}
+    return build(cls, data)
 
 
 def component_config(kind: str, data: dict[str, Any]) -> Any:
@@ -185,18 +176,6 @@ def component_config(kind: str, data: dict[str, Any]) -> Any:
     if name not in table:
         raise unknown_name(kind, str(name), table)
     return config_from_dict(table[name].Config, data)
-
-
-def _value(owner: type, key: str, hint: Any, value: Any) -> Any:
-    if owner is AVModelConfig and key in ("encoder", "decoder") and isinstance(value, dict):
-        return component_config(key, value)
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return config_from_dict(hint, value)  # type: ignore[arg-type]
-    try:
-        return convert(hint, value)
-    except ValueError:
-        field_type = next(f.type for f in dataclasses.fields(owner) if f.name == key)
-        raise DataError(f"{owner.__name__}.{key} is {value!r}; it must be of kind {field_type}") from None
 
 
 def _plain(value: Any) -> Any:

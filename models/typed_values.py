@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import types
 import typing
 from typing import Any
+
+from models.errors import AVError, DataError, nearest
+
+
+def build(cls: type, data: dict[str, Any]) -> Any:
+    """Return dataclass `cls` from the mapping of a JSON file, and all that it holds.
+
+    Raises:
+        DataError: an unknown or missing field, or a value of another kind; names the field.
+    """
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    values = {}
+    for key, value in data.items():
+        if key == "_type":
+            continue
+        if key not in names:
+            raise DataError(f"{cls.__name__} has no field '{key}'{nearest(key, names)} (fields: {', '.join(names)})")
+        try:
+            values[key] = convert(hints[key], value)
+        except AVError:  # of a dataclass inside
+            raise
+        except ValueError:
+            kind = next(f.type for f in dataclasses.fields(cls) if f.name == key)
+            raise DataError(f"{cls.__name__}.{key} is {value!r}; it must be of kind {kind}") from None
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise DataError(f"{cls.__name__} cannot be built: {error}") from None
 
 
 def convert(kind: Any, value: Any) -> Any:
@@ -16,6 +46,7 @@ def convert(kind: Any, value: Any) -> Any:
 
     Raises:
         ValueError: it is of another kind.
+        DataError: it is a mapping for a dataclass that does not fit.
 
     Example:
         >>> convert(float | None, "1e-4"), convert(tuple[int, ...], [1, 2]), convert(typing.Literal["off", "paper"], False)
@@ -32,6 +63,10 @@ def convert(kind: Any, value: Any) -> Any:
         return _tuple(parts, value)
     if origin is list and isinstance(value, list):
         return [convert(parts[0], item) for item in value]
+    if origin is dict and isinstance(value, dict):
+        return {convert(parts[0], key): convert(parts[1], item) for key, item in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return build(kind, value)  # type: ignore[arg-type]
     if kind is float:
         return _number(value)
     plain = origin or kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from models.config import FeatureSpec, at_least
-from models.errors import DataError, UsageError, counted, nearest
+from models.config import FeatureSpec, sizes
+from models.errors import AVError, DataError, UsageError, counted, nearest
+from models.typed_values import build
 
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "dataset.json"
 EXTRACT_REPORT_FILE = "extract_report.json"
 SPLITS = ("train", "validation", "test")
 FEATURE_DTYPES = ("float16", "float32")
+LARGEST = 2**31 - 1  # values of a column a clip, in arrow's lists
 LABEL_DTYPES = ("uint8", "int64")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of splits and labels: they become file names
 FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -52,8 +55,7 @@ class DataSpec:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        at_least(self, "segments", 1)
-        at_least(self, "frames_per_segment", 1)
+        sizes(self, "segments", "frames_per_segment")
         if self.frames_per_segment > 1 and self.features.map_size is not None:
             raise UsageError(f"DataSpec.frames_per_segment is {self.frames_per_segment}; a dataset of maps has 1")
         if not self.classes or len(set(self.classes)) != len(self.classes):
@@ -71,6 +73,10 @@ class DataSpec:
                 raise UsageError(f"DataSpec.label_splits names {name!r}{known}")
             if isinstance(splits, str) or not all(isinstance(s, str) and NAME.fullmatch(s) for s in splits):
                 raise UsageError(f"DataSpec.label_splits[{name!r}] is {splits!r}; give a list of splits")
+
+        for name, shape in self.shapes().items():
+            if any(size < 1 for size in shape) or math.prod(shape) > LARGEST:
+                raise UsageError(f"DataSpec: {name} has shape {shape} a clip; give sizes from 1, {LARGEST} values at the most")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape per clip of every feature and label."""
@@ -145,28 +151,21 @@ class Manifest:
             if not file.is_file():
                 raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that `avplatform data` wrote")
             data = json.loads(file.read_text())
-            if data.pop("_type") != "avplatform-dataset":
+            if data["_type"] != "avplatform-dataset":
                 raise KeyError("_type")
             if data["version"] > SCHEMA_VERSION:
                 raise DataError(f"{file} has version {data['version']}; this avplatform reads up to {SCHEMA_VERSION}")
-            spec = dict(data.pop("spec"))
-            features = dict(spec.pop("features"))
-            if features.get("map_size") is not None:
-                features["map_size"] = tuple(features["map_size"])
-            splits = {
-                name: SplitInfo(rows=info["rows"], shards=[Shard(**shard) for shard in info["shards"]])
-                for name, info in data.pop("splits").items()
-            }
-            manifest = cls(spec=DataSpec(features=FeatureSpec(**features), **spec), splits=splits, **data)
-            manifest._check()
-            return manifest
-        except UsageError as error:
-            raise DataError(f"{file} is not right: {error}; write the data again") from None
         except OSError as error:
             text = f"{file} cannot be read: {error.strerror or error}"
             raise DataError(f"{text}; check the disk and who may read it") from None
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{file} cannot be read ({type(error).__name__}: {error}); write the data again") from None
+        try:
+            manifest: Manifest = build(cls, data)
+            manifest._check()
+        except AVError as error:
+            raise DataError(f"{file} is not right: {error}; write the data again") from None
+        return manifest
 
     def _check(self) -> None:
         """Refuse what no writer writes; names become paths, and a manifest may come from a stranger."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from avplatform.build import build_task, check_labels, make_model_config
 from avplatform.config import RunConfig
 from avplatform.data.source import DataSource, open_data
+from avplatform.held_out import data_for
 from avplatform.ledger.sweep import PlannedRun, resolve
 from models.decoders import DECODERS
 from models.errors import AVError, UsageError
@@ -33,6 +34,8 @@ def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], DataSour
     if key not in opened:
         opened[key] = open_data(config.data, task=config.task, cache_dir=config.cache_dir)
     data, task = opened[key], build_task(config)
+    if config.held_out:
+        data = data_for(data, task)
     for split in (*task.train_splits()[:1], "validation", "test"):
         data.split_name(split)
     check_labels(data.spec, task)

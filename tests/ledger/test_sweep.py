@@ -68,7 +68,7 @@ def test_every_combination_is_a_run_and_one_seed_comes_before_the_next(tmp_path)
         ({"axes": {"seed": [7, 8]}}, "'seed' is set on two axes"),
         ({"axes": {"optim.lr": [0.1], "rate": {"low": {"optim": {"lr": 0.01}}}}}, "'optim.lr' is set on two axes"),
         ({"axes": {"long": {"x" * 250: {"epochs": 1}}}}, "has 257 characters; give its values short labels"),
-        ({"base": {"schedule.milestones": ["x"]}}, "schedule.milestones is .*; it must be a list of epochs"),
+        ({"base": {"schedule.milestones": ["x"]}}, "option .schedule.milestones. is .*; it must be of kind tuple"),
     ],
 )
 def test_a_wrong_sweep_is_refused_before_anything_starts(tmp_path, change, message):
@@ -92,6 +92,14 @@ def test_data_models_and_labels_that_do_not_fit_are_found_before_anything_starts
     file = write(tmp_path, {"base": {"task": "avel", "data": str(small_stores["avel"]), **base}, "seeds": 1})
     assert main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 2
     assert re.search(message, capsys.readouterr().err) and not (tmp_path / "out").exists()
+
+
+def test_a_sweep_may_hold_classes_out(tmp_path, small_stores, capsys):
+    base = {"task": "avel", "data": str(small_stores["avel"])}
+    axes = {"classes": {"held": {"held_out": ["Cat", "Violin"]}, "all": {"held_out": []}}}
+    file = write(tmp_path, {"base": base, "axes": axes, "seeds": 1})
+    assert main(["sweep", str(file), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    assert re.search(r"held_seed-1.*all_seed-1", capsys.readouterr().out, re.DOTALL)
 
 
 def test_a_file_that_holds_itself_and_a_folder_that_cannot_be_made_are_said(tmp_path, small_stores, capsys):

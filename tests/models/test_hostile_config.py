@@ -1,6 +1,5 @@
 """A model's config.json that was changed by hand or by somebody else ends in a DataError, and takes no memory."""
 
-import copy
 import json
 import math
 
@@ -15,8 +14,8 @@ from models.decoders.leap import LEAPConfig
 from models.encoders.ave import AVEConfig
 from models.encoders.mmpyr import MMPyrConfig
 from models.errors import DataError, UsageError
+from tests.mutations import STRANGE, changed, paths
 
-STRANGE = [None, True, 3.5, "abc", [1], {"a": 1}, -1, 0, 10**30, math.inf, [], {}, "left out"]
 CONFIGS = {
     "mmpyr-leap": AVModelConfig(
         task="avvp",
@@ -37,26 +36,6 @@ CONFIGS = {
         task_config={"supervision": "full"},
     ),
 }
-
-
-def paths(value, above=()):
-    """Yield the path of every entry of nested mappings."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield (*above, key)
-            yield from paths(inner, (*above, key))
-
-
-def changed(config, path, value):
-    config = copy.deepcopy(config)
-    inner = config
-    for key in path[:-1]:
-        inner = inner[key]
-    if value == "left out":
-        del inner[path[-1]]
-    else:
-        inner[path[-1]] = value
-    return config
 
 
 @pytest.fixture(params=sorted(CONFIGS))
