@@ -72,7 +72,9 @@ class StoreWriter:
                 raise UsageError(f"{name} is {value!r}{nearest(value, choices)}; choose from {', '.join(choices)}")
         if rows_per_shard is not None and rows_per_shard < 1:
             raise UsageError(f"rows_per_shard is {rows_per_shard}; it must be at least 1")
-        self.path, self.spec, self.dtype, self.card = Path(path), spec, dtype, card
+        self.path, self.spec, self.dtype, self.card = Path(path).expanduser(), spec, dtype, card
+        if self.path.is_symlink():  # the folder that it leads to is made; the link itself cannot be replaced
+            self.path = self.path.resolve()
         check_empty(self.path)
         self.manifest: Manifest | None = None
         self.remarks: list[dict[str, Any]] = []
@@ -223,7 +225,8 @@ class StoreWriter:
         if self.card is not None:
             texts["README.md"] = self.card(self.manifest)
         for name, text in texts.items():
-            (self._partial.folder / name).write_text(text, encoding="utf-8")
+            # Names of files that are no UTF-8 are written as JSON's escapes.
+            (self._partial.folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         self._partial.publish()
 
     @contextlib.contextmanager

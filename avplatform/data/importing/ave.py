@@ -25,7 +25,7 @@ from avplatform.data.schema import DataSpec
 from avplatform.data.writer import file_sha256
 from models.config import FeatureSpec
 from models.errors import DataError
-from tasks.avel.annotations import SEGMENTS, SPLIT_FILES, locate, read_annotations
+from tasks.avel.annotations import SEGMENTS, SPLIT_FILES, beside, locate, read_annotations
 from tasks.avel.classes import BACKGROUND, CLASSES
 from tasks.avel.h5 import KEY
 
@@ -147,8 +147,8 @@ class AVEPlan:
         self.defects += [array.note for array in arrays if array.note is not None]
         self.parallel = all(array.band == 1 for array in arrays)
         self.block = BLOCK if self.parallel else BAND_BLOCK
-        files = [annotations / name for name in ("Annotations.txt", *SPLIT_FILES.values())]
-        files += [annotations / "labels_noisy.h5"] if self.data.background_count else []
+        names = ["Annotations.txt", *SPLIT_FILES.values(), *(["labels_noisy.h5"] if self.data.background_count else [])]
+        files = [beside(annotations, name) for name in names]
         self.sources: dict[str, Any] = {
             "annotations": {file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in files},
             "features": {array.path.name: array.stamp for array in arrays},

@@ -87,7 +87,7 @@ class OfficialLabels:
             self.ids, self.splits, self.defects = read.clip_ids, read.splits, read.defects
             self.labels = {"segment": read.segment, "video": read.class_index}
             names = ("Annotations.txt", *ave.SPLIT_FILES.values(), "labels_noisy.h5")
-            self.files = {name: self.folder / name for name in names}
+            self.files = {name: ave.beside(self.folder, name) for name in names}
         self._split_of = {int(row): split for split, rows in self.splits.items() for row in rows}
         self._rows = {clip_id: row for row, clip_id in enumerate(self.ids)} if self.task == "avvp" else {}
         self._seen: set[int] = set()

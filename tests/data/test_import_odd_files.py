@@ -1,0 +1,149 @@
+"""Official files as editors, archives and disks leave them: marks, blank lines, links, names, places."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avplatform.cli import main
+from avplatform.data.schema import Manifest
+from avplatform.data.simulate.annotation_files import copy_annotations
+from models.errors import DataError
+from tasks.avel.annotations import read_annotations as read_ave
+from tasks.avvp.annotations import read_annotations as read_llp
+from tasks.avvp.checks import audio_variant
+from tests.data.official import AVE_LINES, AVE_ORDERS, LLP_CLIPS, ave_tree, bring_in, llp_tree, write_h5
+from tests.tasks.test_avel import write_ave
+from tests.tasks.test_avvp import write_llp
+
+EDITED = {
+    "byte order mark": lambda content: b"\xef\xbb\xbf" + content,
+    "line ends of Windows": lambda content: content.replace(b"\n", b"\r\n"),
+    "blank lines at the end": lambda content: content + b"\n \n\n",
+    "no line end at the end": lambda content: content.rstrip(b"\n"),
+}
+
+
+@pytest.fixture
+def own_tree(tmp_path):
+    return llp_tree(tmp_path / "llp")
+
+
+@pytest.mark.parametrize("edit", EDITED.values(), ids=EDITED)
+def test_texts_that_an_editor_saved_read_the_same(tmp_path, edit):
+    for name in ("plain", "edited"):
+        (tmp_path / name).mkdir()
+        write_llp(tmp_path / name, audio=["b_b-bbbbbbb_30_40\t2\t5\tDog", "b_b-bbbbbbb_30_40\t2\t5\tDog"])
+        write_ave(tmp_path / name, AVE_LINES, AVE_ORDERS)
+    for file in [*(tmp_path / "edited").glob("*.csv"), tmp_path / "edited" / "Annotations.txt"]:
+        file.write_bytes(edit(file.read_bytes()))
+    plain, edited = (read_llp(tmp_path / name) for name in ("plain", "edited"))
+    assert edited.filenames == plain.filenames and edited.defects == plain.defects
+    for name in ("weak", "dense_audio", "dense_visual"):
+        np.testing.assert_array_equal(getattr(edited, name), getattr(plain, name))
+    plain_ave, edited_ave = (read_ave(tmp_path / name) for name in ("plain", "edited"))
+    assert edited_ave.clip_ids == plain_ave.clip_ids and edited_ave.defects == plain_ave.defects
+    np.testing.assert_array_equal(edited_ave.segment, plain_ave.segment)
+
+
+@pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
+@pytest.mark.parametrize("edit", EDITED.values(), ids=EDITED)
+def test_a_version_of_the_annotations_is_known_however_an_editor_saved_it(tmp_path, edit):
+    file = tmp_path / "saved.csv"
+    file.write_bytes(edit((Path(os.environ["AVP_LLP_DIR"]) / "AVVP_eval_audio.csv").read_bytes()))
+    assert audio_variant(file) == "uncorrupted"
+    file.write_bytes(file.read_bytes().replace(b"Speech", b"Dog", 1))
+    assert audio_variant(file) == "not a known one"
+
+
+def test_a_blank_line_between_clips_is_an_error(tmp_path):
+    write_llp(tmp_path, train="train-00000_0_10\tDog\n\ntrain-00001_0_10\tDog")
+    with pytest.raises(DataError, match="AVVP_train.csv, line 3: 1 column instead of 2"):
+        read_llp(tmp_path)
+
+
+def test_a_malformed_clip_name_is_named_with_its_line(tmp_path):
+    write_llp(tmp_path, train="train-00000_0_10\tDog\nshort_0_10\tDog")
+    with pytest.raises(DataError, match="AVVP_train.csv, line 3: 'short_0_10' is not an 11-character video id"):
+        read_llp(tmp_path)
+
+
+@pytest.mark.parametrize(("line", "onset"), [(0, "-1"), (3, "-1"), (3, "\N{SUPERSCRIPT TWO}")])
+def test_seconds_that_are_none_are_named_and_no_header(tmp_path, line, onset):
+    lines = list(AVE_LINES)
+    lines[line] = f"Church bell&video_00000&good&{onset}&5"
+    write_ave(tmp_path, lines, AVE_ORDERS)
+    with pytest.raises(DataError, match=rf"line {line + 1}: onset and offset must be whole seconds, not '{onset}' and '5'"):
+        read_ave(tmp_path)
+
+
+def test_an_order_without_rows_is_named(tmp_path):
+    write_ave(tmp_path, AVE_LINES, {**AVE_ORDERS, "val": []})
+    with pytest.raises(DataError, match="val_order.h5 names no row"):
+        read_ave(tmp_path)
+
+
+@pytest.mark.parametrize("inside", ["Annotations.txt", "*.h5"])
+def test_arrays_of_ave_may_lie_in_a_data_folder_apart_from_its_annotations(tmp_path, inside):
+    source = ave_tree(tmp_path / "ave")
+    wrong = np.zeros((len(AVE_LINES), 29), np.float32)
+    write_h5(source / "mil_labels.h5", wrong)
+    whole = bring_in("ave", source, tmp_path / "whole")
+    (source / "data").mkdir()
+    for file in list(source.glob(inside)):
+        shutil.move(file, source / "data")
+    report = bring_in("ave", source, tmp_path / "apart")
+    assert Manifest.read(tmp_path / "apart").checksum == Manifest.read(tmp_path / "whole").checksum
+    assert report.stored == {"train": 8, "validation": 2, "test": 2, "background": 2}
+    assert report.defects == whole.defects and len(report.defects) == len(AVE_LINES)
+    assert report.sources == whole.sources
+    assert main(["data", "verify", str(tmp_path / "apart"), "--annotations", str(source)]) == 0
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    copy_annotations("avel", source, copy, [0, 1, 2, 9])
+    assert {split: len(rows) for split, rows in read_ave(copy).splits.items()} == {"train": 2, "validation": 1, "test": 1}
+
+
+def test_a_link_that_leads_nowhere_costs_its_clip_only(own_tree, tmp_path):
+    file = own_tree / "feats" / "vggish" / "train-00001.npy"
+    file.unlink()
+    file.symlink_to(tmp_path / "nowhere")
+    report = bring_in("llp", own_tree, tmp_path / "store")
+    assert [(item.clip_id, item.file) for item in report.left_out] == [("train-00001_1_11", str(file))]
+    assert "cannot be read" in report.left_out[0].reason and report.stored["train"] == 5
+
+
+def test_names_that_are_no_utf8_are_reported(own_tree, tmp_path, capfd):
+    stray = os.fsdecode(b"caf\xe9.npy")
+    try:
+        (own_tree / "feats" / "vggish" / stray).write_bytes(b"x")
+        source = own_tree.rename(tmp_path / os.fsdecode(b"d\xe9p\xf4t"))
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    assert main(["data", "import", "llp", str(source), "--out", str(tmp_path / "store")]) == 0
+    report = json.loads((tmp_path / "store" / "import_report.json").read_text(encoding="utf-8"))
+    assert stray in [defect["text"] for defect in report["defects"]] and report["source"] == str(source)
+    assert main(["data", "verify", str(tmp_path / "store"), "--json", str(tmp_path / "found.json")]) == 0
+    assert "caf\\udce9.npy" in capfd.readouterr().out + (tmp_path / "found.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_store_may_be_written_through_a_link(own_tree, tmp_path, there):
+    (tmp_path / "disk").mkdir()
+    if there:
+        (tmp_path / "disk" / "place").mkdir()
+    (tmp_path / "store").symlink_to(tmp_path / "disk" / "place")
+    bring_in("llp", own_tree, tmp_path / "store")
+    assert (tmp_path / "store").is_symlink() and os.listdir(tmp_path / "disk") == ["place"]
+    assert sum(info.rows for info in Manifest.read(tmp_path / "disk" / "place").splits.values()) == len(
+        sum(LLP_CLIPS.values(), [])
+    )
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(own_tree, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bring_in("llp", "~/llp", "~/store", annotations="~/llp", vggish="~/llp/feats/vggish")
+    assert sorted(os.listdir(tmp_path)) == ["llp", "store"]
