@@ -217,7 +217,7 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
             np.lib.format.write_array_header_1_0(files[key], header)
         for shard in info.shards:
             file = check_shard(store, shard, arrow_schema(spec, manifest.dtype), contents=True)
-            with pq.ParquetFile(file) as parquet:
+            with pq.ParquetFile(file.absolute()) as parquet:
                 for group in range(parquet.num_row_groups):
                     table = parquet.read_row_group(group)
                     for key, shape in shapes.items():

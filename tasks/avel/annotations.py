@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -121,7 +122,7 @@ def locate(folder: str | Path) -> Path:
     Raises:
         DataError: they are in neither.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     for place in (folder, folder / "data"):
         if (place / "Annotations.txt").is_file():
             return place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def locate(folder: str | Path) -> Path:
     Raises:
         DataError: they are in neither.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     for place in (folder, folder / "data"):
         if (place / SPLIT_FILES["train"]).is_file():
             return place

@@ -1,5 +1,6 @@
 """Official files as editors, archives and disks leave them: marks, blank lines, links, names, places."""
 
+import io
 import json
 import os
 import shutil
@@ -9,9 +10,13 @@ import numpy as np
 import pytest
 
 from avplatform.cli import main
+from avplatform.data import open_data
+from avplatform.data.checksum import content_checksum
+from avplatform.data.hf import stream_dataset
 from avplatform.data.schema import Manifest
 from avplatform.data.simulate.annotation_files import copy_annotations
-from models.errors import DataError
+from avplatform.data.verify import verify_data
+from models.errors import DataError, UsageError
 from tasks.avel.annotations import read_annotations as read_ave
 from tasks.avvp.annotations import read_annotations as read_llp
 from tasks.avvp.checks import audio_variant
@@ -141,6 +146,43 @@ def test_a_store_may_be_written_through_a_link(own_tree, tmp_path, there):
     assert sum(info.rows for info in Manifest.read(tmp_path / "disk" / "place").splits.values()) == len(
         sum(LLP_CLIPS.values(), [])
     )
+
+
+@pytest.mark.parametrize("name", ["file:x", "s3:bucket", "hdfs:y", "~nobody-at-all", ":smile:", "a [b] *"])
+def test_a_folder_may_have_any_name(own_tree, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    own_tree.rename(f"{name}.llp")
+    assert main(["data", "import", "llp", f"{name}.llp", "--out", name]) == 0
+    assert f"wrote {name}: train 6" in capsys.readouterr().out
+    assert {"dataset.json", "train-00000.parquet", "validation-00000.parquet"} <= set(os.listdir(name))
+    assert main(["data", "verify", name]) == 0
+    data = open_data(name, task="avvp")
+    assert data.split("train").clip_ids == LLP_CLIPS["train"]
+    assert content_checksum(name, data.manifest) == data.manifest.checksum
+    assert [row["clip_id"] for row in stream_dataset(data).with_format(None)] == LLP_CLIPS["train"]
+
+
+def test_a_folder_whose_name_is_no_utf8_is_refused_before_anything_is_read(own_tree, tmp_path):
+    with pytest.raises(UsageError, match="no UTF-8"):
+        bring_in("llp", own_tree, tmp_path / os.fsdecode(b"d\xe9p\xf4t"))
+    assert os.listdir(tmp_path) == ["llp"]
+
+
+def test_a_file_of_a_store_that_may_not_be_read_is_a_finding(own_tree, tmp_path, monkeypatch):
+    bring_in("llp", own_tree, tmp_path / "store", card=lambda manifest: manifest.checksum)
+    closed, plain = {"train-00000.parquet", "README.md"}, io.open
+
+    def opened(file, *args, **options):
+        if Path(os.fspath(file)).name in closed:
+            raise PermissionError(13, "Permission denied", str(file))
+        return plain(file, *args, **options)
+
+    monkeypatch.setattr(io, "open", opened)  # which pathlib calls; root may read everything, so modes say nothing
+    report = verify_data(tmp_path / "store")
+    assert ("damaged shard", "train-00000.parquet cannot be read (Permission denied)") in [
+        (finding.kind, finding.text) for finding in report.errors
+    ]
+    assert "card that cannot be read" in [finding.kind for finding in report.warnings]
 
 
 def test_the_home_folder_may_be_written_as_a_tilde(own_tree, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ class AVEPlan:
     """
 
     def __init__(self, options: ImportOptions) -> None:
-        source = Path(options.source).expanduser()
+        source = Path(os.path.expanduser(options.source))
         annotations = locate(options.annotations or source)
         self.data = read_annotations(annotations)
         self.count, self.defects = len(self.data.clip_ids), list(self.data.defects)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class OfficialLabels:
         self.labels: dict[str, np.ndarray] = {}
         if self.task == "avvp":
             self.folder = llp.locate(folder)
-            audio = Path(audio_file or self.folder / llp.DENSE_FILES["audio"]).expanduser()
+            audio = Path(os.path.expanduser(audio_file or self.folder / llp.DENSE_FILES["audio"]))
             data = llp.read_annotations(self.folder, audio_file=audio)
             others = (*llp.SPLIT_FILES.values(), llp.DENSE_FILES["visual"], FULL_FILE)
             self.files = {audio.name: audio, **{name: self.folder / name for name in others}}
