@@ -155,6 +155,8 @@ def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool 
             raise DataError(f"{file} is not what the manifest says (its sha256 differs); {REMEDY}")
         with pq.ParquetFile(file.absolute()) as parquet:
             check_footer(str(file), parquet, shard, schema)
+    except DataError:
+        raise
     except PermissionError as error:
         raise DataError(f"{file} cannot be read ({error.strerror})") from None
     except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError

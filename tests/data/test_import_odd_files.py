@@ -13,10 +13,15 @@ from avplatform.cli import main
 from avplatform.data import open_data
 from avplatform.data.checksum import content_checksum
 from avplatform.data.hf import stream_dataset
+from avplatform.data.importing.npy import read_npy
+from avplatform.data.importing.plan import BadFeature
 from avplatform.data.schema import Manifest
 from avplatform.data.simulate.annotation_files import copy_annotations
 from avplatform.data.verify import verify_data
+from avplatform.pseudo_labels.media import read_npy as read_pseudo
 from models.errors import DataError, UsageError
+from models.label_embeddings import read_glove
+from models.label_files import read_label_file
 from tasks.avel.annotations import read_annotations as read_ave
 from tasks.avvp.annotations import read_annotations as read_llp
 from tasks.avvp.checks import audio_variant
@@ -119,6 +124,53 @@ def test_a_link_that_leads_nowhere_costs_its_clip_only(own_tree, tmp_path):
     report = bring_in("llp", own_tree, tmp_path / "store")
     assert [(item.clip_id, item.file) for item in report.left_out] == [("train-00001_1_11", str(file))]
     assert "cannot be read" in report.left_out[0].reason and report.stored["train"] == 5
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("character", [b"(", b"{", b"'", b"\n", b"0", b"\\", b"\xff"])
+def test_a_damaged_header_is_a_bad_feature_whatever_byte_is_hit(tmp_path, character):
+    file, outcomes = tmp_path / "clip.npy", []
+    np.save(file, np.ones((10, 128), np.float32))
+    whole = file.read_bytes()
+    for place in range(128):
+        file.write_bytes(whole[:place] + character + whole[place + 1 :])
+        for read in (read_npy, read_pseudo):
+            try:
+                outcomes.append(read(file, (10, 128)).shape == (10, 128))
+            except (BadFeature, DataError) as error:
+                outcomes.append("npy" in str(error) or "(10, 128)" in str(error) or "not numbers" in str(error))
+    assert all(outcomes) and len(outcomes) == 256
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"PK\x03\x04zzzz", "is no .npy file"), (b"x", "is no .npy file"), (b"", "is empty")]
+)
+def test_what_is_no_array_is_said_to_be_none(tmp_path, content, reason):
+    file = tmp_path / "clip.npy"
+    file.write_bytes(content)
+    with pytest.raises(BadFeature, match=reason):
+        read_npy(file, (10, 25))
+    with pytest.raises(DataError, match=reason):
+        read_pseudo(file, (10, 25))
+    with pytest.raises(DataError, match="is no .npy file"):
+        read_label_file(file)
+
+
+def test_a_label_file_with_a_damaged_header_is_named(tmp_path):
+    file = tmp_path / "labels.npy"
+    np.save(file, np.ones((2, 3), np.float32))
+    file.write_bytes(file.read_bytes().replace(b")", b" ", 1))
+    with pytest.raises(DataError, match="labels.npy cannot be read"):
+        read_label_file(file)
+
+
+def test_words_are_found_behind_a_byte_order_mark_and_vectors_are_numbers(tmp_path):
+    (tmp_path / "v.txt").write_bytes(b"\xef\xbb\xbfdog 1 2\ncat 3 nan\n")
+    assert read_glove(tmp_path / "v.txt", {"dog"})["dog"].tolist() == [1, 2]
+    with pytest.raises(DataError, match="v.txt, line 2: the vector of 'cat' holds NaN"):
+        read_glove(tmp_path / "v.txt", {"dog", "cat"})
+    (tmp_path / "texts.txt").write_bytes(b"\xef\xbb\xbfdog\r\ncat\r\n\r\n")
+    assert main(["embed-labels", "--texts", str(tmp_path / "texts.txt")]) == 0
 
 
 def test_names_that_are_no_utf8_are_reported(own_tree, tmp_path, capfd):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tokenize
 from pathlib import Path
 
 import numpy as np
 
 from avplatform.data.importing.plan import NUMBERS, BadFeature
 from models.errors import DataError
+
+HEADER_ERRORS = (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
+"""What NumPy raises of a damaged header, which it reads as an expression of Python."""
 
 
 class NpyFolder:
@@ -89,7 +93,7 @@ def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = NUMBERS) -> np.
                 if header is None:
                     raise BadFeature(f"is a .npy file of version {version[0]}.{version[1]}, which no array of numbers has")
                 found, fortran, dtype = header(stream)
-            except ValueError as error:
+            except HEADER_ERRORS as error:
                 text = "is empty" if file.stat().st_size == 0 else f"is no .npy file ({str(error).splitlines()[0][:80]})"
                 raise BadFeature(text) from None
             if dtype.hasobject:
