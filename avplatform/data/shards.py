@@ -159,7 +159,7 @@ def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool 
         raise
     except PermissionError as error:
         raise DataError(f"{file} cannot be read ({error.strerror})") from None
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{file} is no parquet file ({error}); {REMEDY}") from None
     return file
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from avplatform.data.importing.npy import HEADER_ERRORS
+from avplatform.data.array_record import HEADER_ERRORS
 from models.errors import DataError, counted
 from tasks.avvp.annotations import SEGMENTS
 from tasks.avvp.pseudo_labels import frame_indices

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from avplatform.cli import main
@@ -140,6 +141,29 @@ def test_a_damaged_header_is_a_bad_feature_whatever_byte_is_hit(tmp_path, charac
             except (BadFeature, DataError) as error:
                 outcomes.append("npy" in str(error) or "(10, 128)" in str(error) or "not numbers" in str(error))
     assert all(outcomes) and len(outcomes) == 256
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("damage", [lambda b: b.replace(b")", b" ", 1), lambda b: b.replace(b"'|u1'", b"'|O1'", 1)])
+def test_a_damaged_header_of_mapped_arrays_is_a_finding(own_tree, tmp_path, damage):
+    bring_in("llp", own_tree, tmp_path / "store")
+    open_data(tmp_path / "store", task="avvp").split("train")
+    file = next((tmp_path / "store" / ".arrays").glob("*/train/weak.npy"))
+    content = damage(file.read_bytes())
+    assert content != file.read_bytes()
+    file.write_bytes(content)
+    assert "mapped arrays" in " ".join(finding.kind for finding in verify_data(tmp_path / "store").errors)
+
+
+def test_a_footer_that_arrow_knows_no_type_of_is_a_damaged_shard(own_tree, tmp_path, monkeypatch):
+    bring_in("llp", own_tree, tmp_path / "store")
+
+    def refuse(*args, **options):
+        raise pa.ArrowNotImplementedError("integers with more than 64 bits")
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", refuse)
+    errors = verify_data(tmp_path / "store").errors
+    assert {finding.kind for finding in errors} == {"damaged shard"} and "more than 64 bits" in errors[0].text
 
 
 @pytest.mark.parametrize(

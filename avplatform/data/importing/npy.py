@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tokenize
 from pathlib import Path
 
 import numpy as np
 
+from avplatform.data.array_record import HEADER_ERRORS
 from avplatform.data.importing.plan import NUMBERS, BadFeature
 from models.errors import DataError
-
-HEADER_ERRORS = (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
-"""What NumPy raises of a damaged header, which it reads as an expression of Python."""
 
 
 class NpyFolder:
