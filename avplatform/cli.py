@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from models.errors import AVError, unknown_name
 def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
     """Run a command; return 0, 1 (data) or 2 (usage)."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no name of a file may stop a command that prints it
     if not args or args[0] in ("-h", "--help"):
         print(usage())
         return 0 if args else 2
@@ -36,7 +39,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
-        print("stopped; go on with --resume RUN", file=sys.stderr)
+        print("stopped; go on with --resume RUN" if args[0] == "train" else "stopped", file=sys.stderr)
         return 130
 
 

@@ -34,7 +34,7 @@ class Console:
 
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
-        self._rich = rich.console.Console(quiet=not enabled, highlight=False, soft_wrap=True)
+        self._rich = rich.console.Console(quiet=not enabled, highlight=False, soft_wrap=True, emoji=False)
 
     def note(self, text: str) -> None:
         """Print one line."""

@@ -128,7 +128,7 @@ def read_glove(path: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     width: int | None = None
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 word, _, rest = line.rstrip("\n").partition(" ")
                 if number > 1 and word not in wanted:
@@ -139,6 +139,8 @@ def read_glove(path: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
                 if len(vector) != width or not width:
                     raise DataError(f"{path}, line {number}: {len(vector)} numbers where the first line has {width}")
                 if word in wanted:
+                    if not np.isfinite(vector).all():
+                        raise DataError(f"{path}, line {number}: the vector of '{word}' holds NaN or infinite numbers")
                     found[word] = vector
                 if len(found) == len(wanted):
                     break

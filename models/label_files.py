@@ -10,10 +10,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.format import MAGIC_PREFIX
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -105,7 +107,7 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
     path = Path(path)
     try:
         values, about = _read(path)
-    except (OSError, SafetensorError, ValueError, EOFError, SyntaxError, TypeError, OverflowError) as error:
+    except (OSError, SafetensorError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"the label embeddings {path} cannot be read: {' '.join(str(error).split())[:200]}") from None
@@ -136,6 +138,9 @@ def _read(path: Path) -> tuple[Tensor, dict[str, Any]]:
 def _read_npy(path: Path) -> tuple[Tensor, dict[str, Any]]:
     beside = path.with_suffix(".json")
     about = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    with path.open("rb") as file:
+        if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:  # NumPy would try to read it as an archive or a pickle
+            raise DataError(f"the label embeddings {path} cannot be read: it is no .npy file")
     # Mapped, so that a header that claims more than the file holds takes no memory.
     array = np.load(path, allow_pickle=False, mmap_mode="r")
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:

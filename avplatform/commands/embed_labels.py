@@ -72,7 +72,7 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
         texts = kind(kind.Config()).model_classes("leap")[1]
     elif options.texts:
         try:
-            lines = Path(options.texts).read_text(encoding="utf-8").splitlines()
+            lines = Path(options.texts).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"the file of texts {options.texts} cannot be read: {error}") from None
         texts = [line.strip() for line in lines if line.strip()]

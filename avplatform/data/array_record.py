@@ -12,12 +12,15 @@ import contextlib
 import hashlib
 import json
 import os
+import tokenize
 from pathlib import Path
 from typing import Any
 
 from avplatform.data.writer import file_sha256
 
 RECORD = "complete"
+HEADER_ERRORS = (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
+"""What NumPy raises of a damaged header of a .npy file, which it reads as an expression of Python."""
 SAMPLES, SAMPLE_BYTES = 16, 4096  # 64 KiB of a file, its first and last bytes among them
 
 

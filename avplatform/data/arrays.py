@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from avplatform.data.array_record import what_is_wrong, write_record
+from avplatform.data.array_record import HEADER_ERRORS, what_is_wrong, write_record
 from avplatform.data.schema import DataSpec, Manifest
 from avplatform.data.shards import check_shard
 from avplatform.data.writer import arrow_schema
@@ -150,7 +150,7 @@ def open_split(
         _build(store, manifest, name, folder, progress, why)
     try:
         return SplitArrays(folder, manifest.spec, name)
-    except (OSError, ValueError) as error:
+    except (OSError, *HEADER_ERRORS) as error:
         raise DataError(f"the arrays in {folder} are damaged ({error}); delete that folder, they are built again") from None
 
 
@@ -217,7 +217,7 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
             np.lib.format.write_array_header_1_0(files[key], header)
         for shard in info.shards:
             file = check_shard(store, shard, arrow_schema(spec, manifest.dtype), contents=True)
-            with pq.ParquetFile(file) as parquet:
+            with pq.ParquetFile(file.absolute()) as parquet:
                 for group in range(parquet.num_row_groups):
                     table = parquet.read_row_group(group)
                     for key, shape in shapes.items():

@@ -60,7 +60,7 @@ def content_checksum(store: str | Path, manifest: Manifest) -> str:
 def digest_shard(digest: ContentDigest, split: str, file: Path) -> list[int]:
     """Add a shard's clips to a digest and return their rows."""
     rows: list[int] = []
-    with pq.ParquetFile(file) as parquet:
+    with pq.ParquetFile(file.absolute()) as parquet:
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group)
             digest.update(split, table)

@@ -121,9 +121,14 @@ def check_empty(path: Path) -> None:
     """Refuse a folder that holds something.
 
     Raises:
-        UsageError: it does, or is no folder, or is the one that this process runs in, which cannot be replaced.
+        UsageError: it does, or is no folder, or is the one that this process runs in, which cannot be replaced; or its name
+            is one that shards cannot be written to.
     """
     if path.name in ("", "..") or path.resolve() == Path.cwd():
         raise UsageError(f"{path} cannot be made anew; give a new folder by its name")
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the name of {path.absolute()} is no UTF-8, which Arrow cannot write; give another folder") from None
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} exists and is not empty; give a new folder")

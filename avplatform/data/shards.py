@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,7 +46,7 @@ class LocalShards:
 
     def footers(self, shards: list[Shard]) -> list[pq.FileMetaData]:
         """Check the shards and return their footers."""
-        return [pq.read_metadata(check_shard(self.folder, shard, self.schema)) for shard in shards]
+        return [pq.read_metadata(check_shard(self.folder, shard, self.schema).absolute()) for shard in shards]
 
     def read(self, shard: Shard, start: int, size: int) -> bytes:
         """Return a part of a shard."""
@@ -54,8 +55,8 @@ class LocalShards:
             return file.read(size)
 
     def urls(self, shards: list[Shard]) -> list[str]:
-        """Return paths."""
-        return [str(self.folder / shard.file) for shard in shards]
+        """Return absolute paths, as patterns that mean themselves."""
+        return [glob.escape(str((self.folder / shard.file).absolute())) for shard in shards]
 
     def failure(self, shard: Shard, error: BaseException) -> DataError:
         """Name the file and the reason."""
@@ -149,12 +150,16 @@ def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool 
         raise DataError(f"{file} is missing; {REMEDY}")
     if file.stat().st_size != shard.bytes:
         raise DataError(f"{file} has {file.stat().st_size} bytes, in the manifest {shard.bytes}; {REMEDY}")
-    if contents and file_sha256(file) != shard.sha256:
-        raise DataError(f"{file} is not what the manifest says (its sha256 differs); {REMEDY}")
     try:
-        with pq.ParquetFile(file) as parquet:
+        if contents and file_sha256(file) != shard.sha256:
+            raise DataError(f"{file} is not what the manifest says (its sha256 differs); {REMEDY}")
+        with pq.ParquetFile(file.absolute()) as parquet:
             check_footer(str(file), parquet, shard, schema)
-    except (OSError, pa.ArrowInvalid) as error:
+    except DataError:
+        raise
+    except PermissionError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror})") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{file} is no parquet file ({error}); {REMEDY}") from None
     return file
 

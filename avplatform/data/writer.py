@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -72,7 +73,9 @@ class StoreWriter:
                 raise UsageError(f"{name} is {value!r}{nearest(value, choices)}; choose from {', '.join(choices)}")
         if rows_per_shard is not None and rows_per_shard < 1:
             raise UsageError(f"rows_per_shard is {rows_per_shard}; it must be at least 1")
-        self.path, self.spec, self.dtype, self.card = Path(path), spec, dtype, card
+        self.path, self.spec, self.dtype, self.card = Path(os.path.expanduser(path)), spec, dtype, card
+        if self.path.is_symlink():  # the folder that it leads to is made; the link itself cannot be replaced
+            self.path = self.path.resolve()
         check_empty(self.path)
         self.manifest: Manifest | None = None
         self.remarks: list[dict[str, Any]] = []
@@ -223,7 +226,8 @@ class StoreWriter:
         if self.card is not None:
             texts["README.md"] = self.card(self.manifest)
         for name, text in texts.items():
-            (self._partial.folder / name).write_text(text, encoding="utf-8")
+            # Names of files that are no UTF-8 are written as JSON's escapes.
+            (self._partial.folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         self._partial.publish()
 
     @contextlib.contextmanager
@@ -271,10 +275,11 @@ class _SplitWriter:
 
     def _write(self, group: pa.Table) -> None:
         if self.writer is None:
+            # Absolute, as Arrow takes a name such as file:x for an address.
             # Features are noise to a dictionary: plain pages read fastest. Parquet has no byte, a plain 0 or 1 takes four.
             labels = [f.name + ".list.element" for f in self.schema if getattr(f.type, "value_type", None) == pa.uint8()]
             self.writer = pq.ParquetWriter(
-                self._file, self.schema, compression=self.compression, use_dictionary=labels or False
+                self._file.absolute(), self.schema, compression=self.compression, use_dictionary=labels or False
             )
         self.writer.write_table(group.combine_chunks(), row_group_size=self.group_rows)
         self.count += len(group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,5 +216,5 @@ def _stores(text: str) -> list[str]:
 
 
 def _task_of(name: str, cache_dir: str | None) -> str:
-    path, _ = locate_store(name, None if cache_dir is None else Path(cache_dir).expanduser(), None)
+    path, _ = locate_store(name, None if cache_dir is None else Path(os.path.expanduser(cache_dir)), None)
     return Manifest.read(path).spec.task

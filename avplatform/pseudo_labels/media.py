@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from avplatform.data.array_record import HEADER_ERRORS
 from models.errors import DataError, counted
 from tasks.avvp.annotations import SEGMENTS
 from tasks.avvp.pseudo_labels import frame_indices
@@ -143,13 +144,21 @@ def _advice(file: Path) -> str:
 
 
 def _load(file: Path) -> np.ndarray:
+    magic = np.lib.format.MAGIC_PREFIX
     try:
-        array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot read {file}: {str(error).splitlines()[0] if str(error) else 'it is empty'}") from None
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{file} is an archive of arrays; it must be one .npy array")
-    return array
+        with file.open("rb") as stream:
+            start = stream.read(len(magic))
+        if start != magic:
+            raise DataError(f"cannot read {file}: {'it is no .npy file' if start else 'it is empty'}")
+        # Mapped, so that a header that claims more than the file holds takes no memory.
+        return np.array(np.load(file, allow_pickle=False, mmap_mode="r"))
+    except DataError:
+        raise
+    except (OSError, EOFError, OverflowError, *HEADER_ERRORS) as error:
+        text = [*str(error).splitlines(), type(error).__name__][0]
+        for sign, meaning in (("mmap length", "it is cut off"), ("Python objects", "it holds Python objects, never read")):
+            text = meaning if sign in text else text
+        raise DataError(f"cannot read {file}: {text}") from None
 
 
 def _image(file: Path) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from tasks.avel.classes import BACKGROUND, EVENTS
 from tasks.avel.derived import compare_labels, noisy_labels, pair_targets
 from tasks.avel.h5 import read_h5
 from tasks.defects import NO_SPLIT, Defect
+from tasks.text_lines import read_lines
 
 SEGMENTS = 10
 SPLIT_FILES = {"train": "train_order.h5", "validation": "val_order.h5", "test": "test_order.h5"}
@@ -59,9 +62,9 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
                 f"{file}, line {number}: {counted(len(columns), 'column')} instead of Category&VideoID&Quality&Onset&Offset"
             )
         category, clip_id, _, onset, offset = columns
-        if not (onset.strip().isdigit() and offset.strip().isdigit()):
-            if number == 1:
-                continue  # a header line
+        if number == 1 and not onset.strip().lstrip("+-").isdecimal():
+            continue  # a header line
+        if not (onset.strip().isdecimal() and offset.strip().isdecimal()):
             raise DataError(f"{file}, line {number}: onset and offset must be whole seconds, not '{onset}' and '{offset}'")
         if category not in EVENTS:
             raise DataError(f"{file}, line {number}: '{category}' is no AVE class{nearest(category, EVENTS)}")
@@ -81,7 +84,7 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
         if count > 1:
             defects.append(Defect("video id of several clips", file.name, numbers[ids.index(clip_id)], f"{clip_id} ({count})"))
     class_index, onset_, offset_ = (np.array(x, dtype=np.int64) for x in (classes, onsets, offsets))
-    splits = {split: _order(folder / name, len(ids)) for split, name in SPLIT_FILES.items()}
+    splits = {split: _order(beside(folder, name), len(ids)) for split, name in SPLIT_FILES.items()}
     everything = np.concatenate(list(splits.values()))
     values, times = np.unique(everything, return_counts=True)
     if len(shared := values[times > 1]):
@@ -90,7 +93,7 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
     for row in sorted(set(range(len(ids))) - set(everything.tolist())):
         defects.append(Defect(NO_SPLIT, file.name, numbers[row], ids[row]))
     defects += _in_several_splits(file.name, ids, numbers, splits)
-    defects += compare_labels(folder, class_index, segment := segment_labels(class_index, onset_, offset_))
+    defects += compare_labels(partial(beside, folder), class_index, segment := segment_labels(class_index, onset_, offset_))
     return AVEAnnotations(
         clip_ids=ids,
         class_index=class_index,
@@ -98,7 +101,7 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
         offset=offset_,
         segment=segment,
         splits=splits,
-        background_count=_background_count(folder / "labels_noisy.h5"),
+        background_count=_background_count(beside(folder, "labels_noisy.h5")),
         defects=defects,
     )
 
@@ -119,16 +122,26 @@ def locate(folder: str | Path) -> Path:
     Raises:
         DataError: they are in neither.
     """
-    folder = Path(folder)
+    folder = Path(os.path.expanduser(folder))
     for place in (folder, folder / "data"):
         if (place / "Annotations.txt").is_file():
             return place
     raise DataError(f"no Annotations.txt in {folder} or {folder / 'data'}; give the folder of AVE's annotation files")
 
 
+def beside(folder: Path, name: str) -> Path:
+    """Return an official file that goes with the Annotations.txt of a folder: one of the two may lie in a `data/`."""
+    return next((place / name for place in places(folder) if (place / name).exists()), folder / name)
+
+
+def places(folder: Path) -> tuple[Path, Path]:
+    """Return the folder of Annotations.txt, and where else the files that go with it may lie."""
+    return folder, folder.parent if folder.name == "data" else folder / "data"
+
+
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {file}: {error}") from None
 
@@ -155,7 +168,9 @@ def _order(file: Path, clips: int) -> np.ndarray:
     if (odd := numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))]).size:
         raise DataError(f"{file} holds {odd[0]}, which is no row number; it must be AVE's official h5 file")
     rows = numbers.astype(np.int64)
-    if len(rows) == 0 or rows.min() < 0 or rows.max() >= clips:
+    if len(rows) == 0:
+        raise DataError(f"{file} names no row; it must be AVE's official h5 file")
+    if rows.min() < 0 or rows.max() >= clips:
         raise DataError(f"{file}: row numbers must lie between 0 and {clips - 1}, the lines of Annotations.txt")
     return rows
 
@@ -169,4 +184,4 @@ def _background_count(file: Path) -> int:
     return len(labels)
 
 
-__all__ = ["AVEAnnotations", "locate", "pair_targets", "read_annotations", "segment_labels"]
+__all__ = ["AVEAnnotations", "beside", "locate", "pair_targets", "places", "read_annotations", "segment_labels"]

@@ -6,6 +6,7 @@ labels_noisy.h5 (background clips), and PSP's right_labels.h5 and prob_label.h5,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,14 @@ def pair_targets(segment: np.ndarray) -> np.ndarray:
     return chosen / chosen.sum(axis=1, keepdims=True)
 
 
-def compare_labels(folder: Path, class_index: np.ndarray, segment: np.ndarray) -> list[Defect]:
-    """Return how the label files of a folder differ from what Annotations.txt says; files that are not there do not count."""
+def compare_labels(place: Callable[[str], Path], class_index: np.ndarray, segment: np.ndarray) -> list[Defect]:
+    """Return how the label files differ from what Annotations.txt says; files that are not there do not count.
+
+    Args:
+        place: where a file of that name lies, or would lie.
+        class_index: of each clip.
+        segment: label of each of its segments.
+    """
     built = {
         "mil_labels.h5": mil_labels(class_index),
         "labels_closs.h5": event_mask(segment),
@@ -84,10 +91,10 @@ def compare_labels(folder: Path, class_index: np.ndarray, segment: np.ndarray) -
     }
     defects = []
     for name, expected in built.items():
-        if not (folder / name).is_file():
+        if not (file := place(name)).is_file():
             continue
         try:
-            found = read_h5(folder / name, shape=expected.shape)
+            found = read_h5(file, shape=expected.shape)
         except DataError as error:
             defects.append(Defect(UNREADABLE, name, 0, str(error)))
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from models.errors import DataError, counted, nearest
 from tasks.avvp.classes import CLASSES
 from tasks.defects import Defect
+from tasks.text_lines import read_lines
 
 SEGMENTS = 10
 ID_LENGTH = 11
@@ -57,6 +59,7 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
     weak: list[np.ndarray] = []
     splits: dict[str, np.ndarray] = {}
     places: dict[str, str] = {}
+    seconds: list[tuple[float, float]] = []
     defects: list[Defect] = []
     for split, name in SPLIT_FILES.items():
         start = len(filenames)
@@ -71,6 +74,7 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
             target[[_class_index(label, folder / name, line) for label in names]] = 1
             if len(set(names)) < len(names):
                 defects.append(Defect("class named twice", name, line, filename))
+            seconds.append(_seconds(filename, place))
             filenames.append(filename)
             weak.append(target)
         splits[split] = np.arange(start, len(filenames))
@@ -85,7 +89,7 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
         weak=np.stack(weak),
         dense_audio=dense["audio"],
         dense_visual=dense["visual"],
-        seconds=np.array([_seconds(name) for name in filenames]),
+        seconds=np.array(seconds),
         defects=defects,
     )
 
@@ -122,7 +126,7 @@ def locate(folder: str | Path) -> Path:
     Raises:
         DataError: they are in neither.
     """
-    folder = Path(folder)
+    folder = Path(os.path.expanduser(folder))
     for place in (folder, folder / "data"):
         if (place / SPLIT_FILES["train"]).is_file():
             return place
@@ -130,13 +134,13 @@ def locate(folder: str | Path) -> Path:
 
 
 def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
-    """Return (line number, columns) of a tab-separated file with a header.
+    """Return (line number, columns) of a tab-separated file with a header; blank lines at its end do not count.
 
     Raises:
         DataError: a file that cannot be read, another header, or a line with another number of columns.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {file}: {error}; LLP's annotations need {', '.join(all_files())}") from None
     if not lines or lines[0].split("\t") != header:
@@ -166,10 +170,10 @@ def _class_index(label: str, file: Path, line: int) -> int:
         raise DataError(f"{file}, line {line}: '{label}' is no LLP class{nearest(label, CLASSES)}") from None
 
 
-def _seconds(filename: str) -> tuple[float, float]:
+def _seconds(filename: str, place: str) -> tuple[float, float]:
     """Start and end of a clip; ids may hold underscores, so the name is cut by position."""
     try:
         start, end = filename[ID_LENGTH + 1 :].split("_")
         return float(start), float(end)
     except ValueError:
-        raise DataError(f"'{filename}' is not an 11-character video id followed by _start_end") from None
+        raise DataError(f"{place}: '{filename}' is not an 11-character video id followed by _start_end") from None

@@ -58,7 +58,7 @@ def import_data(
     total = {split: len(rows) for split, rows in plan.splits.items()}
     report = ImportReport(
         dataset=options.dataset,
-        source=str(Path(options.source).expanduser().resolve()),
+        source=str(Path(os.path.expanduser(options.source)).resolve()),
         options=options.content(),
         clips=total,
         stored={},
@@ -92,7 +92,7 @@ def import_data(
 
 
 def _plan(options: ImportOptions) -> Plan:
-    if not Path(options.source).expanduser().is_dir():
+    if not Path(os.path.expanduser(options.source)).is_dir():
         raise DataError(f"no folder {options.source}; give the folder of the dataset's files")
     if options.dataset == "llp":
         from avplatform.data.importing.llp import LLPPlan

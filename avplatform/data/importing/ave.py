@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from avplatform.data.schema import DataSpec
 from avplatform.data.writer import file_sha256
 from models.config import FeatureSpec
 from models.errors import DataError
-from tasks.avel.annotations import SEGMENTS, SPLIT_FILES, locate, read_annotations
+from tasks.avel.annotations import SEGMENTS, SPLIT_FILES, beside, locate, read_annotations
 from tasks.avel.classes import BACKGROUND, CLASSES
 from tasks.avel.h5 import KEY
 
@@ -125,7 +126,7 @@ class AVEPlan:
     """
 
     def __init__(self, options: ImportOptions) -> None:
-        source = Path(options.source).expanduser()
+        source = Path(os.path.expanduser(options.source))
         annotations = locate(options.annotations or source)
         self.data = read_annotations(annotations)
         self.count, self.defects = len(self.data.clip_ids), list(self.data.defects)
@@ -147,8 +148,8 @@ class AVEPlan:
         self.defects += [array.note for array in arrays if array.note is not None]
         self.parallel = all(array.band == 1 for array in arrays)
         self.block = BLOCK if self.parallel else BAND_BLOCK
-        files = [annotations / name for name in ("Annotations.txt", *SPLIT_FILES.values())]
-        files += [annotations / "labels_noisy.h5"] if self.data.background_count else []
+        names = ["Annotations.txt", *SPLIT_FILES.values(), *(["labels_noisy.h5"] if self.data.background_count else [])]
+        files = [beside(annotations, name) for name in names]
         self.sources: dict[str, Any] = {
             "annotations": {file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in files},
             "features": {array.path.name: array.stamp for array in arrays},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,9 +95,9 @@ class LLPPlan:
     parallel = True
 
     def __init__(self, options: ImportOptions) -> None:
-        source = Path(options.source).expanduser()
+        source = Path(os.path.expanduser(options.source))
         annotations = locate(options.annotations or source)
-        audio_file = Path(options.audio_annotations or annotations / DENSE_FILES["audio"]).expanduser()
+        audio_file = Path(os.path.expanduser(options.audio_annotations or annotations / DENSE_FILES["audio"]))
         self.data = read_annotations(annotations, audio_file=audio_file)
         self.splits, self.videos = self.data.splits, self.data.video_ids
         self.defects = self.data.defects + check_files(annotations, self.data)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avplatform.data.array_record import HEADER_ERRORS
 from avplatform.data.importing.plan import NUMBERS, BadFeature
 from models.errors import DataError
 
@@ -30,14 +31,14 @@ class NpyFolder:
         try:
             for entry in os.scandir(folder):
                 if entry.name.endswith(".npy"):
-                    stat = entry.stat()
-                    self.sizes[entry.name.removesuffix(".npy")] = stat.st_size
-                    stamps.append(f"{entry.name}\t{stat.st_size}\t{stat.st_mtime_ns}\n")
+                    size, time = _stamp(entry)
+                    self.sizes[entry.name.removesuffix(".npy")] = size
+                    stamps.append(f"{entry.name}\t{size}\t{time}\n")
         except OSError as error:
             raise DataError(f"cannot list {folder}: {error}") from None
         if not self.sizes:
             raise DataError(f"{folder} holds no .npy file; {remedy}")
-        self.fingerprint = hashlib.sha256("".join(sorted(stamps)).encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(os.fsencode("".join(sorted(stamps)))).hexdigest()
 
     @property
     def place(self) -> str:
@@ -57,6 +58,15 @@ class NpyFolder:
         if video not in self.sizes:
             raise BadFeature("is missing")
         return read_npy(self.file(video), shape, kinds="biu" if labels else NUMBERS)
+
+
+def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
+    """Return size and time of a file; of a link that leads nowhere nothing, as reading it says what is wrong."""
+    try:
+        stat = entry.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
 
 
 def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = NUMBERS) -> np.ndarray:
@@ -80,7 +90,7 @@ def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = NUMBERS) -> np.
                 if header is None:
                     raise BadFeature(f"is a .npy file of version {version[0]}.{version[1]}, which no array of numbers has")
                 found, fortran, dtype = header(stream)
-            except ValueError as error:
+            except HEADER_ERRORS as error:
                 text = "is empty" if file.stat().st_size == 0 else f"is no .npy file ({str(error).splitlines()[0][:80]})"
                 raise BadFeature(text) from None
             if dtype.hasobject:

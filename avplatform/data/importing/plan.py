@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +117,7 @@ def find(source: Path, given: str | None, names: Sequence[str]) -> Path | None:
         DataError: the one that is given is not there.
     """
     if given is not None:
-        path = Path(given).expanduser()
+        path = Path(os.path.expanduser(given))
         if not path.exists():
             raise DataError(f"{path} is not there")
         return path

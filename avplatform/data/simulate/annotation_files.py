@@ -12,6 +12,7 @@ import numpy as np
 from tasks.avel import annotations as ave
 from tasks.avel.h5 import KEY
 from tasks.avvp import annotations as llp
+from tasks.text_lines import read_lines
 
 COPIED = {"avvp": "AVVP_*.csv", "avel": "*"}
 SUFFIXES = (".csv", ".txt", ".h5")
@@ -33,7 +34,8 @@ def copy_annotations(task: str, source: str | Path, out: Path, rows: Sequence[in
         DataError: annotation files that are missing or malformed.
     """
     folder = {"avvp": llp.locate, "avel": ave.locate}[task](source)
-    for file in sorted(folder.glob(COPIED[task])):
+    places = [folder] if task == "avvp" else ave.places(folder)
+    for file in {file.name: file for place in reversed(places) for file in sorted(place.glob(COPIED[task]))}.values():
         if file.is_file() and file.suffix in SUFFIXES and "feature" not in file.name:
             shutil.copyfile(file, out / file.name)
     if rows is not None and task == "avvp":
@@ -56,7 +58,7 @@ def _cut_ave(folder: Path, out: Path, rows: list[int]) -> None:
     count = len(data.clip_ids)
     kept, background = [row for row in rows if row < count], [row - count for row in rows if row >= count]
     file = out / "Annotations.txt"
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = [f"{line}\n" for line in read_lines(file)]
     header, lines = lines[: len(lines) - count], lines[len(lines) - count :]
     file.write_text("".join([*header, *(lines[row] for row in kept)]), encoding="utf-8")
     position = {row: place for place, row in enumerate(kept)}

@@ -124,7 +124,12 @@ def _check_files(path: Path, manifest: Manifest, report: VerifyReport) -> None:
             )
             report.warn("file that does not belong here", text, file=file.name)
     card = path / "README.md"
-    if card.is_file() and manifest.checksum not in card.read_text(encoding="utf-8", errors="replace"):
+    try:
+        other = card.is_file() and manifest.checksum not in card.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        report.warn("card that cannot be read", str(error.strerror), file=card.name)
+        return
+    if other:
         report.warn("card of other contents", "`avplatform data card DIR --write` makes it anew", file=card.name)
 
 

@@ -99,7 +99,7 @@ class Contents:
             return True
         group = 0
         try:
-            with pq.ParquetFile(file) as parquet:
+            with pq.ParquetFile(file.absolute()) as parquet:
                 if extra := set(parquet.schema_arrow.names) - set(self.schema.names):
                     self.report.warn("unknown columns", ", ".join(sorted(extra)), **where)
                 for group in range(parquet.num_row_groups):

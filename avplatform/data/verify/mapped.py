@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from avplatform.data.array_record import HEADER_ERRORS
 from avplatform.data.schema import DataSpec
 from avplatform.data.verify.report import VerifyReport
 
@@ -36,9 +37,11 @@ class MappedArrays:
                 stream = self._streams[name] = (folder / f"{name}.npy").open("rb")
                 np.lib.format.read_magic(stream)
                 found, _, self._kinds[name] = np.lib.format.read_array_header_1_0(stream)
+                if self._kinds[name].kind not in "biuf":
+                    raise ValueError(f"{name} holds {self._kinds[name]}, not numbers")
                 if found != (rows, *shape):
                     raise ValueError(f"{name} has shape {found} instead of {(rows, *shape)}")
-        except (OSError, ValueError) as error:
+        except (OSError, *HEADER_ERRORS) as error:
             self._differ(f"cannot be read ({error})")
 
     def compare(self, ids: list[str], columns: dict[str, np.ndarray]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class OfficialLabels:
         self.labels: dict[str, np.ndarray] = {}
         if self.task == "avvp":
             self.folder = llp.locate(folder)
-            audio = Path(audio_file or self.folder / llp.DENSE_FILES["audio"]).expanduser()
+            audio = Path(os.path.expanduser(audio_file or self.folder / llp.DENSE_FILES["audio"]))
             data = llp.read_annotations(self.folder, audio_file=audio)
             others = (*llp.SPLIT_FILES.values(), llp.DENSE_FILES["visual"], FULL_FILE)
             self.files = {audio.name: audio, **{name: self.folder / name for name in others}}
@@ -87,7 +88,7 @@ class OfficialLabels:
             self.ids, self.splits, self.defects = read.clip_ids, read.splits, read.defects
             self.labels = {"segment": read.segment, "video": read.class_index}
             names = ("Annotations.txt", *ave.SPLIT_FILES.values(), "labels_noisy.h5")
-            self.files = {name: self.folder / name for name in names}
+            self.files = {name: ave.beside(self.folder, name) for name in names}
         self._split_of = {int(row): split for split, rows in self.splits.items() for row in rows}
         self._rows = {clip_id: row for row, clip_id in enumerate(self.ids)} if self.task == "avvp" else {}
         self._seen: set[int] = set()

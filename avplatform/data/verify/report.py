@@ -105,7 +105,10 @@ class VerifyReport:
         width = max(map(len, self.counts), default=0)
         for name, text in self.counts.items():
             head, indent = f"{name:<{width}}  ", " " * (width + 2)
-            out += textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=indent) or [head.rstrip()]
+            if max(map(len, text.split()), default=0) + len(head) > WIDTH:  # a checksum, which is copied as one word
+                out += [head.rstrip(), *wrapped(text)]
+            else:
+                out += wrapped(text, head, indent) or [head.rstrip()]
         verdict = counted(len(self.errors), "error")
         if self.ok:
             whole = "all that is stored is right" if self.left_out else "all is as it should be"
@@ -115,13 +118,13 @@ class VerifyReport:
         return [*out, verdict]
 
 
-def wrapped(text: str) -> list[str]:
-    """Return an indented text in lines of at most 80 columns; file names are not cut."""
+def wrapped(text: str, first: str = "  ", others: str = "    ") -> list[str]:
+    """Return an indented text in lines of at most 80 columns; names of files and checksums are not cut."""
     return textwrap.wrap(
         " ".join(text.split()),
         WIDTH,
-        initial_indent="  ",
-        subsequent_indent="    ",
+        initial_indent=first,
+        subsequent_indent=others,
         break_long_words=False,
         break_on_hyphens=False,
     )
