@@ -185,6 +185,7 @@ class Pipeline:
             model=self.name,
             task=self.task.name,
             decoder=self.model.config.decoder._type,
+            encoder=self.model.config.encoder._type,
             labels=self.labels,
             open_labels=self.open_labels,
             events=events_of(found, scores, self.labels, duration=duration),

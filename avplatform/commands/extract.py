@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from avplatform.console import Console
+from avplatform.flags import parse_flags
+from avplatform.timeline.events import readable
 from models.errors import UsageError, counted
 
 LISTED = 20  # bad files named on the screen; the report names all
@@ -58,8 +60,8 @@ class ExtractOptions:
     max_pixels: int = 7680 * 4320
     """refuse larger pictures"""
     max_gigapixels: float = 1000.0
-    """refuse files whose pictures have more thousand millions of pixels together: what bounds the time (default: an hour of 4K
-    at 30 pictures a second)"""
+    """refuse files whose pictures have more thousand millions of pixels together, which bounds the time; an hour of 4K at 30
+    pictures a second has 900"""
     threads: int = 0
     """CPU threads a process; 0: cores divided by the processes of this machine"""
     cpu: bool = False
@@ -68,7 +70,7 @@ class ExtractOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Extract; return 1 if a file is not in the store."""
-    options = tyro.cli(ExtractOptions, args=args, prog=prog)
+    options = parse_flags(ExtractOptions, args, prog)
     from avplatform.features.container import import_av
     from avplatform.features.recipe import get_recipe
     from avplatform.features.sources import Catalogue
@@ -128,9 +130,11 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
         console.note(f"{counted(report.taken_up, 'file')} had been extracted by an earlier attempt")
     for clips, stream in ((report.without_audio, "audio"), (report.without_video, "video")):
         if clips:
-            console.note(f"{counted(len(clips), 'clip')} without {stream}, stored as zeros: {', '.join(clips[:LISTED])}")
+            console.note(
+                f"{counted(len(clips), 'clip')} without {stream}, stored as zeros: {readable(', '.join(clips[:LISTED]))}"
+            )
     for file, why in report.bad[:LISTED]:
-        console.note(f"left out: {file if file not in why else ''}{': ' if file not in why else ''}{why}")
+        console.note(readable(f"left out: {why}" if file in why else f"left out: {file}: {why}"))
     if len(report.bad) > LISTED:
         console.note(f"and {len(report.bad) - LISTED} more")
     counts = ", ".join(f"{split} {count}" for split, count in report.stored.items())

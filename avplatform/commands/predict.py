@@ -12,6 +12,7 @@ import tyro
 
 from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
 from avplatform.console import Console
+from avplatform.flags import parse_flags
 from avplatform.timeline.events import STREAM_NAMES, readable
 from models.config import at_least
 from models.errors import AVError, DataError, UsageError, counted
@@ -59,8 +60,8 @@ class PredictOptions:
     max_pixels: int = 7680 * 4320
     """refuse larger pictures"""
     max_gigapixels: float = 1000.0
-    """refuse files whose pictures have more thousand millions of pixels together: what bounds the time (default: an hour of 4K
-    at 30 pictures a second)"""
+    """refuse files whose pictures have more thousand millions of pixels together, which bounds the time; an hour of 4K at 30
+    pictures a second has 900"""
     cpu: bool = False
     """stay on the CPU"""
     threads: int = 0
@@ -69,7 +70,7 @@ class PredictOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Predict by the given flags."""
-    options = tyro.cli(PredictOptions, args=args, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    options = parse_flags(PredictOptions, args, prog, config=(tyro.conf.FlagCreatePairsOff,))
     at_least(options, "threads", 0)
     if not options.videos:
         raise UsageError("there is no video; give at least one file or folder")
