@@ -78,6 +78,11 @@ def test_silence_has_a_flat_outline():
     assert data_of(render_page(example(), Preview(peaks=[0.0, 0.0]), source="x.mp4"))["peaks"] == [0.0, 0.0]
 
 
+def test_names_in_scripts_that_the_font_lacks_are_drawn_without_a_warning(tmp_path, recwarn):
+    picture(example(video="\u65e5\u672c.mp4"), tmp_path / "x.png")
+    assert not recwarn.list
+
+
 def test_the_picture_names_encoder_decoder_and_task(tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr("avplatform.timeline.picture.save_figure", lambda figure, out: titles.append(figure.get_suptitle()))
