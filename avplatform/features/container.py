@@ -29,11 +29,12 @@ REFUSED_FORMATS = {
     "vapoursynth",
 }
 """Lists of other files, still pictures and text; what a "video" of these kinds would make FFmpeg do is not decoding."""
-GUESSED_LENGTH = {"aac", "ac3", "eac3", "dts", "loas"}
-"""Raw streams of sound: FFmpeg guesses their length from the bit rate of the beginning."""
+GUESSED_LENGTH = {"aac", "ac3", "eac3", "dts", "loas", "mp3"}
+"""Raw streams of sound: FFmpeg guesses their length from the bit rate of the beginning, or a header that may lack."""
 COUNTED_FROM_THE_START = {"mpegts", "mpeg", "mov"}
 """Formats whose declared length begins with their first time stamp; elsewhere it may begin with time stamp 0."""
 LATE = 0.5  # seconds after time stamp 0 from which on that makes a difference
+NEAR = 0.2  # seconds by which packets, with their padding, are longer than what they hold
 PASSES = 4  # times the pixels of a file that its parts may cost: each begins at a key frame before it
 BAD_SHARE = 0.1  # of the packets may be broken; a file cut without re-encoding often begins with a few
 MOST_PACKETS = 1_000_000
@@ -144,8 +145,11 @@ class Opened:
     @property
     def duration(self) -> float:
         """Seconds that the container or its streams declare; 0.0 where they declare none, or count from elsewhere."""
-        if not self.trusted:
-            return 0.0
+        return self.declared if self.trusted else 0.0
+
+    @property
+    def declared(self) -> float:
+        """Seconds that the container or its streams declare, right or wrong."""
         lengths = [stream_seconds(s) or 0.0 for s in (self.video, self.audio) if s is not None]
         whole = (self.container.duration or 0) / 1_000_000
         return max([max(whole, 0.0), *lengths])
@@ -262,6 +266,18 @@ def stream_seconds(stream: Any) -> float | None:
         tag = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", str(stream.metadata.get("DURATION", "")))
         return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3]) if tag else None
     return float(stream.duration * stream.time_base)
+
+
+def length_of(file: Opened) -> float:
+    """Return the seconds of a file: what it declares, unless that cannot be trusted and is not what its packets say.
+
+    Raises:
+        DataError: as `measured_seconds`.
+    """
+    if file.duration:
+        return file.duration
+    measured = measured_seconds(file.path, file.limits)
+    return file.declared if abs(measured - file.declared) < NEAR else measured
 
 
 def measured_seconds(path: str | Path, limits: Limits) -> float:

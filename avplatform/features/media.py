@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.features.container import Limits, MediaInfo, Opened, Spent, measured_seconds, opened, reading, stream_seconds
+from avplatform.features.container import Limits, MediaInfo, Opened, Spent, length_of, opened, reading, stream_seconds
 from models.errors import DataError, UsageError
 
 __all__ = ["FrameSize", "Limits", "MediaInfo", "Spent", "iter_frames", "probe", "read_frames", "read_waveform"]
@@ -53,7 +53,7 @@ def probe(path: str | Path, *, limits: Limits | None = None) -> MediaInfo:
         rate = None if video is None else (video.average_rate or video.guessed_rate)
         return MediaInfo(
             path=str(path),
-            duration=file.duration or measured_seconds(path, file.limits),
+            duration=length_of(file),
             fps=float(rate) if rate else None,
             width=width,
             height=height,
@@ -175,6 +175,8 @@ def read_waveform(
                 break
         if not parts and start == 0.0:
             raise DataError(f"{path} has an audio stream without any sound in it; it is empty or cut off")
+        if file.video is None:  # beside pictures, sound may end early
+            _check_whole(file, file.audio, have / rate, wanted=end / rate, what="sound ends")
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
@@ -198,12 +200,17 @@ def _pick(file: Opened, times: np.ndarray, resizers: list[_Resizer]) -> Iterator
         shown, pictures, end = frame, None, began + step
     if shown is None:
         raise DataError(f"{file.path} has a video stream without any picture in it; it is empty or cut off")
-    declared = (stream_seconds(file.video) or file.duration) if file.trusted else 0.0
-    if declared - end > max(1.0, 0.05 * declared) and times[-1] > end + 0.5:
-        raise DataError(f"{file.path} is cut off: it says {declared:.1f} s, but its pictures end after {end:.1f} s")
+    _check_whole(file, file.video, end, wanted=float(times[-1]), what="pictures end")
     pictures = pictures or [resize(shown) for resize in resizers]
     for _ in range(index, count):
         yield pictures
+
+
+def _check_whole(file: Opened, stream: Any, end: float, *, wanted: float, what: str) -> None:
+    """Raise DataError where something is wanted from behind the end of a stream that claims to go on."""
+    declared = (stream_seconds(stream) or file.duration) if file.trusted else 0.0
+    if declared - end > max(1.0, 0.05 * declared) and wanted > end + 0.5:
+        raise DataError(f"{file.path} is cut off: it says {declared:.1f} s, but its {what} after {end:.1f} s")
 
 
 def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:

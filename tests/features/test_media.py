@@ -361,3 +361,23 @@ def test_sound_that_lasts_longer_than_its_time_stamps_say_is_refused(tmp_path):
             out.mux(stream.encode(frame))
     with pytest.raises(DataError, match="which its time stamps deny"):
         read_waveform(tmp_path / "still.mkv", 8000, seconds=11.0, limits=Limits(max_seconds=20))
+
+
+def test_a_sound_file_that_ends_early_is_said_to_be_cut_off(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, RATE * 10).astype(np.float32)
+    whole = render(tmp_path / "whole.flac", sound=noise, sound_codec="flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    assert len(read_waveform(tmp_path / "cut.flac", 8000, seconds=4.0)) == 32_000
+    for seconds in (10.0, None):
+        with pytest.raises(DataError, match=r"is cut off: it says 10.0 s, but its sound ends after [4-7]\.\d s"):
+            read_waveform(tmp_path / "cut.flac", 8000, seconds=seconds)
+    with pytest.raises(DataError, match="is cut off|is damaged"):
+        read_waveform(tmp_path / "cut.flac", 8000, start=7.0, seconds=2.0)
+
+
+def test_the_length_of_an_mp3_is_the_declared_one_unless_its_packets_are_far_from_it(tmp_path):
+    path = render(tmp_path / "whole.mp3", sound=beep(10, 4, 5), sound_codec="mp3")
+    assert probe(path).duration == pytest.approx(10.0, abs=0.001)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert probe(path).duration == pytest.approx(5.0, abs=0.5)
