@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,38 +14,18 @@ from avplatform.build import task_of_model, with_threshold
 from avplatform.hub import model_folder
 from avplatform.open_labels import check_open, check_texts, embed_labels
 from avplatform.timeline.events import STREAM_NAMES, Event, Timeline, events_of, readable
+from avplatform.timeline.reading import ClipFeatures, Extractor, check_fits, extractor_of_model, read_features
 from avplatform.timeline.windows import Features, parse_windows
 from models.av_model import AVModel
-from models.config import FeatureSpec, at_least
+from models.config import at_least
 from models.contracts import Parse
-from models.errors import DataError, UsageError
+from models.errors import UsageError
 from tasks.contracts import Task
 
+if TYPE_CHECKING:
+    from avplatform.features.container import Limits
+
 __all__ = ["ClipFeatures", "Event", "Extractor", "Pipeline", "PipelineConfig", "Timeline", "pipeline"]
-
-CHUNK = 60
-"""Seconds whose features are extracted at a time: memory for frames does not grow with the video."""
-
-
-class ClipFeatures(Protocol):
-    """Segment features of a stretch of video; an absent stream is zeros.
-
-    Shape: audio [T, Da], visual [T, Dv] or [T, H, W, Dv], motion [T, Dm] or None.
-    """
-
-    audio: Any
-    visual: Any
-    motion: Any
-    has_audio: bool
-    has_video: bool
-
-
-class Extractor(Protocol):
-    """What turns a stretch of a media file into features, one vector (or map) a second."""
-
-    def clip(self, path: str | Path, start: float = 0.0, seconds: float | None = None) -> ClipFeatures:
-        """Return the features from `start` on, of so many seconds or to the end."""
-        ...
 
 
 @dataclass(kw_only=True)
@@ -63,6 +42,12 @@ class PipelineConfig:
     """probability from which on a class is decided (avvp); default: the model's own"""
     cpu: bool = False
     """stay on the CPU"""
+    max_seconds: float = 3600.0
+    """refuse longer files"""
+    max_pixels: int = 7680 * 4320
+    """refuse larger pictures"""
+    max_gigapixels: float = 1000.0
+    """refuse files whose pictures have more thousand millions of pixels together"""
 
     def __post_init__(self) -> None:
         for name in ("window", "hop", "batch_size"):
@@ -71,6 +56,14 @@ class PipelineConfig:
             raise UsageError(f"hop is {self.hop} and window {self.window}; a hop beyond the window leaves gaps")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"threshold is {self.threshold}; a probability lies between 0 and 1")
+        _ = self.limits
+
+    @property
+    def limits(self) -> Limits:
+        """What a file may ask for."""
+        from avplatform.features.container import Limits
+
+        return Limits(max_seconds=self.max_seconds, max_pixels=self.max_pixels, max_gigapixels=self.max_gigapixels)
 
 
 def pipeline(
@@ -111,7 +104,8 @@ def pipeline(
     elif embeddings is not None:
         raise UsageError("embeddings name the source for labels of the user's; give labels too, or leave them out")
     if extractor is None:
-        extractor = extractor_of_model(loaded, recipe=recipe, weights=weights, device=device_of(config))
+        device = device_of(config)
+        extractor = extractor_of_model(loaded, recipe=recipe, weights=weights, device=device, limits=config.limits)
     return Pipeline(loaded, extractor, name=name, labels=labels, embeddings=embeddings, config=config)
 
 
@@ -152,7 +146,7 @@ class Pipeline:
         """
         from avplatform.features.media import probe
 
-        info = probe(video)
+        info = probe(video, limits=self.config.limits)
         features, present = read_features(self.extractor, video, duration=info.duration, on_progress=on_progress)
         check_fits(self.model, features)
         timeline = self.parse(features, present=present, duration=info.duration, video=readable(video))
@@ -191,6 +185,7 @@ class Pipeline:
             model=self.name,
             task=self.task.name,
             decoder=self.model.config.decoder._type,
+            encoder=self.model.config.encoder._type,
             labels=self.labels,
             open_labels=self.open_labels,
             events=events_of(found, scores, self.labels, duration=duration),
@@ -211,105 +206,10 @@ class Pipeline:
         return timeline
 
 
-def extractor_of_model(
-    model: AVModel,
-    *,
-    recipe: str | None = None,
-    weights: Mapping[str, str | Path] | None = None,
-    device: torch.device | None = None,
-) -> Extractor:
-    """Return what makes the features that a model was trained on, as its config says or as `recipe` names them.
-
-    Raises:
-        UsageError: the config does not say, or a recipe whose features are of another size.
-        DataError: weights that are missing.
-    """
-    from avplatform.features.extractor import Extractor as MediaExtractor
-
-    spec = model.config.features
-    if recipe is None and not spec.extractors:
-        raise UsageError(
-            "the model does not say how its features were extracted (it was trained on synthetic or imported ones); if you "
-            "know that they were made as here, name the recipe: --recipe llp, ave, lite or clip-clap"
-        )
-    made = MediaExtractor(recipe or spec.extractors, dict(weights or {}), device or torch.device("cpu"))
-    if made.features != spec:
-        raise UsageError(
-            f"the model reads {widths(spec)}, but the recipe {made.recipe.name} makes {widths(made.features)}; give the "
-            "--recipe of the features that it was trained on"
-        )
-    return made
-
-
-def widths(spec: FeatureSpec) -> str:
-    """Return the sizes of a second of features in words.
-
-    Example:
-        >>> widths(FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7)))
-        'audio 128, visual 7x7x512, no motion'
-    """
-    maps = "".join(f"{n}x" for n in spec.map_size or ())
-    motion = "no motion" if spec.motion_dim is None else f"motion {spec.motion_dim}"
-    return f"audio {spec.audio_dim}, visual {maps}{spec.visual_dim}, {motion}"
-
-
 def device_of(config: PipelineConfig) -> torch.device:
     """Return where models run: the accelerator if there is one and it is wanted."""
     found = None if config.cpu or not torch.accelerator.is_available() else torch.accelerator.current_accelerator()
     return found or torch.device("cpu")
-
-
-def read_features(
-    extractor: Extractor,
-    video: str | Path,
-    *,
-    duration: float,
-    on_progress: Callable[[float], None] | None = None,
-) -> tuple[Features, dict[str, bool]]:
-    """Return the features of a whole file, extracted a minute at a time, and which streams it has.
-
-    A rest of less than a minute goes with the last whole one.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    chunks = max(1, math.floor(duration / CHUNK + 1e-6))
-    parts: list[ClipFeatures] = []
-    for number in range(chunks):
-        last = number == chunks - 1
-        parts.append(extractor.clip(video, start=float(number * CHUNK), seconds=None if last else float(CHUNK)))
-        if on_progress is not None:
-            on_progress((number + 1) / chunks)
-    joined: dict[str, np.ndarray | None] = {}
-    for name in ("audio", "visual", "motion"):
-        values = [getattr(part, name) for part in parts]
-        joined[name] = None if values[0] is None else np.concatenate([np.asarray(v, dtype=np.float32) for v in values])
-    audio, visual = joined["audio"], joined["visual"]
-    assert audio is not None and visual is not None
-    if len(audio) == 0:
-        raise DataError(f"{video} is too short to hold a segment; give at least a part of a second")
-    present = {"audio": any(part.has_audio for part in parts), "visual": any(part.has_video for part in parts)}
-    if not any(present.values()):
-        raise DataError(f"{video} has neither sound nor pictures; give a video or a sound file")
-    if not present["audio"]:
-        audio = np.zeros_like(audio)
-    if not present["visual"]:
-        visual = np.zeros_like(visual)
-    return Features(audio=audio, visual=visual, motion=joined["motion"]), present
-
-
-def check_fits(model: AVModel, features: Features) -> None:
-    """Raise UsageError unless the features are of the kind that the model reads."""
-    spec = model.config.features
-    *maps, visual = features.visual.shape[1:]
-    got = FeatureSpec(
-        audio_dim=features.audio.shape[-1],
-        visual_dim=visual,
-        motion_dim=None if features.motion is None else features.motion.shape[-1],
-        map_size=(maps[0], maps[1]) if len(maps) == 2 else None,
-    )
-    if got != spec:
-        raise UsageError(f"the model reads {widths(spec)} a second, but the features are {widths(got)}")
 
 
 def open_task(task: Task, model: AVModel, labels: Sequence[str]) -> tuple[Task, list[str]]:

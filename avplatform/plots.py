@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -194,4 +195,7 @@ def runs_of(row: np.ndarray) -> list[tuple[int, int]]:
 def save_figure(figure: Figure, out: Path) -> Path:
     """Write a figure as PNG, whole or not at all."""
     canvas = FigureCanvasAgg(figure)
-    return write_atomic(Path(out), lambda path: canvas.print_png(str(path)))
+    with warnings.catch_warnings():
+        # Names and labels may be of any script; what the font lacks is drawn as a box, and the warning names our line.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        return write_atomic(Path(out), lambda path: canvas.print_png(str(path)))

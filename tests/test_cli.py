@@ -174,3 +174,11 @@ def test_stale_pair_targets_need_whole_batches_in_one_process(capsys, small_stor
     flags = ["--preset", "psp-dch-avel-official", "--data", str(small_stores["avel"]), "--cpu", "--accumulation", "2"]
     assert main(["train", *flags]) == 2
     assert "use one process and accumulation 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["data", "import"], ["pseudo-label"], ["extract"], ["predict"]])
+def test_help_names_a_default_once(capsys, command):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    text = capsys.readouterr().out
+    assert "default: " in text and "None)" not in text

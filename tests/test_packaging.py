@@ -1,5 +1,6 @@
 """The built wheel is whole: it installs into an empty environment and renders a card there."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -50,7 +51,8 @@ def test_the_wheel_installs_alone_and_renders_a_card(wheel, tmp_path):
     # The dependencies come from here; a plain path entry does not bring this checkout's own packages with it.
     site = next((environment / "lib").glob("python*/site-packages"))
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    done = subprocess.run([str(python), "-c", CARD], capture_output=True, text=True, cwd=tmp_path)
+    without = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # it may name this checkout
+    done = subprocess.run([str(python), "-c", CARD], capture_output=True, text=True, cwd=tmp_path, env=without)
     assert done.returncode == 0, done.stderr[-2000:]
     where, words, tables, card = done.stdout.split("\n", 3)
     assert where.startswith(str(environment)) and int(words) > 60 and int(tables) >= 10 and "Synthetic features" in card

@@ -12,6 +12,7 @@ from avplatform.console import Console
 from avplatform.evaluation.bootstrap import check_resamples
 from avplatform.evaluation.compare import compare
 from avplatform.evaluation.compare_page import figure_table, method, selection_table, test_table, write_comparison
+from avplatform.flags import parse_flags
 from models.config import at_least
 
 
@@ -33,7 +34,7 @@ class CompareOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Compare by the given flags."""
-    options = tyro.cli(CompareOptions, args=args, prog=prog)
+    options = parse_flags(CompareOptions, args, prog)
     check_resamples(options.bootstrap)
     at_least(options, "seed", 0)
     console = Console()

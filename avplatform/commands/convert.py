@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from avplatform.console import Console
+from avplatform.flags import parse_flags
 from models.config import at_least
 
 HEADS = "han 1; valor, mmpyr and leap 8; cmbs 4"
@@ -39,7 +40,7 @@ class ConvertOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Convert and say what was read, assumed and written."""
-    options = tyro.cli(ConvertOptions, args=args, prog=prog)
+    options = parse_flags(ConvertOptions, args, prog)
     for name in ("heads", "blocks"):
         if getattr(options, name) is not None:
             at_least(options, name, 1)

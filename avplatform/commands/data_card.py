@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from avplatform.flags import parse_flags
 from models.errors import DataError
 
 
@@ -23,7 +24,7 @@ class CardOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Render the card."""
-    options = tyro.cli(CardOptions, args=args, prog=prog)
+    options = parse_flags(CardOptions, args, prog)
     from avplatform.cards import render_dataset_card
     from avplatform.data.schema import Manifest
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 
-import tyro
-
 from avplatform.console import Bar, Console
 from avplatform.data.importing.options import ImportOptions
+from avplatform.flags import parse_flags
 
 
 def run(args: list[str], prog: str) -> int:
     """Import; return 1 if a clip of the splits was left out (or, with --strict, would have been and nothing was written)."""
-    options = tyro.cli(ImportOptions, args=args, prog=prog)
+    options = parse_flags(ImportOptions, args, prog)
     from avplatform.cards import render_dataset_card
     from avplatform.data.importing import import_data
     from avplatform.data.importing.report import REPORT_FILE

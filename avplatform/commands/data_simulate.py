@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from avplatform.console import Console
+from avplatform.flags import parse_flags
 from models.errors import UsageError
 
 
@@ -35,7 +34,7 @@ class SimulateOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Simulate by the given flags."""
-    options = tyro.cli(SimulateOptions, args=args, prog=prog)
+    options = parse_flags(SimulateOptions, args, prog)
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit is {options.limit}; it must be at least 1")
     from avplatform.cards import render_dataset_card

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from avplatform.console import Console
+from avplatform.flags import parse_flags
 from models.errors import DataError
 
 
@@ -31,7 +32,7 @@ class VerifyOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Verify and print what was found."""
-    options = tyro.cli(VerifyOptions, args=args, prog=prog)
+    options = parse_flags(VerifyOptions, args, prog)
     from avplatform.data.verify import verify_data
 
     console = Console(enabled=options.json != "-")

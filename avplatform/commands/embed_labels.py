@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from avplatform.flags import parse_flags
 from models.errors import DataError, UsageError, counted
 from models.label_files import SUFFIXES, LabelEmbeddings
 
@@ -36,7 +37,7 @@ class EmbedLabelsOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Embed, show and write."""
-    options = tyro.cli(EmbedLabelsOptions, args=args, prog=prog)
+    options = parse_flags(EmbedLabelsOptions, args, prog)
     texts = label_texts(options)
     out = None if options.out is None else _new_file(Path(options.out))
     if options.embeddings.partition(":")[0] == "learned":

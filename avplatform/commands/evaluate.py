@@ -20,6 +20,7 @@ from avplatform.evaluation.extras import Extras, check_extras, extras, show_extr
 from avplatform.evaluation.perturbations import Change
 from avplatform.evaluation.predictions import Predictions, save_predictions
 from avplatform.evaluation.results import presence_of, results, show
+from avplatform.flags import parse_flags
 from avplatform.held_out import data_for, zero_shot
 from avplatform.training.run_folder import read_results, write_json
 from models.av_model import AVModel
@@ -78,7 +79,7 @@ class EvalOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Score by the given flags."""
-    options = tyro.cli(EvalOptions, args=args, prog=prog)
+    options = parse_flags(EvalOptions, args, prog)
     at_least(options, "batch_size", 1)
     for flag in ("threads", "bootstrap", "seed"):
         at_least(options, flag, 0)

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from avplatform.console import Console
+from avplatform.flags import parse_flags
+from avplatform.timeline.events import readable
 from models.errors import UsageError, counted
 
 LISTED = 20  # bad files named on the screen; the report names all
@@ -57,6 +59,9 @@ class ExtractOptions:
     """refuse longer files"""
     max_pixels: int = 7680 * 4320
     """refuse larger pictures"""
+    max_gigapixels: float = 1000.0
+    """refuse files whose pictures have more thousand millions of pixels together, which bounds the time; an hour of 4K at 30
+    pictures a second has 900"""
     threads: int = 0
     """CPU threads a process; 0: cores divided by the processes of this machine"""
     cpu: bool = False
@@ -65,10 +70,11 @@ class ExtractOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Extract; return 1 if a file is not in the store."""
-    options = tyro.cli(ExtractOptions, args=args, prog=prog)
+    options = parse_flags(ExtractOptions, args, prog)
     from avplatform.features.container import import_av
     from avplatform.features.recipe import get_recipe
     from avplatform.features.sources import Catalogue
+    from avplatform.features.weights import parse_weights
 
     import_av()
     recipe = get_recipe(options.backbones)
@@ -91,25 +97,6 @@ def run(args: list[str], prog: str) -> int:
         return 130
 
 
-def parse_weights(given: tuple[str, ...]) -> dict[str, str]:
-    """Read NAME=FILE and folders.
-
-    Raises:
-        UsageError: neither, or one given twice.
-    """
-    weights: dict[str, str] = {}
-    for text in given:
-        name, equals, file = text.partition("=")
-        if not equals:
-            if not Path(text).is_dir():
-                raise UsageError(f"--weights {text}: no folder; give a folder, or NAME=FILE")
-            name, file = "folder", text
-        if name in weights:
-            raise UsageError(f"--weights: {name} is given twice")
-        weights[name] = file
-    return weights
-
-
 def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], catalogue: Any) -> int:
     from avplatform.cards import render_dataset_card
     from avplatform.data.schema import EXTRACT_REPORT_FILE
@@ -120,7 +107,7 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
 
     accelerator = make_accelerator(cpu=options.cpu, precision=options.precision, threads=options.threads)
     dtype = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[str(accelerator.mixed_precision)]
-    limits = Limits(max_seconds=options.max_seconds, max_pixels=options.max_pixels)
+    limits = Limits(max_seconds=options.max_seconds, max_pixels=options.max_pixels, max_gigapixels=options.max_gigapixels)
     extractor = Extractor(recipe, weights, accelerator.device, dtype, batch=options.batch, limits=limits)
     console = Console(enabled=accelerator.is_main_process)
     share = -(-len(find_files(options.videos).files) // accelerator.num_processes)
@@ -143,9 +130,11 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
         console.note(f"{counted(report.taken_up, 'file')} had been extracted by an earlier attempt")
     for clips, stream in ((report.without_audio, "audio"), (report.without_video, "video")):
         if clips:
-            console.note(f"{counted(len(clips), 'clip')} without {stream}, stored as zeros: {', '.join(clips[:LISTED])}")
+            console.note(
+                f"{counted(len(clips), 'clip')} without {stream}, stored as zeros: {readable(', '.join(clips[:LISTED]))}"
+            )
     for file, why in report.bad[:LISTED]:
-        console.note(f"left out: {file if file not in why else ''}{': ' if file not in why else ''}{why}")
+        console.note(readable(f"left out: {why}" if file in why else f"left out: {file}: {why}"))
     if len(report.bad) > LISTED:
         console.note(f"and {len(report.bad) - LISTED} more")
     counts = ", ".join(f"{split} {count}" for split, count in report.stored.items())

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from avplatform.flags import parse_flags
 from avplatform.information import describe
 from avplatform.matrix import SHOWN, in_billions, in_millions, short_presets
 from models.errors import counted
@@ -31,7 +32,7 @@ class InfoOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Print what the target is."""
-    options = tyro.cli(InfoOptions, args=args, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    options = parse_flags(InfoOptions, args, prog, config=(tyro.conf.FlagCreatePairsOff,))
     found = describe(options.target)
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))

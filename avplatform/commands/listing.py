@@ -14,6 +14,7 @@ from rich.table import Table
 
 from avplatform.cells import Cell, cells
 from avplatform.config import check_names
+from avplatform.flags import parse_flags
 from avplatform.matrix import cell_cost, cell_headline, cell_record, in_billions, in_millions, short_presets
 from avplatform.presets import list_presets
 from models.decoders import DECODERS
@@ -49,7 +50,7 @@ class ListOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Print the cells and names."""
-    options = tyro.cli(ListOptions, args=args, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    options = parse_flags(ListOptions, args, prog, config=(tyro.conf.FlagCreatePairsOff,))
     if options.markdown:
         if options != ListOptions(markdown=True):
             raise UsageError("--markdown prints the whole page; leave the filters out")

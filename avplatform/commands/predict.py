@@ -12,6 +12,7 @@ import tyro
 
 from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
 from avplatform.console import Console
+from avplatform.flags import parse_flags
 from avplatform.timeline.events import STREAM_NAMES, readable
 from models.config import at_least
 from models.errors import AVError, DataError, UsageError, counted
@@ -45,7 +46,7 @@ class PredictOptions:
     recipe: str | None = None
     """features that the model reads (llp, ave, lite, clip-clap); default: what its config says"""
     weights: tuple[str, ...] = ()
-    """files of the feature extractors' weights, NAME=FILE; folder=FOLDER for a folder of them"""
+    """files of the feature extractors' weights as NAME=FILE, or a folder of them"""
     window: int = 10
     """seconds that the model sees at once"""
     hop: int = 5
@@ -54,6 +55,13 @@ class PredictOptions:
     """probability from which on a class is decided (avvp); default: the model's own"""
     embed_video: bool = False
     """put the video into the page, which is then whole by itself; default: the page names it by its relative path"""
+    max_seconds: float = 3600.0
+    """refuse longer files"""
+    max_pixels: int = 7680 * 4320
+    """refuse larger pictures"""
+    max_gigapixels: float = 1000.0
+    """refuse files whose pictures have more thousand millions of pixels together, which bounds the time; an hour of 4K at 30
+    pictures a second has 900"""
     cpu: bool = False
     """stay on the CPU"""
     threads: int = 0
@@ -62,11 +70,12 @@ class PredictOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Predict by the given flags."""
-    options = tyro.cli(PredictOptions, args=args, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    options = parse_flags(PredictOptions, args, prog, config=(tyro.conf.FlagCreatePairsOff,))
     at_least(options, "threads", 0)
     if not options.videos:
         raise UsageError("there is no video; give at least one file or folder")
     from avplatform.environment import set_threads
+    from avplatform.features.weights import parse_weights
     from avplatform.pipeline import PipelineConfig, pipeline
 
     set_threads(options.threads)
@@ -78,7 +87,15 @@ def run(args: list[str], prog: str) -> int:
         embeddings=options.embeddings,
         recipe=options.recipe,
         weights=parse_weights(options.weights),
-        config=PipelineConfig(window=options.window, hop=options.hop, threshold=options.threshold, cpu=options.cpu),
+        config=PipelineConfig(
+            window=options.window,
+            hop=options.hop,
+            threshold=options.threshold,
+            cpu=options.cpu,
+            max_seconds=options.max_seconds,
+            max_pixels=options.max_pixels,
+            max_gigapixels=options.max_gigapixels,
+        ),
     )
     out = Path(options.out)
     try:
@@ -124,7 +141,8 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
     from avplatform.training.run_folder import write_atomic
 
     timeline = parse(video)
-    shown = preview(video, probe(video))
+    limits = parse.config.limits
+    shown = preview(video, probe(video, limits=limits), limits)
     source = video_source(video, folder / "timeline.html", embed=embed)
     page = render_page(timeline, shown, source=source)
     try:
@@ -180,21 +198,6 @@ def open_labels(options: PredictOptions) -> list[str] | None:
     if bool(options.labels) == bool(options.labels_file):
         raise UsageError('give the labels once: --labels "siren,dog barking", or --labels-file FILE')
     return label_texts(EmbedLabelsOptions(labels=options.labels or "", texts=options.labels_file))
-
-
-def parse_weights(given: Sequence[str]) -> dict[str, str]:
-    """Return weights by name.
-
-    Raises:
-        UsageError: something else than NAME=FILE.
-    """
-    found = {}
-    for text in given:
-        name, sign, file = text.partition("=")
-        if not (name and sign and file):
-            raise UsageError(f"--weights {text}: give NAME=FILE, or folder=FOLDER")
-        found[name] = file
-    return found
 
 
 def line_about(timeline: Timeline, page: Path) -> str:

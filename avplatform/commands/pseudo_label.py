@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 
 from avplatform.console import Console
+from avplatform.flags import parse_flags
 from models.errors import DataError, UsageError, counted
 
 LISTED = 10  # clips named on the screen; the files name all
@@ -90,7 +91,7 @@ def run(args: list[str], prog: str) -> int:
     """Make labels, or score them."""
     if args[:1] == ["score"]:
         return _score(args[1:], f"{prog} score")
-    options = tyro.cli(PseudoLabelOptions, args=args, prog=prog)
+    options = parse_flags(PseudoLabelOptions, args, prog)
     from avplatform.pseudo_labels.make import FOLDERS, RECORD_FILE, Clips, make
     from tasks.avvp.annotations import read_annotations
 
@@ -183,7 +184,7 @@ def _teacher(options: PseudoLabelOptions, modality: str) -> Any:
 
 
 def _score(args: list[str], prog: str) -> int:
-    options = tyro.cli(ScoreOptions, args=args, prog=prog)
+    options = parse_flags(ScoreOptions, args, prog)
     from avplatform.pseudo_labels.make import FOLDERS
     from avplatform.pseudo_labels.score import score_folder
     from avplatform.training.run_folder import write_json

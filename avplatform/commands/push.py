@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from avplatform.flags import parse_flags
 from avplatform.hub import push_data, push_run
 
 
@@ -39,7 +40,7 @@ def run_data(args: list[str], prog: str) -> int:
 
 
 def _run(push: Callable[..., str], args: list[str], prog: str, about: str) -> int:
-    options = tyro.cli(PushOptions, args=args, prog=prog, description=about)
+    options = parse_flags(PushOptions, args, prog, description=about)
     url = push(
         options.folder,
         options.repo_id,

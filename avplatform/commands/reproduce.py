@@ -13,6 +13,7 @@ import tyro
 from avplatform import __version__
 from avplatform.console import Console
 from avplatform.data.source import DataSource
+from avplatform.flags import parse_flags
 from avplatform.ledger.ledger import write_ledger
 from avplatform.ledger.page import Page, write_page
 from avplatform.ledger.pictures import draw
@@ -63,7 +64,7 @@ class ReproduceOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Train what is missing and write the page."""
-    options = tyro.cli(ReproduceOptions, args=args, prog=prog)
+    options = parse_flags(ReproduceOptions, args, prog)
     for name, low in (("seeds", 1), ("jobs", 1), ("epochs", 1), ("max_steps", 1)):
         if getattr(options, name) is not None:
             at_least(options, name, low)

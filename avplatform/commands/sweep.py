@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from avplatform.console import Console
+from avplatform.flags import parse_flags
 from avplatform.ledger.checks import check_runs
 from avplatform.ledger.ledger import write_ledger
 from avplatform.ledger.runner import report, run_jobs, train_jobs
@@ -36,7 +37,7 @@ class SweepOptions:
 
 def run(args: list[str], prog: str) -> int:
     """Train the runs of a sweep."""
-    options = tyro.cli(SweepOptions, args=args, prog=prog)
+    options = parse_flags(SweepOptions, args, prog)
     at_least(options, "jobs", 1)
     runs = read_sweep(options.file)
     check_runs(runs, where=options.file)

@@ -18,6 +18,7 @@ from models.errors import DataError, UsageError, counted, nearest
 if TYPE_CHECKING:
     import datasets
 
+UNLABELLED = "; it has no labels: `avplatform extract --annotations DIR` takes labels and splits from the official files"
 ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 
 
@@ -120,7 +121,8 @@ class DataSource:
         name = ALIASES.get(name, name)
         if name not in self.manifest.splits:
             known = ", ".join(self.splits)
-            raise UsageError(f"'{self.name}' has no split '{name}'{nearest(name, self.splits)} (splits: {known})")
+            hint = "" if self.manifest.spec.labels else UNLABELLED
+            raise UsageError(f"'{self.name}' has no split '{name}'{nearest(name, self.splits)} (splits: {known}){hint}")
         if self.manifest.splits[name].rows == 0:
             raise DataError(f"the split '{name}' of {self.path} is empty")
         return name

@@ -29,6 +29,13 @@ REFUSED_FORMATS = {
     "vapoursynth",
 }
 """Lists of other files, still pictures and text; what a "video" of these kinds would make FFmpeg do is not decoding."""
+GUESSED_LENGTH = {"aac", "ac3", "eac3", "dts", "loas", "mp3"}
+"""Raw streams of sound: FFmpeg guesses their length from the bit rate of the beginning, or a header that may lack."""
+COUNTED_FROM_THE_START = {"mpegts", "mpeg", "mov"}
+"""Formats whose declared length begins with their first time stamp; elsewhere it may begin with time stamp 0."""
+LATE = 0.5  # seconds after time stamp 0 from which on that makes a difference
+NEAR = 0.2  # seconds by which packets, with their padding, are longer than what they hold
+PASSES = 4  # times the pixels of a file that its parts may cost: each begins at a key frame before it
 BAD_SHARE = 0.1  # of the packets may be broken; a file cut without re-encoding often begins with a few
 MOST_PACKETS = 1_000_000
 READ_BUFFER = 2**18
@@ -52,10 +59,20 @@ class Limits:
     """highest sampling rate, Hz"""
     max_channels: int = 64
     """most channels of a sound"""
+    max_gigapixels: float = 1000.0
+    """most pixels of all pictures of a file together, in thousand millions: an hour of 4K at 30 pictures a second has 900"""
 
     def __post_init__(self) -> None:
         for name in ("max_seconds", "max_pixels", "max_fps", "max_audio_rate", "max_channels"):
             at_least(self, name, 1)
+        at_least(self, "max_gigapixels", 0.001)
+
+
+@dataclass(kw_only=True)
+class Spent:
+    """What a file has cost so far, over the passes that its parts take."""
+
+    pixels: int = 0
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -82,14 +99,17 @@ class Opened:
     The moment is where the file's first stream begins, so that sound and picture keep their distance.
     """
 
-    def __init__(self, container: Any, path: Path, limits: Limits) -> None:
-        self.container, self.path, self.limits = container, path, limits
+    def __init__(self, container: Any, path: Path, limits: Limits, spent: Spent | None = None) -> None:
+        self.container, self.path, self.limits, self.spent = container, path, limits, spent or Spent()
         covers = _attached_picture()
         videos = [s for s in container.streams.video if not s.disposition & covers and s.codec_context is not None]
         sounds = [s for s in container.streams.audio if s.codec_context is not None]
         self.video: Any = videos[0] if videos else None
         self.audio: Any = sounds[0] if sounds else None
         self.zero = Fraction(container.start_time or 0, 1_000_000)
+        names = set(container.format.name.split(","))
+        late = abs(self.zero) > LATE and not names & COUNTED_FROM_THE_START
+        self.trusted = not late and not names & GUESSED_LENGTH
         self._check()
         for stream in (self.video, self.audio):
             if stream is not None:
@@ -108,6 +128,13 @@ class Opened:
             if context.width * context.height > limits.max_pixels:
                 size = f"{context.width} x {context.height}"
                 raise DataError(f"{self.path} has pictures of {size}; the limit is {limits.max_pixels:,} pixels")
+            rate = float(self.video.average_rate or 0)
+            count = self.video.frames or (declared * rate if rate <= limits.max_fps else 0)
+            if (gigapixels := count * context.width * context.height / 1e9) > limits.max_gigapixels:
+                raise DataError(
+                    f"{self.path} has {count:,.0f} pictures of {context.width} x {context.height}, together {gigapixels:,.3g} "
+                    f"gigapixels; the limit is {limits.max_gigapixels:,g} (--max-gigapixels)"
+                )
         if self.audio is not None:
             context = self.audio.codec_context
             if not 0 < context.sample_rate <= limits.max_audio_rate:
@@ -117,7 +144,12 @@ class Opened:
 
     @property
     def duration(self) -> float:
-        """Seconds that the container or its streams declare; 0.0 where they declare none."""
+        """Seconds that the container or its streams declare; 0.0 where they declare none, or count from elsewhere."""
+        return self.declared if self.trusted else 0.0
+
+    @property
+    def declared(self) -> float:
+        """Seconds that the container or its streams declare, right or wrong."""
         lengths = [stream_seconds(s) or 0.0 for s in (self.video, self.audio) if s is not None]
         whole = (self.container.duration or 0) / 1_000_000
         return max([max(whole, 0.0), *lengths])
@@ -132,12 +164,15 @@ class Opened:
 
         most = int(self.limits.max_seconds * (self.limits.max_fps if stream.type == "video" else 1000)) + 1000
         packets = broken = frames = 0
+        heard = 0.0  # seconds of sound, whatever their time stamps are
         first: str = ""
         with reading(self.path):
             for packet in self.container.demux(stream):
                 packets += 1
                 if packets > MOST_PACKETS:
                     raise DataError(f"{self.path} has more than {MOST_PACKETS:,} packets")
+                if stream.type == "video":
+                    self._spend(stream)
                 try:
                     decoded = packet.decode()
                 except (av.error.FFmpegError, ValueError) as error:
@@ -147,14 +182,29 @@ class Opened:
                     if broken > 20 and broken > BAD_SHARE * packets:
                         break
                     continue
-                for frame in decoded:
+                for number, frame in enumerate(decoded):
                     frames += 1
+                    if stream.type == "audio":
+                        heard += frame.samples / max(1, frame.sample_rate)
+                    elif number:
+                        self._spend(stream)
+                    if heard > 2 * self.limits.max_seconds + 60:
+                        raise DataError(f"{self.path} has sound of more than {heard:,.0f} s, which its time stamps deny")
                     if frames > most:
                         raise DataError(f"{self.path} has more than {most:,} frames; raise the limits if that is meant")
                     yield frame
         if broken > BAD_SHARE * packets or (broken and not frames):
             what = "picture" if stream.type == "video" else "sound"
             raise DataError(f"{self.path} is damaged: {broken} of {packets} packets of its {what} cannot be decoded ({first})")
+
+    def _spend(self, stream: Any) -> None:
+        """Count a picture; also one that is decoded and not shown."""
+        self.spent.pixels += stream.codec_context.width * stream.codec_context.height
+        if self.spent.pixels > PASSES * self.limits.max_gigapixels * 1e9:
+            raise DataError(
+                f"{self.path} took {self.spent.pixels / 1e9:,.3g} gigapixels of decoding so far, over {PASSES} times the "
+                f"limit of {self.limits.max_gigapixels:,g} (--max-gigapixels)"
+            )
 
     def seconds(self, frame: Any) -> float | None:
         """When a frame begins, from the file's zero; None where the file does not say."""
@@ -164,8 +214,8 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, limits: Limits | None = None) -> Iterator[Opened]:
-    """Open a media file.
+def opened(path: str | Path, limits: Limits | None = None, spent: Spent | None = None) -> Iterator[Opened]:
+    """Open a media file; what decoding it costs is added to `spent`.
 
     Raises:
         DataError: missing, unreadable, empty, no media, or beyond a limit; names the file.
@@ -181,7 +231,7 @@ def opened(path: str | Path, limits: Limits | None = None) -> Iterator[Opened]:
             names = set(container.format.name.split(","))
             if names & REFUSED_FORMATS or any(name.endswith("_pipe") for name in names):
                 raise DataError(f"{file} is no video or sound ({container.format.long_name or container.format.name})")
-            yield Opened(container, file, limits or Limits())
+            yield Opened(container, file, limits or Limits(), spent)
 
 
 @contextlib.contextmanager
@@ -216,6 +266,18 @@ def stream_seconds(stream: Any) -> float | None:
         tag = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", str(stream.metadata.get("DURATION", "")))
         return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3]) if tag else None
     return float(stream.duration * stream.time_base)
+
+
+def length_of(file: Opened) -> float:
+    """Return the seconds of a file: what it declares, unless that cannot be trusted and is not what its packets say.
+
+    Raises:
+        DataError: as `measured_seconds`.
+    """
+    if file.duration:
+        return file.duration
+    measured = measured_seconds(file.path, file.limits)
+    return file.declared if abs(measured - file.declared) < NEAR else measured
 
 
 def measured_seconds(path: str | Path, limits: Limits) -> float:

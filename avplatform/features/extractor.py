@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from avplatform.features.backbones import MOTION_FRAMES, Backbone, Where, audio_backbone, motion_backbone, visual_backbone
-from avplatform.features.media import Limits, MediaInfo, iter_frames, probe, read_waveform
+from avplatform.features.media import Limits, MediaInfo, Spent, iter_frames, probe, read_waveform
 from avplatform.features.recipe import FeatureRecipe, get_recipe
 from avplatform.features.sampling import count_segments, frame_times
 from avplatform.features.weights import Weights, check_names
@@ -63,8 +63,8 @@ class Extractor:
         limits: what a file may ask for.
 
     Raises:
-        UsageError: an unknown recipe, or a model that timm does not have.
-        DataError: weights that are missing (says which file, and where it is published), wrong, or for no backbone.
+        UsageError: an unknown recipe, a model that timm does not have, or weights for no backbone.
+        DataError: weights that are missing (says which file, and where it is published) or wrong.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Extractor:
         if batch < 1:
             raise UsageError(f"batch is {batch}; it must be at least 1")
         self.recipe, self.limits, self.batch = get_recipe(recipe), limits or Limits(), batch
+        self._reading, self._spent = "", Spent()
         self.device = torch.device(device)
         self.dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
         weights = dict(weights or {})
@@ -114,6 +115,12 @@ class Extractor:
             },
             "audio_rate": self.audio.rate,
         }
+
+    def spent_on(self, request: Request) -> Spent:
+        """Return the account of a file whose parts are asked for one after the other; its beginning opens a new one."""
+        if str(request.path) != self._reading or request.start == 0.0:
+            self._reading, self._spent = str(request.path), Spent()
+        return self._spent
 
     def clip(self, path: str | Path, start: float = 0.0, seconds: float | None = None) -> ClipFeatures:
         """Return the features of a file, or of a part of it.
@@ -247,7 +254,15 @@ class _Batchers:
         )
         held: list[np.ndarray] = []
         for pictures, (still, moving) in zip(
-            iter_frames(request.path, wanted + request.start, sizes, limits=self.extractor.limits), steps, strict=True
+            iter_frames(
+                request.path,
+                wanted + request.start,
+                sizes,
+                limits=self.extractor.limits,
+                spent=self.extractor.spent_on(request),
+            ),
+            steps,
+            strict=True,
         ):
             if still is not None:
                 self.visual.add(pictures[0], clip, clip.visual, still // count, 1.0 / count)

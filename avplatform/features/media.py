@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.features.container import Limits, MediaInfo, Opened, measured_seconds, opened, reading, stream_seconds
+from avplatform.features.container import Limits, MediaInfo, Opened, Spent, length_of, opened, reading, stream_seconds
 from models.errors import DataError, UsageError
 
-__all__ = ["FrameSize", "Limits", "MediaInfo", "iter_frames", "probe", "read_frames", "read_waveform"]
+__all__ = ["FrameSize", "Limits", "MediaInfo", "Spent", "iter_frames", "probe", "read_frames", "read_waveform"]
 
 SEEK_BEYOND = 4.0  # seconds into a file from which jumping to a key frame is faster than decoding up to it
 MOST_SAMPLES = 2**26  # that a frame of sound may become, over all channels: rates of 1 Hz would make gigabytes of it
+LONGEST = 16  # times the shorter side that the longer one may have before only its middle is scaled
 GAP = 0.1  # seconds by which sound may be late before silence is put in its place
 
 
@@ -52,7 +53,7 @@ def probe(path: str | Path, *, limits: Limits | None = None) -> MediaInfo:
         rate = None if video is None else (video.average_rate or video.guessed_rate)
         return MediaInfo(
             path=str(path),
-            duration=file.duration or measured_seconds(path, file.limits),
+            duration=length_of(file),
             fps=float(rate) if rate else None,
             width=width,
             height=height,
@@ -100,11 +101,16 @@ def read_frames(
 
 
 def iter_frames(
-    path: str | Path, times: np.ndarray, sizes: Sequence[FrameSize], *, limits: Limits | None = None
+    path: str | Path,
+    times: np.ndarray,
+    sizes: Sequence[FrameSize],
+    *,
+    limits: Limits | None = None,
+    spent: Spent | None = None,
 ) -> Iterator[list[np.ndarray]]:
     """Yield for each of some rising times the frame on the screen, once for each of some sizes; one pass, two frames held.
 
-    A time's frame is the last that begins at or before it.
+    A time's frame is the last that begins at or before it. Where a file is read in parts, one `spent` counts for all.
 
     Shape: each uint8 [H, W, 3].
 
@@ -115,7 +121,7 @@ def iter_frames(
     times = np.asarray(times, dtype=np.float64)
     if not np.isfinite(times).all() or (np.diff(times) < 0).any():
         raise UsageError("the times of frames must be finite numbers that do not fall")
-    with opened(path, limits) as file:
+    with opened(path, limits, spent) as file:
         if file.video is None:
             raise DataError(f"{path} has no video; give a file with pictures")
         if len(times):
@@ -169,6 +175,8 @@ def read_waveform(
                 break
         if not parts and start == 0.0:
             raise DataError(f"{path} has an audio stream without any sound in it; it is empty or cut off")
+        if file.video is None:  # beside pictures, sound may end early
+            _check_whole(file, file.audio, have / rate, wanted=end / rate, what="sound ends")
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
@@ -192,12 +200,17 @@ def _pick(file: Opened, times: np.ndarray, resizers: list[_Resizer]) -> Iterator
         shown, pictures, end = frame, None, began + step
     if shown is None:
         raise DataError(f"{file.path} has a video stream without any picture in it; it is empty or cut off")
-    declared = stream_seconds(file.video) or file.duration
-    if declared - end > max(1.0, 0.05 * declared) and times[-1] > end + 0.5:
-        raise DataError(f"{file.path} is cut off: it says {declared:.1f} s, but its pictures end after {end:.1f} s")
+    _check_whole(file, file.video, end, wanted=float(times[-1]), what="pictures end")
     pictures = pictures or [resize(shown) for resize in resizers]
     for _ in range(index, count):
         yield pictures
+
+
+def _check_whole(file: Opened, stream: Any, end: float, *, wanted: float, what: str) -> None:
+    """Raise DataError where something is wanted from behind the end of a stream that claims to go on."""
+    declared = (stream_seconds(stream) or file.duration) if file.trusted else 0.0
+    if declared - end > max(1.0, 0.05 * declared) and wanted > end + 0.5:
+        raise DataError(f"{file.path} is cut off: it says {declared:.1f} s, but its {what} after {end:.1f} s")
 
 
 def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -221,7 +234,8 @@ def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
             for out in _resample(file, resampler, None) if resampler is not None else []:
                 yield place, out
                 place += len(out)
-            resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
+            # Packed: PyAV reads past the end of planar frames of eight and more channels.
+            resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=rate)
             kind, place = now, round(began * rate)
         expected = began + frame.samples / frame.sample_rate
         frame.pts = None
@@ -235,8 +249,8 @@ def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
 
 def _resample(file: Opened, resampler: Any, frame: Any) -> list[np.ndarray]:
     with reading(file.path):
-        blocks = [block.to_ndarray() for block in resampler.resample(frame)]
-    means = [block.mean(axis=0, dtype=np.float32) for block in blocks if block.size]
+        blocks = [block.to_ndarray().reshape(-1, block.layout.nb_channels) for block in resampler.resample(frame)]
+    means = [block.mean(axis=1, dtype=np.float32) for block in blocks if block.size]
     return [np.nan_to_num(mean, nan=0.0, posinf=1.0, neginf=-1.0) for mean in means]
 
 
@@ -269,9 +283,8 @@ class _Resizer:
             # As torchvision's Resize does: the longer side is rounded down.
             ratio = size.short_side / min(shown)
             height, width = (size.short_side if n == min(shown) else int(n * ratio) for n in shown)
-            most = 16 * size.short_side
-            if max(height, width) > most:
-                raise DataError(f"a picture of {shown[1]} x {shown[0]} is too narrow to be cut from; stretch it instead")
+            if max(height, width) > LONGEST * size.short_side:
+                return self(_middle_of(frame, turns))
         if turns % 2:
             height, width = width, height
         scaled = self.scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation=self.filter, threads=1)
@@ -283,6 +296,16 @@ class _Resizer:
             left = round((picture.shape[1] - size.width) / 2)
             picture = picture[top : top + size.height, left : left + size.width]
         return np.ascontiguousarray(picture)
+
+
+def _middle_of(frame: Any, turns: int) -> Any:
+    """Return the middle of a very long picture, turned: scaling all of it, to cut that out, could take any memory."""
+    import av
+
+    picture = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+    keep = max(1, min(picture.shape[:2]) * LONGEST // 2)
+    top, left = (max(0, (n - keep) // 2) for n in picture.shape[:2])
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[top : top + keep, left : left + keep]), format="rgb24")
 
 
 def _declared_rotation(file: Opened) -> int:

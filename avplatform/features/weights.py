@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from avplatform.data.arrays import cache_root
-from models.errors import DataError
+from models.errors import DataError, UsageError, nearest
 
 Weights = Mapping[str, str | Path]
 """Files by the name of a backbone or of a stream ("audio", "visual", "motion"); "folder" names a folder of weights."""
@@ -49,6 +49,27 @@ PUBLISHED: dict[str, Published] = {
     ),
 }
 """Weights that are not taken from the Hub, by backbone."""
+
+
+def parse_weights(given: Sequence[str]) -> dict[str, str]:
+    """Return weights by name from what the command line has of them: NAME=FILE, or a folder.
+
+    Raises:
+        UsageError: neither, or one given twice.
+    """
+    weights: dict[str, str] = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        if not equals or Path(text).is_dir():
+            name, file = "folder", text
+        if not (name and file):
+            raise UsageError(f"--weights {text}: give NAME=FILE, or a folder")
+        if name == "folder" and not Path(file).is_dir():
+            raise UsageError(f"--weights {text}: no folder; give a folder, or NAME=FILE")
+        if name in weights:
+            raise UsageError(f"--weights: {name} is given twice")
+        weights[name] = file
+    return weights
 
 
 def weights_folder(weights: Weights | None = None) -> Path:
@@ -92,9 +113,10 @@ def find_weights(weights: Weights | None, backbone: str, *names: str) -> Path:
 
 
 def check_names(weights: Weights, known: set[str]) -> None:
-    """Raise DataError for weights that no backbone of a recipe reads: they would silently do nothing."""
+    """Raise UsageError for weights that no backbone of a recipe reads: they would silently do nothing."""
     for name in weights:
         if name not in known | {"folder"}:
-            raise DataError(
-                f"weights are given for '{name}', which this recipe does not use (it uses {', '.join(sorted(known))})"
+            raise UsageError(
+                f"weights are given for '{name}', which this recipe does not use{nearest(name, known)} "
+                f"(it uses {', '.join(sorted(known))})"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ class Timeline:
     model: str
     task: str
     decoder: str
+    encoder: str = ""
     labels: list[str]
     open_labels: bool = False
     """whether the labels are others than those that the model was trained on"""
@@ -61,6 +63,11 @@ class Timeline:
     def streams(self) -> list[str]:
         """Streams that were parsed, in the order audio, visual, audio-visual."""
         return [stream for stream in STREAM_NAMES if stream in self.found]
+
+    @property
+    def cell(self) -> str:
+        """Encoder, decoder and task in words."""
+        return f"{self.encoder} + {self.decoder} on {self.task}" if self.encoder else f"{self.decoder} on {self.task}"
 
     def shown_labels(self) -> list[str]:
         """Labels that occur in an event, in class order."""
@@ -89,13 +96,14 @@ def events_of(
 
 
 def readable(path: str | Path) -> str:
-    r"""Return a path as text that any file can hold: what is no UTF-8 in a file's name becomes a mark.
+    r"""Return a path, or a message with one, as one line of text: what is no UTF-8, and control characters, become a mark.
 
     Example:
-        >>> readable("caf\udce9.mp4")
-        'caf\ufffd.mp4'
+        >>> readable("caf\udce9\n.mp4")
+        'caf\ufffd\ufffd.mp4'
     """
-    return os.fsencode(path).decode("utf-8", "replace")
+    text = os.fsencode(path).decode("utf-8", "replace")
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
 
 
 def runs(row: np.ndarray) -> list[tuple[int, int]]:

@@ -27,6 +27,7 @@ def as_json(timeline: Timeline, *, indent: int | None = 2) -> str:
         "segment_seconds": 1,
         "model": timeline.model,
         "task": timeline.task,
+        "encoder": timeline.encoder,
         "decoder": timeline.decoder,
         "labels": timeline.labels,
         "open_labels": timeline.open_labels,

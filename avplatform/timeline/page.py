@@ -83,7 +83,7 @@ def summary(timeline: Timeline) -> str:
     given = " given by the user" if timeline.open_labels else ""
     return (
         f"{counted(len(timeline.events), 'event')} in {timeline.duration:.1f} s, by {timeline.model} "
-        f"({timeline.decoder} on {timeline.task}, {labels}{given}); one decision a second"
+        f"({timeline.cell}, {labels}{given}); one decision a second"
     )
 
 

@@ -43,7 +43,7 @@ def picture(timeline: Timeline, out: Path, preview: Preview | None = None) -> Pa
         _stream(ax, timeline, stream, labels, looks)
     axes[-1].set_xlim(0, timeline.duration)
     axes[-1].set_xlabel("seconds")
-    figure.suptitle(f"{Path(timeline.video).name or 'video'}: {timeline.decoder} on {timeline.task}", parse_math=False)
+    figure.suptitle(f"{Path(timeline.video).name or 'video'}: {timeline.cell}", parse_math=False)
     if timeline.notes:
         figure.supxlabel("\n".join(timeline.notes), fontsize=8, color="#666666")
     return save_figure(figure, out)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from avplatform.features.container import Limits
 
 MOST_FRAMES = 40
 FRAME_HEIGHT = 90
@@ -25,36 +28,37 @@ class Preview:
     peaks: list[float] = field(default_factory=list)
 
 
-def preview(path: str | Path, info: Any) -> Preview:
+def preview(path: str | Path, info: Any, limits: Limits | None = None) -> Preview:
     """Return the preview of a media file; a stream that it lacks is left out.
 
     Args:
         path: the file.
         info: what `avplatform.features.media.probe` said of it.
+        limits: of the file.
 
     Raises:
         DataError: the file cannot be read.
     """
     found = Preview()
     if info.has_video:
-        found.frames = frame_strip(path, info)
+        found.frames = frame_strip(path, info, limits)
     if info.has_audio:
-        found.peaks = outline(path, info.duration)
+        found.peaks = outline(path, info.duration, limits)
     return found
 
 
-def frame_strip(path: str | Path, info: Any) -> list[tuple[float, bytes]]:
+def frame_strip(path: str | Path, info: Any, limits: Limits | None = None) -> list[tuple[float, bytes]]:
     """Return one frame a second, or fewer of a long video, each from the middle of its stretch."""
     from avplatform.features.media import read_frames
 
     count = max(1, min(MOST_FRAMES, round(info.duration)))
     times = (np.arange(count) + 0.5) * info.duration / count
     ratio = min(4.0, max(0.25, (info.width or 4) / (info.height or 3)))
-    frames = read_frames(path, times, (FRAME_HEIGHT, max(2, round(FRAME_HEIGHT * ratio))))
+    frames = read_frames(path, times, (FRAME_HEIGHT, max(2, round(FRAME_HEIGHT * ratio))), limits=limits)
     return [(float(time), as_jpeg(frame)) for time, frame in zip(times, frames, strict=True)]
 
 
-def outline(path: str | Path, duration: float) -> list[float]:
+def outline(path: str | Path, duration: float, limits: Limits | None = None) -> list[float]:
     """Return the largest amplitude of each short stretch, from 0 to 1, a minute of sound at a time."""
     from avplatform.features.media import read_waveform
 
@@ -63,7 +67,7 @@ def outline(path: str | Path, duration: float) -> list[float]:
     start = 0.0
     while start < duration:
         last = duration - start < 2 * CHUNK  # the rest goes with the last whole minute
-        samples = read_waveform(path, RATE, start=start, seconds=duration - start if last else CHUNK)
+        samples = read_waveform(path, RATE, start=start, seconds=duration - start if last else CHUNK, limits=limits)
         parts.append(np.abs(samples))
         if last:
             break

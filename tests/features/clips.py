@@ -47,6 +47,7 @@ def render(
     sound_codec: str = "aac",
     sound_from: float = 0.0,
     layout: str = "mono",
+    pix_fmt: str = "yuv420p",
 ) -> Path:
     """Write a media file; `stamps` are the frames' moments in milliseconds where the rate varies."""
     with av.open(str(path), "w") as container:
@@ -55,7 +56,7 @@ def render(
         if pictures is not None:
             video = container.add_stream(codec, rate=fps if stamps is None else 1000)
             video.height, video.width = pictures[0].shape[:2]
-            video.pix_fmt = "yuv420p"
+            video.pix_fmt = pix_fmt
             video.bit_rate = 4_000_000
             video.options = {"g": "12"}
             if stamps is not None:

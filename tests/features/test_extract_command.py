@@ -21,12 +21,15 @@ from avplatform.data.schema import Manifest
 from avplatform.features import extract as extract_module
 from avplatform.features.recipe import get_recipe
 from avplatform.features.sources import Catalogue, find_files
+from avplatform.features.weights import parse_weights
 from models.config import AVModelConfig, FeatureSpec
 from models.errors import DataError
+from tasks.avel.annotations import read_annotations as read_ave
 from tasks.avvp.annotations import read_annotations
 from tests import processes
 from tests.features.clips import beep, bits_of, render, standard
 from tests.features.networks import small_weights
+from tests.tasks.test_avel import write_ave
 from tests.tasks.test_avvp import write_llp
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -264,3 +267,70 @@ def test_names_that_no_clip_can_have_are_listed(tmp_path):
 def test_what_annotations_decide_is_not_asked_for_beside_them(place, tmp_path, capsys, flag):
     assert main(flags(place, tmp_path / "out", "--annotations", str(tmp_path), *flag)) == 2
     assert f"{flag[0]}: with --annotations" in capsys.readouterr().err
+
+
+def test_annotated_files_of_ave_become_a_store_with_labels_that_trains(place, tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "ave").mkdir()
+    data = read_ave(write_ave(tmp_path / "ave"))
+    for name in data.clip_ids:
+        (tmp_path / "videos" / f"{name}.mkv").write_bytes((place / "videos" / "b.mkv").read_bytes())
+    (tmp_path / "videos" / "stranger.mkv").write_bytes((place / "videos" / "b.mkv").read_bytes())
+    args = flags(place, tmp_path / "out", "--task", "avel", "--annotations", str(tmp_path / "ave"), "--segments", "10")
+    args[1] = str(tmp_path / "videos")
+    assert main(args) == 1  # for the stranger
+    report = json.loads((tmp_path / "out" / "extract_report.json").read_text())
+    assert [(Path(file).name, why) for file, why in report["bad"]] == [
+        ("stranger.mkv", "the annotations have no clip of this name")
+    ]
+    source = open_data(str(tmp_path / "out"), task="avel")
+    for split, rows in data.splits.items():
+        batch = source.split(split).batch(range(len(rows)))
+        wanted = {data.clip_ids[row]: row for row in rows.tolist()}
+        assert set(batch.clip_id) == set(wanted)
+        for number, name in enumerate(batch.clip_id):
+            row = wanted[name]
+            assert int(batch.row[number]) == row and int(batch.labels["video"][number]) == data.class_index[row]
+            assert (np.asarray(batch.labels["segment"][number]) == data.segment[row]).all()
+
+
+def test_training_on_a_store_without_labels_says_how_to_get_them(extracted, capsys):
+    data = ["--data", str(extracted[2]), "--task", "avvp", "--encoder", "han", "--decoder", "mmil", "--supervision", "weak"]
+    assert main(["train", *data, "--dry-run"]) == 2
+    assert (
+        "has no split 'train' (splits: test); it has no labels: `avplatform extract --annotations DIR`"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_name_with_a_newline_stays_on_its_line(place, tmp_path, capsys):
+    (tmp_path / "bad\n\x1b[31mname.mp4").write_text("no video")
+    (tmp_path / "good.mkv").write_bytes((place / "videos" / "b.mkv").read_bytes())
+    args = flags(place, tmp_path / "out")
+    args[1] = str(tmp_path)
+    assert main(args) == 1
+    output = capsys.readouterr().out
+    assert "bad\ufffd\ufffd[31mname.mp4" in output and "\x1b[31m" not in output
+    args[1] = str(tmp_path / "bad\n\x1b[31mname.mp4")
+    args[3] = str(tmp_path / "out2")
+    assert main(args) == 1 and capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (["vgish=x"], "'vgish', which this recipe does not use; did you mean 'vggish'"),
+        (["=x"], "give NAME=FILE, or a folder"),
+        (["audio=a", "audio=b"], "audio is given twice"),
+    ],
+)
+def test_weights_that_cannot_be_meant_are_a_usage_error(place, tmp_path, capsys, given, message):
+    args = flags(place, tmp_path / "out")
+    start = args.index("--weights") + 1
+    args[start : start + 2] = given
+    assert main(args) == 2 and message in capsys.readouterr().err
+
+
+def test_a_folder_of_weights_may_hold_an_equals_sign(tmp_path):
+    (tmp_path / "a=b").mkdir()
+    assert parse_weights([str(tmp_path / "a=b"), "visual=x"]) == {"folder": str(tmp_path / "a=b"), "visual": "x"}

@@ -244,7 +244,7 @@ def test_missing_weights_say_which_file_and_where_it_is_published(folder, tmp_pa
 
 def test_weights_for_nothing_of_another_model_or_that_are_not_there_are_refused(folder, tmp_path):
     weights = small_weights(folder)
-    with pytest.raises(DataError, match="'soundnet8', which this recipe does not use"):
+    with pytest.raises(UsageError, match="'soundnet8', which this recipe does not use"):
         Extractor(SMALL, {**weights, "soundnet8": folder / "vggish.pth"})
     with pytest.raises(DataError, match="is not for test_resnet"):
         Extractor(SMALL, {**weights, "visual": timm_file(tmp_path / "other.safetensors", "test_vit")})

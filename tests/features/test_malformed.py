@@ -118,8 +118,8 @@ def far_apart(path: Path) -> None:
 
 
 def late_sound(path: Path) -> None:
-    """A sound that begins after half an hour: silence for all that time would have to be made up."""
-    render(path, sound=np.ones(4096, np.float32), sound_codec="pcm_s16le", sound_from=1800.0)
+    """A sound that begins half an hour after the picture: silence for all that time would have to be made up."""
+    render(path, pictures=[bits_of(0)], sound=np.ones(4096, np.float32), sound_codec="pcm_s16le", sound_from=1800.0)
 
 
 def large_picture(path: Path) -> None:

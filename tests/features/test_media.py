@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import wave
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from avplatform.features.container import opened
-from avplatform.features.media import FrameSize, Limits, iter_frames, probe, read_frames, read_waveform
+from avplatform.features.container import Opened, opened
+from avplatform.features.media import FrameSize, Limits, Spent, iter_frames, probe, read_frames, read_waveform
 from avplatform.features.sampling import count_segments, count_ticks, frame_times, tick_times
 from models.errors import DataError, UsageError
-from tests.features.clips import beep, bits_of, number_in, render, standard, turn
+from tests.features.clips import RATE, beep, bits_of, number_in, render, standard, turn
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +148,20 @@ def test_channels_are_averaged(tmp_path):
     path = render(tmp_path / "stereo.mkv", sound=beep(2, 0, 2), sound_codec="pcm_f32le", layout="stereo")
     sound = read_waveform(path, 44100)
     assert np.abs(sound - beep(2, 0, 2)).max() < 1e-4
+
+
+@pytest.mark.parametrize("channels", [3, 6, 8, 9, 16])
+def test_sound_of_many_channels_is_their_mean(tmp_path, channels):
+    """In a process of its own: what went wrong here ended in a segmentation fault."""
+    levels = np.arange(channels) * 1000
+    with wave.open(str(tmp_path / "many.wav"), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(np.tile(levels, 8000).astype("<i2").tobytes())
+    code = "import sys; from avplatform.features.media import read_waveform; print(read_waveform(sys.argv[1], 8000).mean())"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "many.wav"], capture_output=True, text=True)
+    assert done.returncode == 0 and float(done.stdout) == pytest.approx(levels.mean() / 32768, rel=1e-3), done.stderr
 
 
 def test_sound_that_begins_late_is_silent_before(tmp_path):
@@ -276,3 +294,90 @@ def test_a_frame_of_sound_at_an_absurdly_low_rate_is_refused_before_it_is_resamp
         out.mux(stream.encode())
     with pytest.raises(DataError, match="lasts 3,000 s"):
         read_waveform(tmp_path / "slow.mkv", 16_000, seconds=10.0)
+
+
+def late(path: Path, sound_codec: str = "flac") -> Path:
+    """Three seconds with a beep and another picture in the last, whose time stamps begin at 100 s."""
+    fps, first = 10, 100
+    pictures = [bits_of(10 * (index >= 2 * fps)) for index in range(3 * fps)]
+    stamps = [1000 * first + 100 * index for index in range(3 * fps)]
+    return render(
+        path, pictures=pictures, stamps=stamps, sound=beep(3, 2, 3), sound_codec=sound_codec, sound_from=float(first)
+    )
+
+
+@pytest.mark.parametrize("name, codec", [("late.mkv", "flac"), ("late.nut", "aac"), ("late.mp4", "aac")])
+def test_time_stamps_may_begin_anywhere(tmp_path, name, codec):
+    path = late(tmp_path / name, codec)
+    assert probe(path).duration == pytest.approx(3.0, abs=0.15)
+    assert numbers(path, [0.5, 1.9, 2.5]) == [0, 0, 10]
+    loud = [np.abs(read_waveform(path, 8000, start=float(n), seconds=1.0)).mean() for n in range(3)]
+    assert loud[2] > 10 * max(loud[:2])
+
+
+def test_the_length_of_raw_sound_is_measured_and_not_guessed_from_its_beginning(tmp_path):
+    loud = np.random.default_rng(0).normal(0, 0.3, RATE * 8).astype(np.float32)  # needs far more bits than the silence before
+    path = render(tmp_path / "raw.aac", sound=np.concatenate([np.zeros(RATE * 8, np.float32), loud]))
+    assert probe(path).duration == pytest.approx(16.0, abs=0.1)
+
+
+@pytest.mark.parametrize("shape", [(2, 400), (400, 2)])
+def test_the_middle_of_a_very_narrow_picture_is_cut_out(tmp_path, shape):
+    picture = np.zeros((*shape, 3), np.uint8)
+    middle = max(shape) // 2
+    part = (slice(None), slice(middle - 1, middle + 1)) if shape[1] > shape[0] else (slice(middle - 1, middle + 1),)
+    picture[part] = 255
+    path = render(tmp_path / "narrow.mkv", pictures=[picture] * 3, codec="ffv1", pix_fmt="bgr0")
+    cut = read_frames(path, [0.0], 48, short_side=48)[0]
+    assert cut.shape == (48, 48, 3) and cut[20:28, 20:28].min() > 200
+
+
+def test_pictures_beyond_all_pixels_that_a_file_may_have_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    path = render(tmp_path / "much.mp4", pictures=[np.zeros((96, 128, 3), np.uint8)] * 100)  # 1.2 million pixels
+    decoded = []
+    monkeypatch.setattr(Opened, "frames", lambda *_: decoded.append(1) or iter(()))
+    with pytest.raises(
+        DataError, match=r"100 pictures of 128 x 96, together 0.00123 gigapixels; the limit is 0.001 \(--max-gig"
+    ):
+        read_frames(path, [0.5], 8, limits=Limits(max_gigapixels=0.001))
+    assert not decoded
+
+
+def test_what_the_parts_of_a_file_cost_is_counted_together(tmp_path):
+    path = render(tmp_path / "live.mkv", pictures=[np.zeros((96, 128, 3), np.uint8)] * 75)  # 0.9 million pixels
+    limits, spent, size = Limits(max_gigapixels=0.001), Spent(), [FrameSize(height=8, width=8)]
+    for _ in range(4):
+        list(iter_frames(path, np.array([2.9]), size, limits=limits, spent=spent))
+    with pytest.raises(DataError, match="gigapixels of decoding so far, over 4 times the limit of 0.001"):
+        list(iter_frames(path, np.array([2.9]), size, limits=limits, spent=spent))
+
+
+def test_sound_that_lasts_longer_than_its_time_stamps_say_is_refused(tmp_path):
+    with av.open(str(tmp_path / "still.mkv"), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for _ in range(20):
+            frame = av.AudioFrame.from_ndarray(np.ones((1, 80_000), np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 8000, 0
+            out.mux(stream.encode(frame))
+    with pytest.raises(DataError, match="which its time stamps deny"):
+        read_waveform(tmp_path / "still.mkv", 8000, seconds=11.0, limits=Limits(max_seconds=20))
+
+
+def test_a_sound_file_that_ends_early_is_said_to_be_cut_off(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, RATE * 10).astype(np.float32)
+    whole = render(tmp_path / "whole.flac", sound=noise, sound_codec="flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    assert len(read_waveform(tmp_path / "cut.flac", 8000, seconds=4.0)) == 32_000
+    for seconds in (10.0, None):
+        with pytest.raises(DataError, match=r"is cut off: it says 10.0 s, but its sound ends after [4-7]\.\d s"):
+            read_waveform(tmp_path / "cut.flac", 8000, seconds=seconds)
+    with pytest.raises(DataError, match="is cut off|is damaged"):
+        read_waveform(tmp_path / "cut.flac", 8000, start=7.0, seconds=2.0)
+
+
+def test_the_length_of_an_mp3_is_the_declared_one_unless_its_packets_are_far_from_it(tmp_path):
+    path = render(tmp_path / "whole.mp3", sound=beep(10, 4, 5), sound_codec="mp3")
+    assert probe(path).duration == pytest.approx(10.0, abs=0.001)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert probe(path).duration == pytest.approx(5.0, abs=0.5)

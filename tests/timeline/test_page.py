@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avplatform.timeline.page import EMBED_LIMIT, look, render_page, text_on, video_source
+from avplatform.timeline.page import EMBED_LIMIT, look, render_page, summary, text_on, video_source
 from avplatform.timeline.picture import picture
 from avplatform.timeline.preview import Preview, as_jpeg, peaks_of
 from models.errors import UsageError
@@ -76,3 +76,17 @@ def test_the_picture_is_a_png_with_frames_and_sound_or_without(tmp_path):
 def test_silence_has_a_flat_outline():
     assert peaks_of(np.zeros(100), 10) == [0.0] * 10
     assert data_of(render_page(example(), Preview(peaks=[0.0, 0.0]), source="x.mp4"))["peaks"] == [0.0, 0.0]
+
+
+def test_names_in_scripts_that_the_font_lacks_are_drawn_without_a_warning(tmp_path, recwarn):
+    picture(example(video="\u65e5\u672c.mp4"), tmp_path / "x.png")
+    assert not recwarn.list
+
+
+def test_the_picture_names_encoder_decoder_and_task(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr("avplatform.timeline.picture.save_figure", lambda figure, out: titles.append(figure.get_suptitle()))
+    timeline = example()
+    timeline.encoder = "han"
+    picture(timeline, tmp_path / "x.png")
+    assert titles == [f"{timeline.video}: han + leap on avvp"] and "(han + leap on avvp, " in summary(timeline)

@@ -153,7 +153,9 @@ def test_any_labels_with_leap_and_a_refusal_with_mmil(models, clips, tmp_path, c
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["--weights", "x"], 2, "give NAME=FILE"),
+        (["--weights", "x"], 2, "give a folder, or NAME=FILE"),
+        (["--weights", "audio=a", "audio=b"], 2, "audio is given twice"),
+        (["--max-gigapixels", "0"], 2, "at least 0.001"),
         (["--hop", "20"], 2, "leaves gaps"),
         (["--labels", "dog,dog"], 2, "occurs twice"),
         (["--labels", ""], 2, "give the labels once"),

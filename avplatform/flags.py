@@ -1,0 +1,35 @@
+"""Turns the flags of a command into its options; help says a default once."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+Options = TypeVar("Options")
+
+
+def parse_flags(kind: type[Options], args: Sequence[str], prog: str, **more: Any) -> Options:
+    """Return the options that flags ask for, or end with tyro's message.
+
+    Args:
+        kind: dataclass of the options; its docstrings are the help.
+        args: of the command line.
+        prog: the command, as help names it.
+        more: for `tyro.cli`.
+    """
+    _hide_unset(kind)
+    return tyro.cli(kind, args=list(args), prog=prog, **more)
+
+
+def _hide_unset(kind: type) -> None:
+    """Leave "(default: None)" out of a dataclass's help: what happens without the flag stands in its text."""
+    own = kind.__dict__.get("__annotations__", {})
+    unset = [field.name for field in dataclasses.fields(kind) if field.default is None and field.name in own]
+    if any(isinstance(own[name], str) for name in unset):
+        hints = typing.get_type_hints(kind, include_extras=True)
+        for name in unset:
+            own[name] = Annotated[hints[name], tyro.conf.arg(help_behavior_hint="")]

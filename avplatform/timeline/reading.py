@@ -1,0 +1,139 @@
+"""Reads from a file what a model was trained on: the features that its config names, a minute at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from avplatform.timeline.windows import Features
+from models.av_model import AVModel
+from models.config import FeatureSpec
+from models.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from avplatform.features.container import Limits
+
+CHUNK = 60
+"""Seconds whose features are extracted at a time: memory for frames does not grow with the video."""
+
+
+class ClipFeatures(Protocol):
+    """Segment features of a stretch of video; an absent stream is zeros.
+
+    Shape: audio [T, Da], visual [T, Dv] or [T, H, W, Dv], motion [T, Dm] or None.
+    """
+
+    audio: Any
+    visual: Any
+    motion: Any
+    has_audio: bool
+    has_video: bool
+
+
+class Extractor(Protocol):
+    """What turns a stretch of a media file into features, one vector (or map) a second."""
+
+    def clip(self, path: str | Path, start: float = 0.0, seconds: float | None = None) -> ClipFeatures:
+        """Return the features from `start` on, of so many seconds or to the end."""
+        ...
+
+
+def extractor_of_model(
+    model: AVModel,
+    *,
+    recipe: str | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    device: torch.device | None = None,
+    limits: Limits | None = None,
+) -> Extractor:
+    """Return what makes the features that a model was trained on, as its config says or as `recipe` names them.
+
+    Raises:
+        UsageError: the config does not say, a recipe whose features are of another size, or weights for none of its backbones.
+        DataError: weights that are missing.
+    """
+    from avplatform.features.extractor import Extractor as MediaExtractor
+
+    spec = model.config.features
+    if recipe is None and not spec.extractors:
+        raise UsageError(
+            "the model does not say how its features were extracted (it was trained on synthetic or imported ones); if you "
+            "know that they were made as here, name the recipe: --recipe llp, ave, lite or clip-clap"
+        )
+    made = MediaExtractor(recipe or spec.extractors, dict(weights or {}), device or torch.device("cpu"), limits=limits)
+    if made.features != spec:
+        raise UsageError(
+            f"the model reads {widths(spec)}, but the recipe {made.recipe.name} makes {widths(made.features)}; give the "
+            "--recipe of the features that it was trained on"
+        )
+    return made
+
+
+def widths(spec: FeatureSpec) -> str:
+    """Return the sizes of a second of features in words.
+
+    Example:
+        >>> widths(FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7)))
+        'audio 128, visual 7x7x512, no motion'
+    """
+    maps = "".join(f"{n}x" for n in spec.map_size or ())
+    motion = "no motion" if spec.motion_dim is None else f"motion {spec.motion_dim}"
+    return f"audio {spec.audio_dim}, visual {maps}{spec.visual_dim}, {motion}"
+
+
+def read_features(
+    extractor: Extractor,
+    video: str | Path,
+    *,
+    duration: float,
+    on_progress: Callable[[float], None] | None = None,
+) -> tuple[Features, dict[str, bool]]:
+    """Return the features of a whole file, extracted a minute at a time, and which streams it has.
+
+    A rest of less than a minute goes with the last whole one.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    chunks = max(1, math.floor(duration / CHUNK + 1e-6))
+    parts: list[ClipFeatures] = []
+    for number in range(chunks):
+        last = number == chunks - 1
+        parts.append(extractor.clip(video, start=float(number * CHUNK), seconds=None if last else float(CHUNK)))
+        if on_progress is not None:
+            on_progress((number + 1) / chunks)
+    joined: dict[str, np.ndarray | None] = {}
+    for name in ("audio", "visual", "motion"):
+        values = [getattr(part, name) for part in parts]
+        joined[name] = None if values[0] is None else np.concatenate([np.asarray(v, dtype=np.float32) for v in values])
+    audio, visual = joined["audio"], joined["visual"]
+    assert audio is not None and visual is not None
+    if len(audio) == 0:
+        raise DataError(f"{video} is too short to hold a segment; give at least a part of a second")
+    present = {"audio": any(part.has_audio for part in parts), "visual": any(part.has_video for part in parts)}
+    if not any(present.values()):
+        raise DataError(f"{video} has neither sound nor pictures; give a video or a sound file")
+    if not present["audio"]:
+        audio = np.zeros_like(audio)
+    if not present["visual"]:
+        visual = np.zeros_like(visual)
+    return Features(audio=audio, visual=visual, motion=joined["motion"]), present
+
+
+def check_fits(model: AVModel, features: Features) -> None:
+    """Raise UsageError unless the features are of the kind that the model reads."""
+    spec = model.config.features
+    *maps, visual = features.visual.shape[1:]
+    got = FeatureSpec(
+        audio_dim=features.audio.shape[-1],
+        visual_dim=visual,
+        motion_dim=None if features.motion is None else features.motion.shape[-1],
+        map_size=(maps[0], maps[1]) if len(maps) == 2 else None,
+    )
+    if got != spec:
+        raise UsageError(f"the model reads {widths(spec)} a second, but the features are {widths(got)}")
