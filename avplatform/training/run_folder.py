@@ -59,14 +59,14 @@ def recover(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an error of the disk (full, read-only, over quota) into a DataError that says how to go on."""
+def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
+    """Turn an error of the disk (full, read-only, over quota) into a DataError that says how to go on: with `go_on`."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise DataError(
-            f"cannot write {path}: {reason}; what was written before is whole: make room, then go on with --resume"
+            f"cannot write {path}: {reason}; what was written before is whole: make room, then go on with {go_on}"
         ) from None
 
 
@@ -103,6 +103,8 @@ class RunFolder:
     def create(cls, output_dir: str | None, *, name: str) -> RunFolder:
         """Make the folder of a new run.
 
+        The rest of a config.yaml that a run was killed in does not count as content: there is nothing to resume.
+
         Raises:
             UsageError: `output_dir` exists and is not empty.
             DataError: the folder cannot be made.
@@ -111,7 +113,7 @@ class RunFolder:
             if output_dir is None:
                 return cls(_new_folder(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
             path = Path(output_dir)
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if path.exists() and (not path.is_dir() or not all(map(_begun_config, path.iterdir()))):
                 raise UsageError(
                     f"--output-dir {path} exists and is not empty; give a new folder, or go on with --resume {path}"
                 )
@@ -139,6 +141,7 @@ class RunFolder:
             os.close(descriptor)
             return
         self._lock = descriptor
+        recover(self.path)  # nobody else is at work here, so what is half-written is the rest of a killed process
 
     def unlock(self) -> None:
         """Let others train in this folder."""
@@ -179,7 +182,9 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        write_atomic(self.path / "config.yaml", lambda p: p.write_text(text))
+        file = self.path / "config.yaml"
+        with disk_errors(file, go_on="--resume" if file.exists() else "the same command"):
+            write_atomic(file, lambda p: p.write_text(text))
 
     def write_environment(self, launch: dict[str, Any]) -> None:
         """Add a launch (the first one, or one that resumes) to environment.json."""
@@ -187,7 +192,8 @@ class RunFolder:
             launches = json.loads(self.environment_file.read_text())
         except (OSError, ValueError):
             launches = []
-        write_json(self.environment_file, [*launches, launch])
+        with disk_errors(self.environment_file):
+            write_json(self.environment_file, [*launches, launch])
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to metrics.jsonl."""
@@ -215,6 +221,11 @@ class RunFolder:
         kept = [r for r in self.records() if r.get("step", 0) <= last.get(r.get("event", ""), step)]
         text = "".join(json.dumps(r) + "\n" for r in kept)
         write_atomic(self.metrics_file, lambda p: p.write_text(text))
+
+
+def _begun_config(path: Path) -> bool:
+    """Whether this is what `write_atomic` leaves of a config.yaml when it is killed in it."""
+    return path.name.startswith(".config.yaml.partial-")
 
 
 def _new_folder(path: Path) -> Path:
