@@ -1,11 +1,34 @@
-"""Being told to stop: SIGTERM (a cluster's preemption) and Ctrl-C let a run save its state and end."""
+"""Being told to stop: SIGTERM (a cluster's preemption) and Ctrl-C let a run save its state and end.
+
+A command that another one started ends with it: it holds one end of a pipe, which the system closes when the other one is
+gone, however it went. That needs no polling, works on every POSIX system, and leaves no moment in which a parent could be
+missed, as asking for the parent's number would.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+
+END_WITH_STDIN = "AVPLATFORM_END_WITH_STDIN"
+"""Set for a command whose standard input is a pipe that its starter holds open for as long as it lives."""
+
+
+def end_with_starter() -> None:
+    """Let SIGTERM reach this process when the one that started it is gone, if that one has asked for it."""
+    if os.environ.pop(END_WITH_STDIN, None) is None:  # commands that this one starts have a standard input of their own
+        return
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="end-with-starter", daemon=True).start()
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the run did what it was told
