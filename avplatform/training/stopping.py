@@ -13,7 +13,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-
 END_WITH_STDIN = "AVPLATFORM_END_WITH_STDIN"
 """Set for a command whose standard input is a pipe that its starter holds open for as long as it lives."""
 

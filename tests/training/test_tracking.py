@@ -79,6 +79,32 @@ def test_a_validation_that_is_made_again_has_one_row(small_stores, tmp_path, mon
     assert steps and steps == sorted(set(steps))
 
 
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
+@pytest.mark.parametrize("every", ["1", "99"])
+def test_tensorboard_shows_each_step_and_validation_once_after_a_resume(small_stores, tmp_path, monkeypatch, every):
+    """Killed between the scores of its second epoch and their checkpoint, a run makes them again, or all from step 0 on."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out, real, saved = tmp_path / "run", loop.save_best, []
+
+    def dying(*args, **kwargs):
+        saved.append(1)
+        real(*args, **kwargs)
+        if every == "99" or len(saved) == 2:
+            raise KeyboardInterrupt
+
+    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "tensorboard"]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_best", dying)
+        assert main([*flags, "--checkpointing.every", every, "--select-on", "last"]) == 130
+    assert main(["train", "--resume", str(out)]) == 0
+    shown = EventAccumulator(str(out / "trackers" / "avplatform"))
+    shown.Reload()
+    assert [event.step for event in shown.Scalars("validation/segment_Type@AV")] == [3, 6]
+    for name in ("loss", "lr"):
+        assert [event.step for event in shown.Scalars(f"train/{name}")] == list(range(1, 7))
+
+
 def test_a_tracker_whose_package_is_not_there_is_refused_before_anything_is_written(
     small_stores, tmp_path, monkeypatch, capsys
 ):
