@@ -128,15 +128,10 @@ def _train_job(run: PlannedRun, folder: Path, threads: int, where: str) -> Job:
 
 def _wait_for(home: RunFolder) -> None:
     """Wait until nobody trains in a folder: the runs of a sweep that was killed save their state before they end."""
-    until = time.monotonic() + GRACE
-    while home.path.is_dir() and time.monotonic() < until:
-        try:
-            home.lock()
-        except UsageError:
-            time.sleep(POLL)
-        else:
-            home.unlock()
-            return
+    if home.path.is_dir():
+        with contextlib.suppress(UsageError):  # which the run itself will say
+            home.lock(wait=GRACE)
+        home.unlock()
 
 
 @dataclass(kw_only=True)

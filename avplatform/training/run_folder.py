@@ -123,23 +123,30 @@ class RunFolder:
             raise DataError(f"cannot make the run folder in {place}: {error.strerror}; give another --output-dir") from None
         return cls(path)
 
-    def lock(self) -> None:
+    def lock(self, *, wait: float = 0.0) -> None:
         """Keep every other process from training in this folder, until this one ends (however it ends) or unlocks.
+
+        Args:
+            wait: seconds that another process is given to end.
 
         Raises:
             UsageError: another process trains in it.
         """
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise UsageError(
-                f"another process is training in {self.path}; wait for it, stop it, or give another --output-dir"
-            ) from None
-        except OSError:  # a file system without locks
-            os.close(descriptor)
-            return
+        descriptor, until = os.open(self.path, os.O_RDONLY), time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    os.close(descriptor)
+                    raise UsageError(
+                        f"another process is training in {self.path}; wait for it, stop it, or give another --output-dir"
+                    ) from None
+                time.sleep(0.05)
+            except OSError:  # a file system without locks
+                os.close(descriptor)
+                return
         self._lock = descriptor
         recover(self.path)  # nobody else is at work here, so what is half-written is the rest of a killed process
 

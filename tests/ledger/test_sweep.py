@@ -20,7 +20,7 @@ from avplatform.ledger.ledger import Entry, read_entries, write_ledger
 from avplatform.ledger.runner import Job, run_jobs, train_jobs
 from avplatform.ledger.sweep import PlannedRun, check_unchanged, plan, read_sweep, resolve
 from avplatform.training.run_folder import RunFolder
-from avplatform.training.stopping import END_WITH_STDIN, end_with_starter
+from avplatform.training.stopping import END_WITH_STDIN, THREAD, end_with_starter
 from models.errors import DataError, UsageError
 
 SWEEP = {
@@ -202,9 +202,10 @@ run_jobs(jobs, logs=Path({str(tmp_path / "logs")!r}), parallel=2, console=QUIET)
 
 
 def test_a_command_that_nobody_asked_to_end_reads_nothing(monkeypatch):
-    monkeypatch.delenv(END_WITH_STDIN, raising=False)
+    for name in (END_WITH_STDIN, "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
     end_with_starter()
-    assert "end-with-starter" not in [thread.name for thread in threading.enumerate()]
+    assert THREAD not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_sweep_waits_for_the_runs_of_a_killed_one_to_end(tmp_path):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,9 @@ def test_what_a_killed_process_left_half_written_goes_when_the_run_goes_on(tmp_p
     with pytest.raises(UsageError, match="another process is training"):
         second.lock()
     assert (tmp_path / ".results.json.partial-4712").exists()  # the other one is writing it
-    first.unlock()
+    threading.Timer(0.3, first.unlock).start()
+    second.lock(wait=60)
+    second.unlock()
 
 
 @pytest.mark.parametrize(
