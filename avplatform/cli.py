@@ -8,11 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 
+from avplatform.training.stopping import end_with_starter
 from models.errors import AVError, unknown_name
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
     """Run a command; return 0, 1 (data) or 2 (usage)."""
+    end_with_starter()
     args = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # no name of a file may stop a command that prints it

@@ -43,10 +43,12 @@ def make_accelerator(*, cpu: bool = False, precision: str = "auto", threads: int
     if on_cpu and mode == "fp16":
         raise UsageError("--precision fp16 needs an accelerator; on a CPU use bf16 or no")
     join = launched > 1 and on_cpu and all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR"))
+    # Told of the CPU, Accelerate insists on joining; where there is nothing else, it need not be told.
+    told = cpu and (launched == 1 or torch.accelerator.is_available())
     # Accelerate keeps its state for the life of the process; a second run in it may want another precision.
     AcceleratorState._reset_state(reset_partial_state=launched == 1)
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-    accelerator = Accelerator(cpu=cpu or join, mixed_precision=mode, kwargs_handlers=handlers)
+    accelerator = Accelerator(cpu=told or join, mixed_precision=mode, kwargs_handlers=handlers)
     check_processes(accelerator, launched, joined=join and not cpu)
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise UsageError("FSDP is used in its second version; set fsdp_version: 2 in the accelerate config")

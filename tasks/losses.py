@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -19,8 +20,20 @@ def clamped_bce(probability: Tensor, target: Tensor) -> Tensor:
 
     Shape: any, equal; the mean over all entries.
     """
-    probability = at_least_single(probability).clamp(CLAMP, 1 - CLAMP)
-    return F.binary_cross_entropy(probability, target.to(probability.dtype))
+    return binary_cross_entropy(at_least_single(probability).clamp(CLAMP, 1 - CLAMP), target)
+
+
+def binary_cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
+    """Binary cross entropy on probabilities; NaN, as is its gradient, where one of them is.
+
+    Departs: from torch's own only for NaN, at which that raises on a CPU and ends the program on a GPU. A run can tell that
+    its loss is NaN, and skip the step or stop.
+
+    Shape: any, equal; the mean over all entries.
+    """
+    unknown = probability.isnan()
+    loss = F.binary_cross_entropy(probability.masked_fill(unknown, 0.5), target.to(probability.dtype))
+    return loss * torch.where(unknown.any(), math.nan, 1.0)
 
 
 def segment_similarity(audio: Tensor, visual: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,8 +94,9 @@ def run(args: list[str], prog: str) -> int:
             console.note("stopped; the same command goes on, and with --page-only it writes the page of what is there")
             return STOPPED
     shelf = collect(plan, out, data=data, labels=labels, failed=outcome.failed)
-    page = make_page(targets, shelf, data, command=f"avplatform reproduce {shlex.join(args)}", cpu=options.cpu)
-    page.warnings = _warnings(options)
+    page = make_page(
+        targets, shelf, data, command=f"avplatform reproduce {shlex.join(args)}", cpu=options.cpu, warnings=_warnings(options)
+    )
     try:
         write_page(page, out)
         if (out / RUNS).is_dir():
@@ -106,12 +108,12 @@ def run(args: list[str], prog: str) -> int:
     return code
 
 
-def make_page(targets: list[str], shelf: Shelf, data: Data, *, command: str, cpu: bool) -> Page:
-    """Return the page of some targets, its pictures drawn."""
+def make_page(targets: list[str], shelf: Shelf, data: Data, *, command: str, cpu: bool, warnings: Sequence[str] = ()) -> Page:
+    """Return the page of some targets, its pictures drawn; `warnings` of a short schedule stand on both."""
     sections = []
     for target in targets:
         sections.append(section(target, shelf))
-        draw(sections[-1], shelf, data, shelf.root / "plots", cpu=cpu)
+        draw(sections[-1], shelf, data, shelf.root / "plots", cpu=cpu, short=bool(warnings))
     facts = [f"made by: {command} (avplatform {__version__})"]
     facts += [f"data for {task}: {shelf.features[task]}; checksum {source.checksum}" for task, (_, source) in data.items()]
     seeds = {len(entries) for entries in shelf.runs.values() if entries}
@@ -119,7 +121,8 @@ def make_page(targets: list[str], shelf: Shelf, data: Data, *, command: str, cpu
         f"{min(seeds)} to {max(seeds)} seeds each" if len(seeds) > 1 else f"{counted(max(seeds, default=0), 'seed')} each"
     ))  # fmt: skip
     facts += sorted({f"machine: {_machine(entry.results)}" for entries in shelf.runs.values() for entry in entries})
-    return Page(sections=sections, facts=facts, synthetic={task for task, (_, source) in data.items() if source.synthetic})
+    synthetic = {task for task, (_, source) in data.items() if source.synthetic}
+    return Page(sections=sections, facts=facts, synthetic=synthetic, warnings=list(warnings))
 
 
 def _extra(options: ReproduceOptions) -> dict[str, Any]:

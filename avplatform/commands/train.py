@@ -40,7 +40,8 @@ def run(args: list[str], prog: str) -> int:
         stored = load_yaml(config.resume)
         if (config.max_steps, config.epochs) != (stored.get("max_steps"), stored.get("epochs")):
             raise UsageError(f"{config.resume} is finished and cannot be made longer; start a new run")
-        print(f"{config.resume} is finished after {counted(done['steps'], 'step')}; nothing to do")
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{config.resume} is finished after {counted(done['steps'], 'step')}; nothing to do")
         return 0
     run_ = Run(config)
     try:

@@ -101,7 +101,13 @@ def class_differences(rows: dict[str, dict[str, Any]], out: Path, *, title: str,
     if not known:
         raise DataError("no class occurs in the split, so there is no difference per class to draw")
     classes = rows[known[0]]["classes"]
-    figure = Figure(figsize=(2.6 + 3.0 * len(known), 0.24 * len(classes) + 1.9), layout="constrained")
+    width = 2.6 + 3.0 * len(known)
+    room = int(14 * width)  # characters that fit; names of runs may be long
+    heading = fill(title, int(0.75 * room))
+    legend = [fill(f"right of 0: better with {other}", room), fill(f"left of 0: better with {first}", room)]
+    columns = 2 if sum(map(len, legend)) < 0.8 * room else 1
+    texts = 0.2 * (heading.count("\n") + 1) + 0.15 * sum(text.count("\n") + 1 for text in legend)  # inches
+    figure = Figure(figsize=(width, 0.24 * len(classes) + 1.4 + texts), layout="constrained")
     panels = figure.subplots(1, len(known), sharey=True, sharex=True, squeeze=False)[0]
     for axes, stream in zip(panels, known, strict=True):
         row = rows[stream]
@@ -119,11 +125,8 @@ def class_differences(rows: dict[str, dict[str, Any]], out: Path, *, title: str,
         _grid(axes, "x")
     panels[0].set_yticks(range(len(classes)), [name.replace("_", " ") for name in classes], fontsize=8, parse_math=False)
     panels[0].set_ylim(len(classes) - 0.4, -0.6)
-    room = int(14 * figure.get_figwidth())  # characters that fit; names of runs may be long
-    figure.suptitle(fill(title, int(0.75 * room)), fontsize=11, parse_math=False)
-    legend = [fill(f"right of 0: better with {other}", room), fill(f"left of 0: better with {first}", room)]
+    figure.suptitle(heading, fontsize=11, parse_math=False)
     handles = [Patch(color=COLOURS[i]) for i in range(2)]
-    columns = 2 if sum(map(len, legend)) < 0.8 * room else 1
     found = figure.legend(handles, legend, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
     for text in found.get_texts():
         text.set_parse_math(False)

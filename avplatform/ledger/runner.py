@@ -20,7 +20,8 @@ from avplatform.console import Bar, Console
 from avplatform.environment import available_cores
 from avplatform.ledger.sweep import PlannedRun, as_yaml, check_unchanged, resolve
 from avplatform.training.run_folder import RunFolder, write_atomic
-from models.errors import DataError, counted
+from avplatform.training.stopping import END_WITH_STDIN
+from models.errors import DataError, UsageError, counted
 
 GRACE = 30.0  # seconds that a job has to save its state when all are stopped
 POLL = 0.05
@@ -106,6 +107,7 @@ def _train_job(run: PlannedRun, folder: Path, threads: int, where: str) -> Job:
     home = RunFolder(folder / run.name)
 
     def command() -> list[str]:
+        _wait_for(home)
         if (home.path / "config.yaml").is_file():
             return [*PROGRAM, "train", "--resume", str(home.path), "--threads", str(threads)]
         if home.path.is_dir() and all(p.name.startswith(".") for p in home.path.iterdir()):
@@ -124,6 +126,14 @@ def _train_job(run: PlannedRun, folder: Path, threads: int, where: str) -> Job:
     return Job(name=run.name, command=command, done=home.results_file.is_file, check=check, after=after)
 
 
+def _wait_for(home: RunFolder) -> None:
+    """Wait until nobody trains in a folder: the runs of a sweep that was killed save their state before they end."""
+    if home.path.is_dir():
+        with contextlib.suppress(UsageError):  # which the run itself will say
+            home.lock(wait=GRACE)
+        home.unlock()
+
+
 @dataclass(kw_only=True)
 class _Pool:
     """Jobs that are at work."""
@@ -135,17 +145,25 @@ class _Pool:
     def start(self, job: Job) -> None:
         log = (self.logs / f"{job.name}.log").open("a")
         command = [sys.executable, *job.command()]
-        # A session of its own: Ctrl-C reaches this process alone, which then ends the jobs in order.
+        # A session of its own: Ctrl-C reaches this process alone, which then ends the jobs in order. Should it be killed, the
+        # pipe that it holds the other end of closes, and the jobs end by themselves.
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, END_WITH_STDIN: "1"},
         )
         self.running.append((job, process, log, time.monotonic()))
 
     def ended(self) -> list[tuple[Job, int, float]]:
         done = [entry for entry in self.running if entry[1].poll() is not None]
         self.running = [entry for entry in self.running if entry not in done]
-        for _, _, log, _ in done:
+        for _, process, log, _ in done:
             log.close()
+            if process.stdin is not None:
+                process.stdin.close()
         return [(job, process.returncode, time.monotonic() - since) for job, process, _, since in done]
 
     def stop(self) -> None:

@@ -40,13 +40,18 @@ def save_checkpoint(folder: Path, *, tensors: Mapping[str, Mapping[str, Tensor]]
     return _write(folder / str(state["step"]), tensors, state)
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def load_checkpoint(path: Path, *, checked: bool = False) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Return the tensors by file name and the state of a checkpoint.
+
+    Args:
+        path: its folder.
+        checked: its digests were just compared (`newest_whole` does); comparing them again would read all of it twice, and
+            once more on every process.
 
     Raises:
         DataError: a file is missing or damaged.
     """
-    state = check_checkpoint(path)
+    state = _state(path) if checked else check_checkpoint(path)
     try:
         return {name.removesuffix(".safetensors"): load_file(path / name) for name in state.pop("files")}, state
     except (OSError, SafetensorError) as error:
@@ -59,16 +64,12 @@ def check_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         DataError: a file is missing or damaged.
     """
+    state = _state(path)
     try:
-        state = json.loads((path / STATE).read_bytes())
-        if state.pop("digest") != _digest_of_state(state):
-            raise DataError(f"checkpoint {path} is damaged: {STATE} is not what was written")
         for name, digest in state["files"].items():
             if file_sha256(path / name) != digest:
                 raise DataError(f"checkpoint {path} is damaged: {name} is not what was written")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
+    except (OSError, KeyError, AttributeError) as error:
         raise _damaged(path, error) from None
     return state
 
@@ -144,6 +145,22 @@ def _write(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: dic
 
     with disk_errors(target):
         return write_atomic(target, write)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's state after comparing its own digest.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        state = json.loads((path / STATE).read_bytes())
+        right = state.pop("digest") == _digest_of_state(state)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from None
+    if not right:
+        raise DataError(f"checkpoint {path} is damaged: {STATE} is not what was written")
+    return state
 
 
 def _digest_of_state(state: dict[str, Any]) -> str:

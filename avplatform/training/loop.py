@@ -48,9 +48,16 @@ class Run(RunSetup):
         except Exception as error:
             raise explain(error, self.accelerator, compiled=self.config.compile) from None
         finally:
-            for tracker in getattr(self.accelerator, "trackers", []):
-                tracker.finish()
+            self._close_trackers()
             self.folder.unlock()
+
+    def _close_trackers(self) -> None:
+        """Close the trackers; one that cannot be closed, as on a full disk, must not hide how the run ended."""
+        for tracker in getattr(self.accelerator, "trackers", []):
+            try:
+                tracker.finish()
+            except Exception as error:
+                self.console.note(f"the tracker {tracker.name} could not be closed: {error}")
 
     def _train(self) -> dict[str, Any]:
         config = self.config

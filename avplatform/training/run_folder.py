@@ -59,14 +59,14 @@ def recover(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an error of the disk (full, read-only, over quota) into a DataError that says how to go on."""
+def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
+    """Turn an error of the disk (full, read-only, over quota) into a DataError that says how to go on: with `go_on`."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise DataError(
-            f"cannot write {path}: {reason}; what was written before is whole: make room, then go on with --resume"
+            f"cannot write {path}: {reason}; what was written before is whole: make room, then go on with {go_on}"
         ) from None
 
 
@@ -103,6 +103,8 @@ class RunFolder:
     def create(cls, output_dir: str | None, *, name: str) -> RunFolder:
         """Make the folder of a new run.
 
+        The rest of a config.yaml that a run was killed in does not count as content: there is nothing to resume.
+
         Raises:
             UsageError: `output_dir` exists and is not empty.
             DataError: the folder cannot be made.
@@ -111,7 +113,7 @@ class RunFolder:
             if output_dir is None:
                 return cls(_new_folder(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
             path = Path(output_dir)
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if path.exists() and (not path.is_dir() or not all(map(_begun_config, path.iterdir()))):
                 raise UsageError(
                     f"--output-dir {path} exists and is not empty; give a new folder, or go on with --resume {path}"
                 )
@@ -121,24 +123,32 @@ class RunFolder:
             raise DataError(f"cannot make the run folder in {place}: {error.strerror}; give another --output-dir") from None
         return cls(path)
 
-    def lock(self) -> None:
+    def lock(self, *, wait: float = 0.0) -> None:
         """Keep every other process from training in this folder, until this one ends (however it ends) or unlocks.
+
+        Args:
+            wait: seconds that another process is given to end.
 
         Raises:
             UsageError: another process trains in it.
         """
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise UsageError(
-                f"another process is training in {self.path}; wait for it, stop it, or give another --output-dir"
-            ) from None
-        except OSError:  # a file system without locks
-            os.close(descriptor)
-            return
+        descriptor, until = os.open(self.path, os.O_RDONLY), time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    os.close(descriptor)
+                    raise UsageError(
+                        f"another process is training in {self.path}; wait for it, stop it, or give another --output-dir"
+                    ) from None
+                time.sleep(0.05)
+            except OSError:  # a file system without locks
+                os.close(descriptor)
+                return
         self._lock = descriptor
+        recover(self.path)  # nobody else is at work here, so what is half-written is the rest of a killed process
 
     def unlock(self) -> None:
         """Let others train in this folder."""
@@ -179,7 +189,9 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        write_atomic(self.path / "config.yaml", lambda p: p.write_text(text))
+        file = self.path / "config.yaml"
+        with disk_errors(file, go_on="--resume" if file.exists() else "the same command"):
+            write_atomic(file, lambda p: p.write_text(text))
 
     def write_environment(self, launch: dict[str, Any]) -> None:
         """Add a launch (the first one, or one that resumes) to environment.json."""
@@ -187,7 +199,8 @@ class RunFolder:
             launches = json.loads(self.environment_file.read_text())
         except (OSError, ValueError):
             launches = []
-        write_json(self.environment_file, [*launches, launch])
+        with disk_errors(self.environment_file):
+            write_json(self.environment_file, [*launches, launch])
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to metrics.jsonl."""
@@ -215,6 +228,11 @@ class RunFolder:
         kept = [r for r in self.records() if r.get("step", 0) <= last.get(r.get("event", ""), step)]
         text = "".join(json.dumps(r) + "\n" for r in kept)
         write_atomic(self.metrics_file, lambda p: p.write_text(text))
+
+
+def _begun_config(path: Path) -> bool:
+    """Whether this is what `write_atomic` leaves of a config.yaml when it is killed in it."""
+    return path.name.startswith(".config.yaml.partial-")
 
 
 def _new_folder(path: Path) -> Path:

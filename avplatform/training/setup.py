@@ -25,6 +25,9 @@ from models.av_model import AVModel
 from models.errors import DataError, UsageError, counted
 from tasks.contracts import Task
 
+LEAVING = 10.0
+"""Seconds that a resume gives the run's earlier processes to end: those whose launcher was killed notice it and save first."""
+
 
 class RunSetup:
     """What a run reads, its model, its optimiser, its folder and where it stands."""
@@ -113,7 +116,7 @@ class RunSetup:
 
         def make() -> str:
             folder = RunFolder(config.resume) if config.resume else RunFolder.create(config.output_dir, name=name)
-            folder.lock()
+            folder.lock(wait=LEAVING if config.resume else 0.0)
             opened.append(folder)
             # What a resume may change (epochs, trackers ...) holds from then on, so that the next resume ends the same run.
             folder.write_config(to_dict(config) | {"resume": None})

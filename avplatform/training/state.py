@@ -74,7 +74,7 @@ def restore_state(run: RunSetup) -> None:
     """
     path = on_main(run.accelerator, lambda: newest_whole(run.folder.checkpoints, note=run.console.note))
     if path is not None:
-        tensors, state = load_checkpoint(path)
+        tensors, state = load_checkpoint(path, checked=True)
         before, now = state.pop("processes"), run.accelerator.num_processes
         if run.config.batch_scope == "process" and before != now:
             raise UsageError(

@@ -48,7 +48,7 @@ def start_trackers(
         project: the name that groups runs.
         config: of the run, nested.
         step: that the run goes on from; what csv and tensorboard hold after it is dropped.
-        validated: step of its last validation; csv drops the validations after it.
+        validated: step of its last validation; what they hold of later ones is dropped too.
     """
     accelerator.trackers = []
     if not names:
@@ -71,9 +71,23 @@ def start_trackers(
         init_kwargs={
             "wandb": {"id": key, "name": name, "resume": "allow", "dir": str(folder.path)},
             "trackio": {"name": name, "resume": "allow"},
-            "tensorboard": {"purge_step": step + 1 if step else None},
+            # It can only drop steps as a whole, from one on: that of the checkpoint too, if its validation is made again.
+            "tensorboard": {"purge_step": None if new else step + (validated >= step)},
         },
     )
+    if validated < step:
+        _log_again(accelerator, folder, step)
+
+
+def _log_again(accelerator: Accelerator, folder: RunFolder, step: int) -> None:
+    """Give tensorboard the training values of a step back, which went with a validation that is made again."""
+    about = ("event", "epoch", "step")
+    for record in folder.records() if accelerator.is_main_process else ():
+        if record.get("event") == "step" and record.get("step") == step:
+            values = {f"train/{name}": value for name, value in record.items() if name not in about}
+            for tracker in accelerator.trackers:
+                if tracker.name == "tensorboard":
+                    tracker.log(values, step=step)
 
 
 class CsvTracker(GeneralTracker):

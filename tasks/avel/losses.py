@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.contracts import Parse, Prediction, at_least_single
 from tasks.avel.classes import BACKGROUND
-from tasks.losses import clamped_bce
+from tasks.losses import binary_cross_entropy, clamped_bce
 
 Terms = dict[str, Tensor]
 Pool = Literal["max", "mean", "top4"]
@@ -45,7 +45,7 @@ def head_weak_loss(parse: Parse, video_target: Tensor, *, kind: Literal["ce", "s
     prediction = _av(parse, "video")
     if kind == "bce":  # PSP: on the softmaxed prediction
         probability = prediction.probability
-        return {"video": F.binary_cross_entropy(probability, video_target.to(probability.dtype))}
+        return {"video": binary_cross_entropy(probability, video_target)}
     if kind == "ce":
         log_probability = prediction.logit.log_softmax(dim=-1)
         return {"video": -(video_target.to(log_probability.dtype) * log_probability).sum(dim=-1).mean()}

@@ -236,6 +236,12 @@ def test_a_finished_run_says_so_and_changes_nothing(run, capsys):
     assert (run / "results.json").stat().st_mtime_ns == before
 
 
+def test_of_several_processes_one_says_that_the_run_is_finished(run, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert main(["train", "--resume", str(run)]) == 0
+    assert not capsys.readouterr().out
+
+
 def test_a_resumed_run_cannot_change_what_it_is(run, capsys):
     assert main(["train", "--resume", str(run), "--max-steps", "99"]) == 2
     assert "cannot be made longer" in capsys.readouterr().err

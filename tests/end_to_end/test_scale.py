@@ -165,10 +165,11 @@ def test_every_clip_is_trained_on_once_an_epoch(stores, tmp_path, count):
     assert {rank for rank, *_ in lines} == {str(rank) for rank in range(count)}
 
 
+@pytest.mark.parametrize("cpu", [True, False])
 @pytest.mark.parametrize(("rank", "made"), [("0", True), ("1", False)])
-def test_of_processes_that_cannot_reach_each_other_the_first_goes_on(stores, tmp_path, rank, made):
+def test_of_processes_that_cannot_reach_each_other_the_first_goes_on(stores, tmp_path, rank, made, cpu):
     flags = flags_of(("avel", "ave", "leap", "full"), stores, tmp_path / "run", "--max-steps", "1")
-    flags = [flag for flag in flags[1:] if flag != "--cpu"]
+    flags = [flag for flag in flags[1:] if cpu or flag != "--cpu"]
     env = {**clean_environment(), "WORLD_SIZE": "2", "RANK": rank}
     done = subprocess.run([sys.executable, "train.py", *flags], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]

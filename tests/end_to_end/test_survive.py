@@ -5,8 +5,11 @@ import os
 import random
 import resource
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ import torch
 from models.av_model import AVModel
 from tests import processes
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 EVERY, STEPS = 3, 300
 FLAGS = [
     *("train", "--task", "avvp", "--encoder-config.width", "16", "--encoder-config.hidden", "16", "--batch-size", "4"),
@@ -258,3 +262,24 @@ def test_a_launcher_that_starts_its_processes_again_goes_on_with_the_run(small_s
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert main(flags) == 0
     assert [r["resumed_from_step"] for r in records(tmp_path / "run", "resume")] == [3]
+
+
+LAUNCHERS = {
+    "torchrun": ["-m", "torch.distributed.run", "--nproc_per_node", "2"],
+    "accelerate": ["-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1", "--cpu"],
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_run_whose_launcher_was_killed_saves_and_ends_and_can_be_resumed_at_once(small_stores, tmp_path, launcher):
+    out, args = tmp_path / "run", [sys.executable, *LAUNCHERS[launcher], "train.py"]
+    flags = [*FLAGS[1:], "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--max-steps", "100000"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([*args, *flags], cwd=ROOT, stdout=log, stderr=log)
+        wait_until(lambda: len(whole_records(out, "step")) > 3)
+        process.kill()
+        process.wait()
+    before = len(whole_records(out, "step"))
+    processes.run(["train", "--resume", str(out), "--max-steps", str(before + 1)], tmp_path / "again")
+    (resumed,) = [r["resumed_from_step"] for r in whole_records(out, "resume")]
+    assert resumed >= before - EVERY and "stopped by SIGTERM" in (tmp_path / "log").read_text()

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from avplatform.commands.reproduce import make_page
+from avplatform.ledger import plots
 from avplatform.ledger.figures import Figure, Rescored
 from avplatform.ledger.page import as_markdown, number, write_page
 from avplatform.ledger.pictures import CLIPS, example_clips
 from avplatform.ledger.reproduce import collect, find_data, make_plan
 from avplatform.ledger.tables import READINGS, section
 from avplatform.ledger.targets import TABLES, settings_of, wanted
+from avplatform.plots import save_figure
 from avplatform.published import published_tables
 from tasks.avvp.classes import CLASSES
 from tasks.avvp.metrics import overlap_subsets
@@ -54,6 +56,12 @@ class Cells(HTMLParser):
             self.plain.append((self._at[1], data))
 
 
+def keep_title(figure, file, folder):
+    folder.mkdir(exist_ok=True)
+    (folder / file.name).write_text(figure.get_suptitle())
+    return save_figure(figure, file)
+
+
 @pytest.fixture(scope="module")
 def made(small_stores, tmp_path_factory):
     out = tmp_path_factory.mktemp("page")
@@ -64,8 +72,9 @@ def made(small_stores, tmp_path_factory):
     stem = "mmpyr-leap-avvp-official"
     write_run(out / "checkpoints" / stem, "avvp", 99, checksum="", test_epochs=0)
     shelf.checkpoints[stem] = Rescored(out / "checkpoints" / stem)
-    page = make_page(DRAWN, shelf, data, command="the command", cpu=True)
-    page.warnings = ["SHORT SCHEDULE"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "save_figure", lambda figure, file: keep_title(figure, file, out / "titles"))
+        page = make_page(DRAWN, shelf, data, command="the command", cpu=True, warnings=["SHORT SCHEDULE"])
     write_page(page, out)
     return out, page, Cells((out / "page.html").read_text()), json.loads((out / "page.json").read_text())
 
@@ -178,6 +187,12 @@ def test_every_table_says_that_its_features_are_made_up_and_the_schedule_short(m
     assert markdown.count("SYNTHETIC features:") == len(DRAWN)
     page.synthetic.clear()
     assert "SYNTHETIC features:" not in as_markdown(page, out)
+
+
+def test_every_picture_says_it_too(made):
+    titles = {file.name: file.read_text() for file in (made[0] / "titles").iterdir()}
+    assert set(titles) == {file.name for file in (made[0] / "plots").iterdir()} and "table5.png" in titles
+    assert all(title.endswith("(synthetic features, SHORT SCHEDULE)") for title in titles.values())
 
 
 def test_rows_that_were_not_run_say_why(made):

@@ -154,6 +154,9 @@ def test_figure_4_shows_the_same_clips_of_two_models(data, tmp_path):
     (part,) = make_page(["fig4"], shelf, data, command="", cpu=True).sections
     assert part.pictures[0][1].stat().st_size > 10_000
     assert "runs/mmpyr-mmil-avvp_seed-1 and LEAP: runs/mmpyr-leap-avvp-official_seed-1" in part.notes[-1]
+    shutil.rmtree(tmp_path / RUNS / "mmpyr-mmil-avvp_seed-1" / "model")
+    (part,) = make_page(["fig4"], shelf, data, command="", cpu=True).sections
+    assert not part.pictures and part.notes[0].startswith("not drawn: no model folder")
     shelf.runs["mmpyr-mmil-avvp"] = []
     (part,) = make_page(["fig4"], shelf, data, command="", cpu=True).sections
     assert not part.pictures and part.notes == ["mmpyr-mmil-avvp: not run"]

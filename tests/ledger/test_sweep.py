@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,8 +17,10 @@ from avplatform.cli import main
 from avplatform.config import to_dict
 from avplatform.console import Console
 from avplatform.ledger.ledger import Entry, read_entries, write_ledger
-from avplatform.ledger.runner import Job, run_jobs
-from avplatform.ledger.sweep import check_unchanged, plan, read_sweep, resolve
+from avplatform.ledger.runner import Job, run_jobs, train_jobs
+from avplatform.ledger.sweep import PlannedRun, check_unchanged, plan, read_sweep, resolve
+from avplatform.training.run_folder import RunFolder
+from avplatform.training.stopping import END_WITH_STDIN, THREAD, end_with_starter
 from models.errors import DataError, UsageError
 
 SWEEP = {
@@ -35,6 +39,13 @@ def write(folder, content):
     file = folder / "sweep.yaml"
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     return file
+
+
+def wait_for(file, timeout=120.0):
+    end = time.monotonic() + timeout
+    while not file.exists():
+        assert time.monotonic() < end, f"{file.name} did not appear"
+        time.sleep(0.02)
 
 
 def job(name, code, done):
@@ -168,6 +179,53 @@ time.sleep(60)
         run_jobs([job("long", code, lambda: False)], logs=tmp_path / "logs", parallel=1, console=QUIET)
     assert (tmp_path / "saved").exists()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_jobs_end_when_the_sweep_is_killed(tmp_path):
+    """Nobody tells them; they notice that the pipe which the sweep held is closed, and have time to save."""
+    child = f"""
+import signal, sys, time
+from avplatform.training.stopping import end_with_starter
+def save(*_):
+    open({str(tmp_path / "saved")!r}, "w").close()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+end_with_starter()
+open({str(tmp_path / "ready")!r}, "w").close()
+while True:
+    time.sleep(0.05)
+"""
+    starter = f"""
+from pathlib import Path
+from tests.ledger.test_sweep import QUIET, job, run_jobs
+jobs = [job("long", {child!r}, lambda: False), job("idle", "import time; time.sleep(1)", lambda: False)]
+run_jobs(jobs, logs=Path({str(tmp_path / "logs")!r}), parallel=2, console=QUIET)
+"""
+    process = subprocess.Popen([sys.executable, "-c", starter], cwd=ROOT)
+    wait_for(tmp_path / "ready")
+    assert not (tmp_path / "saved").exists()
+    process.kill()
+    process.wait()
+    wait_for(tmp_path / "saved")
+
+
+def test_a_command_that_nobody_asked_to_end_reads_nothing(monkeypatch):
+    for name in (END_WITH_STDIN, "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    end_with_starter()
+    assert THREAD not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_sweep_waits_for_the_runs_of_a_killed_one_to_end(tmp_path):
+    home = RunFolder(tmp_path / "one")
+    home.path.mkdir()
+    home.write_config({})
+    home.lock()
+    threading.Timer(0.3, home.unlock).start()
+    begun = time.monotonic()
+    first = train_jobs([PlannedRun(name="one", options={})], tmp_path, parallel=1, where="here")[0]
+    assert "--resume" in first.command()
+    assert 0.2 < time.monotonic() - begun < 20
 
 
 def test_two_sweeps_do_not_work_in_one_folder(tmp_path):

@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from avplatform.cli import main
 from avplatform.training import loop
 from avplatform.training.loop import PATIENCE
 from models.av_model import AVModel
+from tasks.losses import binary_cross_entropy
 
 FLAGS = ["train", "--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16", "--encoder-config.hidden", "16"]
 FLAGS += ["--cpu", "--precision", "no", "--threads", "1", "--no-save-plots", "--checkpointing.every", "1"]
@@ -43,6 +45,38 @@ def spoil(monkeypatch, bad_steps, *, kind="loss"):
 
 def records(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        ("avvp", "han", "mmil", "weak"),
+        ("avvp", "han", "leap", "pseudo"),
+        *(("avel", "psp", decoder, kind) for decoder in ("dch", "leap", "mmil") for kind in ("full", "weak")),
+    ],
+)
+@pytest.mark.parametrize("on_nan", ["stop", "skip"])
+def test_a_run_whose_weights_diverged_says_so(small_stores, tmp_path, capsys, cell, on_nan):
+    """Nothing is spoilt here: the learning rate alone makes all that the model says NaN."""
+    task, encoder, decoder, supervision = cell
+    flags = ["train", "--task", task, "--encoder", encoder, "--decoder", decoder, "--supervision", supervision, "--cpu"]
+    flags += ["--precision", "no", "--threads", "1", "--batch-size", "8", "--epochs", "9", "--optim.lr", "1e30"]
+    flags += ["--data", str(small_stores[task]), "--output-dir", str(tmp_path / "run"), "--on-nan", on_nan]
+    assert main(flags) == 1
+    assert "NaN or infinite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_probabilities_that_are_nan_make_loss_and_gradient_nan(dtype):
+    values = torch.tensor([0.2, 0.9, 0.4], dtype=dtype, requires_grad=True)
+    target = torch.tensor([0.0, 1.0, 1.0])
+    ours, real = binary_cross_entropy(values, target), F.binary_cross_entropy(values, target.to(dtype))
+    assert ours.dtype == dtype and torch.equal(ours, real)
+    assert all(torch.equal(a, b) for a, b in zip(*(torch.autograd.grad(x, values) for x in (ours, real)), strict=True))
+    bad = torch.tensor([0.2, float("nan"), 0.4], dtype=dtype, requires_grad=True)
+    loss = binary_cross_entropy(bad, target)
+    loss.backward()
+    assert loss.isnan() and bad.grad.isnan().any()
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from avplatform.cli import main
+from avplatform.data.writer import file_sha256
+from avplatform.training import checkpoint
 from avplatform.training.checkpoint import (
     check_checkpoint,
     checkpoint_steps,
@@ -82,6 +84,19 @@ def test_the_newest_whole_one_is_taken_and_damaged_ones_are_put_aside(tmp_path):
     assert [line.split(" is damaged")[0] for line in said] == [f"checkpoint {tmp_path / name}" for name in ("6", "4")]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "damaged-4", "damaged-6"]
     assert checkpoint_steps(tmp_path) == [2]
+
+
+def test_a_resume_compares_the_digest_of_each_file_once(tmp_path, monkeypatch):
+    path, read = save(tmp_path, 2), []
+
+    def count(file):
+        read.append(file.name)
+        return file_sha256(file)
+
+    monkeypatch.setattr(checkpoint, "file_sha256", count)
+    assert newest_whole(tmp_path, note=lambda text: None) == path
+    assert load_checkpoint(path, checked=True)[1]["step"] == 2
+    assert sorted(read) == ["average.safetensors", "model.safetensors", "optimizer.safetensors"]
 
 
 def test_a_checkpoint_whose_best_weights_are_damaged_is_not_whole(tmp_path):

@@ -1,11 +1,15 @@
 """A run's files are whole or absent."""
 
+import errno
 import json
+import os
+import threading
+from pathlib import Path
 
 import pytest
 
 from avplatform.training.run_folder import RunFolder, write_atomic, write_json
-from models.errors import UsageError
+from models.errors import DataError, UsageError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
@@ -39,6 +43,49 @@ def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     with pytest.raises(UsageError, match="--resume"):
         RunFolder.create(str(tmp_path), name="x")
     assert (tmp_path / "kept").read_text() == "mine"
+
+
+def test_a_run_killed_in_its_first_file_does_not_block_its_folder(tmp_path):
+    rest = tmp_path / ".config.yaml.partial-4711"
+    rest.write_text("task: av")
+    folder = RunFolder.create(str(tmp_path), name="x")
+    folder.lock()
+    assert not rest.exists()
+    folder.unlock()
+
+
+def test_what_a_killed_process_left_half_written_goes_when_the_run_goes_on(tmp_path):
+    (tmp_path / ".model.partial-4711").mkdir()
+    (tmp_path / ".model.partial-4711" / "model.safetensors").write_text("half")
+    (tmp_path / ".results.json.partial-4711").write_text("{")
+    (tmp_path / "config.yaml").write_text("task: avel")
+    first, second = RunFolder(tmp_path), RunFolder(tmp_path)
+    first.lock()
+    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+    (tmp_path / ".results.json.partial-4712").write_text("{")
+    with pytest.raises(UsageError, match="another process is training"):
+        second.lock()
+    assert (tmp_path / ".results.json.partial-4712").exists()  # the other one is writing it
+    threading.Timer(0.3, first.unlock).start()
+    second.lock(wait=60)
+    second.unlock()
+
+
+@pytest.mark.parametrize(
+    ("write", "go_on"),
+    [
+        (lambda folder: folder.write_config({"task": "avel"}), "go on with the same command"),
+        (lambda folder: folder.write_environment({"torch": "2"}), "go on with --resume"),
+    ],
+)
+def test_a_disk_that_is_full_from_the_start_is_said(tmp_path, monkeypatch, write, go_on):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(DataError, match=f"No space left on device.*{go_on}"):
+        write(RunFolder(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_epochs_without_validation_are_made_again_too(tmp_path):

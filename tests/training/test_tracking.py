@@ -1,6 +1,7 @@
 """Trackers by name: none by default, csv for everybody, others where they are installed; resumed runs go on in them."""
 
 import csv
+import errno
 import importlib.util
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from avplatform.cli import main
 from avplatform.training import loop
-from avplatform.training.tracking import check_trackers
+from avplatform.training.tracking import CsvTracker, check_trackers
 from models.errors import UsageError
 
 FLAGS = ["train", "--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16", "--encoder-config.hidden", "16"]
@@ -79,6 +80,32 @@ def test_a_validation_that_is_made_again_has_one_row(small_stores, tmp_path, mon
     assert steps and steps == sorted(set(steps))
 
 
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
+@pytest.mark.parametrize("every", ["1", "99"])
+def test_tensorboard_shows_each_step_and_validation_once_after_a_resume(small_stores, tmp_path, monkeypatch, every):
+    """Killed between the scores of its second epoch and their checkpoint, a run makes them again, or all from step 0 on."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out, real, saved = tmp_path / "run", loop.save_best, []
+
+    def dying(*args, **kwargs):
+        saved.append(1)
+        real(*args, **kwargs)
+        if every == "99" or len(saved) == 2:
+            raise KeyboardInterrupt
+
+    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "tensorboard"]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_best", dying)
+        assert main([*flags, "--checkpointing.every", every, "--select-on", "last"]) == 130
+    assert main(["train", "--resume", str(out)]) == 0
+    shown = EventAccumulator(str(out / "trackers" / "avplatform"))
+    shown.Reload()
+    assert [event.step for event in shown.Scalars("validation/segment_Type@AV")] == [3, 6]
+    for name in ("loss", "lr"):
+        assert [event.step for event in shown.Scalars(f"train/{name}")] == list(range(1, 7))
+
+
 def test_a_tracker_whose_package_is_not_there_is_refused_before_anything_is_written(
     small_stores, tmp_path, monkeypatch, capsys
 ):
@@ -89,6 +116,18 @@ def test_a_tracker_whose_package_is_not_there_is_refused_before_anything_is_writ
         main([*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(tmp_path / "run"), "--trackers", "wandb"]) == 2
     )
     assert "pip install wandb" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_tracker_that_cannot_be_closed_does_not_hide_how_the_run_ended(small_stores, tmp_path, monkeypatch, capsys):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(CsvTracker, "log", full)
+    monkeypatch.setattr(CsvTracker, "finish", full)
+    out = tmp_path / "run"
+    assert main([*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "csv"]) == 1
+    said = capsys.readouterr()
+    assert "make room, then go on with --resume" in said.err and "the tracker csv could not be closed" in said.out
 
 
 def test_an_unknown_tracker_gets_the_nearest_name(small_stores, tmp_path, capsys):
