@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
         return module.run(args[1:], prog if prog != "avplatform" else f"avplatform {args[0]}")
     except AVError as error:
         process = os.environ.get("RANK", "0")
-        if process == "0":
+        if process == "0" or not process.isdigit():
             print(f"error: {error}", file=sys.stderr)
         elif not error.shared:
             print(f"error of process {process}: {error}", file=sys.stderr)

@@ -31,11 +31,12 @@ def make_accelerator(*, cpu: bool = False, precision: str = "auto", threads: int
         threads: CPU threads per process; 0 for the cores of this machine divided by its processes.
 
     Raises:
-        UsageError: fp16 on a CPU, or FSDP of version 1.
+        UsageError: fp16 on a CPU, FSDP of version 1, or a launcher's variable that is no number.
         SystemExit: this process is not needed.
     """
     set_threads(threads)
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    _launched("LOCAL_RANK", 0)
+    launched = _launched("WORLD_SIZE", 1)
     on_cpu = cpu or not torch.accelerator.is_available()
     mode = "no" if precision == "float64" else precision
     if precision == "auto":
@@ -66,7 +67,7 @@ def check_processes(accelerator: Accelerator, launched: int, *, joined: bool = F
     Raises:
         SystemExit: they do not work together, and this is not the first.
     """
-    first = int(os.environ.get("RANK", "0")) == 0
+    first = _launched("RANK", 0) == 0
     if accelerator.num_processes == launched:
         if joined and first:
             print(f"no accelerator on this machine: {launched} processes work together on the CPU", file=sys.stderr)
@@ -89,11 +90,19 @@ def leave(accelerator: Accelerator) -> None:
 
 def set_threads(threads: int = 0) -> int:
     """Set and return the number of CPU threads: a fixed number, so that results do not depend on the moment."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    local = _launched("LOCAL_WORLD_SIZE", 1)
     if threads <= 0:
         threads = max(1, available_cores() // local)
     torch.set_num_threads(threads)
     return threads
+
+
+def _launched(name: str, low: int) -> int:
+    """Return a variable that launchers such as torchrun set; a process without one is alone."""
+    text = os.environ.get(name, str(low))
+    if not text.isascii() or not text.isdigit() or int(text) < low:
+        raise UsageError(f"the environment says {name}={text!r}; launchers such as torchrun set a number there: unset it")
+    return int(text)
 
 
 def available_cores() -> int:

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.config import AVModelConfig
@@ -20,6 +20,7 @@ from models.decoders import DECODERS
 from models.encoders import ENCODERS
 from models.errors import AVError, DataError, UsageError
 from models.stem import MapStem, VectorStem
+from models.tensor_file import save_tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -170,10 +171,9 @@ class AVModel(
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         temporary = folder / f".partial-{os.getpid()}"
         try:
-            save_file(tensors, temporary, metadata={"format": "pt"})
+            save_tensors(self.state_dict(), temporary, {"format": "pt"})
             os.replace(temporary, folder / WEIGHTS_FILE)
             temporary.write_text(text)
             os.replace(temporary, folder / CONFIG_FILE)

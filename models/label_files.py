@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.lib.format import MAGIC_PREFIX
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from models.errors import DataError, UsageError, counted, nearest
+from models.tensor_file import save_tensors
 
 TENSOR = "label_embeddings"
 SUFFIXES = (".safetensors", ".npy")
@@ -86,7 +86,7 @@ def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
                 np.save(file, values.numpy())
         else:
             metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in about.items()}
-            save_file({TENSOR: values}, temporary, metadata=metadata)
+            save_tensors({TENSOR: values}, temporary, metadata)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"cannot write {path}: {error}") from None

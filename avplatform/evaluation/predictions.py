@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from avplatform.training.run_folder import write_atomic
 from models.errors import DataError
+from models.tensor_file import save_tensors
 from tasks.contracts import Arrays, Metrics, Task
 
 FOLDER = "predictions"
@@ -72,7 +72,7 @@ def save_predictions(predictions: Predictions, path: str | Path) -> Path:
     head = {"split": predictions.split, "about": predictions.about, "bits": shapes}
     metadata = {"format": FORMAT, "head": json.dumps(head)}
     try:
-        return write_atomic(Path(path), lambda file: save_file(arrays, file, metadata=metadata))
+        return write_atomic(Path(path), lambda file: save_tensors(arrays, file, metadata))
     except OSError as error:
         raise DataError(f"cannot write the predictions {path}: {error.strerror}") from None
 

@@ -18,7 +18,7 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from avplatform.data.partial import check_empty
 from avplatform.data.schema import EXTRACT_REPORT_FILE, DataSpec, Manifest
@@ -33,6 +33,7 @@ from avplatform.training.together import on_main
 from avplatform.version import __version__
 from models.config import at_least
 from models.errors import AVError, DataError, counted
+from models.tensor_file import save_tensors
 
 __all__ = ["ClipFeatures", "ExtractReport", "Extractor", "Request", "extract"]
 
@@ -301,7 +302,7 @@ class _Job:
             columns["motion"] = np.stack([clip.motion for clip in clips if clip.motion is not None])
         columns["windows"] = np.array([(clip.start, clip.start + self.segments) for clip in clips])
         columns["streams"] = np.array([clips[0].has_audio, clips[0].has_video], dtype=np.uint8)
-        write_atomic(self._piece(file), lambda path: save_file(columns, path))
+        write_atomic(self._piece(file), lambda path: save_tensors(columns, path))
 
 
 def _finite(clips: list[ClipFeatures]) -> list[ClipFeatures] | DataError:

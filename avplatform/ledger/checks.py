@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from avplatform.build import build_task, check_labels, make_model_config
 from avplatform.config import RunConfig
+from avplatform.cost import cost_of
 from avplatform.data.source import DataSource, open_data
 from avplatform.held_out import data_for
 from avplatform.ledger.sweep import PlannedRun, resolve
@@ -40,6 +41,6 @@ def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], DataSour
         data.split_name(split)
     check_labels(data.spec, task)
     task.check_training_labels(data.spec.labels)
-    make_model_config(config, task, data.spec.features)
+    cost_of(make_model_config(config, task, data.spec.features))  # builds it without memory: sizes that do not divide show
     if DECODERS[config.decoder].needs_labels:
         open_source(config.labels.embeddings, pooling=None if config.labels.pooling == "default" else config.labels.pooling)

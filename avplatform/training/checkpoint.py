@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from avplatform.data.writer import file_sha256
 from avplatform.training.run_folder import disk_errors, recover, write_atomic
 from models.errors import DataError
+from models.tensor_file import save_tensors
 
 STATE = "state.json"
 
@@ -138,7 +139,7 @@ def _write(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: dic
         files = {}
         for name, values in tensors.items():
             file = path / f"{name}.safetensors"
-            save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, file)
+            save_tensors(values, file)
             files[file.name] = file_sha256(file)
         content = {**state, "files": files}
         (path / STATE).write_text(json.dumps({**content, "digest": _digest_of_state(content)}, indent=2))

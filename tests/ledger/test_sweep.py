@@ -94,6 +94,10 @@ def test_a_wrong_sweep_is_refused_before_anything_starts(tmp_path, change, messa
         ({"data": "nowhere/at/all"}, "run seed-1: .*nowhere/at/all"),
         ({"task": "avvp"}, "run seed-1: the data in .* are for avel, not avvp"),
         ({"decoder": "leap", "labels": {"embeddings": "none.safetensors"}}, "run seed-1: .*none.safetensors"),
+        (
+            {"encoder": "han", "encoder_config": {"width": 15, "heads": 1}},
+            "run seed-1: LEAPConfig.heads is 8; it must divide .*15",
+        ),
         ({"decoder": "dch", "labels": {"pooling": "cls"}}, "run seed-1: labels: dch queries with no labels"),
     ],
 )

@@ -1,0 +1,26 @@
+"""Writing safetensors files that others may read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+
+def save_tensors(tensors: Mapping[str, Any], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors or arrays to a safetensors file with the rights of any other new file.
+
+    Departs: `safetensors` itself lets nobody but the owner read it, so that a model in a shared folder is of no use to others.
+
+    Raises:
+        OSError: the file cannot be made.
+        SafetensorError: it cannot be written.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    values = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(values, path, metadata=metadata)
+    path.chmod(mode)
