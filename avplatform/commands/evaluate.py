@@ -178,8 +178,8 @@ def run(args: list[str], prog: str) -> int:
 
 def about_held_out(about: dict[str, Any]) -> str:
     """Say what is scored: classes that training never saw, or did."""
-    names = ", ".join(about["held_out"])
-    seen = ", ".join(about["trained_on"])
+    names = "; ".join(about["held_out"])
+    seen = "; ".join(about["trained_on"])
     kind = f"not zero-shot: the model was trained on {seen}" if seen else "zero-shot: the model was trained on none of them"
     return f"scored on clips with {names}, chosen among {about['among']} classes; {kind}"
 
