@@ -158,7 +158,7 @@ class Manifest:
         except OSError as error:
             text = f"{file} cannot be read: {error.strerror or error}"
             raise DataError(f"{text}; check the disk and who may read it") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{file} cannot be read ({type(error).__name__}: {error}); write the data again") from None
         try:
             manifest: Manifest = build(cls, data)
