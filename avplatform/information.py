@@ -181,5 +181,5 @@ def _read_config(folder: Path) -> AVModelConfig:
         return AVModelConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
     except AVError as error:
         raise DataError(f"{folder / CONFIG_FILE}: {error}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"{folder / CONFIG_FILE} is no model config ({error}); fetch or save it again") from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -24,6 +25,7 @@ from models.tensor_file import save_tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+Built = TypeVar("Built")
 
 
 class AVModel(
@@ -156,9 +158,11 @@ class AVModel(
         if DECODERS[config.decoder._type].needs_labels and labels is None:
             raise DataError(f"{weights_path} has no label_embeddings, which the decoder needs; save the model again")
         try:
-            with torch.device("meta"):  # takes no memory, whatever the config asks for
-                _check_fit(cls(config, label_embeddings=labels), tensors, weights_path)
+            if (shapes := without_memory(lambda: cls(config, label_embeddings=labels))) is not None:
+                _check_fit(shapes, tensors, weights_path)
             model = cls(config, label_embeddings=labels)
+            if shapes is None:
+                _check_fit(model, tensors, weights_path)
         except UsageError as error:
             raise DataError(f"{config_path} and {weights_path} do not fit: {error}") from None
         if any(value.dtype == torch.float64 for value in tensors.values()):
@@ -195,6 +199,20 @@ class AVModel(
         return ModelCard(text)
 
 
+def without_memory(build: Callable[[], Built]) -> Built | None:
+    """Return what `build` makes of torch's meta tensors, which take no memory whatever a config asks for.
+
+    None if that cannot be, as with a third party's module that reads numbers while it is built: meta tensors hold none.
+    """
+    try:
+        with torch.device("meta"):
+            return build()
+    except (NotImplementedError, RuntimeError, TypeError) as error:
+        if "meta" not in str(error):
+            raise
+        return None
+
+
 def _file(place: str, name: str, options: dict[str, Any]) -> Path:
     """Return a file of a local folder, or of a hub repository."""
     if Path(place).is_dir():
@@ -217,7 +235,7 @@ def _read_config(path: Path) -> AVModelConfig:
         if not isinstance(data, dict) or not all(isinstance(data.get(k), dict) for k in ("encoder", "decoder", "features")):
             raise DataError("it holds no encoder, decoder and features; give a folder that a run or save_pretrained wrote")
         return AVModelConfig.from_dict(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); fetch or save it again") from None
     except AVError as error:
         raise DataError(f"{path}: {error}") from None

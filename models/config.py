@@ -101,7 +101,8 @@ def at_least(config: Any, name: str, low: float) -> None:
     """Check `config.name >= low`; the error names the field, the value and the bound."""
     value = getattr(config, name)
     if not _is_number(value) or not low <= value < math.inf:
-        raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be at least {low}")
+        what = "finite" if value == math.inf else f"at least {low}"
+        raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be {what}")
 
 
 def sizes(config: Any, *names: str, most: int = WIDTH) -> None:

@@ -107,7 +107,17 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
     path = Path(path)
     try:
         values, about = _read(path)
-    except (OSError, SafetensorError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        EOFError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        TokenError,
+        RecursionError,
+    ) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"the label embeddings {path} cannot be read: {' '.join(str(error).split())[:200]}") from None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -21,6 +22,13 @@ def save_tensors(tensors: Mapping[str, Any], path: Path, metadata: dict[str, str
     """
     path.touch()
     mode = path.stat().st_mode
-    values = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(values, path, metadata=metadata)
+    save_file({name: _plain(value) for name, value in tensors.items()}, path, metadata=metadata)
     path.chmod(mode)
+
+
+def _plain(value: Any) -> torch.Tensor:
+    """Return a tensor as it is written; of an array a copy, as torch takes none that is read-only or turned round."""
+    if not isinstance(value, torch.Tensor):
+        array = np.asarray(value)
+        value = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    return value.detach().cpu().contiguous()

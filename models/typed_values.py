@@ -59,17 +59,19 @@ def convert(kind: Any, value: Any) -> Any:
         return _first(parts, value)
     if origin is typing.Literal:
         return _choice(parts, value)
-    if origin is tuple:
-        return _tuple(parts, value)
-    if origin is list and isinstance(value, list):
+    if tuple in (kind, origin):
+        return _tuple(parts or (Any, ...), value)
+    if origin is list and parts and isinstance(value, list):
         return [convert(parts[0], item) for item in value]
-    if origin is dict and isinstance(value, dict):
+    if origin is dict and parts and isinstance(value, dict):
         return {convert(parts[0], key): convert(parts[1], item) for key, item in value.items()}
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         return build(kind, value)  # type: ignore[arg-type]
     if kind is float:
         return _number(value)
     plain = origin or kind
+    if not isinstance(plain, type):  # such as a type variable, of which nothing can be said
+        return value
     if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
         raise ValueError
     return value

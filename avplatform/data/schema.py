@@ -39,7 +39,7 @@ class DataSpec:
 
     Raises:
         UsageError: no classes or one twice, a label without a type, of another type, or with a name no file can have, splits
-            of a label that is none, or frames of maps.
+            of a label that is none, frames of maps, or a shape that no column can have.
     """
 
     name: str
@@ -73,7 +73,6 @@ class DataSpec:
                 raise UsageError(f"DataSpec.label_splits names {name!r}{known}")
             if isinstance(splits, str) or not all(isinstance(s, str) and NAME.fullmatch(s) for s in splits):
                 raise UsageError(f"DataSpec.label_splits[{name!r}] is {splits!r}; give a list of splits")
-
         for name, shape in self.shapes().items():
             if any(size < 1 for size in shape) or math.prod(shape) > LARGEST:
                 raise UsageError(f"DataSpec: {name} has shape {shape} a clip; give sizes from 1, {LARGEST} values at the most")
@@ -158,7 +157,7 @@ class Manifest:
         except OSError as error:
             text = f"{file} cannot be read: {error.strerror or error}"
             raise DataError(f"{text}; check the disk and who may read it") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{file} cannot be read ({type(error).__name__}: {error}); write the data again") from None
         try:
             manifest: Manifest = build(cls, data)

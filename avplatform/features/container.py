@@ -29,7 +29,7 @@ REFUSED_FORMATS = {
     "vapoursynth",
 }
 """Lists of other files, still pictures and text; what a "video" of these kinds would make FFmpeg do is not decoding."""
-GUESSED_LENGTH = {"aac", "ac3", "eac3", "dts", "loas", "mp3"}
+GUESSED_LENGTH = {"aac", "ac3", "ac4", "amr", "amrnb", "amrwb", "dts", "dtshd", "eac3", "loas", "mp3"}
 """Raw streams of sound: FFmpeg guesses their length from the bit rate of the beginning, or a header that may lack."""
 COUNTED_FROM_THE_START = {"mpegts", "mpeg", "mov"}
 """Formats whose declared length begins with their first time stamp; elsewhere it may begin with time stamp 0."""
@@ -109,7 +109,8 @@ class Opened:
         self.zero = Fraction(container.start_time or 0, 1_000_000)
         names = set(container.format.name.split(","))
         late = abs(self.zero) > LATE and not names & COUNTED_FROM_THE_START
-        self.trusted = not late and not names & GUESSED_LENGTH
+        self.stamped = not container.format.flags & _no_timestamps()  # raw streams of pictures have none
+        self.trusted = self.stamped and not late and not names & GUESSED_LENGTH
         self._check()
         for stream in (self.video, self.audio):
             if stream is not None:
@@ -339,3 +340,10 @@ def _attached_picture() -> Any:
     from av.stream import Disposition
 
     return Disposition.attached_pic
+
+
+def _no_timestamps() -> int:
+    from av.format import Flags
+
+    flag: Any = Flags.no_timestamps
+    return int(flag.value)

@@ -80,7 +80,7 @@ class Extractor:
         if batch < 1:
             raise UsageError(f"batch is {batch}; it must be at least 1")
         self.recipe, self.limits, self.batch = get_recipe(recipe), limits or Limits(), batch
-        self._reading, self._spent = "", Spent()
+        self._reading, self._spent = Request(path="", start=0.0), Spent()
         self.device = torch.device(device)
         self.dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
         weights = dict(weights or {})
@@ -117,9 +117,10 @@ class Extractor:
         }
 
     def spent_on(self, request: Request) -> Spent:
-        """Return the account of a file whose parts are asked for one after the other; its beginning opens a new one."""
-        if str(request.path) != self._reading or request.start == 0.0:
-            self._reading, self._spent = str(request.path), Spent()
+        """Return the account of a file whose parts are asked for one after the other; going back in it opens a new one."""
+        before, self._reading = self._reading, request
+        if str(request.path) != str(before.path) or request.start <= before.start:
+            self._spent = Spent()
         return self._spent
 
     def clip(self, path: str | Path, start: float = 0.0, seconds: float | None = None) -> ClipFeatures:

@@ -255,8 +255,8 @@ def _resample(file: Opened, resampler: Any, frame: Any) -> list[np.ndarray]:
 
 
 def _seek(file: Opened, stream: Any, seconds: float) -> None:
-    """Go to the key frame before a time, where that saves decoding."""
-    if seconds > SEEK_BEYOND:
+    """Go to the key frame before a time, where that saves decoding; what has no time stamps is counted from its beginning."""
+    if seconds > SEEK_BEYOND and file.stamped:
         import av
 
         try:

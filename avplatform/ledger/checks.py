@@ -10,6 +10,7 @@ from avplatform.cost import cost_of
 from avplatform.data.source import DataSource, open_data
 from avplatform.held_out import data_for
 from avplatform.ledger.sweep import PlannedRun, resolve
+from models.av_model import without_memory
 from models.decoders import DECODERS
 from models.errors import AVError, UsageError
 from models.label_sources import open_source
@@ -41,6 +42,7 @@ def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], DataSour
         data.split_name(split)
     check_labels(data.spec, task)
     task.check_training_labels(data.spec.labels)
-    cost_of(make_model_config(config, task, data.spec.features))  # builds it without memory: sizes that do not divide show
+    model = make_model_config(config, task, data.spec.features)
+    without_memory(lambda: cost_of(model))  # which builds it: sizes that do not divide show
     if DECODERS[config.decoder].needs_labels:
         open_source(config.labels.embeddings, pooling=None if config.labels.pooling == "default" else config.labels.pooling)

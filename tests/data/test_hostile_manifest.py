@@ -49,3 +49,9 @@ def test_verify_says_what_is_wrong_with_the_manifest(tmp_path, capsys, path, val
     assert main(["data", "verify", str(store)]) == 1
     said = " ".join(capsys.readouterr().out.split())  # its lines are broken where the screen ends
     assert message in said and MANIFEST_FILE in said
+
+
+def test_a_manifest_of_endless_brackets_is_refused(tmp_path, capsys):
+    (tmp_path / MANIFEST_FILE).write_text("[" * 100_000)
+    assert main(["data", "verify", str(tmp_path)]) == 1
+    assert f"{MANIFEST_FILE} cannot be read" in " ".join(capsys.readouterr().out.split())

@@ -270,3 +270,14 @@ def test_the_light_backbones_tell_the_sample_clips_seconds_apart():
 def test_a_beep_and_a_flash_are_in_their_segments_with_the_light_backbones(folder):
     found = Extractor("lite").clip(folder / "clip.mp4")
     assert odd_one_out(found.audio) == 4 and odd_one_out(found.visual) == 6
+
+
+def test_parts_of_a_file_share_one_account_until_one_goes_back(folder):
+    extractor = Extractor(SMALL, small_weights(folder), batch=7, limits=Limits(max_gigapixels=0.001))
+    path = folder / "silent.mp4"  # 0.9 million pixels; all of its parts together may cost four
+    starts = [0.1 * number for number in range(25)]
+    with pytest.raises(DataError, match="gigapixels of decoding so far"):
+        for start in starts:
+            extractor.clip(path, start=start, seconds=0.5)
+    for start in (0.0, *reversed(starts)):
+        extractor.clip(path, start=start, seconds=0.5)

@@ -321,6 +321,14 @@ def test_the_length_of_raw_sound_is_measured_and_not_guessed_from_its_beginning(
     assert probe(path).duration == pytest.approx(16.0, abs=0.1)
 
 
+@pytest.mark.parametrize("name, codec", [("raw.h264", "libx264"), ("raw.m1v", "mpeg1video"), ("raw.m4v", "mpeg4")])
+def test_raw_pictures_are_measured_and_found_where_they_are(tmp_path, name, codec):
+    """Of the first FFmpeg cannot seek and has used it up when it says so; of the second it declares a wrong length."""
+    path = render(tmp_path / name, pictures=[bits_of(2 ** (index // 25)) for index in range(250)], codec=codec)
+    assert probe(path).duration == pytest.approx(10.0, abs=0.1)
+    assert numbers(path, [1.5]) == [2] and numbers(path, [6.5]) == [64] and numbers(path, [8.5, 9.5]) == [256, 512]
+
+
 @pytest.mark.parametrize("shape", [(2, 400), (400, 2)])
 def test_the_middle_of_a_very_narrow_picture_is_cut_out(tmp_path, shape):
     picture = np.zeros((*shape, 3), np.uint8)

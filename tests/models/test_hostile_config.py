@@ -99,3 +99,9 @@ def test_options_of_the_task_are_checked_when_it_is_made(kind, option):
 def test_a_kernel_without_a_middle_is_refused():
     with pytest.raises(UsageError, match="kernel is 2; it must be odd"):
         MMPyrConfig(kernel=2)
+
+
+def test_a_config_of_endless_brackets_is_refused(folder):
+    (folder / CONFIG_FILE).write_text("[" * 100_000)
+    with pytest.raises(DataError, match="is not valid JSON"):
+        AVModel.from_pretrained(folder)
