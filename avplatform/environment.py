@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from functools import cache
@@ -35,7 +36,7 @@ def make_accelerator(*, cpu: bool = False, precision: str = "auto", threads: int
         SystemExit: this process is not needed.
     """
     set_threads(threads)
-    _launched("LOCAL_RANK", 0)
+    _launched("LOCAL_RANK", -1)
     launched = _launched("WORLD_SIZE", 1)
     on_cpu = cpu or not torch.accelerator.is_available()
     mode = "no" if precision == "float64" else precision
@@ -100,7 +101,7 @@ def set_threads(threads: int = 0) -> int:
 def _launched(name: str, low: int) -> int:
     """Return a variable that launchers such as torchrun set; a process without one is alone."""
     text = os.environ.get(name, str(low))
-    if not text.isascii() or not text.isdigit() or int(text) < low:
+    if not re.fullmatch(r"-?[0-9]+", text) or int(text) < low:
         raise UsageError(f"the environment says {name}={text!r}; launchers such as torchrun set a number there: unset it")
     return int(text)
 

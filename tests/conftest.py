@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # As `import avplatform` does, before torch loads OpenMP: threads that spin while they wait make a busy machine slow.
@@ -22,6 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(config.getoption("--golden"))
     if not folder.is_dir():
         raise pytest.UsageError(f"--golden {folder}: no such folder")

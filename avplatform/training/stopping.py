@@ -31,9 +31,14 @@ def end_with_starter() -> None:
     piped, parent = os.environ.pop(END_WITH_STDIN, None) is not None, os.getppid()
     if (not piped and not _launched(parent)) or any(thread.name == THREAD for thread in threading.enumerate()):
         return
+    pipe = os.dup(0) if piped else -1
+    if piped:  # what asks a question finds the end of its input, not a pipe into which nobody will ever write
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
 
     def wait() -> None:
-        while os.read(0, 1) if piped else os.getppid() == parent:
+        while os.read(pipe, 1) if piped else os.getppid() == parent:
             time.sleep(0 if piped else LOOK)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -54,7 +54,7 @@ def die_in_write(rank, *, call, chance, seed):
         return
     draw = random.Random(seed)
     owner, name = {
-        "tensors": (checkpoint, "save_file"),
+        "tensors": (checkpoint, "save_tensors"),
         "digest": (checkpoint, "file_sha256"),
         "rename": (run_folder.os, "replace"),
         "delete": (run_folder.shutil, "rmtree"),

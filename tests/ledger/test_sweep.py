@@ -195,6 +195,7 @@ def save(*_):
     sys.exit(0)
 signal.signal(signal.SIGTERM, save)
 end_with_starter()
+assert sys.stdin.read() == "", "a question would wait for ever"
 open({str(tmp_path / "ready")!r}, "w").close()
 while True:
     time.sleep(0.05)
