@@ -47,8 +47,7 @@ class LabelConfig:
     """Label embeddings, for decoders that query with label texts (LEAP)."""
 
     embeddings: str = "glove-50d"
-    """glove-50d (shipped), a GloVe or label-embedding file, glove:NAME, bert:NAME, clip:NAME, clap:NAME, sentence:NAME,
-    transformers:NAME (folder, package or hub id), learned or learned:DIM; see docs/labels.md"""
+    """glove-50d (shipped), a file, {glove,bert,clip,clap,sentence,transformers}:NAME, learned, learned:DIM; docs/labels.md"""
     pooling: Literal["default", "cls", "mean"] = "default"
     """of bert, sentence and transformers: the first token, or the mean over tokens; default: as the kind has it"""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi, parse_eval_result_entries, snapshot_download
+from huggingface_hub import CommitOperationAdd, HfApi, is_offline_mode, parse_eval_result_entries, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -158,7 +158,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, RuntimeError) and error.__cause__ is not None:
         return explain(error.__cause__)
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    if isinstance(error, OfflineModeIsEnabled):
+    if isinstance(error, OfflineModeIsEnabled) or (isinstance(error, LocalEntryNotFoundError) and is_offline_mode()):
         return "HF_HUB_OFFLINE is set; unset it"
     if isinstance(error, LocalTokenNotFoundError) or status == 401:
         return "there is no such repository, or no valid token (401); check the name, and log in with `hf auth login`"
@@ -170,7 +170,7 @@ def explain(error: BaseException) -> str:
         return "no such repository (404); check the name, and that the token may see it"
     reason = " ".join(str(error).split())[:200]
     if isinstance(error, HFValidationError):
-        return f"{reason}; give owner/name"
+        return f"{reason.removesuffix('.')}; give owner/name"
     if status is not None:
         return f"it answered {status} ({reason}); try again later, or check the name and the token"
     if isinstance(error, ValueError):

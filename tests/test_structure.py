@@ -89,6 +89,17 @@ def test_every_module_imports():
                 assert importlib.import_module(name) is not None
 
 
+def test_the_help_of_every_flag_stands_on_one_line():
+    """The flags' library breaks help where its source does, in the middle of a sentence."""
+    broken = []
+    for file in [*(ROOT / "avplatform" / "commands").glob("*.py"), ROOT / "avplatform" / "config.py"]:
+        for kind in (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.ClassDef)):
+            for option, text in zip(kind.body, kind.body[1:], strict=False):
+                if isinstance(option, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                    broken += [f"{file.name}: {ast.unparse(option)}"] if "\n" in str(text.value.value) else []
+    assert broken == []
+
+
 def test_no_file_is_larger_than_a_megabyte():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:

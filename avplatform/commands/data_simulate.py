@@ -28,8 +28,7 @@ class SimulateOptions:
     layout: Literal["store", "official"] = "store"
     """store (parquet shards), or the authors' file layout"""
     limit: int | None = None
-    """at most this many clips of the training split (AVE: spread over its classes); the other splits stay whole. With --layout
-    official the annotation files are cut to the clips that are written (rows of AVE are numbered anew)"""
+    """at most this many training clips (AVE: spread over classes); --layout official then cuts the annotation files too"""
 
 
 def run(args: list[str], prog: str) -> int:

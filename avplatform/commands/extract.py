@@ -11,7 +11,7 @@ import tyro
 
 from avplatform.console import Console
 from avplatform.flags import parse_flags
-from avplatform.timeline.events import readable
+from avplatform.timeline.events import named, readable
 from models.errors import UsageError, counted
 
 LISTED = 20  # bad files named on the screen; the report names all
@@ -26,8 +26,7 @@ class ExtractOptions:
     out: str
     """folder to write; a run that was stopped goes on"""
     backbones: str = "llp"
-    """recipe: llp (VGGish, ResNet-152, R(2+1)D-18), ave (VGGish, VGG-19 maps), clip-clap, or lite (SoundNet-8,
-    EfficientNet-Lite0), which needs no hub"""
+    """recipe: llp (VGGish, ResNet-152, R(2+1)D-18), ave (VGGish, VGG-19 maps), clip-clap, lite (small, needs no hub)"""
     audio: str | None = None
     """another audio backbone: vggish, vggish-pca, soundnet8, clap or clap:NAME"""
     visual: str | None = None
@@ -35,8 +34,7 @@ class ExtractOptions:
     motion: str | None = None
     """another motion backbone: r2plus1d_18 or none"""
     weights: tuple[str, ...] = ()
-    """files of weights as NAME=FILE (a backbone's name, or audio, visual, motion), or a folder of them; default folder:
-    $AVPLATFORM_WEIGHTS, or weights in the cache"""
+    """NAME=FILE (a backbone, or audio, visual, motion), or a folder; default: $AVPLATFORM_WEIGHTS, or weights in the cache"""
     task: Literal["avvp", "avel"] = "avvp"
     """whose classes the data folder gets"""
     annotations: str | None = None
@@ -60,8 +58,7 @@ class ExtractOptions:
     max_pixels: int = 7680 * 4320
     """refuse larger pictures"""
     max_gigapixels: float = 1000.0
-    """refuse files whose pictures have more thousand millions of pixels together, which bounds the time; an hour of 4K at 30
-    pictures a second has 900"""
+    """refuse files of more pixels in all, in thousand millions, which bounds the time; an hour of 4K at 30 fps has 900"""
     threads: int = 0
     """CPU threads a process; 0: cores divided by the processes of this machine"""
     cpu: bool = False
@@ -134,7 +131,7 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
                 f"{counted(len(clips), 'clip')} without {stream}, stored as zeros: {readable(', '.join(clips[:LISTED]))}"
             )
     for file, why in report.bad[:LISTED]:
-        console.note(readable(f"left out: {why}" if file in why else f"left out: {file}: {why}"))
+        console.note(readable(f"left out: {named(file, why)}"))
     if len(report.bad) > LISTED:
         console.note(f"and {len(report.bad) - LISTED} more")
     counts = ", ".join(f"{split} {count}" for split, count in report.stored.items())

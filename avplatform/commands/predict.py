@@ -13,7 +13,7 @@ import tyro
 from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
 from avplatform.console import Console
 from avplatform.flags import parse_flags
-from avplatform.timeline.events import STREAM_NAMES, readable
+from avplatform.timeline.events import STREAM_NAMES, named, readable
 from models.config import at_least
 from models.errors import AVError, DataError, UsageError, counted
 
@@ -60,8 +60,7 @@ class PredictOptions:
     max_pixels: int = 7680 * 4320
     """refuse larger pictures"""
     max_gigapixels: float = 1000.0
-    """refuse files whose pictures have more thousand millions of pixels together, which bounds the time; an hour of 4K at 30
-    pictures a second has 900"""
+    """refuse files of more pixels in all, in thousand millions, which bounds the time; an hour of 4K at 30 fps has 900"""
     cpu: bool = False
     """stay on the CPU"""
     threads: int = 0
@@ -121,7 +120,7 @@ def run(args: list[str], prog: str) -> int:
             bar.advance()
     write_summary(out, done, failed)
     for name, reason in failed:
-        console.note(f"not done: {readable(name)}: {reason}")
+        console.note(f"not done: {named(readable(name), reason)}")
     console.note(f"{counted(len(done), 'video')} done, {len(failed)} not; all in {out}")
     return 1 if failed else 0
 
@@ -157,20 +156,23 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
 def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tuple[str, str]]]:
     """Return files with the names of their folders, each name once, and what is not there with the reason.
 
-    A file that is given twice is parsed once; files of one name get "-2", "-3" and so on, in the order given.
+    A file that is given twice is parsed once; files of one name get "-2", "-3" and so on, in the order given. Texts and tables
+    beside the videos of a folder are passed over, as `avplatform extract` does; a file that is named never is.
     """
+    from avplatform.features.sources import may_be_media
+
     files: list[Path] = []
     failed = []
     for text in given:
         path = Path(os.path.expanduser(text))
         if os.path.isdir(path):  # unlike Path's, these take names that no file can have
             try:
-                inside = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+                inside = sorted(file for file in path.iterdir() if file.is_file() and may_be_media(file))
             except OSError as error:
                 failed.append((text, f"cannot read the folder: {error.strerror}"))
                 continue
             if not inside:
-                failed.append((text, "the folder holds no file"))
+                failed.append((text, "the folder holds no video or sound file"))
             files += inside
         elif os.path.isfile(path):
             files.append(path)

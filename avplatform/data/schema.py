@@ -148,7 +148,8 @@ class Manifest:
             if not Path(folder).is_dir():
                 raise DataError(f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote")
             if not file.is_file():
-                raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that `avplatform data` wrote")
+                made = "`avplatform data import` (from official files), `data simulate` or `extract` wrote"
+                raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that {made}")
             data = json.loads(file.read_text())
             if data["_type"] != "avplatform-dataset":
                 raise KeyError("_type")

@@ -158,7 +158,8 @@ def open_data(
         path, hub = locate_store(str(data), cache, progress)
     manifest = Manifest.read(path)
     if manifest.spec.task != task:
-        raise UsageError(f"the data in {path} are for {manifest.spec.task}, not {task}; give --task {manifest.spec.task}")
+        wanted = f"give data for {task}, or a run with --task {manifest.spec.task}"
+        raise UsageError(f"the data in {path} are for {manifest.spec.task}, not {task}; {wanted}")
     return DataSource(path, manifest, hub=hub, cache_dir=cache, progress=progress, why_mapped=why_mapped)
 
 

@@ -27,7 +27,7 @@ from avplatform.features.extractor import ClipFeatures, Extractor, Request
 from avplatform.features.media import probe
 from avplatform.features.sampling import count_segments
 from avplatform.features.sources import Catalogue, find_files
-from avplatform.timeline.events import readable
+from avplatform.timeline.events import named, readable
 from avplatform.training.run_folder import write_atomic
 from avplatform.training.together import on_main
 from avplatform.version import __version__
@@ -229,7 +229,7 @@ class _Job:
                     report.without_video += [] if piece.has_video else [entry.clip_id]
             if not report.stored:
                 writer.discard()
-                first = readable(f" (first: {report.bad[0][0]}: {report.bad[0][1]})") if report.bad else ""
+                first = readable(f" (first: {named(*report.bad[0])})") if report.bad else ""
                 raise DataError(f"no file could be extracted{first}; nothing was written")
             spec.provenance["extraction"] = {
                 "extractor": f"avplatform {__version__}",

@@ -51,7 +51,7 @@ def find_files(places: Sequence[str | Path]) -> Found:
             found_files = [place]
         else:
             inside = sorted(path for path in place.rglob("*") if not path.is_dir() and not _hidden(path.relative_to(place)))
-            found_files = [path for path in inside if path.suffix.lower() not in NOT_MEDIA]
+            found_files = [path for path in inside if may_be_media(path)]
             found.ignored += len(inside) - len(found_files)
         for file in found_files:
             if not _utf8(file.stem):
@@ -64,6 +64,11 @@ def find_files(places: Sequence[str | Path]) -> Found:
                 continue
             found.files[file.stem] = file
     return found
+
+
+def may_be_media(file: Path) -> bool:
+    """Say whether a file of a folder is looked at: it is not hidden, and its suffix is not one of texts, tables and arrays."""
+    return not file.name.startswith(".") and file.suffix.lower() not in NOT_MEDIA
 
 
 class Catalogue:

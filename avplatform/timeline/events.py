@@ -95,6 +95,11 @@ def events_of(
     return sorted(events, key=lambda e: (e.onset, order.index(e.stream), labels.index(e.label)))
 
 
+def named(file: str, reason: str) -> str:
+    """Return a reason that names its file once."""
+    return reason if file in reason else f"{file}: {reason}"
+
+
 def readable(path: str | Path) -> str:
     r"""Return a path, or a message with one, as one line of text: what is no UTF-8, and control characters, become a mark.
 

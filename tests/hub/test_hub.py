@@ -160,6 +160,12 @@ def test_a_refused_push_is_one_sentence(hub, run, tmp_path, token, env, message)
     assert not hub.repos
 
 
+def test_a_dataset_that_is_not_on_the_machine_says_so_offline(hub, tmp_path):
+    process = client(hub, tmp_path, command("data", "verify", "tester/nothing"), HF_HUB_OFFLINE="1")
+    assert process.returncode == 1
+    assert process.stderr.strip().splitlines()[-1].endswith("cannot be had from the Hub: HF_HUB_OFFLINE is set; unset it")
+
+
 def test_wrong_tokens_and_names_are_one_sentence(hub, run, tmp_path):
     code = (
         "from models.errors import DataError\nfrom avplatform.hub import model_folder, push_run\n"

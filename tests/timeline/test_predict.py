@@ -13,6 +13,7 @@ from avplatform import pipeline as module
 from avplatform.cli import main
 from avplatform.commands.predict import FILES, find_videos
 from avplatform.features.media import probe
+from avplatform.timeline.events import named
 from tests.models.cells import FEATURES, build
 from tests.timeline.examples import write_clip
 from tests.timeline.test_pipeline import Clip
@@ -127,7 +128,21 @@ def test_names_that_collide_get_folders_of_their_own(tmp_path):
     assert len({name.lower() for name in names}) == 5 and names[0] == "clip"
     assert find_videos([str(tmp_path / "nothing")])[1] == [(str(tmp_path / "nothing"), "there is no such file")]
     (tmp_path / "hollow").mkdir()
-    assert find_videos([str(tmp_path / "hollow")])[1] == [(str(tmp_path / "hollow"), "the folder holds no file")]
+    assert find_videos([str(tmp_path / "hollow")])[1] == [
+        (str(tmp_path / "hollow"), "the folder holds no video or sound file")
+    ]
+
+
+def test_texts_beside_the_videos_of_a_folder_are_passed_over(tmp_path):
+    for name in ("clip.mp4", "notes.txt", ".hidden.mp4"):
+        (tmp_path / name).write_text("x")
+    assert find_videos([str(tmp_path)]) == ([(tmp_path / "clip.mp4", "clip")], [])
+    assert find_videos([str(tmp_path / "notes.txt")]) == ([(tmp_path / "notes.txt", "notes")], [])
+
+
+def test_a_reason_names_its_file_once():
+    assert named("a.mp4", "a.mp4 is empty") == "a.mp4 is empty"
+    assert named("a.mp4", "there is no such file") == "a.mp4: there is no such file"
 
 
 @pytest.mark.parametrize(("present", "said"), [("audio", "the file has no pictures"), ("video", "the file has no sound")])
