@@ -196,13 +196,17 @@ class Pipeline:
         )
         if self.open_labels:
             timeline.notes.append("The labels were given by the user; the model need not have been trained on them.")
-            threshold = getattr(self.task.config, "threshold", None)
-            if threshold is not None and not timeline.events:
-                highest = max(float(values.max()) for values in scores.values())
-                timeline.notes.append(
-                    f"No label reached the threshold of {threshold:g}; the highest probability was {highest:.2g}. Labels that "
-                    "a model was never trained on score low: try a lower threshold, such as 0.01."
-                )
+        threshold = getattr(self.task.config, "threshold", None)
+        if threshold is not None and not timeline.events:
+            highest = max(float(values.max()) for values in scores.values())
+            advice = (
+                "Labels that a model was never trained on score low: try a lower threshold, such as 0.01."
+                if self.open_labels
+                else "A lower threshold shows weaker events."
+            )
+            timeline.notes.append(
+                f"No label reached the threshold of {threshold:g}; the highest probability was {highest:.2g}. {advice}"
+            )
         return timeline
 
 

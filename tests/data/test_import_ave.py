@@ -210,7 +210,7 @@ def test_repeated_ids_and_clips_in_no_split_stand_in_the_card(own_tree, tmp_path
         "video id in several splits": (2, "video_00000 (train, test)"),
     }
     card = (tmp_path / "store" / "README.md").read_text()
-    assert "video id in several splits, Annotations.txt: 1: video_00000 (train, test) (line 2)" in card
+    assert "video id in several splits, Annotations.txt: 1 case: video_00000 (train, test) (line 2)" in card
     assert json.loads((tmp_path / "store" / "import_report.json").read_text())["defects"][0]["kind"] == "event of no length"
 
 

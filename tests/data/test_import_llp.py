@@ -269,7 +269,8 @@ def test_odd_things_are_defects_and_stand_in_the_card(own_tree, tmp_path):
     ]
     card = (tmp_path / "store" / "README.md").read_text()
     assert (
-        "mm_pyramid variant" in card and "reversed event, AVVP_eval_audio.csv: 1: b_b-bbbbbbb_30_40 9 0 Dog (line 3)" in card
+        "mm_pyramid variant" in card
+        and "reversed event, AVVP_eval_audio.csv: 1 case: b_b-bbbbbbb_30_40 9 0 Dog (line 3)" in card
     )
     assert "and 5 more in import_report.json" in card and "the terms of" in card
     assert report.stored["train"] == 7

@@ -137,10 +137,13 @@ def test_another_source_of_embeddings_than_the_models_is_refused(tmp_path):
         pipeline(model, labels=["a b"], embeddings=str(tmp_path / "other.safetensors"), extractor=FakeExtractor(5))
 
 
-def test_labels_that_do_not_reach_the_threshold_come_with_advice():
+@pytest.mark.parametrize(
+    ("labels", "advice"), [(["dog"], "try a lower threshold"), (None, "A lower threshold shows weaker events.")]
+)
+def test_labels_that_do_not_reach_the_threshold_come_with_advice(labels, advice):
     config = PipelineConfig(threshold=1.0)
-    found = pipeline(build("avvp", "han", "leap"), labels=["dog"], extractor=FakeExtractor(5), config=config).parse(noise())
-    assert not found.events and "try a lower threshold" in found.notes[-1]
+    found = pipeline(build("avvp", "han", "leap"), labels=labels, extractor=FakeExtractor(5), config=config).parse(noise())
+    assert not found.events and advice in found.notes[-1]
     highest = max(values.max() for values in found.scores.values())
     assert f"{highest:.2g}" in found.notes[-1]
 

@@ -78,7 +78,7 @@ class ImportReport:
                 " ".join(d.text.split()) + (f" (line {d.line})" if d.line and not file.endswith(".h5") else "") for d in shown
             ]
             more = f"; and {len(found) - len(shown)} more in {REPORT_FILE}" if len(shown) < len(found) else ""
-            lines.append(f"{kind}, {file}: {len(found)}: {'; '.join(texts)}{more}")
+            lines.append(f"{kind}, {file}: {counted(len(found), 'case')}: {'; '.join(texts)}{more}")
         return lines
 
     def left_out_lines(self, limit: int = CARD_CLIPS) -> list[str]:
