@@ -116,6 +116,16 @@ def test_pseudo_labels_are_needed_in_training_only(own_tree, tmp_path):
     assert spec.label_splits["pseudo_audio"] == ["train", "validation"] and "pseudo_visual" not in spec.labels
 
 
+@pytest.mark.parametrize("kind", ["float32", "bool", "uint8"])
+def test_pseudo_labels_of_another_type_are_the_same_labels(own_tree, tree, tmp_path, kind):
+    for model in ("CLIP", "CLAP"):
+        for file in (own_tree / model / "segment_pseudo_labels").iterdir():
+            np.save(file, np.load(file).astype(kind))
+    bring_in(own_tree, tmp_path / "own")
+    bring_in(tree, tmp_path / "given")
+    assert Manifest.read(tmp_path / "own").checksum == Manifest.read(tmp_path / "given").checksum
+
+
 def test_a_damaged_pseudo_label_outside_training_costs_no_clip(own_tree, tmp_path):
     _cut(own_tree / "CLAP" / "segment_pseudo_labels" / "ccccccccccc.npy")
     save(own_tree / "CLIP" / "segment_pseudo_labels", "ccccccccccc", np.full((10, 25), 3))
@@ -194,7 +204,7 @@ FAULTS = {
     "a folder": ("vggish", lambda f: (f.unlink(), f.mkdir()), "cannot be read"),
     "label 2": ("../CLIP/segment_pseudo_labels", _resave(lambda a: a * 2), "labels other than 0 and 1"),
     "labels of another shape": ("../CLAP/segment_pseudo_labels", _resave(lambda a: a.T), "instead of (10, 25)"),
-    "labels that are fractions": ("../CLAP/segment_pseudo_labels", _resave(lambda a: a * 0.5), "not whole numbers"),
+    "labels that are fractions": ("../CLAP/segment_pseudo_labels", _resave(lambda a: a * 0.5), "labels other than 0 and 1"),
 }  # fmt: skip
 
 

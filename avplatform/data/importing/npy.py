@@ -57,7 +57,7 @@ class NpyFolder:
         """
         if video not in self.sizes:
             raise BadFeature("is missing")
-        return read_npy(self.file(video), shape, kinds="biu" if labels else NUMBERS)
+        return read_npy(self.file(video), shape, kinds="b" + NUMBERS if labels else NUMBERS)
 
 
 def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
@@ -98,7 +98,7 @@ def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = NUMBERS) -> np.
             if found != shape:
                 raise BadFeature(f"has shape {found} instead of {shape}")
             if dtype.kind not in kinds:
-                raise BadFeature(f"holds {dtype}, not {'numbers' if 'f' in kinds else 'whole numbers'}")
+                raise BadFeature(f"holds {dtype}, not numbers")
             count = int(np.prod(shape)) * dtype.itemsize
             data = stream.read(count)
     except OSError as error:
