@@ -50,6 +50,11 @@ def save(folder, clip, values):
     np.save(folder / f"{clip[:11]}.npy", values)
 
 
+def cut(file):
+    """Take the last hundred bytes from a file."""
+    file.write_bytes(file.read_bytes()[:-100])
+
+
 def ave_arrays(rows, seed=0):
     rng = np.random.default_rng(seed)
     return {"audio": rng.random((rows, 10, 128)), "visual": rng.random((rows, 10, 7, 7, 512))}
