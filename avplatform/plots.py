@@ -126,9 +126,10 @@ def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") 
         number = len(looks)
         if name not in looks:
             looks[name] = {"facecolor": COLOURS[number % 8], "hatch": HATCHES[number // 8 % 4], "edgecolor": "white"}
-    rows = [2 * len(example["tracks"]) for example in examples]
-    figure = Figure(figsize=(10, sum(0.3 * r + 0.75 for r in rows) + 0.9), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(len(examples), 1, height_ratios=[0.3 * r + 0.2 for r in rows]))
+    # Inches a clip: its rows, or its legend where a model finds everything.
+    heights = [max(0.6 * len(e["tracks"]) + 0.2, 0.19 * len(_classes_in(e)) + 0.1) for e in examples]
+    figure = Figure(figsize=(10, sum(height + 0.55 for height in heights) + 0.9), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(examples), 1, height_ratios=heights))
     for ax, example in zip(axes, examples, strict=True):
         _timeline(ax, example, looks)
     axes[-1].set_xlabel("seconds")

@@ -87,6 +87,16 @@ def test_timelines_show_streams_classes_and_clips(tmp_path, drawn):
     assert "synthetic features" in drawn[0].get_suptitle() and shown.count("no event, none found") == 1
 
 
+@pytest.mark.filterwarnings("error")  # of axes without room
+@pytest.mark.parametrize("clips", [1, 3])
+@pytest.mark.parametrize("streams", [("av",), ("audio", "visual", "av")])
+def test_a_clip_in_which_everything_is_found_has_room_for_its_legend(tmp_path, drawn, streams, clips):
+    names = [f"Male speech, man speaking {n}" for n in range(28)]
+    plots.timelines([example(streams, names, range(28), range(28))] * clips, tmp_path / "t.png")
+    for axes in drawn[0].axes:
+        assert axes.get_legend().get_window_extent().height <= 1.1 * axes.get_window_extent().height
+
+
 def test_one_stream_has_truth_above_prediction_at_the_right_seconds(tmp_path, drawn):
     plots.timelines([example(streams=("av",))], tmp_path / "t.png")
     (axes,) = drawn[0].axes
