@@ -7,7 +7,6 @@ decoder and task can be told stands under `encoder_config`, `decoder_config` and
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,7 +20,7 @@ from models.config import at_least, one_of
 from models.decoders import DECODERS
 from models.encoders import ENCODERS
 from models.errors import DataError, UsageError, counted, nearest, unknown_name
-from models.typed_values import convert
+from models.typed_values import KindError, convert_field
 from tasks.registry import TASKS
 
 TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
@@ -319,21 +318,11 @@ def _apply(config: Any, values: dict[str, Any], *, where: str, prefix: str) -> A
                 raise UsageError(f"{where}: '{prefix}{name}' holds several options; write them as a mapping, not {value!r}")
             changes[key] = _apply(current, value, where=where, prefix=f"{prefix}{name}.")
         else:
-            changes[key] = _coerce(type(config), key, value, where=where, shown=f"{prefix}{name}")
+            try:
+                changes[key] = convert_field(type(config), key, value)
+            except KindError as error:
+                raise UsageError(f"{where}: option '{prefix}{name}' is {error}") from None
     return dataclasses.replace(config, **changes)
-
-
-def _coerce(cls: type, key: str, value: Any, *, where: str, shown: str) -> Any:
-    try:
-        return convert(_hints(cls)[key], value)
-    except ValueError:
-        hint = next(f.type for f in dataclasses.fields(cls) if f.name == key)
-        raise UsageError(f"{where}: option '{shown}' is {value!r}; it must be of kind {hint}") from None
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 def _plain(value: Any) -> Any:

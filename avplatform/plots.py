@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from avplatform.timeline.events import runs
 from avplatform.training.run_folder import write_atomic
 from models.errors import DataError
 
@@ -144,9 +145,11 @@ def _timeline(ax: Any, example: dict[str, Any], looks: dict[str, dict[str, Any]]
         for row, name in enumerate(MAPS, start=2 * number):
             lane = 0.8 / max(1, len(present))
             for at, class_name in enumerate(present):
-                for start, length in runs_of(track[name][:, classes.index(class_name)]):
+                for begin, end in runs(track[name][:, classes.index(class_name)]):
                     place = (row - 0.4 + at * lane, lane * 0.94)
-                    ax.broken_barh([(start, length)], place, linewidth=0, alpha=0.6 if row % 2 else 1, **looks[class_name])
+                    ax.broken_barh(
+                        [(begin, end - begin)], place, linewidth=0, alpha=0.6 if row % 2 else 1, **looks[class_name]
+                    )
             labels.append(f"{STREAMS.get(stream, stream)}: {name}" if name == "truth" else name)
         ax.axhline(2 * number + 1.5, color="black", linewidth=0.8)
     segments = len(next(iter(example["tracks"].values()))["truth"])
@@ -184,13 +187,6 @@ def _records(file: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return records
-
-
-def runs_of(row: np.ndarray) -> list[tuple[int, int]]:
-    """Return (start, length) of each run of ones."""
-    padded = np.concatenate([[0], row.astype(int), [0]])
-    starts, ends = np.flatnonzero(np.diff(padded) == 1), np.flatnonzero(np.diff(padded) == -1)
-    return [(int(s), int(e - s)) for s, e in zip(starts, ends, strict=True)]
 
 
 def save_figure(figure: Figure, out: Path) -> Path:

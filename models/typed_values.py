@@ -6,9 +6,14 @@ import dataclasses
 import math
 import types
 import typing
+from functools import cache
 from typing import Any
 
-from models.errors import AVError, DataError, nearest
+from models.errors import DataError, nearest
+
+
+class KindError(ValueError):
+    """A value is of another kind than its field."""
 
 
 def build(cls: type, data: dict[str, Any]) -> Any:
@@ -17,7 +22,6 @@ def build(cls: type, data: dict[str, Any]) -> Any:
     Raises:
         DataError: an unknown or missing field, or a value of another kind; names the field.
     """
-    hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     values = {}
     for key, value in data.items():
@@ -26,16 +30,32 @@ def build(cls: type, data: dict[str, Any]) -> Any:
         if key not in names:
             raise DataError(f"{cls.__name__} has no field '{key}'{nearest(key, names)} (fields: {', '.join(names)})")
         try:
-            values[key] = convert(hints[key], value)
-        except AVError:  # of a dataclass inside
-            raise
-        except ValueError:
-            kind = next(f.type for f in dataclasses.fields(cls) if f.name == key)
-            raise DataError(f"{cls.__name__}.{key} is {value!r}; it must be of kind {kind}") from None
+            values[key] = convert_field(cls, key, value)
+        except KindError as error:
+            raise DataError(f"{cls.__name__}.{key} is {error}") from None
     try:
         return cls(**values)
     except TypeError as error:
         raise DataError(f"{cls.__name__} cannot be built: {error}") from None
+
+
+def convert_field(cls: type, name: str, value: Any) -> Any:
+    """Return `value` as dataclass `cls` keeps it in its field `name`.
+
+    Raises:
+        KindError: it is of another kind; says the value and the kind.
+        DataError: as `convert`.
+    """
+    try:
+        return convert(_kinds(cls)[name], value)
+    except KindError:
+        kind = next(f.type for f in dataclasses.fields(cls) if f.name == name)
+        raise KindError(f"{value!r}; it must be of kind {kind}") from None
+
+
+@cache
+def _kinds(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def convert(kind: Any, value: Any) -> Any:
@@ -45,7 +65,7 @@ def convert(kind: Any, value: Any) -> Any:
     through, for the field's own check names the nearest right one.
 
     Raises:
-        ValueError: it is of another kind.
+        KindError: it is of another kind.
         DataError: it is a mapping for a dataclass that does not fit.
 
     Example:
@@ -73,7 +93,7 @@ def convert(kind: Any, value: Any) -> Any:
     if not isinstance(plain, type):  # such as a type variable, of which nothing can be said
         return value
     if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
-        raise ValueError
+        raise KindError
     return value
 
 
@@ -81,36 +101,38 @@ def _first(kinds: tuple[Any, ...], value: Any) -> Any:
     for kind in kinds:
         try:
             return convert(kind, value)
-        except ValueError:
+        except KindError:
             continue
-    raise ValueError
+    raise KindError
 
 
 def _choice(known: tuple[Any, ...], value: Any) -> Any:
     if isinstance(value, bool) and value not in known:
         value = "on" if value else "off"
         if value not in known:
-            raise ValueError
+            raise KindError
     elif not isinstance(value, str) and value not in known:
-        raise ValueError
+        raise KindError
     return value
 
 
 def _tuple(kinds: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise ValueError
+        raise KindError
     if kinds[-1] is Ellipsis:
         return tuple(convert(kinds[0], item) for item in value)
+    if len(value) != len(kinds):
+        raise KindError
     return tuple(convert(kind, item) for kind, item in zip(kinds, value, strict=True))
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError
+        raise KindError
     try:
         number = float(value)
-    except OverflowError:
-        raise ValueError from None
+    except (ValueError, OverflowError):
+        raise KindError from None
     if not math.isfinite(number):
-        raise ValueError
+        raise KindError
     return number

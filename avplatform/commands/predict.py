@@ -16,6 +16,7 @@ from avplatform.flags import parse_flags
 from avplatform.timeline.events import STREAM_NAMES, named, readable
 from models.config import at_least
 from models.errors import AVError, DataError, UsageError, counted
+from models.paths import expanded
 
 if TYPE_CHECKING:
     from avplatform.pipeline import Pipeline
@@ -164,7 +165,7 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
     files: list[Path] = []
     failed = []
     for text in given:
-        path = Path(os.path.expanduser(text))
+        path = expanded(text)
         if os.path.isdir(path):  # unlike Path's, these take names that no file can have
             try:
                 inside = sorted(file for file in path.iterdir() if file.is_file() and may_be_media(file))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from avplatform.data.array_record import HEADER_ERRORS, what_is_wrong, write_record
+from avplatform.data.arrow_path import arrow_path
 from avplatform.data.schema import DataSpec, Manifest
 from avplatform.data.shards import check_shard
 from avplatform.data.writer import arrow_schema
@@ -217,7 +218,7 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
             np.lib.format.write_array_header_1_0(files[key], header)
         for shard in info.shards:
             file = check_shard(store, shard, arrow_schema(spec, manifest.dtype), contents=True)
-            with pq.ParquetFile(file.absolute()) as parquet:
+            with pq.ParquetFile(arrow_path(file)) as parquet:
                 for group in range(parquet.num_row_groups):
                     table = parquet.read_row_group(group)
                     for key, shape in shapes.items():

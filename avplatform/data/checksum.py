@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from avplatform.data.arrow_path import arrow_path
 from avplatform.data.schema import DataSpec, Manifest
 
 
@@ -60,7 +61,7 @@ def content_checksum(store: str | Path, manifest: Manifest) -> str:
 def digest_shard(digest: ContentDigest, split: str, file: Path) -> list[int]:
     """Add a shard's clips to a digest and return their rows."""
     rows: list[int] = []
-    with pq.ParquetFile(file.absolute()) as parquet:
+    with pq.ParquetFile(arrow_path(file)) as parquet:
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group)
             digest.update(split, table)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from avplatform.data.arrow_path import arrow_path
 from avplatform.data.schema import Manifest, Shard
 from avplatform.data.writer import arrow_schema, file_sha256
 from models.errors import DataError, counted
@@ -46,7 +47,7 @@ class LocalShards:
 
     def footers(self, shards: list[Shard]) -> list[pq.FileMetaData]:
         """Check the shards and return their footers."""
-        return [pq.read_metadata(check_shard(self.folder, shard, self.schema).absolute()) for shard in shards]
+        return [pq.read_metadata(arrow_path(check_shard(self.folder, shard, self.schema))) for shard in shards]
 
     def read(self, shard: Shard, start: int, size: int) -> bytes:
         """Return a part of a shard."""
@@ -56,7 +57,7 @@ class LocalShards:
 
     def urls(self, shards: list[Shard]) -> list[str]:
         """Return absolute paths, as patterns that mean themselves."""
-        return [glob.escape(str((self.folder / shard.file).absolute())) for shard in shards]
+        return [glob.escape(str(arrow_path(self.folder / shard.file))) for shard in shards]
 
     def failure(self, shard: Shard, error: BaseException) -> DataError:
         """Name the file and the reason."""
@@ -153,7 +154,7 @@ def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool 
     try:
         if contents and file_sha256(file) != shard.sha256:
             raise DataError(f"{file} is not what the manifest says (its sha256 differs); {REMEDY}")
-        with pq.ParquetFile(file.absolute()) as parquet:
+        with pq.ParquetFile(arrow_path(file)) as parquet:
             check_footer(str(file), parquet, shard, schema)
     except DataError:
         raise

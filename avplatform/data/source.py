@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from avplatform.data.schema import DataSpec, Manifest
 from avplatform.data.shards import HubShards, LocalShards, Shards
 from avplatform.data.streaming import StreamLoader
 from models.errors import DataError, UsageError, counted, nearest
+from models.paths import expanded
 
 if TYPE_CHECKING:
     import datasets
@@ -149,7 +149,7 @@ def open_data(
         DataError: nothing there, not in the platform's format, or not to be had from the Hub.
         UsageError: data of another task.
     """
-    cache, hub = Path(os.path.expanduser(cache_dir)) if cache_dir is not None else None, None
+    cache, hub = expanded(cache_dir) if cache_dir is not None else None, None
     if str(data) == "demo":
         from avplatform.data.demo import demo_store
 
@@ -198,7 +198,7 @@ def locate_store(
     data: str, cache: Path | None = None, progress: Callable[[str], None] | None = None
 ) -> tuple[Path, tuple[str, str] | None]:
     """Return the folder of a store, and its repository and commit where it is on the Hub."""
-    path = Path(os.path.expanduser(data))
+    path = expanded(data)
     if path.is_dir() or data.startswith((".", "/", "~")) or data.count("/") != 1:
         return path, None
     if progress is not None:

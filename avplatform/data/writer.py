@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from avplatform.data.arrow_path import arrow_path
 from avplatform.data.checksum import ContentDigest, digest_shard
 from avplatform.data.partial import PartialFolder, check_empty
 from avplatform.data.schema import (
@@ -29,6 +29,7 @@ from avplatform.data.schema import (
     check_columns,
 )
 from models.errors import DataError, UsageError, counted, nearest
+from models.paths import expanded
 
 SHARD_BYTES = 128 * 2**20  # uncompressed features in a shard
 GROUP_BYTES = 4 * 2**20  # and in a row group
@@ -73,7 +74,7 @@ class StoreWriter:
                 raise UsageError(f"{name} is {value!r}{nearest(value, choices)}; choose from {', '.join(choices)}")
         if rows_per_shard is not None and rows_per_shard < 1:
             raise UsageError(f"rows_per_shard is {rows_per_shard}; it must be at least 1")
-        self.path, self.spec, self.dtype, self.card = Path(os.path.expanduser(path)), spec, dtype, card
+        self.path, self.spec, self.dtype, self.card = expanded(path), spec, dtype, card
         if self.path.is_symlink():  # the folder that it leads to is made; the link itself cannot be replaced
             self.path = self.path.resolve()
         check_empty(self.path)
@@ -275,11 +276,10 @@ class _SplitWriter:
 
     def _write(self, group: pa.Table) -> None:
         if self.writer is None:
-            # Absolute, as Arrow takes a name such as file:x for an address.
             # Features are noise to a dictionary: plain pages read fastest. Parquet has no byte, a plain 0 or 1 takes four.
             labels = [f.name + ".list.element" for f in self.schema if getattr(f.type, "value_type", None) == pa.uint8()]
             self.writer = pq.ParquetWriter(
-                self._file.absolute(), self.schema, compression=self.compression, use_dictionary=labels or False
+                arrow_path(self._file), self.schema, compression=self.compression, use_dictionary=labels or False
             )
         self.writer.write_table(group.combine_chunks(), row_group_size=self.group_rows)
         self.count += len(group)

@@ -12,6 +12,8 @@ from avplatform.ledger.figures import ENOUGH, SPREADS, Figure
 from avplatform.ledger.tables import Group, Line, Section
 from avplatform.training.run_folder import write_atomic, write_json
 
+IN_HTML = {"spread": " <small>± {}</small>", "difference": '<br><span class="{name}">{} {}</span>'}
+IN_MARKDOWN = {"spread": " ± {}", "difference": " ({} {})"}
 MARKS = {"inside": "✓", "outside": "✗", "n too small": "?"}
 LEGEND = (
     f"ours: mean ± standard deviation over n seeds; below it ours less the paper's, with ✓ where it lies inside "
@@ -138,26 +140,26 @@ def _html_line(section: Section, group: Group, line: Line, starts: list[int]) ->
         if not _filled(line, column):
             cells.append(f'<td class="none{edge}">–</td>')
             continue
-        value = _html_value(line, column)
+        value = _value(line, column, **IN_HTML)
         cells.append(f'<td class="number{edge}" data-cell="{esc(cell_key(section, group, line, column))}">{value}</td>')
     links = " ".join(f'<a href="{esc(path)}">{esc(text)}</a>' for text, path in line.links)
     cells.append(f'<td class="text">{_features(section).get(line.features, "")}</td><td class="text">{links}</td>')
     return f'<tr class="{kind}">{"".join(cells)}</tr>'
 
 
-def _html_value(line: Line, column: str) -> str:
+def _value(line: Line, column: str, *, spread: str, difference: str) -> str:
+    """Return a number as it stands in a cell, with what it has of a spread and a difference, each in its template."""
     if column in line.published:
         return number(line.published[column])
     figure = line.figures[column]
     assert figure is not None
-    spread = "" if figure.spread is None else f" <small>± {number(figure.spread)}</small>"
-    if figure.difference is None or figure.verdict is None:
-        return number(figure.mean) + spread
-    name = figure.verdict.replace(" ", "-")
-    return (
-        f"{number(figure.mean)}{spread}<br>"
-        f'<span class="{name}">{number(figure.difference, sign=True)} {MARKS[figure.verdict]}</span>'
-    )
+    text = number(figure.mean)
+    if figure.spread is not None:
+        text += spread.format(number(figure.spread))
+    if figure.difference is not None and figure.verdict is not None:
+        name = figure.verdict.replace(" ", "-")
+        text += difference.format(number(figure.difference, sign=True), MARKS[figure.verdict], name=name)
+    return text
 
 
 def _md_line(line: Line, section: Section) -> str:
@@ -165,19 +167,8 @@ def _md_line(line: Line, section: Section) -> str:
     if line.message:
         return _md_row([line.label, line.selection, line.message, *([""] * (len(columns) + 2))])
     links = " ".join(f"[{text}]({path})" for text, path in line.links)
-    values = [_md_value(line, column) if _filled(line, column) else "–" for column in columns]
+    values = [_value(line, column, **IN_MARKDOWN) if _filled(line, column) else "–" for column in columns]
     return _md_row([line.label, line.selection, _count(line), *values, _features(section).get(line.features, ""), links])
-
-
-def _md_value(line: Line, column: str) -> str:
-    if column in line.published:
-        return number(line.published[column])
-    figure = line.figures[column]
-    assert figure is not None
-    spread = "" if figure.spread is None else f" ± {number(figure.spread)}"
-    if figure.difference is None or figure.verdict is None:
-        return number(figure.mean) + spread
-    return f"{number(figure.mean)}{spread} ({number(figure.difference, sign=True)} {MARKS[figure.verdict]})"
 
 
 def _md_row(cells: list[str]) -> str:

@@ -12,7 +12,8 @@ from matplotlib.patches import Patch
 
 from avplatform.ledger.figures import SPREADS
 from avplatform.ledger.tables import Line, Section
-from avplatform.plots import COLOURS, HATCHES, STREAMS, runs_of, save_figure
+from avplatform.plots import COLOURS, HATCHES, STREAMS, save_figure
+from avplatform.timeline.events import runs
 
 GREY = "#666666"
 LOOKS = {
@@ -128,9 +129,9 @@ def _clip(axes: Any, clip: Sequence[dict[str, Any]], names: Sequence[str], looks
         for name, decided in maps:
             row = len(labels)
             for at, class_name in enumerate(present):
-                for start, length in runs_of(decided[:, classes.index(class_name)]):
+                for begin, end in runs(decided[:, classes.index(class_name)]):
                     place = (row - 0.4 + at * lane, lane * 0.94)
-                    axes.broken_barh([(start, length)], place, linewidth=0, alpha=1 if name == "truth" else 0.6,
+                    axes.broken_barh([(begin, end - begin)], place, linewidth=0, alpha=1 if name == "truth" else 0.6,
                                      **looks[class_name])  # fmt: skip
             labels.append(f"{STREAMS.get(stream, stream)}: truth" if name == "truth" else name)
         axes.axhline(len(labels) - 0.5, color="black", linewidth=0.8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from avplatform.ledger.sweep import PlannedRun, check_unchanged, merge, resolve
 from avplatform.ledger.tables import Shelf
 from avplatform.ledger.targets import TABLES, Setting, settings_of
 from models.errors import DataError, UsageError, nearest
+from models.paths import expanded
 from tasks.registry import TASKS
 
 RUNS, CHECKPOINTS, LOGS = "runs", "checkpoints", "logs"
@@ -216,5 +216,5 @@ def _stores(text: str) -> list[str]:
 
 
 def _task_of(name: str, cache_dir: str | None) -> str:
-    path, _ = locate_store(name, None if cache_dir is None else Path(os.path.expanduser(cache_dir)), None)
+    path, _ = locate_store(name, None if cache_dir is None else expanded(cache_dir), None)
     return Manifest.read(path).spec.task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import DataError, counted, nearest
+from models.paths import expanded
 from tasks.avel.classes import BACKGROUND, EVENTS
 from tasks.avel.derived import compare_labels, noisy_labels, pair_targets
 from tasks.avel.h5 import read_h5
@@ -122,7 +122,7 @@ def locate(folder: str | Path) -> Path:
     Raises:
         DataError: they are in neither.
     """
-    folder = Path(os.path.expanduser(folder))
+    folder = expanded(folder)
     for place in (folder, folder / "data"):
         if (place / "Annotations.txt").is_file():
             return place

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from models.errors import DataError, counted, nearest
+from models.paths import expanded
 from tasks.avvp.classes import CLASSES
 from tasks.defects import Defect
 from tasks.text_lines import read_lines
@@ -126,7 +126,7 @@ def locate(folder: str | Path) -> Path:
     Raises:
         DataError: they are in neither.
     """
-    folder = Path(os.path.expanduser(folder))
+    folder = expanded(folder)
     for place in (folder, folder / "data"):
         if (place / SPLIT_FILES["train"]).is_file():
             return place

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from avplatform.data.importing.options import ImportOptions
@@ -19,6 +18,7 @@ from avplatform.data.schema import Manifest
 from avplatform.data.writer import StoreWriter
 from avplatform.version import __version__
 from models.errors import DataError
+from models.paths import expanded
 from tasks.defects import Defect
 
 MOST_WORKERS = 8
@@ -58,7 +58,7 @@ def import_data(
     total = {split: len(rows) for split, rows in plan.splits.items()}
     report = ImportReport(
         dataset=options.dataset,
-        source=str(Path(os.path.expanduser(options.source)).resolve()),
+        source=str(expanded(options.source).resolve()),
         options=options.content(),
         clips=total,
         stored={},
@@ -92,7 +92,7 @@ def import_data(
 
 
 def _plan(options: ImportOptions) -> Plan:
-    if not Path(os.path.expanduser(options.source)).is_dir():
+    if not expanded(options.source).is_dir():
         raise DataError(f"no folder {options.source}; give the folder of the dataset's files")
     if options.dataset == "llp":
         from avplatform.data.importing.llp import LLPPlan

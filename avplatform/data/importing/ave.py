@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from avplatform.data.schema import DataSpec
 from avplatform.data.writer import file_sha256
 from models.config import FeatureSpec
 from models.errors import DataError
+from models.paths import expanded
 from tasks.avel.annotations import SEGMENTS, SPLIT_FILES, beside, locate, read_annotations
 from tasks.avel.classes import BACKGROUND, CLASSES
 from tasks.avel.h5 import KEY
@@ -126,7 +126,7 @@ class AVEPlan:
     """
 
     def __init__(self, options: ImportOptions) -> None:
-        source = Path(os.path.expanduser(options.source))
+        source = expanded(options.source)
         annotations = locate(options.annotations or source)
         self.data = read_annotations(annotations)
         self.count, self.defects = len(self.data.clip_ids), list(self.data.defects)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from avplatform.data.schema import DataSpec
 from avplatform.data.writer import file_sha256
 from models.config import FeatureSpec
 from models.errors import DataError, counted
+from models.paths import expanded
 from models.stem import pool_clap
 from tasks.avvp.annotations import DENSE_FILES, SEGMENTS, SPLIT_FILES, locate, read_annotations
 from tasks.avvp.checks import FULL_FILE, audio_variant, check_files
@@ -95,9 +95,9 @@ class LLPPlan:
     parallel = True
 
     def __init__(self, options: ImportOptions) -> None:
-        source = Path(os.path.expanduser(options.source))
+        source = expanded(options.source)
         annotations = locate(options.annotations or source)
-        audio_file = Path(os.path.expanduser(options.audio_annotations or annotations / DENSE_FILES["audio"]))
+        audio_file = expanded(options.audio_annotations or annotations / DENSE_FILES["audio"])
         self.data = read_annotations(annotations, audio_file=audio_file)
         self.splits, self.videos = self.data.splits, self.data.video_ids
         self.defects = self.data.defects + check_files(annotations, self.data)

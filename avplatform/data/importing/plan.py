@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from avplatform.data.schema import DataSpec
 from models.errors import DataError
+from models.paths import expanded
 from tasks.defects import NO_SPLIT, Defect
 
 MARKER = "SYNTHETIC.txt"
@@ -117,7 +117,7 @@ def find(source: Path, given: str | None, names: Sequence[str]) -> Path | None:
         DataError: the one that is given is not there.
     """
     if given is not None:
-        path = Path(os.path.expanduser(given))
+        path = expanded(given)
         if not path.exists():
             raise DataError(f"{path} is not there")
         return path

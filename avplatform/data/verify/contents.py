@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from avplatform.data.array_record import RECORD
 from avplatform.data.arrays import array_folder
+from avplatform.data.arrow_path import arrow_path
 from avplatform.data.checksum import ContentDigest
 from avplatform.data.schema import Manifest, Shard, bad_clips, what_is_bad
 from avplatform.data.shards import check_shard
@@ -99,7 +100,7 @@ class Contents:
             return True
         group = 0
         try:
-            with pq.ParquetFile(file.absolute()) as parquet:
+            with pq.ParquetFile(arrow_path(file)) as parquet:
                 if extra := set(parquet.schema_arrow.names) - set(self.schema.names):
                     self.report.warn("unknown columns", ", ".join(sorted(extra)), **where)
                 for group in range(parquet.num_row_groups):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from avplatform.data.schema import Manifest
 from avplatform.data.verify.report import VerifyReport
 from avplatform.data.writer import file_sha256
 from models.errors import counted
+from models.paths import expanded
 from tasks.avel import annotations as ave
 from tasks.avel.classes import BACKGROUND
 from tasks.avvp import annotations as llp
@@ -74,7 +74,7 @@ class OfficialLabels:
         self.labels: dict[str, np.ndarray] = {}
         if self.task == "avvp":
             self.folder = llp.locate(folder)
-            audio = Path(os.path.expanduser(audio_file or self.folder / llp.DENSE_FILES["audio"]))
+            audio = expanded(audio_file or self.folder / llp.DENSE_FILES["audio"])
             data = llp.read_annotations(self.folder, audio_file=audio)
             others = (*llp.SPLIT_FILES.values(), llp.DENSE_FILES["visual"], FULL_FILE)
             self.files = {audio.name: audio, **{name: self.folder / name for name in others}}
