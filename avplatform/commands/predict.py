@@ -116,7 +116,7 @@ def run(args: list[str], prog: str) -> int:
                     {"video": readable(video), "folder": name, "events": len(timeline.events), "notes": timeline.notes}
                 )
                 console.note(line_about(timeline, out / name / "timeline.html"))
-                if timeline.open_labels and not timeline.events:
+                if timeline.notes and not timeline.events:
                     console.note(f"  {timeline.notes[-1]}")
             bar.advance()
     write_summary(out, done, failed)

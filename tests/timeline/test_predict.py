@@ -155,6 +155,15 @@ def test_files_with_one_stream_are_parsed(models, tmp_path, capsys, present, sai
     assert content["notes"]
 
 
+@pytest.mark.parametrize(
+    ("more", "advice"), [([], "A lower threshold shows weaker events."), (["--labels", "fiddle"], "such as 0.01")]
+)
+def test_a_video_without_events_says_on_the_screen_how_near_it_came(models, clips, tmp_path, capsys, more, advice):
+    assert predict(clips / "a.webm", *more, "--threshold", "1", "--out", tmp_path / "out", model=models / "leap") == 0
+    said = capsys.readouterr().out
+    assert "No label reached the threshold of 1; the highest probability was" in said and advice in said
+
+
 def test_any_labels_with_leap_and_a_refusal_with_mmil(models, clips, tmp_path, capsys):
     flags = [clips / "a.webm", "--labels", "fiddle, alarm", "--threshold", "0", "--out", tmp_path / "out"]
     assert predict(*flags, model=models / "leap") == 0
