@@ -58,14 +58,18 @@ def read_tensor(path: str | Path) -> Tensor:
     return _read(Path(path), _one_tensor)
 
 
-def _weights(found: Any, values: Callable[[Mapping[str, TensorRef]], dict[str, Tensor]]) -> Checkpoint:
+def _weights(
+    found: Any, values: Callable[[Mapping[str, TensorRef]], dict[str, Tensor]]
+) -> Checkpoint:
     if isinstance(found, dict) and all(isinstance(v, Tensor) for v in found.values()):
         return Checkpoint(found)  # of safetensors
     refs, ignored, container = tensors_of(found)
     return Checkpoint(values(refs), ignored, container)
 
 
-def _one_tensor(found: Any, values: Callable[[Mapping[str, TensorRef]], dict[str, Tensor]]) -> Tensor:
+def _one_tensor(
+    found: Any, values: Callable[[Mapping[str, TensorRef]], dict[str, Tensor]]
+) -> Tensor:
     if isinstance(found, dict) and len(found) == 1:
         found = next(iter(found.values()))
     if isinstance(found, Tensor):
@@ -84,7 +88,10 @@ def _read(path: Path, use: Callable[..., Any]) -> Any:
             raise DataError("it is a folder; give the checkpoint file itself")
         if not path.stat().st_size:
             raise DataError("the file is empty; fetch it again")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             start = bytes(content[:512])
             if path.suffix == ".safetensors" or start[8:9] == b"{":
                 _refuse_text(start)
@@ -102,19 +109,27 @@ def _read(path: Path, use: Callable[..., Any]) -> Any:
 def _refuse_text(start: bytes) -> None:
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
-        raise DataError("it is a web page, not weights; open its address in a browser and fetch the file that it offers")
+        raise DataError(
+            "it is a web page, not weights; open its address in a browser and fetch the file that it offers"
+        )
     if text.startswith(b"version https://git-lfs"):
-        raise DataError("it is a git-lfs pointer, not weights; fetch the file itself (git lfs pull)")
+        raise DataError(
+            "it is a git-lfs pointer, not weights; fetch the file itself (git lfs pull)"
+        )
     if start[257:262] == b"ustar":
-        raise DataError("it is a tar archive, as torch before 0.2 wrote; load and save it again with torch 0.2 to 1.5")
+        raise DataError(
+            "it is a tar archive, as torch before 0.2 wrote; load and save it again with torch 0.2 to 1.5"
+        )
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"it is not a whole safetensors file ({' '.join(str(error).split())[:200]})") from None
+        raise DataError(
+            f"it is not a whole safetensors file ({' '.join(str(error).split())[:200]})"
+        ) from None
 
 
 def _zip(path: Path, use: Callable[..., Any]) -> Any:
@@ -123,18 +138,30 @@ def _zip(path: Path, use: Callable[..., Any]) -> Any:
             entries = {info.filename: info for info in archive.infolist()}
             pickles = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
             if len(pickles) != 1 or len(entries) != len(archive.infolist()):
-                raise DataError("it is a zip archive, but none that torch.save wrote (it must hold data.pkl once)")
+                raise DataError(
+                    "it is a zip archive, but none that torch.save wrote (it must hold data.pkl once)"
+                )
             root = pickles[0].removesuffix("data.pkl")
             if f"{root}constants.pkl" in entries:
-                raise DataError("it is a TorchScript archive; give a checkpoint that torch.save wrote")
+                raise DataError(
+                    "it is a TorchScript archive; give a checkpoint that torch.save wrote"
+                )
             stored = sum(info.file_size for info in entries.values())
-            compressed = [name for name, info in entries.items() if info.compress_type != zipfile.ZIP_STORED]
+            compressed = [
+                name for name, info in entries.items() if info.compress_type != zipfile.ZIP_STORED
+            ]
             if compressed or stored > path.stat().st_size:
-                raise DataError(f"its zip entry {(compressed or pickles)[0]} is not stored as torch does, uncompressed")
+                raise DataError(
+                    f"its zip entry {(compressed or pickles)[0]} is not stored as torch does, uncompressed"
+                )
             if entries[pickles[0]].file_size > LARGEST_PICKLE:
-                raise DataError(f"its data.pkl is larger than {LARGEST_PICKLE >> 20} MiB; no checkpoint of these models' is")
+                raise DataError(
+                    f"its data.pkl is larger than {LARGEST_PICKLE >> 20} MiB; no checkpoint of these models' is"
+                )
             if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
-                raise DataError("it was written on a big-endian machine; save it again on a common one")
+                raise DataError(
+                    "it was written on a big-endian machine; save it again on a common one"
+                )
             machine = PickleMachine()
             with archive.open(pickles[0]) as stream:
                 found = machine.load(stream)
@@ -143,7 +170,9 @@ def _zip(path: Path, use: Callable[..., Any]) -> Any:
                 info = entries.get(f"{root}data/{key}")
                 if info is None or info.file_size != size:
                     have = "missing" if info is None else f"{info.file_size} bytes"
-                    raise DataError(f"its storage {key} is {have}; the file's own description says {size} bytes")
+                    raise DataError(
+                        f"its storage {key} is {have}; the file's own description says {size} bytes"
+                    )
                 with archive.open(info) as stream:
                     data = bytearray(stream.read())  # compares the checksum too
                 if len(data) != size:
@@ -151,10 +180,20 @@ def _zip(path: Path, use: Callable[..., Any]) -> Any:
                 return data
 
             return use(found, _Values(machine, read))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error, KeyError) as error:
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        struct.error,
+        KeyError,
+    ) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"the zip archive is broken or cut off ({' '.join(str(error).split())[:200]})") from None
+        raise DataError(
+            f"the zip archive is broken or cut off ({' '.join(str(error).split())[:200]})"
+        ) from None
 
 
 def _legacy(content: mmap.mmap, use: Callable[..., Any]) -> Any:
@@ -172,11 +211,15 @@ def _legacy(content: mmap.mmap, use: Callable[..., Any]) -> Any:
     places: dict[str, tuple[int, int]] = {}
     for key in map(str, keys):
         if key not in machine.storages or key in places:
-            raise DataError(f"its list of storages names {key[:40]}, which no tensor uses or which stands there twice")
+            raise DataError(
+                f"its list of storages names {key[:40]}, which no tensor uses or which stands there twice"
+            )
         dtype, numel = machine.storages[key]
         head, size = content.read(8), numel * dtype.itemsize
         if len(head) != 8 or struct.unpack("<q", head)[0] != numel:
-            raise DataError(f"its storage {key} is cut off, or has another size than its description ({numel} values)")
+            raise DataError(
+                f"its storage {key} is cut off, or has another size than its description ({numel} values)"
+            )
         if content.tell() + size > len(content):
             raise DataError(f"its storage {key} is cut off; fetch the file again")
         places[key] = (content.tell(), size)
@@ -201,10 +244,16 @@ class _Values:
     def __call__(self, refs: Mapping[str, TensorRef]) -> dict[str, Tensor]:
         """Return the tensors, after checking that they are not many more than the file holds."""
         used = {ref.storage.key for ref in refs.values()}
-        held = sum(numel * dtype.itemsize for key, (dtype, numel) in self.machine.storages.items() if key in used)
+        held = sum(
+            numel * dtype.itemsize
+            for key, (dtype, numel) in self.machine.storages.items()
+            if key in used
+        )
         wanted = sum(ref.numel * ref.storage.dtype.itemsize for ref in refs.values())
         if wanted > MOST_SHARING * held + 2**20:
-            raise DataError(f"its tensors hold {wanted:,} bytes but the file only {held:,}; no checkpoint shares that much")
+            raise DataError(
+                f"its tensors hold {wanted:,} bytes but the file only {held:,}; no checkpoint shares that much"
+            )
         return {name: self._tensor(ref) for name, ref in refs.items()}
 
     def _tensor(self, ref: TensorRef) -> Tensor:
@@ -215,5 +264,7 @@ class _Values:
         if ref.key not in self.storages:
             dtype, numel = self.machine.storages[ref.key]
             data = self.read(ref.key, numel * dtype.itemsize)
-            self.storages[ref.key] = torch.frombuffer(data, dtype=dtype) if numel else torch.empty(0, dtype=dtype)
+            self.storages[ref.key] = (
+                torch.frombuffer(data, dtype=dtype) if numel else torch.empty(0, dtype=dtype)
+            )
         return self.storages[ref.key]

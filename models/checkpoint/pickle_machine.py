@@ -52,7 +52,9 @@ class PickleMachine:
         try:
             for count, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
                 if count > MOST_OPCODES:
-                    raise DataError(f"it describes more than {MOST_OPCODES:,} values; no checkpoint of these models does")
+                    raise DataError(
+                        f"it describes more than {MOST_OPCODES:,} values; no checkpoint of these models does"
+                    )
                 if opcode.name == "STOP":
                     return self.pop()
                 self._do(opcode.name, arg)
@@ -202,12 +204,22 @@ class PickleMachine:
         elif entry[0] == "storage" and len(entry) in (5, 6):
             self.stack.append(self._storage(*entry[1:]))
         else:
-            raise DataError(f"it has a persistent entry '{short(entry[0])}' that torch does not write; refused")
+            raise DataError(
+                f"it has a persistent entry '{short(entry[0])}' that torch does not write; refused"
+            )
 
-    def _storage(self, kind: Any, key: Any, location: Any, numel: Any, view: Any = None) -> StorageRef:
-        name = kind.name.removeprefix("torch.").removeprefix("cuda.") if isinstance(kind, Global) else ""
+    def _storage(
+        self, kind: Any, key: Any, location: Any, numel: Any, view: Any = None
+    ) -> StorageRef:
+        name = (
+            kind.name.removeprefix("torch.").removeprefix("cuda.")
+            if isinstance(kind, Global)
+            else ""
+        )
         if name not in DTYPES or kind.name.removesuffix(name) not in ("torch.", "torch.cuda."):
-            raise DataError(f"it has a storage of {kind_of(kind)}, which is not read; known: {', '.join(DTYPES)}")
+            raise DataError(
+                f"it has a storage of {kind_of(kind)}, which is not read; known: {', '.join(DTYPES)}"
+            )
         if type(key) not in (str, int) or not is_count(numel):
             raise DataError("it has a storage without a name or a size")
         key, dtype = str(key), DTYPES[name]
@@ -215,7 +227,12 @@ class PickleMachine:
             raise DataError(f"it describes storage {key} twice, and differently")
         if view is None:
             return StorageRef(key, dtype, 0, numel)
-        if type(view) is not tuple or len(view) != 3 or not is_count(view[1]) or not is_count(view[2]):
+        if (
+            type(view) is not tuple
+            or len(view) != 3
+            or not is_count(view[1])
+            or not is_count(view[2])
+        ):
             raise DataError(f"the part of storage {key} is not described as torch does")
         if view[1] + view[2] > numel:
             raise DataError(f"a part of storage {key} reaches beyond its {counted(numel, 'value')}")
@@ -270,4 +287,6 @@ def _split(arg: str) -> tuple[str, str]:
 
 def broken(what: str) -> DataError:
     """Return the error for a stream that no pickler wrote."""
-    return DataError(f"it is no whole checkpoint, in neither of torch's formats nor as .safetensors ({what})")
+    return DataError(
+        f"it is no whole checkpoint, in neither of torch's formats nor as .safetensors ({what})"
+    )

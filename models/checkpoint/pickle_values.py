@@ -100,7 +100,9 @@ def find_global(module: Any, name: Any) -> Global:
     if not full or not _NAME.fullmatch(module) or not _NAME.fullmatch(name):
         raise DataError(f"it names a global '{short(full)}', which is no plain name; refused")
     if (module.split(".")[0] in sys.stdlib_module_names and full not in CALLS) or "__" in name:
-        raise DataError(f"it names {short(full)}, which no checkpoint needs; refused (nothing of the file was run)")
+        raise DataError(
+            f"it names {short(full)}, which no checkpoint needs; refused (nothing of the file was run)"
+        )
     return Global(full)
 
 
@@ -113,7 +115,9 @@ def call(what: Any, args: Any) -> Any:
     if not isinstance(what, Global):
         raise DataError(f"it calls {kind_of(what)}, which is no function; refused")
     if what.name not in CALLS:
-        raise DataError(f"it calls {short(what.name)}, which no checkpoint needs; refused (nothing of the file was run)")
+        raise DataError(
+            f"it calls {short(what.name)}, which no checkpoint needs; refused (nothing of the file was run)"
+        )
     if type(args) is not tuple:
         raise DataError(f"it calls {what.name} without arguments in a tuple; refused")
     return CALLS[what.name](*_checked(what.name, args))
@@ -122,12 +126,16 @@ def call(what: Any, args: Any) -> Any:
 def _checked(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     low, high = _ARITY[name]
     if not low <= len(args) <= high:
-        raise DataError(f"it calls {name} with {counted(len(args), 'value')}; that is not how torch does it")
+        raise DataError(
+            f"it calls {name} with {counted(len(args), 'value')}; that is not how torch does it"
+        )
     return args
 
 
 def _ordered(pairs: Any = ()) -> dict[Any, Any]:
-    if type(pairs) not in (list, tuple) or not all(type(p) in (list, tuple) and len(p) == 2 for p in pairs):
+    if type(pairs) not in (list, tuple) or not all(
+        type(p) in (list, tuple) and len(p) == 2 for p in pairs
+    ):
         raise DataError("it makes an OrderedDict of something that is no list of pairs; refused")
     return fill({}, pairs)
 
@@ -140,15 +148,23 @@ def _members(values: Any = ()) -> list[Any]:
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> TensorRef:
     if not isinstance(storage, StorageRef) or type(size) is not tuple or type(stride) is not tuple:
-        raise DataError("it rebuilds a tensor of something that is no storage, size and stride; refused")
-    if not all(map(is_count, (offset, *size, *stride))) or len(size) != len(stride) or len(size) > MOST_DIMS:
+        raise DataError(
+            "it rebuilds a tensor of something that is no storage, size and stride; refused"
+        )
+    if (
+        not all(map(is_count, (offset, *size, *stride)))
+        or len(size) != len(stride)
+        or len(size) > MOST_DIMS
+    ):
         raise DataError("it holds a tensor with an impossible size, stride or offset")
     if 0 in size and math.prod(max(s, 1) for s in size) >= MOST_VALUES:  # more than torch can count
         raise DataError("it holds a tensor with an impossible size, stride or offset")
     numel = math.prod(size)
     last = offset + sum((s - 1) * step for s, step in zip(size, stride, strict=True))
     if numel > storage.numel or (numel and last >= storage.numel):
-        raise DataError(f"a tensor {short(list(size))} reaches beyond its storage of {short(storage.numel)} values")
+        raise DataError(
+            f"a tensor {short(list(size))} reaches beyond its storage of {short(storage.numel)} values"
+        )
     return TensorRef(storage, offset, size, stride)
 
 
@@ -195,7 +211,11 @@ _ARITY = {name: (low, high) for name, (_, low, high) in _KNOWN.items()}
 def fill(target: dict[Any, Any], pairs: Any) -> dict[Any, Any]:
     """Fill and return a dictionary; keys whose hash a file could make slow are kept as opaque ones, which no weight has."""
     for key, value in pairs:
-        plain = key is None or type(key) in (str, bytes, bool) or (type(key) is int and abs(key) < 2**63)
+        plain = (
+            key is None
+            or type(key) in (str, bytes, bool)
+            or (type(key) is int and abs(key) < 2**63)
+        )
         target[key if plain else Opaque(kind_of(key))] = value
     return target
 
