@@ -6,7 +6,7 @@ import torch
 
 from avplatform.config.build import build_model, build_task
 from avplatform.config.run import RunConfig
-from avplatform.config.values import as_yaml
+from avplatform.config.values import as_yaml, to_dict
 from avplatform.data import open_data
 from avplatform.models.av_model import count_parameters
 from avplatform.models.errors import counted
@@ -28,7 +28,7 @@ def describe_run(config: RunConfig) -> str:
     with torch.inference_mode():
         output = model(batch.audio, batch.visual, batch.motion)
     lines = [
-        as_yaml(config).rstrip(),
+        as_yaml(to_dict(config)).rstrip(),
         "",
         f"data: {data.name}{' (synthetic)' if data.synthetic else ''}",
     ]

@@ -88,8 +88,7 @@ def run(args: list[str], prog: str) -> int:
     """Score by the given flags."""
     options = parse_flags(EvalOptions, args, prog)
     at_least(options, "batch_size", 1)
-    for flag in ("threads", "bootstrap", "seed"):
-        at_least(options, flag, 0)
+    at_least(options, ("threads", "bootstrap", "seed"), 0)
     accelerator = make_accelerator(cpu=options.cpu, precision="no", threads=options.threads)
     console = Console(enabled=accelerator.is_main_process)
     known = results_beside(options.model)
