@@ -13,7 +13,7 @@ from avplatform.base.console import Console
 from avplatform.base.files import write_json
 from avplatform.base.machine import describe, leave, make_accelerator
 from avplatform.commands.flags import parse_flags
-from avplatform.data import open_data
+from avplatform.data import Data, open_data
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.store.schema import check_labels
 from avplatform.evaluation.evaluate import evaluate
@@ -102,7 +102,7 @@ def run(args: list[str], prog: str) -> int:
         str(folder / "model" if (folder / "model").is_dir() else options.model)
     )
     task = with_threshold(task_of_model(model.config), options.threshold)
-    data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
+    data: Data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
     name = data.split_name(options.split)
     check_fits(model, data)
     parser: nn.Module = model
@@ -198,7 +198,7 @@ def about_held_out(about: dict[str, Any]) -> str:
     return f"scored on clips with {names}, chosen among {about['among']} classes; {kind}"
 
 
-def check_fits(model: AVModel, data: Any) -> None:
+def check_fits(model: AVModel, data: Data) -> None:
     """Raise DataError unless the data have the features that the model reads."""
     if data.spec.features != model.config.features:
         raise DataError(
