@@ -102,7 +102,9 @@ def run(args: list[str], prog: str) -> int:
         str(folder / "model" if (folder / "model").is_dir() else options.model)
     )
     task = with_threshold(task_of_model(model.config), options.threshold)
-    data: Data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
+    data: Data = open_data(
+        data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note
+    )
     name = data.split_name(options.split)
     check_fits(model, data)
     parser: nn.Module = model
