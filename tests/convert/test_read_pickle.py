@@ -6,7 +6,6 @@ import pickle
 import random
 import struct
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,16 +74,6 @@ def test_the_form_of_published_exchanged_labels_is_read(tmp_path):
     found = read_pickle(dumped(values, tmp_path / "need_to_change.pkl"))
     assert [[[row.item() for row in one] for one in kind] for kind in found] == rows
     assert found[0][0][0].dtype == torch.int64 and found[0][0][0].ndim == 0
-
-
-PUBLISHED = Path("/work/shared/data/llp/extra/need_to_change.pkl")
-
-
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published file is not here")
-def test_the_published_exchanged_labels_are_read():
-    found = read_pickle(PUBLISHED)
-    assert [sum(map(len, kind)) for kind in found] == [3509, 1583]
-    assert {row.dtype for kind in found for one in kind for row in one} == {torch.int64}
 
 
 def test_an_array_of_python_2_is_read(tmp_path):
