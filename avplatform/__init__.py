@@ -1,41 +1,69 @@
-"""avplatform: any audio-visual encoder, any event decoder, any task, from features to an event timeline."""
+"""avplatform: any audio-visual encoder, any event decoder, any task, from video to an event timeline.
+
+The names below are the public ones. Each is imported when it is first used, so that
+`import avplatform` costs no more than a few milliseconds.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from avplatform.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from avplatform.api import create_model, evaluate, list_models, train
+    from avplatform.data import open_data
+    from avplatform.models.av_model import AVModel
+    from avplatform.timeline.events import Timeline
+    from avplatform.timeline.pipeline import pipeline
 
-# On a busy machine, OpenMP threads that spin while they wait for each other make two threads slower than one.
-# This must be set before torch loads its OpenMP runtime; a user's own setting wins.
+__all__ = [
+    "AVModel",
+    "Timeline",
+    "__version__",
+    "create_model",
+    "evaluate",
+    "list_models",
+    "open_data",
+    "pipeline",
+    "train",
+]
+
+_HOMES = {
+    "AVModel": "avplatform.models.av_model",
+    "Timeline": "avplatform.timeline.events",
+    "create_model": "avplatform.api",
+    "evaluate": "avplatform.api",
+    "list_models": "avplatform.api",
+    "open_data": "avplatform.data",
+    "pipeline": "avplatform.timeline.pipeline",
+    "train": "avplatform.api",
+}
+
+# In a checkout, models/, tasks/ and hub_cards/ lie beside this folder; a wheel has them inside it.
+_home = Path(__file__).resolve().parent.parent
+if (_home / "models").is_dir() and (_home / "pyproject.toml").is_file():
+    __path__.append(str(_home))
+
+# On a busy machine, OpenMP threads that spin while they wait for each other make two threads slower
+# than one. This must be set before torch loads its OpenMP runtime; a user's own setting wins.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# Likewise: DDP warns, in 500 characters a process, that a model could be told that it uses all its parameters.
+# DDP warns, in 500 characters per process, that a model could be told that it uses all parameters.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
-def check_own_packages() -> None:
-    """Check that `models` and `tasks` are avplatform's own: both names are common.
-
-    Raises:
-        ImportError: another package of that name comes first on the path; the message names its folder.
-    """
-    home = Path(__file__).resolve().parent.parent
-    for name in ("models", "tasks"):
-        spec = importlib.util.find_spec(name)
-        if spec is None:
-            raise ImportError(f"avplatform's package '{name}' is missing beside {home / 'avplatform'}; install it again")
-        places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or [])
-        folder = Path(places[0]).resolve() if places else Path("?")
-        folder = folder.parent if folder.suffix else folder
-        if folder.parent != home:
-            raise ImportError(
-                f"another package named '{name}' at {folder} hides avplatform's own at {home / name}; run from another "
-                "folder, rename it, or take its parent off PYTHONPATH"
-            )
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'avplatform' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
 
 
-check_own_packages()
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

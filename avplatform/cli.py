@@ -8,8 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from avplatform.training.stopping import end_with_starter
-from models.errors import AVError, unknown_name
+from avplatform.base.stopping import end_with_starter
+from avplatform.models.errors import AVError, unknown_name
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from avplatform.data import open_data
 from avplatform.data.simulate import ave_clips
 from avplatform.data.simulate.ave import AVESimulation, AVESimulator
-from tasks.avvp.metrics import averages, score
+from avplatform.tasks.avvp.metrics import averages, score
 
 
 def statistics(x: np.ndarray) -> dict[str, float]:

@@ -21,9 +21,9 @@ import numpy as np
 
 from avplatform.data.importing.ave import AUDIO_SHAPE, VISUAL_SHAPE
 from avplatform.data.simulate.annotation_files import copy_annotations
+from avplatform.tasks.avel.annotations import read_annotations
+from avplatform.tasks.avel.h5 import KEY
 from benchmarks.official_trees import child
-from tasks.avel.annotations import read_annotations
-from tasks.avel.h5 import KEY
 
 LIMIT = 2048  # MiB
 NEED = 15e9  # bytes of disk

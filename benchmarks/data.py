@@ -22,14 +22,21 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from avplatform.build import build_model, build_task
-from avplatform.config import default_config
-from avplatform.data import DataSource, DataSpec, StoreWriter, batch_of, open_data, train_loader
-from avplatform.data.demo import make_demo
-from avplatform.environment import make_accelerator
+from avplatform.base.machine import make_accelerator
+from avplatform.config.build import build_model, build_task
+from avplatform.config.run import default_config
+from avplatform.data import (
+    DataSource,
+    DataSpec,
+    StoreWriter,
+    batch_of,
+    open_data,
+    train_loader,
+)
+from avplatform.data.simulate.demo import make_demo
+from avplatform.models.contracts import FeatureSpec
 from avplatform.training.optim import build_optimizer
 from avplatform.training.step import optimisation_step
-from models.config import FeatureSpec
 
 BATCH = 16
 SECONDS = 0.5  # at least, for a reader in a round

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from avplatform.data import open_data
-from avplatform.data.arrays import SplitArrays
-from avplatform.data.schema import DataSpec
-from avplatform.data.writer import StoreWriter
+from avplatform.data.reading.arrays import SplitArrays
+from avplatform.data.store.schema import DataSpec
+from avplatform.data.store.writer import StoreWriter
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -27,7 +27,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision import transforms
 
-from avplatform.environment import cpu_has_bf16
+from avplatform.base.machine import cpu_has_bf16
 from avplatform.features import mel
 from avplatform.features.extractor import Extractor
 from avplatform.features.recipe import FeatureRecipe

@@ -23,8 +23,8 @@ import time
 from pathlib import Path
 
 from avplatform.data.simulate.annotation_files import copy_annotations
-from tasks.avel.annotations import read_annotations as read_ave
-from tasks.avvp.annotations import read_annotations as read_llp
+from avplatform.tasks.avel.annotations import read_annotations as read_ave
+from avplatform.tasks.avvp.annotations import read_annotations as read_llp
 
 TASKS = {"llp": "avvp", "ave": "avel"}
 FOLDERS = {"llp": "AVP_LLP_DIR", "ave": "AVP_AVE_DIR"}

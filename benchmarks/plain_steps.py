@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
+from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.registry import TASKS
 from benchmarks.plain_maps import PlainAVE, PlainCMBS, PlainPSP
 from benchmarks.plain_models import PlainHAN, PlainLEAP, PlainMMIL, PlainMMPyr, PlainStem
-from models.av_model import AVModel
-from models.config import AVModelConfig, FeatureSpec
-from models.decoders import DECODERS
-from models.encoders import ENCODERS
-from tasks.contracts import Batch, Task
-from tasks.registry import TASKS
 
 LLP = FeatureSpec(audio_dim=128, visual_dim=2048, motion_dim=512)
 AVE_MAPS = FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7))

@@ -19,10 +19,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from avplatform.cards import render_dataset_card
 from avplatform.cli import main as command
 from avplatform.data.importing import ImportOptions, import_data
 from avplatform.data.simulate import simulate
+from avplatform.data.store.card import render_dataset_card
 from benchmarks import file_faults, store_faults
 from benchmarks.file_faults import Fault
 

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avplatform.console import Console
-from avplatform.ledger.ledger import Entry, read_entries
-from avplatform.ledger.runner import report, run_jobs, train_jobs
-from avplatform.ledger.sweep import PlannedRun, merge, slug
+from avplatform.base.console import Console
+from avplatform.config.values import merge
+from avplatform.sweeps.ledger import Entry, read_entries
+from avplatform.sweeps.runner import report, run_jobs, train_jobs
+from avplatform.sweeps.sweep import PlannedRun, slug
 
 RUN = {
     "epochs": 1_000_000, "batch_size": 32, "schedule": {"name": "late_decay", "after": 0.75}, "cpu": True, "save_plots": False,

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avplatform.data import open_data
-from avplatform.data.writer import file_sha256
+from avplatform.models.files import file_sha256
 from benchmarks.file_faults import Fault, clip, overwrite
 
 

@@ -21,12 +21,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from avplatform.training.optim import OptimConfig, build_optimizer
+from avplatform.config.optim import OptimConfig
+from avplatform.models.contracts import Output
+from avplatform.models.stem import pool_frames
+from avplatform.tasks.contracts import Batch, Task
+from avplatform.training.optim import build_optimizer
 from avplatform.training.step import optimisation_step
-from benchmarks.plain_steps import ROWS, TOLERANCE, Row, largest_difference, our_model, pair, plain_loss
-from models.contracts import Output
-from models.stem import pool_frames
-from tasks.contracts import Batch, Task
+from benchmarks.plain_steps import (
+    ROWS,
+    TOLERANCE,
+    Row,
+    largest_difference,
+    our_model,
+    pair,
+    plain_loss,
+)
 
 Step = Callable[[], Any]
 

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from avplatform.build import whole_task_of_model
 from avplatform.data import open_data
-from avplatform.data.arrays import SplitArrays
-from avplatform.data.sampling import eval_batches
-from avplatform.held_out import zero_shot
-from avplatform.hub import model_folder
-from models.av_model import AVModel
-from tasks.contracts import Task
+from avplatform.data.reading.arrays import SplitArrays
+from avplatform.data.reading.sampling import eval_batches
+from avplatform.hub.folder import model_folder
+from avplatform.labels.held_out import zero_shot
+from avplatform.models.av_model import AVModel
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.registry import whole_task_of_model
 
 STREAMS = {"avvp": ("audio", "visual"), "avel": ("av",)}
 

@@ -7,4 +7,4 @@ from importlib.resources import files
 
 def template(name: str) -> str:
     """Return the text of a template, such as "model_card.md.jinja"."""
-    return files("hub_cards").joinpath(name).read_text(encoding="utf-8")
+    return files("avplatform.hub_cards").joinpath(name).read_text(encoding="utf-8")

@@ -15,13 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.config import AVModelConfig
-from models.contracts import Output
-from models.decoders import DECODERS
-from models.encoders import ENCODERS
-from models.errors import AVError, DataError, UsageError
-from models.stem import MapStem, VectorStem
-from models.tensor_file import save_tensors
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import Output
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
+from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.models.files import save_tensors
+from avplatform.models.stem import MapStem, VectorStem
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -79,7 +79,7 @@ class AVModel(
                 got = "none" if label_embeddings is None else list(label_embeddings.shape)
                 raise UsageError(
                     f"the decoder {self.config.decoder._type} needs label embeddings {expected}, got {got}; make them with "
-                    "models.label_embeddings.glove_embedder()(texts)"
+                    "avplatform.models.texts.glove.glove_embedder()(texts)"
                 )
             own = label_embeddings.detach().clone().contiguous()
             if self.config.learned_labels:
@@ -194,7 +194,7 @@ class AVModel(
             f"# {config.encoder._type} + {config.decoder._type} ({config.task})\n\n"
             f"An audio-visual event parser with {len(config.classes)} classes and {self.num_parameters:,} parameters. "
             "It was saved without an evaluation, so this card states none.\n\n"
-            '```python\nfrom models.av_model import AVModel\n\nmodel = AVModel.from_pretrained("<this repository>")\n```\n'
+            '```python\nfrom avplatform.models.av_model import AVModel\n\nmodel = AVModel.from_pretrained("<this repository>")\n```\n'
         )
         return ModelCard(text)
 
@@ -257,3 +257,8 @@ def _check_fit(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
     found = [f"{kind}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}" for kind, names in problems.items() if names]
     if found:
         raise DataError(f"the weights in {path} are not this model's ({'; '.join(found)}); use the config saved beside them")
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

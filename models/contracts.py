@@ -7,10 +7,13 @@ E label-embedding width. All tensors are batch-first.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from avplatform.models.checks import MAP_EDGE, sizes
+from avplatform.models.errors import UsageError
 
 STREAMS = ("audio", "visual", "av")
 
@@ -134,3 +137,32 @@ class Decoder(nn.Module):
 def at_least_single(values: Tensor) -> Tensor:
     """Cast half and bfloat16 to float32; leave float32 and float64 as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+@dataclass(kw_only=True)
+class FeatureSpec:
+    """The features of a dataset, as far as a model must know them.
+
+    Shape: audio [B, T, audio_dim]; visual [B, T, visual_dim], or [B, T, H, W, visual_dim] where `map_size` is (H, W);
+    motion [B, T, motion_dim] where there is one. `extractors` says how the features were made (recipe, weights and their
+    checksums), as far as it is known; it does not count when specs are compared.
+    """
+
+    audio_dim: int = 128
+    visual_dim: int = 512
+    motion_dim: int | None = None
+    map_size: tuple[int, int] | None = None
+    extractors: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        sizes(self, "audio_dim", "visual_dim", "motion_dim")
+        if self.map_size is not None:
+            height, width = self.map_size
+            if not (1 <= height <= MAP_EDGE and 1 <= width <= MAP_EDGE):
+                raise UsageError(f"FeatureSpec.map_size is {self.map_size}; both must lie between 1 and {MAP_EDGE}")
+            self.map_size = (int(height), int(width))
+
+    @property
+    def positions(self) -> int:
+        """Number of map positions P; 1 for a dataset of vectors."""
+        return 1 if self.map_size is None else self.map_size[0] * self.map_size[1]

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from models.config import FeatureSpec
-from models.errors import DataError
-from models.layers.audio_guided_attention import AudioGuidedAttention
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.errors import DataError
+from avplatform.models.layers.audio_guided_attention import AudioGuidedAttention
 
 MAP_WIDTH = 512  # width that vector datasets are projected to where an encoder wants maps
 

@@ -9,7 +9,7 @@ import typing
 from functools import cache
 from typing import Any
 
-from models.errors import DataError, nearest
+from avplatform.models.errors import DataError, nearest
 
 
 class KindError(ValueError):

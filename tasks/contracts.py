@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.contracts import Encoding, Parse
-from models.errors import UsageError
+from avplatform.models.contracts import Encoding, Parse
+from avplatform.models.errors import UsageError
 
 Arrays = dict[str, np.ndarray]
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.contracts import at_least_single
+from avplatform.models.contracts import at_least_single
 
 CLAMP = 1e-7
 EmptyPair = Literal["zero", "one", "ignore"]

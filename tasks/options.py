@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from models.errors import UsageError
+from avplatform.models.errors import UsageError
 
 Rule = tuple[str, bool, str]
 """An option, whether something reads it here, and what it is for."""

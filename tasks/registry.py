@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from tasks.avel import AVEL
-from tasks.avvp import AVVP
-from tasks.contracts import Task
+import copy
+import dataclasses
+
+from avplatform.models.config import AVModelConfig, config_from_dict
+from avplatform.models.errors import UsageError, unknown_name
+from avplatform.tasks.avel import AVEL
+from avplatform.tasks.avvp import AVVP
+from avplatform.tasks.contracts import Task
 
 TASKS: dict[str, type[Task]] = {"avel": AVEL, "avvp": AVVP}
 
@@ -12,3 +17,35 @@ TASKS: dict[str, type[Task]] = {"avel": AVEL, "avvp": AVVP}
 def register_task(name: str, task: type[Task]) -> None:
     """Make `task` available under `name`."""
     TASKS[name] = task
+
+
+def task_of_model(config: AVModelConfig) -> Task:
+    """Return the task that a saved model was trained for, with its own decisions, thresholds and classes."""
+    task = whole_task_of_model(config)
+    names = [name for name in config.classes if name != "background"]
+    if set(names) < set(task.classes) - {"background"}:  # trained without some classes
+        return task.with_classes(names, config.label_texts[: len(names)] or None)
+    return task
+
+
+def whole_task_of_model(config: AVModelConfig) -> Task:
+    """Return the task of a saved model with all classes, also those that it was trained without."""
+    if config.task not in TASKS:
+        raise unknown_name("task", config.task, TASKS)
+    kind = TASKS[config.task]
+    return kind(config_from_dict(kind.Config, config.task_config))
+
+
+def with_threshold(task: Task, threshold: float | None) -> Task:
+    """Return a task that decides from another probability on; None: its own.
+
+    Raises:
+        UsageError: the task has no threshold, or a threshold that is no probability.
+    """
+    if threshold is None:
+        return task
+    if not hasattr(task.config, "threshold"):
+        raise UsageError(f"threshold is for avvp; {task.name} decides by the largest score and has none")
+    other = copy.copy(task)
+    other.config = dataclasses.replace(task.config, threshold=threshold)
+    return other

@@ -92,7 +92,7 @@ def no_network(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_stores(tmp_path_factory) -> dict[str, Path]:
     """Small synthetic stores of both tasks, with all splits."""
-    from avplatform.data.demo import make_demo
+    from avplatform.data.simulate.demo import make_demo
 
     folder = tmp_path_factory.mktemp("stores")
     for task in ("avel", "avvp"):

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from avplatform.cli import main
-from avplatform.commands.train import parse
-from avplatform.config import apply, default_config, to_dict
-from avplatform.presets import list_presets, preset_options
-from avplatform.recipes import RECIPES
-from models.errors import AVError, DataError, UsageError
+from avplatform.config.compose import parse
+from avplatform.config.presets import list_presets, preset_options
+from avplatform.config.recipes import RECIPES
+from avplatform.config.run import default_config
+from avplatform.config.values import apply, to_dict
+from avplatform.models.errors import AVError, DataError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 

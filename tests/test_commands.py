@@ -5,7 +5,7 @@ import json
 import pytest
 
 from avplatform.cli import main
-from avplatform.data.schema import Manifest
+from avplatform.data.store.schema import Manifest
 from tests.models.cells import build
 from tests.tasks.test_avvp import write_llp
 

@@ -4,13 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from avplatform.build import build_task, count_parameters, make_model_config
-from avplatform.config import default_config
-from avplatform.cost import FEATURES, _counter, cost_of, flops_per_clip, input_shapes
-from models.av_model import AVModel
-from models.decoders import DECODERS
-from models.encoders import ENCODERS
-from tasks.registry import TASKS
+from avplatform.catalogue.cost import (
+    FEATURES,
+    _counter,
+    cost_of,
+    flops_per_clip,
+    input_shapes,
+)
+from avplatform.config.build import build_task, make_model_config
+from avplatform.config.run import default_config
+from avplatform.models.av_model import AVModel, count_parameters
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
+from avplatform.tasks.registry import TASKS
 
 T, C = 10, 25
 

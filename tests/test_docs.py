@@ -46,7 +46,7 @@ def test_the_readme_names_commands_and_files_that_exist():
     used = set(re.findall(r"^avplatform ([\w-]+)", text, flags=re.M))
     assert used and used <= set(COMMANDS)
     presets = re.findall(r"--preset (\S+)", text)
-    from avplatform.presets import list_presets
+    from avplatform.config.presets import list_presets
 
     assert presets and set(presets) <= set(list_presets())
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from avplatform.build import build_task
 from avplatform.cli import main
-from avplatform.config import default_config
+from avplatform.config.build import build_task
+from avplatform.config.run import default_config
 from avplatform.data import open_data
-from avplatform.data.restricted import RestrictedData, classes_present
-from avplatform.held_out import data_for, find_classes
-from models.errors import UsageError
+from avplatform.data.reading.restricted import RestrictedData, classes_present
+from avplatform.labels.held_out import data_for, find_classes
+from avplatform.models.errors import UsageError
 
 HELD = {"avvp": ["Cheering", "Violin_fiddle"], "avel": ["Flute", "Goat"]}
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from avplatform import label_cache
 from avplatform.cli import main
-from avplatform.label_cache import label_embeddings
-from models.av_model import AVModel
-from models.label_files import read_label_file
-from models.label_sources import open_source
+from avplatform.labels import cache as label_cache
+from avplatform.labels.cache import label_embeddings
+from avplatform.models.av_model import AVModel
+from avplatform.models.texts.files import read_label_file
+from avplatform.models.texts.sources import open_source
 from tests.end_to_end.test_runs import same, train, train_until_killed, weights
 from tests.models.text_models import make_bert
 
@@ -121,7 +121,7 @@ def test_labels_of_width_768_train_save_and_load(small_stores, tmp_path):
 
 
 def texts_of(task):
-    from tasks.registry import TASKS
+    from avplatform.tasks.registry import TASKS
 
     return TASKS[task](TASKS[task].Config()).model_classes("leap")[1]
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from avplatform.cells import PUBLISHED, cells, find_cell
-from avplatform.cells_page import render
+from avplatform.catalogue.cells import PUBLISHED, cells, find_cell
+from avplatform.catalogue.figures import cell_record
+from avplatform.catalogue.page import render
 from avplatform.cli import main
-from avplatform.commands.train import parse
-from avplatform.config import default_config
-from avplatform.matrix import cell_record
-from avplatform.presets import list_presets
-from models.decoders import DECODERS
-from models.encoders import ENCODERS
-from models.errors import UsageError
-from tasks.registry import TASKS
+from avplatform.config.compose import parse
+from avplatform.config.presets import list_presets
+from avplatform.config.run import default_config
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
+from avplatform.models.errors import UsageError
+from avplatform.tasks.registry import TASKS
 from tests.models.cells import build, random_batch
 from tests.models.cells import cell as small_cell
 

@@ -7,12 +7,13 @@ import typing
 
 import pytest
 
-from avplatform.config import apply, default_config
-from models.decoders import DECODERS
-from models.encoders import ENCODERS
-from models.errors import UsageError
-from models.typed_values import convert
-from tasks.registry import TASKS
+from avplatform.config.run import default_config
+from avplatform.config.values import apply
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
+from avplatform.models.errors import UsageError
+from avplatform.models.typed_values import convert
+from avplatform.tasks.registry import TASKS
 
 STRANGE = [None, True, 3.5, "abc", [1], {"a": 1}, -1, math.nan, math.inf, -math.inf, 10**400, "1e400", [], ["a", 1]]
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from avplatform.commands.train import parse
-from avplatform.config import apply
-from avplatform.presets import list_presets, preset_options
-from avplatform.published import headline, published_rows, published_tables, read_tables
-from models.errors import DataError
-from tasks.avel.metrics import AVELMetrics
-from tasks.avvp.classes import CLASSES
-from tasks.avvp.metrics import averages
+from avplatform.catalogue.published import headline, published_rows, published_tables, read_tables
+from avplatform.config.compose import parse
+from avplatform.config.presets import list_presets, preset_options
+from avplatform.config.values import apply
+from avplatform.models.errors import DataError
+from avplatform.tasks.avel.metrics import AVELMetrics
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.avvp.metrics import averages
 
 ROWS = [(key, row) for key, table in published_tables().items() for row in table.rows]
 AVEL_METRICS = {"accuracy"}

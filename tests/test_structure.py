@@ -51,7 +51,7 @@ def test_imports_run_one_way():
 
 @pytest.mark.parametrize(
     "line",
-    ["import tasks.avel", "from avplatform.data import open_data", "importlib.import_module('avplatform.cli')"],
+    ["import avplatform.tasks.avel", "from avplatform.data import open_data", "importlib.import_module('avplatform.cli')"],
 )
 def test_the_check_finds_a_forbidden_import(tmp_path, line):
     for package in ("models", "tasks", "avplatform", "hub_cards"):

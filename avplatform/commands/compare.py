@@ -8,12 +8,18 @@ from typing import Annotated, Literal
 
 import tyro
 
-from avplatform.console import Console
+from avplatform.base.console import Console
+from avplatform.commands.flags import parse_flags
 from avplatform.evaluation.bootstrap import check_resamples
 from avplatform.evaluation.compare import compare
-from avplatform.evaluation.compare_page import figure_table, method, selection_table, test_table, write_comparison
-from avplatform.flags import parse_flags
-from models.config import at_least
+from avplatform.evaluation.compare_page import (
+    figure_table,
+    method,
+    selection_table,
+    test_table,
+    write_comparison,
+)
+from avplatform.models.checks import at_least
 
 
 @dataclass(kw_only=True)

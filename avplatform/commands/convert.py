@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from avplatform.console import Console
-from avplatform.flags import parse_flags
-from models.config import at_least
+from avplatform.base.console import Console
+from avplatform.commands.flags import parse_flags
+from avplatform.models.checks import at_least
 
 HEADS = "han 1; valor, mmpyr and leap 8; cmbs 4"
 
@@ -44,7 +44,7 @@ def run(args: list[str], prog: str) -> int:
     for name in ("heads", "blocks"):
         if getattr(options, name) is not None:
             at_least(options, name, 1)
-    from avplatform.convert import convert
+    from avplatform.hub.convert import convert
 
     done = convert(
         options.file,

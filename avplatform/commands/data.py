@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from models.errors import unknown_name
+from avplatform.models.errors import unknown_name
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("data_import", "turn the official files of LLP or AVE into a store"),

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from avplatform.flags import parse_flags
-from models.errors import DataError
+from avplatform.commands.flags import parse_flags
+from avplatform.models.errors import DataError
 
 
 @dataclass(kw_only=True)
@@ -25,8 +25,8 @@ class CardOptions:
 def run(args: list[str], prog: str) -> int:
     """Render the card."""
     options = parse_flags(CardOptions, args, prog)
-    from avplatform.cards import render_dataset_card
-    from avplatform.data.schema import Manifest
+    from avplatform.data.store.card import render_dataset_card
+    from avplatform.data.store.schema import Manifest
 
     card = render_dataset_card(Manifest.read(options.folder))
     if not options.write:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from avplatform.console import Bar, Console
+from avplatform.base.console import Bar, Console
+from avplatform.commands.flags import parse_flags
 from avplatform.data.importing.options import ImportOptions
-from avplatform.flags import parse_flags
 
 
 def run(args: list[str], prog: str) -> int:
     """Import; return 1 if a clip of the splits was left out (or, with --strict, would have been and nothing was written)."""
     options = parse_flags(ImportOptions, args, prog)
-    from avplatform.cards import render_dataset_card
     from avplatform.data.importing import import_data
     from avplatform.data.importing.report import REPORT_FILE
+    from avplatform.data.store.card import render_dataset_card
 
     console = Console()
     try:

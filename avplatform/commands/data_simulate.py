@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from avplatform.console import Console
-from avplatform.flags import parse_flags
-from models.errors import UsageError
+from avplatform.base.console import Console
+from avplatform.commands.flags import parse_flags
+from avplatform.models.errors import UsageError
 
 
 @dataclass(kw_only=True)
@@ -36,8 +36,8 @@ def run(args: list[str], prog: str) -> int:
     options = parse_flags(SimulateOptions, args, prog)
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit is {options.limit}; it must be at least 1")
-    from avplatform.cards import render_dataset_card
     from avplatform.data.simulate import simulate
+    from avplatform.data.store.card import render_dataset_card
 
     console = Console()
     with console.bar("simulate", total=100) as bar:

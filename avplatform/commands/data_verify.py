@@ -9,9 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from avplatform.console import Console
-from avplatform.flags import parse_flags
-from models.errors import DataError
+from avplatform.base.console import Console
+from avplatform.commands.flags import parse_flags
+from avplatform.models.errors import DataError
 
 
 @dataclass(kw_only=True)

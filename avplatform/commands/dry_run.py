@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from avplatform.build import build_model, build_task, count_parameters
-from avplatform.commands.train import as_yaml
-from avplatform.config import RunConfig
+from avplatform.config.build import build_model, build_task
+from avplatform.config.run import RunConfig
+from avplatform.config.values import as_yaml
 from avplatform.data import open_data
-from models.errors import counted
+from avplatform.models.av_model import count_parameters
+from avplatform.models.errors import counted
 
 FLOAT_BYTES = 4
 

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from avplatform.flags import parse_flags
-from models.errors import DataError, UsageError, counted
-from models.label_files import SUFFIXES, LabelEmbeddings
+from avplatform.commands.flags import parse_flags
+from avplatform.models.errors import DataError, UsageError, counted
+from avplatform.models.texts.files import SUFFIXES, LabelEmbeddings
 
 NEIGHBOURS = 3
 SHOWN = 40
@@ -42,8 +42,8 @@ def run(args: list[str], prog: str) -> int:
     out = None if options.out is None else _new_file(Path(options.out))
     if options.embeddings.partition(":")[0] == "learned":
         raise UsageError("a learned table is made by training (`train --labels.embeddings learned`); it knows no texts")
-    from avplatform.label_cache import label_embeddings
-    from models.label_files import write_label_file
+    from avplatform.labels.cache import label_embeddings
+    from avplatform.models.texts.files import write_label_file
 
     pooling = None if options.pooling == "default" else options.pooling
     found = label_embeddings(texts, options.embeddings, pooling=pooling)
@@ -67,7 +67,7 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
     if len(given) != 1:
         raise UsageError('give the label texts once: as "violin,dog", as --texts FILE, or as --task avvp')
     if options.task:
-        from tasks.registry import TASKS
+        from avplatform.tasks.registry import TASKS
 
         kind = TASKS[options.task]
         texts = kind(kind.Config()).model_classes("leap")[1]

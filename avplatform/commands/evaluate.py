@@ -9,24 +9,31 @@ from typing import Annotated, Any, Literal
 import tyro
 from torch import nn
 
-from avplatform.build import check_labels, count_parameters, task_of_model, whole_task_of_model, with_threshold
-from avplatform.config import load_yaml
-from avplatform.console import Console
+from avplatform.base.console import Console
+from avplatform.base.files import write_json
+from avplatform.base.machine import describe, leave, make_accelerator
+from avplatform.commands.flags import parse_flags
 from avplatform.data import open_data
-from avplatform.data.arrays import SplitArrays
-from avplatform.environment import describe, leave, make_accelerator
+from avplatform.data.reading.arrays import SplitArrays
+from avplatform.data.store.schema import check_labels
 from avplatform.evaluation.evaluate import evaluate
-from avplatform.evaluation.extras import Extras, check_extras, extras, show_extras, write_extras
+from avplatform.evaluation.extras import (
+    Extras,
+    check_extras,
+    extras,
+    show_extras,
+    write_extras,
+)
 from avplatform.evaluation.perturbations import Change
-from avplatform.evaluation.predictions import Predictions, save_predictions
-from avplatform.evaluation.results import presence_of, results, show
-from avplatform.flags import parse_flags
-from avplatform.held_out import data_for, zero_shot
-from avplatform.training.run_folder import read_results, write_json
-from models.av_model import AVModel
-from models.config import at_least
-from models.errors import DataError, UsageError
-from tasks.contracts import Metrics
+from avplatform.labels.held_out import data_for, zero_shot
+from avplatform.models.av_model import AVModel, count_parameters
+from avplatform.models.checks import at_least
+from avplatform.models.errors import DataError, UsageError
+from avplatform.runs.folder import results_beside, trained_on
+from avplatform.runs.predictions import Predictions, save_predictions
+from avplatform.runs.results import presence_of, results, show
+from avplatform.tasks.contracts import Metrics
+from avplatform.tasks.registry import task_of_model, whole_task_of_model, with_threshold
 
 SPLITS = ("validation", "test")
 
@@ -182,25 +189,6 @@ def about_held_out(about: dict[str, Any]) -> str:
     seen = "; ".join(about["trained_on"])
     kind = f"not zero-shot: the model was trained on {seen}" if seen else "zero-shot: the model was trained on none of them"
     return f"scored on clips with {names}, chosen among {about['among']} classes; {kind}"
-
-
-def results_beside(model: str) -> dict[str, Any]:
-    """Return the results.json of the run that a run or model folder belongs to, or an empty dictionary."""
-    folder = Path(model)
-    for place in (folder, folder.parent):
-        file = place / "results.json"
-        if folder.is_dir() and file.is_file():
-            return read_results(file)
-    return {}
-
-
-def trained_on(model: str) -> str | None:
-    """Return what the run that a run or model folder belongs to was given as --data, or None."""
-    folder = Path(model)
-    for place in (folder, folder.parent):
-        if folder.is_dir() and (place / "config.yaml").is_file():
-            return load_yaml(place).get("data")
-    return None
 
 
 def check_fits(model: AVModel, data: Any) -> None:

@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from avplatform.console import Console
-from avplatform.flags import parse_flags
-from avplatform.timeline.events import named, readable
-from models.errors import UsageError, counted
+from avplatform.base.console import Console, named, readable
+from avplatform.commands.flags import parse_flags
+from avplatform.models.errors import UsageError, counted
 
 LISTED = 20  # bad files named on the screen; the report names all
 
@@ -95,9 +94,9 @@ def run(args: list[str], prog: str) -> int:
 
 
 def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], catalogue: Any) -> int:
-    from avplatform.cards import render_dataset_card
-    from avplatform.data.schema import EXTRACT_REPORT_FILE
-    from avplatform.environment import leave, make_accelerator
+    from avplatform.base.machine import leave, make_accelerator
+    from avplatform.data.store.card import render_dataset_card
+    from avplatform.data.store.schema import EXTRACT_REPORT_FILE
     from avplatform.features.extract import Extractor, extract
     from avplatform.features.media import Limits
     from avplatform.features.sources import find_files

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from avplatform.flags import parse_flags
-from avplatform.information import describe
-from avplatform.matrix import SHOWN, in_billions, in_millions, short_presets
-from models.errors import counted
+from avplatform.catalogue.describe import describe
+from avplatform.catalogue.figures import SHOWN, in_billions, in_millions, short_presets
+from avplatform.commands.flags import parse_flags
+from avplatform.models.errors import counted
 
 LABEL = 12  # columns of the names on the left
 

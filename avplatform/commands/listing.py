@@ -12,15 +12,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from avplatform.cells import Cell, cells
-from avplatform.config import check_names
-from avplatform.flags import parse_flags
-from avplatform.matrix import cell_cost, cell_headline, cell_record, in_billions, in_millions, short_presets
-from avplatform.presets import list_presets
-from models.decoders import DECODERS
-from models.encoders import ENCODERS
-from models.errors import UsageError, unknown_name
-from tasks.registry import TASKS
+from avplatform.catalogue.cells import Cell, cells
+from avplatform.catalogue.figures import (
+    cell_cost,
+    cell_headline,
+    cell_record,
+    in_billions,
+    in_millions,
+    short_presets,
+)
+from avplatform.commands.flags import parse_flags
+from avplatform.config.presets import list_presets
+from avplatform.config.run import check_names
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
+from avplatform.models.errors import UsageError, unknown_name
+from avplatform.tasks.registry import TASKS
 
 KINDS = ("cells", "tasks", "encoders", "decoders", "presets")
 WIDE = 118  # columns from which on the presets stand beside their cells
@@ -54,7 +61,7 @@ def run(args: list[str], prog: str) -> int:
     if options.markdown:
         if options != ListOptions(markdown=True):
             raise UsageError("--markdown prints the whole page; leave the filters out")
-        from avplatform.cells_page import render
+        from avplatform.catalogue.page import render
 
         print(render(), end="")
         return 0

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from avplatform.base.console import Console, named, readable
 from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
-from avplatform.console import Console
-from avplatform.flags import parse_flags
-from avplatform.timeline.events import STREAM_NAMES, named, readable
-from models.config import at_least
-from models.errors import AVError, DataError, UsageError, counted
-from models.paths import expanded
+from avplatform.commands.flags import parse_flags
+from avplatform.models.checks import at_least
+from avplatform.models.errors import AVError, DataError, UsageError, counted
+from avplatform.models.files import expanded
+from avplatform.timeline.events import STREAM_NAMES
 
 if TYPE_CHECKING:
-    from avplatform.pipeline import Pipeline
     from avplatform.timeline.events import Timeline
+    from avplatform.timeline.pipeline import Pipeline
 
 FILES = ("events.json", "events.csv", "events.eaf", "events.vtt", "timeline.png", "timeline.html")
 
@@ -74,9 +74,9 @@ def run(args: list[str], prog: str) -> int:
     at_least(options, "threads", 0)
     if not options.videos:
         raise UsageError("there is no video; give at least one file or folder")
-    from avplatform.environment import set_threads
+    from avplatform.base.machine import set_threads
     from avplatform.features.weights import parse_weights
-    from avplatform.pipeline import PipelineConfig, pipeline
+    from avplatform.timeline.pipeline import PipelineConfig, pipeline
 
     set_threads(options.threads)
     console = Console()
@@ -134,11 +134,11 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
         UsageError: a video that is too large to embed.
     """
     from avplatform.features.media import probe
+    from avplatform.models.files import write_atomic
     from avplatform.timeline.export import write_exports
     from avplatform.timeline.page import render_page, video_source
     from avplatform.timeline.picture import picture
     from avplatform.timeline.preview import preview
-    from avplatform.training.run_folder import write_atomic
 
     timeline = parse(video)
     limits = parse.config.limits
@@ -213,7 +213,7 @@ def line_about(timeline: Timeline, page: Path) -> str:
 
 def write_summary(out: Path, done: list[dict[str, Any]], failed: list[tuple[str, str]]) -> None:
     """Write summary.json: which videos were done, where, and which were not, and why."""
-    from avplatform.training.run_folder import write_json
+    from avplatform.base.files import write_json
 
     content = {"done": done, "not_done": [{"video": readable(video), "reason": reason} for video, reason in failed]}
     try:

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from avplatform.console import Console
-from avplatform.flags import parse_flags
-from models.errors import DataError, UsageError, counted
+from avplatform.base.console import Console
+from avplatform.commands.flags import parse_flags
+from avplatform.models.errors import DataError, UsageError, counted
 
 LISTED = 10  # clips named on the screen; the files name all
 
@@ -93,7 +93,7 @@ def run(args: list[str], prog: str) -> int:
         return _score(args[1:], f"{prog} score")
     options = parse_flags(PseudoLabelOptions, args, prog)
     from avplatform.pseudo_labels.make import FOLDERS, RECORD_FILE, Clips, make
-    from tasks.avvp.annotations import read_annotations
+    from avplatform.tasks.avvp.annotations import read_annotations
 
     chosen = _check(options)
     clips = Clips.of(read_annotations(options.annotations), options.splits)
@@ -154,9 +154,9 @@ def _check(options: PseudoLabelOptions) -> list[Any]:
 
 
 def _source(options: PseudoLabelOptions, modality: Any) -> Any:
+    from avplatform.features.teachers import TextFeatures
     from avplatform.pseudo_labels.sources import FeatureFiles, LogitFiles, MediaFiles
-    from avplatform.pseudo_labels.teachers import TextFeatures
-    from tasks.avvp.pseudo_labels import prompts
+    from avplatform.tasks.avvp.pseudo_labels import prompts
 
     logits, features = getattr(options, f"{modality}_logits"), getattr(options, f"{modality}_features")
     if logits is not None:
@@ -174,8 +174,8 @@ def _source(options: PseudoLabelOptions, modality: Any) -> Any:
 
 
 def _teacher(options: PseudoLabelOptions, modality: str) -> Any:
-    from avplatform.environment import make_accelerator
-    from avplatform.pseudo_labels.teachers import CLAPTeacher, CLIPTeacher
+    from avplatform.base.machine import make_accelerator
+    from avplatform.features.teachers import CLAPTeacher, CLIPTeacher
 
     device = make_accelerator(cpu=options.cpu, precision="no").device
     if modality == "visual":
@@ -185,10 +185,10 @@ def _teacher(options: PseudoLabelOptions, modality: str) -> Any:
 
 def _score(args: list[str], prog: str) -> int:
     options = parse_flags(ScoreOptions, args, prog)
+    from avplatform.base.files import write_json
     from avplatform.pseudo_labels.make import FOLDERS
     from avplatform.pseudo_labels.score import score_folder
-    from avplatform.training.run_folder import write_json
-    from tasks.avvp.annotations import read_annotations
+    from avplatform.tasks.avvp.annotations import read_annotations
 
     base = Path(options.folder)
     if not base.is_dir():

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from avplatform.flags import parse_flags
-from avplatform.hub import push_data, push_run
+from avplatform.commands.flags import parse_flags
+from avplatform.hub.push import push_data, push_run
 
 
 @dataclass(kw_only=True)
@@ -50,3 +50,6 @@ def _run(push: Callable[..., str], args: list[str], prog: str, about: str) -> in
     )
     print(f"pushed to {url}")
     return 0
+
+
+__all__ = ["run"]

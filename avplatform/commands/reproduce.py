@@ -12,18 +12,27 @@ from typing import Annotated, Any
 import tyro
 
 from avplatform import __version__
-from avplatform.console import Console
-from avplatform.data.source import DataSource
-from avplatform.flags import parse_flags
-from avplatform.ledger.ledger import write_ledger
-from avplatform.ledger.page import Page, write_page
-from avplatform.ledger.pictures import draw
-from avplatform.ledger.reproduce import LOGS, RUNS, Plan, carry_out, check_there, collect, find_data, make_plan
-from avplatform.ledger.runner import Outcome, report
-from avplatform.ledger.tables import Shelf, section
-from avplatform.ledger.targets import read_labels, target_names
-from models.config import at_least
-from models.errors import DataError, counted
+from avplatform.base.console import Console
+from avplatform.commands.flags import parse_flags
+from avplatform.data.reading.source import DataSource
+from avplatform.models.checks import at_least
+from avplatform.models.errors import DataError, counted
+from avplatform.reproduce.page import Page, write_page
+from avplatform.reproduce.pictures import draw
+from avplatform.reproduce.reproduce import (
+    LOGS,
+    RUNS,
+    Plan,
+    carry_out,
+    check_there,
+    collect,
+    find_data,
+    make_plan,
+)
+from avplatform.reproduce.tables import Shelf, section
+from avplatform.reproduce.targets import read_labels, target_names
+from avplatform.sweeps.ledger import write_ledger
+from avplatform.sweeps.runner import Outcome, report
 
 STOPPED = 130  # as shells count a command that Ctrl-C ended
 Data = dict[str, tuple[str, DataSource]]

@@ -9,14 +9,14 @@ from typing import Annotated
 
 import tyro
 
-from avplatform.console import Console
-from avplatform.flags import parse_flags
-from avplatform.ledger.checks import check_runs
-from avplatform.ledger.ledger import write_ledger
-from avplatform.ledger.runner import report, run_jobs, train_jobs
-from avplatform.ledger.sweep import read_sweep
-from models.config import at_least
-from models.errors import counted
+from avplatform.base.console import Console
+from avplatform.commands.flags import parse_flags
+from avplatform.models.checks import at_least
+from avplatform.models.errors import counted
+from avplatform.sweeps.checks import check_runs
+from avplatform.sweeps.ledger import write_ledger
+from avplatform.sweeps.runner import report, run_jobs, train_jobs
+from avplatform.sweeps.sweep import read_sweep
 
 STOPPED = 130  # as shells count a command that Ctrl-C ended
 

@@ -1,9 +1,10 @@
 """Datasets: their format, how they are written, mapped, streamed and simulated."""
 
-from avplatform.data.hf import batch_of, stream_dataset
-from avplatform.data.schema import DataSpec, Manifest
-from avplatform.data.source import DataSource, open_data, train_loader
-from avplatform.data.writer import StoreWriter
+from avplatform.data.reading.hf import batch_of
+from avplatform.data.reading.hf_stream import stream_dataset
+from avplatform.data.reading.source import DataSource, open_data, train_loader
+from avplatform.data.store.schema import DataSpec, Manifest
+from avplatform.data.store.writer import StoreWriter
 
 __all__ = [
     "DataSource",

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import DataError, UsageError
-from tasks.contracts import Arrays
+from avplatform.models.errors import DataError, UsageError
+from avplatform.tasks.contracts import Arrays
 
 LEVEL = 0.95
 FEWEST = 40  # resamples of which one lies beyond either end

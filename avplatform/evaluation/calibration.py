@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import DataError
+from avplatform.models.errors import DataError
 
 BINS = 15
 SMALLEST = 2.0**-14  # what is left of probabilities 0 and 1 where logits are needed

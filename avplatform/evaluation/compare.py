@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.config import flat, load_yaml
+from avplatform.config.values import flat, load_yaml
 from avplatform.evaluation.bootstrap import paired_ratios, paired_test
-from avplatform.evaluation.predictions import Predictions, load_predictions, predictions_file
 from avplatform.evaluation.selection import both_splits, mean_and_spread, selection_report
-from avplatform.held_out import with_others
-from avplatform.training.run_folder import RunFolder, read_results
-from models.errors import DataError, UsageError
-from tasks.contracts import Analysis
-from tasks.registry import TASKS
+from avplatform.labels.held_out import with_others
+from avplatform.models.errors import DataError, UsageError
+from avplatform.runs.folder import RunFolder, read_results
+from avplatform.runs.predictions import Predictions, load_predictions, predictions_file
+from avplatform.tasks.contracts import Analysis
+from avplatform.tasks.registry import TASKS
 
 NOT_COMPARED = {
     "seed", "data", "output_dir", "resume", "cache_dir", "cpu", "threads", "num_workers", "dry_run", "config", "preset",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from avplatform.base.files import write_json
 from avplatform.evaluation.markdown import markdown_table, signed
 from avplatform.evaluation.pictures import class_differences, differences
-from avplatform.training.run_folder import write_atomic, write_json
-from models.errors import DataError
+from avplatform.models.errors import DataError
+from avplatform.models.files import write_atomic
 
 STREAMS = ("audio", "visual", "av")
 """Streams that pictures show, of those that there are."""

@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from avplatform.data.arrays import SplitArrays
-from avplatform.data.sampling import eval_batches
-from models.errors import AVError, DataError
-from tasks.contracts import Arrays, Batch, Metrics, Task
+from avplatform.data.reading.arrays import SplitArrays
+from avplatform.data.reading.sampling import eval_batches
+from avplatform.models.errors import AVError, DataError
+from avplatform.tasks.contracts import Arrays, Batch, Metrics, Task
 
 
 @torch.inference_mode()
@@ -113,7 +113,7 @@ def _by_row(parts: list[Arrays]) -> Arrays | None:
 def example_tracks(
     model: nn.Module, task: Task, split: SplitArrays, indices: Iterable[int], *, accelerator: Accelerator
 ) -> list[dict]:
-    """Return truth and decisions of a few clips, as `avplatform.plots.timelines` reads them."""
+    """Return truth and decisions of a few clips, as `avplatform.runs.pictures.timelines` reads them."""
     batch = split.batch(np.asarray(list(indices))).to(accelerator.device)
     was_training = model.training
     model.eval()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from avplatform.console import Console
+from avplatform.base.console import Console
 from avplatform.data import DataSource
-from avplatform.data.arrays import SplitArrays
+from avplatform.data.reading.arrays import SplitArrays
 from avplatform.evaluation.bootstrap import check_resamples, confidence
 from avplatform.evaluation.calibration import calibration
 from avplatform.evaluation.markdown import signed
@@ -24,8 +24,8 @@ from avplatform.evaluation.thresholds import (
     require_analysis,
     require_evidence,
 )
-from models.errors import DataError, UsageError
-from tasks.contracts import Metrics, Task
+from avplatform.models.errors import DataError, UsageError
+from avplatform.tasks.contracts import Metrics, Task
 
 SHOWN = ("segment_A", "segment_V", "segment_Type@AV", "event_Type@AV")
 """Figures of video parsing that the robustness picture and table show; other tasks show their first ones."""

@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from avplatform.data.arrays import SplitArrays
-from tasks.contracts import Batch, later
+from avplatform.data.reading.arrays import SplitArrays
+from avplatform.tasks.contracts import Batch, later
 
 Change = Callable[[Batch], Batch]
 

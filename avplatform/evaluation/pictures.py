@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from avplatform.base.drawing import COLOURS, save_figure
 from avplatform.evaluation.markdown import signed
-from avplatform.plots import COLOURS, save_figure
-from models.errors import DataError
+from avplatform.models.errors import DataError
 
 SPARE = "#B0B0B0"
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from avplatform.data.arrays import SplitArrays
+from avplatform.base.files import write_json
+from avplatform.data.reading.arrays import SplitArrays
 from avplatform.evaluation.markdown import markdown_table, signed
 from avplatform.evaluation.perturbations import SHIFTS, Change, perturbations, shift_name
 from avplatform.evaluation.pictures import robustness_bars
-from avplatform.training.run_folder import write_atomic, write_json
-from tasks.contracts import Metrics, Task
+from avplatform.models.files import write_atomic
+from avplatform.tasks.contracts import Metrics, Task
 
 FILE = "robustness"
 

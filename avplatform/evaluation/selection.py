@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.training.run_folder import RunFolder
-from models.errors import DataError
+from avplatform.models.errors import DataError
+from avplatform.runs.folder import RunFolder
 
 Record = dict[str, Any]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import DataError
-from tasks.contracts import Analysis, Arrays, Metrics, Task
+from avplatform.models.errors import DataError
+from avplatform.tasks.contracts import Analysis, Arrays, Metrics, Task
 
 GRID = tuple(round(0.05 * i, 2) for i in range(1, 20))
 MARK = "per class, chosen on validation"

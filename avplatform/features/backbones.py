@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from avplatform.features import mel, soundnet
 from avplatform.features.image_networks import load_frames_network, load_maps_network
 from avplatform.features.media import FrameSize
+from avplatform.features.sampling import SAMPLE_RATE, split_waveform
+from avplatform.features.teachers import CLAP_MODEL, CLIP_MODEL, CLAPTeacher, CLIPTeacher
 from avplatform.features.vggish import Postprocessor, read_vggish
 from avplatform.features.weights import Weights, find_weights, weights_folder
-from avplatform.pseudo_labels.media import SAMPLE_RATE
-from avplatform.pseudo_labels.teachers import CLAP_MODEL, CLIP_MODEL, CLAPTeacher, CLIPTeacher
-from models.errors import DataError
-from models.official.checkpoint_file import read_checkpoint
-from tasks.avvp.pseudo_labels import split_waveform
+from avplatform.models.checkpoint.file import read_checkpoint
+from avplatform.models.errors import DataError
 
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_STD = (0.22803, 0.22145, 0.216989)

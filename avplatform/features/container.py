@@ -12,8 +12,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from models.config import at_least
-from models.errors import AVError, DataError, UsageError, counted
+from avplatform.models.checks import at_least
+from avplatform.models.errors import AVError, DataError, UsageError, counted
 
 REFUSED_FORMATS = {
     "hls",

@@ -20,20 +20,19 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from avplatform.data.partial import check_empty
-from avplatform.data.schema import EXTRACT_REPORT_FILE, DataSpec, Manifest
-from avplatform.data.writer import StoreWriter
+from avplatform.base.console import named, readable
+from avplatform.base.processes import on_main
+from avplatform.data.store.partial import check_empty
+from avplatform.data.store.schema import EXTRACT_REPORT_FILE, DataSpec, Manifest
+from avplatform.data.store.writer import StoreWriter
 from avplatform.features.extractor import ClipFeatures, Extractor, Request
 from avplatform.features.media import probe
 from avplatform.features.sampling import count_segments
 from avplatform.features.sources import Catalogue, find_files
-from avplatform.timeline.events import named, readable
-from avplatform.training.run_folder import write_atomic
-from avplatform.training.together import on_main
+from avplatform.models.checks import at_least
+from avplatform.models.errors import AVError, DataError, counted
+from avplatform.models.files import save_tensors, write_atomic
 from avplatform.version import __version__
-from models.config import at_least
-from models.errors import AVError, DataError, counted
-from models.tensor_file import save_tensors
 
 __all__ = ["ClipFeatures", "ExtractReport", "Extractor", "Request", "extract"]
 

@@ -10,13 +10,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from avplatform.features.backbones import MOTION_FRAMES, Backbone, Where, audio_backbone, motion_backbone, visual_backbone
-from avplatform.features.media import Limits, MediaInfo, Spent, iter_frames, probe, read_waveform
+from avplatform.features.backbones import (
+    MOTION_FRAMES,
+    Backbone,
+    Where,
+    audio_backbone,
+    motion_backbone,
+    visual_backbone,
+)
+from avplatform.features.media import (
+    Limits,
+    MediaInfo,
+    Spent,
+    iter_frames,
+    probe,
+    read_waveform,
+)
 from avplatform.features.recipe import FeatureRecipe, get_recipe
 from avplatform.features.sampling import count_segments, frame_times
 from avplatform.features.weights import Weights, check_names
-from models.config import FeatureSpec
-from models.errors import DataError, UsageError
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.errors import DataError, UsageError
 
 AUDIO_BLOCK = 600  # segments of sound that are held at once
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

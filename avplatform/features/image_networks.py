@@ -12,10 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from avplatform.features.media import FrameSize
-from avplatform.features.weights import PUBLISHED, Weights, find_weights, given_file, weights_folder
-from avplatform.training.run_folder import write_atomic
-from models.errors import DataError, UsageError, nearest
-from models.official.checkpoint_file import read_checkpoint
+from avplatform.features.weights import (
+    PUBLISHED,
+    Weights,
+    find_weights,
+    given_file,
+    weights_folder,
+)
+from avplatform.models.checkpoint.file import read_checkpoint
+from avplatform.models.errors import DataError, UsageError, nearest
+from avplatform.models.files import write_atomic
 
 MAPS_SIZE = FrameSize(height=224, width=224)
 BY_POSITION = "tf_efficientnet_lite0"

@@ -9,8 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.features.container import Limits, MediaInfo, Opened, Spent, length_of, opened, reading, stream_seconds
-from models.errors import DataError, UsageError
+from avplatform.features.container import (
+    Limits,
+    MediaInfo,
+    Opened,
+    Spent,
+    length_of,
+    opened,
+    reading,
+    stream_seconds,
+)
+from avplatform.models.errors import DataError, UsageError
 
 __all__ = ["FrameSize", "Limits", "MediaInfo", "Spent", "iter_frames", "probe", "read_frames", "read_waveform"]
 

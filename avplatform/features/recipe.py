@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from models.config import at_least
-from models.errors import DataError, UsageError, nearest, unknown_name
+from avplatform.models.checks import at_least
+from avplatform.models.errors import DataError, UsageError, nearest, unknown_name
 
 RECIPE_VERSION = 1
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.avvp.pseudo_labels import frame_indices
+from avplatform.models.errors import DataError, counted
+from avplatform.tasks.avvp.annotations import SEGMENTS
 
 JUST_BEFORE = 1e-6  # seconds
 
@@ -38,3 +39,31 @@ def frame_times(seconds: float, segments: int, *, fps: float, per_segment: int) 
     """
     indices = frame_indices(count_ticks(seconds, fps), segments * per_segment)
     return tick_times(indices, fps)
+
+
+SAMPLE_RATE = 48_000  # Hz, CLAP's
+
+
+def frame_indices(frames: int, count: int = SEGMENTS) -> np.ndarray:
+    """Return which of a clip's frames stand for its segments: evenly spread, the first and the last among them.
+
+    Example:
+        >>> frame_indices(80).tolist()
+        [0, 9, 18, 26, 35, 44, 53, 61, 70, 79]
+    """
+    return np.round(np.linspace(0, frames - 1, count)).astype(np.int64)
+
+
+def split_waveform(waveform: np.ndarray, segments: int = SEGMENTS) -> np.ndarray:
+    """Cut a waveform of N samples into segments of floor(N / T) samples that start at round(i N / T) (half to even).
+
+    Shape: [N] -> [T, floor(N / T)].
+
+    Raises:
+        DataError: fewer samples than segments.
+    """
+    samples = len(waveform)
+    if samples < segments:
+        raise DataError(f"a waveform of {counted(samples, 'sample')} cannot be cut into {counted(segments, 'segment')}")
+    starts = np.round(np.arange(segments) * samples / segments).astype(np.int64)
+    return np.stack([waveform[start : start + samples // segments] for start in starts])

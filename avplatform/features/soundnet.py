@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from avplatform.training.run_folder import write_atomic
-from models.errors import DataError
+from avplatform.models.errors import DataError
+from avplatform.models.files import write_atomic
 
 RATE = 22_050  # Hz
 SCALE = 256.0  # the network was trained on samples of this size

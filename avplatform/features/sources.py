@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import DataError, UsageError, unknown_name
-from tasks.avvp.annotations import ID_LENGTH
-from tasks.registry import TASKS
+from avplatform.models.errors import DataError, UsageError, unknown_name
+from avplatform.tasks.avvp.annotations import ID_LENGTH
+from avplatform.tasks.registry import TASKS
 
 NOT_MEDIA = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".srt", ".vtt", ".eaf", ".npy", ".h5", ".py", ".yaml"}
 """Files beside videos in a folder that are not looked at; a file that is named is always looked at."""
@@ -115,7 +115,7 @@ class Catalogue:
         return [Entry(row=first + index, clip_id=clip_id, split=self.split) for index, clip_id in enumerate(names)]
 
     def _read_llp(self, folder: str | Path) -> None:
-        from tasks.avvp.annotations import SEGMENTS, read_annotations
+        from avplatform.tasks.avvp.annotations import SEGMENTS, read_annotations
 
         data = read_annotations(folder)
         maps = [SEGMENTS, len(self.classes)]
@@ -130,7 +130,7 @@ class Catalogue:
                 self._entries.setdefault(data.filenames[row][:ID_LENGTH], [entry])
 
     def _read_ave(self, folder: str | Path) -> None:
-        from tasks.avel.annotations import read_annotations
+        from avplatform.tasks.avel.annotations import read_annotations
 
         data = read_annotations(folder)
         self.labels = {"segment": [np.asarray(data.segment).shape[1]], "video": []}

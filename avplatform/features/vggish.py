@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.errors import DataError
-from models.official.checkpoint_file import read_checkpoint
+from avplatform.models.checkpoint.file import read_checkpoint
+from avplatform.models.errors import DataError
 
 CONVOLUTIONS = (0, 3, 6, 8, 11, 13)  # their places in `features`
 POOLED_BEFORE = (3, 6, 11)  # convolutions that follow a pooling

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avplatform.data.arrays import cache_root
-from models.errors import DataError, UsageError, nearest
+from avplatform.base.files import cache_root
+from avplatform.models.errors import DataError, UsageError, nearest
 
 Weights = Mapping[str, str | Path]
 """Files by the name of a backbone or of a stream ("audio", "visual", "motion"); "folder" names a folder of weights."""

@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from avplatform.base.files import write_json
+from avplatform.models.errors import DataError, UsageError, counted
+from avplatform.models.files import write_atomic
 from avplatform.pseudo_labels.score import read_label
 from avplatform.pseudo_labels.sources import Source
-from avplatform.training.run_folder import write_atomic, write_json
+from avplatform.tasks.avvp.annotations import ID_LENGTH, LLPAnnotations
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.avvp.pseudo_labels import Modality, Spelling, pseudo_labels, thresholds
 from avplatform.version import __version__
-from models.errors import DataError, UsageError, counted
-from tasks.avvp.annotations import ID_LENGTH, LLPAnnotations
-from tasks.avvp.classes import CLASSES
-from tasks.avvp.pseudo_labels import Modality, Spelling, pseudo_labels, thresholds
 
 TEACHERS: dict[Modality, str] = {"visual": "CLIP", "audio": "CLAP"}
 FOLDERS: dict[Modality, str] = {name: f"{teacher}/segment_pseudo_labels" for name, teacher in TEACHERS.items()}

@@ -14,12 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from avplatform.data.array_record import HEADER_ERRORS
-from models.errors import DataError, counted
-from tasks.avvp.annotations import SEGMENTS
-from tasks.avvp.pseudo_labels import frame_indices
+from avplatform.base.npy import HEADER_ERRORS
+from avplatform.features.sampling import SAMPLE_RATE, frame_indices
+from avplatform.models.errors import DataError, counted
+from avplatform.tasks.avvp.annotations import SEGMENTS
 
-SAMPLE_RATE = 48_000  # Hz, CLAP's
 FRAME_TYPES = (".jpg", ".jpeg", ".png")
 
 

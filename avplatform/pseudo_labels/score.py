@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.pseudo_labels.media import read_npy
-from models.errors import DataError, UsageError, counted
-from tasks.avvp.annotations import ID_LENGTH, SEGMENTS, LLPAnnotations
-from tasks.avvp.classes import CLASSES
-from tasks.avvp.metrics import averages, score
+from avplatform.tasks.avvp.annotations import ID_LENGTH, SEGMENTS, LLPAnnotations
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.avvp.metrics import averages, score
 
 OF_ONE_MODALITY = {"audio": ("segment_A", "event_A"), "visual": ("segment_V", "event_V")}
 

@@ -9,12 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.pseudo_labels.media import find_frames, find_waveform, read_frames, read_npy, read_waveform
-from avplatform.pseudo_labels.teachers import Teacher, TextFeatures
-from models.errors import DataError
-from tasks.avvp.annotations import SEGMENTS
-from tasks.avvp.classes import CLASSES
-from tasks.avvp.pseudo_labels import Modality, Spelling, prompts, split_waveform
+from avplatform.features.sampling import split_waveform
+from avplatform.features.teachers import Teacher, TextFeatures
+from avplatform.models.errors import DataError
+from avplatform.pseudo_labels.media import (
+    find_frames,
+    find_waveform,
+    read_frames,
+    read_npy,
+    read_waveform,
+)
+from avplatform.tasks.avvp.annotations import SEGMENTS
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.avvp.pseudo_labels import Modality, Spelling, prompts
 
 
 class Source(ABC):

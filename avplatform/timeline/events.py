@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from avplatform.tasks.spans import runs
 
 STREAM_NAMES = {"audio": "audio", "visual": "visual", "av": "audio-visual"}
 """Streams as a reader meets them; "audio-visual" is what is heard and seen at the same time."""
@@ -94,30 +93,3 @@ def events_of(
     order = list(STREAM_NAMES)
     return sorted(events, key=lambda e: (e.onset, order.index(e.stream), labels.index(e.label)))
 
-
-def named(file: str, reason: str) -> str:
-    """Return a reason that names its file once."""
-    return reason if file in reason else f"{file}: {reason}"
-
-
-def readable(path: str | Path) -> str:
-    r"""Return a path, or a message with one, as one line of text: what is no UTF-8, and control characters, become a mark.
-
-    Example:
-        >>> readable("caf\udce9\n.mp4")
-        'caf\ufffd\ufffd.mp4'
-    """
-    text = os.fsencode(path).decode("utf-8", "replace")
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
-
-
-def runs(row: np.ndarray) -> list[tuple[int, int]]:
-    """Return (first, one past the last) of each run of ones.
-
-    Example:
-        >>> runs(np.array([1, 1, 0, 1]))
-        [(0, 2), (3, 4)]
-    """
-    padded = np.concatenate([[0], np.asarray(row).astype(int), [0]])
-    starts, ends = np.flatnonzero(np.diff(padded) == 1), np.flatnonzero(np.diff(padded) == -1)
-    return [(int(s), int(e)) for s, e in zip(starts, ends, strict=True)]

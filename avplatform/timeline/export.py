@@ -125,7 +125,7 @@ def as_eaf(timeline: Timeline, *, media: str) -> str:
 
 def write_exports(timeline: Timeline, folder: Path, *, media: str) -> list[Path]:
     """Write events.json, events.csv, events.eaf and events.vtt; return their paths."""
-    from avplatform.training.run_folder import write_atomic
+    from avplatform.models.files import write_atomic
 
     texts = {
         "events.json": as_json(timeline),

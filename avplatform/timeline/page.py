@@ -13,11 +13,11 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from avplatform.plots import COLOURS
+from avplatform.base.drawing import COLOURS
+from avplatform.models.errors import UsageError, counted
 from avplatform.timeline.events import STREAM_NAMES, Timeline
 from avplatform.timeline.export import event_row
 from avplatform.timeline.preview import Preview
-from models.errors import UsageError, counted
 
 EMBED_LIMIT = 64 * 2**20
 """Bytes of a video up to which it is embedded: browsers get slow beyond."""

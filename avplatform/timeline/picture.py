@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from avplatform.plots import COLOURS, HATCHES, save_figure
+from avplatform.base.drawing import COLOURS, HATCHES, save_figure
 from avplatform.timeline.events import STREAM_NAMES, Timeline
 from avplatform.timeline.preview import Preview
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from avplatform.models.av_model import AVModel
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.errors import DataError, UsageError
 from avplatform.timeline.windows import Features
-from models.av_model import AVModel
-from models.config import FeatureSpec
-from models.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from avplatform.features.container import Limits

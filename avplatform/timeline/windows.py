@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.av_model import AVModel
-from models.contracts import Parse, Prediction, StreamPredictions, at_least_single
-from models.errors import UsageError
+from avplatform.models.av_model import AVModel
+from avplatform.models.contracts import Parse, Prediction, StreamPredictions, at_least_single
+from avplatform.models.errors import UsageError
 
 STREAMS = ("audio", "visual", "av")
 

@@ -19,10 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from avplatform.data.writer import file_sha256
-from avplatform.training.run_folder import disk_errors, recover, write_atomic
-from models.errors import DataError
-from models.tensor_file import save_tensors
+from avplatform.base.files import disk_errors, recover
+from avplatform.models.errors import DataError
+from avplatform.models.files import file_sha256, save_tensors, write_atomic
 
 STATE = "state.json"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import resource
 import signal
@@ -12,21 +11,20 @@ from typing import Any
 
 import torch
 
-from avplatform.config import to_dict
+from avplatform.base.processes import explain, mean_over_processes, on_all, on_main
+from avplatform.base.stopping import Stopped, StopSignals
+from avplatform.config.values import to_dict
 from avplatform.evaluation.evaluate import evaluate
-from avplatform.evaluation.report import write_report
+from avplatform.models.errors import counted
+from avplatform.tasks.contracts import Batch, Metrics
 from avplatform.training.checkpoint import load_best, save_best
 from avplatform.training.optim import learning_rate
-from avplatform.training.run_folder import RunFolder
+from avplatform.training.report import write_report
 from avplatform.training.setup import RunSetup
 from avplatform.training.state import restore_state, save_state
 from avplatform.training.step import optimisation_step
-from avplatform.training.stopping import Stopped, StopSignals
-from avplatform.training.together import explain, mean_over_processes, on_all, on_main
 from avplatform.training.tracking import start_trackers
 from avplatform.training.weights import model_weights
-from models.errors import counted
-from tasks.contracts import Batch, Metrics
 
 PATIENCE = 20
 """Steps in a row that may be skipped for NaN before the run stops: the weights themselves are then beyond saving."""
@@ -281,10 +279,3 @@ def prefixed(losses: dict[str, Any]) -> dict[str, Any]:
     """Name the loss terms as they stand in metrics.jsonl."""
     return {f"loss_{name}": value for name, value in losses.items()}
 
-
-def finished_results(folder: RunFolder) -> dict[str, Any] | None:
-    """Return the results of a finished run, or None."""
-    try:
-        return json.loads(folder.results_file.read_text())
-    except (OSError, json.JSONDecodeError):
-        return None

@@ -9,21 +9,22 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
 
-from avplatform.build import build_model, build_task
-from avplatform.config import RunConfig, to_dict
-from avplatform.console import Console
+from avplatform.base.console import Console
+from avplatform.base.machine import describe, make_accelerator
+from avplatform.base.processes import on_main
+from avplatform.config.build import build_model, build_task
+from avplatform.config.run import RunConfig
+from avplatform.config.values import to_dict
 from avplatform.data import DataSource, open_data, train_loader
-from avplatform.environment import describe, make_accelerator
-from avplatform.held_out import data_for
+from avplatform.labels.held_out import data_for
+from avplatform.models.av_model import AVModel
+from avplatform.models.errors import DataError, UsageError, counted
+from avplatform.runs.folder import RunFolder
+from avplatform.tasks.contracts import Task
 from avplatform.training.optim import build_optimizer, scaled_lr
-from avplatform.training.run_folder import RunFolder
-from avplatform.training.state import Progress
-from avplatform.training.together import on_main
+from avplatform.training.progress import Progress
 from avplatform.training.tracking import check_trackers
 from avplatform.training.weights import WeightAverage
-from models.av_model import AVModel
-from models.errors import DataError, UsageError, counted
-from tasks.contracts import Task
 
 LEAVING = 10.0
 """Seconds that a resume gives the run's earlier processes to end: those whose launcher was killed notice it and save first."""

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from avplatform.training.checkpoint import load_checkpoint, newest_whole, prune_checkpoints, save_checkpoint
-from avplatform.training.together import on_all, on_main
-from avplatform.training.weights import model_weights, optimizer_state, put_model_weights, put_optimizer_state
-from models.errors import UsageError
+from avplatform.base.processes import on_all, on_main
+from avplatform.models.errors import UsageError
+from avplatform.training.checkpoint import (
+    load_checkpoint,
+    newest_whole,
+    prune_checkpoints,
+    save_checkpoint,
+)
+from avplatform.training.progress import Progress
+from avplatform.training.weights import (
+    model_weights,
+    optimizer_state,
+    put_model_weights,
+    put_optimizer_state,
+)
 
 if TYPE_CHECKING:
     from avplatform.training.setup import RunSetup
-
-
-@dataclass
-class Progress:
-    """Where a run stands; it is saved with every checkpoint."""
-
-    step: int = 0
-    epoch: int = 1
-    batch: int = 0
-    best: dict[str, Any] = field(default_factory=dict)
-    sums: dict[str, float] = field(default_factory=dict)  # of the losses of this epoch,
-    summed: int = 0  # over so many steps
-    skipped: int = 0  # steps without an update, because of NaN
-    skipped_in_a_row: int = 0
-    seconds: float = 0.0  # of all processes that worked on the run one after the other
-    cpu_seconds: float = 0.0
-    validated: int = 0  # step of the last validation
 
 
 def save_state(run: RunSetup) -> None:

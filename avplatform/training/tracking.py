@@ -14,9 +14,12 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, filter_trackers, on_main_process
 
-from avplatform.config import TRACKERS, flat
-from avplatform.training.run_folder import RunFolder, disk_errors, write_atomic, write_json
-from models.errors import UsageError
+from avplatform.base.files import disk_errors, write_json
+from avplatform.config.run import TRACKERS
+from avplatform.config.values import flat
+from avplatform.models.errors import UsageError
+from avplatform.models.files import write_atomic
+from avplatform.runs.folder import RunFolder
 
 
 def check_trackers(names: tuple[str, ...]) -> None:

@@ -16,8 +16,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from avplatform.models.errors import DataError
 from avplatform.training.checkpoint import optimizer_tensors, put_optimizer_tensors
-from models.errors import DataError
 
 WHOLE = StateDictOptions(full_state_dict=True)
 

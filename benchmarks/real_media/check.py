@@ -14,12 +14,12 @@ from pathlib import Path
 import av
 import numpy as np
 
+from avplatform.models.errors import AVError, DataError
+from avplatform.tasks.avvp.annotations import SEGMENTS
 from benchmarks.real_media.compose import PLAN_FILE, clip_file
 from benchmarks.real_media.material import RATE, decode_sound
 from benchmarks.real_media.plan import Plan
 from benchmarks.real_media.sources import CLASSES, content
-from models.errors import AVError, DataError
-from tasks.avvp.annotations import SEGMENTS
 
 MANY = 10  # recordings of a class from which on they are not compared: spoken words
 

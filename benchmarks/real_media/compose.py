@@ -15,13 +15,13 @@ from pathlib import Path
 import av
 import numpy as np
 
-from avplatform.console import Console
-from avplatform.training.run_folder import write_atomic
+from avplatform.base.console import Console
+from avplatform.models.errors import AVError, DataError, UsageError, counted
+from avplatform.models.files import write_atomic
 from benchmarks.real_media.material import RATE, read_material
 from benchmarks.real_media.plan import Plan, make_plan
 from benchmarks.real_media.render import FPS, HEIGHT, WIDTH, render_frames, render_sound
 from benchmarks.real_media.sources import CLASSES, SPLITS
-from models.errors import AVError, DataError, UsageError, counted
 
 PLAN_FILE, TABLE_FILE = "plan.json", "events.csv"
 SIZES = {"train": 180, "validation": 30, "test": 60}

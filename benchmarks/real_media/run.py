@@ -14,18 +14,18 @@ import sys
 import time
 from pathlib import Path
 
-from avplatform.console import Console
-from avplatform.ledger.ledger import Entry
-from avplatform.ledger.runner import report, run_jobs, train_jobs
-from avplatform.ledger.sweep import PlannedRun
-from avplatform.training.run_folder import write_atomic
+from avplatform.base.console import Console
+from avplatform.models.errors import AVError, DataError
+from avplatform.models.files import write_atomic
+from avplatform.sweeps.ledger import Entry
+from avplatform.sweeps.runner import report, run_jobs, train_jobs
+from avplatform.sweeps.sweep import PlannedRun
 from benchmarks.real_media.compose import SIZES, clip_file, compose
 from benchmarks.real_media.fetch import fetch, material_table, weights_folder
 from benchmarks.real_media.plan import Plan
 from benchmarks.real_media.report import class_table, score_table
 from benchmarks.real_media.sources import CLASSES, SPLITS
 from benchmarks.real_media.store import label_store
-from models.errors import AVError, DataError
 
 CELLS = {
     f"HAN+{decoder.upper()}, {told}": {"decoder": decoder, "supervision": supervision}

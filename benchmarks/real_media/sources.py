@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from avplatform.models.errors import DataError
 from benchmarks.real_media.rcc import read_rcc
-from models.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from models.contracts import Decoder
-from models.decoders.dch import DCH
-from models.decoders.leap import LEAP
-from models.decoders.mmil import MMIL
+from avplatform.models.contracts import Decoder
+from avplatform.models.decoders.dch import DCH
+from avplatform.models.decoders.leap import LEAP
+from avplatform.models.decoders.mmil import MMIL
 
 DECODERS: dict[str, type[Decoder]] = {"leap": LEAP, "dch": DCH, "mmil": MMIL}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.contracts import Encoding, Parse, Prediction, StreamPredictions
+from avplatform.models.contracts import Encoding, Parse, Prediction, StreamPredictions
 
 GAMMA = {"full": 0.3, "weak": 0.5}
 

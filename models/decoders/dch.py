@@ -8,9 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import finite, one_of, sizes
-from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredictions
-from models.decoders.cmbs_head import CMBSHead
+from avplatform.models.checks import finite, one_of, sizes
+from avplatform.models.contracts import (
+    Decoder,
+    Encoding,
+    Parse,
+    Prediction,
+    StreamPredictions,
+)
+from avplatform.models.decoders.cmbs_head import CMBSHead
 
 
 @dataclass(kw_only=True)

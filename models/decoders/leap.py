@@ -8,12 +8,25 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import DEPTH, divides, finite, in_range, one_of, sizes
-from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredictions, at_least_single
-from models.decoders.cmbs_head import top_mean
-from models.errors import UsageError
-from models.layers.attention import FeedForward
-from models.layers.attention_unit import AttentionUnit
+from avplatform.models.checks import (
+    DEPTH,
+    divides,
+    finite,
+    in_range,
+    one_of,
+    sizes,
+)
+from avplatform.models.contracts import (
+    Decoder,
+    Encoding,
+    Parse,
+    Prediction,
+    StreamPredictions,
+    at_least_single,
+)
+from avplatform.models.decoders.cmbs_head import top_mean
+from avplatform.models.errors import UsageError
+from avplatform.models.layers.attention import AttentionUnit, FeedForward
 
 STREAMS = {"both": ("audio", "visual"), "fused": ("fused",), "all": ("audio", "visual", "fused")}
 

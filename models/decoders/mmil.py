@@ -8,7 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.contracts import Decoder, Encoding, Parse, Prediction, StreamPredictions
+from avplatform.models.contracts import (
+    Decoder,
+    Encoding,
+    Parse,
+    Prediction,
+    StreamPredictions,
+)
 
 
 @dataclass(kw_only=True)

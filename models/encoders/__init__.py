@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from models.contracts import Encoder
-from models.encoders.ave import AVE
-from models.encoders.cmbs import CMBS
-from models.encoders.han import HAN
-from models.encoders.mmpyr import MMPyr
-from models.encoders.psp import PSP
+from avplatform.models.contracts import Encoder
+from avplatform.models.encoders.ave import AVE
+from avplatform.models.encoders.cmbs import CMBS
+from avplatform.models.encoders.han import HAN
+from avplatform.models.encoders.mmpyr import MMPyr
+from avplatform.models.encoders.psp import PSP
 
 ENCODERS: dict[str, type[Encoder]] = {"han": HAN, "mmpyr": MMPyr, "ave": AVE, "psp": PSP, "cmbs": CMBS}
 

@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import DEPTH, one_of, sizes
-from models.contracts import Encoder, Encoding
-from models.layers.audio_guided_attention import AudioGuidedAttention
+from avplatform.models.checks import DEPTH, one_of, sizes
+from avplatform.models.contracts import Encoder, Encoding
+from avplatform.models.layers.audio_guided_attention import AudioGuidedAttention
 
 
 @dataclass(kw_only=True)

@@ -8,10 +8,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import DEPTH, divides, finite, in_range, one_of, sizes
-from models.contracts import Encoder, Encoding
-from models.layers.attention import FeedForward, PackedAttention
-from models.layers.spatial_channel_attention import SpatialChannelAttention
+from avplatform.models.checks import (
+    DEPTH,
+    divides,
+    finite,
+    in_range,
+    one_of,
+    sizes,
+)
+from avplatform.models.contracts import Encoder, Encoding
+from avplatform.models.layers.attention import FeedForward, PackedAttention
+from avplatform.models.layers.spatial_channel_attention import SpatialChannelAttention
 
 # What the published fully and weakly supervised models set differently.
 PUBLISHED = {

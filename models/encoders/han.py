@@ -8,9 +8,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from models.config import DEPTH, divides, in_range, one_of, sizes
-from models.contracts import Encoder, Encoding
-from models.layers.attention import FeedForward, PackedAttention
+from avplatform.models.checks import (
+    DEPTH,
+    divides,
+    in_range,
+    one_of,
+    sizes,
+)
+from avplatform.models.contracts import Encoder, Encoding
+from avplatform.models.layers.attention import FeedForward, PackedAttention
 
 
 @dataclass(kw_only=True)

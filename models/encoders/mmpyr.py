@@ -9,10 +9,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from models.config import divides, in_range, one_of, sizes
-from models.contracts import Encoder, Encoding
-from models.errors import UsageError
-from models.layers.attention_unit import AttentionUnit
+from avplatform.models.checks import divides, in_range, one_of, sizes
+from avplatform.models.contracts import Encoder, Encoding
+from avplatform.models.errors import UsageError
+from avplatform.models.layers.attention import AttentionUnit
 
 LEVELS = 16  # the highest level then sees 32,768 segments to each side
 

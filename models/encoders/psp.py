@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import in_range, one_of, sizes
-from models.contracts import Encoder, Encoding
-from models.layers.audio_guided_attention import AudioGuidedAttention
+from avplatform.models.checks import in_range, one_of, sizes
+from avplatform.models.contracts import Encoder, Encoding
+from avplatform.models.layers.audio_guided_attention import AudioGuidedAttention
 
 THRESHOLDS = {"full": 0.099, "weak": 0.095}
 

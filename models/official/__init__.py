@@ -12,14 +12,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.errors import UsageError, unknown_name
-from models.official.ave import AVEReader, DMRNReader
-from models.official.cmbs import CMBSReader
-from models.official.han import HANReader, MMILReader, VALORReader
-from models.official.leap import LEAPDecoderReader
-from models.official.mmpyr import LEAPReader, MMPyrReader
-from models.official.psp import PSPReader
-from models.official.reader import Labels, Reader, Setting, clean
+from avplatform.models.errors import UsageError, unknown_name
+from avplatform.models.official.ave import AVEReader, DMRNReader
+from avplatform.models.official.cmbs import CMBSReader
+from avplatform.models.official.han import HANReader, MMILReader, VALORReader
+from avplatform.models.official.leap import LEAPDecoderReader
+from avplatform.models.official.mmpyr import LEAPReader, MMPyrReader
+from avplatform.models.official.psp import PSPReader
+from avplatform.models.official.reader import Labels, Reader, Setting, clean
 
 __all__ = ["OFFICIAL", "PARTS", "Labels", "Setting", "key_map", "open_reader", "read_official"]
 

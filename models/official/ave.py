@@ -7,11 +7,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from models.av_model import AVModel
-from models.config import AVModelConfig, FeatureSpec
-from models.decoders.dch import DCHConfig
-from models.encoders.ave import AVEConfig
-from models.official.reader import Labels, Reader, need
+from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders.dch import DCHConfig
+from avplatform.models.encoders.ave import AVEConfig
+from avplatform.models.official.reader import Labels, Reader, need
 
 _BODY = (
     (r"lstm_audio\.(.+)", r"encoder.audio_lstm.\1"),

@@ -7,11 +7,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from models.av_model import AVModel
-from models.config import AVModelConfig, FeatureSpec
-from models.decoders.dch import DCHConfig
-from models.encoders.cmbs import PUBLISHED, CMBSConfig
-from models.official.reader import Labels, Reader, need
+from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders.dch import DCHConfig
+from avplatform.models.encoders.cmbs import PUBLISHED, CMBSConfig
+from avplatform.models.official.reader import Labels, Reader, need
 
 _ATTENTION = {
     "video_query": "query", "video_key": "key", "video_value": "value", "norm": "norm",

@@ -7,11 +7,12 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from models.av_model import AVModel
-from models.config import AVModelConfig, FeatureSpec
-from models.decoders.mmil import MMIL, MMILConfig
-from models.encoders.han import HANConfig
-from models.official.reader import Labels, Reader, need
+from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders.mmil import MMIL, MMILConfig
+from avplatform.models.encoders.han import HANConfig
+from avplatform.models.official.reader import Labels, Reader, need
 
 MMIL_RULES = (
     (r"fc_prob\.(weight|bias)", r"classifier.\1"),

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from models.decoders.leap import LEAP, LEAPConfig
-from models.official.reader import Labels, Reader, need, unit_rules
+from avplatform.models.decoders.leap import LEAP, LEAPConfig
+from avplatform.models.official.reader import Labels, Reader, need, unit_rules
 
 _BLOCK = r"l([av])_cma_network\.(\d+)\."
 

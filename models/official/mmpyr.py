@@ -9,15 +9,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from models.av_model import AVModel
-from models.config import AVModelConfig, FeatureSpec
-from models.decoders.leap import LEAPConfig
-from models.decoders.mmil import MMILConfig
-from models.encoders.mmpyr import MMPyrConfig
-from models.errors import DataError, UsageError
-from models.official.han import MMIL_RULES, STEM_RULES
-from models.official.leap import LEAPDecoderReader
-from models.official.reader import Labels, Reader, need, unit_rules
+from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders.leap import LEAPConfig
+from avplatform.models.decoders.mmil import MMILConfig
+from avplatform.models.encoders.mmpyr import MMPyrConfig
+from avplatform.models.errors import DataError, UsageError
+from avplatform.models.official.han import MMIL_RULES, STEM_RULES
+from avplatform.models.official.leap import LEAPDecoderReader
+from avplatform.models.official.reader import Labels, Reader, need, unit_rules
 
 _MSA = r"MMP\.capture\.msa\.(\d+)\."
 _MMP_RULES = (

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from models.av_model import AVModel
-from models.config import AVModelConfig, FeatureSpec
-from models.decoders.dch import DCHConfig
-from models.encoders.psp import PSPConfig
-from models.official.reader import Labels, Reader, need
+from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders.dch import DCHConfig
+from avplatform.models.encoders.psp import PSPConfig
+from avplatform.models.official.reader import Labels, Reader, need
 
 _PROPAGATION = {
     "v_L1": "visual_value",

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from models.errors import DataError, counted
-from models.official.pickle_values import printable
+from avplatform.models.checkpoint.pickle_values import printable
+from avplatform.models.errors import DataError, counted
 
 MOST_LISTED = 10
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

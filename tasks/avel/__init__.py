@@ -1,6 +1,6 @@
 """Audio-visual event localization on AVE."""
 
-from tasks.avel.config import AVELConfig
-from tasks.avel.task import AVEL
+from avplatform.tasks.avel.config import AVELConfig
+from avplatform.tasks.avel.task import AVEL
 
 __all__ = ["AVEL", "AVELConfig"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.avel.classes import CLASSES
-from tasks.contracts import Analysis, Arrays
+from avplatform.tasks.avel.classes import CLASSES
+from avplatform.tasks.contracts import Analysis, Arrays
 
 
 class AVELAnalysis(Analysis):

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models.errors import DataError, counted, nearest
-from models.paths import expanded
-from tasks.avel.classes import BACKGROUND, EVENTS
-from tasks.avel.derived import compare_labels, noisy_labels, pair_targets
-from tasks.avel.h5 import read_h5
-from tasks.defects import NO_SPLIT, Defect
-from tasks.text_lines import read_lines
+from avplatform.models.errors import DataError, counted, nearest
+from avplatform.models.files import expanded
+from avplatform.tasks.avel.classes import BACKGROUND, EVENTS
+from avplatform.tasks.avel.derived import compare_labels, noisy_labels, pair_targets
+from avplatform.tasks.avel.h5 import read_h5
+from avplatform.tasks.official_files import NO_SPLIT, Defect, read_lines
 
 SEGMENTS = 10
 SPLIT_FILES = {"train": "train_order.h5", "validation": "val_order.h5", "test": "test_order.h5"}

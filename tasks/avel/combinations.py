@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.errors import UsageError
-from tasks.options import Rule, check_parts, refuse_unread
+from avplatform.models.errors import UsageError
+from avplatform.tasks.options import Rule, check_parts, refuse_unread
 
 WITHOUT_PAIRS = ("han", "mmpyr", "ave", "cmbs")
 WITHOUT_GATES = ("han", "mmpyr", "ave", "psp")

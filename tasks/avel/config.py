@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from models.config import at_least, one_of
-from models.errors import UsageError
+from avplatform.models.checks import at_least, one_of
+from avplatform.models.errors import UsageError
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from models.errors import DataError
+from avplatform.models.errors import DataError
 
 KEY = "avadataset"
 """Name of the array in all of AVE's files but the orders."""

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.contracts import Parse, Prediction, at_least_single
-from tasks.avel.classes import BACKGROUND
-from tasks.losses import binary_cross_entropy, clamped_bce
+from avplatform.models.contracts import Parse, Prediction, at_least_single
+from avplatform.tasks.avel.classes import BACKGROUND
+from avplatform.tasks.losses import binary_cross_entropy, clamped_bce
 
 Terms = dict[str, Tensor]
 Pool = Literal["max", "mean", "top4"]

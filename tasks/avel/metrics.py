@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from models.errors import DataError
-from tasks.avel.classes import BACKGROUND, CLASSES
-from tasks.contracts import Batch, Metrics
+from avplatform.models.errors import DataError
+from avplatform.tasks.avel.classes import BACKGROUND, CLASSES
+from avplatform.tasks.contracts import Batch, Metrics
 
 
 class AVELMetrics(Metrics):

@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.contracts import Encoding, Parse, at_least_single
-from tasks.avel import losses
-from tasks.avel.analysis import AVELAnalysis
-from tasks.avel.classes import BACKGROUND, CLASSES, FIRST_PHRASES, LABEL_TEXTS
-from tasks.avel.combinations import check_combination
-from tasks.avel.config import AVELConfig
-from tasks.avel.metrics import AVELMetrics
-from tasks.contracts import Batch, Task
-from tasks.losses import similarity_loss
+from avplatform.models.contracts import Encoding, Parse, at_least_single
+from avplatform.tasks.avel import losses
+from avplatform.tasks.avel.analysis import AVELAnalysis
+from avplatform.tasks.avel.classes import BACKGROUND, CLASSES, FIRST_PHRASES, LABEL_TEXTS
+from avplatform.tasks.avel.combinations import check_combination
+from avplatform.tasks.avel.config import AVELConfig
+from avplatform.tasks.avel.metrics import AVELMetrics
+from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.losses import similarity_loss
 
 
 class AVEL(Task):

@@ -1,5 +1,5 @@
 """Audio-visual video parsing on LLP."""
 
-from tasks.avvp.task import AVVP, AVVPConfig
+from avplatform.tasks.avvp.task import AVVP, AVVPConfig
 
 __all__ = ["AVVP", "AVVPConfig"]

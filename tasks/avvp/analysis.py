@@ -6,8 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from tasks.avvp.metrics import COLUMNS, STREAMS, class_counts, class_f, figures, score
-from tasks.contracts import Analysis, Arrays, later
+from avplatform.tasks.avvp.metrics import (
+    COLUMNS,
+    STREAMS,
+    class_counts,
+    class_f,
+    figures,
+    score,
+)
+from avplatform.tasks.contracts import Analysis, Arrays, later
 
 LEVELS = ("segment", "event")
 

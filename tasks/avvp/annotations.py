@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models.errors import DataError, counted, nearest
-from models.paths import expanded
-from tasks.avvp.classes import CLASSES
-from tasks.defects import Defect
-from tasks.text_lines import read_lines
+from avplatform.models.errors import DataError, counted, nearest
+from avplatform.models.files import expanded
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.official_files import Defect, read_lines
 
 SEGMENTS = 10
 ID_LENGTH = 11

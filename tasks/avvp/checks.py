@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.avvp.annotations import DENSE_HEADER, WEAK_HEADER, LLPAnnotations, read_rows
-from tasks.avvp.classes import CLASSES
-from tasks.defects import NO_SPLIT, Defect
+from avplatform.tasks.avvp.annotations import DENSE_HEADER, WEAK_HEADER, LLPAnnotations, read_rows
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.official_files import NO_SPLIT, Defect
 
 FULL_FILE = "AVVP_dataset_full.csv"
 UNCORRUPTED, CORRUPTED, UNKNOWN = "uncorrupted", "mm_pyramid variant (3 rows lost)", "not a known one"

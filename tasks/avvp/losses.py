@@ -7,8 +7,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.contracts import Parse, Prediction, at_least_single
-from tasks.losses import clamped_bce
+from avplatform.models.contracts import Parse, Prediction, at_least_single
+from avplatform.tasks.losses import clamped_bce
 
 Terms = dict[str, Tensor]
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from models.errors import DataError
-from tasks.contracts import Batch, Metrics
+from avplatform.models.errors import DataError
+from avplatform.tasks.contracts import Batch, Metrics
 
 COLUMNS = ("segment_A", "segment_V", "segment_Event", "segment_AV", "event_A", "event_V", "event_Event", "event_AV")
 """Columns of the per-clip table."""

@@ -10,9 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from models.errors import DataError, counted, unknown_name
-from tasks.avvp.annotations import SEGMENTS
-from tasks.avvp.classes import CLASSES
+from avplatform.models.errors import unknown_name
+from avplatform.tasks.avvp.classes import CLASSES
 
 Modality = Literal["visual", "audio"]
 Spelling = Literal["official", "corrected"]
@@ -100,31 +99,6 @@ def pseudo_labels(logits: np.ndarray, weak: np.ndarray, threshold: np.ndarray) -
 def video_labels(segments: np.ndarray) -> np.ndarray:
     """Return the classes that are on in any segment: [..., T, C] -> [..., C]."""
     return np.asarray(segments).max(axis=-2)
-
-
-def frame_indices(frames: int, count: int = SEGMENTS) -> np.ndarray:
-    """Return which of a clip's frames stand for its segments: evenly spread, the first and the last among them.
-
-    Example:
-        >>> frame_indices(80).tolist()
-        [0, 9, 18, 26, 35, 44, 53, 61, 70, 79]
-    """
-    return np.round(np.linspace(0, frames - 1, count)).astype(np.int64)
-
-
-def split_waveform(waveform: np.ndarray, segments: int = SEGMENTS) -> np.ndarray:
-    """Cut a waveform of N samples into segments of floor(N / T) samples that start at round(i N / T) (half to even).
-
-    Shape: [N] -> [T, floor(N / T)].
-
-    Raises:
-        DataError: fewer samples than segments.
-    """
-    samples = len(waveform)
-    if samples < segments:
-        raise DataError(f"a waveform of {counted(samples, 'sample')} cannot be cut into {counted(segments, 'segment')}")
-    starts = np.round(np.arange(segments) * samples / segments).astype(np.int64)
-    return np.stack([waveform[start : start + samples // segments] for start in starts])
 
 
 def _check_modality(modality: str) -> None:

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from models.config import at_least, in_range, one_of
-from models.contracts import Encoding, Parse
-from models.errors import DataError, UsageError
-from tasks.avvp.analysis import AVVPAnalysis
-from tasks.avvp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS
-from tasks.avvp.losses import (
+from avplatform.models.checks import at_least, in_range, one_of
+from avplatform.models.contracts import Encoding, Parse
+from avplatform.models.errors import DataError, UsageError
+from avplatform.tasks.avvp.analysis import AVVPAnalysis
+from avplatform.tasks.avvp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS
+from avplatform.tasks.avvp.losses import (
     Terms,
     as_target,
     basic_loss,
@@ -27,10 +27,10 @@ from tasks.avvp.losses import (
     valor_loss,
     video_probabilities,
 )
-from tasks.avvp.metrics import AVVPMetrics
-from tasks.contracts import Batch, Task
-from tasks.losses import similarity_loss
-from tasks.options import Rule, check_parts, refuse_unread
+from avplatform.tasks.avvp.metrics import AVVPMetrics
+from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.losses import similarity_loss
+from avplatform.tasks.options import Rule, check_parts, refuse_unread
 
 
 @dataclass(kw_only=True)

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from avplatform.build import task_of_model
 from avplatform.cli import main
-from models.av_model import AVModel
-from tasks.registry import TASKS
+from avplatform.models.av_model import AVModel
+from avplatform.tasks.registry import TASKS, task_of_model
 from tests.convert.official_files import CASES, FORMS, golden, save_as
 
 
@@ -71,8 +70,8 @@ def test_the_folder_knows_classes_losses_and_decisions_as_published(name, wanted
 
 
 def test_the_streams_of_mmpyr_stand_in_the_slots_that_its_script_reads(tmp_path):
-    from avplatform.convert import published_labels
-    from models.official import read_official
+    from avplatform.hub.convert import published_labels
+    from avplatform.models.official import read_official
 
     _, weights = golden("mmpyr_mmil")
     config = read_official("mmpyr", weights, published_labels("mmpyr")).config

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from avplatform.cli import main
-from models.errors import DataError
-from models.official.checkpoint_file import MAGIC, PROTOCOL, read_checkpoint
+from avplatform.models.checkpoint.file import MAGIC, PROTOCOL, read_checkpoint
+from avplatform.models.errors import DataError
 from tests.convert.official_files import save, throw_away_class
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from avplatform.convert import convert
-from models.errors import DataError
-from models.official.checkpoint_file import read_checkpoint
+from avplatform.hub.convert import convert
+from avplatform.models.checkpoint.file import read_checkpoint
+from avplatform.models.errors import DataError
 from tests.convert.official_files import golden
 from tests.convert.test_hostile_files import in_zip, refused, storage_pickle
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.errors import DataError
-from models.official.checkpoint_file import read_pickle
+from avplatform.models.checkpoint.file import read_pickle
+from avplatform.models.errors import DataError
 from tests.convert.official_files import throw_away_class
 from tests.convert.test_hostile_files import BOMBS, COPIES, OPCODES, op_global, text
 

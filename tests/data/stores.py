@@ -3,7 +3,7 @@
 import numpy as np
 
 from avplatform.data import DataSpec, StoreWriter
-from models.config import FeatureSpec
+from avplatform.models.contracts import FeatureSpec
 
 
 def spec_of(kind="vectors"):

@@ -8,9 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from avplatform.data import array_record, open_data
-from avplatform.data.array_record import RECORD
-from models.errors import DataError
+from avplatform.data import open_data
+from avplatform.data.reading import array_record
+from avplatform.data.reading.array_record import RECORD
+from avplatform.models.errors import DataError
 from tests.data.stores import spec_of, write
 
 CLIPS = 3000  # audio has 90 KB: more than a sample

@@ -7,10 +7,10 @@ import torch
 from accelerate import Accelerator
 
 from avplatform.data import batch_of, open_data
-from avplatform.data.arrays import known_labels
-from avplatform.data.source import train_loader
+from avplatform.data.reading.arrays import known_labels
+from avplatform.data.reading.source import train_loader
 from avplatform.evaluation.evaluate import evaluate
-from models.errors import DataError
+from avplatform.models.errors import DataError
 from tests.data.stores import spec_of, write
 
 
@@ -100,8 +100,8 @@ def test_a_label_is_given_only_where_it_is_known(partly, streaming):
 
 @pytest.mark.parametrize(("task", "label"), [("avvp", "dense_audio"), ("avel", "segment")])
 def test_scoring_a_split_without_labels_says_which_are_missing(small_stores, monkeypatch, task, label):
-    from avplatform.build import build_model, build_task
-    from avplatform.config import default_config
+    from avplatform.config.build import build_model, build_task
+    from avplatform.config.run import default_config
 
     data = open_data(small_stores[task], task=task)
     monkeypatch.setattr(data.spec, "label_splits", {label: ["test"]}, raising=False)

@@ -18,9 +18,9 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from avplatform.data import batch_of, open_data, stream_dataset
-from avplatform.data.sampling import eval_batches
-from avplatform.data.source import train_loader
-from models.errors import UsageError
+from avplatform.data.reading.sampling import eval_batches
+from avplatform.data.reading.source import train_loader
+from avplatform.models.errors import UsageError
 from tests.data.stores import spec_of, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,11 +95,11 @@ def test_a_dropped_remainder_is_all_that_is_left_out(stores, streaming):
 @pytest.fixture
 def counted(stores, monkeypatch):
     """A stream of 24 row groups and the numbers of the ones it reads."""
-    from avplatform.data import streaming
+    from avplatform.data.reading import streaming
 
     path = stores / "grouped"
     if not path.exists():
-        monkeypatch.setattr("avplatform.data.writer.GROUP_BYTES", 50 * 90)  # a clip has 90 bytes: row groups of 50
+        monkeypatch.setattr("avplatform.data.store.writer.GROUP_BYTES", 50 * 90)  # a clip has 90 bytes: row groups of 50
         write(path, spec_of(), {"train": 1200}, rows_per_shard=200)
     read, real = [], streaming.StreamLoader._read
     monkeypatch.setattr(streaming.StreamLoader, "_read", lambda self, number: read.append(number) or real(self, number))
@@ -129,7 +129,7 @@ def test_a_resumed_stream_reads_nothing_that_lies_behind_it(counted):
 
 
 def test_a_stream_holds_few_row_groups_at_a_time(counted, monkeypatch):
-    from avplatform.data import streaming
+    from avplatform.data.reading import streaming
 
     data, _ = counted
     most, real = [], streaming._HeldGroups._take
@@ -140,7 +140,7 @@ def test_a_stream_holds_few_row_groups_at_a_time(counted, monkeypatch):
         return found
 
     monkeypatch.setattr(streaming._HeldGroups, "_take", take)
-    monkeypatch.setattr("avplatform.data.sampling.LANES", 2)
+    monkeypatch.setattr("avplatform.data.reading.sampling.LANES", 2)
     list(train_loader(data, ["train"], streaming=True, batch_size=16, seed=1).epoch(1))
     assert max(most) <= 2 * 3  # two lanes, of two row groups and the one they share
 
@@ -148,7 +148,7 @@ def test_a_stream_holds_few_row_groups_at_a_time(counted, monkeypatch):
 READER = """
 import json, os, signal, sys
 from avplatform.data import open_data
-from avplatform.data.source import train_loader
+from avplatform.data.reading.source import train_loader
 store, log, streaming, start, processes = sys.argv[1], sys.argv[2], sys.argv[3] == "1", int(sys.argv[4]), int(sys.argv[5])
 loaders = [
     train_loader(open_data(store, task="avvp"), ["train"], streaming=streaming, num_workers=2, batch_size=16, seed=7,
@@ -188,9 +188,9 @@ import json, sys
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from avplatform.data import open_data
-from avplatform.data.sampling import eval_batches
-from avplatform.data.source import train_loader
-from avplatform.environment import leave
+from avplatform.data.reading.sampling import eval_batches
+from avplatform.data.reading.source import train_loader
+from avplatform.base.machine import leave
 accelerator = Accelerator(cpu=True)
 data, out = open_data(sys.argv[1], task="avvp"), {"processes": accelerator.num_processes}
 for streaming in (False, True):

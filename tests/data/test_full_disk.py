@@ -13,7 +13,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from avplatform.data import open_data
-from models.errors import DataError
+from avplatform.models.errors import DataError
 try:
     print(len(open_data(sys.argv[1], task="avvp", cache_dir=Path(sys.argv[2])).split("train")))
 except DataError as error:

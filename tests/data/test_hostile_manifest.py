@@ -7,8 +7,8 @@ import pytest
 
 from avplatform.cli import main
 from avplatform.data import open_data
-from avplatform.data.schema import MANIFEST_FILE
-from models.errors import AVError
+from avplatform.data.store.schema import MANIFEST_FILE
+from avplatform.models.errors import AVError
 from tests.data.stores import spec_of, write
 from tests.mutations import STRANGE, changed, paths
 

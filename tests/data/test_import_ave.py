@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from avplatform.cards import render_dataset_card
 from avplatform.cli import main
 from avplatform.data import open_data
 from avplatform.data.importing.report import count_kinds
-from avplatform.data.schema import Manifest
 from avplatform.data.simulate import simulate
-from models.errors import DataError, UsageError
-from tasks.avel import derived
-from tasks.avel.annotations import read_annotations
-from tasks.avel.classes import BACKGROUND
+from avplatform.data.store.card import render_dataset_card
+from avplatform.data.store.schema import Manifest
+from avplatform.models.errors import DataError, UsageError
+from avplatform.tasks.avel import derived
+from avplatform.tasks.avel.annotations import read_annotations
+from avplatform.tasks.avel.classes import BACKGROUND
 from tests.data import official
 from tests.data.official import AVE_LINES, AVE_ORDERS, ave_arrays, ave_tree, files, write_h5
 from tests.tasks.test_avel import write_ave

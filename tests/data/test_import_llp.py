@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from avplatform.cards import render_dataset_card
 from avplatform.cli import main
 from avplatform.data import importing, open_data
-from avplatform.data.checksum import content_checksum
-from avplatform.data.schema import Manifest
 from avplatform.data.simulate import simulate
-from models.errors import DataError
-from models.stem import pool_clap
+from avplatform.data.store.card import render_dataset_card
+from avplatform.data.store.checksum import content_checksum
+from avplatform.data.store.schema import Manifest
+from avplatform.models.errors import DataError
+from avplatform.models.stem import pool_clap
 from tests.data import official
 from tests.data.official import LLP_CLIPS, cut, files, llp_arrays, llp_tree, save
 from tests.tasks.test_avvp import write_llp
@@ -301,7 +301,7 @@ def test_storage_is_a_twelfth_of_the_official_features(tmp_path):
 
 @real
 def test_forty_clips_of_the_real_lists_come_in_and_all_others_are_listed(tmp_path):
-    from tasks.avvp.annotations import read_annotations
+    from avplatform.tasks.avvp.annotations import read_annotations
 
     names = read_annotations(os.environ["AVP_LLP_DIR"]).filenames
     chosen = [*names[:20], *names[10000:10010], *names[-10:]]

@@ -8,10 +8,10 @@ import pickle
 import numpy as np
 import pytest
 
-from avplatform.cards import render_dataset_card
 from avplatform.cli import main
 from avplatform.data import importing, open_data
-from models.errors import DataError, UsageError
+from avplatform.data.store.card import render_dataset_card
+from avplatform.models.errors import DataError, UsageError
 from tests.data import official
 from tests.data.official import LLP_CLIPS, cut, llp_arrays, llp_tree, save
 from tests.tasks.test_avvp import write_llp

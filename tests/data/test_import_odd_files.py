@@ -10,23 +10,30 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from avplatform.base.npy import BadFeature, read_npy
 from avplatform.cli import main
 from avplatform.data import open_data
-from avplatform.data.checksum import content_checksum
-from avplatform.data.hf import stream_dataset
-from avplatform.data.importing.npy import read_npy
-from avplatform.data.importing.plan import BadFeature
-from avplatform.data.schema import Manifest
+from avplatform.data.reading.hf_stream import stream_dataset
 from avplatform.data.simulate.annotation_files import copy_annotations
+from avplatform.data.store.checksum import content_checksum
+from avplatform.data.store.schema import Manifest
 from avplatform.data.verify import verify_data
+from avplatform.models.errors import DataError, UsageError
+from avplatform.models.texts.files import read_label_file
+from avplatform.models.texts.glove import read_glove
 from avplatform.pseudo_labels.media import read_npy as read_pseudo
-from models.errors import DataError, UsageError
-from models.label_embeddings import read_glove
-from models.label_files import read_label_file
-from tasks.avel.annotations import read_annotations as read_ave
-from tasks.avvp.annotations import read_annotations as read_llp
-from tasks.avvp.checks import audio_variant
-from tests.data.official import AVE_LINES, AVE_ORDERS, LLP_CLIPS, ave_tree, bring_in, llp_tree, write_h5
+from avplatform.tasks.avel.annotations import read_annotations as read_ave
+from avplatform.tasks.avvp.annotations import read_annotations as read_llp
+from avplatform.tasks.avvp.checks import audio_variant
+from tests.data.official import (
+    AVE_LINES,
+    AVE_ORDERS,
+    LLP_CLIPS,
+    ave_tree,
+    bring_in,
+    llp_tree,
+    write_h5,
+)
 from tests.tasks.test_avel import write_ave
 from tests.tasks.test_avvp import write_llp
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from avplatform.data import pages
+from avplatform.data.reading import pages
 
 WIDTH = 300
 

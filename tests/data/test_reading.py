@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from avplatform.data import open_data
-from avplatform.data.loader import TrainLoader, read_ahead
-from avplatform.data.sampling import eval_batches
-from avplatform.data.source import train_loader
+from avplatform.data.reading.loader import TrainLoader, read_ahead
+from avplatform.data.reading.sampling import eval_batches
+from avplatform.data.reading.source import train_loader
 from tests.data.stores import spec_of, write
 
 

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from avplatform.data import StoreWriter, open_data
-from avplatform.data.checksum import content_checksum
-from avplatform.data.schema import MANIFEST_FILE, Manifest
-from models.config import FeatureSpec
-from models.errors import DataError, UsageError
+from avplatform.data.store.checksum import content_checksum
+from avplatform.data.store.schema import MANIFEST_FILE, Manifest
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.errors import DataError, UsageError
 from tests.data.stores import columns_of, spec_of, write
 
 SIZES = {"train": 23, "validation": 7}

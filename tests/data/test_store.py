@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from avplatform.data import StoreWriter, arrays, open_data
-from avplatform.data.schema import MANIFEST_FILE, Manifest
-from avplatform.data.source import train_loader
-from models.config import FeatureSpec
-from models.errors import DataError, UsageError
+from avplatform.data import StoreWriter, open_data
+from avplatform.data.reading import arrays
+from avplatform.data.reading.source import train_loader
+from avplatform.data.store.schema import MANIFEST_FILE, Manifest
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.errors import DataError, UsageError
 from tests.data.stores import columns_of, spec_of, write
 
 
@@ -311,7 +312,7 @@ def test_features_come_in_the_precision_asked_for(tmp_path):
 
 
 def test_writing_and_mapping_take_little_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("avplatform.data.writer.GROUP_BYTES", 2**16)
+    monkeypatch.setattr("avplatform.data.store.writer.GROUP_BYTES", 2**16)
     spec = dataclasses.replace(spec_of(), features=FeatureSpec(audio_dim=128, visual_dim=256))
     columns = {k: v for k, v in columns_of(spec, 100).items() if k != "row"}
     held, before = [], pa.total_allocated_bytes()

@@ -9,15 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from avplatform.cards import render_dataset_card
 from avplatform.cli import main
 from avplatform.data import open_data
 from avplatform.data.importing import ImportOptions, import_data
-from avplatform.data.schema import Manifest, bad_clips
+from avplatform.data.store.card import render_dataset_card
+from avplatform.data.store.schema import Manifest, bad_clips
 from avplatform.data.verify import VerifyReport, verify_data
 from avplatform.data.verify.identity import ClipIndex
+from avplatform.models.errors import DataError
 from benchmarks.store_faults import edit_manifest, rewrite
-from models.errors import DataError
 from tests.data.official import AVE_LINES, ave_tree, llp_tree
 from tests.data.stores import spec_of, write
 from tests.hub.fake_hub import FakeHub, FakeRepo
@@ -116,7 +116,7 @@ def test_an_event_of_no_length_and_repeated_ids_of_ave_are_warnings(tmp_path):
 
 @pytest.mark.skipif("AVP_AVE_DIR" not in os.environ, reason="AVP_AVE_DIR is not set: the real annotations are not here")
 def test_the_eighteen_real_ids_in_several_splits_are_listed():
-    from tasks.avel.annotations import read_annotations
+    from avplatform.tasks.avel.annotations import read_annotations
 
     data, index, report = read_annotations(os.environ["AVP_AVE_DIR"]), ClipIndex(), VerifyReport(path="")
     for split, rows in data.splits.items():

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from avplatform.cli import main
+from avplatform.models.av_model import AVModel
 from avplatform.training import loop
 from avplatform.training.checkpoint import checkpoint_steps
-from models.av_model import AVModel
 from tests.models.cells import SMALL as WIDTHS
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from avplatform.data.demo import make_demo
-from models.av_model import AVModel
+from avplatform.data.simulate.demo import make_demo
+from avplatform.models.av_model import AVModel
 from tests import processes
 from tests.models.cells import SMALL
 
@@ -37,7 +37,8 @@ def stores(tmp_path_factory):
 
 def no_dropout(encoder, decoder, task, supervision):
     """Flags that put every dropout of a cell to 0."""
-    from avplatform.config import default_config, to_dict
+    from avplatform.config.run import default_config
+    from avplatform.config.values import to_dict
 
     config = to_dict(default_config(task, encoder, decoder, supervision))
     flags = []

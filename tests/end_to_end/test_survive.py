@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.av_model import AVModel
+from avplatform.models.av_model import AVModel
 from tests import processes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -48,7 +48,8 @@ def records(folder, event):
 
 def die_in_write(rank, *, call, chance, seed):
     """Let the main process be killed at one of the calls that write a checkpoint: before, between or after its files."""
-    from avplatform.training import checkpoint, run_folder
+    from avplatform.runs import folder as run_folder
+    from avplatform.training import checkpoint
 
     if rank:
         return
@@ -197,8 +198,8 @@ def test_the_others_end_with_a_clear_line_when_a_process_is_lost(small_stores, t
 
 def fail_alone(rank, *, step):
     """Let the second process meet, alone, data that it cannot read."""
+    from avplatform.models.errors import DataError
     from avplatform.training import loop
-    from models.errors import DataError
 
     real, taken = loop.optimisation_step, []
 

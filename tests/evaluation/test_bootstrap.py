@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avplatform.evaluation.bootstrap import confidence, p_value, paired_ratios, paired_test
-from models.errors import DataError
+from avplatform.models.errors import DataError
 
 
 def test_the_standard_error_is_that_of_a_mean():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avplatform.evaluation.calibration import calibration, fit_platt, reliability, rescale
-from models.errors import DataError
+from avplatform.models.errors import DataError
 
 
 def drawn(scale, offset, size=20000, seed=0):

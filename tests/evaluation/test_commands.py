@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avplatform.cli import main
-from avplatform.evaluation.predictions import load_predictions
+from avplatform.runs.predictions import load_predictions
 from tests.test_plots import is_sane_png
 
 FLAGS = ["--cpu", "--threads", "1", "--precision", "no", "--batch-size", "8", "--epochs", "2", "--no-save-plots"]
@@ -39,7 +39,7 @@ def read(path):
 
 @pytest.mark.parametrize("task", ["avel", "avvp"])
 def test_a_run_keeps_predictions_that_give_its_figures(runs, task):
-    from tasks.registry import TASKS
+    from avplatform.tasks.registry import TASKS
 
     results = read(runs / task / "a1" / "results.json")
     for split in ("validation", "test"):
@@ -78,9 +78,9 @@ def test_eval_adds_what_is_asked_for(runs, task, tmp_path, capsys):
 
 def test_thresholds_come_from_validation_alone(runs, tmp_path):
     """They are those that the run's kept predictions of validation give."""
-    from avplatform.build import task_of_model
     from avplatform.evaluation.thresholds import choose_thresholds, named
-    from models.av_model import AVModel
+    from avplatform.models.av_model import AVModel
+    from avplatform.tasks.registry import task_of_model
 
     run, out = runs / "avvp" / "a1", tmp_path / "scores.json"
     assert main(["eval", str(run), "--cpu", "--thresholds", "validation", "--json", str(out)]) == 0
@@ -214,7 +214,7 @@ def test_what_cannot_be_compared_is_said_by_name(runs, tmp_path, capsys):
 
 
 def test_other_clips_and_other_thresholds_are_refused(runs, tmp_path, capsys):
-    from avplatform.evaluation.predictions import save_predictions
+    from avplatform.runs.predictions import save_predictions
 
     a, b = runs / "avel" / "a1", tmp_path / "b"
     shutil.copytree(runs / "avel" / "b1", b)

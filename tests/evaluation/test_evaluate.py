@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from avplatform.build import build_model, build_task
-from avplatform.config import default_config
+from avplatform.config.build import build_model, build_task
+from avplatform.config.run import default_config
 from avplatform.data import open_data
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,11 +20,11 @@ WORKER = """
 import sys
 from pathlib import Path
 from accelerate import Accelerator
-from avplatform.build import task_of_model
+from avplatform.tasks.registry import task_of_model
 from avplatform.data import open_data
-from avplatform.environment import leave
+from avplatform.base.machine import leave
 from avplatform.evaluation.evaluate import evaluate
-from models.av_model import AVModel
+from avplatform.models.av_model import AVModel
 model, store, out, broken, kind = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
 accelerator = Accelerator(cpu=True)
 model = AVModel.from_pretrained(model)

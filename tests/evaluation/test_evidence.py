@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from avplatform.evaluation.thresholds import apply_thresholds, choose_thresholds
-from models.contracts import Parse, Prediction, StreamPredictions
-from tasks.avel.classes import BACKGROUND, EVENTS
-from tasks.registry import TASKS
+from avplatform.models.contracts import Parse, Prediction, StreamPredictions
+from avplatform.tasks.avel.classes import BACKGROUND, EVENTS
+from avplatform.tasks.registry import TASKS
 from tests.models.cells import SUPERVISED_CELLS, cell, random_batch
 
 

@@ -5,9 +5,16 @@ import pytest
 import torch
 
 from avplatform.data import open_data
-from avplatform.evaluation.perturbations import add_noise, drop, freeze_video, mean_audio, perturbations, shift_audio
-from tasks.contracts import Batch
-from tasks.registry import TASKS
+from avplatform.evaluation.perturbations import (
+    add_noise,
+    drop,
+    freeze_video,
+    mean_audio,
+    perturbations,
+    shift_audio,
+)
+from avplatform.tasks.contracts import Batch
+from avplatform.tasks.registry import TASKS
 
 
 def batch(frames=1, motion=True):

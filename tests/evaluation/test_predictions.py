@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from avplatform.evaluation.predictions import Predictions, load_predictions, save_predictions
-from models.errors import DataError
-from tasks.registry import TASKS
+from avplatform.models.errors import DataError
+from avplatform.runs.predictions import Predictions, load_predictions, save_predictions
+from avplatform.tasks.registry import TASKS
 
 
 def predictions(clips=7):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from avplatform.evaluation.selection import both_splits, selection_bias, selection_report
-from models.errors import DataError
+from avplatform.models.errors import DataError
 
 
 def records(values, event="epoch", split="validation"):

@@ -15,7 +15,7 @@ from torch import nn
 
 from avplatform.features import mel, soundnet
 from avplatform.features.vggish import Postprocessor, VGGish, read_vggish
-from models.errors import DataError
+from avplatform.models.errors import DataError
 from tests.features.networks import vggish_file
 
 WEIGHTS = Path(os.environ.get("AVPLATFORM_WEIGHTS", "/absent"))

@@ -8,8 +8,8 @@ import torch
 
 from avplatform.features.extract import Extractor
 from avplatform.features.media import read_frames, read_waveform
+from avplatform.features.teachers import CLAPTeacher, CLIPTeacher
 from avplatform.features.weights import PUBLISHED
-from avplatform.pseudo_labels.teachers import CLAPTeacher, CLIPTeacher
 from tests.features.clips import standard
 
 pytest.importorskip("transformers")

@@ -13,19 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avplatform.build import build_task, make_model_config
 from avplatform.cli import main
-from avplatform.config import default_config
+from avplatform.config.build import build_task, make_model_config
+from avplatform.config.run import default_config
 from avplatform.data import open_data
-from avplatform.data.schema import Manifest
+from avplatform.data.store.schema import Manifest
 from avplatform.features import extract as extract_module
 from avplatform.features.recipe import get_recipe
 from avplatform.features.sources import Catalogue, find_files
 from avplatform.features.weights import parse_weights
-from models.config import AVModelConfig, FeatureSpec
-from models.errors import DataError
-from tasks.avel.annotations import read_annotations as read_ave
-from tasks.avvp.annotations import read_annotations
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.errors import DataError
+from avplatform.tasks.avel.annotations import read_annotations as read_ave
+from avplatform.tasks.avvp.annotations import read_annotations
 from tests import processes
 from tests.features.clips import beep, bits_of, render, standard
 from tests.features.networks import small_weights

@@ -14,7 +14,7 @@ import torch
 from avplatform.features.extract import ClipFeatures, Extractor, Request
 from avplatform.features.media import Limits
 from avplatform.features.recipe import RECIPES, FeatureRecipe, get_recipe
-from models.errors import DataError, UsageError
+from avplatform.models.errors import DataError, UsageError
 from tests.features.clips import beep, bits_of, render, standard
 from tests.features.networks import SMALL, small_weights, timm_file
 

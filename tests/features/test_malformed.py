@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from avplatform.features.media import Limits, probe, read_frames, read_waveform
-from models.errors import DataError
+from avplatform.models.errors import DataError
 from tests.features.clips import bits_of, render, standard
 
 CONTEXT = multiprocessing.get_context("spawn")

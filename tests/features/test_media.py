@@ -15,9 +15,17 @@ import pytest
 from PIL import Image
 
 from avplatform.features.container import Opened, opened
-from avplatform.features.media import FrameSize, Limits, Spent, iter_frames, probe, read_frames, read_waveform
+from avplatform.features.media import (
+    FrameSize,
+    Limits,
+    Spent,
+    iter_frames,
+    probe,
+    read_frames,
+    read_waveform,
+)
 from avplatform.features.sampling import count_segments, count_ticks, frame_times, tick_times
-from models.errors import DataError, UsageError
+from avplatform.models.errors import DataError, UsageError
 from tests.features.clips import RATE, beep, bits_of, number_in, render, standard, turn
 
 

@@ -7,11 +7,13 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
-from avplatform.cards import PLACEHOLDER, card_of_spec, render_dataset_card, render_model_card
 from avplatform.data import open_data
-from avplatform.data.schema import Manifest
 from avplatform.data.simulate import llp
-from hub_cards.descriptions import PAPERS, PARTS, TASKS
+from avplatform.data.store.card import card_of_spec, render_dataset_card
+from avplatform.data.store.schema import Manifest
+from avplatform.hub.cards import render_model_card
+from avplatform.hub_cards.descriptions import PAPERS, PARTS, TASKS
+from avplatform.hub_cards.render import PLACEHOLDER
 from tests.hub.conftest import RESULTS, results_of
 from tests.hub.fake_hub import metadata_errors
 from tests.models.cells import CELLS, build

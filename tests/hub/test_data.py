@@ -8,8 +8,8 @@ import pytest
 from avplatform.cli import main
 from avplatform.data import open_data
 from avplatform.data.importing.report import without_places
-from avplatform.data.source import train_loader
-from models.errors import DataError
+from avplatform.data.reading.source import train_loader
+from avplatform.models.errors import DataError
 from tests.data.stores import spec_of, write
 from tests.hub.fake_hub import FakeHub, FakeRepo
 from tests.hub.test_hub import client, command, done
@@ -69,7 +69,7 @@ def pushed(hub, tmp_path_factory):
     """A store of uneven shards with several row groups each, here and on the stand-in."""
     folder = tmp_path_factory.mktemp("pushed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("avplatform.data.writer.GROUP_BYTES", 10 * 90)  # a clip has 90 bytes
+        patch.setattr("avplatform.data.store.writer.GROUP_BYTES", 10 * 90)  # a clip has 90 bytes
         write(folder / "store", spec_of(), SIZES, rows_per_shard=50)
     open_data(folder / "store", task="avvp").split("test")  # leaves mapped arrays in the folder
     done(client(hub, folder, command("data", "push", folder / "store", "tester/clips")))
@@ -149,7 +149,7 @@ def test_a_shard_that_is_not_the_manifests_is_named_before_it_is_read(hub, pushe
         rest = {path: data for path, data in files.items() if path != name}
         repo.commit("main", rest if content is None else {**rest, name: content})
     text = (
-        "from models.errors import DataError\nfrom tests.hub.test_data import read\n"
+        "from avplatform.models.errors import DataError\nfrom tests.hub.test_data import read\n"
         f"for kind in {list(damaged)}:\n"
         "    try:\n        read('tester/' + kind, streaming=True, cache_dir='cache')\n"
         "    except DataError as error:\n        print(error)\n"

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from avplatform.cards import PLACEHOLDER, render_dataset_card, render_model_card
 from avplatform.data import open_data
-from avplatform.data.schema import Manifest
-from avplatform.hub import model_folder, push_run
-from models.errors import DataError
+from avplatform.data.store.card import render_dataset_card
+from avplatform.data.store.schema import Manifest
+from avplatform.hub.cards import render_model_card
+from avplatform.hub.folder import model_folder
+from avplatform.hub.push import push_run
+from avplatform.hub_cards.render import PLACEHOLDER
+from avplatform.models.errors import DataError
 from tests.hub.conftest import RESULTS
 from tests.hub.fake_hub import TOKEN, FakeRepo, environment
 from tests.models.cells import build, inputs
@@ -58,7 +61,7 @@ def test_a_pushed_run_loads_from_a_fresh_process_with_the_same_outputs(hub, run,
     assert b'from_pretrained("tester/ave-leap")' in repo.files()["README.md"]
     assert PLACEHOLDER.encode() not in repo.files()["README.md"]
     assert PLACEHOLDER in (run / "model" / "README.md").read_text()
-    code = f"{OUTPUT}from models.av_model import AVModel\nprint(output(AVModel.from_pretrained('tester/ave-leap')))"
+    code = f"{OUTPUT}from avplatform.models.av_model import AVModel\nprint(output(AVModel.from_pretrained('tester/ave-leap')))"
     loaded = json.loads(done(client(hub, tmp_path, code, token=None)))
     expected = build("avel", "ave", "leap")(*inputs("avel")).parse.segment.av.values.double().flatten().tolist()
     assert loaded == expected
@@ -74,7 +77,7 @@ def test_a_card_that_was_edited_is_pushed_as_it_is(hub, run, tmp_path):
 def test_a_push_to_a_branch_leaves_main_alone(hub, run, tmp_path):
     code = (
         f"from avplatform.cli import main\nassert main(['push', {str(run)!r}, 'tester/x', '--revision', 'second']) == 0\n"
-        "from models.av_model import AVModel\nAVModel.from_pretrained('tester/x', revision='second')"
+        "from avplatform.models.av_model import AVModel\nAVModel.from_pretrained('tester/x', revision='second')"
     )
     done(client(hub, tmp_path, code))
     repo = hub.repos["models/tester/x"]
@@ -92,7 +95,7 @@ def test_a_private_push_is_private(hub, run, tmp_path):
 
 def test_the_same_weights_are_uploaded_once_and_a_hub_id_is_a_model_folder(hub, run, tmp_path):
     code = (
-        "from avplatform.hub import model_folder, push_run\n"
+        "from avplatform.hub.push import model_folder, push_run\n"
         f"push_run({str(run)!r}, 'tester/x')\npush_run('tester/x', 'tester/copy')\nprint(model_folder('tester/copy'))"
     )
     folder = Path(done(client(hub, tmp_path, code)).strip())
@@ -102,7 +105,7 @@ def test_the_same_weights_are_uploaded_once_and_a_hub_id_is_a_model_folder(hub, 
 
 def test_a_model_pushes_itself(hub, run, tmp_path):
     code = (
-        f"{OUTPUT}from models.av_model import AVModel\nm = AVModel.from_pretrained({str(run / 'model')!r})\n"
+        f"{OUTPUT}from avplatform.models.av_model import AVModel\nm = AVModel.from_pretrained({str(run / 'model')!r})\n"
         "m.push_to_hub('tester/plain')\nprint(output(AVModel.from_pretrained('tester/plain')) == output(m))"
     )
     assert done(client(hub, tmp_path, code)).strip().endswith("True")
@@ -168,8 +171,8 @@ def test_a_dataset_that_is_not_on_the_machine_says_so_offline(hub, tmp_path):
 
 def test_wrong_tokens_and_names_are_one_sentence(hub, run, tmp_path):
     code = (
-        "from models.errors import DataError\nfrom avplatform.hub import model_folder, push_run\n"
-        "from models.av_model import AVModel\n"
+        "from avplatform.models.errors import DataError\nfrom avplatform.hub.push import model_folder, push_run\n"
+        "from avplatform.models.av_model import AVModel\n"
         "def failing(call, *args, **kwargs):\n"
         "    try:\n        call(*args, **kwargs)\n    except DataError as error:\n        print(error)\n"
         f"failing(push_run, {str(run)!r}, 'tester/x', token='hf_wrong')\n"

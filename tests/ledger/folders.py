@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from avplatform.config import to_dict
-from avplatform.ledger.reproduce import RUNS, Plan
-from avplatform.ledger.sweep import resolve
-from tasks.avvp.classes import CLASSES
-from tasks.avvp.metrics import averages
+from avplatform.config.values import to_dict
+from avplatform.reproduce.reproduce import RUNS, Plan
+from avplatform.sweeps.sweep import resolve
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.avvp.metrics import averages
 
 READINGS = ("union", "either_modality", "audio", "visual")
 

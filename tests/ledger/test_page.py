@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from avplatform.base.drawing import save_figure
+from avplatform.catalogue.published import published_tables
 from avplatform.commands.reproduce import make_page
-from avplatform.ledger import plots
-from avplatform.ledger.figures import Figure, Rescored
-from avplatform.ledger.page import as_markdown, number, write_page
-from avplatform.ledger.pictures import CLIPS, example_clips
-from avplatform.ledger.reproduce import collect, find_data, make_plan
-from avplatform.ledger.tables import READINGS, section
-from avplatform.ledger.targets import TABLES, settings_of, wanted
-from avplatform.plots import save_figure
-from avplatform.published import published_tables
-from tasks.avvp.classes import CLASSES
-from tasks.avvp.metrics import overlap_subsets
+from avplatform.reproduce import plots
+from avplatform.reproduce.figures import Figure, Rescored
+from avplatform.reproduce.page import as_markdown, number, write_page
+from avplatform.reproduce.pictures import CLIPS, example_clips
+from avplatform.reproduce.reproduce import collect, find_data, make_plan
+from avplatform.reproduce.tables import READINGS, section
+from avplatform.reproduce.targets import TABLES, settings_of, wanted
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.avvp.metrics import overlap_subsets
 from tests.ledger.folders import write_run, write_runs
 
 DRAWN = [name for name in TABLES if name != "fig4"]  # Figure 4 needs trained models; a test of the command makes them

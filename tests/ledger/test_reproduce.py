@@ -6,15 +6,21 @@ import shutil
 import pytest
 import torch
 
-from avplatform.build import build_model, build_task
+from avplatform.base.console import Console
 from avplatform.cli import main
 from avplatform.commands.reproduce import make_page
-from avplatform.commands.train import parse
-from avplatform.console import Console
-from avplatform.ledger.reproduce import RUNS, carry_out, collect, find_data, make_plan
-from avplatform.ledger.sweep import resolve
-from avplatform.ledger.targets import TABLES, read_labels, settings_of, target_names
-from models.errors import DataError, UsageError
+from avplatform.config.build import build_model, build_task
+from avplatform.config.compose import parse
+from avplatform.models.errors import DataError, UsageError
+from avplatform.reproduce.reproduce import (
+    RUNS,
+    carry_out,
+    collect,
+    find_data,
+    make_plan,
+)
+from avplatform.reproduce.targets import TABLES, read_labels, settings_of, target_names
+from avplatform.sweeps.sweep import resolve
 from tests.ledger.folders import write_runs
 
 QUIET = Console(enabled=False)

@@ -13,15 +13,21 @@ from pathlib import Path
 import pytest
 import yaml
 
+from avplatform.base.console import Console
+from avplatform.base.stopping import END_WITH_STDIN, THREAD, end_with_starter
 from avplatform.cli import main
-from avplatform.config import to_dict
-from avplatform.console import Console
-from avplatform.ledger.ledger import Entry, read_entries, write_ledger
-from avplatform.ledger.runner import Job, run_jobs, train_jobs
-from avplatform.ledger.sweep import PlannedRun, check_unchanged, plan, read_sweep, resolve
-from avplatform.training.run_folder import RunFolder
-from avplatform.training.stopping import END_WITH_STDIN, THREAD, end_with_starter
-from models.errors import DataError, UsageError
+from avplatform.config.values import to_dict
+from avplatform.models.errors import DataError, UsageError
+from avplatform.runs.folder import RunFolder
+from avplatform.sweeps.ledger import Entry, read_entries, write_ledger
+from avplatform.sweeps.runner import Job, run_jobs, train_jobs
+from avplatform.sweeps.sweep import (
+    PlannedRun,
+    check_unchanged,
+    plan,
+    read_sweep,
+    resolve,
+)
 
 SWEEP = {
     "base": {"task": "avvp", "epochs": 3, "optim.lr": "1e-4"},
@@ -189,7 +195,7 @@ def test_jobs_end_when_the_sweep_is_killed(tmp_path):
     """Nobody tells them; they notice that the pipe which the sweep held is closed, and have time to save."""
     child = f"""
 import signal, sys, time
-from avplatform.training.stopping import end_with_starter
+from avplatform.base.stopping import end_with_starter
 def save(*_):
     open({str(tmp_path / "saved")!r}, "w").close()
     sys.exit(0)

@@ -13,16 +13,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from avplatform.config import apply, default_config
-from avplatform.presets import preset_options
+from avplatform.config.presets import preset_options
+from avplatform.config.run import default_config
+from avplatform.config.values import apply
+from avplatform.models.av_model import AVModel
+from avplatform.models.contracts import STREAMS, FeatureSpec, Output, Parse
+from avplatform.tasks.contracts import Batch
 from avplatform.training.optim import build_optimizer
 from avplatform.training.step import StepResult, optimisation_step
-from models.av_model import AVModel
-from models.config import FeatureSpec
-from models.contracts import STREAMS, Output, Parse
-from tasks.contracts import Batch
 from tests.matrix.zero_gradients import ZEROS, expected_zeros, pieces
-from tests.models.cells import CELLS, SUPERVISED_CELLS, Cell, build, build_cell, cell, inputs, random_batch
+from tests.models.cells import (
+    CELLS,
+    SUPERVISED_CELLS,
+    Cell,
+    build,
+    build_cell,
+    cell,
+    inputs,
+    random_batch,
+)
 
 pytestmark = pytest.mark.matrix
 

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from avplatform.build import build_model, build_task
-from avplatform.config import RunConfig, default_config
-from avplatform.data.schema import DataSpec
-from models.av_model import AVModel
-from models.config import FeatureSpec
-from models.decoders import DECODERS
-from models.encoders import ENCODERS
-from tasks.avel.classes import BACKGROUND
-from tasks.contracts import Batch, Task
-from tasks.registry import TASKS
+from avplatform.config.build import build_model, build_task
+from avplatform.config.run import RunConfig, default_config
+from avplatform.data.store.schema import DataSpec
+from avplatform.models.av_model import AVModel
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
+from avplatform.tasks.avel.classes import BACKGROUND
+from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.registry import TASKS
 
 FEATURES = {
     "avvp": FeatureSpec(audio_dim=6, visual_dim=8, motion_dim=4),

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from avplatform.models.contracts import Encoding
+from avplatform.models.decoders.leap import LEAP, LEAPConfig
+from avplatform.models.encoders.han import HAN, HANConfig
+from avplatform.models.layers.attention import PackedAttention, attend
+from avplatform.models.layers.spatial_channel_attention import SpatialChannelAttention
 from benchmarks.plain_steps import ROWS, PlainLLP, comparable, pair
-from models.contracts import Encoding
-from models.decoders.leap import LEAP, LEAPConfig
-from models.encoders.han import HAN, HANConfig
-from models.layers.attention import PackedAttention, attend
-from models.layers.spatial_channel_attention import SpatialChannelAttention
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 

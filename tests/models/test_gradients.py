@@ -17,13 +17,14 @@ from torch.autograd import gradcheck
 from torch.autograd.gradcheck import GradcheckError
 from torch.func import functional_call
 
-from avplatform.build import build_task
-from avplatform.config import default_config
-from models.av_model import AVModel
-from models.config import AVModelConfig, FeatureSpec
-from models.decoders import DECODERS
-from models.layers.attention import FeedForward
-from tasks.contracts import Batch, Task
+from avplatform.config.build import build_task
+from avplatform.config.run import default_config
+from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders import DECODERS
+from avplatform.models.layers.attention import FeedForward
+from avplatform.tasks.contracts import Batch, Task
 from tests.models.cells import random_batch
 from tests.models.kinks import Kinks
 

@@ -6,14 +6,15 @@ import math
 import pytest
 import torch
 
-from avplatform.build import task_of_model
-from models.av_model import CONFIG_FILE, AVModel
-from models.config import AVModelConfig, FeatureSpec
-from models.decoders.dch import DCHConfig
-from models.decoders.leap import LEAPConfig
-from models.encoders.ave import AVEConfig
-from models.encoders.mmpyr import MMPyrConfig
-from models.errors import DataError, UsageError
+from avplatform.models.av_model import CONFIG_FILE, AVModel
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders.dch import DCHConfig
+from avplatform.models.decoders.leap import LEAPConfig
+from avplatform.models.encoders.ave import AVEConfig
+from avplatform.models.encoders.mmpyr import MMPyrConfig
+from avplatform.models.errors import DataError, UsageError
+from avplatform.tasks.registry import task_of_model
 from tests.mutations import STRANGE, changed, paths
 
 CONFIGS = {

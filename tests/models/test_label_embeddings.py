@@ -10,13 +10,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.av_model import AVModel
-from models.config import AVModelConfig
-from models.errors import AVError, DataError, UsageError
-from models.label_embeddings import embed_texts, glove_embedder, read_glove, shipped_vectors, words_of
-from models.label_files import LabelEmbeddings, read_label_file, write_label_file
-from models.label_sources import open_source
-from tasks.registry import TASKS
+from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig
+from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.models.texts.files import LabelEmbeddings, read_label_file, write_label_file
+from avplatform.models.texts.glove import (
+    embed_texts,
+    glove_embedder,
+    read_glove,
+    shipped_vectors,
+    words_of,
+)
+from avplatform.models.texts.sources import open_source
+from avplatform.tasks.registry import TASKS
 from tests.models.test_models import build, inputs
 
 

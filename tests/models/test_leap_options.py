@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.errors import UsageError
-from tasks.avel.losses import bce, class_score_loss, event_class_target
+from avplatform.models.errors import UsageError
+from avplatform.tasks.avel.losses import bce, class_score_loss, event_class_target
 from tests.models.cells import cell, random_batch
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.av_model import AVModel
-from models.config import AVModelConfig
-from models.contracts import Encoding
-from models.decoders import DECODERS
-from models.errors import DataError, UsageError
-from models.label_embeddings import glove_embedder
-from models.stem import pool_clap, pool_frames
+from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import Encoding
+from avplatform.models.decoders import DECODERS
+from avplatform.models.errors import DataError, UsageError
+from avplatform.models.stem import pool_clap, pool_frames
+from avplatform.models.texts.glove import glove_embedder
 from tests.models.cells import build, inputs
 
 
@@ -22,7 +22,7 @@ def test_a_fresh_process_gives_the_same_bits(tmp_path):
     model = build("avel", "ave", "leap")
     model.save_pretrained(tmp_path)
     code = (
-        "import sys, torch; from models.av_model import AVModel; from tests.models.cells import inputs; "
+        "import sys, torch; from avplatform.models.av_model import AVModel; from tests.models.cells import inputs; "
         "torch.set_num_threads(int(sys.argv[2])); m = AVModel.from_pretrained(sys.argv[1]); "
         "print(m(*inputs('avel')).parse.segment.av.values.double().flatten().tolist())"
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.tensor_file import save_tensors
+from avplatform.models.files import save_tensors
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights of POSIX files")

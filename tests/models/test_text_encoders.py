@@ -9,8 +9,8 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from models.errors import AVError, DataError, UsageError
-from models.label_sources import open_source
+from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.models.texts.sources import open_source
 from tests.models.text_models import make_bert, make_clap, make_clip
 
 transformers = pytest.importorskip("transformers")

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from models.av_model import CONFIG_FILE, AVModel, without_memory
-from models.config import AVModelConfig, FeatureSpec
-from models.decoders.mmil import MMILConfig
-from models.encoders import ENCODERS
-from models.encoders.han import HAN, HANConfig
-from models.errors import DataError
-from models.typed_values import convert
+from avplatform.models.av_model import CONFIG_FILE, AVModel, without_memory
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders.mmil import MMILConfig
+from avplatform.models.encoders import ENCODERS
+from avplatform.models.encoders.han import HAN, HANConfig
+from avplatform.models.errors import DataError
+from avplatform.models.typed_values import convert
 
 
 @dataclass(kw_only=True)

@@ -6,10 +6,10 @@ from functools import partial
 
 import torch
 
-from avplatform.convert import published_labels
-from models.official import read_official
-from tasks.avel import AVEL, AVELConfig
-from tasks.contracts import Batch
+from avplatform.hub.convert import published_labels
+from avplatform.models.official import read_official
+from avplatform.tasks.avel import AVEL, AVELConfig
+from avplatform.tasks.contracts import Batch
 from tests.parity.cases_models import Produced
 from tests.parity.cases_training import ave_batch, train
 from tests.parity.golden_case import Case

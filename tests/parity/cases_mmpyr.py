@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from avplatform.convert import published_labels
-from models.contracts import Output
-from models.encoders.mmpyr import window
-from models.official import read_official
-from tasks.avvp.task import AVVP, AVVPConfig
-from tasks.contracts import Batch
+from avplatform.hub.convert import published_labels
+from avplatform.models.contracts import Output
+from avplatform.models.encoders.mmpyr import window
+from avplatform.models.official import read_official
+from avplatform.tasks.avvp.task import AVVP, AVVPConfig
+from avplatform.tasks.contracts import Batch
 from tests.parity.cases_models import Produced, grad_norms, llp_forward, same_model
 from tests.parity.cases_training import llp_batch, train
 from tests.parity.golden_case import Case

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avplatform.convert import PRESETS, published_labels
-from models.contracts import Encoding, Output
-from models.official import Labels, key_map, read_official
-from tasks.avel.losses import head_full_loss, head_weak_loss, mil_target
-from tasks.avvp.losses import han_loss, valor_loss
+from avplatform.hub.convert import PRESETS, published_labels
+from avplatform.models.contracts import Encoding, Output
+from avplatform.models.official import Labels, key_map, read_official
+from avplatform.tasks.avel.losses import head_full_loss, head_weak_loss, mil_target
+from avplatform.tasks.avvp.losses import han_loss, valor_loss
 from tests.parity.golden_case import DEFAULT_GOLDEN, Case
 
 Produced = dict[str, Any]

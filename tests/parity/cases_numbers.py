@@ -8,11 +8,10 @@ import warnings
 import numpy as np
 import torch
 
-from avplatform.recipes import RECIPES
-from avplatform.training.optim import learning_rate
-from models.contracts import Parse, Prediction, StreamPredictions
-from tasks.avel import AVEL, AVELConfig
-from tasks.avel.losses import (
+from avplatform.config.recipes import RECIPES
+from avplatform.models.contracts import Parse, Prediction, StreamPredictions
+from avplatform.tasks.avel import AVEL, AVELConfig
+from avplatform.tasks.avel.losses import (
     cmbs_full_loss,
     event_class_target,
     head_full_loss,
@@ -22,11 +21,12 @@ from tasks.avel.losses import (
     pair_target,
     proportion_target,
 )
-from tasks.avel.metrics import segment_accuracy
-from tasks.avvp.annotations import read_annotations
-from tasks.avvp.losses import predicted_events
-from tasks.avvp.metrics import averages, classwise, overlap_subsets, score
-from tasks.losses import event_iou, released_target, segment_similarity, similarity_loss
+from avplatform.tasks.avel.metrics import segment_accuracy
+from avplatform.tasks.avvp.annotations import read_annotations
+from avplatform.tasks.avvp.losses import predicted_events
+from avplatform.tasks.avvp.metrics import averages, classwise, overlap_subsets, score
+from avplatform.tasks.losses import event_iou, released_target, segment_similarity, similarity_loss
+from avplatform.training.optim import learning_rate
 from tests.parity.golden_case import DEFAULT_GOLDEN, Case, close
 
 SCHEDULES = {

@@ -7,13 +7,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from avplatform.convert import published_labels
-from avplatform.data.sampling import psp_batches
-from models.official import read_official
-from tasks.avel import AVEL, AVELConfig
-from tasks.avel.annotations import segment_labels
-from tasks.avel.losses import StalePairTargets, pair_target
-from tasks.contracts import Batch
+from avplatform.data.reading.sampling import psp_batches
+from avplatform.hub.convert import published_labels
+from avplatform.models.official import read_official
+from avplatform.tasks.avel import AVEL, AVELConfig
+from avplatform.tasks.avel.annotations import segment_labels
+from avplatform.tasks.avel.losses import StalePairTargets, pair_target
+from avplatform.tasks.contracts import Batch
 from tests.parity.cases_models import Produced
 from tests.parity.cases_training import ave_batch, train
 from tests.parity.golden_case import Case, close

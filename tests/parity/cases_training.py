@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avplatform.training.optim import OptimConfig, build_optimizer
+from avplatform.config.optim import OptimConfig
+from avplatform.models.official import key_map
+from avplatform.tasks.avel import AVEL, AVELConfig
+from avplatform.tasks.avvp.task import AVVP, AVVPConfig
+from avplatform.tasks.contracts import Batch, Task
+from avplatform.training.optim import build_optimizer
 from avplatform.training.step import optimisation_step
-from models.official import key_map
-from tasks.avel import AVEL, AVELConfig
-from tasks.avvp.task import AVVP, AVVPConfig
-from tasks.contracts import Batch, Task
 from tests.parity.cases_models import build, grad_norms, llp_forward, official_options
 from tests.parity.golden_case import Case
 

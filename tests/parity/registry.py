@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.parity import cases_cmbs, cases_mmpyr, cases_models, cases_numbers, cases_psp, cases_training
+from tests.parity import (
+    cases_cmbs,
+    cases_mmpyr,
+    cases_models,
+    cases_numbers,
+    cases_psp,
+    cases_training,
+)
 
 HANDLERS: dict[str, Callable[..., None]] = {
     **cases_models.CASES,

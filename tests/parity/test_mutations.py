@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
+from avplatform.models.contracts import Prediction
+from avplatform.models.decoders.leap import LEAPBlock
+from avplatform.models.decoders.mmil import MMIL
+from avplatform.models.encoders.ave import AVE
+from avplatform.models.encoders.han import HAN, HANLayer
+from avplatform.models.layers.attention import SeparateAttention
+from avplatform.models.layers.audio_guided_attention import AudioGuidedAttention
+from avplatform.models.official import han as official_han
+from avplatform.tasks import losses
+from avplatform.tasks.avel import losses as avel_losses
+from avplatform.tasks.avvp import losses as avvp_losses
+from avplatform.tasks.avvp import metrics
 from avplatform.training import optim, step
-from models.contracts import Prediction
-from models.decoders.leap import LEAPBlock
-from models.decoders.mmil import MMIL
-from models.encoders.ave import AVE
-from models.encoders.han import HAN, HANLayer
-from models.layers.attention import SeparateAttention
-from models.layers.audio_guided_attention import AudioGuidedAttention
-from models.official import han as official_han
-from tasks import losses
-from tasks.avel import losses as avel_losses
-from tasks.avvp import losses as avvp_losses
-from tasks.avvp import metrics
 from tests.parity import cases_models, cases_numbers, cases_training
 from tests.parity.golden_case import DEFAULT_GOLDEN, Case
 from tests.parity.registry import HANDLERS

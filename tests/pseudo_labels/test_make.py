@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from avplatform.cli import main
+from avplatform.features.teachers import TextFeatures
+from avplatform.models.errors import UsageError
 from avplatform.pseudo_labels.make import Clips, make
 from avplatform.pseudo_labels.sources import LogitFiles
-from avplatform.pseudo_labels.teachers import TextFeatures
-from models.errors import UsageError
-from tasks.avvp.annotations import read_annotations
-from tasks.avvp.classes import CLASSES
-from tasks.avvp.pseudo_labels import prompts, thresholds
+from avplatform.tasks.avvp.annotations import read_annotations
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.avvp.pseudo_labels import prompts, thresholds
 from tests.pseudo_labels.files import VIDEOS, WEAK, arrays, llp_folder
 from tests.pseudo_labels.test_rule import plain_labels
 

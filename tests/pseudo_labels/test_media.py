@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avplatform.models.errors import DataError
 from avplatform.pseudo_labels.media import find_frames, find_waveform, read_frames, read_waveform
-from models.errors import DataError
 from tests.pseudo_labels.files import write_wav
 
 VIDEO = "aaaaaaaaaaa"

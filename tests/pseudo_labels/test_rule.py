@@ -5,15 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.errors import DataError, UsageError
-from tasks.avvp.classes import CLASSES
-from tasks.avvp.pseudo_labels import (
+from avplatform.features.sampling import frame_indices, split_waveform
+from avplatform.models.errors import DataError, UsageError
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.avvp.pseudo_labels import (
     MODALITIES,
     PROMPTS,
-    frame_indices,
     prompts,
     pseudo_labels,
-    split_waveform,
     thresholds,
     video_labels,
 )

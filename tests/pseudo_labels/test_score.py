@@ -8,7 +8,7 @@ import pytest
 
 from avplatform.cli import main
 from avplatform.pseudo_labels.make import FOLDERS
-from tasks.avvp.annotations import read_annotations
+from avplatform.tasks.avvp.annotations import read_annotations
 from tests.pseudo_labels.files import llp_folder
 from tests.tasks.test_avvp import real
 

@@ -13,11 +13,18 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from avplatform.cli import main
+from avplatform.features.teachers import CLAPTeacher, CLIPTeacher
+from avplatform.models.errors import DataError, UsageError
 from avplatform.pseudo_labels.sources import MediaFiles
-from avplatform.pseudo_labels.teachers import CLAPTeacher, CLIPTeacher
-from models.errors import DataError, UsageError
-from tasks.avvp.pseudo_labels import prompts
-from tests.pseudo_labels.files import VIDEOS, arrays, frame_folders, llp_folder, waveforms, write_wav
+from avplatform.tasks.avvp.pseudo_labels import prompts
+from tests.pseudo_labels.files import (
+    VIDEOS,
+    arrays,
+    frame_folders,
+    llp_folder,
+    waveforms,
+    write_wav,
+)
 from tests.pseudo_labels.test_make import weak_of
 from tests.pseudo_labels.test_rule import PLAIN_THRESHOLDS
 

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from avplatform.ledger.sweep import resolve
+from avplatform.models.errors import DataError
+from avplatform.sweeps.sweep import resolve
 from benchmarks.real_media.fetch import fetch
 from benchmarks.real_media.sources import PACKAGES, content, package_folder
-from models.errors import DataError
 
 
 @pytest.fixture

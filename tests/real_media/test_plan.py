@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from avplatform.models.errors import UsageError
+from avplatform.tasks.avvp.classes import CLASSES as LLP
 from benchmarks.real_media.plan import Plan, PlannedClip, PlannedEvent, label_maps, make_plan
 from benchmarks.real_media.sources import BACKGROUND, CLASSES, PACKAGES
-from models.errors import UsageError
-from tasks.avvp.classes import CLASSES as LLP
 
 HEARD, SEEN = ["Dog", "Speech", "Singing"], ["Dog", "Speech", "Basketball_bounce"]
 

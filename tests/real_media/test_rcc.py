@@ -3,8 +3,8 @@ import zlib
 
 import pytest
 
+from avplatform.models.errors import DataError
 from benchmarks.real_media.rcc import read_rcc
-from models.errors import DataError
 
 FOLDER, COMPRESSED, ZSTD = 2, 1, 4
 

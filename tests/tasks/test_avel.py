@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from models.contracts import Encoding, Parse, Prediction, StreamPredictions
-from models.errors import DataError, UsageError
-from tasks.avel import AVEL, AVELConfig
-from tasks.avel.annotations import pair_targets, read_annotations
-from tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
-from tasks.avel.losses import pool_segments, pooled_bce, proportion_target, soft_margin
-from tasks.avel.metrics import AVELMetrics
-from tasks.avel.task import weak_decision
-from tasks.contracts import Batch
+from avplatform.models.contracts import Encoding, Parse, Prediction, StreamPredictions
+from avplatform.models.errors import DataError, UsageError
+from avplatform.tasks.avel import AVEL, AVELConfig
+from avplatform.tasks.avel.annotations import pair_targets, read_annotations
+from avplatform.tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
+from avplatform.tasks.avel.losses import pool_segments, pooled_bce, proportion_target, soft_margin
+from avplatform.tasks.avel.metrics import AVELMetrics
+from avplatform.tasks.avel.task import weak_decision
+from avplatform.tasks.contracts import Batch
 
 real = pytest.mark.skipif("AVP_AVE_DIR" not in os.environ, reason="AVP_AVE_DIR is not set: the real annotations are not here")
 LINES = ["Church bell&aaaaaaaaaaa&good&0&10", "Bark&bbbbbbbbbbb&good&2&5", "Bark&aaaaaaaaaaa&good&0&0"]

@@ -8,14 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.contracts import Encoding, Parse, Prediction, StreamPredictions
-from models.errors import DataError, UsageError
-from tasks.avvp import AVVP, AVVPConfig
-from tasks.avvp.annotations import read_annotations
-from tasks.avvp.classes import CLASSES
-from tasks.avvp.losses import basic_loss, han_loss, labels_without_pseudo, video_probabilities
-from tasks.avvp.metrics import AVVPMetrics, averages, overlap_subsets, score
-from tasks.contracts import Batch
+from avplatform.models.contracts import Encoding, Parse, Prediction, StreamPredictions
+from avplatform.models.errors import DataError, UsageError
+from avplatform.tasks.avvp import AVVP, AVVPConfig
+from avplatform.tasks.avvp.annotations import read_annotations
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.avvp.losses import (
+    basic_loss,
+    han_loss,
+    labels_without_pseudo,
+    video_probabilities,
+)
+from avplatform.tasks.avvp.metrics import AVVPMetrics, averages, overlap_subsets, score
+from avplatform.tasks.contracts import Batch
 
 real = pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
 

@@ -2,11 +2,12 @@
 
 import pytest
 
-from avplatform.build import build_task, make_model_config
-from avplatform.config import apply, default_config
-from avplatform.cost import FEATURES
-from avplatform.presets import list_presets, preset_options
-from models.errors import UsageError
+from avplatform.catalogue.cost import FEATURES
+from avplatform.config.build import build_task, make_model_config
+from avplatform.config.presets import list_presets, preset_options
+from avplatform.config.run import default_config
+from avplatform.config.values import apply
+from avplatform.models.errors import UsageError
 from tests.models.cells import SUPERVISED_CELLS, cell, random_batch
 
 

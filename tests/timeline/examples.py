@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from avplatform.tasks.avvp.classes import CLASSES
 from avplatform.timeline.events import Timeline, events_of
-from tasks.avvp.classes import CLASSES
 
 LABELS = [name.replace("_", " ") for name in CLASSES]
 

@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avplatform.timeline.page import EMBED_LIMIT, look, render_page, summary, text_on, video_source
+from avplatform.models.errors import UsageError
+from avplatform.timeline.page import (
+    EMBED_LIMIT,
+    look,
+    render_page,
+    summary,
+    text_on,
+    video_source,
+)
 from avplatform.timeline.picture import picture
 from avplatform.timeline.preview import Preview, as_jpeg, peaks_of
-from models.errors import UsageError
 from tests.timeline.examples import example
 
 

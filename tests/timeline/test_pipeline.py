@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from avplatform import pipeline as module
-from avplatform.pipeline import PipelineConfig, pipeline, read_features
+from avplatform.models.errors import DataError, UsageError
+from avplatform.timeline.pipeline import PipelineConfig, pipeline, read_features
 from avplatform.timeline.windows import Features
-from models.errors import DataError, UsageError
 from tests.models.cells import FEATURES, build, cell
 
 
@@ -123,8 +123,8 @@ def test_labels_with_one_embedding_or_an_unknown_word_are_refused():
 
 
 def test_another_source_of_embeddings_than_the_models_is_refused(tmp_path):
-    from models.label_embeddings import glove_embedder
-    from models.label_files import LabelEmbeddings, write_label_file
+    from avplatform.models.texts.files import LabelEmbeddings, write_label_file
+    from avplatform.models.texts.glove import glove_embedder
 
     model = build("avvp", "han", "leap")
     texts = [*model.config.label_texts, "a b"]
@@ -193,7 +193,7 @@ def test_a_model_trained_without_classes_knows_only_the_others():
     made = cell("avvp", "han", "leap")
     config = made.model.config
     kept = [n for n, name in enumerate(config.classes) if name != "Dog"]
-    from models.av_model import AVModel
+    from avplatform.models.av_model import AVModel
 
     config.classes = [config.classes[n] for n in kept]
     config.label_texts = [config.label_texts[n] for n in kept]

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from avplatform.timeline.events import events_of, runs
+from avplatform.models.contracts import Output, Parse, Prediction, StreamPredictions
+from avplatform.models.errors import UsageError
+from avplatform.tasks.spans import runs
+from avplatform.timeline.events import events_of
 from avplatform.timeline.windows import Features, edge_weights, parse_windows, window_starts
-from models.contracts import Output, Parse, Prediction, StreamPredictions
-from models.errors import UsageError
 from tests.models.cells import FEATURES, SUPERVISED_CELLS, cell
 
 

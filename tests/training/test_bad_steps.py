@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from avplatform.cli import main
+from avplatform.models.av_model import AVModel
+from avplatform.tasks.losses import binary_cross_entropy
 from avplatform.training import loop
 from avplatform.training.loop import PATIENCE
-from models.av_model import AVModel
-from tasks.losses import binary_cross_entropy
 
 FLAGS = ["train", "--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16", "--encoder-config.hidden", "16"]
 FLAGS += ["--cpu", "--precision", "no", "--threads", "1", "--no-save-plots", "--checkpointing.every", "1"]

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from avplatform.cli import main
-from avplatform.data.writer import file_sha256
+from avplatform.models.av_model import AVModel
+from avplatform.models.errors import DataError
+from avplatform.models.files import file_sha256
 from avplatform.training import checkpoint
 from avplatform.training.checkpoint import (
     check_checkpoint,
@@ -19,8 +21,6 @@ from avplatform.training.checkpoint import (
     save_best,
     save_checkpoint,
 )
-from models.av_model import AVModel
-from models.errors import DataError
 
 FILES = ["model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json"]
 

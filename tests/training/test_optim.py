@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from avplatform.training.optim import OptimConfig, ScheduleConfig, build_optimizer, clip_gradients, learning_rate
+from avplatform.config.optim import OptimConfig, ScheduleConfig
+from avplatform.models.contracts import Output
+from avplatform.models.errors import UsageError
+from avplatform.tasks.contracts import Batch, Task
+from avplatform.training.optim import build_optimizer, clip_gradients, learning_rate
 from avplatform.training.step import optimisation_step
-from models.contracts import Output
-from models.errors import UsageError
-from tasks.contracts import Batch, Task
 
 
 def test_epoch_decay_multiplies_after_every_tenth_epoch():

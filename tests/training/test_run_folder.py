@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from avplatform.training.run_folder import RunFolder, write_atomic, write_json
-from models.errors import DataError, UsageError
+from avplatform.base.files import write_json
+from avplatform.models.errors import DataError, UsageError
+from avplatform.models.files import write_atomic
+from avplatform.runs.folder import RunFolder
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):

@@ -7,8 +7,8 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from avplatform.training.together import explain, mean_over_processes, on_main
-from models.errors import DataError
+from avplatform.base.processes import explain, mean_over_processes, on_main
+from avplatform.models.errors import DataError
 
 
 @pytest.fixture

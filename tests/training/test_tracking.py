@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from avplatform.cli import main
+from avplatform.models.errors import UsageError
 from avplatform.training import loop
 from avplatform.training.tracking import CsvTracker, check_trackers
-from models.errors import UsageError
 
 FLAGS = ["train", "--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16", "--encoder-config.hidden", "16"]
 FLAGS += ["--cpu", "--precision", "no", "--threads", "1", "--no-save-plots", "--epochs", "2"]

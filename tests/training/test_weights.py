@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from avplatform.cli import main
+from avplatform.models.av_model import AVModel
+from avplatform.models.errors import DataError
 from avplatform.training.weights import (
     WeightAverage,
     is_sharded,
@@ -16,8 +18,6 @@ from avplatform.training.weights import (
     put_model_weights,
     put_optimizer_state,
 )
-from models.av_model import AVModel
-from models.errors import DataError
 from tests import processes
 
 FLAGS = ["train", "--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16", "--encoder-config.hidden", "16"]

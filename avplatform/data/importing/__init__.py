@@ -14,12 +14,12 @@ from typing import Any
 from avplatform.data.importing.options import ImportOptions
 from avplatform.data.importing.plan import LeftOut, Part, Plan, is_repeated
 from avplatform.data.importing.report import REPORT_FILE, ImportReport
-from avplatform.data.schema import Manifest
-from avplatform.data.writer import StoreWriter
+from avplatform.data.store.schema import Manifest
+from avplatform.data.store.writer import StoreWriter
+from avplatform.models.errors import DataError
+from avplatform.models.files import expanded
+from avplatform.tasks.official_files import Defect
 from avplatform.version import __version__
-from models.errors import DataError
-from models.paths import expanded
-from tasks.defects import Defect
 
 MOST_WORKERS = 8
 

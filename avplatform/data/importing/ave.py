@@ -9,10 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from avplatform.base.npy import NUMBERS, BadFeature
 from avplatform.data.importing.options import NONE, ImportOptions
 from avplatform.data.importing.plan import (
-    NUMBERS,
-    BadFeature,
     LeftOut,
     Part,
     cast,
@@ -21,14 +20,19 @@ from avplatform.data.importing.plan import (
     is_synthetic,
     whole_numbers,
 )
-from avplatform.data.schema import DataSpec
-from avplatform.data.writer import file_sha256
-from models.config import FeatureSpec
-from models.errors import DataError
-from models.paths import expanded
-from tasks.avel.annotations import SEGMENTS, SPLIT_FILES, beside, locate, read_annotations
-from tasks.avel.classes import BACKGROUND, CLASSES
-from tasks.avel.h5 import KEY
+from avplatform.data.store.schema import DataSpec
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.errors import DataError
+from avplatform.models.files import expanded, file_sha256
+from avplatform.tasks.avel.annotations import (
+    SEGMENTS,
+    SPLIT_FILES,
+    beside,
+    locate,
+    read_annotations,
+)
+from avplatform.tasks.avel.classes import BACKGROUND, CLASSES
+from avplatform.tasks.avel.h5 import KEY
 
 AUDIO_SHAPE, VISUAL_SHAPE = (SEGMENTS, 128), (SEGMENTS, 7, 7, 512)
 BLOCK = 16

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from avplatform.base.npy import BadFeature
 from avplatform.data.importing.npy import NpyFolder
 from avplatform.data.importing.options import NONE, ImportOptions
 from avplatform.data.importing.plan import (
-    BadFeature,
     LeftOut,
     Part,
     cast,
@@ -23,16 +23,21 @@ from avplatform.data.importing.plan import (
     is_synthetic,
     whole_numbers,
 )
-from avplatform.data.schema import DataSpec
-from avplatform.data.writer import file_sha256
-from models.config import FeatureSpec
-from models.errors import DataError, counted
-from models.paths import expanded
-from models.stem import pool_clap
-from tasks.avvp.annotations import DENSE_FILES, SEGMENTS, SPLIT_FILES, locate, read_annotations
-from tasks.avvp.checks import FULL_FILE, audio_variant, check_files
-from tasks.avvp.classes import CLASSES
-from tasks.defects import Defect
+from avplatform.data.store.schema import DataSpec
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.errors import DataError, counted
+from avplatform.models.files import expanded, file_sha256
+from avplatform.models.stem import pool_clap
+from avplatform.tasks.avvp.annotations import (
+    DENSE_FILES,
+    SEGMENTS,
+    SPLIT_FILES,
+    locate,
+    read_annotations,
+)
+from avplatform.tasks.avvp.checks import FULL_FILE, audio_variant, check_files
+from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.official_files import Defect
 
 FRAMES = 80
 BLOCK = 32

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from models.errors import UsageError
+from avplatform.models.errors import UsageError
 
 NONE = "none"
 LLP_ONLY = (

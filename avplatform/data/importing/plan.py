@@ -9,23 +9,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from avplatform.data.schema import DataSpec
-from models.errors import DataError
-from models.paths import expanded
-from tasks.defects import NO_SPLIT, Defect
+from avplatform.base.npy import BadFeature
+from avplatform.data.store.schema import DataSpec
+from avplatform.models.errors import DataError
+from avplatform.models.files import expanded
+from avplatform.tasks.official_files import NO_SPLIT, Defect
 
 MARKER = "SYNTHETIC.txt"
 """Lies in a folder of official layout whose features were made up, so that they never pass as real ones."""
 
 
-NUMBERS = "fiu"
-"""Kinds of numbers (numpy's `dtype.kind`) that features may be in their files."""
 WHOLE_NUMBERS = "features are whole numbers"
 """A kind of defect that is listed once for a part of a dataset, not for each clip."""
-
-
-class BadFeature(Exception):  # noqa: N818
-    """A clip's feature that cannot be used; the text is the reason."""
 
 
 @dataclass

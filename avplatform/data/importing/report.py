@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.data.importing.plan import LeftOut
-from models.errors import counted
-from tasks.defects import Defect
+from avplatform.models.errors import counted
+from avplatform.tasks.official_files import Defect
 
 REPORT_FILE = "import_report.json"
 LISTED_WHOLE = (

@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.data.schema import DataSpec
-from avplatform.data.simulate.world import World, WorldSimulation, clip_generator, jitter, smear, spread_out
-from models.config import FeatureSpec
-from tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
+from avplatform.data.simulate.world import (
+    World,
+    WorldSimulation,
+    clip_generator,
+    jitter,
+    smear,
+    spread_out,
+)
+from avplatform.data.store.schema import DataSpec
+from avplatform.models.contracts import FeatureSpec
+from avplatform.tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
 
 SEGMENTS, SIDE = 10, 7
 OUTPUTS = {"audio": ("audio", 128, "vggish"), "visual": ("visual", 512, "relu")}

@@ -8,10 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.data.schema import DataSpec
-from avplatform.data.simulate.world import World, WorldSimulation, clip_generator, jitter, mask_out, smear, spread_out
-from models.config import FeatureSpec
-from tasks.avvp.classes import CLASSES, LABEL_TEXTS
+from avplatform.data.simulate.world import (
+    World,
+    WorldSimulation,
+    clip_generator,
+    jitter,
+    mask_out,
+    smear,
+    spread_out,
+)
+from avplatform.data.store.schema import DataSpec
+from avplatform.models.contracts import FeatureSpec
+from avplatform.tasks.avvp.classes import CLASSES, LABEL_TEXTS
 
 SEGMENTS = 10
 OUTPUTS = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.label_embeddings import glove_embedder
+from avplatform.models.texts.glove import glove_embedder
 
 
 @dataclass(kw_only=True, frozen=True)

@@ -6,17 +6,21 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from avplatform.build import check_labels
 from avplatform.data.importing.plan import LeftOut
 from avplatform.data.importing.report import REPORT_FILE
-from avplatform.data.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE, Manifest
-from avplatform.data.source import DataSource, locate_store
+from avplatform.data.reading.source import DataSource, locate_store
+from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE, Manifest, check_labels
 from avplatform.data.verify.contents import Contents
-from avplatform.data.verify.official import OfficialLabels, check_counts, check_provenance, list_defects
+from avplatform.data.verify.official import (
+    OfficialLabels,
+    check_counts,
+    check_provenance,
+    list_defects,
+)
 from avplatform.data.verify.report import Finding, VerifyReport
-from models.errors import DataError, UsageError, counted, unknown_name
-from tasks.defects import Defect
-from tasks.registry import TASKS
+from avplatform.models.errors import DataError, UsageError, counted, unknown_name
+from avplatform.tasks.official_files import Defect
+from avplatform.tasks.registry import TASKS
 
 OWN_FILES = {MANIFEST_FILE, REPORT_FILE, EXTRACT_REPORT_FILE, "README.md", ".arrays", ".gitattributes", ".cache"}
 

@@ -10,20 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from avplatform.data.array_record import RECORD
-from avplatform.data.arrays import array_folder
-from avplatform.data.arrow_path import arrow_path
-from avplatform.data.checksum import ContentDigest
-from avplatform.data.schema import Manifest, Shard, bad_clips, what_is_bad
-from avplatform.data.shards import check_shard
-from avplatform.data.streaming import table_columns
+from avplatform.base.files import arrow_path
+from avplatform.data.reading.array_record import RECORD
+from avplatform.data.reading.arrays import array_folder
+from avplatform.data.reading.shards import check_shard
+from avplatform.data.reading.streaming import table_columns
+from avplatform.data.store.checksum import ContentDigest
+from avplatform.data.store.schema import Manifest, Shard, bad_clips, what_is_bad
+from avplatform.data.store.writer import arrow_schema
 from avplatform.data.verify.identity import ClipIndex
 from avplatform.data.verify.labels import check_labels_agree
 from avplatform.data.verify.mapped import MappedArrays, leftovers
 from avplatform.data.verify.official import OfficialLabels
 from avplatform.data.verify.report import VerifyReport
-from avplatform.data.writer import arrow_schema
-from models.errors import DataError
+from avplatform.models.errors import DataError
 
 
 class Contents:

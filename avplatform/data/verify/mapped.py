@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.data.array_record import HEADER_ERRORS
-from avplatform.data.schema import DataSpec
+from avplatform.base.npy import HEADER_ERRORS
+from avplatform.data.store.schema import DataSpec
 from avplatform.data.verify.report import VerifyReport
 
 

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from avplatform.data.importing.report import ImportReport
-from avplatform.data.schema import Manifest
+from avplatform.data.store.schema import Manifest
 from avplatform.data.verify.report import VerifyReport
-from avplatform.data.writer import file_sha256
-from models.errors import counted
-from models.paths import expanded
-from tasks.avel import annotations as ave
-from tasks.avel.classes import BACKGROUND
-from tasks.avvp import annotations as llp
-from tasks.avvp.checks import FULL_FILE, UNCORRUPTED, audio_variant, check_files
-from tasks.defects import Defect
+from avplatform.models.errors import counted
+from avplatform.models.files import expanded, file_sha256
+from avplatform.tasks.avel import annotations as ave
+from avplatform.tasks.avel.classes import BACKGROUND
+from avplatform.tasks.avvp import annotations as llp
+from avplatform.tasks.avvp.checks import FULL_FILE, UNCORRUPTED, audio_variant, check_files
+from avplatform.tasks.official_files import Defect
 
 COUNTS = {"avvp": llp.COUNTS, "avel": ave.COUNTS}
 NAMES = {"avvp": "LLP", "avel": "AVE"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from avplatform.data.importing.plan import LeftOut
 from avplatform.data.importing.report import REPORT_FILE, by_clip, left_out_lines
-from models.errors import counted
+from avplatform.models.errors import counted
 
 WIDTH = 80
 SHOWN = {"error": 20, "warning": 5}

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.errors import DataError
-from tasks.avvp.annotations import read_annotations
-from tasks.avvp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS, SHORT_NAMES
+from avplatform.models.errors import DataError
+from avplatform.tasks.avvp.annotations import read_annotations
+from avplatform.tasks.avvp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS, SHORT_NAMES
 
 real = pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
 CLIP = "b_b-bbbbbbb_30_40"

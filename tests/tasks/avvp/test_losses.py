@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.contracts import Encoding, Parse, Prediction, StreamPredictions
-from tasks.avvp import AVVP, AVVPConfig
-from tasks.avvp.losses import labels_without_pseudo, predicted_events, smooth
-from tasks.contracts import Batch
-from tasks.losses import clamped_bce, event_iou, released_target, similarity_loss
+from avplatform.models.contracts import Encoding, Parse, Prediction, StreamPredictions
+from avplatform.tasks.avvp import AVVP, AVVPConfig
+from avplatform.tasks.avvp.losses import labels_without_pseudo, predicted_events, smooth
+from avplatform.tasks.contracts import Batch
+from avplatform.tasks.losses import clamped_bce, event_iou, released_target, similarity_loss
 
 
 def sets_of(*members):

@@ -9,10 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.errors import DataError
-from tasks.avvp.annotations import read_annotations
-from tasks.avvp.metrics import AVVPMetrics, averages, classwise, overlap_subsets, score
-from tasks.contracts import Batch
+from avplatform.models.errors import DataError
+from avplatform.tasks.avvp.annotations import read_annotations
+from avplatform.tasks.avvp.metrics import (
+    AVVPMetrics,
+    averages,
+    classwise,
+    overlap_subsets,
+    score,
+)
+from avplatform.tasks.contracts import Batch
 
 real = pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
 NAMES = ("dog", "car", "cat")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.avvp.annotations import DENSE_FILES, DENSE_HEADER, read_annotations, read_rows
-from tasks.avvp.checks import CORRUPTED, UNCORRUPTED, audio_variant, check_files
-from tasks.avvp.metrics import overlap_subsets
+from avplatform.tasks.avvp.annotations import DENSE_FILES, DENSE_HEADER, read_annotations, read_rows
+from avplatform.tasks.avvp.checks import CORRUPTED, UNCORRUPTED, audio_variant, check_files
+from avplatform.tasks.avvp.metrics import overlap_subsets
 
 pytestmark = pytest.mark.skipif(
     "AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here"

@@ -1,0 +1,94 @@
+"""What a person sees while a run goes on: progress bars on a terminal, plain lines in a log, tables at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import rich.console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Bar:
+    """A progress bar that may be switched off."""
+
+    def __init__(self, progress: Progress | None, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, count: int = 1, **shown: float) -> None:
+        """Move on by `count`; `shown` values stand beside the bar."""
+        if self._progress is not None:
+            text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            self._progress.update(self._task, advance=count, shown=text)
+
+    def fraction(self, share: float) -> None:
+        """Move to a share of the whole."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=share * (self._progress.tasks[self._task].total or 1))
+
+
+class Console:
+    """Prints on the main process only."""
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self._rich = rich.console.Console(quiet=not enabled, highlight=False, soft_wrap=True, emoji=False)
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        self._rich.print(text, markup=False)
+
+    @contextlib.contextmanager
+    def bar(self, title: str, *, total: int, done: int = 0) -> Iterator[Bar]:
+        """Show a progress bar for the time of the block (terminals only)."""
+        if not self.enabled or not self._rich.is_terminal:
+            yield Bar(None, None)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[shown]}"),
+        )
+        with Progress(*columns, console=self._rich, transient=True) as progress:
+            yield Bar(progress, progress.add_task(title, total=total, completed=done, shown=""))
+
+    def epoch(self, record: dict[str, Any], *, metric: str, best: bool) -> None:
+        """Print one line about a finished epoch."""
+        mark = " *" if best else ""
+        loss = record.get("loss", float("nan"))
+        self.note(
+            f"epoch {record['epoch']:>3}  step {record['step']:>6}  loss {loss:.4f}  "
+            f"{record['split']} {metric} {record[metric]:.2f}{mark}"
+        )
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """Print a table; the first column is text, the others are numbers."""
+        table = Table(title=title, title_justify="left")
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="left" if index == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        self._rich.print(table)
+
+
+def named(file: str, reason: str) -> str:
+    """Return a reason that names its file once."""
+    return reason if file in reason else f"{file}: {reason}"
+
+
+def readable(path: str | Path) -> str:
+    r"""Return a path, or a message with one, as one line of text: what is no UTF-8, and control characters, become a mark.
+
+    Example:
+        >>> readable("caf\udce9\n.mp4")
+        'caf\ufffd\ufffd.mp4'
+    """
+    text = os.fsencode(path).decode("utf-8", "replace")
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)

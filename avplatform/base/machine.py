@@ -1,0 +1,185 @@
+"""The machine and the processes of a run: accelerator, precision, threads, and what is written down about them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+
+from avplatform.models.errors import UsageError
+
+
+def make_accelerator(*, cpu: bool = False, precision: str = "auto", threads: int = 0) -> Accelerator:
+    """Return the Accelerator of this process, with the threads and the precision of the run.
+
+    Several processes that were launched for accelerators which are not there would not know of each other; they are joined
+    on the CPU. Where that cannot be, the first goes on alone and the others end.
+
+    Args:
+        cpu: stay on the CPU.
+        precision: "no", "bf16", "fp16", "float64" (the caller makes the weights double), or "auto": bf16 on a CPU with
+            bf16 instructions, otherwise what `accelerate launch` was told.
+        threads: CPU threads per process; 0 for the cores of this machine divided by its processes.
+
+    Raises:
+        UsageError: fp16 on a CPU, FSDP of version 1, or a launcher's variable that is no number.
+        SystemExit: this process is not needed.
+    """
+    set_threads(threads)
+    _launched("LOCAL_RANK", -1)
+    launched = _launched("WORLD_SIZE", 1)
+    on_cpu = cpu or not torch.accelerator.is_available()
+    mode = "no" if precision == "float64" else precision
+    if precision == "auto":
+        mode = "bf16" if on_cpu and cpu_has_bf16() else os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if on_cpu and mode == "fp16":
+        raise UsageError("--precision fp16 needs an accelerator; on a CPU use bf16 or no")
+    join = launched > 1 and on_cpu and all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR"))
+    # Told of the CPU, Accelerate insists on joining; where there is nothing else, it need not be told.
+    told = cpu and (launched == 1 or torch.accelerator.is_available())
+    # Accelerate keeps its state for the life of the process; a second run in it may want another precision.
+    AcceleratorState._reset_state(reset_partial_state=launched == 1)
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    accelerator = Accelerator(cpu=told or join, mixed_precision=mode, kwargs_handlers=handlers)
+    check_processes(accelerator, launched, joined=join and not cpu)
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise UsageError("FSDP is used in its second version; set fsdp_version: 2 in the accelerate config")
+    return accelerator
+
+
+def check_processes(accelerator: Accelerator, launched: int, *, joined: bool = False) -> None:
+    """Compare the processes that were launched with those that know of each other.
+
+    Args:
+        accelerator: knows how many work together.
+        launched: how many were started, as WORLD_SIZE says.
+        joined: they were joined on the CPU although accelerators were asked for; the first one says so.
+
+    Raises:
+        SystemExit: they do not work together, and this is not the first.
+    """
+    first = _launched("RANK", 0) == 0
+    if accelerator.num_processes == launched:
+        if joined and first:
+            print(f"no accelerator on this machine: {launched} processes work together on the CPU", file=sys.stderr)
+        return
+    if not first:
+        sys.exit(0)
+    print(
+        f"{launched} processes were launched but they cannot reach each other; this one goes on alone, the others end. Start "
+        "several with `torchrun --nproc_per_node N train.py --cpu`, or `accelerate launch` with its --multi_gpu config",
+        file=sys.stderr,
+    )
+
+
+def leave(accelerator: Accelerator) -> None:
+    """Wait for the other processes and leave their group: a process that just ends can abort the others' last messages."""
+    if accelerator.num_processes > 1:
+        accelerator.wait_for_everyone()
+        accelerator.state.destroy_process_group()
+
+
+def set_threads(threads: int = 0) -> int:
+    """Set and return the number of CPU threads: a fixed number, so that results do not depend on the moment."""
+    local = _launched("LOCAL_WORLD_SIZE", 1)
+    if threads <= 0:
+        threads = max(1, available_cores() // local)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def _launched(name: str, low: int) -> int:
+    """Return a variable that launchers such as torchrun set; a process without one is alone."""
+    text = os.environ.get(name, str(low))
+    if not re.fullmatch(r"-?[0-9]+", text) or int(text) < low:
+        raise UsageError(f"the environment says {name}={text!r}; launchers such as torchrun set a number there: unset it")
+    return int(text)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def describe() -> dict[str, str]:
+    """Return versions, commit, platform, hardware and command line, for results.json."""
+    return {
+        "avplatform": _version("avplatform"),
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "accelerate": _version("accelerate"),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cores": str(available_cores()),
+        "memory": _memory(),
+        "accelerators": _accelerators(),
+        "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+    }
+
+
+@cache
+def _commit() -> str:
+    """The commit of a source checkout, with "+" where files differ from it; "not a checkout" for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return "not a checkout"
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")
+
+
+def _memory() -> str:
+    try:
+        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+    except (ValueError, OSError, AttributeError):
+        return "unknown"
+
+
+def _accelerators() -> str:
+    if not torch.accelerator.is_available():
+        return "none"
+    device = torch.get_device_module(torch.accelerator.current_accelerator())
+    name = device.get_device_name() if hasattr(device, "get_device_name") else str(torch.accelerator.current_accelerator())
+    return f"{torch.accelerator.device_count()} x {name}"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"

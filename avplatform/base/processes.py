@@ -1,0 +1,79 @@
+"""What the processes of a run do together: one acts for all, and all learn of its failure."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
+from torch import Tensor
+
+from avplatform.models.errors import AVError, DataError
+
+T = TypeVar("T")
+
+
+def on_main(accelerator: Accelerator, act: Callable[[], T]) -> T:
+    """Let the main process act; return its result, or raise its error, on every process.
+
+    Without this the others would wait for a main process that has given up.
+    """
+    answer: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            answer = [act()]
+        except Exception as error:
+            if isinstance(error, AVError):
+                error.shared = True
+            answer = [error]
+    if accelerator.num_processes > 1:
+        try:
+            broadcast_object_list(answer)
+        except RuntimeError as error:
+            raise explain(error, accelerator) from None
+    if isinstance(answer[0], Exception):
+        raise answer[0]
+    return answer[0]
+
+
+def on_all(message: str) -> DataError:
+    """Return an error that every process of the run raises alike; the command line then says it once."""
+    error = DataError(message)
+    error.shared = True
+    return error
+
+
+def mean_over_processes(accelerator: Accelerator, values: dict[str, Tensor | float]) -> dict[str, float]:
+    """Return the mean of each scalar over the processes, in float64."""
+    scalars = [torch.as_tensor(value).detach() for value in values.values()]
+    double = accelerator.num_processes > 1 or any(s.dtype == torch.float64 for s in scalars)
+    dtype = torch.float64 if double else torch.float32  # some devices have no float64, but they work alone
+    stacked = torch.stack([scalar.to(accelerator.device, dtype) for scalar in scalars])
+    stacked = accelerator.reduce(stacked, reduction="mean")
+    return dict(zip(values, stacked.tolist(), strict=True))
+
+
+def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = False) -> Exception:
+    """Return an error with a message for a person, where it is one of those that a run can meet; else the error itself."""
+    text, where = " ".join(str(error).split()), type(error).__module__
+    if isinstance(error, RuntimeError) and accelerator.num_processes > 1 and _lost(error, text.lower()):
+        return DataError(
+            "another process of this run has ended, so this one ends too; its own message says why. Go on with --resume"
+        )
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or isinstance(error, MemoryError):
+        return DataError("out of memory; lower --batch-size, or raise --accumulation for the same step in smaller pieces")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    if full or (isinstance(error, SafetensorError) and "os error" in text.lower()):
+        return DataError(f"cannot write the run's files ({text}); make room, then go on with --resume")
+    if compiled and where.startswith(("torch._dynamo", "torch._inductor")):
+        return DataError(f"torch.compile failed ({text[:300]}); leave --compile out")
+    return error
+
+
+def _lost(error: RuntimeError, text: str) -> bool:
+    marks = ("connection closed by peer", "connection reset", "gloo/transport", "broken pipe")
+    return isinstance(error, torch.distributed.DistError) or any(mark in text for mark in marks)

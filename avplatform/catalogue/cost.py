@@ -1,0 +1,126 @@
+"""What a model costs: trainable parameters and floating-point operations of one clip, by part; nothing is computed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from avplatform.models.av_model import AVModel, count_parameters
+from avplatform.models.config import AVModelConfig, component_config, config_to_dict
+from avplatform.models.contracts import Encoding, FeatureSpec
+from avplatform.models.decoders import DECODERS
+
+PARTS = ("stem", "encoder", "decoder")
+SEGMENTS = 10
+
+FEATURES: dict[str, FeatureSpec] = {
+    "avel": FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7)),
+    "avvp": FeatureSpec(audio_dim=128, visual_dim=2048, motion_dim=512),
+}
+"""What the features of AVE and LLP hold per segment (LLP's frames averaged to segments, as stores hold them)."""
+
+
+@dataclass(kw_only=True, frozen=True)
+class Cost:
+    """Cost of a model, by part: stem, encoder, decoder."""
+
+    parameters: dict[str, int]
+    flops: dict[str, int]
+
+    @property
+    def total_parameters(self) -> int:
+        """Trainable values of the whole model."""
+        return sum(self.parameters.values())
+
+    @property
+    def total_flops(self) -> int:
+        """Operations of one clip, from features to predictions."""
+        return sum(self.flops.values())
+
+
+def cost_of(config: AVModelConfig, *, segments: int = SEGMENTS) -> Cost:
+    """Return what a model of this config costs, without allocating it.
+
+    FLOPs are twice the multiply-accumulates of matrix products, convolutions and LSTMs in one forward pass of one clip;
+    elementwise operations, norms and softmaxes are not counted. The model is built on torch's meta device, where an LSTM
+    runs as the products that it consists of (on a CPU it is one opaque kernel, which no counter sees).
+    """
+    part = {"task": "", "classes": ["-"], "decoder": {"_type": "mmil"}}  # what the stem and the encoder do not depend on
+    shared = {name: config_to_dict(getattr(config, name)) for name in ("features", "encoder")}
+    key = json.dumps({**part, **shared, "reference_order": config.reference_order}, sort_keys=True)
+    encoded = _encode(key, segments)
+    decoder = json.dumps(config_to_dict(config.decoder), sort_keys=True)
+    parameters, flops = _decode(key, segments, decoder, len(config.classes), config.label_dim)
+    return Cost(
+        parameters={**encoded.parameters, "decoder": parameters},
+        flops={**encoded.flops, "decoder": flops},
+    )
+
+
+def flops_per_clip(model: AVModel | AVModelConfig, *, segments: int = SEGMENTS) -> int:
+    """Return the floating-point operations of one clip; `cost_of` says what counts."""
+    return cost_of(model.config if isinstance(model, AVModel) else model, segments=segments).total_flops
+
+
+def input_shapes(features: FeatureSpec, *, segments: int = SEGMENTS) -> dict[str, list[int]]:
+    """Return the shape of each input of one clip, by name."""
+    shapes = {"audio": [1, segments, features.audio_dim]}
+    shapes["visual"] = [1, segments, *(features.map_size or ()), features.visual_dim]
+    if features.motion_dim is not None:
+        shapes["motion"] = [1, segments, features.motion_dim]
+    return shapes
+
+
+@dataclass(kw_only=True)
+class _Encoded:
+    """The encoding of one clip on the meta device, and what it cost: every decoder reads the same one."""
+
+    encoding: Encoding
+    width: int
+    parameters: dict[str, int]
+    flops: dict[str, int]
+
+
+@cache
+def _encode(key: str, segments: int) -> _Encoded:
+    config = AVModelConfig.from_dict(json.loads(key))
+    with torch.device("meta"):
+        model = AVModel(config).eval()
+        inputs = {name: torch.zeros(shape) for name, shape in input_shapes(config.features, segments=segments).items()}
+    with _counter() as stem:
+        streams = model.stem(inputs["audio"], inputs["visual"], inputs.get("motion"))
+    with _counter() as encoder:
+        encoding = model.encoder(*streams)
+    return _Encoded(
+        encoding=encoding,
+        width=model.encoder.width,
+        parameters={"stem": count_parameters(model.stem), "encoder": count_parameters(model.encoder)},
+        flops={"stem": stem.get_total_flops(), "encoder": encoder.get_total_flops()},
+    )
+
+
+@cache
+def _decode(key: str, segments: int, decoder: str, classes: int, label_dim: int) -> tuple[int, int]:
+    """Return parameters and operations of a decoder behind an encoder."""
+    encoded = _encode(key, segments)
+    config = component_config("decoder", json.loads(decoder))
+    kind = DECODERS[config._type]
+    with torch.device("meta"):
+        module = kind(config=config, width=encoded.width, num_classes=classes, label_dim=label_dim).eval()
+        labels = torch.zeros(classes, label_dim) if kind.needs_labels else None
+    with _counter() as counter:
+        module(encoded.encoding, labels)
+    return count_parameters(module), counter.get_total_flops()
+
+
+@contextlib.contextmanager
+def _counter() -> Iterator[FlopCounterMode]:
+    """Count the operations of a block, without gradients."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        yield counter

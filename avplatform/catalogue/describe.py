@@ -1,0 +1,186 @@
+"""Everything that `avplatform info` tells of a cell, a preset, a run or a model, as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from avplatform.catalogue.cells import Cell, find_cell
+from avplatform.catalogue.cost import FEATURES, cost_of, input_shapes
+from avplatform.catalogue.figures import cell_record, figure
+from avplatform.catalogue.published import headline, published_rows
+from avplatform.config.build import build_task, make_model_config
+from avplatform.config.compose import parse
+from avplatform.config.presets import list_presets
+from avplatform.config.run import RunConfig, default_config
+from avplatform.config.values import apply, load_yaml
+from avplatform.hub.folder import model_folder
+from avplatform.models.av_model import CONFIG_FILE
+from avplatform.models.config import AVModelConfig, config_to_dict
+from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.runs.folder import results_beside
+
+RECIPE = ("epochs", "batch_size", "seed", "select_on", "ties", "shuffle", "drop_last", "batch_order", "validate_every")
+PARTS = ("encoder_config", "decoder_config", "task_config")
+CELL = ("task", "encoder", "decoder", "supervision")
+
+
+def describe(target: str) -> dict[str, Any]:
+    """Return what a name or folder is: a cell, a preset, a run folder, a model folder or a hub id.
+
+    Raises:
+        UsageError: no such cell or preset; names the nearest.
+        DataError: a folder or repository without a model or run, or with a broken one.
+    """
+    folder = Path(target)
+    if (folder / "config.yaml").is_file():
+        return _run(folder)
+    if folder.is_dir():
+        return _model(target, folder)
+    try:
+        cell = find_cell(target)
+    except UsageError:
+        if target.startswith((".", "/", "~")):
+            raise DataError(f"no folder {target}; give a run folder, a model folder, a hub id, a cell or a preset") from None
+        if target.count("/") == 1:
+            return _model(target, model_folder(target))
+        raise
+    if target in list_presets():
+        return _of_config("preset", target, parse(["--preset", target]))
+    return _of_config("cell", cell.name, default_config(cell.task, cell.encoder, cell.decoder, cell.supervision))
+
+
+def _of_config(kind: str, name: str, config: RunConfig) -> dict[str, Any]:
+    """Describe what a run of this configuration would train."""
+    model = None
+    if config.task in FEATURES:
+        model = make_model_config(config, build_task(config), FEATURES[config.task])
+    cell = [getattr(config, part) for part in CELL]
+    own = {part: getattr(config, part) for part in PARTS}
+    return {
+        "kind": kind,
+        "name": name,
+        **_cell(cell, own),
+        **(_built(model) if model else {}),
+        "label_embeddings_from": config.labels.embeddings if model and model.label_texts else None,
+        "recipe": _recipe(config),
+    }
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    values = load_yaml(folder)
+    try:
+        stored = default_config(**{part: values[part] for part in CELL if part in values})
+    except TypeError:
+        raise DataError(f"{folder}/config.yaml names no cell; give the folder of a run") from None
+    config = apply(stored, {**values, "resume": None, "dry_run": False}, where=f"{folder}/config.yaml")
+    found = _of_config("run", str(folder), config)
+    if (folder / "model" / CONFIG_FILE).is_file():
+        found |= _built(_read_config(folder / "model"))
+    return {**found, "preset": config.preset, "data": config.data, "results": _results(results_beside(str(folder)))}
+
+
+def _model(target: str, folder: Path) -> dict[str, Any]:
+    if not (folder / CONFIG_FILE).is_file():
+        raise DataError(f"{folder} holds neither config.yaml (a run) nor {CONFIG_FILE} (a model)")
+    config = _read_config(folder)
+    supervision = config.task_config.get("supervision")
+    cell = [config.task, config.encoder._type, config.decoder._type, supervision]
+    own = {"encoder_config": config.encoder, "decoder_config": config.decoder, "task_config": config.task_config}
+    return {
+        "kind": "model",
+        "name": target,
+        **_cell(cell, own),
+        **_built(config),
+        "results": _results(results_beside(str(folder))),
+        "provenance": provenance(folder),
+    }
+
+
+def _cell(cell: Sequence[Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return the cell's record, and in which options this one differs from the cell's defaults."""
+    task, encoder, decoder, supervision = cell
+    defaults = default_config(task, encoder, decoder, supervision)
+    found = find_cell("-".join((task, encoder, decoder, defaults.supervision)))
+    differs = {}
+    for part, options in own.items():
+        plain = options if isinstance(options, dict) else dataclasses.asdict(options)
+        for name, value in dataclasses.asdict(getattr(defaults, part)).items():
+            if name in plain and plain[name] != value:
+                differs[f"{part}.{name}"] = {"value": plain[name], "default": value}
+    return {"cell": cell_record(found), "differs": differs, "published": _published(found, own)}
+
+
+def _published(cell: Cell, own: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the published results of a model with exactly these options, or else the one that the cell is known by."""
+    rows = [(key, row) for key, row in published_rows(cell.task, cell.encoder, cell.decoder, cell.supervision) if row.metrics]
+    wanted, exact = _plain(own), []
+    for key, row in rows:
+        if row.preset and not row.subset:
+            config = apply(parse(["--preset", row.preset]), row.options, where=key)
+            if _plain({part: getattr(config, part) for part in PARTS}) == wanted:
+                exact.append((key, row))
+    known_by = headline(cell.task, cell.encoder, cell.decoder, cell.supervision)
+    return [figure(key, row) for key, row in exact or rows if exact or row is known_by]
+
+
+def _plain(own: dict[str, Any]) -> dict[str, Any]:
+    """Return options as they read back from a file, so that those of a run and those of a model compare."""
+    parts = {part: options if isinstance(options, dict) else dataclasses.asdict(options) for part, options in own.items()}
+    return json.loads(json.dumps({part: {k: v for k, v in o.items() if k != "_type"} for part, o in parts.items()}))
+
+
+def _built(config: AVModelConfig) -> dict[str, Any]:
+    """Return configuration, cost, inputs, classes and labels of a model."""
+    cost = cost_of(config)
+    stored = config_to_dict(config)
+    return {
+        "config": {part: {k: v for k, v in stored[part].items() if k != "_type"} for part in ("encoder", "decoder")}
+        | {"task": config.task_config},
+        "parameters": {**cost.parameters, "total": cost.total_parameters},
+        "flops_per_clip": {**cost.flops, "total": cost.total_flops},
+        "inputs": input_shapes(config.features),
+        "classes": config.classes,
+        "label_texts": config.label_texts,
+        "label_dim": config.label_dim if config.label_texts else None,
+    }
+
+
+def _recipe(config: RunConfig) -> dict[str, Any]:
+    """Return how a configuration trains; what is off is left out."""
+    parts = {"optim": dataclasses.asdict(config.optim), "schedule": dataclasses.asdict(config.schedule)}
+    steps = {} if config.max_steps is None else {"max_steps": config.max_steps}
+    return {**parts, **{name: getattr(config, name) for name in RECIPE}, **steps, "precision": config.precision}
+
+
+def _results(content: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the part of results.json that says what came out, on what, and how the epoch was chosen."""
+    if not content:
+        return None
+    names = ("data", "synthetic", "data_checksum", "seed", "steps", "selection", "validation", "test")
+    return {name: content[name] for name in names if name in content}
+
+
+def provenance(folder: Path) -> dict[str, str] | None:
+    """Return where a converted model's weights come from, as its card says; None where it says nothing."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    section = re.search(r"^## Where the weights come from\n(.*?)(?=^## |\Z)", text, flags=re.S | re.M)
+    if section is None:
+        return None
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in section[1].splitlines() if "|" in line]
+    pairs = [row for row in rows if len(row) == 2 and row[0] and not set(row[0]) <= set("-: ")]
+    return {name: value.replace("`", "") for name, value in pairs}
+
+
+def _read_config(folder: Path) -> AVModelConfig:
+    try:
+        return AVModelConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    except AVError as error:
+        raise DataError(f"{folder / CONFIG_FILE}: {error}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(f"{folder / CONFIG_FILE} is no model config ({error}); fetch or save it again") from None

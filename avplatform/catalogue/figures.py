@@ -1,0 +1,114 @@
+"""Cells with their cost and published figures, as the list, the page and the information of a cell show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from avplatform.catalogue.cells import Cell
+from avplatform.catalogue.cost import FEATURES, Cost, cost_of
+from avplatform.catalogue.published import Row, headline, published_rows
+from avplatform.config.build import build_task, make_model_config
+from avplatform.config.run import default_config
+
+SHOWN = {"avvp": ("segment_Type@AV", "event_Type@AV"), "avel": ("accuracy",)}
+"""The metrics that stand for a task where there is room for little."""
+
+
+def cell_cost(cell: Cell) -> Cost | None:
+    """Return the cost of a cell with its default options on real features; None for a task whose features are not known."""
+    if cell.task not in FEATURES:
+        return None
+    config = default_config(cell.task, cell.encoder, cell.decoder, cell.supervision)
+    return cost_of(make_model_config(config, build_task(config), FEATURES[cell.task]))
+
+
+def cell_record(cell: Cell) -> dict[str, Any]:
+    """Return a cell as plain JSON values."""
+    cost = cell_cost(cell)
+    return {
+        "name": cell.name,
+        "task": cell.task,
+        "encoder": cell.encoder,
+        "decoder": cell.decoder,
+        "supervision": cell.supervision,
+        "status": cell.status,
+        "source": cell.source or None,
+        "code_released": any(p.code for p in cell.publications),
+        "figures": cell.figures,
+        "parameters": cost and cost.total_parameters,
+        "flops_per_clip": cost and cost.total_flops,
+        "published": cell_figures(cell),
+        "presets": list(cell.presets),
+        "exact_preset": cell.exact,
+        "reads": cell.reads,
+        "loss": cell.loss,
+        "decision": cell.decision,
+        "default": cell.default,
+    }
+
+
+def cell_figures(cell: Cell) -> list[dict[str, Any]]:
+    """Return every published result of a cell (those of single classes are left to `published_tables`)."""
+    rows = published_rows(cell.task, cell.encoder, cell.decoder, cell.supervision)
+    return [figure(key, row) for key, row in rows if row.metrics]
+
+
+def figure(key: str, row: Row) -> dict[str, Any]:
+    """Return one published result as plain values: table, metrics by name, source, and what qualifies it."""
+    about = {
+        "method": row.method,
+        "features": row.features,
+        "supervision": row.supervision or "not stated",
+        "subset": row.subset,
+        "selection": row.selection,
+        "reported_by": row.reported_by,
+        "note": row.note,
+    }
+    return {"table": key, **row.metrics, "source": str(row.source), **{k: v for k, v in about.items() if v is not None}}
+
+
+@dataclass(kw_only=True, frozen=True)
+class Headline:
+    """The published figure by which a cell is known, short: numbers, where they stand, and a mark."""
+
+    numbers: str
+    source: str
+    marked: bool  # the source does not state the supervision
+
+
+def cell_headline(cell: Cell) -> Headline | None:
+    """Return a cell's headline figure, or None where nothing was published."""
+    row = headline(cell.task, cell.encoder, cell.decoder, cell.supervision)
+    if row is None:
+        return None
+    numbers = " / ".join(f"{row.metrics[name]:.1f}" for name in SHOWN[cell.task])
+    table = " ".join(row.source.table.split()[-2:])  # of a thread: without its repository
+    return Headline(numbers=numbers, source=f"{row.source.paper} {table}", marked=row.supervision is None)
+
+
+def short_presets(names: tuple[str, ...]) -> list[str]:
+    """Return preset names with the suffixes of a common stem joined.
+
+    Example:
+        >>> short_presets(("han-leap-avvp", "han-leap-avvp-official", "han-leap-avvp-paper"))
+        ['han-leap-avvp[-official|-paper]']
+    """
+    stems: dict[str, list[str]] = {}
+    for name in sorted(names):
+        stem = next((s for s in stems if name.startswith(f"{s}-")), None)
+        if stem is None:
+            stems[name] = []
+        else:
+            stems[stem].append(name.removeprefix(stem))
+    return [stem + (f"[{'|'.join(rest)}]" if rest else "") for stem, rest in stems.items()]
+
+
+def in_millions(count: int) -> str:
+    """Return a number of parameters in millions, such as 45.6."""
+    return f"{count / 1e6:.1f}"
+
+
+def in_billions(count: int) -> str:
+    """Return a number of operations in units of 10^9, such as 1.42."""
+    return f"{count / 1e9:.2f}"

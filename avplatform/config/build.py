@@ -1,0 +1,99 @@
+"""From a run's configuration and a dataset to a task and a model."""
+
+from __future__ import annotations
+
+from avplatform.config.run import LabelConfig, RunConfig
+from avplatform.data.store.schema import DataSpec, check_labels
+from avplatform.labels.cache import label_embeddings
+from avplatform.labels.held_out import with_others
+from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig, config_to_dict
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders import DECODERS
+from avplatform.models.errors import UsageError
+from avplatform.models.texts.files import LabelEmbeddings
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.registry import TASKS
+
+
+def build_task(config: RunConfig) -> Task:
+    """Return the task of a run, without the classes that it holds out."""
+    return without_held_out(TASKS[config.task](config.task_config), config)
+
+
+def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
+    """Return a freshly initialised model for a run's data; the caller seeds the generator.
+
+    Raises:
+        UsageError: the task, encoder, decoder and data do not fit together.
+    """
+    if spec.task != config.task:
+        raise UsageError(f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}")
+    check_labels(spec, task)
+    model_config = make_model_config(config, task, spec.features)
+    embeddings = embed(model_config.label_texts, config.labels) if DECODERS[config.decoder].needs_labels else None
+    if embeddings is None:
+        return AVModel(model_config)
+    model_config.label_dim, model_config.label_source = embeddings.values.shape[1], embeddings.source
+    model_config.learned_labels = embeddings.source["kind"] == "learned"
+    return AVModel(model_config, label_embeddings=embeddings.values)
+
+
+def make_model_config(config: RunConfig, task: Task, features: FeatureSpec) -> AVModelConfig:
+    """Return the config of a run's model, with label embeddings as wide as the shipped ones.
+
+    Raises:
+        UsageError: the options of task, encoder and decoder contradict each other.
+    """
+    task.check(config.encoder, config.decoder, config.encoder_config, config.decoder_config)
+    if config.labels != LabelConfig() and not DECODERS[config.decoder].needs_labels:
+        raise UsageError(f"labels: {config.decoder} queries with no labels; leave the labels.* options out, or use leap")
+    reduction = getattr(config.encoder_config, "map_reduction", "mean")
+    if reduction != "mean" and features.map_size is None:
+        raise UsageError(
+            f"encoder_config.map_reduction is '{reduction}', but the data hold vectors, no maps; leave it at mean"
+        )
+    classes, texts = task.model_classes(config.decoder, config.encoder)
+    return AVModelConfig(
+        task=config.task,
+        classes=classes,
+        label_texts=texts if DECODERS[config.decoder].needs_labels else [],
+        features=features,
+        encoder=config.encoder_config,
+        decoder=config.decoder_config,
+        task_config={k: v for k, v in config_to_dict(config.task_config).items() if k != "_type"},
+    )
+
+
+def embed(texts: list[str], labels: LabelConfig) -> LabelEmbeddings:
+    """Return label embeddings [C, E] of class texts, with their provenance; slow sources are asked once and kept.
+
+    Raises:
+        UsageError: an unknown source of embeddings.
+        DataError: a source that cannot be read, or a word that it lacks.
+    """
+    return label_embeddings(texts, labels.embeddings, pooling=None if labels.pooling == "default" else labels.pooling)
+
+
+def without_held_out(task: Task, config: RunConfig) -> Task:
+    """Return the task of a run: as it is, or without the classes that the run holds out.
+
+    Raises:
+        UsageError: unknown classes, none left, or a cell that cannot look for labels that it was not trained on.
+    """
+    if not config.held_out:
+        return task
+    if not DECODERS[config.decoder].needs_labels:
+        raise UsageError(
+            f"held_out: {config.decoder} has one output a class and could never find a class that it was not trained on; use "
+            "--decoder leap"
+        )
+    if config.labels.embeddings.partition(":")[0] == "learned":
+        raise UsageError("held_out: learned label embeddings know no other texts; use --labels.embeddings glove-50d")
+    if config.streaming:
+        raise UsageError("held_out reads mapped data; leave out --streaming")
+    if config.task == "avel" and (config.encoder == "cmbs" or config.task_config.label_set != "with_background"):
+        raise UsageError(
+            "held_out on avel needs a background text and no gate losses; use label_set with_background and no cmbs"
+        )
+    return with_others(task, config.held_out)

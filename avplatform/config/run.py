@@ -1,0 +1,249 @@
+"""The configuration of a run: one set of dataclasses behind Python, YAML and the command line.
+
+The same names everywhere: `OptimConfig(lr=1e-4)`, `optim: {lr: 1.0e-4}`, `--optim.lr 1e-4`. What the chosen encoder,
+decoder and task can be told stands under `encoder_config`, `decoder_config` and `task_config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+from avplatform.config.optim import OptimConfig, ScheduleConfig
+from avplatform.models.checks import at_least, one_of
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
+from avplatform.models.errors import (
+    UsageError,
+    counted,
+    nearest,
+    unknown_name,
+)
+from avplatform.tasks.registry import TASKS
+
+TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
+"""Experiment trackers by name, and the package that each needs."""
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    """Checkpoints to resume from."""
+
+    every: int = 0
+    """save one after this many optimiser steps; 0: at the end of every epoch"""
+    keep: int = 2
+    """how many to keep besides the best weights"""
+
+    def __post_init__(self) -> None:
+        at_least(self, "every", 0)
+        at_least(self, "keep", 1)
+
+
+@dataclass(kw_only=True)
+class LabelConfig:
+    """Label embeddings, for decoders that query with label texts (LEAP)."""
+
+    embeddings: str = "glove-50d"
+    """glove-50d (shipped), a file, {glove,bert,clip,clap,sentence,transformers}:NAME, learned, learned:DIM; docs/labels.md"""
+    pooling: Literal["default", "cls", "mean"] = "default"
+    """of bert, sentence and transformers: the first token, or the mean over tokens; default: as the kind has it"""
+
+    def __post_init__(self) -> None:
+        one_of(self, "pooling", ("default", "cls", "mean"))
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """Everything that decides a run."""
+
+    task: str = "avel"
+    """avel (events heard and seen, AVE) or avvp (audio and visual events apart, LLP)"""
+    encoder: str = "ave"
+    """audio-visual encoder; default: ave for avel, han for avvp"""
+    decoder: str = "leap"
+    """event decoder: leap, dch or mmil"""
+    supervision: str = "full"
+    """avel: full or weak; avvp: pseudo (segment pseudo-labels) or weak (video labels only)"""
+    data: str = "demo"
+    """demo (built-in, synthetic), a data folder, or a hub dataset id"""
+    cache_dir: str | None = None
+    """where mapped arrays and downloads go; default: beside the data, or $AVPLATFORM_CACHE or ~/.cache/avplatform"""
+    held_out: tuple[str, ...] = ()
+    """classes to train without, for zero-shot evaluation (leap): `avplatform eval --held-out` scores on them"""
+    seed: int = 1
+    """seed of weights, batches and dropout"""
+    epochs: int = 14
+    """passes over the training split"""
+    max_steps: int | None = None
+    """end training after this many optimiser steps, then validate, test and save"""
+    batch_size: int = 32
+    """clips per optimiser step: over all processes and accumulated micro-batches, or as batch_scope says"""
+    batch_scope: Literal["global", "process"] = "global"
+    """what batch_size counts: the clips of all processes together, or of each one (then a step grows with them)"""
+    num_workers: int = 0
+    """threads that read ahead; 0 reads in the main thread, fast enough for mapped features; streaming gains by some"""
+    output_dir: str | None = None
+    """folder of the run; default: runs/<task>-<encoder>-<decoder>-<time>"""
+    resume: str | None = None
+    """run folder to go on from; needs no other flag"""
+    streaming: bool = False
+    """stream the training split from its shards instead of mapping it"""
+    preset: str | None = None
+    """published recipe, such as han-mmil-avvp-weak-official; see `avplatform list`"""
+    config: str | None = None
+    """YAML file or run folder to take options from; flags win over it"""
+    cpu: bool = False
+    """stay on the CPU"""
+    dry_run: bool = False
+    """print the resolved configuration, shapes, parameter count and memory, then end"""
+    precision: Literal["auto", "no", "bf16", "fp16", "float64"] = "auto"
+    """training arithmetic; auto: bf16 on a CPU that has it, else what accelerate is configured for; float64: weights too"""
+    accumulation: int = 1
+    """micro-batches per optimiser step (less memory, same step)"""
+    threads: int = 0
+    """CPU threads per process; 0: cores divided by the processes of this machine"""
+    eval_batch_size: int = 64
+    """clips per evaluation batch (of fixed composition, whatever the number of processes)"""
+    select_on: Literal["validation", "test", "last"] = "validation"
+    """what picks the epoch that is kept; test is marked in the results and the card"""
+    ties: Literal["latest", "first"] = "latest"
+    """which of two equally good epochs is kept"""
+    validate_every: int = 1
+    """epochs between validations; the first epoch is validated"""
+    shuffle: bool = True
+    """shuffle the training clips every epoch"""
+    drop_last: bool = False
+    """leave out the last, smaller batch of an epoch"""
+    batch_order: Literal["default", "psp-full", "psp-weak"] = "default"
+    """default: by shuffle and drop_last; psp-*: the batches of PSP's published loaders, remainder dropped"""
+    ema: float | None = None
+    """decay of a running average of the weights, such as 0.999, which is then what is scored and kept; none: no average"""
+    compile: bool = False
+    """compile the model for training (torch.compile; pays on accelerators, needs a C++ compiler on a CPU)"""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """a step whose loss or gradient is NaN or infinite: stop the run, or skip the update and count it"""
+    score_test: bool = False
+    """score the test split after every validation too, for the record (it selects nothing); doubles the scoring"""
+    trackers: tuple[str, ...] = ()
+    """experiment trackers: csv, tensorboard, wandb, trackio; none by default"""
+    project: str = "avplatform"
+    """name under which trackers group runs"""
+    save_plots: bool = True
+    """write curves, per-class bars and example timelines"""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(name="late_decay", after=0.8))
+    checkpointing: CheckpointConfig = field(default_factory=CheckpointConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    encoder_config: Any = None
+    """options of the encoder"""
+    decoder_config: Any = None
+    """options of the decoder"""
+    task_config: Any = None
+    """options of the task's losses and decisions"""
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("accumulation", 1),
+            ("eval_batch_size", 1),
+            ("validate_every", 1),
+        ):
+            at_least(self, name, low)
+        for name in ("seed", "num_workers", "threads"):
+            at_least(self, name, 0)
+        if self.max_steps is not None:
+            at_least(self, "max_steps", 1)
+        if self.accumulation > self.batch_size:
+            raise UsageError(f"accumulation is {self.accumulation} but a step has only {counted(self.batch_size, 'clip')}")
+        one_of(self, "precision", ("auto", "no", "bf16", "fp16", "float64"))
+        one_of(self, "select_on", ("validation", "test", "last"))
+        one_of(self, "ties", ("latest", "first"))
+        one_of(self, "batch_scope", ("global", "process"))
+        one_of(self, "on_nan", ("stop", "skip"))
+        if self.ema is not None and not (isinstance(self.ema, (int, float)) and 0 <= self.ema < 1):
+            raise UsageError(f"ema is {self.ema!r}; it must be a decay in [0, 1), such as 0.999, or none")
+        self.trackers, self.held_out = tuple(self.trackers), tuple(self.held_out)
+        for name in self.trackers:
+            if name not in TRACKERS:
+                raise unknown_name("tracker", name, TRACKERS)
+        one_of(self, "batch_order", ("default", "psp-full", "psp-weak"))
+        if self.batch_order != "default" and not (self.shuffle and self.drop_last):
+            raise UsageError(f"batch_order {self.batch_order} shuffles and drops the remainder; set shuffle and drop_last")
+        check_names(self.task, self.encoder, self.decoder)
+        one_of_supervision(self.task, self.supervision)
+        if self.seed > 2**32 - 1:
+            raise UsageError(f"seed is {self.seed}; it must lie between 0 and {2**32 - 1}")
+        if self.task_config is not None and self.task_config.supervision != self.supervision:
+            raise UsageError(
+                f"task_config.supervision is '{self.task_config.supervision}' but supervision is '{self.supervision}'; give "
+                "--supervision alone"
+            )
+
+
+def check_names(task: str, encoder: str, decoder: str) -> None:
+    """Raise UsageError with the nearest right name unless all three are registered."""
+    for kind, name, table in (("task", task, TASKS), ("encoder", encoder, ENCODERS), ("decoder", decoder, DECODERS)):
+        if name not in table:
+            raise unknown_name(kind, name, table)
+
+
+def one_of_supervision(task: str, supervision: str) -> None:
+    """Raise UsageError unless the task knows this supervision."""
+    known = TASKS[task].supervisions
+    if supervision not in known:
+        raise UsageError(
+            f"supervision '{supervision}' is not one of {task}'s{nearest(supervision, known)} (known: {', '.join(known)})"
+        )
+
+
+def config_class(task: str, encoder: str, decoder: str) -> type[RunConfig]:
+    """Return RunConfig with the option types of this task, encoder and decoder filled in."""
+    check_names(task, encoder, decoder)
+    return _config_class(ENCODERS[encoder].Config, DECODERS[decoder].Config, TASKS[task].Config)
+
+
+@cache
+def _config_class(encoder: type, decoder: type, task: type) -> type[RunConfig]:
+    parts = {"encoder_config": encoder, "decoder_config": decoder, "task_config": task}
+    fields = [(name, kind, field(default_factory=kind)) for name, kind in parts.items()]
+    cls = dataclasses.make_dataclass("RunConfig", fields, bases=(RunConfig,), kw_only=True)
+    cls.__doc__ = RunConfig.__doc__
+    return cls
+
+
+def default_config(
+    task: str | None = None,
+    encoder: str | None = None,
+    decoder: str | None = None,
+    supervision: str | None = None,
+) -> RunConfig:
+    """Return the defaults of a cell: what was found to train well on the built-in data, not any paper's recipe.
+
+    Papers' recipes are presets (`avplatform.config.presets`).
+    """
+    task = task or "avel"
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    kind = TASKS[task]
+    encoder, decoder = encoder or kind.default_encoder, decoder or "leap"
+    supervision = supervision or kind.supervisions[0]
+    cls = config_class(task, encoder, decoder)
+    one_of_supervision(task, supervision)
+    task_config = kind.Config(supervision=supervision, **kind.task_options(encoder, decoder, supervision))
+    adapter = kind(task_config)
+    values: dict[str, Any] = dict(
+        task=task,
+        encoder=encoder,
+        decoder=decoder,
+        supervision=supervision,
+        task_config=task_config,
+        encoder_config=ENCODERS[encoder].Config(**adapter.encoder_options(encoder)),
+        decoder_config=DECODERS[decoder].Config(**adapter.decoder_options(encoder, decoder)),
+    )
+    if task == "avvp":
+        values.update(epochs=24, optim=OptimConfig(lr=5e-4))
+    return cls(**values)
+

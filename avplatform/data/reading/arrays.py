@@ -1,0 +1,227 @@
+"""One split as memory-mapped flat arrays, built once from the parquet shards beside or in a cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from avplatform.base.files import arrow_path, cache_root
+from avplatform.base.locks import locked
+from avplatform.base.npy import HEADER_ERRORS
+from avplatform.data.reading.array_record import what_is_wrong, write_record
+from avplatform.data.reading.shards import check_shard
+from avplatform.data.store.schema import DataSpec, Manifest
+from avplatform.data.store.writer import arrow_schema
+from avplatform.models.errors import DataError, counted
+from avplatform.tasks.contracts import Batch
+
+LARGE_ROW = 2**17  # bytes of a row from which a copy of its own costs nothing
+
+
+class SplitArrays:
+    """The clips of one split; features stay on disk until a batch asks for them."""
+
+    def __init__(self, folder: Path, spec: DataSpec, name: str) -> None:
+        self.spec, self.name = spec, name
+        # Mapped copy-on-write, not read-only, only because torch wants memory that it may write to; nothing writes.
+        self._arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="c") for key in ("row", *spec.shapes())}
+        self._tensors = {key: torch.from_numpy(array) for key, array in self._arrays.items()}
+        self.clip_ids: list[str] = json.loads((folder / "clip_id.json").read_text())
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Unique integer key of every clip."""
+        return np.asarray(self._arrays["row"])
+
+    def labels(self, name: str) -> np.ndarray:
+        """Return one label of every clip.
+
+        Raises:
+            DataError: the label is not known in this split.
+        """
+        if name not in known_labels(self.spec, self.name):
+            raise DataError(f"the label {name!r} is not known in the split {self.name!r} of '{self.spec.name}'")
+        return np.asarray(self._arrays[name])
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the mapped arrays: "row", every feature and every label that is known here; nothing is read."""
+        names = ("row", *self.spec.feature_names, *known_labels(self.spec, self.name))
+        return {name: self._arrays[name] for name in names}
+
+    def batch(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        *,
+        dtype: torch.dtype = torch.float32,
+        labels: Sequence[str] | None = None,
+    ) -> Batch:
+        """Gather clips by position into new tensors: no batch shares memory with another, or with the mapped file.
+
+        Args:
+            indices: positions in the split, in any order.
+            dtype: of the features; 0/1 labels become float32, class indices stay int64.
+            labels: which of the known labels; default: all.
+        """
+        index = torch.from_numpy(np.array(indices, dtype=np.int64))
+        labels = known_labels(self.spec, self.name) if labels is None else labels
+        columns = {name: self._tensors[name].index_select(0, index) for name in ("row", *labels)}
+        columns |= {name: gather(self._tensors[name], index, dtype) for name in self.spec.feature_names}
+        return make_batch(self.spec, columns, [self.clip_ids[i] for i in index.tolist()], dtype=dtype)
+
+
+def gather(values: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return rows of a mapped tensor as a new one of `dtype`."""
+    if values.dtype == dtype or values[0].nbytes < LARGE_ROW:
+        return values.index_select(0, index).to(dtype)
+    out = torch.empty((len(index), *values.shape[1:]), dtype=dtype)
+    for row, position in zip(out, index.tolist(), strict=True):  # cast on the way: maps gathered first are memory twice
+        row.copy_(values[position])
+    return out
+
+
+def known_labels(spec: DataSpec, *splits: str) -> list[str]:
+    """Return the labels that are really known in all of these splits; elsewhere they are stored as zeros."""
+    limits: dict[str, list[str]] = getattr(spec, "label_splits", {})
+    return [name for name in spec.labels if all(split in limits.get(name, splits) for split in splits)]
+
+
+def make_batch(
+    spec: DataSpec, columns: Mapping[str, Tensor], clip_ids: list[str], *, dtype: torch.dtype = torch.float32
+) -> Batch:
+    """Turn columns, of which labels may be missing, into a Batch; features become `dtype`, 0/1 labels float32."""
+    labels = {
+        name: columns[name].float() if spec.label_dtypes[name] == "uint8" else columns[name]
+        for name in spec.labels
+        if name in columns
+    }
+    return Batch(
+        audio=columns["audio"].to(dtype),
+        visual=columns["visual"].to(dtype),
+        motion=columns["motion"].to(dtype) if "motion" in columns else None,
+        row=columns["row"],
+        clip_id=clip_ids,
+        labels=labels,
+    )
+
+
+def open_split(
+    store: Path,
+    manifest: Manifest,
+    name: str,
+    *,
+    cache_dir: Path | None = None,
+    fetch: Callable[[], None] | None = None,
+    progress: Callable[[str], None] | None = None,
+    why: str = "",
+) -> SplitArrays:
+    """Return a split's arrays, building them on first use, or again where their checksums differ.
+
+    Several processes may ask at once.
+
+    Args:
+        store: folder of the shards.
+        manifest: its manifest.
+        name: a split of it.
+        cache_dir: where the arrays go; default: `.arrays` inside the store, or the user's cache where that is read-only.
+        fetch: called before the shards are read, to bring them here.
+        progress: told once when arrays are built, and how large they are, and why they are built again.
+        why: why the split is mapped, if that needs to be said.
+
+    Raises:
+        DataError: a shard is missing or damaged, or the arrays cannot be written.
+    """
+    folder = array_folder(store, manifest, cache_dir) / name
+    if (reason := _damage(folder, manifest, name)) is not None:
+        if folder.exists() and progress is not None:
+            progress(f"the arrays in {folder} are damaged ({reason}); building them again")
+        if fetch is not None:
+            fetch()
+        _build(store, manifest, name, folder, progress, why)
+    try:
+        return SplitArrays(folder, manifest.spec, name)
+    except (OSError, *HEADER_ERRORS) as error:
+        raise DataError(f"the arrays in {folder} are damaged ({error}); delete that folder, they are built again") from None
+
+
+def array_folder(store: Path, manifest: Manifest, cache_dir: Path | None = None) -> Path:
+    """Return the folder in which a store's splits are mapped, one folder a split."""
+    if cache_dir is None and os.access(store, os.W_OK):
+        return store / ".arrays" / manifest.checksum[:16]
+    # Shared by all datasets: two that differ only in how they cut the same clips into splits must not meet.
+    return (cache_dir or cache_root()) / "arrays" / manifest.fingerprint[:16]
+
+
+def _damage(folder: Path, manifest: Manifest, name: str) -> str | None:
+    """Return why a split's arrays are not the ones that were built, or None."""
+    return what_is_wrong(folder, contents=manifest.fingerprint, split=name, names=_files(manifest.spec))
+
+
+def _files(spec: DataSpec) -> list[str]:
+    return [*(f"{key}.npy" for key in ("row", *spec.shapes())), "clip_id.json"]
+
+
+def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: Callable[[str], None] | None, why: str) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f".{name}.lock")
+    with locked(lock):
+        if _damage(folder, manifest, name) is None:  # another process was faster
+            return
+        temporary = folder.with_name(f".{name}.partial-{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            total = _copy(store, manifest, name, temporary)
+            write_record(temporary, contents=manifest.fingerprint, split=name, names=_files(manifest.spec))
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary, folder)
+        except OSError as error:
+            raise DataError(
+                f"cannot build the arrays of {name} in {folder}: {error.strerror or error}; free space or give another cache"
+            ) from None
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if progress is not None:
+            because = why and f" ({why})"
+            clips = counted(manifest.splits[name].rows, "clip")
+            progress(f"mapped {manifest.spec.name} {name}{because}: {clips}, {total / 2**20:.0f} MiB")
+
+
+def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
+    """Copy one split's shards into flat arrays, a row group at a time."""
+    spec, info = manifest.spec, manifest.splits[name]
+    shapes = {"row": (), **spec.shapes()}
+    kinds = {key: np.dtype(spec.label_dtypes.get(key, manifest.dtype)) for key in spec.shapes()} | {"row": np.dtype("int64")}
+    clip_ids: list[str] = []
+    total = 0
+    with contextlib.ExitStack() as stack:
+        # Written as files and mapped later: a write to a mapped file on a full disk ends the process (SIGBUS).
+        files = {key: stack.enter_context((folder / f"{key}.npy").open("wb")) for key in shapes}
+        for key, shape in shapes.items():
+            header = {"descr": np.lib.format.dtype_to_descr(kinds[key]), "fortran_order": False, "shape": (info.rows, *shape)}
+            np.lib.format.write_array_header_1_0(files[key], header)
+        for shard in info.shards:
+            file = check_shard(store, shard, arrow_schema(spec, manifest.dtype), contents=True)
+            with pq.ParquetFile(arrow_path(file)) as parquet:
+                for group in range(parquet.num_row_groups):
+                    table = parquet.read_row_group(group)
+                    for key, shape in shapes.items():
+                        column = table.column(key).combine_chunks()
+                        flat = column.flatten() if shape else column
+                        rows = np.ascontiguousarray(flat.to_numpy(zero_copy_only=False), dtype=kinds[key])
+                        total += files[key].write(rows.view(np.uint8).data)
+                    clip_ids += table.column("clip_id").to_pylist()
+    (folder / "clip_id.json").write_text(json.dumps(clip_ids))
+    return total
+

@@ -1,0 +1,217 @@
+"""Training batches: every process computes the same global batches and reads its share of each."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple, NoReturn, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from avplatform.data.reading.arrays import SplitArrays, known_labels
+from avplatform.data.reading.sampling import (
+    count_batches,
+    epoch_batches,
+    process_share,
+    psp_batches,
+)
+from avplatform.models.errors import UsageError
+from avplatform.tasks.contracts import Batch
+
+
+class Share(NamedTuple):
+    """One process's part of a global batch of `global_size` clips.
+
+    A process that gets none still receives one clip to keep step with the others; `clips` is then 0, its weight.
+    """
+
+    global_size: int
+    batch: Batch
+    clips: int
+
+
+class Loader(Protocol):
+    """What the training loop reads from."""
+
+    def __len__(self) -> int:
+        """Global batches in an epoch."""
+        ...
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Share]:
+        """Yield this process's shares of the epoch's global batches, from number `start` on."""
+        ...
+
+
+class SharesOut(DataLoader):
+    """Base of loaders that deal the clips to the processes themselves: Accelerate must not deal them once more.
+
+    It has nothing of a DataLoader but the type, without which `Accelerator.prepare` would hand it back unread.
+    """
+
+    batch_size: int
+
+    def __init__(self) -> None:
+        """Leave a DataLoader's own set-up out: there is nothing for it to do."""
+
+    @property
+    def dataset(self) -> NoReturn:  # type: ignore[override]
+        """What a DataLoader has; only who wants to deal its clips asks for it.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"{type(self).__name__} deals the clips to the processes itself and must not be prepared by Accelerate, which "
+            "would deal them a second time and lose clips; prepare model and optimizer only, and iterate loader.epoch(n)"
+        )
+
+    _is_accelerate_prepared = dataset  # Accelerator.prepare_data_loader looks at this first
+
+    def __iter__(self) -> NoReturn:
+        """Batches belong to an epoch.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(f"a {type(self).__name__} is read an epoch at a time; iterate loader.epoch(n)")
+
+
+class TrainLoader(SharesOut):
+    """Map-style loader over one or more splits read as one.
+
+    Args:
+        splits: read one after the other.
+        batch_size: clips in a global batch.
+        seed, shuffle, drop_last: decide the batches, together with the epoch.
+        order: "default", or "psp-full" or "psp-weak" for the batches of PSP's published loaders.
+        num_workers: threads that read ahead, in order; 0 reads when asked.
+        process_index, num_processes: whose share.
+    """
+
+    def __init__(
+        self,
+        splits: list[SplitArrays],
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        order: str = "default",
+        num_workers: int = 0,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        self.splits = splits
+        self.labels = known_labels(splits[0].spec, *(split.name for split in splits))
+        self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
+        self.order, self.num_workers = order, num_workers
+        self.process_index, self.num_processes = process_index, num_processes
+        self.starts = np.cumsum([0, *map(len, splits)])
+
+    def __len__(self) -> int:
+        return count_batches(int(self.starts[-1]), self.batch_size, drop_last=self.drop_last or self.order != "default")
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Share]:
+        """Yield shares; batches before `start` are skipped without being read."""
+        clips, size, seed = int(self.starts[-1]), self.batch_size, self.seed
+        if self.order == "default":
+            batches = epoch_batches(clips, size, seed=seed, epoch=epoch, shuffle=self.shuffle, drop_last=self.drop_last)
+        else:
+            batches = psp_batches(clips, size, seed=seed, epoch=epoch, weak=self.order == "psp-weak")
+        batches = batches[start:]
+        jobs: list[Callable[[], Share]] = [partial(self._share, batch) for batch in batches]
+        return read_ahead(jobs, self.num_workers) if self.num_workers else (job() for job in jobs)
+
+    def _share(self, batch: np.ndarray) -> Share:
+        mine = process_share(batch, self.process_index, self.num_processes)
+        return Share(len(batch), self._gather(mine if len(mine) else batch[:1]), len(mine))
+
+    def _gather(self, positions: np.ndarray) -> Batch:
+        """Read clips at positions of the joined splits, in that order."""
+        if len(self.splits) == 1:
+            return self.splits[0].batch(positions, labels=self.labels)
+        owner = np.searchsorted(self.starts, positions, side="right") - 1
+        parts, places = [], []
+        for number in np.unique(owner):
+            chosen = np.flatnonzero(owner == number)
+            parts.append(self.splits[number].batch(positions[chosen] - self.starts[number], labels=self.labels))
+            places.append(chosen)
+        if len(parts) == 1:
+            return parts[0]
+        return reorder(join(parts), np.argsort(np.concatenate(places)))
+
+
+def join(parts: list[Batch]) -> Batch:
+    """Put batches one after the other."""
+    first = parts[0]
+    return Batch(
+        audio=torch.cat([p.audio for p in parts]),
+        visual=torch.cat([p.visual for p in parts]),
+        motion=None if first.motion is None else torch.cat([p.motion for p in parts if p.motion is not None]),
+        row=torch.cat([p.row for p in parts]),
+        clip_id=[c for p in parts for c in p.clip_id],
+        labels={name: torch.cat([p.labels[name] for p in parts]) for name in first.labels},
+    )
+
+
+def reorder(batch: Batch, order: np.ndarray) -> Batch:
+    """Return the batch's clips in another order."""
+    index = torch.from_numpy(np.ascontiguousarray(order))
+    return Batch(
+        audio=batch.audio[index],
+        visual=batch.visual[index],
+        motion=None if batch.motion is None else batch.motion[index],
+        row=batch.row[index],
+        clip_id=[batch.clip_id[i] for i in order],
+        labels={name: value[index] for name, value in batch.labels.items()},
+    )
+
+
+def read_ahead(jobs: list[Callable[[], Share]], workers: int) -> Iterator[Share]:
+    """Run jobs on threads, a few ahead of the reader, and yield their results in order.
+
+    An error in a job is raised where its result is due; leaving the loop early stops the threads.
+    """
+    todo: queue.Queue[int] = queue.Queue()
+    done: dict[int, Share | BaseException] = {}
+    changed, stop = threading.Condition(), threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            number = todo.get()
+            if number < 0:
+                return
+            try:
+                result: Share | BaseException = jobs[number]()
+            except BaseException as error:
+                result = error
+            with changed:
+                done[number] = result
+                changed.notify_all()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    ahead = 2 * workers
+    for number in range(min(ahead, len(jobs))):
+        todo.put(number)
+    try:
+        for number in range(len(jobs)):
+            with changed:
+                changed.wait_for(lambda: number in done)  # noqa: B023
+                result = done.pop(number)
+            if number + ahead < len(jobs):
+                todo.put(number + ahead)
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stop.set()
+        for _ in threads:
+            todo.put(-1)
+        for thread in threads:  # one that is still reading when the interpreter ends would abort the process
+            thread.join()

@@ -1,0 +1,147 @@
+"""A dataset seen through some of its classes: the other labels are gone, and clips that hold none of them are left out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avplatform.data.reading.arrays import SplitArrays, known_labels
+from avplatform.data.reading.source import DataSource
+from avplatform.data.store.schema import DataSpec
+from avplatform.models.errors import DataError
+from avplatform.tasks.contracts import Batch
+
+BACKGROUND = "background"
+
+
+class RestrictedData(DataSource):
+    """A store with some of its classes; nothing is copied.
+
+    Args:
+        data: the whole store.
+        names: events whose labels stay, in the store's order; background stays where the store has it.
+        holding: keep the clips that hold one of these; default: those that hold one of `names`, or no event at all.
+    """
+
+    def __init__(self, data: DataSource, names: Sequence[str], *, holding: Sequence[str] | None = None) -> None:
+        self.__dict__.update(data.__dict__)
+        self._whole, self._restricted = data, dict[str, SplitArrays]()
+        known = data.manifest.spec.classes
+        self._columns = [n for n, name in enumerate(known) if name in set(names)]
+        self._holding = [n for n, name in enumerate(known) if name in set(names if holding is None else holding)]
+        self._keep_empty = holding is None
+        self._spec = restricted_spec(data.manifest.spec, self._columns)
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the data hold, seen so."""
+        return self._spec
+
+    def split(self, name: str) -> SplitArrays:
+        """Return a split, seen so.
+
+        Raises:
+            UsageError: no such split.
+            DataError: no clip of it is left.
+        """
+        name = self.split_name(name)
+        if name not in self._restricted:
+            whole = self._whole.split(name)
+            present = classes_present(whole)
+            keep = present[:, self._holding].any(axis=1)
+            if self._keep_empty:
+                keep |= ~present.any(axis=1)
+            if not keep.any():
+                raise DataError(f"no clip of the split '{name}' of '{self.name}' holds one of the chosen classes")
+            self._restricted[name] = RestrictedSplit(whole, np.flatnonzero(keep), self._columns, self._spec)
+        return self._restricted[name]
+
+    def rows(self, name: str) -> int:
+        """Return how many clips are left of a split."""
+        return len(self.split(name))
+
+
+class RestrictedSplit(SplitArrays):
+    """Some clips of a split with some classes of their labels."""
+
+    def __init__(self, whole: SplitArrays, positions: np.ndarray, columns: Sequence[int], spec: DataSpec) -> None:
+        self.spec, self.name, self._whole, self._positions = spec, whole.name, whole, positions
+        self.clip_ids = [whole.clip_ids[i] for i in positions]
+        self._columns, count = torch.tensor(list(columns)), len(whole.spec.classes)
+        # Class indices: a class that is gone becomes background, in the seconds of a clip that holds another class as well.
+        self._index = torch.full((count,), len(columns), dtype=torch.int64)
+        self._index[self._columns] = torch.arange(len(columns))
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Unique integer key of every clip that is left."""
+        return self._whole.rows[self._positions]
+
+    def labels(self, name: str) -> np.ndarray:
+        """Return one label of every clip that is left."""
+        values = torch.from_numpy(np.array(self._whole.labels(name)[self._positions]))
+        return self._seen(name, values).numpy()
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return arrays of the clips that are left."""
+        found = {name: values[self._positions] for name, values in self._whole.columns().items()}
+        return {**found, **{name: self.labels(name) for name in known_labels(self.spec, self.name)}}
+
+    def batch(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        *,
+        dtype: torch.dtype = torch.float32,
+        labels: Sequence[str] | None = None,
+    ) -> Batch:
+        """Gather clips by position among those that are left."""
+        batch = self._whole.batch(self._positions[np.asarray(indices, dtype=np.int64)], dtype=dtype, labels=labels)
+        batch.labels = {name: self._seen(name, values) for name, values in batch.labels.items()}
+        return batch
+
+    def _seen(self, name: str, values: Tensor) -> Tensor:
+        if self.spec.label_dtypes[name] == "int64":
+            return self._index[values]
+        return values.index_select(-1, self._columns)
+
+
+def restricted_spec(spec: DataSpec, columns: Sequence[int]) -> DataSpec:
+    """Return what a store holds when only some classes are left.
+
+    Raises:
+        DataError: a label that is neither a class index nor a map of all classes.
+    """
+    background = [BACKGROUND] if BACKGROUND in spec.classes else []
+    labels = {}
+    for name, shape in spec.labels.items():
+        if spec.label_dtypes[name] == "int64":
+            labels[name] = shape
+        elif shape and shape[-1] == len(spec.classes):
+            labels[name] = [*shape[:-1], len(columns)]
+        else:
+            raise DataError(f"the label '{name}' of '{spec.name}' has shape {shape}, which says nothing of classes apart")
+    classes = [*(spec.classes[n] for n in columns), *background]
+    return dataclasses.replace(spec, classes=classes, labels=labels)
+
+
+def classes_present(split: SplitArrays) -> np.ndarray:
+    """Return which events each clip holds by any of its known labels; background is none.
+
+    Shape: bool [N, C], C classes of the store.
+    """
+    classes = split.spec.classes
+    present = np.zeros((len(split), len(classes)), bool)
+    for name in known_labels(split.spec, split.name):
+        values = split.labels(name)
+        if split.spec.label_dtypes[name] == "int64":
+            rows = np.repeat(np.arange(len(values)), int(np.prod(values.shape[1:])))
+            present[rows, values.reshape(-1)] = True
+        else:
+            present |= values.reshape(len(values), -1, values.shape[-1]).any(axis=1)
+    if BACKGROUND in classes:
+        present[:, classes.index(BACKGROUND)] = False
+    return present

@@ -1,0 +1,177 @@
+"""Where parquet shards are read from: a folder, or a dataset repository on the Hub, in place."""
+
+from __future__ import annotations
+
+import glob
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avplatform.base.files import arrow_path
+from avplatform.data.store.schema import Manifest, Shard
+from avplatform.data.store.writer import arrow_schema
+from avplatform.models.errors import DataError, counted
+from avplatform.models.files import file_sha256
+
+REMEDY = "copy or write the data again"
+FETCHERS = 8  # footers that are fetched at once
+
+
+class Shards(Protocol):
+    """The shards of a store, to be read a row group at a time."""
+
+    def footers(self, shards: list[Shard]) -> list[pq.FileMetaData]:
+        """Return the footers of shards after checking that they are there and hold what the manifest says."""
+        ...
+
+    def read(self, shard: Shard, start: int, size: int) -> bytes:
+        """Return a part of a shard."""
+        ...
+
+    def urls(self, shards: list[Shard]) -> list[str]:
+        """Return what `datasets` calls the shards."""
+        ...
+
+    def failure(self, shard: Shard, error: BaseException) -> DataError:
+        """Return what to tell the user of a shard that cannot be read."""
+        ...
+
+
+class LocalShards:
+    """Shards in a folder."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.schema = folder, arrow_schema(manifest.spec, manifest.dtype)
+
+    def footers(self, shards: list[Shard]) -> list[pq.FileMetaData]:
+        """Check the shards and return their footers."""
+        return [pq.read_metadata(arrow_path(check_shard(self.folder, shard, self.schema))) for shard in shards]
+
+    def read(self, shard: Shard, start: int, size: int) -> bytes:
+        """Return a part of a shard."""
+        with (self.folder / shard.file).open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+
+    def urls(self, shards: list[Shard]) -> list[str]:
+        """Return absolute paths, as patterns that mean themselves."""
+        return [glob.escape(str(arrow_path(self.folder / shard.file))) for shard in shards]
+
+    def failure(self, shard: Shard, error: BaseException) -> DataError:
+        """Name the file and the reason."""
+        return DataError(f"{self.folder / shard.file} cannot be read ({error}); {REMEDY}")
+
+
+class HubShards:
+    """Shards of a dataset repository at one commit, read over HTTP by ranges; nothing is stored here."""
+
+    def __init__(self, repo_id: str, revision: str, manifest: Manifest) -> None:
+        self.repo_id, self.revision = repo_id, revision
+        self.schema = arrow_schema(manifest.spec, manifest.dtype)
+        self._files: Any = None
+
+    def footers(self, shards: list[Shard]) -> list[pq.FileMetaData]:
+        """Check sizes and checksums by the repository's own listing, then fetch and check the footers."""
+        from avplatform.base.hub_errors import FAILURES, explain
+
+        try:
+            listed = {entry["name"].rpartition("/")[2]: entry for entry in self._system().ls(self._folder(), detail=True)}
+        except FAILURES as error:
+            raise DataError(f"the shards of {self.repo_id} cannot be listed: {explain(error)}") from None
+        for shard in shards:
+            entry = listed.get(shard.file)
+            if entry is None:
+                raise DataError(f"{self._name(shard)} is missing on the Hub; {REMEDY}")
+            if entry["size"] != shard.bytes:
+                raise DataError(f"{self._name(shard)} has {entry['size']} bytes, in the manifest {shard.bytes}; {REMEDY}")
+            if (large := entry.get("lfs")) and large["sha256"] != shard.sha256:
+                raise DataError(f"{self._name(shard)} is not what the manifest says (its sha256 differs); {REMEDY}")
+        with ThreadPoolExecutor(FETCHERS) as pool:
+            return list(pool.map(self._footer, shards))
+
+    def read(self, shard: Shard, start: int, size: int) -> bytes:
+        """Return a part of a shard, by one request."""
+        with self._open(shard) as file:
+            file.seek(start)
+            return file.read(size)
+
+    def urls(self, shards: list[Shard]) -> list[str]:
+        """Return hf:// addresses."""
+        return [f"hf://{self._folder()}/{shard.file}" for shard in shards]
+
+    def failure(self, shard: Shard, error: BaseException) -> DataError:
+        """Name the shard and the reason."""
+        from avplatform.base.hub_errors import explain
+
+        return DataError(f"{self._name(shard)} cannot be read: {explain(error)}")
+
+    def _footer(self, shard: Shard) -> pq.FileMetaData:
+        from avplatform.base.hub_errors import FAILURES
+
+        try:
+            with self._open(shard) as file, pq.ParquetFile(file) as parquet:
+                check_footer(self._name(shard), parquet, shard, self.schema)
+                return parquet.metadata
+        except (*FAILURES, pa.ArrowException) as error:
+            raise self.failure(shard, error) from None
+
+    def _open(self, shard: Shard) -> Any:
+        return self._system().open(f"{self._folder()}/{shard.file}", "rb", cache_type="none")
+
+    def _system(self) -> Any:
+        if self._files is None:
+            from huggingface_hub import HfFileSystem
+
+            self._files = HfFileSystem()
+        return self._files
+
+    def _folder(self) -> str:
+        return f"datasets/{self.repo_id}@{self.revision}"
+
+    def _name(self, shard: Shard) -> str:
+        return f"{self.repo_id}/{shard.file}"
+
+
+def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool = False) -> Path:
+    """Return a shard's path after checking that it is there and, by its footer, holds what it should.
+
+    Args:
+        store: the folder.
+        shard: what the manifest says of it.
+        schema: the columns it must have.
+        contents: also compute its sha256, which reads every byte.
+
+    Raises:
+        DataError: missing, or of another size, checksum, number of rows or columns.
+    """
+    file = store / shard.file
+    if not file.is_file():
+        raise DataError(f"{file} is missing; {REMEDY}")
+    if file.stat().st_size != shard.bytes:
+        raise DataError(f"{file} has {file.stat().st_size} bytes, in the manifest {shard.bytes}; {REMEDY}")
+    try:
+        if contents and file_sha256(file) != shard.sha256:
+            raise DataError(f"{file} is not what the manifest says (its sha256 differs); {REMEDY}")
+        with pq.ParquetFile(arrow_path(file)) as parquet:
+            check_footer(str(file), parquet, shard, schema)
+    except DataError:
+        raise
+    except PermissionError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror})") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{file} is no parquet file ({error}); {REMEDY}") from None
+    return file
+
+
+def check_footer(name: str, parquet: pq.ParquetFile, shard: Shard, schema: pa.Schema) -> None:
+    """Raise DataError unless a shard has the manifest's rows and the schema's columns."""
+    rows, found = parquet.metadata.num_rows, {field.name: field.type for field in parquet.schema_arrow}
+    if rows != shard.rows:
+        raise DataError(f"{name} holds {counted(rows, 'clip')}, in the manifest {shard.rows}; {REMEDY}")
+    for field in schema:
+        if found.get(field.name) != field.type:
+            kind = found.get(field.name, "not there")
+            raise DataError(f"{name}: column {field.name} is {kind}, by the manifest {field.type}; {REMEDY}")

@@ -1,0 +1,229 @@
+"""Open a dataset by what a user calls it: demo, a folder, or a hub id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avplatform.base.files import cache_root
+from avplatform.data.reading.arrays import SplitArrays, open_split
+from avplatform.data.reading.loader import Loader, TrainLoader
+from avplatform.data.reading.shards import HubShards, LocalShards, Shards
+from avplatform.data.reading.streaming import StreamLoader
+from avplatform.data.store.schema import DataSpec, Manifest
+from avplatform.models.errors import DataError, UsageError, counted, nearest
+from avplatform.models.files import expanded
+
+if TYPE_CHECKING:
+    import datasets
+
+UNLABELLED = "; it has no labels: `avplatform extract --annotations DIR` takes labels and splits from the official files"
+ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
+
+
+class DataSource:
+    """A store and its splits.
+
+    Args:
+        path: its folder; of a store on the Hub, the one that holds its small files.
+        manifest: what it holds.
+        hub: (repository, commit) of a store on the Hub, whose shards come when a split is asked for, or are streamed.
+        cache_dir: where mapped arrays go.
+        progress: told what takes time.
+        why_mapped: why splits are mapped, where that needs to be said.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        *,
+        hub: tuple[str, str] | None = None,
+        cache_dir: Path | None = None,
+        progress: Callable[[str], None] | None = None,
+        why_mapped: str = "",
+    ) -> None:
+        self.path, self.manifest, self.why_mapped = path, manifest, why_mapped
+        self.shards: Shards = LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest)
+        self._hub, self._progress = hub, progress
+        # What is mapped does not go into the Hub client's own cache, whose files are counted and deleted by its commands.
+        self.cache_dir = cache_root() if hub is not None and cache_dir is None else cache_dir
+        self._open: dict[str, SplitArrays] = {}
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the data hold."""
+        return self.manifest.spec
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+        return self.spec.name
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the features were made up."""
+        return self.spec.synthetic
+
+    @property
+    def checksum(self) -> str:
+        """Checksum of the contents."""
+        return self.manifest.checksum
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits."""
+        return list(self.manifest.splits)
+
+    def split(self, name: str) -> SplitArrays:
+        """Return a split, mapped; "val" is understood as "validation".
+
+        Raises:
+            UsageError: no such split; names the nearest.
+            DataError: the split is empty or its shards are damaged.
+        """
+        name = self.split_name(name)
+        if name not in self._open:
+            self._open[name] = open_split(
+                self.path,
+                self.manifest,
+                name,
+                cache_dir=self.cache_dir,
+                fetch=None if self._hub is None else partial(self.fetch, name),
+                progress=self._progress,
+                why=self.why_mapped,
+            )
+        return self._open[name]
+
+    def rows(self, name: str) -> int:
+        """Return how many clips a split holds, by the manifest."""
+        return self.manifest.splits[self.split_name(name)].rows
+
+    def as_dataset(self, name: str) -> datasets.Dataset:
+        """Return a split as a map-style `datasets.Dataset` over the mapped arrays; see `avplatform.data.reading.hf`."""
+        from avplatform.data.reading.hf import as_dataset
+
+        return as_dataset(self.split(name), fingerprint=self.manifest.fingerprint)
+
+    def fetch(self, name: str) -> None:
+        """Download the shards of one split of a store on the Hub, and of no other."""
+        if self._hub is None:
+            return
+        files = [shard.file for shard in self.manifest.splits[name].shards]
+        if self._progress is not None:
+            size = sum(shard.bytes for shard in self.manifest.splits[name].shards)
+            self._progress(f"getting {name} of {self._hub[0]}: {counted(len(files), 'shard')}, {size / 2**20:.0f} MiB")
+        download(self._hub[0], revision=self._hub[1], allow_patterns=files, cache_dir=_hub_cache(self.path))
+
+    def split_name(self, name: str) -> str:
+        """Return the stored name of a split that exists and is not empty."""
+        name = ALIASES.get(name, name)
+        if name not in self.manifest.splits:
+            known = ", ".join(self.splits)
+            hint = "" if self.manifest.spec.labels else UNLABELLED
+            raise UsageError(f"'{self.name}' has no split '{name}'{nearest(name, self.splits)} (splits: {known}){hint}")
+        if self.manifest.splits[name].rows == 0:
+            raise DataError(f"the split '{name}' of {self.path} is empty")
+        return name
+
+
+def open_data(
+    data: str | Path,
+    *,
+    task: str,
+    cache_dir: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+    why_mapped: str = "",
+) -> DataSource:
+    """Open "demo", a data folder, or a hub dataset id.
+
+    Args:
+        data: the name.
+        task: the task that the data must be for.
+        cache_dir: where mapped arrays and downloads go.
+        progress: told what takes time.
+        why_mapped: why splits are mapped, where that needs to be said.
+
+    Raises:
+        DataError: nothing there, not in the platform's format, or not to be had from the Hub.
+        UsageError: data of another task.
+    """
+    cache, hub = expanded(cache_dir) if cache_dir is not None else None, None
+    if str(data) == "demo":
+        from avplatform.data.simulate.demo import demo_store
+
+        path = demo_store(task, cache_dir=cache, progress=progress)
+    else:
+        path, hub = locate_store(str(data), cache, progress)
+    manifest = Manifest.read(path)
+    if manifest.spec.task != task:
+        wanted = f"give data for {task}, or a run with --task {manifest.spec.task}"
+        raise UsageError(f"the data in {path} are for {manifest.spec.task}, not {task}; {wanted}")
+    return DataSource(path, manifest, hub=hub, cache_dir=cache, progress=progress, why_mapped=why_mapped)
+
+
+def train_loader(
+    data: DataSource,
+    splits: Sequence[str],
+    *,
+    streaming: bool = False,
+    num_workers: int = 0,
+    batch_size: int,
+    seed: int,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    order: str = "default",
+    process_index: int = 0,
+    num_processes: int = 1,
+) -> Loader:
+    """Return the loader of the training splits; splits that a dataset may lack (AVE's background) are left out if absent."""
+    names = [data.split_name(name) for name in splits if name == splits[0] or name in data.splits]
+    options: dict[str, Any] = dict(
+        batch_size=batch_size,
+        seed=seed,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        process_index=process_index,
+        num_processes=num_processes,
+    )
+    if streaming:
+        if order != "default":
+            raise UsageError(f"--batch-order {order} needs mapped data; leave out --streaming")
+        return StreamLoader(data.shards, data.manifest, names, num_workers=num_workers, **options)
+    return TrainLoader([data.split(name) for name in names], num_workers=num_workers, order=order, **options)
+
+
+def locate_store(
+    data: str, cache: Path | None = None, progress: Callable[[str], None] | None = None
+) -> tuple[Path, tuple[str, str] | None]:
+    """Return the folder of a store, and its repository and commit where it is on the Hub."""
+    path = expanded(data)
+    if path.is_dir() or data.startswith((".", "/", "~")) or data.count("/") != 1:
+        return path, None
+    if progress is not None:
+        progress(f"'{data}' is no folder here; asking the Hub for it")
+    path = download(data, ignore_patterns=["*.parquet"], cache_dir=cache and cache / "hub")
+    return path, (data, path.name)  # the client's cache names a snapshot's folder after its commit
+
+
+def download(repo_id: str, **options: Any) -> Path:
+    """Download files of a dataset repository; return the folder that holds them.
+
+    Raises:
+        DataError: the repository or the Hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    from avplatform.base.hub_errors import FAILURES, explain
+
+    try:
+        return Path(snapshot_download(repo_id, repo_type="dataset", **options))
+    except FAILURES as error:
+        raise DataError(f"'{repo_id}' is no data folder, and cannot be had from the Hub: {explain(error)}") from None
+
+
+def _hub_cache(snapshot: Path) -> Path:
+    """Return the cache that a snapshot's folder lies in: CACHE/datasets--owner--name/snapshots/COMMIT."""
+    return snapshot.parents[2]

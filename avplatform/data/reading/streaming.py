@@ -1,0 +1,174 @@
+"""Training batches streamed from parquet shards, here or on the Hub, for data that do not fit or are not here.
+
+The order of an epoch's clips is computed from the shards' footers, the same on every process (`sampling.stream_order`): a
+clip is seen exactly once an epoch whatever the number of processes and shards, and no process can run dry before another.
+A process reads only the row groups that hold clips of its own, each once, and forgets them after their last clip; what lies
+before a resumed batch is not read at all. The stock per-example shuffle buffer of `datasets` is not used: it unpacks every
+feature value in Python.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from avplatform.data.reading.arrays import known_labels, make_batch
+from avplatform.data.reading.loader import Share, SharesOut, read_ahead
+from avplatform.data.reading.pages import group_range, read_group
+from avplatform.data.reading.sampling import count_batches, process_share, stream_order
+from avplatform.data.reading.shards import Shards
+from avplatform.data.store.schema import DataSpec, Manifest
+
+
+class StreamLoader(SharesOut):
+    """Stream one or more splits of a store; the same interface as `TrainLoader`.
+
+    Shards are checked by their footers; their sha256 is not computed, which would read every byte once more. With
+    `shuffle` off the batches follow the files, and several processes each read nearly all of them.
+
+    Args:
+        shards: where to read.
+        manifest: of the store.
+        splits: read one after the other.
+        batch_size: clips in a global batch.
+        seed, shuffle, drop_last: decide the batches, together with the epoch.
+        num_workers: threads that read ahead, in order; 0 reads when asked.
+        process_index, num_processes: whose share.
+
+    Raises:
+        DataError: a shard is missing or holds something else than the manifest says.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        manifest: Manifest,
+        splits: list[str],
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        num_workers: int = 0,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        self.shards, self.spec = shards, manifest.spec
+        self.labels = known_labels(manifest.spec, *splits)
+        self.files = [shard for split in splits for shard in manifest.splits[split].shards]
+        self.footers = shards.footers(self.files)
+        self.group_sizes = [[f.row_group(i).num_rows for i in range(f.num_row_groups)] for f in self.footers]
+        self.groups = [(file, group) for file, sizes in enumerate(self.group_sizes) for group in range(len(sizes))]
+        self.clips = sum(manifest.splits[split].rows for split in splits)
+        self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
+        self.num_workers = num_workers
+        self.process_index, self.num_processes = process_index, num_processes
+
+    def __len__(self) -> int:
+        return count_batches(self.clips, self.batch_size, drop_last=self.drop_last)
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Share]:
+        """Yield shares; row groups that only batches before `start` need are not read."""
+        group, row = stream_order(self.group_sizes, self.batch_size, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
+        parts = []  # size of the global batch, places to read, clips of this process
+        for number in range(start, len(self)):
+            batch = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, self.clips))
+            mine = process_share(batch, self.process_index, self.num_processes)
+            parts.append((len(batch), mine if len(mine) else batch[:1], len(mine)))
+        uses = Counter(int(g) for _, places, _ in parts for g in np.unique(group[places]))
+        held = _HeldGroups(self._read, uses)
+        jobs: list[Callable[[], Share]] = [
+            partial(self._share, held, size, group[places], row[places], clips) for size, places, clips in parts
+        ]
+        return read_ahead(jobs, self.num_workers) if self.num_workers else (job() for job in jobs)
+
+    def _share(self, held: _HeldGroups, size: int, groups: np.ndarray, rows: np.ndarray, clips: int) -> Share:
+        """Gather clips from their row groups, in the order given."""
+        columns: dict[str, Any] = {}
+        clip_ids = np.empty(len(rows), dtype=object)
+        for number in np.unique(groups):
+            places = np.flatnonzero(groups == number)
+            with held.group(int(number)) as (found, ids):
+                for name, values in found.items():
+                    if name not in columns:
+                        columns[name] = np.empty((len(rows), *values.shape[1:]), values.dtype)
+                    columns[name][places] = values[rows[places]]
+                clip_ids[places] = ids[rows[places]]
+        tensors: dict[str, Tensor] = {name: torch.from_numpy(values) for name, values in columns.items()}
+        return Share(size, make_batch(self.spec, tensors, clip_ids.tolist()), clips)
+
+    def _read(self, number: int) -> _Group:
+        """Read one row group."""
+        file, group = self.groups[number]
+        shard = self.files[file]
+        footer, shapes = self.footers[file], self.spec.shapes()
+        widths = {name: int(np.prod(shapes[name])) for name in self.spec.feature_names}
+        try:
+            start, size = group_range(footer, group)
+            raw = self.shards.read(shard, start, size)
+            features, table = read_group(raw, start, footer, group, features=widths, others=["row", "clip_id", *self.labels])
+        except (OSError, pa.ArrowException, ValueError, RuntimeError) as error:
+            raise self.shards.failure(shard, error) from None
+        columns = {name: values.reshape(-1, *shapes[name]) for name, values in features.items()}
+        ids = np.array(table.column("clip_id").to_pylist(), dtype=object)
+        return {**columns, **table_columns(self.spec, table)}, ids
+
+
+_Group = tuple[dict[str, np.ndarray], np.ndarray]  # the columns of a row group, and its clip ids
+
+
+def table_columns(spec: DataSpec, table: pa.Table) -> dict[str, np.ndarray]:
+    """Return the numbers of a table of flat lists as arrays in the spec's shapes, without a copy where it is in one piece."""
+    columns = {}
+    for name, shape in {"row": (), **spec.shapes()}.items():
+        if name in table.column_names:
+            chunks = table.column(name)
+            column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()  # which always copies
+            flat = column.flatten() if shape else column
+            columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), *shape)
+    return columns
+
+
+class _HeldGroups:
+    """Row groups in memory, each read at its first use and dropped after its last; several threads may ask at once."""
+
+    def __init__(self, read: Callable[[int], _Group], uses: Counter[int]) -> None:
+        self._read, self._left = read, uses
+        self._held: dict[int, _Group] = {}
+        self._lock = threading.Lock()
+        self._locks = {number: threading.Lock() for number in uses}
+
+    def group(self, number: int) -> _Use:
+        """Return a context in which a row group is there."""
+        return _Use(self, number)
+
+    def _take(self, number: int) -> _Group:
+        with self._locks[number]:  # who comes second waits for the one that reads
+            if number not in self._held:
+                self._held[number] = self._read(number)
+            return self._held[number]
+
+    def _done(self, number: int) -> None:
+        with self._lock:
+            self._left[number] -= 1
+            if not self._left[number]:
+                self._held.pop(number, None)
+
+
+class _Use:
+    def __init__(self, held: _HeldGroups, number: int) -> None:
+        self.held, self.number = held, number
+
+    def __enter__(self) -> _Group:
+        return self.held._take(self.number)
+
+    def __exit__(self, *error: object) -> None:
+        self.held._done(self.number)

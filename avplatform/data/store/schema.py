@@ -1,0 +1,265 @@
+"""What a dataset in the platform's format holds: its specification, and the manifest of what was written."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avplatform.models.checks import sizes
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.errors import (
+    AVError,
+    DataError,
+    UsageError,
+    counted,
+    nearest,
+)
+from avplatform.models.typed_values import build
+from avplatform.tasks.contracts import Task
+
+SCHEMA_VERSION = 2
+MANIFEST_FILE = "dataset.json"
+EXTRACT_REPORT_FILE = "extract_report.json"
+SPLITS = ("train", "validation", "test")
+FEATURE_DTYPES = ("float16", "float32")
+LARGEST = 2**31 - 1  # values of a column a clip, in arrow's lists
+LABEL_DTYPES = ("uint8", "int64")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of splits and labels: they become file names
+FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(kw_only=True)
+class DataSpec:
+    """The contents of a dataset.
+
+    `labels` maps each label's name to its shape per clip ([] for one number), `label_dtypes` to "uint8" (0 or 1) or "int64"
+    (the position of a class). `label_splits` names the splits in which a label is known, for labels that are not known in
+    all of them: there the column holds zeros (LLP annotates no segments of its training clips). `frames_per_segment` is
+    above 1 where a vector dataset keeps several visual vectors a segment.
+
+    Raises:
+        UsageError: no classes or one twice, a label without a type, of another type, or with a name no file can have, splits
+            of a label that is none, frames of maps, or a shape that no column can have.
+    """
+
+    name: str
+    task: str
+    classes: list[str]
+    features: FeatureSpec
+    labels: dict[str, list[int]]
+    label_dtypes: dict[str, str]
+    segments: int = 10
+    frames_per_segment: int = 1
+    label_splits: dict[str, list[str]] = field(default_factory=dict)
+    synthetic: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes(self, "segments", "frames_per_segment")
+        if self.frames_per_segment > 1 and self.features.map_size is not None:
+            raise UsageError(f"DataSpec.frames_per_segment is {self.frames_per_segment}; a dataset of maps has 1")
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise UsageError(f"DataSpec.classes holds {counted(len(self.classes), 'name')}; give at least one, and each once")
+        if set(self.labels) != set(self.label_dtypes):
+            raise UsageError(f"DataSpec.label_dtypes is for {sorted(self.label_dtypes)}; labels are {sorted(self.labels)}")
+        for name, dtype in self.label_dtypes.items():
+            if not NAME.fullmatch(name) or name in ("row", "clip_id", "audio", "visual", "motion"):
+                raise UsageError(f"DataSpec.labels has the name {name!r}; use letters, digits, _ and -, and no column's name")
+            if dtype not in LABEL_DTYPES:
+                raise UsageError(f"DataSpec.label_dtypes[{name!r}] is {dtype!r}; choose from {', '.join(LABEL_DTYPES)}")
+        for name, splits in self.label_splits.items():
+            if name not in self.labels:
+                known = f"{nearest(name, self.labels)}; labels: {', '.join(self.labels)}"
+                raise UsageError(f"DataSpec.label_splits names {name!r}{known}")
+            if isinstance(splits, str) or not all(isinstance(s, str) and NAME.fullmatch(s) for s in splits):
+                raise UsageError(f"DataSpec.label_splits[{name!r}] is {splits!r}; give a list of splits")
+        for name, shape in self.shapes().items():
+            if any(size < 1 for size in shape) or math.prod(shape) > LARGEST:
+                raise UsageError(f"DataSpec: {name} has shape {shape} a clip; give sizes from 1, {LARGEST} values at the most")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape per clip of every feature and label."""
+        f, t = self.features, self.segments
+        shapes: dict[str, tuple[int, ...]] = {"audio": (t, f.audio_dim)}
+        shapes["visual"] = (t * self.frames_per_segment, *(f.map_size or ()), f.visual_dim)
+        if f.motion_dim is not None:
+            shapes["motion"] = (t, f.motion_dim)
+        return {**shapes, **{name: tuple(shape) for name, shape in self.labels.items()}}
+
+    def known(self, label: str, split: str) -> bool:
+        """Whether a label is known in a split, or stored as zeros there."""
+        return split in self.label_splits.get(label, [split])
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the feature columns."""
+        return [name for name in self.shapes() if name not in self.labels]
+
+
+@dataclass(kw_only=True)
+class Shard:
+    """One parquet file of a split."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(kw_only=True)
+class SplitInfo:
+    """One split: its clips and its shards."""
+
+    rows: int
+    shards: list[Shard]
+
+
+@dataclass(kw_only=True)
+class Manifest:
+    """dataset.json of a store; `checksum` is over contents, not over files (see `avplatform.data.store.checksum`)."""
+
+    spec: DataSpec
+    splits: dict[str, SplitInfo]
+    dtype: str
+    checksum: str
+    version: int = SCHEMA_VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """Checksum of all that the manifest says: contents, files, splits and specification."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return the text of dataset.json."""
+        content = {"_type": "avplatform-dataset", **dataclasses.asdict(self)}
+        if not self.spec.features.extractors:  # a store that does not know them keeps the text that it had before they were
+            del content["spec"]["features"]["extractors"]
+        return json.dumps(content, indent=2) + "\n"
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Manifest:
+        """Read a store's manifest.
+
+        Raises:
+            DataError: no such folder, no manifest, or one that cannot be read or contradicts itself.
+        """
+        file = Path(folder) / MANIFEST_FILE
+        try:
+            if not Path(folder).is_dir():
+                raise DataError(f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote")
+            if not file.is_file():
+                made = "`avplatform data import` (from official files), `data simulate` or `extract` wrote"
+                raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that {made}")
+            data = json.loads(file.read_text())
+            if data["_type"] != "avplatform-dataset":
+                raise KeyError("_type")
+            if data["version"] > SCHEMA_VERSION:
+                raise DataError(f"{file} has version {data['version']}; this avplatform reads up to {SCHEMA_VERSION}")
+        except OSError as error:
+            text = f"{file} cannot be read: {error.strerror or error}"
+            raise DataError(f"{text}; check the disk and who may read it") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(f"{file} cannot be read ({type(error).__name__}: {error}); write the data again") from None
+        try:
+            manifest: Manifest = build(cls, data)
+            manifest._check()
+        except AVError as error:
+            raise DataError(f"{file} is not right: {error}; write the data again") from None
+        return manifest
+
+    def _check(self) -> None:
+        """Refuse what no writer writes; names become paths, and a manifest may come from a stranger."""
+        if self.dtype not in FEATURE_DTYPES:
+            raise UsageError(f"dtype is {self.dtype!r}; choose from {', '.join(FEATURE_DTYPES)}")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.checksum):
+            raise UsageError(f"checksum {self.checksum!r} is no sha256")
+        for name, info in self.splits.items():
+            for file in [shard.file for shard in info.shards]:
+                if not FILE.fullmatch(file):
+                    raise UsageError(f"split {name!r} names the file {file!r}, which does not lie in the data's folder")
+            if not NAME.fullmatch(name):
+                raise UsageError(f"the split {name!r} has a name that cannot be a folder's")
+            if info.rows != sum(shard.rows for shard in info.shards):
+                raise UsageError(f"split {name!r} has {info.rows} rows, its shards {sum(s.rows for s in info.shards)}")
+
+
+def check_columns(spec: DataSpec, split: str, columns: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns as arrays of the right kind after checking them.
+
+    Raises:
+        DataError: no clips, a missing or unknown column, no numbers, a wrong shape, a NaN, or a label out of range; names
+            split, column and clip.
+    """
+    shapes = spec.shapes()
+    wanted = {"row", "clip_id", *shapes}
+    if set(columns) != wanted:
+        missing, extra = sorted(wanted - set(columns)), sorted(set(columns) - wanted)
+        raise DataError(f"split {split}: columns do not fit (missing: {missing}, unknown: {extra})")
+    ids = list(columns["clip_id"])
+    if not ids:
+        raise DataError(f"split {split}: no clips; a split that is written holds at least one")
+    if not all(isinstance(clip_id, str) for clip_id in ids):
+        raise DataError(f"split {split}: clip_id holds something else than texts")
+    rows = _numbers(split, "row", columns["row"])
+    if rows.shape != (len(ids),) or rows.dtype.kind not in "iu":
+        raise DataError(f"split {split}: row is {rows.dtype} {rows.shape}; give one integer for each of {len(ids)} clips")
+    out: dict[str, Any] = {"row": rows.astype(np.int64), "clip_id": ids}
+    for name, shape in shapes.items():
+        values = _numbers(split, name, columns[name])
+        if values.shape != (len(ids), *shape):
+            raise DataError(f"split {split}: {name} has shape {values.shape[1:]} a clip instead of {shape}")
+        bad = bad_clips(spec, name, values)
+        if bad.any():
+            clip = int(bad.argmax())
+            text = f"{name} of clip {ids[clip]} (row {out['row'][clip]}) {what_is_bad(spec, name)}"
+            raise DataError(f"split {split}: {text}")
+        out[name] = values
+    return out
+
+
+def bad_clips(spec: DataSpec, name: str, values: np.ndarray) -> np.ndarray:
+    """Return which clips hold a feature that is NaN or infinite, or a label outside its range.
+
+    Shape: [N, ...] -> [N].
+    """
+    if name not in spec.labels:
+        # For half precision the bits are asked: all ones in the exponent. It is six times as fast as numpy's isfinite.
+        half = values.dtype == np.float16
+        bad = (np.ascontiguousarray(values).view(np.uint16) & 0x7C00) == 0x7C00 if half else ~np.isfinite(values)
+    elif spec.label_dtypes[name] == "uint8":
+        bad = (values != 0) & (values != 1)
+    else:
+        bad = ~((values >= 0) & (values < len(spec.classes)) & (values == np.floor(values)))
+    return np.asarray(bad.reshape(len(values), -1).any(axis=1))
+
+
+def what_is_bad(spec: DataSpec, name: str) -> str:
+    """Say what `bad_clips` finds in a column."""
+    return "holds a label outside its range" if name in spec.labels else "is NaN or infinite"
+
+
+def _numbers(split: str, name: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DataError(f"split {split}: {name} is ragged; every clip needs the same shape") from None
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"split {split}: {name} is of type {array.dtype}; give numbers")
+    return array
+
+
+def check_labels(spec: DataSpec, task: Task) -> None:
+    """Raise DataError unless the data's class list is the task's, in the same order."""
+    if list(spec.classes) != list(task.classes):
+        wrong = next(
+            (f"{a!r} instead of {b!r}" for a, b in zip(spec.classes, task.classes, strict=False) if a != b), "their number"
+        )
+        raise DataError(f"the classes of '{spec.name}' are not those of {task.name} ({wrong}); write the data again")

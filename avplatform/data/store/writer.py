@@ -1,0 +1,327 @@
+"""Write a store: parquet shards of flat fixed-size lists, checksums and a manifest, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avplatform.base.files import arrow_path
+from avplatform.data.store.checksum import ContentDigest, digest_shard
+from avplatform.data.store.partial import PartialFolder, check_empty
+from avplatform.data.store.schema import (
+    FEATURE_DTYPES,
+    MANIFEST_FILE,
+    NAME,
+    DataSpec,
+    Manifest,
+    Shard,
+    SplitInfo,
+    check_columns,
+)
+from avplatform.models.errors import DataError, UsageError, counted, nearest
+from avplatform.models.files import expanded, file_sha256
+
+SHARD_BYTES = 128 * 2**20  # uncompressed features in a shard
+GROUP_BYTES = 4 * 2**20  # and in a row group
+COMPRESSIONS = ("none", "zstd")
+
+
+class StoreWriter:
+    """Writes a store clip by clip with flat memory; the folder appears under its name when all is written.
+
+    Args:
+        path: folder to make; it must not exist, or be empty.
+        spec: what the store holds; its provenance may still be filled in until the end.
+        dtype: "float16" or "float32", the precision of the features.
+        card: makes the text of README.md from the finished manifest.
+        rows_per_shard: clips in a shard; by default as many as SHARD_BYTES hold.
+        compression: of the shards, "none" or "zstd"; features are noise to a compressor, labels and rows of zeros are not.
+        resume: fingerprint of what is written. Finished shards are then kept when writing ends early, and a later writer with
+            the same fingerprint begins after them: `stored` says which clips it has, and the caller adds the others, in the
+            same order as before.
+        note: told when finished shards are used again or thrown away.
+
+    Raises:
+        UsageError: the folder is not empty, or an option is none of its choices.
+        DataError: columns that do not fit the spec, rows that occur twice, a store without clips, a full disk, or another
+            process that writes the same store.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        spec: DataSpec,
+        *,
+        dtype: str = "float16",
+        card: Callable[[Manifest], str] | None = None,
+        rows_per_shard: int | None = None,
+        compression: str = "none",
+        resume: str | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> None:
+        for name, value, choices in (("dtype", dtype, FEATURE_DTYPES), ("compression", compression, COMPRESSIONS)):
+            if value not in choices:
+                raise UsageError(f"{name} is {value!r}{nearest(value, choices)}; choose from {', '.join(choices)}")
+        if rows_per_shard is not None and rows_per_shard < 1:
+            raise UsageError(f"rows_per_shard is {rows_per_shard}; it must be at least 1")
+        self.path, self.spec, self.dtype, self.card = expanded(path), spec, dtype, card
+        if self.path.is_symlink():  # the folder that it leads to is made; the link itself cannot be replaced
+            self.path = self.path.resolve()
+        check_empty(self.path)
+        self.manifest: Manifest | None = None
+        self.remarks: list[dict[str, Any]] = []
+        """Whatever the caller wants to find again after a resumption; written down whenever a shard is finished."""
+        self.attachments: dict[str, str] = {}
+        """Further text files of the store: name and content."""
+        self._note = note or (lambda text: None)
+        self._partial = PartialFolder(self.path, fingerprint=resume, note=note)
+        self._schema = arrow_schema(spec, dtype)
+        clip_bytes = sum(np.prod(spec.shapes()[name]) for name in spec.feature_names) * np.dtype(dtype).itemsize
+        self._shard_rows = rows_per_shard or max(1, int(SHARD_BYTES // clip_bytes))
+        self._group_rows = min(self._shard_rows, max(1, int(GROUP_BYTES // clip_bytes)))
+        self._compression = compression
+        self._splits: dict[str, _SplitWriter] = {}
+        self._rows: set[int] = set()
+        self._content = ContentDigest(spec)
+        self._discarded = False
+
+    def __enter__(self) -> StoreWriter:
+        try:
+            with self._disk():
+                journal = self._partial.open()
+                self._take_up(journal)
+        except BaseException:
+            self._partial.close(keep=True)
+            raise
+        return self
+
+    def add(self, split: str, columns: dict[str, Any]) -> None:
+        """Add clips to a split: "row", "clip_id", every feature and every label, with n entries each."""
+        if not NAME.fullmatch(split):
+            raise DataError(f"split {split!r}: the name becomes a file's; use letters, digits, _ and -")
+        if split in self._splits and self._splits[split].closed:
+            raise DataError(f"split {split} is closed; its clips are added before `close_split`")
+        columns = check_columns(self.spec, split, columns)
+        for row, clip_id in zip(columns["row"].tolist(), columns["clip_id"], strict=True):
+            if row in self._rows:
+                raise DataError(f"split {split}: row {row} (clip {clip_id}) is added twice; rows are unique in a dataset")
+            self._rows.add(row)
+        table = pa.Table.from_arrays([self._array(split, columns, field) for field in self._schema], schema=self._schema)
+        self._content.update(split, table)
+        with self._disk():
+            self._split(split).add(table)
+
+    def stored(self, split: str) -> tuple[np.ndarray, bool]:
+        """Return the rows of a split that finished shards hold, in order, and whether the split is closed."""
+        writer = self._splits.get(split)
+        return (np.array([], dtype=np.int64), False) if writer is None else (np.array(writer.kept, np.int64), writer.closed)
+
+    def close_split(self, split: str) -> None:
+        """Say that a split is whole, so that its last shard is finished too."""
+        with self._disk():
+            self._split(split).close()
+            self._record()
+
+    def shard_bytes(self) -> int:
+        """Return the bytes of all shards that are finished."""
+        return sum(shard.bytes for writer in self._splits.values() for shard in writer.shards)
+
+    def discard(self) -> None:
+        """Give up: nothing is written, and nothing kept to go on from."""
+        self._discarded = True
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        written = False
+        try:
+            if kind is None and not self._discarded:
+                with self._disk():
+                    self._finish()
+                written = True
+        finally:
+            for writer in self._splits.values():
+                with contextlib.suppress(OSError, pa.ArrowException):
+                    writer.abandon()
+            finished = any(writer.shards for writer in self._splits.values())
+            self._partial.close(keep=finished and not written and not self._discarded)
+
+    def _take_up(self, journal: dict[str, Any]) -> None:
+        """Go on after an earlier attempt: keep its finished shards that are whole, remove all other files."""
+        self.remarks = journal.get("remarks", [])
+        folder, count = self._partial.folder, 0
+        for split, state in journal.get("splits", {}).items():
+            shards = [Shard(**shard) for shard in state["shards"]]
+            whole = []
+            for shard in shards:
+                file = folder / shard.file
+                if not file.is_file() or file.stat().st_size != shard.bytes or file_sha256(file) != shard.sha256:
+                    self._note(f"{shard.file} of the earlier attempt is damaged; writing it again")
+                    break
+                whole.append(shard)
+            writer = self._split(split)
+            for shard in whole:
+                writer.kept += digest_shard(self._content, split, folder / shard.file)
+            writer.shards, writer.closed = whole, state["closed"] and len(whole) == len(shards)
+            self._rows.update(writer.kept)
+            count += len(writer.kept)
+        names = {shard.file for writer in self._splits.values() for shard in writer.shards}
+        for file in folder.iterdir():
+            if file.name not in names:
+                file.unlink()
+        if count:
+            self._note(f"going on after {counted(count, 'clip')} that an earlier attempt wrote")
+
+    def _array(self, split: str, columns: dict[str, Any], field: pa.Field) -> pa.Array:
+        """Return one column as the store has it."""
+        if field.name == "clip_id":
+            return pa.array(columns["clip_id"], type=pa.string())
+        values = np.asarray(columns[field.name])
+        if field.name in self.spec.feature_names and values.dtype != self.dtype:
+            with np.errstate(over="ignore"):
+                values = values.astype(self.dtype)
+            finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+            if not finite.all():
+                clip, row = columns["clip_id"][finite.argmin()], columns["row"][finite.argmin()]
+                what = f"{field.name} of clip {clip} (row {row}) does not fit {self.dtype}"
+                raise DataError(f"split {split}: {what}; store it as float32")
+        flat = pa.array(np.ascontiguousarray(values, dtype=_numpy_type(field.type)).reshape(-1))
+        size = getattr(field.type, "list_size", None)
+        return flat if size is None else pa.FixedSizeListArray.from_arrays(flat, size)
+
+    def _split(self, name: str) -> _SplitWriter:
+        if name not in self._splits:
+            self._splits[name] = _SplitWriter(
+                self._partial.folder,
+                name,
+                self._schema,
+                group_rows=self._group_rows,
+                shard_rows=self._shard_rows,
+                compression=self._compression,
+                finished=self._record,
+            )
+        return self._splits[name]
+
+    def _record(self) -> None:
+        splits = {
+            name: {"shards": [dataclasses.asdict(shard) for shard in writer.shards], "closed": writer.closed}
+            for name, writer in self._splits.items()
+        }
+        self._partial.record({"splits": splits, "remarks": self.remarks})
+
+    def _finish(self) -> None:
+        splits = {name: writer.close() for name, writer in self._splits.items()}
+        splits = {name: info for name, info in splits.items() if info.rows}
+        if not splits:
+            raise DataError(f"no clip was added to {self.path}")
+        self.manifest = Manifest(spec=self.spec, splits=splits, dtype=self.dtype, checksum=self._content.hexdigest())
+        texts = {MANIFEST_FILE: self.manifest.to_json(), **self.attachments}
+        if self.card is not None:
+            texts["README.md"] = self.card(self.manifest)
+        for name, text in texts.items():
+            # Names of files that are no UTF-8 are written as JSON's escapes.
+            (self._partial.folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        self._partial.publish()
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        """Turn what the file system says into an error that a person can act on."""
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            what = f"the disk of {self.path} is full" if full else f"cannot write {self.path}: {error}"
+            kept = any(writer.shards for writer in self._splits.values()) and self._partial.fingerprint is not None
+            then = f"; finished shards stay in {self._partial.base}, the same command goes on from them" if kept else ""
+            raise DataError(f"{what}; free space or give another folder{then}") from None
+
+
+class _SplitWriter:
+    """Cuts one split into row groups and shards."""
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        schema: pa.Schema,
+        *,
+        group_rows: int,
+        shard_rows: int,
+        compression: str,
+        finished: Callable[[], None],
+    ) -> None:
+        self.folder, self.split, self.schema, self.compression = folder, split, schema, compression
+        self.group_rows, self.shard_rows, self.finished = group_rows, shard_rows, finished
+        self.pending: list[pa.Table] = []
+        self.shards: list[Shard] = []
+        self.kept: list[int] = []  # rows that an earlier attempt wrote
+        self.closed = False
+        self.count = 0  # clips in the open shard
+        self.writer: pq.ParquetWriter | None = None
+
+    def add(self, table: pa.Table) -> None:
+        self.pending.append(table)
+        while sum(len(t) for t in self.pending) >= self.group_rows:
+            joined = pa.concat_tables(self.pending)
+            self._write(joined.slice(0, self.group_rows))
+            self.pending = [joined.slice(self.group_rows)] if len(joined) > self.group_rows else []
+
+    def _write(self, group: pa.Table) -> None:
+        if self.writer is None:
+            # Features are noise to a dictionary: plain pages read fastest. Parquet has no byte, a plain 0 or 1 takes four.
+            labels = [f.name + ".list.element" for f in self.schema if getattr(f.type, "value_type", None) == pa.uint8()]
+            self.writer = pq.ParquetWriter(
+                arrow_path(self._file), self.schema, compression=self.compression, use_dictionary=labels or False
+            )
+        self.writer.write_table(group.combine_chunks(), row_group_size=self.group_rows)
+        self.count += len(group)
+        if self.count + self.group_rows > self.shard_rows:
+            self._finish_shard()
+
+    def close(self) -> SplitInfo:
+        """Write what is left; return what the split holds."""
+        if self.pending:
+            self._write(pa.concat_tables(self.pending))
+            self.pending = []
+        if self.writer is not None:
+            self._finish_shard()
+        self.closed = True
+        return SplitInfo(rows=sum(shard.rows for shard in self.shards), shards=self.shards)
+
+    def abandon(self) -> None:
+        """Close the file of a shard that stays unfinished."""
+        if self.writer is not None:
+            writer, self.writer = self.writer, None
+            writer.close()
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"{self.split}-{len(self.shards):05d}.parquet"
+
+    def _finish_shard(self) -> None:
+        file, rows = self._file, self.count
+        self.abandon()
+        self.count = 0
+        self.shards.append(Shard(file=file.name, rows=rows, bytes=file.stat().st_size, sha256=file_sha256(file)))
+        self.finished()
+
+
+def arrow_schema(spec: DataSpec, dtype: str) -> pa.Schema:
+    """Return the columns of a store's shards: numbers, and flat lists of fixed size (unpacked fastest)."""
+    fields = [pa.field("row", pa.int64()), pa.field("clip_id", pa.string())]
+    for name, shape in spec.shapes().items():
+        kind = spec.label_dtypes.get(name, dtype)
+        value = {"float16": pa.float16(), "float32": pa.float32(), "uint8": pa.uint8(), "int64": pa.int64()}[kind]
+        fields.append(pa.field(name, pa.list_(value, int(np.prod(shape))) if shape else value))
+    return pa.schema(fields)
+
+
+def _numpy_type(kind: pa.DataType) -> Any:
+    return (kind.value_type if pa.types.is_fixed_size_list(kind) else kind).to_pandas_dtype()

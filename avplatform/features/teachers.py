@@ -1,0 +1,282 @@
+"""The teachers, CLIP and CLAP: text features with the scale of their logits, from a file or from a model that is run.
+
+Running one needs `transformers` (extra "text"). Source: CLIP (ICML 2021); CLAP (ICASSP 2023), the model with feature fusion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import save
+from torch import Tensor
+
+from avplatform.features.sampling import SAMPLE_RATE
+from avplatform.models.errors import DataError, UsageError, counted
+from avplatform.pseudo_labels.media import read_npy
+from avplatform.tasks.avvp.classes import CLASSES
+
+CLIP_MODEL = "openai/clip-vit-large-patch14"
+CLAP_MODEL = "laion/clap-htsat-fused"
+NO_SAFETENSORS = ("no file named model.safetensors", "not appear to have a file named model.safetensors")
+"""What transformers says of a folder, and of a hub id."""
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(kw_only=True)
+class TextFeatures:
+    """Text features of the 25 prompts, and what the cosine is multiplied by.
+
+    Shape: vectors [C, D].
+    """
+
+    vectors: np.ndarray
+    scale: float
+    prompts: tuple[str, ...] | None = None
+    model: str | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise UsageError(f"the scale of the logits is {self.scale}; it must be positive (CLIP: 100)")
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Return cosine times scale, in float64: [T, D] -> [T, C]."""
+        return self.scale * _unit(features) @ _unit(self.vectors).T
+
+    def describe(self) -> dict[str, Any]:
+        """Return a digest of the vectors, the scale, and the model and prompts where they are known."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.vectors, dtype="<f4").tobytes()).hexdigest()
+        known = None if self.prompts is None else list(self.prompts)
+        made_by = {"model": self.model, "revision": self.revision}
+        return {**made_by, "text_features_sha256": digest, "scale": self.scale, "prompts": known}
+
+    def write(self, file: Path) -> None:
+        """Write a file that `read` understands."""
+        tensors = {
+            "text": np.ascontiguousarray(self.vectors, dtype=np.float32),
+            "logit_scale": np.array([math.log(self.scale)]),
+        }
+        metadata = None if self.prompts is None else {"prompts": json.dumps(self.prompts), "model": self.model or ""}
+        file.write_bytes(save(tensors, metadata=metadata))
+
+    @classmethod
+    def read(cls, file: str | Path, *, scale: float | None, prompts: tuple[str, ...]) -> TextFeatures:
+        """Read a .npy [C, D], or a .safetensors with "text" [C, D] and, if it has it, "logit_scale" (a logarithm).
+
+        Args:
+            file: the file.
+            scale: overrides the file's.
+            prompts: what a file that says its prompts must have been made of.
+
+        Raises:
+            DataError: a file that is missing, unreadable or wrong.
+            UsageError: no scale is known, or the file was made of other prompts.
+        """
+        path = Path(file)
+        if not path.is_file():
+            raise DataError(f"no file of text features {path}")
+        known: tuple[str, ...] | None = None
+        if path.suffix == ".npy":
+            vectors = read_npy(path, (len(CLASSES), None))
+        else:
+            vectors, stored, known = _read_safetensors(path)
+            scale = stored if scale is None else scale
+        if known is not None and known != prompts:
+            theirs, ours = next(((a, b) for a, b in zip(known, prompts, strict=False) if a != b), ("", ""))
+            raise UsageError(f"{path} was made of other prompts ({theirs!r}; here {ours!r}); see --spelling")
+        if scale is None:
+            raise UsageError(f"{path} does not say the scale of the logits; give --visual-scale (CLIP: 100) or --audio-scale")
+        if not vectors.any(axis=1).all():
+            raise DataError(f"{path}: the text feature of '{CLASSES[int((~vectors.any(axis=1)).argmax())]}' is all zeros")
+        return cls(vectors=np.asarray(vectors, dtype=np.float32), scale=float(scale), prompts=known)
+
+
+class Teacher(ABC):
+    """A model of `transformers` that puts texts and segments into one space.
+
+    Args:
+        name: hub id or local folder.
+        device: where to run it.
+
+    Raises:
+        UsageError: transformers is not installed.
+        DataError: no such model, one of another kind, or one whose weights are not all there or not in safetensors.
+    """
+
+    model_type: ClassVar[str]
+    model_class: ClassVar[str]
+    input_size: int = 0
+
+    def __init__(self, name: str, *, device: torch.device | str = "cpu") -> None:
+        transformers = _transformers()
+        self.name, self.device = name, torch.device(device)
+        try:
+            found = transformers.AutoConfig.from_pretrained(name).model_type
+            if found != self.model_type:
+                raise DataError(f"{name} is a model of type '{found}'; give one of type '{self.model_type}'")
+            loader = getattr(transformers, self.model_class)
+            model, info = loader.from_pretrained(
+                name,
+                output_loading_info=True,
+                dtype=torch.float32,
+                use_safetensors=True,  # the other format is pickle, which runs what a stranger wrote into it
+            )
+            self.reader = self._reader(transformers, name)
+        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+            if isinstance(error, DataError):
+                raise
+            if any(text in str(error) for text in NO_SAFETENSORS):
+                raise DataError(
+                    f"{name} has no model.safetensors, and weights in pickle (pytorch_model.bin) are not read; "
+                    "give a model that was saved as safetensors"
+                ) from None
+            raise DataError(f"cannot load {name}: {_first_line(error)}; give a hub id or a folder of weights") from None
+        missing = sorted(set(info["missing_keys"]) & {key for key, _ in model.named_parameters()})
+        if missing:
+            raise DataError(f"{name} lacks {counted(len(missing), 'weight')}, {missing[0]} among them; give a whole model")
+        self.model = model.to(self.device).eval()
+
+    @staticmethod
+    @abstractmethod
+    def _reader(transformers: Any, name: str) -> Any:
+        """Return the tokenizer or processor."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> float:
+        """What the cosine is multiplied by."""
+
+    @abstractmethod
+    def _tokens(self, texts: Sequence[str]) -> Any:
+        """Return the tokens of some texts."""
+
+    @abstractmethod
+    def segment_features(self, content: np.ndarray) -> np.ndarray:
+        """Return one vector a segment: [T, ...] -> [T, D]."""
+
+    @torch.inference_mode()
+    def text_features(self, texts: Sequence[str]) -> TextFeatures:
+        """Return the text features of prompts; call it once."""
+        tokens = {name: value.to(self.device) for name, value in self._tokens(texts).items()}
+        vectors = _pooled(self.model.get_text_features(**tokens))
+        revision = getattr(self.model.config, "_commit_hash", None)
+        return TextFeatures(vectors=vectors, scale=self.scale, prompts=tuple(texts), model=self.name, revision=revision)
+
+
+class CLIPTeacher(Teacher):
+    """CLIP: frames against image prompts."""
+
+    model_type, model_class = "clip", "CLIPModel"
+
+    def __init__(self, name: str = CLIP_MODEL, *, device: torch.device | str = "cpu") -> None:
+        super().__init__(name, device=device)
+        self.input_size = int(self.model.config.vision_config.image_size)
+
+    @staticmethod
+    def _reader(transformers: Any, name: str) -> Any:
+        return transformers.AutoTokenizer.from_pretrained(name)
+
+    @property
+    def scale(self) -> float:
+        """Return exp(logit_scale), about 100."""
+        return float(self.model.logit_scale.detach().double().exp())
+
+    def _tokens(self, texts: Sequence[str]) -> Any:
+        return self.reader(list(texts), padding=True, return_tensors="pt")
+
+    @torch.inference_mode()
+    def segment_features(self, content: np.ndarray) -> np.ndarray:
+        """Return image features of frames in [0, 1]: [T, 3, S, S] -> [T, D]."""
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+        pixels = (torch.from_numpy(content) - mean) / std
+        return _pooled(self.model.get_image_features(pixel_values=pixels.to(self.device)))
+
+
+class CLAPTeacher(Teacher):
+    """CLAP: seconds of sound against audio prompts.
+
+    Departs: where no segment is longer than CLAP's ten seconds, its reference code treats one, drawn at random, as if it were.
+    Here none is, so that labels repeat.
+    """
+
+    model_type, model_class = "clap", "ClapModel"
+
+    def __init__(self, name: str = CLAP_MODEL, *, device: torch.device | str = "cpu") -> None:
+        super().__init__(name, device=device)
+        rate = self.reader.feature_extractor.sampling_rate
+        if rate != SAMPLE_RATE:
+            raise DataError(f"{name} hears {rate} Hz; give a CLAP of {SAMPLE_RATE} Hz")
+
+    @staticmethod
+    def _reader(transformers: Any, name: str) -> Any:
+        return transformers.ClapProcessor.from_pretrained(name)
+
+    @property
+    def scale(self) -> float:
+        """Return exp(logit_scale_a)."""
+        return float(self.model.logit_scale_a.detach().double().exp())
+
+    def _tokens(self, texts: Sequence[str]) -> Any:
+        return self.reader(text=list(texts), padding=True, return_tensors="pt")
+
+    @torch.inference_mode()
+    def segment_features(self, content: np.ndarray) -> np.ndarray:
+        """Return audio features of waveforms at 48 kHz: [T, samples] -> [T, D]."""
+        state = np.random.get_state()  # the processor draws from it; the draw is not used
+        inputs = self.reader(audio=list(content), sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        np.random.set_state(state)
+        longer = torch.zeros(len(content), 1, dtype=torch.bool, device=self.device)
+        features = inputs["input_features"].float().to(self.device)
+        return _pooled(self.model.get_audio_features(input_features=features, is_longer=longer))
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise UsageError("frames, waveforms and prompts need transformers: pip install 'avplatform[text]'") from None
+    return transformers
+
+
+def _pooled(output: Tensor | Any) -> np.ndarray:
+    """Features of either API: a tensor, or an output whose pooled part is the projected feature."""
+    vectors = output if isinstance(output, Tensor) else output.pooler_output
+    return vectors.float().cpu().numpy()
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    vectors = np.asarray(vectors, dtype=np.float64)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def _read_safetensors(path: Path) -> tuple[np.ndarray, float | None, tuple[str, ...] | None]:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            names = list(file.keys())
+            if "text" not in names:
+                raise DataError(f"{path} has no tensor 'text' (it has: {', '.join(names)})")
+            vectors = file.get_tensor("text")
+            scale = math.exp(float(np.ravel(file.get_tensor("logit_scale"))[0])) if "logit_scale" in names else None
+            stored = json.loads((file.metadata() or {}).get("prompts", "null"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise DataError(f"cannot read {path}: {_first_line(error)}; give .npy or .safetensors") from None
+    if vectors.ndim != 2 or len(vectors) != len(CLASSES) or not np.isfinite(vectors).all():
+        raise DataError(f"{path}: 'text' has shape {vectors.shape}; it must be finite numbers ({len(CLASSES)}, width)")
+    return vectors, scale, None if stored is None else tuple(map(str, stored))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,192 @@
+"""Cards of models and datasets: README.md with the metadata that the Hub reads, rendered from `hub_cards`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from avplatform.hub_cards.descriptions import about, task_text
+from avplatform.hub_cards.render import PLACEHOLDER, _render, _yaml
+from avplatform.version import __version__
+
+PIPELINE = "video-classification"
+"""The Hub's nearest kind of task; it has none for events in time."""
+
+
+def render_model_card(results: dict[str, Any], config: dict[str, Any], repo_id: str | None = None) -> str:
+    """Return README.md of a model: metadata with its test results, how to use it, how it was trained.
+
+    Args:
+        results: the content of results.json.
+        config: the model's config as a dictionary.
+        repo_id: the repository that the example loads from; filled in by `push_run` where None.
+    """
+    splits = [split for split in ("validation", "test") if results.get(split)]
+    names = list(results[splits[0]]) if splits else []
+    task = task_text(results["task"])
+    sentences, citations = about(results["task"], results["encoder"], results["decoder"])
+    return _render(
+        "model_card.md.jinja",
+        metadata=_yaml(_model_metadata(results)),
+        encoder=results["encoder"],
+        decoder=results["decoder"],
+        task_title=task.title,
+        about=sentences,
+        synthetic=results["synthetic"],
+        data=results["data"],
+        splits=splits,
+        metric_names=names,
+        scores={name: [_percent(results[split].get(name)) for split in splits] for name in names},
+        selection_sentence=_selection_sentence(results.get("selection") or {}),
+        repo_id=repo_id or PLACEHOLDER,
+        inputs=_inputs(config["features"]),
+        decisions=task.decisions,
+        recipe=_recipe(results) + _labels(config),
+        command=results.get("environment", {}).get("command", ""),
+        classes=config["classes"],
+        label_texts=[] if config.get("learned_labels") else config.get("label_texts"),
+        citations=citations,
+    )
+
+
+def render_converted_card(
+    config: dict[str, Any],
+    *,
+    published: str,
+    settings: list[tuple[str, Any, str, str]],
+    repo_id: str | None = None,
+    **source: Any,
+) -> str:
+    """Return README.md of a model that was converted from a published checkpoint: what it is, and no figures.
+
+    Args:
+        config: the model's config as a dictionary.
+        published: the published model's title.
+        settings: name, value, origin and reason of each option that the sizes do not tell.
+        repo_id: the repository that the example loads from; filled in by `push_run` where None.
+        source: file, container, sha256, label_embeddings, precision, parameters: where the weights come from.
+    """
+    name, encoder, decoder = config["task"], config["encoder"]["_type"], config["decoder"]["_type"]
+    task = task_text(name)
+    sentences, citations = about(name, encoder, decoder)
+    metadata = {
+        "library_name": "avplatform",
+        "license": "other",
+        "license_name": "of-the-authors",
+        "pipeline_tag": PIPELINE,
+        "tags": ["avplatform", "audio-visual", name, encoder, decoder, "converted"],
+    }
+    return _render(
+        "converted_card.md.jinja",
+        metadata=_yaml(metadata),
+        published=published,
+        settings=settings,
+        encoder=encoder,
+        decoder=decoder,
+        task_title=task.title,
+        about=sentences,
+        repo_id=repo_id or PLACEHOLDER,
+        inputs=_inputs(config["features"]),
+        decisions=task.decisions,
+        classes=config["classes"],
+        citations=citations,
+        version=__version__,
+        **source,
+    )
+
+
+def _model_metadata(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a model card, with the test metrics, unrounded, as a model index."""
+    task, data, synthetic = results["task"], results["data"], results["synthetic"]
+    metadata: dict[str, Any] = {
+        "library_name": "avplatform",
+        "license": "apache-2.0",
+        "pipeline_tag": PIPELINE,
+        "tags": ["avplatform", "audio-visual", task, results["encoder"], results["decoder"]]
+        + (["synthetic-data"] if synthetic else []),
+    }
+    if not synthetic and _is_repo_id(data):
+        metadata["datasets"] = [data]
+    metrics = [
+        {"type": name, "name": f"test {name} (%)", "value": value}
+        for name, value in (results.get("test") or {}).items()
+        if value is not None
+    ]
+    if metrics:
+        name = f"{data} (synthetic features)" if synthetic else data
+        result = {
+            "task": {"type": PIPELINE, "name": task_text(task).title},
+            "dataset": {"type": data, "name": name, "split": "test"},
+            "metrics": metrics,
+        }
+        metadata["model-index"] = [{"name": f"{results['encoder']}-{results['decoder']}-{task}", "results": [result]}]
+    return metadata
+
+
+def _selection_sentence(selection: dict[str, Any]) -> str:
+    if not selection:
+        return "How the epoch was chosen is not known."
+    epoch, chosen = selection["epoch"], f"{selection['metric']} {_percent(selection.get('value'))}"
+    if selection["split"] == "test":
+        return f"Epoch {epoch} was **selected on the test split** ({chosen}), so the test figures flatter it."
+    if selection["split"] == "none":
+        return f"The last epoch ({epoch}) was kept."
+    return f"Epoch {epoch} was selected on {selection['split']} ({chosen})."
+
+
+def _inputs(features: dict[str, Any]) -> list[tuple[str, list[int]]]:
+    """Return name and shape of each input of one clip."""
+    inputs = [("audio", [features["audio_dim"]])]
+    inputs.append(("visual", [*(features.get("map_size") or []), features["visual_dim"]]))
+    if features.get("motion_dim"):
+        inputs.append(("motion", [features["motion_dim"]]))
+    return [(name, [1, 10, *shape]) for name, shape in inputs]
+
+
+def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the rows of the training table; what the results do not say is left out."""
+    environment = results.get("environment", {})
+    rows = {
+        "supervision": results.get("supervision"),
+        "preset": results.get("preset"),
+        "data": f"`{results['data']}`{' (synthetic features)' if results['synthetic'] else ''}",
+        "data checksum": results.get("data_checksum") and f"`{results['data_checksum']}`",
+        "seed": results.get("seed"),
+        "epochs, at most": results.get("epochs"),
+        "optimiser steps": results.get("steps"),
+        "clips a step": results.get("batch_size"),
+        "processes": results.get("processes"),
+        "precision": results.get("precision"),
+        "parameters": results.get("parameters") and f"{results['parameters']:,}",
+        "avplatform": environment.get("avplatform"),
+        "torch": environment.get("torch"),
+    }
+    return [(name, value) for name, value in rows.items() if value is not None]
+
+
+def _labels(config: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the row of the training table that says where the label embeddings came from."""
+    source = config.get("label_source")
+    if not source:
+        return []
+    parts = [f"{source['kind']}: {source['name']}" if source.get("name") else source["kind"], f"width {config['label_dim']}"]
+    parts += [f"{key} {source[key]}" for key in ("pooling", "revision", "rows", "start") if source.get(key)]
+    digests = source.get("sha256") or {}
+    parts += [f"{name} sha256 {digest[:12]}" for name, digest in digests.items() if not name.endswith((".json", ".txt"))]
+    parts += [f"{name} {version}" for name, version in (source.get("versions") or {}).items()]
+    return [("label embeddings", "; ".join(parts))]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _is_repo_id(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
+

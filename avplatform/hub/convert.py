@@ -1,0 +1,192 @@
+"""Turns a published checkpoint into a model folder: the weights, with the classes and decisions of their task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from avplatform.config.presets import preset_options
+from avplatform.hub.cards import render_converted_card
+from avplatform.labels.cache import label_embeddings as label_embeddings_of
+from avplatform.models.av_model import AVModel
+from avplatform.models.checkpoint.file import read_checkpoint
+from avplatform.models.config import config_from_dict, config_to_dict
+from avplatform.models.errors import (
+    AVError,
+    DataError,
+    UsageError,
+    counted,
+    unknown_name,
+)
+from avplatform.models.files import file_sha256, write_atomic
+from avplatform.models.official import Labels, open_reader
+from avplatform.models.official.reader import Reader, clean
+from avplatform.models.texts.files import LabelEmbeddings
+from avplatform.tasks.registry import TASKS
+
+PRESETS: dict[str, str] = {
+    "han": "han-mmil-avvp-weak-official",
+    "mmpyr": "mmpyr-mmil-avvp-weak-official",
+    "leap": "mmpyr-leap-avvp-official",
+    "ave": "ave-dch-avel-official",
+    "dmrn": "dmrn-dch-avel-official",
+    "psp": "psp-dch-avel-official",
+    "cmbs": "cmbs-dch-avel-official",
+    "valor": "valor-mmil-avvp-official",
+}
+"""The preset whose losses and decisions are those of each published model."""
+
+WEAK_PRESETS: dict[str, str] = {
+    "ave": "ave-dch-avel-weak-official",
+    "psp": "psp-dch-avel-weak-official",
+    "cmbs": "cmbs-dch-avel-weak-official",
+}
+"""The same of their weakly supervised models, where there are two."""
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass
+class Converted:
+    """What a conversion did, in lines that a person reads; `model` is what was saved."""
+
+    model: AVModel
+    lines: list[str]
+
+
+def convert(
+    file: str | Path,
+    name: str,
+    out: str | Path,
+    *,
+    dtype: Literal["float32", "float64"] = "float32",
+    label_embeddings: str | Path | None = None,
+    **options: Any,
+) -> Converted:
+    """Read a published checkpoint without running anything of it, and write a model folder.
+
+    Args:
+        file: the checkpoint: torch's zip format or the one before 1.6, or safetensors.
+        name: which published model, see `avplatform.models.official.OFFICIAL`.
+        out: folder to write; it must not exist, or be empty.
+        dtype: stored precision.
+        label_embeddings: file or other source of the label embeddings, for LEAP.
+        options: heads, blocks, norm, weak; None where not given.
+
+    Raises:
+        UsageError: an unknown name, an option that does not go with the model, or a folder that is not empty.
+        DataError: a file that cannot be read, or is no checkpoint of this model.
+    """
+    if name not in PRESETS:
+        raise unknown_name("published model", name, PRESETS)
+    file, out = Path(file), Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out {out} exists and is not empty; give a new folder")
+    # The embeddings are read once the model is known to take them.
+    given = {**options, "label_embeddings": label_embeddings}
+    open_reader(name, **given)
+    embeddings = _published_embeddings(label_embeddings) if name == "leap" else None
+    if embeddings is not None:
+        given["label_embeddings"] = embeddings.values
+    reader = open_reader(name, **given)
+    checkpoint = read_checkpoint(file)
+    tensors = clean(checkpoint.tensors)
+    try:
+        reader.look(tensors)
+        labels = published_labels(name, weak=_weak(reader))
+        model = reader.read(tensors, labels)
+    except AVError as error:
+        raise type(error)(f"{file}: {error}") from None
+    assert isinstance(model, AVModel)
+    if embeddings is not None:
+        model.config.label_source = embeddings.source
+    unused = len(reader.unused(tensors))
+    lines = [
+        f"read {file}: {checkpoint.container}, {len(tensors)} tensors"
+        + (f", {unused} of which {reader.title} never reads" if unused else "")
+    ]
+    if checkpoint.ignored:
+        lines.append(f"ignored beside the weights: {', '.join(checkpoint.ignored[:20])}")
+    lines += [str(setting) for setting in reader.settings.values()]
+    lines.append(_cast(model, DTYPES[dtype]))
+    card = render_converted_card(
+        model.config.to_dict(),
+        published=reader.title,
+        file=file.name,
+        sha256=file_sha256(file),
+        container=checkpoint.container,
+        settings=[(s.name, s.shown, s.origin, s.why) for s in reader.settings.values()],
+        label_embeddings=None if label_embeddings is None else Path(label_embeddings).name,
+        precision=lines[-1],
+        parameters=f"{model.num_parameters:,}",
+    )
+    write_folder(model, card, out)
+    config = model.config
+    cell = f"{config.encoder._type} + {config.decoder._type} for {config.task}"
+    lines.append(f"wrote {out}: {cell}, {model.num_parameters:,} parameters, {counted(len(config.classes), 'class')}")
+    return Converted(model, lines)
+
+
+def published_labels(name: str, *, weak: bool = False) -> Labels:
+    """Return the classes, label texts and task options of a published model, its quirks switched on."""
+    options = preset_options((WEAK_PRESETS if weak else PRESETS)[name])
+    kind = TASKS[options["task"]]
+    config = config_from_dict(kind.Config, {**options.get("task_config", {}), "supervision": options["supervision"]})
+    classes, texts = kind(config).model_classes(options["decoder"], options["encoder"])
+    stored = {key: value for key, value in config_to_dict(config).items() if key != "_type"}
+    return Labels(classes=classes, label_texts=texts, task_config=stored)
+
+
+def write_folder(model: AVModel, card: str, out: Path) -> None:
+    """Write config.json, model.safetensors and README.md, all or nothing.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        model.save_pretrained(folder)
+
+    try:
+        write_atomic(out, write)
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error.strerror or error}; give another --out") from None
+
+
+def _weak(reader: Reader) -> bool:
+    return bool(reader.settings["weak"].value) if "weak" in reader.settings else False
+
+
+def _published_embeddings(source: str | Path | None) -> LabelEmbeddings:
+    if source is None:
+        raise UsageError(
+            "a LEAP checkpoint does not hold its label embeddings; give them with --label-embeddings FILE "
+            "(.npy, .safetensors, .pt, or a GloVe text file)"
+        )
+    return label_embeddings_of(published_labels("leap").label_texts, str(source))
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> str:
+    """Cast the model and say what it did to its values.
+
+    Raises:
+        DataError: a value is too large for the precision.
+    """
+    found = next(model.parameters()).dtype
+    wide, narrow = str(found).removeprefix("torch."), str(dtype).removeprefix("torch.")
+    if torch.promote_types(found, dtype) == dtype:
+        model.to(dtype)
+        return f"stored in {narrow}; no value changed"
+    largest = max(float((value.detach() - value.detach().to(dtype)).abs().max()) for value in model.parameters())
+    if largest == float("inf"):
+        raise DataError(f"the file holds values that are too large for {narrow}; give --dtype {wide}")
+    model.to(dtype)
+    if not largest:
+        return f"stored in {narrow}, rounded from {wide}: no value changed"
+    return f"stored in {narrow}, rounded from {wide}: no value changed by more than {largest:.3g} (--dtype {wide} keeps them)"

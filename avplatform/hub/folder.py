@@ -1,0 +1,38 @@
+"""folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from avplatform.base.hub_errors import FAILURES, explain
+from avplatform.models.errors import DataError
+
+
+def model_folder(path: str | Path) -> Path:
+    """Return the model folder of a run folder, a model folder or a hub id (which is downloaded).
+
+    Raises:
+        DataError: there is none; says where was looked.
+    """
+    folder = Path(path)
+    if (folder / "model").is_dir():
+        return folder / "model"
+    if (folder / "config.yaml").is_file():
+        raise DataError(f"the run {folder} has no model/ yet: it did not finish; go on with --resume {folder}")
+    if folder.is_dir():
+        return folder
+    name = str(path)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise DataError(f"no folder {name}; give a run folder, a model folder, or a hub id such as owner/name")
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*UPLOADED, EVAL_RESULTS]))
+    except FAILURES as error:
+        raise DataError(f"no folder {name}, and it cannot be had from the Hub: {explain(error)}") from None
+
+
+UPLOADED = ("config.json", "model.safetensors", "README.md")
+
+
+EVAL_RESULTS = ".eval_results/*.yaml"

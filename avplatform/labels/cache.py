@@ -1,0 +1,78 @@
+"""Label embeddings by source, kept in the user's cache where they are slow to make.
+
+What is kept lies under a key made of the texts, the source, the checksums of its files, the pooling and the library
+versions: a change of any of them makes a new entry. An entry is an ordinary file of label embeddings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from avplatform.base.files import cache_root
+from avplatform.base.locks import locked
+from avplatform.models.errors import DataError
+from avplatform.models.texts.files import LabelEmbeddings, read_label_file, write_label_file
+from avplatform.models.texts.sources import LabelSource, open_source
+
+CACHE_VERSION = 1
+
+
+def label_embeddings(
+    texts: Sequence[str], source: str, *, pooling: str | None = None, cache_dir: Path | None = None
+) -> LabelEmbeddings:
+    """Return the embeddings of label texts, with what they were made from.
+
+    Args:
+        texts: one text a class.
+        source: as `avplatform.models.texts.sources` lists them.
+        pooling: "cls" or "mean" in place of the source's own.
+        cache_dir: where slow ones are kept; default: `labels` in the user's cache.
+
+    Shape: C texts -> values [C, E].
+
+    Raises:
+        UsageError: an unknown source, with the nearest one.
+        DataError: a source that cannot be read, or a word that it lacks.
+    """
+    texts = list(texts)
+    opened = open_source(source, pooling=pooling)
+    if not opened.slow:
+        return _embed(texts, opened)
+    file = (cache_dir or cache_root() / "labels") / f"{cache_key(texts, opened.provenance)}.safetensors"
+    found = _kept(file, texts, opened.provenance)
+    if found is not None:
+        return found
+    with ExitStack() as stack:
+        # Processes of one run ask at once; one of them embeds. A cache that cannot be written only costs time.
+        with suppress(OSError, DataError):
+            stack.enter_context(locked(file.with_suffix(".lock")))
+        found = _kept(file, texts, opened.provenance)
+        if found is None:
+            found = _embed(texts, opened)
+            with suppress(DataError):
+                write_label_file(file, found)
+    return found
+
+
+def cache_key(texts: Sequence[str], provenance: dict[str, Any]) -> str:
+    """Return the name under which embeddings are kept."""
+    whole = json.dumps([CACHE_VERSION, list(texts), provenance], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+
+def _embed(texts: list[str], source: LabelSource) -> LabelEmbeddings:
+    return LabelEmbeddings(source.embed(texts), texts, source.provenance)
+
+
+def _kept(file: Path, texts: list[str], provenance: dict[str, Any]) -> LabelEmbeddings | None:
+    """Return what the cache holds; None where it holds nothing, or something damaged, which is then made again."""
+    try:
+        found = read_label_file(file) if file.is_file() else None
+    except DataError:
+        return None
+    return found if found and (found.texts, found.source) == (texts, provenance) else None

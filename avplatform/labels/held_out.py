@@ -1,0 +1,129 @@
+"""Classes that a run never sees, and what a model makes of them afterwards: zero-shot evaluation with LEAP.
+
+Training without a class means: its label text is not queried, its column is gone from the labels of training, validation and
+test, and clips that hold no other event are left out. Clips that hold others too stay, without the label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from avplatform.data import DataSource
+from avplatform.data.reading.restricted import RestrictedData
+from avplatform.models.av_model import AVModel
+from avplatform.models.contracts import Output
+from avplatform.models.errors import UsageError, unknown_name
+from avplatform.tasks.contracts import Task
+
+BACKGROUND = "background"
+
+
+def with_others(task: Task, held_out: Sequence[str]) -> Task:
+    """Return the task of all classes but these.
+
+    Raises:
+        UsageError: unknown classes, or none left.
+    """
+    if not held_out:
+        return task
+    gone = set(find_classes(task, held_out))
+    names, texts = events_of_task(task, "leap", "")
+    kept = [(name, text) for name, text in zip(names, texts, strict=True) if name not in gone]
+    if not kept:
+        raise UsageError("held_out names all classes; leave some to train on")
+    return task.with_classes([name for name, _ in kept], [text for _, text in kept])
+
+
+def data_for(data: DataSource, task: Task) -> DataSource:
+    """Return data with the labels of a task's classes only: the data themselves where it has them all."""
+    if list(data.spec.classes) == list(task.classes) or not set(task.classes) < set(data.spec.classes):
+        return data
+    return RestrictedData(data, events(task.classes))
+
+
+def zero_shot(
+    model: AVModel, task: Task, data: DataSource, held_out: Sequence[str], *, among: str, source: str | None
+) -> tuple[nn.Module, Task, DataSource, dict[str, Any]]:
+    """Return what scores a model on classes by their texts: model, task, data, and what the results must say about it.
+
+    Args:
+        model: with LEAP.
+        task: with all its classes.
+        data: with all its classes.
+        held_out: classes; clips without any of them are left out.
+        among: "held-out" to choose among these classes only, "all" to choose among all.
+        source: of label embeddings; default: the model's own.
+
+    Raises:
+        UsageError: unknown classes, or a model that cannot look for labels that it was not trained on.
+    """
+    from avplatform.labels.open import embed_labels
+
+    chosen = find_classes(task, held_out)
+    decoder, encoder = model.config.decoder._type, model.config.encoder._type
+    names, texts = events_of_task(task, decoder, encoder)
+    kept = [(n, t) for n, t in zip(names, texts, strict=True) if among == "all" or n in chosen]
+    narrow = task.with_classes([name for name, _ in kept], [text for _, text in kept])
+    found = embed_labels(model, narrow.model_classes(decoder, encoder)[1], source=source)
+    trained = [name for name in chosen if name in model.config.classes]
+    about = {"held_out": chosen, "among": among, "trained_on": trained, "zero_shot": not trained}
+    restricted = RestrictedData(data, [name for name, _ in kept], holding=chosen)
+    return WithLabels(model, found.values), narrow, restricted, about
+
+
+class WithLabels(nn.Module):
+    """A model that parses labels of the caller's instead of its own."""
+
+    def __init__(self, model: AVModel, labels: Tensor) -> None:
+        super().__init__()
+        self.model, self.config = model, model.config
+        self.register_buffer("labels", labels)
+
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor | None = None) -> Output:
+        """Parse clips."""
+        return self.model(audio, visual, motion, label_embeddings=self.labels)
+
+
+def find_classes(task: Task, names: Iterable[str]) -> list[str]:
+    """Return classes of a task in its order, by their names, in any case, with _ or spaces, or their first phrase.
+
+    Raises:
+        UsageError: an unknown name, with the nearest, or one twice.
+
+    Example:
+        >>> from avplatform.tasks.registry import TASKS
+        >>> avel = TASKS["avel"]
+        >>> find_classes(avel(avel.Config()), ["violin", "Bark"])
+        ['Bark', 'Violin, fiddle']
+    """
+    known: dict[str, str] = {}
+    for name in events(task.classes):
+        for short in (name.split(",")[0], name):
+            known[_plain(short)] = name
+    found = []
+    for name in names:
+        if _plain(name) not in known:
+            raise unknown_name("class", name, events(task.classes))
+        found.append(known[_plain(name)])
+    if len(set(found)) < len(found):
+        raise UsageError(f"the class '{next(n for n in found if found.count(n) > 1)}' is named twice")
+    return [name for name in task.classes if name in found]
+
+
+def events_of_task(task: Task, decoder: str, encoder: str) -> tuple[list[str], list[str]]:
+    """Return the names and texts of a task's events, without background."""
+    names, texts = task.model_classes(decoder, encoder)
+    pairs = [(name, text) for name, text in zip(names, texts, strict=True) if name != BACKGROUND]
+    return [name for name, _ in pairs], [text for _, text in pairs]
+
+
+def events(classes: Sequence[str]) -> list[str]:
+    """Return class names without background."""
+    return [name for name in classes if name != BACKGROUND]
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").lower().split())

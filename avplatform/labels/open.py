@@ -1,0 +1,96 @@
+"""Any labels with LEAP: embed texts that a model was never trained on by the source of its own label embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from avplatform.labels.cache import label_embeddings
+from avplatform.models.av_model import AVModel
+from avplatform.models.decoders import DECODERS
+from avplatform.models.errors import DataError, UsageError
+from avplatform.models.texts.files import LabelEmbeddings
+from avplatform.models.texts.sources import POOLED, SOURCES
+
+WHY = {
+    "mmil": "MMIL classifies with one weight vector a class that it was trained on",
+    "dch": "DCH is a classifier with one output a class that it was trained on",
+}
+
+
+def embed_labels(model: AVModel, texts: Sequence[str], *, source: str | None = None) -> LabelEmbeddings:
+    """Return embeddings of label texts from the space of the model's own.
+
+    Args:
+        model: any; it must query with label texts.
+        texts: the labels.
+        source: where embeddings come from (as `train --labels.embeddings`); default: what the model was trained with. It must
+            embed the model's own texts as they were.
+
+    Raises:
+        UsageError: a decoder without label texts, learned embeddings, or a source that is not the model's.
+        DataError: a source that cannot be read, or a word that it lacks.
+    """
+    check_open(model)
+    given = source or source_of(model.config.label_source)
+    pooling = model.config.label_source.get("pooling") if given.partition(":")[0] in POOLED else None
+    own = label_embeddings(model.config.label_texts, given, pooling=pooling)
+    stored = model.label_embeddings
+    assert stored is not None
+    trained = stored.detach().float().cpu()
+    if own.values.shape != trained.shape or not torch.allclose(own.values.float(), trained, rtol=1e-2, atol=1e-3):
+        raise UsageError(
+            f"'{given}' embeds the model's own label texts differently from what it was trained with "
+            f"({_named(model.config.label_source)}); other labels would land in another space: give the same source"
+        )
+    return label_embeddings(list(texts), given, pooling=pooling)
+
+
+def check_open(model: AVModel) -> None:
+    """Raise UsageError unless the model can parse labels that it was not trained on; says why not."""
+    kind = model.config.decoder._type
+    if not DECODERS[kind].needs_labels:
+        why = WHY.get(kind, f"the decoder {kind} does not read label texts")
+        raise UsageError(f"{why}, so it cannot look for other labels; train a model with --decoder leap, or leave them out")
+    if model.config.learned_labels:
+        raise UsageError(
+            "the label embeddings of this model were learned with it, for its own classes only; to look for other labels, "
+            "train with embeddings of texts (--labels.embeddings glove-50d)"
+        )
+
+
+def source_of(about: dict[str, Any]) -> str:
+    """Return the source of label embeddings that a model's config records.
+
+    Raises:
+        UsageError: it records none that texts can be given to.
+    """
+    kind, name = about.get("kind"), about.get("name")
+    if kind == "glove-50d":
+        return kind
+    if kind in SOURCES and kind not in ("file", "learned") and name:
+        revision = about.get("revision")
+        return f"{kind}:{name}@{revision}" if revision else f"{kind}:{name}"
+    raise UsageError(
+        f"the model's label embeddings come from {_named(about)}, which other texts cannot be given to; name the source that "
+        "they were made with: --embeddings SOURCE"
+    )
+
+
+def check_texts(found: LabelEmbeddings) -> None:
+    """Raise DataError where two labels have one embedding: the model could not tell them apart."""
+    values = found.values.double()
+    for number, row in enumerate(values):
+        same = [other for other in range(number) if torch.allclose(values[other], row, rtol=1e-6, atol=1e-9)]
+        if same:
+            pair = f"'{found.texts[same[0]]}' and '{found.texts[number]}'"
+            raise DataError(f"the labels {pair} have the same embedding, so they cannot be told apart; leave one out")
+
+
+def _named(about: dict[str, Any]) -> str:
+    if not about:
+        return "a source that is not recorded"
+    kind, name = about.get("kind", "?"), about.get("name")
+    return f"{kind} '{name}'" if name else str(kind)

@@ -1,0 +1,227 @@
+"""The page: page.md, page.html (whole in one file) and page.json, which says of each number where it comes from."""
+
+from __future__ import annotations
+
+import base64
+import html
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from avplatform.base.files import write_json
+from avplatform.models.files import write_atomic
+from avplatform.reproduce.figures import ENOUGH, SPREADS, Figure
+from avplatform.reproduce.tables import Group, Line, Section
+
+IN_HTML = {"spread": " <small>± {}</small>", "difference": '<br><span class="{name}">{} {}</span>'}
+IN_MARKDOWN = {"spread": " ± {}", "difference": " ({} {})"}
+MARKS = {"inside": "✓", "outside": "✗", "n too small": "?"}
+LEGEND = (
+    f"ours: mean ± standard deviation over n seeds; below it ours less the paper's, with ✓ where it lies inside "
+    f"{SPREADS:g} standard deviations, ✗ where it lies outside, ? where n is below {ENOUGH} and no spread is known.",
+    "picked on: the split whose score picked the epoch. Figures picked on test are optimistic: they stand apart, "
+    "to be compared only with figures picked alike.",
+    "runs: the run folders behind a line, one a seed; page.json holds for each number the files and places it was made of.",
+)
+
+
+@dataclass(kw_only=True)
+class Page:
+    """Everything that stands on a page.
+
+    Args:
+        sections: tables and figures in order.
+        facts: what was read and how it was run, one line each.
+        warnings: what a reader must know first, such as a short schedule.
+        synthetic: tasks whose features are made up.
+    """
+
+    sections: list[Section]
+    facts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    synthetic: set[str] = field(default_factory=set)
+
+    title = "LEAP (ECCV 2024): the paper's figures and ours"
+
+    def header(self, section: Section) -> list[str]:
+        """Return what must be said above a section's table."""
+        lines = list(self.warnings)
+        if section.task in self.synthetic:
+            lines.insert(
+                0, "SYNTHETIC features: our numbers cannot match the paper's, and are no evidence for it or against it."
+            )
+        return lines
+
+
+def write_page(page: Page, out: Path) -> None:
+    """Write page.json, page.md and page.html into a folder."""
+    cells = {key: record for section in page.sections for key, record in _cells(section)}
+    write_json(out / "page.json", {"title": page.title, "facts": page.facts, "warnings": page.warnings, "cells": cells})
+    write_atomic(out / "page.md", lambda p: p.write_text(as_markdown(page, out)))
+    write_atomic(out / "page.html", lambda p: p.write_text(as_html(page)))
+
+
+def cell_key(section: Section, group: Group, line: Line, column: str) -> str:
+    """Return the name of a number in page.json, which page.html repeats at the number."""
+    return " / ".join([section.key, group.title, line.label, line.selection, column])
+
+
+def as_markdown(page: Page, out: Path) -> str:
+    """Return the page as Markdown; pictures are files beside it."""
+    lines = [f"# {page.title}", "", *(f"**{text}**\n" for text in page.warnings)]
+    lines += [*(f"* {text}" for text in (*page.facts, *LEGEND)), ""]
+    for section in page.sections:
+        lines += [f"## {section.title}", "", *(f"**{text}**\n" for text in page.header(section))]
+        lines += [f"{section.source}.", "", *(f"{note}\n" for note in section.notes)]
+        if section.groups:
+            head = ["", "picked on", "n", *(_short(c) for c in section.columns), "features", "runs"]
+            lines += [_md_row(head), "|---" * len(head) + "|"]
+            for group in section.groups:
+                note = f" ({group.note})" if group.note else ""
+                lines.append(_md_row([f"**{group.title}**{note}", *([""] * (len(head) - 1))]))
+                lines += [_md_line(line, section) for line in group.lines]
+            lines += ["", *(f"* features {letter}: {text}" for text, letter in _features(section).items()), ""]
+        for title, path in section.pictures:
+            lines += [f"![{title}]({path.relative_to(out)})", ""]
+    return "\n".join(lines)
+
+
+def as_html(page: Page) -> str:
+    """Return the page as one HTML file, with its pictures in it."""
+    esc = html.escape
+    body = [f"<h1>{esc(page.title)}</h1>", *(f'<p class="warning">{esc(text)}</p>' for text in page.warnings)]
+    links = " · ".join(f'<a href="#{s.key}">{esc(s.title)}</a>' for s in page.sections)
+    body += [f"<nav>{links}</nav>", "<ul>", *(f"<li>{esc(text)}</li>" for text in (*page.facts, *LEGEND)), "</ul>"]
+    for section in page.sections:
+        body += [f'<section id="{section.key}"><h2>{esc(section.title)}</h2>']
+        body += [f'<p class="warning">{esc(text)}</p>' for text in page.header(section)]
+        body += [f"<p>{esc(text)}</p>" for text in (f"{section.source}.", *section.notes)]
+        if section.groups:
+            body.append(_table(section))
+        for title, path in section.pictures:
+            data = base64.b64encode(path.read_bytes()).decode()
+            body.append(f'<figure><img alt="{esc(title)}" src="data:image/png;base64,{data}"></figure>')
+        body.append("</section>")
+    head = f'<meta charset="utf-8"><title>{esc(page.title)}</title><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
+
+
+def number(value: float, *, sign: bool = False) -> str:
+    """Return a number with one decimal and a true minus sign; never a minus before zero."""
+    value = round(value, 1) + 0.0
+    return f"{value:{'+' if sign else ''}.1f}".replace("-", "−")
+
+
+def _table(section: Section) -> str:
+    levels = [c.split("_")[0] if c.startswith(("segment_", "event_")) else c.split(": ")[0] for c in section.columns]
+    head = "".join(f"<th>{html.escape(_short(c))}</th>" for c in section.columns)
+    starts = [i for i, level in enumerate(levels) if i == 0 or level != levels[i - 1]]
+    out = ['<div class="wide"><table><thead><tr><th></th><th>picked on</th><th>n</th>', head]
+    out.append("<th>feat.</th><th>runs</th></tr></thead><tbody>")
+    width = len(section.columns) + 5
+    for group in section.groups:
+        note = f" <small>{html.escape(group.note)}</small>" if group.note else ""
+        out.append(f'<tr class="group"><th colspan="{width}">{html.escape(group.title)}{note}</th></tr>')
+        for line in group.lines:
+            out.append(_html_line(section, group, line, starts))
+    keys = "; ".join(f"<b>{letter}</b> {html.escape(text)}" for text, letter in _features(section).items())
+    return "".join([*out, f'</tbody></table></div><p class="key">Features: {keys}</p>'])
+
+
+def _html_line(section: Section, group: Group, line: Line, starts: list[int]) -> str:
+    esc = html.escape
+    kind = "paper" if line.published else "ours"
+    cells = [f'<th class="label">{esc(line.label)}</th><td class="text">{esc(line.selection)}</td>']
+    if line.message:
+        cells.append(f'<td class="message" colspan="{len(section.columns) + 3}">{esc(line.message)}</td>')
+        return f'<tr class="{kind}">{"".join(cells)}</tr>'
+    cells.append(f"<td>{_count(line)}</td>")
+    for index, column in enumerate(section.columns):
+        edge = " edge" if index in starts else ""
+        if not _filled(line, column):
+            cells.append(f'<td class="none{edge}">–</td>')
+            continue
+        value = _value(line, column, **IN_HTML)
+        cells.append(f'<td class="number{edge}" data-cell="{esc(cell_key(section, group, line, column))}">{value}</td>')
+    links = " ".join(f'<a href="{esc(path)}">{esc(text)}</a>' for text, path in line.links)
+    cells.append(f'<td class="text">{_features(section).get(line.features, "")}</td><td class="text">{links}</td>')
+    return f'<tr class="{kind}">{"".join(cells)}</tr>'
+
+
+def _value(line: Line, column: str, *, spread: str, difference: str) -> str:
+    """Return a number as it stands in a cell, with what it has of a spread and a difference, each in its template."""
+    if column in line.published:
+        return number(line.published[column])
+    figure = line.figures[column]
+    assert figure is not None
+    text = number(figure.mean)
+    if figure.spread is not None:
+        text += spread.format(number(figure.spread))
+    if figure.difference is not None and figure.verdict is not None:
+        name = figure.verdict.replace(" ", "-")
+        text += difference.format(number(figure.difference, sign=True), MARKS[figure.verdict], name=name)
+    return text
+
+
+def _md_line(line: Line, section: Section) -> str:
+    columns = section.columns
+    if line.message:
+        return _md_row([line.label, line.selection, line.message, *([""] * (len(columns) + 2))])
+    links = " ".join(f"[{text}]({path})" for text, path in line.links)
+    values = [_value(line, column, **IN_MARKDOWN) if _filled(line, column) else "–" for column in columns]
+    return _md_row([line.label, line.selection, _count(line), *values, _features(section).get(line.features, ""), links])
+
+
+def _md_row(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _filled(line: Line, column: str) -> bool:
+    return column in line.published or line.figures.get(column) is not None
+
+
+def _count(line: Line) -> str:
+    counts = {len(f.values) for f in line.figures.values() if isinstance(f, Figure)}
+    return str(max(counts)) if counts else ""
+
+
+def _features(section: Section) -> dict[str, str]:
+    """Return a letter for each kind of features that a section's lines have."""
+    texts = dict.fromkeys(line.features for group in section.groups for line in group.lines if line.features)
+    return dict(zip(texts, "abcdefghijklmnopqrstuvwxyz", strict=False))
+
+
+def _short(column: str) -> str:
+    return column.replace("segment_", "seg ").replace("event_", "evt ").replace(" - ", " − ")
+
+
+def _cells(section: Section) -> list[tuple[str, dict[str, Any]]]:
+    found: list[tuple[str, dict[str, Any]]] = []
+    for group in section.groups:
+        for line in group.lines:
+            about = {"features": line.features, "selection": line.selection}
+            for column in section.columns:
+                key, figure = cell_key(section, group, line, column), line.figures.get(column)
+                if column in line.published:
+                    found.append((key, {"published": line.published[column], "source": section.source, **about}))
+                elif figure is not None:
+                    found.append((key, {**figure.record, **about}))
+    return found
+
+
+STYLE = """
+body{font:15px/1.45 system-ui,"DejaVu Sans",sans-serif;color:#1c1c1c;max-width:1500px;margin:24px auto;padding:0 24px}
+h1{font-size:25px}h2{font-size:20px;margin-top:44px;border-bottom:2px solid #333;padding-bottom:4px}
+nav{margin:8px 0 16px}a{color:#00558b}
+.warning{background:#fff1cc;border-left:5px solid #d98e00;padding:6px 12px;margin:8px 0;font-weight:600}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;margin:10px 0}
+th,td{padding:3px 7px;text-align:right;vertical-align:top;white-space:nowrap}
+thead th{border-bottom:2px solid #333;font-size:12px}
+tr.group th{text-align:left;background:#eef2f5;border-top:1px solid #b8c4cc;font-size:13.5px}
+tr.group small{font-weight:400;color:#555}
+th.label{text-align:left;font-weight:500}td.text{text-align:left;font-size:11.5px;color:#444;white-space:normal;min-width:30px}.key{font-size:12.5px;color:#444}
+tr.paper td,tr.paper th{color:#333;background:#fafafa}td.message{text-align:left;color:#8a4b00;white-space:normal}
+.edge{border-left:1px solid #c9c9c9}td.none{color:#999}small{color:#555;font-size:11px}
+.inside{color:#00693e;font-size:11.5px}.outside{color:#b3400a;font-size:11.5px}.n-too-small{color:#666;font-size:11.5px}
+figure{margin:14px 0}img{max-width:100%}
+"""

@@ -1,0 +1,108 @@
+"""Which pictures a page has, drawn from its sections and from the runs themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from avplatform.base.machine import make_accelerator
+from avplatform.data.reading.source import DataSource
+from avplatform.evaluation.evaluate import example_tracks
+from avplatform.models.av_model import AVModel
+from avplatform.models.errors import DataError
+from avplatform.reproduce.figures import place
+from avplatform.reproduce.plots import class_differences, compared_timelines, dots
+from avplatform.reproduce.tables import Section, Shelf
+from avplatform.reproduce.targets import wanted
+from avplatform.tasks.avvp.metrics import overlap_subsets
+from avplatform.tasks.registry import task_of_model
+
+DOTS = {
+    "table1": ("segment_Type@AV", "event_Type@AV", "Avg."),
+    "table2": ("segment_Type@AV", "event_Type@AV"),
+    "table3": ("event_Type@AV", "event_Event@AV"),
+    "table4": ("segment_Type@AV", "event_Type@AV"),
+    "table5": ("accuracy",),
+}
+CLIPS = 2
+"""Clips with overlapping events, and as many without, that stand in Figure 4."""
+
+
+def draw(
+    section: Section,
+    shelf: Shelf,
+    data: dict[str, tuple[str, DataSource]],
+    folder: Path,
+    *,
+    cpu: bool,
+    short: bool = False,
+) -> None:
+    """Draw a section's pictures into a folder and put them on it.
+
+    Args:
+        section: with its lines filled.
+        shelf: what the page is made of.
+        data: stores by task.
+        folder: of the pictures, each named like its section.
+        cpu: stay on the CPU.
+        short: every run of ours was cut short; a picture may be shown without its page, so it says so itself.
+    """
+    source = data.get(section.task)
+    synthetic = source is not None and source[1].synthetic
+    note = ", ".join(["synthetic features"] * synthetic + ["SHORT SCHEDULE"] * short)
+    file = folder / f"{section.key}.png"
+    if section.key == "fig4":
+        if source is not None and (drawn := _timelines(section, shelf, source[1], file, note=note, cpu=cpu)):
+            section.pictures.append((section.title, drawn))
+    elif any(line.figures for group in section.groups for line in group.lines):
+        drawn = class_differences(section, file, note=note) if section.key == "fig3" else dots(
+            section, DOTS[section.key], file, note=note
+        )  # fmt: skip
+        section.pictures.append((section.title, drawn))
+
+
+def _timelines(section: Section, shelf: Shelf, data: DataSource, file: Path, *, note: str, cpu: bool) -> Path | None:
+    """Draw the same clips as the first seed of either model parses them; without both models, say so and return None."""
+    pair = wanted(section.key)
+    stems = [item.setting.stem for item in pair if item.setting is not None]
+    lacking = [stem for stem in stems if not shelf.runs.get(stem)]
+    if lacking:
+        section.notes += [f"{stem}: {shelf.missing.get(stem, 'not run')}" for stem in lacking]
+        return None
+    entries = [shelf.runs[stem][0] for stem in stems]
+    split = data.split("test")
+    clips = example_clips(split.labels("dense_audio"), split.labels("dense_visual"))
+    found = []
+    for entry in entries:
+        try:
+            model = AVModel.from_pretrained(str(entry.folder / "model")).eval()
+        except DataError as error:  # somebody made room; the tables need no models
+            section.notes.append(f"not drawn: {error}")
+            return None
+        accelerator = make_accelerator(cpu=cpu, precision="no")
+        found.append(
+            example_tracks(model.to(accelerator.device), task_of_model(model.config), split, clips, accelerator=accelerator)
+        )
+    names = [item.row.method.split(" + ")[-1] for item in pair]
+    folders = " and ".join(f"{n}: {place(e.folder, shelf.root)}" for n, e in zip(names, entries, strict=True))
+    section.notes += [
+        "The paper shows two clips of its choice and prints no numbers. These are chosen by a rule, not by how they look: "
+        f"evenly spaced among the test clips, {CLIPS} with overlapping events and {CLIPS} without (union of both modalities).",
+        f"Drawn from the runs {folders}.",
+    ]
+    return compared_timelines(list(zip(*found, strict=True)), names, file, note=note)
+
+
+def example_clips(audio: np.ndarray, visual: np.ndarray) -> list[int]:
+    """Return positions of clips with overlapping events and of clips without, evenly spaced among those that have events.
+
+    Shape: two 0/1 maps [N, T, C].
+    """
+    crowded = overlap_subsets(audio, visual)["union"]
+    some = audio.any(axis=(1, 2)) | visual.any(axis=(1, 2))
+    chosen: list[int] = []
+    for kind in (crowded & some, ~crowded & some):
+        at = np.flatnonzero(kind)
+        chosen += [int(at[len(at) * (2 * i + 1) // (2 * CLIPS)]) for i in range(min(CLIPS, len(at)))]
+    return chosen

@@ -1,0 +1,226 @@
+"""From targets to what stands on the page: find the data, plan the runs, train what is missing, collect what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from avplatform.base.console import Console
+from avplatform.config.values import merge, to_dict
+from avplatform.data.reading.source import DataSource, locate_store, open_data
+from avplatform.data.store.schema import MANIFEST_FILE, Manifest
+from avplatform.models.errors import DataError, UsageError, nearest
+from avplatform.models.files import expanded
+from avplatform.reproduce.figures import read_rescored
+from avplatform.reproduce.tables import Shelf
+from avplatform.reproduce.targets import TABLES, Setting, settings_of
+from avplatform.sweeps.checks import check_runs
+from avplatform.sweeps.ledger import Entry
+from avplatform.sweeps.runner import (
+    PROGRAM,
+    Job,
+    Outcome,
+    run_jobs,
+    train_jobs,
+)
+from avplatform.sweeps.sweep import PlannedRun, check_unchanged, resolve
+from avplatform.tasks.registry import TASKS
+
+RUNS, CHECKPOINTS, LOGS = "runs", "checkpoints", "logs"
+FLAG = {"avvp": "LLP", "avel": "AVE"}
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """What a page needs: settings by stem, the runs of each, why some are left out, and checkpoints to score again."""
+
+    settings: dict[str, Setting]
+    runs: dict[str, list[PlannedRun]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    checkpoints: dict[str, Path] = field(default_factory=dict)
+
+
+def find_data(given: Sequence[str], *, cache_dir: str | None = None) -> dict[str, tuple[str, DataSource]]:
+    """Return (what the user calls it, the store) by task; a folder may be a store, or hold several.
+
+    Raises:
+        UsageError: two stores of one task.
+        DataError: no store there.
+    """
+    found: dict[str, tuple[str, DataSource]] = {}
+    for name in (store for text in given for store in _stores(text)):
+        tasks = list(TASKS) if name == "demo" else [_task_of(name, cache_dir)]
+        for task in tasks:
+            if task in found:
+                raise UsageError(f"--data gives two datasets for {task}: {found[task][0]} and {name}; leave one out")
+            found[task] = (name, open_data(name, task=task, cache_dir=cache_dir))
+    return found
+
+
+def make_plan(
+    targets: Sequence[str],
+    data: dict[str, tuple[str, DataSource]],
+    *,
+    labels: dict[str, str],
+    seeds: int,
+    only: Sequence[str],
+    extra: dict[str, Any],
+    checkpoints: Path | None,
+) -> Plan:
+    """Return the runs of some targets, every seed of them.
+
+    Args:
+        targets: names of tables and figures.
+        data: by task, as `find_data` gives them.
+        labels: label embeddings by kind.
+        seeds: seeds 1 to this number.
+        only: texts, one of which a run's name must hold.
+        extra: options over every run, such as a short schedule.
+        checkpoints: folder of model folders that `avplatform convert` wrote.
+
+    Raises:
+        UsageError: nothing can be run, or a checkpoint's folder has no known name.
+    """
+    plan = Plan(settings=settings_of(targets))
+    if checkpoints is not None:
+        plan.checkpoints = _find_checkpoints(checkpoints, plan.settings, set(data))
+    for stem, setting in plan.settings.items():
+        if setting.task not in data:
+            name = FLAG.get(setting.task, setting.task)
+            plan.missing[stem] = f"not run: no data for {setting.task} given; give --data with a store of {name}"
+        elif setting.labels not in ("", "glove", *labels):
+            kind = setting.labels
+            plan.missing[stem] = f"not run: no {kind.upper()} vectors given; give --labels {kind}=FILE"
+        elif only and not any(text in stem for text in only):
+            plan.missing[stem] = "not run: left out by --only"
+        else:
+            plan.runs[stem] = [_planned(setting, seed, data, labels, extra) for seed in range(1, seeds + 1)]
+    if not plan.runs and not plan.checkpoints:
+        raise UsageError(f"nothing to run: {'; '.join(sorted({r.removeprefix('not run: ') for r in plan.missing.values()}))}")
+    return plan
+
+
+def carry_out(plan: Plan, out: Path, *, parallel: int, console: Console, data: dict[str, tuple[str, DataSource]]) -> Outcome:
+    """Train and score what is missing; what is there already must be of the same options and data.
+
+    Raises:
+        UsageError: a run in the folder was made with other options or other data.
+    """
+    runs = [run for seed in zip(*plan.runs.values(), strict=True) for run in seed]
+    check_runs(runs, where="reproduce")
+    jobs = [_score_job(stem, path, out, data[plan.settings[stem].task]) for stem, path in plan.checkpoints.items()]
+    jobs += train_jobs(runs, out / RUNS, parallel=parallel, where="reproduce")
+    check_there(plan, out, data)
+    return run_jobs(jobs, logs=out / LOGS, parallel=parallel, console=console)
+
+
+def check_there(plan: Plan, out: Path, data: dict[str, tuple[str, DataSource]]) -> None:
+    """Refuse a folder whose runs the page would call what they are not.
+
+    Raises:
+        UsageError: a run in the folder was made with other options or other data.
+    """
+    for stem, planned in plan.runs.items():
+        checksum = data[plan.settings[stem].task][1].checksum
+        for run, entry in ((run, Entry(out / RUNS / run.name)) for run in planned):
+            if (entry.folder / "config.yaml").is_file():
+                check_unchanged(entry.folder, to_dict(resolve(run, where="reproduce")))
+            if (entry.folder / "results.json").is_file() and entry.results.get("data_checksum") != checksum:
+                raise UsageError(f"{entry.folder} was trained on other data than --data now holds; give another --out")
+
+
+def collect(
+    plan: Plan, out: Path, *, data: dict[str, tuple[str, DataSource]], labels: dict[str, str], failed: dict[str, str]
+) -> Shelf:
+    """Return what is there to fill the page with."""
+    shelf = Shelf(root=out, missing=dict(plan.missing), labels=labels)
+    shelf.features = {task: describe_features(source) for task, (_, source) in data.items()}
+    for stem, planned in plan.runs.items():
+        shelf.runs[stem] = _entries(planned, out)
+        absent = [run for run in planned if not (out / RUNS / run.name / "results.json").is_file()]
+        if absent:
+            words = next(
+                (failed[run.name] for run in absent if run.name in failed), "not finished; run the same command again"
+            )
+            shelf.missing[stem] = f"{len(absent)} of {len(planned)} runs missing: {words}"
+    for stem in plan.checkpoints:
+        if (found := read_rescored(out / CHECKPOINTS / stem)) is not None:
+            shelf.checkpoints[stem] = found
+    return shelf
+
+
+def describe_features(source: DataSource) -> str:
+    """Return what a store's features are, in a few words."""
+    features = source.spec.features
+    parts = [f"audio {features.audio_dim}", f"visual {features.visual_dim}"]
+    if features.map_size is not None:
+        parts[1] += f" x {features.map_size[0]} x {features.map_size[1]}"
+    parts += [f"motion {features.motion_dim}"] if features.motion_dim else []
+    return f"{source.name}{' (SYNTHETIC)' if source.synthetic else ''}: {', '.join(parts)}"
+
+
+def _planned(
+    setting: Setting, seed: int, data: dict[str, tuple[str, DataSource]], labels: dict[str, str], extra: dict[str, Any]
+) -> PlannedRun:
+    options = merge({"preset": setting.preset}, setting.options)
+    options = merge(options, {"data": data[setting.task][0], "seed": seed, **extra})
+    if setting.labels in labels:
+        options = merge(options, {"labels": {"embeddings": labels[setting.labels]}})
+    options["score_test"] = True  # so that one training gives the figure of either selection
+    return PlannedRun(name=f"{setting.stem}_seed-{seed}", options=options)
+
+
+def _entries(planned: Sequence[PlannedRun], out: Path) -> list[Entry]:
+    folders = [out / RUNS / run.name for run in planned]
+    return [Entry(folder) for folder in folders if (folder / "results.json").is_file()]
+
+
+def _score_job(stem: str, model: Path, out: Path, data: tuple[str, DataSource]) -> Job:
+    file = out / CHECKPOINTS / stem / "results.json"
+
+    def done() -> bool:
+        if not file.is_file() or any(p.stat().st_mtime > file.stat().st_mtime for p in model.glob("*.*")):
+            return False
+        found = read_rescored(file.parent)
+        return found is not None and found.results.get("data_checksum") == data[1].checksum
+
+    def command() -> list[str]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return [*PROGRAM, "eval", str(model), "--data", data[0], "--json", str(file)]
+
+    return Job(name=f"checkpoint {stem}", command=command, done=done)
+
+
+def _find_checkpoints(folder: Path, settings: dict[str, Setting], tasks: set[str]) -> dict[str, Path]:
+    """Return model folders by stem; a folder is named like the runs of its setting, or like their -official preset."""
+    if not folder.is_dir():
+        raise DataError(
+            f"--checkpoints {folder}: no such folder; it holds what `avplatform convert` wrote, one folder a model"
+        )
+    known = settings_of(list(TABLES))
+    found = {}
+    for path in sorted(p for p in folder.iterdir() if (p / "config.json").is_file()):
+        stem = path.name if path.name in known else path.name.removesuffix("-official")
+        if stem not in known:
+            raise UsageError(
+                f"--checkpoints: the folder {path} is named like no setting of the paper's tables"
+                f"{nearest(path.name, known)} (known: {', '.join(known)})"
+            )
+        if stem in settings and settings[stem].task in tasks:
+            found[stem] = path
+    return found
+
+
+def _stores(text: str) -> list[str]:
+    folder = Path(text)
+    if not folder.is_dir() or (folder / MANIFEST_FILE).is_file():
+        return [text]
+    inside = sorted(str(file.parent) for file in folder.glob(f"*/{MANIFEST_FILE}"))
+    return inside or [text]
+
+
+def _task_of(name: str, cache_dir: str | None) -> str:
+    path, _ = locate_store(name, None if cache_dir is None else expanded(cache_dir), None)
+    return Manifest.read(path).spec.task

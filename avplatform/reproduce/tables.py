@@ -1,0 +1,302 @@
+"""The sections of a page: published rows with ours beside them, as groups of lines, each line one number a column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avplatform.catalogue.published import Row, published_tables
+from avplatform.reproduce.figures import (
+    Figure,
+    Rescored,
+    Term,
+    look_up,
+    mean_of,
+    measure,
+    place,
+)
+from avplatform.reproduce.targets import TABLES, Setting, Wanted, wanted
+from avplatform.sweeps.ledger import Entry
+
+AVERAGE = "Avg."
+STREAMS = ("audio", "visual")
+READINGS = ("union", "either_modality", "audio", "visual")
+"""What "several events in a segment" may mean in Table 3, as `avplatform.tasks.avvp.metrics.overlap_subsets` names it."""
+
+
+@dataclass(kw_only=True)
+class Line:
+    """One line of a table: the paper's figures, or ours with their differences, or why there are none."""
+
+    label: str
+    features: str = ""
+    selection: str = ""
+    published: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, Figure | None] = field(default_factory=dict)
+    links: list[tuple[str, str]] = field(default_factory=list)
+    message: str = ""
+
+
+@dataclass(kw_only=True)
+class Group:
+    """The lines that belong to one published row (or class)."""
+
+    title: str
+    note: str = ""
+    lines: list[Line] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Section:
+    """A table or figure of the page."""
+
+    key: str
+    title: str
+    source: str
+    task: str
+    columns: list[str] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    pictures: list[tuple[str, Path]] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Shelf:
+    """What there is to fill the tables with.
+
+    Args:
+        root: the page's folder.
+        runs: finished runs by stem, one a seed.
+        missing: why a stem has no run, or not all.
+        checkpoints: the authors' checkpoints, scored again, by stem.
+        features: what our data hold, by task.
+        labels: label embeddings by kind, where the user gave some.
+    """
+
+    root: Path
+    runs: dict[str, list[Entry]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    checkpoints: dict[str, Rescored] = field(default_factory=dict)
+    features: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def features_of(self, setting: Setting) -> str:
+        """Return the features and label embeddings that runs of a setting read."""
+        text = self.features.get(setting.task, "")
+        if not setting.labels:
+            return text
+        return f"{text}; labels: {Path(self.labels.get(setting.labels, 'glove-50d')).name}"
+
+
+def section(target: str, shelf: Shelf) -> Section:
+    """Return the table of a target (of Figure 4: without lines; its pictures are drawn from the runs)."""
+    table = published_tables()[TABLES[target]]
+    source = table.rows[0].source
+    number = {"fig3": "Figure 3", "fig4": "Figure 4"}.get(target, source.table)
+    title = "the same clips parsed by two models" if target == "fig4" else table.title
+    out = Section(
+        key=target,
+        title=f"{number}: {title}",
+        source=f"{source.paper} ({source.venue}), {number}",
+        task=table.rows[0].task,
+    )
+    build = {"fig3": _per_class, "table3": _subsets, "fig4": lambda out, shelf: None}.get(target, _metrics)
+    build(out, shelf)
+    return out
+
+
+def _metrics(out: Section, shelf: Shelf) -> None:
+    """Fill a table of dataset scores; the kept epoch's and the best on test stand on lines of their own."""
+    rows = wanted(out.key)
+    out.columns = _columns([w.row for w in rows])
+    for item in rows:
+        group = Group(title=item.title, note=item.row.note or "", lines=[_published(item.row, out.columns)])
+        out.groups.append(group)
+        if item.setting is None:
+            continue
+        group.lines += _checkpoint_lines(item, shelf, out, lambda metric: ("test", metric))
+        entries = shelf.runs.get(item.setting.stem, [])
+        if entries:
+            line = _our_line(item, shelf, selection=_selection(entries), label="ours")
+            _fill(line, item, out.columns, entries, shelf, lambda metric: ("test", metric))
+            group.lines += [line, _test_selected(item, shelf, out.columns, entries)]
+        _why_missing(group, item, shelf)
+
+
+def _test_selected(item: Wanted, shelf: Shelf, columns: list[str], entries: list[Entry]) -> Line:
+    counts = [entry.test_selected for entry in entries]
+    line = _our_line(item, shelf, selection="test (optimistic)", label="ours, best epoch on test")
+    if any(record is None for record in counts):
+        line.message = "these runs recorded no scores on test after each epoch, so no epoch can be picked on test"
+        line.links = []
+        return line
+    _fill(line, item, columns, entries, shelf, lambda metric: (metric,), file="metrics.jsonl")
+    return line
+
+
+def _subsets(out: Section, shelf: Shelf) -> None:
+    """Fill Table 3: each subset by four readings of "overlapping", with the number of clips."""
+    out.notes.append(
+        "The paper does not say what counts as overlapping, and no single split of the test clips fits its Tables 2 and 3 "
+        "both; so all four readings stand here, each with its number of clips, and a match with the paper proves little. "
+        "union: two events or more in a segment, heard or seen; either modality: within one of them; audio, visual: there. "
+        "Scores on subsets are of the epoch that validation picked; none are recorded of other epochs."
+    )
+    rows = wanted(out.key)
+    out.columns = _columns([w.row for w in rows])
+    for item in rows:
+        subset = str(item.row.subset)
+        group = Group(title=f"{item.title}, {subset.replace('_', '-')}", lines=[_published(item.row, out.columns)])
+        out.groups.append(group)
+        assert item.setting is not None
+        entries = shelf.runs.get(item.setting.stem, [])
+        for reading in READINGS:
+            at = ("details", "test", "subsets", reading, subset)
+
+            def places(metric: str, at: tuple[str, ...] = at) -> tuple[str, ...]:
+                return (*at, metric)
+
+            checkpoint = _checkpoint_lines(item, shelf, out, places)
+            for line in checkpoint:
+                line.label += f", {reading.replace('_', ' ')}"
+            group.lines += checkpoint
+            if entries:
+                clips = entries[0].results["details"]["test"]["subsets"][reading][subset]["clips"]
+                label = f"ours, {reading.replace('_', ' ')} ({clips} clips)"
+                line = _our_line(item, shelf, selection=_selection(entries), label=label)
+                _fill(line, item, out.columns, entries, shelf, places)
+                group.lines.append(line)
+        _why_missing(group, item, shelf)
+
+
+def _per_class(out: Section, shelf: Shelf) -> None:
+    """Fill Figure 3: event-level F of each class, MMIL, LEAP and the difference, paired by seed."""
+    first, second = wanted(out.key)
+    assert first.setting is not None and second.setting is not None
+    out.notes.append(
+        "Event-level F. The paper's rule for a class has no published code: ours is the mean over the clips where the class "
+        "occurs or is found; below it, pooled, F of the counts of all clips. Differences are taken seed by seed."
+    )
+    names = (first.row.method.split(" + ")[-1], second.row.method.split(" + ")[-1])
+    kinds = (*names, f"{names[1]} - {names[0]}")
+    out.columns = [f"{stream}: {kind}" for stream in STREAMS for kind in kinds]
+    by_seed = [{entry.results["seed"]: entry for entry in shelf.runs.get(w.setting.stem, [])} for w in (first, second)]  # type: ignore[union-attr]
+    pairs = [[by_seed[0][seed], by_seed[1][seed]] for seed in sorted(by_seed[0].keys() & by_seed[1].keys())]
+    classes = list(first.row.per_class["audio"])
+    for name in (*classes, AVERAGE):
+        paper: dict[str, float] = {}
+        for stream in STREAMS:
+            values = [_published_class(w.row, stream, name) for w in (first, second)]
+            values.append(values[1] - values[0])
+            paper |= {f"{stream}: {kind}": round(v, 1) for kind, v in zip(kinds, values, strict=True)}
+        line = Line(
+            label="paper",
+            features=first.row.features,
+            selection=f"{first.row.selection or 'not stated'}; {second.row.selection or 'not stated'}",
+            published=paper,
+        )
+        group = Group(title=name.replace("_", " "), lines=[line])
+        out.groups.append(group)
+        for rule, label in (("class_event", "ours"), ("class_event_pooled", "ours, pooled")):
+            if not pairs:
+                continue
+            line = _our_line(second, shelf, selection=_selection([e for pair in pairs for e in pair]), label=label)
+            line.links = [
+                (f"{name} {seed}", path)
+                for name, entries in zip(names, zip(*pairs, strict=True), strict=True)
+                for seed, path in _links(entries, shelf.root)
+            ]
+            for stream in STREAMS:
+                places = [("details", "test", rule, stream, c) for c in (classes if name == AVERAGE else [name])]
+                present = [at for at in places if all(_has(pair, at) for pair in pairs)]
+                for kind, weights in zip(kinds, ((1.0, 0.0), (0.0, 1.0), (-1.0, 1.0)), strict=True):
+                    terms = [mean_of(present, weight=w) if w and present else [] for w in weights]
+                    column = f"{stream}: {kind}"
+                    figure = measure(pairs, terms, root=shelf.root, paper=paper[column]) if present else None
+                    line.figures[column] = figure
+            group.lines.append(line)
+    for item in (first, second):
+        if reason := shelf.missing.get(item.setting.stem):  # type: ignore[union-attr]
+            out.notes.append(f"{item.title}: {reason}")
+
+
+def _published(row: Row, columns: list[str]) -> Line:
+    values = dict(row.metrics)
+    if AVERAGE in columns and row.average is not None:
+        values[AVERAGE] = row.average
+    features = f"{row.features}; labels: {row.label_embeddings}" if row.label_embeddings else row.features
+    reporter = {"paper": "paper", "release": "authors' release", "user": "trained again by a user"}[row.reported_by]
+    return Line(label=reporter, features=features, selection=row.selection or "not stated", published=values)
+
+
+def _checkpoint_lines(item: Wanted, shelf: Shelf, out: Section, places: Callable[[str], tuple[str, ...]]) -> list[Line]:
+    assert item.setting is not None
+    found = shelf.checkpoints.get(item.setting.stem)
+    if found is None:
+        return []
+    line = Line(
+        label="authors' checkpoint, re-scored",
+        features=shelf.features.get(out.task, "") + ("; labels: the authors'" if item.setting.labels else ""),
+        selection=f"{item.row.selection or 'not stated'} (the authors')",
+        links=[("scores", str(place(found.folder, shelf.root) / "results.json"))],
+    )
+    _fill(line, item, out.columns, [found], shelf, places)
+    return [line]
+
+
+def _our_line(item: Wanted, shelf: Shelf, *, selection: str, label: str) -> Line:
+    assert item.setting is not None
+    entries = shelf.runs.get(item.setting.stem, [])
+    return Line(
+        label=label,
+        features=shelf.features_of(item.setting),
+        selection=selection,
+        links=_links(entries, shelf.root),
+    )
+
+
+def _fill(
+    line: Line,
+    item: Wanted,
+    columns: list[str],
+    entries: Sequence[Entry],
+    shelf: Shelf,
+    places: Callable[[str], tuple[str, ...]],
+    *,
+    file: str = "results.json",
+) -> None:
+    """Put the figures of every column into a line; the average is over the columns of the source."""
+    metrics = [name for name in columns if name != AVERAGE]
+    for name in columns:
+        paper = item.row.average if name == AVERAGE else item.row.metrics.get(name)
+        found = [places(metric) for metric in (metrics if name == AVERAGE else [name])]
+        line.figures[name] = measure([[e] for e in entries], [mean_of(found, file=file)], root=shelf.root, paper=paper)
+
+
+def _why_missing(group: Group, item: Wanted, shelf: Shelf) -> None:
+    assert item.setting is not None
+    if reason := shelf.missing.get(item.setting.stem):
+        group.lines.append(Line(label="ours", message=reason))
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    return [*rows[0].metrics, *([AVERAGE] if any(row.average is not None for row in rows) else [])]
+
+
+def _selection(entries: Sequence[Entry]) -> str:
+    splits = {entry.results["selection"]["split"] for entry in entries}
+    names = {"none": "none (last epoch)", "test": "test (optimistic)"}
+    return "; ".join(sorted(names.get(split, split) for split in splits))
+
+
+def _links(entries: Sequence[Entry], root: Path) -> list[tuple[str, str]]:
+    return [(str(entry.results["seed"]), str(place(entry.folder, root))) for entry in entries]
+
+
+def _has(pair: Sequence[Entry], at: tuple[str, ...]) -> bool:
+    return all(look_up(entry, Term(at=at)) is not None for entry in pair)
+
+
+def _published_class(row: Row, stream: str, name: str) -> float:
+    return row.per_class_average[stream] if name == AVERAGE else row.per_class[stream][name]

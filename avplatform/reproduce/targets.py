@@ -1,0 +1,125 @@
+"""What `avplatform reproduce` can reproduce: the published rows of each table, and what to train for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from avplatform.catalogue.published import Row, published_tables
+from avplatform.config.presets import preset_options
+from avplatform.models.errors import UsageError, unknown_name
+from avplatform.sweeps.sweep import slug
+
+TABLES = {
+    "table1": "leap-table-1",
+    "table2": "leap-table-2",
+    "fig3": "leap-figure-3",
+    "table3": "leap-table-3",
+    "table4": "leap-table-4",
+    "table5": "leap-table-5",
+    "fig4": "leap-figure-3",
+}
+"""Targets by name, in the paper's order, and the published table that holds their rows. Figure 4 prints no numbers; it is
+drawn from the two models of Figure 3."""
+
+LABELS = ("glove", "bert", "clip")
+"""Label embeddings that rows of the paper have; GloVe is shipped (50 dimensions), the others must be given."""
+
+
+@dataclass(kw_only=True, frozen=True)
+class Setting:
+    """What is trained: a preset, the options over it, and the label embeddings it is to have ("" where it has none)."""
+
+    preset: str
+    options: dict[str, Any] = field(default_factory=dict)
+    labels: str = ""
+
+    @property
+    def stem(self) -> str:
+        """The name of its runs, without the seed, and of the folder of a converted checkpoint of it."""
+        parts = [f"{name}-{slug(value)}" for name, value in _leaves(self.options)]
+        return "_".join([self.preset, *parts, *([self.labels] if self.labels not in ("", "glove") else [])])
+
+    @property
+    def task(self) -> str:
+        """The task of its preset."""
+        return str(preset_options(self.preset)["task"])
+
+
+@dataclass(kw_only=True, frozen=True)
+class Wanted:
+    """A published row and one setting of ours that stands beside it; None where the row is of another's method."""
+
+    row: Row
+    setting: Setting | None
+
+    @property
+    def title(self) -> str:
+        """The method, with our supervision where the source states none."""
+        if self.setting is None or self.row.supervision is not None:
+            return self.row.method
+        return f"{self.row.method}, {preset_options(self.setting.preset)['supervision']}"
+
+
+def target_names(asked: Sequence[str]) -> list[str]:
+    """Return the targets that are asked for, each once, in the paper's order; "all" stands for all of them.
+
+    Raises:
+        UsageError: none, or an unknown one; names the nearest.
+    """
+    if not asked:
+        raise UsageError(
+            f"say what to reproduce, before the options: {', '.join(TABLES)} or all, as in "
+            "`avplatform reproduce table2 --data DIR`"
+        )
+    for name in asked:
+        if name not in (*TABLES, "all"):
+            raise unknown_name("target", name, (*TABLES, "all"))
+    return [name for name in TABLES if name in asked or "all" in asked]
+
+
+def wanted(target: str) -> list[Wanted]:
+    """Return the rows of a target with their settings, in the source's order.
+
+    Example:
+        >>> [w.setting.stem for w in wanted("table1")][:2]
+        ['mmpyr-leap-avvp-official_blocks-1_avss-off', 'mmpyr-leap-avvp-official_avss-off']
+    """
+    found = []
+    for row in published_tables()[TABLES[target]].rows:
+        presets = row.open_presets or ((row.preset,) if row.preset else ())
+        labels = (row.label_embeddings or "GloVe").lower() if row.decoder == "leap" else ""
+        settings: list[Setting | None] = [Setting(preset=preset, options=row.options, labels=labels) for preset in presets]
+        found += [Wanted(row=row, setting=setting) for setting in settings or [None]]
+    return found
+
+
+def settings_of(targets: Sequence[str]) -> dict[str, Setting]:
+    """Return what must be trained for some targets, each once, by stem."""
+    return {w.setting.stem: w.setting for target in targets for w in wanted(target) if w.setting is not None}
+
+
+def read_labels(given: Sequence[str]) -> dict[str, str]:
+    """Return label embeddings by kind from texts such as "bert=FILE".
+
+    Raises:
+        UsageError: no such kind, or no source behind it.
+    """
+    found = {}
+    for text in given:
+        kind, _, source = text.partition("=")
+        if kind not in LABELS:
+            raise unknown_name("kind of label embeddings", kind, LABELS)
+        if not source:
+            raise UsageError(f"--labels {text}: say where they come from, such as --labels {kind}=FILE (see docs/labels.md)")
+        found[kind] = source
+    return found
+
+
+def _leaves(options: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return (name, value) of every option of nested ones."""
+    found: list[tuple[str, Any]] = []
+    for name, value in options.items():
+        found += _leaves(value) if isinstance(value, dict) else [(name, value)]
+    return found

@@ -1,0 +1,220 @@
+"""A run's folder: config.yaml, environment.json, metrics.jsonl, results.json, plots/, checkpoints/ and model/.
+
+Files appear by write-then-rename, so a run that is killed leaves the last whole state. config.yaml is written first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from avplatform.base.files import disk_errors, recover, write_json
+from avplatform.config.values import load_yaml
+from avplatform.models.errors import DataError, UsageError
+from avplatform.models.files import write_atomic
+
+
+def read_results(file: Path) -> dict[str, Any]:
+    """Read a results.json.
+
+    Raises:
+        DataError: it cannot be read, or does not hold results.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}; is the run finished?") from None
+    except ValueError:
+        raise DataError(f"{file} is not valid JSON; delete it and make it again") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file} does not hold the results of a run; delete it and make it again")
+    return content
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, output_dir: str | None, *, name: str) -> RunFolder:
+        """Make the folder of a new run.
+
+        The rest of a config.yaml that a run was killed in does not count as content: there is nothing to resume.
+
+        Raises:
+            UsageError: `output_dir` exists and is not empty.
+            DataError: the folder cannot be made.
+        """
+        try:
+            if output_dir is None:
+                return cls(_new_folder(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+            path = Path(output_dir)
+            if path.exists() and (not path.is_dir() or not all(map(_begun_config, path.iterdir()))):
+                raise UsageError(
+                    f"--output-dir {path} exists and is not empty; give a new folder, or go on with --resume {path}"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            place = output_dir or "runs"
+            raise DataError(f"cannot make the run folder in {place}: {error.strerror}; give another --output-dir") from None
+        return cls(path)
+
+    def lock(self, *, wait: float = 0.0) -> None:
+        """Keep every other process from training in this folder, until this one ends (however it ends) or unlocks.
+
+        Args:
+            wait: seconds that another process is given to end.
+
+        Raises:
+            UsageError: another process trains in it.
+        """
+        descriptor, until = os.open(self.path, os.O_RDONLY), time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    os.close(descriptor)
+                    raise UsageError(
+                        f"another process is training in {self.path}; wait for it, stop it, or give another --output-dir"
+                    ) from None
+                time.sleep(0.05)
+            except OSError:  # a file system without locks
+                os.close(descriptor)
+                return
+        self._lock = descriptor
+        recover(self.path)  # nobody else is at work here, so what is half-written is the rest of a killed process
+
+    def unlock(self) -> None:
+        """Let others train in this folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def results_file(self) -> Path:
+        """The finished run's results."""
+        return self.path / "results.json"
+
+    @property
+    def environment_file(self) -> Path:
+        """One entry a launch of the run: versions, commit, hardware, processes and command line."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object a line: training, validation and resume records."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def plots(self) -> Path:
+        """Folder of the PNG files."""
+        return self.path / "plots"
+
+    @property
+    def model(self) -> Path:
+        """The model's own folder: exactly what goes to the Hub."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the states to resume from."""
+        return self.path / "checkpoints"
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write config.yaml."""
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        file = self.path / "config.yaml"
+        with disk_errors(file, go_on="--resume" if file.exists() else "the same command"):
+            write_atomic(file, lambda p: p.write_text(text))
+
+    def write_environment(self, launch: dict[str, Any]) -> None:
+        """Add a launch (the first one, or one that resumes) to environment.json."""
+        try:
+            launches = json.loads(self.environment_file.read_text())
+        except (OSError, ValueError):
+            launches = []
+        with disk_errors(self.environment_file):
+            write_json(self.environment_file, [*launches, launch])
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one record to metrics.jsonl."""
+        with disk_errors(self.metrics_file), self.metrics_file.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Read metrics.jsonl; a line cut off by a kill, or damaged, is left out."""
+        if not self.metrics_file.exists():
+            return []
+        records = []
+        for line in self.metrics_file.read_text(errors="replace").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(record, dict):
+                records.append(record)
+        return records
+
+    def rewind(self, step: int, *, validated: int | None = None) -> None:
+        """Drop the records after `step`, and of validations after step `validated`: they are about to be made again."""
+        validated = step if validated is None else validated
+        last = dict.fromkeys(("epoch", "test_epoch", "epoch_without_validation"), validated)
+        kept = [r for r in self.records() if r.get("step", 0) <= last.get(r.get("event", ""), step)]
+        text = "".join(json.dumps(r) + "\n" for r in kept)
+        write_atomic(self.metrics_file, lambda p: p.write_text(text))
+
+
+def _begun_config(path: Path) -> bool:
+    """Whether this is what `write_atomic` leaves of a config.yaml when it is killed in it."""
+    return path.name.startswith(".config.yaml.partial-")
+
+
+def _new_folder(path: Path) -> Path:
+    """Make and return a folder of this name, or of this name and the first free number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError("unreachable")
+
+
+def results_beside(model: str) -> dict[str, Any]:
+    """Return the results.json of the run that a run or model folder belongs to, or an empty dictionary."""
+    folder = Path(model)
+    for place in (folder, folder.parent):
+        file = place / "results.json"
+        if folder.is_dir() and file.is_file():
+            return read_results(file)
+    return {}
+
+
+def trained_on(model: str) -> str | None:
+    """Return what the run that a run or model folder belongs to was given as --data, or None."""
+    folder = Path(model)
+    for place in (folder, folder.parent):
+        if folder.is_dir() and (place / "config.yaml").is_file():
+            return load_yaml(place).get("data")
+    return None
+
+
+def finished_results(folder: RunFolder) -> dict[str, Any] | None:
+    """Return the results of a finished run, or None."""
+    try:
+        return json.loads(folder.results_file.read_text())
+    except (OSError, json.JSONDecodeError):
+        return None

@@ -1,0 +1,49 @@
+"""What can be known before the first run of many starts: options, data, models and label embeddings that fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from avplatform.catalogue.cost import cost_of
+from avplatform.config.build import build_task, make_model_config
+from avplatform.config.run import RunConfig
+from avplatform.data.reading.source import DataSource, open_data
+from avplatform.data.store.schema import check_labels
+from avplatform.labels.held_out import data_for
+from avplatform.models.av_model import without_memory
+from avplatform.models.decoders import DECODERS
+from avplatform.models.errors import AVError, UsageError
+from avplatform.models.texts.sources import open_source
+from avplatform.sweeps.sweep import PlannedRun, resolve
+
+
+def check_runs(runs: Sequence[PlannedRun], *, where: str) -> None:
+    """Check every run of a plan; each dataset is opened once, and nothing is trained or built.
+
+    Raises:
+        UsageError: a run that no configuration allows, or whose data, model and labels do not fit; says which run.
+    """
+    opened: dict[tuple[str, str, str | None], DataSource] = {}
+    for run in runs:
+        config = resolve(run, where=where)
+        try:
+            _check(config, opened)
+        except AVError as error:
+            raise UsageError(f"{where}, run {run.name}: {error}") from None
+
+
+def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], DataSource]) -> None:
+    key = (config.data, config.task, config.cache_dir)
+    if key not in opened:
+        opened[key] = open_data(config.data, task=config.task, cache_dir=config.cache_dir)
+    data, task = opened[key], build_task(config)
+    if config.held_out:
+        data = data_for(data, task)
+    for split in (*task.train_splits()[:1], "validation", "test"):
+        data.split_name(split)
+    check_labels(data.spec, task)
+    task.check_training_labels(data.spec.labels)
+    model = make_model_config(config, task, data.spec.features)
+    without_memory(lambda: cost_of(model))  # which builds it: sizes that do not divide show
+    if DECODERS[config.decoder].needs_labels:
+        open_source(config.labels.embeddings, pooling=None if config.labels.pooling == "default" else config.labels.pooling)

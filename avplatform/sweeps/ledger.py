@@ -1,0 +1,68 @@
+"""The ledger: one line for each finished run, made anew from the run folders, so that it never says what is no longer so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from avplatform.config.values import load_yaml
+from avplatform.models.files import write_atomic
+from avplatform.runs.folder import RunFolder, read_results
+
+LEDGER = "ledger.jsonl"
+NOT_RESULTS = ("details", "environment")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One finished run: its folder, and what stands in it."""
+
+    folder: Path
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """What config.yaml holds."""
+        return load_yaml(self.folder)
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """What results.json holds."""
+        return read_results(RunFolder(self.folder).results_file)
+
+    @cached_property
+    def test_selected(self) -> dict[str, Any] | None:
+        """The record of the epoch that scores best on test itself, of equals the one that the run's `ties` takes, or None."""
+        metric = self.results["selection"]["metric"]
+        records = [r for r in RunFolder(self.folder).records() if r.get("event") == "test_epoch" and metric in r]
+        latest = self.options.get("ties", "latest") == "latest"
+        return max(reversed(records) if latest else records, key=lambda r: r[metric], default=None)
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """The run as a line of the ledger."""
+        return {
+            "run": self.folder.name,
+            "options": self.options,
+            "results": {k: v for k, v in self.results.items() if k not in NOT_RESULTS},
+            "test_selected": self.test_selected,
+            "environment": self.results.get("environment"),
+        }
+
+
+def read_entries(folder: str | Path) -> list[Entry]:
+    """Return the finished runs in a folder of run folders, by name."""
+    return [Entry(file.parent) for file in sorted(Path(folder).glob("*/results.json"))]
+
+
+def write_ledger(folder: str | Path) -> Path:
+    """Write `folder`/ledger.jsonl from the runs that are there.
+
+    Raises:
+        DataError: a run's files cannot be read.
+    """
+    lines = [json.dumps(entry.line, ensure_ascii=False) for entry in read_entries(folder)]
+    text = "".join(f"{line}\n" for line in lines)
+    return write_atomic(Path(folder) / LEDGER, lambda path: path.write_text(text))

@@ -1,0 +1,245 @@
+"""Jobs, each 1 process of its own, several at a time: what is finished is skipped, what failed is told at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from avplatform.base.console import Bar, Console
+from avplatform.base.machine import available_cores
+from avplatform.base.stopping import END_WITH_STDIN
+from avplatform.config.values import to_dict
+from avplatform.models.errors import DataError, UsageError, counted
+from avplatform.models.files import write_atomic
+from avplatform.runs.folder import RunFolder
+from avplatform.sweeps.sweep import PlannedRun, as_yaml, check_unchanged, resolve
+
+GRACE = 30.0  # seconds that a job has to save its state when all are stopped
+POLL = 0.05
+PROGRAM = ("-m", "avplatform")
+
+
+@dataclass(kw_only=True)
+class Job:
+    """One command that leaves a file when it is done.
+
+    Args:
+        name: shown to the user, and the name of its log.
+        command: gives the arguments of the Python interpreter; asked for when the job starts.
+        done: the file that says that it is finished.
+        check: called before anything starts; raises where what is there already cannot be used.
+        after: called when it is done.
+    """
+
+    name: str
+    command: Callable[[], list[str]]
+    done: Callable[[], bool]
+    check: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """Names of the jobs that were finished before, that were finished now, and that failed, with what they said last."""
+
+    skipped: list[str] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console) -> Outcome:
+    """Run what is not finished, `parallel` at a time, in the given order.
+
+    A job that fails does not stop the others. On Ctrl-C or SIGTERM the jobs get SIGTERM and time to save their state, and
+    KeyboardInterrupt is raised.
+
+    Raises:
+        UsageError: what is there already was made with other options.
+        DataError: another sweep is at work in the folder, or it cannot be written.
+    """
+    outcome = Outcome(skipped=[job.name for job in jobs if job.done()])
+    for job in jobs:
+        job.check()
+    waiting = [job for job in jobs if job.name not in outcome.skipped]
+    if outcome.skipped:
+        console.note(f"{len(outcome.skipped)} of {len(jobs)} finished before")
+    if not waiting:
+        return outcome
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write into {logs.parent}: {error.strerror}; give another --out") from None
+    with _only_one(logs), _stoppable(), console.bar("runs", total=len(jobs), done=len(outcome.skipped)) as bar:
+        _work(waiting, outcome, _Pool(logs=logs, parallel=parallel), console, bar, total=len(jobs))
+    return outcome
+
+
+def train_jobs(runs: Sequence[PlannedRun], folder: Path, *, parallel: int, where: str) -> list[Job]:
+    """Return the jobs that train planned runs in `folder`/NAME, with the threads of the machine shared among them.
+
+    A finished run's checkpoints are deleted: nothing resumes from them, and those of many runs fill a disk. Its model stays.
+    """
+    threads = max(1, available_cores() // max(1, parallel))
+    return [_train_job(run, folder, threads, where) for run in runs]
+
+
+def report(outcome: Outcome, console: Console, *, logs: Path) -> int:
+    """Print how many jobs ended how, and the last words of those that failed; return the exit code."""
+    console.note(
+        f"{len(outcome.finished)} finished now, {len(outcome.skipped)} before, {len(outcome.failed)} failed"
+        + (f"; logs in {logs}" if outcome.failed else "")
+    )
+    for name, words in outcome.failed.items():
+        console.note(f"  failed: {name}: {words}")
+    return 1 if outcome.failed else 0
+
+
+def _train_job(run: PlannedRun, folder: Path, threads: int, where: str) -> Job:
+    home = RunFolder(folder / run.name)
+
+    def command() -> list[str]:
+        _wait_for(home)
+        if (home.path / "config.yaml").is_file():
+            return [*PROGRAM, "train", "--resume", str(home.path), "--threads", str(threads)]
+        if home.path.is_dir() and all(p.name.startswith(".") for p in home.path.iterdir()):
+            shutil.rmtree(home.path)  # ended before it had written its first file
+        file = folder / "configs" / f"{run.name}.yaml"
+        write_atomic(file, lambda p: p.write_text(as_yaml(run.options)))
+        return [*PROGRAM, "train", "--config", str(file), "--output-dir", str(home.path), "--threads", str(threads)]
+
+    def check() -> None:
+        if (home.path / "config.yaml").is_file():
+            check_unchanged(home.path, to_dict(resolve(run, where=where)))
+
+    def after() -> None:
+        shutil.rmtree(home.checkpoints, ignore_errors=True)
+
+    return Job(name=run.name, command=command, done=home.results_file.is_file, check=check, after=after)
+
+
+def _wait_for(home: RunFolder) -> None:
+    """Wait until nobody trains in a folder: the runs of a sweep that was killed save their state before they end."""
+    if home.path.is_dir():
+        with contextlib.suppress(UsageError):  # which the run itself will say
+            home.lock(wait=GRACE)
+        home.unlock()
+
+
+@dataclass(kw_only=True)
+class _Pool:
+    """Jobs that are at work."""
+
+    logs: Path
+    parallel: int
+    running: list[tuple[Job, subprocess.Popen, IO[str], float]] = field(default_factory=list)
+
+    def start(self, job: Job) -> None:
+        log = (self.logs / f"{job.name}.log").open("a")
+        command = [sys.executable, *job.command()]
+        # A session of its own: Ctrl-C reaches this process alone, which then ends the jobs in order. Should it be killed, the
+        # pipe that it holds the other end of closes, and the jobs end by themselves.
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, END_WITH_STDIN: "1"},
+        )
+        self.running.append((job, process, log, time.monotonic()))
+
+    def ended(self) -> list[tuple[Job, int, float]]:
+        done = [entry for entry in self.running if entry[1].poll() is not None]
+        self.running = [entry for entry in self.running if entry not in done]
+        for _, process, log, _ in done:
+            log.close()
+            if process.stdin is not None:
+                process.stdin.close()
+        return [(job, process.returncode, time.monotonic() - since) for job, process, _, since in done]
+
+    def stop(self) -> None:
+        for number, wait in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
+            for _, process, _, _ in self.running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+            until = time.monotonic() + wait
+            for _, process, _, _ in self.running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.1, until - time.monotonic()))
+            self.ended()
+            if not self.running:
+                return
+
+
+def _work(waiting: list[Job], outcome: Outcome, pool: _Pool, console: Console, bar: Bar, *, total: int) -> None:
+    queue, begun = list(waiting), time.monotonic()
+    try:
+        while queue or pool.running:
+            while queue and len(pool.running) < pool.parallel:
+                pool.start(queue.pop(0))
+            for job, code, seconds in pool.ended():
+                if code == 0 and job.done():
+                    job.after()
+                    outcome.finished.append(job.name)
+                    words = f"finished in {seconds:.0f} s"
+                else:
+                    outcome.failed[job.name] = words = _last_words(pool.logs / f"{job.name}.log", code)
+                over = len(outcome.finished) + len(outcome.failed)
+                left = (time.monotonic() - begun) / over * (len(waiting) - over) / 60
+                remaining = f"; about {max(left, 1):.0f} min left" if over < len(waiting) else ""
+                bar.advance()
+                console.note(f"[{len(outcome.skipped) + over}/{total}] {job.name}: {words}{remaining}")
+            time.sleep(POLL)
+    except BaseException:
+        console.note(f"ending {counted(len(pool.running), 'run')}")
+        pool.stop()
+        raise
+
+
+def _last_words(log: Path, code: int) -> str:
+    """Return the last line of a log that says what went wrong."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    words = errors[-1] if errors and errors[-1] in lines[-3:] else lines[-1] if lines else "it said nothing"
+    return f"killed by signal {-code}" if code < 0 else words.removeprefix("error: ")
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process.
+
+    Raises:
+        DataError: another process holds it.
+    """
+    import fcntl
+
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"another process is at work in {folder.parent}; wait for it, or give another --out") from None
+        yield
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM stop like Ctrl-C for the time of the block."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before: Any = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,277 @@
+"""From any video to its event timeline: `pipeline(model)(video)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from avplatform.base.console import readable
+from avplatform.hub.folder import model_folder
+from avplatform.labels.open import check_open, check_texts, embed_labels
+from avplatform.models.av_model import AVModel
+from avplatform.models.checks import at_least
+from avplatform.models.contracts import Parse
+from avplatform.models.errors import UsageError
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.registry import task_of_model, with_threshold
+from avplatform.timeline.events import STREAM_NAMES, Event, Timeline, events_of
+from avplatform.timeline.reading import (
+    ClipFeatures,
+    Extractor,
+    check_fits,
+    extractor_of_model,
+    read_features,
+)
+from avplatform.timeline.windows import Features, parse_windows
+
+if TYPE_CHECKING:
+    from avplatform.features.container import Limits
+
+__all__ = ["ClipFeatures", "Event", "Extractor", "Pipeline", "PipelineConfig", "Timeline", "pipeline"]
+
+
+@dataclass(kw_only=True)
+class PipelineConfig:
+    """How a video of any length is parsed."""
+
+    window: int = 10
+    """seconds that the model sees at once: what it was trained on"""
+    hop: int = 5
+    """seconds from one window to the next; smaller is smoother and slower"""
+    batch_size: int = 16
+    """windows that are parsed at a time"""
+    threshold: float | None = None
+    """probability from which on a class is decided (avvp); default: the model's own"""
+    cpu: bool = False
+    """stay on the CPU"""
+    max_seconds: float = 3600.0
+    """refuse longer files"""
+    max_pixels: int = 7680 * 4320
+    """refuse larger pictures"""
+    max_gigapixels: float = 1000.0
+    """refuse files whose pictures have more thousand millions of pixels together"""
+
+    def __post_init__(self) -> None:
+        for name in ("window", "hop", "batch_size"):
+            at_least(self, name, 1)
+        if self.hop > self.window:
+            raise UsageError(f"hop is {self.hop} and window {self.window}; a hop beyond the window leaves gaps")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UsageError(f"threshold is {self.threshold}; a probability lies between 0 and 1")
+        _ = self.limits
+
+    @property
+    def limits(self) -> Limits:
+        """What a file may ask for."""
+        from avplatform.features.container import Limits
+
+        return Limits(max_seconds=self.max_seconds, max_pixels=self.max_pixels, max_gigapixels=self.max_gigapixels)
+
+
+def pipeline(
+    model: str | Path | AVModel,
+    *,
+    labels: Sequence[str] | None = None,
+    embeddings: str | None = None,
+    recipe: str | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    extractor: Extractor | None = None,
+    config: PipelineConfig | None = None,
+) -> Pipeline:
+    """Return a callable that parses videos.
+
+    Args:
+        model: run folder, model folder, hub id, or a model.
+        labels: texts to look for instead of the model's own classes (LEAP).
+        embeddings: source of the labels' embeddings; default: the one that the model was trained with.
+        recipe: features that the model reads, by name; default: what its config says.
+        weights: files of the recipe's backbones by name, or "folder" for a folder of them.
+        extractor: makes the features; default: one for the recipe.
+        config: windows and decisions.
+
+    Raises:
+        UsageError: labels for a model that cannot look for others, or features that are not known or do not fit.
+        DataError: no such model.
+
+    Example:
+        parse = pipeline("runs/mine")
+        for event in parse("holiday.mp4").events:
+            print(event.stream_name, event.label, event.onset, event.offset)
+    """
+    name = "model" if isinstance(model, AVModel) else str(model)
+    loaded = model if isinstance(model, AVModel) else AVModel.from_pretrained(model_folder(model))
+    config = config or PipelineConfig()
+    if labels is not None:
+        check_open(loaded)
+    elif embeddings is not None:
+        raise UsageError("embeddings name the source for labels of the user's; give labels too, or leave them out")
+    if extractor is None:
+        device = device_of(config)
+        extractor = extractor_of_model(loaded, recipe=recipe, weights=weights, device=device, limits=config.limits)
+    return Pipeline(loaded, extractor, name=name, labels=labels, embeddings=embeddings, config=config)
+
+
+class Pipeline:
+    """Parses videos with one model and one set of labels."""
+
+    def __init__(
+        self,
+        model: AVModel,
+        extractor: Extractor,
+        *,
+        name: str,
+        labels: Sequence[str] | None,
+        embeddings: str | None,
+        config: PipelineConfig,
+    ) -> None:
+        self.model = model.eval().to(device_of(config))
+        self.extractor, self.name, self.config = extractor, name, config
+        self.task = _task(model, config)
+        self.open_labels = labels is not None
+        self.label_embeddings: torch.Tensor | None = None
+        if labels is not None:
+            self.task, texts = open_task(self.task, model, labels)
+            found = embed_labels(model, texts, source=embeddings)
+            check_texts(found)
+            self.label_embeddings = found.values.to(next(model.parameters()).device)
+        self.labels = event_names(self.task, model)
+
+    def __call__(self, video: str | Path, *, on_progress: Callable[[float], None] | None = None) -> Timeline:
+        """Parse one video.
+
+        Args:
+            video: any file that PyAV reads.
+            on_progress: told the share that is done.
+
+        Raises:
+            DataError: the file cannot be read, or is no video and no sound.
+        """
+        from avplatform.features.media import probe
+
+        info = probe(video, limits=self.config.limits)
+        features, present = read_features(self.extractor, video, duration=info.duration, on_progress=on_progress)
+        check_fits(self.model, features)
+        timeline = self.parse(features, present=present, duration=info.duration, video=readable(video))
+        timeline.about = {
+            name: getattr(info, name, None) for name in ("fps", "width", "height", "rotation", "has_audio", "has_video")
+        }
+        return timeline
+
+    def parse(
+        self, features: Features, *, present: dict[str, bool] | None = None, duration: float | None = None, video: str = ""
+    ) -> Timeline:
+        """Parse features that are there already.
+
+        Args:
+            features: of the whole video.
+            present: whether the file has "audio" and "visual"; default: both.
+            duration: seconds; default: the number of segments.
+            video: its name.
+        """
+        parse = parse_windows(
+            self.model,
+            features,
+            window=self.config.window,
+            hop=self.config.hop,
+            batch_size=self.config.batch_size,
+            label_embeddings=self.label_embeddings,
+        )
+        found = {name: maps[:, 0].numpy() for name, maps in self.task.events(self.task.decide(parse)).items()}
+        scores = {name: values[:, 0].numpy() for name, values in self.task.probabilities(parse).items()}
+        notes = _silence_absent(found, scores, present or {})
+        # The last segment goes on to the end of the video: up to half a second more, or less, than a second.
+        duration = float(len(features)) if duration is None else min(duration, len(features) + 0.5)
+        timeline = Timeline(
+            video=video,
+            duration=duration,
+            model=self.name,
+            task=self.task.name,
+            decoder=self.model.config.decoder._type,
+            encoder=self.model.config.encoder._type,
+            labels=self.labels,
+            open_labels=self.open_labels,
+            events=events_of(found, scores, self.labels, duration=duration),
+            scores=scores,
+            found=found,
+            attention=_attention(self.model, parse, len(self.labels), present or {}),
+            notes=notes,
+        )
+        if self.open_labels:
+            timeline.notes.append("The labels were given by the user; the model need not have been trained on them.")
+        threshold = getattr(self.task.config, "threshold", None)
+        if threshold is not None and not timeline.events:
+            highest = max(float(values.max()) for values in scores.values())
+            advice = (
+                "Labels that a model was never trained on score low: try a lower threshold, such as 0.01."
+                if self.open_labels
+                else "A lower threshold shows weaker events."
+            )
+            timeline.notes.append(
+                f"No label reached the threshold of {threshold:g}; the highest probability was {highest:.2g}. {advice}"
+            )
+        return timeline
+
+
+def device_of(config: PipelineConfig) -> torch.device:
+    """Return where models run: the accelerator if there is one and it is wanted."""
+    found = None if config.cpu or not torch.accelerator.is_available() else torch.accelerator.current_accelerator()
+    return found or torch.device("cpu")
+
+
+def open_task(task: Task, model: AVModel, labels: Sequence[str]) -> tuple[Task, list[str]]:
+    """Return the task that decides among other labels, and the texts to embed for it (background among them, on AVEL).
+
+    Raises:
+        UsageError: no label, or one twice.
+    """
+    labels = [label.strip() for label in labels]
+    if not labels or not all(labels):
+        raise UsageError('give at least one label, and no empty one, such as "train horn,dog"')
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise UsageError(f"the label '{twice}' is given twice")
+    other = task.with_classes(labels)
+    return other, other.model_classes(model.config.decoder._type, model.config.encoder._type)[1]
+
+
+def event_names(task: Task, model: AVModel) -> list[str]:
+    """Return the names of the events that a model's maps have columns for, without background, in everyday spelling."""
+    names, _ = task.model_classes(model.config.decoder._type, model.config.encoder._type)
+    return [name.replace("_", " ") for name in names if name != "background"]
+
+
+def _task(model: AVModel, config: PipelineConfig) -> Task:
+    return with_threshold(task_of_model(model.config), config.threshold)
+
+
+def _silence_absent(found: dict[str, np.ndarray], scores: dict[str, np.ndarray], present: dict[str, bool]) -> list[str]:
+    """Take back what was found in a stream that the file lacks; return what is to be said about it."""
+    notes = []
+    for stream, kind in (("audio", "sound"), ("visual", "pictures")):
+        if present.get(stream, True):
+            continue
+        silenced = [name for name in (stream, "av") if name in found]
+        for name in silenced:
+            found[name] = np.zeros_like(found[name])
+            scores[name] = np.zeros_like(scores[name])
+        names = " and ".join(STREAM_NAMES[name] for name in silenced)
+        notes.append(f"The file has no {kind}; the model got zeros for it, and no {names} events are reported.")
+    return notes
+
+
+def _attention(model: AVModel, parse: Parse, labels: int, present: dict[str, bool]) -> dict[str, np.ndarray]:
+    """Return LEAP's attention by stream, of the events' labels and the streams that are there."""
+    streams: tuple[str, ...] = getattr(model.decoder, "streams", ())
+    if parse.attention is None:
+        return {}
+    names = [{"fused": "av"}.get(name, name) for name in streams]
+    return {
+        name: parse.attention[0, number, :labels].numpy()
+        for number, name in enumerate(names)
+        if present.get(name, all(present.values()))
+    }

@@ -1,0 +1,29 @@
+"""render."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+import yaml
+
+from avplatform.hub_cards import template
+
+
+def _yaml(metadata: dict[str, Any]) -> str:
+    return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).strip()
+
+
+def _render(name: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(template),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name).render(**values)
+
+
+PLACEHOLDER = "<this folder or repository>"
+"""Stands in a card for the repository's id until the card is pushed."""

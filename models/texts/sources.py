@@ -1,0 +1,232 @@
+"""Every source of label embeddings behind one string: GloVe, text encoders, files, or a table that training learns.
+
+`KIND` or `KIND:ARGUMENT`, or plainly the path of a file:
+
+    glove-50d                     shipped (GloVe 6B, 50-d), the default
+    vectors.txt                   a GloVe text file of any width
+    glove:PACKAGE_OR_FOLDER       GloVe as .npy and word index (.parquet)
+    labels.safetensors, file:...  label embeddings made before (.safetensors, .npy; .pt and .pkl, never run)
+    bert:NAME_OR_FOLDER           BERT, first token
+    clip:..., clap:...            text tower of a CLIP or CLAP, projected
+    sentence:...                  sentence encoder, mean over tokens
+    transformers:...              any encoder that transformers reads, mean over tokens
+    learned, learned:DIM          a table that is trained with the model
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avplatform.models.errors import DataError, UsageError, nearest
+from avplatform.models.texts.encoders import (
+    POOLINGS,
+    ModelFolder,
+    check_transformers,
+    declared_pooling,
+    encode_pooled,
+    encode_projected,
+    find_folder,
+    model_type,
+    package_folders,
+)
+from avplatform.models.texts.files import READABLE, read_label_file
+from avplatform.models.texts.glove import SHIPPED_TABLE, LabelEmbedder, glove_embedder, glove_pair
+
+LEARNED_DIM = 300
+LEARNED_SEED = 0
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """What turns texts into label embeddings.
+
+    Args:
+        embed: texts to [C, E].
+        provenance: what it is and the checksums of its files, JSON-ready, without places on this machine.
+        slow: worth keeping what it gave.
+        learned: the embeddings are only where training starts.
+    """
+
+    embed: LabelEmbedder
+    provenance: dict[str, Any]
+    slow: bool = False
+    learned: bool = False
+
+
+def open_source(source: str, *, pooling: str | None = None) -> LabelSource:
+    """Return the source that a string names; nothing slow is read before texts are embedded.
+
+    Args:
+        source: as the head of this module lists them.
+        pooling: "cls" or "mean" in place of the default of bert, sentence and transformers.
+
+    Raises:
+        UsageError: an unknown kind, with the nearest one, or a pooling where there is none.
+        DataError: files that are missing or wrong.
+    """
+    kind, _, argument = source.partition(":")
+    if kind not in SOURCES:
+        kind, argument = _kind_of_path(source), source
+    if pooling is not None:
+        if pooling not in POOLINGS:
+            raise UsageError(f"pooling is '{pooling}'; choose from {', '.join(POOLINGS)}")
+        if kind not in POOLED:
+            raise UsageError(f"pooling is a choice of {', '.join(POOLED)}; '{source}' has none")
+        return SOURCES[kind](argument, pooling=pooling)
+    return SOURCES[kind](argument)
+
+
+def _kind_of_path(source: str) -> str:
+    path = Path(source)
+    if path.is_file():
+        return "file" if path.suffix in READABLE else "glove"
+    if path.is_dir():
+        if (path / "config.json").is_file():
+            raise UsageError(f"{source} is a model's folder; say of which kind: sentence:{source}, bert:..., clip:...")
+        return "glove"
+    raise UsageError(
+        f"labels.embeddings is '{source}': neither a source of label embeddings nor a file"
+        f"{nearest(source.partition(':')[0], SOURCES)} (sources: {', '.join(SOURCES)}; or the path of a GloVe text file)"
+    )
+
+
+def _shipped(argument: str) -> LabelSource:
+    if argument:
+        raise UsageError(f"glove-50d takes no argument; for other GloVe files give glove:{argument}")
+    return LabelSource(glove_embedder(), _about("glove-50d", "GloVe 6B 50d, shipped words", [SHIPPED_TABLE], "mean of words"))
+
+
+def _glove(argument: str) -> LabelSource:
+    _needs(argument, "glove", "a GloVe text file, a folder of .npy and .parquet, or a package")
+    path, slow = Path(argument), False
+    if not path.exists():
+        places = [place for root in package_folders(argument) for place in (root, root / "data") if any(place.glob("*.npy"))]
+        if not places:
+            raise DataError(f"no GloVe at '{argument}': neither a file, a folder nor an installed package that holds one")
+        path = places[0]
+    if path.is_dir():
+        files = list(glove_pair(path))
+    else:
+        files, slow = [path], True
+    name = argument if path != Path(argument) else path.name
+    return LabelSource(glove_embedder(path), _about("glove", name, files, "mean of words"), slow=slow)
+
+
+def _file(argument: str) -> LabelSource:
+    path = Path(argument)
+    if path.suffix not in READABLE or not path.is_file():
+        raise DataError(f"no file of label embeddings '{argument}'; give an existing {', '.join(READABLE)} file")
+    stored = read_label_file(path)
+
+    def embed(texts: Sequence[str]) -> Tensor:
+        return stored.rows_for(texts, place=str(path))
+
+    rows = "matched by text" if stored.texts else "matched by order"
+    about = {**_about("file", path.name, [path]), "rows": rows}
+    return LabelSource(embed, {**about, "made_by": stored.source} if stored.source else about)
+
+
+def _bert(argument: str, *, pooling: str = "cls") -> LabelSource:
+    return _pooled("bert", argument, "bert", pooling)
+
+
+def _sentence(argument: str, *, pooling: str | None = None) -> LabelSource:
+    return _pooled("sentence", argument, "", pooling)
+
+
+def _transformers(argument: str, *, pooling: str = "mean") -> LabelSource:
+    return _pooled("transformers", argument, "", pooling)
+
+
+def _pooled(kind: str, argument: str, family: str, pooling: str | None) -> LabelSource:
+    folder = _encoder_folder(kind, argument, family)
+    pooling = pooling or declared_pooling(folder)
+    embed = partial(encode_pooled, folder, pooling=pooling)
+    return LabelSource(embed, _about_encoder(kind, folder, pooling), slow=True)
+
+
+def _clip(argument: str) -> LabelSource:
+    folder = _encoder_folder("clip", argument, "clip")
+    embed = partial(encode_projected, folder, kind="CLIP")
+    return LabelSource(embed, _about_encoder("clip", folder, "projected end-of-text token"), slow=True)
+
+
+def _clap(argument: str) -> LabelSource:
+    folder = _encoder_folder("clap", argument, "clap")
+    embed = partial(encode_projected, folder, kind="Clap")
+    return LabelSource(embed, _about_encoder("clap", folder, "projected first token"), slow=True)
+
+
+def _learned(argument: str) -> LabelSource:
+    if argument and not (argument.isascii() and argument.isdigit() and int(argument) > 0):
+        raise UsageError(f"learned:{argument}: the width of a learned table is a positive whole number, such as learned:300")
+    width = int(argument or LEARNED_DIM)
+
+    def embed(texts: Sequence[str]) -> Tensor:
+        return torch.randn(len(texts), width, generator=torch.Generator().manual_seed(LEARNED_SEED))
+
+    return LabelSource(embed, {"kind": "learned", "start": f"normal, seed {LEARNED_SEED}"}, learned=True)
+
+
+SOURCES: dict[str, Callable[..., LabelSource]] = {
+    "glove-50d": _shipped,
+    "glove": _glove,
+    "file": _file,
+    "bert": _bert,
+    "clip": _clip,
+    "clap": _clap,
+    "sentence": _sentence,
+    "transformers": _transformers,
+    "learned": _learned,
+}
+"""Kinds of sources by name: what follows the colon to a LabelSource."""
+
+POOLED = ("bert", "sentence", "transformers")
+"""Kinds that pool hidden states, so that the pooling can be chosen."""
+
+
+def _encoder_folder(kind: str, argument: str, family: str) -> ModelFolder:
+    _needs(argument, kind, "a folder, an installed package or a Hub id")
+    check_transformers()
+    folder = find_folder(argument)
+    found = model_type(folder)
+    if family not in found:
+        raise UsageError(f"{kind}:{argument} is a model of type '{found}', not {family}; try transformers:{argument}")
+    return folder
+
+
+def _about(kind: str, name: str, files: Sequence[Path], pooling: str | None = None) -> dict[str, Any]:
+    about: dict[str, Any] = {"kind": kind, "name": name, "sha256": {file.name: file_sha256(file) for file in files}}
+    return about if pooling is None else {**about, "pooling": pooling}
+
+
+def _about_encoder(kind: str, folder: ModelFolder, pooling: str) -> dict[str, Any]:
+    about = _about(kind, folder.name, folder.files, pooling)
+    revision = {} if folder.revision is None else {"revision": folder.revision}
+    return {**about, **revision, "versions": check_transformers()}
+
+
+def _needs(argument: str, kind: str, what: str) -> None:
+    if not argument:
+        raise UsageError(f"{kind}: needs a name after the colon: {what}")
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's sha256, read in blocks.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
