@@ -17,7 +17,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
     end_with_starter()
     args = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # no name of a file may stop a command that prints it
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # no name of a file may stop a command that prints it
     if not args or args[0] in ("-h", "--help"):
         print(usage())
         return 0 if args else 2
@@ -41,7 +43,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
-        print("stopped; go on with --resume RUN" if args[0] == "train" else "stopped", file=sys.stderr)
+        print(
+            "stopped; go on with --resume RUN" if args[0] == "train" else "stopped", file=sys.stderr
+        )
         return 130
 
 
@@ -57,15 +61,27 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("evaluate", "score a saved model or run on a split"),
     "compare": ("compare", "hold runs against each other: figures, paired test, classes"),
     "sweep": ("sweep", "train every combination of a file's axes and seeds"),
-    "reproduce": ("reproduce", "train what a paper's tables need, and set ours beside the published figures"),
-    "predict": ("predict", "find the events of videos: JSON, CSV, PNG, an HTML timeline, ELAN and WebVTT"),
+    "reproduce": (
+        "reproduce",
+        "train what a paper's tables need, and set ours beside the published figures",
+    ),
+    "predict": (
+        "predict",
+        "find the events of videos: JSON, CSV, PNG, an HTML timeline, ELAN and WebVTT",
+    ),
     "list": ("listing", "list the cells, tasks, encoders, decoders and presets"),
     "info": ("info", "all about one cell, preset, run or model"),
     "data": ("data", "import official files, verify, simulate, describe or push a dataset"),
     "extract": ("extract", "make segment features of video files"),
-    "pseudo-label": ("pseudo_label", "make segment pseudo-labels by VALOR's procedure, or score them"),
+    "pseudo-label": (
+        "pseudo_label",
+        "make segment pseudo-labels by VALOR's procedure, or score them",
+    ),
     "embed-labels": ("embed_labels", "turn label texts into embeddings, and show which are near"),
-    "convert": ("convert", "turn a checkpoint that a paper's authors published into a model folder"),
+    "convert": (
+        "convert",
+        "turn a checkpoint that a paper's authors published into a model folder",
+    ),
     "push": ("push", "push a run's model to the Hub, with its card"),
 }
 """Commands by name: their module in avplatform.commands, imported when it runs, and one line of help."""

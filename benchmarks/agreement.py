@@ -32,8 +32,25 @@ def main() -> int:
     for seed in range(1, args.seeds + 1):
         for name, (processes, precision) in VARIANTS.items():
             folder = Path(args.out) / f"{precision}-{processes}-seed-{seed}"
-            flags = ["--data", args.data, "--seed", str(seed), "--precision", precision, "--max-steps", str(args.steps)]
-            flags += ["--epochs", "1000", "--cpu", "--no-save-plots", "--output-dir", str(folder), *options]
+            flags = [
+                "--data",
+                args.data,
+                "--seed",
+                str(seed),
+                "--precision",
+                precision,
+                "--max-steps",
+                str(args.steps),
+            ]
+            flags += [
+                "--epochs",
+                "1000",
+                "--cpu",
+                "--no-save-plots",
+                "--output-dir",
+                str(folder),
+                *options,
+            ]
             results.setdefault(name, []).append(run(folder, flags, processes))
     return report(results)
 
@@ -42,9 +59,18 @@ def run(folder: Path, flags: list[str], processes: int) -> dict:
     """Train (or resume, or read) one run; return its results."""
     if not (folder / "results.json").exists():
         given = ["--resume", str(folder)] if (folder / "config.yaml").exists() else flags
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+        launcher = (
+            ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+            if processes > 1
+            else []
+        )
         print("train", folder.name, file=sys.stderr, flush=True)
-        done = subprocess.run([sys.executable, *launcher, "train.py", *given], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *launcher, "train.py", *given],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             sys.exit(f"{folder.name} failed: {done.stderr[-2000:]}")
     content = json.loads((folder / "results.json").read_text())
@@ -59,8 +85,16 @@ def report(results: dict[str, list[dict]]) -> int:
     content = results[first][0]
     kind = "SYNTHETIC features" if content["synthetic"] else "features"
     cell = f"{content['encoder']} + {content['decoder']} on {content['task']} ({content['supervision']})"
-    print(f"{cell}, data {content['data']} ({kind}), {content['steps']} steps, {len(results[first])} seeds, test split\n")
-    print("| figure | " + " | ".join(results) + " | " + " | ".join(f"{name} − {first}" for name in others) + " |")
+    print(
+        f"{cell}, data {content['data']} ({kind}), {content['steps']} steps, {len(results[first])} seeds, test split\n"
+    )
+    print(
+        "| figure | "
+        + " | ".join(results)
+        + " | "
+        + " | ".join(f"{name} − {first}" for name in others)
+        + " |"
+    )
     print("|---|" + "---|" * (len(results) + len(others)))
     inside = True
     for metric in content["test"]:
@@ -69,10 +103,15 @@ def report(results: dict[str, list[dict]]) -> int:
         for name in others:
             a, b = values[first], values[name]
             spread = math.sqrt((statistics.variance(a) + statistics.variance(b)) / 2)
-            error, difference = spread * math.sqrt(2 / len(a)), statistics.mean(b) - statistics.mean(a)
+            error, difference = (
+                spread * math.sqrt(2 / len(a)),
+                statistics.mean(b) - statistics.mean(a),
+            )
             fits = abs(difference) <= 2 * spread
             inside &= fits
-            cells.append(f"{difference:+.1f} ± {error:.1f} ({'inside' if fits else 'OUTSIDE'} {2 * spread:.1f})")
+            cells.append(
+                f"{difference:+.1f} ± {error:.1f} ({'inside' if fits else 'OUTSIDE'} {2 * spread:.1f})"
+            )
         print(f"| {metric} | " + " | ".join(cells) + " |")
     return 0 if inside else 1
 
@@ -80,7 +119,9 @@ def report(results: dict[str, list[dict]]) -> int:
 def arguments() -> tuple[argparse.Namespace, list[str]]:
     """Return the benchmark's own arguments and the options that go to every run."""
     own, _, options = " ".join(sys.argv[1:]).partition(" -- ")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True, help="a store")
     parser.add_argument("--out", required=True, help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=3)

@@ -39,8 +39,13 @@ def main() -> None:
     clips = ave_clips(folder)
     simulator = AVESimulator(AVESimulation(), clips)
     indices = [int(i) for i in clips.splits["background"]]
-    parts = [simulator.columns(clips, indices[i : i + 16])["audio"] for i in range(0, len(indices), 16)]
-    rows = {"real": statistics(real), "generated": statistics(np.concatenate(parts).astype(np.float64))}
+    parts = [
+        simulator.columns(clips, indices[i : i + 16])["audio"] for i in range(0, len(indices), 16)
+    ]
+    rows = {
+        "real": statistics(real),
+        "generated": statistics(np.concatenate(parts).astype(np.float64)),
+    }
     names = list(rows["real"])
     print("| |", " | ".join(names), "|")
     print("|---" * (len(names) + 1) + "|")
@@ -48,7 +53,9 @@ def main() -> None:
         print(f"| {name} |", " | ".join(f"{values[n]:.2f}" for n in names), "|")
     if len(sys.argv) > 2:
         test = open_data(sys.argv[2], task="avvp").split("test")
-        maps = [test.labels(f"{kind}_{m}") for kind in ("pseudo", "dense") for m in ("audio", "visual")]
+        maps = [
+            test.labels(f"{kind}_{m}") for kind in ("pseudo", "dense") for m in ("audio", "visual")
+        ]
         found = averages(score(*maps))
         print("pseudo-labels on test:", " ".join(f"{v:.1f}" for v in found.values()))
 

@@ -30,9 +30,13 @@ NEED = 15e9  # bytes of disk
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--chunk", type=int, default=16, help="clips in a chunk")
-    parser.add_argument("--filters", nargs="+", choices=("none", "shuffle"), default=["none", "shuffle"])
+    parser.add_argument(
+        "--filters", nargs="+", choices=("none", "shuffle"), default=["none", "shuffle"]
+    )
     parser.add_argument("--dtype", nargs="+", choices=("float16", "float32"), default=["float16"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chunked-maps-") as name:
@@ -49,8 +53,13 @@ def main() -> int:
             write_maps(folder / "visual_feature.h5", count, options.chunk, kind == "shuffle")
             for dtype in options.dtype:
                 out = folder / "store"
-                code, seconds, peak, text = child("data", "import", "ave", str(folder), "--out", str(out), "--dtype", dtype)
-                print(f"| {options.chunk} clips | {kind} | {dtype} | {seconds:.0f} | {peak:.0f} |", flush=True)
+                code, seconds, peak, text = child(
+                    "data", "import", "ave", str(folder), "--out", str(out), "--dtype", dtype
+                )
+                print(
+                    f"| {options.chunk} clips | {kind} | {dtype} | {seconds:.0f} | {peak:.0f} |",
+                    flush=True,
+                )
                 if code:
                     print(text[-2000:])
                 good &= code == 0 and peak < LIMIT
@@ -63,7 +72,9 @@ def write_maps(file: Path, count: int, chunk: int, shuffle: bool) -> None:
     rng = np.random.default_rng(1)
     with h5py.File(file, "w") as h5:
         shape = (count, *VISUAL_SHAPE)
-        maps = h5.create_dataset(KEY, shape, dtype="f8", chunks=(chunk, *VISUAL_SHAPE), shuffle=shuffle)
+        maps = h5.create_dataset(
+            KEY, shape, dtype="f8", chunks=(chunk, *VISUAL_SHAPE), shuffle=shuffle
+        )
         for start in range(0, count, chunk):
             stop = min(start + chunk, count)
             maps[start:stop] = rng.random((stop - start, *VISUAL_SHAPE), dtype=np.float32)

@@ -79,7 +79,9 @@ def write_noise(folder: Path, videos: int) -> np.ndarray:
     ):
         for start in range(0, videos, 50):
             rows = np.arange(start, min(start + 50, videos))
-            columns = {n: rng.standard_normal((len(rows), *s), dtype=np.float32) for n, s in SHAPES.items()}
+            columns = {
+                n: rng.standard_normal((len(rows), *s), dtype=np.float32) for n, s in SHAPES.items()
+            }
             for name, values in columns.items():
                 for row, value in zip(rows, values, strict=True):
                     np.save(folder / "files" / name / f"{row}.npy", value)
@@ -96,14 +98,18 @@ def readers(folder: Path, labels: np.ndarray) -> dict[str, Callable[[int], Itera
     half = stores["float16"]
 
     def files(epoch: int) -> Iterator[int]:
-        loader = DataLoader(ThreeFilesAVideo(folder / "files", labels), batch_size=BATCH, shuffle=True)
+        loader = DataLoader(
+            ThreeFilesAVideo(folder / "files", labels), batch_size=BATCH, shuffle=True
+        )
         return (len(batch["label"]) for batch in loader)
 
     def stock(epoch: int) -> Iterator[int]:
         import datasets
 
         shards = half.shards.urls(half.manifest.splits["train"].shards)
-        stream = datasets.load_dataset("parquet", data_files={"train": shards}, split="train", streaming=True)
+        stream = datasets.load_dataset(
+            "parquet", data_files={"train": shards}, split="train", streaming=True
+        )
         stream = stream.shuffle(seed=epoch, buffer_size=1000).with_format("torch")
         return (len(batch["row"]) for batch in stream.iter(batch_size=BATCH))
 
@@ -121,7 +127,10 @@ def readers(folder: Path, labels: np.ndarray) -> dict[str, Callable[[int], Itera
         loader = train_loader(data, ["train"], streaming=streaming, batch_size=BATCH, seed=1)
         return lambda epoch: (len(share.batch) for share in loader.epoch(epoch))
 
-    found: dict[str, Callable[[int], Iterator[int]]] = {"three files a video": files, "stock shuffle buffer": stock}
+    found: dict[str, Callable[[int], Iterator[int]]] = {
+        "three files a video": files,
+        "stock shuffle buffer": stock,
+    }
     for dtype, data in stores.items():
         found[f"datasets, mapped, {dtype}"] = through_datasets(data)
         found[f"mapped, {dtype}"] = ours(data, False)
@@ -129,7 +138,9 @@ def readers(folder: Path, labels: np.ndarray) -> dict[str, Callable[[int], Itera
     return found
 
 
-def rates(read: dict[str, Callable[[int], Iterator[int]]], clips: int, rounds: int) -> dict[str, list[float]]:
+def rates(
+    read: dict[str, Callable[[int], Iterator[int]]], clips: int, rounds: int
+) -> dict[str, list[float]]:
     """Return clips per second of every reader in every round; the first reading of each warms the page cache."""
     found: dict[str, list[float]] = {name: [] for name in read}
     for epoch in range(rounds + 1):
@@ -137,7 +148,9 @@ def rates(read: dict[str, Callable[[int], Iterator[int]]], clips: int, rounds: i
             if epoch == 0 and name == "stock shuffle buffer":
                 continue  # its files are warmed by the others
             started, epochs, spent = time.perf_counter(), 0, 0.0
-            while spent < SECONDS:  # a fast reader's epoch is shorter than what a busy machine takes away at a time
+            while (
+                spent < SECONDS
+            ):  # a fast reader's epoch is shorter than what a busy machine takes away at a time
                 count = sum(reader(epoch))
                 assert count == clips, (name, count)
                 epochs, spent = epochs + 1, time.perf_counter() - started
@@ -183,7 +196,12 @@ def maps(folder: Path, rounds: int) -> tuple[float, float, float, float]:
     reading, training = (statistics.median(values) for values in zip(*found, strict=True))
     print(f"AVE maps: {reading:,.0f} clips/s read, {training:,.0f} trained; ", end="")
     print(f"a batch of {MAP_BATCH} has {batch_bytes / 2**20:.0f} MiB")
-    return statistics.median(r / t for r, t in found), most / batch_bytes, left / batch_bytes, MAP_CLIPS / MAP_BATCH
+    return (
+        statistics.median(r / t for r, t in found),
+        most / batch_bytes,
+        left / batch_bytes,
+        MAP_CLIPS / MAP_BATCH,
+    )
 
 
 def anonymous() -> int:
@@ -195,7 +213,9 @@ def anonymous() -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--videos", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -205,11 +225,19 @@ def main() -> int:
         folder = Path(name)
         labels = write_noise(folder, options.videos)
         found = rates(readers(folder, labels), options.videos, options.rounds)
-        print(f"{options.videos} synthetic videos, {options.rounds} rounds, 1 thread; clips/s (medians) and ratios")
+        print(
+            f"{options.videos} synthetic videos, {options.rounds} rounds, 1 thread; clips/s (medians) and ratios"
+        )
         print(f"{'reader':<28}{'clips/s':>10}{'to files':>10}{'to stock':>10}")
         for reader, values in found.items():
-            to = (ratio(found, reader, base) for base in ("three files a video", "stock shuffle buffer"))
-            print(f"{reader:<28}{statistics.median(values):>10,.0f}" + "".join(f"{value:>9.1f}x" for value in to))
+            to = (
+                ratio(found, reader, base)
+                for base in ("three files a video", "stock shuffle buffer")
+            )
+            print(
+                f"{reader:<28}{statistics.median(values):>10,.0f}"
+                + "".join(f"{value:>9.1f}x" for value in to)
+            )
         faster, most, left, copy = maps(folder, options.rounds)
     files, stock = "three files a video", "stock shuffle buffer"
     goals = [
@@ -223,8 +251,12 @@ def main() -> int:
     met = True
     for goal, value, least, aim in goals:
         met &= value >= least
-        print(f"{goal:<28}{value:>9.1f}x{least:>9}x{aim:>5}x  {'met' if value >= least else 'MISSED'}")
-    resident = most <= 2 and left <= 1  # what is left does not depend on the size of the split: the allocator keeps it
+        print(
+            f"{goal:<28}{value:>9.1f}x{least:>9}x{aim:>5}x  {'met' if value >= least else 'MISSED'}"
+        )
+    resident = (
+        most <= 2 and left <= 1
+    )  # what is left does not depend on the size of the split: the allocator keeps it
     print(
         f"AVE maps: anonymous memory grew by {most:.2f} batches while reading and {left:.2f} after it; a resident copy of",
         end="",

@@ -27,7 +27,15 @@ ROOT = Path(__file__).resolve().parent.parent
 def train(out: Path, *flags: str) -> dict:
     """Train by the defaults and return the results."""
     if not (out / "results.json").exists():
-        command = [sys.executable, str(ROOT / "train.py"), "--task", "avel", "--no-save-plots", "--output-dir", str(out)]
+        command = [
+            sys.executable,
+            str(ROOT / "train.py"),
+            "--task",
+            "avel",
+            "--no-save-plots",
+            "--output-dir",
+            str(out),
+        ]
         subprocess.run([*command, *flags], check=True)
     return json.loads((out / "results.json").read_text())
 
@@ -37,7 +45,9 @@ def segments(split: SplitArrays) -> tuple[torch.Tensor, torch.Tensor]:
     features, labels = [], []
     for start in range(0, len(split), 64):
         batch = split.batch(range(start, min(len(split), start + 64)))
-        features.append(torch.cat([batch.audio, batch.visual.mean(dim=(2, 3))], dim=-1).flatten(0, 1))
+        features.append(
+            torch.cat([batch.audio, batch.visual.mean(dim=(2, 3))], dim=-1).flatten(0, 1)
+        )
         labels.append(batch.labels["segment"].flatten())
     return torch.cat(features), torch.cat(labels)
 
@@ -54,8 +64,13 @@ def linear_accuracy(train_split: SplitArrays, validation: SplitArrays, test: Spl
     gram, moment = design.T @ design, design.T @ target
     scores = {}
     for penalty in (10.0, 100.0, 1e3, 1e4, 1e5):
-        weight = torch.linalg.solve(gram + penalty * torch.eye(len(gram), dtype=torch.float64), moment)
-        accuracy = [float(((prepare(f) @ weight).argmax(dim=1) == labels).double().mean()) for f, labels in (held, tested)]
+        weight = torch.linalg.solve(
+            gram + penalty * torch.eye(len(gram), dtype=torch.float64), moment
+        )
+        accuracy = [
+            float(((prepare(f) @ weight).argmax(dim=1) == labels).double().mean())
+            for f, labels in (held, tested)
+        ]
         scores[penalty] = accuracy
     return 100 * max(scores.values())[1]
 
@@ -98,14 +113,20 @@ def main() -> int:
     leap, dch = train(out / "leap"), train(out / "dch", "--decoder", "dch")
     shuffled = train(out / "shuffled", "--data", str(shuffled_store(out / "store")))
     linear = linear_accuracy(data.split("train"), data.split("validation"), data.split("test"))
-    scores = {name: r["test"]["accuracy"] for name, r in (("leap", leap), ("dch", dch), ("shuffled labels", shuffled))}
+    scores = {
+        name: r["test"]["accuracy"]
+        for name, r in (("leap", leap), ("dch", dch), ("shuffled labels", shuffled))
+    }
     anchors = leap["details"]["test"]["anchors"]
     print("SYNTHETIC data, test accuracy in percent")
     for name, value in {**scores, "linear on single segments": linear, **anchors}.items():
         print(f"  {name}: {value:.1f}")
     checks = {
         "linear at least 10 below leap": linear <= scores["leap"] - 10,
-        "shuffled within 3 of always background": abs(scores["shuffled labels"] - anchors["always_background"]) <= 3,
+        "shuffled within 3 of always background": abs(
+            scores["shuffled labels"] - anchors["always_background"]
+        )
+        <= 3,
         "nothing above 90": max(*scores.values(), linear) <= 90,
     }
     for name, held in checks.items():

@@ -38,10 +38,17 @@ SECONDS = 10
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--video", help="a video; default: one that is made, 10 s of 320 x 240 at 30 frames a second")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--video",
+        help="a video; default: one that is made, 10 s of 320 x 240 at 30 frames a second",
+    )
     parser.add_argument("--visual", default="tf_efficientnet_lite0", help="model of timm")
-    parser.add_argument("--clips", type=int, default=3, help="how often the video is taken in a round")
+    parser.add_argument(
+        "--clips", type=int, default=3, help="how often the video is taken in a round"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -52,15 +59,24 @@ def main() -> None:
         weights = make_weights(folder, options.visual)
         recipe = FeatureRecipe(name="bench", audio="vggish", visual=f"timm:{options.visual}")
         plain = Plain(recipe, weights, folder / "frames")
-        kinds = {"ours, float32": "float32", **({"ours, bf16": "bfloat16"} if cpu_has_bf16() else {})}
-        ours = {name: Extractor(recipe, weights, dtype=dtype, batch=16) for name, dtype in kinds.items()}
+        kinds = {
+            "ours, float32": "float32",
+            **({"ours, bf16": "bfloat16"} if cpu_has_bf16() else {}),
+        }
+        ours = {
+            name: Extractor(recipe, weights, dtype=dtype, batch=16) for name, dtype in kinds.items()
+        }
         videos = [video] * options.clips
-        print(f"torch {torch.__version__}, PyAV {av.__version__}, {options.threads} thread(s), {options.visual}, {video.name}")
+        print(
+            f"torch {torch.__version__}, PyAV {av.__version__}, {options.threads} thread(s), {options.visual}, {video.name}"
+        )
         theirs = plain.clip(video)
         for name, extractor in ours.items():
             found = extractor.clip(video)
             for stream in ("audio", "visual"):
-                print(f"{name}: {stream} differs by {difference(getattr(found, stream), theirs[stream]):.1%} of its size")
+                print(
+                    f"{name}: {stream} differs by {difference(getattr(found, stream), theirs[stream]):.1%} of its size"
+                )
         rows: dict[str, list[tuple[float, float]]] = {name: [] for name in ours}
         times: dict[str, list[float]] = {name: [] for name in ("usual", *ours)}
         for _ in range(options.rounds):
@@ -70,14 +86,20 @@ def main() -> None:
                 taken = timed(lambda extractor=extractor: extractor.clips(videos))
                 rows[name].append((base[0] / taken[0], base[1] / taken[1]))
                 times[name].append(taken[1] / options.clips)
-        print("\n| pipeline | s a clip | ratio, CPU time | ratio, clock | goal | |\n|---|---|---|---|---|---|")
-        print(f"| usual: jpg, wav, batch 1, float32 | {statistics.median(times['usual']):.2f} | | | | |")
+        print(
+            "\n| pipeline | s a clip | ratio, CPU time | ratio, clock | goal | |\n|---|---|---|---|---|---|"
+        )
+        print(
+            f"| usual: jpg, wav, batch 1, float32 | {statistics.median(times['usual']):.2f} | | | | |"
+        )
         for name, ratios in rows.items():
             cpu, clock = (statistics.median(pair[kind] for pair in ratios) for kind in (0, 1))
             low, high = min(pair[0] for pair in ratios), max(pair[0] for pair in ratios)
             verdict = "met" if cpu >= 2 else "not met"
             seconds = statistics.median(times[name])
-            print(f"| {name} | {seconds:.2f} | x{cpu:.2f} ({low:.2f} to {high:.2f}) | x{clock:.2f} | >= 2 | {verdict} |")
+            print(
+                f"| {name} | {seconds:.2f} | x{cpu:.2f} ({low:.2f} to {high:.2f}) | x{clock:.2f} | >= 2 | {verdict} |"
+            )
 
 
 class Plain:
@@ -86,7 +108,9 @@ class Plain:
     def __init__(self, recipe: FeatureRecipe, weights: dict[str, Path], frames: Path) -> None:
         self.frames = frames
         self.extractor = Extractor(replace(recipe, name="plain"), weights)
-        network = timm.create_model(recipe.visual.partition(":")[2], pretrained=False, num_classes=0)
+        network = timm.create_model(
+            recipe.visual.partition(":")[2], pretrained=False, num_classes=0
+        )
         tensors = {k: v for k, v in read(weights["visual"]).items() if k in network.state_dict()}
         network.load_state_dict(tensors)
         self.network = network.eval()
@@ -112,11 +136,21 @@ class Plain:
         write_frames(video, self.frames)
         write_sound(video, self.frames / "sound.wav")
         files = sorted(self.frames.glob("*.jpg"))
-        chosen = [files[i] for i in np.round(np.linspace(0, len(files) - 1, 8 * SECONDS)).astype(int)]
-        vectors = [self.network(self.transform(Image.open(file).convert("RGB"))[None])[0] for file in chosen]
+        chosen = [
+            files[i] for i in np.round(np.linspace(0, len(files) - 1, 8 * SECONDS)).astype(int)
+        ]
+        vectors = [
+            self.network(self.transform(Image.open(file).convert("RGB"))[None])[0]
+            for file in chosen
+        ]
         with wave.open(str(self.frames / "sound.wav")) as sound:
-            samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32) / 32768
-        heard = [self.vggish(torch.from_numpy(patch[None]))[0] for patch in mel.patches(samples, SECONDS)]
+            samples = (
+                np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32)
+                / 32768
+            )
+        heard = [
+            self.vggish(torch.from_numpy(patch[None]))[0] for patch in mel.patches(samples, SECONDS)
+        ]
         visual = torch.stack(vectors).unflatten(0, (SECONDS, 8)).mean(1)
         return {"audio": torch.stack(heard).numpy(), "visual": visual.numpy()}
 
@@ -158,15 +192,22 @@ def make_video(path: Path) -> Path:
     generator = np.random.default_rng(0)
     texture = generator.integers(0, 256, (30, 80, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     with av.open(str(path), "w") as container:
-        video, audio = container.add_stream("mpeg4", rate=30), container.add_stream("aac", rate=44100, layout="mono")
+        video, audio = (
+            container.add_stream("mpeg4", rate=30),
+            container.add_stream("aac", rate=44100, layout="mono"),
+        )
         video.width, video.height, video.pix_fmt, video.bit_rate = 320, 240, "yuv420p", 1_000_000
         for index in range(30 * SECONDS):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(texture[:, index : index + 320]), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(texture[:, index : index + 320]), format="rgb24"
+            )
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         tone = (0.3 * np.sin(np.arange(44100 * SECONDS) * 0.1)).astype(np.float32)
         for start in range(0, len(tone), 1024):
-            frame = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                tone[None, start : start + 1024], format="fltp", layout="mono"
+            )
             frame.sample_rate, frame.pts = 44100, start
             container.mux(audio.encode(frame))
         container.mux(audio.encode(None))
@@ -178,7 +219,9 @@ def make_weights(folder: Path, visual: str) -> dict[str, Path]:
     torch.manual_seed(0)
     network = VGGish()
     for place in range(len(CONVOLUTIONS)):
-        torch.nn.init.kaiming_normal_([m for m in network.features if isinstance(m, torch.nn.Conv2d)][place].weight)
+        torch.nn.init.kaiming_normal_(
+            [m for m in network.features if isinstance(m, torch.nn.Conv2d)][place].weight
+        )
     save_file(network.state_dict(), folder / "vggish.safetensors")
     save_file(timm.create_model(visual).state_dict(), folder / "visual.safetensors")
     return {"vggish": folder / "vggish.safetensors", "visual": folder / "visual.safetensors"}

@@ -33,7 +33,9 @@ SPARE = 4e9  # bytes that stay free
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--datasets", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--dtype", nargs="+", choices=("float16", "float32"), default=["float16"])
     parser.add_argument("--clips", type=int, help="clips of each split; default: all")
@@ -52,7 +54,16 @@ def main() -> int:
                 need = 9e9 if options.clips is None else 0
                 if shutil.disk_usage(folder).free < need + SPARE:
                     sys.exit(f"{folder} has not the {(need + SPARE) / 1e9:.0f} GB that this needs")
-                flags = ["--task", TASKS[dataset], "--annotations", str(source), "--out", str(tree), "--layout", "official"]
+                flags = [
+                    "--task",
+                    TASKS[dataset],
+                    "--annotations",
+                    str(source),
+                    "--out",
+                    str(tree),
+                    "--layout",
+                    "official",
+                ]
                 show("draw", dataset, *child("data", "simulate", *flags))
             for dtype in options.dtype:
                 row, fine = measure(dataset, tree, folder / f"{dataset}-{dtype}", dtype, source)
@@ -73,10 +84,16 @@ def main() -> int:
     return 0 if good else 1
 
 
-def measure(dataset: str, tree: Path, out: Path, dtype: str, source: Path) -> tuple[list[str], bool]:
+def measure(
+    dataset: str, tree: Path, out: Path, dtype: str, source: Path
+) -> tuple[list[str], bool]:
     """Import and verify a tree; return a row of the table and whether all was right."""
     shutil.rmtree(out, ignore_errors=True)
-    took = show(f"import {dtype}", dataset, *child("data", "import", dataset, str(tree), "--out", str(out), "--dtype", dtype))
+    took = show(
+        f"import {dtype}",
+        dataset,
+        *child("data", "import", dataset, str(tree), "--out", str(out), "--dtype", dtype),
+    )
     if took[0] != 0:
         return [f"{dataset} {dtype}", "import failed", *[""] * 9], False
     report = json.loads((out / "import_report.json").read_text())
@@ -85,10 +102,26 @@ def measure(dataset: str, tree: Path, out: Path, dtype: str, source: Path) -> tu
     checked = show(f"verify {dtype}", dataset, *child(*flags))
     findings = json.loads(found.read_text())
     ratio = report["bytes_read"] / report["bytes_written"]
-    row = [f"{dataset} {dtype}", f"{sum(report['stored'].values()):,}", f"{report['bytes_read'] / 1e6:,.0f}"]
-    row += [f"{report['bytes_written'] / 1e6:,.0f}", f"1/{ratio:.1f}", f"{took[1]:.0f}", f"{took[2]:.0f}"]
-    row += [f"{checked[1]:.0f}", f"{checked[2]:.0f}", str(len(findings["errors"])), str(len(findings["warnings"]))]
-    return row, checked[0] == 0 and not report["left_out"] and ratio >= LEAST_RATIO.get((dataset, dtype), 0)
+    row = [
+        f"{dataset} {dtype}",
+        f"{sum(report['stored'].values()):,}",
+        f"{report['bytes_read'] / 1e6:,.0f}",
+    ]
+    row += [
+        f"{report['bytes_written'] / 1e6:,.0f}",
+        f"1/{ratio:.1f}",
+        f"{took[1]:.0f}",
+        f"{took[2]:.0f}",
+    ]
+    row += [
+        f"{checked[1]:.0f}",
+        f"{checked[2]:.0f}",
+        str(len(findings["errors"])),
+        str(len(findings["warnings"])),
+    ]
+    return row, checked[0] == 0 and not report["left_out"] and ratio >= LEAST_RATIO.get(
+        (dataset, dtype), 0
+    )
 
 
 def child(*args: str) -> tuple[int, float, float, str]:
@@ -101,12 +134,21 @@ def child(*args: str) -> tuple[int, float, float, str]:
         "import resource, sys; from avplatform.cli import main; code = main(sys.argv[1:]); "
         "print(f'peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}'); sys.exit(code)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, env=env)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, env=env
+    )
     peak = re.search(r"^peak (\d+)$", done.stdout, flags=re.M)
-    return done.returncode, time.perf_counter() - start, int(peak[1]) / 1024 if peak else 0.0, done.stdout + done.stderr
+    return (
+        done.returncode,
+        time.perf_counter() - start,
+        int(peak[1]) / 1024 if peak else 0.0,
+        done.stdout + done.stderr,
+    )
 
 
-def show(what: str, dataset: str, code: int, seconds: float, peak: float, text: str) -> tuple[int, float, float]:
+def show(
+    what: str, dataset: str, code: int, seconds: float, peak: float, text: str
+) -> tuple[int, float, float]:
     """Print the outcome of a command at once, and what it said where it failed."""
     print(f"{dataset} {what}: {seconds:.0f} s, peak {peak:.0f} MB, exit code {code}", flush=True)
     if code:

@@ -21,7 +21,9 @@ def lstm(width: int, hidden: int) -> nn.LSTM:
 class PlainGuided(nn.Module):
     """Audio-guided attention, on the segments of all clips as one batch."""
 
-    def __init__(self, audio: int, visual: int = 512, positions: int = 49, width: int = 512) -> None:
+    def __init__(
+        self, audio: int, visual: int = 512, positions: int = 49, width: int = 512
+    ) -> None:
         super().__init__()
         self.audio, self.visual = nn.Linear(audio, width), nn.Linear(visual, width)
         self.visual_scores = nn.Linear(width, positions, bias=False)
@@ -34,7 +36,9 @@ class PlainGuided(nn.Module):
         v = visual.reshape(batch * segments, -1, visual.shape[-1])
         content = self.visual_scores(torch.relu(self.visual(v)))  # (BT, P, P)
         sound = self.audio_scores(torch.relu(self.audio(a))).unsqueeze(2)
-        weights = torch.softmax(self.score(torch.tanh(content + sound)).squeeze(2), dim=-1).unsqueeze(1)
+        weights = torch.softmax(
+            self.score(torch.tanh(content + sound)).squeeze(2), dim=-1
+        ).unsqueeze(1)
         return torch.bmm(weights, v).view(batch, segments, -1)
 
 
@@ -60,13 +64,24 @@ class PlainPropagation(nn.Module):
 
     def __init__(self, width: int = 256, dropout: float = 0.1) -> None:
         super().__init__()
-        for name in ("visual_value", "visual_query", "audio_key", "audio_value", "visual_fusion", "audio_fusion"):
+        for name in (
+            "visual_value",
+            "visual_query",
+            "audio_key",
+            "audio_value",
+            "visual_fusion",
+            "audio_fusion",
+        ):
             setattr(self, name, nn.Linear(width, width, bias=False))
         self.norm, self.dropout = nn.LayerNorm(width, eps=1e-6), nn.Dropout(dropout)
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
-        v_value, v_query = (self.dropout(torch.relu(m(visual))) for m in (self.visual_value, self.visual_query))
-        a_value, a_key = (self.dropout(torch.relu(m(audio))) for m in (self.audio_value, self.audio_key))
+        v_value, v_query = (
+            self.dropout(torch.relu(m(visual))) for m in (self.visual_value, self.visual_query)
+        )
+        a_value, a_key = (
+            self.dropout(torch.relu(m(audio))) for m in (self.audio_value, self.audio_key)
+        )
         beta = torch.relu(torch.bmm(v_query, a_key.permute(0, 2, 1)) / 16)
         gammas = []
         for b in (beta, beta.permute(0, 2, 1)):
@@ -84,12 +99,19 @@ class PlainPSP(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         e = self.encoder = nn.Module()
-        e.audio_map = nn.Sequential(nn.Linear(128, 256, bias=False), nn.Linear(256, 128, bias=False))
-        e.visual_map = nn.Sequential(nn.Linear(512, 256, bias=False), nn.Linear(256, 128, bias=False))
+        e.audio_map = nn.Sequential(
+            nn.Linear(128, 256, bias=False), nn.Linear(256, 128, bias=False)
+        )
+        e.visual_map = nn.Sequential(
+            nn.Linear(512, 256, bias=False), nn.Linear(256, 128, bias=False)
+        )
         e.attention, e.propagation = PlainGuided(128), PlainPropagation()
         e.audio_lstm, e.visual_lstm = lstm(128, 128), lstm(128, 128)
         self.decoder = nn.Module()
-        self.decoder.hidden, self.decoder.classifier = nn.Linear(256, 64, bias=False), nn.Linear(64, 29, bias=False)
+        self.decoder.hidden, self.decoder.classifier = (
+            nn.Linear(256, 64, bias=False),
+            nn.Linear(64, 29, bias=False),
+        )
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, ...]:
         e = self.encoder
@@ -125,9 +147,13 @@ class PlainSpatialChannel(nn.Module):
         weights = torch.softmax(torch.bmm(self.query(v), self.key(v).permute(0, 2, 1)), dim=-1)
         own = self.norm(v + self.dropout(torch.bmm(weights, self.value(v))))
         mean = torch.relu(self.self_mean(own.mean(dim=1, keepdim=True)))
-        score = torch.softmax(torch.tanh(self.self_score(torch.relu(self.self_position(own)) * mean)), dim=1)
+        score = torch.softmax(
+            torch.tanh(self.self_score(torch.relu(self.self_position(own)) * mean)), dim=1
+        )
         self_attended = torch.bmm(score.permute(0, 2, 1), own).squeeze(1)
-        joint = (torch.relu(self.channel_audio(a)) * torch.relu(self.channel_visual(own))).mean(dim=1)
+        joint = (torch.relu(self.channel_audio(a)) * torch.relu(self.channel_visual(own))).mean(
+            dim=1
+        )
         channel = torch.sigmoid(self.channel_score(torch.relu(self.bottleneck(joint)))).unsqueeze(1)
         v = v * (channel + 1)
         matched = torch.relu(self.spatial_visual(v)) * torch.relu(self.spatial_audio(a))
@@ -191,10 +217,20 @@ class PlainCMBS(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         e = self.encoder = nn.Module()
-        e.map, e.map_dropout, e.attention = nn.Linear(512, 512), nn.Dropout(0.2), PlainSpatialChannel()
+        e.map, e.map_dropout, e.attention = (
+            nn.Linear(512, 512),
+            nn.Dropout(0.2),
+            PlainSpatialChannel(),
+        )
         e.audio_lstm, e.visual_lstm = lstm(128, 128), lstm(512, 256)
-        e.audio_encoder, e.visual_encoder = PlainStream(256, decoder=False), PlainStream(512, decoder=False)
-        e.audio_decoder, e.visual_decoder = PlainStream(256, decoder=True), PlainStream(512, decoder=True)
+        e.audio_encoder, e.visual_encoder = (
+            PlainStream(256, decoder=False),
+            PlainStream(512, decoder=False),
+        )
+        e.audio_decoder, e.visual_decoder = (
+            PlainStream(256, decoder=True),
+            PlainStream(512, decoder=True),
+        )
         e.audio_gate, e.visual_gate = nn.Linear(256, 1), nn.Linear(256, 1)
         e.visual_interaction, e.audio_interaction = PlainInteraction(), PlainInteraction()
         self.decoder = nn.Module()
@@ -214,7 +250,9 @@ class PlainCMBS(nn.Module):
         v_out = e.visual_interaction(v, a)
         a_out = e.audio_interaction(a, v_out)
         fused = (v_out + a_out) / 2
-        scores = [m(x).topk(4, dim=1)[0].mean(dim=1) for m, x in ((h.visual_class, v), (h.audio_class, a))]
+        scores = [
+            m(x).topk(4, dim=1)[0].mean(dim=1) for m, x in ((h.visual_class, v), (h.audio_class, a))
+        ]
         scores = (scores[0] + scores[1]) / 2
         event = h.event(fused.max(dim=1)[0]) + 0.3 * scores
         return event, h.relevance(fused).squeeze(-1), (g_a * g_v).squeeze(-1), scores

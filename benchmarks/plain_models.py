@@ -34,7 +34,11 @@ class PlainFeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.inner, self.outer, self.dropout = nn.Linear(width, hidden), nn.Linear(hidden, width), nn.Dropout(dropout)
+        self.inner, self.outer, self.dropout = (
+            nn.Linear(width, hidden),
+            nn.Linear(hidden, width),
+            nn.Dropout(dropout),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.outer(self.dropout(torch.relu(self.inner(x))))
@@ -49,7 +53,11 @@ class PlainHANLayer(nn.Module):
         self.cross_attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
         self.feedforward = PlainFeedForward(width, hidden, dropout)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout1, self.dropout2, self.dropout3 = nn.Dropout(dropout), nn.Dropout(dropout), nn.Dropout(dropout)
+        self.dropout1, self.dropout2, self.dropout3 = (
+            nn.Dropout(dropout),
+            nn.Dropout(dropout),
+            nn.Dropout(dropout),
+        )
 
     def forward(self, stream: Tensor, other: Tensor) -> Tensor:
         cross = self.cross_attention(stream, other, other)[0]
@@ -61,7 +69,9 @@ class PlainHANLayer(nn.Module):
 class PlainHAN(nn.Module):
     """One layer; the streams are encoded one after the other."""
 
-    def __init__(self, width: int = 512, heads: int = 1, hidden: int = 512, dropout: float = 0.1) -> None:
+    def __init__(
+        self, width: int = 512, heads: int = 1, hidden: int = 512, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList([PlainHANLayer(width, heads, hidden, dropout)])
 
@@ -84,7 +94,11 @@ class PlainMMIL(nn.Module):
         over_time = torch.softmax(self.segment_attention(x), dim=1)
         over_modality = torch.softmax(self.modality_attention(x), dim=2)
         weighted = over_time * probability
-        return weighted[:, :, 0].sum(1), weighted[:, :, 1].sum(1), (over_modality * weighted).sum(2).sum(1)
+        return (
+            weighted[:, :, 0].sum(1),
+            weighted[:, :, 1].sum(1),
+            (over_modality * weighted).sum(2).sum(1),
+        )
 
 
 class PlainAttention(nn.Module):
@@ -96,7 +110,9 @@ class PlainAttention(nn.Module):
         self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
         self.value, self.output = nn.Linear(width, width), nn.Linear(width, width)
 
-    def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, query: Tensor, memory: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         batch, _, width = query.shape
 
         def split(x: Tensor) -> Tensor:
@@ -113,14 +129,18 @@ class PlainAttention(nn.Module):
 class PlainUnit(nn.Module):
     """Attention and feed-forward with residuals; the query is normalised."""
 
-    def __init__(self, width: int = 512, heads: int = 8, hidden: int = 512, dropout: float = 0.2) -> None:
+    def __init__(
+        self, width: int = 512, heads: int = 8, hidden: int = 512, dropout: float = 0.2
+    ) -> None:
         super().__init__()
         self.attention = PlainAttention(width, heads, 0.1)
         self.feedforward = PlainFeedForward(width, hidden, dropout)
         self.attention_norm, self.feedforward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout1, self.dropout2 = nn.Dropout(dropout), nn.Dropout(dropout)
 
-    def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, query: Tensor, memory: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the updated query, and the query between attention and feed-forward."""
         query = query + self.dropout1(self.attention(self.attention_norm(query), memory, mask)[0])
         return query + self.dropout2(self.feedforward(self.feedforward_norm(query))), query
@@ -145,10 +165,19 @@ class PlainLevel(nn.Module):
     def __init__(self, width: int, reach: int) -> None:
         super().__init__()
         self.reach = reach
-        self.visual_self, self.audio_self, self.cross = PlainUnit(width), PlainUnit(width), PlainUnit(width)
-        self.visual_gates = nn.ModuleList([nn.Linear(2 * width, width), nn.Linear(2 * width, width)])
+        self.visual_self, self.audio_self, self.cross = (
+            PlainUnit(width),
+            PlainUnit(width),
+            PlainUnit(width),
+        )
+        self.visual_gates = nn.ModuleList(
+            [nn.Linear(2 * width, width), nn.Linear(2 * width, width)]
+        )
         self.audio_gates = nn.ModuleList([nn.Linear(2 * width, width), nn.Linear(2 * width, width)])
-        self.visual_temporal, self.audio_temporal = PlainTemporal(width, reach), PlainTemporal(width, reach)
+        self.visual_temporal, self.audio_temporal = (
+            PlainTemporal(width, reach),
+            PlainTemporal(width, reach),
+        )
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         segments = audio.shape[1]
@@ -156,10 +185,16 @@ class PlainLevel(nn.Module):
         for row in range(segments):
             for column in range(max(0, row - self.reach), min(segments, row + self.reach + 1)):
                 mask[row, column] = 1
-        own_v, own_a = self.visual_self(visual, visual, mask)[0], self.audio_self(audio, audio, mask)[0]
+        own_v, own_a = (
+            self.visual_self(visual, visual, mask)[0],
+            self.audio_self(audio, audio, mask)[0],
+        )
         cross_v, cross_a = self.cross(visual, audio, mask)[0], self.cross(audio, visual, mask)[0]
         out = []
-        for own, cross, gates in ((own_a, cross_a, self.audio_gates), (own_v, cross_v, self.visual_gates)):
+        for own, cross, gates in (
+            (own_a, cross_a, self.audio_gates),
+            (own_v, cross_v, self.visual_gates),
+        ):
             first = torch.sigmoid(gates[0](torch.cat([own, cross], dim=-1)))
             second = torch.sigmoid(gates[1](torch.cat([own, cross], dim=-1)))
             out.append(first * own + second * cross)

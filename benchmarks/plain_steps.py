@@ -55,10 +55,14 @@ def pair(row: Row) -> tuple[Task, AVModel, nn.Module, Batch, Tensor | None]:
     task, model, labels = our_model(row)
     batch, plain = make_batch(row, task), plain_model(row)
     with torch.no_grad():
-        for parameter in model.parameters():  # several maps start as copies, which would hide an exchange of two of them
+        for parameter in (
+            model.parameters()
+        ):  # several maps start as copies, which would hide an exchange of two of them
             parameter.add_(0.02 * torch.randn_like(parameter))
     shared = {k: v for k, v in model.state_dict().items() if k != "label_embeddings"}
-    (plain if isinstance(plain, PlainLLP) else plain.model).load_state_dict(shared)  # strictly: the same parameters
+    (plain if isinstance(plain, PlainLLP) else plain.model).load_state_dict(
+        shared
+    )  # strictly: the same parameters
     return task, model, plain, batch, labels
 
 
@@ -71,7 +75,15 @@ class PlainLLP(nn.Module):
 
     def forward(self, batch: Batch, labels: Tensor | None) -> tuple[Tensor, ...]:
         audio, visual = self.encoder(*self.stem(batch.audio, batch.visual, batch.motion))
-        return (*(self.decoder(audio, visual) if labels is None else self.decoder(audio, visual, labels)), audio, visual)
+        return (
+            *(
+                self.decoder(audio, visual)
+                if labels is None
+                else self.decoder(audio, visual, labels)
+            ),
+            audio,
+            visual,
+        )
 
 
 class PlainMaps(nn.Module):
@@ -123,12 +135,24 @@ def make_batch(row: Row, task: Task) -> Batch:
     else:
         visual, motion = torch.randn(b, 10, 7, 7, 512).relu(), None
         video = torch.randint(0, 28, (b,))
-        labels = {"segment": torch.where(torch.rand(b, 10) < 0.8, video[:, None], 28), "video": video}
+        labels = {
+            "segment": torch.where(torch.rand(b, 10) < 0.8, video[:, None], 28),
+            "video": video,
+        }
     rows = torch.arange(b)
-    return Batch(audio=torch.randn(b, 10, 128), visual=visual, motion=motion, row=rows, clip_id=[""] * b, labels=labels)
+    return Batch(
+        audio=torch.randn(b, 10, 128),
+        visual=visual,
+        motion=motion,
+        row=rows,
+        clip_id=[""] * b,
+        labels=labels,
+    )
 
 
-def largest_difference(row: Row, task: Task, model: AVModel, plain: nn.Module, batch: Batch, labels: Tensor | None) -> float:
+def largest_difference(
+    row: Row, task: Task, model: AVModel, plain: nn.Module, batch: Batch, labels: Tensor | None
+) -> float:
     """Compare outputs and losses of both in evaluation mode; return the largest difference."""
     model.eval(), plain.eval()
     with torch.no_grad():
@@ -146,11 +170,23 @@ def comparable(row: Row, parse: Any, encoding: Any) -> list[Tensor]:
     if row.decoder == "mmil":
         out = [getattr(parse.video, s).probability for s in ("audio", "visual", "av")]
     elif row.decoder == "leap":
-        out = [getattr(level, s).values for s in ("audio", "visual") for level in (parse.segment, parse.video)]
+        out = [
+            getattr(level, s).values
+            for s in ("audio", "visual")
+            for level in (parse.segment, parse.video)
+        ]
     elif row.encoder == "cmbs":
-        return [parse.video.av.values, parse.relevance.values, parse.aux["gate"], parse.aux["class_scores"]]
+        return [
+            parse.video.av.values,
+            parse.relevance.values,
+            parse.aux["gate"],
+            parse.aux["class_scores"],
+        ]
     else:
-        return [parse.segment.av.values, *([encoding.aux["similarity"]] if row.encoder == "psp" else [])]
+        return [
+            parse.segment.av.values,
+            *([encoding.aux["similarity"]] if row.encoder == "psp" else []),
+        ]
     return [*out, encoding.audio, encoding.visual]
 
 
@@ -159,7 +195,10 @@ def plain_loss(row: Row, out: tuple[Tensor, ...], batch: Batch) -> Tensor:
     if row.decoder == "mmil":
         weak = batch.labels["weak"]
         targets = (weak, 0.9 * weak + 0.05, weak)
-        return sum(F.binary_cross_entropy(p.clamp(1e-7, 1 - 1e-7), t) for p, t in zip(out[:3], targets, strict=True))
+        return sum(
+            F.binary_cross_entropy(p.clamp(1e-7, 1 - 1e-7), t)
+            for p, t in zip(out[:3], targets, strict=True)
+        )
     if row.decoder == "leap":
         return plain_leap_loss(out, batch)
     segment = batch.labels["segment"]
@@ -167,7 +206,9 @@ def plain_loss(row: Row, out: tuple[Tensor, ...], batch: Batch) -> Tensor:
         event, relevance, gate, scores = out
         on = (segment != 28).to(relevance.dtype)
         label = torch.where(segment == 28, 0, segment).max(dim=1)[0]
-        loss = F.binary_cross_entropy_with_logits(relevance, on) + F.binary_cross_entropy_with_logits(gate, on)
+        loss = F.binary_cross_entropy_with_logits(
+            relevance, on
+        ) + F.binary_cross_entropy_with_logits(gate, on)
         return loss + F.cross_entropy(event, label) + F.cross_entropy(scores, label)
     loss = F.cross_entropy(out[0].reshape(-1, 29), segment.reshape(-1))
     if row.encoder == "psp":
@@ -184,9 +225,16 @@ def plain_leap_loss(out: tuple[Tensor, ...], batch: Batch) -> Tensor:
     pa, pv, weak = (batch.labels[k] for k in ("pseudo_audio", "pseudo_visual", "weak"))
     hard = ((torch.sigmoid(a_vid) >= 0.5) | (torch.sigmoid(v_vid) >= 0.5)).float()
     loss = F.binary_cross_entropy(hard.clamp(1e-7, 1 - 1e-7), weak)
-    for logits, target in ((a_seg, pa), (v_seg, pv), (a_vid, pa.max(dim=1)[0]), (v_vid, pv.max(dim=1)[0])):
+    for logits, target in (
+        (a_seg, pa),
+        (v_seg, pv),
+        (a_vid, pa.max(dim=1)[0]),
+        (v_vid, pv.max(dim=1)[0]),
+    ):
         loss = loss + F.binary_cross_entropy(torch.sigmoid(logits).clamp(1e-7, 1 - 1e-7), target)
-    similarity = torch.relu(torch.bmm(F.normalize(audio, dim=-1), F.normalize(visual, dim=-1).permute(0, 2, 1)))
+    similarity = torch.relu(
+        torch.bmm(F.normalize(audio, dim=-1), F.normalize(visual, dim=-1).permute(0, 2, 1))
+    )
     shared = torch.bmm(pa, pv.permute(0, 2, 1))
     largest = torch.maximum(pa.sum(-1).max(-1)[0], pv.sum(-1).max(-1)[0]).clamp(min=1e-8)
     ratio = shared / largest[:, None, None]

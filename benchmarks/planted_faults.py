@@ -41,19 +41,31 @@ def imported(dataset: str, tree: Path, out: Path) -> tuple[int, list[str]]:
     messages = text.splitlines()
     if (out / "import_report.json").is_file():
         report = json.loads((out / "import_report.json").read_text())
-        messages += [json.dumps(item, ensure_ascii=False) for item in report["left_out"] + report["defects"]]
+        messages += [
+            json.dumps(item, ensure_ascii=False) for item in report["left_out"] + report["defects"]
+        ]
     return code, messages
 
 
 def verified(store: Path, annotations: Path) -> tuple[int, list[str]]:
     """Verify; return the exit code and the findings, each of which must have been printed too."""
     file = store.with_suffix(".json")
-    code, text = ran("data", "verify", str(store), "--annotations", str(annotations), "--json", str(file))
+    code, text = ran(
+        "data", "verify", str(store), "--annotations", str(annotations), "--json", str(file)
+    )
     assert max(map(len, text.splitlines())) <= 80 + len(str(store)), text
     found = json.loads(file.read_text()) if file.is_file() else {"errors": [], "warnings": []}
     printed = " ".join(text.split())
     return code, [
-        " ".join([item["kind"], item.get("file", ""), f"row {item.get('row')}", item.get("clip_id", ""), item["text"]])
+        " ".join(
+            [
+                item["kind"],
+                item.get("file", ""),
+                f"row {item.get('row')}",
+                item.get("clip_id", ""),
+                item["text"],
+            ]
+        )
         for item in found["errors"] + found["warnings"]
         if all(str(item.get(key, "")) in printed for key in ("kind", "file", "clip_id"))
     ]
@@ -66,7 +78,10 @@ def missed(faults: Sequence[Fault], code: int, messages: list[str], wanted: int)
         if code != wanted:
             out.append(f"{fault.kind}: exit code {code} instead of {wanted}")
         elif not any(all(part in message for part in fault.named) for message in messages):
-            out.append(f"{fault.kind}: no message has {' and '.join(fault.named)}:\n    " + "\n    ".join(messages[:40]))
+            out.append(
+                f"{fault.kind}: no message has {' and '.join(fault.named)}:\n    "
+                + "\n    ".join(messages[:40])
+            )
     return out
 
 
@@ -80,7 +95,9 @@ def run_all(folder: Path, *, clips: int = 60, rows: int = 60) -> tuple[list[Faul
     for dataset, task in (("llp", "avvp"), ("ave", "avel")):
         trees[dataset], stores[dataset] = folder / dataset, folder / f"{dataset}-store"
         simulate(task, annotations[dataset], trees[dataset], layout="official")
-        options = ImportOptions(dataset=dataset, source=str(trees[dataset]), out=str(stores[dataset]))
+        options = ImportOptions(
+            dataset=dataset, source=str(trees[dataset]), out=str(stores[dataset])
+        )
         import_data(options, card=render_dataset_card, rows_per_shard=10)
         code, messages = verified(stores[dataset], annotations[dataset])
         assert code == 0, messages
@@ -103,17 +120,25 @@ def run_all(folder: Path, *, clips: int = 60, rows: int = 60) -> tuple[list[Faul
 
     trial("llp", file_faults.llp_together(clips), 1)
     trial("ave", file_faults.ave_together(), 1)
-    for dataset, alone in (("llp", file_faults.llp_alone(clips)), ("ave", file_faults.ave_alone(rows))):
+    for dataset, alone in (
+        ("llp", file_faults.llp_alone(clips)),
+        ("ave", file_faults.ave_alone(rows)),
+    ):
         for fault in alone:
             trial(dataset, [fault], 1)
-    for dataset, damage in (("llp", store_faults.llp_store(clips)), ("ave", store_faults.ave_store())):
+    for dataset, damage in (
+        ("llp", store_faults.llp_store(clips)),
+        ("ave", store_faults.ave_store()),
+    ):
         for fault in damage:
             trial(dataset, [fault], 0 if fault.kind == "shard of no manifest" else 1, store=True)
     return faults, out
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clips", type=int, default=60, help="of LLP and of AVE each")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

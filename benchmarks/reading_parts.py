@@ -31,7 +31,10 @@ def parts(folder: Path, labels: np.ndarray, dtype: str) -> dict[str, Callable[[]
     split, dataset = data.split("train"), data.as_dataset("train")
     order = np.random.default_rng(0).permutation(len(split))
     batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
-    indices, tables = [torch.from_numpy(batch) for batch in batches], [dataset[batch] for batch in batches]
+    indices, tables = (
+        [torch.from_numpy(batch) for batch in batches],
+        [dataset[batch] for batch in batches],
+    )
     columns = split.columns()
     mapped = [torch.from_numpy(columns[name]) for name in data.spec.feature_names]
     kept = [values[:BATCH].clone() for values in mapped]
@@ -66,7 +69,9 @@ def parts(folder: Path, labels: np.ndarray, dtype: str) -> dict[str, Callable[[]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--videos", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()

@@ -48,12 +48,31 @@ def cells(avvp_steps: int, avel_steps: int) -> list[Cell]:
     slow, fast = (3e-4, 5e-4), (3e-4, 5e-4, 1e-3)
 
     def avvp(name: str, rate: float, encoder: str, decoder: str, **options: Any) -> Cell:
-        own = {"task": "avvp", "encoder": encoder, "encoder_config": {"width": 256}, "decoder": decoder, **options}
+        own = {
+            "task": "avvp",
+            "encoder": encoder,
+            "encoder_config": {"width": 256},
+            "decoder": decoder,
+            **options,
+        }
         return Cell(f"avvp {name}", "llp", avvp_steps, rate, slow, own)
 
     def avel(supervision: str, encoder: str, decoder: str, rate: float, **options: Any) -> Cell:
-        own = {"task": "avel", "encoder": encoder, "decoder": decoder, "supervision": supervision, **options}
-        return Cell(f"avel {supervision} {encoder.upper()}+{decoder.upper()}", "ave", avel_steps, rate, fast, own)
+        own = {
+            "task": "avel",
+            "encoder": encoder,
+            "decoder": decoder,
+            "supervision": supervision,
+            **options,
+        }
+        return Cell(
+            f"avel {supervision} {encoder.upper()}+{decoder.upper()}",
+            "ave",
+            avel_steps,
+            rate,
+            fast,
+            own,
+        )
 
     clip = {"optim": {"clip_norm": 0.5}}
     gain = {"decoder_config": {"score_gain": 4.0, "score_bias": -2.5}}
@@ -63,7 +82,11 @@ def cells(avvp_steps: int, avel_steps: int) -> list[Cell]:
         *(avel("full", "ave", decoder, 1e-3) for decoder in ("dch", "leap")),
         avel("weak", "ave", "dch", 5e-4),
         avel("weak", "ave", "leap", 1e-3),
-        *(avel(supervision, "psp", decoder, 1e-3) for supervision in ("full", "weak") for decoder in ("dch", "leap")),
+        *(
+            avel(supervision, "psp", decoder, 1e-3)
+            for supervision in ("full", "weak")
+            for decoder in ("dch", "leap")
+        ),
         *(avel("full", "cmbs", decoder, 7e-4, **clip) for decoder in ("dch", "leap")),
         *(avel("weak", "cmbs", decoder, 6e-4, **clip) for decoder in ("dch", "leap")),
         avvp("MM-Pyr+MMIL", 3e-4, "mmpyr", "mmil"),
@@ -74,7 +97,10 @@ def cells(avvp_steps: int, avel_steps: int) -> list[Cell]:
 
 def planned(cell: Cell, store: Path, part: str, *, lr: float, seed: int, steps: int) -> PlannedRun:
     """Return one run of a cell; `part` tells the runs of a cell apart."""
-    options = merge({**cell.options, **RUN}, {"optim": {"lr": lr}, "data": str(store), "seed": seed, "max_steps": steps})
+    options = merge(
+        {**cell.options, **RUN},
+        {"optim": {"lr": lr}, "data": str(store), "seed": seed, "max_steps": steps},
+    )
     return PlannedRun(name=f"{slug(cell.name.lower())}_{part}", options=options)
 
 
@@ -86,16 +112,28 @@ def best_rate(cell: Cell, out: Path) -> float:
 
 def finished(cell: Cell, out: Path) -> dict | None:
     """Return what the finished runs of a cell measured, or None where there is none."""
-    entries = [e for e in read_entries(out) if e.folder.name.rpartition("_seed-")[0] == slug(cell.name.lower())]
+    entries = [
+        e
+        for e in read_entries(out)
+        if e.folder.name.rpartition("_seed-")[0] == slug(cell.name.lower())
+    ]
     if not entries:
         return None
     lr = entries[0].options["optim"]["lr"]
-    return {"cell": cell.name, "lr": lr, "steps": cell.steps, "runs": [entry.results for entry in entries]}
+    return {
+        "cell": cell.name,
+        "lr": lr,
+        "steps": cell.steps,
+        "runs": [entry.results for entry in entries],
+    }
 
 
 def table(measured: list[dict]) -> str:
     """Return a Markdown table of means and spreads over seeds."""
-    lines = ["SYNTHETIC features; test split; mean (standard deviation over seeds); CPU seconds a run.", ""]
+    lines = [
+        "SYNTHETIC features; test split; mean (standard deviation over seeds); CPU seconds a run.",
+        "",
+    ]
     for task in ("avvp", "avel"):
         rows = [m for m in measured if m["cell"].startswith(task)]
         if not rows:
@@ -127,31 +165,53 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--avvp-steps", type=int, default=3000)
     parser.add_argument("--avel-steps", type=int, default=600)
-    parser.add_argument("--only", nargs="*", default=[""], help="only cells whose name holds one of these texts")
-    parser.add_argument("--choose-rates", action="store_true", help="choose each cell's learning rate on validation first")
-    parser.add_argument("--workers", type=int, default=1, help="runs at the same time, which share the cores")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], help="only cells whose name holds one of these texts"
+    )
+    parser.add_argument(
+        "--choose-rates",
+        action="store_true",
+        help="choose each cell's learning rate on validation first",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="runs at the same time, which share the cores"
+    )
     args = parser.parse_args()
     stores, known = {"llp": args.llp, "ave": args.ave}, cells(args.avvp_steps, args.avel_steps)
     chosen = [c for c in known if any(text in c.name for text in args.only) and stores[c.store]]
     if not chosen:
-        raise SystemExit("nothing to run: give --llp and/or --ave, and an --only that is in a cell's name")
+        raise SystemExit(
+            "nothing to run: give --llp and/or --ave, and an --only that is in a cell's name"
+        )
     console, logs = Console(), args.out / "logs"
 
     def train(runs: list[PlannedRun]) -> int:
         jobs = train_jobs(runs, args.out, parallel=args.workers, where="simulated")
-        return report(run_jobs(jobs, logs=logs, parallel=args.workers, console=console), console, logs=logs)
+        return report(
+            run_jobs(jobs, logs=logs, parallel=args.workers, console=console), console, logs=logs
+        )
 
     rates = {cell.name: cell.rate for cell in chosen}
     if args.choose_rates:
         tried = [(cell, lr) for cell in chosen for lr in cell.choices]
-        runs = [planned(c, stores[c.store], f"rate-{lr:g}", lr=lr, seed=1, steps=c.steps // 3) for c, lr in tried]
+        runs = [
+            planned(c, stores[c.store], f"rate-{lr:g}", lr=lr, seed=1, steps=c.steps // 3)
+            for c, lr in tried
+        ]
         if train(runs):
             raise SystemExit(1)
         rates = {cell.name: best_rate(cell, args.out) for cell in chosen}
     failed = 0
     for seed in range(1, args.seeds + 1):
         runs = [
-            planned(cell, stores[cell.store], f"seed-{seed}", lr=rates[cell.name], seed=seed, steps=cell.steps)
+            planned(
+                cell,
+                stores[cell.store],
+                f"seed-{seed}",
+                lr=rates[cell.name],
+                seed=seed,
+                steps=cell.steps,
+            )
             for cell in chosen
         ]
         failed |= train(runs)

@@ -50,7 +50,11 @@ def rewrite(file: str, change: Callable[[dict[str, list[Any]]], Any]) -> Callabl
             for split in manifest["splits"].values():
                 for shard in [s for s in split["shards"] if s["file"] == file]:
                     path = store / file
-                    shard |= {"rows": len(columns["row"]), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+                    shard |= {
+                        "rows": len(columns["row"]),
+                        "bytes": path.stat().st_size,
+                        "sha256": file_sha256(path),
+                    }
                 split["rows"] = sum(shard["rows"] for shard in split["shards"])
 
         edit_manifest(update)(store)
@@ -87,32 +91,68 @@ def llp_store(clips: int) -> list[Fault]:
     test = clip(5 * clips // 6)
     return [
         Fault("byte flip in a shard", byte_flip, ("train-00001.parquet", "sha256 differs")),
-        Fault("truncated shard", lambda s: overwrite(s / train, lambda b: b[:-100]), (train, "bytes, in the manifest")),
+        Fault(
+            "truncated shard",
+            lambda s: overwrite(s / train, lambda b: b[:-100]),
+            (train, "bytes, in the manifest"),
+        ),
         Fault("missing shard", lambda s: (s / train).unlink(), (train, "is missing")),
         Fault("swapped shards", swap, (train, "in the manifest")),
         Fault(
-            "count edited", edit_manifest(lambda m: m["splits"]["test"].update(rows=3)), ("dataset.json", "'test' has 3 rows")
+            "count edited",
+            edit_manifest(lambda m: m["splits"]["test"].update(rows=3)),
+            ("dataset.json", "'test' has 3 rows"),
         ),
         Fault(
-            "wrong class list", edit_manifest(lambda m: m["spec"]["classes"].reverse()), ("class list", "'Clapping' instead")
+            "wrong class list",
+            edit_manifest(lambda m: m["spec"]["classes"].reverse()),
+            ("class list", "'Clapping' instead"),
         ),
         Fault(
-            "checksum edited", edit_manifest(lambda m: m.update(checksum="0" * 64)), ("checksum of the contents", "00000000")
+            "checksum edited",
+            edit_manifest(lambda m: m.update(checksum="0" * 64)),
+            ("checksum of the contents", "00000000"),
         ),
-        Fault("NaN in a shard", rewrite(train, set_value("visual", 2, 7, np.nan)), (train, "row 2", clip(2), "visual is NaN")),
-        Fault("label flipped", rewrite(train, set_value("weak", 2, 9, 1)), (train, "row 2", clip(2), "weak differs")),
         Fault(
-            "label out of range", rewrite(train, set_value("weak", 2, 9, 3)), (train, "row 2", clip(2), "weak holds a label")
+            "NaN in a shard",
+            rewrite(train, set_value("visual", 2, 7, np.nan)),
+            (train, "row 2", clip(2), "visual is NaN"),
+        ),
+        Fault(
+            "label flipped",
+            rewrite(train, set_value("weak", 2, 9, 1)),
+            (train, "row 2", clip(2), "weak differs"),
+        ),
+        Fault(
+            "label out of range",
+            rewrite(train, set_value("weak", 2, 9, 3)),
+            (train, "row 2", clip(2), "weak holds a label"),
         ),
         Fault(
             "label where none is known",
             rewrite(train, set_value("dense_audio", 2, 9, 1)),
             (train, "row 2", clip(2), "not known"),
         ),
-        Fault("leak between splits", rewrite(train, set_cell("clip_id", 2, test)), ("leak", test, "test-00000.parquet")),
-        Fault("row stored twice", rewrite(train, copy_clip), ("row stored twice", train, "row 0", clip(0))),
-        Fault("shard of no manifest", lambda s: shutil.copy(s / train, s / "train-00099.parquet"), ("train-00099.parquet",)),
-        Fault("mapped arrays changed", mapped, ("mapped arrays", "test", "audio differs", f"row {5 * clips // 6 + 1}")),
+        Fault(
+            "leak between splits",
+            rewrite(train, set_cell("clip_id", 2, test)),
+            ("leak", test, "test-00000.parquet"),
+        ),
+        Fault(
+            "row stored twice",
+            rewrite(train, copy_clip),
+            ("row stored twice", train, "row 0", clip(0)),
+        ),
+        Fault(
+            "shard of no manifest",
+            lambda s: shutil.copy(s / train, s / "train-00099.parquet"),
+            ("train-00099.parquet",),
+        ),
+        Fault(
+            "mapped arrays changed",
+            mapped,
+            ("mapped arrays", "test", "audio differs", f"row {5 * clips // 6 + 1}"),
+        ),
     ]
 
 

@@ -53,8 +53,12 @@ class Autocast(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=[*ROWS, "stem", "adam"], default=[*ROWS, "stem", "adam"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=[*ROWS, "stem", "adam"], default=[*ROWS, "stem", "adam"]
+    )
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -100,11 +104,20 @@ def model_rows(name: str, row: Row, rounds: int, bf16: bool) -> None:
         steps["gemm"] = lambda: square @ square
     times = measure(steps, rounds)
     title = f"{name} {row.encoder} + {row.decoder}"
-    report(f"{title}, fp32{' (plain fp64)' if row.double else ''}", row.batch, times["plain"], times["fp32"], row.fp32)
+    report(
+        f"{title}, fp32{' (plain fp64)' if row.double else ''}",
+        row.batch,
+        times["plain"],
+        times["fp32"],
+        row.fp32,
+    )
     if bf16:
         report(f"{title}, bf16", row.batch, times["plain"], times["bf16"], row.bf16)
     if row.peak:
-        speed, peak = counter.get_total_flops() / min(times["fp32"]), 2 * 1024**3 / min(times["gemm"])
+        speed, peak = (
+            counter.get_total_flops() / min(times["fp32"]),
+            2 * 1024**3 / min(times["gemm"]),
+        )
         share, reached = speed / peak, f"{speed / 1e9:.0f} of {peak / 1e9:.0f} GF/s"
         goal = f"{row.peak[0]}: >= {row.peak[1]:.2f}"
         print(
@@ -138,8 +151,8 @@ def stem_row(rounds: int) -> None:
     """The visual map on 80 frames and then the mean, against the mean and then the map, forward and backward."""
     torch.manual_seed(0)
     frames, layer, grad = torch.randn(16, 80, 2048), nn.Linear(2048, 512), torch.randn(16, 10, 512)
-    late = lambda: layer(frames).unflatten(1, (10, 8)).mean(dim=2).backward(grad)  # noqa: E731
-    early = lambda: layer(pool_frames(frames, 10)).backward(grad)  # noqa: E731
+    late = lambda: layer(frames).unflatten(1, (10, 8)).mean(dim=2).backward(grad)
+    early = lambda: layer(pool_frames(frames, 10)).backward(grad)
     times = measure({"plain": late, "ours": early}, rounds)
     report("stem, visual map after the mean, fp32", 16, times["plain"], times["ours"], ("G8", 6.0))
 
@@ -153,8 +166,17 @@ def adam_row(rounds: int) -> None:
         for p in model.parameters():
             p.grad = torch.randn_like(p)
     default = torch.optim.Adam(plain.parameters(), lr=1e-5)
-    times = measure({"plain": default.step, "ours": build_optimizer(ours, OptimConfig(lr=1e-5)).step}, rounds * 3)
-    report(f"Adam on {plain.num_parameters / 1e6:.1f} M parameters", "", times["plain"], times["ours"], ("G18", 2.0))
+    times = measure(
+        {"plain": default.step, "ours": build_optimizer(ours, OptimConfig(lr=1e-5)).step},
+        rounds * 3,
+    )
+    report(
+        f"Adam on {plain.num_parameters / 1e6:.1f} M parameters",
+        "",
+        times["plain"],
+        times["ours"],
+        ("G18", 2.0),
+    )
 
 
 def measure(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
@@ -172,13 +194,16 @@ def measure(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def report(title: str, batch: Any, plain: list[float], ours: list[float], goal: tuple[str, float]) -> None:
+def report(
+    title: str, batch: Any, plain: list[float], ours: list[float], goal: tuple[str, float]
+) -> None:
     """Print one row of the table."""
     ratios = [a / b for a, b in zip(plain, ours, strict=True)]
     ratio, (p, o) = statistics.median(ratios), (statistics.median(x) * 1e3 for x in (plain, ours))
     spread = f"x{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
     print(
-        f"| {title} | {batch} | {p:.1f} | {o:.1f} | {spread} | {goal[0]}: >= {goal[1]} | {verdict(ratio, goal)} |", flush=True
+        f"| {title} | {batch} | {p:.1f} | {o:.1f} | {spread} | {goal[0]}: >= {goal[1]} | {verdict(ratio, goal)} |",
+        flush=True,
     )
 
 

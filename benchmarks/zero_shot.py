@@ -28,7 +28,9 @@ STREAMS = {"avvp": ("audio", "visual"), "avel": ("av",)}
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("models", nargs="+")
     arguments.add_argument("--data", required=True)
     arguments.add_argument("--held-out", nargs="+", required=True)
@@ -39,19 +41,42 @@ def main() -> None:
         model = AVModel.from_pretrained(model_folder(place))
         task = whole_task_of_model(model.config)
         data = open_data(options.data, task=task.name)
-        parser, narrow, _, about = zero_shot(model, task, data, options.held_out, among="held-out", source=None)
+        parser, narrow, _, about = zero_shot(
+            model, task, data, options.held_out, among="held-out", source=None
+        )
         split = data.split("test")
-        found, truth = probabilities(parser, narrow, split), events(split, about["held_out"], task.name)
+        found, truth = (
+            probabilities(parser, narrow, split),
+            events(split, about["held_out"], task.name),
+        )
         classes = range(len(about["held_out"]))
-        areas.append(np.array([[area(f[..., n], t[..., n]) for n in classes] for f, t in zip(found, truth, strict=True)]))
+        areas.append(
+            np.array(
+                [
+                    [area(f[..., n], t[..., n]) for n in classes]
+                    for f, t in zip(found, truth, strict=True)
+                ]
+            )
+        )
         tops.append(top_of_clips(found, truth))
     streams, runs = STREAMS[task.name], np.stack(areas)
-    print(f"{'class':<36}" + "".join(f"{'AUC ' + stream:>18}" for stream in streams) + "   trained on")
+    print(
+        f"{'class':<36}" + "".join(f"{'AUC ' + stream:>18}" for stream in streams) + "   trained on"
+    )
     for n, name in enumerate(about["held_out"]):
         known = "yes" if name in about["trained_on"] else "no"
-        print(f"{name:<36}" + "".join(f"{spread(runs[:, s, n]):>18}" for s in range(len(streams))) + f"   {known}")
-    print(f"{'mean':<36}" + "".join(f"{spread(np.nanmean(runs[:, s], axis=1)):>18}" for s in range(len(streams))))
-    print(f"the right text is on top in {spread(np.array(tops))} % of the clips with one of the {runs.shape[-1]} classes")
+        print(
+            f"{name:<36}"
+            + "".join(f"{spread(runs[:, s, n]):>18}" for s in range(len(streams)))
+            + f"   {known}"
+        )
+    print(
+        f"{'mean':<36}"
+        + "".join(f"{spread(np.nanmean(runs[:, s], axis=1)):>18}" for s in range(len(streams)))
+    )
+    print(
+        f"the right text is on top in {spread(np.array(tops))} % of the clips with one of the {runs.shape[-1]} classes"
+    )
 
 
 def probabilities(model: torch.nn.Module, task: Task, split: SplitArrays) -> list[np.ndarray]:
@@ -93,7 +118,11 @@ def top_of_clips(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
 
 def spread(values: np.ndarray) -> str:
     """Return mean and standard deviation over runs."""
-    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}" if len(values) > 1 else f"{values.mean():.1f}"
+    return (
+        f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
+        if len(values) > 1
+        else f"{values.mean():.1f}"
+    )
 
 
 if __name__ == "__main__":

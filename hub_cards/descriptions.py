@@ -106,7 +106,9 @@ def task_text(name: str) -> TaskText:
 
 def about(task: str, encoder: str, decoder: str) -> tuple[str, list[str]]:
     """Return sentences on a task, an encoder and a decoder, and the BibTeX entries of the papers that they name."""
-    text = " ".join([task_text(task).answer, *(PARTS.get(name, _stranger(name)) for name in (encoder, decoder))])
+    text = " ".join(
+        [task_text(task).answer, *(PARTS.get(name, _stranger(name)) for name in (encoder, decoder))]
+    )
     cited = [key for key in PAPERS if f"[{key}]" in text]
     for key in cited:
         text = text.replace(f"[{key}]", f"({PAPERS[key][0]})")

@@ -46,9 +46,13 @@ class AVModel(
         UsageError: label embeddings are missing or of the wrong shape.
     """
 
-    def __init__(self, config: AVModelConfig | dict[str, Any], label_embeddings: Tensor | None = None) -> None:
+    def __init__(
+        self, config: AVModelConfig | dict[str, Any], label_embeddings: Tensor | None = None
+    ) -> None:
         super().__init__()
-        self.config = config if isinstance(config, AVModelConfig) else AVModelConfig.from_dict(config)
+        self.config = (
+            config if isinstance(config, AVModelConfig) else AVModelConfig.from_dict(config)
+        )
         features = self.config.features
         encoder_kind = ENCODERS[self.config.encoder._type]
         decoder_kind = DECODERS[self.config.decoder._type]
@@ -63,9 +67,16 @@ class AVModel(
             audio_dim, visual_dim, positions = width, width, 1
         else:
             self.stem = MapStem(features=features)
-            audio_dim, visual_dim, positions = features.audio_dim, self.stem.visual_dim, features.positions
+            audio_dim, visual_dim, positions = (
+                features.audio_dim,
+                self.stem.visual_dim,
+                features.positions,
+            )
         self.encoder = encoder_kind(
-            config=self.config.encoder, audio_dim=audio_dim, visual_dim=visual_dim, positions=positions
+            config=self.config.encoder,
+            audio_dim=audio_dim,
+            visual_dim=visual_dim,
+            positions=positions,
         )
         self.decoder = decoder_kind(
             config=self.config.decoder,
@@ -90,7 +101,11 @@ class AVModel(
             self.label_embeddings = None
 
     def forward(
-        self, audio: Tensor, visual: Tensor, motion: Tensor | None = None, label_embeddings: Tensor | None = None
+        self,
+        audio: Tensor,
+        visual: Tensor,
+        motion: Tensor | None = None,
+        label_embeddings: Tensor | None = None,
     ) -> Output:
         """Parse clips.
 
@@ -109,7 +124,9 @@ class AVModel(
             )
         dtype = self.dtype
         audio, visual = audio.to(dtype), visual.to(dtype)
-        encoding = self.encoder(*self.stem(audio, visual, None if motion is None else motion.to(dtype)))
+        encoding = self.encoder(
+            *self.stem(audio, visual, None if motion is None else motion.to(dtype))
+        )
         labels = self.label_embeddings if label_embeddings is None else label_embeddings.to(dtype)
         return Output(self.decoder(encoding, labels), encoding)
 
@@ -153,10 +170,14 @@ class AVModel(
         try:
             tensors = load_file(weights_path)
         except (SafetensorError, OSError) as error:
-            raise DataError(f"{weights_path} is not a whole safetensors file ({error}); fetch or save it again") from None
+            raise DataError(
+                f"{weights_path} is not a whole safetensors file ({error}); fetch or save it again"
+            ) from None
         labels = tensors.get("label_embeddings")
         if DECODERS[config.decoder._type].needs_labels and labels is None:
-            raise DataError(f"{weights_path} has no label_embeddings, which the decoder needs; save the model again")
+            raise DataError(
+                f"{weights_path} has no label_embeddings, which the decoder needs; save the model again"
+            )
         try:
             if (shapes := without_memory(lambda: cls(config, label_embeddings=labels))) is not None:
                 _check_fit(shapes, tensors, weights_path)
@@ -174,7 +195,9 @@ class AVModel(
         """Write config.json and model.safetensors, each by write-then-rename."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        text = (
+            json.dumps(self.config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        )
         temporary = folder / f".partial-{os.getpid()}"
         try:
             save_tensors(self.state_dict(), temporary, {"format": "pt"})
@@ -218,29 +241,41 @@ def _file(place: str, name: str, options: dict[str, Any]) -> Path:
     if Path(place).is_dir():
         path = Path(place) / name
         if not path.is_file():
-            raise DataError(f"the model folder {place} has no {name}; give a folder that a run or save_pretrained wrote")
+            raise DataError(
+                f"the model folder {place} has no {name}; give a folder that a run or save_pretrained wrote"
+            )
         return path
     if place.startswith((".", "/", "~")) or place.count("/") != 1:
-        raise DataError(f"no model folder {place}; give an existing folder, or a hub id such as owner/name")
+        raise DataError(
+            f"no model folder {place}; give an existing folder, or a hub id such as owner/name"
+        )
     try:
         return Path(hf_hub_download(place, name, **options))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"cannot get {name} of '{place}' from the Hub, and there is no such folder ({reason})") from None
+        raise DataError(
+            f"cannot get {name} of '{place}' from the Hub, and there is no such folder ({reason})"
+        ) from None
 
 
 def _read_config(path: Path) -> AVModelConfig:
     try:
         data = json.loads(path.read_text())
-        if not isinstance(data, dict) or not all(isinstance(data.get(k), dict) for k in ("encoder", "decoder", "features")):
-            raise DataError("it holds no encoder, decoder and features; give a folder that a run or save_pretrained wrote")
+        if not isinstance(data, dict) or not all(
+            isinstance(data.get(k), dict) for k in ("encoder", "decoder", "features")
+        ):
+            raise DataError(
+                "it holds no encoder, decoder and features; give a folder that a run or save_pretrained wrote"
+            )
         return AVModelConfig.from_dict(data)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); fetch or save it again") from None
     except AVError as error:
         raise DataError(f"{path}: {error}") from None
     except (TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path} is no model config ({error}); give a folder that a run or save_pretrained wrote") from None
+        raise DataError(
+            f"{path} is no model config ({error}); give a folder that a run or save_pretrained wrote"
+        ) from None
 
 
 def _check_fit(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
@@ -254,9 +289,15 @@ def _check_fit(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
             if own[name].shape != tensors[name].shape
         ],
     }
-    found = [f"{kind}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}" for kind, names in problems.items() if names]
+    found = [
+        f"{kind}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+        for kind, names in problems.items()
+        if names
+    ]
     if found:
-        raise DataError(f"the weights in {path} are not this model's ({'; '.join(found)}); use the config saved beside them")
+        raise DataError(
+            f"the weights in {path} are not this model's ({'; '.join(found)}); use the config saved beside them"
+        )
 
 
 def count_parameters(model: torch.nn.Module) -> int:

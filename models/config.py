@@ -52,7 +52,9 @@ class AVModelConfig:
             raise UsageError("a model needs at least one class; `classes` is empty")
         if self.label_texts and len(self.label_texts) != len(self.classes):
             texts = counted(len(self.label_texts), "label text")
-            raise UsageError(f"{texts} for {counted(len(self.classes), 'class')}; give one text a class")
+            raise UsageError(
+                f"{texts} for {counted(len(self.classes), 'class')}; give one text a class"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary with `_type` and `_version`."""
@@ -68,7 +70,9 @@ class AVModelConfig:
         data = dict(data)
         version = data.pop("_version", CONFIG_VERSION)
         if version > CONFIG_VERSION:
-            raise DataError(f"model config has version {version}; this avplatform reads up to {CONFIG_VERSION}: upgrade it")
+            raise DataError(
+                f"model config has version {version}; this avplatform reads up to {CONFIG_VERSION}: upgrade it"
+            )
         return config_from_dict(cls, data)
 
 
@@ -88,7 +92,10 @@ def config_from_dict(cls: type, data: dict[str, Any]) -> Any:
         DataError: an unknown `_type` or field, or a value of another kind.
     """
     if cls is AVModelConfig:
-        data = {k: component_config(k, v) if k in COMPONENTS and isinstance(v, dict) else v for k, v in data.items()}
+        data = {
+            k: component_config(k, v) if k in COMPONENTS and isinstance(v, dict) else v
+            for k, v in data.items()
+        }
     return build(cls, data)
 
 

@@ -159,7 +159,9 @@ class FeatureSpec:
         if self.map_size is not None:
             height, width = self.map_size
             if not (1 <= height <= MAP_EDGE and 1 <= width <= MAP_EDGE):
-                raise UsageError(f"FeatureSpec.map_size is {self.map_size}; both must lie between 1 and {MAP_EDGE}")
+                raise UsageError(
+                    f"FeatureSpec.map_size is {self.map_size}; both must lie between 1 and {MAP_EDGE}"
+                )
             self.map_size = (int(height), int(width))
 
     @property

@@ -14,7 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 
-def save_tensors(tensors: Mapping[str, Any], path: Path, metadata: dict[str, str] | None = None) -> None:
+def save_tensors(
+    tensors: Mapping[str, Any], path: Path, metadata: dict[str, str] | None = None
+) -> None:
     """Write tensors or arrays to a safetensors file with the rights of any other new file.
 
     Departs: `safetensors` itself lets nobody but the owner read it, so that a model in a shared folder is of no use to others.

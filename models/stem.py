@@ -41,7 +41,9 @@ class VectorStem(nn.Module):
         self.features, self.pool_first = features, pool_first
         if features.map_size is not None and map_reduction == "attention":
             self.map_attention = AudioGuidedAttention(
-                audio_dim=features.audio_dim, visual_dim=features.visual_dim, positions=features.positions
+                audio_dim=features.audio_dim,
+                visual_dim=features.visual_dim,
+                positions=features.positions,
             )
         self.audio = nn.Linear(features.audio_dim, width)
         self.visual = nn.Linear(features.visual_dim, width)
@@ -49,7 +51,9 @@ class VectorStem(nn.Module):
             self.motion = nn.Linear(features.motion_dim, width)
             self.fusion = nn.Linear(2 * width, width)
 
-    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, audio: Tensor, visual: Tensor, motion: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the projected streams."""
         check_features(self.features, audio, visual, motion)
         if hasattr(self, "map_attention"):
@@ -57,7 +61,11 @@ class VectorStem(nn.Module):
         elif self.features.map_size is not None:
             visual = reduce(visual, "b t h w d -> b t d", "mean")
         segments = audio.shape[1]
-        x = self.visual(pool_frames(visual, segments)) if self.pool_first else average_pool(self.visual(visual), segments)
+        x = (
+            self.visual(pool_frames(visual, segments))
+            if self.pool_first
+            else average_pool(self.visual(visual), segments)
+        )
         if motion is not None and self.features.motion_dim is not None:
             x = self.fusion(torch.cat([x, self.motion(motion)], dim=-1))
         return self.audio(audio), x
@@ -79,7 +87,9 @@ class MapStem(nn.Module):
             self.visual_dim = MAP_WIDTH
             self.visual = nn.Linear(features.visual_dim + (features.motion_dim or 0), MAP_WIDTH)
 
-    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, audio: Tensor, visual: Tensor, motion: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return both streams."""
         check_features(self.features, audio, visual, motion)
         if self.features.map_size is not None:
@@ -113,7 +123,9 @@ def pool_clap(tokens: Tensor, segments: int = 10) -> Tensor:
         DataError: another number of tokens.
     """
     if tokens.ndim != 3 or tokens.shape[1] != 64:
-        raise DataError(f"CLAP features have shape {list(tokens.shape)}; a clip has 64 tokens: [B, 64, D]")
+        raise DataError(
+            f"CLAP features have shape {list(tokens.shape)}; a clip has 64 tokens: [B, 64, D]"
+        )
     bands = rearrange(tokens, "b (band t) d -> b d band t", band=2)
     stretched = F.interpolate(bands, size=(2, 1024), mode="bicubic").mean(dim=2)  # (B, D, 1024)
     return F.adaptive_avg_pool1d(stretched, segments).transpose(1, 2)
@@ -129,19 +141,25 @@ def average_pool(frames: Tensor, segments: int) -> Tensor:
     return pooled.squeeze(-1).transpose(1, 2)
 
 
-def check_features(features: FeatureSpec, audio: Tensor, visual: Tensor, motion: Tensor | None) -> None:
+def check_features(
+    features: FeatureSpec, audio: Tensor, visual: Tensor, motion: Tensor | None
+) -> None:
     """Check shapes against what the model was built for.
 
     Raises:
         DataError: naming the stream, what came and what is expected.
     """
     if audio.ndim != 3 or audio.shape[-1] != features.audio_dim:
-        raise DataError(f"audio has shape {list(audio.shape)}; the model reads [B, T, {features.audio_dim}]")
+        raise DataError(
+            f"audio has shape {list(audio.shape)}; the model reads [B, T, {features.audio_dim}]"
+        )
     batch, segments = audio.shape[:2]
     if features.map_size is not None:
         expected = [batch, segments, *features.map_size, features.visual_dim]
         if list(visual.shape) != expected:
-            raise DataError(f"visual has shape {list(visual.shape)}; with this audio the model reads {expected}")
+            raise DataError(
+                f"visual has shape {list(visual.shape)}; with this audio the model reads {expected}"
+            )
     elif (
         visual.ndim != 3
         or visual.shape[0] != batch
@@ -158,4 +176,6 @@ def check_features(features: FeatureSpec, audio: Tensor, visual: Tensor, motion:
         if motion is None:
             raise DataError(f"motion features are missing; the model reads {expected}")
         if list(motion.shape) != expected:
-            raise DataError(f"motion has shape {list(motion.shape)}; with this audio the model reads {expected}")
+            raise DataError(
+                f"motion has shape {list(motion.shape)}; with this audio the model reads {expected}"
+            )

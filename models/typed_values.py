@@ -28,7 +28,9 @@ def build(cls: type, data: dict[str, Any]) -> Any:
         if key == "_type":
             continue
         if key not in names:
-            raise DataError(f"{cls.__name__} has no field '{key}'{nearest(key, names)} (fields: {', '.join(names)})")
+            raise DataError(
+                f"{cls.__name__} has no field '{key}'{nearest(key, names)} (fields: {', '.join(names)})"
+            )
         try:
             values[key] = convert_field(cls, key, value)
         except KindError as error:

@@ -50,7 +50,9 @@ class Batch:
             motion=None if self.motion is None else cast(self.motion),
             row=self.row.to(device),
             clip_id=self.clip_id,
-            labels={name: value.to(device, non_blocking=True) for name, value in self.labels.items()},
+            labels={
+                name: value.to(device, non_blocking=True) for name, value in self.labels.items()
+            },
         )
 
     def split(self, parts: int) -> list[Batch]:
@@ -173,7 +175,9 @@ class Task:
         """Names of the splits that training reads (AVE's weak setting adds "background")."""
         return ("train",)
 
-    def model_classes(self, decoder: str, encoder: str | None = None) -> tuple[list[str], list[str]]:
+    def model_classes(
+        self, decoder: str, encoder: str | None = None
+    ) -> tuple[list[str], list[str]]:
         """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order."""
         raise NotImplementedError
 
@@ -233,7 +237,9 @@ class Task:
         Raises:
             UsageError: the task is bound to its own classes.
         """
-        raise UsageError(f"the task {self.name} does not say how it decides among other classes than its own")
+        raise UsageError(
+            f"the task {self.name} does not say how it decides among other classes than its own"
+        )
 
     def events(self, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return decisions as event maps, bool [B, T, C], by stream ("audio", "visual", "av"); C without background."""

@@ -32,7 +32,9 @@ def binary_cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
     Shape: any, equal; the mean over all entries.
     """
     unknown = probability.isnan()
-    loss = F.binary_cross_entropy(probability.masked_fill(unknown, 0.5), target.to(probability.dtype))
+    loss = F.binary_cross_entropy(
+        probability.masked_fill(unknown, 0.5), target.to(probability.dtype)
+    )
     return loss * torch.where(unknown.any(), math.nan, 1.0)
 
 
@@ -47,7 +49,9 @@ def segment_similarity(audio: Tensor, visual: Tensor) -> Tensor:
     return audio @ visual.transpose(-1, -2)
 
 
-def event_iou(audio_events: Tensor, visual_events: Tensor, *, empty_pair: EmptyPair = "zero") -> tuple[Tensor, Tensor]:
+def event_iou(
+    audio_events: Tensor, visual_events: Tensor, *, empty_pair: EmptyPair = "zero"
+) -> tuple[Tensor, Tensor]:
     """EIoU: the overlap of the event sets of all audio-visual segment pairs.
 
     Source: LEAP (ECCV 2024), section 3.4. A pair of two empty sets is 0/0: `empty_pair` "zero" and "ignore" set it to 0,

@@ -34,12 +34,19 @@ def check_parts(encoder: str, decoder: str, encoder_config: Any, decoder_config:
     """Refuse options of the built-in encoders and decoders that have no effect, whatever the task."""
     if encoder == "ave":
         dmrn = encoder_config.variant == "dmrn"
-        rules = [("residual_blocks", dmrn, "variant dmrn"), ("official_init", not dmrn, "variant att")]
+        rules = [
+            ("residual_blocks", dmrn, "variant dmrn"),
+            ("official_init", not dmrn, "variant att"),
+        ]
         refuse_unread(encoder_config, rules, group="encoder_config")
     if decoder == "dch":
         form = decoder_config.form
         rules = [
-            ("weighting", form in ("psp", "cmbs") or encoder in ("psp", "cmbs"), "the forms psp and cmbs"),
+            (
+                "weighting",
+                form in ("psp", "cmbs") or encoder in ("psp", "cmbs"),
+                "the forms psp and cmbs",
+            ),
             ("gamma", form == "cmbs", "the form cmbs"),
             ("official_init", form != "cmbs", "the other forms than cmbs"),
         ]
@@ -47,7 +54,11 @@ def check_parts(encoder: str, decoder: str, encoder_config: Any, decoder_config:
     if decoder == "leap":
         fused = decoder_config.streams == "fused"
         rules = [
-            ("attention_dropout", decoder_config.form == "released", "the form 'released'; the equations have none"),
+            (
+                "attention_dropout",
+                decoder_config.form == "released",
+                "the form 'released'; the equations have none",
+            ),
             ("shared_video_classifier", not fused, "several streams"),
         ]
         refuse_unread(decoder_config, rules, group="decoder_config")
@@ -56,4 +67,6 @@ def check_parts(encoder: str, decoder: str, encoder_config: Any, decoder_config:
                 f"decoder_config.combine is '{decoder_config.combine}', but streams 'fused' is one stream; leave it out"
             )
         if fused and decoder_config.reads == "queries":
-            raise UsageError("decoder_config.reads is 'queries', but the fused stream has none; use streams both or all")
+            raise UsageError(
+                "decoder_config.reads is 'queries', but the fused stream has none; use streams both or all"
+            )

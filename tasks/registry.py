@@ -45,7 +45,9 @@ def with_threshold(task: Task, threshold: float | None) -> Task:
     if threshold is None:
         return task
     if not hasattr(task.config, "threshold"):
-        raise UsageError(f"threshold is for avvp; {task.name} decides by the largest score and has none")
+        raise UsageError(
+            f"threshold is for avvp; {task.name} decides by the largest score and has none"
+        )
     other = copy.copy(task)
     other.config = dataclasses.replace(task.config, threshold=threshold)
     return other

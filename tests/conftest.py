@@ -19,7 +19,9 @@ PARITY = pytest.StashKey[dict]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--golden", default=str(DEFAULT_GOLDEN), help="folder of golden cases for tests/parity")
+    parser.addoption(
+        "--golden", default=str(DEFAULT_GOLDEN), help="folder of golden cases for tests/parity"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,7 +38,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "golden_case" in metafunc.fixturenames:
         parity = metafunc.config.stash[PARITY]
         covered = [name for name in parity["names"] if name in HANDLERS]
-        metafunc.parametrize("golden_case", [Case(n, parity["folder"]) for n in covered], ids=covered)
+        metafunc.parametrize(
+            "golden_case", [Case(n, parity["folder"]) for n in covered], ids=covered
+        )
 
 
 @pytest.fixture

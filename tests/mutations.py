@@ -9,7 +9,13 @@ STRANGE = [None, True, 3.5, "abc", [1], {"a": 1}, -1, 0, 10**30, math.inf, [], {
 
 def paths(value, above=()):
     """Yield the path of every entry of nested mappings and lists."""
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    entries = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, inner in entries:
         yield (*above, key)
         yield from paths(inner, (*above, key))

@@ -14,17 +14,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["avplatform.cli", "avplatform.commands.train", "avplatform.training.loop"])
+CONTEXT.set_forkserver_preload(
+    ["avplatform.cli", "avplatform.commands.train", "avplatform.training.loop"]
+)
 
 
 class Launch:
     """One run on some processes, as torchrun would start them; their output goes to `log`."""
 
-    def __init__(self, args: list[str], log: Path, *, processes: int = 1, before: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        args: list[str],
+        log: Path,
+        *,
+        processes: int = 1,
+        before: Callable[[int], None] | None = None,
+    ) -> None:
         port = free_port()
         self.log = log
         self.members = [
-            CONTEXT.Process(target=_main, args=(args, str(log), rank, processes, port, before)) for rank in range(processes)
+            CONTEXT.Process(target=_main, args=(args, str(log), rank, processes, port, before))
+            for rank in range(processes)
         ]
         for member in self.members:
             member.start()
@@ -55,7 +65,9 @@ class Launch:
         return self.log.read_text() if self.log.exists() else ""
 
 
-def run(args: list[str], log: Path, *, processes: int = 1, before: Callable[[int], None] | None = None) -> str:
+def run(
+    args: list[str], log: Path, *, processes: int = 1, before: Callable[[int], None] | None = None
+) -> str:
     """Run to the end; return the output; fail unless every process ended with 0."""
     launch = Launch(args, log, processes=processes, before=before)
     codes = launch.wait()
@@ -70,7 +82,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _main(args: list[str], log: str, rank: int, processes: int, port: int, before: Callable[[int], None] | None) -> None:
+def _main(
+    args: list[str],
+    log: str,
+    rank: int,
+    processes: int,
+    port: int,
+    before: Callable[[int], None] | None,
+) -> None:
     sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(sink, 1)
     os.dup2(sink, 2)

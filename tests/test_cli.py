@@ -23,7 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_defaults_of_the_tasks():
     avel, avvp = parse(["--task", "avel"]), parse(["--task", "avvp"])
-    assert (avel.encoder, avel.decoder, avel.supervision, avel.data) == ("ave", "leap", "full", "demo")
+    assert (avel.encoder, avel.decoder, avel.supervision, avel.data) == (
+        "ave",
+        "leap",
+        "full",
+        "demo",
+    )
     assert (avvp.encoder, avvp.decoder, avvp.supervision) == ("han", "leap", "pseudo")
 
 
@@ -31,7 +36,9 @@ def test_flags_yaml_and_python_use_the_same_names(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("task: avvp\nencoder: han\noptim: {lr: 1e-4}\nencoder_config: {width: 64}\n")
     from_yaml = parse(["--config", str(file)])
-    from_flags = parse(["--task", "avvp", "--encoder", "han", "--optim.lr", "1e-4", "--encoder-config.width", "64"])
+    from_flags = parse(
+        ["--task", "avvp", "--encoder", "han", "--optim.lr", "1e-4", "--encoder-config.width", "64"]
+    )
     assert dataclasses.replace(from_yaml, config=None) == from_flags
     assert from_flags.optim.lr == 1e-4 and from_flags.encoder_config.width == 64
 
@@ -40,12 +47,19 @@ def test_flags_win_over_yaml_and_yaml_over_the_preset(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("preset: han-mmil-avvp\nepochs: 7\n")
     config = parse(["--config", str(file), "--batch-size", "8"])
-    assert (config.epochs, config.batch_size, config.optim.lr, config.decoder) == (7, 8, 3e-4, "mmil")
+    assert (config.epochs, config.batch_size, config.optim.lr, config.decoder) == (
+        7,
+        8,
+        3e-4,
+        "mmil",
+    )
 
 
 def test_a_run_folder_is_a_config(tmp_path):
     config = default_config("avvp", "han", "mmil")
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**to_dict(config), "seed": 9, "output_dir": "elsewhere"}))
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({**to_dict(config), "seed": 9, "output_dir": "elsewhere"})
+    )
     again = parse(["--config", str(tmp_path)])
     assert again.seed == 9 and again.output_dir is None and again.decoder == "mmil"
 
@@ -55,7 +69,12 @@ def test_every_preset_builds_and_its_name_says_what_it_is(name):
     config = parse(["--preset", name])
     encoder, decoder, task, *suffixes = name.split("-")
     assert (config.decoder, config.task) == (decoder, task)
-    assert config.encoder == {"valor": "han", "valorplus": "han", "valorplusplus": "han", "dmrn": "ave"}.get(encoder, encoder)
+    assert config.encoder == {
+        "valor": "han",
+        "valorplus": "han",
+        "valorplusplus": "han",
+        "dmrn": "ave",
+    }.get(encoder, encoder)
     assert ("weak" in suffixes) == (config.supervision == "weak")
     if task == "avvp" or "official" in suffixes:
         assert getattr(config.decoder_config, "score_gain", None) is None
@@ -67,7 +86,11 @@ def test_presets_carry_the_published_recipes():
     assert (config.epochs, config.batch_size) == (40, 16)
     assert preset_options("ave-dch-avel-official")["task_config"]["head_loss"] == "soft_margin"
     paper = parse(["--preset", "han-leap-avvp-paper"])
-    assert (paper.decoder_config.form, paper.task_config.avss, paper.epochs) == ("paper", "paper", 20)
+    assert (paper.decoder_config.form, paper.task_config.avss, paper.epochs) == (
+        "paper",
+        "paper",
+        20,
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +101,10 @@ def test_presets_carry_the_published_recipes():
         ("--decoder lepa", "unknown decoder 'lepa'; did you mean 'leap'"),
         ("--preset han-mmil-avv", "unknown preset 'han-mmil-avv'; did you mean 'han-mmil-avvp'"),
         ("--task avvp --supervision full", "supervision 'full' is not one of avvp's"),
-        ("--preset han-mmil-avvp --decoder leap", "preset han-mmil-avvp is for decoder mmil, not leap"),
+        (
+            "--preset han-mmil-avvp --decoder leap",
+            "preset han-mmil-avvp is for decoder mmil, not leap",
+        ),
         ("--config nothing.yaml", "no configuration at nothing.yaml"),
         ("--task-config.supervision weak", "give --supervision alone"),
         ("--seed 5000000000", "seed is 5000000000"),
@@ -120,7 +146,15 @@ def test_wrong_yaml_is_refused_with_its_place(tmp_path, text, message):
 
 @pytest.mark.parametrize(
     "flags",
-    ["--optm.lr 3", "--epochs x", "--epochs 0", "--optim.lr -1", "--precision bf17", "--select-on tset", "--batch-size 0"],
+    [
+        "--optm.lr 3",
+        "--epochs x",
+        "--epochs 0",
+        "--optim.lr -1",
+        "--precision bf17",
+        "--select-on tset",
+        "--batch-size 0",
+    ],
 )
 def test_wrong_flags_end_with_exit_code_2_and_no_traceback(flags, capsys):
     with pytest.raises((SystemExit, UsageError)) as caught:
@@ -138,7 +172,9 @@ def test_errors_become_one_line_and_their_exit_code(capsys):
 
 
 def test_unknown_options_of_the_decoder_are_refused():
-    with pytest.raises(UsageError, match="unknown option 'decoder_config.bloks'; did you mean 'blocks'"):
+    with pytest.raises(
+        UsageError, match="unknown option 'decoder_config.bloks'; did you mean 'blocks'"
+    ):
         apply(default_config(), {"decoder_config": {"bloks": 3}}, where="here")
 
 
@@ -165,19 +201,33 @@ def test_train_py_and_the_command_are_the_same_program(tmp_path):
     for command in (["train.py"], ["-m", "avplatform", "train"]):
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
-            [sys.executable, *command, "--decoder", "lepa"], cwd=ROOT, env=env, capture_output=True, text=True
+            [sys.executable, *command, "--decoder", "lepa"],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
         )
         outputs.append((done.returncode, done.stdout, done.stderr))
     assert outputs[0] == outputs[1] and outputs[0][0] == 2
 
 
 def test_stale_pair_targets_need_whole_batches_in_one_process(capsys, small_stores):
-    flags = ["--preset", "psp-dch-avel-official", "--data", str(small_stores["avel"]), "--cpu", "--accumulation", "2"]
+    flags = [
+        "--preset",
+        "psp-dch-avel-official",
+        "--data",
+        str(small_stores["avel"]),
+        "--cpu",
+        "--accumulation",
+        "2",
+    ]
     assert main(["train", *flags]) == 2
     assert "use one process and accumulation 1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["data", "import"], ["pseudo-label"], ["extract"], ["predict"]])
+@pytest.mark.parametrize(
+    "command", [["data", "import"], ["pseudo-label"], ["extract"], ["predict"]]
+)
 def test_help_names_a_default_once(capsys, command):
     with pytest.raises(SystemExit):
         main([*command, "--help"])

@@ -17,7 +17,13 @@ def test_list_filters_and_refuses_what_is_in_no_name(capsys):
     assert main(["list", "nonsense"]) == 2
     assert "has 'nonsense' in its name" in capsys.readouterr().err
     assert main(["list", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"cells", "tasks", "encoders", "decoders", "presets"}
+    assert set(json.loads(capsys.readouterr().out)) == {
+        "cells",
+        "tasks",
+        "encoders",
+        "decoders",
+        "presets",
+    }
 
 
 def test_simulate_writes_a_store_with_a_card(tmp_path, capsys):
@@ -33,7 +39,21 @@ def test_simulate_writes_a_store_with_a_card(tmp_path, capsys):
     assert main([*flags, str(tmp_path / "out")]) == 2
     assert main([*flags, str(tmp_path / "official"), "--layout", "official"]) == 0
     assert (tmp_path / "official" / "feats" / "vggish" / "aaaaaaaaaaa.npy").exists()
-    assert main(["data", "simulate", "--task", "avvp", "--annotations", str(tmp_path), "--out", str(tmp_path / "x")]) == 1
+    assert (
+        main(
+            [
+                "data",
+                "simulate",
+                "--task",
+                "avvp",
+                "--annotations",
+                str(tmp_path),
+                "--out",
+                str(tmp_path / "x"),
+            ]
+        )
+        == 1
+    )
     assert main(["data", "nonsense"]) == 2
 
 

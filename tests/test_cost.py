@@ -28,7 +28,10 @@ def config_of(task, encoder, decoder, supervision=None):
 
 def build(config):
     needs = DECODERS[config.decoder._type].needs_labels
-    return AVModel(config, label_embeddings=torch.zeros(len(config.classes), config.label_dim) if needs else None)
+    return AVModel(
+        config,
+        label_embeddings=torch.zeros(len(config.classes), config.label_dim) if needs else None,
+    )
 
 
 def lstm_flops(read: int, width: int) -> int:
@@ -70,7 +73,9 @@ def test_han_with_mmil_costs_what_its_products_add_up_to():
 
 def test_lstms_count_by_their_formula():
     """Behind vectors AVE's encoder is nothing but two LSTMs: a map of one position passes its attention by."""
-    assert cost_of(config_of("avvp", "ave", "mmil")).flops["encoder"] == lstm_flops(128, 128) + lstm_flops(512, 128)
+    assert cost_of(config_of("avvp", "ave", "mmil")).flops["encoder"] == lstm_flops(
+        128, 128
+    ) + lstm_flops(512, 128)
     with torch.device("meta"):
         lstm, x = nn.LSTM(16, 8, batch_first=True, bidirectional=True), torch.zeros(1, T, 16)
     with _counter() as counter:
@@ -83,12 +88,20 @@ def test_ave_on_maps_counts_attention_with_its_einsum():
     attention = 2 * T * (128 * k + p * d * k + p * k * p + k * p + p * p + p * d)
     lstms = lstm_flops(128, 128) + lstm_flops(512, 128)
     head = 2 * T * (512 * 64 + 64 * 29)
-    assert cost_of(config_of("avel", "ave", "dch")).flops == {"stem": 0, "encoder": attention + lstms, "decoder": head}
+    assert cost_of(config_of("avel", "ave", "dch")).flops == {
+        "stem": 0,
+        "encoder": attention + lstms,
+        "decoder": head,
+    }
 
 
 def test_a_longer_clip_costs_more_and_a_built_model_costs_what_its_config_does():
     config = config_of("avvp", "han", "leap")
-    assert flops_per_clip(config, segments=20) > flops_per_clip(config) == flops_per_clip(build(config))
+    assert (
+        flops_per_clip(config, segments=20)
+        > flops_per_clip(config)
+        == flops_per_clip(build(config))
+    )
 
 
 def test_what_a_decoder_costs_follows_its_options_and_classes():
@@ -97,7 +110,10 @@ def test_what_a_decoder_costs_follows_its_options_and_classes():
     two = cost_of(make_model_config(config, task, FEATURES["avvp"]))
     config.decoder_config.blocks = 4
     four = cost_of(make_model_config(config, task, FEATURES["avvp"]))
-    assert four.flops["decoder"] > two.flops["decoder"] and four.flops["encoder"] == two.flops["encoder"]
+    assert (
+        four.flops["decoder"] > two.flops["decoder"]
+        and four.flops["encoder"] == two.flops["encoder"]
+    )
     assert four.parameters["decoder"] > two.parameters["decoder"]
 
 
@@ -106,5 +122,9 @@ def test_the_features_are_those_of_the_real_datasets():
 
     assert FEATURES["avel"] == ave.spec(ave.AVESimulation()).features
     assert FEATURES["avvp"] == llp.spec(llp.LLPSimulation()).features
-    assert input_shapes(FEATURES["avvp"]) == {"audio": [1, 10, 128], "visual": [1, 10, 2048], "motion": [1, 10, 512]}
+    assert input_shapes(FEATURES["avvp"]) == {
+        "audio": [1, 10, 128],
+        "visual": [1, 10, 2048],
+        "motion": [1, 10, 512],
+    }
     assert set(ENCODERS) >= {"han", "mmpyr", "ave", "psp", "cmbs"}

@@ -29,7 +29,9 @@ def test_the_page_on_extending_trains_its_encoder_and_decoder(task, small_stores
         f"assert main(['eval', {str(out)!r}, '--data', {str(small_stores[task])!r}, '--cpu']) == 0\n"
     )
     env = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=env)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=env
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     content = json.loads((out / "results.json").read_text())
     assert (content["encoder"], content["decoder"]) == ("gated", "linear")

@@ -16,9 +16,14 @@ from avplatform.cli import main
         ("LOCAL_WORLD_SIZE", "²"),
     ],
 )
-def test_a_launchers_variable_that_is_no_number_is_refused_by_name(monkeypatch, capsys, tmp_path, name, value):
+def test_a_launchers_variable_that_is_no_number_is_refused_by_name(
+    monkeypatch, capsys, tmp_path, name, value
+):
     monkeypatch.setenv(name, value)
     out = tmp_path / "run"
-    assert main(["train", "--task", "avel", "--cpu", "--max-steps", "1", "--output-dir", str(out)]) == 2
+    assert (
+        main(["train", "--task", "avel", "--cpu", "--max-steps", "1", "--output-dir", str(out)])
+        == 2
+    )
     assert f"the environment says {name}={value!r}" in capsys.readouterr().err
     assert not out.exists()

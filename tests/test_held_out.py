@@ -35,7 +35,9 @@ def test_no_label_of_a_held_out_class_is_left_in_any_split(small_stores, task):
         whole, part = data.split(name), seen.split(name)
         present = classes_present(whole)
         others = np.delete(present, gone, axis=1)
-        wanted = [whole.clip_ids[i] for i in np.flatnonzero(others.any(axis=1) | ~present.any(axis=1))]
+        wanted = [
+            whole.clip_ids[i] for i in np.flatnonzero(others.any(axis=1) | ~present.any(axis=1))
+        ]
         assert part.clip_ids == wanted and len(part) == seen.rows(name)
         columns = [data.spec.classes.index(event) for event in events]
         rows = np.flatnonzero(np.isin(whole.rows, part.rows))
@@ -75,7 +77,9 @@ def test_background_stays_background_in_localization(small_stores):
 )
 def test_what_cannot_be_held_out_is_refused(options, message):
     decoder = options.pop("decoder", "leap")
-    config = dataclasses.replace(default_config("avvp", decoder=decoder), **{"held_out": ("Dog",), **options})
+    config = dataclasses.replace(
+        default_config("avvp", decoder=decoder), **{"held_out": ("Dog",), **options}
+    )
     with pytest.raises(UsageError, match=message):
         build_task(config)
 
@@ -98,19 +102,59 @@ def test_classes_are_found_by_easier_names():
 def test_a_run_without_classes_is_scored_on_them(small_stores, tmp_path, capsys, task):
     data, run = str(small_stores[task]), tmp_path / "run"
     held = HELD[task]
-    small = ["--encoder", "han", "--encoder-config.width", "16", "--encoder-config.heads", "2", "--decoder-config.heads", "2"]
-    flags = ["train", "--task", task, *small, "--data", data, "--max-steps", "2", "--batch-size", "4", "--cpu"]
+    small = [
+        "--encoder",
+        "han",
+        "--encoder-config.width",
+        "16",
+        "--encoder-config.heads",
+        "2",
+        "--decoder-config.heads",
+        "2",
+    ]
+    flags = [
+        "train",
+        "--task",
+        task,
+        *small,
+        "--data",
+        data,
+        "--max-steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--cpu",
+    ]
     assert main([*flags, "--held-out", *held, "--output-dir", str(run)]) == 0
     config = json.loads((run / "model" / "config.json").read_text())
-    assert not set(config["classes"]) & set(held) and len(config["classes"]) == len(config["label_texts"])
+    assert not set(config["classes"]) & set(held) and len(config["classes"]) == len(
+        config["label_texts"]
+    )
     assert json.loads((run / "results.json").read_text())["held_out"] == held
     # Scored as it was trained, without naming anything: its own classes.
     assert main(["eval", str(run), "--cpu", "--json", str(tmp_path / "own.json")]) == 0
-    own, trained = (json.loads(f.read_text()) for f in (tmp_path / "own.json", run / "results.json"))
+    own, trained = (
+        json.loads(f.read_text()) for f in (tmp_path / "own.json", run / "results.json")
+    )
     assert own["test"] == pytest.approx(trained["test"])
     for among in ("held-out", "all"):
         out = tmp_path / f"{among}.json"
-        assert main(["eval", str(run), "--held-out", *held, "--among", among, "--cpu", "--json", str(out)]) == 0
+        assert (
+            main(
+                [
+                    "eval",
+                    str(run),
+                    "--held-out",
+                    *held,
+                    "--among",
+                    among,
+                    "--cpu",
+                    "--json",
+                    str(out),
+                ]
+            )
+            == 0
+        )
         content = json.loads(out.read_text())
         assert content["zero_shot"] and content["held_out"] == held and content["trained_on"] == []
         present = classes_present(open_data(data, task=task).split("test"))
@@ -119,7 +163,9 @@ def test_a_run_without_classes_is_scored_on_them(small_stores, tmp_path, capsys,
     assert "zero-shot: the model was trained on none of them" in capsys.readouterr().out
 
 
-def test_scoring_classes_that_were_trained_on_is_not_called_zero_shot(small_stores, tmp_path, capsys):
+def test_scoring_classes_that_were_trained_on_is_not_called_zero_shot(
+    small_stores, tmp_path, capsys
+):
     run = tmp_path / "run"
     flags = [
         "train",
@@ -132,7 +178,21 @@ def test_scoring_classes_that_were_trained_on_is_not_called_zero_shot(small_stor
         "--decoder-config.heads",
         "2",
     ]
-    assert main([*flags, "--data", str(small_stores["avvp"]), "--max-steps", "1", "--cpu", "--output-dir", str(run)]) == 0
+    assert (
+        main(
+            [
+                *flags,
+                "--data",
+                str(small_stores["avvp"]),
+                "--max-steps",
+                "1",
+                "--cpu",
+                "--output-dir",
+                str(run),
+            ]
+        )
+        == 0
+    )
     assert main(["eval", str(run), "--held-out", "Speech", "--cpu"]) == 0
     assert "not zero-shot: the model was trained on Speech" in capsys.readouterr().out
 
@@ -146,11 +206,36 @@ def test_restricting_to_a_class_that_no_clip_holds_is_an_error(small_stores, cap
         RestrictedData(data, missing[:1], holding=missing[:1]).split("validation")
 
 
-def test_runs_that_held_out_classes_are_compared_with_their_like_only(small_stores, tmp_path, capsys):
-    base = ["train", "--task", "avvp", "--data", str(small_stores["avvp"]), "--max-steps", "2", "--batch-size", "8", "--cpu"]
-    base += ["--encoder-config.width", "16", "--encoder-config.hidden", "16", "--no-save-plots", "--threads", "1"]
+def test_runs_that_held_out_classes_are_compared_with_their_like_only(
+    small_stores, tmp_path, capsys
+):
+    base = [
+        "train",
+        "--task",
+        "avvp",
+        "--data",
+        str(small_stores["avvp"]),
+        "--max-steps",
+        "2",
+        "--batch-size",
+        "8",
+        "--cpu",
+    ]
+    base += [
+        "--encoder-config.width",
+        "16",
+        "--encoder-config.hidden",
+        "16",
+        "--no-save-plots",
+        "--threads",
+        "1",
+    ]
     a, b, c = (str(tmp_path / name) for name in "abc")
-    for out, flags in ((a, ["--held-out", "Dog"]), (b, ["--held-out", "Dog", "--optim.lr", "2e-3"]), (c, [])):
+    for out, flags in (
+        (a, ["--held-out", "Dog"]),
+        (b, ["--held-out", "Dog", "--optim.lr", "2e-3"]),
+        (c, []),
+    ):
         assert main([*base, "--output-dir", out, *flags]) == 0
     assert main(["compare", a, b, "--bootstrap", "50", "--out", str(tmp_path / "out")]) == 0
     assert main(["compare", a, c, "--bootstrap", "50"]) == 1

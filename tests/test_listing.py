@@ -30,8 +30,16 @@ def listed(capsys, *flags):
 
 
 def test_the_matrix_is_whole():
-    expected = [(t, e, d, s) for t in TASKS for e in ENCODERS for d in DECODERS for s in TASKS[t].supervisions]
-    assert [(c.task, c.encoder, c.decoder, c.supervision) for c in ALL] == expected and len(ALL) == 60
+    expected = [
+        (t, e, d, s)
+        for t in TASKS
+        for e in ENCODERS
+        for d in DECODERS
+        for s in TASKS[t].supervisions
+    ]
+    assert [(c.task, c.encoder, c.decoder, c.supervision) for c in ALL] == expected and len(
+        ALL
+    ) == 60
     assert {c.status for c in ALL} == {"published", "ours"}
     assert sorted(name for c in ALL for name in c.presets) == list_presets()
 
@@ -41,7 +49,11 @@ def test_published_cells_name_a_preset_of_their_own_where_code_was_released():
     for key in PUBLISHED:
         cell = by_key[key]
         assert cell.status == "published" and cell.publications
-        assert (cell.exact in cell.presets) if any(p.code for p in cell.publications) else cell.exact in (None, *cell.presets)
+        assert (
+            (cell.exact in cell.presets)
+            if any(p.code for p in cell.publications)
+            else cell.exact in (None, *cell.presets)
+        )
     figures = {(c.encoder, c.decoder) for c in ALL if c.figures}
     assert figures == {("ave", "leap"), ("psp", "leap"), ("cmbs", "leap")}
 
@@ -71,14 +83,20 @@ def test_the_loss_line_says_what_the_task_computes(cell):
 
 def test_presets_say_what_the_lines_on_defaults_say():
     test_selected = {c.exact for c in ALL if "picked on test" in c.default}
-    assert test_selected == {name for name in list_presets() if parse(["--preset", name]).select_on == "test"}
+    assert test_selected == {
+        name for name in list_presets() if parse(["--preset", name]).select_on == "test"
+    }
     soft = {c.exact for c in ALL if "soft margin" in c.default}
     assert soft == {c.exact for c in ALL if c.exact and getattr(parse(["--preset", c.exact]).task_config, "head_loss", "")
                     == "soft_margin"}  # fmt: skip
     assert all(getattr(default_config(c.task, c.encoder, c.decoder, c.supervision).task_config, "head_loss", "ce") == "ce"
                for c in ALL)  # fmt: skip
     assert parse(["--preset", "ave-dch-avel-weak-official"]).select_on == "last"
-    pooled = {c.encoder: re.search(r"pooled by (\w+)", c.default)[1] for c in ALL if "pooled by" in c.default}
+    pooled = {
+        c.encoder: re.search(r"pooled by (\w+)", c.default)[1]
+        for c in ALL
+        if "pooled by" in c.default
+    }
     assert pooled == {"han": "max", "mmpyr": "max", "ave": "max", "psp": "mean", "cmbs": "top4"}
     for encoder, pool in pooled.items():
         assert default_config("avel", encoder, "leap", "weak").task_config.weak_pool == pool
@@ -88,7 +106,9 @@ def test_presets_say_what_the_lines_on_defaults_say():
 def test_the_page_is_what_the_command_prints(capsys):
     assert main(["list", "--markdown"]) == 0
     printed = capsys.readouterr().out
-    assert printed == render() == (ROOT / "docs/cells.md").read_text(), "run `avplatform list --markdown > docs/cells.md`"
+    assert printed == render() == (ROOT / "docs/cells.md").read_text(), (
+        "run `avplatform list --markdown > docs/cells.md`"
+    )
     assert all(f"`{cell.name}`" in printed for cell in ALL)
 
 
@@ -96,14 +116,37 @@ def test_the_list_as_json_has_every_cell_with_cost_and_figures(capsys):
     found = {c["name"]: c for c in listed(capsys)["cells"]}
     assert len(found) == 60
     cell = found["avvp-mmpyr-leap-pseudo"]
-    wanted = {"task", "encoder", "decoder", "supervision", "status", "source", "parameters", "flops_per_clip", "published"}
+    wanted = {
+        "task",
+        "encoder",
+        "decoder",
+        "supervision",
+        "status",
+        "source",
+        "parameters",
+        "flops_per_clip",
+        "published",
+    }
     assert wanted | {"presets"} <= set(cell)
-    assert cell["status"] == "published" and "LEAP (ECCV 2024)" in cell["source"] and cell["parameters"] == 47_128_068
+    assert (
+        cell["status"] == "published"
+        and "LEAP (ECCV 2024)" in cell["source"]
+        and cell["parameters"] == 47_128_068
+    )
     four = [row for row in cell["published"] if row["table"] == "leap-table-4"]
     assert four[0]["event_Type@AV"] == 60.2 and four[0]["source"] == "LEAP (ECCV 2024), Table 4"
-    assert cell["presets"] == ["mmpyr-leap-avvp", "mmpyr-leap-avvp-official", "mmpyr-leap-avvp-paper"]
+    assert cell["presets"] == [
+        "mmpyr-leap-avvp",
+        "mmpyr-leap-avvp-official",
+        "mmpyr-leap-avvp-paper",
+    ]
     ours = found["avvp-cmbs-dch-weak"]
-    assert (ours["status"], ours["source"], ours["published"], ours["presets"]) == ("ours", None, [], [])
+    assert (ours["status"], ours["source"], ours["published"], ours["presets"]) == (
+        "ours",
+        None,
+        [],
+        [],
+    )
 
 
 def test_filters_choose_cells_and_kinds(capsys):
@@ -121,7 +164,9 @@ def test_filters_choose_cells_and_kinds(capsys):
     assert set(published) == {"cells"}
     expected = {c.name for c in ALL if c.status == "published" or c.figures}
     assert {c["name"] for c in published["cells"]} == expected and 0 < len(expected) < 60
-    assert {c["supervision"] for c in listed(capsys, "--supervision", "pseudo")["cells"]} == {"pseudo"}
+    assert {c["supervision"] for c in listed(capsys, "--supervision", "pseudo")["cells"]} == {
+        "pseudo"
+    }
 
 
 @pytest.mark.parametrize(
@@ -183,11 +228,31 @@ def info(capsys, target):
 
 def test_info_on_a_cell(capsys):
     found, shown = info(capsys, "avel-psp-dch-weak")
-    assert found["kind"] == "cell" and found["cell"] == cell_record(find_cell("avel-psp-dch-weak")) and found["differs"] == {}
-    assert found["config"]["encoder"]["variant"] == "weak" and found["inputs"]["visual"] == [1, 10, 7, 7, 512]
-    assert found["parameters"]["total"] == 1_253_902 == sum(v for k, v in found["parameters"].items() if k != "total")
+    assert (
+        found["kind"] == "cell"
+        and found["cell"] == cell_record(find_cell("avel-psp-dch-weak"))
+        and found["differs"] == {}
+    )
+    assert found["config"]["encoder"]["variant"] == "weak" and found["inputs"]["visual"] == [
+        1,
+        10,
+        7,
+        7,
+        512,
+    ]
+    assert (
+        found["parameters"]["total"]
+        == 1_253_902
+        == sum(v for k, v in found["parameters"].items() if k != "total")
+    )
     assert len(found["classes"]) == 29 and found["label_texts"] == []
-    for text in ("published: PSP (CVPR 2021)", "psp-dch-avel-weak-official", "1,253,902", "74.3", "LEAP (ECCV 2024), Table 5"):
+    for text in (
+        "published: PSP (CVPR 2021)",
+        "psp-dch-avel-weak-official",
+        "1,253,902",
+        "74.3",
+        "LEAP (ECCV 2024), Table 5",
+    ):
         assert text in shown
 
 
@@ -195,11 +260,21 @@ def test_info_on_a_preset_says_in_what_it_differs_from_the_cells_defaults(capsys
     found, shown = info(capsys, "han-leap-avvp-official")
     assert found["kind"] == "preset" and found["cell"]["name"] == "avvp-han-leap-pseudo"
     assert found["differs"]["task_config.avss"] == {"value": "official", "default": "off"}
-    assert found["recipe"]["epochs"] == 30 and found["label_embeddings_from"] == "glove-50d" and found["label_dim"] == 50
+    assert (
+        found["recipe"]["epochs"] == 30
+        and found["label_embeddings_from"] == "glove-50d"
+        and found["label_dim"] == 50
+    )
     assert "fry food" in shown and "task_config.avss: official (default off)" in shown
     tables = [row["table"] for row in found["published"]]
-    assert len(tables) == 3 and {row["method"] for row in found["published"]} == {"HAN + LEAP", "HAN + LEAP, L_basic + L_avss"}
-    assert "3 more published rows: avplatform info avvp-han-leap-pseudo" in shown and "non-overlapping" not in shown
+    assert len(tables) == 3 and {row["method"] for row in found["published"]} == {
+        "HAN + LEAP",
+        "HAN + LEAP, L_basic + L_avss",
+    }
+    assert (
+        "3 more published rows: avplatform info avvp-han-leap-pseudo" in shown
+        and "non-overlapping" not in shown
+    )
 
 
 def test_info_on_a_run_and_on_its_model(small_stores, tmp_path, capsys):
@@ -213,10 +288,20 @@ def test_info_on_a_run_and_on_its_model(small_stores, tmp_path, capsys):
     assert (found["kind"], found["cell"]["name"]) == ("run", "avel-ave-mmil-full")
     assert found["parameters"]["total"] == results["parameters"]
     assert found["results"]["test"] == results["test"] and found["results"]["synthetic"] is True
-    assert "SYNTHETIC features" in shown and f"epoch {results['selection']['epoch']} was kept, selected on validation" in shown
-    assert "encoder_config.lstm_width: 8 (default 128)" in shown and f"{results['test']['accuracy']:.1f}" in shown
+    assert (
+        "SYNTHETIC features" in shown
+        and f"epoch {results['selection']['epoch']} was kept, selected on validation" in shown
+    )
+    assert (
+        "encoder_config.lstm_width: 8 (default 128)" in shown
+        and f"{results['test']['accuracy']:.1f}" in shown
+    )
     model, shown = info(capsys, out / "model")
-    assert model["kind"] == "model" and model["parameters"] == found["parameters"] and model["provenance"] is None
+    assert (
+        model["kind"] == "model"
+        and model["parameters"] == found["parameters"]
+        and model["provenance"] is None
+    )
     assert model["results"] == found["results"] and "recipe" not in model
     (out / "results.json").unlink()
     assert "the run did not finish; go on with --resume" in info(capsys, out)[1]

@@ -15,7 +15,22 @@ from avplatform.models.errors import UsageError
 from avplatform.models.typed_values import convert
 from avplatform.tasks.registry import TASKS
 
-STRANGE = [None, True, 3.5, "abc", [1], {"a": 1}, -1, math.nan, math.inf, -math.inf, 10**400, "1e400", [], ["a", 1]]
+STRANGE = [
+    None,
+    True,
+    3.5,
+    "abc",
+    [1],
+    {"a": 1},
+    -1,
+    math.nan,
+    math.inf,
+    -math.inf,
+    10**400,
+    "1e400",
+    [],
+    ["a", 1],
+]
 
 
 def options(config, above=()):
@@ -48,7 +63,11 @@ def test_every_option_refuses_values_of_another_kind_by_name(task):
                 try:
                     found = apply(config, nested(path, value), where="here")
                 except UsageError as error:
-                    assert path[-1] in str(error), (path, value, str(error))  # and nothing but a UsageError
+                    assert path[-1] in str(error), (
+                        path,
+                        value,
+                        str(error),
+                    )  # and nothing but a UsageError
                     continue
                 for name in path:
                     found = getattr(found, name)
@@ -85,7 +104,10 @@ def test_what_yaml_can_write_becomes_what_was_meant(values, option, value):
     ("values", "message"),
     [
         ({"held_out": "Bark"}, "here: option 'held_out' is 'Bark'; it must be of kind tuple"),
-        ({"optim": {"betas": [0.9]}}, "here: option 'optim.betas' is [0.9]; it must be of kind tuple[float, float]"),
+        (
+            {"optim": {"betas": [0.9]}},
+            "here: option 'optim.betas' is [0.9]; it must be of kind tuple[float, float]",
+        ),
         ({"streaming": None}, "here: option 'streaming' is None; it must be of kind bool"),
         ({"epochs": True}, "here: option 'epochs' is True; it must be of kind int"),
         ({"task_config": {"avss": "ofical"}}, "did you mean 'official'"),
@@ -105,5 +127,7 @@ def test_infinite_numbers_are_refused_from_the_command_line_too():
         owner = config
         for name in path[:-1]:
             owner = getattr(owner, name)
-        with pytest.raises(UsageError, match=rf"{path[-1]} is inf; it must (be finite|be a? ?positive|lie between)"):
+        with pytest.raises(
+            UsageError, match=rf"{path[-1]} is inf; it must (be finite|be a? ?positive|lie between)"
+        ):
             dataclasses.replace(owner, **{path[-1]: math.inf})

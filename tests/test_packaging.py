@@ -25,7 +25,16 @@ def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
     source = tmp_path_factory.mktemp("source") / "tree"
     subprocess.run(["cp", "-r", str(ROOT), str(source)], check=True)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(out),
+        str(source),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return next(out.glob("*.whl"))
@@ -51,8 +60,17 @@ def test_the_wheel_installs_alone_and_renders_a_card(wheel, tmp_path):
     # The dependencies come from here; a plain path entry does not bring this checkout's own packages with it.
     site = next((environment / "lib").glob("python*/site-packages"))
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    without = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # it may name this checkout
-    done = subprocess.run([str(python), "-c", CARD], capture_output=True, text=True, cwd=tmp_path, env=without)
+    without = {
+        name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+    }  # it may name this checkout
+    done = subprocess.run(
+        [str(python), "-c", CARD], capture_output=True, text=True, cwd=tmp_path, env=without
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     where, words, tables, card = done.stdout.split("\n", 3)
-    assert where.startswith(str(environment)) and int(words) > 60 and int(tables) >= 10 and "Synthetic features" in card
+    assert (
+        where.startswith(str(environment))
+        and int(words) > 60
+        and int(tables) >= 10
+        and "Synthetic features" in card
+    )

@@ -20,7 +20,9 @@ def drawn(monkeypatch):
     """Collect the figures that are saved."""
     figures: list[Figure] = []
     real = plots.save_figure
-    monkeypatch.setattr(plots, "save_figure", lambda figure, out: (figures.append(figure), real(figure, out))[1])
+    monkeypatch.setattr(
+        plots, "save_figure", lambda figure, out: (figures.append(figure), real(figure, out))[1]
+    )
     return figures
 
 
@@ -49,7 +51,14 @@ def write(file, *records):
 
 
 def epoch(number, value):
-    return {"event": "epoch", "step": 2 * number, "epoch": number, "loss": 2.0, "split": "validation", "accuracy": value}
+    return {
+        "event": "epoch",
+        "step": 2 * number,
+        "epoch": number,
+        "loss": 2.0,
+        "split": "validation",
+        "accuracy": value,
+    }
 
 
 STEP = {"event": "step", "step": 1, "epoch": 1, "loss": 2.0, "lr": 0.1}
@@ -64,8 +73,15 @@ def example(streams=("audio", "visual", "av"), classes=("a", "b", "c"), true=(1,
 
 
 def test_bars_name_every_class_of_ave(tmp_path, drawn):
-    scores = {name: {"accuracy": None if i == 3 else 3.0 * i, "count": 5} for i, name in enumerate(AVE_CLASSES)}
-    assert is_sane_png(plots.per_class_bars({"per_class": scores}, tmp_path / "bars.png", note="synthetic features"))
+    scores = {
+        name: {"accuracy": None if i == 3 else 3.0 * i, "count": 5}
+        for i, name in enumerate(AVE_CLASSES)
+    }
+    assert is_sane_png(
+        plots.per_class_bars(
+            {"per_class": scores}, tmp_path / "bars.png", note="synthetic features"
+        )
+    )
     shown = texts(drawn[0])
     assert set(AVE_CLASSES) <= set(shown) and any("synthetic features" in t for t in shown)
     assert shown.count("not in this split") == 1
@@ -81,16 +97,31 @@ def test_bars_of_llp_name_every_class_and_both_streams(tmp_path, drawn):
 
 def test_timelines_show_streams_classes_and_clips(tmp_path, drawn):
     quiet = example(true=(), found=())
-    assert is_sane_png(plots.timelines([example(), quiet], tmp_path / "t.png", note="synthetic features"))
+    assert is_sane_png(
+        plots.timelines([example(), quiet], tmp_path / "t.png", note="synthetic features")
+    )
     shown = texts(drawn[0])
-    assert {"heard: truth", "seen: truth", "heard and seen: truth", "prediction", "a", "b", "c", "$clip_0_10$"} <= set(shown)
-    assert "synthetic features" in drawn[0].get_suptitle() and shown.count("no event, none found") == 1
+    assert {
+        "heard: truth",
+        "seen: truth",
+        "heard and seen: truth",
+        "prediction",
+        "a",
+        "b",
+        "c",
+        "$clip_0_10$",
+    } <= set(shown)
+    assert (
+        "synthetic features" in drawn[0].get_suptitle() and shown.count("no event, none found") == 1
+    )
 
 
 @pytest.mark.filterwarnings("error")  # of axes without room
 @pytest.mark.parametrize("clips", [1, 3])
 @pytest.mark.parametrize("streams", [("av",), ("audio", "visual", "av")])
-def test_a_clip_in_which_everything_is_found_has_room_for_its_legend(tmp_path, drawn, streams, clips):
+def test_a_clip_in_which_everything_is_found_has_room_for_its_legend(
+    tmp_path, drawn, streams, clips
+):
     names = [f"Male speech, man speaking {n}" for n in range(28)]
     plots.timelines([example(streams, names, range(28), range(28))] * clips, tmp_path / "t.png")
     for axes in drawn[0].axes:
@@ -113,7 +144,10 @@ def test_a_class_looks_the_same_in_all_clips_and_unlike_any_other(tmp_path, draw
     second = example(("av",), names, range(5, 20), range(5, 20))
     plots.timelines([first, second], tmp_path / "t.png")
     looks = [
-        {t.get_text(): (p.get_facecolor(), p.get_hatch()) for t, p in zip(g.get_texts(), g.get_patches(), strict=True)}
+        {
+            t.get_text(): (p.get_facecolor(), p.get_hatch())
+            for t, p in zip(g.get_texts(), g.get_patches(), strict=True)
+        }
         for g in (axes.get_legend() for axes in drawn[0].axes)
     ]
     assert all(looks[0][name] == looks[1][name] for name in looks[0].keys() & looks[1].keys())
@@ -124,10 +158,20 @@ def test_a_class_looks_the_same_in_all_clips_and_unlike_any_other(tmp_path, draw
 def test_the_kept_epoch_is_marked(tmp_path, drawn, selected, marked):
     values = {1: 50.0, 2: 70.0, 3: 70.0, 4: 60.0}
     file = write(tmp_path / "m.jsonl", STEP, *(epoch(n, v) for n, v in values.items()))
-    assert is_sane_png(plots.curves(file, tmp_path / "c.png", metric="accuracy", selected=selected, note="synthetic features"))
+    assert is_sane_png(
+        plots.curves(
+            file,
+            tmp_path / "c.png",
+            metric="accuracy",
+            selected=selected,
+            note="synthetic features",
+        )
+    )
     (star,) = (line for line in drawn[0].axes[1].lines if line.get_marker() == "*")
     assert (star.get_xdata(), star.get_ydata()) == ([marked], [values[marked]])
-    assert f"kept: epoch {marked}, {values[marked]:.1f}" in texts(drawn[0]) and "synthetic features" in texts(drawn[0])
+    assert f"kept: epoch {marked}, {values[marked]:.1f}" in texts(
+        drawn[0]
+    ) and "synthetic features" in texts(drawn[0])
 
 
 def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):

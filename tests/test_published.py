@@ -30,7 +30,9 @@ tables:
 
 
 def test_every_table_of_the_leap_paper_is_there_with_all_its_rows():
-    found = {key: len(table.rows) for key, table in published_tables().items() if key.startswith("leap")}
+    found = {
+        key: len(table.rows) for key, table in published_tables().items() if key.startswith("leap")
+    }
     # Table 1 prints N = 2 with GloVe twice; Table 3 has two subsets a method, Table 5 two heads an encoder.
     assert found == {
         "leap-table-1": 5, "leap-table-2": 6, "leap-table-3": 8, "leap-table-4": 12, "leap-table-5": 6, "leap-figure-3": 2
@@ -41,7 +43,8 @@ def test_metrics_have_the_names_that_the_tasks_give_them():
     names = {"avvp": set(averages(np.ones((1, 8))))}
     metrics = AVELMetrics()
     metrics._parts.append(
-        {n: np.zeros((1, 10), int) for n in ("predicted", "true")} | {n: np.zeros(1, int) for n in ("row", "video")}
+        {n: np.zeros((1, 10), int) for n in ("predicted", "true")}
+        | {n: np.zeros(1, int) for n in ("row", "video")}
     )
     names["avel"] = set(metrics.compute())
     for key, row in ROWS:
@@ -53,10 +56,16 @@ def test_printed_averages_are_the_means_of_the_copied_figures():
     checked = 0
     for key, row in ROWS:
         if row.average is not None:
-            assert np.mean(list(row.metrics.values())) == pytest.approx(row.average, abs=0.06), (key, row.method)
+            assert np.mean(list(row.metrics.values())) == pytest.approx(row.average, abs=0.06), (
+                key,
+                row.method,
+            )
             checked += 1
         for stream, mean in row.per_class_average.items():
-            assert np.mean(list(row.per_class[stream].values())) == pytest.approx(mean, abs=0.06), (key, stream)
+            assert np.mean(list(row.per_class[stream].values())) == pytest.approx(mean, abs=0.06), (
+                key,
+                stream,
+            )
             checked += 1
     assert checked == 17
 
@@ -92,13 +101,22 @@ def test_presets_and_options_of_rows_build_and_are_of_the_rows_cell():
             assert not row.options, key
             for preset in row.open_presets:
                 options = preset_options(preset)
-                assert (options["task"], options["encoder"], options["decoder"]) == (row.task, row.encoder, row.decoder)
-            assert len({preset_options(p)["supervision"] for p in row.open_presets}) == len(row.open_presets), key
+                assert (options["task"], options["encoder"], options["decoder"]) == (
+                    row.task,
+                    row.encoder,
+                    row.decoder,
+                )
+            assert len({preset_options(p)["supervision"] for p in row.open_presets}) == len(
+                row.open_presets
+            ), key
             assert not row.open_presets or row.supervision is None
             continue
         options = preset_options(row.preset)
         cell = (options["task"], options["encoder"], options["decoder"])
-        assert row.preset in list_presets() and cell == (row.task, row.encoder, row.decoder), (key, row.method)
+        assert row.preset in list_presets() and cell == (row.task, row.encoder, row.decoder), (
+            key,
+            row.method,
+        )
         assert row.supervision in (None, options["supervision"]), (key, row.method)
         config = apply(parse(["--preset", row.preset]), row.options, where=key)
         if "blocks" in str(row.options):
@@ -129,7 +147,11 @@ def test_figures_that_were_never_read_in_a_source_are_left_out():
 
 def test_the_smallest_good_file_is_read():
     row = read_tables(GOOD)["t"].rows[0]
-    assert row.metrics == {"accuracy": 70.5} and str(row.source) == "P (V), Table 1" and row.reported_by == "paper"
+    assert (
+        row.metrics == {"accuracy": 70.5}
+        and str(row.source) == "P (V), Table 1"
+        and row.reported_by == "paper"
+    )
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,16 @@ def imported_packages(source: str, package: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             found.add(package if node.level else (node.module or "").split(".")[0])
         elif isinstance(node, ast.Call):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name in ("import_module", "__import__") and node.args and isinstance(node.args[0], ast.Constant):
+            name = (
+                node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else getattr(node.func, "id", "")
+            )
+            if (
+                name in ("import_module", "__import__")
+                and node.args
+                and isinstance(node.args[0], ast.Constant)
+            ):
                 found.add(str(node.args[0].value).split(".")[0])
     return found & OURS
 
@@ -38,7 +46,9 @@ def imported_packages(source: str, package: str) -> set[str]:
 def forbidden_imports(root: Path) -> list[str]:
     bad = []
     for package, allowed in ALLOWED.items():
-        files = [root / package] if package.endswith(".py") else sorted((root / package).rglob("*.py"))
+        files = (
+            [root / package] if package.endswith(".py") else sorted((root / package).rglob("*.py"))
+        )
         for file in files:
             strangers = imported_packages(file.read_text(), package) - allowed
             bad += [f"{file.relative_to(root)} imports {name}" for name in sorted(strangers)]
@@ -51,7 +61,11 @@ def test_imports_run_one_way():
 
 @pytest.mark.parametrize(
     "line",
-    ["import avplatform.tasks.avel", "from avplatform.data import open_data", "importlib.import_module('avplatform.cli')"],
+    [
+        "import avplatform.tasks.avel",
+        "from avplatform.data import open_data",
+        "importlib.import_module('avplatform.cli')",
+    ],
 )
 def test_the_check_finds_a_forbidden_import(tmp_path, line):
     for package in ("models", "tasks", "avplatform", "hub_cards"):
@@ -70,7 +84,9 @@ def test_a_strangers_package_is_named(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "__init__.py").write_text("raise SystemExit('the stranger ran')")
     code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import avplatform"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=clean_env())
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=clean_env()
+    )
     assert done.returncode == 1
     assert "ImportError" in done.stderr and str(tmp_path / name) in done.stderr
     assert "the stranger ran" not in done.stderr
@@ -92,11 +108,26 @@ def test_every_module_imports():
 def test_the_help_of_every_flag_stands_on_one_line():
     """The flags' library breaks help where its source does, in the middle of a sentence."""
     broken = []
-    for file in [*(ROOT / "avplatform" / "commands").glob("*.py"), ROOT / "avplatform" / "config.py"]:
-        for kind in (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.ClassDef)):
+    for file in [
+        *(ROOT / "avplatform" / "commands").glob("*.py"),
+        ROOT / "avplatform" / "config.py",
+    ]:
+        for kind in (
+            node
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ClassDef)
+        ):
             for option, text in zip(kind.body, kind.body[1:], strict=False):
-                if isinstance(option, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                    broken += [f"{file.name}: {ast.unparse(option)}"] if "\n" in str(text.value.value) else []
+                if (
+                    isinstance(option, ast.AnnAssign)
+                    and isinstance(text, ast.Expr)
+                    and isinstance(text.value, ast.Constant)
+                ):
+                    broken += (
+                        [f"{file.name}: {ast.unparse(option)}"]
+                        if "\n" in str(text.value.value)
+                        else []
+                    )
     assert broken == []
 
 

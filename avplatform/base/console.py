@@ -29,7 +29,9 @@ class Bar:
     def fraction(self, share: float) -> None:
         """Move to a share of the whole."""
         if self._progress is not None:
-            self._progress.update(self._task, completed=share * (self._progress.tasks[self._task].total or 1))
+            self._progress.update(
+                self._task, completed=share * (self._progress.tasks[self._task].total or 1)
+            )
 
 
 class Console:
@@ -37,7 +39,9 @@ class Console:
 
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
-        self._rich = rich.console.Console(quiet=not enabled, highlight=False, soft_wrap=True, emoji=False)
+        self._rich = rich.console.Console(
+            quiet=not enabled, highlight=False, soft_wrap=True, emoji=False
+        )
 
     def note(self, text: str) -> None:
         """Print one line."""

@@ -39,7 +39,11 @@ def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        reason = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else " ".join(str(error).split())
+        )
         raise DataError(
             f"cannot write {path}: {reason}; what was written before is whole: make room, then go on with {go_on}"
         ) from None
@@ -47,7 +51,9 @@ def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
 
 def write_json(path: Path, value: Any) -> Path:
     """Write JSON, indented, whole or not at all."""
-    return write_atomic(path, lambda p: p.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
+    return write_atomic(
+        path, lambda p: p.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    )
 
 
 def arrow_path(file: Path) -> Path:

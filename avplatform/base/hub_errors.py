@@ -26,7 +26,9 @@ def explain(error: BaseException) -> str:
     if isinstance(error, RuntimeError) and error.__cause__ is not None:
         return explain(error.__cause__)
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    if isinstance(error, OfflineModeIsEnabled) or (isinstance(error, LocalEntryNotFoundError) and is_offline_mode()):
+    if isinstance(error, OfflineModeIsEnabled) or (
+        isinstance(error, LocalEntryNotFoundError) and is_offline_mode()
+    ):
         return "HF_HUB_OFFLINE is set; unset it"
     if isinstance(error, LocalTokenNotFoundError) or status == 401:
         return "there is no such repository, or no valid token (401); check the name, and log in with `hf auth login`"

@@ -8,7 +8,7 @@ from pathlib import Path
 from avplatform.models.errors import DataError
 
 
-class locked:  # noqa: N801
+class locked:
     """Hold a lock file for the time of a block; wait while another process holds it.
 
     The lock is the operating system's (flock), so a killed process leaves none behind.
@@ -29,7 +29,9 @@ class locked:  # noqa: N801
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise DataError(f"another process has held {self.path} for an hour; stop it or delete the file") from None
+                    raise DataError(
+                        f"another process has held {self.path} for an hour; stop it or delete the file"
+                    ) from None
                 time.sleep(0.2)
 
     def __exit__(self, *error: object) -> None:

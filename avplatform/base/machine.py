@@ -19,7 +19,9 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from avplatform.models.errors import UsageError
 
 
-def make_accelerator(*, cpu: bool = False, precision: str = "auto", threads: int = 0) -> Accelerator:
+def make_accelerator(
+    *, cpu: bool = False, precision: str = "auto", threads: int = 0
+) -> Accelerator:
     """Return the Accelerator of this process, with the threads and the precision of the run.
 
     Several processes that were launched for accelerators which are not there would not know of each other; they are joined
@@ -41,10 +43,18 @@ def make_accelerator(*, cpu: bool = False, precision: str = "auto", threads: int
     on_cpu = cpu or not torch.accelerator.is_available()
     mode = "no" if precision == "float64" else precision
     if precision == "auto":
-        mode = "bf16" if on_cpu and cpu_has_bf16() else os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        mode = (
+            "bf16"
+            if on_cpu and cpu_has_bf16()
+            else os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        )
     if on_cpu and mode == "fp16":
         raise UsageError("--precision fp16 needs an accelerator; on a CPU use bf16 or no")
-    join = launched > 1 and on_cpu and all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR"))
+    join = (
+        launched > 1
+        and on_cpu
+        and all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR"))
+    )
     # Told of the CPU, Accelerate insists on joining; where there is nothing else, it need not be told.
     told = cpu and (launched == 1 or torch.accelerator.is_available())
     # Accelerate keeps its state for the life of the process; a second run in it may want another precision.
@@ -53,7 +63,9 @@ def make_accelerator(*, cpu: bool = False, precision: str = "auto", threads: int
     accelerator = Accelerator(cpu=told or join, mixed_precision=mode, kwargs_handlers=handlers)
     check_processes(accelerator, launched, joined=join and not cpu)
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
-        raise UsageError("FSDP is used in its second version; set fsdp_version: 2 in the accelerate config")
+        raise UsageError(
+            "FSDP is used in its second version; set fsdp_version: 2 in the accelerate config"
+        )
     return accelerator
 
 
@@ -71,7 +83,10 @@ def check_processes(accelerator: Accelerator, launched: int, *, joined: bool = F
     first = _launched("RANK", 0) == 0
     if accelerator.num_processes == launched:
         if joined and first:
-            print(f"no accelerator on this machine: {launched} processes work together on the CPU", file=sys.stderr)
+            print(
+                f"no accelerator on this machine: {launched} processes work together on the CPU",
+                file=sys.stderr,
+            )
         return
     if not first:
         sys.exit(0)
@@ -102,7 +117,9 @@ def _launched(name: str, low: int) -> int:
     """Return a variable that launchers such as torchrun set; a process without one is alone."""
     text = os.environ.get(name, str(low))
     if not re.fullmatch(r"-?[0-9]+", text) or int(text) < low:
-        raise UsageError(f"the environment says {name}={text!r}; launchers such as torchrun set a number there: unset it")
+        raise UsageError(
+            f"the environment says {name}={text!r}; launchers such as torchrun set a number there: unset it"
+        )
     return int(text)
 
 
@@ -145,8 +162,12 @@ def _commit() -> str:
         return "not a checkout"
     git = ["git", "-C", str(root)]
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+        status = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return commit.stdout.strip() + ("+" if status.stdout.strip() else "")
@@ -163,7 +184,11 @@ def _accelerators() -> str:
     if not torch.accelerator.is_available():
         return "none"
     device = torch.get_device_module(torch.accelerator.current_accelerator())
-    name = device.get_device_name() if hasattr(device, "get_device_name") else str(torch.accelerator.current_accelerator())
+    name = (
+        device.get_device_name()
+        if hasattr(device, "get_device_name")
+        else str(torch.accelerator.current_accelerator())
+    )
     return f"{torch.accelerator.device_count()} x {name}"
 
 

@@ -28,14 +28,21 @@ def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = NUMBERS) -> np.
         with file.open("rb") as stream:
             try:
                 version = np.lib.format.read_magic(stream)
-                header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
-                    version
-                )
+                header = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }.get(version)
                 if header is None:
-                    raise BadFeature(f"is a .npy file of version {version[0]}.{version[1]}, which no array of numbers has")
+                    raise BadFeature(
+                        f"is a .npy file of version {version[0]}.{version[1]}, which no array of numbers has"
+                    )
                 found, fortran, dtype = header(stream)
             except HEADER_ERRORS as error:
-                text = "is empty" if file.stat().st_size == 0 else f"is no .npy file ({str(error).splitlines()[0][:80]})"
+                text = (
+                    "is empty"
+                    if file.stat().st_size == 0
+                    else f"is no .npy file ({str(error).splitlines()[0][:80]})"
+                )
                 raise BadFeature(text) from None
             if dtype.hasobject:
                 raise BadFeature("holds pickled Python objects, which are never read")
@@ -52,5 +59,5 @@ def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = NUMBERS) -> np.
     return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 
-class BadFeature(Exception):  # noqa: N818
+class BadFeature(Exception):
     """A clip's feature that cannot be used; the text is the reason."""

@@ -47,11 +47,15 @@ def on_all(message: str) -> DataError:
     return error
 
 
-def mean_over_processes(accelerator: Accelerator, values: dict[str, Tensor | float]) -> dict[str, float]:
+def mean_over_processes(
+    accelerator: Accelerator, values: dict[str, Tensor | float]
+) -> dict[str, float]:
     """Return the mean of each scalar over the processes, in float64."""
     scalars = [torch.as_tensor(value).detach() for value in values.values()]
     double = accelerator.num_processes > 1 or any(s.dtype == torch.float64 for s in scalars)
-    dtype = torch.float64 if double else torch.float32  # some devices have no float64, but they work alone
+    dtype = (
+        torch.float64 if double else torch.float32
+    )  # some devices have no float64, but they work alone
     stacked = torch.stack([scalar.to(accelerator.device, dtype) for scalar in scalars])
     stacked = accelerator.reduce(stacked, reduction="mean")
     return dict(zip(values, stacked.tolist(), strict=True))
@@ -60,15 +64,32 @@ def mean_over_processes(accelerator: Accelerator, values: dict[str, Tensor | flo
 def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = False) -> Exception:
     """Return an error with a message for a person, where it is one of those that a run can meet; else the error itself."""
     text, where = " ".join(str(error).split()), type(error).__module__
-    if isinstance(error, RuntimeError) and accelerator.num_processes > 1 and _lost(error, text.lower()):
+    if (
+        isinstance(error, RuntimeError)
+        and accelerator.num_processes > 1
+        and _lost(error, text.lower())
+    ):
         return DataError(
             "another process of this run has ended, so this one ends too; its own message says why. Go on with --resume"
         )
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or isinstance(error, MemoryError):
-        return DataError("out of memory; lower --batch-size, or raise --accumulation for the same step in smaller pieces")
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    if (
+        isinstance(error, torch.OutOfMemoryError)
+        or "can't allocate memory" in text
+        or isinstance(error, MemoryError)
+    ):
+        return DataError(
+            "out of memory; lower --batch-size, or raise --accumulation for the same step in smaller pieces"
+        )
+    full = isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+    )
     if full or (isinstance(error, SafetensorError) and "os error" in text.lower()):
-        return DataError(f"cannot write the run's files ({text}); make room, then go on with --resume")
+        return DataError(
+            f"cannot write the run's files ({text}); make room, then go on with --resume"
+        )
     if compiled and where.startswith(("torch._dynamo", "torch._inductor")):
         return DataError(f"torch.compile failed ({text[:300]}); leave --compile out")
     return error

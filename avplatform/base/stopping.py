@@ -29,7 +29,9 @@ def end_with_starter() -> None:
     """Let SIGTERM reach this process when the sweep or the launcher that started it is gone."""
     # Commands that this one starts have a standard input of their own, hence the pop.
     piped, parent = os.environ.pop(END_WITH_STDIN, None) is not None, os.getppid()
-    if (not piped and not _launched(parent)) or any(thread.name == THREAD for thread in threading.enumerate()):
+    if (not piped and not _launched(parent)) or any(
+        thread.name == THREAD for thread in threading.enumerate()
+    ):
         return
     pipe = os.dup(0) if piped else -1
     if piped:  # what asks a question finds the end of its input, not a pipe into which nobody will ever write
@@ -57,7 +59,7 @@ def _launched(parent: int) -> bool:
     return by_name or "accelerate.commands.launch" in command
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the run did what it was told
+class Stopped(Exception):
     """The run has saved its state and ends because of a signal."""
 
     def __init__(self, signum: int, step: int, folder: str) -> None:
@@ -80,7 +82,12 @@ class StopSignals:
                 self._before[signum] = signal.signal(signum, self._note)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
 

@@ -97,7 +97,9 @@ def find_cell(name: str) -> Cell:
     if joined in known:
         return known[joined]
     hint = nearest(joined, known) or nearest(name, list_presets())
-    raise UsageError(f"no cell, preset or folder '{name}'{hint} (`avplatform list` shows cells and presets)")
+    raise UsageError(
+        f"no cell, preset or folder '{name}'{hint} (`avplatform list` shows cells and presets)"
+    )
 
 
 class Published(NamedTuple):
@@ -131,14 +133,20 @@ PUBLISHED: dict[Key, Published] = {
         "L_basic, as in Table 2 of LEAP; VALOR's encoder options and loss only in its preset",
         "valor-mmil-avvp-official",
     ),
-    ("avvp", "han", "leap", "pseudo"): Published((LEAP_NO_CODE,), _LEAP_DIFFERS, "han-leap-avvp-official"),
+    ("avvp", "han", "leap", "pseudo"): Published(
+        (LEAP_NO_CODE,), _LEAP_DIFFERS, "han-leap-avvp-official"
+    ),
     ("avvp", "mmpyr", "mmil", "weak"): Published(
         (MMPYR,),
         "the streams in the right slots, which the published script exchanges; the recipe differs",
         "mmpyr-mmil-avvp-weak-official",
     ),
-    ("avvp", "mmpyr", "mmil", "pseudo"): Published((LEAP_NO_CODE,), "L_basic, as in Table 2 of LEAP", None),
-    ("avvp", "mmpyr", "leap", "pseudo"): Published((LEAP,), _LEAP_DIFFERS, "mmpyr-leap-avvp-official"),
+    ("avvp", "mmpyr", "mmil", "pseudo"): Published(
+        (LEAP_NO_CODE,), "L_basic, as in Table 2 of LEAP", None
+    ),
+    ("avvp", "mmpyr", "leap", "pseudo"): Published(
+        (LEAP,), _LEAP_DIFFERS, "mmpyr-leap-avvp-official"
+    ),
     ("avel", "ave", "dch", "full"): Published(
         (AVE,),
         "cross entropy; published: soft margin of the probabilities, class-sorted batches, the remainder dropped; DMRN: "
@@ -163,7 +171,9 @@ PUBLISHED: dict[Key, Published] = {
         "psp-dch-avel-weak-official",
     ),
     ("avel", "cmbs", "dch", "full"): Published(
-        (CMBS,), "loss and decision as published; published: the epoch picked on test", "cmbs-dch-avel-official"
+        (CMBS,),
+        "loss and decision as published; published: the epoch picked on test",
+        "cmbs-dch-avel-official",
     ),
     ("avel", "cmbs", "dch", "weak"): Published(
         (CMBS,),
@@ -179,35 +189,86 @@ _THREE_TERMS = "HAN's three BCE terms on the video label: audio, visual (smoothe
 _SOFT_OR = "video probability: mean over time; whole clip: 1 - (1 - a)(1 - v)"
 
 LOSSES: dict[tuple[str, str, str], str] = {
-    ("avvp", "mmil", "pseudo"): "L_basic: BCE on video labels of audio, visual and whole clip, and on segment pseudo-labels",
+    (
+        "avvp",
+        "mmil",
+        "pseudo",
+    ): "L_basic: BCE on video labels of audio, visual and whole clip, and on segment pseudo-labels",
     ("avvp", "mmil", "weak"): _THREE_TERMS,
-    ("avvp", "leap", "pseudo"): "L_basic; the whole clip is a thresholded OR of both streams, without gradient",
-    ("avvp", "leap", "weak"): "L_basic on the video label repeated over the segments (visual smoothed to 0.95 and 0.05)",
+    (
+        "avvp",
+        "leap",
+        "pseudo",
+    ): "L_basic; the whole clip is a thresholded OR of both streams, without gradient",
+    (
+        "avvp",
+        "leap",
+        "weak",
+    ): "L_basic on the video label repeated over the segments (visual smoothed to 0.95 and 0.05)",
     ("avvp", "dch", "pseudo"): f"L_basic; {_SOFT_OR}",
     ("avvp", "dch", "weak"): f"{_THREE_TERMS}; {_SOFT_OR}",
-    ("avel", "mmil", "full"): "BCE on P_a P_v of every segment and on the pooled video probability, over 28 events",
-    ("avel", "mmil", "weak"): "BCE on the pooled video probability and on the maximum over time of P_a P_v, over 28 events",
-    ("avel", "leap", "full"): "cross entropy on every segment's 29 labels + BCE on the labels that occur in the clip",
-    ("avel", "leap", "weak"): "BCE on the video logit and on the segment probability pooled over time",
+    (
+        "avel",
+        "mmil",
+        "full",
+    ): "BCE on P_a P_v of every segment and on the pooled video probability, over 28 events",
+    (
+        "avel",
+        "mmil",
+        "weak",
+    ): "BCE on the pooled video probability and on the maximum over time of P_a P_v, over 28 events",
+    (
+        "avel",
+        "leap",
+        "full",
+    ): "cross entropy on every segment's 29 labels + BCE on the labels that occur in the clip",
+    (
+        "avel",
+        "leap",
+        "weak",
+    ): "BCE on the video logit and on the segment probability pooled over time",
     ("avel", "dch", "full"): "cross entropy on every segment's 29 labels",
     ("avel", "dch", "weak"): "cross entropy on the maximum over time of the segment logits",
 }
 """By task, decoder and supervision; all with the task's default options."""
 
 DECISIONS: dict[tuple[str, str, str], str] = {
-    ("avvp", "mmil", "any"): "segment probability >= 0.5 where the pooled probability of the whole clip is >= 0.5 too",
-    ("avvp", "leap", "any"): "segment probability >= 0.5 where the video probability of either stream is >= 0.5 too",
-    ("avvp", "dch", "any"): "segment probability >= 0.5 where the video probability of either stream is >= 0.5 too",
-    ("avel", "mmil", "any"): "the event with the largest P_a P_v where it is >= 0.5, else background",
+    (
+        "avvp",
+        "mmil",
+        "any",
+    ): "segment probability >= 0.5 where the pooled probability of the whole clip is >= 0.5 too",
+    (
+        "avvp",
+        "leap",
+        "any",
+    ): "segment probability >= 0.5 where the video probability of either stream is >= 0.5 too",
+    (
+        "avvp",
+        "dch",
+        "any",
+    ): "segment probability >= 0.5 where the video probability of either stream is >= 0.5 too",
+    (
+        "avel",
+        "mmil",
+        "any",
+    ): "the event with the largest P_a P_v where it is >= 0.5, else background",
     ("avel", "leap", "full"): "the best of 29 labels",
-    ("avel", "leap", "weak"): "the clip's best event wherever it scores no less than background; background everywhere where "
+    (
+        "avel",
+        "leap",
+        "weak",
+    ): "the clip's best event wherever it scores no less than background; background everywhere where "
     "its video logit is the largest",
     ("avel", "dch", "any"): "the best of 29 labels",
 }
 
 HEADS: dict[tuple[str, str], tuple[str, str]] = {
     ("psp", "full"): ("cross entropy on every segment's 29 labels", "the best of 29 labels"),
-    ("psp", "weak"): ("cross entropy on the mean over time of the weighted segment scores", "the best of 29 labels"),
+    ("psp", "weak"): (
+        "cross entropy on the mean over time of the weighted segment scores",
+        "the best of 29 labels",
+    ),
     ("cmbs", "full"): (
         "BCE on relevance and on the gate, cross entropy on the event and on the class scores of the gated queries",
         "the clip's best event where the relevance is above 0.5, else background",
@@ -230,11 +291,20 @@ READS = {
     ("han", "avel"): "maps averaged over their positions, then projected",
     ("mmpyr", "avel"): "maps averaged over their positions, then projected",
     ("ave", "avel"): "audio vectors and the 7x7 map",
-    ("psp", "avel"): "audio vectors and the 7x7 map; its fully or weakly supervised model, by supervision",
-    ("cmbs", "avel"): "audio vectors and the 7x7 map; its fully or weakly supervised model, by supervision",
+    (
+        "psp",
+        "avel",
+    ): "audio vectors and the 7x7 map; its fully or weakly supervised model, by supervision",
+    (
+        "cmbs",
+        "avel",
+    ): "audio vectors and the 7x7 map; its fully or weakly supervised model, by supervision",
     ("ave", "avvp"): "[2D; 3D] projected to 512, a map of one position",
     ("psp", "avvp"): "[2D; 3D] projected to 512, a map of one position; its fully supervised model",
-    ("cmbs", "avvp"): "[2D; 3D] projected to 512, a map of one position; its fully supervised model",
+    (
+        "cmbs",
+        "avvp",
+    ): "[2D; 3D] projected to 512, a map of one position; its fully supervised model",
 }
 """What an encoder gets from a task's features."""
 
@@ -242,18 +312,28 @@ OURS = {
     ("avvp", "mmil"): "MMIL on the encoder's audio and visual streams",
     ("avvp", "leap"): "LEAP as released on the encoder's audio and visual streams",
     ("avvp", "dch"): "one two-layer head a modality, which no paper defines",
-    ("avel", "mmil"): "MMIL over the 28 events; a segment's event is the product of both streams' probabilities",
-    ("avel", "leap"): "29 texts (events and background), mean of both streams' logits, a learned gain on segment scores",
+    (
+        "avel",
+        "mmil",
+    ): "MMIL over the 28 events; a segment's event is the product of both streams' probabilities",
+    (
+        "avel",
+        "leap",
+    ): "29 texts (events and background), mean of both streams' logits, a learned gain on segment scores",
     ("avel", "dch"): "AVE's head on both streams",
 }
 """What the platform defines where no paper does."""
 
 
-def _cell(task: str, encoder: str, decoder: str, supervision: str, presets: dict[Key, tuple[str, ...]]) -> Cell:
+def _cell(
+    task: str, encoder: str, decoder: str, supervision: str, presets: dict[Key, tuple[str, ...]]
+) -> Cell:
     key = (task, encoder, decoder, supervision)
     known = (task, decoder) in OURS and (encoder, task) in READS
     published = PUBLISHED.get(key)
-    status: Literal["published", "ours", "outside"] = "outside" if not known else "published" if published else "ours"
+    status: Literal["published", "ours", "outside"] = (
+        "outside" if not known else "published" if published else "ours"
+    )
     loss, decision = _rules(*key)
     weakly = ""
     if (task, decoder, supervision) == ("avel", "leap", "weak"):
@@ -269,7 +349,9 @@ def _cell(task: str, encoder: str, decoder: str, supervision: str, presets: dict
         supervision=supervision,
         status=status,
         publications=published.publications if published else (),
-        figures=_TABLE_5 if known and task == HOME[encoder] == "avel" and decoder == "leap" else None,
+        figures=_TABLE_5
+        if known and task == HOME[encoder] == "avel" and decoder == "leap"
+        else None,
         reads=READS.get((encoder, task), "what the encoder wants, as the stem makes it"),
         loss=loss,
         decision=decision,
@@ -283,13 +365,17 @@ def _rules(task: str, encoder: str, decoder: str, supervision: str) -> tuple[str
     """Return loss and decision; parts from outside get the task's rules for what they predict."""
     unknown = "by what the decoder predicts"
     loss = LOSSES.get((task, decoder, supervision), unknown)
-    decision = DECISIONS.get((task, decoder, supervision), DECISIONS.get((task, decoder, "any"), unknown))
+    decision = DECISIONS.get(
+        (task, decoder, supervision), DECISIONS.get((task, decoder, "any"), unknown)
+    )
     if (task, decoder) == ("avel", "dch"):
         loss, decision = HEADS.get((encoder, supervision), (loss, decision))
     if (task, encoder, supervision) == ("avel", "psp", "full"):
         loss += " + 100 AVPS (similarity of the pair of streams)"
     if (task, encoder, supervision) == ("avel", "cmbs", "full") and decoder != "dch":
-        queries = ", cross entropy on the class scores of the gated queries" if decoder == "leap" else ""
+        queries = (
+            ", cross entropy on the class scores of the gated queries" if decoder == "leap" else ""
+        )
         loss += f" + BCE on CMBS's gate{queries}"
     return loss, decision
 

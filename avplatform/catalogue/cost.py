@@ -51,7 +51,11 @@ def cost_of(config: AVModelConfig, *, segments: int = SEGMENTS) -> Cost:
     elementwise operations, norms and softmaxes are not counted. The model is built on torch's meta device, where an LSTM
     runs as the products that it consists of (on a CPU it is one opaque kernel, which no counter sees).
     """
-    part = {"task": "", "classes": ["-"], "decoder": {"_type": "mmil"}}  # what the stem and the encoder do not depend on
+    part = {
+        "task": "",
+        "classes": ["-"],
+        "decoder": {"_type": "mmil"},
+    }  # what the stem and the encoder do not depend on
     shared = {name: config_to_dict(getattr(config, name)) for name in ("features", "encoder")}
     key = json.dumps({**part, **shared, "reference_order": config.reference_order}, sort_keys=True)
     encoded = _encode(key, segments)
@@ -65,7 +69,9 @@ def cost_of(config: AVModelConfig, *, segments: int = SEGMENTS) -> Cost:
 
 def flops_per_clip(model: AVModel | AVModelConfig, *, segments: int = SEGMENTS) -> int:
     """Return the floating-point operations of one clip; `cost_of` says what counts."""
-    return cost_of(model.config if isinstance(model, AVModel) else model, segments=segments).total_flops
+    return cost_of(
+        model.config if isinstance(model, AVModel) else model, segments=segments
+    ).total_flops
 
 
 def input_shapes(features: FeatureSpec, *, segments: int = SEGMENTS) -> dict[str, list[int]]:
@@ -92,7 +98,10 @@ def _encode(key: str, segments: int) -> _Encoded:
     config = AVModelConfig.from_dict(json.loads(key))
     with torch.device("meta"):
         model = AVModel(config).eval()
-        inputs = {name: torch.zeros(shape) for name, shape in input_shapes(config.features, segments=segments).items()}
+        inputs = {
+            name: torch.zeros(shape)
+            for name, shape in input_shapes(config.features, segments=segments).items()
+        }
     with _counter() as stem:
         streams = model.stem(inputs["audio"], inputs["visual"], inputs.get("motion"))
     with _counter() as encoder:
@@ -100,7 +109,10 @@ def _encode(key: str, segments: int) -> _Encoded:
     return _Encoded(
         encoding=encoding,
         width=model.encoder.width,
-        parameters={"stem": count_parameters(model.stem), "encoder": count_parameters(model.encoder)},
+        parameters={
+            "stem": count_parameters(model.stem),
+            "encoder": count_parameters(model.encoder),
+        },
         flops={"stem": stem.get_total_flops(), "encoder": encoder.get_total_flops()},
     )
 
@@ -112,7 +124,9 @@ def _decode(key: str, segments: int, decoder: str, classes: int, label_dim: int)
     config = component_config("decoder", json.loads(decoder))
     kind = DECODERS[config._type]
     with torch.device("meta"):
-        module = kind(config=config, width=encoded.width, num_classes=classes, label_dim=label_dim).eval()
+        module = kind(
+            config=config, width=encoded.width, num_classes=classes, label_dim=label_dim
+        ).eval()
         labels = torch.zeros(classes, label_dim) if kind.needs_labels else None
     with _counter() as counter:
         module(encoded.encoding, labels)

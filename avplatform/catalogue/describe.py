@@ -24,7 +24,17 @@ from avplatform.models.config import AVModelConfig, config_to_dict
 from avplatform.models.errors import AVError, DataError, UsageError
 from avplatform.runs.folder import results_beside
 
-RECIPE = ("epochs", "batch_size", "seed", "select_on", "ties", "shuffle", "drop_last", "batch_order", "validate_every")
+RECIPE = (
+    "epochs",
+    "batch_size",
+    "seed",
+    "select_on",
+    "ties",
+    "shuffle",
+    "drop_last",
+    "batch_order",
+    "validate_every",
+)
 PARTS = ("encoder_config", "decoder_config", "task_config")
 CELL = ("task", "encoder", "decoder", "supervision")
 
@@ -45,13 +55,17 @@ def describe(target: str) -> dict[str, Any]:
         cell = find_cell(target)
     except UsageError:
         if target.startswith((".", "/", "~")):
-            raise DataError(f"no folder {target}; give a run folder, a model folder, a hub id, a cell or a preset") from None
+            raise DataError(
+                f"no folder {target}; give a run folder, a model folder, a hub id, a cell or a preset"
+            ) from None
         if target.count("/") == 1:
             return _model(target, model_folder(target))
         raise
     if target in list_presets():
         return _of_config("preset", target, parse(["--preset", target]))
-    return _of_config("cell", cell.name, default_config(cell.task, cell.encoder, cell.decoder, cell.supervision))
+    return _of_config(
+        "cell", cell.name, default_config(cell.task, cell.encoder, cell.decoder, cell.supervision)
+    )
 
 
 def _of_config(kind: str, name: str, config: RunConfig) -> dict[str, Any]:
@@ -77,11 +91,18 @@ def _run(folder: Path) -> dict[str, Any]:
         stored = default_config(**{part: values[part] for part in CELL if part in values})
     except TypeError:
         raise DataError(f"{folder}/config.yaml names no cell; give the folder of a run") from None
-    config = apply(stored, {**values, "resume": None, "dry_run": False}, where=f"{folder}/config.yaml")
+    config = apply(
+        stored, {**values, "resume": None, "dry_run": False}, where=f"{folder}/config.yaml"
+    )
     found = _of_config("run", str(folder), config)
     if (folder / "model" / CONFIG_FILE).is_file():
         found |= _built(_read_config(folder / "model"))
-    return {**found, "preset": config.preset, "data": config.data, "results": _results(results_beside(str(folder)))}
+    return {
+        **found,
+        "preset": config.preset,
+        "data": config.data,
+        "results": _results(results_beside(str(folder))),
+    }
 
 
 def _model(target: str, folder: Path) -> dict[str, Any]:
@@ -90,7 +111,11 @@ def _model(target: str, folder: Path) -> dict[str, Any]:
     config = _read_config(folder)
     supervision = config.task_config.get("supervision")
     cell = [config.task, config.encoder._type, config.decoder._type, supervision]
-    own = {"encoder_config": config.encoder, "decoder_config": config.decoder, "task_config": config.task_config}
+    own = {
+        "encoder_config": config.encoder,
+        "decoder_config": config.decoder,
+        "task_config": config.task_config,
+    }
     return {
         "kind": "model",
         "name": target,
@@ -117,7 +142,11 @@ def _cell(cell: Sequence[Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def _published(cell: Cell, own: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the published results of a model with exactly these options, or else the one that the cell is known by."""
-    rows = [(key, row) for key, row in published_rows(cell.task, cell.encoder, cell.decoder, cell.supervision) if row.metrics]
+    rows = [
+        (key, row)
+        for key, row in published_rows(cell.task, cell.encoder, cell.decoder, cell.supervision)
+        if row.metrics
+    ]
     wanted, exact = _plain(own), []
     for key, row in rows:
         if row.preset and not row.subset:
@@ -130,8 +159,15 @@ def _published(cell: Cell, own: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _plain(own: dict[str, Any]) -> dict[str, Any]:
     """Return options as they read back from a file, so that those of a run and those of a model compare."""
-    parts = {part: options if isinstance(options, dict) else dataclasses.asdict(options) for part, options in own.items()}
-    return json.loads(json.dumps({part: {k: v for k, v in o.items() if k != "_type"} for part, o in parts.items()}))
+    parts = {
+        part: options if isinstance(options, dict) else dataclasses.asdict(options)
+        for part, options in own.items()
+    }
+    return json.loads(
+        json.dumps(
+            {part: {k: v for k, v in o.items() if k != "_type"} for part, o in parts.items()}
+        )
+    )
 
 
 def _built(config: AVModelConfig) -> dict[str, Any]:
@@ -139,7 +175,10 @@ def _built(config: AVModelConfig) -> dict[str, Any]:
     cost = cost_of(config)
     stored = config_to_dict(config)
     return {
-        "config": {part: {k: v for k, v in stored[part].items() if k != "_type"} for part in ("encoder", "decoder")}
+        "config": {
+            part: {k: v for k, v in stored[part].items() if k != "_type"}
+            for part in ("encoder", "decoder")
+        }
         | {"task": config.task_config},
         "parameters": {**cost.parameters, "total": cost.total_parameters},
         "flops_per_clip": {**cost.flops, "total": cost.total_flops},
@@ -152,16 +191,33 @@ def _built(config: AVModelConfig) -> dict[str, Any]:
 
 def _recipe(config: RunConfig) -> dict[str, Any]:
     """Return how a configuration trains; what is off is left out."""
-    parts = {"optim": dataclasses.asdict(config.optim), "schedule": dataclasses.asdict(config.schedule)}
+    parts = {
+        "optim": dataclasses.asdict(config.optim),
+        "schedule": dataclasses.asdict(config.schedule),
+    }
     steps = {} if config.max_steps is None else {"max_steps": config.max_steps}
-    return {**parts, **{name: getattr(config, name) for name in RECIPE}, **steps, "precision": config.precision}
+    return {
+        **parts,
+        **{name: getattr(config, name) for name in RECIPE},
+        **steps,
+        "precision": config.precision,
+    }
 
 
 def _results(content: dict[str, Any]) -> dict[str, Any] | None:
     """Return the part of results.json that says what came out, on what, and how the epoch was chosen."""
     if not content:
         return None
-    names = ("data", "synthetic", "data_checksum", "seed", "steps", "selection", "validation", "test")
+    names = (
+        "data",
+        "synthetic",
+        "data_checksum",
+        "seed",
+        "steps",
+        "selection",
+        "validation",
+        "test",
+    )
     return {name: content[name] for name in names if name in content}
 
 
@@ -169,18 +225,35 @@ def provenance(folder: Path) -> dict[str, str] | None:
     """Return where a converted model's weights come from, as its card says; None where it says nothing."""
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    section = re.search(r"^## Where the weights come from\n(.*?)(?=^## |\Z)", text, flags=re.S | re.M)
+    section = re.search(
+        r"^## Where the weights come from\n(.*?)(?=^## |\Z)", text, flags=re.S | re.M
+    )
     if section is None:
         return None
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in section[1].splitlines() if "|" in line]
+    rows = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in section[1].splitlines()
+        if "|" in line
+    ]
     pairs = [row for row in rows if len(row) == 2 and row[0] and not set(row[0]) <= set("-: ")]
     return {name: value.replace("`", "") for name, value in pairs}
 
 
 def _read_config(folder: Path) -> AVModelConfig:
     try:
-        return AVModelConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+        return AVModelConfig.from_dict(
+            json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        )
     except AVError as error:
         raise DataError(f"{folder / CONFIG_FILE}: {error}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DataError(f"{folder / CONFIG_FILE} is no model config ({error}); fetch or save it again") from None
+    except (
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise DataError(
+            f"{folder / CONFIG_FILE} is no model config ({error}); fetch or save it again"
+        ) from None

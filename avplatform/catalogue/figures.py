@@ -65,7 +65,12 @@ def figure(key: str, row: Row) -> dict[str, Any]:
         "reported_by": row.reported_by,
         "note": row.note,
     }
-    return {"table": key, **row.metrics, "source": str(row.source), **{k: v for k, v in about.items() if v is not None}}
+    return {
+        "table": key,
+        **row.metrics,
+        "source": str(row.source),
+        **{k: v for k, v in about.items() if v is not None},
+    }
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -84,7 +89,9 @@ def cell_headline(cell: Cell) -> Headline | None:
         return None
     numbers = " / ".join(f"{row.metrics[name]:.1f}" for name in SHOWN[cell.task])
     table = " ".join(row.source.table.split()[-2:])  # of a thread: without its repository
-    return Headline(numbers=numbers, source=f"{row.source.paper} {table}", marked=row.supervision is None)
+    return Headline(
+        numbers=numbers, source=f"{row.source.paper} {table}", marked=row.supervision is None
+    )
 
 
 def short_presets(names: tuple[str, ...]) -> list[str]:

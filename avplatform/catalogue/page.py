@@ -55,7 +55,14 @@ def render() -> str:
     parts = [HEAD.format(count=len(every))]
     for task, title in TASKS.items():
         chosen = [cell for cell in every if cell.task == task]
-        parts += [f"## {title}\n", _overview(chosen), "### Published\n", _published(chosen), "### Ours\n", _ours(task, chosen)]
+        parts += [
+            f"## {title}\n",
+            _overview(chosen),
+            "### Published\n",
+            _published(chosen),
+            "### Ours\n",
+            _ours(task, chosen),
+        ]
         if task == "avel":
             parts.append(LEAP_ON_AVEL)
         parts += ["### Losses and decisions\n", _rules(task)]
@@ -70,15 +77,24 @@ def _overview(chosen: list[Cell]) -> str:
         assert cost is not None
         mark = r"\*" if figure and figure.marked else ""
         shown = f"{figure.numbers}{mark} ({figure.source})" if figure else ""
-        presets = "<br>".join(f"`{name}`" for name in short_presets(cell.presets)).replace("|", "\\|")
+        presets = "<br>".join(f"`{name}`" for name in short_presets(cell.presets)).replace(
+            "|", "\\|"
+        )
         millions, billions = in_millions(cost.total_parameters), in_billions(cost.total_flops)
-        rows.append([f"`{cell.name}`", cell.status, f"{millions} M", f"{billions} G", shown, presets])
+        rows.append(
+            [f"`{cell.name}`", cell.status, f"{millions} M", f"{billions} G", shown, presets]
+        )
     return _table(["cell", "by", "parameters", "FLOPs", "published figure", "presets"], rows)
 
 
 def _published(chosen: list[Cell]) -> str:
     rows = [
-        [f"`{cell.name}`", cell.source, cell.default, f"`{cell.exact}`" if cell.exact else "none: no script was released"]
+        [
+            f"`{cell.name}`",
+            cell.source,
+            cell.default,
+            f"`{cell.exact}`" if cell.exact else "none: no script was released",
+        ]
         for cell in chosen
         if cell.status == "published"
     ]
@@ -97,7 +113,9 @@ def _ours(task: str, chosen: list[Cell]) -> str:
             encoder: [c.supervision for c in same if c.encoder == encoder]
             for encoder in dict.fromkeys(c.encoder for c in same)
         }
-        who = "; ".join(f"{encoder} ({', '.join(supervisions)})" for encoder, supervisions in names.items())
+        who = "; ".join(
+            f"{encoder} ({', '.join(supervisions)})" for encoder, supervisions in names.items()
+        )
         rows.append([decoder, who, text, figures])
     rows.sort(key=lambda row: list(OURS).index((task, row[0])))
     return _table(["decoder", "behind", "what it is", "figures"], rows)
@@ -108,10 +126,25 @@ def _rules(task: str) -> str:
     for (of, decoder, supervision), loss in LOSSES.items():
         if of != task:
             continue
-        decision = DECISIONS.get((task, decoder, supervision), DECISIONS.get((task, decoder, "any"), ""))
-        own = [encoder for encoder, s in HEADS if s == supervision and (task, decoder) == ("avel", "dch")]
-        rows.append([f"{decoder}{' (all but ' + ', '.join(own) + ')' if own else ''}", supervision, loss, decision])
-        rows += [[f"dch behind {encoder}", supervision, *HEADS[encoder, supervision]] for encoder in own]
+        decision = DECISIONS.get(
+            (task, decoder, supervision), DECISIONS.get((task, decoder, "any"), "")
+        )
+        own = [
+            encoder
+            for encoder, s in HEADS
+            if s == supervision and (task, decoder) == ("avel", "dch")
+        ]
+        rows.append(
+            [
+                f"{decoder}{' (all but ' + ', '.join(own) + ')' if own else ''}",
+                supervision,
+                loss,
+                decision,
+            ]
+        )
+        rows += [
+            [f"dch behind {encoder}", supervision, *HEADS[encoder, supervision]] for encoder in own
+        ]
     text = _table(["decoder", "supervision", "loss, by default", "decision, by default"], rows)
     if task == "avel":
         text += "\nPSP under full supervision adds 100 AVPS, the loss on the similarity of the streams, with every decoder.\n"
@@ -119,7 +152,10 @@ def _rules(task: str) -> str:
 
 
 def _reads(task: str) -> str:
-    return _table(["encoder", "reads"], [[encoder, text] for (encoder, of), text in READS.items() if of == task])
+    return _table(
+        ["encoder", "reads"],
+        [[encoder, text] for (encoder, of), text in READS.items() if of == task],
+    )
 
 
 def _table(headers: list[str], rows: list[list[str]]) -> str:

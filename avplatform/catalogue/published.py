@@ -66,7 +66,11 @@ class Row:
 
     def is_of(self, task: str, encoder: str, decoder: str, supervision: str) -> bool:
         """Whether this is a result of the cell; a row that states no supervision is one of every supervision."""
-        return (self.task, self.encoder, self.decoder) == (task, encoder, decoder) and self.supervision in (None, supervision)
+        return (self.task, self.encoder, self.decoder) == (
+            task,
+            encoder,
+            decoder,
+        ) and self.supervision in (None, supervision)
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -92,7 +96,9 @@ def published_tables() -> dict[str, Table]:
     return read_tables(files("avplatform.catalogue").joinpath(FILE).read_text(encoding="utf-8"))
 
 
-def published_rows(task: str, encoder: str, decoder: str, supervision: str) -> list[tuple[str, Row]]:
+def published_rows(
+    task: str, encoder: str, decoder: str, supervision: str
+) -> list[tuple[str, Row]]:
     """Return (table key, row) of every result of a cell, in the file's order."""
     return [
         (key, row)
@@ -115,7 +121,11 @@ def read_tables(text: str) -> dict[str, Table]:
         DataError: an unknown field or name, a missing field, a number outside 0 to 100, or two headlines of a cell.
     """
     data = yaml.safe_load(text)
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA or not isinstance(data.get("tables"), dict):
+    if (
+        not isinstance(data, dict)
+        or data.get("schema") != SCHEMA
+        or not isinstance(data.get("tables"), dict)
+    ):
         raise DataError(f"{FILE} must hold 'schema: {SCHEMA}' and a mapping 'tables'")
     tables = {key: _table(key, table) for key, table in data["tables"].items()}
     seen = set()
@@ -142,12 +152,18 @@ def _table(key: str, data: dict[str, Any]) -> Table:
 def _row(data: dict[str, Any], where: str) -> Row:
     columns, values = data.pop("columns", []), data.pop("values", [])
     if len(columns) != len(values):
-        raise DataError(f"{where}: {counted(len(values), 'value')} for {counted(len(columns), 'column')}")
+        raise DataError(
+            f"{where}: {counted(len(values), 'value')} for {counted(len(columns), 'column')}"
+        )
     names = {f.name: f for f in dataclasses.fields(Row)}
     for name in data:
         if name not in names or name == "metrics":
             raise DataError(f"{where}: unknown field '{name}'{nearest(name, names)}")
-    needed = [n for n, f in names.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+    needed = [
+        n
+        for n, f in names.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
     missing = [name for name in needed if not data.get(name)]
     if missing:
         raise DataError(f"{where}: {', '.join(missing)} missing")
@@ -184,11 +200,17 @@ def _check(row: Row, where: str) -> None:
     numbers = [*row.metrics.values(), *row.per_class_average.values()]
     numbers += [value for stream in row.per_class.values() for value in stream.values()]
     numbers += [] if row.average is None else [row.average]
-    wrong = [n for n in numbers if isinstance(n, bool) or not isinstance(n, (int, float)) or not 0 <= n <= 100]
+    wrong = [
+        n
+        for n in numbers
+        if isinstance(n, bool) or not isinstance(n, (int, float)) or not 0 <= n <= 100
+    ]
     if wrong:
         raise DataError(f"{where}: {wrong[0]!r} is no percentage from 0 to 100")
 
 
 def _known(name: Any, known: Any, kind: str, where: str) -> None:
     if name not in known:
-        raise DataError(f"{where}: unknown {kind} '{name}'{nearest(str(name), known)} (known: {', '.join(known)})")
+        raise DataError(
+            f"{where}: unknown {kind} '{name}'{nearest(str(name), known)} (known: {', '.join(known)})"
+        )

@@ -44,14 +44,18 @@ def run(args: list[str], prog: str) -> int:
     check_resamples(options.bootstrap)
     at_least(options, "seed", 0)
     console = Console()
-    content = compare(options.runs, split=options.split, resamples=options.bootstrap, seed=options.seed)
+    content = compare(
+        options.runs, split=options.split, resamples=options.bootstrap, seed=options.seed
+    )
     kind = " (SYNTHETIC features)" if content["synthetic"] else ""
     where = f"{content['split']} of {content['data']}{kind}, {content['clips']} clips, percent"
     columns, rows = figure_table(content)
     turned = [[name, *(row[at] for row in rows)] for at, name in enumerate(columns) if at]
     console.table(where, ["", *(row[0] for row in rows)], turned)
     for other in content["tests"]:
-        console.table(f"{other}, minus {content['groups'][0]['label']}", *test_table(content, other))
+        console.table(
+            f"{other}, minus {content['groups'][0]['label']}", *test_table(content, other)
+        )
     if content["tests"]:
         console.note(method(content))
     if "selection_bias" in content:

@@ -28,7 +28,9 @@ class ConvertOptions:
     """ave: the weakly supervised model instead of the full one; psp and cmbs tell it themselves"""
     label_embeddings: str | None = None
     """leap, needed: the label embeddings it was trained with (.npy, .safetensors, .pt), or a GloVe text file"""
-    norm: Annotated[Literal["post", "pre"] | None, tyro.conf.arg(help_behavior_hint="(default: post)")] = None
+    norm: Annotated[
+        Literal["post", "pre"] | None, tyro.conf.arg(help_behavior_hint="(default: post)")
+    ] = None
     """valor: where the layer norms stand"""
     heads: Annotated[int | None, tyro.conf.arg(help_behavior_hint=f"(default: {HEADS})")] = None
     """attention heads"""

@@ -8,7 +8,10 @@ from avplatform.models.errors import unknown_name
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("data_import", "turn the official files of LLP or AVE into a store"),
-    "verify": ("data_verify", "check files, counts, values, labels and leaks of a data folder or a hub id"),
+    "verify": (
+        "data_verify",
+        "check files, counts, values, labels and leaks of a data folder or a hub id",
+    ),
     "card": ("data_card", "print or write the card of a data folder"),
     "simulate": ("data_simulate", "draw synthetic features from annotations"),
     "push": ("data_push", "push a data folder to the Hub"),

@@ -19,7 +19,9 @@ def run(args: list[str], prog: str) -> int:
     console = Console()
     try:
         with console.bar(f"import {options.dataset}", total=1) as bar:
-            report = import_data(options, card=render_dataset_card, note=console.note, progress=_Advance(bar))
+            report = import_data(
+                options, card=render_dataset_card, note=console.note, progress=_Advance(bar)
+            )
     except KeyboardInterrupt:
         print("stopped; the same command goes on after the last finished shard", file=sys.stderr)
         return 130
@@ -29,7 +31,9 @@ def run(args: list[str], prog: str) -> int:
         console.note(f"nothing was written to {options.out} (--strict)")
         return 1
     counts = ", ".join(f"{split} {count}" for split, count in report.stored.items())
-    console.note(f"wrote {options.out}: {counts}; {REPORT_FILE} lists what was left out and every defect")
+    console.note(
+        f"wrote {options.out}: {counts}; {REPORT_FILE} lists what was left out and every defect"
+    )
     return 1 if report.bad else 0
 
 

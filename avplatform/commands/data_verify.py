@@ -51,7 +51,9 @@ def run(args: list[str], prog: str) -> int:
         sys.stdout.write(report.to_json())
     elif options.json is not None:
         try:
-            Path(options.json).write_text(report.to_json(), encoding="utf-8", errors="backslashreplace")
+            Path(options.json).write_text(
+                report.to_json(), encoding="utf-8", errors="backslashreplace"
+            )
         except OSError as error:
             raise DataError(f"cannot write {options.json}: {error}") from None
     return 0 if report.ok else 1

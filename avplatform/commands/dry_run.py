@@ -21,24 +21,35 @@ def describe_run(config: RunConfig) -> str:
     task.check_training_labels(data.spec.labels)
     torch.manual_seed(config.seed)
     model = build_model(config, task, data.spec).eval()
-    split = data.split("validation" if config.streaming else "train")  # streamed shards are not to be fetched for this
+    split = data.split(
+        "validation" if config.streaming else "train"
+    )  # streamed shards are not to be fetched for this
     batch = split.batch(list(range(min(2, len(split)))))
     with torch.inference_mode():
         output = model(batch.audio, batch.visual, batch.motion)
-    lines = [as_yaml(config).rstrip(), "", f"data: {data.name}{' (synthetic)' if data.synthetic else ''}"]
+    lines = [
+        as_yaml(config).rstrip(),
+        "",
+        f"data: {data.name}{' (synthetic)' if data.synthetic else ''}",
+    ]
     lines += [f"  {name}: {counted(data.rows(name), 'clip')}" for name in data.splits]
     lines.append("shapes (B clips):")
     for name, value in (("audio", batch.audio), ("visual", batch.visual), ("motion", batch.motion)):
         if value is not None:
             lines.append(f"  {name}: {_shape(value)}")
-    lines.append(f"  encoding: audio {_shape(output.encoding.audio)}, visual {_shape(output.encoding.visual)}")
+    lines.append(
+        f"  encoding: audio {_shape(output.encoding.audio)}, visual {_shape(output.encoding.visual)}"
+    )
     for level in ("segment", "video"):
         for stream in ("audio", "visual", "av"):
             prediction = getattr(getattr(output.parse, level), stream)
             if prediction is not None:
                 lines.append(f"  {level} {stream}: {_shape(prediction.values)}")
     parameters = count_parameters(model)
-    clip = sum(t[0].numel() for t in (batch.audio, batch.visual, batch.motion) if t is not None) * FLOAT_BYTES
+    clip = (
+        sum(t[0].numel() for t in (batch.audio, batch.visual, batch.motion) if t is not None)
+        * FLOAT_BYTES
+    )
     lines += [
         f"parameters: {parameters:,}",
         f"memory: weights, gradients and optimiser {parameters * FLOAT_BYTES * 4 / 2**20:.0f} MiB; features of a batch "

@@ -41,7 +41,9 @@ def run(args: list[str], prog: str) -> int:
     texts = label_texts(options)
     out = None if options.out is None else _new_file(Path(options.out))
     if options.embeddings.partition(":")[0] == "learned":
-        raise UsageError("a learned table is made by training (`train --labels.embeddings learned`); it knows no texts")
+        raise UsageError(
+            "a learned table is made by training (`train --labels.embeddings learned`); it knows no texts"
+        )
     from avplatform.labels.cache import label_embeddings
     from avplatform.models.texts.files import write_label_file
 
@@ -63,9 +65,15 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
         UsageError: no texts, more than one list of them, or a text that occurs twice.
         DataError: a file that cannot be read.
     """
-    given = [name for name, value in vars(options).items() if name in ("labels", "texts", "task") and value]
+    given = [
+        name
+        for name, value in vars(options).items()
+        if name in ("labels", "texts", "task") and value
+    ]
     if len(given) != 1:
-        raise UsageError('give the label texts once: as "violin,dog", as --texts FILE, or as --task avvp')
+        raise UsageError(
+            'give the label texts once: as "violin,dog", as --texts FILE, or as --task avvp'
+        )
     if options.task:
         from avplatform.tasks.registry import TASKS
 
@@ -83,7 +91,9 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
         raise UsageError("there is no label text; give at least one")
     twice = next((text for text in texts if texts.count(text) > 1), None)
     if twice is not None:
-        raise UsageError(f"the label text '{twice}' occurs twice; labels with one text cannot be told apart")
+        raise UsageError(
+            f"the label text '{twice}' occurs twice; labels with one text cannot be told apart"
+        )
     return texts
 
 
@@ -95,8 +105,13 @@ def neighbours(embeddings: LabelEmbeddings) -> list[str]:
     width = max(len(text) for text in embeddings.texts[:SHOWN])
     values, rows = cosine.topk(min(NEIGHBOURS, len(unit) - 1), dim=1)
     lines = [f"{'text':<{width}}  norm   nearest (cosine)"]
-    for text, row, value, at in zip(embeddings.texts[:SHOWN], embeddings.values, values, rows, strict=False):
-        near = ", ".join(f"{embeddings.texts[i]} {v:.2f}" for i, v in zip(at.tolist(), value.tolist(), strict=True))
+    for text, row, value, at in zip(
+        embeddings.texts[:SHOWN], embeddings.values, values, rows, strict=False
+    ):
+        near = ", ".join(
+            f"{embeddings.texts[i]} {v:.2f}"
+            for i, v in zip(at.tolist(), value.tolist(), strict=True)
+        )
         lines.append(f"{text:<{width}}  {float(row.norm()):5.2f}  {near}".rstrip())
     if len(embeddings.texts) > SHOWN:
         lines.append(f"... and {len(embeddings.texts) - SHOWN} more")

@@ -95,9 +95,13 @@ def run(args: list[str], prog: str) -> int:
     known = results_beside(options.model)
     data_name = options.data or trained_on(options.model)
     if data_name is None:
-        raise UsageError(f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)")
+        raise UsageError(
+            f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)"
+        )
     folder = Path(options.model)
-    model = AVModel.from_pretrained(str(folder / "model" if (folder / "model").is_dir() else options.model))
+    model = AVModel.from_pretrained(
+        str(folder / "model" if (folder / "model").is_dir() else options.model)
+    )
     task = with_threshold(task_of_model(model.config), options.threshold)
     data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
     name = data.split_name(options.split)
@@ -187,7 +191,11 @@ def about_held_out(about: dict[str, Any]) -> str:
     """Say what is scored: classes that training never saw, or did."""
     names = "; ".join(about["held_out"])
     seen = "; ".join(about["trained_on"])
-    kind = f"not zero-shot: the model was trained on {seen}" if seen else "zero-shot: the model was trained on none of them"
+    kind = (
+        f"not zero-shot: the model was trained on {seen}"
+        if seen
+        else "zero-shot: the model was trained on none of them"
+    )
     return f"scored on clips with {names}, chosen among {about['among']} classes; {kind}"
 
 

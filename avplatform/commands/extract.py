@@ -74,7 +74,9 @@ def run(args: list[str], prog: str) -> int:
 
     import_av()
     recipe = get_recipe(options.backbones)
-    changes: dict[str, Any] = {key: getattr(options, key) for key in ("audio", "visual", "motion") if getattr(options, key)}
+    changes: dict[str, Any] = {
+        key: getattr(options, key) for key in ("audio", "visual", "motion") if getattr(options, key)
+    }
     if changes.get("motion") == "none":
         changes["motion"] = None
     if changes:
@@ -85,7 +87,9 @@ def run(args: list[str], prog: str) -> int:
             raise UsageError(
                 f"--{name}: with --annotations, they say which split a clip is of and that it is one; leave it out"
             )
-    catalogue = Catalogue(options.task, annotations=options.annotations, split=options.split or "test")
+    catalogue = Catalogue(
+        options.task, annotations=options.annotations, split=options.split or "test"
+    )
     try:
         return _extract(options, recipe, weights, catalogue)
     except KeyboardInterrupt:
@@ -101,10 +105,20 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
     from avplatform.features.media import Limits
     from avplatform.features.sources import find_files
 
-    accelerator = make_accelerator(cpu=options.cpu, precision=options.precision, threads=options.threads)
-    dtype = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[str(accelerator.mixed_precision)]
-    limits = Limits(max_seconds=options.max_seconds, max_pixels=options.max_pixels, max_gigapixels=options.max_gigapixels)
-    extractor = Extractor(recipe, weights, accelerator.device, dtype, batch=options.batch, limits=limits)
+    accelerator = make_accelerator(
+        cpu=options.cpu, precision=options.precision, threads=options.threads
+    )
+    dtype = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[
+        str(accelerator.mixed_precision)
+    ]
+    limits = Limits(
+        max_seconds=options.max_seconds,
+        max_pixels=options.max_pixels,
+        max_gigapixels=options.max_gigapixels,
+    )
+    extractor = Extractor(
+        recipe, weights, accelerator.device, dtype, batch=options.batch, limits=limits
+    )
     console = Console(enabled=accelerator.is_main_process)
     share = -(-len(find_files(options.videos).files) // accelerator.num_processes)
     with console.bar("extract", total=share) as bar:

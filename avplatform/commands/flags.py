@@ -28,7 +28,11 @@ def parse_flags(kind: type[Options], args: Sequence[str], prog: str, **more: Any
 def _hide_unset(kind: type) -> None:
     """Leave "(default: None)" out of a dataclass's help: what happens without the flag stands in its text."""
     own = kind.__dict__.get("__annotations__", {})
-    unset = [field.name for field in dataclasses.fields(kind) if field.default is None and field.name in own]
+    unset = [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is None and field.name in own
+    ]
     if any(isinstance(own[name], str) for name in unset):
         hints = typing.get_type_hints(kind, include_extras=True)
         for name in unset:

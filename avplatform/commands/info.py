@@ -58,13 +58,20 @@ def show(found: dict[str, Any], console: Console | None = None) -> None:
     if rows:
         _show_figures(console, cell["task"], rows)
     if hidden := len(cell["published"]) - len(rows):
-        console.print(f"{counted(hidden, 'more published row')}: avplatform info {cell['name']}", markup=False, soft_wrap=True)
+        console.print(
+            f"{counted(hidden, 'more published row')}: avplatform info {cell['name']}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _lines(found: dict[str, Any], cell: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [] if found["kind"] == "cell" else [("cell", cell["name"])]
     by = f"published: {cell['source']}" if cell["source"] else cell["status"]
-    lines += [("by", by + (f"; {cell['figures']}" if cell["figures"] else "")), ("reads", cell["reads"])]
+    lines += [
+        ("by", by + (f"; {cell['figures']}" if cell["figures"] else "")),
+        ("reads", cell["reads"]),
+    ]
     lines += [("loss", cell["loss"]), ("decision", cell["decision"])]
     lines.append(("by default" if cell["source"] else "defined as", cell["default"]))
     if cell["exact_preset"]:
@@ -72,32 +79,63 @@ def _lines(found: dict[str, Any], cell: dict[str, Any]) -> list[tuple[str, str]]
     if cell["presets"]:
         lines.append(("presets", "\n".join(short_presets(tuple(cell["presets"])))))
     if found["differs"]:
-        differs = [f"{name}: {d['value']} (default {d['default']})" for name, d in found["differs"].items()]
-        lines.append(("differs", "from the cell's defaults, which loss and decision above describe:\n" + "\n".join(differs)))
+        differs = [
+            f"{name}: {d['value']} (default {d['default']})" for name, d in found["differs"].items()
+        ]
+        lines.append(
+            (
+                "differs",
+                "from the cell's defaults, which loss and decision above describe:\n"
+                + "\n".join(differs),
+            )
+        )
     if "config" in found:
         lines += [(part, _flat(found["config"][part])) for part in ("encoder", "decoder", "task")]
         lines.append(("parameters", _parts(found["parameters"], lambda n: f"{n:,}")))
-        lines.append(("FLOPs", _parts(found["flops_per_clip"], _operations) + ", one clip, forward"))
-        shapes = [f"{name} [{', '.join(map(str, shape))}]" for name, shape in found["inputs"].items()]
-        lines += [("inputs", ", ".join(shapes)), ("classes", f"{len(found['classes'])}: {'; '.join(found['classes'])}")]
+        lines.append(
+            ("FLOPs", _parts(found["flops_per_clip"], _operations) + ", one clip, forward")
+        )
+        shapes = [
+            f"{name} [{', '.join(map(str, shape))}]" for name, shape in found["inputs"].items()
+        ]
+        lines += [
+            ("inputs", ", ".join(shapes)),
+            ("classes", f"{len(found['classes'])}: {'; '.join(found['classes'])}"),
+        ]
     if found.get("label_texts"):
-        same = [t.replace(" ", "_") for t in found["label_texts"]] == [c.replace(" ", "_") for c in found["classes"]]
-        source = f" from {found['label_embeddings_from']}" if found.get("label_embeddings_from") else ""
+        same = [t.replace(" ", "_") for t in found["label_texts"]] == [
+            c.replace(" ", "_") for c in found["classes"]
+        ]
+        source = (
+            f" from {found['label_embeddings_from']}" if found.get("label_embeddings_from") else ""
+        )
         texts = "of the classes' names" if same else f"of: {'; '.join(found['label_texts'])}"
         lines.append(
-            ("labels", f"{counted(len(found['label_texts']), 'embedding')} of width {found['label_dim']}{source}, {texts}")
+            (
+                "labels",
+                f"{counted(len(found['label_texts']), 'embedding')} of width {found['label_dim']}{source}, {texts}",
+            )
         )
     if "recipe" in found:
-        lines.append(("recipe", _flat({k: v for k, v in found["recipe"].items() if not isinstance(v, dict)})))
+        lines.append(
+            ("recipe", _flat({k: v for k, v in found["recipe"].items() if not isinstance(v, dict)}))
+        )
         lines += [(part, _flat(found["recipe"][part])) for part in ("optim", "schedule")]
     if found.get("preset"):
         lines.append(("preset", found["preset"]))
     if found.get("data"):
         lines.append(("data", found["data"]))
     for name, value in (found.get("provenance") or {}).items():
-        lines.append((name[:LABEL] if len(name) <= LABEL else "from", value if len(name) <= LABEL else f"{name}: {value}"))
+        lines.append(
+            (
+                name[:LABEL] if len(name) <= LABEL else "from",
+                value if len(name) <= LABEL else f"{name}: {value}",
+            )
+        )
     if found["kind"] == "run" and not found["results"]:
-        lines.append(("results", f"none yet: the run did not finish; go on with --resume {found['name']}"))
+        lines.append(
+            ("results", f"none yet: the run did not finish; go on with --resume {found['name']}")
+        )
     return lines
 
 
@@ -136,7 +174,9 @@ def _show_figures(console: Console, task: str, rows: list[dict[str, Any]]) -> No
             about.append("" if "supervision" in row.get("note", "") else "supervision not stated")
         if row["reported_by"] != "paper":
             about.append(f"reported by a {row['reported_by']}")
-        table.add_row(Text(row["method"]), *values, Text(row["source"]), Text("; ".join(filter(None, about))))
+        table.add_row(
+            Text(row["method"]), *values, Text(row["source"]), Text("; ".join(filter(None, about)))
+        )
     console.print(table)
 
 

@@ -66,14 +66,27 @@ def run(args: list[str], prog: str) -> int:
         print(render(), end="")
         return 0
     kinds, texts = _kinds(options)
-    found: dict[str, list[Any]] = {"cells": [c for c in cells() if _fits(c, options, texts)]} if "cells" in kinds else {}
-    found |= {k: [n for n in names if all(t in n for t in texts)] for k, names in everything().items() if k in kinds}
+    found: dict[str, list[Any]] = (
+        {"cells": [c for c in cells() if _fits(c, options, texts)]} if "cells" in kinds else {}
+    )
+    found |= {
+        k: [n for n in names if all(t in n for t in texts)]
+        for k, names in everything().items()
+        if k in kinds
+    }
     if not any(found.values()):
         wanted = " and ".join(f"'{text}'" for text in texts) or "these options"
         *first, last = [kind.removesuffix("s") for kind in kinds]
-        raise UsageError(f"no {', '.join(first)}{' or ' if first else ''}{last} has {wanted} in its name")
+        raise UsageError(
+            f"no {', '.join(first)}{' or ' if first else ''}{last} has {wanted} in its name"
+        )
     if options.json:
-        print(json.dumps({k: [cell_record(c) for c in v] if k == "cells" else v for k, v in found.items()}, indent=2))
+        print(
+            json.dumps(
+                {k: [cell_record(c) for c in v] if k == "cells" else v for k, v in found.items()},
+                indent=2,
+            )
+        )
         return 0
     if found.get("cells"):
         show_cells(found["cells"])
@@ -88,7 +101,12 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     wide = console.width >= WIDE
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name, justify in (("cell", "left"), ("by", "left"), ("params\nM", "right"), ("FLOPs\nG", "right")):
+    for name, justify in (
+        ("cell", "left"),
+        ("by", "left"),
+        ("params\nM", "right"),
+        ("FLOPs\nG", "right"),
+    ):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("published\n%", no_wrap=True)
     table.add_column("where", no_wrap=True)
@@ -98,8 +116,14 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
     for index, cell in enumerate(chosen):
         cost, figure = cell_cost(cell), cell_headline(cell)
         row = [cell.name, cell.status]
-        row += [in_millions(cost.total_parameters), in_billions(cost.total_flops)] if cost else ["", ""]
-        row += [figure.numbers + ("*" if figure.marked else ""), figure.source] if figure else ["", ""]
+        row += (
+            [in_millions(cost.total_parameters), in_billions(cost.total_flops)]
+            if cost
+            else ["", ""]
+        )
+        row += (
+            [figure.numbers + ("*" if figure.marked else ""), figure.source] if figure else ["", ""]
+        )
         marked = marked or bool(figure and figure.marked)
         following = chosen[index + 1] if index + 1 < len(chosen) else cell
         table.add_row(
@@ -113,7 +137,9 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
     if marked:
         notes += " *: the source does not state the supervision."
     console.print(notes)
-    console.print("`avplatform info CELL` says more: losses, decisions, presets, all figures.\n", markup=False)
+    console.print(
+        "`avplatform info CELL` says more: losses, decisions, presets, all figures.\n", markup=False
+    )
 
 
 def show_names(kind: str, names: list[str], width: int | None = None) -> None:
@@ -123,7 +149,11 @@ def show_names(kind: str, names: list[str], width: int | None = None) -> None:
     print(f"{kind}:")
     for name in names:
         text = f"  {name}".ljust(column) + about(kind, name)
-        print(textwrap.fill(text, max(width, 2 * column), subsequent_indent=" " * column, break_on_hyphens=False))
+        print(
+            textwrap.fill(
+                text, max(width, 2 * column), subsequent_indent=" " * column, break_on_hyphens=False
+            )
+        )
 
 
 def everything() -> dict[str, list[str]]:
@@ -140,7 +170,9 @@ def about(kind: str, name: str) -> str:
     """Return the first line of what a name stands for."""
     tables: dict[str, dict[str, Any]] = {"tasks": TASKS, "encoders": ENCODERS, "decoders": DECODERS}
     entry = tables.get(kind, {}).get(name)
-    return (entry.__doc__ or "").strip().splitlines()[0] if entry is not None and entry.__doc__ else ""
+    return (
+        (entry.__doc__ or "").strip().splitlines()[0] if entry is not None and entry.__doc__ else ""
+    )
 
 
 def _kinds(options: ListOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -150,14 +182,20 @@ def _kinds(options: ListOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
         UsageError: an unknown task, encoder, decoder or supervision, with the nearest right one.
     """
     check_names(options.task or "avel", options.encoder or "ave", options.decoder or "leap")
-    known = {s for name in ([options.task] if options.task else TASKS) for s in TASKS[name].supervisions}
+    known = {
+        s for name in ([options.task] if options.task else TASKS) for s in TASKS[name].supervisions
+    }
     if options.supervision is not None and options.supervision not in known:
         raise unknown_name("supervision", options.supervision, known)
     kinds = tuple(text for text in options.filter if text in KINDS)
     texts = tuple(text for text in options.filter if text not in KINDS)
-    by_part = options.published or any((options.task, options.encoder, options.decoder, options.supervision))
+    by_part = options.published or any(
+        (options.task, options.encoder, options.decoder, options.supervision)
+    )
     if by_part and set(kinds) - {"cells"}:
-        raise UsageError(f"--task, --encoder, --decoder, --supervision and --published choose cells; leave out '{kinds[0]}'")
+        raise UsageError(
+            f"--task, --encoder, --decoder, --supervision and --published choose cells; leave out '{kinds[0]}'"
+        )
     return (("cells",) if by_part else kinds or KINDS), texts
 
 

@@ -101,7 +101,9 @@ def run(args: list[str], prog: str) -> int:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"cannot make the folder {out}: {error.strerror}; give another --out") from None
+        raise DataError(
+            f"cannot make the folder {out}: {error.strerror}; give another --out"
+        ) from None
     done: list[dict[str, Any]] = []
     with console.bar("predict", total=len(jobs)) as bar:
         for video, name in jobs:
@@ -110,10 +112,17 @@ def run(args: list[str], prog: str) -> int:
             except AVError as error:
                 failed.append((str(video), readable(str(error))))
             except Exception as error:  # one strange file must not cost the others
-                failed.append((str(video), f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+                failed.append(
+                    (str(video), f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+                )
             else:
                 done.append(
-                    {"video": readable(video), "folder": name, "events": len(timeline.events), "notes": timeline.notes}
+                    {
+                        "video": readable(video),
+                        "folder": name,
+                        "events": len(timeline.events),
+                        "notes": timeline.notes,
+                    }
                 )
                 console.note(line_about(timeline, out / name / "timeline.html"))
                 if timeline.notes and not timeline.events:
@@ -146,7 +155,9 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
     source = video_source(video, folder / "timeline.html", embed=embed)
     page = render_page(timeline, shown, source=source)
     try:
-        write_exports(timeline, folder, media=video_source(video, folder / "events.eaf", embed=False))
+        write_exports(
+            timeline, folder, media=video_source(video, folder / "events.eaf", embed=False)
+        )
         picture(timeline, folder / "timeline.png", shown)
         write_atomic(folder / "timeline.html", lambda path: path.write_text(page, encoding="utf-8"))
     except OSError as error:
@@ -168,7 +179,9 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
         path = expanded(text)
         if os.path.isdir(path):  # unlike Path's, these take names that no file can have
             try:
-                inside = sorted(file for file in path.iterdir() if file.is_file() and may_be_media(file))
+                inside = sorted(
+                    file for file in path.iterdir() if file.is_file() and may_be_media(file)
+                )
             except OSError as error:
                 failed.append((text, f"cannot read the folder: {error.strerror}"))
                 continue
@@ -184,7 +197,10 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
     for file in files:
         if file.resolve() in jobs:
             continue
-        stem, number = readable(file.stem).strip(". ") or "video", 1  # never a folder above: of "...mp4" the stem is ".."
+        stem, number = (
+            readable(file.stem).strip(". ") or "video",
+            1,
+        )  # never a folder above: of "...mp4" the stem is ".."
         name = stem
         while name.lower() in taken:  # some file systems do not tell cases apart
             number += 1
@@ -199,14 +215,23 @@ def open_labels(options: PredictOptions) -> list[str] | None:
     if options.labels is None and options.labels_file is None:
         return None
     if bool(options.labels) == bool(options.labels_file):
-        raise UsageError('give the labels once: --labels "siren,dog barking", or --labels-file FILE')
+        raise UsageError(
+            'give the labels once: --labels "siren,dog barking", or --labels-file FILE'
+        )
     return label_texts(EmbedLabelsOptions(labels=options.labels or "", texts=options.labels_file))
 
 
 def line_about(timeline: Timeline, page: Path) -> str:
     """Return what was found in one video, in one line."""
-    counts = [f"{STREAM_NAMES[s]} {sum(event.stream == s for event in timeline.events)}" for s in timeline.streams]
-    lacks = [n for n, key in (("sound", "has_audio"), ("pictures", "has_video")) if timeline.about.get(key) is False]
+    counts = [
+        f"{STREAM_NAMES[s]} {sum(event.stream == s for event in timeline.events)}"
+        for s in timeline.streams
+    ]
+    lacks = [
+        n
+        for n, key in (("sound", "has_audio"), ("pictures", "has_video"))
+        if timeline.about.get(key) is False
+    ]
     said = f"; the file has no {lacks[0]}" if lacks else ""
     return f"{timeline.video}: {counted(len(timeline.events), 'event')} ({', '.join(counts)}){said} -> {page}"
 
@@ -215,7 +240,10 @@ def write_summary(out: Path, done: list[dict[str, Any]], failed: list[tuple[str,
     """Write summary.json: which videos were done, where, and which were not, and why."""
     from avplatform.base.files import write_json
 
-    content = {"done": done, "not_done": [{"video": readable(video), "reason": reason} for video, reason in failed]}
+    content = {
+        "done": done,
+        "not_done": [{"video": readable(video), "reason": reason} for video, reason in failed],
+    }
     try:
         write_json(out / "summary.json", content)
     except OSError as error:

@@ -118,7 +118,9 @@ def run(args: list[str], prog: str) -> int:
         console.note(
             f"{modality}: {labelled} of {counted(len(clips.names), 'clip')} labelled in {options.out}/{FOLDERS[modality]}"
         )
-        _list_clips(console, [f"{item['clip_id']}: {item['reason']}" for item in left_out], "left out")
+        _list_clips(
+            console, [f"{item['clip_id']}: {item['reason']}" for item in left_out], "left out"
+        )
         bad += len(left_out)
     if bad:
         console.note(f"all that was left out is listed in {options.out}/{RECORD_FILE}")
@@ -133,7 +135,9 @@ def _check(options: PseudoLabelOptions) -> list[Any]:
         given = [name for name in names if getattr(options, name) is not None]
         flags = [f"--{name.replace('_', '-')}" for name in given]
         if len(given) > 1:
-            raise UsageError(f"{' and '.join(flags)} are sources of the same labels; give one of them")
+            raise UsageError(
+                f"{' and '.join(flags)} are sources of the same labels; give one of them"
+            )
         for name in (f"{modality}_texts", f"{modality}_scale"):
             if getattr(options, name) is not None and given != [f"{modality}_features"]:
                 raise UsageError(f"--{name.replace('_', '-')} goes with --{modality}-features")
@@ -158,18 +162,28 @@ def _source(options: PseudoLabelOptions, modality: Any) -> Any:
     from avplatform.pseudo_labels.sources import FeatureFiles, LogitFiles, MediaFiles
     from avplatform.tasks.avvp.pseudo_labels import prompts
 
-    logits, features = getattr(options, f"{modality}_logits"), getattr(options, f"{modality}_features")
+    logits, features = (
+        getattr(options, f"{modality}_logits"),
+        getattr(options, f"{modality}_features"),
+    )
     if logits is not None:
         return LogitFiles(logits)
     if features is None:
         media = options.frames if modality == "visual" else options.waveforms
-        return MediaFiles(str(media), modality=modality, teacher=_teacher(options, modality), spelling=options.spelling)
+        return MediaFiles(
+            str(media),
+            modality=modality,
+            teacher=_teacher(options, modality),
+            spelling=options.spelling,
+        )
     texts, scale = getattr(options, f"{modality}_texts"), getattr(options, f"{modality}_scale")
     wanted = prompts(modality, options.spelling)
     if texts is not None:
         return FeatureFiles(features, texts=TextFeatures.read(texts, scale=scale, prompts=wanted))
     if scale is not None:
-        raise UsageError(f"--{modality}-scale goes with --{modality}-texts; a model knows its own scale")
+        raise UsageError(
+            f"--{modality}-scale goes with --{modality}-texts; a model knows its own scale"
+        )
     return FeatureFiles(features, texts=_teacher(options, modality).text_features(wanted))
 
 
@@ -193,19 +207,41 @@ def _score(args: list[str], prog: str) -> int:
     base = Path(options.folder)
     if not base.is_dir():
         raise DataError(f"no folder {base}; give a folder that `avplatform pseudo-label` wrote")
-    found = {name: base / place if (base / place).is_dir() else None for name, place in FOLDERS.items()}
+    found = {
+        name: base / place if (base / place).is_dir() else None for name, place in FOLDERS.items()
+    }
     visual, audio = options.visual or found["visual"], options.audio or found["audio"]
     if visual is None and audio is None:
-        raise DataError(f"{base} has neither {' nor '.join(FOLDERS.values())}; give --visual and --audio")
+        raise DataError(
+            f"{base} has neither {' nor '.join(FOLDERS.values())}; give --visual and --audio"
+        )
     console = Console()
     annotations = read_annotations(options.annotations)
-    scores = score_folder(annotations, options.split, visual=visual, audio=audio, strict=options.strict)
+    scores = score_folder(
+        annotations, options.split, visual=visual, audio=audio, strict=options.strict
+    )
     rows = [[name, f"{value:.1f}"] for name, value in scores.figures.items()]
-    console.table(f"pseudo-labels in {base}, {counted(scores.clips, 'clip')}, percent", ["", options.split], rows)
-    _list_clips(console, [f"{clip}: {modality}: {why}" for clip, modality, why in scores.missing], "not scored")
+    console.table(
+        f"pseudo-labels in {base}, {counted(scores.clips, 'clip')}, percent",
+        ["", options.split],
+        rows,
+    )
+    _list_clips(
+        console,
+        [f"{clip}: {modality}: {why}" for clip, modality, why in scores.missing],
+        "not scored",
+    )
     if options.json:
-        missing = [dict(zip(("clip_id", "modality", "reason"), item, strict=True)) for item in scores.missing]
-        content = {"split": options.split, "clips": scores.clips, "figures": scores.figures, "missing": missing}
+        missing = [
+            dict(zip(("clip_id", "modality", "reason"), item, strict=True))
+            for item in scores.missing
+        ]
+        content = {
+            "split": options.split,
+            "clips": scores.clips,
+            "figures": scores.figures,
+            "missing": missing,
+        }
         try:
             write_json(Path(options.json), content)
         except OSError as error:

@@ -100,11 +100,18 @@ def run(args: list[str], prog: str) -> int:
         try:
             outcome = carry_out(plan, out, parallel=options.jobs, console=console, data=data)
         except KeyboardInterrupt:
-            console.note("stopped; the same command goes on, and with --page-only it writes the page of what is there")
+            console.note(
+                "stopped; the same command goes on, and with --page-only it writes the page of what is there"
+            )
             return STOPPED
     shelf = collect(plan, out, data=data, labels=labels, failed=outcome.failed)
     page = make_page(
-        targets, shelf, data, command=f"avplatform reproduce {shlex.join(args)}", cpu=options.cpu, warnings=_warnings(options)
+        targets,
+        shelf,
+        data,
+        command=f"avplatform reproduce {shlex.join(args)}",
+        cpu=options.cpu,
+        warnings=_warnings(options),
     )
     try:
         write_page(page, out)
@@ -113,37 +120,64 @@ def run(args: list[str], prog: str) -> int:
     except OSError as error:
         raise DataError(f"cannot write into {out}: {error.strerror}; give another --out") from None
     code = report(outcome, console, logs=out / LOGS)
-    console.note(f"took {time.monotonic() - begun:.0f} s; page: {out / 'page.html'}, {out / 'page.md'}, {out / 'page.json'}")
+    console.note(
+        f"took {time.monotonic() - begun:.0f} s; page: {out / 'page.html'}, {out / 'page.md'}, {out / 'page.json'}"
+    )
     return code
 
 
-def make_page(targets: list[str], shelf: Shelf, data: Data, *, command: str, cpu: bool, warnings: Sequence[str] = ()) -> Page:
+def make_page(
+    targets: list[str],
+    shelf: Shelf,
+    data: Data,
+    *,
+    command: str,
+    cpu: bool,
+    warnings: Sequence[str] = (),
+) -> Page:
     """Return the page of some targets, its pictures drawn; `warnings` of a short schedule stand on both."""
     sections = []
     for target in targets:
         sections.append(section(target, shelf))
         draw(sections[-1], shelf, data, shelf.root / "plots", cpu=cpu, short=bool(warnings))
     facts = [f"made by: {command} (avplatform {__version__})"]
-    facts += [f"data for {task}: {shelf.features[task]}; checksum {source.checksum}" for task, (_, source) in data.items()]
+    facts += [
+        f"data for {task}: {shelf.features[task]}; checksum {source.checksum}"
+        for task, (_, source) in data.items()
+    ]
     seeds = {len(entries) for entries in shelf.runs.values() if entries}
     facts.append(f"runs: {sum(map(len, shelf.runs.values()))}, of {len(shelf.runs)} settings, " + (
         f"{min(seeds)} to {max(seeds)} seeds each" if len(seeds) > 1 else f"{counted(max(seeds, default=0), 'seed')} each"
     ))  # fmt: skip
-    facts += sorted({f"machine: {_machine(entry.results)}" for entries in shelf.runs.values() for entry in entries})
+    facts += sorted(
+        {
+            f"machine: {_machine(entry.results)}"
+            for entries in shelf.runs.values()
+            for entry in entries
+        }
+    )
     synthetic = {task for task, (_, source) in data.items() if source.synthetic}
     return Page(sections=sections, facts=facts, synthetic=synthetic, warnings=list(warnings))
 
 
 def _extra(options: ReproduceOptions) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in ("epochs", "max_steps", "cache_dir")}
-    return {name: value for name, value in given.items() if value is not None} | ({"cpu": True} if options.cpu else {})
+    return {name: value for name, value in given.items() if value is not None} | (
+        {"cpu": True} if options.cpu else {}
+    )
 
 
 def _warnings(options: ReproduceOptions) -> list[str]:
-    given = [f"--{name.replace('_', '-')} {value}" for name in ("epochs", "max_steps") if (value := getattr(options, name))]
+    given = [
+        f"--{name.replace('_', '-')} {value}"
+        for name in ("epochs", "max_steps")
+        if (value := getattr(options, name))
+    ]
     if not given:
         return []
-    return [f"SHORT SCHEDULE: every run of ours was cut short ({' '.join(given)}); the published recipes are longer."]
+    return [
+        f"SHORT SCHEDULE: every run of ours was cut short ({' '.join(given)}); the published recipes are longer."
+    ]
 
 
 def _machine(results: dict[str, Any]) -> str:

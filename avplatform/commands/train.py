@@ -27,9 +27,13 @@ def run(args: list[str], prog: str) -> int:
     if config.resume and (done := finished_results(RunFolder(config.resume))) is not None:
         stored = load_yaml(config.resume)
         if (config.max_steps, config.epochs) != (stored.get("max_steps"), stored.get("epochs")):
-            raise UsageError(f"{config.resume} is finished and cannot be made longer; start a new run")
+            raise UsageError(
+                f"{config.resume} is finished and cannot be made longer; start a new run"
+            )
         if os.environ.get("RANK", "0") == "0":
-            print(f"{config.resume} is finished after {counted(done['steps'], 'step')}; nothing to do")
+            print(
+                f"{config.resume} is finished after {counted(done['steps'], 'step')}; nothing to do"
+            )
         return 0
     run_ = Run(config)
     try:
@@ -51,4 +55,3 @@ def restarted(args: list[str]) -> list[str]:
     if given.get("resume") or not begun or not (Path(begun) / "config.yaml").is_file():
         return args
     return ["--resume", begun]
-

@@ -28,13 +28,22 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
         UsageError: the task, encoder, decoder and data do not fit together.
     """
     if spec.task != config.task:
-        raise UsageError(f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}")
+        raise UsageError(
+            f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}"
+        )
     check_labels(spec, task)
     model_config = make_model_config(config, task, spec.features)
-    embeddings = embed(model_config.label_texts, config.labels) if DECODERS[config.decoder].needs_labels else None
+    embeddings = (
+        embed(model_config.label_texts, config.labels)
+        if DECODERS[config.decoder].needs_labels
+        else None
+    )
     if embeddings is None:
         return AVModel(model_config)
-    model_config.label_dim, model_config.label_source = embeddings.values.shape[1], embeddings.source
+    model_config.label_dim, model_config.label_source = (
+        embeddings.values.shape[1],
+        embeddings.source,
+    )
     model_config.learned_labels = embeddings.source["kind"] == "learned"
     return AVModel(model_config, label_embeddings=embeddings.values)
 
@@ -47,7 +56,9 @@ def make_model_config(config: RunConfig, task: Task, features: FeatureSpec) -> A
     """
     task.check(config.encoder, config.decoder, config.encoder_config, config.decoder_config)
     if config.labels != LabelConfig() and not DECODERS[config.decoder].needs_labels:
-        raise UsageError(f"labels: {config.decoder} queries with no labels; leave the labels.* options out, or use leap")
+        raise UsageError(
+            f"labels: {config.decoder} queries with no labels; leave the labels.* options out, or use leap"
+        )
     reduction = getattr(config.encoder_config, "map_reduction", "mean")
     if reduction != "mean" and features.map_size is None:
         raise UsageError(
@@ -72,7 +83,9 @@ def embed(texts: list[str], labels: LabelConfig) -> LabelEmbeddings:
         UsageError: an unknown source of embeddings.
         DataError: a source that cannot be read, or a word that it lacks.
     """
-    return label_embeddings(texts, labels.embeddings, pooling=None if labels.pooling == "default" else labels.pooling)
+    return label_embeddings(
+        texts, labels.embeddings, pooling=None if labels.pooling == "default" else labels.pooling
+    )
 
 
 def without_held_out(task: Task, config: RunConfig) -> Task:
@@ -89,10 +102,14 @@ def without_held_out(task: Task, config: RunConfig) -> Task:
             "--decoder leap"
         )
     if config.labels.embeddings.partition(":")[0] == "learned":
-        raise UsageError("held_out: learned label embeddings know no other texts; use --labels.embeddings glove-50d")
+        raise UsageError(
+            "held_out: learned label embeddings know no other texts; use --labels.embeddings glove-50d"
+        )
     if config.streaming:
         raise UsageError("held_out reads mapped data; leave out --streaming")
-    if config.task == "avel" and (config.encoder == "cmbs" or config.task_config.label_set != "with_background"):
+    if config.task == "avel" and (
+        config.encoder == "cmbs" or config.task_config.label_set != "with_background"
+    ):
         raise UsageError(
             "held_out on avel needs a background text and no gate losses; use label_set with_background and no cmbs"
         )

@@ -18,7 +18,17 @@ CELL = ("task", "encoder", "decoder", "supervision")
 
 
 RESUMABLE = (
-    *("max_steps", "epochs", "cpu", "num_workers", "threads", "checkpointing", "save_plots", "precision", "cache_dir"),
+    *(
+        "max_steps",
+        "epochs",
+        "cpu",
+        "num_workers",
+        "threads",
+        "checkpointing",
+        "save_plots",
+        "precision",
+        "cache_dir",
+    ),
     *("trackers", "project", "on_nan", "score_test"),
 )
 
@@ -42,10 +52,20 @@ def parse(args: Sequence[str], *, prog: str = "train.py") -> RunConfig:
     preset = given.get("preset") or (layers[0][1].get("preset") if layers else None)
     if preset:
         options = preset_options(preset)
-        wanted = {**{name: value for _, values in layers for name, value in values.items() if name in CELL}, **given}
+        wanted = {
+            **{
+                name: value
+                for _, values in layers
+                for name, value in values.items()
+                if name in CELL
+            },
+            **given,
+        }
         for name in CELL:
             if wanted.get(name, options[name]) != options[name]:
-                raise UsageError(f"preset {preset} is for {name} {options[name]}, not {wanted[name]}; leave one of them out")
+                raise UsageError(
+                    f"preset {preset} is for {name} {options[name]}, not {wanted[name]}; leave one of them out"
+                )
         layers.insert(0, (f"preset {preset}", options))
     for where, values in layers:
         for name in CELL:
@@ -81,7 +101,9 @@ def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
         raise DataError(f"--resume {path}: no such run folder")
     values = load_yaml(path)
     stored = default_config(**{name: values[name] for name in CELL if name in values})
-    stored = apply(stored, {**values, "resume": None, "dry_run": False}, where=f"{path}/config.yaml")
+    stored = apply(
+        stored, {**values, "resume": None, "dry_run": False}, where=f"{path}/config.yaml"
+    )
     config = _cli(stored, args, prog)
     if "float64" in (config.precision, stored.precision) and config.precision != stored.precision:
         raise UsageError(
@@ -89,7 +111,9 @@ def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
             "have that precision; start a new run, or leave it out"
         )
     for field in dataclasses.fields(config):
-        if field.name not in (*RESUMABLE, "resume", "dry_run") and getattr(config, field.name) != getattr(stored, field.name):
+        if field.name not in (*RESUMABLE, "resume", "dry_run") and getattr(
+            config, field.name
+        ) != getattr(stored, field.name):
             raise UsageError(
                 f"--{field.name.replace('_', '-')} cannot change when a run is resumed (it was "
                 f"{getattr(stored, field.name)!r}); start a new run, or leave it out"

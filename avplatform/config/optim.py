@@ -47,7 +47,9 @@ class OptimConfig:
                 raise UsageError(f"optim.betas is {self.betas}; both must lie in [0, 1)")
         at_least(self, "weight_decay", 0)
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
-            raise UsageError(f"optim.clip_norm is {self.clip_norm!r}; it must be positive, or none for no clipping")
+            raise UsageError(
+                f"optim.clip_norm is {self.clip_norm!r}; it must be positive, or none for no clipping"
+            )
 
 
 @dataclass(kw_only=True)
@@ -60,7 +62,9 @@ class ScheduleConfig:
     after the share `after` of all steps.
     """
 
-    name: Literal["constant", "epoch_decay", "milestones", "step_decay", "warmup_cosine", "late_decay"] = "constant"
+    name: Literal[
+        "constant", "epoch_decay", "milestones", "step_decay", "warmup_cosine", "late_decay"
+    ] = "constant"
     """shape of the schedule"""
     factor: float = 0.1
     """what each decay multiplies by"""
@@ -76,10 +80,19 @@ class ScheduleConfig:
     """share of all steps after which late_decay acts"""
 
     def __post_init__(self) -> None:
-        names = ("constant", "epoch_decay", "milestones", "step_decay", "warmup_cosine", "late_decay")
+        names = (
+            "constant",
+            "epoch_decay",
+            "milestones",
+            "step_decay",
+            "warmup_cosine",
+            "late_decay",
+        )
         one_of(self, "name", names)
         if any(isinstance(m, bool) or not isinstance(m, int) for m in self.milestones):
-            raise UsageError(f"schedule.milestones is {list(self.milestones)}; it must be a list of epochs, such as [10, 20]")
+            raise UsageError(
+                f"schedule.milestones is {list(self.milestones)}; it must be a list of epochs, such as [10, 20]"
+            )
         self.milestones = tuple(self.milestones)
         at_least(self, "every", 1)
         at_least(self, "warmup_epochs", 0)

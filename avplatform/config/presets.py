@@ -43,10 +43,19 @@ def _presets() -> dict[str, Options]:
     han_pseudo = _cell("han", "mmil", "avvp", "pseudo", RECIPES["han"])
     leap = _cell("han", "leap", "avvp", "pseudo", RECIPES["leap"], task_config={"avss": "official"})
     released = {"form": "released", "score_gain": None, "score_bias": None}
-    as_written = {"form": "paper", "heads": 1, "shared_video_classifier": True, "score_gain": None, "score_bias": None}
+    as_written = {
+        "form": "paper",
+        "heads": 1,
+        "shared_video_classifier": True,
+        "score_gain": None,
+        "score_bias": None,
+    }
     valor = _merge(
         _cell("han", "mmil", "avvp", "pseudo", RECIPES["valor"]),
-        {"encoder_config": {"heads": 8, "hidden": 1024, "update": "sequential"}, "task_config": {"objective": "valor"}},
+        {
+            "encoder_config": {"heads": 8, "hidden": 1024, "update": "sequential"},
+            "task_config": {"objective": "valor"},
+        },
     )
     valor_plus = _merge(
         _cell("han", "mmil", "avvp", "pseudo", RECIPES["valor-plus"]),
@@ -65,12 +74,21 @@ def _presets() -> dict[str, Options]:
         "validate_every": 5,
     }
     mmpyr = _cell("mmpyr", "mmil", "avvp", "weak", RECIPES["mmpyr"])
-    mmpyr_leap = _cell("mmpyr", "leap", "avvp", "pseudo", RECIPES["leap"], task_config={"avss": "official"})
+    mmpyr_leap = _cell(
+        "mmpyr", "leap", "avvp", "pseudo", RECIPES["leap"], task_config={"avss": "official"}
+    )
     slots = {"encoder_config": {"official_slot_order": True}}
     psp = _cell("psp", "dch", "avel", "full", RECIPES["psp"])
     psp_weak = _cell("psp", "dch", "avel", "weak", RECIPES["psp-weak"])
     cmbs = _cell("cmbs", "dch", "avel", "full", RECIPES["cmbs"])
-    cmbs_weak = _cell("cmbs", "dch", "avel", "weak", RECIPES["cmbs-weak"], task_config={"head_loss": "soft_margin"})
+    cmbs_weak = _cell(
+        "cmbs",
+        "dch",
+        "avel",
+        "weak",
+        RECIPES["cmbs-weak"],
+        task_config={"head_loss": "soft_margin"},
+    )
     on_test = {"select_on": "test"}
     psp_loop = {**on_test, "validate_every": 5, "drop_last": True}
     double = {"precision": "float64"}  # CMBS's script converts its model
@@ -80,10 +98,15 @@ def _presets() -> dict[str, Options]:
         "han-mmil-avvp-weak": han_weak,
         "han-mmil-avvp-weak-official": han_weak,
         "han-leap-avvp": leap,
-        "han-leap-avvp-official": _merge(leap, {"decoder_config": released, "task_config": {"label_texts": "official"}}),
+        "han-leap-avvp-official": _merge(
+            leap, {"decoder_config": released, "task_config": {"label_texts": "official"}}
+        ),
         "han-leap-avvp-paper": _merge(
             _cell("han", "leap", "avvp", "pseudo", RECIPES["leap-paper"]),
-            {"decoder_config": as_written, "task_config": {"avss": "paper", "global_term": "twice"}},
+            {
+                "decoder_config": as_written,
+                "task_config": {"avss": "paper", "global_term": "twice"},
+            },
         ),
         "han-leap-avvp-weak": _cell("han", "leap", "avvp", "weak", RECIPES["leap"]),
         "han-dch-avvp": _cell("han", "dch", "avvp", "pseudo", RECIPES["han"]),
@@ -91,7 +114,9 @@ def _presets() -> dict[str, Options]:
         "valor-mmil-avvp": valor,
         "valor-mmil-avvp-official": valor,
         "valorplus-mmil-avvp-official": valor_plus,
-        "valorplusplus-mmil-avvp-official": _merge(valor_plus, {"seed": RECIPES["valor-plusplus"].seed}),
+        "valorplusplus-mmil-avvp-official": _merge(
+            valor_plus, {"seed": RECIPES["valor-plusplus"].seed}
+        ),
         "ave-dch-avel": ave,
         "ave-dch-avel-official": _merge(ave, soft_margin),
         "ave-dch-avel-weak": ave_weak,
@@ -109,7 +134,10 @@ def _presets() -> dict[str, Options]:
         ),
         "mmpyr-leap-avvp-paper": _merge(
             _cell("mmpyr", "leap", "avvp", "pseudo", RECIPES["leap-paper"]),
-            {"decoder_config": as_written, "task_config": {"avss": "paper", "global_term": "twice"}},
+            {
+                "decoder_config": as_written,
+                "task_config": {"avss": "paper", "global_term": "twice"},
+            },
         ),
         "psp-dch-avel": psp,
         "psp-dch-avel-official": _merge(
@@ -118,14 +146,20 @@ def _presets() -> dict[str, Options]:
         "psp-dch-avel-weak": psp_weak,
         "psp-dch-avel-weak-official": _merge(
             psp_weak,
-            {**psp_loop, "batch_order": "psp-weak", "task_config": {"head_loss": "bce", "weak_target": "prob"}},
+            {
+                **psp_loop,
+                "batch_order": "psp-weak",
+                "task_config": {"head_loss": "bce", "weak_target": "prob"},
+            },
         ),
         "psp-leap-avel": _cell("psp", "leap", "avel", "full", RECIPES["psp"]),
         "psp-leap-avel-weak": _cell("psp", "leap", "avel", "weak", RECIPES["psp-weak"]),
         "cmbs-dch-avel": cmbs,
         "cmbs-dch-avel-official": _merge(cmbs, {**on_test, **double}),
         "cmbs-dch-avel-weak": cmbs_weak,
-        "cmbs-dch-avel-weak-official": _merge(cmbs_weak, {**on_test, **double, "task_config": {"weak_relevance": "official"}}),
+        "cmbs-dch-avel-weak-official": _merge(
+            cmbs_weak, {**on_test, **double, "task_config": {"weak_relevance": "official"}}
+        ),
         "cmbs-leap-avel": _cell("cmbs", "leap", "avel", "full", RECIPES["cmbs"]),
         "cmbs-leap-avel-weak": _cell("cmbs", "leap", "avel", "weak", RECIPES["cmbs-weak"]),
         "ave-mmil-avel": _cell("ave", "mmil", "avel", "full", RECIPES["ave"]),
@@ -133,7 +167,9 @@ def _presets() -> dict[str, Options]:
     }
 
 
-def _cell(encoder: str, decoder: str, task: str, supervision: str, recipe: Recipe, **options: Any) -> Options:
+def _cell(
+    encoder: str, decoder: str, task: str, supervision: str, recipe: Recipe, **options: Any
+) -> Options:
     """Return the options of one cell trained by one recipe."""
     return {
         "task": task,
@@ -142,7 +178,10 @@ def _cell(encoder: str, decoder: str, task: str, supervision: str, recipe: Recip
         "supervision": supervision,
         "optim": dataclasses.asdict(recipe.optim),
         "schedule": dataclasses.asdict(recipe.schedule),
-        **{k: getattr(recipe, k) for k in ("epochs", "batch_size", "seed", "select_on", "ties", "shuffle", "drop_last")},
+        **{
+            k: getattr(recipe, k)
+            for k in ("epochs", "batch_size", "seed", "select_on", "ties", "shuffle", "drop_last")
+        },
         **options,
     }
 

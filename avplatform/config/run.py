@@ -133,7 +133,9 @@ class RunConfig:
     save_plots: bool = True
     """write curves, per-class bars and example timelines"""
     optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(name="late_decay", after=0.8))
+    schedule: ScheduleConfig = field(
+        default_factory=lambda: ScheduleConfig(name="late_decay", after=0.8)
+    )
     checkpointing: CheckpointConfig = field(default_factory=CheckpointConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
     encoder_config: Any = None
@@ -157,21 +159,27 @@ class RunConfig:
         if self.max_steps is not None:
             at_least(self, "max_steps", 1)
         if self.accumulation > self.batch_size:
-            raise UsageError(f"accumulation is {self.accumulation} but a step has only {counted(self.batch_size, 'clip')}")
+            raise UsageError(
+                f"accumulation is {self.accumulation} but a step has only {counted(self.batch_size, 'clip')}"
+            )
         one_of(self, "precision", ("auto", "no", "bf16", "fp16", "float64"))
         one_of(self, "select_on", ("validation", "test", "last"))
         one_of(self, "ties", ("latest", "first"))
         one_of(self, "batch_scope", ("global", "process"))
         one_of(self, "on_nan", ("stop", "skip"))
         if self.ema is not None and not (isinstance(self.ema, (int, float)) and 0 <= self.ema < 1):
-            raise UsageError(f"ema is {self.ema!r}; it must be a decay in [0, 1), such as 0.999, or none")
+            raise UsageError(
+                f"ema is {self.ema!r}; it must be a decay in [0, 1), such as 0.999, or none"
+            )
         self.trackers, self.held_out = tuple(self.trackers), tuple(self.held_out)
         for name in self.trackers:
             if name not in TRACKERS:
                 raise unknown_name("tracker", name, TRACKERS)
         one_of(self, "batch_order", ("default", "psp-full", "psp-weak"))
         if self.batch_order != "default" and not (self.shuffle and self.drop_last):
-            raise UsageError(f"batch_order {self.batch_order} shuffles and drops the remainder; set shuffle and drop_last")
+            raise UsageError(
+                f"batch_order {self.batch_order} shuffles and drops the remainder; set shuffle and drop_last"
+            )
         check_names(self.task, self.encoder, self.decoder)
         one_of_supervision(self.task, self.supervision)
         if self.seed > 2**32 - 1:
@@ -185,7 +193,11 @@ class RunConfig:
 
 def check_names(task: str, encoder: str, decoder: str) -> None:
     """Raise UsageError with the nearest right name unless all three are registered."""
-    for kind, name, table in (("task", task, TASKS), ("encoder", encoder, ENCODERS), ("decoder", decoder, DECODERS)):
+    for kind, name, table in (
+        ("task", task, TASKS),
+        ("encoder", encoder, ENCODERS),
+        ("decoder", decoder, DECODERS),
+    ):
         if name not in table:
             raise unknown_name(kind, name, table)
 
@@ -232,7 +244,9 @@ def default_config(
     supervision = supervision or kind.supervisions[0]
     cls = config_class(task, encoder, decoder)
     one_of_supervision(task, supervision)
-    task_config = kind.Config(supervision=supervision, **kind.task_options(encoder, decoder, supervision))
+    task_config = kind.Config(
+        supervision=supervision, **kind.task_options(encoder, decoder, supervision)
+    )
     adapter = kind(task_config)
     values: dict[str, Any] = dict(
         task=task,
@@ -246,4 +260,3 @@ def default_config(
     if task == "avvp":
         values.update(epochs=24, optim=OptimConfig(lr=5e-4))
     return cls(**values)
-

@@ -42,7 +42,11 @@ def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     out: dict[str, Any] = {}
     for name, value in options.items():
-        out |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        out |= (
+            flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{name}": value}
+        )
     return out
 
 
@@ -55,7 +59,9 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     file = path / "config.yaml" if path.is_dir() else path
     if not file.is_file():
-        raise DataError(f"no configuration at {file}; give a YAML file or a run folder that holds config.yaml")
+        raise DataError(
+            f"no configuration at {file}; give a YAML file or a run folder that holds config.yaml"
+        )
     try:
         values = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -86,7 +92,9 @@ def _apply(config: Any, values: dict[str, Any], *, where: str, prefix: str) -> A
         current = getattr(config, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
-                raise UsageError(f"{where}: '{prefix}{name}' holds several options; write them as a mapping, not {value!r}")
+                raise UsageError(
+                    f"{where}: '{prefix}{name}' holds several options; write them as a mapping, not {value!r}"
+                )
             changes[key] = _apply(current, value, where=where, prefix=f"{prefix}{name}.")
         else:
             try:
@@ -108,7 +116,11 @@ def merge(base: Options, extra: Options) -> Options:
     """Return `base` with `extra` put over it, nested mappings merged."""
     out = dict(base)
     for key, value in extra.items():
-        out[key] = merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+        out[key] = (
+            merge(out[key], value)
+            if isinstance(value, dict) and isinstance(out.get(key), dict)
+            else value
+        )
     return out
 
 

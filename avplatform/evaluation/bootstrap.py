@@ -37,7 +37,12 @@ def confidence(
     means = _resampled(table, resamples, seed)
     low, high = _ends(means, level)
     return {
-        name: {"value": float(table[:, i].mean()), "low": low[i], "high": high[i], "error": float(means[:, i].std(ddof=1))}
+        name: {
+            "value": float(table[:, i].mean()),
+            "low": low[i],
+            "high": high[i],
+            "error": float(means[:, i].std(ddof=1)),
+        }
         for i, name in enumerate(names)
     }
 
@@ -45,9 +50,13 @@ def confidence(
 def check_resamples(resamples: int) -> None:
     """Raise UsageError where so few resamples cannot tell the ends of an interval, or so many fill the memory."""
     if resamples < FEWEST:
-        raise UsageError(f"--bootstrap is {resamples}; a 95 % interval needs at least {FEWEST} resamples, better 1000")
+        raise UsageError(
+            f"--bootstrap is {resamples}; a 95 % interval needs at least {FEWEST} resamples, better 1000"
+        )
     if resamples > MOST:
-        raise UsageError(f"--bootstrap is {resamples}; more than {MOST} change no figure and take much memory; 1000 do")
+        raise UsageError(
+            f"--bootstrap is {resamples}; more than {MOST} change no figure and take much memory; 1000 do"
+        )
 
 
 def paired_test(
@@ -71,8 +80,13 @@ def paired_test(
     names = list(first[0])
     tables = [[_table(run, names)[1] for run in side] for side in (first, other)]
     if len({len(table) for side in tables for table in side}) != 1:
-        raise DataError("the runs were scored on different numbers of clips; a paired test needs the same clips")
-    (a, b), rng = (np.stack(side) for side in tables), np.random.default_rng(seed)  # (runs, N, M) each
+        raise DataError(
+            "the runs were scored on different numbers of clips; a paired test needs the same clips"
+        )
+    (a, b), rng = (
+        (np.stack(side) for side in tables),
+        np.random.default_rng(seed),
+    )  # (runs, N, M) each
     differences = []
     for counts in _counts(a.shape[1], resamples, rng):
         side = []
@@ -113,21 +127,34 @@ def paired_ratios(
     """
     rng = np.random.default_rng(seed)
     counts = np.concatenate(list(_counts(len(first[0][0]), resamples, rng)))  # (R, N)
-    whole, equal = np.ones((1, len(first[0][0]))), [np.full((1, len(side)), 1 / len(side)) for side in (first, other)]
+    whole, equal = (
+        np.ones((1, len(first[0][0]))),
+        [np.full((1, len(side)), 1 / len(side)) for side in (first, other)],
+    )
     scores = [
         _mean_of_known(shares, np.stack([_ratio(whole, *run) for run in side]))[0]
         for side, shares in zip((first, other), equal, strict=True)
     ]
     drawn = [
-        _mean_of_known(_draw_runs(len(side), resamples, rng), np.stack([_ratio(counts, *run) for run in side]))
+        _mean_of_known(
+            _draw_runs(len(side), resamples, rng), np.stack([_ratio(counts, *run) for run in side])
+        )
         for side in (first, other)
     ]
     resampled, tail = drawn[1] - drawn[0], (1 - level) / 2
     ends = np.full((2, resampled.shape[1]), np.nan)
     known = ~np.isnan(resampled).all(axis=0) & ~np.isnan(scores[1] - scores[0])
     ends[:, known] = np.nanquantile(resampled[:, known], [tail, 1 - tail], axis=0)
-    table = {"first": scores[0], "other": scores[1], "difference": scores[1] - scores[0], "low": ends[0], "high": ends[1]}
-    return {name: [None if np.isnan(v) else float(v) for v in values] for name, values in table.items()}
+    table = {
+        "first": scores[0],
+        "other": scores[1],
+        "difference": scores[1] - scores[0],
+        "low": ends[0],
+        "high": ends[1],
+    }
+    return {
+        name: [None if np.isnan(v) else float(v) for v in values] for name, values in table.items()
+    }
 
 
 def _ratio(counts: np.ndarray, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -148,21 +175,30 @@ def _draw_runs(runs: int, resamples: int, rng: np.random.Generator) -> np.ndarra
     return rng.multinomial(runs, np.full(runs, 1 / runs), size=resamples) / runs
 
 
-def _table(contributions: Arrays, names: Sequence[str] | None = None) -> tuple[list[str], np.ndarray]:
+def _table(
+    contributions: Arrays, names: Sequence[str] | None = None
+) -> tuple[list[str], np.ndarray]:
     names = list(contributions) if names is None else list(names)
     if set(names) != set(contributions):
-        raise DataError(f"one run has the figures {', '.join(names)}, another {', '.join(contributions)}; compare equal tasks")
+        raise DataError(
+            f"one run has the figures {', '.join(names)}, another {', '.join(contributions)}; compare equal tasks"
+        )
     return names, np.stack([np.asarray(contributions[name], dtype=float) for name in names], axis=1)
 
 
 def _counts(clips: int, resamples: int, rng: np.random.Generator) -> Any:
     """Yield how often each resample draws each clip, as shares of all draws: [up to CHUNK, N]."""
     for start in range(0, resamples, CHUNK):
-        yield rng.multinomial(clips, np.full(clips, 1 / clips), size=min(CHUNK, resamples - start)) / clips
+        yield (
+            rng.multinomial(clips, np.full(clips, 1 / clips), size=min(CHUNK, resamples - start))
+            / clips
+        )
 
 
 def _resampled(table: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    return np.concatenate([counts @ table for counts in _counts(len(table), resamples, np.random.default_rng(seed))])
+    return np.concatenate(
+        [counts @ table for counts in _counts(len(table), resamples, np.random.default_rng(seed))]
+    )
 
 
 def _ends(values: np.ndarray, level: float) -> tuple[list[float], list[float]]:

@@ -17,7 +17,8 @@ SMALLEST = 2.0**-14  # what is left of probabilities 0 and 1 where logits are ne
 
 
 def calibration(
-    fit_on: dict[str, tuple[np.ndarray, np.ndarray]], judged: dict[str, tuple[np.ndarray, np.ndarray]]
+    fit_on: dict[str, tuple[np.ndarray, np.ndarray]],
+    judged: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, dict[str, Any]]:
     """Return per stream the reliability of scores before and after a rescaling.
 
@@ -47,11 +48,16 @@ def reliability(scores: np.ndarray, true: np.ndarray, *, bins: int = BINS) -> di
     Raises:
         DataError: there is no score.
     """
-    scores, true = np.asarray(scores, dtype=float).reshape(-1), np.asarray(true, dtype=float).reshape(-1)
+    scores, true = (
+        np.asarray(scores, dtype=float).reshape(-1),
+        np.asarray(true, dtype=float).reshape(-1),
+    )
     if not scores.size:
         raise DataError("there is no score to calibrate; the split is empty")
     at = np.minimum((scores * bins).astype(int), bins - 1)
-    count, score, share = (np.bincount(at, weights=w, minlength=bins) for w in (np.ones_like(scores), scores, true))
+    count, score, share = (
+        np.bincount(at, weights=w, minlength=bins) for w in (np.ones_like(scores), scores, true)
+    )
     held = np.flatnonzero(count)
     curve = [
         {

@@ -45,7 +45,9 @@ class Group:
     runs: list[ComparedRun]
 
 
-def compare(folders: Sequence[str | Path], *, split: str = "test", resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def compare(
+    folders: Sequence[str | Path], *, split: str = "test", resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
     """Return the comparison of runs: the first one, with its other seeds, is held against every other.
 
     The dictionary has "groups" (label, runs, seeds, figures with mean and spread, selection), "tests" (per other group and
@@ -67,7 +69,9 @@ def compare(folders: Sequence[str | Path], *, split: str = "test", resamples: in
     task = TASKS[runs[0].results["task"]]
     analysis = with_others(task(task.Config()), runs[0].results.get("held_out") or ()).analysis()
     if analysis is None:
-        raise DataError(f"the task '{task.name}' has no analysis, so its runs cannot be compared; see Task.analysis")
+        raise DataError(
+            f"the task '{task.name}' has no analysis, so its runs cannot be compared; see Task.analysis"
+        )
     first, *others = groups
     contributions = {id(run): analysis.contributions(run.predictions.state) for run in runs}
     terms = {id(run): analysis.class_terms(run.predictions.state) for run in runs}
@@ -82,14 +86,21 @@ def compare(folders: Sequence[str | Path], *, split: str = "test", resamples: in
         "clips": len(runs[0].predictions),
         "bootstrap": sampling | {"level": 0.95},
         "groups": [_summary(group, of(group, contributions), split) for group in groups],
-        "tests": {g.label: paired_test(of(first, contributions), of(g, contributions), **sampling) for g in others},
-        "per_class": {g.label: _per_class(of(first, terms), of(g, terms), analysis, sampling) for g in others},
+        "tests": {
+            g.label: paired_test(of(first, contributions), of(g, contributions), **sampling)
+            for g in others
+        },
+        "per_class": {
+            g.label: _per_class(of(first, terms), of(g, terms), analysis, sampling) for g in others
+        },
     }
     # A run that picks its epoch on test scores no validation meanwhile, and has nothing to hold against it.
     if all(all(both_splits(RunFolder(run.folder).records())) for run in runs):
         content["selection_bias"] = {
             g.label: selection_report(
-                [r.folder for r in g.runs], metric=task.selection_metric, ties=g.runs[0].options.get("ties", "latest")
+                [r.folder for r in g.runs],
+                metric=task.selection_metric,
+                ties=g.runs[0].options.get("ties", "latest"),
             )
             for g in groups
         }
@@ -104,9 +115,13 @@ def read_runs(folders: Sequence[str | Path], *, split: str) -> list[ComparedRun]
     seen: dict[Path, Path] = {}
     for path in paths:
         if not path.is_dir() or not (path / "config.yaml").is_file():
-            raise UsageError(f"{path} is no run folder (it has no config.yaml); give folders that `avplatform train` made")
+            raise UsageError(
+                f"{path} is no run folder (it has no config.yaml); give folders that `avplatform train` made"
+            )
         if path.resolve() in seen:
-            raise UsageError(f"{path} is the same run as {seen[path.resolve()]}; give each run once")
+            raise UsageError(
+                f"{path} is the same run as {seen[path.resolve()]}; give each run once"
+            )
         seen[path.resolve()] = path
     unfinished = [str(path) for path in paths if not RunFolder(path).results_file.is_file()]
     if unfinished:
@@ -149,7 +164,14 @@ def _labels(groups: list[list[ComparedRun]]) -> list[str]:
     labels = []
     for name, group in zip(names, groups, strict=True):
         alike = [g[0].options for g, n in zip(groups, names, strict=True) if n == name]
-        keys = sorted({key for options in alike for key in options if any(options.get(key) != o.get(key) for o in alike)})
+        keys = sorted(
+            {
+                key
+                for options in alike
+                for key in options
+                if any(options.get(key) != o.get(key) for o in alike)
+            }
+        )
         own = [f"{key} {group[0].options.get(key)}" for key in keys]
         labels.append(name if not own else f"{name}, {', '.join(own)}")
     if any(len(label) > 70 for label in labels) or len(set(labels)) < len(labels):
@@ -172,24 +194,39 @@ def _read(path: Path, split: str) -> ComparedRun:
         raise DataError(f"{path}/results.json lacks {', '.join(lacking)}; train the run again")
     if str(results["task"]) not in TASKS:
         raise DataError(f"{path} is of the task '{results['task']}', which is not registered here")
-    options = {k: v for k, v in flat(load_yaml(path)).items() if k.split(".")[0] not in NOT_COMPARED}
-    return ComparedRun(folder=path, results=results, options=options, predictions=load_predictions(file))
+    options = {
+        k: v for k, v in flat(load_yaml(path)).items() if k.split(".")[0] not in NOT_COMPARED
+    }
+    return ComparedRun(
+        folder=path, results=results, options=options, predictions=load_predictions(file)
+    )
 
 
 def _check_pair(first: ComparedRun, run: ComparedRun, split: str) -> None:
     """Raise DataError unless both runs were scored on the same clips of the same task."""
     a, b = first.results, run.results
     if a["task"] != b["task"]:
-        raise DataError(f"{first.folder} is of {a['task']}, {run.folder} of {b['task']}; compare runs of one task")
-    for name, what in (("data", "was trained and scored on"), ("data_checksum", "has data with the checksum")):
+        raise DataError(
+            f"{first.folder} is of {a['task']}, {run.folder} of {b['task']}; compare runs of one task"
+        )
+    for name, what in (
+        ("data", "was trained and scored on"),
+        ("data_checksum", "has data with the checksum"),
+    ):
         if a[name] != b[name]:
-            raise DataError(f"{first.folder} {what} {a[name]}, {run.folder} {what} {b[name]}; compare runs on the same data")
+            raise DataError(
+                f"{first.folder} {what} {a[name]}, {run.folder} {what} {b[name]}; compare runs on the same data"
+            )
     if a.get("held_out") != b.get("held_out"):
-        raise DataError(f"{first.folder} and {run.folder} held out other classes; compare runs that know the same ones")
+        raise DataError(
+            f"{first.folder} and {run.folder} held out other classes; compare runs that know the same ones"
+        )
     here, there = first.predictions.state, run.predictions.state
     truth = [name for name in here if name == "row" or name.startswith("true")]
     if any(not np.array_equal(here[name], there.get(name)) for name in truth):  # type: ignore[arg-type]
-        raise DataError(f"{first.folder} and {run.folder} were scored on other {split} clips; score one of them again")
+        raise DataError(
+            f"{first.folder} and {run.folder} were scored on other {split} clips; score one of them again"
+        )
     if first.predictions.about.get("thresholds") != run.predictions.about.get("thresholds"):
         raise DataError(
             f"the predictions of {first.folder} and {run.folder} were decided by other thresholds (own, and chosen on "
@@ -197,12 +234,18 @@ def _check_pair(first: ComparedRun, run: ComparedRun, split: str) -> None:
         )
 
 
-def _summary(group: Group, contributions: list[dict[str, np.ndarray]], split: str) -> dict[str, Any]:
-    figures = {name: [float(run[name].mean()) for run in contributions] for name in contributions[0]}
+def _summary(
+    group: Group, contributions: list[dict[str, np.ndarray]], split: str
+) -> dict[str, Any]:
+    figures = {
+        name: [float(run[name].mean()) for run in contributions] for name in contributions[0]
+    }
     for position, run in enumerate(group.runs):
         stated = run.results.get(split) or {}
         own = run.predictions.about.get("thresholds") is None
-        if own and any(abs(stated.get(name, v[position]) - v[position]) > 1e-4 for name, v in figures.items()):
+        if own and any(
+            abs(stated.get(name, v[position]) - v[position]) > 1e-4 for name, v in figures.items()
+        ):
             raise DataError(
                 f"the predictions in {run.folder} do not give the figures in its results.json; write them again with "
                 f"`avplatform eval {run.folder} --split {split} --predictions {run.folder}/predictions`"
@@ -212,15 +255,23 @@ def _summary(group: Group, contributions: list[dict[str, np.ndarray]], split: st
         "runs": [str(run.folder) for run in group.runs],
         "seeds": [run.results.get("seed") for run in group.runs],
         "selection": (group.runs[0].results.get("selection") or {}).get("split"),
-        "figures": {name: mean_and_spread(values) | {"values": values} for name, values in figures.items()},
+        "figures": {
+            name: mean_and_spread(values) | {"values": values} for name, values in figures.items()
+        },
     }
 
 
-def _per_class(first: list[Any], other: list[Any], analysis: Analysis, sampling: dict[str, int]) -> dict[str, Any]:
+def _per_class(
+    first: list[Any], other: list[Any], analysis: Analysis, sampling: dict[str, int]
+) -> dict[str, Any]:
     return {
         level: {
             stream: {"classes": list(analysis.classes)}
-            | paired_ratios([run[level][stream] for run in first], [run[level][stream] for run in other], **sampling)
+            | paired_ratios(
+                [run[level][stream] for run in first],
+                [run[level][stream] for run in other],
+                **sampling,
+            )
             for stream in first[0][level]
         }
         for level in first[0]

@@ -28,16 +28,24 @@ def write_comparison(content: dict[str, Any], folder: Path) -> list[Path]:
         files = [write_json(folder / "compare.json", content)]
         pictures = []
         if content["tests"]:
-            pictures.append(differences(content["tests"], folder / "differences.png", first=first, note=note))
+            pictures.append(
+                differences(content["tests"], folder / "differences.png", first=first, note=note)
+            )
         for number, (other, levels) in enumerate(content["per_class"].items(), start=1):
             for level, streams in levels.items():
                 title = f"{level.capitalize()} scores per class, {content['split']}: {other}, minus {first}"
                 title += f" ({note})" if note else ""
                 rows = {name: streams[name] for name in STREAMS if name in streams}
                 file = folder / f"per_class_{number}_{level}.png"
-                pictures.append(class_differences(rows, file, title=title, first=first, other=other))
+                pictures.append(
+                    class_differences(rows, file, title=title, first=first, other=other)
+                )
         text = comparison_page(content, [picture.name for picture in pictures])
-        return [*files, write_atomic(folder / "compare.md", lambda path: path.write_text(text)), *pictures]
+        return [
+            *files,
+            write_atomic(folder / "compare.md", lambda path: path.write_text(text)),
+            *pictures,
+        ]
     except OSError as error:
         raise DataError(f"cannot write into {folder}: {error.strerror}") from None
 
@@ -54,7 +62,10 @@ def comparison_page(content: dict[str, Any], pictures: list[str]) -> str:
         "",
         markdown_table(*figure_table(content)),
         "",
-        *(f"* {g['label']}: seeds {', '.join(map(str, g['seeds']))} ({', '.join(g['runs'])})" for g in content["groups"]),
+        *(
+            f"* {g['label']}: seeds {', '.join(map(str, g['seeds']))} ({', '.join(g['runs'])})"
+            for g in content["groups"]
+        ),
         "",
     ]
     for other in content["tests"]:
@@ -63,7 +74,12 @@ def comparison_page(content: dict[str, Any], pictures: list[str]) -> str:
     if content["tests"]:
         lines += [method(content), ""]
     if "selection_bias" in content:
-        lines += ["## What picking the epoch on test adds", "", markdown_table(*selection_table(content)), ""]
+        lines += [
+            "## What picking the epoch on test adds",
+            "",
+            markdown_table(*selection_table(content)),
+            "",
+        ]
     return "\n".join([*lines, *(f"![{name}]({name})" for name in pictures), ""])
 
 
@@ -73,14 +89,21 @@ def figure_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for group in content["groups"]:
         cells = [spread_cell(group["figures"][name]) for name in names]
-        rows.append([group["label"], str(len(group["runs"])), group["selection"] or "unknown", *cells])
+        rows.append(
+            [group["label"], str(len(group["runs"])), group["selection"] or "unknown", *cells]
+        )
     return ["run", "seeds", "epoch picked on", *names], rows
 
 
 def test_table(content: dict[str, Any], other: str) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows of the paired test of one group: one row a figure."""
     rows = [
-        [name, signed(row["difference"]), f"{signed(row['low'])} to {signed(row['high'])}", f"{row['p']:.3f}"]
+        [
+            name,
+            signed(row["difference"]),
+            f"{signed(row['low'])} to {signed(row['high'])}",
+            f"{row['p']:.3f}",
+        ]
         for name, row in content["tests"][other].items()
     ]
     return ["", "difference", "95 % interval", "p"], rows
@@ -89,7 +112,13 @@ def test_table(content: dict[str, Any], other: str) -> tuple[list[str], list[lis
 def selection_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows of what picking the epoch on test adds: one row a group."""
     rows = [
-        [label, *(spread_cell(entry["summary"][key]) for key in ("picked_on_validation", "picked_on_test", "added"))]
+        [
+            label,
+            *(
+                spread_cell(entry["summary"][key])
+                for key in ("picked_on_validation", "picked_on_test", "added")
+            ),
+        ]
         for label, entry in content["selection_bias"].items()
     ]
     metric = next(iter(content["selection_bias"].values()))["metric"]
@@ -112,4 +141,6 @@ def method(content: dict[str, Any]) -> str:
 
 def spread_cell(figure: dict[str, Any]) -> str:
     """Return a mean and, of several runs, the spread."""
-    return f"{figure['mean']:.1f}" + (f" ± {figure['spread']:.1f}" if figure["spread"] is not None else "")
+    return f"{figure['mean']:.1f}" + (
+        f" ± {figure['spread']:.1f}" if figure["spread"] is not None else ""
+    )

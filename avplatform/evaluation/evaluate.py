@@ -52,7 +52,9 @@ def evaluate(
     metrics = task.metrics()
     evidence: list[Arrays] = []
     try:
-        for indices in eval_batches(len(split), batch_size, accelerator.process_index, accelerator.num_processes):
+        for indices in eval_batches(
+            len(split), batch_size, accelerator.process_index, accelerator.num_processes
+        ):
             batch = split.batch(indices)
             if change is not None:
                 batch = change(batch)
@@ -70,12 +72,16 @@ def evaluate(
         metrics.merge(_gathered(state, failure))
         evidence = gather_object(evidence)
     if len(metrics) != len(split):
-        raise DataError(f"{len(metrics)} clips were scored but the split holds {len(split)}; the data changed while reading?")
+        raise DataError(
+            f"{len(metrics)} clips were scored but the split holds {len(split)}; the data changed while reading?"
+        )
     metrics.evidence = _by_row(evidence)
     return metrics
 
 
-def _score(metrics: Metrics, task: Task, model: nn.Module, batch: Batch, split: SplitArrays) -> Arrays:
+def _score(
+    metrics: Metrics, task: Task, model: nn.Module, batch: Batch, split: SplitArrays
+) -> Arrays:
     """Add the decisions on one batch; return its evidence."""
     parse = model(batch.audio, batch.visual, batch.motion).parse
     decisions = task.decide(parse)
@@ -84,7 +90,9 @@ def _score(metrics: Metrics, task: Task, model: nn.Module, batch: Batch, split: 
     except KeyError as error:
         if error.args[0] not in split.spec.labels:
             raise
-        raise DataError(f"the split '{split.name}' has no label {error.args[0]!r}, so it cannot be scored") from None
+        raise DataError(
+            f"the split '{split.name}' has no label {error.args[0]!r}, so it cannot be scored"
+        ) from None
     evidence = {"row": batch.row, **task.evidence(parse, decisions)}
     return {name: value.detach().cpu().numpy() for name, value in evidence.items()}
 
@@ -92,7 +100,11 @@ def _score(metrics: Metrics, task: Task, model: nn.Module, batch: Batch, split: 
 def _gathered(state: dict[str, Any], failure: Exception | None) -> list[dict[str, Any]]:
     """Return every process's state; where a process failed, raise its error on all of them."""
     # Errors of ours survive the way to another process; of a stranger's class that is not sure.
-    sent = RuntimeError(f"{type(failure).__name__}: {failure}") if failure and not isinstance(failure, AVError) else failure
+    sent = (
+        RuntimeError(f"{type(failure).__name__}: {failure}")
+        if failure and not isinstance(failure, AVError)
+        else failure
+    )
     answers: list[tuple[dict[str, Any], Exception | None]] = gather_object([(state, sent)])
     for _, error in answers:
         if error is not None:
@@ -111,7 +123,12 @@ def _by_row(parts: list[Arrays]) -> Arrays | None:
 
 @torch.inference_mode()
 def example_tracks(
-    model: nn.Module, task: Task, split: SplitArrays, indices: Iterable[int], *, accelerator: Accelerator
+    model: nn.Module,
+    task: Task,
+    split: SplitArrays,
+    indices: Iterable[int],
+    *,
+    accelerator: Accelerator,
 ) -> list[dict]:
     """Return truth and decisions of a few clips, as `avplatform.runs.pictures.timelines` reads them."""
     batch = split.batch(np.asarray(list(indices))).to(accelerator.device)

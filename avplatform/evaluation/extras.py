@@ -50,11 +50,15 @@ class Extras:
 class Score(Protocol):
     """What scores a split."""
 
-    def __call__(self, arrays: SplitArrays, title: str = "score", change: Change | None = None) -> Metrics:
+    def __call__(
+        self, arrays: SplitArrays, title: str = "score", change: Change | None = None
+    ) -> Metrics:
         """Score a split, with a title for the progress bar and a change of its batches."""
 
 
-def check_extras(asked: Extras, data: DataSource, split: str, *, out: str | None, model: str) -> Path | None:
+def check_extras(
+    asked: Extras, data: DataSource, split: str, *, out: str | None, model: str
+) -> Path | None:
     """Return the folder for pages and pictures, None if there are none; what cannot be done is said before anything is scored.
 
     Raises:
@@ -65,14 +69,18 @@ def check_extras(asked: Extras, data: DataSource, split: str, *, out: str | None
     if asked.reads_validation:
         flag = "--thresholds validation" if asked.thresholds == "validation" else "--calibration"
         if split == "validation":
-            raise UsageError(f"{flag} learns from the validation split, so it cannot be reported on it; give --split test")
+            raise UsageError(
+                f"{flag} learns from the validation split, so it cannot be reported on it; give --split test"
+            )
         data.split_name("validation")
     if not (asked.calibration or asked.robustness):
         return None
     if out is not None:
         return Path(out)
     if not (Path(model) / "config.yaml").is_file():
-        raise UsageError(f"{model} is no run folder to put pages and pictures into; give --out FOLDER")
+        raise UsageError(
+            f"{model} is no run folder to put pages and pictures into; give --out FOLDER"
+        )
     return Path(model) / "evaluation"
 
 
@@ -100,13 +108,20 @@ def extras(
     if asked.bootstrap:
         contributions = require_analysis(task).contributions(metrics.state())
         intervals = confidence(contributions, resamples=asked.bootstrap, seed=asked.seed)
-        content["confidence"] = {"level": 0.95, "resamples": asked.bootstrap, "seed": asked.seed, split.name: intervals}
+        content["confidence"] = {
+            "level": 0.95,
+            "resamples": asked.bootstrap,
+            "seed": asked.seed,
+            split.name: intervals,
+        }
     if asked.calibration and validation is not None:
         analysis = require_analysis(task)
         judged = [analysis.judged(m.state(), require_evidence(m)) for m in (validation, own)]
         content["calibration"] = {split.name: calibration(*judged)}
     if asked.robustness:
-        perturbed: Callable[[str, Change], Metrics] = lambda name, change: score(split, f"{name}:", change)  # noqa: E731
+        perturbed: Callable[[str, Change], Metrics] = lambda name, change: score(
+            split, f"{name}:", change
+        )
         content["robustness"] = robustness(task, split, own, score=perturbed, seed=asked.seed)
     return metrics, content
 
@@ -116,7 +131,9 @@ def show_extras(console: Console, content: dict[str, Any], split: str, *, presen
     if "thresholds" in content:
         own = content["own_thresholds"][split]
         rows = [[name, f"{own[name]:.1f}", f"{content[split][name]:.1f}"] for name in own]
-        console.table(f"{split} by thresholds, percent", ["", "the model's own", content["thresholds"]], rows)
+        console.table(
+            f"{split} by thresholds, percent", ["", "the model's own", content["thresholds"]], rows
+        )
     if "confidence" in content:
         found = content["confidence"]
         rows = [
@@ -127,23 +144,47 @@ def show_extras(console: Console, content: dict[str, Any], split: str, *, presen
         console.table(title, ["", split, "low", "high", "standard error"], rows)
     if "calibration" in content:
         rows = [
-            [stream, *(f"{entry[when][what]:.2f}" for when in ("before", "after") for what in ("error", "brier"))]
+            [
+                stream,
+                *(
+                    f"{entry[when][what]:.2f}"
+                    for when in ("before", "after")
+                    for what in ("error", "brier")
+                ),
+            ]
             for stream, entry in content["calibration"][split].items()
         ]
         columns = ["", "error", "Brier", "error rescaled", "Brier rescaled"]
         console.table("calibration, percent; rescaling learnt on validation", columns, rows)
     if presence and content["presence"] is None:
-        console.note(f"the labels of {content['task']} do not tell where an event is audible only or visible only")
+        console.note(
+            f"the labels of {content['task']} do not tell where an event is audible only or visible only"
+        )
     elif presence:
         groups = content["presence"][split]
-        rows = [[g.replace("_", " "), n.replace("_", " "), _cell(n, v)] for g, row in groups.items() for n, v in row.items()]
-        console.table("events by where they are, percent of (clip, class) pairs", ["events", "figure", split], rows)
+        rows = [
+            [g.replace("_", " "), n.replace("_", " "), _cell(n, v)]
+            for g, row in groups.items()
+            for n, v in row.items()
+        ]
+        console.table(
+            "events by where they are, percent of (clip, class) pairs",
+            ["events", "figure", split],
+            rows,
+        )
     if "robustness" in content:
         card = content["robustness"]
         names = _shown(card)
         rows = [["clean", *(f"{card['clean'][name]:.1f}" for name in names)]]
-        rows += [[what, *(signed(row["difference"][name]) for name in names)] for what, row in card["perturbations"].items()]
-        console.table("robustness under the model's own thresholds: clean scores, and differences to them", ["", *names], rows)
+        rows += [
+            [what, *(signed(row["difference"][name]) for name in names)]
+            for what, row in card["perturbations"].items()
+        ]
+        console.table(
+            "robustness under the model's own thresholds: clean scores, and differences to them",
+            ["", *names],
+            rows,
+        )
 
 
 def write_extras(content: dict[str, Any], split: str, folder: Path | None) -> list[Path]:
@@ -155,7 +196,9 @@ def write_extras(content: dict[str, Any], split: str, folder: Path | None) -> li
     try:
         return _write(content, split, folder)
     except OSError as error:
-        raise DataError(f"cannot write into {folder}: {error.strerror}; give another --out") from None
+        raise DataError(
+            f"cannot write into {folder}: {error.strerror}; give another --out"
+        ) from None
 
 
 def _write(content: dict[str, Any], split: str, folder: Path | None) -> list[Path]:

@@ -36,7 +36,9 @@ def perturbations(split: SplitArrays, *, seed: int = 0) -> dict[str, Change]:
     out["video frozen"] = freeze_video
     for stream in ("audio", "visual"):
         for level in NOISE:
-            out[f"{stream} noise {level} dB"] = partial(add_noise, stream=stream, decibels=level, seed=seed)
+            out[f"{stream} noise {level} dB"] = partial(
+                add_noise, stream=stream, decibels=level, seed=seed
+            )
     out["no audio"] = partial(drop, stream="audio")
     out["no visual"] = partial(drop, stream="visual")
     return out
@@ -76,7 +78,9 @@ def add_noise(batch: Batch, *, stream: str, decibels: float, seed: int) -> Batch
     if stream == "audio":
         return dataclasses.replace(batch, audio=_noisy(batch.audio, batch.row, decibels, seed))
     motion = None if batch.motion is None else _noisy(batch.motion, batch.row, decibels, seed + 2)
-    return dataclasses.replace(batch, visual=_noisy(batch.visual, batch.row, decibels, seed + 1), motion=motion)
+    return dataclasses.replace(
+        batch, visual=_noisy(batch.visual, batch.row, decibels, seed + 1), motion=motion
+    )
 
 
 def drop(batch: Batch, *, stream: str) -> Batch:

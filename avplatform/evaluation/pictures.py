@@ -27,12 +27,16 @@ def robustness_bars(card: dict[str, Any], out: Path, *, metrics: list[str], note
         note: added to the title, such as "synthetic features".
     """
     names = list(card["perturbations"])
-    figure = Figure(figsize=(max(7.0, 2.2 + 2.6 * len(metrics)), 0.28 * len(names) + 1.9), layout="constrained")
+    figure = Figure(
+        figsize=(max(7.0, 2.2 + 2.6 * len(metrics)), 0.28 * len(names) + 1.9), layout="constrained"
+    )
     panels = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True))
     y = np.arange(len(names))
     for number, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
         rows = [card["perturbations"][name] for name in names]
-        values, references = (np.array([row[what][metric] for row in rows]) for what in ("scores", "reference"))
+        values, references = (
+            np.array([row[what][metric] for row in rows]) for what in ("scores", "reference")
+        )
         bars = axes.barh(y, values, height=0.7, color=COLOURS[number % len(COLOURS)])
         line = axes.vlines(references, y - 0.5, y + 0.5, color="black", linewidth=1)
         right = 1.7 * max(1.0, values.max(), references.max())  # room for the numbers
@@ -44,10 +48,20 @@ def robustness_bars(card: dict[str, Any], out: Path, *, metrics: list[str], note
         _grid(axes, "x")
     moved = any(row["reference"] != card["clean"] for row in card["perturbations"].values())
     held = "clean (late sound: clean decisions, moved with the labels)" if moved else "clean"
-    figure.legend([bars, line], ["score", held], loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.legend(
+        [bars, line],
+        ["score", held],
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+    )
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
-    figure.suptitle(f"Scores under perturbation, {card['split']} split{f' ({note})' if note else ''}", fontsize=11)
+    figure.suptitle(
+        f"Scores under perturbation, {card['split']} split{f' ({note})' if note else ''}",
+        fontsize=11,
+    )
     return save_figure(figure, out)
 
 
@@ -72,19 +86,26 @@ def reliability_curves(calibration: dict[str, Any], out: Path, *, note: str = ""
             offset = (number - 0.5) * 0.4
             middle = [(b["low"] + b["high"]) / 2 + offset * (b["high"] - b["low"]) for b in bins]
             below.bar(
-                middle, [b["count"] for b in bins], width=0.4 * (bins[0]["high"] - bins[0]["low"]), color=COLOURS[number]
+                middle,
+                [b["count"] for b in bins],
+                width=0.4 * (bins[0]["high"] - bins[0]["low"]),
+                color=COLOURS[number],
             )
         above.set(ylim=(-0.02, 1.02), ylabel="share that came true" if column == 0 else "")
         above.set_title(stream, fontsize=10)
         above.legend(frameon=False, fontsize=8, loc="upper left")
-        below.set(xlabel="score", xlim=(-0.02, 1.02), yscale="log", ylabel="scores" if column == 0 else "")
+        below.set(
+            xlabel="score", xlim=(-0.02, 1.02), yscale="log", ylabel="scores" if column == 0 else ""
+        )
         _grid(above, "both")
         _grid(below, "x")
     figure.suptitle(f"Reliability{f' ({note})' if note else ''}", fontsize=11)
     return save_figure(figure, out)
 
 
-def class_differences(rows: dict[str, dict[str, Any]], out: Path, *, title: str, first: str, other: str) -> Path:
+def class_differences(
+    rows: dict[str, dict[str, Any]], out: Path, *, title: str, first: str, other: str
+) -> Path:
     """Draw one panel a stream: the difference other - first of every class with its interval, classes in one order.
 
     Args:
@@ -104,16 +125,25 @@ def class_differences(rows: dict[str, dict[str, Any]], out: Path, *, title: str,
     width = 2.6 + 3.0 * len(known)
     room = int(14 * width)  # characters that fit; names of runs may be long
     heading = fill(title, int(0.75 * room))
-    legend = [fill(f"right of 0: better with {other}", room), fill(f"left of 0: better with {first}", room)]
+    legend = [
+        fill(f"right of 0: better with {other}", room),
+        fill(f"left of 0: better with {first}", room),
+    ]
     columns = 2 if sum(map(len, legend)) < 0.8 * room else 1
-    texts = 0.2 * (heading.count("\n") + 1) + 0.15 * sum(text.count("\n") + 1 for text in legend)  # inches
+    texts = 0.2 * (heading.count("\n") + 1) + 0.15 * sum(
+        text.count("\n") + 1 for text in legend
+    )  # inches
     figure = Figure(figsize=(width, 0.24 * len(classes) + 1.4 + texts), layout="constrained")
     panels = figure.subplots(1, len(known), sharey=True, sharex=True, squeeze=False)[0]
     for axes, stream in zip(panels, known, strict=True):
         row = rows[stream]
-        for y, (value, low, high) in enumerate(zip(row["difference"], row["low"], row["high"], strict=True)):
+        for y, (value, low, high) in enumerate(
+            zip(row["difference"], row["low"], row["high"], strict=True)
+        ):
             if value is None:
-                axes.text(0, y, "not in this split", va="center", ha="center", fontsize=6, color="#666666")
+                axes.text(
+                    0, y, "not in this split", va="center", ha="center", fontsize=6, color="#666666"
+                )
                 continue
             axes.barh(y, value, height=0.7, color=COLOURS[0] if value >= 0 else COLOURS[1])
             if low is not None:
@@ -123,17 +153,26 @@ def class_differences(rows: dict[str, dict[str, Any]], out: Path, *, title: str,
         axes.set_xlabel("difference (points), 95 % interval")
         axes.use_sticky_edges = False  # room on both sides of 0
         _grid(axes, "x")
-    panels[0].set_yticks(range(len(classes)), [name.replace("_", " ") for name in classes], fontsize=8, parse_math=False)
+    panels[0].set_yticks(
+        range(len(classes)),
+        [name.replace("_", " ") for name in classes],
+        fontsize=8,
+        parse_math=False,
+    )
     panels[0].set_ylim(len(classes) - 0.4, -0.6)
     figure.suptitle(heading, fontsize=11, parse_math=False)
     handles = [Patch(color=COLOURS[i]) for i in range(2)]
-    found = figure.legend(handles, legend, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+    found = figure.legend(
+        handles, legend, loc="outside lower center", ncols=columns, frameon=False, fontsize=8
+    )
     for text in found.get_texts():
         text.set_parse_math(False)
     return save_figure(figure, out)
 
 
-def differences(tests: dict[str, dict[str, dict[str, float]]], out: Path, *, first: str, note: str = "") -> Path:
+def differences(
+    tests: dict[str, dict[str, dict[str, float]]], out: Path, *, first: str, note: str = ""
+) -> Path:
     """Draw one panel a figure: each run's difference to the first with its interval.
 
     Args:
@@ -144,7 +183,9 @@ def differences(tests: dict[str, dict[str, dict[str, float]]], out: Path, *, fir
     """
     runs = list(tests)
     metrics = list(tests[runs[0]])
-    figure = Figure(figsize=(8, 0.3 * len(metrics) * max(1, len(runs) * 0.6) + 1.8), layout="constrained")
+    figure = Figure(
+        figsize=(8, 0.3 * len(metrics) * max(1, len(runs) * 0.6) + 1.8), layout="constrained"
+    )
     axes = figure.subplots()
     for number, run in enumerate(runs):
         y = np.arange(len(metrics)) + (number - (len(runs) - 1) / 2) * 0.7 / len(runs)
@@ -158,8 +199,12 @@ def differences(tests: dict[str, dict[str, dict[str, float]]], out: Path, *, fir
     axes.set_yticks(range(len(metrics)), metrics)
     axes.set_ylim(len(metrics) - 0.4, -0.6)
     axes.set_xlabel("difference (points), 95 % interval")
-    axes.set_title(f"Difference to {first}{f' ({note})' if note else ''}", fontsize=11, parse_math=False)
-    legend = figure.legend(loc="outside lower center", ncols=min(3, len(runs)), frameon=False, fontsize=8)
+    axes.set_title(
+        f"Difference to {first}{f' ({note})' if note else ''}", fontsize=11, parse_math=False
+    )
+    legend = figure.legend(
+        loc="outside lower center", ncols=min(3, len(runs)), frameon=False, fontsize=8
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)
     _grid(axes, "x")

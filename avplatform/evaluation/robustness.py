@@ -18,7 +18,12 @@ FILE = "robustness"
 
 
 def robustness(
-    task: Task, split: SplitArrays, clean: Metrics, *, score: Callable[[str, Change], Metrics], seed: int = 0
+    task: Task,
+    split: SplitArrays,
+    clean: Metrics,
+    *,
+    score: Callable[[str, Change], Metrics],
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Return the scores of a split under every perturbation, and their differences to the clean ones, in percent.
 
@@ -47,7 +52,9 @@ def robustness(
     return {**head, "clean": clean.compute(), "perturbations": rows}
 
 
-def write_card(card: dict[str, Any], folder: Path, *, title: str, metrics: list[str], note: str = "") -> list[Path]:
+def write_card(
+    card: dict[str, Any], folder: Path, *, title: str, metrics: list[str], note: str = ""
+) -> list[Path]:
     """Write the card as JSON, Markdown and PNG; return the files.
 
     Args:
@@ -70,10 +77,23 @@ def robustness_page(card: dict[str, Any], *, title: str, note: str = "") -> str:
     names = list(card["clean"])
     rows = [["clean", *(f"{card['clean'][name]:.1f}" for name in names)]]
     for perturbation, row in card["perturbations"].items():
-        rows.append([perturbation, *(f"{row['scores'][name]:.1f} ({signed(row['difference'][name])})" for name in names)])
+        rows.append(
+            [
+                perturbation,
+                *(
+                    f"{row['scores'][name]:.1f} ({signed(row['difference'][name])})"
+                    for name in names
+                ),
+            ]
+        )
     head = f"# Robustness of {title}\n\nSplit {card['split']}, {card['clips']} clips, percent; in brackets: minus clean."
     if any(row["reference"] != card["clean"] for row in card["perturbations"].values()):
         head += " Late sound takes its labels along, and is held against the clean decisions moved likewise."
     return "\n".join(
-        [head + (f" **{note[0].upper()}{note[1:]}.**" if note else ""), "", markdown_table(["", *names], rows), ""]
+        [
+            head + (f" **{note[0].upper()}{note[1:]}.**" if note else ""),
+            "",
+            markdown_table(["", *names], rows),
+            "",
+        ]
     )

@@ -41,16 +41,26 @@ def selection_bias(
         split: _pick(epochs, [records[e][metric] for e in epochs], ties)
         for split, records in (("validation", validated), ("test", tested))
     }
-    names = [n for n, v in tested[epochs[0]].items() if n in validated[epochs[0]] and _is_figure(n, v)]
+    names = [
+        n for n, v in tested[epochs[0]].items() if n in validated[epochs[0]] and _is_figure(n, v)
+    ]
     return {
         "metric": metric,
         "epochs": len(epochs),
-        **{f"picked_on_{split}": _at(tested[epoch], epoch, names) for split, epoch in picked.items()},
-        "added": {name: tested[picked["test"]][name] - tested[picked["validation"]][name] for name in names},
+        **{
+            f"picked_on_{split}": _at(tested[epoch], epoch, names)
+            for split, epoch in picked.items()
+        },
+        "added": {
+            name: tested[picked["test"]][name] - tested[picked["validation"]][name]
+            for name in names
+        },
     }
 
 
-def selection_report(runs: Sequence[str | Path], *, metric: str, ties: str = "latest") -> dict[str, Any]:
+def selection_report(
+    runs: Sequence[str | Path], *, metric: str, ties: str = "latest"
+) -> dict[str, Any]:
     """Return `selection_bias` of every run, and mean and spread of what test-selection adds to the metric over them.
 
     Args:
@@ -64,7 +74,9 @@ def selection_report(runs: Sequence[str | Path], *, metric: str, ties: str = "la
     entries = {}
     for run in runs:
         try:
-            entries[str(run)] = selection_bias(*both_splits(RunFolder(run).records()), metric=metric, ties=ties)
+            entries[str(run)] = selection_bias(
+                *both_splits(RunFolder(run).records()), metric=metric, ties=ties
+            )
         except DataError as error:
             raise DataError(f"{run}: {error}") from None
     summary = {}
@@ -75,7 +87,11 @@ def selection_report(runs: Sequence[str | Path], *, metric: str, ties: str = "la
 
 def both_splits(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """Return the validation and the test records of a metrics.jsonl."""
-    validation = [r for r in records if r.get("event") == "epoch" and r.get("split", "validation") == "validation"]
+    validation = [
+        r
+        for r in records
+        if r.get("event") == "epoch" and r.get("split", "validation") == "validation"
+    ]
     return validation, [r for r in records if r.get("event") == "test_epoch"]
 
 
@@ -91,7 +107,11 @@ def _pick(epochs: list[int], values: list[float], ties: str) -> int:
 
 
 def _is_figure(name: str, value: Any) -> bool:
-    return isinstance(value, float) and not name.startswith("loss") and name not in ("epoch", "step", "lr")
+    return (
+        isinstance(value, float)
+        and not name.startswith("loss")
+        and name not in ("epoch", "step", "lr")
+    )
 
 
 def _at(record: Record, epoch: int, names: list[str]) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def choose_thresholds(analysis: Analysis, validation: Metrics) -> Arrays:
     grid = np.array(sorted({*GRID, analysis.default}, key=lambda t: (abs(t - analysis.default), t)))
     out = {}
     for stream, values in analysis.objective(validation.state(), evidence, grid).items():
-        best = np.where(np.isnan(values), -np.inf, values).argmax(axis=0)  # the first of equals: the nearest
+        best = np.where(np.isnan(values), -np.inf, values).argmax(
+            axis=0
+        )  # the first of equals: the nearest
         out[stream] = np.where(np.isnan(values).all(axis=0), analysis.default, grid[best])
     return out
 
@@ -41,7 +43,10 @@ def apply_thresholds(task: Task, metrics: Metrics, thresholds: Arrays) -> Metric
 
 def named(analysis: Analysis, thresholds: Arrays) -> dict[str, dict[str, float]]:
     """Return thresholds by stream and class, JSON-ready."""
-    return {s: {c: float(v) for c, v in zip(analysis.classes, values, strict=False)} for s, values in thresholds.items()}
+    return {
+        s: {c: float(v) for c, v in zip(analysis.classes, values, strict=False)}
+        for s, values in thresholds.items()
+    }
 
 
 def require_analysis(task: Task) -> Analysis:
@@ -52,7 +57,9 @@ def require_analysis(task: Task) -> Analysis:
     """
     analysis = task.analysis()
     if analysis is None:
-        raise DataError(f"the task '{task.name}' has no analysis, so it has headline figures only; see Task.analysis")
+        raise DataError(
+            f"the task '{task.name}' has no analysis, so it has headline figures only; see Task.analysis"
+        )
     return analysis
 
 
@@ -63,5 +70,7 @@ def require_evidence(metrics: Metrics) -> dict[str, Any]:
         DataError: it was not kept.
     """
     if metrics.evidence is None:
-        raise DataError("these scores were kept without what they were made from; score the model again")
+        raise DataError(
+            "these scores were kept without what they were made from; score the model again"
+        )
     return metrics.evidence

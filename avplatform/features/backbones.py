@@ -94,7 +94,9 @@ def audio_backbone(name: str, where: Where) -> Backbone:
         return Backbone(
             name=name,
             width=int(clap.model.config.projection_dim),
-            run=lambda items: torch.from_numpy(_in(where, clap.segment_features, items.cpu().numpy())),
+            run=lambda items: torch.from_numpy(
+                _in(where, clap.segment_features, items.cpu().numpy())
+            ),
             source=_source(clap.model, model=_public(clap.name)),
             rate=SAMPLE_RATE,
             items=lambda samples, segments: split_waveform(_filled(samples, segments), segments),
@@ -105,7 +107,10 @@ def audio_backbone(name: str, where: Where) -> Backbone:
     if kind == "vggish-pca":
         parameters = find_weights(where.weights, "vggish-pca")
         pca = Postprocessor(parameters)
-        source["pca"] = {"file": parameters.name, "sha256": weights_digest({"vectors": pca.vectors, "means": pca.means})}
+        source["pca"] = {
+            "file": parameters.name,
+            "sha256": weights_digest({"vectors": pca.vectors, "means": pca.means}),
+        }
     moved = where.put(network)
 
     def run(items: Tensor) -> Tensor:
@@ -136,7 +141,9 @@ def visual_backbone(name: str, where: Where) -> Backbone:
 
         def see(items: Tensor) -> Tensor:
             pixels = items.permute(0, 3, 1, 2).float().div(255).cpu().numpy()
-            return nn.functional.normalize(torch.from_numpy(_in(where, clip.segment_features, pixels)), dim=-1)
+            return nn.functional.normalize(
+                torch.from_numpy(_in(where, clip.segment_features, pixels)), dim=-1
+            )
 
         return Backbone(
             name=name,
@@ -174,12 +181,18 @@ def motion_backbone(name: str, where: Where) -> Backbone:
 
     file = find_weights(where.weights, name, "motion")
     network = r2plus1d_18(weights=None)
-    tensors = {key: value for key, value in read_checkpoint(file).tensors.items() if not key.startswith("fc.")}
+    tensors = {
+        key: value
+        for key, value in read_checkpoint(file).tensors.items()
+        if not key.startswith("fc.")
+    }
     network.fc = nn.Identity()
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise DataError(f"{file} does not hold the weights of {name} ({' '.join(str(error).split())[:160]})") from None
+        raise DataError(
+            f"{file} does not hold the weights of {name} ({' '.join(str(error).split())[:160]})"
+        ) from None
     source = _source(network, file=file.name)
     moved = where.put(network)
 
@@ -192,7 +205,9 @@ def motion_backbone(name: str, where: Where) -> Backbone:
     return Backbone(name=name, width=512, run=run, source=source, size=MOTION_SIZE)
 
 
-def _normalised(items: Tensor, mean: tuple[float, ...], std: tuple[float, ...], where: Where) -> Tensor:
+def _normalised(
+    items: Tensor, mean: tuple[float, ...], std: tuple[float, ...], where: Where
+) -> Tensor:
     """Bytes [B, H, W, 3] to what networks of pictures read, [B, 3, H, W], with channels last in memory."""
     scale = torch.tensor([1 / (255 * value) for value in std], device=items.device)
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=items.device)
@@ -224,7 +239,11 @@ def _in(where: Where, call: Callable[[np.ndarray], np.ndarray], content: np.ndar
 
 
 def _model(where: Where, kind: str, name: str) -> str:
-    return str(where.weights.get(kind) or where.weights.get({"clip": "visual", "clap": "audio"}[kind]) or name)
+    return str(
+        where.weights.get(kind)
+        or where.weights.get({"clip": "visual", "clap": "audio"}[kind])
+        or name
+    )
 
 
 def _source(network: nn.Module, **known: str) -> dict[str, Any]:

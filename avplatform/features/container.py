@@ -29,14 +29,30 @@ REFUSED_FORMATS = {
     "vapoursynth",
 }
 """Lists of other files, still pictures and text; what a "video" of these kinds would make FFmpeg do is not decoding."""
-GUESSED_LENGTH = {"aac", "ac3", "ac4", "amr", "amrnb", "amrwb", "dts", "dtshd", "eac3", "loas", "mp3"}
+GUESSED_LENGTH = {
+    "aac",
+    "ac3",
+    "ac4",
+    "amr",
+    "amrnb",
+    "amrwb",
+    "dts",
+    "dtshd",
+    "eac3",
+    "loas",
+    "mp3",
+}
 """Raw streams of sound: FFmpeg guesses their length from the bit rate of the beginning, or a header that may lack."""
 COUNTED_FROM_THE_START = {"mpegts", "mpeg", "mov"}
 """Formats whose declared length begins with their first time stamp; elsewhere it may begin with time stamp 0."""
 LATE = 0.5  # seconds after time stamp 0 from which on that makes a difference
 NEAR = 0.2  # seconds by which packets, with their padding, are longer than what they hold
-PASSES = 4  # times the pixels of a file that its parts may cost: each begins at a key frame before it
-BAD_SHARE = 0.1  # of the packets may be broken; a file cut without re-encoding often begins with a few
+PASSES = (
+    4  # times the pixels of a file that its parts may cost: each begins at a key frame before it
+)
+BAD_SHARE = (
+    0.1  # of the packets may be broken; a file cut without re-encoding often begins with a few
+)
 MOST_PACKETS = 1_000_000
 READ_BUFFER = 2**18
 
@@ -99,23 +115,41 @@ class Opened:
     The moment is where the file's first stream begins, so that sound and picture keep their distance.
     """
 
-    def __init__(self, container: Any, path: Path, limits: Limits, spent: Spent | None = None) -> None:
-        self.container, self.path, self.limits, self.spent = container, path, limits, spent or Spent()
+    def __init__(
+        self, container: Any, path: Path, limits: Limits, spent: Spent | None = None
+    ) -> None:
+        self.container, self.path, self.limits, self.spent = (
+            container,
+            path,
+            limits,
+            spent or Spent(),
+        )
         covers = _attached_picture()
-        videos = [s for s in container.streams.video if not s.disposition & covers and s.codec_context is not None]
+        videos = [
+            s
+            for s in container.streams.video
+            if not s.disposition & covers and s.codec_context is not None
+        ]
         sounds = [s for s in container.streams.audio if s.codec_context is not None]
         self.video: Any = videos[0] if videos else None
         self.audio: Any = sounds[0] if sounds else None
         self.zero = Fraction(container.start_time or 0, 1_000_000)
         names = set(container.format.name.split(","))
         late = abs(self.zero) > LATE and not names & COUNTED_FROM_THE_START
-        self.stamped = not container.format.flags & _no_timestamps()  # raw streams of pictures have none
+        self.stamped = (
+            not container.format.flags & _no_timestamps()
+        )  # raw streams of pictures have none
         self.trusted = self.stamped and not late and not names & GUESSED_LENGTH
         self._check()
         for stream in (self.video, self.audio):
             if stream is not None:
-                stream.codec_context.options = {"max_pixels": str(limits.max_pixels), "max_samples": "1048576"}
-                stream.thread_count = 1 if stream is self.audio else min(4, max(1, (os.cpu_count() or 1)))
+                stream.codec_context.options = {
+                    "max_pixels": str(limits.max_pixels),
+                    "max_samples": "1048576",
+                }
+                stream.thread_count = (
+                    1 if stream is self.audio else min(4, max(1, (os.cpu_count() or 1)))
+                )
 
     def _check(self) -> None:
         limits = self.limits
@@ -123,12 +157,16 @@ class Opened:
             raise DataError(f"{self.path} has neither video nor audio; give a video")
         declared = self.duration
         if declared > limits.max_seconds:
-            raise DataError(f"{self.path} says that it lasts {declared:,.0f} s; the limit is {limits.max_seconds:,.0f} s")
+            raise DataError(
+                f"{self.path} says that it lasts {declared:,.0f} s; the limit is {limits.max_seconds:,.0f} s"
+            )
         if self.video is not None:
             context = self.video.codec_context
             if context.width * context.height > limits.max_pixels:
                 size = f"{context.width} x {context.height}"
-                raise DataError(f"{self.path} has pictures of {size}; the limit is {limits.max_pixels:,} pixels")
+                raise DataError(
+                    f"{self.path} has pictures of {size}; the limit is {limits.max_pixels:,} pixels"
+                )
             rate = float(self.video.average_rate or 0)
             count = self.video.frames or (declared * rate if rate <= limits.max_fps else 0)
             if (gigapixels := count * context.width * context.height / 1e9) > limits.max_gigapixels:
@@ -139,7 +177,9 @@ class Opened:
         if self.audio is not None:
             context = self.audio.codec_context
             if not 0 < context.sample_rate <= limits.max_audio_rate:
-                raise DataError(f"{self.path} has sound at {context.sample_rate} Hz; the limit is {limits.max_audio_rate} Hz")
+                raise DataError(
+                    f"{self.path} has sound at {context.sample_rate} Hz; the limit is {limits.max_audio_rate} Hz"
+                )
             if not 0 < context.channels <= limits.max_channels:
                 raise DataError(f"{self.path} has sound of {counted(context.channels, 'channel')}")
 
@@ -163,7 +203,10 @@ class Opened:
         """
         import av
 
-        most = int(self.limits.max_seconds * (self.limits.max_fps if stream.type == "video" else 1000)) + 1000
+        most = (
+            int(self.limits.max_seconds * (self.limits.max_fps if stream.type == "video" else 1000))
+            + 1000
+        )
         packets = broken = frames = 0
         heard = 0.0  # seconds of sound, whatever their time stamps are
         first: str = ""
@@ -190,13 +233,19 @@ class Opened:
                     elif number:
                         self._spend(stream)
                     if heard > 2 * self.limits.max_seconds + 60:
-                        raise DataError(f"{self.path} has sound of more than {heard:,.0f} s, which its time stamps deny")
+                        raise DataError(
+                            f"{self.path} has sound of more than {heard:,.0f} s, which its time stamps deny"
+                        )
                     if frames > most:
-                        raise DataError(f"{self.path} has more than {most:,} frames; raise the limits if that is meant")
+                        raise DataError(
+                            f"{self.path} has more than {most:,} frames; raise the limits if that is meant"
+                        )
                     yield frame
         if broken > BAD_SHARE * packets or (broken and not frames):
             what = "picture" if stream.type == "video" else "sound"
-            raise DataError(f"{self.path} is damaged: {broken} of {packets} packets of its {what} cannot be decoded ({first})")
+            raise DataError(
+                f"{self.path} is damaged: {broken} of {packets} packets of its {what} cannot be decoded ({first})"
+            )
 
     def _spend(self, stream: Any) -> None:
         """Count a picture; also one that is decoded and not shown."""
@@ -215,7 +264,9 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, limits: Limits | None = None, spent: Spent | None = None) -> Iterator[Opened]:
+def opened(
+    path: str | Path, limits: Limits | None = None, spent: Spent | None = None
+) -> Iterator[Opened]:
     """Open a media file; what decoding it costs is added to `spent`.
 
     Raises:
@@ -227,11 +278,19 @@ def opened(path: str | Path, limits: Limits | None = None, spent: Spent | None =
     _check_file(file)
     with reading(file), file.open("rb") as raw:
         # From a Python file nothing else can be opened: a file that names others (a playlist, say) is refused.
-        container = av.open(raw, mode="r", buffer_size=READ_BUFFER, io_open=_refuse_other_files, metadata_errors="replace")
+        container = av.open(
+            raw,
+            mode="r",
+            buffer_size=READ_BUFFER,
+            io_open=_refuse_other_files,
+            metadata_errors="replace",
+        )
         with container:
             names = set(container.format.name.split(","))
             if names & REFUSED_FORMATS or any(name.endswith("_pipe") for name in names):
-                raise DataError(f"{file} is no video or sound ({container.format.long_name or container.format.name})")
+                raise DataError(
+                    f"{file} is no video or sound ({container.format.long_name or container.format.name})"
+                )
             yield Opened(container, file, limits or Limits(), spent)
 
 
@@ -244,8 +303,17 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except AVError:
         raise
-    except (av.error.FFmpegError, OSError, EOFError, ValueError, MemoryError, OverflowError) as error:
-        raise DataError(f"cannot read {path}: {reason(error)}; give a whole video or sound file") from None
+    except (
+        av.error.FFmpegError,
+        OSError,
+        EOFError,
+        ValueError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        raise DataError(
+            f"cannot read {path}: {reason(error)}; give a whole video or sound file"
+        ) from None
 
 
 def import_av() -> Any:
@@ -264,7 +332,9 @@ def import_av() -> Any:
 def stream_seconds(stream: Any) -> float | None:
     """Return the declared length of a stream, or None; Matroska declares it in a tag."""
     if stream.duration is None or stream.time_base is None or stream.duration < 0:
-        tag = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", str(stream.metadata.get("DURATION", "")))
+        tag = re.fullmatch(
+            r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", str(stream.metadata.get("DURATION", ""))
+        )
         return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3]) if tag else None
     return float(stream.duration * stream.time_base)
 
@@ -304,7 +374,9 @@ def _measured(path: str, limits: Limits, _size: int, _changed: int) -> float:
                 continue
             length = float((packet.duration or 0) * packet.time_base)
             before = counted_on.get(packet.stream.index, 0.0)  # raw streams have no time stamps
-            began = before if packet.pts is None else float(packet.pts * packet.time_base - file.zero)
+            began = (
+                before if packet.pts is None else float(packet.pts * packet.time_base - file.zero)
+            )
             counted_on[packet.stream.index] = began + length
             end = max(end, began + length)
     if end > limits.max_seconds:

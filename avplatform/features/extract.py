@@ -97,7 +97,9 @@ def extract(
     found = find_files(places)
     job = _Job(Path(out), extractor, segments, long if not catalogue.annotated else "first")
     at_least(job, "segments", 1)
-    index, count = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+    index, count = (
+        (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+    )
     mine = list(found.files.values())[index::count]
     part = _Part()
     try:
@@ -105,14 +107,22 @@ def extract(
     except Exception as error:
         if count == 1:
             raise
-        part.error = error if isinstance(error, AVError) else DataError(f"process {index} failed ({error!r})")
-    parts = [part] if count == 1 else gather_object([part])  # all learn of it; else the others would wait for this one
+        part.error = (
+            error
+            if isinstance(error, AVError)
+            else DataError(f"process {index} failed ({error!r})")
+        )
+    parts = (
+        [part] if count == 1 else gather_object([part])
+    )  # all learn of it; else the others would wait for this one
     for part in parts:
         if part.error is not None:
             raise part.error
 
     def write() -> ExtractReport:
-        report = ExtractReport(files=len(found.files) + len(found.bad), bad=list(found.bad), ignored=found.ignored)
+        report = ExtractReport(
+            files=len(found.files) + len(found.bad), bad=list(found.bad), ignored=found.ignored
+        )
         report.bad += [item for part in parts for item in part.bad]
         report.taken_up = sum(part.taken_up for part in parts)
         job.write(found.files, catalogue, report, dtype=dtype, name=name, card=card)
@@ -147,10 +157,14 @@ class _Job:
         self.out, self.extractor, self.segments, self.long = out, extractor, segments, long
         self.work = out.with_name(f".{out.name}.extract")
         made_by = extractor.describe()
-        made_by["weights"] = {stream: source["sha256"] for stream, source in made_by["weights"].items()}
+        made_by["weights"] = {
+            stream: source["sha256"] for stream, source in made_by["weights"].items()
+        }
         self.fingerprint = [__version__, made_by, segments, long]
 
-    def run(self, files: Sequence[Path], advance: Callable[[], None]) -> tuple[list[tuple[str, str]], int]:
+    def run(
+        self, files: Sequence[Path], advance: Callable[[], None]
+    ) -> tuple[list[tuple[str, str]], int]:
         """Make the pieces of some files; return the bad ones with the reason, and how many an earlier attempt had made."""
         bad: list[tuple[str, str]] = []
         taken_up = 0
@@ -168,7 +182,9 @@ class _Job:
                 try:
                     self._save(file, clips)
                 except OSError as error:
-                    raise DataError(f"cannot write {self.work}: {error.strerror or error}; the same command goes on") from None
+                    raise DataError(
+                        f"cannot write {self.work}: {error.strerror or error}; the same command goes on"
+                    ) from None
             advance()
         return bad, taken_up
 
@@ -219,7 +235,9 @@ class _Job:
                     continue
                 for position, entry in enumerate(entries):
                     window = 0 if catalogue.annotated else position
-                    columns = {key: values[window : window + 1] for key, values in piece.columns.items()}
+                    columns = {
+                        key: values[window : window + 1] for key, values in piece.columns.items()
+                    }
                     labels = {key: np.asarray(value)[None] for key, value in entry.labels.items()}
                     ids = {"row": np.array([entry.row]), "clip_id": [entry.clip_id]}
                     writer.add(entry.split, {**ids, **columns, **labels})
@@ -241,7 +259,9 @@ class _Job:
             writer.attachments[EXTRACT_REPORT_FILE] = json.dumps(asdict(report), indent=2) + "\n"
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def _extracted(self, files: Sequence[Path]) -> Iterator[tuple[Path, list[ClipFeatures] | DataError]]:
+    def _extracted(
+        self, files: Sequence[Path]
+    ) -> Iterator[tuple[Path, list[ClipFeatures] | DataError]]:
         """Yield the clips of files, in order; batches go across the files."""
         failed: dict[Path, DataError] = {}
         expected: dict[Path, int] = {}
@@ -284,7 +304,9 @@ class _Job:
         if count_segments(duration) <= self.segments:
             return [(0.0, None)]
         if self.long == "refuse":
-            raise DataError(f"{file} lasts {duration:.1f} s, more than {counted(self.segments, 'segment')}")
+            raise DataError(
+                f"{file} lasts {duration:.1f} s, more than {counted(self.segments, 'segment')}"
+            )
         if self.long == "first":
             return [(0.0, float(self.segments))]
         starts = range(0, count_segments(duration), self.segments)
@@ -292,11 +314,16 @@ class _Job:
 
     def _piece(self, file: Path) -> Path:
         stat = file.stat()
-        key = json.dumps([self.fingerprint, str(file.resolve()), stat.st_size, stat.st_mtime_ns], sort_keys=True)
+        key = json.dumps(
+            [self.fingerprint, str(file.resolve()), stat.st_size, stat.st_mtime_ns], sort_keys=True
+        )
         return self.work / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
     def _save(self, file: Path, clips: list[ClipFeatures]) -> None:
-        columns = {"audio": np.stack([clip.audio for clip in clips]), "visual": np.stack([clip.visual for clip in clips])}
+        columns = {
+            "audio": np.stack([clip.audio for clip in clips]),
+            "visual": np.stack([clip.visual for clip in clips]),
+        }
         if self.extractor.motion is not None:
             columns["motion"] = np.stack([clip.motion for clip in clips if clip.motion is not None])
         columns["windows"] = np.array([(clip.start, clip.start + self.segments) for clip in clips])
@@ -309,5 +336,7 @@ def _finite(clips: list[ClipFeatures]) -> list[ClipFeatures] | DataError:
         for stream in ("audio", "visual", "motion"):
             values = getattr(clip, stream)
             if values is not None and not np.isfinite(values).all():
-                return DataError(f"{clip.info.path}: its {stream} features are NaN or infinite; use --precision no")
+                return DataError(
+                    f"{clip.info.path}: its {stream} features are NaN or infinite; use --precision no"
+                )
     return clips

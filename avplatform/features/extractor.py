@@ -121,9 +121,15 @@ class Extractor:
         return {
             "recipe": self.recipe.to_dict(),
             "precision": str(self.dtype).removeprefix("torch."),
-            "weights": {name: backbone.source for name, backbone in streams.items() if backbone is not None},
+            "weights": {
+                name: backbone.source for name, backbone in streams.items() if backbone is not None
+            },
             "resize": {
-                name: {"height": b.size.height, "width": b.size.width, "short_side": b.size.short_side}
+                name: {
+                    "height": b.size.height,
+                    "width": b.size.width,
+                    "short_side": b.size.short_side,
+                }
                 for name, b in streams.items()
                 if b is not None and b.size is not None
             },
@@ -137,7 +143,9 @@ class Extractor:
             self._spent = Spent()
         return self._spent
 
-    def clip(self, path: str | Path, start: float = 0.0, seconds: float | None = None) -> ClipFeatures:
+    def clip(
+        self, path: str | Path, start: float = 0.0, seconds: float | None = None
+    ) -> ClipFeatures:
         """Return the features of a file, or of a part of it.
 
         Raises:
@@ -158,7 +166,9 @@ class Extractor:
             found.append(result)
         return found
 
-    def stream(self, paths: Iterable[str | Path | Request]) -> Iterator[tuple[Request, ClipFeatures | DataError]]:
+    def stream(
+        self, paths: Iterable[str | Path | Request]
+    ) -> Iterator[tuple[Request, ClipFeatures | DataError]]:
         """Yield every file, in order, with its features or with what is wrong with it."""
         batchers = _Batchers(self)
         waiting: list[tuple[Request, _Clip | DataError]] = []
@@ -189,7 +199,9 @@ def weight_names(recipe: FeatureRecipe) -> set[str]:
 class _Clip:
     """The features of one clip while they come in."""
 
-    def __init__(self, extractor: Extractor, info: MediaInfo, request: Request, seconds: float, segments: int) -> None:
+    def __init__(
+        self, extractor: Extractor, info: MediaInfo, request: Request, seconds: float, segments: int
+    ) -> None:
         self.info, self.start, self.seconds, self.segments = info, request.start, seconds, segments
         self.pending = 0
         self.audio = np.zeros((segments, *extractor.audio.shape), np.float32)
@@ -206,7 +218,9 @@ class _Batcher:
         self.items: list[np.ndarray] = []
         self.targets: list[tuple[_Clip, np.ndarray, int, float]] = []
 
-    def add(self, item: np.ndarray, clip: _Clip, out: np.ndarray, segment: int, share: float) -> None:
+    def add(
+        self, item: np.ndarray, clip: _Clip, out: np.ndarray, segment: int, share: float
+    ) -> None:
         if self.items and self.items[0].shape != item.shape:
             self.flush()
         self.items.append(item)
@@ -235,7 +249,9 @@ class _Batchers:
         size, device = extractor.batch, extractor.device
         self.audio = _Batcher(extractor.audio, max(1, size), device)
         self.visual = _Batcher(extractor.visual, size, device)
-        self.motion = _Batcher(extractor.motion, max(1, size // 4), device) if extractor.motion else None
+        self.motion = (
+            _Batcher(extractor.motion, max(1, size // 4), device) if extractor.motion else None
+        )
 
     def flush(self) -> None:
         for batcher in (self.audio, self.visual, self.motion):
@@ -249,10 +265,14 @@ class _Batchers:
         left = info.duration - request.start
         seconds = left if request.seconds is None else min(left, request.seconds)
         if request.start < 0 or seconds <= 0:
-            raise DataError(f"{request.path} lasts {info.duration:.2f} s; there is nothing from {request.start:.2f} s on")
+            raise DataError(
+                f"{request.path} lasts {info.duration:.2f} s; there is nothing from {request.start:.2f} s on"
+            )
         segments = request.segments or count_segments(seconds)
         clip = _Clip(extractor, info, request, seconds, segments)
-        covered = min(segments, count_segments(seconds))  # a clip that is shorter than its segments is zeros in the rest
+        covered = min(
+            segments, count_segments(seconds)
+        )  # a clip that is shorter than its segments is zeros in the rest
         if info.has_video:
             self._video(request, clip, min(seconds, covered + 0.5), covered)
         if info.has_audio:
@@ -263,9 +283,14 @@ class _Batchers:
         recipe, visual, motion = self.extractor.recipe, self.extractor.visual, self.extractor.motion
         count = recipe.frames_per_segment
         times = frame_times(seconds, segments, fps=recipe.fps, per_segment=count)
-        sizes = [size for size in (visual.size, motion.size if motion else None) if size is not None]
+        sizes = [
+            size for size in (visual.size, motion.size if motion else None) if size is not None
+        ]
         wanted, steps = _merged(
-            times, frame_times(seconds, segments, fps=recipe.fps, per_segment=MOTION_FRAMES) if motion else None
+            times,
+            frame_times(seconds, segments, fps=recipe.fps, per_segment=MOTION_FRAMES)
+            if motion
+            else None,
         )
         held: list[np.ndarray] = []
         for pictures, (still, moving) in zip(
@@ -294,22 +319,38 @@ class _Batchers:
             count = min(AUDIO_BLOCK, segments - first)
             # A part of a file ends where it ends; a whole file to its last sample, which may lie behind its last picture.
             to_the_end = request.seconds is None and first + count == segments
-            length = count + 0.5 if to_the_end else max(0.0, min(clip.seconds - first, float(count)))
+            length = (
+                count + 0.5 if to_the_end else max(0.0, min(clip.seconds - first, float(count)))
+            )
             begin = request.start + first
-            samples = read_waveform(request.path, backbone.rate, start=begin, seconds=length, limits=self.extractor.limits)
+            samples = read_waveform(
+                request.path,
+                backbone.rate,
+                start=begin,
+                seconds=length,
+                limits=self.extractor.limits,
+            )
             for offset, item in enumerate(backbone.items(samples, count)):
                 self.audio.add(item, clip, clip.audio, first + offset, 1.0)
 
 
-def _merged(stills: np.ndarray, moving: np.ndarray | None) -> tuple[np.ndarray, list[tuple[int | None, int | None]]]:
+def _merged(
+    stills: np.ndarray, moving: np.ndarray | None
+) -> tuple[np.ndarray, list[tuple[int | None, int | None]]]:
     """Return the moments of both kinds of frames, each once, and the positions at which each kind wants it."""
-    wanted: list[tuple[float, int | None, int | None]] = [(time, index, None) for index, time in enumerate(stills)]
-    wanted += [(time, None, index) for index, time in enumerate(moving if moving is not None else [])]
+    wanted: list[tuple[float, int | None, int | None]] = [
+        (time, index, None) for index, time in enumerate(stills)
+    ]
+    wanted += [
+        (time, None, index) for index, time in enumerate(moving if moving is not None else [])
+    ]
     wanted.sort(key=lambda entry: entry[0])
     return np.array([entry[0] for entry in wanted]), [(entry[1], entry[2]) for entry in wanted]
 
 
-def _finished(request: Request, clip: _Clip | DataError) -> tuple[Request, ClipFeatures | DataError]:
+def _finished(
+    request: Request, clip: _Clip | DataError
+) -> tuple[Request, ClipFeatures | DataError]:
     if isinstance(clip, DataError):
         return request, clip
     info = clip.info

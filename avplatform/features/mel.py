@@ -26,7 +26,9 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
     samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float64))
     if len(samples) < WINDOW:
         return np.zeros((0, BANDS), np.float32)
-    windows = samples.unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW, periodic=True, dtype=torch.float64)
+    windows = samples.unfold(0, WINDOW, HOP) * torch.hann_window(
+        WINDOW, periodic=True, dtype=torch.float64
+    )
     magnitudes = torch.fft.rfft(windows, n=FFT).abs()  # (windows, 257)
     return torch.log(magnitudes @ mel_filters() + OFFSET).float().numpy()
 
@@ -36,7 +38,9 @@ def mel_filters() -> Tensor:
     bins = _mel(torch.linspace(0, RATE / 2, FFT // 2 + 1, dtype=torch.float64))[:, None]
     edges = torch.linspace(float(_mel(LOW)), float(_mel(HIGH)), BANDS + 2, dtype=torch.float64)
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
-    filters = torch.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clamp_min(0)
+    filters = torch.minimum(
+        (bins - low) / (middle - low), (high - bins) / (high - middle)
+    ).clamp_min(0)
     filters[0] = 0
     return filters
 

@@ -42,7 +42,9 @@ class FeatureRecipe:
             known = BACKBONES[stream]
             if kind not in known or (kind == "timm" and not inner):
                 shown = [f"{name}:NAME" if named else name for name, named in known.items()]
-                raise UsageError(f"{stream}: no backbone '{value}'{nearest(kind, known)}; choose from {', '.join(shown)}")
+                raise UsageError(
+                    f"{stream}: no backbone '{value}'{nearest(kind, known)}; choose from {', '.join(shown)}"
+                )
             if inner and not known[kind]:
                 raise UsageError(f"{stream}: '{kind}' has no variants, so not '{value}'")
 
@@ -60,9 +62,13 @@ class FeatureRecipe:
         data = dict(data.get("recipe", data))
         version = data.pop("version", None)
         if not isinstance(version, int):
-            raise DataError("this says nothing of how features were extracted; name a recipe instead")
+            raise DataError(
+                "this says nothing of how features were extracted; name a recipe instead"
+            )
         if version > RECIPE_VERSION:
-            raise DataError(f"the recipe has version {version}; this avplatform reads up to {RECIPE_VERSION}: upgrade it")
+            raise DataError(
+                f"the recipe has version {version}; this avplatform reads up to {RECIPE_VERSION}: upgrade it"
+            )
         try:
             return cls(**data)
         except (TypeError, UsageError) as error:
@@ -79,9 +85,18 @@ BACKBONES: dict[str, dict[str, bool]] = {
 RECIPES: dict[str, FeatureRecipe] = {
     recipe.name: recipe
     for recipe in (
-        FeatureRecipe(name="llp", audio="vggish", visual="timm:resnet152.tv_in1k", motion="r2plus1d_18"),
-        FeatureRecipe(name="ave", audio="vggish", visual="vgg19-pool5", fps=16, frames_per_segment=16),
-        FeatureRecipe(name="lite", audio="soundnet8", visual="timm:tf_efficientnet_lite0", frames_per_segment=4),
+        FeatureRecipe(
+            name="llp", audio="vggish", visual="timm:resnet152.tv_in1k", motion="r2plus1d_18"
+        ),
+        FeatureRecipe(
+            name="ave", audio="vggish", visual="vgg19-pool5", fps=16, frames_per_segment=16
+        ),
+        FeatureRecipe(
+            name="lite",
+            audio="soundnet8",
+            visual="timm:tf_efficientnet_lite0",
+            frames_per_segment=4,
+        ),
         FeatureRecipe(name="clip-clap", audio="clap", visual="clip", frames_per_segment=1),
     )
 }

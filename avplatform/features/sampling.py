@@ -64,6 +64,8 @@ def split_waveform(waveform: np.ndarray, segments: int = SEGMENTS) -> np.ndarray
     """
     samples = len(waveform)
     if samples < segments:
-        raise DataError(f"a waveform of {counted(samples, 'sample')} cannot be cut into {counted(segments, 'segment')}")
+        raise DataError(
+            f"a waveform of {counted(samples, 'sample')} cannot be cut into {counted(segments, 'segment')}"
+        )
     starts = np.round(np.arange(segments) * samples / segments).astype(np.int64)
     return np.stack([waveform[start : start + samples // segments] for start in starts])

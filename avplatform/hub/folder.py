@@ -20,16 +20,22 @@ def model_folder(path: str | Path) -> Path:
     if (folder / "model").is_dir():
         return folder / "model"
     if (folder / "config.yaml").is_file():
-        raise DataError(f"the run {folder} has no model/ yet: it did not finish; go on with --resume {folder}")
+        raise DataError(
+            f"the run {folder} has no model/ yet: it did not finish; go on with --resume {folder}"
+        )
     if folder.is_dir():
         return folder
     name = str(path)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise DataError(f"no folder {name}; give a run folder, a model folder, or a hub id such as owner/name")
+        raise DataError(
+            f"no folder {name}; give a run folder, a model folder, or a hub id such as owner/name"
+        )
     try:
         return Path(snapshot_download(name, allow_patterns=[*UPLOADED, EVAL_RESULTS]))
     except FAILURES as error:
-        raise DataError(f"no folder {name}, and it cannot be had from the Hub: {explain(error)}") from None
+        raise DataError(
+            f"no folder {name}, and it cannot be had from the Hub: {explain(error)}"
+        ) from None
 
 
 UPLOADED = ("config.json", "model.safetensors", "README.md")

@@ -19,7 +19,15 @@ from avplatform.hub.folder import EVAL_RESULTS, UPLOADED, model_folder
 from avplatform.hub_cards.render import PLACEHOLDER
 from avplatform.models.errors import AVError, DataError, UsageError
 
-__all__ = ["HubOptions", "card_of_spec", "model_folder", "push_data", "push_run", "render_dataset_card", "render_model_card"]
+__all__ = [
+    "HubOptions",
+    "card_of_spec",
+    "model_folder",
+    "push_data",
+    "push_run",
+    "render_dataset_card",
+    "render_model_card",
+]
 
 
 class HubOptions(TypedDict, total=False):
@@ -54,7 +62,13 @@ def push_run(run: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> st
         DataError: the folder is no whole model, or the Hub refuses or cannot be reached.
         UsageError: `private`, but the repository exists and is public.
     """
-    return _push(_operations(model_folder(run), repo_id), repo_id, "model", "Upload model with avplatform", **options)
+    return _push(
+        _operations(model_folder(run), repo_id),
+        repo_id,
+        "model",
+        "Upload model with avplatform",
+        **options,
+    )
 
 
 def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> str:
@@ -79,12 +93,24 @@ def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -
     contents: dict[str, bytes | Path] = {MANIFEST_FILE: folder / MANIFEST_FILE}
     contents["README.md"] = render_dataset_card(manifest, repo_id).encode()
     if (folder / "README.md").is_file():
-        contents["README.md"] = (folder / "README.md").read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id).encode()
+        contents["README.md"] = (
+            (folder / "README.md")
+            .read_text(encoding="utf-8")
+            .replace(PLACEHOLDER, repo_id)
+            .encode()
+        )
     if (folder / REPORT_FILE).is_file():
-        contents[REPORT_FILE] = without_places((folder / REPORT_FILE).read_text(encoding="utf-8")).encode()
+        contents[REPORT_FILE] = without_places(
+            (folder / REPORT_FILE).read_text(encoding="utf-8")
+        ).encode()
     for info in manifest.splits.values():
-        contents |= {shard.file: check_shard(folder, shard, schema, contents=True) for shard in info.shards}
-    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]
+        contents |= {
+            shard.file: check_shard(folder, shard, schema, contents=True) for shard in info.shards
+        }
+    operations = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
+        for name, content in contents.items()
+    ]
     return _push(operations, repo_id, "dataset", "Upload data with avplatform", **options)
 
 
@@ -107,9 +133,17 @@ def _push(
             raise UsageError(
                 f"{repo_id} exists and is public, so --private would do nothing; leave it out or take another name"
             )
-        if revision is not None and not revision.startswith("refs/"):  # a pull request's branch is there already
+        if revision is not None and not revision.startswith(
+            "refs/"
+        ):  # a pull request's branch is there already
             api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
-        api.create_commit(repo_id, operations, repo_type=kind, commit_message=commit_message or message, revision=revision)
+        api.create_commit(
+            repo_id,
+            operations,
+            repo_type=kind,
+            commit_message=commit_message or message,
+            revision=revision,
+        )
     except AVError:
         raise
     except FAILURES as error:
@@ -121,7 +155,9 @@ def _operations(folder: Path, repo_id: str) -> list[CommitOperationAdd]:
     """Return what is pushed, after checking that it is whole."""
     for name in UPLOADED:
         if not (folder / name).is_file():
-            raise DataError(f"{folder} has no {name}, so it is not pushed; give the folder of a finished run")
+            raise DataError(
+                f"{folder} has no {name}, so it is not pushed; give the folder of a finished run"
+            )
     card = (folder / "README.md").read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id)
     contents: dict[str, bytes | Path] = {name: folder / name for name in UPLOADED}
     contents["README.md"] = card.encode()
@@ -130,6 +166,11 @@ def _operations(folder: Path, repo_id: str) -> list[CommitOperationAdd]:
             parse_eval_result_entries(yaml.safe_load(file.read_text(encoding="utf-8")))
         except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise DataError(f"{file} holds no valid evaluation results ({reason}); correct or delete it") from None
+            raise DataError(
+                f"{file} holds no valid evaluation results ({reason}); correct or delete it"
+            ) from None
         contents[str(file.relative_to(folder))] = file
-    return [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]
+    return [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
+        for name, content in contents.items()
+    ]

@@ -39,13 +39,21 @@ def with_others(task: Task, held_out: Sequence[str]) -> Task:
 
 def data_for(data: DataSource, task: Task) -> DataSource:
     """Return data with the labels of a task's classes only: the data themselves where it has them all."""
-    if list(data.spec.classes) == list(task.classes) or not set(task.classes) < set(data.spec.classes):
+    if list(data.spec.classes) == list(task.classes) or not set(task.classes) < set(
+        data.spec.classes
+    ):
         return data
     return RestrictedData(data, events(task.classes))
 
 
 def zero_shot(
-    model: AVModel, task: Task, data: DataSource, held_out: Sequence[str], *, among: str, source: str | None
+    model: AVModel,
+    task: Task,
+    data: DataSource,
+    held_out: Sequence[str],
+    *,
+    among: str,
+    source: str | None,
 ) -> tuple[nn.Module, Task, DataSource, dict[str, Any]]:
     """Return what scores a model on classes by their texts: model, task, data, and what the results must say about it.
 
@@ -109,7 +117,9 @@ def find_classes(task: Task, names: Iterable[str]) -> list[str]:
             raise unknown_name("class", name, events(task.classes))
         found.append(known[_plain(name)])
     if len(set(found)) < len(found):
-        raise UsageError(f"the class '{next(n for n in found if found.count(n) > 1)}' is named twice")
+        raise UsageError(
+            f"the class '{next(n for n in found if found.count(n) > 1)}' is named twice"
+        )
     return [name for name in task.classes if name in found]
 
 

@@ -20,7 +20,9 @@ WHY = {
 }
 
 
-def embed_labels(model: AVModel, texts: Sequence[str], *, source: str | None = None) -> LabelEmbeddings:
+def embed_labels(
+    model: AVModel, texts: Sequence[str], *, source: str | None = None
+) -> LabelEmbeddings:
     """Return embeddings of label texts from the space of the model's own.
 
     Args:
@@ -35,12 +37,16 @@ def embed_labels(model: AVModel, texts: Sequence[str], *, source: str | None = N
     """
     check_open(model)
     given = source or source_of(model.config.label_source)
-    pooling = model.config.label_source.get("pooling") if given.partition(":")[0] in POOLED else None
+    pooling = (
+        model.config.label_source.get("pooling") if given.partition(":")[0] in POOLED else None
+    )
     own = label_embeddings(model.config.label_texts, given, pooling=pooling)
     stored = model.label_embeddings
     assert stored is not None
     trained = stored.detach().float().cpu()
-    if own.values.shape != trained.shape or not torch.allclose(own.values.float(), trained, rtol=1e-2, atol=1e-3):
+    if own.values.shape != trained.shape or not torch.allclose(
+        own.values.float(), trained, rtol=1e-2, atol=1e-3
+    ):
         raise UsageError(
             f"'{given}' embeds the model's own label texts differently from what it was trained with "
             f"({_named(model.config.label_source)}); other labels would land in another space: give the same source"
@@ -53,7 +59,9 @@ def check_open(model: AVModel) -> None:
     kind = model.config.decoder._type
     if not DECODERS[kind].needs_labels:
         why = WHY.get(kind, f"the decoder {kind} does not read label texts")
-        raise UsageError(f"{why}, so it cannot look for other labels; train a model with --decoder leap, or leave them out")
+        raise UsageError(
+            f"{why}, so it cannot look for other labels; train a model with --decoder leap, or leave them out"
+        )
     if model.config.learned_labels:
         raise UsageError(
             "the label embeddings of this model were learned with it, for its own classes only; to look for other labels, "
@@ -83,10 +91,16 @@ def check_texts(found: LabelEmbeddings) -> None:
     """Raise DataError where two labels have one embedding: the model could not tell them apart."""
     values = found.values.double()
     for number, row in enumerate(values):
-        same = [other for other in range(number) if torch.allclose(values[other], row, rtol=1e-6, atol=1e-9)]
+        same = [
+            other
+            for other in range(number)
+            if torch.allclose(values[other], row, rtol=1e-6, atol=1e-9)
+        ]
         if same:
             pair = f"'{found.texts[same[0]]}' and '{found.texts[number]}'"
-            raise DataError(f"the labels {pair} have the same embedding, so they cannot be told apart; leave one out")
+            raise DataError(
+                f"the labels {pair} have the same embedding, so they cannot be told apart; leave one out"
+            )
 
 
 def _named(about: dict[str, Any]) -> str:

@@ -27,7 +27,9 @@ from avplatform.tasks.avvp.pseudo_labels import Modality, Spelling, pseudo_label
 from avplatform.version import __version__
 
 TEACHERS: dict[Modality, str] = {"visual": "CLIP", "audio": "CLAP"}
-FOLDERS: dict[Modality, str] = {name: f"{teacher}/segment_pseudo_labels" for name, teacher in TEACHERS.items()}
+FOLDERS: dict[Modality, str] = {
+    name: f"{teacher}/segment_pseudo_labels" for name, teacher in TEACHERS.items()
+}
 RECORD_FILE = "pseudo_labels.json"
 SHOWN = 5  # bad clips named in an error
 
@@ -105,7 +107,9 @@ def make(
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _alone(out):
-            check_settings(out, modality, settings)  # another process may have begun and ended while this one read
+            check_settings(
+                out, modality, settings
+            )  # another process may have begun and ended while this one read
             run = _Run(out, modality, settings, source, save_logits)
             left_out = run.label(clips, limits, strict, advance)
             return run.finish(clips, left_out)
@@ -126,11 +130,15 @@ def read_record(out: Path) -> dict[str, Any]:
         return {"_type": "avplatform-pseudo-labels", "version": 1, "modalities": {}}
     try:
         record = json.loads(file.read_text())
-        if record["_type"] != "avplatform-pseudo-labels" or not isinstance(record["modalities"], dict):
+        if record["_type"] != "avplatform-pseudo-labels" or not isinstance(
+            record["modalities"], dict
+        ):
             raise KeyError("_type")
         return record
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file} is not a record of pseudo-labels ({error}); give another folder") from None
+        raise DataError(
+            f"{file} is not a record of pseudo-labels ({error}); give another folder"
+        ) from None
 
 
 def check_settings(out: Path, modality: Modality, settings: dict[str, Any]) -> None:
@@ -146,7 +154,9 @@ def check_settings(out: Path, modality: Modality, settings: dict[str, Any]) -> N
     made = entry.get("settings", {})
     for name in sorted({*made, *settings}):
         if made.get(name) != settings.get(name):
-            raise UsageError(f"{folder} holds labels made with another '{name}'; give another --out")
+            raise UsageError(
+                f"{folder} holds labels made with another '{name}'; give another --out"
+            )
 
 
 def refuse_bad_input(source: Source, clips: Clips) -> None:
@@ -168,7 +178,14 @@ def refuse_bad_input(source: Source, clips: Clips) -> None:
 class _Run:
     """The files of one modality while they are written."""
 
-    def __init__(self, out: Path, modality: Modality, settings: dict[str, Any], source: Source, save_logits: bool) -> None:
+    def __init__(
+        self,
+        out: Path,
+        modality: Modality,
+        settings: dict[str, Any],
+        source: Source,
+        save_logits: bool,
+    ) -> None:
         self.out, self.modality, self.source = out, modality, source
         self.labels = out / FOLDERS[modality]
         self.logits = out / TEACHERS[modality] / "logits" if save_logits else None
@@ -187,7 +204,9 @@ class _Run:
         if texts is not None:
             write_atomic(out / TEACHERS[modality] / "text_features.safetensors", texts.write)
 
-    def label(self, clips: Clips, limits: np.ndarray, strict: bool, advance: Callable[[], None]) -> list[LeftOut]:
+    def label(
+        self, clips: Clips, limits: np.ndarray, strict: bool, advance: Callable[[], None]
+    ) -> list[LeftOut]:
         left_out = []
         with self.journal.open("a") as journal:
             for name, weak in zip(clips.names, clips.weak, strict=True):
@@ -200,7 +219,9 @@ class _Run:
                     for target in self._targets(video):  # of an earlier input
                         target.unlink(missing_ok=True)
                     self.done.pop(video, None)
-                    left_out.append(LeftOut(clip_id=name, file=self._file(video), reason=str(error)))
+                    left_out.append(
+                        LeftOut(clip_id=name, file=self._file(video), reason=str(error))
+                    )
                 advance()
         return left_out
 
@@ -243,7 +264,9 @@ class _Run:
         write_json(self.out / RECORD_FILE, record)
 
     def _targets(self, video: str) -> list[Path]:
-        return [folder / f"{video}.npy" for folder in (self.labels, self.logits) if folder is not None]
+        return [
+            folder / f"{video}.npy" for folder in (self.labels, self.logits) if folder is not None
+        ]
 
     def _file(self, video: str) -> str:
         try:
@@ -280,5 +303,7 @@ def _alone(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"another process is writing {out}; wait for it, or give another --out") from None
+            raise UsageError(
+                f"another process is writing {out}; wait for it, or give another --out"
+            ) from None
         yield

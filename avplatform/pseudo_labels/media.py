@@ -29,7 +29,9 @@ def read_npy(file: Path, shape: tuple[int | None, ...]) -> np.ndarray:
         DataError: unreadable, of another shape, no numbers, or with a NaN; names the file.
     """
     array = _load(file)
-    fits = len(array.shape) == len(shape) and all(w in (None, n) for n, w in zip(array.shape, shape, strict=True))
+    fits = len(array.shape) == len(shape) and all(
+        w in (None, n) for n, w in zip(array.shape, shape, strict=True)
+    )
     if not fits or 0 in array.shape:
         wanted = ", ".join("width" if length is None else str(length) for length in shape)
         raise DataError(f"{file} has shape {array.shape}; it must be ({wanted})")
@@ -68,8 +70,15 @@ def read_frames(files: list[Path], *, size: int) -> np.ndarray:
     """
     if files[0].suffix == ".npy":
         frames = _load(files[0])
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-            raise DataError(f"{files[0]} is {frames.dtype} {frames.shape}; frames are uint8 [n, height, width, 3]")
+        if (
+            frames.ndim != 4
+            or frames.shape[-1] != 3
+            or frames.dtype != np.uint8
+            or 0 in frames.shape
+        ):
+            raise DataError(
+                f"{files[0]} is {frames.dtype} {frames.shape}; frames are uint8 [n, height, width, 3]"
+            )
         _enough(len(frames), files[0])
         images = [frames[index] for index in frame_indices(len(frames))]
     else:
@@ -99,21 +108,33 @@ def read_waveform(file: Path) -> np.ndarray:
     """
     samples = _wav(file) if file.suffix == ".wav" else _samples(file)
     if len(samples) < SAMPLE_RATE:
-        raise DataError(f"{file} has {counted(len(samples), 'sample')}, less than a second at {SAMPLE_RATE} Hz")
+        raise DataError(
+            f"{file} has {counted(len(samples), 'sample')}, less than a second at {SAMPLE_RATE} Hz"
+        )
     return samples
 
 
 def _wav(file: Path) -> np.ndarray:
     try:
         with wave.open(str(file), "rb") as opened:
-            rate, channels, width = opened.getframerate(), opened.getnchannels(), opened.getsampwidth()
+            rate, channels, width = (
+                opened.getframerate(),
+                opened.getnchannels(),
+                opened.getsampwidth(),
+            )
             promised, raw = opened.getnframes(), opened.readframes(opened.getnframes())
     except (OSError, EOFError, wave.Error) as error:
-        raise DataError(f"cannot read {file}: {str(error) or 'it is cut off'}; it must be PCM ({_advice(file)})") from None
+        raise DataError(
+            f"cannot read {file}: {str(error) or 'it is cut off'}; it must be PCM ({_advice(file)})"
+        ) from None
     if rate != SAMPLE_RATE:
-        raise DataError(f"{file} is at {rate} Hz; CLAP hears {SAMPLE_RATE} Hz and nothing is resampled here ({_advice(file)})")
+        raise DataError(
+            f"{file} is at {rate} Hz; CLAP hears {SAMPLE_RATE} Hz and nothing is resampled here ({_advice(file)})"
+        )
     if len(raw) != promised * channels * width:
-        raise DataError(f"{file} is cut off: {len(raw)} bytes of samples instead of {promised * channels * width}")
+        raise DataError(
+            f"{file} is cut off: {len(raw)} bytes of samples instead of {promised * channels * width}"
+        )
     if width == 1:  # unsigned
         values = np.frombuffer(raw, np.uint8).astype(np.float32) / 128 - 1
     elif width == 3:
@@ -128,13 +149,17 @@ def _wav(file: Path) -> np.ndarray:
 def _samples(file: Path) -> np.ndarray:
     samples = _load(file)
     if samples.ndim != 1 or not (samples.dtype.kind == "f" or samples.dtype == np.int16):
-        raise DataError(f"{file} is {samples.dtype} {samples.shape}; a waveform is float or int16 [samples]")
+        raise DataError(
+            f"{file} is {samples.dtype} {samples.shape}; a waveform is float or int16 [samples]"
+        )
     if samples.dtype == np.int16:
         return samples.astype(np.float32) / 2**15
     if not np.isfinite(samples).all():
         raise DataError(f"{file} holds a NaN or an infinite number")
     if np.abs(samples).max(initial=0) > 2:
-        raise DataError(f"{file} reaches {np.abs(samples).max():g}; float samples lie between -1 and 1")
+        raise DataError(
+            f"{file} reaches {np.abs(samples).max():g}; float samples lie between -1 and 1"
+        )
     return samples.astype(np.float32)
 
 
@@ -148,14 +173,19 @@ def _load(file: Path) -> np.ndarray:
         with file.open("rb") as stream:
             start = stream.read(len(magic))
         if start != magic:
-            raise DataError(f"cannot read {file}: {'it is no .npy file' if start else 'it is empty'}")
+            raise DataError(
+                f"cannot read {file}: {'it is no .npy file' if start else 'it is empty'}"
+            )
         # Mapped, so that a header that claims more than the file holds takes no memory.
         return np.array(np.load(file, allow_pickle=False, mmap_mode="r"))
     except DataError:
         raise
     except (OSError, EOFError, OverflowError, *HEADER_ERRORS) as error:
         text = [*str(error).splitlines(), type(error).__name__][0]
-        for sign, meaning in (("mmap length", "it is cut off"), ("Python objects", "it holds Python objects, never read")):
+        for sign, meaning in (
+            ("mmap length", "it is cut off"),
+            ("Python objects", "it holds Python objects, never read"),
+        ):
             text = meaning if sign in text else text
         raise DataError(f"cannot read {file}: {text}") from None
 
@@ -171,12 +201,16 @@ def _image(file: Path) -> np.ndarray:
 def _square(image: Tensor, size: int) -> Tensor:
     """[H, W, 3] uint8 -> [3, S, S] in [0, 1]."""
     pixels = image.permute(2, 0, 1)[None].float() / 255
-    return torch.nn.functional.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)[0]
+    return torch.nn.functional.interpolate(
+        pixels, size=(size, size), mode="bilinear", antialias=True
+    )[0]
 
 
 def _enough(count: int, place: Path) -> None:
     if count < SEGMENTS:
-        raise DataError(f"{place} holds {count} frames; a clip needs at least {SEGMENTS}, and has about 80 at 8 a second")
+        raise DataError(
+            f"{place} holds {count} frames; a clip needs at least {SEGMENTS}, and has about 80 at 8 a second"
+        )
 
 
 def _natural(file: Path) -> list[tuple[int, int | str]]:

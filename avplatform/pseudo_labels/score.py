@@ -26,7 +26,12 @@ class Scores:
 
 
 def score_folder(
-    annotations: LLPAnnotations, split: str, *, visual: str | Path | None, audio: str | Path | None, strict: bool = False
+    annotations: LLPAnnotations,
+    split: str,
+    *,
+    visual: str | Path | None,
+    audio: str | Path | None,
+    strict: bool = False,
 ) -> Scores:
     """Score folders of label files (one .npy [T, C] a video, named by its id).
 
@@ -38,7 +43,11 @@ def score_folder(
     """
     if split not in ("validation", "test"):
         raise UsageError(f"split '{split}' has no dense annotations; score validation or test")
-    folders = {name: Path(folder) for name, folder in (("audio", audio), ("visual", visual)) if folder is not None}
+    folders = {
+        name: Path(folder)
+        for name, folder in (("audio", audio), ("visual", visual))
+        if folder is not None
+    }
     if not folders:
         raise UsageError("no folder of pseudo-labels to score")
     rows = annotations.splits[split]

@@ -36,7 +36,9 @@ class Source(ABC):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise DataError(f"no folder {self.folder}; give the folder that holds one {self.kind} file a video")
+            raise DataError(
+                f"no folder {self.folder}; give the folder that holds one {self.kind} file a video"
+            )
 
     @abstractmethod
     def files(self, video: str) -> list[Path]:
@@ -70,7 +72,9 @@ class Source(ABC):
         """
         logits = self.score(self.read(video))
         if not np.isfinite(logits).all():
-            raise DataError(f"the logits of {video} are not finite; the teacher cannot score this input")
+            raise DataError(
+                f"the logits of {video} are not finite; the teacher cannot score this input"
+            )
         return logits
 
     def fingerprint(self, video: str) -> str:
@@ -130,7 +134,9 @@ class FeatureFiles(_OneFile):
         features = read_npy(file, (SEGMENTS, self.texts.vectors.shape[1]))
         silent = ~features.any(axis=1)
         if silent.any():
-            raise DataError(f"{file}: the feature of segment {int(silent.argmax())} is all zeros, which has no direction")
+            raise DataError(
+                f"{file}: the feature of segment {int(silent.argmax())} is all zeros, which has no direction"
+            )
         return features
 
     def score(self, content: np.ndarray) -> np.ndarray:
@@ -154,7 +160,14 @@ class MediaFiles(Source):
         spelling: of the prompts.
     """
 
-    def __init__(self, folder: str | Path, *, modality: Modality, teacher: Teacher, spelling: Spelling = "official") -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        modality: Modality,
+        teacher: Teacher,
+        spelling: Spelling = "official",
+    ) -> None:
         self.kind = "frames" if modality == "visual" else "waveforms"
         super().__init__(folder)
         self.modality, self.teacher = modality, teacher
@@ -162,7 +175,11 @@ class MediaFiles(Source):
 
     def files(self, video: str) -> list[Path]:
         """Return the frames that stand for the segments, or the file of all frames, or the waveform."""
-        return find_frames(self.folder, video) if self.modality == "visual" else [find_waveform(self.folder, video)]
+        return (
+            find_frames(self.folder, video)
+            if self.modality == "visual"
+            else [find_waveform(self.folder, video)]
+        )
 
     def read(self, video: str) -> np.ndarray:
         """Return frames ready for the teacher [T, 3, S, S], or segments of the waveform [T, N // T]."""

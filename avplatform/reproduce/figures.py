@@ -79,13 +79,19 @@ class Figure:
             "paper": self.paper,
             "difference": self.difference,
             "verdict": self.verdict,
-            "runs": sorted({str(Path(term["file"]).parent) for terms in self.made_of for term in terms}),
+            "runs": sorted(
+                {str(Path(term["file"]).parent) for terms in self.made_of for term in terms}
+            ),
             "made_of": self.made_of,
         }
 
 
 def measure(
-    runs: Sequence[Sequence[Entry]], terms: Sequence[Sequence[Term]], *, root: Path, paper: float | None = None
+    runs: Sequence[Sequence[Entry]],
+    terms: Sequence[Sequence[Term]],
+    *,
+    root: Path,
+    paper: float | None = None,
 ) -> Figure | None:
     """Return the figure of a sum of terms; None where a seed's run lacks one of them (a class that no clip has, a record).
 
@@ -105,9 +111,15 @@ def measure(
                 if value is None:
                     return None
                 total += term.weight * value
-                part = {"file": str(place(entry.folder, root) / term.file), "at": list(term.at), "weight": term.weight}
+                part = {
+                    "file": str(place(entry.folder, root) / term.file),
+                    "at": list(term.at),
+                    "weight": term.weight,
+                }
                 if term.file != "results.json" and entry.test_selected:
-                    part["record"] = {name: entry.test_selected[name] for name in ("event", "epoch")}
+                    part["record"] = {
+                        name: entry.test_selected[name] for name in ("event", "epoch")
+                    }
                 parts.append(part)
         figure.values.append(total)
         figure.made_of.append(parts)
@@ -122,7 +134,9 @@ def look_up(entry: Entry, term: Term) -> float | None:
     return None if value is None else float(value)
 
 
-def mean_of(places: Sequence[tuple[str, ...]], *, weight: float = 1.0, file: str = "results.json") -> list[Term]:
+def mean_of(
+    places: Sequence[tuple[str, ...]], *, weight: float = 1.0, file: str = "results.json"
+) -> list[Term]:
     """Return the terms whose sum is the mean of some numbers."""
     return [Term(at=at, weight=weight / len(places), file=file) for at in places]
 

@@ -48,7 +48,8 @@ class Page:
         lines = list(self.warnings)
         if section.task in self.synthetic:
             lines.insert(
-                0, "SYNTHETIC features: our numbers cannot match the paper's, and are no evidence for it or against it."
+                0,
+                "SYNTHETIC features: our numbers cannot match the paper's, and are no evidence for it or against it.",
             )
         return lines
 
@@ -56,7 +57,10 @@ class Page:
 def write_page(page: Page, out: Path) -> None:
     """Write page.json, page.md and page.html into a folder."""
     cells = {key: record for section in page.sections for key, record in _cells(section)}
-    write_json(out / "page.json", {"title": page.title, "facts": page.facts, "warnings": page.warnings, "cells": cells})
+    write_json(
+        out / "page.json",
+        {"title": page.title, "facts": page.facts, "warnings": page.warnings, "cells": cells},
+    )
     write_atomic(out / "page.md", lambda p: p.write_text(as_markdown(page, out)))
     write_atomic(out / "page.html", lambda p: p.write_text(as_html(page)))
 
@@ -80,7 +84,11 @@ def as_markdown(page: Page, out: Path) -> str:
                 note = f" ({group.note})" if group.note else ""
                 lines.append(_md_row([f"**{group.title}**{note}", *([""] * (len(head) - 1))]))
                 lines += [_md_line(line, section) for line in group.lines]
-            lines += ["", *(f"* features {letter}: {text}" for text, letter in _features(section).items()), ""]
+            lines += [
+                "",
+                *(f"* features {letter}: {text}" for text, letter in _features(section).items()),
+                "",
+            ]
         for title, path in section.pictures:
             lines += [f"![{title}]({path.relative_to(out)})", ""]
     return "\n".join(lines)
@@ -89,9 +97,17 @@ def as_markdown(page: Page, out: Path) -> str:
 def as_html(page: Page) -> str:
     """Return the page as one HTML file, with its pictures in it."""
     esc = html.escape
-    body = [f"<h1>{esc(page.title)}</h1>", *(f'<p class="warning">{esc(text)}</p>' for text in page.warnings)]
+    body = [
+        f"<h1>{esc(page.title)}</h1>",
+        *(f'<p class="warning">{esc(text)}</p>' for text in page.warnings),
+    ]
     links = " · ".join(f'<a href="#{s.key}">{esc(s.title)}</a>' for s in page.sections)
-    body += [f"<nav>{links}</nav>", "<ul>", *(f"<li>{esc(text)}</li>" for text in (*page.facts, *LEGEND)), "</ul>"]
+    body += [
+        f"<nav>{links}</nav>",
+        "<ul>",
+        *(f"<li>{esc(text)}</li>" for text in (*page.facts, *LEGEND)),
+        "</ul>",
+    ]
     for section in page.sections:
         body += [f'<section id="{section.key}"><h2>{esc(section.title)}</h2>']
         body += [f'<p class="warning">{esc(text)}</p>' for text in page.header(section)]
@@ -100,10 +116,14 @@ def as_html(page: Page) -> str:
             body.append(_table(section))
         for title, path in section.pictures:
             data = base64.b64encode(path.read_bytes()).decode()
-            body.append(f'<figure><img alt="{esc(title)}" src="data:image/png;base64,{data}"></figure>')
+            body.append(
+                f'<figure><img alt="{esc(title)}" src="data:image/png;base64,{data}"></figure>'
+            )
         body.append("</section>")
     head = f'<meta charset="utf-8"><title>{esc(page.title)}</title><style>{STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
+    return (
+        f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
+    )
 
 
 def number(value: float, *, sign: bool = False) -> str:
@@ -113,7 +133,10 @@ def number(value: float, *, sign: bool = False) -> str:
 
 
 def _table(section: Section) -> str:
-    levels = [c.split("_")[0] if c.startswith(("segment_", "event_")) else c.split(": ")[0] for c in section.columns]
+    levels = [
+        c.split("_")[0] if c.startswith(("segment_", "event_")) else c.split(": ")[0]
+        for c in section.columns
+    ]
     head = "".join(f"<th>{html.escape(_short(c))}</th>" for c in section.columns)
     starts = [i for i, level in enumerate(levels) if i == 0 or level != levels[i - 1]]
     out = ['<div class="wide"><table><thead><tr><th></th><th>picked on</th><th>n</th>', head]
@@ -121,10 +144,14 @@ def _table(section: Section) -> str:
     width = len(section.columns) + 5
     for group in section.groups:
         note = f" <small>{html.escape(group.note)}</small>" if group.note else ""
-        out.append(f'<tr class="group"><th colspan="{width}">{html.escape(group.title)}{note}</th></tr>')
+        out.append(
+            f'<tr class="group"><th colspan="{width}">{html.escape(group.title)}{note}</th></tr>'
+        )
         for line in group.lines:
             out.append(_html_line(section, group, line, starts))
-    keys = "; ".join(f"<b>{letter}</b> {html.escape(text)}" for text, letter in _features(section).items())
+    keys = "; ".join(
+        f"<b>{letter}</b> {html.escape(text)}" for text, letter in _features(section).items()
+    )
     return "".join([*out, f'</tbody></table></div><p class="key">Features: {keys}</p>'])
 
 
@@ -133,7 +160,9 @@ def _html_line(section: Section, group: Group, line: Line, starts: list[int]) ->
     kind = "paper" if line.published else "ours"
     cells = [f'<th class="label">{esc(line.label)}</th><td class="text">{esc(line.selection)}</td>']
     if line.message:
-        cells.append(f'<td class="message" colspan="{len(section.columns) + 3}">{esc(line.message)}</td>')
+        cells.append(
+            f'<td class="message" colspan="{len(section.columns) + 3}">{esc(line.message)}</td>'
+        )
         return f'<tr class="{kind}">{"".join(cells)}</tr>'
     cells.append(f"<td>{_count(line)}</td>")
     for index, column in enumerate(section.columns):
@@ -142,9 +171,13 @@ def _html_line(section: Section, group: Group, line: Line, starts: list[int]) ->
             cells.append(f'<td class="none{edge}">–</td>')
             continue
         value = _value(line, column, **IN_HTML)
-        cells.append(f'<td class="number{edge}" data-cell="{esc(cell_key(section, group, line, column))}">{value}</td>')
+        cells.append(
+            f'<td class="number{edge}" data-cell="{esc(cell_key(section, group, line, column))}">{value}</td>'
+        )
     links = " ".join(f'<a href="{esc(path)}">{esc(text)}</a>' for text, path in line.links)
-    cells.append(f'<td class="text">{_features(section).get(line.features, "")}</td><td class="text">{links}</td>')
+    cells.append(
+        f'<td class="text">{_features(section).get(line.features, "")}</td><td class="text">{links}</td>'
+    )
     return f'<tr class="{kind}">{"".join(cells)}</tr>'
 
 
@@ -159,7 +192,9 @@ def _value(line: Line, column: str, *, spread: str, difference: str) -> str:
         text += spread.format(number(figure.spread))
     if figure.difference is not None and figure.verdict is not None:
         name = figure.verdict.replace(" ", "-")
-        text += difference.format(number(figure.difference, sign=True), MARKS[figure.verdict], name=name)
+        text += difference.format(
+            number(figure.difference, sign=True), MARKS[figure.verdict], name=name
+        )
     return text
 
 
@@ -168,8 +203,19 @@ def _md_line(line: Line, section: Section) -> str:
     if line.message:
         return _md_row([line.label, line.selection, line.message, *([""] * (len(columns) + 2))])
     links = " ".join(f"[{text}]({path})" for text, path in line.links)
-    values = [_value(line, column, **IN_MARKDOWN) if _filled(line, column) else "–" for column in columns]
-    return _md_row([line.label, line.selection, _count(line), *values, _features(section).get(line.features, ""), links])
+    values = [
+        _value(line, column, **IN_MARKDOWN) if _filled(line, column) else "–" for column in columns
+    ]
+    return _md_row(
+        [
+            line.label,
+            line.selection,
+            _count(line),
+            *values,
+            _features(section).get(line.features, ""),
+            links,
+        ]
+    )
 
 
 def _md_row(cells: list[str]) -> str:
@@ -187,7 +233,9 @@ def _count(line: Line) -> str:
 
 def _features(section: Section) -> dict[str, str]:
     """Return a letter for each kind of features that a section's lines have."""
-    texts = dict.fromkeys(line.features for group in section.groups for line in group.lines if line.features)
+    texts = dict.fromkeys(
+        line.features for group in section.groups for line in group.lines if line.features
+    )
     return dict(zip(texts, "abcdefghijklmnopqrstuvwxyz", strict=False))
 
 
@@ -203,7 +251,16 @@ def _cells(section: Section) -> list[tuple[str, dict[str, Any]]]:
             for column in section.columns:
                 key, figure = cell_key(section, group, line, column), line.figures.get(column)
                 if column in line.published:
-                    found.append((key, {"published": line.published[column], "source": section.source, **about}))
+                    found.append(
+                        (
+                            key,
+                            {
+                                "published": line.published[column],
+                                "source": section.source,
+                                **about,
+                            },
+                        )
+                    )
                 elif figure is not None:
                     found.append((key, {**figure.record, **about}))
     return found

@@ -53,7 +53,9 @@ def draw(
     note = ", ".join(["synthetic features"] * synthetic + ["SHORT SCHEDULE"] * short)
     file = folder / f"{section.key}.png"
     if section.key == "fig4":
-        if source is not None and (drawn := _timelines(section, shelf, source[1], file, note=note, cpu=cpu)):
+        if source is not None and (
+            drawn := _timelines(section, shelf, source[1], file, note=note, cpu=cpu)
+        ):
             section.pictures.append((section.title, drawn))
     elif any(line.figures for group in section.groups for line in group.lines):
         drawn = class_differences(section, file, note=note) if section.key == "fig3" else dots(
@@ -62,7 +64,9 @@ def draw(
         section.pictures.append((section.title, drawn))
 
 
-def _timelines(section: Section, shelf: Shelf, data: DataSource, file: Path, *, note: str, cpu: bool) -> Path | None:
+def _timelines(
+    section: Section, shelf: Shelf, data: DataSource, file: Path, *, note: str, cpu: bool
+) -> Path | None:
     """Draw the same clips as the first seed of either model parses them; without both models, say so and return None."""
     pair = wanted(section.key)
     stems = [item.setting.stem for item in pair if item.setting is not None]
@@ -82,10 +86,18 @@ def _timelines(section: Section, shelf: Shelf, data: DataSource, file: Path, *, 
             return None
         accelerator = make_accelerator(cpu=cpu, precision="no")
         found.append(
-            example_tracks(model.to(accelerator.device), task_of_model(model.config), split, clips, accelerator=accelerator)
+            example_tracks(
+                model.to(accelerator.device),
+                task_of_model(model.config),
+                split,
+                clips,
+                accelerator=accelerator,
+            )
         )
     names = [item.row.method.split(" + ")[-1] for item in pair]
-    folders = " and ".join(f"{n}: {place(e.folder, shelf.root)}" for n, e in zip(names, entries, strict=True))
+    folders = " and ".join(
+        f"{n}: {place(e.folder, shelf.root)}" for n, e in zip(names, entries, strict=True)
+    )
     section.notes += [
         "The paper shows two clips of its choice and prints no numbers. These are chosen by a rule, not by how they look: "
         f"evenly spaced among the test clips, {CLIPS} with overlapping events and {CLIPS} without (union of both modalities).",
@@ -104,5 +116,7 @@ def example_clips(audio: np.ndarray, visual: np.ndarray) -> list[int]:
     chosen: list[int] = []
     for kind in (crowded & some, ~crowded & some):
         at = np.flatnonzero(kind)
-        chosen += [int(at[len(at) * (2 * i + 1) // (2 * CLIPS)]) for i in range(min(CLIPS, len(at)))]
+        chosen += [
+            int(at[len(at) * (2 * i + 1) // (2 * CLIPS)]) for i in range(min(CLIPS, len(at)))
+        ]
     return chosen

@@ -39,14 +39,19 @@ def dots(section: Section, columns: Sequence[str], out: Path, *, note: str = "")
         note: added to the title, such as "synthetic features".
     """
     groups = section.groups
-    canvas = Canvas(figsize=(3.2 + 4.2 * len(columns), 0.5 * len(groups) + 1.7), layout="constrained")
+    canvas = Canvas(
+        figsize=(3.2 + 4.2 * len(columns), 0.5 * len(groups) + 1.7), layout="constrained"
+    )
     panels = np.atleast_1d(canvas.subplots(1, len(columns), sharey=True))
     seen: dict[str, Any] = {}
     for axes, column in zip(panels, columns, strict=True):
         for row, group in enumerate(groups):
             shown = [line for line in group.lines if line.published or line.figures]
             for number, line in enumerate(shown):
-                look, at = _look(line), row + (number - (len(shown) - 1) / 2) * 0.7 / max(4, len(shown))
+                look, at = (
+                    _look(line),
+                    row + (number - (len(shown) - 1) / 2) * 0.7 / max(4, len(shown)),
+                )
                 value, spread = _value(line, column)
                 if value is None:
                     continue
@@ -55,13 +60,21 @@ def dots(section: Section, columns: Sequence[str], out: Path, *, note: str = "")
                     **LOOKS[look],
                 )  # fmt: skip
             axes.axhline(row + 0.5, color="#EEEEEE", linewidth=0.8)
-        axes.set_yticks(range(len(groups)), [group.title for group in groups], fontsize=8, parse_math=False)
+        axes.set_yticks(
+            range(len(groups)), [group.title for group in groups], fontsize=8, parse_math=False
+        )
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.set_xlabel(f"{column.replace('_', ' ')} (%)")
         axes.grid(axis="x", color="#E5E5E5", linewidth=0.6)
         axes.set_axisbelow(True)
     if seen:
-        canvas.legend(list(seen.values()), list(seen), loc="outside lower center", ncols=min(6, len(seen)), frameon=False)
+        canvas.legend(
+            list(seen.values()),
+            list(seen),
+            loc="outside lower center",
+            ncols=min(6, len(seen)),
+            frameon=False,
+        )
     canvas.suptitle(f"{section.title}{f' ({note})' if note else ''}", fontsize=10)
     return save_figure(canvas, out)
 
@@ -73,7 +86,9 @@ def class_differences(section: Section, out: Path, *, note: str = "") -> Path:
     panels = canvas.subplots(1, len(columns), sharey=True)
     for axes, column in zip(np.atleast_1d(panels), columns, strict=True):
         for row, group in enumerate(section.groups):
-            for number, line in enumerate(line for line in group.lines if line.label in ("paper", "ours")):
+            for number, line in enumerate(
+                line for line in group.lines if line.label in ("paper", "ours")
+            ):
                 value, spread = _value(line, column)
                 at = row + (number - 0.5) * 0.38
                 if value is None:
@@ -83,12 +98,20 @@ def class_differences(section: Section, out: Path, *, note: str = "") -> Path:
                 axes.barh(at, value, height=0.36, color=colour, xerr=None if spread is None else SPREADS * spread,
                           error_kw=dict(elinewidth=0.8))  # fmt: skip
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_yticks(range(len(section.groups)), [g.title for g in section.groups], fontsize=8, parse_math=False)
+        axes.set_yticks(
+            range(len(section.groups)),
+            [g.title for g in section.groups],
+            fontsize=8,
+            parse_math=False,
+        )
         axes.set_ylim(len(section.groups) - 0.5, -0.6)
         axes.set_xlabel(f"{column} (points of event-level F)")
         axes.grid(axis="x", color="#E5E5E5", linewidth=0.6)
         axes.set_axisbelow(True)
-    handles = [Patch(color="#B0B0B0", label="paper"), Patch(color=COLOURS[0], label="ours, mean over seeds; bar: two spreads")]
+    handles = [
+        Patch(color="#B0B0B0", label="paper"),
+        Patch(color=COLOURS[0], label="ours, mean over seeds; bar: two spreads"),
+    ]
     canvas.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     canvas.suptitle(f"{section.title}{f' ({note})' if note else ''}", fontsize=10)
     return save_figure(canvas, out)
@@ -108,25 +131,40 @@ def compared_timelines(
     looks: dict[str, dict[str, Any]] = {}
     for name in (name for clip in examples for name in _present(clip)):
         n = len(looks)
-        looks.setdefault(name, {"facecolor": COLOURS[n % 8], "hatch": HATCHES[n // 8 % 4], "edgecolor": "white"})
+        looks.setdefault(
+            name, {"facecolor": COLOURS[n % 8], "hatch": HATCHES[n // 8 % 4], "edgecolor": "white"}
+        )
     rows = [len(clip[0]["tracks"]) * (1 + len(names)) for clip in examples]
     canvas = Canvas(figsize=(10.5, sum(0.27 * r + 0.7 for r in rows) + 0.9), layout="constrained")
-    panels = np.atleast_1d(canvas.subplots(len(examples), 1, height_ratios=[0.27 * r + 0.2 for r in rows]))
+    panels = np.atleast_1d(
+        canvas.subplots(len(examples), 1, height_ratios=[0.27 * r + 0.2 for r in rows])
+    )
     for axes, clip in zip(panels, examples, strict=True):
         _clip(axes, clip, names, looks)
     panels[-1].set_xlabel("seconds")
-    canvas.suptitle(f"Events: the truth, and what {' and '.join(names)} found{f' ({note})' if note else ''}", fontsize=10)
+    canvas.suptitle(
+        f"Events: the truth, and what {' and '.join(names)} found{f' ({note})' if note else ''}",
+        fontsize=10,
+    )
     return save_figure(canvas, out)
 
 
-def _clip(axes: Any, clip: Sequence[dict[str, Any]], names: Sequence[str], looks: dict[str, dict[str, Any]]) -> None:
+def _clip(
+    axes: Any,
+    clip: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    looks: dict[str, dict[str, Any]],
+) -> None:
     """Draw one clip: the truth and a row a model for each stream, in each row a lane for each class."""
     classes, present = clip[0]["classes"], _present(clip)
     labels: list[str] = []
     lane = 0.8 / max(1, len(present))
     for stream in clip[0]["tracks"]:
         maps = [("truth", clip[0]["tracks"][stream]["truth"])]
-        maps += [(name, example["tracks"][stream]["prediction"]) for name, example in zip(names, clip, strict=True)]
+        maps += [
+            (name, example["tracks"][stream]["prediction"])
+            for name, example in zip(names, clip, strict=True)
+        ]
         for name, decided in maps:
             row = len(labels)
             for at, class_name in enumerate(present):
@@ -157,13 +195,26 @@ def _clip(axes: Any, clip: Sequence[dict[str, Any]], names: Sequence[str], looks
 
 def _present(clip: Sequence[dict[str, Any]]) -> list[str]:
     """Return the classes that are true or found by a model in a clip, in class order."""
-    maps = [track[name] for example in clip for track in example["tracks"].values() for name in ("truth", "prediction")]
-    return [clip[0]["classes"][c] for c in np.flatnonzero(np.any([m.any(axis=0) for m in maps], axis=0))]
+    maps = [
+        track[name]
+        for example in clip
+        for track in example["tracks"].values()
+        for name in ("truth", "prediction")
+    ]
+    return [
+        clip[0]["classes"][c] for c in np.flatnonzero(np.any([m.any(axis=0) for m in maps], axis=0))
+    ]
 
 
 def _look(line: Line) -> str:
     name = line.label.split(" (")[0]
-    return "authors' checkpoint" if name.startswith("authors' checkpoint") else name if name in LOOKS else "paper"
+    return (
+        "authors' checkpoint"
+        if name.startswith("authors' checkpoint")
+        else name
+        if name in LOOKS
+        else "paper"
+    )
 
 
 def _value(line: Line, column: str) -> tuple[float | None, float | None]:

@@ -42,7 +42,9 @@ class Plan:
     checkpoints: dict[str, Path] = field(default_factory=dict)
 
 
-def find_data(given: Sequence[str], *, cache_dir: str | None = None) -> dict[str, tuple[str, DataSource]]:
+def find_data(
+    given: Sequence[str], *, cache_dir: str | None = None
+) -> dict[str, tuple[str, DataSource]]:
     """Return (what the user calls it, the store) by task; a folder may be a store, or hold several.
 
     Raises:
@@ -54,7 +56,9 @@ def find_data(given: Sequence[str], *, cache_dir: str | None = None) -> dict[str
         tasks = list(TASKS) if name == "demo" else [_task_of(name, cache_dir)]
         for task in tasks:
             if task in found:
-                raise UsageError(f"--data gives two datasets for {task}: {found[task][0]} and {name}; leave one out")
+                raise UsageError(
+                    f"--data gives two datasets for {task}: {found[task][0]} and {name}; leave one out"
+                )
             found[task] = (name, open_data(name, task=task, cache_dir=cache_dir))
     return found
 
@@ -89,20 +93,35 @@ def make_plan(
     for stem, setting in plan.settings.items():
         if setting.task not in data:
             name = FLAG.get(setting.task, setting.task)
-            plan.missing[stem] = f"not run: no data for {setting.task} given; give --data with a store of {name}"
+            plan.missing[stem] = (
+                f"not run: no data for {setting.task} given; give --data with a store of {name}"
+            )
         elif setting.labels not in ("", "glove", *labels):
             kind = setting.labels
-            plan.missing[stem] = f"not run: no {kind.upper()} vectors given; give --labels {kind}=FILE"
+            plan.missing[stem] = (
+                f"not run: no {kind.upper()} vectors given; give --labels {kind}=FILE"
+            )
         elif only and not any(text in stem for text in only):
             plan.missing[stem] = "not run: left out by --only"
         else:
-            plan.runs[stem] = [_planned(setting, seed, data, labels, extra) for seed in range(1, seeds + 1)]
+            plan.runs[stem] = [
+                _planned(setting, seed, data, labels, extra) for seed in range(1, seeds + 1)
+            ]
     if not plan.runs and not plan.checkpoints:
-        raise UsageError(f"nothing to run: {'; '.join(sorted({r.removeprefix('not run: ') for r in plan.missing.values()}))}")
+        raise UsageError(
+            f"nothing to run: {'; '.join(sorted({r.removeprefix('not run: ') for r in plan.missing.values()}))}"
+        )
     return plan
 
 
-def carry_out(plan: Plan, out: Path, *, parallel: int, console: Console, data: dict[str, tuple[str, DataSource]]) -> Outcome:
+def carry_out(
+    plan: Plan,
+    out: Path,
+    *,
+    parallel: int,
+    console: Console,
+    data: dict[str, tuple[str, DataSource]],
+) -> Outcome:
     """Train and score what is missing; what is there already must be of the same options and data.
 
     Raises:
@@ -110,7 +129,10 @@ def carry_out(plan: Plan, out: Path, *, parallel: int, console: Console, data: d
     """
     runs = [run for seed in zip(*plan.runs.values(), strict=True) for run in seed]
     check_runs(runs, where="reproduce")
-    jobs = [_score_job(stem, path, out, data[plan.settings[stem].task]) for stem, path in plan.checkpoints.items()]
+    jobs = [
+        _score_job(stem, path, out, data[plan.settings[stem].task])
+        for stem, path in plan.checkpoints.items()
+    ]
     jobs += train_jobs(runs, out / RUNS, parallel=parallel, where="reproduce")
     check_there(plan, out, data)
     return run_jobs(jobs, logs=out / LOGS, parallel=parallel, console=console)
@@ -127,12 +149,21 @@ def check_there(plan: Plan, out: Path, data: dict[str, tuple[str, DataSource]]) 
         for run, entry in ((run, Entry(out / RUNS / run.name)) for run in planned):
             if (entry.folder / "config.yaml").is_file():
                 check_unchanged(entry.folder, to_dict(resolve(run, where="reproduce")))
-            if (entry.folder / "results.json").is_file() and entry.results.get("data_checksum") != checksum:
-                raise UsageError(f"{entry.folder} was trained on other data than --data now holds; give another --out")
+            if (entry.folder / "results.json").is_file() and entry.results.get(
+                "data_checksum"
+            ) != checksum:
+                raise UsageError(
+                    f"{entry.folder} was trained on other data than --data now holds; give another --out"
+                )
 
 
 def collect(
-    plan: Plan, out: Path, *, data: dict[str, tuple[str, DataSource]], labels: dict[str, str], failed: dict[str, str]
+    plan: Plan,
+    out: Path,
+    *,
+    data: dict[str, tuple[str, DataSource]],
+    labels: dict[str, str],
+    failed: dict[str, str],
 ) -> Shelf:
     """Return what is there to fill the page with."""
     shelf = Shelf(root=out, missing=dict(plan.missing), labels=labels)
@@ -142,7 +173,8 @@ def collect(
         absent = [run for run in planned if not (out / RUNS / run.name / "results.json").is_file()]
         if absent:
             words = next(
-                (failed[run.name] for run in absent if run.name in failed), "not finished; run the same command again"
+                (failed[run.name] for run in absent if run.name in failed),
+                "not finished; run the same command again",
             )
             shelf.missing[stem] = f"{len(absent)} of {len(planned)} runs missing: {words}"
     for stem in plan.checkpoints:
@@ -162,7 +194,11 @@ def describe_features(source: DataSource) -> str:
 
 
 def _planned(
-    setting: Setting, seed: int, data: dict[str, tuple[str, DataSource]], labels: dict[str, str], extra: dict[str, Any]
+    setting: Setting,
+    seed: int,
+    data: dict[str, tuple[str, DataSource]],
+    labels: dict[str, str],
+    extra: dict[str, Any],
 ) -> PlannedRun:
     options = merge({"preset": setting.preset}, setting.options)
     options = merge(options, {"data": data[setting.task][0], "seed": seed, **extra})
@@ -181,7 +217,9 @@ def _score_job(stem: str, model: Path, out: Path, data: tuple[str, DataSource]) 
     file = out / CHECKPOINTS / stem / "results.json"
 
     def done() -> bool:
-        if not file.is_file() or any(p.stat().st_mtime > file.stat().st_mtime for p in model.glob("*.*")):
+        if not file.is_file() or any(
+            p.stat().st_mtime > file.stat().st_mtime for p in model.glob("*.*")
+        ):
             return False
         found = read_rescored(file.parent)
         return found is not None and found.results.get("data_checksum") == data[1].checksum
@@ -193,7 +231,9 @@ def _score_job(stem: str, model: Path, out: Path, data: tuple[str, DataSource]) 
     return Job(name=f"checkpoint {stem}", command=command, done=done)
 
 
-def _find_checkpoints(folder: Path, settings: dict[str, Setting], tasks: set[str]) -> dict[str, Path]:
+def _find_checkpoints(
+    folder: Path, settings: dict[str, Setting], tasks: set[str]
+) -> dict[str, Path]:
     """Return model folders by stem; a folder is named like the runs of its setting, or like their -official preset."""
     if not folder.is_dir():
         raise DataError(

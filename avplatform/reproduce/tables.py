@@ -101,7 +101,9 @@ def section(target: str, shelf: Shelf) -> Section:
         source=f"{source.paper} ({source.venue}), {number}",
         task=table.rows[0].task,
     )
-    build = {"fig3": _per_class, "table3": _subsets, "fig4": lambda out, shelf: None}.get(target, _metrics)
+    build = {"fig3": _per_class, "table3": _subsets, "fig4": lambda out, shelf: None}.get(
+        target, _metrics
+    )
     build(out, shelf)
     return out
 
@@ -111,7 +113,9 @@ def _metrics(out: Section, shelf: Shelf) -> None:
     rows = wanted(out.key)
     out.columns = _columns([w.row for w in rows])
     for item in rows:
-        group = Group(title=item.title, note=item.row.note or "", lines=[_published(item.row, out.columns)])
+        group = Group(
+            title=item.title, note=item.row.note or "", lines=[_published(item.row, out.columns)]
+        )
         out.groups.append(group)
         if item.setting is None:
             continue
@@ -147,7 +151,10 @@ def _subsets(out: Section, shelf: Shelf) -> None:
     out.columns = _columns([w.row for w in rows])
     for item in rows:
         subset = str(item.row.subset)
-        group = Group(title=f"{item.title}, {subset.replace('_', '-')}", lines=[_published(item.row, out.columns)])
+        group = Group(
+            title=f"{item.title}, {subset.replace('_', '-')}",
+            lines=[_published(item.row, out.columns)],
+        )
         out.groups.append(group)
         assert item.setting is not None
         entries = shelf.runs.get(item.setting.stem, [])
@@ -181,15 +188,23 @@ def _per_class(out: Section, shelf: Shelf) -> None:
     names = (first.row.method.split(" + ")[-1], second.row.method.split(" + ")[-1])
     kinds = (*names, f"{names[1]} - {names[0]}")
     out.columns = [f"{stream}: {kind}" for stream in STREAMS for kind in kinds]
-    by_seed = [{entry.results["seed"]: entry for entry in shelf.runs.get(w.setting.stem, [])} for w in (first, second)]  # type: ignore[union-attr]
-    pairs = [[by_seed[0][seed], by_seed[1][seed]] for seed in sorted(by_seed[0].keys() & by_seed[1].keys())]
+    by_seed = [
+        {entry.results["seed"]: entry for entry in shelf.runs.get(w.setting.stem, [])}
+        for w in (first, second)
+    ]  # type: ignore[union-attr]
+    pairs = [
+        [by_seed[0][seed], by_seed[1][seed]]
+        for seed in sorted(by_seed[0].keys() & by_seed[1].keys())
+    ]
     classes = list(first.row.per_class["audio"])
     for name in (*classes, AVERAGE):
         paper: dict[str, float] = {}
         for stream in STREAMS:
             values = [_published_class(w.row, stream, name) for w in (first, second)]
             values.append(values[1] - values[0])
-            paper |= {f"{stream}: {kind}": round(v, 1) for kind, v in zip(kinds, values, strict=True)}
+            paper |= {
+                f"{stream}: {kind}": round(v, 1) for kind, v in zip(kinds, values, strict=True)
+            }
         line = Line(
             label="paper",
             features=first.row.features,
@@ -201,19 +216,31 @@ def _per_class(out: Section, shelf: Shelf) -> None:
         for rule, label in (("class_event", "ours"), ("class_event_pooled", "ours, pooled")):
             if not pairs:
                 continue
-            line = _our_line(second, shelf, selection=_selection([e for pair in pairs for e in pair]), label=label)
+            line = _our_line(
+                second,
+                shelf,
+                selection=_selection([e for pair in pairs for e in pair]),
+                label=label,
+            )
             line.links = [
                 (f"{name} {seed}", path)
                 for name, entries in zip(names, zip(*pairs, strict=True), strict=True)
                 for seed, path in _links(entries, shelf.root)
             ]
             for stream in STREAMS:
-                places = [("details", "test", rule, stream, c) for c in (classes if name == AVERAGE else [name])]
+                places = [
+                    ("details", "test", rule, stream, c)
+                    for c in (classes if name == AVERAGE else [name])
+                ]
                 present = [at for at in places if all(_has(pair, at) for pair in pairs)]
                 for kind, weights in zip(kinds, ((1.0, 0.0), (0.0, 1.0), (-1.0, 1.0)), strict=True):
                     terms = [mean_of(present, weight=w) if w and present else [] for w in weights]
                     column = f"{stream}: {kind}"
-                    figure = measure(pairs, terms, root=shelf.root, paper=paper[column]) if present else None
+                    figure = (
+                        measure(pairs, terms, root=shelf.root, paper=paper[column])
+                        if present
+                        else None
+                    )
                     line.figures[column] = figure
             group.lines.append(line)
     for item in (first, second):
@@ -225,19 +252,28 @@ def _published(row: Row, columns: list[str]) -> Line:
     values = dict(row.metrics)
     if AVERAGE in columns and row.average is not None:
         values[AVERAGE] = row.average
-    features = f"{row.features}; labels: {row.label_embeddings}" if row.label_embeddings else row.features
-    reporter = {"paper": "paper", "release": "authors' release", "user": "trained again by a user"}[row.reported_by]
-    return Line(label=reporter, features=features, selection=row.selection or "not stated", published=values)
+    features = (
+        f"{row.features}; labels: {row.label_embeddings}" if row.label_embeddings else row.features
+    )
+    reporter = {"paper": "paper", "release": "authors' release", "user": "trained again by a user"}[
+        row.reported_by
+    ]
+    return Line(
+        label=reporter, features=features, selection=row.selection or "not stated", published=values
+    )
 
 
-def _checkpoint_lines(item: Wanted, shelf: Shelf, out: Section, places: Callable[[str], tuple[str, ...]]) -> list[Line]:
+def _checkpoint_lines(
+    item: Wanted, shelf: Shelf, out: Section, places: Callable[[str], tuple[str, ...]]
+) -> list[Line]:
     assert item.setting is not None
     found = shelf.checkpoints.get(item.setting.stem)
     if found is None:
         return []
     line = Line(
         label="authors' checkpoint, re-scored",
-        features=shelf.features.get(out.task, "") + ("; labels: the authors'" if item.setting.labels else ""),
+        features=shelf.features.get(out.task, "")
+        + ("; labels: the authors'" if item.setting.labels else ""),
         selection=f"{item.row.selection or 'not stated'} (the authors')",
         links=[("scores", str(place(found.folder, shelf.root) / "results.json"))],
     )
@@ -271,7 +307,9 @@ def _fill(
     for name in columns:
         paper = item.row.average if name == AVERAGE else item.row.metrics.get(name)
         found = [places(metric) for metric in (metrics if name == AVERAGE else [name])]
-        line.figures[name] = measure([[e] for e in entries], [mean_of(found, file=file)], root=shelf.root, paper=paper)
+        line.figures[name] = measure(
+            [[e] for e in entries], [mean_of(found, file=file)], root=shelf.root, paper=paper
+        )
 
 
 def _why_missing(group: Group, item: Wanted, shelf: Shelf) -> None:

@@ -39,7 +39,9 @@ class Setting:
     def stem(self) -> str:
         """The name of its runs, without the seed, and of the folder of a converted checkpoint of it."""
         parts = [f"{name}-{slug(value)}" for name, value in _leaves(self.options)]
-        return "_".join([self.preset, *parts, *([self.labels] if self.labels not in ("", "glove") else [])])
+        return "_".join(
+            [self.preset, *parts, *([self.labels] if self.labels not in ("", "glove") else [])]
+        )
 
     @property
     def task(self) -> str:
@@ -90,14 +92,21 @@ def wanted(target: str) -> list[Wanted]:
     for row in published_tables()[TABLES[target]].rows:
         presets = row.open_presets or ((row.preset,) if row.preset else ())
         labels = (row.label_embeddings or "GloVe").lower() if row.decoder == "leap" else ""
-        settings: list[Setting | None] = [Setting(preset=preset, options=row.options, labels=labels) for preset in presets]
+        settings: list[Setting | None] = [
+            Setting(preset=preset, options=row.options, labels=labels) for preset in presets
+        ]
         found += [Wanted(row=row, setting=setting) for setting in settings or [None]]
     return found
 
 
 def settings_of(targets: Sequence[str]) -> dict[str, Setting]:
     """Return what must be trained for some targets, each once, by stem."""
-    return {w.setting.stem: w.setting for target in targets for w in wanted(target) if w.setting is not None}
+    return {
+        w.setting.stem: w.setting
+        for target in targets
+        for w in wanted(target)
+        if w.setting is not None
+    }
 
 
 def read_labels(given: Sequence[str]) -> dict[str, str]:
@@ -112,7 +121,9 @@ def read_labels(given: Sequence[str]) -> dict[str, str]:
         if kind not in LABELS:
             raise unknown_name("kind of label embeddings", kind, LABELS)
         if not source:
-            raise UsageError(f"--labels {text}: say where they come from, such as --labels {kind}=FILE (see docs/labels.md)")
+            raise UsageError(
+                f"--labels {text}: say where they come from, such as --labels {kind}=FILE (see docs/labels.md)"
+            )
         found[kind] = source
     return found
 

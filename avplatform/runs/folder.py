@@ -67,7 +67,9 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             place = output_dir or "runs"
-            raise DataError(f"cannot make the run folder in {place}: {error.strerror}; give another --output-dir") from None
+            raise DataError(
+                f"cannot make the run folder in {place}: {error.strerror}; give another --output-dir"
+            ) from None
         return cls(path)
 
     def lock(self, *, wait: float = 0.0) -> None:
@@ -95,7 +97,9 @@ class RunFolder:
                 os.close(descriptor)
                 return
         self._lock = descriptor
-        recover(self.path)  # nobody else is at work here, so what is half-written is the rest of a killed process
+        recover(
+            self.path
+        )  # nobody else is at work here, so what is half-written is the rest of a killed process
 
     def unlock(self) -> None:
         """Let others train in this folder."""

@@ -20,7 +20,9 @@ STREAMS = {"audio": "heard", "visual": "seen", "av": "heard and seen"}
 MAPS = ("truth", "prediction")
 
 
-def curves(metrics_file: Path, out: Path, *, metric: str, selected: int | None = None, note: str = "") -> Path:
+def curves(
+    metrics_file: Path, out: Path, *, metric: str, selected: int | None = None, note: str = ""
+) -> Path:
     """Draw the loss of every step and epoch, and the selection metric of every epoch with the kept one marked.
 
     Args:
@@ -39,21 +41,50 @@ def curves(metrics_file: Path, out: Path, *, metric: str, selected: int | None =
     if not epochs:
         raise DataError(f"{metrics_file} holds no finished epoch with {metric} to draw")
     values = [r[metric] for r in epochs]
-    kept = [n for n, r in enumerate(epochs) if (values[n] == max(values) if selected is None else r["epoch"] == selected)]
+    kept = [
+        n
+        for n, r in enumerate(epochs)
+        if (values[n] == max(values) if selected is None else r["epoch"] == selected)
+    ]
     if not kept:
-        raise DataError(f"{metrics_file} has no epoch {selected}, which is said to be the selected one")
+        raise DataError(
+            f"{metrics_file} has no epoch {selected}, which is said to be the selected one"
+        )
     best = kept[-1]
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot([r["step"] for r in steps], [r["loss"] for r in steps], color="#B0B0B0", linewidth=0.7, label="step")
+    left.plot(
+        [r["step"] for r in steps],
+        [r["loss"] for r in steps],
+        color="#B0B0B0",
+        linewidth=0.7,
+        label="step",
+    )
     means = [r for r in epochs if r.get("loss") is not None]
-    left.plot([r["step"] for r in means], [r["loss"] for r in means], "o-", color=COLOURS[0], markersize=3, label="epoch mean")
+    left.plot(
+        [r["step"] for r in means],
+        [r["loss"] for r in means],
+        "o-",
+        color=COLOURS[0],
+        markersize=3,
+        label="epoch mean",
+    )
     left.set(xlabel="optimiser step", ylabel="training loss")
     left.legend(frameon=False)
     right.plot([r["epoch"] for r in epochs], values, "o-", color=COLOURS[1], markersize=3)
     label = f"kept: epoch {epochs[best]['epoch']}, {values[best]:.1f}"
-    right.plot(epochs[best]["epoch"], values[best], marker="*", markersize=14, color=COLOURS[1], linestyle="", label=label)
-    right.legend(loc="lower right", markerscale=0.6)  # framed: a star in the open would pass for an epoch
+    right.plot(
+        epochs[best]["epoch"],
+        values[best],
+        marker="*",
+        markersize=14,
+        color=COLOURS[1],
+        linestyle="",
+        label=label,
+    )
+    right.legend(
+        loc="lower right", markerscale=0.6
+    )  # framed: a star in the open would pass for an epoch
     right.set(xlabel="epoch", ylabel=f"{epochs[best].get('split', 'validation')} {metric} (%)")
     right.set_xlim(min(r["epoch"] for r in epochs) - 0.5, max(r["epoch"] for r in epochs) + 0.5)
     for axes in (left, right):
@@ -77,26 +108,43 @@ def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Pat
         DataError: the details hold no scores per class.
     """
     if details.get("per_class"):
-        bars = {"accuracy": {name: entry["accuracy"] for name, entry in details["per_class"].items()}}
+        bars = {
+            "accuracy": {name: entry["accuracy"] for name, entry in details["per_class"].items()}
+        }
         label = "segment accuracy (%)"
     elif details.get("class_segment", {}).get("audio"):
         bars = {name: details["class_segment"][name] for name in ("audio", "visual")}
         label = "segment F (%)"
     else:
-        raise DataError("these results hold no scores per class; give details with per_class or class_segment")
+        raise DataError(
+            "these results hold no scores per class; give details with per_class or class_segment"
+        )
     names = list(next(iter(bars.values())))
-    figure = Figure(figsize=(8, max(2.4, 0.26 * len(names) * (1.5 if len(bars) > 1 else 1) + 1.3)), layout="constrained")
+    figure = Figure(
+        figsize=(8, max(2.4, 0.26 * len(names) * (1.5 if len(bars) > 1 else 1) + 1.3)),
+        layout="constrained",
+    )
     axes = figure.subplots()
     height = 0.8 / len(bars)
     for number, (series, values) in enumerate(bars.items()):
         at = np.arange(len(names)) + (number - (len(bars) - 1) / 2) * height
-        axes.barh(at, [values[n] or 0.0 for n in names], height=height, color=COLOURS[number], label=series)
+        axes.barh(
+            at,
+            [values[n] or 0.0 for n in names],
+            height=height,
+            color=COLOURS[number],
+            label=series,
+        )
         for y, name in zip(at, names, strict=True):
             if values[name] is None:
                 axes.text(0.6, y, "not in this split", va="center", fontsize=7, color="#666666")
-    axes.set_yticks(np.arange(len(names)), [name.replace("_", " ") for name in names], parse_math=False)
+    axes.set_yticks(
+        np.arange(len(names)), [name.replace("_", " ") for name in names], parse_math=False
+    )
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set(xlabel=label, xlim=(0, 100), title=f"test scores per class{f' ({note})' if note else ''}")
+    axes.set(
+        xlabel=label, xlim=(0, 100), title=f"test scores per class{f' ({note})' if note else ''}"
+    )
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.6)
     axes.set_axisbelow(True)
     if len(bars) > 1:
@@ -121,10 +169,18 @@ def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") 
     for name in (name for example in examples for name in _classes_in(example)):
         number = len(looks)
         if name not in looks:
-            looks[name] = {"facecolor": COLOURS[number % 8], "hatch": HATCHES[number // 8 % 4], "edgecolor": "white"}
+            looks[name] = {
+                "facecolor": COLOURS[number % 8],
+                "hatch": HATCHES[number // 8 % 4],
+                "edgecolor": "white",
+            }
     # Inches a clip: its rows, or its legend where a model finds everything.
-    heights = [max(0.6 * len(e["tracks"]) + 0.2, 0.19 * len(_classes_in(e)) + 0.1) for e in examples]
-    figure = Figure(figsize=(10, sum(height + 0.55 for height in heights) + 0.9), layout="constrained")
+    heights = [
+        max(0.6 * len(e["tracks"]) + 0.2, 0.19 * len(_classes_in(e)) + 0.1) for e in examples
+    ]
+    figure = Figure(
+        figsize=(10, sum(height + 0.55 for height in heights) + 0.9), layout="constrained"
+    )
     axes = np.atleast_1d(figure.subplots(len(examples), 1, height_ratios=heights))
     for ax, example in zip(axes, examples, strict=True):
         _timeline(ax, example, looks)
@@ -143,7 +199,11 @@ def _timeline(ax: Any, example: dict[str, Any], looks: dict[str, dict[str, Any]]
                 for begin, end in runs(track[name][:, classes.index(class_name)]):
                     place = (row - 0.4 + at * lane, lane * 0.94)
                     ax.broken_barh(
-                        [(begin, end - begin)], place, linewidth=0, alpha=0.6 if row % 2 else 1, **looks[class_name]
+                        [(begin, end - begin)],
+                        place,
+                        linewidth=0,
+                        alpha=0.6 if row % 2 else 1,
+                        **looks[class_name],
                     )
             labels.append(f"{STREAMS.get(stream, stream)}: {name}" if name == "truth" else name)
         ax.axhline(2 * number + 1.5, color="black", linewidth=0.8)
@@ -156,17 +216,28 @@ def _timeline(ax: Any, example: dict[str, Any], looks: dict[str, dict[str, Any]]
     ax.set_title(example["clip_id"], loc="left", fontsize=9, parse_math=False)
     if present:
         handles = [Patch(label=name, linewidth=0, **looks[name]) for name in present]
-        legend = ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+        legend = ax.legend(
+            handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8
+        )
         for text in legend.get_texts():
             text.set_parse_math(False)
     else:
-        ax.text(segments / 2, len(labels) / 2 - 0.5, "no event, none found", ha="center", va="center", color="#666666")
+        ax.text(
+            segments / 2,
+            len(labels) / 2 - 0.5,
+            "no event, none found",
+            ha="center",
+            va="center",
+            color="#666666",
+        )
 
 
 def _classes_in(example: dict[str, Any]) -> list[str]:
     """Return the classes that are true or found in a clip, in class order."""
     maps = [track[name] for track in example["tracks"].values() for name in MAPS]
-    return [example["classes"][c] for c in np.flatnonzero(np.any([m.any(axis=0) for m in maps], axis=0))]
+    return [
+        example["classes"][c] for c in np.flatnonzero(np.any([m.any(axis=0) for m in maps], axis=0))
+    ]
 
 
 def _records(file: Path) -> list[dict[str, Any]]:
@@ -174,7 +245,9 @@ def _records(file: Path) -> list[dict[str, Any]]:
     try:
         lines = Path(file).read_text().splitlines()
     except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}; give the metrics.jsonl of a run") from None
+        raise DataError(
+            f"cannot read {file}: {error.strerror}; give the metrics.jsonl of a run"
+        ) from None
     records = []
     for line in lines:
         try:
@@ -182,4 +255,3 @@ def _records(file: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return records
-

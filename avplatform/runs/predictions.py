@@ -19,7 +19,18 @@ from avplatform.tasks.contracts import Arrays, Metrics, Task
 
 FOLDER = "predictions"
 FORMAT = "avplatform predictions 1"
-IDENTITY = ("task", "encoder", "decoder", "supervision", "preset", "data", "synthetic", "data_checksum", "seed", "thresholds")
+IDENTITY = (
+    "task",
+    "encoder",
+    "decoder",
+    "supervision",
+    "preset",
+    "data",
+    "synthetic",
+    "data_checksum",
+    "seed",
+    "thresholds",
+)
 
 
 @dataclass(kw_only=True)
@@ -61,7 +72,11 @@ def save_predictions(predictions: Predictions, path: str | Path) -> Path:
     """
     arrays, shapes = {}, {}
     groups = {"state": predictions.state, "evidence": predictions.evidence or {}}
-    for name, value in ((f"{group}.{name}", value) for group, values in groups.items() for name, value in values.items()):
+    for name, value in (
+        (f"{group}.{name}", value)
+        for group, values in groups.items()
+        for name, value in values.items()
+    ):
         if value.dtype == bool:
             shapes[name] = list(value.shape)
             value = np.packbits(value)
@@ -83,25 +98,36 @@ def load_predictions(path: str | Path) -> Predictions:
         DataError: it is missing, damaged, or something else.
     """
     if not Path(path).is_file():
-        raise DataError(f"there are no predictions in {path}; `avplatform eval RUN --predictions {path}` writes them")
+        raise DataError(
+            f"there are no predictions in {path}; `avplatform eval RUN --predictions {path}` writes them"
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise DataError(f"{path} is no file of predictions; give one that a run or `avplatform eval` wrote")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                raise DataError(
+                    f"{path} is no file of predictions; give one that a run or `avplatform eval` wrote"
+                )
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
         head = json.loads(metadata["head"])
         for name, shape in head["bits"].items():
-            arrays[name] = np.unpackbits(arrays[name], count=int(np.prod(shape))).reshape(shape).astype(bool)
+            arrays[name] = (
+                np.unpackbits(arrays[name], count=int(np.prod(shape))).reshape(shape).astype(bool)
+            )
         groups = {group: _members(arrays, group) for group in ("state", "evidence")}
         rows = len(groups["state"]["row"])
         if any(len(value) != rows for value in arrays.values()):
             raise ValueError("arrays of different lengths")
         return Predictions(
-            split=head["split"], about=head["about"], state=groups["state"], evidence=groups["evidence"] or None
+            split=head["split"],
+            about=head["about"],
+            state=groups["state"],
+            evidence=groups["evidence"] or None,
         )
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({error}); delete it and write it again with `avplatform eval`") from None
+        raise DataError(
+            f"{path} is damaged ({error}); delete it and write it again with `avplatform eval`"
+        ) from None
 
 
 def predictions_file(run: str | Path, split: str) -> Path:
@@ -110,4 +136,8 @@ def predictions_file(run: str | Path, split: str) -> Path:
 
 
 def _members(arrays: Arrays, group: str) -> Arrays:
-    return {name.removeprefix(f"{group}."): value for name, value in arrays.items() if name.startswith(f"{group}.")}
+    return {
+        name.removeprefix(f"{group}."): value
+        for name, value in arrays.items()
+        if name.startswith(f"{group}.")
+    }

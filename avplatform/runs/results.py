@@ -35,7 +35,10 @@ def results(
 def presence_of(task: Task, metrics: dict[str, Metrics]) -> dict[str, Any] | None:
     """Return, per split, the scores of events by the modalities that they are in; None where a task does not tell."""
     analysis = task.analysis()
-    found = {split: None if analysis is None else analysis.presence(values.state()) for split, values in metrics.items()}
+    found = {
+        split: None if analysis is None else analysis.presence(values.state())
+        for split, values in metrics.items()
+    }
     return found if any(found.values()) else None
 
 
@@ -43,11 +46,18 @@ def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:
     """Print the results as a table, with what the anchors score on the same split."""
     names = list(content[splits[0]])
     anchors = content["details"][splits[-1]].get("anchors", {})
-    headers = ["", *splits, *(f"{split}: {_label(name)}" for split in splits[-1:] for name in anchors)]
+    headers = [
+        "",
+        *splits,
+        *(f"{split}: {_label(name)}" for split in splits[-1:] for name in anchors),
+    ]
     rows = []
     for name in names:
         cells = [f"{content[split][name]:.1f}" for split in splits]
-        cells += [f"{values[name]:.1f}" if name in values else "" for values in map(_as_dict, anchors.values())]
+        cells += [
+            f"{values[name]:.1f}" if name in values else ""
+            for values in map(_as_dict, anchors.values())
+        ]
         rows.append([name, *cells])
     kind = " (SYNTHETIC features)" if content["synthetic"] else ""
     title = (

@@ -46,4 +46,7 @@ def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], DataSour
     model = make_model_config(config, task, data.spec.features)
     without_memory(lambda: cost_of(model))  # which builds it: sizes that do not divide show
     if DECODERS[config.decoder].needs_labels:
-        open_source(config.labels.embeddings, pooling=None if config.labels.pooling == "default" else config.labels.pooling)
+        open_source(
+            config.labels.embeddings,
+            pooling=None if config.labels.pooling == "default" else config.labels.pooling,
+        )

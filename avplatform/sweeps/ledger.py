@@ -36,7 +36,11 @@ class Entry:
     def test_selected(self) -> dict[str, Any] | None:
         """The record of the epoch that scores best on test itself, of equals the one that the run's `ties` takes, or None."""
         metric = self.results["selection"]["metric"]
-        records = [r for r in RunFolder(self.folder).records() if r.get("event") == "test_epoch" and metric in r]
+        records = [
+            r
+            for r in RunFolder(self.folder).records()
+            if r.get("event") == "test_epoch" and metric in r
+        ]
         latest = self.options.get("ties", "latest") == "latest"
         return max(reversed(records) if latest else records, key=lambda r: r[metric], default=None)
 

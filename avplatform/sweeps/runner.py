@@ -78,8 +78,14 @@ def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console
     try:
         logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"cannot write into {logs.parent}: {error.strerror}; give another --out") from None
-    with _only_one(logs), _stoppable(), console.bar("runs", total=len(jobs), done=len(outcome.skipped)) as bar:
+        raise DataError(
+            f"cannot write into {logs.parent}: {error.strerror}; give another --out"
+        ) from None
+    with (
+        _only_one(logs),
+        _stoppable(),
+        console.bar("runs", total=len(jobs), done=len(outcome.skipped)) as bar,
+    ):
         _work(waiting, outcome, _Pool(logs=logs, parallel=parallel), console, bar, total=len(jobs))
     return outcome
 
@@ -115,7 +121,16 @@ def _train_job(run: PlannedRun, folder: Path, threads: int, where: str) -> Job:
             shutil.rmtree(home.path)  # ended before it had written its first file
         file = folder / "configs" / f"{run.name}.yaml"
         write_atomic(file, lambda p: p.write_text(as_yaml(run.options)))
-        return [*PROGRAM, "train", "--config", str(file), "--output-dir", str(home.path), "--threads", str(threads)]
+        return [
+            *PROGRAM,
+            "train",
+            "--config",
+            str(file),
+            "--output-dir",
+            str(home.path),
+            "--threads",
+            str(threads),
+        ]
 
     def check() -> None:
         if (home.path / "config.yaml").is_file():
@@ -124,7 +139,9 @@ def _train_job(run: PlannedRun, folder: Path, threads: int, where: str) -> Job:
     def after() -> None:
         shutil.rmtree(home.checkpoints, ignore_errors=True)
 
-    return Job(name=run.name, command=command, done=home.results_file.is_file, check=check, after=after)
+    return Job(
+        name=run.name, command=command, done=home.results_file.is_file, check=check, after=after
+    )
 
 
 def _wait_for(home: RunFolder) -> None:
@@ -165,7 +182,9 @@ class _Pool:
             log.close()
             if process.stdin is not None:
                 process.stdin.close()
-        return [(job, process.returncode, time.monotonic() - since) for job, process, _, since in done]
+        return [
+            (job, process.returncode, time.monotonic() - since) for job, process, _, since in done
+        ]
 
     def stop(self) -> None:
         for number, wait in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
@@ -181,7 +200,9 @@ class _Pool:
                 return
 
 
-def _work(waiting: list[Job], outcome: Outcome, pool: _Pool, console: Console, bar: Bar, *, total: int) -> None:
+def _work(
+    waiting: list[Job], outcome: Outcome, pool: _Pool, console: Console, bar: Bar, *, total: int
+) -> None:
     queue, begun = list(waiting), time.monotonic()
     try:
         while queue or pool.running:
@@ -193,12 +214,16 @@ def _work(waiting: list[Job], outcome: Outcome, pool: _Pool, console: Console, b
                     outcome.finished.append(job.name)
                     words = f"finished in {seconds:.0f} s"
                 else:
-                    outcome.failed[job.name] = words = _last_words(pool.logs / f"{job.name}.log", code)
+                    outcome.failed[job.name] = words = _last_words(
+                        pool.logs / f"{job.name}.log", code
+                    )
                 over = len(outcome.finished) + len(outcome.failed)
                 left = (time.monotonic() - begun) / over * (len(waiting) - over) / 60
                 remaining = f"; about {max(left, 1):.0f} min left" if over < len(waiting) else ""
                 bar.advance()
-                console.note(f"[{len(outcome.skipped) + over}/{total}] {job.name}: {words}{remaining}")
+                console.note(
+                    f"[{len(outcome.skipped) + over}/{total}] {job.name}: {words}{remaining}"
+                )
             time.sleep(POLL)
     except BaseException:
         console.note(f"ending {counted(len(pool.running), 'run')}")
@@ -210,7 +235,13 @@ def _last_words(log: Path, code: int) -> str:
     """Return the last line of a log that says what went wrong."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error:")]
-    words = errors[-1] if errors and errors[-1] in lines[-3:] else lines[-1] if lines else "it said nothing"
+    words = (
+        errors[-1]
+        if errors and errors[-1] in lines[-3:]
+        else lines[-1]
+        if lines
+        else "it said nothing"
+    )
     return f"killed by signal {-code}" if code < 0 else words.removeprefix("error: ")
 
 
@@ -227,7 +258,9 @@ def _only_one(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataError(f"another process is at work in {folder.parent}; wait for it, or give another --out") from None
+            raise DataError(
+                f"another process is at work in {folder.parent}; wait for it, or give another --out"
+            ) from None
         yield
 
 

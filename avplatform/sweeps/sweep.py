@@ -27,7 +27,9 @@ from avplatform.config.values import Options, load_yaml, merge, nest
 from avplatform.models.errors import AVError, DataError, UsageError, nearest
 
 PARTS = ("base", "axes", "seeds")
-LONGEST = 200  # characters of a run's name: file systems take 255 bytes, and logs are named after it
+LONGEST = (
+    200  # characters of a run's name: file systems take 255 bytes, and logs are named after it
+)
 OWN = ("output_dir", "resume", "config", "dry_run")
 IGNORED = (
     "cpu", "num_workers", "threads", "save_plots", "cache_dir", "checkpointing", "trackers", "project",
@@ -70,24 +72,43 @@ def plan(values: dict[str, Any], *, where: str) -> list[PlannedRun]:
     """
     for name in values:
         if name not in PARTS:
-            raise UsageError(f"{where}: unknown part '{name}'{nearest(str(name), PARTS)} (known: {', '.join(PARTS)})")
+            raise UsageError(
+                f"{where}: unknown part '{name}'{nearest(str(name), PARTS)} (known: {', '.join(PARTS)})"
+            )
     base = nest(_mapping(values.get("base"), f"{where}: base"), where=where)
-    axes = [_axis(str(name), choices, where) for name, choices in _mapping(values.get("axes"), f"{where}: axes").items()]
-    seeds = [_axis("seed", _seeds(values["seeds"], where), where)] if values.get("seeds") is not None else []
+    axes = [
+        _axis(str(name), choices, where)
+        for name, choices in _mapping(values.get("axes"), f"{where}: axes").items()
+    ]
+    seeds = (
+        [_axis("seed", _seeds(values["seeds"], where), where)]
+        if values.get("seeds") is not None
+        else []
+    )
     if not axes and not seeds:
-        raise UsageError(f"{where}: neither axes nor seeds, so there is nothing to vary; use `avplatform train --config`")
+        raise UsageError(
+            f"{where}: neither axes nor seeds, so there is nothing to vary; use `avplatform train --config`"
+        )
     _check_apart([*axes, *seeds], where)
     runs: dict[str, PlannedRun] = {}
-    for chosen in ((*rest, *first) for first in itertools.product(*seeds) for rest in itertools.product(*axes)):
+    for chosen in (
+        (*rest, *first) for first in itertools.product(*seeds) for rest in itertools.product(*axes)
+    ):
         options = base
         for point in chosen:
             options = merge(options, point.options)
         name = "_".join(point.name for point in chosen)
         if len(name) > LONGEST:
-            raise UsageError(f"{where}: the name {name[:40]}... has {len(name)} characters; give its values short labels")
+            raise UsageError(
+                f"{where}: the name {name[:40]}... has {len(name)} characters; give its values short labels"
+            )
         if name in runs:
-            raise UsageError(f"{where}: two runs are named {name}; give the options of one axis under labels of their own")
-        runs[name] = PlannedRun(name=name, options=options, axes={point.axis: point.value for point in chosen})
+            raise UsageError(
+                f"{where}: two runs are named {name}; give the options of one axis under labels of their own"
+            )
+        runs[name] = PlannedRun(
+            name=name, options=options, axes={point.axis: point.value for point in chosen}
+        )
     for option in OWN:
         if any(option in run.options for run in runs.values()):
             raise UsageError(f"{where}: leave out '{option}'; the sweep sets it for each run")
@@ -152,13 +173,22 @@ def _check_apart(axes: list[list[_Point]], where: str) -> None:
     for points in axes:
         for option in (name for point in points for name in _option_names(point.options)):
             if owner.setdefault(option, points) is not points:
-                raise UsageError(f"{where}: '{option}' is set on two axes (seeds are one), so one of them would do nothing")
+                raise UsageError(
+                    f"{where}: '{option}' is set on two axes (seeds are one), so one of them would do nothing"
+                )
 
 
 def _option_names(options: Options) -> list[str]:
     """Return the dotted names of nested options."""
-    inner = {name: _option_names(value) if isinstance(value, dict) else [] for name, value in options.items()}
-    return [f"{name}.{rest}" if rest else name for name, names in inner.items() for rest in names or [""]]
+    inner = {
+        name: _option_names(value) if isinstance(value, dict) else []
+        for name, value in options.items()
+    }
+    return [
+        f"{name}.{rest}" if rest else name
+        for name, names in inner.items()
+        for rest in names or [""]
+    ]
 
 
 def _axis(name: str, choices: Any, where: str) -> list[_Point]:
@@ -169,10 +199,17 @@ def _axis(name: str, choices: Any, where: str) -> list[_Point]:
             points.append(_Point(axis=name, value=str(label), name=slug(label), options=group))
         return points
     if not isinstance(choices, list) or not choices:
-        raise UsageError(f"{where}: axis '{name}' must be a list of values, or labels with options; it is {choices!r}")
+        raise UsageError(
+            f"{where}: axis '{name}' must be a list of values, or labels with options; it is {choices!r}"
+        )
     short = slug(name.rsplit(".", 1)[-1])
     return [
-        _Point(axis=name, value=value, name=f"{short}-{slug(value)}", options=nest({name: value}, where=where))
+        _Point(
+            axis=name,
+            value=value,
+            name=f"{short}-{slug(value)}",
+            options=nest({name: value}, where=where),
+        )
         for value in choices
     ]
 
@@ -180,8 +217,14 @@ def _axis(name: str, choices: Any, where: str) -> list[_Point]:
 def _seeds(seeds: Any, where: str) -> list[Any]:
     if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
         return list(range(1, seeds + 1))
-    if not isinstance(seeds, list) or not seeds or any(isinstance(s, bool) or not isinstance(s, int) for s in seeds):
-        raise UsageError(f"{where}: seeds is {seeds!r}; give a list of whole numbers, or how many there shall be")
+    if (
+        not isinstance(seeds, list)
+        or not seeds
+        or any(isinstance(s, bool) or not isinstance(s, int) for s in seeds)
+    ):
+        raise UsageError(
+            f"{where}: seeds is {seeds!r}; give a list of whole numbers, or how many there shall be"
+        )
     return seeds
 
 

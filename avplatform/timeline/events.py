@@ -66,7 +66,11 @@ class Timeline:
     @property
     def cell(self) -> str:
         """Encoder, decoder and task in words."""
-        return f"{self.encoder} + {self.decoder} on {self.task}" if self.encoder else f"{self.decoder} on {self.task}"
+        return (
+            f"{self.encoder} + {self.decoder} on {self.task}"
+            if self.encoder
+            else f"{self.decoder} on {self.task}"
+        )
 
     def shown_labels(self) -> list[str]:
         """Labels that occur in an event, in class order."""
@@ -75,7 +79,11 @@ class Timeline:
 
 
 def events_of(
-    found: dict[str, np.ndarray], scores: dict[str, np.ndarray], labels: Sequence[str], *, duration: float
+    found: dict[str, np.ndarray],
+    scores: dict[str, np.ndarray],
+    labels: Sequence[str],
+    *,
+    duration: float,
 ) -> list[Event]:
     """Return the runs of found seconds as events, ordered by onset, stream and class.
 
@@ -89,7 +97,8 @@ def events_of(
             for onset, offset in runs(maps[:, number]):
                 score = float(scores[stream][onset:offset, number].mean())
                 end = duration if offset == len(maps) and onset < duration else float(offset)
-                events.append(Event(stream=stream, label=label, onset=float(onset), offset=end, score=score))
+                events.append(
+                    Event(stream=stream, label=label, onset=float(onset), offset=end, score=score)
+                )
     order = list(STREAM_NAMES)
     return sorted(events, key=lambda e: (e.onset, order.index(e.stream), labels.index(e.label)))
-

@@ -36,7 +36,9 @@ def as_json(timeline: Timeline, *, indent: int | None = 2) -> str:
         "about": timeline.about,
         "events": [event_row(event) for event in timeline.events],
         "scores": {name: values.round(4).tolist() for name, values in timeline.scores.items()},
-        "attention": {name: values.round(4).tolist() for name, values in timeline.attention.items()},
+        "attention": {
+            name: values.round(4).tolist() for name, values in timeline.attention.items()
+        },
     }
     return json.dumps(content, indent=indent, ensure_ascii=False) + "\n"
 
@@ -66,7 +68,9 @@ def as_vtt(timeline: Timeline) -> str:
     cues = ["WEBVTT", f"NOTE events found by avplatform {__version__} ({timeline.task})"]
     for number, event in enumerate(sorted(timeline.events, key=lambda e: (e.onset, e.offset)), 1):
         text = f"<v {event.stream_name}>{_escaped(event.label)} ({event.score:.2f})"
-        cues.append(f"{number}\n{_clock(event.onset)} --> {_clock(max(event.offset, event.onset + 0.001))}\n{text}")
+        cues.append(
+            f"{number}\n{_clock(event.onset)} --> {_clock(max(event.offset, event.onset + 0.001))}\n{text}"
+        )
     return "\n\n".join(cues) + "\n"
 
 
@@ -95,15 +99,21 @@ def as_eaf(timeline: Timeline, *, media: str) -> str:
     tiers: dict[tuple[str, str], list[Event]] = {}
     for event in timeline.events:
         tiers.setdefault((event.stream, event.label), []).append(event)
-    times = sorted({_milliseconds(t) for event in timeline.events for t in (event.onset, event.offset)})
+    times = sorted(
+        {_milliseconds(t) for event in timeline.events for t in (event.onset, event.offset)}
+    )
     slots = {time: f"ts{number}" for number, time in enumerate(times, 1)}
     order = ET.SubElement(root, "TIME_ORDER")
     for time, slot in slots.items():
         ET.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slot, "TIME_VALUE": str(time)})
     number = 0
-    for stream, label in sorted(tiers, key=lambda t: (list(STREAM_NAMES).index(t[0]), timeline.labels.index(t[1]))):
+    for stream, label in sorted(
+        tiers, key=lambda t: (list(STREAM_NAMES).index(t[0]), timeline.labels.index(t[1]))
+    ):
         tier = ET.SubElement(
-            root, "TIER", {"LINGUISTIC_TYPE_REF": "event", "TIER_ID": f"{STREAM_NAMES[stream]}: {_clean(label)}"}
+            root,
+            "TIER",
+            {"LINGUISTIC_TYPE_REF": "event", "TIER_ID": f"{STREAM_NAMES[stream]}: {_clean(label)}"},
         )
         for event in tiers[stream, label]:
             number += 1
@@ -112,8 +122,12 @@ def as_eaf(timeline: Timeline, *, media: str) -> str:
                 "TIME_SLOT_REF1": slots[_milliseconds(event.onset)],
                 "TIME_SLOT_REF2": slots[_milliseconds(event.offset)],
             }
-            annotation = ET.SubElement(ET.SubElement(tier, "ANNOTATION"), "ALIGNABLE_ANNOTATION", attributes)
-            ET.SubElement(annotation, "ANNOTATION_VALUE").text = f"{_clean(event.label)} ({event.score:.2f})"
+            annotation = ET.SubElement(
+                ET.SubElement(tier, "ANNOTATION"), "ALIGNABLE_ANNOTATION", attributes
+            )
+            ET.SubElement(
+                annotation, "ANNOTATION_VALUE"
+            ).text = f"{_clean(event.label)} ({event.score:.2f})"
     ET.SubElement(
         root,
         "LINGUISTIC_TYPE",
@@ -135,7 +149,11 @@ def write_exports(timeline: Timeline, folder: Path, *, media: str) -> list[Path]
     }
     out = []
     for name, text in texts.items():
-        out.append(write_atomic(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8")))  # type: ignore[misc]
+        out.append(
+            write_atomic(
+                folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8")
+            )
+        )  # type: ignore[misc]
     return out
 
 

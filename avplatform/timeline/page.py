@@ -42,8 +42,13 @@ def render_page(timeline: Timeline, preview: Preview | None = None, *, source: s
         "absent": absent_streams(timeline),
         "events": [event_row(event) for event in timeline.events],
         "scores": {name: values.round(3).tolist() for name, values in timeline.scores.items()},
-        "attention": {name: values.round(4).tolist() for name, values in timeline.attention.items()},
-        "frames": [{"time": round(time, 2), "image": data_uri(image, "image/jpeg")} for time, image in preview.frames],
+        "attention": {
+            name: values.round(4).tolist() for name, values in timeline.attention.items()
+        },
+        "frames": [
+            {"time": round(time, 2), "image": data_uri(image, "image/jpeg")}
+            for time, image in preview.frames
+        ],
         "peaks": scaled(preview.peaks),
         "looks": {label: look(number) for number, label in enumerate(timeline.shown_labels())},
         "missing": missing_text(source, timeline.video),
@@ -68,7 +73,11 @@ def video_source(video: Path, page: Path, *, embed: bool) -> str:
         UsageError: a file that is too large to embed.
     """
     if not embed:
-        return quote(os.fsencode(os.path.relpath(video.resolve(), page.parent.resolve()).replace(os.sep, "/")))
+        return quote(
+            os.fsencode(
+                os.path.relpath(video.resolve(), page.parent.resolve()).replace(os.sep, "/")
+            )
+        )
     size = video.stat().st_size
     if size > EMBED_LIMIT:
         raise UsageError(
@@ -89,7 +98,11 @@ def summary(timeline: Timeline) -> str:
 
 def absent_streams(timeline: Timeline) -> list[str]:
     """Return the streams that the file lacks, and the audio-visual one with them."""
-    absent = [s for s, key in (("audio", "has_audio"), ("visual", "has_video")) if timeline.about.get(key) is False]
+    absent = [
+        s
+        for s, key in (("audio", "has_audio"), ("visual", "has_video"))
+        if timeline.about.get(key) is False
+    ]
     return [*absent, "av"] if absent else []
 
 
@@ -126,7 +139,9 @@ def scaled(peaks: list[float]) -> list[float]:
 def missing_text(source: str, video: str) -> str:
     """Return what the page says where the video does not load."""
     if source.startswith("data:"):
-        return "This browser cannot play the embedded video; tracks, keys and clock work without it."
+        return (
+            "This browser cannot play the embedded video; tracks, keys and clock work without it."
+        )
     name = Path(video).name
     return (
         f"{name} is not where this page expects it, or this browser cannot play it. Tracks, keys and clock work without "

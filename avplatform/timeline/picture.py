@@ -58,7 +58,9 @@ def _frames(ax: Any, preview: Preview, duration: float) -> None:
     each = duration / len(preview.frames)
     for number, (_, jpeg) in enumerate(preview.frames):
         with Image.open(io.BytesIO(jpeg)) as image:
-            ax.imshow(np.asarray(image), extent=(number * each, (number + 1) * each, 0, 1), aspect="auto")
+            ax.imshow(
+                np.asarray(image), extent=(number * each, (number + 1) * each, 0, 1), aspect="auto"
+            )
     ax.set(ylim=(0, 1), yticks=[], xlim=(0, duration))
     ax.set_ylabel("pictures", rotation=0, ha="right", va="center", fontsize=9)
 
@@ -72,7 +74,9 @@ def _sound(ax: Any, preview: Preview, duration: float) -> None:
     ax.set_ylabel("sound", rotation=0, ha="right", va="center", fontsize=9)
 
 
-def _stream(ax: Any, timeline: Timeline, stream: str, labels: list[str], looks: dict[str, dict[str, Any]]) -> None:
+def _stream(
+    ax: Any, timeline: Timeline, stream: str, labels: list[str], looks: dict[str, dict[str, Any]]
+) -> None:
     for lane, label in enumerate(labels):
         for event in (e for e in timeline.events if e.stream == stream and e.label == label):
             bar = (event.onset, event.offset - event.onset)
@@ -83,4 +87,12 @@ def _stream(ax: Any, timeline: Timeline, stream: str, labels: list[str], looks: 
     ax.grid(axis="x", color="#D9D9D9", linewidth=0.6)
     ax.set_axisbelow(True)
     if not labels:
-        ax.text(timeline.duration / 2, 0, "no event found", ha="center", va="center", fontsize=8, color="#666666")
+        ax.text(
+            timeline.duration / 2,
+            0,
+            "no event found",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="#666666",
+        )

@@ -32,7 +32,15 @@ from avplatform.timeline.windows import Features, parse_windows
 if TYPE_CHECKING:
     from avplatform.features.container import Limits
 
-__all__ = ["ClipFeatures", "Event", "Extractor", "Pipeline", "PipelineConfig", "Timeline", "pipeline"]
+__all__ = [
+    "ClipFeatures",
+    "Event",
+    "Extractor",
+    "Pipeline",
+    "PipelineConfig",
+    "Timeline",
+    "pipeline",
+]
 
 
 @dataclass(kw_only=True)
@@ -60,7 +68,9 @@ class PipelineConfig:
         for name in ("window", "hop", "batch_size"):
             at_least(self, name, 1)
         if self.hop > self.window:
-            raise UsageError(f"hop is {self.hop} and window {self.window}; a hop beyond the window leaves gaps")
+            raise UsageError(
+                f"hop is {self.hop} and window {self.window}; a hop beyond the window leaves gaps"
+            )
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"threshold is {self.threshold}; a probability lies between 0 and 1")
         _ = self.limits
@@ -70,7 +80,11 @@ class PipelineConfig:
         """What a file may ask for."""
         from avplatform.features.container import Limits
 
-        return Limits(max_seconds=self.max_seconds, max_pixels=self.max_pixels, max_gigapixels=self.max_gigapixels)
+        return Limits(
+            max_seconds=self.max_seconds,
+            max_pixels=self.max_pixels,
+            max_gigapixels=self.max_gigapixels,
+        )
 
 
 def pipeline(
@@ -109,11 +123,17 @@ def pipeline(
     if labels is not None:
         check_open(loaded)
     elif embeddings is not None:
-        raise UsageError("embeddings name the source for labels of the user's; give labels too, or leave them out")
+        raise UsageError(
+            "embeddings name the source for labels of the user's; give labels too, or leave them out"
+        )
     if extractor is None:
         device = device_of(config)
-        extractor = extractor_of_model(loaded, recipe=recipe, weights=weights, device=device, limits=config.limits)
-    return Pipeline(loaded, extractor, name=name, labels=labels, embeddings=embeddings, config=config)
+        extractor = extractor_of_model(
+            loaded, recipe=recipe, weights=weights, device=device, limits=config.limits
+        )
+    return Pipeline(
+        loaded, extractor, name=name, labels=labels, embeddings=embeddings, config=config
+    )
 
 
 class Pipeline:
@@ -141,7 +161,9 @@ class Pipeline:
             self.label_embeddings = found.values.to(next(model.parameters()).device)
         self.labels = event_names(self.task, model)
 
-    def __call__(self, video: str | Path, *, on_progress: Callable[[float], None] | None = None) -> Timeline:
+    def __call__(
+        self, video: str | Path, *, on_progress: Callable[[float], None] | None = None
+    ) -> Timeline:
         """Parse one video.
 
         Args:
@@ -154,16 +176,26 @@ class Pipeline:
         from avplatform.features.media import probe
 
         info = probe(video, limits=self.config.limits)
-        features, present = read_features(self.extractor, video, duration=info.duration, on_progress=on_progress)
+        features, present = read_features(
+            self.extractor, video, duration=info.duration, on_progress=on_progress
+        )
         check_fits(self.model, features)
-        timeline = self.parse(features, present=present, duration=info.duration, video=readable(video))
+        timeline = self.parse(
+            features, present=present, duration=info.duration, video=readable(video)
+        )
         timeline.about = {
-            name: getattr(info, name, None) for name in ("fps", "width", "height", "rotation", "has_audio", "has_video")
+            name: getattr(info, name, None)
+            for name in ("fps", "width", "height", "rotation", "has_audio", "has_video")
         }
         return timeline
 
     def parse(
-        self, features: Features, *, present: dict[str, bool] | None = None, duration: float | None = None, video: str = ""
+        self,
+        features: Features,
+        *,
+        present: dict[str, bool] | None = None,
+        duration: float | None = None,
+        video: str = "",
     ) -> Timeline:
         """Parse features that are there already.
 
@@ -181,8 +213,13 @@ class Pipeline:
             batch_size=self.config.batch_size,
             label_embeddings=self.label_embeddings,
         )
-        found = {name: maps[:, 0].numpy() for name, maps in self.task.events(self.task.decide(parse)).items()}
-        scores = {name: values[:, 0].numpy() for name, values in self.task.probabilities(parse).items()}
+        found = {
+            name: maps[:, 0].numpy()
+            for name, maps in self.task.events(self.task.decide(parse)).items()
+        }
+        scores = {
+            name: values[:, 0].numpy() for name, values in self.task.probabilities(parse).items()
+        }
         notes = _silence_absent(found, scores, present or {})
         # The last segment goes on to the end of the video: up to half a second more, or less, than a second.
         duration = float(len(features)) if duration is None else min(duration, len(features) + 0.5)
@@ -202,7 +239,9 @@ class Pipeline:
             notes=notes,
         )
         if self.open_labels:
-            timeline.notes.append("The labels were given by the user; the model need not have been trained on them.")
+            timeline.notes.append(
+                "The labels were given by the user; the model need not have been trained on them."
+            )
         threshold = getattr(self.task.config, "threshold", None)
         if threshold is not None and not timeline.events:
             highest = max(float(values.max()) for values in scores.values())
@@ -219,7 +258,11 @@ class Pipeline:
 
 def device_of(config: PipelineConfig) -> torch.device:
     """Return where models run: the accelerator if there is one and it is wanted."""
-    found = None if config.cpu or not torch.accelerator.is_available() else torch.accelerator.current_accelerator()
+    found = (
+        None
+        if config.cpu or not torch.accelerator.is_available()
+        else torch.accelerator.current_accelerator()
+    )
     return found or torch.device("cpu")
 
 
@@ -249,7 +292,9 @@ def _task(model: AVModel, config: PipelineConfig) -> Task:
     return with_threshold(task_of_model(model.config), config.threshold)
 
 
-def _silence_absent(found: dict[str, np.ndarray], scores: dict[str, np.ndarray], present: dict[str, bool]) -> list[str]:
+def _silence_absent(
+    found: dict[str, np.ndarray], scores: dict[str, np.ndarray], present: dict[str, bool]
+) -> list[str]:
     """Take back what was found in a stream that the file lacks; return what is to be said about it."""
     notes = []
     for stream, kind in (("audio", "sound"), ("visual", "pictures")):
@@ -260,11 +305,15 @@ def _silence_absent(found: dict[str, np.ndarray], scores: dict[str, np.ndarray],
             found[name] = np.zeros_like(found[name])
             scores[name] = np.zeros_like(scores[name])
         names = " and ".join(STREAM_NAMES[name] for name in silenced)
-        notes.append(f"The file has no {kind}; the model got zeros for it, and no {names} events are reported.")
+        notes.append(
+            f"The file has no {kind}; the model got zeros for it, and no {names} events are reported."
+        )
     return notes
 
 
-def _attention(model: AVModel, parse: Parse, labels: int, present: dict[str, bool]) -> dict[str, np.ndarray]:
+def _attention(
+    model: AVModel, parse: Parse, labels: int, present: dict[str, bool]
+) -> dict[str, np.ndarray]:
     """Return LEAP's attention by stream, of the events' labels and the streams that are there."""
     streams: tuple[str, ...] = getattr(model.decoder, "streams", ())
     if parse.attention is None:

@@ -47,14 +47,18 @@ def preview(path: str | Path, info: Any, limits: Limits | None = None) -> Previe
     return found
 
 
-def frame_strip(path: str | Path, info: Any, limits: Limits | None = None) -> list[tuple[float, bytes]]:
+def frame_strip(
+    path: str | Path, info: Any, limits: Limits | None = None
+) -> list[tuple[float, bytes]]:
     """Return one frame a second, or fewer of a long video, each from the middle of its stretch."""
     from avplatform.features.media import read_frames
 
     count = max(1, min(MOST_FRAMES, round(info.duration)))
     times = (np.arange(count) + 0.5) * info.duration / count
     ratio = min(4.0, max(0.25, (info.width or 4) / (info.height or 3)))
-    frames = read_frames(path, times, (FRAME_HEIGHT, max(2, round(FRAME_HEIGHT * ratio))), limits=limits)
+    frames = read_frames(
+        path, times, (FRAME_HEIGHT, max(2, round(FRAME_HEIGHT * ratio))), limits=limits
+    )
     return [(float(time), as_jpeg(frame)) for time, frame in zip(times, frames, strict=True)]
 
 
@@ -67,7 +71,9 @@ def outline(path: str | Path, duration: float, limits: Limits | None = None) -> 
     start = 0.0
     while start < duration:
         last = duration - start < 2 * CHUNK  # the rest goes with the last whole minute
-        samples = read_waveform(path, RATE, start=start, seconds=duration - start if last else CHUNK, limits=limits)
+        samples = read_waveform(
+            path, RATE, start=start, seconds=duration - start if last else CHUNK, limits=limits
+        )
         parts.append(np.abs(samples))
         if last:
             break
@@ -85,7 +91,9 @@ def peaks_of(samples: np.ndarray, length: int) -> list[float]:
     if not len(samples):
         return []
     starts = np.arange(0, len(samples), max(1, length))
-    return [round(float(p), 3) for p in np.minimum(np.maximum.reduceat(np.abs(samples), starts), 1.0)]
+    return [
+        round(float(p), 3) for p in np.minimum(np.maximum.reduceat(np.abs(samples), starts), 1.0)
+    ]
 
 
 def as_jpeg(frame: np.ndarray) -> bytes:

@@ -38,7 +38,9 @@ class ClipFeatures(Protocol):
 class Extractor(Protocol):
     """What turns a stretch of a media file into features, one vector (or map) a second."""
 
-    def clip(self, path: str | Path, start: float = 0.0, seconds: float | None = None) -> ClipFeatures:
+    def clip(
+        self, path: str | Path, start: float = 0.0, seconds: float | None = None
+    ) -> ClipFeatures:
         """Return the features from `start` on, of so many seconds or to the end."""
         ...
 
@@ -65,7 +67,9 @@ def extractor_of_model(
             "the model does not say how its features were extracted (it was trained on synthetic or imported ones); if you "
             "know that they were made as here, name the recipe: --recipe llp, ave, lite or clip-clap"
         )
-    made = MediaExtractor(recipe or spec.extractors, dict(weights or {}), device or torch.device("cpu"), limits=limits)
+    made = MediaExtractor(
+        recipe or spec.extractors, dict(weights or {}), device or torch.device("cpu"), limits=limits
+    )
     if made.features != spec:
         raise UsageError(
             f"the model reads {widths(spec)}, but the recipe {made.recipe.name} makes {widths(made.features)}; give the "
@@ -104,18 +108,29 @@ def read_features(
     parts: list[ClipFeatures] = []
     for number in range(chunks):
         last = number == chunks - 1
-        parts.append(extractor.clip(video, start=float(number * CHUNK), seconds=None if last else float(CHUNK)))
+        parts.append(
+            extractor.clip(
+                video, start=float(number * CHUNK), seconds=None if last else float(CHUNK)
+            )
+        )
         if on_progress is not None:
             on_progress((number + 1) / chunks)
     joined: dict[str, np.ndarray | None] = {}
     for name in ("audio", "visual", "motion"):
         values = [getattr(part, name) for part in parts]
-        joined[name] = None if values[0] is None else np.concatenate([np.asarray(v, dtype=np.float32) for v in values])
+        joined[name] = (
+            None
+            if values[0] is None
+            else np.concatenate([np.asarray(v, dtype=np.float32) for v in values])
+        )
     audio, visual = joined["audio"], joined["visual"]
     assert audio is not None and visual is not None
     if len(audio) == 0:
         raise DataError(f"{video} is too short to hold a segment; give at least a part of a second")
-    present = {"audio": any(part.has_audio for part in parts), "visual": any(part.has_video for part in parts)}
+    present = {
+        "audio": any(part.has_audio for part in parts),
+        "visual": any(part.has_video for part in parts),
+    }
     if not any(present.values()):
         raise DataError(f"{video} has neither sound nor pictures; give a video or a sound file")
     if not present["audio"]:
@@ -136,4 +151,6 @@ def check_fits(model: AVModel, features: Features) -> None:
         map_size=(maps[0], maps[1]) if len(maps) == 2 else None,
     )
     if got != spec:
-        raise UsageError(f"the model reads {widths(spec)} a second, but the features are {widths(got)}")
+        raise UsageError(
+            f"the model reads {widths(spec)} a second, but the features are {widths(got)}"
+        )

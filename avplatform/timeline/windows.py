@@ -66,14 +66,19 @@ def parse_windows(
         UsageError: windows that leave gaps.
     """
     if not 1 <= hop <= window:
-        raise UsageError(f"hop is {hop} and window {window}; windows leave no gap with 1 <= hop <= window")
+        raise UsageError(
+            f"hop is {hop} and window {window}; windows leave no gap with 1 <= hop <= window"
+        )
     starts = window_starts(len(features), window=window, hop=hop)
     length = min(window, len(features))
     weights = edge_weights(length)
     merged, device = _Merged(len(features)), next(model.parameters()).device
     for first in range(0, len(starts), batch_size):
         chosen = starts[first : first + batch_size]
-        streams = [_stack(stream, chosen, length, device) for stream in (features.audio, features.visual, features.motion)]
+        streams = [
+            _stack(stream, chosen, length, device)
+            for stream in (features.audio, features.visual, features.motion)
+        ]
         parse = model(*streams, label_embeddings=label_embeddings).parse
         merged.add(parse, chosen, weights)
         if on_windows is not None:
@@ -121,9 +126,15 @@ class _Merged:
             values = at_least_single(values).double().cpu()
             for start, one in zip(starts, values, strict=True):
                 at = slice(start, start + len(weight))
-                per_second = one if name.startswith(("segment", "attention", "relevance")) else one.expand(len(weight), -1)
+                per_second = (
+                    one
+                    if name.startswith(("segment", "attention", "relevance"))
+                    else one.expand(len(weight), -1)
+                )
                 if name not in self.sums:
-                    self.sums[name] = torch.zeros((self.seconds, *per_second.shape[1:]), dtype=torch.float64)
+                    self.sums[name] = torch.zeros(
+                        (self.seconds, *per_second.shape[1:]), dtype=torch.float64
+                    )
                 self.sums[name][at] += per_second * weight.reshape(-1, *[1] * (per_second.ndim - 1))
         for start in starts:
             self.total[start : start + len(weight)] += weight
@@ -140,16 +151,22 @@ class _Merged:
             for stream in STREAMS:
                 if (name := f"{level}.{stream}") in means:
                     values = means[name][:, None] if level == "segment" else means[name]
-                    found[stream] = Prediction(values, self.like[name].kind, self.like[name].activation)
+                    found[stream] = Prediction(
+                        values, self.like[name].kind, self.like[name].activation
+                    )
             levels[level] = StreamPredictions(**found)
-        parse = Parse(segment=levels["segment"], video=levels["video"], queried_by_labels=self.queried)
+        parse = Parse(
+            segment=levels["segment"], video=levels["video"], queried_by_labels=self.queried
+        )
         if "relevance" in means:
             like = self.like["relevance"]
             parse.relevance = Prediction(means["relevance"][:, None], like.kind, like.activation)
         if "raw_logits" in means:
             parse.aux["raw_logits"] = means["raw_logits"]
         if "attention" in means:
-            shares = means["attention"] / means["attention"].sum(dim=0, keepdim=True)  # (N, stream, C)
+            shares = means["attention"] / means["attention"].sum(
+                dim=0, keepdim=True
+            )  # (N, stream, C)
             parse.attention = shares.permute(1, 2, 0)[None]
         return parse
 
@@ -160,7 +177,10 @@ class _Merged:
             for stream in STREAMS:
                 prediction = getattr(getattr(parse, level), stream)
                 if prediction is not None:
-                    parts[f"{level}.{stream}"], self.like[f"{level}.{stream}"] = prediction.values, prediction
+                    parts[f"{level}.{stream}"], self.like[f"{level}.{stream}"] = (
+                        prediction.values,
+                        prediction,
+                    )
         if parse.relevance is not None:
             parts["relevance"], self.like["relevance"] = parse.relevance.values, parse.relevance
         if "raw_logits" in parse.aux:  # CMBS's weak head names the clip's class by them
@@ -170,7 +190,11 @@ class _Merged:
         return parts
 
 
-def _stack(stream: np.ndarray | None, starts: list[int], length: int, device: torch.device) -> Tensor | None:
+def _stack(
+    stream: np.ndarray | None, starts: list[int], length: int, device: torch.device
+) -> Tensor | None:
     if stream is None:
         return None
-    return torch.from_numpy(np.stack([stream[start : start + length] for start in starts])).to(device)
+    return torch.from_numpy(np.stack([stream[start : start + length] for start in starts])).to(
+        device
+    )

@@ -26,7 +26,9 @@ from avplatform.models.files import file_sha256, save_tensors, write_atomic
 STATE = "state.json"
 
 
-def save_checkpoint(folder: Path, *, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> Path:
+def save_checkpoint(
+    folder: Path, *, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]
+) -> Path:
     """Write checkpoints/<step>/.
 
     Args:
@@ -40,7 +42,9 @@ def save_checkpoint(folder: Path, *, tensors: Mapping[str, Mapping[str, Tensor]]
     return _write(folder / str(state["step"]), tensors, state)
 
 
-def load_checkpoint(path: Path, *, checked: bool = False) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def load_checkpoint(
+    path: Path, *, checked: bool = False
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Return the tensors by file name and the state of a checkpoint.
 
     Args:
@@ -53,7 +57,9 @@ def load_checkpoint(path: Path, *, checked: bool = False) -> tuple[dict[str, dic
     """
     state = _state(path) if checked else check_checkpoint(path)
     try:
-        return {name.removesuffix(".safetensors"): load_file(path / name) for name in state.pop("files")}, state
+        return {
+            name.removesuffix(".safetensors"): load_file(path / name) for name in state.pop("files")
+        }, state
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from None
 
@@ -110,7 +116,11 @@ def prune_checkpoints(folder: Path, keep: int, best_step: int | None) -> None:
     needed = {best_step}
     for step in steps[-keep:]:
         try:
-            needed.add((json.loads((folder / str(step) / STATE).read_bytes()).get("best") or {}).get("step"))
+            needed.add(
+                (json.loads((folder / str(step) / STATE).read_bytes()).get("best") or {}).get(
+                    "step"
+                )
+            )
         except (OSError, ValueError, AttributeError):
             return  # damaged by somebody else; what it refers to is not known, so nothing more is deleted
     for path in folder.glob("best-*"):
@@ -132,7 +142,9 @@ def load_best(folder: Path, *, step: int) -> dict[str, Tensor]:
     return load_checkpoint(folder / f"best-{step}")[0]["model"]
 
 
-def _write(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> Path:
+def _write(
+    target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]
+) -> Path:
     def write(path: Path) -> None:
         path.mkdir(parents=True)
         files = {}
@@ -141,7 +153,9 @@ def _write(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: dic
             save_tensors(values, file)
             files[file.name] = file_sha256(file)
         content = {**state, "files": files}
-        (path / STATE).write_text(json.dumps({**content, "digest": _digest_of_state(content)}, indent=2))
+        (path / STATE).write_text(
+            json.dumps({**content, "digest": _digest_of_state(content)}, indent=2)
+        )
 
     with disk_errors(target):
         return write_atomic(target, write)
@@ -181,10 +195,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dic
     return tensors
 
 
-def put_optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]) -> None:
+def put_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]
+) -> None:
     """Put what `optimizer_tensors` returned into an optimiser over the same parameters."""
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         kind, name = key.split("/", 1)
         entries.setdefault(names.index(name), {})[kind] = value
-    optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
+    )

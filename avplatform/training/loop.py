@@ -62,7 +62,13 @@ class Run(RunSetup):
         self.console.note(self.heading())
         if config.resume:
             restore_state(self)
-            self._log({"event": "resume", "step": self.progress.step, "resumed_from_step": self.progress.step})
+            self._log(
+                {
+                    "event": "resume",
+                    "step": self.progress.step,
+                    "resumed_from_step": self.progress.step,
+                }
+            )
             self.console.note(f"resumed from step {self.progress.step}")
         start_trackers(
             self.accelerator,
@@ -73,7 +79,10 @@ class Run(RunSetup):
             step=self.progress.step,
             validated=self.progress.validated,
         )
-        self._clock = time.monotonic() - self.progress.seconds, cpu_time() - self.progress.cpu_seconds
+        self._clock = (
+            time.monotonic() - self.progress.seconds,
+            cpu_time() - self.progress.cpu_seconds,
+        )
         while self.progress.step < self.total_steps or self.progress.validated < self.progress.step:
             if self.progress.step < self.total_steps:
                 self._epoch()
@@ -94,11 +103,17 @@ class Run(RunSetup):
                 if due or stop:
                     self._checkpoint()
                 if stop:
-                    raise Stopped(self._signals.received or signal.SIGTERM, progress.step, str(self.folder.path))
+                    raise Stopped(
+                        self._signals.received or signal.SIGTERM,
+                        progress.step,
+                        str(self.folder.path),
+                    )
                 if progress.step >= self.total_steps:
                     break
 
-    def _step(self, global_size: int, micro: list[tuple[Batch, int]]) -> tuple[dict[str, float], float, bool]:
+    def _step(
+        self, global_size: int, micro: list[tuple[Batch, int]]
+    ) -> tuple[dict[str, float], float, bool]:
         """Take one optimiser step and log it; return its losses, its learning rate, and whether to stop after it."""
         config, progress = self.config, self.progress
         lr = learning_rate(
@@ -122,7 +137,11 @@ class Run(RunSetup):
             measure_norm=False,
             skip_nonfinite=config.on_nan == "skip",
         )
-        values = {"loss": result.total, **prefixed(result.losses), "stop": float(self._signals.received > 0)}
+        values = {
+            "loss": result.total,
+            **prefixed(result.losses),
+            "stop": float(self._signals.received > 0),
+        }
         losses = mean_over_processes(self.accelerator, values)
         stop = losses.pop("stop") > 0
         progress.step, progress.batch = progress.step + 1, progress.batch + 1
@@ -137,15 +156,26 @@ class Run(RunSetup):
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         record = {"epoch": progress.epoch, "step": progress.step, "lr": lr}
         if skipped:
-            progress.skipped, progress.skipped_in_a_row = progress.skipped + 1, progress.skipped_in_a_row + 1
-            self._log({"event": "skipped_step", **record, **{name: v for name, v in losses.items() if name not in bad}})
+            progress.skipped, progress.skipped_in_a_row = (
+                progress.skipped + 1,
+                progress.skipped_in_a_row + 1,
+            )
+            self._log(
+                {
+                    "event": "skipped_step",
+                    **record,
+                    **{name: v for name, v in losses.items() if name not in bad},
+                }
+            )
         elif not bad:
             progress.skipped_in_a_row = 0
             progress.summed += 1
             for name, value in losses.items():
                 progress.sums[name] = progress.sums.get(name, 0.0) + value
             self._log({"event": "step", **record, **losses})
-            self.accelerator.log({f"train/{name}": v for name, v in {**losses, "lr": lr}.items()}, step=progress.step)
+            self.accelerator.log(
+                {f"train/{name}": v for name, v in {**losses, "lr": lr}.items()}, step=progress.step
+            )
         # A gradient scaler (fp16) skips steps of itself while it looks for its scale; a loss is NaN without its doing.
         stops = bad and (not skipped or self.config.on_nan == "stop")
         if stops or progress.skipped_in_a_row >= PATIENCE:
@@ -167,7 +197,9 @@ class Run(RunSetup):
 
         A process that gets no clip of a small last batch computes one clip with weight 0, to keep step with the others.
         """
-        for global_size, batch, clips in self.loader.epoch(self.progress.epoch, start=self.progress.batch):
+        for global_size, batch, clips in self.loader.epoch(
+            self.progress.epoch, start=self.progress.batch
+        ):
             batch = batch.to(self.accelerator.device)
             parts = min(self.config.accumulation, max(1, clips))
             yield global_size, [(part, len(part) if clips else 0) for part in batch.split(parts)]
@@ -186,16 +218,26 @@ class Run(RunSetup):
         scores = self._evaluate(split).compute()
         score = scores[self.task.selection_metric]
         best = progress.best.get("value")
-        better = best is None or config.select_on == "last" or score > best or (score == best and config.ties == "latest")
+        better = (
+            best is None
+            or config.select_on == "last"
+            or score > best
+            or (score == best and config.ties == "latest")
+        )
         record = {"event": "epoch", **where, "split": split, **means, **scores}
         self._log(record)
-        self.accelerator.log({f"{split}/{name}": value for name, value in scores.items()}, step=progress.step)
+        self.accelerator.log(
+            {f"{split}/{name}": value for name, value in scores.items()}, step=progress.step
+        )
         if config.score_test:
             tested = scores if split == "test" else self._evaluate("test").compute()
             self._log({"event": "test_epoch", **where, **tested})
         if better:
             progress.best = {"epoch": progress.epoch, "step": progress.step, "value": score}
-            on_main(self.accelerator, lambda: save_best(self.folder.checkpoints, weights, step=progress.step))
+            on_main(
+                self.accelerator,
+                lambda: save_best(self.folder.checkpoints, weights, step=progress.step),
+            )
         self.console.epoch(record, metric=self.task.selection_metric, best=better)
         self._next_epoch()
 
@@ -209,7 +251,12 @@ class Run(RunSetup):
         progress = self.progress
         progress.validated = progress.step
         if progress.batch >= len(self.loader):
-            progress.epoch, progress.batch, progress.sums, progress.summed = progress.epoch + 1, 0, {}, 0
+            progress.epoch, progress.batch, progress.sums, progress.summed = (
+                progress.epoch + 1,
+                0,
+                {},
+                0,
+            )
         self._checkpoint()
 
     def _finish(self) -> dict[str, Any]:
@@ -219,7 +266,9 @@ class Run(RunSetup):
         metrics = {split: self._evaluate(split) for split in ("validation", "test")}
         content = write_report(self, metrics)
         if self.progress.skipped:
-            self.console.note(f"skipped {counted(self.progress.skipped, 'step')} whose loss or gradient was NaN or infinite")
+            self.console.note(
+                f"skipped {counted(self.progress.skipped, 'step')} whose loss or gradient was NaN or infinite"
+            )
         return content
 
     def _scored_weights(self) -> dict[str, torch.Tensor]:
@@ -237,7 +286,11 @@ class Run(RunSetup):
         def advance(clips: int) -> None:
             bar.advance(clips)
             # Alone, a run can leave a long validation; it is done again. Several processes stop after their next step.
-            if self._signals.received and self.accelerator.num_processes == 1 and self.progress.validated < self.progress.step:
+            if (
+                self._signals.received
+                and self.accelerator.num_processes == 1
+                and self.progress.validated < self.progress.step
+            ):
                 self._checkpoint()
                 raise Stopped(self._signals.received, self.progress.step, str(self.folder.path))
 
@@ -253,7 +306,10 @@ class Run(RunSetup):
 
     def _measure_time(self) -> None:
         started, cpu_started = self._clock
-        self.progress.seconds, self.progress.cpu_seconds = time.monotonic() - started, cpu_time() - cpu_started
+        self.progress.seconds, self.progress.cpu_seconds = (
+            time.monotonic() - started,
+            cpu_time() - cpu_started,
+        )
 
     def _checkpoint(self) -> None:
         self._measure_time()
@@ -278,4 +334,3 @@ def seed_step(seed: int, step: int, process: int) -> None:
 def prefixed(losses: dict[str, Any]) -> dict[str, Any]:
     """Name the loss terms as they stand in metrics.jsonl."""
     return {f"loss_{name}": value for name, value in losses.items()}
-

@@ -41,7 +41,10 @@ def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
             "batch_size": config.batch_size,
             "processes": run.accelerator.num_processes,
             "precision": run.precision,
-            "seconds": {"wall": round(run.progress.seconds, 1), "cpu": round(run.progress.cpu_seconds, 1)},
+            "seconds": {
+                "wall": round(run.progress.seconds, 1),
+                "cpu": round(run.progress.cpu_seconds, 1),
+            },
             "environment": describe(),
         },
     )
@@ -110,6 +113,8 @@ def draw(run: Run, content: dict[str, Any]) -> None:
     )
     epoch = content["selection"]["epoch"]
     curves = run.folder.plots / "curves.png"
-    plots.curves(run.folder.metrics_file, curves, metric=run.task.selection_metric, selected=epoch, note=note)
+    plots.curves(
+        run.folder.metrics_file, curves, metric=run.task.selection_metric, selected=epoch, note=note
+    )
     plots.per_class_bars(content["details"]["test"], run.folder.plots / "per_class.png", note=note)
     plots.timelines(examples, run.folder.plots / "timelines.png", note=note)

@@ -35,7 +35,9 @@ class RunSetup:
 
     def __init__(self, config: RunConfig, *, console: Console | None = None) -> None:
         self.config = config
-        self.accelerator: Accelerator = make_accelerator(cpu=config.cpu, precision=config.precision, threads=config.threads)
+        self.accelerator: Accelerator = make_accelerator(
+            cpu=config.cpu, precision=config.precision, threads=config.threads
+        )
         self.console = console or Console(enabled=self.accelerator.is_main_process)
         check_order_dependence(config, self.accelerator.num_processes)
         check_trackers(config.trackers)
@@ -45,13 +47,17 @@ class RunSetup:
             task=config.task,
             cache_dir=config.cache_dir,
             progress=self.console.note,
-            why_mapped="training streams, evaluation always reads mapped arrays" if config.streaming else "",
+            why_mapped="training streams, evaluation always reads mapped arrays"
+            if config.streaming
+            else "",
         )
         self.data: DataSource = data_for(data, self.task) if config.held_out else data
         for split in (*self.task.train_splits()[:1], "validation", "test"):
             self.data.split_name(split)  # what is missing is said before anything is trained
         self.task.check_training_labels(self.data.spec.labels)
-        self.step_clips = config.batch_size * (self.accelerator.num_processes if config.batch_scope == "process" else 1)
+        self.step_clips = config.batch_size * (
+            self.accelerator.num_processes if config.batch_scope == "process" else 1
+        )
         self.loader = train_loader(
             self.data,
             self.task.train_splits(),
@@ -66,7 +72,9 @@ class RunSetup:
             num_processes=self.accelerator.num_processes,
         )
         if len(self.loader) == 0:
-            raise DataError(f"the training split has fewer clips than one batch of {self.step_clips}; lower --batch-size")
+            raise DataError(
+                f"the training split has fewer clips than one batch of {self.step_clips}; lower --batch-size"
+            )
         self._build()
         self.base_lr = scaled_lr(config.optim, self.step_clips)
         self.total_steps = min(config.epochs * len(self.loader), config.max_steps or math.inf)
@@ -81,20 +89,34 @@ class RunSetup:
         if config.precision == "float64":
             model = model.double()
         sharded = self.accelerator.distributed_type == DistributedType.FSDP
-        replica = copy.deepcopy(model) if config.ema is not None or config.compile or sharded else None
+        replica = (
+            copy.deepcopy(model) if config.ema is not None or config.compile or sharded else None
+        )
         if config.compile:
             model.compile()
-        self.model, self.optimizer = self.accelerator.prepare(model, build_optimizer(model, config.optim))
+        self.model, self.optimizer = self.accelerator.prepare(
+            model, build_optimizer(model, config.optim)
+        )
         # Accelerate puts autocast into the model itself; a step asks for it, and evaluation must not have it.
-        self.trained_model: AVModel = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        self.average = WeightAverage(self.trained_model, config.ema) if config.ema is not None else None
-        self.bare_model: AVModel = self.trained_model if replica is None else replica.to(self.accelerator.device)
+        self.trained_model: AVModel = self.accelerator.unwrap_model(
+            self.model, keep_fp32_wrapper=False
+        )
+        self.average = (
+            WeightAverage(self.trained_model, config.ema) if config.ema is not None else None
+        )
+        self.bare_model: AVModel = (
+            self.trained_model if replica is None else replica.to(self.accelerator.device)
+        )
         """The model that is scored and kept, without wrappers: the trained one itself, or a copy with the average."""
 
     @property
     def precision(self) -> str:
         """The arithmetic of training: "no" (float32), "bf16", "fp16" or "float64"."""
-        return "float64" if self.config.precision == "float64" else str(self.accelerator.mixed_precision)
+        return (
+            "float64"
+            if self.config.precision == "float64"
+            else str(self.accelerator.mixed_precision)
+        )
 
     def heading(self) -> str:
         """One line that says what is about to be done."""
@@ -112,16 +134,29 @@ class RunSetup:
 
     def _open_folder(self) -> RunFolder:
         """Make (or reopen) and lock the run's folder on the main process, and tell the others."""
-        config, name = self.config, f"{self.config.task}-{self.config.encoder}-{self.config.decoder}"
+        config, name = (
+            self.config,
+            f"{self.config.task}-{self.config.encoder}-{self.config.decoder}",
+        )
         opened: list[RunFolder] = []
 
         def make() -> str:
-            folder = RunFolder(config.resume) if config.resume else RunFolder.create(config.output_dir, name=name)
+            folder = (
+                RunFolder(config.resume)
+                if config.resume
+                else RunFolder.create(config.output_dir, name=name)
+            )
             folder.lock(wait=LEAVING if config.resume else 0.0)
             opened.append(folder)
             # What a resume may change (epochs, trackers ...) holds from then on, so that the next resume ends the same run.
             folder.write_config(to_dict(config) | {"resume": None})
-            folder.write_environment({**describe(), "processes": self.accelerator.num_processes, "precision": self.precision})
+            folder.write_environment(
+                {
+                    **describe(),
+                    "processes": self.accelerator.num_processes,
+                    "precision": self.precision,
+                }
+            )
             return str(folder.path)
 
         path = on_main(self.accelerator, make)
@@ -134,7 +169,9 @@ def check_order_dependence(config: RunConfig, processes: int) -> None:
     Raises:
         UsageError: several processes, or several micro-batches a step.
     """
-    if getattr(config.task_config, "pair_target", "clean") == "official" and (processes > 1 or config.accumulation > 1):
+    if getattr(config.task_config, "pair_target", "clean") == "official" and (
+        processes > 1 or config.accumulation > 1
+    ):
         raise UsageError(
             "task_config.pair_target 'official' keeps rests of earlier batches by position, which needs whole batches in one "
             "process; use one process and accumulation 1, or pair_target clean"

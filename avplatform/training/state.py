@@ -34,7 +34,9 @@ def save_state(run: RunSetup) -> None:
         DataError: the weights are no longer finite, or the disk cannot be written.
     """
     tensors: dict[str, dict[str, Tensor]] = {"model": model_weights(run.trained_model)}
-    if not all(bool(torch.isfinite(v).all()) for v in tensors["model"].values() if v.is_floating_point()):
+    if not all(
+        bool(torch.isfinite(v).all()) for v in tensors["model"].values() if v.is_floating_point()
+    ):
         raise on_all(
             f"the weights became NaN or infinite before step {run.progress.step}; lower --optim.lr, set --optim.clip-norm, or "
             f"skip such steps with --on-nan skip. The last whole state is in {run.folder.checkpoints}"
@@ -53,7 +55,9 @@ def save_state(run: RunSetup) -> None:
 
     def write() -> None:
         save_checkpoint(run.folder.checkpoints, tensors=tensors, state=state)
-        prune_checkpoints(run.folder.checkpoints, run.config.checkpointing.keep, run.progress.best.get("step"))
+        prune_checkpoints(
+            run.folder.checkpoints, run.config.checkpointing.keep, run.progress.best.get("step")
+        )
 
     on_main(run.accelerator, write)
 
@@ -65,7 +69,9 @@ def restore_state(run: RunSetup) -> None:
         UsageError: the number of processes changed where a step's clips depend on it.
         DataError: the checkpoint is of another model.
     """
-    path = on_main(run.accelerator, lambda: newest_whole(run.folder.checkpoints, note=run.console.note))
+    path = on_main(
+        run.accelerator, lambda: newest_whole(run.folder.checkpoints, note=run.console.note)
+    )
     if path is not None:
         tensors, state = load_checkpoint(path, checked=True)
         before, now = state.pop("processes"), run.accelerator.num_processes

@@ -66,7 +66,11 @@ def optimisation_step(
     result = StepResult()
     for index, (batch, share) in enumerate(zip(batches, shares, strict=True)):
         last = index == len(batches) - 1
-        wait = accelerator.no_sync(model) if accelerator is not None and not last else contextlib.nullcontext()
+        wait = (
+            accelerator.no_sync(model)
+            if accelerator is not None and not last
+            else contextlib.nullcontext()
+        )
         with wait:
             with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
                 output = model(batch.audio, batch.visual, batch.motion)

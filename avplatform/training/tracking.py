@@ -27,7 +27,9 @@ def check_trackers(names: tuple[str, ...]) -> None:
     for name in names:
         package = TRACKERS[name]
         if package and importlib.util.find_spec(package) is None:
-            raise UsageError(f"trackers: {name} needs the package {package}; pip install {package}, or leave {name} out")
+            raise UsageError(
+                f"trackers: {name} needs the package {package}; pip install {package}, or leave {name} out"
+            )
 
 
 def start_trackers(
@@ -66,7 +68,10 @@ def start_trackers(
     logs = folder.path / "trackers"
     accelerator.project_configuration.set_directories(str(folder.path))
     accelerator.project_configuration.logging_dir = str(logs)
-    wanted = [CsvTracker(logs / "csv", after=step, validated=validated) if n == "csv" else n for n in names]
+    wanted = [
+        CsvTracker(logs / "csv", after=step, validated=validated) if n == "csv" else n
+        for n in names
+    ]
     accelerator.log_with = filter_trackers(wanted, str(logs))
     accelerator.init_trackers(
         project,
@@ -122,7 +127,11 @@ class CsvTracker(GeneralTracker):
             with file.open(newline="") as stream:
                 rows = list(csv.reader(stream))
             last = self.after if file.stem == "train" else self.validated
-            kept = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= last]
+            kept = [
+                r
+                for r in rows[1:]
+                if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= last
+            ]
             write_atomic(file, partial(_write_rows, rows=rows[:1] + kept))
 
     @on_main_process
@@ -138,7 +147,11 @@ class CsvTracker(GeneralTracker):
             groups.setdefault(group, {})[own] = value
         for group, row in groups.items():
             file = self.folder / f"{group}.csv"
-            lines = [[step, *row.values()]] if file.exists() else [["step", *row], [step, *row.values()]]
+            lines = (
+                [[step, *row.values()]]
+                if file.exists()
+                else [["step", *row], [step, *row.values()]]
+            )
             with disk_errors(file), file.open("a", newline="") as stream:
                 csv.writer(stream).writerows(lines)
 
@@ -150,4 +163,7 @@ def _write_rows(path: Path, rows: list[list[str]]) -> None:
 
 def _hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return options by dotted name, with values that every tracker takes."""
-    return {name: v if isinstance(v, (int, float, str, bool)) else str(v) for name, v in flat(config).items()}
+    return {
+        name: v if isinstance(v, (int, float, str, bool)) else str(v)
+        for name, v in flat(config).items()
+    }

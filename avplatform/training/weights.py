@@ -29,7 +29,9 @@ def is_sharded(model: nn.Module) -> bool:
 
 def model_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return the whole weights by name, on every process."""
-    weights: Any = get_model_state_dict(model, options=WHOLE) if is_sharded(model) else model.state_dict()
+    weights: Any = (
+        get_model_state_dict(model, options=WHOLE) if is_sharded(model) else model.state_dict()
+    )
     return weights
 
 
@@ -45,18 +47,28 @@ def put_model_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         else:
             model.load_state_dict(weights)
     except (RuntimeError, KeyError) as error:
-        raise DataError(f"the checkpoint is of another model ({' '.join(str(error).split())[:300]})") from None
+        raise DataError(
+            f"the checkpoint is of another model ({' '.join(str(error).split())[:300]})"
+        ) from None
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimiser's moments as "kind/parameter name" -> whole tensor."""
     if not is_sharded(model):
         return optimizer_tensors(optimizer, _trained(model))
-    entries: Any = get_optimizer_state_dict(model, _plain(optimizer), options=WHOLE).get("state", {})
-    return {f"{kind}/{name}": torch.as_tensor(v) for name, entry in entries.items() for kind, v in entry.items()}
+    entries: Any = get_optimizer_state_dict(model, _plain(optimizer), options=WHOLE).get(
+        "state", {}
+    )
+    return {
+        f"{kind}/{name}": torch.as_tensor(v)
+        for name, entry in entries.items()
+        for kind, v in entry.items()
+    }
 
 
-def put_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def put_optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
     """Put what `optimizer_state` returned into an optimiser; every process calls it with all of it.
 
     Raises:
@@ -73,7 +85,9 @@ def put_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, tens
         whole: Any = {"state": entries, "param_groups": groups}
         set_optimizer_state_dict(model, _plain(optimizer), whole, options=WHOLE)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise DataError(f"the checkpoint is of another model ({' '.join(str(error).split())[:300]})") from None
+        raise DataError(
+            f"the checkpoint is of another model ({' '.join(str(error).split())[:300]})"
+        ) from None
 
 
 class WeightAverage:
@@ -99,14 +113,19 @@ class WeightAverage:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the averaged parameters by name, whole; called by all processes."""
-        return {name: v.full_tensor() if isinstance(v, DTensor) else v for name, v in self._values.items()}
+        return {
+            name: v.full_tensor() if isinstance(v, DTensor) else v
+            for name, v in self._values.items()
+        }
 
     def load(self, weights: Mapping[str, Tensor], model: nn.Module) -> None:
         """Go on from what `weights` returned: the model must hold the (sharded) layout."""
         for name, parameter in model.named_parameters():
             value, whole = self._values[name], weights[name]
             if isinstance(parameter, DTensor):
-                whole = distribute_tensor(whole.to(parameter.device), parameter.device_mesh, parameter.placements)
+                whole = distribute_tensor(
+                    whole.to(parameter.device), parameter.device_mesh, parameter.placements
+                )
             value.copy_(whole)
 
 

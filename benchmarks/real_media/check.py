@@ -32,14 +32,21 @@ def loudness(clips: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     file = clips / PLAN_FILE
     if not file.is_file():
-        raise DataError(f"no {PLAN_FILE} in {clips}; give a folder that benchmarks.real_media.compose wrote")
+        raise DataError(
+            f"no {PLAN_FILE} in {clips}; give a folder that benchmarks.real_media.compose wrote"
+        )
     heard, other = [], []
     for clip in Plan.from_json(file.read_text()).clips:
         with av.open(str(clip_file(clips, clip.name)), "r") as container:
             samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
         samples = np.pad(samples, (0, SEGMENTS * RATE))[: SEGMENTS * RATE].astype(np.float64)
         levels = np.sqrt((samples.reshape(SEGMENTS, RATE) ** 2).mean(axis=1))
-        on = {second for e in clip.events if e.stream == "audio" for second in range(e.onset, e.offset)}
+        on = {
+            second
+            for e in clip.events
+            if e.stream == "audio"
+            for second in range(e.onset, e.offset)
+        }
         heard += [levels[second] for second in sorted(on)]
         other += [levels[second] for second in range(SEGMENTS) if second not in on]
     return np.array(heard), np.array(other)
@@ -79,7 +86,9 @@ def main() -> int:
     except AVError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{len(heard)} seconds with an event that is heard: the quietest has a level of {heard.min():.3f}")
+    print(
+        f"{len(heard)} seconds with an event that is heard: the quietest has a level of {heard.min():.3f}"
+    )
     print(f"{len(other)} seconds without: the loudest has {other.max():.3f}")
     print(f"most alike of training and test: {first} and {second}, correlation {best:.2f}")
     return 0 if heard.min() > other.max() and best < 0.5 else 1

@@ -39,7 +39,9 @@ def compose(cache: Path, out: Path, *, sizes: dict[str, int], seed: int, console
     plan = make_plan(sizes, heard=heard, seen=seen, seed=seed)
     file = out / PLAN_FILE
     if file.is_file() and file.read_text() != plan.to_json():
-        raise UsageError(f"{out} holds clips of another seed or number; give another --out, or delete it")
+        raise UsageError(
+            f"{out} holds clips of another seed or number; give another --out, or delete it"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(file, lambda path: path.write_text(plan.to_json()))
@@ -53,17 +55,24 @@ def compose(cache: Path, out: Path, *, sizes: dict[str, int], seed: int, console
                 material = read_material(cache, split) if missing else None
                 for clip in missing:
                     assert material is not None
-                    sound, frames = render_sound(clip, material, seed), render_frames(clip, material, seed)
+                    sound, frames = (
+                        render_sound(clip, material, seed),
+                        render_frames(clip, material, seed),
+                    )
                     write_clip(clip_file(out, clip.name), frames, sound)
                     made += 1
                     bar.advance()
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}; run it again, it goes on") from None
+        raise DataError(
+            f"cannot write {out}: {error.strerror or error}; run it again, it goes on"
+        ) from None
     console.note(f"{counted(made, 'clip')} composed now, {len(plan.clips) - made} before, in {out}")
     return plan
 
 
-def write_clip(file: Path, frames: Iterable[np.ndarray], sound: np.ndarray, *, rate: int = RATE, fps: int = FPS) -> None:
+def write_clip(
+    file: Path, frames: Iterable[np.ndarray], sound: np.ndarray, *, rate: int = RATE, fps: int = FPS
+) -> None:
     """Write pictures and sound as an mp4 file, the same bytes for the same content.
 
     Shape: frames [240, 320, 3] uint8; sound [samples] float32 in [-1, 1].
@@ -71,10 +80,14 @@ def write_clip(file: Path, frames: Iterable[np.ndarray], sound: np.ndarray, *, r
     write_atomic(file, lambda path: _encode(path, frames, sound, rate, fps))
 
 
-def _encode(path: Path, frames: Iterable[np.ndarray], sound: np.ndarray, rate: int, fps: int) -> None:
+def _encode(
+    path: Path, frames: Iterable[np.ndarray], sound: np.ndarray, rate: int, fps: int
+) -> None:
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         options = {"preset": "superfast", "crf": "23", "threads": "1"}
-        video = container.add_stream("libx264", rate=fps, width=WIDTH, height=HEIGHT, pix_fmt="yuv420p", options=options)
+        video = container.add_stream(
+            "libx264", rate=fps, width=WIDTH, height=HEIGHT, pix_fmt="yuv420p", options=options
+        )
         audio = container.add_stream("aac", rate=rate, layout="mono", bit_rate=96_000)
         for index, picture in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -82,7 +95,9 @@ def _encode(path: Path, frames: Iterable[np.ndarray], sound: np.ndarray, rate: i
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         for at in range(0, len(sound), 1024):
-            piece = av.AudioFrame.from_ndarray(sound[None, at : at + 1024].astype(np.float32), format="fltp", layout="mono")
+            piece = av.AudioFrame.from_ndarray(
+                sound[None, at : at + 1024].astype(np.float32), format="fltp", layout="mono"
+            )
             piece.sample_rate, piece.pts, piece.time_base = rate, at, Fraction(1, rate)
             container.mux(audio.encode(piece))
         container.mux(audio.encode(None))
@@ -96,15 +111,23 @@ def clip_file(folder: Path, name: str) -> Path:
 def event_table(plan: Plan) -> str:
     """Return all events as tab-separated text, with the columns of LLP's dense annotations and the stream."""
     lines = ["filename\tonset\toffset\tevent_labels\tstream"]
-    lines += [f"{c.name}\t{e.onset}\t{e.offset}\t{e.label}\t{e.stream}" for c in plan.clips for e in c.events]
+    lines += [
+        f"{c.name}\t{e.onset}\t{e.offset}\t{e.label}\t{e.stream}"
+        for c in plan.clips
+        for e in c.events
+    ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
     """Compose by the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cache", type=Path, required=True, help="folder that benchmarks.real_media.fetch filled")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the clips, outside the repository")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="folder that benchmarks.real_media.fetch filled"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the clips, outside the repository"
+    )
     parser.add_argument("--seed", type=int, default=1)
     for split in SPLITS:
         parser.add_argument(f"--{split}", type=int, default=SIZES[split], help=f"clips of {split}")

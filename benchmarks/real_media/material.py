@@ -100,7 +100,11 @@ def tighten(samples: np.ndarray, name: str = "the recording") -> np.ndarray:
     since = np.arange(len(blocks)) - np.maximum.accumulate(
         np.where(loudness > QUIET * loudness.max(), np.arange(len(blocks)), 0)
     )
-    keep = (since * BLOCK / RATE <= PAUSE) & (np.arange(len(blocks)) >= heard[0]) & (np.arange(len(blocks)) <= heard[-1])
+    keep = (
+        (since * BLOCK / RATE <= PAUSE)
+        & (np.arange(len(blocks)) >= heard[0])
+        & (np.arange(len(blocks)) <= heard[-1])
+    )
     kept = blocks[keep].reshape(-1)
     return (kept / np.sqrt((loudness[keep] ** 2).mean())).astype(np.float32)
 
@@ -109,7 +113,9 @@ def _photos(cache: Path, sources: ClassSources, split: str) -> list[Photo]:
     names, shared = sources.of("photos", split)
     photos = [decode_photo(name, data) for source in names for name, data in content(cache, source)]
     if shared and split == "test":
-        photos = [Photo(image=ImageOps.mirror(photo.image), cut_out=photo.cut_out) for photo in photos]
+        photos = [
+            Photo(image=ImageOps.mirror(photo.image), cut_out=photo.cut_out) for photo in photos
+        ]
     return photos
 
 

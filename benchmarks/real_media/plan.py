@@ -63,13 +63,17 @@ class Plan:
         """Read what `to_json` gave."""
         data = json.loads(text)
         clips = [
-            PlannedClip(**{**clip, "events": tuple(PlannedEvent(**event) for event in clip["events"])})
+            PlannedClip(
+                **{**clip, "events": tuple(PlannedEvent(**event) for event in clip["events"])}
+            )
             for clip in data["clips"]
         ]
         return cls(seed=data["seed"], clips=tuple(clips))
 
 
-def make_plan(sizes: dict[str, int], *, heard: Sequence[str], seen: Sequence[str], seed: int) -> Plan:
+def make_plan(
+    sizes: dict[str, int], *, heard: Sequence[str], seen: Sequence[str], seed: int
+) -> Plan:
     """Draw the clips of all splits.
 
     Args:
@@ -88,11 +92,15 @@ def make_plan(sizes: dict[str, int], *, heard: Sequence[str], seen: Sequence[str
         for index in range(size):
             blank = PlannedClip(name=f"{split}_{index:04d}", split=split, events=())
             rng = np.random.default_rng(blank.seed(seed, "plan"))
-            clips.append(PlannedClip(name=blank.name, split=split, events=draw_events(rng, heard, seen)))
+            clips.append(
+                PlannedClip(name=blank.name, split=split, events=draw_events(rng, heard, seen))
+            )
     return Plan(seed=seed, clips=tuple(clips))
 
 
-def draw_events(rng: np.random.Generator, heard: Sequence[str], seen: Sequence[str]) -> tuple[PlannedEvent, ...]:
+def draw_events(
+    rng: np.random.Generator, heard: Sequence[str], seen: Sequence[str]
+) -> tuple[PlannedEvent, ...]:
     """Draw the events of one clip; every class is equally likely."""
     if rng.random() < BACKGROUND_SHARE:
         return ()
@@ -100,7 +108,11 @@ def draw_events(rng: np.random.Generator, heard: Sequence[str], seen: Sequence[s
     count = min(1 + int(rng.choice(len(EVENT_COUNTS), p=EVENT_COUNTS)), len(known))
     chosen = [known[index] for index in rng.choice(len(known), count, replace=False)]
     for _ in range(TRIES):
-        events = [event for label in chosen for event in _of_class(rng, label, label in heard, label in seen)]
+        events = [
+            event
+            for label in chosen
+            for event in _of_class(rng, label, label in heard, label in seen)
+        ]
         if all(_most(events, stream) <= AT_A_TIME for stream in ("audio", "visual")):
             break
     else:
@@ -113,7 +125,10 @@ def label_maps(clip: PlannedClip) -> dict[str, np.ndarray]:
 
     Shape: "weak" [25]; "dense_audio" and "dense_visual" [10, 25]; zeros and ones.
     """
-    maps = {f"dense_{stream}": np.zeros((SEGMENTS, len(CLASSES)), np.uint8) for stream in ("audio", "visual")}
+    maps = {
+        f"dense_{stream}": np.zeros((SEGMENTS, len(CLASSES)), np.uint8)
+        for stream in ("audio", "visual")
+    }
     for event in clip.events:
         maps[f"dense_{event.stream}"][event.onset : event.offset, CLASSES.index(event.label)] = 1
     return {"weak": np.maximum(*maps.values()).max(axis=0), **maps}
@@ -121,12 +136,19 @@ def label_maps(clip: PlannedClip) -> dict[str, np.ndarray]:
 
 def _of_class(rng: np.random.Generator, label: str, heard: bool, seen: bool) -> list[PlannedEvent]:
     relation = (
-        str(rng.choice(list(RELATIONS), p=list(RELATIONS.values()))) if heard and seen else "audio" if heard else "visual"
+        str(rng.choice(list(RELATIONS), p=list(RELATIONS.values())))
+        if heard and seen
+        else "audio"
+        if heard
+        else "visual"
     )
     first, second = _interval(rng), _interval(rng)
     streams = {"audio": ["audio"], "visual": ["visual"]}.get(relation, ["audio", "visual"])
     spans = {"audio": first, "visual": second if relation == "apart" else first}
-    return [PlannedEvent(label=label, stream=name, onset=spans[name][0], offset=spans[name][1]) for name in streams]
+    return [
+        PlannedEvent(label=label, stream=name, onset=spans[name][0], offset=spans[name][1])
+        for name in streams
+    ]
 
 
 def _interval(rng: np.random.Generator) -> tuple[int, int]:
@@ -137,4 +159,7 @@ def _interval(rng: np.random.Generator) -> tuple[int, int]:
 
 def _most(events: Sequence[PlannedEvent], stream: str) -> int:
     """Return how many events of a stream there are at once."""
-    return max(sum(e.stream == stream and e.onset <= second < e.offset for e in events) for second in range(SEGMENTS))
+    return max(
+        sum(e.stream == stream and e.onset <= second < e.offset for e in events)
+        for second in range(SEGMENTS)
+    )

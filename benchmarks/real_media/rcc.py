@@ -28,7 +28,9 @@ def read_rcc(file: Path) -> dict[str, bytes]:
     """
     try:
         if file.stat().st_size > LARGEST:
-            raise DataError(f"{file} is larger than {LARGEST} bytes, which no archive of this kind is")
+            raise DataError(
+                f"{file} is larger than {LARGEST} bytes, which no archive of this kind is"
+            )
         return _Archive(file.read_bytes()).files()
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from None

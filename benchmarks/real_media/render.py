@@ -29,12 +29,16 @@ def render_sound(clip: PlannedClip, material: Material, seed: int) -> np.ndarray
     rng = np.random.default_rng(clip.seed(seed, "sound"))
     out = np.zeros(SEGMENTS * RATE, np.float64)
     if rng.random() >= SILENT_AMBIENCE:
-        out += _filled([material.ambience[rng.integers(len(material.ambience))]], len(out), rng, AMBIENCE_LEVEL)
+        out += _filled(
+            [material.ambience[rng.integers(len(material.ambience))]], len(out), rng, AMBIENCE_LEVEL
+        )
     for event in clip.events:
         if event.stream == "audio":
             level = EVENT_LEVEL * 10 ** (rng.uniform(-EVENT_DECIBELS, EVENT_DECIBELS) / 20)
             samples = (event.offset - event.onset) * RATE
-            out[event.onset * RATE : event.offset * RATE] += _filled(material.sounds[event.label], samples, rng, level)
+            out[event.onset * RATE : event.offset * RATE] += _filled(
+                material.sounds[event.label], samples, rng, level
+            )
     return np.clip(out, -1, 1).astype(np.float32)
 
 
@@ -49,11 +53,15 @@ def render_frames(clip: PlannedClip, material: Material, seed: int) -> Iterator[
     place = material.places[rng.integers(len(material.places))].image.convert("RGB")
     pan = _Line(_window(place.size, rng), _window(place.size, rng))
     seen = [event for event in clip.events if event.stream == "visual"]
-    actors = [_Actor(event, material.photos[event.label], _slot(event, seen), rng) for event in seen]
+    actors = [
+        _Actor(event, material.photos[event.label], _slot(event, seen), rng) for event in seen
+    ]
     for index in range(SEGMENTS * FPS):
         time = (index + 0.5) / FPS
         box = tuple(pan.at(time / SEGMENTS))
-        frame = place.transform((WIDTH, HEIGHT), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
+        frame = place.transform(
+            (WIDTH, HEIGHT), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR
+        )
         for actor in actors:
             actor.draw(frame, time)
         yield np.asarray(frame)
@@ -72,24 +80,37 @@ class _Line:
 class _Actor:
     """The photo of one event: which one, how large, and where it goes while it is seen."""
 
-    def __init__(self, event: PlannedEvent, photos: list[Photo], slot: tuple[float, float], rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        event: PlannedEvent,
+        photos: list[Photo],
+        slot: tuple[float, float],
+        rng: np.random.Generator,
+    ) -> None:
         self.event = event
         photo = photos[rng.integers(len(photos))]
         self.image = photo.image
         left, right = slot
         room = np.array([right - left, HEIGHT])
         if photo.cut_out:  # a thing: whole, turned a little
-            self.image = self.image.rotate(rng.uniform(-8, 8), Image.Resampling.BICUBIC, expand=True)
+            self.image = self.image.rotate(
+                rng.uniform(-8, 8), Image.Resampling.BICUBIC, expand=True
+            )
             size = np.array(self.image.size)
             self.crop = _Line((0, 0, *size), (0, 0, *size))
             largest = float((room / size).min())
             shares = rng.uniform(0.7, 1.0, 2)
             self.size = _Line(size * largest * shares[0], size * largest * shares[1])
         else:  # a photo with its surroundings: a window of it that moves
-            self.crop = _Line(_window(self.image.size, rng, room), _window(self.image.size, rng, room))
+            self.crop = _Line(
+                _window(self.image.size, rng, room), _window(self.image.size, rng, room)
+            )
             share = rng.uniform(0.75, 1.0)
             self.size = _Line(room * share, room * share)
-        middles = [(left, 0) + self.size.at(end) / 2 + (room - self.size.at(end)) * rng.random(2) for end in (0.0, 1.0)]
+        middles = [
+            (left, 0) + self.size.at(end) / 2 + (room - self.size.at(end)) * rng.random(2)
+            for end in (0.0, 1.0)
+        ]
         self.middle = _Line(*middles)
 
     def draw(self, frame: Image.Image, time: float) -> None:
@@ -100,7 +121,9 @@ class _Actor:
         size = np.maximum(self.size.at(share).round().astype(int), 1)
         left, top = (self.middle.at(share) - size / 2).round().astype(int)
         crop = tuple(self.crop.at(share))
-        shown = self.image.resize((int(size[0]), int(size[1])), Image.Resampling.BILINEAR, box=crop, reducing_gap=2.0)
+        shown = self.image.resize(
+            (int(size[0]), int(size[1])), Image.Resampling.BILINEAR, box=crop, reducing_gap=2.0
+        )
         frame.paste(shown, (int(left), int(top)), shown)
 
 
@@ -113,7 +136,9 @@ def _slot(event: PlannedEvent, seen: Sequence[PlannedEvent]) -> tuple[float, flo
     return (0, WIDTH / 2) if left else (WIDTH / 2, WIDTH)
 
 
-def _window(size: Sequence[int], rng: np.random.Generator, room: Any = (WIDTH, HEIGHT)) -> np.ndarray:
+def _window(
+    size: Sequence[int], rng: np.random.Generator, room: Any = (WIDTH, HEIGHT)
+) -> np.ndarray:
     """Return a window of a picture that has the proportions of `room` and at least three quarters of its smaller side."""
     full = np.asarray(size, float)
     shape = np.asarray(room, float)
@@ -122,14 +147,18 @@ def _window(size: Sequence[int], rng: np.random.Generator, room: Any = (WIDTH, H
     return np.concatenate([corner, corner + extent])
 
 
-def _filled(sounds: list[np.ndarray], samples: int, rng: np.random.Generator, level: float) -> np.ndarray:
+def _filled(
+    sounds: list[np.ndarray], samples: int, rng: np.random.Generator, level: float
+) -> np.ndarray:
     """Fill a stretch with a recording, begun anywhere and repeated; short ones follow one another as they are drawn."""
     out = np.zeros(samples, np.float64)
     sound = sounds[rng.integers(len(sounds))]
     at, begin = 0, int(rng.integers(max(1, len(sound) // 2)))
     while at < samples:
         piece = sound[begin : begin + samples - at].astype(np.float64)
-        fade = np.minimum(1, np.minimum(np.arange(1, len(piece) + 1), np.arange(len(piece), 0, -1)) / FADE)
+        fade = np.minimum(
+            1, np.minimum(np.arange(1, len(piece) + 1), np.arange(len(piece), 0, -1)) / FADE
+        )
         out[at : at + len(piece)] = piece * fade
         at += len(piece) + int(rng.uniform(0, GAP) * RATE)
         begin = 0

@@ -20,7 +20,10 @@ def score_table(results: dict[str, list[dict[str, Any]]]) -> str:
         results: results.json of every seed, by the name of the row.
     """
     names = [f"{level}_{figure}" for level in ("segment", "event") for figure in FIGURES]
-    rows = [[row, *(spread([run["test"][name] for run in runs]) for name in names)] for row, runs in results.items()]
+    rows = [
+        [row, *(spread([run["test"][name] for run in runs]) for name in names)]
+        for row, runs in results.items()
+    ]
     first = next(iter(results.values()))[0]
     for name, values in first["details"]["test"]["anchors"].items():
         rows.append([f"({name.replace('_', ' ')})", *(f"{values[figure]:.1f}" for figure in names)])
@@ -31,11 +34,16 @@ def class_table(plan: Plan, results: dict[str, list[dict[str, Any]]]) -> str:
     """Return, per class, its events in training and test, and its segment F in the test split by row (audio/visual)."""
     lines = []
     for label in CLASSES:
-        counts = [_events(plan, label, split, stream) for stream in ("audio", "visual") for split in ("train", "test")]
+        counts = [
+            _events(plan, label, split, stream)
+            for stream in ("audio", "visual")
+            for split in ("train", "test")
+        ]
         scores = []
         for runs in results.values():
             found = [
-                [run["details"]["test"]["class_segment"][stream][label] for run in runs] for stream in ("audio", "visual")
+                [run["details"]["test"]["class_segment"][stream][label] for run in runs]
+                for stream in ("audio", "visual")
             ]
             scores.append(" / ".join(_mean(values) for values in found))
         lines.append([label, *map(str, counts), *scores])
@@ -56,4 +64,9 @@ def _mean(values: Sequence[float | None]) -> str:
 
 
 def _events(plan: Plan, label: str, split: str, stream: str) -> int:
-    return sum(e.label == label and e.stream == stream for c in plan.clips if c.split == split for e in c.events)
+    return sum(
+        e.label == label and e.stream == stream
+        for c in plan.clips
+        if c.split == split
+        for e in c.events
+    )

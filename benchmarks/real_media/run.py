@@ -50,7 +50,9 @@ def main() -> int:
         extract(args.cache, args.out, processes=args.processes, console=console)
         if not (args.out / "store" / "dataset.json").is_file():
             label_store(args.out / "features", plan, args.out / "store")
-        failed = train(args.out, seeds=args.seeds, epochs=args.epochs, workers=args.workers, console=console)
+        failed = train(
+            args.out, seeds=args.seeds, epochs=args.epochs, workers=args.workers, console=console
+        )
         if not failed:
             tell(args.cache, args.out, plan, seeds=args.seeds)
             sample = args.sample or _sample()
@@ -70,8 +72,19 @@ def extract(cache: Path, out: Path, *, processes: int, console: Console) -> None
     """
     if (out / "features" / "dataset.json").is_file():
         return console.note("features are there")
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
-    command = [*launch, "-m", "avplatform", "extract", str(out / "clips"), "--out", str(out / "features"), "--cpu"]
+    launch = (
+        ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
+    )
+    command = [
+        *launch,
+        "-m",
+        "avplatform",
+        "extract",
+        str(out / "clips"),
+        "--out",
+        str(out / "features"),
+        "--cpu",
+    ]
     command += ["--backbones", "lite", "--weights", str(weights_folder(cache)), "--long", "first"]
     if _call(command):
         raise DataError("extraction did not end well; what is there stays, run it again")
@@ -79,7 +92,11 @@ def extract(cache: Path, out: Path, *, processes: int, console: Console) -> None
 
 def train(out: Path, *, seeds: int, epochs: int, workers: int, console: Console) -> int:
     """Train what is not finished; return 1 if a run failed."""
-    runs = [planned(name, out / "store", seed=seed, epochs=epochs) for seed in range(1, seeds + 1) for name in CELLS]
+    runs = [
+        planned(name, out / "store", seed=seed, epochs=epochs)
+        for seed in range(1, seeds + 1)
+        for name in CELLS
+    ]
     jobs = train_jobs(runs, out / "runs", parallel=workers, where="real media")
     outcome = run_jobs(jobs, logs=out / "logs", parallel=workers, console=console)
     return report(outcome, console, logs=out / "logs")
@@ -88,7 +105,8 @@ def train(out: Path, *, seeds: int, epochs: int, workers: int, console: Console)
 def planned(name: str, store: Path, *, seed: int, epochs: int) -> PlannedRun:
     """Return the run of a cell and seed."""
     return PlannedRun(
-        name=run_name(name, seed), options={**OPTIONS, **CELLS[name], "data": str(store), "seed": seed, "epochs": epochs}
+        name=run_name(name, seed),
+        options={**OPTIONS, **CELLS[name], "data": str(store), "seed": seed, "epochs": epochs},
     )
 
 
@@ -99,9 +117,16 @@ def run_name(name: str, seed: int) -> str:
 
 def tell(cache: Path, out: Path, plan: Plan, *, seeds: int) -> None:
     """Print the tables, and write them to tables.md."""
-    folders = {name: [out / "runs" / run_name(name, seed) for seed in range(1, seeds + 1)] for name in CELLS}
-    results = {name: [Entry(folder).results for folder in places] for name, places in folders.items()}
-    counts = ", ".join(f"{sum(clip.split == split for clip in plan.clips)} {split}" for split in SPLITS)
+    folders = {
+        name: [out / "runs" / run_name(name, seed) for seed in range(1, seeds + 1)]
+        for name in CELLS
+    }
+    results = {
+        name: [Entry(folder).results for folder in places] for name, places in folders.items()
+    }
+    counts = ", ".join(
+        f"{sum(clip.split == split for clip in plan.clips)} {split}" for split in SPLITS
+    )
     parts = [
         f"Clips: {counts}. {len(CLASSES)} of LLP's 25 classes occur: {', '.join(CLASSES)}. Sources:",
         material_table(cache),
@@ -122,8 +147,24 @@ def predict(cache: Path, out: Path, *, sample: Path | None, seed: int, console: 
     videos = [str(clip_file(out / "clips", known)), *([str(sample)] if sample else [])]
     if sample is None:
         console.note("no sample video: give --sample, or the folder of LLP's files in AVP_LLP_DIR")
-    command = ["-m", "avplatform", "predict", *videos, "--model", str(out / "runs" / run_name(SHOWN, seed)), "--cpu"]
-    return _call([*command, "--out", str(out / "predictions"), "--weights", f"folder={weights_folder(cache)}"])
+    command = [
+        "-m",
+        "avplatform",
+        "predict",
+        *videos,
+        "--model",
+        str(out / "runs" / run_name(SHOWN, seed)),
+        "--cpu",
+    ]
+    return _call(
+        [
+            *command,
+            "--out",
+            str(out / "predictions"),
+            "--weights",
+            f"folder={weights_folder(cache)}",
+        ]
+    )
 
 
 def _sample() -> Path | None:
@@ -137,9 +178,20 @@ def _call(command: list[str]) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cache", type=Path, required=True, help="folder of packages and weights, outside the repository")
-    parser.add_argument("--out", type=Path, required=True, help="folder of clips, features, runs and predictions")
-    parser.add_argument("--sample", type=Path, help=f"video to parse at the end; default: $AVP_LLP_DIR/{SAMPLE_PLACE}")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        required=True,
+        help="folder of packages and weights, outside the repository",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of clips, features, runs and predictions"
+    )
+    parser.add_argument(
+        "--sample",
+        type=Path,
+        help=f"video to parse at the end; default: $AVP_LLP_DIR/{SAMPLE_PLACE}",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the clips")
     parser.add_argument("--seeds", type=int, default=3, help="training runs of each cell")
     parser.add_argument("--epochs", type=int, default=40)

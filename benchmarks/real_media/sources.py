@@ -54,9 +54,15 @@ PACKAGES = {
         licence="GPL-3 or later; its copyright file names the author of each recording",
     ),
     "tuxpaint": Package(
-        name="tuxpaint-stamps-default", folder="usr/share/tuxpaint/stamps", licence="GPL-2 or later (copyright file)"
+        name="tuxpaint-stamps-default",
+        folder="usr/share/tuxpaint/stamps",
+        licence="GPL-2 or later (copyright file)",
     ),
-    "scratch": Package(name="scratch", folder="usr/share/scratch/Media", licence="CC-BY-SA-3.0 (Media/*, copyright file)"),
+    "scratch": Package(
+        name="scratch",
+        folder="usr/share/scratch/Media",
+        licence="CC-BY-SA-3.0 (Media/*, copyright file)",
+    ),
 }
 
 _FARM, _MUSIC = "gcompris:explore_farm_animals.rcc!", "gcompris:instruments.rcc!"
@@ -65,8 +71,13 @@ _WORDS = "tuxpaint:animals/mammals/*/*_desc_"
 
 CLASSES: dict[str, ClassSources] = {
     "Speech": ClassSources(
-        photos=tuple(f"{_PEOPLE}{name}.gif" for name in ("anjuli-1", "calvrett", "dan5", "jodi1", "nathan", "cassy-phone-1")),
-        test_photos=tuple(f"{_PEOPLE}{name}.gif" for name in ("paul1", "mako-screaming", "sam", "marissa")),
+        photos=tuple(
+            f"{_PEOPLE}{name}.gif"
+            for name in ("anjuli-1", "calvrett", "dan5", "jodi1", "nathan", "cassy-phone-1")
+        ),
+        test_photos=tuple(
+            f"{_PEOPLE}{name}.gif" for name in ("paul1", "mako-screaming", "sam", "marissa")
+        ),
         sounds=tuple(f"{_WORDS}{language}.ogg" for language in ("fr", "es", "ca", "be")),
         test_sounds=tuple(f"{_WORDS}{language}.ogg" for language in ("ro", "ru", "el")),
     ),
@@ -76,14 +87,23 @@ CLASSES: dict[str, ClassSources] = {
             "tuxpaint:vehicles/auto/sedan.png",
             "scratch:Costumes/Transportation/car-bug.gif",
         ),
-        test_photos=("tuxpaint:vehicles/auto/sportscar2.png", "scratch:Costumes/Transportation/car-blue.gif"),
+        test_photos=(
+            "tuxpaint:vehicles/auto/sportscar2.png",
+            "scratch:Costumes/Transportation/car-blue.gif",
+        ),
         sounds=(f"{_SOUND}Effects/CarPassing.wav",),
         test_sounds=("gcompris:memory-sound.rcc!LRStartAndStopCarEngine1LACut.ogg",),
     ),
     "Dog": ClassSources(
         photos=(f"{_FARM}dog.webp", "tuxpaint:animals/mammals/dogs/dog.png"),
-        test_photos=("tuxpaint:animals/mammals/dogs/dingo.png", "gcompris:babyshapes.rcc!dog1/dog3.webp"),
-        sounds=("gcompris:memory-sound.rcc!LRBark_1_LA_cut.ogg", "gcompris:memory-sound.rcc!LRBark_3_LA_cut.ogg"),
+        test_photos=(
+            "tuxpaint:animals/mammals/dogs/dingo.png",
+            "gcompris:babyshapes.rcc!dog1/dog3.webp",
+        ),
+        sounds=(
+            "gcompris:memory-sound.rcc!LRBark_1_LA_cut.ogg",
+            "gcompris:memory-sound.rcc!LRBark_3_LA_cut.ogg",
+        ),
         test_sounds=(f"{_FARM}dog.ogg", "tuxpaint:animals/mammals/dogs/dog.ogg"),
     ),
     "Cat": ClassSources(
@@ -93,7 +113,10 @@ CLASSES: dict[str, ClassSources] = {
     ),
     "Chicken_rooster": ClassSources(
         photos=(f"{_FARM}chicken.webp", "tuxpaint:animals/birds/rooster.png"),
-        test_photos=("tuxpaint:animals/birds/hen.png", "tuxpaint:animals/birds/chicken_profile.png"),
+        test_photos=(
+            "tuxpaint:animals/birds/hen.png",
+            "tuxpaint:animals/birds/chicken_profile.png",
+        ),
         sounds=(f"{_FARM}chickens.ogg", "tuxpaint:animals/birds/rooster.ogg"),
         test_sounds=("tuxpaint:animals/birds/hen.ogg", f"{_SOUND}Animal/Rooster.wav"),
     ),
@@ -110,10 +133,16 @@ CLASSES: dict[str, ClassSources] = {
     "Acoustic_guitar": ClassSources(
         photos=("tuxpaint:hobbies/music/string/guitar_classical.png",),
         sounds=(f"{_MUSIC}guitar.ogg", f"{_SOUND}Music Loops/GuitarChords1.mp3"),
-        test_sounds=(f"{_SOUND}Music Loops/GuitarChords2.mp3", f"{_SOUND}Instruments/GuitarStrum.wav"),
+        test_sounds=(
+            f"{_SOUND}Music Loops/GuitarChords2.mp3",
+            f"{_SOUND}Instruments/GuitarStrum.wav",
+        ),
     ),
     "Singing": ClassSources(
-        sounds=tuple(f"{_SOUND}Vocals/{name}" for name in ("Singer1.wav", "Sing-me-a-song.mp3", "Hey-yay-hey.mp3")),
+        sounds=tuple(
+            f"{_SOUND}Vocals/{name}"
+            for name in ("Singer1.wav", "Sing-me-a-song.mp3", "Hey-yay-hey.mp3")
+        ),
         test_sounds=(f"{_SOUND}Vocals/Singer2.wav", f"{_SOUND}Vocals/Oooo-badada.mp3"),
     ),
     "Accordion": ClassSources(sounds=(f"{_MUSIC}accordion.ogg",)),
@@ -135,8 +164,14 @@ _PLACES = {
     ),
 }
 BACKGROUND = ClassSources(
-    **{kind: tuple(f"scratch:Backgrounds/{name}.jpg" for name in names.split()) for kind, names in _PLACES.items()},
-    sounds=("gcompris:memory-sound.rcc!LRRain_in_garden_01_LA_cut.ogg", f"{_SOUND}Animal/Crickets.wav"),
+    **{
+        kind: tuple(f"scratch:Backgrounds/{name}.jpg" for name in names.split())
+        for kind, names in _PLACES.items()
+    },
+    sounds=(
+        "gcompris:memory-sound.rcc!LRRain_in_garden_01_LA_cut.ogg",
+        f"{_SOUND}Animal/Crickets.wav",
+    ),
     test_sounds=(f"{_SOUND}Effects/WaterRunning.mp3", f"{_SOUND}Effects/Ripples.wav"),
 )
 """What is seen and faintly heard where there is no event; the photos are photographs, not the drawings beside them."""

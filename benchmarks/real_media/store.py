@@ -38,7 +38,9 @@ def label_store(features: Path, plan: Plan, out: Path) -> None:
     position = {clip_id: index for index, clip_id in enumerate(arrays.clip_ids)}
     missing = [clip.name for clip in plan.clips if clip.name not in position]
     if missing:
-        raise DataError(f"{features} lacks {counted(len(missing), 'clip')}, such as {missing[0]}; extract again")
+        raise DataError(
+            f"{features} lacks {counted(len(missing), 'clip')}, such as {missing[0]}; extract again"
+        )
     maps, classes = [SEGMENTS, len(CLASSES)], len(CLASSES)
     names = ("dense_audio", "dense_visual", "pseudo_audio", "pseudo_visual")
     spec = DataSpec(
@@ -48,7 +50,10 @@ def label_store(features: Path, plan: Plan, out: Path) -> None:
         features=source.spec.features,
         labels={"weak": [classes], **dict.fromkeys(names, maps)},
         label_dtypes=dict.fromkeys(("weak", *names), "uint8"),
-        label_splits={name: ["train"] if name.startswith("pseudo") else ["validation", "test"] for name in names},
+        label_splits={
+            name: ["train"] if name.startswith("pseudo") else ["validation", "test"]
+            for name in names
+        },
         segments=SEGMENTS,
         provenance={
             **source.spec.provenance,
@@ -72,4 +77,6 @@ def label_store(features: Path, plan: Plan, out: Path) -> None:
                 known[f"dense_{stream}"] = np.zeros_like(truth) if clip.split == "train" else truth
                 known[f"pseudo_{stream}"] = truth if clip.split == "train" else np.zeros_like(truth)
             labels = {name: value[None] for name, value in known.items()}
-            writer.add(clip.split, {"row": np.array([row]), "clip_id": [clip.name], **content, **labels})
+            writer.add(
+                clip.split, {"row": np.array([row]), "clip_id": [clip.name], **content, **labels}
+            )

@@ -28,11 +28,21 @@ def tensors_of(found: Any) -> tuple[dict[str, TensorRef], list[str], str]:
     ignored: list[str] = []
     where = ""
     if type(found) is dict:
-        inside = [key for key in CONTAINERS if type(found.get(key)) is dict or isinstance(found.get(key), Instance)]
+        inside = [
+            key
+            for key in CONTAINERS
+            if type(found.get(key)) is dict or isinstance(found.get(key), Instance)
+        ]
         if len(inside) > 1:
-            raise DataError(f"it holds weights under '{inside[0]}' and '{inside[1]}'; save the one that is meant alone")
+            raise DataError(
+                f"it holds weights under '{inside[0]}' and '{inside[1]}'; save the one that is meant alone"
+            )
         if inside:
-            ignored = sorted(short(key if type(key) is str else kind_of(key)) for key in found if key != inside[0])
+            ignored = sorted(
+                short(key if type(key) is str else kind_of(key))
+                for key in found
+                if key != inside[0]
+            )
             found, where = found[inside[0]], f" under '{inside[0]}'"
     if type(found) is dict:
         return _state_dict(found), ignored, f"state dict{where}"
@@ -77,13 +87,17 @@ def module_tensors(root: Instance) -> dict[str, TensorRef]:
         if count > MOST_MODULES or len(above) > MOST_DEPTH or len(prefix) > LONGEST_NAME:
             raise DataError(f"its modules are nested too deep or too many (at '{name[:60]}')")
         if not isinstance(module, Instance) or type(module.state.get("_parameters")) is not dict:
-            raise DataError(f"'{name[:60]}' is {kind_of(getattr(module, 'kind', module))}, not a torch module")
+            raise DataError(
+                f"'{name[:60]}' is {kind_of(getattr(module, 'kind', module))}, not a torch module"
+            )
         if id(module) in above:
             raise DataError(f"its module '{name[:60]}' contains itself")
         groups = (module.state.get(group) for group in GROUPS)
         entries += sum(len(group) for group in groups if isinstance(group, (dict, list)))
         if entries > MOST_ENTRIES:  # few modules with many entries, in many places
-            raise DataError(f"its modules hold more than {MOST_ENTRIES:,} entries; no checkpoint of these models does")
+            raise DataError(
+                f"its modules hold more than {MOST_ENTRIES:,} entries; no checkpoint of these models does"
+            )
         for key, value in _registered(module):
             if not isinstance(value, TensorRef):
                 raise DataError(f"'{prefix}{short(key)}' is {kind_of(value)}, not a tensor")

@@ -23,7 +23,10 @@ class CMBSHead(nn.Module):
         super().__init__()
         self.weak = weak
         self.gamma = GAMMA["weak" if weak else "full"] if gamma is None else gamma
-        self.audio_class, self.visual_class = nn.Linear(width, num_classes), nn.Linear(width, num_classes)
+        self.audio_class, self.visual_class = (
+            nn.Linear(width, num_classes),
+            nn.Linear(width, num_classes),
+        )
         if weak:
             self.classifier = nn.Linear(width, num_classes, bias=False)
         else:
@@ -34,13 +37,20 @@ class CMBSHead(nn.Module):
         """Parse the encoded clip."""
         aux, fused = encoding.aux, encoding.fused
         if fused is None or "av_gate" not in aux:
-            raise ValueError("the cmbs head reads CMBS's gates and queries, which this encoder does not give; use form ave")
-        by_audio, by_visual = self.audio_class(aux["audio_query"]), self.visual_class(aux["visual_query"])  # (B, T, C)
+            raise ValueError(
+                "the cmbs head reads CMBS's gates and queries, which this encoder does not give; use form ave"
+            )
+        by_audio, by_visual = (
+            self.audio_class(aux["audio_query"]),
+            self.visual_class(aux["visual_query"]),
+        )  # (B, T, C)
         extra = {"audio_class": by_audio, "visual_class": by_visual, "gate": aux["av_gate"]}
         if self.weak:
             scores = self.classifier(fused)
             extra["segment_scores"] = scores
-            scores = self.gamma * by_visual.sigmoid() * scores + self.gamma * by_audio.sigmoid() * scores
+            scores = (
+                self.gamma * by_visual.sigmoid() * scores + self.gamma * by_audio.sigmoid() * scores
+            )
             raw = top_mean(scores)
             video = (aux["av_gate"].unsqueeze(-1) * raw.unsqueeze(1)).amax(dim=1)
             return Parse(
@@ -52,7 +62,9 @@ class CMBSHead(nn.Module):
         event = self.event(fused.amax(dim=1))
         extra["event_before_scores"] = event
         return Parse(
-            video=StreamPredictions(av=Prediction(event + self.gamma * class_scores, activation="softmax")),
+            video=StreamPredictions(
+                av=Prediction(event + self.gamma * class_scores, activation="softmax")
+            ),
             relevance=Prediction(self.relevance(fused).squeeze(-1)),
             aux={**extra, "class_scores": class_scores},
         )

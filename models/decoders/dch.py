@@ -53,12 +53,16 @@ class DCH(Decoder):
 
     Config = DCHConfig
 
-    def __init__(self, *, config: DCHConfig, width: int, num_classes: int, label_dim: int = 0) -> None:
+    def __init__(
+        self, *, config: DCHConfig, width: int, num_classes: int, label_dim: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         linears: list[nn.Linear] = []
         if config.form == "cmbs":
-            self.head = CMBSHead(width=width, num_classes=num_classes, weak=config.weighting, gamma=config.gamma)
+            self.head = CMBSHead(
+                width=width, num_classes=num_classes, weak=config.weighting, gamma=config.gamma
+            )
         elif config.form == "dmrn":
             self.classifier = nn.Linear(width, num_classes)
             linears = [self.classifier]
@@ -75,7 +79,9 @@ class DCH(Decoder):
         else:
             self.audio = _head(width, config.hidden, num_classes)
             self.visual = _head(width, config.hidden, num_classes)
-            linears += [m for head in (self.audio, self.visual) for m in head if isinstance(m, nn.Linear)]
+            linears += [
+                m for head in (self.audio, self.visual) for m in head if isinstance(m, nn.Linear)
+            ]
         if config.official_init:
             for linear in linears:
                 nn.init.xavier_uniform_(linear.weight)
@@ -95,7 +101,9 @@ class DCH(Decoder):
         if self.config.form == "dmrn":
             logits = self.classifier(encoding.fused)  # (B, T, C)
         else:
-            both = torch.cat([encoding.audio, encoding.visual], dim=-1).relu()  # (B, T, 2D), audio first
+            both = torch.cat(
+                [encoding.audio, encoding.visual], dim=-1
+            ).relu()  # (B, T, 2D), audio first
             logits = self.classifier(self.hidden(both).relu())
         return Parse(
             segment=StreamPredictions(av=Prediction(logits, activation="softmax")),
@@ -116,11 +124,16 @@ class DCH(Decoder):
         )
 
     def _modalities(self, encoding: Encoding) -> Parse:
-        audio, visual = Prediction(self.audio(encoding.audio)), Prediction(self.visual(encoding.visual))
+        audio, visual = (
+            Prediction(self.audio(encoding.audio)),
+            Prediction(self.visual(encoding.visual)),
+        )
         a, v = audio.probability.mean(dim=1), visual.probability.mean(dim=1)  # (B, C)
         return Parse(
             segment=StreamPredictions(audio=audio, visual=visual),
-            video=StreamPredictions(audio=Prediction(a, "probability"), visual=Prediction(v, "probability")),
+            video=StreamPredictions(
+                audio=Prediction(a, "probability"), visual=Prediction(v, "probability")
+            ),
         )
 
 

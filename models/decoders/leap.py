@@ -102,7 +102,9 @@ class LEAP(Decoder):
     Config = LEAPConfig
     needs_labels = True
 
-    def __init__(self, *, config: LEAPConfig, width: int, num_classes: int = 0, label_dim: int = 300) -> None:
+    def __init__(
+        self, *, config: LEAPConfig, width: int, num_classes: int = 0, label_dim: int = 300
+    ) -> None:
         super().__init__()
         self.config = config
         inner = config.width or width
@@ -113,7 +115,11 @@ class LEAP(Decoder):
         for name in self.streams:
             if inner != width:
                 setattr(self, f"adapt_{name}", nn.Linear(width, inner))
-            setattr(self, f"{name}_blocks", nn.ModuleList(block(config, inner) for _ in range(config.blocks)))
+            setattr(
+                self,
+                f"{name}_blocks",
+                nn.ModuleList(block(config, inner) for _ in range(config.blocks)),
+            )
             if name == self.streams[0] or not config.shared_video_classifier:
                 setattr(self, f"{name}_video", nn.Linear(inner, 1))
         if config.official_init:
@@ -121,9 +127,13 @@ class LEAP(Decoder):
             for other in others:
                 other.load_state_dict(first.state_dict())
         if config.score_gain is not None:
-            self.score_gain = nn.Parameter(torch.full((len(self.streams),), float(config.score_gain)))
+            self.score_gain = nn.Parameter(
+                torch.full((len(self.streams),), float(config.score_gain))
+            )
         if config.score_bias is not None:
-            self.score_bias = nn.Parameter(torch.full((len(self.streams),), float(config.score_bias)))
+            self.score_bias = nn.Parameter(
+                torch.full((len(self.streams),), float(config.score_bias))
+            )
         if config.relevance == "linear":
             self.relevance = nn.Linear(width, 1)
         if config.classify_queries:
@@ -148,7 +158,9 @@ class LEAP(Decoder):
                 raw = raw * self.score_gain[index]
             if self.config.score_bias is not None:
                 raw = raw + self.score_bias[index]
-            classify = getattr(self, f"{self.streams[0] if self.config.shared_video_classifier else name}_video")
+            classify = getattr(
+                self, f"{self.streams[0] if self.config.shared_video_classifier else name}_video"
+            )
             whole = at_least_single(classify(state).squeeze(-1))
             streams[name] = Prediction(raw.transpose(1, 2)), Prediction(whole)  # (B, T, C), (B, C)
         segment = self._predictions({name: pair[0] for name, pair in streams.items()})
@@ -156,7 +168,9 @@ class LEAP(Decoder):
         attention = torch.stack(scores, dim=1).softmax(dim=-1)
         parse = Parse(segment=segment, video=video, attention=attention, queried_by_labels=True)
         if self.config.relevance == "linear":
-            fused = (encoding.audio + encoding.visual) / 2 if encoding.fused is None else encoding.fused
+            fused = (
+                (encoding.audio + encoding.visual) / 2 if encoding.fused is None else encoding.fused
+            )
             parse.relevance = Prediction(self.relevance(fused).squeeze(-1))
         if self.config.classify_queries:
             parse.aux["class_scores"] = self.query_classes(encoding)
@@ -182,7 +196,9 @@ class LEAP(Decoder):
                 memory = getattr(encoding, name)
             if memory is None:
                 wanted = "a fused stream" if name == "fused" else "gated queries"
-                raise ValueError(f"LEAP is to read {wanted}, which this encoder does not give; change streams or reads")
+                raise ValueError(
+                    f"LEAP is to read {wanted}, which this encoder does not give; change streams or reads"
+                )
             if self.config.reads == "rectified":
                 memory = memory.relu()
             if hasattr(self, f"adapt_{name}"):
@@ -199,9 +215,13 @@ class LEAP(Decoder):
         elif self.config.combine == "mean":
             both = Prediction(torch.stack([p.values for p in found]).mean(dim=0))
         elif self.config.combine == "product":
-            both = Prediction(torch.stack([p.probability for p in found]).prod(dim=0), "probability")
+            both = Prediction(
+                torch.stack([p.probability for p in found]).prod(dim=0), "probability"
+            )
         elif self.config.combine == "or":
-            both = Prediction(1 - torch.stack([1 - p.probability for p in found]).prod(dim=0), "probability")
+            both = Prediction(
+                1 - torch.stack([1 - p.probability for p in found]).prod(dim=0), "probability"
+            )
         return StreamPredictions(audio=streams.get("audio"), visual=streams.get("visual"), av=both)
 
 
@@ -220,7 +240,9 @@ class QueryClasses(nn.Module):
     def forward(self, encoding: Encoding) -> Tensor:
         """Classify the clip."""
         if "audio_query" not in encoding.aux:
-            raise ValueError("classify_queries reads CMBS's gated queries, which this encoder does not give; switch it off")
+            raise ValueError(
+                "classify_queries reads CMBS's gated queries, which this encoder does not give; switch it off"
+            )
         audio, visual = encoding.aux["audio_query"], encoding.aux["visual_query"]
         return (top_mean(self.visual(visual)) + top_mean(self.audio(audio))) / 2
 
@@ -254,9 +276,13 @@ class LEAPBlock(AttentionUnit):
 
     def _scores(self, query: Tensor, key: Tensor, per_head: bool) -> Tensor:
         heads = self.attention.heads
-        if not per_head:  # the mean over heads of q_h k_h / sqrt(D / H) is one product over the whole width
+        if (
+            not per_head
+        ):  # the mean over heads of q_h k_h / sqrt(D / H) is one product over the whole width
             return query @ key.transpose(-1, -2) / (heads * query.shape[-1]) ** 0.5
-        q, k = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))  # (B, H, C | T, D / H)
+        q, k = (
+            x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key)
+        )  # (B, H, C | T, D / H)
         return q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
 
 

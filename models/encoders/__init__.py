@@ -9,7 +9,13 @@ from avplatform.models.encoders.han import HAN
 from avplatform.models.encoders.mmpyr import MMPyr
 from avplatform.models.encoders.psp import PSP
 
-ENCODERS: dict[str, type[Encoder]] = {"han": HAN, "mmpyr": MMPyr, "ave": AVE, "psp": PSP, "cmbs": CMBS}
+ENCODERS: dict[str, type[Encoder]] = {
+    "han": HAN,
+    "mmpyr": MMPyr,
+    "ave": AVE,
+    "psp": PSP,
+    "cmbs": CMBS,
+}
 
 
 def register_encoder(name: str, encoder: type[Encoder]) -> None:

@@ -48,7 +48,9 @@ class AVE(Encoder):
     Config = AVEConfig
     wants = "maps"
 
-    def __init__(self, *, config: AVEConfig, audio_dim: int, visual_dim: int, positions: int) -> None:
+    def __init__(
+        self, *, config: AVEConfig, audio_dim: int, visual_dim: int, positions: int
+    ) -> None:
         super().__init__()
         self.config, self.width = config, 2 * config.lstm_width
         self.attention = AudioGuidedAttention(
@@ -58,8 +60,12 @@ class AVE(Encoder):
             width=config.attention_width,
             xavier=config.official_init and config.variant == "att",
         )
-        self.audio_lstm = nn.LSTM(audio_dim, config.lstm_width, batch_first=True, bidirectional=True)
-        self.visual_lstm = nn.LSTM(visual_dim, config.lstm_width, batch_first=True, bidirectional=True)
+        self.audio_lstm = nn.LSTM(
+            audio_dim, config.lstm_width, batch_first=True, bidirectional=True
+        )
+        self.visual_lstm = nn.LSTM(
+            visual_dim, config.lstm_width, batch_first=True, bidirectional=True
+        )
         if config.variant == "dmrn":
             self.audio_update = _update(self.width)
             self.visual_update = _update(self.width)
@@ -68,11 +74,19 @@ class AVE(Encoder):
         """Encode both streams."""
         attended, weights = self.attention(audio, visual)
         a, v = self.audio_lstm(audio)[0], self.visual_lstm(attended)[0]  # (B, T, D)
-        aux = {"spatial_attention": weights, "attended_visual": attended, "lstm_audio": a, "lstm_visual": v}
+        aux = {
+            "spatial_attention": weights,
+            "attended_visual": attended,
+            "lstm_audio": a,
+            "lstm_visual": v,
+        }
         fused = None
         if self.config.variant == "dmrn":
             for _ in range(self.config.residual_blocks):
-                aux["audio_update"], aux["visual_update"] = self.audio_update(a), self.visual_update(v)
+                aux["audio_update"], aux["visual_update"] = (
+                    self.audio_update(a),
+                    self.visual_update(v),
+                )
                 mixed = (aux["visual_update"] + aux["audio_update"]) / 2
                 a, v = torch.tanh(v + mixed), torch.tanh(a + mixed)  # swapped, as published
             fused = (a + v) / 2

@@ -22,8 +22,20 @@ from avplatform.models.layers.spatial_channel_attention import SpatialChannelAtt
 
 # What the published fully and weakly supervised models set differently.
 PUBLISHED = {
-    "full": {"alpha": 0.1, "beta": 0.4, "encoder_hidden": 1024, "interaction_heads": 4, "map_dropout": 0.2},
-    "weak": {"alpha": 0.2, "beta": 0.5, "encoder_hidden": 2048, "interaction_heads": 2, "map_dropout": 0.1},
+    "full": {
+        "alpha": 0.1,
+        "beta": 0.4,
+        "encoder_hidden": 1024,
+        "interaction_heads": 4,
+        "map_dropout": 0.2,
+    },
+    "weak": {
+        "alpha": 0.2,
+        "beta": 0.5,
+        "encoder_hidden": 2048,
+        "interaction_heads": 2,
+        "map_dropout": 0.1,
+    },
 }
 
 
@@ -66,13 +78,27 @@ class CMBSConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "variant", ("full", "weak"))
-        sizes(self, "width", "heads", "encoder_hidden", "decoder_hidden", "interaction_heads", "lstm_width")
+        sizes(
+            self,
+            "width",
+            "heads",
+            "encoder_hidden",
+            "decoder_hidden",
+            "interaction_heads",
+            "lstm_width",
+        )
         sizes(self, "layers", most=DEPTH)
         divides(self, "heads", self.width, "width")
         if self.interaction_heads is not None:
             divides(self, "interaction_heads", self.width, "width")
         finite(self, "alpha", "beta")
-        for name in ("dropout", "map_dropout", "attended_dropout", "interaction_attention_dropout", "interaction_dropout"):
+        for name in (
+            "dropout",
+            "map_dropout",
+            "attended_dropout",
+            "interaction_attention_dropout",
+            "interaction_dropout",
+        ):
             if getattr(self, name) is not None:
                 in_range(self, name, 0, 0.999)
 
@@ -97,18 +123,27 @@ class CMBS(Encoder):
     Config = CMBSConfig
     wants = "maps"
 
-    def __init__(self, *, config: CMBSConfig, audio_dim: int, visual_dim: int, positions: int) -> None:
+    def __init__(
+        self, *, config: CMBSConfig, audio_dim: int, visual_dim: int, positions: int
+    ) -> None:
         super().__init__()
         self.config, self.width = config, config.width
         self.alpha = config.value("alpha")
         self.map = nn.Linear(visual_dim, visual_dim)
         self.map_dropout = nn.Dropout(config.value("map_dropout"))
         self.attention = SpatialChannelAttention(
-            audio_dim=audio_dim, visual_dim=visual_dim, beta=config.value("beta"), dropout=config.attended_dropout
+            audio_dim=audio_dim,
+            visual_dim=visual_dim,
+            beta=config.value("beta"),
+            dropout=config.attended_dropout,
         )
         if config.variant == "full":
-            self.audio_lstm = nn.LSTM(audio_dim, config.lstm_width, batch_first=True, bidirectional=True)
-            self.visual_lstm = nn.LSTM(visual_dim, 2 * config.lstm_width, batch_first=True, bidirectional=True)
+            self.audio_lstm = nn.LSTM(
+                audio_dim, config.lstm_width, batch_first=True, bidirectional=True
+            )
+            self.visual_lstm = nn.LSTM(
+                visual_dim, 2 * config.lstm_width, batch_first=True, bidirectional=True
+            )
             audio_dim, visual_dim = 2 * config.lstm_width, 4 * config.lstm_width
         hidden = int(config.value("encoder_hidden"))
         self.audio_encoder = StreamEncoder(config, audio_dim, hidden)
@@ -130,20 +165,34 @@ class CMBS(Encoder):
             audio, visual = self.audio_lstm(audio)[0], self.visual_lstm(visual)[0]
             aux |= {"lstm_audio": audio, "lstm_visual": visual}
         visual_kv, audio_kv = self.visual_encoder(visual), self.audio_encoder(audio)
-        audio_query, visual_query = self.audio_decoder(audio, visual_kv), self.visual_decoder(visual, audio_kv)
+        audio_query, visual_query = (
+            self.audio_decoder(audio, visual_kv),
+            self.visual_decoder(visual, audio_kv),
+        )
         aux |= {"audio_kv": audio_kv, "visual_kv": visual_kv}
         aux |= {"audio_query_before": audio_query, "visual_query_before": visual_query}
-        audio_query, visual_query, gates = self._gate(audio_query, visual_query, audio_kv, visual_kv)
+        audio_query, visual_query, gates = self._gate(
+            audio_query, visual_query, audio_kv, visual_kv
+        )
         visual_out = self.visual_interaction(visual_query, audio_query)
-        audio_out = self.audio_interaction(audio_query, visual_out)  # reads the updated visual stream
+        audio_out = self.audio_interaction(
+            audio_query, visual_out
+        )  # reads the updated visual stream
         aux |= {**gates, "audio_query": audio_query, "visual_query": visual_query}
-        return Encoding(audio=audio_out, visual=visual_out, fused=(visual_out + audio_out) / 2, aux=aux)
+        return Encoding(
+            audio=audio_out, visual=visual_out, fused=(visual_out + audio_out) / 2, aux=aux
+        )
 
-    def _gate(self, aq: Tensor, vq: Tensor, akv: Tensor, vkv: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def _gate(
+        self, aq: Tensor, vq: Tensor, akv: Tensor, vkv: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Modulate each query by a gate of the other stream."""
         full = self.config.variant == "full"
         read_audio, read_visual = (akv, vkv) if full else (vkv, akv)
-        g_a, g_v = self.audio_gate(read_audio).sigmoid(), self.visual_gate(read_visual).sigmoid()  # (B, T, 1)
+        g_a, g_v = (
+            self.audio_gate(read_audio).sigmoid(),
+            self.visual_gate(read_visual).sigmoid(),
+        )  # (B, T, 1)
         keep = 1.0 if full else 1.0 - self.alpha
         vq = keep * vq + self.alpha * g_a * vq
         aq = keep * aq + self.alpha * g_v * aq
@@ -190,7 +239,9 @@ class TransformerLayer(nn.Module):
 
     def __init__(self, config: CMBSConfig, hidden: int) -> None:
         super().__init__()
-        self.attention = PackedAttention(width=config.width, heads=config.heads, dropout=config.dropout)
+        self.attention = PackedAttention(
+            width=config.width, heads=config.heads, dropout=config.dropout
+        )
         self.feedforward = FeedForward(width=config.width, hidden=hidden, dropout=config.dropout)
         self.norm1, self.norm2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
@@ -206,7 +257,9 @@ class Interaction(nn.Module):
 
     def __init__(self, config: CMBSConfig, heads: int) -> None:
         super().__init__()
-        self.attention = PackedAttention(width=config.width, heads=heads, dropout=config.interaction_attention_dropout)
+        self.attention = PackedAttention(
+            width=config.width, heads=heads, dropout=config.interaction_attention_dropout
+        )
         self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.interaction_dropout)
 

@@ -64,7 +64,9 @@ class HAN(Encoder):
     Config = HANConfig
     wants = "vectors"
 
-    def __init__(self, *, config: HANConfig, audio_dim: int, visual_dim: int, positions: int = 1) -> None:
+    def __init__(
+        self, *, config: HANConfig, audio_dim: int, visual_dim: int, positions: int = 1
+    ) -> None:
         super().__init__()
         self.config, self.width = config, config.width
         self.layers = nn.ModuleList(HANLayer(config) for _ in range(config.layers))
@@ -78,7 +80,9 @@ class HAN(Encoder):
         for layer in self.layers:
             read = (audio, visual) if self.config.stacked else first
             if self.config.update == "parallel":
-                audio, visual = layer(torch.cat(read)).chunk(2)  # (2B, T, D): one pass for both streams
+                audio, visual = layer(torch.cat(read)).chunk(
+                    2
+                )  # (2B, T, D): one pass for both streams
             else:
                 audio = layer(*read)
                 visual = layer(read[1], audio)
@@ -96,10 +100,14 @@ class HANLayer(nn.Module):
     def __init__(self, config: HANConfig) -> None:
         super().__init__()
         self.pre = config.norm == "pre"
-        attention: dict[str, Any] = dict(width=config.width, heads=config.heads, dropout=config.dropout)
+        attention: dict[str, Any] = dict(
+            width=config.width, heads=config.heads, dropout=config.dropout
+        )
         self.self_attention = PackedAttention(**attention)
         self.cross_attention = PackedAttention(**attention)
-        self.feedforward = FeedForward(width=config.width, hidden=config.hidden, dropout=config.dropout)
+        self.feedforward = FeedForward(
+            width=config.width, hidden=config.hidden, dropout=config.dropout
+        )
         self.norm1 = nn.LayerNorm(config.width)
         self.norm2 = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)

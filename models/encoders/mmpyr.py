@@ -50,7 +50,9 @@ class MMPyrConfig:
         sizes(self, "width", "heads", "hidden", "kernel")
         sizes(self, "levels", most=LEVELS)
         if self.kernel % 2 == 0:
-            raise UsageError(f"MMPyrConfig.kernel is {self.kernel}; it must be odd, so that every segment has a middle")
+            raise UsageError(
+                f"MMPyrConfig.kernel is {self.kernel}; it must be odd, so that every segment has a middle"
+            )
         for name in ("dropout", "attention_dropout"):
             in_range(self, name, 0, 0.999)
         divides(self, "heads", self.width, "width")
@@ -69,12 +71,17 @@ class MMPyr(Encoder):
     Config = MMPyrConfig
     wants = "vectors"
 
-    def __init__(self, *, config: MMPyrConfig, audio_dim: int, visual_dim: int, positions: int = 1) -> None:
+    def __init__(
+        self, *, config: MMPyrConfig, audio_dim: int, visual_dim: int, positions: int = 1
+    ) -> None:
         super().__init__()
         self.config, self.width = config, config.width
         self.levels = nn.ModuleList(PyramidLevel(config, reach=2**i) for i in range(config.levels))
         self.audio_fusion, self.visual_fusion = _unit(config), _unit(config)
-        self.audio_select, self.visual_select = nn.Linear(config.width, 1), nn.Linear(config.width, 1)
+        self.audio_select, self.visual_select = (
+            nn.Linear(config.width, 1),
+            nn.Linear(config.width, 1),
+        )
         if config.official_init:
             self._copy()
 
@@ -111,8 +118,12 @@ class PyramidLevel(nn.Module):
         super().__init__()
         self.reach, self.reference_order = reach, config.reference_order
         self.visual_self, self.audio_self, self.cross = _unit(config), _unit(config), _unit(config)
-        self.visual_gates = nn.ModuleList(nn.Linear(2 * config.width, config.width) for _ in range(2))
-        self.audio_gates = nn.ModuleList(nn.Linear(2 * config.width, config.width) for _ in range(2))
+        self.visual_gates = nn.ModuleList(
+            nn.Linear(2 * config.width, config.width) for _ in range(2)
+        )
+        self.audio_gates = nn.ModuleList(
+            nn.Linear(2 * config.width, config.width) for _ in range(2)
+        )
         self.visual_temporal = TemporalBlock(config.width, config.kernel, dilation=reach)
         self.audio_temporal = TemporalBlock(config.width, config.kernel, dilation=reach)
 
@@ -125,7 +136,10 @@ class PyramidLevel(nn.Module):
         """Return both streams after attention and gates; the cross unit serves both directions."""
         mask = window(audio.shape[1], self.reach, audio.device)
         if self.reference_order:
-            visual_cross, audio_cross = self.cross(visual, audio, mask), self.cross(audio, visual, mask)
+            visual_cross, audio_cross = (
+                self.cross(visual, audio, mask),
+                self.cross(audio, visual, mask),
+            )
         else:
             both, other = torch.cat([visual, audio]), torch.cat([audio, visual])
             visual_cross, audio_cross = self.cross(both, other, mask).chunk(2)
@@ -142,7 +156,9 @@ class TemporalBlock(nn.Module):
 
     def __init__(self, width: int, kernel: int, *, dilation: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv1d(width, width, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2)
+        self.conv1 = nn.Conv1d(
+            width, width, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2
+        )
         self.conv2 = nn.Conv1d(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:

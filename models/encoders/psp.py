@@ -53,11 +53,15 @@ class PSP(Encoder):
     Config = PSPConfig
     wants = "maps"
 
-    def __init__(self, *, config: PSPConfig, audio_dim: int, visual_dim: int, positions: int) -> None:
+    def __init__(
+        self, *, config: PSPConfig, audio_dim: int, visual_dim: int, positions: int
+    ) -> None:
         super().__init__()
         width = config.lstm_width
         self.config, self.width = config, 2 * width
-        self.threshold = THRESHOLDS[config.variant] if config.threshold is None else config.threshold
+        self.threshold = (
+            THRESHOLDS[config.variant] if config.threshold is None else config.threshold
+        )
         read_dim = width if config.variant == "full" else audio_dim
         if config.variant == "full":
             self.audio_map = _two_maps(audio_dim, 2 * width, width)
@@ -65,11 +69,16 @@ class PSP(Encoder):
         else:
             self.visual_map = nn.Linear(visual_dim, width)
         self.attention = AudioGuidedAttention(
-            audio_dim=read_dim, visual_dim=visual_dim, positions=positions, width=config.attention_width
+            audio_dim=read_dim,
+            visual_dim=visual_dim,
+            positions=positions,
+            width=config.attention_width,
         )
         self.audio_lstm = nn.LSTM(read_dim, width, batch_first=True, bidirectional=True)
         self.visual_lstm = nn.LSTM(width, width, batch_first=True, bidirectional=True)
-        self.propagation = Propagation(self.width, renormalise=config.variant == "full", dropout=config.dropout)
+        self.propagation = Propagation(
+            self.width, renormalise=config.variant == "full", dropout=config.dropout
+        )
 
     def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
         """Encode both streams."""
@@ -78,11 +87,18 @@ class PSP(Encoder):
         attended, weights = self.attention(audio, visual)
         read = self.visual_map(attended)
         a, v = self.audio_lstm(audio)[0], self.visual_lstm(read)[0]  # (B, T, D)
-        aux = {"spatial_attention": weights, "attended_visual": attended, "lstm_audio": a, "lstm_visual": v}
+        aux = {
+            "spatial_attention": weights,
+            "attended_visual": attended,
+            "lstm_audio": a,
+            "lstm_visual": v,
+        }
         aux |= {"mapped_audio": audio, "mapped_visual": read}
         a, v, gammas = self.propagation(a, v, self.threshold)
         similarity = (F.normalize(v, dim=-1) * F.normalize(a, dim=-1)).sum(dim=-1)
-        return Encoding(audio=a, visual=v, fused=(v + a) / 2, aux={**aux, **gammas, "similarity": similarity})
+        return Encoding(
+            audio=a, visual=v, fused=(v + a) / 2, aux={**aux, **gammas, "similarity": similarity}
+        )
 
 
 class Propagation(nn.Module):
@@ -104,10 +120,14 @@ class Propagation(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)  # one norm for both streams
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, audio: Tensor, visual: Tensor, threshold: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def forward(
+        self, audio: Tensor, visual: Tensor, threshold: float
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return both streams and the propagation weights."""
         query, key = self._map(self.visual_query, visual), self._map(self.audio_key, audio)
-        similarity = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).relu()  # (B, T, T), rows visual
+        similarity = (
+            query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        ).relu()  # (B, T, T), rows visual
         gamma_va = self._prune(similarity, threshold)
         gamma_av = self._prune(similarity.transpose(-1, -2), threshold)
         new_visual = visual + gamma_va @ self._map(self.audio_value, audio)
@@ -115,7 +135,11 @@ class Propagation(nn.Module):
         if self.renormalise:
             new_visual = self._map(self.visual_fusion, new_visual)
             new_audio = self._map(self.audio_fusion, new_audio)
-        return self.norm(new_audio), self.norm(new_visual), {"gamma_va": gamma_va, "gamma_av": gamma_av}
+        return (
+            self.norm(new_audio),
+            self.norm(new_visual),
+            {"gamma_va": gamma_va, "gamma_av": gamma_av},
+        )
 
     def _map(self, layer: Any, x: Tensor) -> Tensor:
         return self.dropout(layer(x).relu())

@@ -30,7 +30,9 @@ class PackedAttention(nn.Module):
         if memory is None:
             return self.mix(*self.project(query))
         width = query.shape[-1]
-        weights = self.in_proj_weight.split([width, 2 * width])  # not two slices: each would fill a gradient of its own
+        weights = self.in_proj_weight.split(
+            [width, 2 * width]
+        )  # not two slices: each would fill a gradient of its own
         biases = self.in_proj_bias.split([width, 2 * width])
         q = F.linear(query, weights[0], biases[0])
         k, v = F.linear(memory, weights[1], biases[1]).chunk(2, dim=-1)
@@ -43,7 +45,9 @@ class PackedAttention(nn.Module):
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend with projected tensors."""
-        return self.out_proj(attend(q, k, v, heads=self.heads, dropout=self.dropout if self.training else 0.0))
+        return self.out_proj(
+            attend(q, k, v, heads=self.heads, dropout=self.dropout if self.training else 0.0)
+        )
 
 
 class SeparateAttention(nn.Module):
@@ -54,7 +58,9 @@ class SeparateAttention(nn.Module):
     Shape: query [B, Tq, D] or [Tq, D] (the same for every clip), memory [B, Tk, D] -> [B, Tq, D].
     """
 
-    def __init__(self, *, width: int, heads: int, dropout: float, official_init: bool = True) -> None:
+    def __init__(
+        self, *, width: int, heads: int, dropout: float, official_init: bool = True
+    ) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(width, width)
@@ -65,7 +71,9 @@ class SeparateAttention(nn.Module):
             for other in (self.key, self.value, self.output):
                 other.load_state_dict(self.query.state_dict())
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """Attend with a raw query to keys and values that `project_memory` made; mask is bool [Tq, Tk], True: allowed."""
         q = self.query(query)
         if q.ndim == 2:
@@ -78,7 +86,9 @@ class SeparateAttention(nn.Module):
         return self.key(memory), self.value(memory)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, heads: int, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, *, heads: int, dropout: float = 0.0, mask: Tensor | None = None
+) -> Tensor:
     """Scaled dot-product attention over heads, on projected tensors.
 
     Written out, because for ten segments torch's fused attention is no faster in training (on a CPU, dropout sends it to its
@@ -122,10 +132,19 @@ class AttentionUnit(nn.Module):
     """
 
     def __init__(
-        self, *, width: int, heads: int, hidden: int, dropout: float, attention_dropout: float, official_init: bool
+        self,
+        *,
+        width: int,
+        heads: int,
+        hidden: int,
+        dropout: float,
+        attention_dropout: float,
+        official_init: bool,
     ) -> None:
         super().__init__()
-        self.attention = SeparateAttention(width=width, heads=heads, dropout=attention_dropout, official_init=official_init)
+        self.attention = SeparateAttention(
+            width=width, heads=heads, dropout=attention_dropout, official_init=official_init
+        )
         self.feedforward = FeedForward(width=width, hidden=hidden, dropout=dropout)
         self.attention_norm = nn.LayerNorm(width)
         self.feedforward_norm = nn.LayerNorm(width)
@@ -135,7 +154,9 @@ class AttentionUnit(nn.Module):
         """Update the query."""
         return self.feed(self.attend(query, *self.attention.project_memory(memory), mask))
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """Add what the query finds among projected keys and values."""
         return query + self.dropout(self.attention(self.attention_norm(query), key, value, mask))
 

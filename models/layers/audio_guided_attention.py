@@ -17,7 +17,15 @@ class AudioGuidedAttention(nn.Module):
     Shape: audio [B, T, Da], visual [B, T, P, Dv] -> attended [B, T, Dv], weights [B, T, P]. P = 1 is passed through.
     """
 
-    def __init__(self, *, audio_dim: int, visual_dim: int, positions: int, width: int = 512, xavier: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        audio_dim: int,
+        visual_dim: int,
+        positions: int,
+        width: int = 512,
+        xavier: bool = True,
+    ) -> None:
         super().__init__()
         self.positions = positions
         if positions == 1:
@@ -28,7 +36,13 @@ class AudioGuidedAttention(nn.Module):
         self.audio_scores = nn.Linear(width, positions, bias=False)
         self.score = nn.Linear(positions, 1, bias=False)
         if xavier:
-            for layer in (self.audio, self.visual, self.visual_scores, self.audio_scores, self.score):
+            for layer in (
+                self.audio,
+                self.visual,
+                self.visual_scores,
+                self.audio_scores,
+                self.score,
+            ):
                 nn.init.xavier_uniform_(layer.weight)
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,28 +15,46 @@ class SpatialChannelAttention(nn.Module):
     [B, T, P], "channel_attention" [B, T, Dv]}.
     """
 
-    def __init__(self, *, audio_dim: int, visual_dim: int, beta: float, dropout: float = 0.2) -> None:
+    def __init__(
+        self, *, audio_dim: int, visual_dim: int, beta: float, dropout: float = 0.2
+    ) -> None:
         super().__init__()
         self.beta = beta
         half, quarter = visual_dim // 2, visual_dim // 4
         self.query, self.key = nn.Linear(visual_dim, quarter), nn.Linear(visual_dim, quarter)
         self.value = nn.Linear(visual_dim, visual_dim)
         self.norm, self.dropout = nn.LayerNorm(visual_dim), nn.Dropout(dropout)
-        self.self_mean, self.self_position = nn.Linear(visual_dim, half), nn.Linear(visual_dim, half)
+        self.self_mean, self.self_position = (
+            nn.Linear(visual_dim, half),
+            nn.Linear(visual_dim, half),
+        )
         self.self_score = nn.Linear(half, 1)
-        self.channel_audio, self.channel_visual = nn.Linear(audio_dim, visual_dim), nn.Linear(visual_dim, visual_dim)
-        self.bottleneck, self.channel_score = nn.Linear(visual_dim, half), nn.Linear(half, visual_dim)
-        self.spatial_visual, self.spatial_audio = nn.Linear(visual_dim, half), nn.Linear(audio_dim, half)
+        self.channel_audio, self.channel_visual = (
+            nn.Linear(audio_dim, visual_dim),
+            nn.Linear(visual_dim, visual_dim),
+        )
+        self.bottleneck, self.channel_score = (
+            nn.Linear(visual_dim, half),
+            nn.Linear(half, visual_dim),
+        )
+        self.spatial_visual, self.spatial_audio = (
+            nn.Linear(visual_dim, half),
+            nn.Linear(audio_dim, half),
+        )
         self.spatial_score = nn.Linear(half, 1)
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the attended vectors and the attention maps."""
         audio = audio.unsqueeze(2)  # (B, T, 1, Da)
-        weights = (self.query(visual) @ self.key(visual).transpose(-1, -2)).softmax(dim=-1)  # (B, T, P, P)
+        weights = (self.query(visual) @ self.key(visual).transpose(-1, -2)).softmax(
+            dim=-1
+        )  # (B, T, P, P)
         own = self.norm(visual + self.dropout(weights @ self.value(visual)))  # (B, T, P, Dv)
 
         mean = self.self_mean(own.mean(dim=2, keepdim=True)).relu()
-        self_weights = _over_positions(self.self_score, self.self_position(own).relu(), mean)  # (B, T, P)
+        self_weights = _over_positions(
+            self.self_score, self.self_position(own).relu(), mean
+        )  # (B, T, P)
         self_attended = _weighted(self_weights, own)
 
         audio_channels = self.channel_audio(audio).relu().squeeze(2)
@@ -44,7 +62,9 @@ class SpatialChannelAttention(nn.Module):
         channel = self.channel_score(self.bottleneck(joint).relu()).sigmoid()
         visual = visual * (channel + 1).unsqueeze(2)
 
-        spatial = _over_positions(self.spatial_score, self.spatial_visual(visual).relu(), self.spatial_audio(audio).relu())
+        spatial = _over_positions(
+            self.spatial_score, self.spatial_visual(visual).relu(), self.spatial_audio(audio).relu()
+        )
         attended = _weighted(spatial, visual)
         attended = attended + self.beta * self_attended.sigmoid() * attended
         maps = {"spatial_attention": spatial, "self_spatial_attention": self_weights}

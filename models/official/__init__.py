@@ -51,11 +51,15 @@ def open_reader(name: str, **options: Any) -> Reader:
     for option, value in options.items():
         if value is not None and option not in known[name].takes:
             takers = ", ".join(other for other, kind in OFFICIAL.items() if option in kind.takes)
-            raise UsageError(f"--{option.replace('_', '-')} means nothing for {name}; it is for {takers}")
+            raise UsageError(
+                f"--{option.replace('_', '-')} means nothing for {name}; it is for {takers}"
+            )
     return known[name](**options)
 
 
-def read_official(name: str, tensors: Mapping[str, Tensor], labels: Labels, **options: Any) -> nn.Module:
+def read_official(
+    name: str, tensors: Mapping[str, Tensor], labels: Labels, **options: Any
+) -> nn.Module:
     """Build our model (or bare decoder) from an official state dict; in the tensors' precision, at least float32.
 
     Args:

@@ -28,14 +28,22 @@ _BODY = (
 class AVEReader(Reader):
     """AVE's attention model (ECCV 2018), supervised and weakly supervised: the same tensors."""
 
-    rules: tuple[tuple[str, str], ...] = (*_BODY, (r"L1\.(.+)", r"decoder.hidden.\1"), (r"L2\.(.+)", r"decoder.classifier.\1"))
+    rules: tuple[tuple[str, str], ...] = (
+        *_BODY,
+        (r"L1\.(.+)", r"decoder.hidden.\1"),
+        (r"L2\.(.+)", r"decoder.classifier.\1"),
+    )
     title = "AVE (ECCV 2018)"
     takes: ClassVar[tuple[str, ...]] = ("weak",)
     variant = "att"
 
     def look(self, tensors: Mapping[str, Tensor]) -> None:
         """Settle the setting, which only the training tells apart."""
-        self.by_default("weak", False, "both settings have the same tensors; give --weak for the weakly supervised model")
+        self.by_default(
+            "weak",
+            False,
+            "both settings have the same tensors; give --weak for the weakly supervised model",
+        )
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build AVE + DCH."""

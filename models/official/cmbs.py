@@ -21,12 +21,20 @@ _ATTENTION = {
     "affine_bottleneck": "bottleneck", "affine_v_c_att": "channel_score",
     "affine_video_2": "spatial_visual", "affine_audio_2": "spatial_audio", "affine_v_s_att": "spatial_score",
 }  # fmt: skip
-_LAYER = {"linear1": "feedforward.inner", "linear2": "feedforward.outer", "norm1": "norm1", "norm2": "norm2"}
+_LAYER = {
+    "linear1": "feedforward.inner",
+    "linear2": "feedforward.outer",
+    "norm1": "norm1",
+    "norm2": "norm2",
+}
 _STREAMS = {"video": "visual", "audio": "audio"}
 
 
 def _stream_rules(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
-    encoder, decoder = rf"{theirs}_encoder\.encoder\.layers\.(\d+)\.", rf"{theirs}_decoder\.decoder\.layers\.0\."
+    encoder, decoder = (
+        rf"{theirs}_encoder\.encoder\.layers\.(\d+)\.",
+        rf"{theirs}_decoder\.decoder\.layers\.0\.",
+    )
     layers = rf"encoder.{ours}_encoder.layers.\1."
     return (
         (rf"{theirs}_encoder\.affine_matrix\.(.+)", rf"encoder.{ours}_encoder.affine.\1"),
@@ -34,7 +42,10 @@ def _stream_rules(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
         (encoder + r"self_attn\.(.+)", layers + r"attention.\2"),
         (decoder + r"multihead_attn\.(.+)", rf"encoder.{ours}_decoder.layer.attention.\1"),
         *((encoder + rf"{a}\.(.+)", layers + rf"{b}.\2") for a, b in _LAYER.items()),
-        *((decoder + rf"{a}\.(.+)", rf"encoder.{ours}_decoder.layer.{b}.\1") for a, b in _LAYER.items()),
+        *(
+            (decoder + rf"{a}\.(.+)", rf"encoder.{ours}_decoder.layer.{b}.\1")
+            for a, b in _LAYER.items()
+        ),
         (rf"{theirs}_gated\.0\.(.+)", rf"encoder.{ours}_gate.\1"),
         (rf"{theirs}_cas\.(.+)", rf"decoder.head.{ours}_class.\1"),
     )
@@ -46,7 +57,10 @@ class CMBSReader(Reader):
     title = "CMBS (CVPR 2022)"
     takes = ("heads", "weak")
     rules = (
-        *((rf"spatial_channel_att\.{a}\.(.+)", rf"encoder.attention.{b}.\1") for a, b in _ATTENTION.items()),
+        *(
+            (rf"spatial_channel_att\.{a}\.(.+)", rf"encoder.attention.{b}.\1")
+            for a, b in _ATTENTION.items()
+        ),
         (r"v_fc\.(.+)", r"encoder.map.\1"),
         *(rule for theirs, ours in _STREAMS.items() for rule in _stream_rules(theirs, ours)),
         (r"audio_visual_rnn_layer\.audio_rnn\.(.+)", r"encoder.audio_lstm.\1"),
@@ -66,13 +80,17 @@ class CMBSReader(Reader):
         r"(audio|video)_norm\..+",
         r"classifier\.(weight|bias)",
     )
-    reshaped = {"CAS_model.classifier.0.weight": "decoder.head.classifier.weight"}  # a 1x1 convolution
+    reshaped = {
+        "CAS_model.classifier.0.weight": "decoder.head.classifier.weight"
+    }  # a 1x1 convolution
 
     def look(self, tensors: Mapping[str, Tensor]) -> None:
         """Tell the two published models apart by the weak one's classifier."""
         key = "CAS_model.classifier.0.weight"
         has = "has" if key in tensors else "lacks"
-        self.weak = self.by_file("weak", key in tensors, f"it {has} '{key}', which the weakly supervised model has")
+        self.weak = self.by_file(
+            "weak", key in tensors, f"it {has} '{key}', which the weakly supervised model has"
+        )
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build CMBS with its own head."""
@@ -81,7 +99,11 @@ class CMBSReader(Reader):
         visual_dim = need(tensors, "v_fc.weight").shape[0]
         lstm = tensors.get("audio_visual_rnn_layer.audio_rnn.weight_hh_l0")
         variant: Literal["full", "weak"] = "weak" if self.weak else "full"
-        self.by_default("interaction heads", PUBLISHED[variant]["interaction_heads"], "as published with this variant")
+        self.by_default(
+            "interaction heads",
+            PUBLISHED[variant]["interaction_heads"],
+            "as published with this variant",
+        )
         self.by_default("map size", "7x7", "shapes do not tell it")
         config = AVModelConfig(
             task="avel",
@@ -92,9 +114,19 @@ class CMBSReader(Reader):
                 variant=variant,
                 width=width,
                 heads=self.by_default("heads", 4, "shapes do not tell it"),
-                encoder_hidden=need(tensors, "video_encoder.encoder.layers.0.linear1.weight").shape[0],
-                decoder_hidden=need(tensors, "video_decoder.decoder.layers.0.linear1.weight").shape[0],
-                layers=len({n.split(".")[3] for n in tensors if n.startswith("video_encoder.encoder.layers.")}),
+                encoder_hidden=need(tensors, "video_encoder.encoder.layers.0.linear1.weight").shape[
+                    0
+                ],
+                decoder_hidden=need(tensors, "video_decoder.decoder.layers.0.linear1.weight").shape[
+                    0
+                ],
+                layers=len(
+                    {
+                        n.split(".")[3]
+                        for n in tensors
+                        if n.startswith("video_encoder.encoder.layers.")
+                    }
+                ),
                 lstm_width=128 if lstm is None else lstm.shape[-1],
             ),
             decoder=DCHConfig(form="cmbs", weighting=bool(self.weak)),

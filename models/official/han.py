@@ -39,7 +39,10 @@ class HANReader(Reader):
     """HAN + MMIL (ECCV 2020): one head cannot be told from shapes and is the default."""
 
     rules = (*((p, f"decoder.{r}") for p, r in MMIL_RULES), *STEM_RULES, *HAN_RULES)
-    unused_patterns = (r"(audio_encoder|visual_encoder|cmt_encoder)\..+", r"hat_encoder\.norm[12]\.(weight|bias)")
+    unused_patterns = (
+        r"(audio_encoder|visual_encoder|cmt_encoder)\..+",
+        r"hat_encoder\.norm[12]\.(weight|bias)",
+    )
     title = "HAN (ECCV 2020)"
     takes: ClassVar[tuple[str, ...]] = ("heads",)
     default_heads = 1
@@ -103,13 +106,21 @@ class VALORReader(HANReader):
 
     def norm_placement(self, tensors: Mapping[str, Tensor]) -> Literal["post", "pre"]:
         """Return the given placement, or post; the file's final norms give a hint, no proof."""
-        final = [value for name, value in tensors.items() if name.startswith("hat_encoder.final_norm_")]
+        final = [
+            value for name, value in tensors.items() if name.startswith("hat_encoder.final_norm_")
+        ]
         if not final:
             return self.by_file("norm", "post", "it has no final norms, which pre-norm needs")
         moved = any(bool((value != (1 if name.endswith("weight") else 0)).any()) for name, value in tensors.items()
                     if name.startswith("hat_encoder.final_norm_"))  # fmt: skip
-        hint = "were trained, which speaks for --norm pre" if moved else "are as they start, which speaks for post"
-        return self.by_default("norm", "post", f"keys and shapes do not tell it; the file's final norms {hint}")
+        hint = (
+            "were trained, which speaks for --norm pre"
+            if moved
+            else "are as they start, which speaks for post"
+        )
+        return self.by_default(
+            "norm", "post", f"keys and shapes do not tell it; the file's final norms {hint}"
+        )
 
 
 class MMILReader(Reader):

@@ -21,7 +21,10 @@ class LEAPDecoderReader(Reader):
         *unit_rules(r"la_cma_network\.(\d+)\.", r"audio_blocks.\1."),
         *unit_rules(r"lv_cma_network\.(\d+)\.", r"visual_blocks.\1."),
     )
-    unused_patterns = (r"(multiheadattn|feedforward)\..+", _BLOCK + r"self_attn\.layer_norm\.(weight|bias)")
+    unused_patterns = (
+        r"(multiheadattn|feedforward)\..+",
+        _BLOCK + r"self_attn\.layer_norm\.(weight|bias)",
+    )
     not_in_checkpoint = (
         "labels.weight",
         "labels.bias",

@@ -57,7 +57,9 @@ class MMPyrReader(Reader):
         self.classes(tensors, "fc_prob.weight", labels)
         return AVModel(self._config(tensors, labels, MMILConfig()))
 
-    def _config(self, tensors: Mapping[str, Tensor], labels: Labels, decoder: object, **more: object) -> AVModelConfig:
+    def _config(
+        self, tensors: Mapping[str, Tensor], labels: Labels, decoder: object, **more: object
+    ) -> AVModelConfig:
         check_aliases(tensors)
         width, audio_dim = need(tensors, "fc_a.weight").shape
         levels = {name.split(".")[3] for name in tensors if name.startswith("MMP.capture.msa.")}
@@ -73,7 +75,9 @@ class MMPyrReader(Reader):
             encoder=MMPyrConfig(
                 width=width,
                 heads=self.by_default("heads", 8, "shapes do not tell it"),
-                hidden=need(tensors, "MMP.capture.msa.0.vsablock.layer.feed_forward.w_1.weight").shape[0],
+                hidden=need(
+                    tensors, "MMP.capture.msa.0.vsablock.layer.feed_forward.w_1.weight"
+                ).shape[0],
                 levels=len(levels),
                 kernel=need(tensors, "MMP.capture.vnetwork.0.conv1.weight", 3).shape[2],
                 official_slot_order=self.official_slot_order,
@@ -109,18 +113,26 @@ class LEAPReader(MMPyrReader):
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build MM-Pyr + LEAP."""
         if self.label_embeddings is None:
-            raise UsageError("a LEAP checkpoint does not hold its label embeddings; give them (--label-embeddings FILE)")
+            raise UsageError(
+                "a LEAP checkpoint does not hold its label embeddings; give them (--label-embeddings FILE)"
+            )
         dim = need(tensors, "fc_l.weight").shape[1]
         if list(self.label_embeddings.shape) != [len(labels.classes), dim]:
             have = list(self.label_embeddings.shape)
-            raise DataError(f"the label embeddings have shape {have}; the checkpoint needs {[len(labels.classes), dim]}")
+            raise DataError(
+                f"the label embeddings have shape {have}; the checkpoint needs {[len(labels.classes), dim]}"
+            )
         blocks = {name.split(".")[2] for name in tensors if name.startswith("AVL.lv_cma_network.")}
         decoder = LEAPConfig(
-            blocks=self.by_file("blocks", len(blocks), f"it has {len(blocks)} projection blocks a modality"),
+            blocks=self.by_file(
+                "blocks", len(blocks), f"it has {len(blocks)} projection blocks a modality"
+            ),
             heads=self.by_default("heads", 8, "shapes do not tell it"),
             hidden=need(tensors, "AVL.lv_cma_network.0.feed_forward.w_1.weight").shape[0],
         )
-        config = self._config(tensors, labels, decoder, label_texts=labels.label_texts, label_dim=dim)
+        config = self._config(
+            tensors, labels, decoder, label_texts=labels.label_texts, label_dim=dim
+        )
         return AVModel(config, label_embeddings=self.label_embeddings)
 
 
@@ -134,4 +146,6 @@ def check_aliases(tensors: Mapping[str, Tensor]) -> None:
         if found := _ALIAS.fullmatch(name):
             first = f"{found[1]}conv{1 if found[2] == '0' else 2}.{found[3]}"
             if first in tensors and not torch.equal(tensors[first], value):
-                raise DataError(f"'{name}' and '{first}' are one tensor in MM-Pyr but differ in this checkpoint")
+                raise DataError(
+                    f"'{name}' and '{first}' are one tensor in MM-Pyr but differ in this checkpoint"
+                )

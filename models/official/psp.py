@@ -37,8 +37,14 @@ class PSPReader(Reader):
     title = "PSP (CVPR 2021)"
     takes = ("weak",)
     rules = (
-        *((rf"attention\.{name}\.(.+)", rf"encoder.attention.{ours}.\1") for name, ours in _ATTENTION.items()),
-        *((rf"psp\.{name}\.(.+)", rf"encoder.propagation.{ours}.\1") for name, ours in _PROPAGATION.items()),
+        *(
+            (rf"attention\.{name}\.(.+)", rf"encoder.attention.{ours}.\1")
+            for name, ours in _ATTENTION.items()
+        ),
+        *(
+            (rf"psp\.{name}\.(.+)", rf"encoder.propagation.{ours}.\1")
+            for name, ours in _PROPAGATION.items()
+        ),
         (r"lstm_a_v\.lstm_audio\.(.+)", r"encoder.audio_lstm.\1"),
         (r"lstm_a_v\.lstm_video\.(.+)", r"encoder.visual_lstm.\1"),
         (r"fa\.([01])\.(.+)", r"encoder.audio_map.\1.\2"),
@@ -60,13 +66,17 @@ class PSPReader(Reader):
         """Tell the two published models apart by the weak one's weighting."""
         has = "has" if "W3.weight" in tensors else "lacks"
         self.weak = self.by_file(
-            "weak", "W3.weight" in tensors, f"it {has} 'W3.weight', which the weakly supervised model has"
+            "weak",
+            "W3.weight" in tensors,
+            f"it {has} 'W3.weight', which the weakly supervised model has",
         )
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build PSP with its own head."""
         width = need(tensors, "lstm_a_v.lstm_audio.weight_hh_l0").shape[1]
-        audio_dim = need(tensors, "attention.affine_audio.weight" if self.weak else "fa.0.weight").shape[1]
+        audio_dim = need(
+            tensors, "attention.affine_audio.weight" if self.weak else "fa.0.weight"
+        ).shape[1]
         positions = need(tensors, "attention.affine_h.weight").shape[1]
         side = round(positions**0.5)
         attention_width, visual_dim = need(tensors, "attention.affine_video.weight").shape
@@ -74,8 +84,16 @@ class PSPReader(Reader):
             task="avel",
             classes=self.classes(tensors, "L2.weight", labels),
             task_config=labels.task_config,
-            features=FeatureSpec(audio_dim=audio_dim, visual_dim=visual_dim, map_size=(side, positions // side)),
-            encoder=PSPConfig(variant="weak" if self.weak else "full", lstm_width=width, attention_width=attention_width),
-            decoder=DCHConfig(form="psp", weighting=bool(self.weak), hidden=need(tensors, "L1.weight").shape[0]),
+            features=FeatureSpec(
+                audio_dim=audio_dim, visual_dim=visual_dim, map_size=(side, positions // side)
+            ),
+            encoder=PSPConfig(
+                variant="weak" if self.weak else "full",
+                lstm_width=width,
+                attention_width=attention_width,
+            ),
+            decoder=DCHConfig(
+                form="psp", weighting=bool(self.weak), hidden=need(tensors, "L1.weight").shape[0]
+            ),
         )
         return AVModel(config)

@@ -42,7 +42,11 @@ class Setting:
     @property
     def shown(self) -> str:
         """The value as a person reads it."""
-        return {True: "yes", False: "no"}[self.value] if isinstance(self.value, bool) else str(self.value)
+        return (
+            {True: "yes", False: "no"}[self.value]
+            if isinstance(self.value, bool)
+            else str(self.value)
+        )
 
     def __str__(self) -> str:
         return f"{self.name} {self.shown}: {self.origin}" + (f" ({self.why})" if self.why else "")
@@ -61,7 +65,9 @@ class Reader:
     rules: tuple[tuple[str, str], ...] = ()
     unused_patterns: tuple[str, ...] = ()
     not_in_checkpoint: tuple[str, ...] = ()
-    reshaped: Mapping[str, str] = {}  # official name -> ours, where the same values have another shape
+    reshaped: Mapping[
+        str, str
+    ] = {}  # official name -> ours, where the same values have another shape
 
     def __init__(
         self,
@@ -101,19 +107,27 @@ class Reader:
         for name in set(self.reshaped) & set(tensors):
             if (ours := keys[name]) in own and own[ours].numel() == tensors[name].numel():
                 tensors[name] = tensors[name].reshape(own[ours].shape)
-        fitting = [name for name, ours in keys.items() if ours in own and own[ours].shape == tensors[name].shape]
+        fitting = [
+            name
+            for name, ours in keys.items()
+            if ours in own and own[ours].shape == tensors[name].shape
+        ]
         self._check(tensors, keys, own, strangers, fitting)
         model = self.build(tensors, labels)
         dtype = torch.float32
         for name in fitting:
             dtype = torch.promote_types(dtype, tensors[name].dtype)
         model = model.to(dtype)
-        model.load_state_dict({keys[name]: tensors[name] for name in fitting}, strict=not self.not_in_checkpoint)
+        model.load_state_dict(
+            {keys[name]: tensors[name] for name in fitting}, strict=not self.not_in_checkpoint
+        )
         return model.eval()
 
     def unused(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return the keys that the published forward pass never reads."""
-        return [name for name in tensors if any(re.fullmatch(p, name) for p in self.unused_patterns)]
+        return [
+            name for name in tensors if any(re.fullmatch(p, name) for p in self.unused_patterns)
+        ]
 
     def key_map(self, tensors: Mapping[str, Tensor]) -> dict[str, str]:
         """Return {official name: our name} of the keys that are used."""
@@ -150,7 +164,9 @@ class Reader:
         """Return an option that the file cannot tell: the given value, or this default."""
         given = getattr(self, name, None)
         origin: Literal["given", "default"] = "default" if given is None else "given"
-        self.settings[name] = Setting(name, value if given is None else given, origin, why if given is None else "")
+        self.settings[name] = Setting(
+            name, value if given is None else given, origin, why if given is None else ""
+        )
         return self.settings[name].value
 
     def by_file(self, name: str, value: Any, where: str) -> Any:
@@ -191,8 +207,12 @@ class Reader:
         misshapen = [name for name, ours in keys.items() if ours in own and name not in fitting]
         self._refuse(
             {
-                "missing": [f"{self.official_name(ours) or '?'} (ours: {ours})" for ours in missing],
-                "unknown": sorted(strangers | {name for name, ours in keys.items() if ours not in own}),
+                "missing": [
+                    f"{self.official_name(ours) or '?'} (ours: {ours})" for ours in missing
+                ],
+                "unknown": sorted(
+                    strangers | {name for name, ours in keys.items() if ours not in own}
+                ),
                 "misshapen": [
                     f"{name} {list(tensors[name].shape)} (ours: {keys[name]} {list(own[keys[name]].shape)})"
                     for name in misshapen
@@ -204,7 +224,13 @@ class Reader:
                 ],
             }
         )
-        self._refuse({"not finite": [name for name in fitting if not bool(torch.isfinite(tensors[name]).all())]})
+        self._refuse(
+            {
+                "not finite": [
+                    name for name in fitting if not bool(torch.isfinite(tensors[name]).all())
+                ]
+            }
+        )
 
     def _refuse(self, lists: dict[str, list[str]]) -> None:
         if any(lists.values()):
@@ -216,7 +242,9 @@ class Reader:
             for kind, names in lists.items()
             if names
         ]
-        return DataError(f"this is no checkpoint of {self.title} as published ({printable('; '.join(found))})")
+        return DataError(
+            f"this is no checkpoint of {self.title} as published ({printable('; '.join(found))})"
+        )
 
 
 def unit_rules(prefix: str, ours: str, *, groups: int = 1) -> tuple[tuple[str, str], ...]:
@@ -232,7 +260,9 @@ def unit_rules(prefix: str, ours: str, *, groups: int = 1) -> tuple[tuple[str, s
         r"sublayer\.0\.norm": "attention_norm",
         r"sublayer\.1\.norm": "feedforward_norm",
     }
-    return tuple((rf"{prefix}{pattern}\.(.+)", f"{ours}{name}.{last}") for pattern, name in parts.items())
+    return tuple(
+        (rf"{prefix}{pattern}\.(.+)", f"{ours}{name}.{last}") for pattern, name in parts.items()
+    )
 
 
 def clean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -252,5 +282,7 @@ def need(tensors: Mapping[str, Tensor], name: str, ndim: int = 2) -> Tensor:
     if name not in tensors:
         raise MissingTensorError(name)
     if tensors[name].ndim != ndim or 0 in tensors[name].shape:
-        raise DataError(f"'{name}' has shape {list(tensors[name].shape)} instead of {ndim} axes; is it of this model?")
+        raise DataError(
+            f"'{name}' has shape {list(tensors[name].shape)} instead of {ndim} axes; is it of this model?"
+        )
     return tensors[name]

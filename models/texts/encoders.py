@@ -30,7 +30,16 @@ VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 POOLINGS = ("cls", "mean")
 FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/config.json")
 
-FAILURES = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError, SafetensorError)
+FAILURES = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ImportError,
+    SafetensorError,
+)
 """What transformers raises for folders that it cannot use."""
 
 
@@ -46,7 +55,9 @@ class ModelFolder:
     def files(self) -> list[Path]:
         """Files that decide what the encoder computes."""
         patterns = ("*.json", "*.txt", "*.model", "*.safetensors")
-        return sorted({file for pattern in patterns for file in self.path.glob(pattern) if file.is_file()})
+        return sorted(
+            {file for pattern in patterns for file in self.path.glob(pattern) if file.is_file()}
+        )
 
 
 def find_folder(name: str) -> ModelFolder:
@@ -64,17 +75,25 @@ def find_folder(name: str) -> ModelFolder:
             if (path / "config.json").is_file():
                 return ModelFolder(path, folder.resolve().name if folder == Path(name) else name)
     if Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
-        raise DataError(f"'{name}' is no folder with a config.json; give a text encoder's folder, a package or a Hub id")
+        raise DataError(
+            f"'{name}' is no folder with a config.json; give a text encoder's folder, a package or a Hub id"
+        )
     repo, _, revision = name.partition("@")
     offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
     try:
         place = snapshot_download(
-            repo, revision=revision or None, allow_patterns=list(FILES), ignore_patterns=["*/model*"], local_files_only=offline
+            repo,
+            revision=revision or None,
+            allow_patterns=list(FILES),
+            ignore_patterns=["*/model*"],
+            local_files_only=offline,
         )
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         where = "the Hub's cache (HF_HUB_OFFLINE is set)" if offline else "the Hub"
         reason = " ".join(str(error).split())[:160]
-        raise DataError(f"no text encoder '{name}': no folder, no installed package, and not in {where} ({reason})") from None
+        raise DataError(
+            f"no text encoder '{name}': no folder, no installed package, and not in {where} ({reason})"
+        ) from None
     return ModelFolder(Path(place), repo, Path(place).name)
 
 
@@ -95,16 +114,24 @@ def check_transformers() -> dict[str, str]:
         UsageError: `transformers` is not installed.
     """
     if importlib.util.find_spec("transformers") is None:
-        raise UsageError('text encoders need the package transformers: pip install "avplatform[text]"')
-    return {name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers")}
+        raise UsageError(
+            'text encoders need the package transformers: pip install "avplatform[text]"'
+        )
+    return {
+        name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers")
+    }
 
 
 def model_type(folder: ModelFolder) -> str:
     """Return the architecture's name as config.json states it, such as "bert"."""
     try:
-        return str(json.loads((folder.path / "config.json").read_text(encoding="utf-8"))["model_type"])
+        return str(
+            json.loads((folder.path / "config.json").read_text(encoding="utf-8"))["model_type"]
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder.path / 'config.json'} names no model_type ({error}); it is no transformers model") from None
+        raise DataError(
+            f"{folder.path / 'config.json'} names no model_type ({error}); it is no transformers model"
+        ) from None
 
 
 def declared_pooling(folder: ModelFolder) -> str:
@@ -114,12 +141,18 @@ def declared_pooling(folder: ModelFolder) -> str:
         return "mean"
     try:
         modes = json.loads(file.read_text(encoding="utf-8"))
-        on = sorted(name.removeprefix("pooling_mode_") for name, value in modes.items() if value is True and "mode" in name)
+        on = sorted(
+            name.removeprefix("pooling_mode_")
+            for name, value in modes.items()
+            if value is True and "mode" in name
+        )
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{file} cannot be read: {error}") from None
     known = {"cls_token": "cls", "mean_tokens": "mean"}
     if len(on) != 1 or on[0] not in known:
-        raise UsageError(f"{folder.name} pools by {' and '.join(on) or 'nothing known'}; give --labels.pooling mean or cls")
+        raise UsageError(
+            f"{folder.name} pools by {' and '.join(on) or 'nothing known'}; give --labels.pooling mean or cls"
+        )
     return known[on[0]]
 
 
@@ -147,10 +180,17 @@ def encode_projected(folder: ModelFolder, texts: Sequence[str], *, kind: str) ->
 
     Shape: C texts -> [C, E], E the width that audio or images are projected to.
     """
-    return _encode(folder, texts, f"{kind}TextModelWithProjection", lambda model, tokens: model(**tokens).text_embeds)
+    return _encode(
+        folder,
+        texts,
+        f"{kind}TextModelWithProjection",
+        lambda model, tokens: model(**tokens).text_embeds,
+    )
 
 
-def _encode(folder: ModelFolder, texts: Sequence[str], kind: str, read: Any, unused: tuple[str, ...] = ()) -> Tensor:
+def _encode(
+    folder: ModelFolder, texts: Sequence[str], kind: str, read: Any, unused: tuple[str, ...] = ()
+) -> Tensor:
     check_transformers()
     for text in texts:
         if not text.strip():
@@ -171,17 +211,25 @@ def _encode(folder: ModelFolder, texts: Sequence[str], kind: str, read: Any, unu
             raise DataError(f"{folder.path} cannot be used as a text encoder ({reason})") from None
     values = torch.cat(rows).clone()
     if not values.isfinite().all():
-        raise DataError(f"the text encoder {folder.name} gives NaN or infinite numbers; its weights are damaged")
+        raise DataError(
+            f"the text encoder {folder.name} gives NaN or infinite numbers; its weights are damaged"
+        )
     return values
 
 
-def _load(transformers: Any, folder: ModelFolder, kind: str, unused: tuple[str, ...]) -> tuple[Any, Any]:
+def _load(
+    transformers: Any, folder: ModelFolder, kind: str, unused: tuple[str, ...]
+) -> tuple[Any, Any]:
     if not any(file for pattern in VOCABULARIES for file in folder.path.glob(pattern)):
-        raise DataError(f"{folder.path} has no tokenizer ({', '.join(VOCABULARIES)}); copy it beside the weights")
+        raise DataError(
+            f"{folder.path} has no tokenizer ({', '.join(VOCABULARIES)}); copy it beside the weights"
+        )
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
     config = transformers.AutoConfig.from_pretrained(folder.path, local_files_only=True)
     if kind != "AutoModel" and hasattr(config, "text_config"):
-        config.text_config.projection_dim = config.projection_dim  # the tower's own value is not always right
+        config.text_config.projection_dim = (
+            config.projection_dim
+        )  # the tower's own value is not always right
         config = config.text_config
     model, found = getattr(transformers, kind).from_pretrained(
         folder.path,
@@ -193,22 +241,34 @@ def _load(transformers: Any, folder: ModelFolder, kind: str, unused: tuple[str, 
     )
     missing = sorted(key for key in found["missing_keys"] if not key.startswith(unused or ("\0",)))
     if missing:
-        raise DataError(f"{folder.path} lacks weights of a text encoder: {', '.join(missing[:4])} ({len(missing)} in all)")
+        raise DataError(
+            f"{folder.path} lacks weights of a text encoder: {', '.join(missing[:4])} ({len(missing)} in all)"
+        )
     return tokenizer, model.eval()
 
 
-def _tokenise(tokenizer: Any, model: Any, texts: list[str], folder: ModelFolder) -> dict[str, Tensor]:
+def _tokenise(
+    tokenizer: Any, model: Any, texts: list[str], folder: ModelFolder
+) -> dict[str, Tensor]:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # the mask hides it
     tokens = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
-    limit = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 10**9)
+    limit = min(
+        tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 10**9
+    )
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    for text, ids, mask in zip(texts, tokens["input_ids"].tolist(), tokens["attention_mask"].tolist(), strict=True):
+    for text, ids, mask in zip(
+        texts, tokens["input_ids"].tolist(), tokens["attention_mask"].tolist(), strict=True
+    ):
         words = [i for i, kept in zip(ids, mask, strict=True) if kept and i not in special]
         if sum(mask) > limit:
-            raise UsageError(f"the label text '{text[:40]}...' has {sum(mask)} tokens; {folder.name} reads {limit}")
+            raise UsageError(
+                f"the label text '{text[:40]}...' has {sum(mask)} tokens; {folder.name} reads {limit}"
+            )
         if words and all(i == tokenizer.unk_token_id for i in words):
-            raise DataError(f"{folder.name} knows no part of the label text '{text}'; use other words")
+            raise DataError(
+                f"{folder.name} knows no part of the label text '{text}'; use other words"
+            )
     return {name: tokens[name] for name in ("input_ids", "attention_mask")}
 
 

@@ -70,7 +70,9 @@ def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise UsageError(f"label embeddings are written as {' or '.join(SUFFIXES)}, not '{path.name}'")
+        raise UsageError(
+            f"label embeddings are written as {' or '.join(SUFFIXES)}, not '{path.name}'"
+        )
     values = embeddings.values.detach().float().cpu().contiguous()
     about = {"texts": embeddings.texts, "source": embeddings.source}
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -80,12 +82,16 @@ def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
         raise DataError(f"cannot write {path}: {error.strerror}") from None
     try:
         if path.suffix == ".npy":
-            temporary.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.write_text(
+                json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
             os.replace(temporary, path.with_suffix(".json"))
             with temporary.open("wb") as file:
                 np.save(file, values.numpy())
         else:
-            metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in about.items()}
+            metadata = {
+                name: json.dumps(value, ensure_ascii=False) for name, value in about.items()
+            }
             save_tensors({TENSOR: values}, temporary, metadata)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
@@ -120,20 +126,32 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
     ) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"the label embeddings {path} cannot be read: {' '.join(str(error).split())[:200]}") from None
+        raise DataError(
+            f"the label embeddings {path} cannot be read: {' '.join(str(error).split())[:200]}"
+        ) from None
     if values.ndim == 3 and len(values):
         if not bool((values == values[0]).all()):
-            raise DataError(f"{path} holds {len(values)} tables of label embeddings that differ; give one, [C, E]")
+            raise DataError(
+                f"{path} holds {len(values)} tables of label embeddings that differ; give one, [C, E]"
+            )
         values = values[0]
     texts, source = about.get("texts") or [], about.get("source") or {}
     if values.ndim != 2 or 0 in values.shape or not values.is_floating_point():
-        raise DataError(f"{path} holds {list(values.shape)} {values.dtype}; label embeddings are floats [classes, width]")
+        raise DataError(
+            f"{path} holds {list(values.shape)} {values.dtype}; label embeddings are floats [classes, width]"
+        )
     if not values.isfinite().all():
         raise DataError(f"{path} holds NaN or infinite numbers")
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts) or not isinstance(source, dict):
+    if (
+        not isinstance(texts, list)
+        or not all(isinstance(text, str) for text in texts)
+        or not isinstance(source, dict)
+    ):
         raise DataError(f"the metadata of {path} must be a list of `texts` and a mapping `source`")
     if texts and len(texts) != len(values):
-        raise DataError(f"{path} has {counted(len(values), 'row')} but {counted(len(texts), 'text')}")
+        raise DataError(
+            f"{path} has {counted(len(values), 'row')} but {counted(len(texts), 'text')}"
+        )
     return LabelEmbeddings(values.float(), texts, source)
 
 
@@ -149,13 +167,21 @@ def _read_npy(path: Path) -> tuple[Tensor, dict[str, Any]]:
     beside = path.with_suffix(".json")
     about = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     with path.open("rb") as file:
-        if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:  # NumPy would try to read it as an archive or a pickle
+        if (
+            file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX
+        ):  # NumPy would try to read it as an archive or a pickle
             raise DataError(f"the label embeddings {path} cannot be read: it is no .npy file")
     # Mapped, so that a header that claims more than the file holds takes no memory.
     array = np.load(path, allow_pickle=False, mmap_mode="r")
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype.kind not in "fiu"
+        or array.dtype.itemsize > 8
+    ):
         raise DataError(f"{path} holds no numbers; label embeddings are floats [classes, width]")
-    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="))), about if isinstance(about, dict) else {}
+    return torch.from_numpy(
+        np.array(array, dtype=array.dtype.newbyteorder("="))
+    ), about if isinstance(about, dict) else {}
 
 
 def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:
@@ -165,4 +191,6 @@ def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:
         if name is None:
             raise DataError(f"{path} holds {len(names)} tensors, none called {TENSOR}")
         metadata = file.metadata() or {}
-        return file.get_tensor(name), {key: json.loads(metadata[key]) for key in ("texts", "source") if key in metadata}
+        return file.get_tensor(name), {
+            key: json.loads(metadata[key]) for key in ("texts", "source") if key in metadata
+        }

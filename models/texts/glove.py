@@ -40,9 +40,13 @@ def glove_embedder(path: str | Path | None = None) -> LabelEmbedder:
     def embed(texts: Sequence[str]) -> Tensor:
         if path is None:
             return embed_texts(texts, shipped_vectors(), source="the shipped GloVe table")
-        read, words = (read_glove_arrays, _indexed_words) if Path(path).is_dir() else (read_glove, _words)
+        read, words = (
+            (read_glove_arrays, _indexed_words) if Path(path).is_dir() else (read_glove, _words)
+        )
         wanted = {word for text in texts for word in words_of(text)}
-        return embed_texts(texts, read(path, wanted), source=str(path), vocabulary=lambda: words(Path(path)))
+        return embed_texts(
+            texts, read(path, wanted), source=str(path), vocabulary=lambda: words(Path(path))
+        )
 
     return embed
 
@@ -137,10 +141,14 @@ def read_glove(path: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
                 if width is None:
                     width = len(vector)
                 if len(vector) != width or not width:
-                    raise DataError(f"{path}, line {number}: {len(vector)} numbers where the first line has {width}")
+                    raise DataError(
+                        f"{path}, line {number}: {len(vector)} numbers where the first line has {width}"
+                    )
                 if word in wanted:
                     if not np.isfinite(vector).all():
-                        raise DataError(f"{path}, line {number}: the vector of '{word}' holds NaN or infinite numbers")
+                        raise DataError(
+                            f"{path}, line {number}: the vector of '{word}' holds NaN or infinite numbers"
+                        )
                     found[word] = vector
                 if len(found) == len(wanted):
                     break
@@ -149,7 +157,9 @@ def read_glove(path: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
     except ValueError as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}, line {number}: not a word and numbers; give a GloVe text file") from None
+        raise DataError(
+            f"{path}, line {number}: not a word and numbers; give a GloVe text file"
+        ) from None
     return found
 
 
@@ -172,7 +182,11 @@ def read_glove_arrays(folder: str | Path, wanted: set[str]) -> dict[str, np.ndar
         )
     words = sorted(wanted)
     rows = pc.index_in(pa.array(words, pa.string()), value_set=index).to_pylist()
-    return {word: np.asarray(vectors[row]) for word, row in zip(words, rows, strict=True) if row is not None}
+    return {
+        word: np.asarray(vectors[row])
+        for word, row in zip(words, rows, strict=True)
+        if row is not None
+    }
 
 
 def glove_pair(folder: str | Path) -> tuple[Path, Path]:
@@ -184,15 +198,24 @@ def glove_pair(folder: str | Path) -> tuple[Path, Path]:
     found = [sorted(Path(folder).glob(f"*{suffix}")) for suffix in (".npy", ".parquet")]
     if [len(files) for files in found] != [1, 1]:
         counts = f"{len(found[0])} .npy and {len(found[1])} .parquet files"
-        raise DataError(f"{folder} is no GloVe folder: it holds {counts}; needed: one .npy of vectors, one .parquet of words")
+        raise DataError(
+            f"{folder} is no GloVe folder: it holds {counts}; needed: one .npy of vectors, one .parquet of words"
+        )
     return found[0][0], found[1][0]
 
 
 def _index(path: Path) -> pa.Array:
     try:
-        return pq.read_table(path, columns=["index"]).column("index").cast(pa.string()).combine_chunks()
+        return (
+            pq.read_table(path, columns=["index"])
+            .column("index")
+            .cast(pa.string())
+            .combine_chunks()
+        )
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise DataError(f"the word index {path} cannot be read as a parquet column `index`: {error}") from None
+        raise DataError(
+            f"the word index {path} cannot be read as a parquet column `index`: {error}"
+        ) from None
 
 
 def _indexed_words(folder: Path) -> list[str]:

@@ -90,7 +90,9 @@ def _kind_of_path(source: str) -> str:
         return "file" if path.suffix in READABLE else "glove"
     if path.is_dir():
         if (path / "config.json").is_file():
-            raise UsageError(f"{source} is a model's folder; say of which kind: sentence:{source}, bert:..., clip:...")
+            raise UsageError(
+                f"{source} is a model's folder; say of which kind: sentence:{source}, bert:..., clip:..."
+            )
         return "glove"
     raise UsageError(
         f"labels.embeddings is '{source}': neither a source of label embeddings nor a file"
@@ -100,30 +102,46 @@ def _kind_of_path(source: str) -> str:
 
 def _shipped(argument: str) -> LabelSource:
     if argument:
-        raise UsageError(f"glove-50d takes no argument; for other GloVe files give glove:{argument}")
-    return LabelSource(glove_embedder(), _about("glove-50d", "GloVe 6B 50d, shipped words", [SHIPPED_TABLE], "mean of words"))
+        raise UsageError(
+            f"glove-50d takes no argument; for other GloVe files give glove:{argument}"
+        )
+    return LabelSource(
+        glove_embedder(),
+        _about("glove-50d", "GloVe 6B 50d, shipped words", [SHIPPED_TABLE], "mean of words"),
+    )
 
 
 def _glove(argument: str) -> LabelSource:
     _needs(argument, "glove", "a GloVe text file, a folder of .npy and .parquet, or a package")
     path, slow = Path(argument), False
     if not path.exists():
-        places = [place for root in package_folders(argument) for place in (root, root / "data") if any(place.glob("*.npy"))]
+        places = [
+            place
+            for root in package_folders(argument)
+            for place in (root, root / "data")
+            if any(place.glob("*.npy"))
+        ]
         if not places:
-            raise DataError(f"no GloVe at '{argument}': neither a file, a folder nor an installed package that holds one")
+            raise DataError(
+                f"no GloVe at '{argument}': neither a file, a folder nor an installed package that holds one"
+            )
         path = places[0]
     if path.is_dir():
         files = list(glove_pair(path))
     else:
         files, slow = [path], True
     name = argument if path != Path(argument) else path.name
-    return LabelSource(glove_embedder(path), _about("glove", name, files, "mean of words"), slow=slow)
+    return LabelSource(
+        glove_embedder(path), _about("glove", name, files, "mean of words"), slow=slow
+    )
 
 
 def _file(argument: str) -> LabelSource:
     path = Path(argument)
     if path.suffix not in READABLE or not path.is_file():
-        raise DataError(f"no file of label embeddings '{argument}'; give an existing {', '.join(READABLE)} file")
+        raise DataError(
+            f"no file of label embeddings '{argument}'; give an existing {', '.join(READABLE)} file"
+        )
     stored = read_label_file(path)
 
     def embed(texts: Sequence[str]) -> Tensor:
@@ -156,7 +174,9 @@ def _pooled(kind: str, argument: str, family: str, pooling: str | None) -> Label
 def _clip(argument: str) -> LabelSource:
     folder = _encoder_folder("clip", argument, "clip")
     embed = partial(encode_projected, folder, kind="CLIP")
-    return LabelSource(embed, _about_encoder("clip", folder, "projected end-of-text token"), slow=True)
+    return LabelSource(
+        embed, _about_encoder("clip", folder, "projected end-of-text token"), slow=True
+    )
 
 
 def _clap(argument: str) -> LabelSource:
@@ -167,13 +187,17 @@ def _clap(argument: str) -> LabelSource:
 
 def _learned(argument: str) -> LabelSource:
     if argument and not (argument.isascii() and argument.isdigit() and int(argument) > 0):
-        raise UsageError(f"learned:{argument}: the width of a learned table is a positive whole number, such as learned:300")
+        raise UsageError(
+            f"learned:{argument}: the width of a learned table is a positive whole number, such as learned:300"
+        )
     width = int(argument or LEARNED_DIM)
 
     def embed(texts: Sequence[str]) -> Tensor:
         return torch.randn(len(texts), width, generator=torch.Generator().manual_seed(LEARNED_SEED))
 
-    return LabelSource(embed, {"kind": "learned", "start": f"normal, seed {LEARNED_SEED}"}, learned=True)
+    return LabelSource(
+        embed, {"kind": "learned", "start": f"normal, seed {LEARNED_SEED}"}, learned=True
+    )
 
 
 SOURCES: dict[str, Callable[..., LabelSource]] = {
@@ -199,12 +223,20 @@ def _encoder_folder(kind: str, argument: str, family: str) -> ModelFolder:
     folder = find_folder(argument)
     found = model_type(folder)
     if family not in found:
-        raise UsageError(f"{kind}:{argument} is a model of type '{found}', not {family}; try transformers:{argument}")
+        raise UsageError(
+            f"{kind}:{argument} is a model of type '{found}', not {family}; try transformers:{argument}"
+        )
     return folder
 
 
-def _about(kind: str, name: str, files: Sequence[Path], pooling: str | None = None) -> dict[str, Any]:
-    about: dict[str, Any] = {"kind": kind, "name": name, "sha256": {file.name: file_sha256(file) for file in files}}
+def _about(
+    kind: str, name: str, files: Sequence[Path], pooling: str | None = None
+) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "kind": kind,
+        "name": name,
+        "sha256": {file.name: file_sha256(file) for file in files},
+    }
     return about if pooling is None else {**about, "pooling": pooling}
 
 

@@ -12,7 +12,9 @@ WITHOUT_GATES = ("han", "mmpyr", "ave", "psp")
 BUILT_IN = ("leap", "dch", "mmil")
 
 
-def check_combination(config: Any, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
+def check_combination(
+    config: Any, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any
+) -> None:
     """Refuse decoders that do not predict the audio-visual stream, losses that do not fit, and options without effect.
 
     Args:
@@ -33,22 +35,43 @@ def check_combination(config: Any, encoder: str, decoder: str, encoder_config: A
         _check_dch(config, encoder, encoder_config, decoder_config)
     check_parts(encoder, decoder, encoder_config, decoder_config)
     own_head = decoder == "dch" and decoder_config.form == "cmbs"
-    refuse_unread(config, _task_rules(config, encoder, decoder, own_head=own_head), group="task_config")
+    refuse_unread(
+        config, _task_rules(config, encoder, decoder, own_head=own_head), group="task_config"
+    )
 
 
 def _task_rules(config: Any, encoder: str, decoder: str, *, own_head: bool) -> list[Rule]:
     """Return which of the task's options are read; `own_head`: it is CMBS's."""
     full = config.supervision == "full"
-    leap, head = decoder == "leap" or decoder not in BUILT_IN, decoder == "dch" or decoder not in BUILT_IN
+    leap, head = (
+        decoder == "leap" or decoder not in BUILT_IN,
+        decoder == "dch" or decoder not in BUILT_IN,
+    )
     texts_of_background = leap and full and config.label_set == "with_background"
     pairs, gates = full and encoder not in WITHOUT_PAIRS, full and encoder not in WITHOUT_GATES
     by_leap = "full supervision with LEAP and label_set with_background"
     return [
-        ("head_loss", head and not (own_head and full), "the direct head (dch), but for CMBS's own in full supervision"),
+        (
+            "head_loss",
+            head and not (own_head and full),
+            "the direct head (dch), but for CMBS's own in full supervision",
+        ),
         ("pair_weight", pairs, "PSP in full supervision"),
-        ("pair_target", pairs and config.pair_weight > 0, "PSP in full supervision, with a pair_weight"),
-        ("auxiliary_weight", gates and not own_head, "CMBS in full supervision under another head than its own"),
-        ("gate_loss", gates and (own_head or config.auxiliary_weight > 0), "CMBS in full supervision"),
+        (
+            "pair_target",
+            pairs and config.pair_weight > 0,
+            "PSP in full supervision, with a pair_weight",
+        ),
+        (
+            "auxiliary_weight",
+            gates and not own_head,
+            "CMBS in full supervision under another head than its own",
+        ),
+        (
+            "gate_loss",
+            gates and (own_head or config.auxiliary_weight > 0),
+            "CMBS in full supervision",
+        ),
         ("weak_relevance", own_head and not full, "CMBS's own head in weak supervision"),
         ("segment_loss", texts_of_background, by_leap),
         ("video_loss", texts_of_background, by_leap),
@@ -70,16 +93,22 @@ def _check_dch(config: Any, encoder: str, encoder_config: Any, decoder_config: A
     elif encoder == "cmbs" and full:  # its classes have no background, which the other forms need
         fits = ("cmbs",)
     if decoder_config.form not in fits:
-        raise UsageError(f"decoder_config.form is '{decoder_config.form}'; behind this encoder avel takes {' or '.join(fits)}")
+        raise UsageError(
+            f"decoder_config.form is '{decoder_config.form}'; behind this encoder avel takes {' or '.join(fits)}"
+        )
     if decoder_config.form == "cmbs" and decoder_config.weighting == full:
         shown, supervision = ("on", "full") if full else ("off", "weak")
-        raise UsageError(f"decoder_config.weighting is {shown}; CMBS's head has {supervision} supervision here: leave it out")
+        raise UsageError(
+            f"decoder_config.weighting is {shown}; CMBS's head has {supervision} supervision here: leave it out"
+        )
 
 
 def _check_leap(config: Any, encoder: str, encoder_config: Any, decoder_config: Any) -> None:
     streams, full = decoder_config.streams, config.supervision == "full"
     if streams != "fused" and decoder_config.combine == "none":
-        raise UsageError("decoder_config.combine is 'none'; avel needs an audio-visual stream: mean, product or or")
+        raise UsageError(
+            "decoder_config.combine is 'none'; avel needs an audio-visual stream: mean, product or or"
+        )
     mixed = streams != "fused" and decoder_config.combine != "mean"
     if mixed and ((full and config.segment_loss == "ce") or config.label_set == "events"):
         raise UsageError(
@@ -88,14 +117,25 @@ def _check_leap(config: Any, encoder: str, encoder_config: Any, decoder_config: 
         )
     fuses = encoder in ("psp", "cmbs") or getattr(encoder_config, "variant", "") == "dmrn"
     if streams != "both" and encoder in ("han", "mmpyr", "ave") and not fuses:
-        raise UsageError(f"decoder_config.streams is '{streams}', but {encoder} has no fused stream; use both")
+        raise UsageError(
+            f"decoder_config.streams is '{streams}', but {encoder} has no fused stream; use both"
+        )
     if streams == "fused" and "per_modality" in (config.segment_loss, config.video_loss):
-        raise UsageError("decoder_config.streams is 'fused': there is no loss per modality; use streams both or all")
-    for name, on in (("reads", decoder_config.reads == "queries"), ("classify_queries", decoder_config.classify_queries)):
+        raise UsageError(
+            "decoder_config.streams is 'fused': there is no loss per modality; use streams both or all"
+        )
+    for name, on in (
+        ("reads", decoder_config.reads == "queries"),
+        ("classify_queries", decoder_config.classify_queries),
+    ):
         if on and encoder != "cmbs":
-            raise UsageError(f"decoder_config.{name} needs the gated queries of cmbs; behind {encoder} leave it out")
+            raise UsageError(
+                f"decoder_config.{name} needs the gated queries of cmbs; behind {encoder} leave it out"
+            )
     if decoder_config.classify_queries and not full:
-        raise UsageError("decoder_config.classify_queries is on, but no weak loss reads it; leave it out")
+        raise UsageError(
+            "decoder_config.classify_queries is on, but no weak loss reads it; leave it out"
+        )
     if decoder_config.relevance == "linear" and not (full and config.label_set == "events"):
         raise UsageError(
             "decoder_config.relevance 'linear' is for full supervision with task_config.label_set 'events'; set both"

@@ -52,7 +52,9 @@ class AVELConfig:
         one_of(self, "supervision", ("full", "weak"))
         one_of(self, "head_loss", ("ce", "soft_margin", "bce"))
         if self.head_loss == "bce" and self.supervision == "full":
-            raise UsageError("AVELConfig.head_loss is 'bce', which is for weak supervision; use ce or soft_margin")
+            raise UsageError(
+                "AVELConfig.head_loss is 'bce', which is for weak supervision; use ce or soft_margin"
+            )
         one_of(self, "segment_loss", ("ce", "bce", "per_modality"))
         one_of(self, "pair_target", ("clean", "official"))
         one_of(self, "gate_loss", ("official", "plain"))
@@ -66,9 +68,13 @@ class AVELConfig:
         one_of(self, "avss", ("off", "official", "paper"))
         one_of(self, "empty_pair", ("zero", "one", "ignore"))
         if self.supervision == "weak" and self.avss != "off":
-            raise UsageError("AVELConfig.avss needs segment labels; switch it off, or use full supervision")
+            raise UsageError(
+                "AVELConfig.avss needs segment labels; switch it off, or use full supervision"
+            )
         if self.supervision == "weak" and self.decision == "masked":
-            raise UsageError("AVELConfig.decision 'masked' is for full supervision; the weak setting has its own rule")
+            raise UsageError(
+                "AVELConfig.decision 'masked' is for full supervision; the weak setting has its own rule"
+            )
         at_least(self, "avss_weight", 0)
         at_least(self, "pair_weight", 0)
         at_least(self, "auxiliary_weight", 0)

@@ -73,7 +73,9 @@ def pair_targets(segment: np.ndarray) -> np.ndarray:
     return chosen / chosen.sum(axis=1, keepdims=True)
 
 
-def compare_labels(place: Callable[[str], Path], class_index: np.ndarray, segment: np.ndarray) -> list[Defect]:
+def compare_labels(
+    place: Callable[[str], Path], class_index: np.ndarray, segment: np.ndarray
+) -> list[Defect]:
     """Return how the label files differ from what Annotations.txt says; files that are not there do not count.
 
     Args:
@@ -101,8 +103,12 @@ def compare_labels(place: Callable[[str], Path], class_index: np.ndarray, segmen
         close = np.abs(found.astype(np.float32) - expected) <= TOLERANCE  # a NaN is never close
         rows = np.flatnonzero(~close.reshape(len(close), -1).all(axis=1))
         if name.startswith(("right", "prob")):
-            listed = ", ".join(map(str, rows[:EXAMPLES])) + (", ..." if len(rows) > EXAMPLES else "")
-            text = f"{len(rows)} of {counted(len(expected), 'row')} differ from ours" + (f": {listed}" if len(rows) else "")
+            listed = ", ".join(map(str, rows[:EXAMPLES])) + (
+                ", ..." if len(rows) > EXAMPLES else ""
+            )
+            text = f"{len(rows)} of {counted(len(expected), 'row')} differ from ours" + (
+                f": {listed}" if len(rows) else ""
+            )
             defects.append(Defect(NOTE, name, 0, text))
         else:
             defects += [Defect(DISAGREES, name, int(row), f"row {row}") for row in rows]

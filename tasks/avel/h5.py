@@ -33,4 +33,6 @@ def read_h5(file: Path, key: str = KEY, *, shape: tuple[int, ...] | None = None)
                 raise DataError(f"{file} has shape {dataset.shape} instead of {shape}")
             return np.asarray(dataset)
     except (OSError, KeyError, RuntimeError) as error:
-        raise DataError(f"cannot read '{key}' of {file}: {error}; it must be AVE's official h5 file") from None
+        raise DataError(
+            f"cannot read '{key}' of {file}: {error}; it must be AVE's official h5 file"
+        ) from None

@@ -40,7 +40,9 @@ def head_full_loss(parse: Parse, segment: Tensor, *, kind: Literal["ce", "soft_m
     return {"segment": soft_margin(prediction.probability, F.one_hot(segment, classes))}
 
 
-def head_weak_loss(parse: Parse, video_target: Tensor, *, kind: Literal["ce", "soft_margin", "bce"]) -> Terms:
+def head_weak_loss(
+    parse: Parse, video_target: Tensor, *, kind: Literal["ce", "soft_margin", "bce"]
+) -> Terms:
     """Loss of a softmax head on its pooled video prediction; `video_target` [B, 29] sums to 1."""
     prediction = _av(parse, "video")
     if kind == "bce":  # PSP: on the softmaxed prediction
@@ -48,7 +50,9 @@ def head_weak_loss(parse: Parse, video_target: Tensor, *, kind: Literal["ce", "s
         return {"video": binary_cross_entropy(probability, video_target)}
     if kind == "ce":
         log_probability = prediction.logit.log_softmax(dim=-1)
-        return {"video": -(video_target.to(log_probability.dtype) * log_probability).sum(dim=-1).mean()}
+        return {
+            "video": -(video_target.to(log_probability.dtype) * log_probability).sum(dim=-1).mean()
+        }
     return {"video": soft_margin(prediction.probability, video_target)}
 
 
@@ -67,7 +71,10 @@ def leap_full_loss(
     elif segment_loss == "bce":
         terms = {"segment": bce(prediction, target)}
     else:
-        terms = {f"segment_{name}": bce(getattr(parse.segment, name), target) for name in ("audio", "visual")}
+        terms = {
+            f"segment_{name}": bce(getattr(parse.segment, name), target)
+            for name in ("audio", "visual")
+        }
     present = target.amax(dim=1)
     if video_loss == "combined":
         terms["video"] = bce(_av(parse, "video"), present)
@@ -96,7 +103,9 @@ def relevance_loss(parse: Parse, segment: Tensor, video: Tensor) -> Terms:
     known = video != BACKGROUND
     per_clip = F.cross_entropy(video_logits, video.clamp(max=BACKGROUND - 1), reduction="none")
     return {
-        "relevance": F.binary_cross_entropy_with_logits(relevance_logit(parse), event.to(logits.dtype)),
+        "relevance": F.binary_cross_entropy_with_logits(
+            relevance_logit(parse), event.to(logits.dtype)
+        ),
         "video": (per_clip * known).mean(),
         "segment": F.binary_cross_entropy_with_logits(logits, target),
     }
@@ -109,7 +118,9 @@ def relevance_logit(parse: Parse) -> Tensor:
     return _av(parse, "segment").logit.logsumexp(dim=-1)
 
 
-def cmbs_full_loss(parse: Parse, segment: Tensor, *, gate_loss: Literal["official", "plain"]) -> Terms:
+def cmbs_full_loss(
+    parse: Parse, segment: Tensor, *, gate_loss: Literal["official", "plain"]
+) -> Terms:
     """CMBS's four terms: relevance, gate, event, and the class scores of the gated queries.
 
     Source: CMBS (CVPR 2022), section 3.4.
@@ -131,7 +142,11 @@ def gate_term(gate: Tensor, segment: Tensor, *, kind: Literal["official", "plain
     """CMBS's loss on its gate [B, T], a probability; "official" squashes it once more, as published."""
     gate = at_least_single(gate)
     event = (segment != BACKGROUND).to(gate.dtype)
-    return F.binary_cross_entropy_with_logits(gate, event) if kind == "official" else clamped_bce(gate, event)
+    return (
+        F.binary_cross_entropy_with_logits(gate, event)
+        if kind == "official"
+        else clamped_bce(gate, event)
+    )
 
 
 def class_score_loss(scores: Tensor, segment: Tensor) -> Tensor:
@@ -235,12 +250,16 @@ def pooled_bce(prediction: Prediction, target: Tensor, *, pool: Pool) -> Tensor:
     return -(target * log_present + (1 - target) * log_absent).mean()
 
 
-def mil_target(video: Tensor, dtype: torch.dtype = torch.float32, classes: int = BACKGROUND + 1) -> Tensor:
+def mil_target(
+    video: Tensor, dtype: torch.dtype = torch.float32, classes: int = BACKGROUND + 1
+) -> Tensor:
     """One-hot video label: [B] -> [B, 29]."""
     return F.one_hot(video, classes).to(dtype)
 
 
-def proportion_target(segment: Tensor, dtype: torch.dtype = torch.float32, classes: int = BACKGROUND + 1) -> Tensor:
+def proportion_target(
+    segment: Tensor, dtype: torch.dtype = torch.float32, classes: int = BACKGROUND + 1
+) -> Tensor:
     """PSP's "normalised" video label, the share of segments of each label: [B, T] -> [B, 29].
 
     It tells the duration of the event, so it is stronger than a video tag.
@@ -259,5 +278,7 @@ def bce(prediction: Prediction, target: Tensor) -> Tensor:
 def _av(parse: Parse, level: str) -> Prediction:
     prediction = getattr(parse, level).av
     if prediction is None:
-        raise ValueError(f"event localization needs audio-visual {level} predictions; the decoder gives none")
+        raise ValueError(
+            f"event localization needs audio-visual {level} predictions; the decoder gives none"
+        )
     return prediction

@@ -42,7 +42,9 @@ class AVELMetrics(Metrics):
         joined = {key: np.concatenate([p[key] for p in self._parts]) for key in self._parts[0]}
         rows, counts = np.unique(joined["row"], return_counts=True)
         if (counts > 1).any():
-            raise DataError(f"clip row {rows[counts > 1][0]} was scored twice; every clip counts once")
+            raise DataError(
+                f"clip row {rows[counts > 1][0]} was scored twice; every clip counts once"
+            )
         order = np.argsort(joined["row"], kind="stable")
         return {key: value[order] for key, value in joined.items()}
 
@@ -71,10 +73,13 @@ class AVELMetrics(Metrics):
             "clips": len(true),
             "event_accuracy": _percent(right[event]),
             "background_accuracy": _percent(right[~event]),
-            "video_accuracy": _percent((clip_classes(predicted, self.background) == video)[video != self.background]),
+            "video_accuracy": _percent(
+                (clip_classes(predicted, self.background) == video)[video != self.background]
+            ),
             "per_class": per_class,
             "anchors": {
-                "always_background": 100 * segment_accuracy(np.full_like(true, self.background), true),
+                "always_background": 100
+                * segment_accuracy(np.full_like(true, self.background), true),
                 "perfect_class_everywhere": 100 * segment_accuracy(everywhere, true),
             },
         }

@@ -43,11 +43,17 @@ class AVEL(Task):
         self.background = BACKGROUND
         """Index of background, which is the number of events."""
         self._texts: tuple[str, ...] | None = None  # of a copy that `with_classes` made
-        self._pair_target = losses.StalePairTargets() if config.pair_target == "official" else losses.pair_target
+        self._pair_target = (
+            losses.StalePairTargets() if config.pair_target == "official" else losses.pair_target
+        )
 
     def state(self) -> dict[str, Tensor]:
         """The rests of earlier batches that PSP's official pair targets keep."""
-        kept = self._pair_target.kept if isinstance(self._pair_target, losses.StalePairTargets) else None
+        kept = (
+            self._pair_target.kept
+            if isinstance(self._pair_target, losses.StalePairTargets)
+            else None
+        )
         return {} if kept is None else {"pair_targets": kept}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -59,12 +65,18 @@ class AVEL(Task):
         """Weak training adds the background clips."""
         return ("train", "background") if self.config.supervision == "weak" else ("train",)
 
-    def model_classes(self, decoder: str, encoder: str | None = None) -> tuple[list[str], list[str]]:
+    def model_classes(
+        self, decoder: str, encoder: str | None = None
+    ) -> tuple[list[str], list[str]]:
         """Return 29 labels, or the 28 events for decoders that know no background."""
         texts = self._texts or (LABEL_TEXTS if self.config.label_texts == "full" else FIRST_PHRASES)
         count = len(self.classes)
         by_relevance = decoder == "dch" and encoder == "cmbs" and self.config.supervision == "full"
-        if decoder == "mmil" or by_relevance or (decoder == "leap" and self.config.label_set == "events"):
+        if (
+            decoder == "mmil"
+            or by_relevance
+            or (decoder == "leap" and self.config.label_set == "events")
+        ):
             count = self.background
         return list(self.classes[:count]), list(texts[:count])
 
@@ -72,14 +84,21 @@ class AVEL(Task):
         """Return a copy that knows these events only, and background."""
         other = copy.copy(self)
         other.background = len(names)
-        other.classes, other._texts = (*names, CLASSES[BACKGROUND]), (*(texts or names), LABEL_TEXTS[BACKGROUND])
+        other.classes, other._texts = (
+            (*names, CLASSES[BACKGROUND]),
+            (*(texts or names), LABEL_TEXTS[BACKGROUND]),
+        )
         return other
 
     @classmethod
     def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
         """LEAP's segments are pooled as the encoder's own weakly supervised head does."""
         own = {"psp": "mean", "cmbs": "top4"}
-        return {"weak_pool": own[encoder]} if decoder == "leap" and supervision == "weak" and encoder in own else {}
+        return (
+            {"weak_pool": own[encoder]}
+            if decoder == "leap" and supervision == "weak" and encoder in own
+            else {}
+        )
 
     def encoder_options(self, encoder: str) -> dict[str, Any]:
         """PSP and CMBS were published as two models each, one a setting."""
@@ -91,7 +110,10 @@ class AVEL(Task):
         LEAP starts with a learned gain on its scores here, where nothing was published: without it, it trains slowly. Weakly
         supervised, where scores are squashed one by one, it starts with a bias towards "absent" too.
         """
-        options: dict[str, dict[str, Any]] = {"leap": {"combine": "mean", "score_gain": 8.0}, "mmil": {"product": True}}
+        options: dict[str, dict[str, Any]] = {
+            "leap": {"combine": "mean", "score_gain": 8.0},
+            "mmil": {"product": True},
+        }
         if self.config.supervision == "weak":
             options["leap"]["score_bias"] = -2.5
         if decoder == "dch" and encoder in ("psp", "cmbs"):
@@ -119,7 +141,11 @@ class AVEL(Task):
             weakly = losses.head_weak_loss(parse, target, kind=config.head_loss) if weak else None
             terms = weakly or losses.head_full_loss(parse, segment, kind=config.head_loss)  # type: ignore[arg-type]
         elif kind == "probability":
-            terms = losses.mmil_weak_loss(parse, target) if weak else losses.mmil_full_loss(parse, segment)
+            terms = (
+                losses.mmil_weak_loss(parse, target)
+                if weak
+                else losses.mmil_full_loss(parse, segment)
+            )
         elif kind == "relevance":
             wide = target[:, : self.background]
             terms = (
@@ -130,26 +156,41 @@ class AVEL(Task):
         elif weak:
             terms = losses.leap_weak_loss(parse, target, pool=config.weak_pool)
         else:
-            terms = losses.leap_full_loss(parse, segment, segment_loss=config.segment_loss, video_loss=config.video_loss)
+            terms = losses.leap_full_loss(
+                parse, segment, segment_loss=config.segment_loss, video_loss=config.video_loss
+            )
         if not weak:
             terms |= self._auxiliaries(kind, parse, encoding, segment, dtype)
         if config.avss != "off":
             events = self._one_hot(segment)
             terms["similarity"] = config.avss_weight * similarity_loss(
-                encoding.audio, encoding.visual, events, events, form=config.avss, empty_pair=config.empty_pair
+                encoding.audio,
+                encoding.visual,
+                events,
+                events,
+                form=config.avss,
+                empty_pair=config.empty_pair,
             )
         return terms
 
-    def _auxiliaries(self, kind: str, parse: Parse, encoding: Encoding, segment: Tensor, dtype: torch.dtype) -> losses.Terms:
+    def _auxiliaries(
+        self, kind: str, parse: Parse, encoding: Encoding, segment: Tensor, dtype: torch.dtype
+    ) -> losses.Terms:
         """Return the encoder's own losses, which stay under any decoder: PSP's pairs, CMBS's gate and query classes."""
         config, terms = self.config, {}
         similarity = encoding.aux.get("similarity")
         if similarity is not None and config.pair_weight:
-            pairs = losses.pair_similarity_loss(at_least_single(similarity), self._pair_target(segment, dtype))
+            pairs = losses.pair_similarity_loss(
+                at_least_single(similarity), self._pair_target(segment, dtype)
+            )
             terms["pair"] = config.pair_weight * pairs
         gate = encoding.aux.get("av_gate")
-        if gate is not None and kind != "cmbs" and config.auxiliary_weight:  # CMBS's own head has these terms itself
-            terms["gate"] = config.auxiliary_weight * losses.gate_term(gate, segment, kind=config.gate_loss)
+        if (
+            gate is not None and kind != "cmbs" and config.auxiliary_weight
+        ):  # CMBS's own head has these terms itself
+            terms["gate"] = config.auxiliary_weight * losses.gate_term(
+                gate, segment, kind=config.gate_loss
+            )
             if "class_scores" in parse.aux:
                 scores = losses.class_score_loss(parse.aux["class_scores"], segment)
                 terms["class_scores"] = config.auxiliary_weight * scores
@@ -164,7 +205,9 @@ class AVEL(Task):
         if kind == "probability":
             best, label = prediction.probability.max(dim=-1)
             return {"segment": torch.where(best >= 0.5, label, self.background)}
-        logits = at_least_single(prediction.values)  # of LEAP with another combination than the mean: probabilities
+        logits = at_least_single(
+            prediction.values
+        )  # of LEAP with another combination than the mean: probabilities
         if kind == "head":
             return {"segment": logits.argmax(dim=-1)}
         video = parse.video.av
@@ -199,8 +242,14 @@ class AVEL(Task):
             assert video is not None
             weakly = kind == "cmbs" and self.config.supervision == "weak"
             whole = parse.aux["raw_logits"] if weakly else video.values
-            relevance = parse.relevance.probability if kind == "cmbs" else losses.relevance_logit(parse).sigmoid()  # type: ignore[union-attr]
-            return whole[..., : self.background].argmax(dim=-1, keepdim=True).expand(relevance.shape), relevance
+            relevance = (
+                parse.relevance.probability
+                if kind == "cmbs"
+                else losses.relevance_logit(parse).sigmoid()
+            )  # type: ignore[union-attr]
+            return whole[..., : self.background].argmax(dim=-1, keepdim=True).expand(
+                relevance.shape
+            ), relevance
         assert prediction is not None
         if kind == "probability":
             best, label = prediction.probability.max(dim=-1)
@@ -209,7 +258,11 @@ class AVEL(Task):
         events, background = scores[..., : self.background], scores[..., self.background]
         if kind == "leap" and self.config.supervision == "weak":
             assert video is not None
-            label = video.values[..., : self.background].argmax(dim=-1, keepdim=True).expand(background.shape)
+            label = (
+                video.values[..., : self.background]
+                .argmax(dim=-1, keepdim=True)
+                .expand(background.shape)
+            )
             best = events.gather(-1, label[..., None]).squeeze(-1)
         else:
             best, label = events.max(dim=-1)
@@ -242,7 +295,9 @@ class AVEL(Task):
         if parse.relevance is not None and not parse.queried_by_labels:
             return "cmbs"
         if prediction is None:
-            raise ValueError("event localization needs audio-visual segment predictions; the decoder gives none")
+            raise ValueError(
+                "event localization needs audio-visual segment predictions; the decoder gives none"
+            )
         if not parse.queried_by_labels:
             if prediction.kind == "probability":
                 return "probability"
@@ -262,7 +317,11 @@ class AVEL(Task):
         """Return them from whatever the decisions are made of; logits that exclude each other are softmaxed."""
         kind, segment, video = self._kind(parse), parse.segment.av, parse.video.av
         if kind in ("cmbs", "relevance"):  # which segments matter, times what the clip is
-            relevance = parse.relevance.probability if parse.relevance is not None else losses.relevance_logit(parse).sigmoid()
+            relevance = (
+                parse.relevance.probability
+                if parse.relevance is not None
+                else losses.relevance_logit(parse).sigmoid()
+            )
             whole = parse.aux.get("raw_logits", video.values)  # type: ignore[union-attr]
             values = relevance[..., None] * at_least_single(whole).softmax(dim=-1)[:, None]
         elif kind == "leap" and segment.kind == "logit" and self.config.segment_loss == "ce":  # type: ignore[union-attr]
@@ -298,7 +357,9 @@ def weak_decision(segment_logits: Tensor, video_logits: Tensor) -> Tensor:
     """
     background = video_logits.shape[-1] - 1
     best = video_logits[:, :background].argmax(dim=-1)  # (B,)
-    scores = segment_logits.gather(-1, best[:, None, None].expand(-1, segment_logits.shape[1], 1)).squeeze(-1)
+    scores = segment_logits.gather(
+        -1, best[:, None, None].expand(-1, segment_logits.shape[1], 1)
+    ).squeeze(-1)
     label = torch.where(scores >= segment_logits[..., background], best[:, None], background)
     empty = video_logits.argmax(dim=-1) == background
     return torch.where(empty[:, None], background, label)

@@ -35,13 +35,19 @@ class AVVPAnalysis(Analysis):
     def class_terms(self, state: Arrays) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
         """Return F of each clip and class, and where it counts, for segments and events."""
         return {
-            name: {stream: class_f(counts) for stream, counts in class_counts(*_maps(state), level=level).items()}
+            name: {
+                stream: class_f(counts)
+                for stream, counts in class_counts(*_maps(state), level=level).items()
+            }
             for level, name in enumerate(LEVELS)
         }
 
     def judged(self, state: Arrays, evidence: Arrays) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return every probability of a segment and class, not gated, and whether the event is there."""
-        return {s: (np.float64(evidence[s]).reshape(-1), state[f"true_{s}"].reshape(-1)) for s in STREAMS}
+        return {
+            s: (np.float64(evidence[s]).reshape(-1), state[f"true_{s}"].reshape(-1))
+            for s in STREAMS
+        }
 
     def objective(self, state: Arrays, evidence: Arrays, grid: np.ndarray) -> Arrays:
         """Return the F of all segments of a class together; NaN for a class that occurs in no clip."""
@@ -53,18 +59,24 @@ class AVVPAnalysis(Analysis):
             for at, threshold in enumerate(grid):
                 predicted = found >= threshold
                 both = (predicted & true).sum(axis=(0, 1))
-                values[at] = 2 * both / np.maximum(predicted.sum(axis=(0, 1)) + true.sum(axis=(0, 1)), 1)
+                values[at] = (
+                    2 * both / np.maximum(predicted.sum(axis=(0, 1)) + true.sum(axis=(0, 1)), 1)
+                )
             out[stream] = np.where(true.any(axis=(0, 1)), values, np.nan)
         return out
 
     def redecide(self, state: Arrays, evidence: Arrays, thresholds: Arrays) -> Arrays:
         """Lay other thresholds on the segments; the decision on the whole clip, which gates them, stays."""
-        maps = {s: (evidence[s] >= thresholds[s]) & evidence[f"gate_{s}"][:, None, :] for s in STREAMS}
+        maps = {
+            s: (evidence[s] >= thresholds[s]) & evidence[f"gate_{s}"][:, None, :] for s in STREAMS
+        }
         return state | {f"predicted_{s}": found for s, found in maps.items()}
 
     def late(self, state: Arrays, segments: int) -> Arrays:
         """Move what is heard, truth and decisions; what is seen stays."""
-        return state | {name: later(state[name], segments) for name in ("predicted_audio", "true_audio")}
+        return state | {
+            name: later(state[name], segments) for name in ("predicted_audio", "true_audio")
+        }
 
     def presence(self, state: Arrays) -> dict[str, Any]:
         """Return scores of the (clip, class) pairs that are audible only, visible only, or both at any time of the clip.
@@ -76,7 +88,11 @@ class AVVPAnalysis(Analysis):
         decided = {s: np.asarray(state[f"predicted_{s}"].any(axis=1)) for s in STREAMS}
         terms = self.class_terms(state)
         out: dict[str, Any] = {}
-        groups = {"audible_only": heard & ~seen, "visible_only": seen & ~heard, "audible_and_visible": heard & seen}
+        groups = {
+            "audible_only": heard & ~seen,
+            "visible_only": seen & ~heard,
+            "audible_and_visible": heard & seen,
+        }
         for name, pairs in groups.items():
             streams = {"audible_only": ("audio",), "visible_only": ("visual",)}.get(name, STREAMS)
             out[name] = {"pairs": int(pairs.sum())}

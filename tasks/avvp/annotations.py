@@ -14,7 +14,11 @@ from avplatform.tasks.official_files import Defect, read_lines
 
 SEGMENTS = 10
 ID_LENGTH = 11
-SPLIT_FILES = {"train": "AVVP_train.csv", "validation": "AVVP_val_pd.csv", "test": "AVVP_test_pd.csv"}
+SPLIT_FILES = {
+    "train": "AVVP_train.csv",
+    "validation": "AVVP_val_pd.csv",
+    "test": "AVVP_test_pd.csv",
+}
 DENSE_FILES = {"audio": "AVVP_eval_audio.csv", "visual": "AVVP_eval_visual.csv"}
 COUNTS = {"train": 10000, "validation": 649, "test": 1200}
 """Clips of the official splits."""
@@ -104,14 +108,22 @@ def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarr
             begin, end = int(onset), int(offset)
         except ValueError:
             seconds = f"'{onset}', '{offset}'"
-            raise DataError(f"{file}, line {line}: onset and offset must be whole seconds, not {seconds}") from None
+            raise DataError(
+                f"{file}, line {line}: onset and offset must be whole seconds, not {seconds}"
+            ) from None
         if end <= begin:
-            defects.append(Defect("reversed event" if end < begin else "event of no length", file.name, line, text))
+            defects.append(
+                Defect(
+                    "reversed event" if end < begin else "event of no length", file.name, line, text
+                )
+            )
         if filename not in index:
             defects.append(Defect("clip outside all splits", file.name, line, text))
             continue
         if not (0 <= begin <= SEGMENTS and 0 <= end <= SEGMENTS):
-            raise DataError(f"{file}, line {line}: the event {begin} to {end} s lies outside 0 to {SEGMENTS} s")
+            raise DataError(
+                f"{file}, line {line}: the event {begin} to {end} s lies outside 0 to {SEGMENTS} s"
+            )
         if tuple(row) in seen:
             defects.append(Defect("row given twice", file.name, line, text))
         seen.add(tuple(row))
@@ -129,7 +141,9 @@ def locate(folder: str | Path) -> Path:
     for place in (folder, folder / "data"):
         if (place / SPLIT_FILES["train"]).is_file():
             return place
-    raise DataError(f"no {SPLIT_FILES['train']} in {folder} or {folder / 'data'}; give the folder of LLP's csv files")
+    raise DataError(
+        f"no {SPLIT_FILES['train']} in {folder} or {folder / 'data'}; give the folder of LLP's csv files"
+    )
 
 
 def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
@@ -141,9 +155,13 @@ def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
     try:
         lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {file}: {error}; LLP's annotations need {', '.join(all_files())}") from None
+        raise DataError(
+            f"cannot read {file}: {error}; LLP's annotations need {', '.join(all_files())}"
+        ) from None
     if not lines or lines[0].split("\t") != header:
-        raise DataError(f"{file}: the first line must be the columns {', '.join(header)}, separated by tabs")
+        raise DataError(
+            f"{file}: the first line must be the columns {', '.join(header)}, separated by tabs"
+        )
     rows = []
     for number, line in enumerate(lines[1:], 2):
         columns = line.split("\t")
@@ -166,7 +184,9 @@ def _class_index(label: str, file: Path, line: int) -> int:
     try:
         return CLASSES.index(label)
     except ValueError:
-        raise DataError(f"{file}, line {line}: '{label}' is no LLP class{nearest(label, CLASSES)}") from None
+        raise DataError(
+            f"{file}, line {line}: '{label}' is no LLP class{nearest(label, CLASSES)}"
+        ) from None
 
 
 def _seconds(filename: str, place: str) -> tuple[float, float]:
@@ -175,4 +195,6 @@ def _seconds(filename: str, place: str) -> tuple[float, float]:
         start, end = filename[ID_LENGTH + 1 :].split("_")
         return float(start), float(end)
     except ValueError:
-        raise DataError(f"{place}: '{filename}' is not an 11-character video id followed by _start_end") from None
+        raise DataError(
+            f"{place}: '{filename}' is not an 11-character video id followed by _start_end"
+        ) from None

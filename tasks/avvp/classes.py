@@ -13,7 +13,9 @@ LABEL_TEXTS: tuple[str, ...] = tuple(name.replace("_", " ") for name in CLASSES)
 """Texts whose embeddings LEAP queries."""
 
 OFFICIAL_LABEL_TEXTS: tuple[str, ...] = tuple(
-    {"Frying_(food)": "fry food", "Baby_cry_infant_cry": "baby cry infancy cry"}.get(name, name.replace("_", " "))
+    {"Frying_(food)": "fry food", "Baby_cry_infant_cry": "baby cry infancy cry"}.get(
+        name, name.replace("_", " ")
+    )
     for name in CLASSES
 )
 """The texts behind the published label embeddings, spelt as there."""

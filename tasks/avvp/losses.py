@@ -18,7 +18,9 @@ def smooth(target: Tensor, smoothing: float) -> Tensor:
     return smoothing * target + (1 - smoothing) / 2
 
 
-def han_loss(parse: Parse, weak: Tensor, *, audio_smooth: float = 1.0, visual_smooth: float = 0.9) -> Terms:
+def han_loss(
+    parse: Parse, weak: Tensor, *, audio_smooth: float = 1.0, visual_smooth: float = 0.9
+) -> Terms:
     """Weak supervision by video labels, smoothed a modality.
 
     Source: HAN (ECCV 2020), section 4.3.
@@ -137,7 +139,10 @@ def predicted_events(parse: Parse, *, threshold: float = 0.5) -> tuple[Tensor, T
     Shape: two maps [B, T, C] in {0, 1}.
     """
     maps = []
-    for segment, video in ((parse.segment.audio, parse.video.audio), (parse.segment.visual, parse.video.visual)):
+    for segment, video in (
+        (parse.segment.audio, parse.video.audio),
+        (parse.segment.visual, parse.video.visual),
+    ):
         p, whole = segment.probability.detach(), video.probability.detach()  # type: ignore[union-attr]
         maps.append((p >= threshold).to(p.dtype) * (whole >= threshold).to(p.dtype)[:, None, :])
     return maps[0], maps[1]

@@ -18,7 +18,16 @@ from torch import Tensor
 from avplatform.models.errors import DataError
 from avplatform.tasks.contracts import Batch, Metrics
 
-COLUMNS = ("segment_A", "segment_V", "segment_Event", "segment_AV", "event_A", "event_V", "event_Event", "event_AV")
+COLUMNS = (
+    "segment_A",
+    "segment_V",
+    "segment_Event",
+    "segment_AV",
+    "event_A",
+    "event_V",
+    "event_Event",
+    "event_AV",
+)
 """Columns of the per-clip table."""
 TABLE_SEGMENTS = 10  # longest clip that the table serves: 2**20 pairs
 STREAMS = ("audio", "visual")
@@ -39,7 +48,9 @@ class AVVPMetrics(Metrics):
         """Add one batch."""
         for name in ("dense_audio", "dense_visual"):
             if name not in batch.labels:
-                raise DataError(f"the split has no '{name}' labels, so events cannot be scored; score validation or test")
+                raise DataError(
+                    f"the split has no '{name}' labels, so events cannot be scored; score validation or test"
+                )
         part = {"row": _bits(batch.row)}
         for stream in STREAMS:
             part[f"predicted_{stream}"] = _bits(decisions[stream]).astype(bool)
@@ -57,7 +68,9 @@ class AVVPMetrics(Metrics):
         joined = {key: value[order] for key, value in joined.items()}
         rows, counts = np.unique(joined["row"], return_counts=True)
         if (counts > 1).any():
-            raise DataError(f"clip row {rows[counts > 1][0]} was scored twice; every clip counts once")
+            raise DataError(
+                f"clip row {rows[counts > 1][0]} was scored twice; every clip counts once"
+            )
         return joined
 
     def merge(self, states: Iterable[dict[str, np.ndarray]]) -> None:
@@ -72,7 +85,10 @@ class AVVPMetrics(Metrics):
     def details(self) -> dict[str, Any]:
         """Return per-class scores, subsets, video-level F, and anchors."""
         s = self._scored()
-        predicted, true = (s["predicted_audio"], s["predicted_visual"]), (s["true_audio"], s["true_visual"])
+        predicted, true = (
+            (s["predicted_audio"], s["predicted_visual"]),
+            (s["true_audio"], s["true_visual"]),
+        )
         weak = np.broadcast_to(s["weak"][:, None, :], true[0].shape)
         nothing = np.zeros_like(weak)
         table = self._table()
@@ -109,7 +125,10 @@ class AVVPMetrics(Metrics):
     ) -> dict[str, dict[str, float | None]]:
         rows = classwise(*predicted, *true, level=level, pooled=pooled)
         return {
-            stream: {name: None if np.isnan(v) else float(v) for name, v in zip(self.classes, values, strict=True)}
+            stream: {
+                name: None if np.isnan(v) else float(v)
+                for name, v in zip(self.classes, values, strict=True)
+            }
             for stream, values in rows.items()
         }
 
@@ -117,7 +136,9 @@ class AVVPMetrics(Metrics):
         return sum(len(p["row"]) for p in self._parts)
 
 
-def score(predicted_audio: np.ndarray, predicted_visual: np.ndarray, audio: np.ndarray, visual: np.ndarray) -> np.ndarray:
+def score(
+    predicted_audio: np.ndarray, predicted_visual: np.ndarray, audio: np.ndarray, visual: np.ndarray
+) -> np.ndarray:
     """Return the per-clip table of eight scores, in the order of `COLUMNS`.
 
     Shape: four boolean maps [N, T, C] -> [N, 8], each score in [0, 1].
@@ -142,7 +163,14 @@ def figures(columns: dict[str, Any]) -> dict[str, Any]:
     out = {}
     for level in ("segment", "event"):
         a, v, av = (columns[f"{level}_{stream}"] for stream in ("A", "V", "AV"))
-        out.update({f"{level}_A": a, f"{level}_V": v, f"{level}_AV": av, f"{level}_Type@AV": (a + v + av) / 3})
+        out.update(
+            {
+                f"{level}_A": a,
+                f"{level}_V": v,
+                f"{level}_AV": av,
+                f"{level}_Type@AV": (a + v + av) / 3,
+            }
+        )
         out[f"{level}_Event@AV"] = columns[f"{level}_Event"]
     return out
 
@@ -178,7 +206,12 @@ def classwise(
 
 
 def class_counts(
-    predicted_audio: np.ndarray, predicted_visual: np.ndarray, audio: np.ndarray, visual: np.ndarray, *, level: int = 0
+    predicted_audio: np.ndarray,
+    predicted_visual: np.ndarray,
+    audio: np.ndarray,
+    visual: np.ndarray,
+    *,
+    level: int = 0,
 ) -> dict[str, np.ndarray]:
     """Return true positives, false positives and misses of every clip and class: streams as in `classwise`, each [3, N, C]."""
     counts = _all_counts(predicted_audio, predicted_visual, audio, visual)
@@ -205,15 +238,24 @@ def overlap_subsets(audio: np.ndarray, visual: np.ndarray) -> dict[str, np.ndarr
         return (maps.astype(bool).sum(axis=2) >= 2).any(axis=1)
 
     a, v = crowded(audio), crowded(visual)
-    return {"union": crowded(np.logical_or(audio, visual)), "either_modality": a | v, "audio": a, "visual": v}
+    return {
+        "union": crowded(np.logical_or(audio, visual)),
+        "either_modality": a | v,
+        "audio": a,
+        "visual": v,
+    }
 
 
-def _all_counts(pa: np.ndarray, pv: np.ndarray, ta: np.ndarray, tv: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _all_counts(
+    pa: np.ndarray, pv: np.ndarray, ta: np.ndarray, tv: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return {stream: (segment counts, event counts)}, each [3, N, C]: true positives, false positives, misses."""
     pa, pv, ta, tv = (np.asarray(x).astype(bool) for x in (pa, pv, ta, tv))
     pairs = {"audio": (pa, ta), "visual": (pv, tv), "av": (pa & pv, ta & tv)}
     if pa.shape[1] > TABLE_SEGMENTS:
-        return {name: (_segment_counts(p, t), _event_counts(p, t)) for name, (p, t) in pairs.items()}
+        return {
+            name: (_segment_counts(p, t), _event_counts(p, t)) for name, (p, t) in pairs.items()
+        }
     codes_p, codes_t = (_codes(pa), _codes(pv)), (_codes(ta), _codes(tv))
     coded = {
         "audio": (codes_p[0], codes_t[0]),

@@ -82,7 +82,9 @@ def prompts(modality: Modality, spelling: Spelling = "official") -> tuple[str, .
 def thresholds(modality: Modality) -> np.ndarray:
     """Return the 25 logits above which a class is on: float64 [C]."""
     _check_modality(modality)
-    return np.array([getattr(PROMPTS[name], f"{modality}_threshold") for name in CLASSES], dtype=np.float64)
+    return np.array(
+        [getattr(PROMPTS[name], f"{modality}_threshold") for name in CLASSES], dtype=np.float64
+    )
 
 
 def pseudo_labels(logits: np.ndarray, weak: np.ndarray, threshold: np.ndarray) -> np.ndarray:

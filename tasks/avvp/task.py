@@ -72,10 +72,14 @@ class AVVPConfig:
         one_of(self, "empty_pair", ("zero", "one", "ignore"))
         one_of(self, "gate", ("global", "modality", "none"))
         one_of(self, "label_texts", ("plain", "official"))
-        fits = {"pseudo": ("auto", "basic", "valor"), "weak": ("auto", "basic", "han")}[self.supervision]
+        fits = {"pseudo": ("auto", "basic", "valor"), "weak": ("auto", "basic", "han")}[
+            self.supervision
+        ]
         if self.objective not in fits:
             choices = ", ".join(fits)
-            raise UsageError(f"AVVPConfig.objective '{self.objective}' does not go with {self.supervision}; use {choices}")
+            raise UsageError(
+                f"AVVPConfig.objective '{self.objective}' does not go with {self.supervision}; use {choices}"
+            )
         for name in ("audio_smooth", "visual_smooth", "threshold"):
             in_range(self, name, 0, 1)
         for name in ("segment_weight", "avss_weight", "avss_eps"):
@@ -100,7 +104,9 @@ class AVVP(Task):
     config: AVVPConfig
     _texts: tuple[str, ...] | None = None  # of a copy that `with_classes` made
 
-    def model_classes(self, decoder: str, encoder: str | None = None) -> tuple[list[str], list[str]]:
+    def model_classes(
+        self, decoder: str, encoder: str | None = None
+    ) -> tuple[list[str], list[str]]:
         """Return all classes and their texts."""
         texts = LABEL_TEXTS if self.config.label_texts == "plain" else OFFICIAL_LABEL_TEXTS
         return list(self.classes), list(self._texts or texts)
@@ -118,28 +124,48 @@ class AVVP(Task):
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
         """Refuse options that only event localization can use."""
         if decoder == "dch" and decoder_config.form != "modalities":
-            raise UsageError(f"decoder_config.form is '{decoder_config.form}'; avvp needs a head a modality: modalities")
+            raise UsageError(
+                f"decoder_config.form is '{decoder_config.form}'; avvp needs a head a modality: modalities"
+            )
         if decoder == "leap" and decoder_config.combine != "none":
-            raise UsageError(f"decoder_config.combine is '{decoder_config.combine}'; avvp keeps the streams apart: none")
+            raise UsageError(
+                f"decoder_config.combine is '{decoder_config.combine}'; avvp keeps the streams apart: none"
+            )
         if decoder == "leap":
-            for name, plain in (("streams", "both"), ("relevance", "none"), ("classify_queries", False)):
+            for name, plain in (
+                ("streams", "both"),
+                ("relevance", "none"),
+                ("classify_queries", False),
+            ):
                 if (value := getattr(decoder_config, name)) != plain:
-                    raise UsageError(f"decoder_config.{name} is {value!r}; it is for avel: on avvp it must be {plain!r}")
+                    raise UsageError(
+                        f"decoder_config.{name} is {value!r}; it is for avel: on avvp it must be {plain!r}"
+                    )
             if decoder_config.reads == "queries" and encoder != "cmbs":
-                raise UsageError(f"decoder_config.reads needs the gated queries of cmbs; behind {encoder} leave it out")
+                raise UsageError(
+                    f"decoder_config.reads needs the gated queries of cmbs; behind {encoder} leave it out"
+                )
         if decoder == "mmil" and decoder_config.product:
-            raise UsageError("decoder_config.product is on; avvp keeps the streams apart: switch it off")
+            raise UsageError(
+                "decoder_config.product is on; avvp keeps the streams apart: switch it off"
+            )
         if self.config.objective == "han" and decoder == "leap":
-            raise UsageError("task_config.objective 'han' needs a pooled prediction, which leap does not give; use basic")
+            raise UsageError(
+                "task_config.objective 'han' needs a pooled prediction, which leap does not give; use basic"
+            )
         if self.config.objective == "valor" and decoder == "leap":
-            raise UsageError("task_config.objective 'valor' would not train leap's video classifiers; use basic")
+            raise UsageError(
+                "task_config.objective 'valor' would not train leap's video classifiers; use basic"
+            )
         check_parts(encoder, decoder, encoder_config, decoder_config)
         refuse_unread(self.config, self._rules(decoder), group="task_config")
 
     def _rules(self, decoder: str) -> list[Rule]:
         """Return which options are read; of decoders from outside nothing is assumed."""
         config, weak = self.config, self.config.supervision == "weak"
-        pooled = config.objective in ("han", "valor") or (config.objective == "auto" and weak and decoder in ("mmil", "dch"))
+        pooled = config.objective in ("han", "valor") or (
+            config.objective == "auto" and weak and decoder in ("mmil", "dch")
+        )
         return [
             ("audio_smooth", weak, "weak supervision"),
             ("visual_smooth", weak, "weak supervision"),
@@ -155,7 +181,9 @@ class AVVP(Task):
         """Refuse data without pseudo-labels where the loss reads them."""
         missing = {"pseudo_audio", "pseudo_visual"} - set(names)
         if missing and self.config.supervision == "pseudo":
-            raise DataError(f"the data have no '{min(missing)}' labels; use data with pseudo-labels, or --supervision weak")
+            raise DataError(
+                f"the data have no '{min(missing)}' labels; use data with pseudo-labels, or --supervision weak"
+            )
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
         """Return the weighted terms of the objective, and of the similarity loss if it is on."""
@@ -180,10 +208,18 @@ class AVVP(Task):
                     "segment_visual": visual,
                 }
             terms = basic_loss(
-                parse, weak=weak, segment_weight=config.segment_weight, global_term=config.global_term, **labels
+                parse,
+                weak=weak,
+                segment_weight=config.segment_weight,
+                global_term=config.global_term,
+                **labels,
             )
         if config.avss != "off":
-            maps = pseudo if pseudo is not None else predicted_events(parse, threshold=config.threshold)
+            maps = (
+                pseudo
+                if pseudo is not None
+                else predicted_events(parse, threshold=config.threshold)
+            )
             terms["similarity"] = config.avss_weight * similarity_loss(
                 encoding.audio,
                 encoding.visual,
@@ -203,7 +239,9 @@ class AVVP(Task):
 
     def _pseudo(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor]:
         self.check_training_labels(batch.labels)
-        return as_target(batch.labels["pseudo_audio"], like), as_target(batch.labels["pseudo_visual"], like)
+        return as_target(batch.labels["pseudo_audio"], like), as_target(
+            batch.labels["pseudo_visual"], like
+        )
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
         """Return "audio", "visual" (bool [B, T, C]) and "video" (bool [B, C]); thresholds are inclusive.
@@ -213,7 +251,9 @@ class AVVP(Task):
         threshold = self.config.threshold
         decisions = {"video": global_decision(parse, threshold=threshold)}
         for name, gate in self._gates(parse, decisions["video"]).items():
-            decisions[name] = (getattr(parse.segment, name).probability >= threshold) & gate[:, None, :]
+            decisions[name] = (getattr(parse.segment, name).probability >= threshold) & gate[
+                :, None, :
+            ]
         return decisions
 
     def _gates(self, parse: Parse, whole: Tensor) -> dict[str, Tensor]:
@@ -223,7 +263,11 @@ class AVVP(Task):
             return {"audio": whole, "visual": whole}
         audio, visual, _ = video_probabilities(parse, threshold=threshold)
         own = {"audio": audio >= threshold, "visual": visual >= threshold}
-        return own if self.config.gate == "modality" else {name: torch.ones_like(gate) for name, gate in own.items()}
+        return (
+            own
+            if self.config.gate == "modality"
+            else {name: torch.ones_like(gate) for name, gate in own.items()}
+        )
 
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return "audio" and "visual" (probabilities [B, T, C], not gated) and "gate_audio", "gate_visual" (bool [B, C])."""
@@ -254,14 +298,18 @@ class AVVP(Task):
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
         """Return audio, visual and audio-visual tracks."""
-        truth = self.events({name: batch.labels[f"dense_{name}"].bool() for name in ("audio", "visual")})
+        truth = self.events(
+            {name: batch.labels[f"dense_{name}"].bool() for name in ("audio", "visual")}
+        )
         found = self.events(decisions)
         maps = {name: (truth[name].cpu().numpy(), found[name].cpu().numpy()) for name in found}
         return [
             {
                 "clip_id": clip_id,
                 "classes": [name.replace("_", " ") for name in self.classes],
-                "tracks": {stream: {"truth": t[i], "prediction": p[i]} for stream, (t, p) in maps.items()},
+                "tracks": {
+                    stream: {"truth": t[i], "prediction": p[i]} for stream, (t, p) in maps.items()
+                },
             }
             for i, clip_id in enumerate(batch.clip_id)
         ]

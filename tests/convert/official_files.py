@@ -70,7 +70,9 @@ def module_of(tensors: dict[str, Tensor], cls: type) -> nn.Module:
             if part not in module._modules:
                 module.add_module(part, cls())
             module = module._modules[part]
-        parameters.setdefault(id(value), nn.Parameter(value, requires_grad=value.is_floating_point()))
+        parameters.setdefault(
+            id(value), nn.Parameter(value, requires_grad=value.is_floating_point())
+        )
         module.register_parameter(leaf, parameters[id(value)])
     return root
 
@@ -82,15 +84,23 @@ def save(value: object, path: Path, *, legacy: bool) -> Path:
     return path
 
 
-def save_as(form: str, tensors: dict[str, Tensor], path: Path, class_path: str = "fully_model.psp_net") -> Path:
+def save_as(
+    form: str, tensors: dict[str, Tensor], path: Path, class_path: str = "fully_model.psp_net"
+) -> Path:
     """Save in one of the forms in which checkpoints were published."""
     if form in ("zip", "legacy"):
         return save(tensors, path, legacy=form == "legacy")
     if form == "data-parallel":
-        return save({f"module.{name}": value.double() for name, value in tensors.items()}, path, legacy=False)
+        return save(
+            {f"module.{name}": value.double() for name, value in tensors.items()},
+            path,
+            legacy=False,
+        )
     with throw_away_class(class_path) as cls:
         module = module_of(tensors, cls)
-        return save(nn.DataParallel(module) if form == "wrapped module" else module, path, legacy=True)
+        return save(
+            nn.DataParallel(module) if form == "wrapped module" else module, path, legacy=True
+        )
 
 
 FORMS = ("zip", "legacy", "data-parallel", "module")

@@ -34,7 +34,16 @@ def files(tmp_path_factory):
     """The smaller published models, as plain state dicts."""
     folder = tmp_path_factory.mktemp("published")
     found = {}
-    for case in ("ave_att", "ave_dmrn", "psp_full", "psp_weak", "cmbs_full", "cmbs_weak", "valor_han_pre", "valor_han_post"):
+    for case in (
+        "ave_att",
+        "ave_dmrn",
+        "psp_full",
+        "psp_weak",
+        "cmbs_full",
+        "cmbs_weak",
+        "valor_han_pre",
+        "valor_han_post",
+    ):
         found[case] = save_as("zip", golden(case)[1], folder / f"{case}.pt")
     return found
 
@@ -48,14 +57,24 @@ def changed(file, path, change):
 
 def test_what_was_inferred_assumed_and_given_is_said(files, tmp_path, capsys):
     lines = {}
-    for case, flags in [("cmbs_full", ()), ("psp_weak", ()), ("valor_han_post", ()), ("valor_han_pre", ("--norm", "pre"))]:
+    for case, flags in [
+        ("cmbs_full", ()),
+        ("psp_weak", ()),
+        ("valor_han_post", ()),
+        ("valor_han_pre", ("--norm", "pre")),
+    ]:
         assert convert(files[case], CASES[case][0], tmp_path / case, *flags) == 0
         lines[case] = capsys.readouterr().out
-    assert "heads 4: default" in lines["cmbs_full"] and "interaction heads 4: default" in lines["cmbs_full"]
+    assert (
+        "heads 4: default" in lines["cmbs_full"]
+        and "interaction heads 4: default" in lines["cmbs_full"]
+    )
     assert "weak no: read from the file" in lines["cmbs_full"]
     assert "weak yes: read from the file (it has 'W3.weight'" in lines["psp_weak"]
     assert "norm post: default (keys and shapes do not tell it" in lines["valor_han_post"]
-    assert "norm pre: given" in lines["valor_han_pre"] and "heads 8: default" in lines["valor_han_pre"]
+    assert (
+        "norm pre: given" in lines["valor_han_pre"] and "heads 8: default" in lines["valor_han_pre"]
+    )
     assert "no value changed" in lines["psp_weak"]
 
 
@@ -73,24 +92,43 @@ def test_final_norms_as_they_start_speak_for_post(files, tmp_path, capsys):
 def test_the_wrong_norm_misses_the_golden_outputs(files, tmp_path, handlers):
     assert convert(files["valor_han_pre"], "valor", tmp_path / "m", "--norm", "post") == 0
     with pytest.raises(AssertionError, match="valor_han_pre"):
-        handlers["valor_han_pre"](golden("valor_han_pre")[0], model=AVModel.from_pretrained(tmp_path / "m"))
+        handlers["valor_han_pre"](
+            golden("valor_han_pre")[0], model=AVModel.from_pretrained(tmp_path / "m")
+        )
 
 
 @pytest.mark.parametrize(
     ("case", "flags", "code", "words"),
     [
         ("psp_full", ["--weak"], 1, ["--weak contradicts the file", "lacks 'W3.weight'"]),
-        ("cmbs_full", ["--weak"], 1, ["--weak contradicts the file", "CAS_model.classifier.0.weight"]),
+        (
+            "cmbs_full",
+            ["--weak"],
+            1,
+            ["--weak contradicts the file", "CAS_model.classifier.0.weight"],
+        ),
         ("cmbs_weak", ["--norm", "pre"], 2, ["--norm means nothing for cmbs", "valor"]),
-        ("psp_weak", ["--heads", "4"], 2, ["--heads means nothing for psp", "han, mmpyr, leap, cmbs, valor"]),
+        (
+            "psp_weak",
+            ["--heads", "4"],
+            2,
+            ["--heads means nothing for psp", "han, mmpyr, leap, cmbs, valor"],
+        ),
         ("ave_dmrn", ["--weak"], 2, ["--weak means nothing for dmrn", "ave, psp, cmbs"]),
         ("ave_att", ["--blocks", "2"], 2, ["--blocks means nothing for ave", "leap"]),
-        ("ave_att", ["--label-embeddings", "x.npy"], 2, ["--label-embeddings means nothing for ave", "leap"]),
+        (
+            "ave_att",
+            ["--label-embeddings", "x.npy"],
+            2,
+            ["--label-embeddings means nothing for ave", "leap"],
+        ),
         ("cmbs_full", ["--heads", "3"], 2, ["heads is 3", "must divide"]),
         ("cmbs_full", ["--heads", "0"], 2, ["heads is 0"]),
     ],
 )
-def test_a_flag_that_contradicts_the_file_or_the_model_is_refused(files, tmp_path, capsys, case, flags, code, words):
+def test_a_flag_that_contradicts_the_file_or_the_model_is_refused(
+    files, tmp_path, capsys, case, flags, code, words
+):
     assert convert(files[case], CASES[case][0], tmp_path / "m", *flags) == code
     shown = capsys.readouterr().err
     assert all(word in shown for word in words), shown
@@ -105,17 +143,25 @@ def test_leap_needs_its_label_embeddings(files, tmp_path, capsys):
 def test_blocks_and_label_embeddings_are_held_against_a_leap_checkpoint(tmp_path, capsys):
     """A LEAP checkpoint of width 8 and two blocks."""
     case = Case("mmpyr_leap", DEFAULT_GOLDEN)
-    cut = lambda n: {512: 8, 1024: 16, 2048: 12, 300: 5}.get(n, n)  # noqa: E731
-    tensors = {name: torch.randn([cut(n) for n in shape]) for name, shape in case.json["parameters"].items()}
+    cut = lambda n: {512: 8, 1024: 16, 2048: 12, 300: 5}.get(n, n)
+    tensors = {
+        name: torch.randn([cut(n) for n in shape])
+        for name, shape in case.json["parameters"].items()
+    }
     for alias, first in case.json["aliases"].items():
         tensors[alias] = tensors[first]
     file = save(tensors, tmp_path / "leap.pt", legacy=False)
-    np.save(tmp_path / "labels.npy", np.random.default_rng(0).normal(size=(25, 5)).astype("float32"))
+    np.save(
+        tmp_path / "labels.npy", np.random.default_rng(0).normal(size=(25, 5)).astype("float32")
+    )
     labels = ["--label-embeddings", str(tmp_path / "labels.npy")]
     assert convert(file, "leap", tmp_path / "m", *labels, "--blocks", "2", "--heads", "4") == 0
     assert "blocks 2: read from the file" in capsys.readouterr().out
     config = json.loads((tmp_path / "m" / "config.json").read_text())
-    assert config["label_texts"] == list(OFFICIAL_LABEL_TEXTS) and config["task_config"]["label_texts"] == "official"
+    assert (
+        config["label_texts"] == list(OFFICIAL_LABEL_TEXTS)
+        and config["task_config"]["label_texts"] == "official"
+    )
     assert config["task_config"]["avss"] == "official" and config["decoder"]["heads"] == 4
     assert convert(file, "leap", tmp_path / "x", *labels, "--blocks", "3") == 1
     assert "--blocks 3 contradicts the file: it has 2 projection blocks" in capsys.readouterr().err
@@ -151,14 +197,21 @@ def test_another_models_checkpoint_is_refused(files, tmp_path, capsys):
 
 
 def test_values_that_are_not_finite_are_refused(files, tmp_path, capsys):
-    file = changed(files["ave_att"], tmp_path / "a.pt", lambda t: {**t, "L2.bias": torch.full((29,), torch.inf)})
+    file = changed(
+        files["ave_att"],
+        tmp_path / "a.pt",
+        lambda t: {**t, "L2.bias": torch.full((29,), torch.inf)},
+    )
     assert convert(file, "ave", tmp_path / "m") == 1
     assert "not finite: L2.bias" in capsys.readouterr().err
 
 
 def test_a_number_of_classes_that_is_not_the_tasks_is_refused(files, tmp_path, capsys):
     def fewer(tensors):
-        tensors["L2.weight"], tensors["L2.bias"] = tensors["L2.weight"][:20], tensors["L2.bias"][:20]
+        tensors["L2.weight"], tensors["L2.bias"] = (
+            tensors["L2.weight"][:20],
+            tensors["L2.bias"][:20],
+        )
 
     assert convert(changed(files["ave_att"], tmp_path / "a.pt", fewer), "ave", tmp_path / "m") == 1
     assert "'L2.weight' is for 20 classes, but the task has 29" in capsys.readouterr().err
@@ -166,7 +219,12 @@ def test_a_number_of_classes_that_is_not_the_tasks_is_refused(files, tmp_path, c
 
 @pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "net"])
 def test_weights_inside_a_dictionary_are_found_and_the_rest_is_named(files, tmp_path, capsys, key):
-    wrapped = lambda t: {key: t, "epoch": 3, "optimizer": {"state": {0: torch.ones(1)}}, "best": np.float64(1)}  # noqa: E731
+    wrapped = lambda t: {
+        key: t,
+        "epoch": 3,
+        "optimizer": {"state": {0: torch.ones(1)}},
+        "best": np.float64(1),
+    }
     file = changed(files["ave_att"], tmp_path / "a.pt", wrapped)
     assert convert(file, "ave", tmp_path / "m") == 0
     assert "ignored beside the weights: best, epoch, optimizer" in capsys.readouterr().out
@@ -190,8 +248,17 @@ def test_other_containers_are_refused(files, tmp_path, capsys, change, words):
 
 def test_a_wrapped_whole_module_half_precision_and_safetensors_are_read(files, tmp_path):
     weights = golden("ave_att")[1]
-    assert convert(save_as("wrapped module", weights, tmp_path / "a.pt"), "ave", tmp_path / "a") == 0
-    assert convert(save({k: v.half() for k, v in weights.items()}, tmp_path / "b.pt", legacy=True), "ave", tmp_path / "b") == 0
+    assert (
+        convert(save_as("wrapped module", weights, tmp_path / "a.pt"), "ave", tmp_path / "a") == 0
+    )
+    assert (
+        convert(
+            save({k: v.half() for k, v in weights.items()}, tmp_path / "b.pt", legacy=True),
+            "ave",
+            tmp_path / "b",
+        )
+        == 0
+    )
     save_file(weights, tmp_path / "c.safetensors")
     assert convert(tmp_path / "c.safetensors", "ave", tmp_path / "c") == 0
     a, b, c = (AVModel.from_pretrained(tmp_path / x).state_dict() for x in "abc")
@@ -231,7 +298,10 @@ def test_what_is_no_checkpoint_is_told_apart(tmp_path, capsys, content, words):
 
 
 def test_an_unknown_model_is_refused_with_the_nearest(tmp_path, capsys):
-    assert main(["convert", str(tmp_path / "x.pt"), "--from", "hann", "--out", str(tmp_path / "out")]) == 2
+    assert (
+        main(["convert", str(tmp_path / "x.pt"), "--from", "hann", "--out", str(tmp_path / "out")])
+        == 2
+    )
     assert "unknown published model 'hann'; did you mean 'han'?" in capsys.readouterr().err
 
 
@@ -262,7 +332,11 @@ def test_a_folder_that_is_not_empty_is_left_alone(files, tmp_path, capsys):
     assert convert(files["ave_att"], "ave", tmp_path / "full") == 2
     assert "not empty" in capsys.readouterr().err
     assert convert(files["ave_att"], "ave", tmp_path / "empty") == 0
-    assert sorted(p.name for p in (tmp_path / "empty").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "empty").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "full"]
     (tmp_path / "file").write_text("")
     assert convert(files["ave_att"], "ave", tmp_path / "file" / "m") == 1
@@ -272,11 +346,23 @@ def test_the_card_says_where_the_weights_come_from_and_states_no_figures(files, 
     assert convert(files["cmbs_weak"], "cmbs", tmp_path / "m") == 0
     card = (tmp_path / "m" / "README.md").read_text()
     assert hashlib.sha256(files["cmbs_weak"].read_bytes()).hexdigest() in card
-    assert "CMBS (CVPR 2022)" in card and "`cmbs_weak.pt`" in card and "| heads | 4 | default |" in card
+    assert (
+        "CMBS (CVPR 2022)" in card
+        and "`cmbs_weak.pt`" in card
+        and "| heads | 4 | default |" in card
+    )
     metadata = yaml.safe_load(card.split("---\n")[1])
-    assert "model-index" not in metadata and metadata["license"] == "other" and metadata_errors(card) == []
+    assert (
+        "model-index" not in metadata
+        and metadata["license"] == "other"
+        and metadata_errors(card) == []
+    )
     names: dict = {}
-    code = card.split("```python\n")[1].split("```")[0].replace("<this folder or repository>", str(tmp_path / "m"))
+    code = (
+        card.split("```python\n")[1]
+        .split("```")[0]
+        .replace("<this folder or repository>", str(tmp_path / "m"))
+    )
     exec(compile(code, "card", "exec"), names)
     assert names["decisions"]["segment"].shape == (1, 10)
 
@@ -291,7 +377,11 @@ def test_a_converted_folder_is_evaluated_and_pushed(files, small_stores, tmp_pat
     hub = FakeHub()
     try:
         done(client(hub, tmp_path, command("push", folder, "tester/psp-weak")))
-        assert set(hub.repos["models/tester/psp-weak"].files()) == {"config.json", "model.safetensors", "README.md"}
+        assert set(hub.repos["models/tester/psp-weak"].files()) == {
+            "config.json",
+            "model.safetensors",
+            "README.md",
+        }
     finally:
         hub.close()
 
@@ -323,8 +413,12 @@ def test_label_embeddings_are_read_from_arrays_and_tensors(tmp_path, suffix):
 
 def test_label_embeddings_that_would_run_code_or_take_memory_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
-    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }".ljust(117) + "\n"
-    (tmp_path / "b.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    header = (
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }".ljust(117) + "\n"
+    )
+    (tmp_path / "b.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    )
     (tmp_path / "c.npy").write_bytes(b"hello")
     np.save(tmp_path / "d.npy", np.ones((2, 3), dtype=int))
     (tmp_path / "e.pt").write_bytes(b"cposix\nsystem\n(Vtrue\ntR.")
@@ -345,12 +439,16 @@ def test_a_glove_file_embeds_the_published_texts(tmp_path):
         label_embeddings(["infancy"], str(tmp_path / "glove.txt"))
 
 
-@pytest.mark.parametrize("cell", [("avel", "ave", "leap"), ("avvp", "han", "leap"), ("avel", "cmbs", "dch")])
+@pytest.mark.parametrize(
+    "cell", [("avel", "ave", "leap"), ("avvp", "han", "leap"), ("avel", "cmbs", "dch")]
+)
 def test_features_of_another_precision_are_cast_to_the_weights(cell):
     model, features = build(*cell), inputs(cell[0])
 
     def scores(output: Output):
-        return (output.parse.segment.av or output.parse.segment.audio or output.parse.video.av).values
+        return (
+            output.parse.segment.av or output.parse.segment.audio or output.parse.video.av
+        ).values
 
     def given(dtype):
         return [None if x is None else x.to(dtype) for x in features]
@@ -359,7 +457,9 @@ def test_features_of_another_precision_are_cast_to_the_weights(cell):
         half = [None if x is None else x.half().float() for x in features]
         assert torch.equal(scores(model(*given(torch.float16))), scores(model(*half)))
         labels = model.label_embeddings
-        assert torch.equal(scores(model(*features, label_embeddings=labels.double())), scores(model(*features)))
+        assert torch.equal(
+            scores(model(*features, label_embeddings=labels.double())), scores(model(*features))
+        )
     assert scores(model.double()(*given(torch.float32))).dtype == torch.float64
     with pytest.raises(DataError, match="audio has shape"):
         model(features[0][..., :2].half(), *features[1:])

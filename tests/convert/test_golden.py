@@ -16,7 +16,9 @@ from tests.convert.official_files import CASES, FORMS, golden, save_as
 
 
 @pytest.mark.parametrize(("name", "form"), [(name, form) for name in CASES for form in FORMS])
-def test_a_published_checkpoint_meets_the_golden_outputs(name, form, handlers, tmp_path, capsys, monkeypatch):
+def test_a_published_checkpoint_meets_the_golden_outputs(
+    name, form, handlers, tmp_path, capsys, monkeypatch
+):
     case, weights = golden(name)
     published, flags, class_path = CASES[name]
     monkeypatch.chdir(tmp_path)
@@ -25,7 +27,11 @@ def test_a_published_checkpoint_meets_the_golden_outputs(name, form, handlers, t
     file = save_as(form, weights, tmp_path / "checkpoint.pt", class_path)
     before = set(sys.modules)
     assert main(["convert", str(file), "--from", published, *flags, "--out", "model"]) == 0
-    assert not [m for m in set(sys.modules) - before if m.split(".")[0] == class_path.split(".")[0] != "models"]
+    assert not [
+        m
+        for m in set(sys.modules) - before
+        if m.split(".")[0] == class_path.split(".")[0] != "models"
+    ]
     file.unlink()
     shown = capsys.readouterr().out
     if form == "module":
@@ -46,14 +52,19 @@ def test_a_published_checkpoint_meets_the_golden_outputs(name, form, handlers, t
         ("psp_full", {"supervision": "full", "pair_target": "official", "head_loss": "ce"}),
         ("psp_weak", {"supervision": "weak", "weak_target": "prob", "head_loss": "bce"}),
         ("cmbs_full", {"supervision": "full", "gate_loss": "official"}),
-        ("cmbs_weak", {"supervision": "weak", "weak_relevance": "official", "head_loss": "soft_margin"}),
+        (
+            "cmbs_weak",
+            {"supervision": "weak", "weak_relevance": "official", "head_loss": "soft_margin"},
+        ),
     ],
 )
 def test_the_folder_knows_classes_losses_and_decisions_as_published(name, wanted, tmp_path):
     case, weights = golden(name)
     published, flags, _ = CASES[name]
     file = save_as("zip", weights, tmp_path / "a.pt")
-    assert main(["convert", str(file), "--from", published, *flags, "--out", str(tmp_path / "m")]) == 0
+    assert (
+        main(["convert", str(file), "--from", published, *flags, "--out", str(tmp_path / "m")]) == 0
+    )
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     assert {key: config["task_config"][key] for key in wanted} == wanted
     classes = list(TASKS[config["task"]].classes)
@@ -75,5 +86,9 @@ def test_the_streams_of_mmpyr_stand_in_the_slots_that_its_script_reads(tmp_path)
 
     _, weights = golden("mmpyr_mmil")
     config = read_official("mmpyr", weights, published_labels("mmpyr")).config
-    assert (config.encoder.official_slot_order, config.encoder.reference_order, config.reference_order) == (True, True, True)
+    assert (
+        config.encoder.official_slot_order,
+        config.encoder.reference_order,
+        config.reference_order,
+    ) == (True, True, True)
     assert config.task_config["supervision"] == "weak"

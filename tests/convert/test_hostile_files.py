@@ -68,7 +68,9 @@ WEIGHT = torch.ones(2)
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["alone", "beside", "in a module"])
-def test_a_call_is_refused_by_name_wherever_it_stands(place, value, name, legacy, tmp_path, monkeypatch):
+def test_a_call_is_refused_by_name_wherever_it_stands(
+    place, value, name, legacy, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     if place == "in a module":
         with throw_away_class("fully_model.psp_net") as cls:
@@ -98,7 +100,10 @@ OPCODES = {
     "python 2 builtins": (b"c__builtin__\neval\n(Vopen('canary','w')\ntR.", "builtins.eval"),
     "inst": (b"(Vtouch canary\niposix\nsystem\n.", "posix.system"),
     "obj": (b"(cposix\nsystem\nVtouch canary\no.", "posix.system"),
-    "dotted name": (op_global("collections", "OrderedDict.__init__.__globals__") + b".", "OrderedDict.__init__.__globals__"),
+    "dotted name": (
+        op_global("collections", "OrderedDict.__init__.__globals__") + b".",
+        "OrderedDict.__init__.__globals__",
+    ),
     "dotted name of torch": (op_global("torch", "nn.__builtins__") + b".", "torch.nn.__builtins__"),
     "name of spaces": (b"ccollections\nOrderedDict x\n.", "OrderedDict x"),
     "numbers for names": (b"\x80\x04K\x01K\x02\x93.", "no plain name"),
@@ -110,18 +115,36 @@ OPCODES = {
         op_global("fully_model", "psp_net") + b")\x81" + ARGS + b"R.",
         "calls an object of fully_model.psp_net",
     ),
-    "setstate": (op_global("their", "Net") + b")\x81}" + text("__setstate__") + b"cos\nsystem\nsb.", "os.system"),
-    "state of a function": (op_global("their", "Net") + b"}" + text("__call__") + b"K\x01sb.", "sets the state of their.Net"),
+    "setstate": (
+        op_global("their", "Net") + b")\x81}" + text("__setstate__") + b"cos\nsystem\nsb.",
+        "os.system",
+    ),
+    "state of a function": (
+        op_global("their", "Net") + b"}" + text("__call__") + b"K\x01sb.",
+        "sets the state of their.Net",
+    ),
     "state of a text": (b"\x80\x02" + text("a") + b"}b.", "sets the state of a value of kind str"),
     "ext": (b"\x80\x02\x82\x01.", "EXT1"),
     "ext4": (b"\x80\x02\x84\x01\x01\x01\x01.", "EXT4"),
     "persistent text": (b"Pstorage\n.", "PERSID"),
     "persistent stranger": (b"\x80\x02" + text("boom") + b"\x85Q.", "boom"),
     "buffer": (b"\x80\x05\x97.", "NEXT_BUFFER"),
-    "nested checkpoint": (op_global("torch.storage", "_load_from_bytes") + b"C\x01a\x85R.", "torch.storage._load_from_bytes"),
-    "numpy array": (op_global("numpy.core.multiarray", "_reconstruct") + b")R.", "numpy.core.multiarray._reconstruct"),
-    "wrong arguments": (op_global("collections", "OrderedDict") + text("ab") + b"\x85R.", "OrderedDict"),
-    "too many arguments": (op_global("collections", "OrderedDict") + b"K\x01K\x02K\x03\x87R.", "OrderedDict with 3 values"),
+    "nested checkpoint": (
+        op_global("torch.storage", "_load_from_bytes") + b"C\x01a\x85R.",
+        "torch.storage._load_from_bytes",
+    ),
+    "numpy array": (
+        op_global("numpy.core.multiarray", "_reconstruct") + b")R.",
+        "numpy.core.multiarray._reconstruct",
+    ),
+    "wrong arguments": (
+        op_global("collections", "OrderedDict") + text("ab") + b"\x85R.",
+        "OrderedDict",
+    ),
+    "too many arguments": (
+        op_global("collections", "OrderedDict") + b"K\x01K\x02K\x03\x87R.",
+        "OrderedDict with 3 values",
+    ),
     "empty stack": (b"\x80\x02R.", "a value is missing"),
     "no mark": (b"\x80\x02t.", "a mark is missing"),
     "memo of nothing": (b"\x80\x02h\x05.", "never stored"),
@@ -172,12 +195,24 @@ def test_a_bomb_costs_neither_time_nor_memory(name, tmp_path):
 
 MANY = 100_000
 LONG_LIST = b"\x80\x02(" + b"N" * MANY + b"lq\x000"
-LONG_STATE = b"\x80\x02(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(MANY)) + b"dq\x000"
-LONG_PAIRS = b"\x80\x02(" + b"".join(b"J" + struct.pack("<i", i) + b"N\x86" for i in range(60_000)) + b"lq\x000"
+LONG_STATE = (
+    b"\x80\x02(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(MANY)) + b"dq\x000"
+)
+LONG_PAIRS = (
+    b"\x80\x02("
+    + b"".join(b"J" + struct.pack("<i", i) + b"N\x86" for i in range(60_000))
+    + b"lq\x000"
+)
 COPIES = {
-    "sets of one list": LONG_LIST + b"c__builtin__\nset\nq\x01(" + b"h\x01h\x00\x85R" * 90_000 + b"l.",
+    "sets of one list": LONG_LIST
+    + b"c__builtin__\nset\nq\x01("
+    + b"h\x01h\x00\x85R" * 90_000
+    + b"l.",
     "sizes of one list": LONG_LIST + b"ctorch\nSize\nq\x01(" + b"h\x01h\x00\x85R" * 90_000 + b"l.",
-    "dictionaries of one list": LONG_PAIRS + b"ccollections\nOrderedDict\nq\x01(" + b"h\x01h\x00\x85R" * 60_000 + b"l.",
+    "dictionaries of one list": LONG_PAIRS
+    + b"ccollections\nOrderedDict\nq\x01("
+    + b"h\x01h\x00\x85R" * 60_000
+    + b"l.",
     "one state set again and again": LONG_STATE + b"ctheir\nNet\n)\x81" + b"h\x00b" * 90_000 + b".",
 }
 
@@ -198,37 +233,66 @@ def test_one_long_list_of_parameters_under_many_modules_is_refused(tmp_path):
 def test_names_that_could_steer_a_terminal_are_shown_without_it(tmp_path, capsys):
     name = "\x1b]0;title\x07\x1b[2Jw\u202e"
     long = b"X" + struct.pack("<I", len(name.encode())) + name.encode()
-    file = in_zip(tmp_path / "a.pth", storage_pickle().replace(text("w"), long), [("0", b"\0" * 16)])
+    file = in_zip(
+        tmp_path / "a.pth", storage_pickle().replace(text("w"), long), [("0", b"\0" * 16)]
+    )
     assert main(["convert", str(file), "--from", "ave", "--out", str(tmp_path / "out")]) == 1
     shown = capsys.readouterr().err
     assert "?]0;title" in shown and not set(shown.rstrip("\n")) & set(name[:1] + "\x07\u202e")
-    assert "\x1b" not in refused(in_zip(tmp_path / "b.pth", b"\x80\x02c\x1b[31mos\nsystem\n."), "?[31mos.system")
+    assert "\x1b" not in refused(
+        in_zip(tmp_path / "b.pth", b"\x80\x02c\x1b[31mos\nsystem\n."), "?[31mos.system"
+    )
 
 
 def legacy(found, keys, tail=b""):
     """A file of torch before 1.6: four pickles, the names of storages, their bytes."""
     system = dict(little_endian=True, protocol_version=1001, type_sizes={})
-    return b"".join(pickle.dumps(value, 2) for value in (MAGIC, PROTOCOL, system)) + found + keys + tail
+    return (
+        b"".join(pickle.dumps(value, 2) for value in (MAGIC, PROTOCOL, system))
+        + found
+        + keys
+        + tail
+    )
 
 
 def test_names_of_storages_that_are_huge_numbers_are_refused(tmp_path):
     number = (10**6000).to_bytes(2500, "little")
-    (tmp_path / "a.pth").write_bytes(legacy(b"\x80\x02}.", b"\x80\x02]\x8b" + struct.pack("<I", 2500) + number + b"a."))
+    (tmp_path / "a.pth").write_bytes(
+        legacy(b"\x80\x02}.", b"\x80\x02]\x8b" + struct.pack("<I", 2500) + number + b"a.")
+    )
     refused(tmp_path / "a.pth", "list of storages")
 
 
-def storage_pickle(numel=4, size=(4,), stride=(1,), offset=0, kind="FloatStorage", key="0", extra=b""):
+def storage_pickle(
+    numel=4, size=(4,), stride=(1,), offset=0, kind="FloatStorage", key="0", extra=b""
+):
     """{"w": tensor} as torch pickles it, with any numbers."""
 
     def integers(values):
-        return b"(" + b"".join(b"\x8a\x09" + int(v).to_bytes(9, "little", signed=True) for v in values) + b"t"
+        return (
+            b"("
+            + b"".join(b"\x8a\x09" + int(v).to_bytes(9, "little", signed=True) for v in values)
+            + b"t"
+        )
 
     storage = (
         b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu")
         + b"\x8a\x09" + int(numel).to_bytes(9, "little", signed=True) + extra + b"tQ"
     )  # fmt: skip
-    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"\x8a\x09" + int(offset).to_bytes(9, "little", signed=True)
-    return b"\x80\x02}" + text("w") + tensor + integers(size) + integers(stride) + b"\x89ccollections\nOrderedDict\n)RtRs."
+    tensor = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage
+        + b"\x8a\x09"
+        + int(offset).to_bytes(9, "little", signed=True)
+    )
+    return (
+        b"\x80\x02}"
+        + text("w")
+        + tensor
+        + integers(size)
+        + integers(stride)
+        + b"\x89ccollections\nOrderedDict\n)RtRs."
+    )
 
 
 def test_the_hand_written_tensor_is_read(tmp_path):
@@ -262,17 +326,26 @@ def test_a_tensor_that_does_not_lie_in_its_storage_is_refused(changes, words, tm
 
 def test_an_empty_tensor_of_endless_axes_is_refused_in_the_old_format_too(tmp_path):
     found = storage_pickle(size=(2**47, 2**47, 0), stride=(1, 1, 1))
-    (tmp_path / "a.pth").write_bytes(legacy(found, pickle.dumps(["0"], 2), struct.pack("<q", 4) + b"\0" * 16))
+    (tmp_path / "a.pth").write_bytes(
+        legacy(found, pickle.dumps(["0"], 2), struct.pack("<q", 4) + b"\0" * 16)
+    )
     refused(tmp_path / "a.pth", "impossible")
 
 
 def test_a_part_of_a_storage_is_read_where_it_lies(tmp_path):
     """Before 1.6, torch described storages that are views of others."""
     view = b"(" + text("1") + b"K\x01K\x02t"
-    file = in_zip(tmp_path / "a.pt", storage_pickle(size=(2,), extra=view), [("0", torch.arange(4.0).numpy().tobytes())])
+    file = in_zip(
+        tmp_path / "a.pt",
+        storage_pickle(size=(2,), extra=view),
+        [("0", torch.arange(4.0).numpy().tobytes())],
+    )
     assert read_checkpoint(file).tensors["w"].tolist() == [1, 2]
     view = b"(" + text("1") + b"K\x03K\x02t"
-    refused(in_zip(tmp_path / "b.pt", storage_pickle(size=(2,), extra=view), [("0", b"\0" * 16)]), "reaches beyond")
+    refused(
+        in_zip(tmp_path / "b.pt", storage_pickle(size=(2,), extra=view), [("0", b"\0" * 16)]),
+        "reaches beyond",
+    )
 
 
 def test_a_storage_that_thousands_of_tensors_share_is_refused(tmp_path):
@@ -282,7 +355,10 @@ def test_a_storage_that_thousands_of_tensors_share_is_refused(tmp_path):
 
 
 def test_a_compressed_entry_is_refused(tmp_path):
-    refused(in_zip(tmp_path / "a.pt", storage_pickle(), [("0", b"\0" * 16)], zipfile.ZIP_DEFLATED), "uncompressed")
+    refused(
+        in_zip(tmp_path / "a.pt", storage_pickle(), [("0", b"\0" * 16)], zipfile.ZIP_DEFLATED),
+        "uncompressed",
+    )
 
 
 def test_modules_that_contain_themselves_or_double_at_each_level_are_refused(tmp_path):
@@ -303,12 +379,17 @@ def test_modules_that_contain_themselves_or_double_at_each_level_are_refused(tmp
 def small_files(tmp_path_factory):
     """One small file of each format, and what it holds."""
     folder = tmp_path_factory.mktemp("small")
-    state = torch.nn.Sequential(OrderedDict(a=torch.nn.Linear(3, 2), b=torch.nn.BatchNorm1d(2))).state_dict()
+    state = torch.nn.Sequential(
+        OrderedDict(a=torch.nn.Linear(3, 2), b=torch.nn.BatchNorm1d(2))
+    ).state_dict()
     with throw_away_class("fully_model.psp_net") as cls:
         module = cls()
         module.layer = torch.nn.Linear(2, 2)
         files = [save(module, folder / "module.pt", legacy=True)]
-    files += [save(state, folder / "zip.pt", legacy=False), save(state, folder / "legacy.pt", legacy=True)]
+    files += [
+        save(state, folder / "zip.pt", legacy=False),
+        save(state, folder / "legacy.pt", legacy=True),
+    ]
     from safetensors.torch import save_file
 
     save_file(dict(state), folder / "a.safetensors")

@@ -36,7 +36,13 @@ def tensor(**numbers):
 
 
 def parameter(**numbers):
-    return b"ctorch.nn.parameter\nParameter\n" + tensor(**numbers) + b"\x85R(\x88\x89" + ORDERED + b"tb"
+    return (
+        b"ctorch.nn.parameter\nParameter\n"
+        + tensor(**numbers)
+        + b"\x85R(\x88\x89"
+        + ORDERED
+        + b"tb"
+    )
 
 
 def module(path, *entries, parameters=(), modules=()):
@@ -53,14 +59,25 @@ def module(path, *entries, parameters=(), modules=()):
 
 
 def test_a_module_of_torch_0_3_gives_its_parameters(tmp_path):
-    unserializable = b"ctorch.backends.cudnn.rnn\nUnserializable\n)\x81" + old("<unserializable>") + b"b"
+    unserializable = (
+        b"ctorch.backends.cudnn.rnn\nUnserializable\n)\x81" + old("<unserializable>") + b"b"
+    )
     lstm = module(
         "torch.nn.modules.rnn.LSTM",
         entry("dropout_state", b"}" + old("state") + unserializable + b"s"),
-        parameters=[entry("weight", parameter(key="1", kind="cuda.FloatStorage")), entry("bias", b"N")],
+        parameters=[
+            entry("weight", parameter(key="1", kind="cuda.FloatStorage")),
+            entry("bias", b"N"),
+        ],
     )
-    linear = module("torch.nn.modules.linear.Linear", parameters=[entry("weight", parameter(size=(2, 2), stride=(1, 2)))])
-    whole = module("models.att_Net", modules=[entry("lstm_audio", lstm), entry("L1", linear), entry("relu", b"N")])
+    linear = module(
+        "torch.nn.modules.linear.Linear",
+        parameters=[entry("weight", parameter(size=(2, 2), stride=(1, 2)))],
+    )
+    whole = module(
+        "models.att_Net",
+        modules=[entry("lstm_audio", lstm), entry("L1", linear), entry("relu", b"N")],
+    )
     storages = [(key, (torch.arange(4.0) + 10 * int(key)).numpy().tobytes()) for key in ("0", "1")]
     found = read_checkpoint(in_zip(tmp_path / "a.pt", b"\x80\x02" + whole + b".", storages))
     assert found.container == "whole module models.att_Net"
@@ -71,17 +88,31 @@ def test_a_module_of_torch_0_3_gives_its_parameters(tmp_path):
 
 
 def test_a_parameter_of_something_else_is_refused(tmp_path):
-    whole = module("models.att_Net", parameters=[entry("weight", b"ctorch.nn.parameter\nParameter\nK\x01\x85R")])
-    refused(in_zip(tmp_path / "a.pt", b"\x80\x02" + whole + b"."), "a parameter of something that is no tensor")
+    whole = module(
+        "models.att_Net",
+        parameters=[entry("weight", b"ctorch.nn.parameter\nParameter\nK\x01\x85R")],
+    )
+    refused(
+        in_zip(tmp_path / "a.pt", b"\x80\x02" + whole + b"."),
+        "a parameter of something that is no tensor",
+    )
     whole = module("models.att_Net", parameters=[entry("weight", old("text"))])
-    refused(in_zip(tmp_path / "b.pt", b"\x80\x02" + whole + b"."), "'weight' is a value of kind str, not a tensor")
+    refused(
+        in_zip(tmp_path / "b.pt", b"\x80\x02" + whole + b"."),
+        "'weight' is a value of kind str, not a tensor",
+    )
     whole = module("models.att_Net", modules=[entry("child", old("text"))])
-    refused(in_zip(tmp_path / "c.pt", b"\x80\x02" + whole + b"."), "'child' is a value of kind str, not a torch module")
+    refused(
+        in_zip(tmp_path / "c.pt", b"\x80\x02" + whole + b"."),
+        "'child' is a value of kind str, not a torch module",
+    )
 
 
 def test_weights_of_eight_bits_are_refused_by_name(tmp_path):
     tensors = {name: value.clone() for name, value in golden("ave_att")[1].items()}
     tensors["L1.weight"] = tensors["L1.weight"].to(torch.float8_e4m3fn)
     save_file(tensors, tmp_path / "a.safetensors")
-    with pytest.raises(DataError, match=r"not in a precision that is read: L1.weight \(float8_e4m3fn\)"):
+    with pytest.raises(
+        DataError, match=r"not in a precision that is read: L1.weight \(float8_e4m3fn\)"
+    ):
         convert(tmp_path / "a.safetensors", "ave", tmp_path / "m")

@@ -10,8 +10,12 @@ from tests.tasks.test_avvp import write_llp
 
 def bring_in(dataset, source, out, **options):
     """Import with options of the command, and those that only the function has."""
-    extra = {name: options.pop(name) for name in ("rows_per_shard", "note", "card") if name in options}
-    return import_data(ImportOptions(dataset=dataset, source=str(source), out=str(out), **options), **extra)
+    extra = {
+        name: options.pop(name) for name in ("rows_per_shard", "note", "card") if name in options
+    }
+    return import_data(
+        ImportOptions(dataset=dataset, source=str(source), out=str(out), **options), **extra
+    )
 
 
 LLP_CLIPS = {
@@ -19,7 +23,10 @@ LLP_CLIPS = {
     "validation": ["b_b-bbbbbbb_30_40"],
     "test": ["ccccccccccc_101.8_111.8"],
 }
-AVE_LINES = [f"{name}&video_{i:05d}&good&{i % 3}&{10 - i % 4}" for i, name in enumerate(["Church bell"] * 5 + ["Bark"] * 7)]
+AVE_LINES = [
+    f"{name}&video_{i:05d}&good&{i % 3}&{10 - i % 4}"
+    for i, name in enumerate(["Church bell"] * 5 + ["Bark"] * 7)
+]
 AVE_ORDERS = {"train": [4, 1, 0, 3, 8, 5, 11, 7], "val": [2, 6], "test": [10, 9]}
 
 
@@ -67,7 +74,11 @@ def ave_tree(folder, *, noisy=2, **layout):
     for suffix, rows, seed in (("", len(AVE_LINES), 0), ("_noisy", noisy, 1)):
         if rows:
             for name, values in ave_arrays(rows, seed).items():
-                write_h5(folder / f"{name}_feature{suffix}.h5", values, **(layout if name == "visual" and not suffix else {}))
+                write_h5(
+                    folder / f"{name}_feature{suffix}.h5",
+                    values,
+                    **(layout if name == "visual" and not suffix else {}),
+                )
     if noisy:
         write_h5(folder / "labels_noisy.h5", np.eye(29, dtype=np.float32)[[28] * noisy])
     return folder

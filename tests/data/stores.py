@@ -32,7 +32,10 @@ def spec_of(kind="vectors"):
 
 def columns_of(spec, count, start=0, seed=0):
     rng = np.random.default_rng([seed, start])
-    out = {"row": np.arange(start, start + count), "clip_id": [f"clip{i}" for i in range(start, start + count)]}
+    out = {
+        "row": np.arange(start, start + count),
+        "clip_id": [f"clip{i}" for i in range(start, start + count)],
+    }
     for name, shape in spec.shapes().items():
         if name in spec.labels:
             out[name] = rng.integers(0, 2, (count, *shape))

@@ -21,7 +21,10 @@ CLIPS = 3000  # audio has 90 KB: more than a sample
 def stores(tmp_path_factory):
     """Two stores of the same shape and other values, with their arrays."""
     folder = tmp_path_factory.mktemp("arrays")
-    for name, first in (("one", {}), ("two", {"validation": 1})):  # which moves the values of the other splits
+    for name, first in (
+        ("one", {}),
+        ("two", {"validation": 1}),
+    ):  # which moves the values of the other splits
         write(folder / name, spec_of(), {**first, "train": CLIPS, "test": CLIPS})
         for split in ("train", "test"):
             open_data(folder / name, task="avvp").split(split)
@@ -70,11 +73,18 @@ def copy(file, other):
 
 def other_split(file, *_):
     train, test = file.parent, file.parent.with_name("test")
-    train.rename(train.with_name("aside")), test.rename(train), train.with_name("aside").rename(test)
+    (
+        train.rename(train.with_name("aside")),
+        test.rename(train),
+        train.with_name("aside").rename(test),
+    )
 
 
 DAMAGES = {
-    "cut": (lambda file, other: os.truncate(file, file.stat().st_size - 9), r"audio.npy has \d+ bytes instead of \d+"),
+    "cut": (
+        lambda file, other: os.truncate(file, file.stat().st_size - 9),
+        r"audio.npy has \d+ bytes instead of \d+",
+    ),
     "gone": (lambda file, other: file.unlink(), "audio.npy cannot be read"),
     "flipped": (flip, "the checksum of audio.npy differs"),
     "half copied": (keeping_time(half), "the checksum of audio.npy differs"),
@@ -82,7 +92,10 @@ DAMAGES = {
         lambda file, other: shutil.copyfile(other / file.name, file),
         "the checksum of audio.npy differs",
     ),
-    "another store's file, its time kept": (keeping_time(copy), "the checksum of audio.npy differs"),
+    "another store's file, its time kept": (
+        keeping_time(copy),
+        "the checksum of audio.npy differs",
+    ),
     "another store's folder": (
         lambda file, other: shutil.copytree(other, file.parent, dirs_exist_ok=True),
         "they are those of train of other data",
@@ -96,8 +109,14 @@ DAMAGES = {
         lambda file, other: np.save(file, np.load(file) + 1),
         "the checksum of audio.npy differs",
     ),
-    "record empty": (lambda file, other: (file.parent / RECORD).write_text(""), "their checksums are missing"),
-    "record of something else": (lambda file, other: (file.parent / RECORD).write_text("[]"), "their checksums are missing"),
+    "record empty": (
+        lambda file, other: (file.parent / RECORD).write_text(""),
+        "their checksums are missing",
+    ),
+    "record of something else": (
+        lambda file, other: (file.parent / RECORD).write_text("[]"),
+        "their checksums are missing",
+    ),
     "no record": (lambda file, other: (file.parent / RECORD).unlink(), "they are incomplete"),
 }
 
@@ -108,7 +127,9 @@ def test_damaged_arrays_are_said_and_built_again(stores, store, damage, reason):
     said = []
     split = open_data(store, task="avvp", progress=said.append).split("train")
     damaged, built = said
-    assert damaged.endswith("; building them again") and built.startswith("mapped vectors train: 3,000 clips")
+    assert damaged.endswith("; building them again") and built.startswith(
+        "mapped vectors train: 3,000 clips"
+    )
     assert re.search(rf"\({reason}.*\); building", damaged), damaged
     whole = open_data(stores / "one", task="avvp").split("train")
     assert split.clip_ids == whole.clip_ids
@@ -121,7 +142,9 @@ def test_damaged_arrays_are_said_and_built_again(stores, store, damage, reason):
 
 def test_opening_reads_a_sample_and_a_file_of_another_time_once(store, monkeypatch):
     read, real = [], array_record.file_sha256
-    monkeypatch.setattr(array_record, "file_sha256", lambda file: read.append(file.name) or real(file))
+    monkeypatch.setattr(
+        array_record, "file_sha256", lambda file: read.append(file.name) or real(file)
+    )
     open_data(store, task="avvp").split("train")
     assert read == []
     os.utime(arrays_of(store) / "visual.npy")

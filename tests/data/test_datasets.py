@@ -22,9 +22,18 @@ def data(request, tmp_path):
 
 
 def equal(a, b):
-    tensors = [(a.audio, b.audio), (a.visual, b.visual), (a.row, b.row), *((a.labels[n], b.labels[n]) for n in b.labels)]
+    tensors = [
+        (a.audio, b.audio),
+        (a.visual, b.visual),
+        (a.row, b.row),
+        *((a.labels[n], b.labels[n]) for n in b.labels),
+    ]
     tensors += [] if b.motion is None else [(a.motion, b.motion)]
-    return a.clip_id == b.clip_id and a.labels.keys() == b.labels.keys() and all(torch.equal(x, y) for x, y in tensors)
+    return (
+        a.clip_id == b.clip_id
+        and a.labels.keys() == b.labels.keys()
+        and all(torch.equal(x, y) for x, y in tensors)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -32,7 +41,10 @@ def test_a_dataset_gives_the_clips_of_the_mapped_split(data, dtype):
     dataset, split = data.as_dataset("train"), data.split("train")
     assert len(dataset) == 30 and str(dataset.split) == "train"
     for indices in ([7, 2, 2, 29], range(4, 9)):
-        assert equal(batch_of(data.spec, dataset[indices], dtype=dtype), split.batch(list(indices), dtype=dtype))
+        assert equal(
+            batch_of(data.spec, dataset[indices], dtype=dtype),
+            split.batch(list(indices), dtype=dtype),
+        )
     shuffled = dataset.shuffle(seed=1)[:5]
     assert equal(batch_of(data.spec, shuffled), split.batch(shuffled["row"].to_pylist()))
 
@@ -47,7 +59,9 @@ def test_a_dataset_is_the_mapped_file_itself(data):
 
 def test_other_formats_of_datasets_work(data):
     rows = data.as_dataset("test").with_format("numpy")[:3]
-    np.testing.assert_array_equal(rows["audio"].reshape(3, -1), data.split("test").columns()["audio"][:3].reshape(3, -1))
+    np.testing.assert_array_equal(
+        rows["audio"].reshape(3, -1), data.split("test").columns()["audio"][:3].reshape(3, -1)
+    )
 
 
 @pytest.mark.parametrize("name", ["row", "audio"])
@@ -55,7 +69,9 @@ def test_other_formats_of_datasets_work(data):
 def test_empty_entries_of_a_table_are_refused(data, name, joined):
     table = data.as_dataset("train")[:4]
     holes = table.set_column(
-        table.column_names.index(name), name, pa.array([None, *table.column(name).to_pylist()[1:]], table.column(name).type)
+        table.column_names.index(name),
+        name,
+        pa.array([None, *table.column(name).to_pylist()[1:]], table.column(name).type),
     )
     with pytest.raises(DataError, match=f"'{name}' .* empty entries"):
         batch_of(data.spec, pa.concat_tables([table, holes]) if joined else holes)
@@ -68,7 +84,11 @@ def test_a_batch_shares_its_memory_with_nothing(data):
         lambda: batch_of(data.spec, data.as_dataset("train")[:5], dtype=torch.float16),
         lambda: batch_of(data.spec, data.as_dataset("train")[[3, 1, 4]], dtype=torch.float16),
         lambda: next(iter(train_loader(data, ["train"], batch_size=5, seed=0).epoch(1))).batch,
-        lambda: next(iter(train_loader(data, ["train"], streaming=True, batch_size=5, seed=0).epoch(1))).batch,
+        lambda: (
+            next(
+                iter(train_loader(data, ["train"], streaming=True, batch_size=5, seed=0).epoch(1))
+            ).batch
+        ),
     ):
         first = make()
         before, kept = make(), first.visual.clone()
@@ -88,9 +108,19 @@ def partly(data, monkeypatch):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_label_is_given_only_where_it_is_known(partly, streaming):
     data, name = partly
-    assert name in known_labels(data.spec, "test") and name not in known_labels(data.spec, "train", "test")
-    assert name in data.split("test").batch([0]).labels and name not in data.split("train").batch([0]).labels
-    for splits, known in ((["train"], False), (["test"], True), (["train", "test"], False), (["test", "train"], False)):
+    assert name in known_labels(data.spec, "test") and name not in known_labels(
+        data.spec, "train", "test"
+    )
+    assert (
+        name in data.split("test").batch([0]).labels
+        and name not in data.split("train").batch([0]).labels
+    )
+    for splits, known in (
+        (["train"], False),
+        (["test"], True),
+        (["train", "test"], False),
+        (["test", "train"], False),
+    ):
         for share in train_loader(data, splits, streaming=streaming, batch_size=4, seed=0).epoch(1):
             assert (name in share.batch.labels) is known
     with pytest.raises(DataError, match=f"{name}.* is not known in the split 'train'"):
@@ -99,7 +129,9 @@ def test_a_label_is_given_only_where_it_is_known(partly, streaming):
 
 
 @pytest.mark.parametrize(("task", "label"), [("avvp", "dense_audio"), ("avel", "segment")])
-def test_scoring_a_split_without_labels_says_which_are_missing(small_stores, monkeypatch, task, label):
+def test_scoring_a_split_without_labels_says_which_are_missing(
+    small_stores, monkeypatch, task, label
+):
     from avplatform.config.build import build_model, build_task
     from avplatform.config.run import default_config
 

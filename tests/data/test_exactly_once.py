@@ -65,17 +65,29 @@ def test_an_epoch_holds_every_clip_once(stores, streaming, size, shards, process
 def test_an_evaluation_counts_every_clip_once(stores, size, processes):
     split, seen = open_data(stores / f"{size}-5", task="avvp").split("train"), []
     for index in range(processes):
-        seen += [row for indices in eval_batches(size, 64, index, processes) for row in split.batch(indices).row.tolist()]
+        seen += [
+            row
+            for indices in eval_batches(size, 64, index, processes)
+            for row in split.batch(indices).row.tolist()
+        ]
     assert sorted(seen) == list(range(size))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 16, 500, 649, 2000])
 @pytest.mark.parametrize("processes", [1, 3, 5])
-def test_a_stream_gives_whole_epochs_and_equal_batches_in_awkward_numbers(stores, batch_size, processes):
+def test_a_stream_gives_whole_epochs_and_equal_batches_in_awkward_numbers(
+    stores, batch_size, processes
+):
     data, batches = open_data(stores / "649-7", task="avvp"), []
     for index in range(processes):
         loader = train_loader(
-            data, ["train"], streaming=True, batch_size=batch_size, seed=2, process_index=index, num_processes=processes
+            data,
+            ["train"],
+            streaming=True,
+            batch_size=batch_size,
+            seed=2,
+            process_index=index,
+            num_processes=processes,
         )
         batches.append([share.batch.row.tolist()[: share.clips] for share in loader.epoch(1)])
     joined = [sum(parts, []) for parts in zip(*batches, strict=True)]
@@ -87,7 +99,9 @@ def test_a_stream_gives_whole_epochs_and_equal_batches_in_awkward_numbers(stores
 @pytest.mark.parametrize("streaming", [False, True], ids=["mapped", "streamed"])
 def test_a_dropped_remainder_is_all_that_is_left_out(stores, streaming):
     data = open_data(stores / "649-5", task="avvp")
-    loader = train_loader(data, ["train"], streaming=streaming, batch_size=32, seed=1, drop_last=True)
+    loader = train_loader(
+        data, ["train"], streaming=streaming, batch_size=32, seed=1, drop_last=True
+    )
     rows = [row for share in loader.epoch(1) for row in share.batch.row.tolist()]
     assert len(loader) == 20 and len(rows) == len(set(rows)) == 640
 
@@ -99,10 +113,16 @@ def counted(stores, monkeypatch):
 
     path = stores / "grouped"
     if not path.exists():
-        monkeypatch.setattr("avplatform.data.store.writer.GROUP_BYTES", 50 * 90)  # a clip has 90 bytes: row groups of 50
+        monkeypatch.setattr(
+            "avplatform.data.store.writer.GROUP_BYTES", 50 * 90
+        )  # a clip has 90 bytes: row groups of 50
         write(path, spec_of(), {"train": 1200}, rows_per_shard=200)
     read, real = [], streaming.StreamLoader._read
-    monkeypatch.setattr(streaming.StreamLoader, "_read", lambda self, number: read.append(number) or real(self, number))
+    monkeypatch.setattr(
+        streaming.StreamLoader,
+        "_read",
+        lambda self, number: read.append(number) or real(self, number),
+    )
     return open_data(path, task="avvp"), read
 
 
@@ -112,7 +132,13 @@ def test_a_process_reads_little_more_than_its_part_and_nothing_twice(counted):
         for index in range(processes):
             read.clear()
             loader = train_loader(
-                data, ["train"], streaming=True, batch_size=16, seed=1, process_index=index, num_processes=processes
+                data,
+                ["train"],
+                streaming=True,
+                batch_size=16,
+                seed=1,
+                process_index=index,
+                num_processes=processes,
             )
             assert sum(len(sizes) for sizes in loader.group_sizes) == 24
             list(loader.epoch(1))
@@ -171,7 +197,9 @@ def test_kill_minus_nine_and_resume_on_other_processes_make_one_epoch(stores, tm
     script.write_text(READER)
     command = [sys.executable, str(script), str(stores / "649-7"), str(log), str(int(streaming))]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([*command, "0", "2"], env=env, stdout=subprocess.PIPE, text=True) as killed:
+    with subprocess.Popen(
+        [*command, "0", "2"], env=env, stdout=subprocess.PIPE, text=True
+    ) as killed:
         assert killed.stdout.readline() == "reached\n"
         killed.send_signal(signal.SIGKILL)
         assert killed.wait() == -signal.SIGKILL
@@ -213,13 +241,28 @@ leave(accelerator)
 
 @pytest.mark.parametrize(
     ("store", "processes"),
-    [("1201-7", 2), pytest.param("649-3", 4, marks=pytest.mark.slow), pytest.param("402-5", 2, marks=pytest.mark.slow)],
+    [
+        ("1201-7", 2),
+        pytest.param("649-3", 4, marks=pytest.mark.slow),
+        pytest.param("402-5", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_processes_of_their_own_share_every_clip_once(stores, tmp_path, store, processes):
     (tmp_path / "worker.py").write_text(WORKER)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [*launch, str(tmp_path / "worker.py"), str(stores / store), str(tmp_path / "out.json")]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+    ]
+    command = [
+        *launch,
+        str(tmp_path / "worker.py"),
+        str(stores / store),
+        str(tmp_path / "out.json"),
+    ]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "out.json").read_text())
@@ -230,7 +273,13 @@ def test_processes_of_their_own_share_every_clip_once(stores, tmp_path, store, p
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["mapped", "streamed"])
 def test_preparing_a_loader_with_accelerate_is_refused(stores, streaming):
-    loader = train_loader(open_data(stores / "402-3", task="avvp"), ["train"], streaming=streaming, batch_size=16, seed=1)
+    loader = train_loader(
+        open_data(stores / "402-3", task="avvp"),
+        ["train"],
+        streaming=streaming,
+        batch_size=16,
+        seed=1,
+    )
     model = torch.nn.Linear(2, 2)
     for prepare in (
         lambda: Accelerator(cpu=True).prepare(loader),
@@ -247,17 +296,31 @@ def test_preparing_a_loader_with_accelerate_is_refused(stores, streaming):
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_a_stream_for_loops_of_ones_own_is_shared_out_once(stores, processes):
     data = open_data(stores / "649-7", task="avvp")
-    parts = [stream_dataset(data, "train", process_index=i, num_processes=processes) for i in range(processes)]
-    rows = [row for part in parts for table in part.iter(batch_size=50) for row in table["row"].to_pylist()]
+    parts = [
+        stream_dataset(data, "train", process_index=i, num_processes=processes)
+        for i in range(processes)
+    ]
+    rows = [
+        row
+        for part in parts
+        for table in part.iter(batch_size=50)
+        for row in table["row"].to_pylist()
+    ]
     assert sorted(rows) == list(range(649))
 
 
-@pytest.mark.parametrize(("splits", "known"), [("train", set()), ("test", {"weak"}), (["train", "test"], set())])
-def test_a_stream_for_loops_of_ones_own_leaves_out_labels_that_are_not_known(tmp_path, splits, known):
+@pytest.mark.parametrize(
+    ("splits", "known"), [("train", set()), ("test", {"weak"}), (["train", "test"], set())]
+)
+def test_a_stream_for_loops_of_ones_own_leaves_out_labels_that_are_not_known(
+    tmp_path, splits, known
+):
     spec = dataclasses.replace(spec_of(), label_splits={"weak": ["test"]})
     write(tmp_path / "store", spec, {"train": 3, "test": 2})
     stream = stream_dataset(open_data(tmp_path / "store", task="avvp"), splits)
-    assert {name for table in stream.iter(batch_size=5) for name in batch_of(spec, table).labels} == known
+    assert {
+        name for table in stream.iter(batch_size=5) for name in batch_of(spec, table).labels
+    } == known
 
 
 def test_a_stream_that_was_split_already_is_refused(stores):
@@ -284,7 +347,9 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_share_of_a_stream_is_not_split_by_node_again(stores, change):
-    share = change(stream_dataset(open_data(stores / "649-7", task="avvp"), process_index=1, num_processes=2))
+    share = change(
+        stream_dataset(open_data(stores / "649-7", task="avvp"), process_index=1, num_processes=2)
+    )
     with pytest.raises(UsageError, match="already one process's share"):
         split_dataset_by_node(share, rank=0, world_size=2)
     alone = split_dataset_by_node(share, rank=0, world_size=1)  # which splits nothing
@@ -294,11 +359,17 @@ def test_a_share_of_a_stream_is_not_split_by_node_again(stores, change):
 @pytest.mark.parametrize("dispatch", [True, False], ids=["dispatched", "read by each"])
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_torch_loader_of_a_share_is_read_as_it_is_but_not_prepared(stores, change, dispatch, processes):
-    share = change(stream_dataset(open_data(stores / "649-7", task="avvp"), process_index=0, num_processes=2))
+def test_a_torch_loader_of_a_share_is_read_as_it_is_but_not_prepared(
+    stores, change, dispatch, processes
+):
+    share = change(
+        stream_dataset(open_data(stores / "649-7", task="avvp"), process_index=0, num_processes=2)
+    )
     loader = DataLoader(share, batch_size=50, collate_fn=pa.concat_tables)
     assert sum(len(table) for table in loader) in (324, 325)
-    options = dict(num_processes=processes, process_index=0, put_on_device=dispatch, dispatch_batches=dispatch)
+    options = dict(
+        num_processes=processes, process_index=0, put_on_device=dispatch, dispatch_batches=dispatch
+    )
     prepared = prepare_data_loader(loader, **options)
     with pytest.raises(UsageError, match="must not be prepared by Accelerate"):
         next(iter(prepared))
@@ -309,6 +380,10 @@ def test_accelerate_may_deal_a_stream_that_was_not_shared_out(stores):
     stream = stream_dataset(open_data(stores / "402-3", task="avvp"))
     rows = []
     for index in range(2):
-        loader = DataLoader(stream, batch_size=16, collate_fn=lambda tables: pa.concat_tables(tables)["row"].to_pylist())
+        loader = DataLoader(
+            stream,
+            batch_size=16,
+            collate_fn=lambda tables: pa.concat_tables(tables)["row"].to_pylist(),
+        )
         rows += sum(prepare_data_loader(loader, num_processes=2, process_index=index), [])
     assert sorted(set(rows)) == list(range(402))

@@ -31,7 +31,11 @@ def on_a_small_disk(size, folder, *command):
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no small disk can be mounted here: {error}")
     return subprocess.run(
-        [*private, f'{mounted} && exec "$@"', "sh", *command], capture_output=True, text=True, timeout=300, check=False
+        [*private, f'{mounted} && exec "$@"', "sh", *command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
@@ -41,7 +45,10 @@ def test_arrays_that_do_not_fit_are_an_error_and_leave_nothing(tmp_path, size):
     write(store, spec_of(), {"train": CLIPS})
     cache.mkdir()
     done = on_a_small_disk(size, cache, sys.executable, "-c", OPEN, str(store), str(cache))
-    assert done.returncode == 0, (done.returncode, done.stderr)  # a write to a mapped file would end in SIGBUS
+    assert done.returncode == 0, (
+        done.returncode,
+        done.stderr,
+    )  # a write to a mapped file would end in SIGBUS
     said, left = done.stdout.splitlines()
     assert "cannot build the arrays of train" in said
     assert "No space left on device; free space or give another cache" in said

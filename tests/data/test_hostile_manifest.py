@@ -34,11 +34,27 @@ def test_every_changed_entry_is_harmless_or_refused(tmp_path, kind):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("spec", "labels", "weak"), "abc", "DataSpec.labels is {'weak': 'abc'}; it must be of kind dict[str, list[int]]"),
-        (("spec", "segments"), 10**12, "DataSpec.segments is 1000000000000; it must be a whole number from 1 to"),
-        (("spec", "features", "audio_dim"), None, "FeatureSpec.audio_dim is None; it must be of kind int"),
+        (
+            ("spec", "labels", "weak"),
+            "abc",
+            "DataSpec.labels is {'weak': 'abc'}; it must be of kind dict[str, list[int]]",
+        ),
+        (
+            ("spec", "segments"),
+            10**12,
+            "DataSpec.segments is 1000000000000; it must be a whole number from 1 to",
+        ),
+        (
+            ("spec", "features", "audio_dim"),
+            None,
+            "FeatureSpec.audio_dim is None; it must be of kind int",
+        ),
         (("spec", "provenance"), -1, "DataSpec.provenance is -1"),
-        (("splits", "train", "shards", 0, "bytes"), None, "Shard.bytes is None; it must be of kind int"),
+        (
+            ("splits", "train", "shards", 0, "bytes"),
+            None,
+            "Shard.bytes is None; it must be of kind int",
+        ),
     ],
 )
 def test_verify_says_what_is_wrong_with_the_manifest(tmp_path, capsys, path, value, message):

@@ -25,7 +25,10 @@ from tests.data import official
 from tests.data.official import AVE_LINES, AVE_ORDERS, ave_arrays, ave_tree, files, write_h5
 from tests.tasks.test_avel import write_ave
 
-real = pytest.mark.skipif("AVP_AVE_DIR" not in os.environ, reason="AVP_AVE_DIR is not set: the real annotations are not here")
+real = pytest.mark.skipif(
+    "AVP_AVE_DIR" not in os.environ,
+    reason="AVP_AVE_DIR is not set: the real annotations are not here",
+)
 
 
 bring_in = functools.partial(official.bring_in, "ave")
@@ -43,19 +46,34 @@ def own_tree(tmp_path):
 
 def test_rows_come_in_the_order_of_the_order_files_with_background_behind(tree, tmp_path):
     report = bring_in(tree, tmp_path / "store", dtype="float32")
-    assert report.stored == {"train": 8, "validation": 2, "test": 2, "background": 2} and not report.left_out
-    data, given, noisy = open_data(tmp_path / "store", task="avel"), ave_arrays(12), ave_arrays(2, seed=1)
+    assert (
+        report.stored == {"train": 8, "validation": 2, "test": 2, "background": 2}
+        and not report.left_out
+    )
+    data, given, noisy = (
+        open_data(tmp_path / "store", task="avel"),
+        ave_arrays(12),
+        ave_arrays(2, seed=1),
+    )
     train = data.split("train")
     assert train.rows.tolist() == AVE_ORDERS["train"]
     assert train.clip_ids[0] == "video_00004" and not data.synthetic
     batch = train.batch(range(8))
-    np.testing.assert_array_equal(batch.visual.numpy(), given["visual"][AVE_ORDERS["train"]].astype(np.float32))
-    np.testing.assert_array_equal(batch.audio.numpy(), given["audio"][AVE_ORDERS["train"]].astype(np.float32))
+    np.testing.assert_array_equal(
+        batch.visual.numpy(), given["visual"][AVE_ORDERS["train"]].astype(np.float32)
+    )
+    np.testing.assert_array_equal(
+        batch.audio.numpy(), given["audio"][AVE_ORDERS["train"]].astype(np.float32)
+    )
     assert train.labels("video").tolist() == [0, 0, 0, 0, 2, 2, 2, 2]
     assert train.labels("segment")[0].tolist() == [28, *[0] * 9]
     extra = data.split("background")
-    assert extra.rows.tolist() == [12, 13] and set(extra.labels("segment").ravel().tolist()) == {BACKGROUND}
-    np.testing.assert_array_equal(extra.batch([1]).visual[0].numpy(), noisy["visual"][1].astype(np.float32))
+    assert extra.rows.tolist() == [12, 13] and set(extra.labels("segment").ravel().tolist()) == {
+        BACKGROUND
+    }
+    np.testing.assert_array_equal(
+        extra.batch([1]).visual[0].numpy(), noisy["visual"][1].astype(np.float32)
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +96,11 @@ def test_without_files_of_background_clips_there_is_no_such_split(own_tree, tmp_
     (own_tree / "visual_feature_noisy.h5").unlink()
     report = bring_in(own_tree, tmp_path / "store")
     assert "background" not in report.stored and "no visual_feature_noisy.h5" in report.remarks[0]
-    assert bring_in(own_tree, tmp_path / "two", noisy_audio_file="none").remarks[0].endswith("left out (none)")
+    assert (
+        bring_in(own_tree, tmp_path / "two", noisy_audio_file="none")
+        .remarks[0]
+        .endswith("left out (none)")
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
@@ -89,8 +111,14 @@ def test_a_bad_row_is_left_out_and_named_with_its_file(own_tree, tmp_path, value
         h5["avadataset"][1, 0, 0] = value
     assert main(["data", "import", "ave", str(own_tree), "--out", str(tmp_path / "store")]) == 1
     report = json.loads((tmp_path / "store" / "import_report.json").read_text())
-    found = [(item["clip_id"], os.path.basename(item["file"]), item["reason"][:5]) for item in report["left_out"]]
-    assert found == [("video_00005", "visual_feature.h5", "row 5"), ("background_001", "audio_feature_noisy.h5", "row 1")]
+    found = [
+        (item["clip_id"], os.path.basename(item["file"]), item["reason"][:5])
+        for item in report["left_out"]
+    ]
+    assert found == [
+        ("video_00005", "visual_feature.h5", "row 5"),
+        ("background_001", "audio_feature_noisy.h5", "row 1"),
+    ]
     assert 5 not in open_data(tmp_path / "store", task="avel").split("train").rows
 
 
@@ -112,8 +140,13 @@ def test_a_damaged_chunk_costs_only_the_rows_in_it(tmp_path, chunks):
 def test_strict_writes_nothing(own_tree, tmp_path, capsys):
     with h5py.File(own_tree / "audio_feature.h5", "r+") as h5:
         h5["avadataset"][3] = np.nan
-    assert main(["data", "import", "ave", str(own_tree), "--out", str(tmp_path / "store"), "--strict"]) == 1
-    assert "video_00003" in capsys.readouterr().out and [p.name for p in tmp_path.iterdir()] == ["ave"]
+    assert (
+        main(["data", "import", "ave", str(own_tree), "--out", str(tmp_path / "store"), "--strict"])
+        == 1
+    )
+    assert "video_00003" in capsys.readouterr().out and [p.name for p in tmp_path.iterdir()] == [
+        "ave"
+    ]
 
 
 def _cut(file):
@@ -127,13 +160,31 @@ def _labels(name, shape):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda t: _cut(t / "visual_feature.h5"), "cannot read 'avadataset' of .*visual_feature.h5"),
-        (lambda t: (t / "audio_feature.h5").write_bytes(b"no h5"), "cannot read 'avadataset' of .*audio_feature.h5"),
-        (lambda t: (t / "audio_feature.h5").unlink(), "no audio_feature.h5 in .*; give the file with --audio-file"),
-        (_labels("visual_feature.h5", (12, 10, 512, 7, 7)), "instead of .12, 10, 7, 7, 512.; channels come last"),
+        (
+            lambda t: _cut(t / "visual_feature.h5"),
+            "cannot read 'avadataset' of .*visual_feature.h5",
+        ),
+        (
+            lambda t: (t / "audio_feature.h5").write_bytes(b"no h5"),
+            "cannot read 'avadataset' of .*audio_feature.h5",
+        ),
+        (
+            lambda t: (t / "audio_feature.h5").unlink(),
+            "no audio_feature.h5 in .*; give the file with --audio-file",
+        ),
+        (
+            _labels("visual_feature.h5", (12, 10, 512, 7, 7)),
+            "instead of .12, 10, 7, 7, 512.; channels come last",
+        ),
         (_labels("visual_feature.h5", (11, 10, 7, 7, 512)), "one row a line of Annotations.txt"),
-        (_labels("audio_feature.h5", (12, 10, 64)), "audio_feature.h5 has shape .12, 10, 64. instead of .12, 10, 128."),
-        (lambda t: write_h5(t / "audio_feature.h5", np.full((12, 10, 128), b"x")), "holds .S1, not numbers"),
+        (
+            _labels("audio_feature.h5", (12, 10, 64)),
+            "audio_feature.h5 has shape .12, 10, 64. instead of .12, 10, 128.",
+        ),
+        (
+            lambda t: write_h5(t / "audio_feature.h5", np.full((12, 10, 128), b"x")),
+            "holds .S1, not numbers",
+        ),
         (
             _labels("audio_feature_noisy.h5", (3, 10, 128)),
             "audio_feature_noisy.h5 has shape .3, 10, 128. instead of .2, 10, 128.",
@@ -144,7 +195,9 @@ def _labels(name, shape):
         (lambda t: (t / "Annotations.txt").unlink(), "no Annotations.txt"),
     ],
 )
-def test_what_makes_the_whole_impossible_is_one_error_and_leaves_nothing(own_tree, tmp_path, damage, message):
+def test_what_makes_the_whole_impossible_is_one_error_and_leaves_nothing(
+    own_tree, tmp_path, damage, message
+):
     damage(own_tree)
     with pytest.raises(DataError, match=message):
         bring_in(own_tree, tmp_path / "store")
@@ -174,17 +227,29 @@ def test_derived_labels_that_agree_are_no_defect(own_tree, tmp_path):
 
 def test_derived_labels_that_disagree_are_listed_by_row_and_ours_are_stored(own_tree, tmp_path):
     write_derived(own_tree, read_annotations(own_tree))
-    for name, row in (("labels", 3), ("mil_labels", 4), ("labels_closs", 5), ("right_labels", 6), ("prob_label", 7)):
+    for name, row in (
+        ("labels", 3),
+        ("mil_labels", 4),
+        ("labels_closs", 5),
+        ("right_labels", 6),
+        ("prob_label", 7),
+    ):
         with h5py.File(own_tree / f"{name}.h5", "r+") as h5:
-            h5["avadataset"][row] = h5["avadataset"][row][..., ::-1] if name != "labels_closs" else np.nan
+            h5["avadataset"][row] = (
+                h5["avadataset"][row][..., ::-1] if name != "labels_closs" else np.nan
+            )
     report = bring_in(own_tree, tmp_path / "store")
     listed = {(d.file, d.line) for d in report.defects if d.kind == derived.DISAGREES}
     assert listed == {("labels.h5", 3), ("mil_labels.h5", 4), ("labels_closs.h5", 5)}
     notes = {d.file: d.text for d in report.defects if d.kind == derived.NOTE}
     assert notes == {
-        name: f"1 of 12 rows differ from ours: {row}" for name, row in (("right_labels.h5", 6), ("prob_label.h5", 7))
+        name: f"1 of 12 rows differ from ours: {row}"
+        for name, row in (("right_labels.h5", 6), ("prob_label.h5", 7))
     }
-    assert open_data(tmp_path / "store", task="avel").split("train").labels("video").tolist() == [0] * 4 + [2] * 4
+    assert (
+        open_data(tmp_path / "store", task="avel").split("train").labels("video").tolist()
+        == [0] * 4 + [2] * 4
+    )
 
 
 def test_label_files_that_cannot_be_compared_are_listed(own_tree, tmp_path):
@@ -210,8 +275,14 @@ def test_repeated_ids_and_clips_in_no_split_stand_in_the_card(own_tree, tmp_path
         "video id in several splits": (2, "video_00000 (train, test)"),
     }
     card = (tmp_path / "store" / "README.md").read_text()
-    assert "video id in several splits, Annotations.txt: 1 case: video_00000 (train, test) (line 2)" in card
-    assert json.loads((tmp_path / "store" / "import_report.json").read_text())["defects"][0]["kind"] == "event of no length"
+    assert (
+        "video id in several splits, Annotations.txt: 1 case: video_00000 (train, test) (line 2)"
+        in card
+    )
+    assert (
+        json.loads((tmp_path / "store" / "import_report.json").read_text())["defects"][0]["kind"]
+        == "event of no length"
+    )
 
 
 def test_simulated_official_files_come_in_as_the_simulated_store(tmp_path):
@@ -241,7 +312,10 @@ def test_simulated_official_files_keep_the_rows_of_clips_in_no_split(tmp_path):
     write_h5(source / "labels_noisy.h5", np.eye(29, dtype=np.float32)[[28, 28]])
     simulate("avel", source, tmp_path / "official", layout="official")
     report = bring_in(tmp_path / "official", tmp_path / "store")
-    assert report.stored == {"train": 3, "validation": 1, "test": 1, "background": 2} and not report.bad
+    assert (
+        report.stored == {"train": 3, "validation": 1, "test": 1, "background": 2}
+        and not report.bad
+    )
     assert report.in_no_split == len(AVE_LINES) - 5
 
 
@@ -271,9 +345,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr("avplatform.data.importing.ave.BLOCK", 2)
     count = 96
     lines = [f"Bark&video_{i:05d}&good&0&10" for i in range(count)]
-    write_ave(tmp_path, lines, {"train": list(range(count - 2)), "val": [count - 2], "test": [count - 1]})
+    write_ave(
+        tmp_path, lines, {"train": list(range(count - 2)), "val": [count - 2], "test": [count - 1]}
+    )
     for name, shape in (("audio", (10, 128)), ("visual", (10, 7, 7, 512))):
-        with h5py.File(tmp_path / f"{name}_feature.h5", "w") as h5:  # never written, so it takes no disk: zeros
+        with h5py.File(
+            tmp_path / f"{name}_feature.h5", "w"
+        ) as h5:  # never written, so it takes no disk: zeros
             h5.create_dataset("avadataset", (count, *shape), dtype="f8", chunks=(1, *shape))
     tracemalloc.start()
     try:
@@ -290,12 +368,16 @@ def test_whole_numbers_are_taken_as_they_stand_and_noted_once(own_tree, tmp_path
     report = bring_in(own_tree, tmp_path / "store")
     found = [(d.kind, d.file, d.text) for d in report.defects if d.kind.startswith("features")]
     text = "uint8, stored as the numbers that stand there, not scaled back"
-    assert found == [("features are whole numbers", "audio_feature.h5", text)] and not report.left_out
+    assert (
+        found == [("features are whole numbers", "audio_feature.h5", text)] and not report.left_out
+    )
     audio = open_data(tmp_path / "store", task="avel").split("test").batch([0]).audio
     np.testing.assert_array_equal(audio[0].numpy(), values[10])
 
 
-def test_clips_that_no_order_names_are_listed_as_left_out_and_are_no_failure(own_tree, tmp_path, capsys):
+def test_clips_that_no_order_names_are_listed_as_left_out_and_are_no_failure(
+    own_tree, tmp_path, capsys
+):
     write_ave(own_tree, AVE_LINES, {**AVE_ORDERS, "train": [4, 1, 0, 3, 8, 5]})
     flags = ["data", "import", "ave", str(own_tree), "--strict", "--out"]
     assert main([*flags, str(tmp_path / "store")]) == 0
@@ -304,7 +386,10 @@ def test_clips_that_no_order_names_are_listed_as_left_out_and_are_no_failure(own
     file = str(own_tree / "Annotations.txt")
     assert report["in_no_split"] == 2 and report["left_out"] == [
         {"clip_id": f"video_{row:05d}", "file": file, "reason": f"line {row + 1}: stands in {why}"}
-        for row, why in ((7, "no order file, so it belongs to no split"), (11, "no order file, so it belongs to no split"))
+        for row, why in (
+            (7, "no order file, so it belongs to no split"),
+            (11, "no order file, so it belongs to no split"),
+        )
     ]
     assert "Clips left out" not in (tmp_path / "store" / "README.md").read_text()
     assert main(["data", "verify", str(tmp_path / "store")]) == 0
@@ -313,7 +398,11 @@ def test_clips_that_no_order_names_are_listed_as_left_out_and_are_no_failure(own
             h5["avadataset"][row] = np.nan
     assert main(["data", "import", "ave", str(own_tree), "--out", str(tmp_path / "two")]) == 1
     report = json.loads((tmp_path / "two" / "import_report.json").read_text())
-    assert [item["clip_id"] for item in report["left_out"]] == ["video_00003", "video_00007", "video_00011"]
+    assert [item["clip_id"] for item in report["left_out"]] == [
+        "video_00003",
+        "video_00007",
+        "video_00011",
+    ]
     assert "**1 of the clips" in (tmp_path / "two" / "README.md").read_text()
 
 
@@ -338,5 +427,12 @@ def test_one_worker_has_one_block_in_memory(tree, tmp_path, monkeypatch):
 def test_the_real_label_files_agree_with_the_labels_that_are_built():
     data = read_annotations(os.environ["AVP_AVE_DIR"])
     kinds = count_kinds(data.defects)
-    assert kinds == {"event of no length": 1, "video id of several clips": 45, "video id in several splits": 18}
-    assert sum(d.text.endswith("(3)") for d in data.defects if d.kind == "video id of several clips") == 1
+    assert kinds == {
+        "event of no length": 1,
+        "video id of several clips": 45,
+        "video id in several splits": 18,
+    }
+    assert (
+        sum(d.text.endswith("(3)") for d in data.defects if d.kind == "video id of several clips")
+        == 1
+    )

@@ -26,7 +26,10 @@ from tests.data import official
 from tests.data.official import LLP_CLIPS, cut, files, llp_arrays, llp_tree, save
 from tests.tasks.test_avvp import write_llp
 
-real = pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
+real = pytest.mark.skipif(
+    "AVP_LLP_DIR" not in os.environ,
+    reason="AVP_LLP_DIR is not set: the real annotations are not here",
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +47,28 @@ bring_in = functools.partial(official.bring_in, "llp")
 
 def test_a_tree_comes_in_averaged_with_its_labels(tree, tmp_path):
     report = bring_in(tree, tmp_path / "store", dtype="float32", card=render_dataset_card)
-    assert report.written and report.left_out == [] and report.stored == {"train": 6, "validation": 1, "test": 1}
+    assert (
+        report.written
+        and report.left_out == []
+        and report.stored == {"train": 6, "validation": 1, "test": 1}
+    )
     data = open_data(tmp_path / "store", task="avvp")
     train = data.split("train")
     assert train.clip_ids == LLP_CLIPS["train"] and not data.synthetic and data.name == "llp"
     batch, given = train.batch([2]), llp_arrays(LLP_CLIPS["train"][2])
     np.testing.assert_array_equal(batch.audio[0].numpy(), given["vggish"])
     np.testing.assert_array_equal(batch.motion[0].numpy(), given["r2plus1d_18"])
-    by_hand = np.stack([given["res152"][8 * t : 8 * t + 8].astype(np.float64).mean(axis=0) for t in range(10)])
+    by_hand = np.stack(
+        [given["res152"][8 * t : 8 * t + 8].astype(np.float64).mean(axis=0) for t in range(10)]
+    )
     np.testing.assert_allclose(batch.visual[0].numpy(), by_hand, rtol=1e-6)
     assert train.labels("pseudo_audio")[2, :, 3].tolist() == [0, 0, 1, 1, 1, 1, 0, 0, 0, 0]
     validation = data.split("validation")
     assert validation.labels("dense_audio")[0, :, 3].tolist() == [0, 0, 1, 1, 1, 0, 0, 0, 0, 0]
-    assert data.spec.label_splits == {"dense_audio": ["validation", "test"], "dense_visual": ["validation", "test"]}
+    assert data.spec.label_splits == {
+        "dense_audio": ["validation", "test"],
+        "dense_visual": ["validation", "test"],
+    }
     assert content_checksum(tmp_path / "store", data.manifest) == data.checksum
 
 
@@ -77,7 +89,9 @@ def test_eighty_frames_are_kept_where_asked_for(tree, tmp_path):
     data = open_data(tmp_path / "store", task="avvp")
     assert data.spec.frames_per_segment == 8
     batch = data.split("test").batch([0])
-    np.testing.assert_array_equal(batch.visual[0].numpy(), llp_arrays(LLP_CLIPS["test"][0])["res152"])
+    np.testing.assert_array_equal(
+        batch.visual[0].numpy(), llp_arrays(LLP_CLIPS["test"][0])["res152"]
+    )
 
 
 def test_clip_and_clap_features_take_the_place_of_the_others(own_tree, tmp_path):
@@ -85,9 +99,18 @@ def test_clip_and_clap_features_take_the_place_of_the_others(own_tree, tmp_path)
     for clip in sum(LLP_CLIPS.values(), []):
         rng = np.random.default_rng(list(clip.encode()))
         given[clip] = rng.standard_normal((64, 768)).astype(np.float32)
-        save(own_tree / "CLIP" / "features", clip, rng.standard_normal((10, 768)).astype(np.float32))
+        save(
+            own_tree / "CLIP" / "features", clip, rng.standard_normal((10, 768)).astype(np.float32)
+        )
         save(tmp_path / "clap", clip, given[clip])
-    bring_in(own_tree, tmp_path / "store", visual="clip", audio="clap", clap_features=str(tmp_path / "clap"), dtype="float32")
+    bring_in(
+        own_tree,
+        tmp_path / "store",
+        visual="clip",
+        audio="clap",
+        clap_features=str(tmp_path / "clap"),
+        dtype="float32",
+    )
     data = open_data(tmp_path / "store", task="avvp")
     assert (data.spec.features.audio_dim, data.spec.features.visual_dim) == (768, 768)
     batch = data.split("train").batch([4])
@@ -100,7 +123,11 @@ def test_what_a_user_can_do_without_may_be_absent(own_tree, tmp_path):
         (own_tree / place).rename(tmp_path / place.replace("/", "_"))
     report = bring_in(own_tree, tmp_path / "store")
     spec = Manifest.read(tmp_path / "store").spec
-    assert spec.features.motion_dim is None and set(spec.labels) == {"weak", "dense_audio", "dense_visual"}
+    assert spec.features.motion_dim is None and set(spec.labels) == {
+        "weak",
+        "dense_audio",
+        "dense_visual",
+    }
     assert [r.split(":")[0] for r in report.remarks] == [
         "no feats/r2plus1d_18", "no CLAP/segment_pseudo_labels", "no CLIP/segment_pseudo_labels",
     ]  # fmt: skip
@@ -110,9 +137,14 @@ def test_pseudo_labels_are_needed_in_training_only(own_tree, tmp_path):
     (own_tree / "CLAP" / "segment_pseudo_labels" / "ccccccccccc.npy").unlink()
     (own_tree / "CLAP" / "segment_pseudo_labels" / "train-00003.npy").unlink()
     report = bring_in(own_tree, tmp_path / "store", pseudo_visual="none")
-    assert [item.clip_id for item in report.left_out] == ["train-00003_3_13"] and "is missing" in report.left_out[0].reason
+    assert [item.clip_id for item in report.left_out] == [
+        "train-00003_3_13"
+    ] and "is missing" in report.left_out[0].reason
     spec = Manifest.read(tmp_path / "store").spec
-    assert spec.label_splits["pseudo_audio"] == ["train", "validation"] and "pseudo_visual" not in spec.labels
+    assert (
+        spec.label_splits["pseudo_audio"] == ["train", "validation"]
+        and "pseudo_visual" not in spec.labels
+    )
 
 
 @pytest.mark.parametrize("kind", ["float32", "bool", "uint8"])
@@ -131,25 +163,42 @@ def test_a_damaged_pseudo_label_outside_training_costs_no_clip(own_tree, tmp_pat
     assert main(["data", "import", "llp", str(own_tree), "--out", str(tmp_path / "store")]) == 0
     report = json.loads((tmp_path / "store" / "import_report.json").read_text())
     assert report["stored"] == {"train": 6, "validation": 1, "test": 1} and report["left_out"] == []
-    found = {d["file"]: d["text"] for d in report["defects"] if d["kind"] == "damaged pseudo-label file"}
+    found = {
+        d["file"]: d["text"] for d in report["defects"] if d["kind"] == "damaged pseudo-label file"
+    }
     assert found == {
         "CLAP/segment_pseudo_labels/ccccccccccc.npy": "ccccccccccc_101.8_111.8: is truncated: 1900 of 2000 bytes",
         "CLIP/segment_pseudo_labels/ccccccccccc.npy": "ccccccccccc_101.8_111.8: holds labels other than 0 and 1",
     }
     spec = Manifest.read(tmp_path / "store").spec
-    assert spec.label_splits["pseudo_audio"] == spec.label_splits["pseudo_visual"] == ["train", "validation"]
-    assert not open_data(tmp_path / "store", task="avvp").split("train").labels("pseudo_audio")[:, :2].any()
+    assert (
+        spec.label_splits["pseudo_audio"]
+        == spec.label_splits["pseudo_visual"]
+        == ["train", "validation"]
+    )
+    assert (
+        not open_data(tmp_path / "store", task="avvp")
+        .split("train")
+        .labels("pseudo_audio")[:, :2]
+        .any()
+    )
     assert main(["data", "verify", str(tmp_path / "store")]) == 0
     cut(own_tree / "CLAP" / "segment_pseudo_labels" / "train-00002.npy")
-    assert [item.clip_id for item in bring_in(own_tree, tmp_path / "two").left_out] == ["train-00002_2_12"]
+    assert [item.clip_id for item in bring_in(own_tree, tmp_path / "two").left_out] == [
+        "train-00002_2_12"
+    ]
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_whole_numbers_are_taken_as_they_stand_and_noted_once(own_tree, tmp_path, monkeypatch, workers):
+def test_whole_numbers_are_taken_as_they_stand_and_noted_once(
+    own_tree, tmp_path, monkeypatch, workers
+):
     monkeypatch.setattr("avplatform.data.importing.llp.LLPPlan.block", 2)
     given = {}
     for clip in sum(LLP_CLIPS.values(), []):
-        given[clip] = np.random.default_rng(list(clip.encode())).integers(0, 256, (10, 128), dtype=np.uint8)
+        given[clip] = np.random.default_rng(list(clip.encode())).integers(
+            0, 256, (10, 128), dtype=np.uint8
+        )
         save(own_tree / "feats" / "vggish", clip, given[clip])
     frames = np.arange(80 * 2048).reshape(80, 2048)
     save(own_tree / "feats" / "res152", LLP_CLIPS["test"][0], (frames % 251).astype(np.int16))
@@ -162,7 +211,9 @@ def test_whole_numbers_are_taken_as_they_stand_and_noted_once(own_tree, tmp_path
     assert not report.left_out
     data = open_data(tmp_path / "store", task="avvp")
     for split, clips in LLP_CLIPS.items():
-        np.testing.assert_array_equal(data.split(split).batch([0]).audio[0].numpy(), given[clips[0]])
+        np.testing.assert_array_equal(
+            data.split(split).batch([0]).audio[0].numpy(), given[clips[0]]
+        )
     mean = (frames % 251).reshape(10, 8, 2048).mean(axis=1)
     np.testing.assert_allclose(data.split("test").batch([0]).visual[0].numpy(), mean, rtol=1e-3)
 
@@ -185,7 +236,9 @@ def _slow_import(source, out, stop_at):
 
 
 def killed_import(source, out, stop_at=5):
-    process = multiprocessing.get_context("spawn").Process(target=_slow_import, args=(source, out, stop_at))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_slow_import, args=(source, out, stop_at)
+    )
     process.start()
     deadline = time.monotonic() + 120
     while not (out.parent / "ready").exists():
@@ -209,7 +262,10 @@ def test_a_killed_import_goes_on_and_another_process_is_refused_meanwhile(own_tr
     # The clip whose reading had just ended may or may not have been written before the kill.
     assert notes in [[f"going on after {n} clips that an earlier attempt wrote"] for n in (2, 4)]
     assert report.clips_left_out == 1
-    assert files(tmp_path / "store") == files(tmp_path / "whole") and not (tmp_path / ".store.partial").exists()
+    assert (
+        files(tmp_path / "store") == files(tmp_path / "whole")
+        and not (tmp_path / ".store.partial").exists()
+    )
 
 
 def _fill_disk(monkeypatch, after):
@@ -226,12 +282,17 @@ def _fill_disk(monkeypatch, after):
 
 def test_a_full_disk_is_named_and_the_import_goes_on_later(tree, tmp_path, monkeypatch):
     bring_in(tree, tmp_path / "whole", rows_per_shard=2)
-    with monkeypatch.context() as patch, pytest.raises(DataError, match="is full.*the same command goes on"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(DataError, match="is full.*the same command goes on"),
+    ):
         _fill_disk(patch, 2)
         bring_in(tree, tmp_path / "store", rows_per_shard=2)
     notes = []
     bring_in(tree, tmp_path / "store", rows_per_shard=2, note=notes.append)
-    assert "going on after 4 clips" in notes[0] and files(tmp_path / "store") == files(tmp_path / "whole")
+    assert "going on after 4 clips" in notes[0] and files(tmp_path / "store") == files(
+        tmp_path / "whole"
+    )
 
 
 @pytest.mark.parametrize("change", ["options", "sources"])
@@ -270,7 +331,9 @@ def test_simulated_official_files_come_in_as_the_simulated_store(tmp_path):
         one, two = a.batch(range(len(a))), b.batch(range(len(b)))
         for name in ("audio", "visual", "motion"):
             torch.testing.assert_close(getattr(one, name), getattr(two, name), rtol=2e-3, atol=2e-3)
-        for name in ("weak", "pseudo_audio", "pseudo_visual") + (() if split == "train" else ("dense_audio", "dense_visual")):
+        for name in ("weak", "pseudo_audio", "pseudo_visual") + (
+            () if split == "train" else ("dense_audio", "dense_visual")
+        ):
             np.testing.assert_array_equal(a.labels(name), b.labels(name))
 
 
@@ -295,7 +358,9 @@ def test_storage_is_a_twelfth_of_the_official_features(tmp_path):
         report = bring_in(source, tmp_path / dtype, dtype=dtype)
         kept = [f for f in (source / "feats").rglob("*.npy") if not f.name.startswith("train-")]
         assert report.bytes_read == sum(f.stat().st_size for f in kept)
-        assert report.bytes_written == sum(f.stat().st_size for f in (tmp_path / dtype).glob("*.parquet"))
+        assert report.bytes_written == sum(
+            f.stat().st_size for f in (tmp_path / dtype).glob("*.parquet")
+        )
         assert report.bytes_read / report.bytes_written >= least
 
 
@@ -309,7 +374,10 @@ def test_forty_clips_of_the_real_lists_come_in_and_all_others_are_listed(tmp_pat
         for name, values in llp_arrays(clip).items():
             save(tmp_path / "feats" / name, clip, values)
     report = bring_in(tmp_path, tmp_path / "store", annotations=os.environ["AVP_LLP_DIR"])
-    assert report.stored == {"train": 20, "validation": 10, "test": 10} and report.clips_left_out == 11809
+    assert (
+        report.stored == {"train": 20, "validation": 10, "test": 10}
+        and report.clips_left_out == 11809
+    )
     assert {item.clip_id for item in report.left_out} == set(names) - set(chosen)
     kinds = importing.report.count_kinds(report.defects)
     assert kinds == {

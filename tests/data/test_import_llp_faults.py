@@ -16,7 +16,10 @@ from tests.data import official
 from tests.data.official import LLP_CLIPS, cut, llp_arrays, llp_tree, save
 from tests.tasks.test_avvp import write_llp
 
-real = pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
+real = pytest.mark.skipif(
+    "AVP_LLP_DIR" not in os.environ,
+    reason="AVP_LLP_DIR is not set: the real annotations are not here",
+)
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +110,16 @@ def test_strict_writes_nothing_and_still_names_every_bad_file(own_tree, tmp_path
     for clip in ("train-00001", "train-00004"):
         cut(own_tree / "feats" / "vggish" / f"{clip}.npy")
     before = sorted(tmp_path.rglob("*"))
-    assert main(["data", "import", "llp", str(own_tree), "--out", str(tmp_path / "store"), "--strict"]) == 1
+    assert (
+        main(["data", "import", "llp", str(own_tree), "--out", str(tmp_path / "store"), "--strict"])
+        == 1
+    )
     shown = capsys.readouterr().out
-    assert "train-00001_1_11" in shown and "train-00004_4_14" in shown and "nothing was written" in shown
+    assert (
+        "train-00001_1_11" in shown
+        and "train-00004_4_14" in shown
+        and "nothing was written" in shown
+    )
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -119,9 +129,21 @@ def test_strict_stores_a_tree_without_fault(tree, tmp_path):
 
 def test_odd_things_are_defects_and_stand_in_the_card(own_tree, tmp_path):
     clip = "b_b-bbbbbbb_30_40"
-    rows = [f"{clip}\t3\t3\tDog", f"{clip}\t9\t0\tDog", f"{clip}\t1\t2\tDog", f"{clip}\t1\t2\tDog", "Speech\t0\t4\tSpeech"]
-    write_llp(own_tree, train="\n".join(f"{c}\tDog" for c in [*LLP_CLIPS["train"], "train-00000_50_60"]), audio=rows)
-    (own_tree / "AVVP_dataset_full.csv").write_text("filename\tevent_labels\ntrain-00000_0_10\tCat\nzzzzzzzzzzz_0_10\tDog\n")
+    rows = [
+        f"{clip}\t3\t3\tDog",
+        f"{clip}\t9\t0\tDog",
+        f"{clip}\t1\t2\tDog",
+        f"{clip}\t1\t2\tDog",
+        "Speech\t0\t4\tSpeech",
+    ]
+    write_llp(
+        own_tree,
+        train="\n".join(f"{c}\tDog" for c in [*LLP_CLIPS["train"], "train-00000_50_60"]),
+        audio=rows,
+    )
+    (own_tree / "AVVP_dataset_full.csv").write_text(
+        "filename\tevent_labels\ntrain-00000_0_10\tCat\nzzzzzzzzzzz_0_10\tDog\n"
+    )
     save(own_tree / "feats" / "vggish", "stranger000", np.zeros((10, 128), np.float32))
     labels = np.zeros((10, 25), dtype=np.int64)
     labels[0, 7] = 1
@@ -140,7 +162,8 @@ def test_odd_things_are_defects_and_stand_in_the_card(own_tree, tmp_path):
     card = (tmp_path / "store" / "README.md").read_text()
     assert (
         "mm_pyramid variant" in card
-        and "reversed event, AVVP_eval_audio.csv: 1 case: b_b-bbbbbbb_30_40 9 0 Dog (line 3)" in card
+        and "reversed event, AVVP_eval_audio.csv: 1 case: b_b-bbbbbbb_30_40 9 0 Dog (line 3)"
+        in card
     )
     assert "and 5 more in import_report.json" in card and "the terms of" in card
     assert report.stored["train"] == 7
@@ -163,14 +186,28 @@ def _empty(place):
         ),
         (lambda t: write_llp(t, train="train-00000_0_10\tDgo"), "did you mean 'Dog'"),
         (lambda t: write_llp(t, train="train-00000_0_10"), "1 column instead of 2"),
-        (lambda t: (t / "AVVP_train.csv").write_bytes(b"\xff\xfe\x00"), "cannot read .*AVVP_train.csv"),
+        (
+            lambda t: (t / "AVVP_train.csv").write_bytes(b"\xff\xfe\x00"),
+            "cannot read .*AVVP_train.csv",
+        ),
         (lambda t: (t / "AVVP_eval_visual.csv").unlink(), "AVVP_eval_visual.csv"),
-        (_empty("feats/res152"), "res152 holds no .npy file; give --res152 the folder that holds one a video$"),
-        (_empty("feats/r2plus1d_18"), "holds no .npy file; give --r2plus1d the .* a video, or --r2plus1d none to do without"),
-        (lambda t: [f.write_bytes(b"x") for f in (t / "feats" / "res152").iterdir()], "no clip of .* has all its features"),
+        (
+            _empty("feats/res152"),
+            "res152 holds no .npy file; give --res152 the folder that holds one a video$",
+        ),
+        (
+            _empty("feats/r2plus1d_18"),
+            "holds no .npy file; give --r2plus1d the .* a video, or --r2plus1d none to do without",
+        ),
+        (
+            lambda t: [f.write_bytes(b"x") for f in (t / "feats" / "res152").iterdir()],
+            "no clip of .* has all its features",
+        ),
     ],
 )
-def test_what_makes_the_whole_impossible_is_one_error_and_leaves_nothing(own_tree, tmp_path, damage, message):
+def test_what_makes_the_whole_impossible_is_one_error_and_leaves_nothing(
+    own_tree, tmp_path, damage, message
+):
     damage(own_tree)
     with pytest.raises(DataError, match=message):
         bring_in(own_tree, tmp_path / "store")
@@ -193,5 +230,7 @@ def test_options_that_contradict_each_other_are_refused(tree, tmp_path, options,
 
 
 def test_a_missing_source_is_named(tmp_path, capsys):
-    assert main(["data", "import", "llp", str(tmp_path / "no"), "--out", str(tmp_path / "store")]) == 1
+    assert (
+        main(["data", "import", "llp", str(tmp_path / "no"), "--out", str(tmp_path / "store")]) == 1
+    )
     assert "no folder" in capsys.readouterr().err

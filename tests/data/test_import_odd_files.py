@@ -54,7 +54,9 @@ def own_tree(tmp_path):
 def test_texts_that_an_editor_saved_read_the_same(tmp_path, edit):
     for name in ("plain", "edited"):
         (tmp_path / name).mkdir()
-        write_llp(tmp_path / name, audio=["b_b-bbbbbbb_30_40\t2\t5\tDog", "b_b-bbbbbbb_30_40\t2\t5\tDog"])
+        write_llp(
+            tmp_path / name, audio=["b_b-bbbbbbb_30_40\t2\t5\tDog", "b_b-bbbbbbb_30_40\t2\t5\tDog"]
+        )
         write_ave(tmp_path / name, AVE_LINES, AVE_ORDERS)
     for file in [*(tmp_path / "edited").glob("*.csv"), tmp_path / "edited" / "Annotations.txt"]:
         file.write_bytes(edit(file.read_bytes()))
@@ -67,7 +69,10 @@ def test_texts_that_an_editor_saved_read_the_same(tmp_path, edit):
     np.testing.assert_array_equal(edited_ave.segment, plain_ave.segment)
 
 
-@pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
+@pytest.mark.skipif(
+    "AVP_LLP_DIR" not in os.environ,
+    reason="AVP_LLP_DIR is not set: the real annotations are not here",
+)
 @pytest.mark.parametrize("edit", EDITED.values(), ids=EDITED)
 def test_a_version_of_the_annotations_is_known_however_an_editor_saved_it(tmp_path, edit):
     file = tmp_path / "saved.csv"
@@ -85,7 +90,9 @@ def test_a_blank_line_between_clips_is_an_error(tmp_path):
 
 def test_a_malformed_clip_name_is_named_with_its_line(tmp_path):
     write_llp(tmp_path, train="train-00000_0_10\tDog\nshort_0_10\tDog")
-    with pytest.raises(DataError, match="AVVP_train.csv, line 3: 'short_0_10' is not an 11-character video id"):
+    with pytest.raises(
+        DataError, match="AVVP_train.csv, line 3: 'short_0_10' is not an 11-character video id"
+    ):
         read_llp(tmp_path)
 
 
@@ -94,7 +101,10 @@ def test_seconds_that_are_none_are_named_and_no_header(tmp_path, line, onset):
     lines = list(AVE_LINES)
     lines[line] = f"Church bell&video_00000&good&{onset}&5"
     write_ave(tmp_path, lines, AVE_ORDERS)
-    with pytest.raises(DataError, match=rf"line {line + 1}: onset and offset must be whole seconds, not '{onset}' and '5'"):
+    with pytest.raises(
+        DataError,
+        match=rf"line {line + 1}: onset and offset must be whole seconds, not '{onset}' and '5'",
+    ):
         read_ave(tmp_path)
 
 
@@ -122,7 +132,11 @@ def test_arrays_of_ave_may_lie_in_a_data_folder_apart_from_its_annotations(tmp_p
     copy = tmp_path / "copy"
     copy.mkdir()
     copy_annotations("avel", source, copy, [0, 1, 2, 9])
-    assert {split: len(rows) for split, rows in read_ave(copy).splits.items()} == {"train": 2, "validation": 1, "test": 1}
+    assert {split: len(rows) for split, rows in read_ave(copy).splits.items()} == {
+        "train": 2,
+        "validation": 1,
+        "test": 1,
+    }
 
 
 def test_a_link_that_leads_nowhere_costs_its_clip_only(own_tree, tmp_path):
@@ -130,7 +144,9 @@ def test_a_link_that_leads_nowhere_costs_its_clip_only(own_tree, tmp_path):
     file.unlink()
     file.symlink_to(tmp_path / "nowhere")
     report = bring_in("llp", own_tree, tmp_path / "store")
-    assert [(item.clip_id, item.file) for item in report.left_out] == [("train-00001_1_11", str(file))]
+    assert [(item.clip_id, item.file) for item in report.left_out] == [
+        ("train-00001_1_11", str(file))
+    ]
     assert "cannot be read" in report.left_out[0].reason and report.stored["train"] == 5
 
 
@@ -146,12 +162,16 @@ def test_a_damaged_header_is_a_bad_feature_whatever_byte_is_hit(tmp_path, charac
             try:
                 outcomes.append(read(file, (10, 128)).shape == (10, 128))
             except (BadFeature, DataError) as error:
-                outcomes.append("npy" in str(error) or "(10, 128)" in str(error) or "not numbers" in str(error))
+                outcomes.append(
+                    "npy" in str(error) or "(10, 128)" in str(error) or "not numbers" in str(error)
+                )
     assert all(outcomes) and len(outcomes) == 256
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("damage", [lambda b: b.replace(b")", b" ", 1), lambda b: b.replace(b"'|u1'", b"'|O1'", 1)])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b.replace(b")", b" ", 1), lambda b: b.replace(b"'|u1'", b"'|O1'", 1)]
+)
 def test_a_damaged_header_of_mapped_arrays_is_a_finding(own_tree, tmp_path, damage):
     bring_in("llp", own_tree, tmp_path / "store")
     open_data(tmp_path / "store", task="avvp").split("train")
@@ -159,7 +179,9 @@ def test_a_damaged_header_of_mapped_arrays_is_a_finding(own_tree, tmp_path, dama
     content = damage(file.read_bytes())
     assert content != file.read_bytes()
     file.write_bytes(content)
-    assert "mapped arrays" in " ".join(finding.kind for finding in verify_data(tmp_path / "store").errors)
+    assert "mapped arrays" in " ".join(
+        finding.kind for finding in verify_data(tmp_path / "store").errors
+    )
 
 
 def test_a_footer_that_arrow_knows_no_type_of_is_a_damaged_shard(own_tree, tmp_path, monkeypatch):
@@ -170,11 +192,14 @@ def test_a_footer_that_arrow_knows_no_type_of_is_a_damaged_shard(own_tree, tmp_p
 
     monkeypatch.setattr("pyarrow.parquet.ParquetFile", refuse)
     errors = verify_data(tmp_path / "store").errors
-    assert {finding.kind for finding in errors} == {"damaged shard"} and "more than 64 bits" in errors[0].text
+    assert {finding.kind for finding in errors} == {
+        "damaged shard"
+    } and "more than 64 bits" in errors[0].text
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"PK\x03\x04zzzz", "is no .npy file"), (b"x", "is no .npy file"), (b"", "is empty")]
+    ("content", "reason"),
+    [(b"PK\x03\x04zzzz", "is no .npy file"), (b"x", "is no .npy file"), (b"", "is empty")],
 )
 def test_what_is_no_array_is_said_to_be_none(tmp_path, content, reason):
     file = tmp_path / "clip.npy"
@@ -213,9 +238,16 @@ def test_names_that_are_no_utf8_are_reported(own_tree, tmp_path, capfd):
         pytest.skip("this file system takes only UTF-8")
     assert main(["data", "import", "llp", str(source), "--out", str(tmp_path / "store")]) == 0
     report = json.loads((tmp_path / "store" / "import_report.json").read_text(encoding="utf-8"))
-    assert stray in [defect["text"] for defect in report["defects"]] and report["source"] == str(source)
-    assert main(["data", "verify", str(tmp_path / "store"), "--json", str(tmp_path / "found.json")]) == 0
-    assert "caf\\udce9.npy" in capfd.readouterr().out + (tmp_path / "found.json").read_text(encoding="utf-8")
+    assert stray in [defect["text"] for defect in report["defects"]] and report["source"] == str(
+        source
+    )
+    assert (
+        main(["data", "verify", str(tmp_path / "store"), "--json", str(tmp_path / "found.json")])
+        == 0
+    )
+    assert "caf\\udce9.npy" in capfd.readouterr().out + (tmp_path / "found.json").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -226,18 +258,22 @@ def test_a_store_may_be_written_through_a_link(own_tree, tmp_path, there):
     (tmp_path / "store").symlink_to(tmp_path / "disk" / "place")
     bring_in("llp", own_tree, tmp_path / "store")
     assert (tmp_path / "store").is_symlink() and os.listdir(tmp_path / "disk") == ["place"]
-    assert sum(info.rows for info in Manifest.read(tmp_path / "disk" / "place").splits.values()) == len(
-        sum(LLP_CLIPS.values(), [])
-    )
+    assert sum(
+        info.rows for info in Manifest.read(tmp_path / "disk" / "place").splits.values()
+    ) == len(sum(LLP_CLIPS.values(), []))
 
 
-@pytest.mark.parametrize("name", ["file:x", "s3:bucket", "hdfs:y", "~nobody-at-all", ":smile:", "a [b] *"])
+@pytest.mark.parametrize(
+    "name", ["file:x", "s3:bucket", "hdfs:y", "~nobody-at-all", ":smile:", "a [b] *"]
+)
 def test_a_folder_may_have_any_name(own_tree, tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
     own_tree.rename(f"{name}.llp")
     assert main(["data", "import", "llp", f"{name}.llp", "--out", name]) == 0
     assert f"wrote {name}: train 6" in capsys.readouterr().out
-    assert {"dataset.json", "train-00000.parquet", "validation-00000.parquet"} <= set(os.listdir(name))
+    assert {"dataset.json", "train-00000.parquet", "validation-00000.parquet"} <= set(
+        os.listdir(name)
+    )
     assert main(["data", "verify", name]) == 0
     data = open_data(name, task="avvp")
     assert data.split("train").clip_ids == LLP_CLIPS["train"]
@@ -260,7 +296,9 @@ def test_a_file_of_a_store_that_may_not_be_read_is_a_finding(own_tree, tmp_path,
             raise PermissionError(13, "Permission denied", str(file))
         return plain(file, *args, **options)
 
-    monkeypatch.setattr(io, "open", opened)  # which pathlib calls; root may read everything, so modes say nothing
+    monkeypatch.setattr(
+        io, "open", opened
+    )  # which pathlib calls; root may read everything, so modes say nothing
     report = verify_data(tmp_path / "store")
     assert ("damaged shard", "train-00000.parquet cannot be read (Permission denied)") in [
         (finding.kind, finding.text) for finding in report.errors

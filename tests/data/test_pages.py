@@ -16,10 +16,16 @@ def file_of(values, *, size=WIDTH, nullable=True, **options):
     """A parquet file of lists, row numbers and texts, in two row groups, as bytes."""
     kind = pa.list_(pa.field("item", pa.from_numpy_dtype(values.dtype), nullable=nullable), size)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=kind)
-    columns = {"row": pa.array(range(len(values))), "audio": lists, "id": pa.array([f"c{i}" for i in range(len(values))])}
+    columns = {
+        "row": pa.array(range(len(values))),
+        "audio": lists,
+        "id": pa.array([f"c{i}" for i in range(len(values))]),
+    }
     buffer = io.BytesIO()
     pq.write_table(
-        pa.table(columns), buffer, **{"row_group_size": 70, "compression": "none", "use_dictionary": False, **options}
+        pa.table(columns),
+        buffer,
+        **{"row_group_size": 70, "compression": "none", "use_dictionary": False, **options},
     )
     return buffer.getvalue()
 
@@ -28,19 +34,25 @@ def read(raw, group):
     footer = pq.read_metadata(io.BytesIO(raw))
     start, size = pages.group_range(footer, group)
     part = raw[start : start + size]
-    return pages.read_group(part, start, footer, group, features={"audio": WIDTH}, others=["row", "id"])
+    return pages.read_group(
+        part, start, footer, group, features={"audio": WIDTH}, others=["row", "id"]
+    )
 
 
 @pytest.fixture
 def copied(monkeypatch):
     """Whether each feature was copied."""
     found, real = [], pages._plain_values
-    monkeypatch.setattr(pages, "_plain_values", lambda *args: found.append((out := real(*args)) is not None) or out)
+    monkeypatch.setattr(
+        pages, "_plain_values", lambda *args: found.append((out := real(*args)) is not None) or out
+    )
     return found
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("options", [{}, {"data_page_size": 5000}, {"nullable": False}, {"write_statistics": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"data_page_size": 5000}, {"nullable": False}, {"write_statistics": False}]
+)
 def test_plain_pages_are_copied(copied, dtype, options):
     values = np.random.default_rng(0).standard_normal((100, WIDTH)).astype(dtype)
     raw = file_of(values, **options)
@@ -48,7 +60,10 @@ def test_plain_pages_are_copied(copied, dtype, options):
         features, table = read(raw, group)
         assert features["audio"].dtype == dtype
         np.testing.assert_array_equal(features["audio"], values[rows])
-        assert table["row"].to_pylist() == list(range(100))[rows] and table["id"].to_pylist()[0] == f"c{rows.start}"
+        assert (
+            table["row"].to_pylist() == list(range(100))[rows]
+            and table["id"].to_pylist()[0] == f"c{rows.start}"
+        )
     assert copied == [True, True]
 
 
@@ -72,9 +87,17 @@ def test_a_missing_value_is_not_skipped_over(copied):
     values = np.zeros((100, WIDTH), "float32")
     kind = pa.list_(pa.float32(), WIDTH)
     flat = pa.array(values.reshape(-1), mask=np.arange(values.size) == 5)
-    columns = {"row": pa.array(range(100)), "audio": pa.FixedSizeListArray.from_arrays(flat, type=kind)}
+    columns = {
+        "row": pa.array(range(100)),
+        "audio": pa.FixedSizeListArray.from_arrays(flat, type=kind),
+    }
     buffer = io.BytesIO()
-    pq.write_table(pa.table({**columns, "id": pa.array(["c"] * 100)}), buffer, compression="none", use_dictionary=False)
+    pq.write_table(
+        pa.table({**columns, "id": pa.array(["c"] * 100)}),
+        buffer,
+        compression="none",
+        use_dictionary=False,
+    )
     found = read(buffer.getvalue(), 0)[0]["audio"]
     assert copied == [False] and np.isnan(found[0, 5]) and not np.isnan(found).sum() > 1
 

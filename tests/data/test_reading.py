@@ -31,7 +31,11 @@ def test_a_stream_gives_the_clips_of_the_map_style_reader(tmp_path, kind):
     seen = 0
     for share in loader.epoch(1):
         for i, row in enumerate(share.batch.row.tolist()):
-            expected = data.split("train").batch([row]) if row < 50 else data.split("background").batch([row - 50])
+            expected = (
+                data.split("train").batch([row])
+                if row < 50
+                else data.split("background").batch([row - 50])
+            )
             assert share.batch.clip_id[i] == expected.clip_id[0]
             for name in ("audio", "visual") + (("motion",) if kind == "vectors" else ()):
                 assert torch.equal(getattr(share.batch, name)[i], getattr(expected, name)[0])
@@ -42,8 +46,14 @@ def test_a_stream_gives_the_clips_of_the_map_style_reader(tmp_path, kind):
 
 
 def test_a_stream_mixes_shards(stores):
-    loader = train_loader(open_data(stores / "649", task="avvp"), ["train"], streaming=True, batch_size=32, seed=3)
-    first = {row // 100 for epoch in range(8) for row in next(iter(loader.epoch(epoch))).batch.row.tolist()}
+    loader = train_loader(
+        open_data(stores / "649", task="avvp"), ["train"], streaming=True, batch_size=32, seed=3
+    )
+    first = {
+        row // 100
+        for epoch in range(8)
+        for row in next(iter(loader.epoch(epoch))).batch.row.tolist()
+    }
     assert len(first) > 3
     rows = next(iter(loader.epoch(0))).batch.row
     assert (rows.diff() < 0).any()  # and clips of a batch are not in the order of the file
@@ -56,7 +66,13 @@ def test_every_clip_is_read_once_an_epoch(stores, streaming, size, processes):
     data, seen, batches = open_data(stores / str(size), task="avvp"), [], []
     for index in range(processes):
         loader = train_loader(
-            data, ["train"], streaming=streaming, batch_size=32, seed=1, process_index=index, num_processes=processes
+            data,
+            ["train"],
+            streaming=streaming,
+            batch_size=32,
+            seed=1,
+            process_index=index,
+            num_processes=processes,
         )
         mine = list(loader.epoch(1))
         assert len(mine) == len(loader) == -(-size // 32)
@@ -74,7 +90,13 @@ def test_batches_do_not_depend_on_processes_and_differ_between_epochs(stores, st
         parts = []
         for index in range(processes):
             loader = train_loader(
-                data, ["train"], streaming=streaming, batch_size=16, seed=1, process_index=index, num_processes=processes
+                data,
+                ["train"],
+                streaming=streaming,
+                batch_size=16,
+                seed=1,
+                process_index=index,
+                num_processes=processes,
             )
             parts.append([s.batch.row.tolist()[: s.clips] for s in loader.epoch(epoch)])
         return [sum(batch, []) for batch in zip(*parts, strict=True)]
@@ -95,9 +117,12 @@ def test_starting_later_skips_whole_batches(stores, streaming):
 def test_threads_read_the_same_batches_in_order_and_stop(stores, streaming):
     data = open_data(stores / "402", task="avvp")
     plain, threaded = (
-        train_loader(data, ["train"], streaming=streaming, batch_size=16, seed=3, num_workers=n) for n in (0, 2)
+        train_loader(data, ["train"], streaming=streaming, batch_size=16, seed=3, num_workers=n)
+        for n in (0, 2)
     )
-    assert [s.batch.row.tolist() for s in plain.epoch(1)] == [s.batch.row.tolist() for s in threaded.epoch(1)]
+    assert [s.batch.row.tolist() for s in plain.epoch(1)] == [
+        s.batch.row.tolist() for s in threaded.epoch(1)
+    ]
     before = set(threading.enumerate())
     for _ in threaded.epoch(1):
         started = set(threading.enumerate()) - before
@@ -108,7 +133,9 @@ def test_threads_read_the_same_batches_in_order_and_stop(stores, streaming):
 
 
 def test_an_error_in_a_reading_thread_reaches_the_reader(stores):
-    loader = train_loader(open_data(stores / "64", task="avvp"), ["train"], batch_size=16, seed=3, num_workers=2)
+    loader = train_loader(
+        open_data(stores / "64", task="avvp"), ["train"], batch_size=16, seed=3, num_workers=2
+    )
     loader._share = lambda batch: (_ for _ in ()).throw(RuntimeError("disk gone"))
     with pytest.raises(RuntimeError, match="disk gone"):
         list(loader.epoch(1))

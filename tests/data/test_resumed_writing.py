@@ -34,7 +34,13 @@ def attempt(path, *, stop_at=None, resume="same", block=3, notes=None, **options
                 if stop_at is not None and first >= stop_at:
                     raise KeyboardInterrupt
                 number = min(block, start + count - first)
-                writer.add(split, {k: v[first - start :][:number] for k, v in columns_of(spec, count, start).items()})
+                writer.add(
+                    split,
+                    {
+                        k: v[first - start :][:number]
+                        for k, v in columns_of(spec, count, start).items()
+                    },
+                )
             start += count
             writer.close_split(split)
     return writer.manifest
@@ -53,7 +59,10 @@ def test_a_second_attempt_goes_on_and_ends_in_the_same_bytes(tmp_path, stop_at):
     assert not (tmp_path / "store").exists()
     attempt(tmp_path / "store", notes=notes)
     assert files(tmp_path / "store") == files(tmp_path / "whole")
-    assert bool(notes) == (stop_at > 5) and sorted(p.name for p in tmp_path.iterdir()) == ["store", "whole"]
+    assert bool(notes) == (stop_at > 5) and sorted(p.name for p in tmp_path.iterdir()) == [
+        "store",
+        "whole",
+    ]
 
 
 @pytest.mark.parametrize("out", [".", "inner/..", "../here"])
@@ -74,7 +83,10 @@ def test_a_shard_of_the_earlier_attempt_that_is_damaged_is_written_again(tmp_pat
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     notes = []
     attempt(tmp_path / "store", notes=notes)
-    assert "train-00001.parquet of the earlier attempt is damaged" in notes[0] and "after 5 clips" in notes[1]
+    assert (
+        "train-00001.parquet of the earlier attempt is damaged" in notes[0]
+        and "after 5 clips" in notes[1]
+    )
     assert files(tmp_path / "store") == files(tmp_path / "whole")
 
 
@@ -94,7 +106,9 @@ def test_two_writers_of_one_store_are_kept_apart(tmp_path):
         ):
             pass
         first.add("train", columns_of(spec_of(), 4))
-    assert [p.name for p in tmp_path.iterdir()] == ["store"] and first.manifest.splits["train"].rows == 4
+    assert [p.name for p in tmp_path.iterdir()] == ["store"] and first.manifest.splits[
+        "train"
+    ].rows == 4
 
 
 def test_a_strangers_folder_is_left_alone(tmp_path):
@@ -115,12 +129,17 @@ def test_a_full_disk_keeps_the_finished_shards(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         return plain(self, *args, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(DataError, match="is full.*the same command goes on"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(DataError, match="is full.*the same command goes on"),
+    ):
         patch.setattr(pq.ParquetWriter, "write_table", full)
         attempt(tmp_path / "store")
     notes = []
     attempt(tmp_path / "store", notes=notes)
-    assert "going on after 15 clips" in notes[0] and files(tmp_path / "store") == files(tmp_path / "whole")
+    assert "going on after 15 clips" in notes[0] and files(tmp_path / "store") == files(
+        tmp_path / "whole"
+    )
 
 
 def test_a_full_disk_without_a_journal_leaves_nothing(tmp_path, monkeypatch):
@@ -154,7 +173,9 @@ def test_the_checksum_is_the_documented_one(tmp_path):
         raw = {"row": c["row"].astype("<i8").tobytes(), "clip_id": ids}
         raw |= {name: c[name].astype("<f4").tobytes() for name in ("audio", "visual", "motion")}
         raw["weak"] = c["weak"].astype("u1").tobytes()
-        lines += "".join(f"{split} {name} {hashlib.sha256(value).hexdigest()}\n" for name, value in raw.items())
+        lines += "".join(
+            f"{split} {name} {hashlib.sha256(value).hexdigest()}\n" for name, value in raw.items()
+        )
     assert Manifest.read(tmp_path / "store").checksum == hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -177,7 +198,11 @@ def test_stores_of_version_1_are_still_read(tmp_path):
         del data["spec"][name]
     file.write_text(json.dumps({**data, "version": 1}))
     data = open_data(tmp_path / "store", task="avvp")
-    assert data.manifest.version == 1 and data.spec.frames_per_segment == 1 and data.spec.known("weak", "train")
+    assert (
+        data.manifest.version == 1
+        and data.spec.frames_per_segment == 1
+        and data.spec.known("weak", "train")
+    )
     assert len(data.split("train").batch([0, 3])) == 2
 
 
@@ -185,14 +210,22 @@ def test_several_frames_a_segment_come_back(tmp_path):
     spec = dataclasses.replace(spec_of(), frames_per_segment=3)
     given = write(tmp_path / "store", spec, {"train": 4}, dtype="float32")["train"]
     batch = open_data(tmp_path / "store", task="avvp").split("train").batch([1])
-    assert batch.visual.shape == (1, 15, 4) and np.array_equal(batch.visual[0].numpy(), given["visual"][1])
+    assert batch.visual.shape == (1, 15, 4) and np.array_equal(
+        batch.visual[0].numpy(), given["visual"][1]
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"frames_per_segment": 0}, "frames_per_segment is 0"),
-        ({"frames_per_segment": 8, "features": FeatureSpec(audio_dim=3, visual_dim=4, map_size=(2, 2))}, "of maps has 1"),
+        (
+            {
+                "frames_per_segment": 8,
+                "features": FeatureSpec(audio_dim=3, visual_dim=4, map_size=(2, 2)),
+            },
+            "of maps has 1",
+        ),
         ({"label_splits": {"waek": ["train"]}}, "did you mean 'weak'"),
         ({"label_splits": {"weak": "train"}}, "give a list of splits"),
     ],

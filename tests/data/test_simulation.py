@@ -47,7 +47,9 @@ def test_pseudo_labels_are_wrong_sometimes_and_never_outside_the_weak_label(llp_
     for modality in ("audio", "visual"):
         pseudo = columns[f"pseudo_{modality}"]
         assert not (pseudo & ~columns["weak"].astype(bool)[:, None, :]).any()
-        agree = (pseudo == columns[f"dense_{modality}"])[np.broadcast_to(columns["weak"][:, None] > 0, pseudo.shape)].mean()
+        agree = (pseudo == columns[f"dense_{modality}"])[
+            np.broadcast_to(columns["weak"][:, None] > 0, pseudo.shape)
+        ].mean()
         assert 0.6 < agree < 0.98
 
 
@@ -82,12 +84,16 @@ def test_training_events_come_from_donors_only():
     weak = donors.weak[40:]
     audio, visual = donors.audio.copy(), donors.visual.copy()
     audio[40:], visual[40:] = 0, 0
-    maps = llp.hot_deck(weak, np.arange(40), audio, visual, donors.weak, keys=donors.keys[40:], seed=1)
+    maps = llp.hot_deck(
+        weak, np.arange(40), audio, visual, donors.weak, keys=donors.keys[40:], seed=1
+    )
     for n in range(40):
         assert not (maps[0][n].any(axis=0) & (weak[n] == 0)).any()
     with_other_test = audio.copy()
     with_other_test[40:] = 1
-    again = llp.hot_deck(weak, np.arange(40), with_other_test, visual, donors.weak, keys=donors.keys[40:], seed=1)
+    again = llp.hot_deck(
+        weak, np.arange(40), with_other_test, visual, donors.weak, keys=donors.keys[40:], seed=1
+    )
     assert (again[0] == maps[0]).all()
 
 
@@ -99,7 +105,9 @@ def test_simulated_llp_keeps_real_labels_and_repeats(tmp_path):
     second = simulate("avvp", source, tmp_path / "two")
     assert first.checksum == second.checksum and first.spec.synthetic
     validation = open_data(tmp_path / "one", task="avvp").split("validation")
-    assert validation.labels("dense_audio")[0].sum() == 3 and validation.clip_ids == ["b_b-bbbbbbb_30_40"]
+    assert validation.labels("dense_audio")[0].sum() == 3 and validation.clip_ids == [
+        "b_b-bbbbbbb_30_40"
+    ]
     assert simulate("avvp", source, tmp_path / "three", seed=5).checksum != first.checksum
 
 
@@ -109,8 +117,21 @@ def test_simulated_ave_keeps_real_labels(tmp_path):
     write_ave(source)
     manifest = simulate("avel", source, tmp_path / "out")
     data = open_data(tmp_path / "out", task="avel")
-    assert data.split("validation").labels("segment")[0].tolist() == [28, 28, 2, 2, 2, 28, 28, 28, 28, 28]
-    assert data.split("test").labels("video").tolist() == [2] and manifest.spec.features.map_size == (7, 7)
+    assert data.split("validation").labels("segment")[0].tolist() == [
+        28,
+        28,
+        2,
+        2,
+        2,
+        28,
+        28,
+        28,
+        28,
+        28,
+    ]
+    assert data.split("test").labels("video").tolist() == [
+        2
+    ] and manifest.spec.features.map_size == (7, 7)
 
 
 def test_the_official_layout_of_llp_averages_to_the_store(tmp_path):
@@ -123,7 +144,9 @@ def test_the_official_layout_of_llp_averages_to_the_store(tmp_path):
     folder = tmp_path / "out"
     frames = np.load(folder / "feats/res152/ccccccccccc.npy")
     assert frames.shape == (80, 2048) and frames.dtype == np.float32
-    np.testing.assert_allclose(frames.reshape(10, 8, -1).mean(axis=1), batch.visual[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        frames.reshape(10, 8, -1).mean(axis=1), batch.visual[0].numpy(), atol=1e-5
+    )
     assert np.load(folder / "feats/vggish/ccccccccccc.npy").shape == (10, 128)
     assert np.load(folder / "feats/r2plus1d_18/ccccccccccc.npy").shape == (10, 512)
     pseudo = np.load(folder / "CLAP/segment_pseudo_labels/ccccccccccc.npy")
@@ -141,10 +164,24 @@ def test_the_official_layout_of_ave_keeps_rows(tmp_path):
     simulate("avel", source, tmp_path / "store", dtype="float32")
     batch = open_data(tmp_path / "store", task="avel").split("validation").batch([0])
     with h5py.File(tmp_path / "out" / "visual_feature.h5") as file:
-        assert file["avadataset"].shape == (3, 10, 7, 7, 512) and file["avadataset"].dtype == np.float64
+        assert (
+            file["avadataset"].shape == (3, 10, 7, 7, 512)
+            and file["avadataset"].dtype == np.float64
+        )
         np.testing.assert_allclose(file["avadataset"][1], batch.visual[0].numpy(), atol=2e-3)
     with h5py.File(tmp_path / "out" / "labels.h5") as file:
-        assert file["avadataset"][1].argmax(axis=1).tolist() == [28, 28, 2, 2, 2, 28, 28, 28, 28, 28]
+        assert file["avadataset"][1].argmax(axis=1).tolist() == [
+            28,
+            28,
+            2,
+            2,
+            2,
+            28,
+            28,
+            28,
+            28,
+            28,
+        ]
     with h5py.File(tmp_path / "out" / "audio_feature_noisy.h5") as file:
         assert file["avadataset"].shape == (2, 10, 128)
 
@@ -163,14 +200,31 @@ def test_a_subset_of_llp_in_the_official_layout_comes_in_whole(tmp_path):
     source = tmp_path / "llp" / "data"
     source.mkdir(parents=True)
     write_llp(source, train="\n".join(f"train-{i:05d}_0_10\tDog" for i in range(5)))
-    lines = [f"train-{i:05d}_0_10\tDog" for i in range(5)] + ["b_b-bbbbbbb_30_40\tDog", "ccccccccccc_101.8_111.8\tDog"]
+    lines = [f"train-{i:05d}_0_10\tDog" for i in range(5)] + [
+        "b_b-bbbbbbb_30_40\tDog",
+        "ccccccccccc_101.8_111.8\tDog",
+    ]
     (source / "AVVP_dataset_full.csv").write_text("\n".join(["filename\tevent_labels", *lines, ""]))
     out = tmp_path / "out"
-    flags = ["data", "simulate", "--task", "avvp", "--annotations", str(source.parent), "--layout", "official", "--limit", "2"]
+    flags = [
+        "data",
+        "simulate",
+        "--task",
+        "avvp",
+        "--annotations",
+        str(source.parent),
+        "--layout",
+        "official",
+        "--limit",
+        "2",
+    ]
     assert main([*flags, "--out", str(out)]) == 0
     assert main(["data", "import", "llp", str(out), "--out", str(tmp_path / "store")]) == 0
     report = json.loads((tmp_path / "store" / "import_report.json").read_text())
-    assert report["clips"] == report["stored"] == {"train": 2, "validation": 1, "test": 1} and report["left_out"] == []
+    assert (
+        report["clips"] == report["stored"] == {"train": 2, "validation": 1, "test": 1}
+        and report["left_out"] == []
+    )
     assert main(["data", "verify", str(tmp_path / "store"), "--annotations", str(out)]) == 0
     for name in ("AVVP_eval_audio.csv", "AVVP_eval_visual.csv", "AVVP_val_pd.csv"):
         assert (out / name).read_bytes() == (source / name).read_bytes()
@@ -178,20 +232,44 @@ def test_a_subset_of_llp_in_the_official_layout_comes_in_whole(tmp_path):
 
 
 @pytest.mark.parametrize("header", [[], ["Category&VideoID&Quality&StartTime&EndTime"]])
-def test_a_subset_of_ave_in_the_official_layout_comes_in_whole_and_keeps_its_features(tmp_path, header):
+def test_a_subset_of_ave_in_the_official_layout_comes_in_whole_and_keeps_its_features(
+    tmp_path, header
+):
     source, out = tmp_path / "ave", tmp_path / "out"
     source.mkdir()
     lines = [f"{name}&{i:03d}aaaaaaaa&good&{i}&10" for name in EVENTS[:3] for i in range(4)]
-    orders = {"train": [7, 0, 4, 3, 1, 9, 11], "val": [2, 10], "test": [8, 5]}  # row 6 stands in none
+    orders = {
+        "train": [7, 0, 4, 3, 1, 9, 11],
+        "val": [2, 10],
+        "test": [8, 5],
+    }  # row 6 stands in none
     write_ave(source, [*header, *lines], orders)
     write_label_files(source, read_annotations(source))
-    simulate("avel", source, tmp_path / "drawn", subset={"train": 3, "background": 2}, dtype="float32")
+    simulate(
+        "avel", source, tmp_path / "drawn", subset={"train": 3, "background": 2}, dtype="float32"
+    )
     simulate("avel", source, out, layout="official", subset={"train": 3, "background": 2})
-    assert main(["data", "import", "ave", str(out), "--out", str(tmp_path / "store"), "--dtype", "float32"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "import",
+                "ave",
+                str(out),
+                "--out",
+                str(tmp_path / "store"),
+                "--dtype",
+                "float32",
+            ]
+        )
+        == 0
+    )
     report = json.loads((tmp_path / "store" / "import_report.json").read_text())
     sizes = {"train": 3, "validation": 2, "test": 2, "background": 2}
     assert report["stored"] == sizes and report["left_out"] == [] and report["in_no_split"] == 0
-    assert not [d for d in report["defects"] if "disagree" in d["kind"] or d["kind"] == "clip in no split"]
+    assert not [
+        d for d in report["defects"] if "disagree" in d["kind"] or d["kind"] == "clip in no split"
+    ]
     drawn, store = (open_data(tmp_path / name, task="avel") for name in ("drawn", "store"))
     for split in sizes:
         one, two = (data.split(split).batch(range(sizes[split])) for data in (drawn, store))
@@ -199,7 +277,9 @@ def test_a_subset_of_ave_in_the_official_layout_comes_in_whole_and_keeps_its_fea
         assert (one.labels["segment"] == two.labels["segment"]).all()
     rows = {split: store.split(split).rows.tolist() for split in sizes}
     assert sorted(sum(rows.values(), [])) == list(range(9)) and rows["background"] == [7, 8]
-    assert [i.split(":")[-1] for i in drawn.split("train").clip_ids] == store.split("train").clip_ids
+    assert [i.split(":")[-1] for i in drawn.split("train").clip_ids] == store.split(
+        "train"
+    ).clip_ids
 
 
 def write_label_files(folder, data):
@@ -237,7 +317,9 @@ def test_demo_labels_keep_the_shares_of_llp():
 
 
 def test_the_demo_is_one_fixed_dataset_made_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("avplatform.data.simulate.demo.AVVP_SIZES", {"train": 20, "validation": 3, "test": 3})
+    monkeypatch.setattr(
+        "avplatform.data.simulate.demo.AVVP_SIZES", {"train": 20, "validation": 3, "test": 3}
+    )
     notes = []
     first = demo_store("avvp", cache_dir=tmp_path / "a", progress=notes.append)
     again = demo_store("avvp", cache_dir=tmp_path / "a", progress=notes.append)
@@ -248,7 +330,10 @@ def test_the_demo_is_one_fixed_dataset_made_once(tmp_path, monkeypatch):
         demo_store("avqa", cache_dir=tmp_path)
 
 
-@pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
+@pytest.mark.skipif(
+    "AVP_LLP_DIR" not in os.environ,
+    reason="AVP_LLP_DIR is not set: the real annotations are not here",
+)
 def test_simulated_llp_of_the_real_annotations_keeps_test_labels(tmp_path):
     subset = {"train": 8, "validation": 4, "test": 4}
     manifest = simulate("avvp", os.environ["AVP_LLP_DIR"], tmp_path / "out", subset=subset)

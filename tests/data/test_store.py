@@ -145,14 +145,19 @@ def test_a_specification_that_cannot_be_written_is_refused(change, message):
         dataclasses.replace(spec_of(), **change)
 
 
-@pytest.mark.parametrize("option", [{"dtype": "float61"}, {"compression": "zst"}, {"rows_per_shard": 0}])
+@pytest.mark.parametrize(
+    "option", [{"dtype": "float61"}, {"compression": "zst"}, {"rows_per_shard": 0}]
+)
 def test_options_of_the_writer_are_checked(tmp_path, option):
     with pytest.raises(UsageError, match=next(iter(option))):
         StoreWriter(tmp_path / "store", spec_of(), **option)
 
 
 def test_a_split_whose_name_leaves_the_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="../evil"), StoreWriter(tmp_path / "store", spec_of()) as writer:
+    with (
+        pytest.raises(DataError, match="../evil"),
+        StoreWriter(tmp_path / "store", spec_of()) as writer,
+    ):
         writer.add("../evil", columns_of(spec_of(), 2))
     assert list(tmp_path.iterdir()) == []
 
@@ -198,7 +203,10 @@ def _change(edit):
         (_cut, "bytes, in the manifest"),
         (_change(lambda m: m["splits"]["train"].update(rows=9)), "has 9 rows, its shards 4"),
         (_change(lambda m: m["splits"]["train"].update(rows=0, shards=[])), "is empty"),
-        (_change(lambda m: m["splits"]["train"]["shards"][0].update(file="../x.parquet")), "does not lie in"),
+        (
+            _change(lambda m: m["splits"]["train"]["shards"][0].update(file="../x.parquet")),
+            "does not lie in",
+        ),
         (_change(lambda m: m.update(checksum="../../../x")), "is no sha256"),
         (_change(lambda m: m.update(dtype="float61")), "choose from float16, float32"),
         (_change(lambda m: m.update(version=99)), "reads up to"),
@@ -218,13 +226,20 @@ def test_a_damaged_store_is_named(tmp_path, damage, message):
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"), [(_cut, "bytes"), (lambda s: next(s.glob("*-00001.*")).unlink(), "is missing")]
+    ("damage", "message"),
+    [(_cut, "bytes"), (lambda s: next(s.glob("*-00001.*")).unlink(), "is missing")],
 )
 def test_streaming_names_a_damaged_shard_before_it_reads(tmp_path, damage, message):
     write(tmp_path / "store", spec_of(), {"train": 20}, rows_per_shard=8)
     damage(tmp_path / "store")
     with pytest.raises(DataError, match=message):
-        train_loader(open_data(tmp_path / "store", task="avvp"), ["train"], streaming=True, batch_size=4, seed=0)
+        train_loader(
+            open_data(tmp_path / "store", task="avvp"),
+            ["train"],
+            streaming=True,
+            batch_size=4,
+            seed=0,
+        )
 
 
 def test_datasets_that_cut_the_same_clips_differently_do_not_share_arrays(tmp_path):
@@ -232,12 +247,17 @@ def test_datasets_that_cut_the_same_clips_differently_do_not_share_arrays(tmp_pa
         with StoreWriter(tmp_path / name, spec_of()) as writer:
             writer.add("train", columns_of(spec_of(), 4))
             writer.add(second, columns_of(spec_of(), 4, 4))
-    sizes = [len(open_data(tmp_path / n, task="avvp", cache_dir=tmp_path / "cache").split("train")) for n in ("one", "two")]
+    sizes = [
+        len(open_data(tmp_path / n, task="avvp", cache_dir=tmp_path / "cache").split("train"))
+        for n in ("one", "two")
+    ]
     assert sizes == [8, 4]
 
 
 def test_missing_folders_and_other_tasks_are_named(tmp_path):
-    with pytest.raises(DataError, match="dataset.json cannot be read: File name too long; check the disk"):
+    with pytest.raises(
+        DataError, match="dataset.json cannot be read: File name too long; check the disk"
+    ):
         Manifest.read("x" * 300)
     with pytest.raises(DataError, match="no data folder"):
         open_data(tmp_path / "nothing", task="avvp")
@@ -263,7 +283,9 @@ def test_two_processes_may_open_at_once(tmp_path):
     write(tmp_path / "store", spec_of(), {"train": 40})
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    processes = [context.Process(target=_open, args=(tmp_path / "store", results)) for _ in range(2)]
+    processes = [
+        context.Process(target=_open, args=(tmp_path / "store", results)) for _ in range(2)
+    ]
     for process in processes:
         process.start()
     assert [results.get(timeout=60) for _ in processes] == [40, 40]
@@ -282,7 +304,11 @@ def test_arrays_that_several_ask_for_at_once_are_built_once(tmp_path, monkeypatc
 
     monkeypatch.setattr(arrays, "_copy", slow_copy)
     threads = [
-        threading.Thread(target=lambda: sizes.append(len(open_data(tmp_path / "store", task="avvp").split("train"))))
+        threading.Thread(
+            target=lambda: sizes.append(
+                len(open_data(tmp_path / "store", task="avvp").split("train"))
+            )
+        )
         for _ in range(2)
     ]
     for thread in threads:
@@ -298,8 +324,13 @@ def test_shards_hold_the_rows_asked_for_and_compression_changes_only_bytes(tmp_p
     plain, zstd = (Manifest.read(tmp_path / name) for name in ("plain", "zstd"))
     assert [shard.rows for shard in plain.splits["train"].shards] == [10, 10, 5]
     assert plain.checksum == zstd.checksum and plain.fingerprint != zstd.fingerprint
-    batches = [open_data(tmp_path / name, task="avvp").split("train").batch(range(25)) for name in ("plain", "zstd")]
-    assert torch.equal(batches[0].visual, batches[1].visual) and batches[0].row.tolist() == list(range(25))
+    batches = [
+        open_data(tmp_path / name, task="avvp").split("train").batch(range(25))
+        for name in ("plain", "zstd")
+    ]
+    assert torch.equal(batches[0].visual, batches[1].visual) and batches[0].row.tolist() == list(
+        range(25)
+    )
 
 
 def test_features_come_in_the_precision_asked_for(tmp_path):

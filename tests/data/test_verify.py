@@ -31,7 +31,10 @@ SHARD = "train-00000.parquet"
 @pytest.fixture
 def llp(tmp_path):
     source = llp_tree(tmp_path / "llp")
-    import_data(ImportOptions(dataset="llp", source=str(source), out=str(tmp_path / "store")), card=render_dataset_card)
+    import_data(
+        ImportOptions(dataset="llp", source=str(source), out=str(tmp_path / "store")),
+        card=render_dataset_card,
+    )
     return tmp_path / "store"
 
 
@@ -41,7 +44,10 @@ def kinds(findings):
 
 @pytest.mark.parametrize("task", ["avel", "avvp"])
 def test_the_built_in_data_have_no_error(small_stores, task, tmp_path, capsys):
-    assert main(["data", "verify", str(small_stores[task]), "--json", str(tmp_path / "found.json")]) == 0
+    assert (
+        main(["data", "verify", str(small_stores[task]), "--json", str(tmp_path / "found.json")])
+        == 0
+    )
     shown, found = capsys.readouterr().out, json.loads((tmp_path / "found.json").read_text())
     checksum = Manifest.read(small_stores[task]).checksum
     assert checksum in shown and found["counts"]["checksum"] == checksum
@@ -56,7 +62,10 @@ def test_an_import_is_clean_beside_its_annotations(llp):
 
 
 def test_labels_are_compared_with_the_annotations_clip_by_clip(llp):
-    write_llp(llp.parent / "llp", train="train-00000_0_10\tDog\ntrain-00001_1_11\tCat\nnewcomer000_0_10\tDog")
+    write_llp(
+        llp.parent / "llp",
+        train="train-00000_0_10\tDog\ntrain-00001_1_11\tCat\nnewcomer000_0_10\tDog",
+    )
     report = verify_data(llp, annotations=llp.parent / "llp")
     found = {(f.kind, f.clip_id) for f in report.errors}
     assert ("label is not the official one", "train-00001_1_11") in found
@@ -70,18 +79,28 @@ def test_labels_are_compared_with_the_annotations_clip_by_clip(llp):
 def test_a_store_of_another_file_of_audio_annotations_is_compared_with_it(tmp_path, capsys):
     source = llp_tree(tmp_path / "llp")
     other = tmp_path / "audio_again.csv"
-    other.write_text((source / "AVVP_eval_audio.csv").read_text().replace("\t2\t5\tDog", "\t2\t6\tDog"))
+    other.write_text(
+        (source / "AVVP_eval_audio.csv").read_text().replace("\t2\t5\tDog", "\t2\t6\tDog")
+    )
     flags, store = ["--audio-annotations", str(other)], str(tmp_path / "store")
     assert main(["data", "import", "llp", str(source), "--out", store, *flags]) == 0
     without = verify_data(store, annotations=source)
-    assert [(f.kind, f.text) for f in without.errors] == [("label is not the official one", "dense_audio differs")]
+    assert [(f.kind, f.text) for f in without.errors] == [
+        ("label is not the official one", "dense_audio differs")
+    ]
     told = "the import read audio_again.csv; give it with --audio-annotations"
-    assert ("annotation file is not the one imported", told) in {(f.kind, f.text) for f in without.warnings}
+    assert ("annotation file is not the one imported", told) in {
+        (f.kind, f.text) for f in without.warnings
+    }
     capsys.readouterr()
     assert main(["data", "verify", store, "--annotations", str(source), *flags]) == 0
     assert "not the one imported" not in capsys.readouterr().out
-    other.write_text(other.read_text() + "b_b-bbbbbbb_30_40\t2\t6\tDog\n")  # the same labels in other bytes
-    changed = {f.kind: f for f in verify_data(store, annotations=source, audio_annotations=other).warnings}
+    other.write_text(
+        other.read_text() + "b_b-bbbbbbb_30_40\t2\t6\tDog\n"
+    )  # the same labels in other bytes
+    changed = {
+        f.kind: f for f in verify_data(store, annotations=source, audio_annotations=other).warnings
+    }
     assert changed["annotation file is not the one imported"].file == str(other)
     assert main(["data", "verify", store, *flags]) == 2
     assert "give that folder too" in capsys.readouterr().err
@@ -94,10 +113,14 @@ def test_ave_is_compared_by_row_and_background_clips_have_no_event(tmp_path):
     lines = [*AVE_LINES[:3], AVE_LINES[3].replace("Church bell", "Bark"), *AVE_LINES[4:]]
     write_ave(source, lines, {"train": [4, 1, 0, 3, 8, 5, 11], "val": [2, 6, 7], "test": [10, 9]})
     found = {(f.kind, f.row) for f in verify_data(tmp_path / "store", annotations=source).errors}
-    assert found == {("label is not the official one", 3), ("clip in another split than officially", 7)}
-    rewrite("background-00000.parquet", lambda c: (c["segment"].__setitem__(1, [2] * 10), c["video"].__setitem__(1, 2)))(
-        tmp_path / "store"
-    )
+    assert found == {
+        ("label is not the official one", 3),
+        ("clip in another split than officially", 7),
+    }
+    rewrite(
+        "background-00000.parquet",
+        lambda c: (c["segment"].__setitem__(1, [2] * 10), c["video"].__setitem__(1, 2)),
+    )(tmp_path / "store")
     found = {(f.kind, f.text) for f in verify_data(tmp_path / "store", annotations=source).errors}
     assert ("label is not the official one", "a background clip has an event") in found
 
@@ -114,11 +137,18 @@ def test_an_event_of_no_length_and_repeated_ids_of_ave_are_warnings(tmp_path):
     assert "defect of the official files: event of no length" in warned  # from import_report.json
 
 
-@pytest.mark.skipif("AVP_AVE_DIR" not in os.environ, reason="AVP_AVE_DIR is not set: the real annotations are not here")
+@pytest.mark.skipif(
+    "AVP_AVE_DIR" not in os.environ,
+    reason="AVP_AVE_DIR is not set: the real annotations are not here",
+)
 def test_the_eighteen_real_ids_in_several_splits_are_listed():
     from avplatform.tasks.avel.annotations import read_annotations
 
-    data, index, report = read_annotations(os.environ["AVP_AVE_DIR"]), ClipIndex(), VerifyReport(path="")
+    data, index, report = (
+        read_annotations(os.environ["AVP_AVE_DIR"]),
+        ClipIndex(),
+        VerifyReport(path=""),
+    )
     for split, rows in data.splits.items():
         columns = {"row": rows, "audio": rows.reshape(-1, 1), "visual": rows.reshape(-1, 1)}
         index.add(split, "file", [data.clip_ids[row] for row in rows], columns)
@@ -130,7 +160,9 @@ def test_the_eighteen_real_ids_in_several_splits_are_listed():
 def test_other_seconds_of_a_video_and_equal_features_in_another_split_are_warned_of(llp):
     rewrite(SHARD, lambda c: c["clip_id"].__setitem__(0, "ccccccccccc_0_10"))(llp)
     test = pq.read_table(llp / "test-00000.parquet").to_pydict()
-    rewrite(SHARD, lambda c: [c[name].__setitem__(1, test[name][0]) for name in ("audio", "visual")])(llp)
+    rewrite(
+        SHARD, lambda c: [c[name].__setitem__(1, test[name][0]) for name in ("audio", "visual")]
+    )(llp)
     warned = {f.kind: f.text for f in verify_data(llp).warnings}
     assert "ccccccccccc_101.8_111.8 (test)" in warned["leak: clips of one video in several splits"]
     assert "ccccccccccc_101.8_111.8" in warned["leak: the same features in several splits"]
@@ -154,7 +186,11 @@ def test_fast_looks_at_sizes_and_footers_only(llp):
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     fast = verify_data(llp, fast=True)
-    assert fast.ok and "checksum" not in fast.counts and "sizes and footers are right" in fast.lines()[-1]
+    assert (
+        fast.ok
+        and "checksum" not in fast.counts
+        and "sizes and footers are right" in fast.lines()[-1]
+    )
     assert kinds(verify_data(llp).errors)[0] == "damaged shard"
     file.write_bytes(content[:-5])
     assert kinds(verify_data(llp, fast=True).errors) == ["damaged shard"]
@@ -173,8 +209,12 @@ def test_damage_inside_a_shard_never_ends_in_a_traceback(llp):
 
 def test_empty_entries_and_strange_columns_are_named(llp):
     table = pq.read_table(llp / SHARD)
-    weak = pa.array([None, *table.column("weak").to_pylist()[1:]], type=table.schema.field("weak").type)
-    table = table.set_column(table.schema.names.index("weak"), "weak", weak).append_column("more", pa.array(range(len(table))))
+    weak = pa.array(
+        [None, *table.column("weak").to_pylist()[1:]], type=table.schema.field("weak").type
+    )
+    table = table.set_column(table.schema.names.index("weak"), "weak", weak).append_column(
+        "more", pa.array(range(len(table)))
+    )
     pq.write_table(table, llp / SHARD)
     rewrite("test-00000.parquet", lambda c: None)(llp)
 
@@ -196,7 +236,9 @@ def test_mapped_arrays_are_compared_and_old_ones_named(llp):
     (llp / ".arrays" / "0123456789abcdef").mkdir()
     report = verify_data(llp)
     assert report.ok and report.counts["mapped arrays"].endswith("train, validation, test")
-    old = next(finding for finding in report.warnings if finding.kind == "mapped arrays of other contents")
+    old = next(
+        finding for finding in report.warnings if finding.kind == "mapped arrays of other contents"
+    )
     assert old.file == ".arrays/0123456789abcdef"
     folder = llp / ".arrays" / data.checksum[:16] / "train"
     values = np.load(folder / "weak.npy")
@@ -211,19 +253,29 @@ def test_mapped_arrays_are_compared_and_old_ones_named(llp):
 def test_import_report_and_card_must_be_those_of_the_store(llp):
     report = json.loads((llp / "import_report.json").read_text())
     report["stored"]["train"] = 5
-    places = [f"{report['source']}/feats/vggish/x.npy", "CLIP/features/x.npy", "CLAP/features/x.npy"]
-    report["left_out"] = [{"clip_id": "lost", "file": file, "reason": "is missing"} for file in places]
+    places = [
+        f"{report['source']}/feats/vggish/x.npy",
+        "CLIP/features/x.npy",
+        "CLAP/features/x.npy",
+    ]
+    report["left_out"] = [
+        {"clip_id": "lost", "file": file, "reason": "is missing"} for file in places
+    ]
     (llp / "import_report.json").write_text(json.dumps(report))
     (llp / "README.md").write_text("another card")
     found = verify_data(llp)
-    assert kinds(found.errors) == ["import report"] and "card of other contents" in kinds(found.warnings)
+    assert kinds(found.errors) == ["import report"] and "card of other contents" in kinds(
+        found.warnings
+    )
     assert "  lost: feats/vggish/x.npy is missing, and 2 more files" in found.lines()
     assert found.lines()[-1].endswith("; 1 clip left out (import_report.json)")
     (llp / "import_report.json").write_text('{"left_out": 3}')
     assert "cannot be read" in verify_data(llp).errors[0].text
 
 
-def test_a_clip_without_any_file_is_one_line_with_a_path_of_the_source(tmp_path, monkeypatch, capsys):
+def test_a_clip_without_any_file_is_one_line_with_a_path_of_the_source(
+    tmp_path, monkeypatch, capsys
+):
     source = llp_tree(tmp_path / "deep" / "llp")
     for file in (source / "feats").glob("*/train-00001.npy"):
         file.unlink()
@@ -233,7 +285,11 @@ def test_a_clip_without_any_file_is_one_line_with_a_path_of_the_source(tmp_path,
     assert line in capsys.readouterr().out.splitlines()
     assert main(["data", "verify", "store"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert line in shown and shown[-1].startswith("all that is stored is right, ") and max(map(len, shown)) <= 80
+    assert (
+        line in shown
+        and shown[-1].startswith("all that is stored is right, ")
+        and max(map(len, shown)) <= 80
+    )
     assert sum("another version" in text for text in shown) == 1
 
 

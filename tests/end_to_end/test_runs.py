@@ -46,7 +46,11 @@ def run(small_stores, tmp_path_factory):
 
 
 def test_a_run_leaves_its_files(run):
-    names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and "checkpoints" not in p.parts}
+    names = {
+        str(p.relative_to(run))
+        for p in run.rglob("*")
+        if p.is_file() and "checkpoints" not in p.parts
+    }
     plots = {"plots/curves.png", "plots/per_class.png", "plots/timelines.png"}
     model = {"model/config.json", "model/model.safetensors", "model/README.md"}
     records = {"config.yaml", "environment.json", "metrics.jsonl", "results.json"}
@@ -56,14 +60,31 @@ def test_a_run_leaves_its_files(run):
 
 def test_results_say_what_was_done(run):
     content = json.loads((run / "results.json").read_text())
-    for key in ("task", "encoder", "decoder", "supervision", "data", "synthetic", "seed", "selection", "validation", "test"):
+    for key in (
+        "task",
+        "encoder",
+        "decoder",
+        "supervision",
+        "data",
+        "synthetic",
+        "seed",
+        "selection",
+        "validation",
+        "test",
+    ):
         assert key in content
     assert content["synthetic"] is True and set(content["test"]) == {"accuracy"}
-    assert content["selection"]["split"] == "validation" and content["selection"]["metric"] == "accuracy"
+    assert (
+        content["selection"]["split"] == "validation"
+        and content["selection"]["metric"] == "accuracy"
+    )
     assert content["selection"]["value"] == content["validation"]["accuracy"]
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in records if r["event"] == "step"] == list(range(1, 7))
-    assert max(r["accuracy"] for r in records if r["event"] == "epoch") == content["validation"]["accuracy"]
+    assert (
+        max(r["accuracy"] for r in records if r["event"] == "epoch")
+        == content["validation"]["accuracy"]
+    )
 
 
 def test_the_card_warns_of_synthetic_data_and_holds_the_scores(run):
@@ -77,10 +98,15 @@ def test_evaluation_gives_the_numbers_of_the_run(run, small_stores, tmp_path):
     for place in (run, run / "model"):
         for split in ("validation", "test"):
             out = tmp_path / "scores.json"
-            data = ["--data", str(small_stores["avel"])] if split == "test" else []  # by default what it was trained on
+            data = (
+                ["--data", str(small_stores["avel"])] if split == "test" else []
+            )  # by default what it was trained on
             assert main(["eval", str(place), *data, "--split", split, "--json", str(out)]) == 0
             found = json.loads(out.read_text())
-            assert found[split] == expected[split] and found["details"][split] == expected["details"][split]
+            assert (
+                found[split] == expected[split]
+                and found["details"][split] == expected["details"][split]
+            )
             assert {k: found[k] for k in ("task", "encoder", "decoder", "seed", "selection")} == {
                 k: expected[k] for k in ("task", "encoder", "decoder", "seed", "selection")
             }
@@ -108,7 +134,9 @@ def test_training_in_bf16_is_scored_in_full_precision(small_stores, tmp_path, mo
         kinds["training"] = model.encoder.audio_lstm.weight_hh_l0.dtype
         result = real(model, *args, **kwargs)
         batch = args[1][0]
-        kinds["model"] = model(batch.audio, batch.visual, batch.motion).encoding.aux["attended_visual"].dtype
+        kinds["model"] = (
+            model(batch.audio, batch.visual, batch.motion).encoding.aux["attended_visual"].dtype
+        )
         with kwargs["accelerator"].autocast():
             kinds["autocast"] = torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype
         return result
@@ -117,15 +145,37 @@ def test_training_in_bf16_is_scored_in_full_precision(small_stores, tmp_path, mo
     flags = ["--epochs", "2", "--no-save-plots", "--precision", "bf16"]
     assert train("avel", small_stores["avel"], tmp_path / "run", *flags) == 0
     assert kinds == {"training": torch.float32, "model": torch.float32, "autocast": torch.bfloat16}
-    assert main(["eval", str(tmp_path / "run"), "--json", str(tmp_path / "scores.json"), "--threads", "1"]) == 0
-    found, expected = (json.loads(p.read_text()) for p in (tmp_path / "scores.json", tmp_path / "run" / "results.json"))
+    assert (
+        main(
+            [
+                "eval",
+                str(tmp_path / "run"),
+                "--json",
+                str(tmp_path / "scores.json"),
+                "--threads",
+                "1",
+            ]
+        )
+        == 0
+    )
+    found, expected = (
+        json.loads(p.read_text())
+        for p in (tmp_path / "scores.json", tmp_path / "run" / "results.json")
+    )
     assert expected["precision"] == "bf16" and found["test"] == expected["test"]
 
 
 def torchrun(*args, processes=2):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("AVP_", "PYTEST"))}
     env.update(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *args]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+        *args,
+    ]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
 
 
@@ -142,10 +192,24 @@ def test_two_processes_evaluate_every_clip_once_and_alike(run, small_stores, tmp
 
 
 def test_two_processes_take_the_same_steps_as_one(small_stores, tmp_path):
-    flags = ["--max-steps", "4", "--no-save-plots", "--decoder-config.dropout", "0", "--decoder-config.attention-dropout", "0"]
+    flags = [
+        "--max-steps",
+        "4",
+        "--no-save-plots",
+        "--decoder-config.dropout",
+        "0",
+        "--decoder-config.attention-dropout",
+        "0",
+    ]
     assert train("avel", small_stores["avel"], tmp_path / "one", *flags) == 0
     done = torchrun(
-        "train.py", *SMALL["avel"], "--data", str(small_stores["avel"]), "--output-dir", str(tmp_path / "two"), *flags
+        "train.py",
+        *SMALL["avel"],
+        "--data",
+        str(small_stores["avel"]),
+        "--output-dir",
+        str(tmp_path / "two"),
+        *flags,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     content = json.loads((tmp_path / "two" / "results.json").read_text())
@@ -158,9 +222,24 @@ def test_two_processes_take_the_same_steps_as_one(small_stores, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_weights(run, small_stores, tmp_path):
-    assert train("avel", small_stores["avel"], tmp_path / "again", "--epochs", "2", "--no-save-plots") == 0
+    assert (
+        train("avel", small_stores["avel"], tmp_path / "again", "--epochs", "2", "--no-save-plots")
+        == 0
+    )
     assert same(weights(run), weights(tmp_path / "again"))
-    assert train("avel", small_stores["avel"], tmp_path / "other", "--epochs", "2", "--no-save-plots", "--seed", "2") == 0
+    assert (
+        train(
+            "avel",
+            small_stores["avel"],
+            tmp_path / "other",
+            "--epochs",
+            "2",
+            "--no-save-plots",
+            "--seed",
+            "2",
+        )
+        == 0
+    )
     assert not same(weights(run), weights(tmp_path / "other"))
 
 
@@ -191,10 +270,15 @@ def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, streaming
     assert checkpoint_steps(tmp_path / "killed" / "checkpoints")[-1] == 4
     assert main(["train", "--resume", str(tmp_path / "killed")]) == 0
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
-    records = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line)
+        for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [r["resumed_from_step"] for r in records if r["event"] == "resume"] == [4]
     assert [r["step"] for r in records if r["event"] == "step"] == list(range(1, 10))
-    whole, killed = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("whole", "killed"))
+    whole, killed = (
+        json.loads((tmp_path / n / "results.json").read_text()) for n in ("whole", "killed")
+    )
     assert whole["test"] == killed["test"] and whole["selection"] == killed["selection"]
     # Times are those of both processes together.
     assert before["cpu_seconds"] > 0 and killed["seconds"]["cpu"] > before["cpu_seconds"]
@@ -202,16 +286,39 @@ def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, streaming
 
 
 def test_a_streaming_run_says_why_it_maps_what_it_evaluates(small_stores, tmp_path, capsys):
-    for flags, because in (((), ""), (("--streaming",), " (training streams, evaluation always reads mapped arrays)")):
+    for flags, because in (
+        ((), ""),
+        (("--streaming",), " (training streams, evaluation always reads mapped arrays)"),
+    ):
         store = tmp_path / f"store{len(flags)}"
         shutil.copytree(small_stores["avvp"], store, ignore=shutil.ignore_patterns(".arrays"))
-        assert train("avvp", store, tmp_path / f"run{len(flags)}", "--max-steps", "1", "--no-save-plots", *flags) == 0
-        mapped = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mapped")]
-        told = [re.fullmatch(r"mapped \S+ (\w+)(.*): \d+ clips, \d+ MiB", line).groups() for line in mapped]
-        assert set(told) == {(split, because) for split in ("train", "validation", "test")[len(flags) :]}
+        assert (
+            train(
+                "avvp",
+                store,
+                tmp_path / f"run{len(flags)}",
+                "--max-steps",
+                "1",
+                "--no-save-plots",
+                *flags,
+            )
+            == 0
+        )
+        mapped = [
+            line for line in capsys.readouterr().out.splitlines() if line.startswith("mapped")
+        ]
+        told = [
+            re.fullmatch(r"mapped \S+ (\w+)(.*): \d+ clips, \d+ MiB", line).groups()
+            for line in mapped
+        ]
+        assert set(told) == {
+            (split, because) for split in ("train", "validation", "test")[len(flags) :]
+        }
 
 
-def test_a_run_killed_after_its_last_step_still_validates_and_finishes(small_stores, tmp_path, monkeypatch):
+def test_a_run_killed_after_its_last_step_still_validates_and_finishes(
+    small_stores, tmp_path, monkeypatch
+):
     flags = ["--max-steps", "4", "--checkpointing.every", "2", "--no-save-plots"]
     assert train("avvp", small_stores["avvp"], tmp_path / "whole", *flags) == 0
 
@@ -219,13 +326,20 @@ def test_a_run_killed_after_its_last_step_still_validates_and_finishes(small_sto
         raise Killed
 
     real = loop.Run._end_of_epoch
-    monkeypatch.setattr(loop.Run, "_end_of_epoch", lambda self: dying(self) if self.progress.step == 4 else real(self))
+    monkeypatch.setattr(
+        loop.Run,
+        "_end_of_epoch",
+        lambda self: dying(self) if self.progress.step == 4 else real(self),
+    )
     with pytest.raises(Killed):
         train("avvp", small_stores["avvp"], tmp_path / "killed", *flags)
     monkeypatch.setattr(loop.Run, "_end_of_epoch", real)
     assert main(["train", "--resume", str(tmp_path / "killed")]) == 0
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
-    records = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line)
+        for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [r["step"] for r in records if r["event"] == "epoch"] == [3, 4]
 
 
@@ -253,11 +367,34 @@ def test_a_resumed_run_cannot_change_what_it_is(run, capsys):
 @pytest.mark.parametrize("decoder", ["leap", "mmil", "dch"])
 @pytest.mark.parametrize("encoder", ["han", "mmpyr", "ave", "psp", "cmbs"])
 def test_every_cell_trains_in_every_supervision(small_stores, tmp_path, task, encoder, decoder):
-    small = [x for k, v in WIDTHS[encoder].items() for x in (f"--encoder-config.{k.replace('_', '-')}", str(v))]
+    small = [
+        x
+        for k, v in WIDTHS[encoder].items()
+        for x in (f"--encoder-config.{k.replace('_', '-')}", str(v))
+    ]
     for supervision in {"avel": ("full", "weak"), "avvp": ("pseudo", "weak")}[task]:
         out = tmp_path / supervision
-        flags = ["--task", task, "--encoder", encoder, "--decoder", decoder, "--supervision", supervision, *small]
-        flags += ["--data", str(small_stores[task]), "--max-steps", "2", "--batch-size", "8", "--cpu", "--no-save-plots"]
+        flags = [
+            "--task",
+            task,
+            "--encoder",
+            encoder,
+            "--decoder",
+            decoder,
+            "--supervision",
+            supervision,
+            *small,
+        ]
+        flags += [
+            "--data",
+            str(small_stores[task]),
+            "--max-steps",
+            "2",
+            "--batch-size",
+            "8",
+            "--cpu",
+            "--no-save-plots",
+        ]
         assert main(["train", *flags, "--output-dir", str(out), "--threads", "1"]) == 0
         assert (out / "model" / "model.safetensors").exists()
 
@@ -277,7 +414,11 @@ def test_micro_batches_take_the_same_steps(small_stores, tmp_path):
 def test_dry_run_shows_shapes_and_writes_nothing(small_stores, tmp_path, capsys):
     assert train("avel", small_stores["avel"], tmp_path / "none", "--dry-run") == 0
     text = capsys.readouterr().out
-    assert "visual: [B, 10, 7, 7, 512]" in text and "parameters: " in text and "segment av: [B, 10, 29]" in text
+    assert (
+        "visual: [B, 10, 7, 7, 512]" in text
+        and "parameters: " in text
+        and "segment av: [B, 10, 29]" in text
+    )
     assert not (tmp_path / "none").exists()
 
 
@@ -286,10 +427,33 @@ def test_bad_input_ends_with_its_code_and_leaves_nothing(small_stores, tmp_path,
     (tmp_path / "full" / "kept").write_text("")
     cases = [
         (["--output-dir", str(tmp_path / "full")], 2, "not empty"),
-        (["--data", str(tmp_path / "nothing"), "--output-dir", str(tmp_path / "a")], 1, "no data folder"),
-        (["--data", str(small_stores["avvp"]), "--output-dir", str(tmp_path / "b")], 2, "are for avvp"),
-        (["--decoder-config.combine", "none", "--output-dir", str(tmp_path / "d")], 2, "needs an audio-visual stream"),
-        (["--decoder", "dch", "--decoder-config.form", "dmrn", "--output-dir", str(tmp_path / "e")], 2, "takes ave"),
+        (
+            ["--data", str(tmp_path / "nothing"), "--output-dir", str(tmp_path / "a")],
+            1,
+            "no data folder",
+        ),
+        (
+            ["--data", str(small_stores["avvp"]), "--output-dir", str(tmp_path / "b")],
+            2,
+            "are for avvp",
+        ),
+        (
+            ["--decoder-config.combine", "none", "--output-dir", str(tmp_path / "d")],
+            2,
+            "needs an audio-visual stream",
+        ),
+        (
+            [
+                "--decoder",
+                "dch",
+                "--decoder-config.form",
+                "dmrn",
+                "--output-dir",
+                str(tmp_path / "e"),
+            ],
+            2,
+            "takes ave",
+        ),
         (
             ["--labels.embeddings", "nothing.txt", "--output-dir", str(tmp_path / "c")],
             2,
@@ -306,7 +470,9 @@ def test_bad_input_ends_with_its_code_and_leaves_nothing(small_stores, tmp_path,
 
 
 @pytest.mark.parametrize("lacking", ["validation", "test", "classes"])
-def test_data_that_lack_something_are_refused_before_training(small_stores, tmp_path, capsys, lacking):
+def test_data_that_lack_something_are_refused_before_training(
+    small_stores, tmp_path, capsys, lacking
+):
     store = tmp_path / "store"
     shutil.copytree(small_stores["avel"], store, ignore=shutil.ignore_patterns(".arrays"))
     manifest = json.loads((store / "dataset.json").read_text())
@@ -319,7 +485,9 @@ def test_data_that_lack_something_are_refused_before_training(small_stores, tmp_
     assert lacking in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-def test_data_without_pseudo_labels_are_refused_before_a_folder_is_made(small_stores, tmp_path, capsys):
+def test_data_without_pseudo_labels_are_refused_before_a_folder_is_made(
+    small_stores, tmp_path, capsys
+):
     store = tmp_path / "store"
     shutil.copytree(small_stores["avvp"], store, ignore=shutil.ignore_patterns(".arrays"))
     manifest = json.loads((store / "dataset.json").read_text())
@@ -334,7 +502,9 @@ def test_data_without_pseudo_labels_are_refused_before_a_folder_is_made(small_st
 def test_validation_every_other_epoch(small_stores, tmp_path):
     flags = ["--epochs", "4", "--validate-every", "2", "--no-save-plots"]
     assert train("avvp", small_stores["avvp"], tmp_path / "run", *flags) == 0
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [r["epoch"] for r in records if r["event"] == "epoch"] == [1, 3]
     assert [r["epoch"] for r in records if r["event"] == "epoch_without_validation"] == [2, 4]
 
@@ -370,6 +540,9 @@ def test_what_a_resume_changed_holds_for_the_next_one(small_stores, tmp_path, mo
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_reason(small_stores, tmp_path, capsys):
-    assert train("avel", small_stores["avel"], tmp_path / "run", "--optim.lr", "1e30", "--epochs", "3") == 1
+    assert (
+        train("avel", small_stores["avel"], tmp_path / "run", "--optim.lr", "1e30", "--epochs", "3")
+        == 1
+    )
     assert "became NaN or infinite in step" in capsys.readouterr().err
     assert not (tmp_path / "run" / "results.json").exists()

@@ -51,16 +51,54 @@ def no_dropout(encoder, decoder, task, supervision):
 
 def flags_of(cell, stores, out, *more):
     task, encoder, decoder, supervision = cell
-    small = [x for k, v in SMALL[encoder].items() for x in (f"--encoder-config.{k.replace('_', '-')}", str(v))]
+    small = [
+        x
+        for k, v in SMALL[encoder].items()
+        for x in (f"--encoder-config.{k.replace('_', '-')}", str(v))
+    ]
     return [
-        *("train", "--task", task, "--encoder", encoder, "--decoder", decoder, "--supervision", supervision, *small),
-        *("--data", str(stores[task]), "--output-dir", str(out), "--batch-size", "8", "--cpu", "--threads", "1"),
-        *("--no-save-plots", "--epochs", "100", "--max-steps", str(STEPS), "--validate-every", "3", *more),
+        *(
+            "train",
+            "--task",
+            task,
+            "--encoder",
+            encoder,
+            "--decoder",
+            decoder,
+            "--supervision",
+            supervision,
+            *small,
+        ),
+        *(
+            "--data",
+            str(stores[task]),
+            "--output-dir",
+            str(out),
+            "--batch-size",
+            "8",
+            "--cpu",
+            "--threads",
+            "1",
+        ),
+        *(
+            "--no-save-plots",
+            "--epochs",
+            "100",
+            "--max-steps",
+            str(STEPS),
+            "--validate-every",
+            "3",
+            *more,
+        ),
     ]
 
 
 def records(out, event):
-    return [r for r in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if r["event"] == event]
+    return [
+        r
+        for r in map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+        if r["event"] == event
+    ]
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: "-".join(cell))
@@ -68,8 +106,14 @@ def test_any_number_of_processes_takes_the_same_steps(stores, tmp_path, cell):
     task, encoder, decoder, supervision = cell
     flags = [*no_dropout(encoder, decoder, task, supervision), "--precision", "float64"]
     for count in (1, 2, 4):
-        processes.run(flags_of(cell, stores, tmp_path / str(count), *flags), tmp_path / f"{count}.log", processes=count)
-        assert json.loads((tmp_path / str(count) / "results.json").read_text())["processes"] == count
+        processes.run(
+            flags_of(cell, stores, tmp_path / str(count), *flags),
+            tmp_path / f"{count}.log",
+            processes=count,
+        )
+        assert (
+            json.loads((tmp_path / str(count) / "results.json").read_text())["processes"] == count
+        )
     one, *others = (records(tmp_path / str(count), "step") for count in (1, 2, 4))
     assert len(one) == STEPS and one[0]["loss"] != pytest.approx(one[-1]["loss"], rel=1e-3)
     for other in others:
@@ -77,17 +121,26 @@ def test_any_number_of_processes_takes_the_same_steps(stores, tmp_path, cell):
             assert {k: v for k, v in b.items() if isinstance(v, float)} == pytest.approx(
                 {k: v for k, v in a.items() if isinstance(v, float)}, rel=0, abs=1e-9
             )
-    results = [json.loads((tmp_path / str(count) / "results.json").read_text()) for count in (1, 2, 4)]
+    results = [
+        json.loads((tmp_path / str(count) / "results.json").read_text()) for count in (1, 2, 4)
+    ]
     for other in results[1:]:
-        assert other["test"] == results[0]["test"] and other["validation"] == results[0]["validation"]
+        assert (
+            other["test"] == results[0]["test"] and other["validation"] == results[0]["validation"]
+        )
 
 
 def test_dropout_differs_between_processes_and_repeats_to_the_last_bit(stores, tmp_path):
     cell = ("avvp", "han", "mmil", "weak")
     for name in ("first", "second"):
-        flags = flags_of(cell, stores, tmp_path / name, "--max-steps", "9", "--precision", "no", "--ema", "0.9")
+        flags = flags_of(
+            cell, stores, tmp_path / name, "--max-steps", "9", "--precision", "no", "--ema", "0.9"
+        )
         processes.run(flags, tmp_path / f"{name}.log", processes=2)
-    first, second = (AVModel.from_pretrained(tmp_path / name / "model").state_dict() for name in ("first", "second"))
+    first, second = (
+        AVModel.from_pretrained(tmp_path / name / "model").state_dict()
+        for name in ("first", "second")
+    )
     assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
     seeds = set()
     for rank in (0, 1):
@@ -100,9 +153,20 @@ def test_dropout_differs_between_processes_and_repeats_to_the_last_bit(stores, t
 
 def test_a_batch_size_for_each_process_is_multiplied_and_said(stores, tmp_path):
     cell = ("avvp", "han", "mmil", "weak")
-    more = ["--max-steps", "5", "--batch-size", "4", "--batch-scope", "process", "--precision", "float64"]
+    more = [
+        "--max-steps",
+        "5",
+        "--batch-size",
+        "4",
+        "--batch-scope",
+        "process",
+        "--precision",
+        "float64",
+    ]
     more += no_dropout("han", "mmil", "avvp", "weak")
-    text = processes.run(flags_of(cell, stores, tmp_path / "two", *more), tmp_path / "two.log", processes=2)
+    text = processes.run(
+        flags_of(cell, stores, tmp_path / "two", *more), tmp_path / "two.log", processes=2
+    )
     assert "of 8 clips over all processes" in text
     single = [*more, "--batch-scope", "global", "--batch-size", "8"]
     processes.run(flags_of(cell, stores, tmp_path / "one", *single), tmp_path / "one.log")
@@ -113,10 +177,17 @@ def test_a_batch_size_for_each_process_is_multiplied_and_said(stores, tmp_path):
 def test_learning_rate_scaling_is_asked_for_and_said(stores, tmp_path):
     cell = ("avvp", "han", "mmil", "weak")
     scaling = ["--optim.lr", "1e-3", "--optim.lr-scaling", "linear", "--optim.lr-batch-size", "4"]
-    text = processes.run(flags_of(cell, stores, tmp_path / "on", "--max-steps", "1", *scaling), tmp_path / "on.log")
-    assert "learning rate 0.002 (linear scaling of 0.001 for 4 clips a step)" in " ".join(text.split())
+    text = processes.run(
+        flags_of(cell, stores, tmp_path / "on", "--max-steps", "1", *scaling), tmp_path / "on.log"
+    )
+    assert "learning rate 0.002 (linear scaling of 0.001 for 4 clips a step)" in " ".join(
+        text.split()
+    )
     assert records(tmp_path / "on", "step")[0]["lr"] == pytest.approx(2e-3)
-    processes.run(flags_of(cell, stores, tmp_path / "off", "--max-steps", "1", *scaling[:2]), tmp_path / "off.log")
+    processes.run(
+        flags_of(cell, stores, tmp_path / "off", "--max-steps", "1", *scaling[:2]),
+        tmp_path / "off.log",
+    )
     assert records(tmp_path / "off", "step")[0]["lr"] == pytest.approx(1e-3)
 
 
@@ -125,19 +196,33 @@ def clean_environment():
     return {**env, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.skipif(torch.accelerator.is_available(), reason="the config asks for accelerators, and here they are")
+@pytest.mark.skipif(
+    torch.accelerator.is_available(), reason="the config asks for accelerators, and here they are"
+)
 def test_a_launch_for_several_gpus_joins_its_processes_where_there_are_none(stores, tmp_path):
     """The shipped config starts 2 processes that Accelerate leaves unconnected on a machine without accelerators."""
     flags = flags_of(("avel", "ave", "leap", "full"), stores, tmp_path / "run", "--max-steps", "6")
     flags = [flag for flag in flags[1:] if flag != "--cpu"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "accelerate_config.yaml"]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        "accelerate_config.yaml",
+    ]
     command += ["--main_process_port", str(processes.free_port()), "train.py", *flags]
-    done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=180)
+    done = subprocess.run(
+        command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=180
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "2 processes work together on the CPU" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
     content = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert content["processes"] == 2 and content["steps"] == 6 and content["details"]["test"]["clips"] == 10
+    assert (
+        content["processes"] == 2
+        and content["steps"] == 6
+        and content["details"]["test"]["clips"] == 10
+    )
     assert [r["step"] for r in records(tmp_path / "run", "step")] == list(range(1, 7))
 
 
@@ -168,11 +253,20 @@ def test_every_clip_is_trained_on_once_an_epoch(stores, tmp_path, count):
 
 @pytest.mark.parametrize("cpu", [True, False])
 @pytest.mark.parametrize(("rank", "made"), [("0", True), ("1", False)])
-def test_of_processes_that_cannot_reach_each_other_the_first_goes_on(stores, tmp_path, rank, made, cpu):
+def test_of_processes_that_cannot_reach_each_other_the_first_goes_on(
+    stores, tmp_path, rank, made, cpu
+):
     flags = flags_of(("avel", "ave", "leap", "full"), stores, tmp_path / "run", "--max-steps", "1")
     flags = [flag for flag in flags[1:] if cpu or flag != "--cpu"]
     env = {**clean_environment(), "WORLD_SIZE": "2", "RANK": rank}
-    done = subprocess.run([sys.executable, "train.py", *flags], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "train.py", *flags],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "run").exists() == made
     assert ("cannot reach each other" in done.stderr) == made and "Traceback" not in done.stderr

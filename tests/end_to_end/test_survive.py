@@ -20,7 +20,17 @@ from tests import processes
 ROOT = Path(__file__).resolve().parent.parent.parent
 EVERY, STEPS = 3, 300
 FLAGS = [
-    *("train", "--task", "avvp", "--encoder-config.width", "16", "--encoder-config.hidden", "16", "--batch-size", "4"),
+    *(
+        "train",
+        "--task",
+        "avvp",
+        "--encoder-config.width",
+        "16",
+        "--encoder-config.hidden",
+        "16",
+        "--batch-size",
+        "4",
+    ),
     *(
         "--epochs",
         "99",
@@ -42,7 +52,11 @@ def weights(folder):
 
 
 def records(folder, event):
-    lines = (folder / "metrics.jsonl").read_text().splitlines() if (folder / "metrics.jsonl").exists() else []
+    lines = (
+        (folder / "metrics.jsonl").read_text().splitlines()
+        if (folder / "metrics.jsonl").exists()
+        else []
+    )
     return [r for r in map(json.loads, lines) if r["event"] == event]
 
 
@@ -75,7 +89,9 @@ def die_in_write(rank, *, call, chance, seed):
 def whole_records(out, event):
     """Records of an event, without a line that a kill cut off."""
     found = []
-    for line in (out / "metrics.jsonl").read_text().splitlines() if (out / "metrics.jsonl").exists() else []:
+    for line in (
+        (out / "metrics.jsonl").read_text().splitlines() if (out / "metrics.jsonl").exists() else []
+    ):
         try:
             found.append(json.loads(line))
         except json.JSONDecodeError:
@@ -101,9 +117,17 @@ KILLS = 20
 
 @pytest.mark.parametrize(
     ("count", "streaming"),
-    [(1, False), *(pytest.param(c, s, marks=pytest.mark.slow) for c, s in [(1, True), (2, False), (2, True)])],
+    [
+        (1, False),
+        *(
+            pytest.param(c, s, marks=pytest.mark.slow)
+            for c, s in [(1, True), (2, False), (2, True)]
+        ),
+    ],
 )
-def test_killed_twenty_times_the_weights_are_those_of_a_run_never_stopped(small_stores, tmp_path, count, streaming):
+def test_killed_twenty_times_the_weights_are_those_of_a_run_never_stopped(
+    small_stores, tmp_path, count, streaming
+):
     flags = [*FLAGS, "--data", str(small_stores["avvp"]), *(["--streaming"] if streaming else [])]
     whole, out, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
     processes.run([*flags, "--output-dir", str(whole)], log, processes=count)
@@ -113,7 +137,12 @@ def test_killed_twenty_times_the_weights_are_those_of_a_run_never_stopped(small_
         begun = (out / "config.yaml").exists()
         args = ["train", "--resume", str(out)] if begun else [*flags, "--output-dir", str(out)]
         if kill % 2:
-            way = partial(die_in_write, call=draw.choice(WAYS), chance=draw.uniform(0.4, 0.9), seed=draw.random())
+            way = partial(
+                die_in_write,
+                call=draw.choice(WAYS),
+                chance=draw.uniform(0.4, 0.9),
+                seed=draw.random(),
+            )
             launch = processes.Launch(args, log, processes=count, before=way)
             wait_until(lambda launch=launch: not launch.alive)
         else:
@@ -122,7 +151,9 @@ def test_killed_twenty_times_the_weights_are_those_of_a_run_never_stopped(small_
             wait_until(partial(began, out, before, draw))
             time.sleep(draw.uniform(0, 0.05))
         launch.kill()
-        assert not (out / "results.json").exists(), f"the run was through after {kill} kills; make it longer"
+        assert not (out / "results.json").exists(), (
+            f"the run was through after {kill} kills; make it longer"
+        )
         steps = [r["step"] for r in whole_records(out, "step")]
         assert steps == list(range(1, len(steps) + 1)), "a step was lost or done twice"
         now = whole_records(out, "resume")
@@ -135,7 +166,11 @@ def test_killed_twenty_times_the_weights_are_those_of_a_run_never_stopped(small_
     assert [r["step"] for r in records(out, "step")] == list(range(1, STEPS + 1))
     assert [r["loss"] for r in records(out, "step")] == [r["loss"] for r in records(whole, "step")]
     first, second = (json.loads((folder / "results.json").read_text()) for folder in (whole, out))
-    assert first["test"] == second["test"] and first["selection"] == second["selection"] and second["processes"] == count
+    assert (
+        first["test"] == second["test"]
+        and first["selection"] == second["selection"]
+        and second["processes"] == count
+    )
     assert "Traceback" not in log.read_text() or count > 1
 
 
@@ -156,14 +191,29 @@ def signal_at(rank, *, step, signum, member=0):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_sigterm_saves_and_ends_cleanly(small_stores, tmp_path, count):
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--max-steps", "9", "--checkpointing.every", "0"]
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--max-steps",
+        "9",
+        "--checkpointing.every",
+        "0",
+    ]
     whole, out, log = tmp_path / "whole", tmp_path / "told", tmp_path / "log"
     processes.run([*flags, "--output-dir", str(whole)], log, processes=count)
     # The last process is told; all stop after the same step.
     before = partial(signal_at, step=4, signum=signal.SIGTERM, member=count - 1)
-    text = processes.run([*flags, "--output-dir", str(out)], tmp_path / "stopped", processes=count, before=before)
-    assert "stopped by SIGTERM after step 4; all is saved, go on with --resume" in text and "Traceback" not in text
-    assert (out / "checkpoints" / "4" / "state.json").exists() and not (out / "results.json").exists()
+    text = processes.run(
+        [*flags, "--output-dir", str(out)], tmp_path / "stopped", processes=count, before=before
+    )
+    assert (
+        "stopped by SIGTERM after step 4; all is saved, go on with --resume" in text
+        and "Traceback" not in text
+    )
+    assert (out / "checkpoints" / "4" / "state.json").exists() and not (
+        out / "results.json"
+    ).exists()
     processes.run(["train", "--resume", str(out)], log, processes=count)
     assert [r["resumed_from_step"] for r in records(out, "resume")] == [4]
     a, b = weights(whole), weights(out)
@@ -171,10 +221,23 @@ def test_sigterm_saves_and_ends_cleanly(small_stores, tmp_path, count):
 
 
 def test_ctrl_c_saves_too_and_says_so_by_its_exit_code(small_stores, tmp_path):
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--max-steps", "9", "--output-dir", str(tmp_path / "run")]
-    launch = processes.Launch(flags, tmp_path / "log", before=partial(signal_at, step=5, signum=signal.SIGINT))
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--max-steps",
+        "9",
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
+    launch = processes.Launch(
+        flags, tmp_path / "log", before=partial(signal_at, step=5, signum=signal.SIGINT)
+    )
     assert launch.wait() == [130]
-    assert "stopped by SIGINT after step 5" in launch.output() and (tmp_path / "run" / "checkpoints" / "5").is_dir()
+    assert (
+        "stopped by SIGINT after step 5" in launch.output()
+        and (tmp_path / "run" / "checkpoints" / "5").is_dir()
+    )
 
 
 def die_at(rank, *, step, member):
@@ -184,7 +247,15 @@ def die_at(rank, *, step, member):
 
 @pytest.mark.parametrize("member", [0, 1])
 def test_the_others_end_with_a_clear_line_when_a_process_is_lost(small_stores, tmp_path, member):
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--max-steps", "9", "--output-dir", str(tmp_path / "run")]
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--max-steps",
+        "9",
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
     before = partial(die_at, step=5, member=member)
     launch = processes.Launch(flags, tmp_path / "log", processes=2, before=before)
     codes = launch.wait(60)
@@ -213,8 +284,18 @@ def fail_alone(rank, *, step):
 
 
 def test_what_one_process_met_alone_is_said(small_stores, tmp_path):
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--max-steps", "9", "--output-dir", str(tmp_path / "run")]
-    launch = processes.Launch(flags, tmp_path / "log", processes=2, before=partial(fail_alone, step=5))
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--max-steps",
+        "9",
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
+    launch = processes.Launch(
+        flags, tmp_path / "log", processes=2, before=partial(fail_alone, step=5)
+    )
     assert launch.wait(60) == [1, 1]
     text = launch.output()
     assert "error of process 1: shard 7 cannot be read" in text and "Traceback" not in text
@@ -228,9 +309,21 @@ def small_disk(rank, *, room):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_full_disk_ends_every_process_with_a_clear_line_and_loses_nothing(small_stores, tmp_path, count):
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--max-steps", "9", "--output-dir", str(tmp_path / "run")]
-    launch = processes.Launch(flags, tmp_path / "log", processes=count, before=partial(small_disk, room=20_000))
+def test_a_full_disk_ends_every_process_with_a_clear_line_and_loses_nothing(
+    small_stores, tmp_path, count
+):
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--max-steps",
+        "9",
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
+    launch = processes.Launch(
+        flags, tmp_path / "log", processes=count, before=partial(small_disk, room=20_000)
+    )
     assert launch.wait(60) == [1] * count
     text = launch.output()
     assert text.count("cannot write") == 1  # the main process says it for all
@@ -250,13 +343,25 @@ def test_two_runs_in_one_folder_are_refused(small_stores, tmp_path):
     assert second.wait() == [2]
     assert "another process is training in" in second.output()
     first.kill()
-    processes.run(["train", "--resume", str(tmp_path / "run"), "--max-steps", "30"], tmp_path / "third")
+    processes.run(
+        ["train", "--resume", str(tmp_path / "run"), "--max-steps", "30"], tmp_path / "third"
+    )
 
 
-def test_a_launcher_that_starts_its_processes_again_goes_on_with_the_run(small_stores, tmp_path, monkeypatch):
+def test_a_launcher_that_starts_its_processes_again_goes_on_with_the_run(
+    small_stores, tmp_path, monkeypatch
+):
     from avplatform.cli import main
 
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--max-steps", "9", "--output-dir", str(tmp_path / "run")]
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--max-steps",
+        "9",
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
     launch = processes.Launch(flags, tmp_path / "log", before=partial(die_at, step=5, member=0))
     assert launch.wait() == [-signal.SIGKILL]
     assert main(flags) == 2  # by hand, a folder in use is refused
@@ -267,20 +372,40 @@ def test_a_launcher_that_starts_its_processes_again_goes_on_with_the_run(small_s
 
 LAUNCHERS = {
     "torchrun": ["-m", "torch.distributed.run", "--nproc_per_node", "2"],
-    "accelerate": ["-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1", "--cpu"],
+    "accelerate": [
+        "-m",
+        "accelerate.commands.launch",
+        "--num_processes",
+        "1",
+        "--num_machines",
+        "1",
+        "--cpu",
+    ],
 }
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_a_run_whose_launcher_was_killed_saves_and_ends_and_can_be_resumed_at_once(small_stores, tmp_path, launcher):
+def test_a_run_whose_launcher_was_killed_saves_and_ends_and_can_be_resumed_at_once(
+    small_stores, tmp_path, launcher
+):
     out, args = tmp_path / "run", [sys.executable, *LAUNCHERS[launcher], "train.py"]
-    flags = [*FLAGS[1:], "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--max-steps", "100000"]
+    flags = [
+        *FLAGS[1:],
+        "--data",
+        str(small_stores["avvp"]),
+        "--output-dir",
+        str(out),
+        "--max-steps",
+        "100000",
+    ]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([*args, *flags], cwd=ROOT, stdout=log, stderr=log)
         wait_until(lambda: len(whole_records(out, "step")) > 3)
         process.kill()
         process.wait()
     before = len(whole_records(out, "step"))
-    processes.run(["train", "--resume", str(out), "--max-steps", str(before + 1)], tmp_path / "again")
+    processes.run(
+        ["train", "--resume", str(out), "--max-steps", str(before + 1)], tmp_path / "again"
+    )
     (resumed,) = [r["resumed_from_step"] for r in whole_records(out, "resume")]
     assert resumed >= before - EVERY and "stopped by SIGTERM" in (tmp_path / "log").read_text()

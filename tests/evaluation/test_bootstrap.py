@@ -52,7 +52,10 @@ def test_p_is_even_where_nothing_differs():
     for _ in range(200):
         a, b = rng.normal(size=(2, 100))
         found.append(paired_test([{"x": a}], [{"x": b}], resamples=400)["x"]["p"])
-    assert 0.01 <= np.mean(np.array(found) < 0.05) <= 0.10 and 0.4 <= np.mean(np.array(found) < 0.5) <= 0.6
+    assert (
+        0.01 <= np.mean(np.array(found) < 0.05) <= 0.10
+        and 0.4 <= np.mean(np.array(found) < 0.5) <= 0.6
+    )
 
 
 def test_p_counts_the_resamples_beyond_zero():
@@ -90,5 +93,9 @@ def test_class_scores_are_ratios_of_sums_and_unknown_ones_are_none():
         picked = np.random.default_rng(8).integers(60, size=(3000, 60))
         plain = [100 * (other[p, c].sum() - first[p, c].sum()) / below[p, c].sum() for p in picked]
         ends = np.quantile(plain, [0.025, 0.975])
-        assert [found["low"][c], found["high"][c]] == pytest.approx(ends.tolist(), abs=0.1 * (ends[1] - ends[0]))
-    assert [found[name][2] for name in ("first", "other", "difference", "low", "high")] == [None] * 5
+        assert [found["low"][c], found["high"][c]] == pytest.approx(
+            ends.tolist(), abs=0.1 * (ends[1] - ends[0])
+        )
+    assert [found[name][2] for name in ("first", "other", "difference", "low", "high")] == [
+        None
+    ] * 5

@@ -50,7 +50,10 @@ def test_separable_scores_give_finite_numbers():
 def test_what_is_learnt_on_validation_helps_on_test():
     found = calibration({"av": drawn(0.4, -0.7, seed=1)}, {"av": drawn(0.4, -0.7, seed=2)})["av"]
     assert found["after"]["error"] < 1 < 10 < found["before"]["error"]
-    assert found["after"]["brier"] < found["before"]["brier"] and found["rescaling"]["learnt_on"] == "validation"
+    assert (
+        found["after"]["brier"] < found["before"]["brier"]
+        and found["rescaling"]["learnt_on"] == "validation"
+    )
 
 
 def test_no_score_is_said():

@@ -10,9 +10,27 @@ from avplatform.cli import main
 from avplatform.runs.predictions import load_predictions
 from tests.test_plots import is_sane_png
 
-FLAGS = ["--cpu", "--threads", "1", "--precision", "no", "--batch-size", "8", "--epochs", "2", "--no-save-plots"]
+FLAGS = [
+    "--cpu",
+    "--threads",
+    "1",
+    "--precision",
+    "no",
+    "--batch-size",
+    "8",
+    "--epochs",
+    "2",
+    "--no-save-plots",
+]
 CELLS = {
-    "avel": ["--task", "avel", "--encoder-config.lstm-width", "8", "--encoder-config.attention-width", "8"],
+    "avel": [
+        "--task",
+        "avel",
+        "--encoder-config.lstm-width",
+        "8",
+        "--encoder-config.attention-width",
+        "8",
+    ],
     "avvp": ["--task", "avvp", "--encoder-config.width", "16", "--encoder-config.hidden", "16"],
 }
 RATES = {"avel": "1e-2", "avvp": "1e-2"}
@@ -29,7 +47,9 @@ def runs(small_stores, tmp_path_factory):
             ("b1", ["--decoder", "dch", "--seed", "1"]),
         ):
             out = ["--data", str(small_stores[task]), "--output-dir", str(folder / task / name)]
-            assert main(["train", *CELLS[task], *FLAGS, "--optim.lr", RATES[task], *flags, *out]) == 0
+            assert (
+                main(["train", *CELLS[task], *FLAGS, "--optim.lr", RATES[task], *flags, *out]) == 0
+            )
     return folder
 
 
@@ -51,25 +71,42 @@ def test_a_run_keeps_predictions_that_give_its_figures(runs, task):
 @pytest.mark.parametrize("task", ["avel", "avvp"])
 def test_eval_adds_what_is_asked_for(runs, task, tmp_path, capsys):
     run, out = runs / task / "a1", tmp_path / "scores.json"
-    flags = ["--bootstrap", "200", "--calibration", "--thresholds", "validation", "--robustness", "--presence"]
+    flags = [
+        "--bootstrap",
+        "200",
+        "--calibration",
+        "--thresholds",
+        "validation",
+        "--robustness",
+        "--presence",
+    ]
     assert main(["eval", str(run), "--cpu", *flags, "--json", str(out), "--out", str(tmp_path / "pages"),
                  "--predictions", str(tmp_path / "kept")]) == 0  # fmt: skip
     content, own = read(out), read(run / "results.json")
     assert content["thresholds"] == "per class, chosen on validation"
     assert content["own_thresholds"]["test"] == own["test"]
     for name, row in content["confidence"]["test"].items():
-        assert row["low"] <= row["value"] <= row["high"] and row["value"] == pytest.approx(content["test"][name])
+        assert row["low"] <= row["value"] <= row["high"] and row["value"] == pytest.approx(
+            content["test"][name]
+        )
     card = content["robustness"]
     assert card["clean"] == own["test"] and card == read(tmp_path / "pages" / "robustness.json")
-    assert {"audio late by 3 s", "audio muted", "video frozen", "no audio", "no visual"} <= set(card["perturbations"])
+    assert {"audio late by 3 s", "audio muted", "video frozen", "no audio", "no visual"} <= set(
+        card["perturbations"]
+    )
     metric = next(iter(own["test"]))
     row = card["perturbations"]["no audio"]
     assert row["difference"][metric] == row["scores"][metric] - own["test"][metric]
     page = (tmp_path / "pages" / "robustness.md").read_text()
     assert "| audio noise 10 dB |" in page and "Synthetic features" in page
-    assert all(is_sane_png(tmp_path / "pages" / name) for name in ("robustness.png", "reliability_test.png"))
+    assert all(
+        is_sane_png(tmp_path / "pages" / name)
+        for name in ("robustness.png", "reliability_test.png")
+    )
     for entry in content["calibration"]["test"].values():
-        assert 0 <= entry["after"]["error"] <= 100 and entry["before"]["count"] == 10 * 10 * (25 if task == "avvp" else 1)
+        assert 0 <= entry["after"]["error"] <= 100 and entry["before"]["count"] == 10 * 10 * (
+            25 if task == "avvp" else 1
+        )
     kept = load_predictions(tmp_path / "kept" / "test.safetensors")
     assert kept.about["thresholds"] == content["thresholds"]
     said = capsys.readouterr().out
@@ -86,7 +123,10 @@ def test_thresholds_come_from_validation_alone(runs, tmp_path):
     assert main(["eval", str(run), "--cpu", "--thresholds", "validation", "--json", str(out)]) == 0
     task = task_of_model(AVModel.from_pretrained(str(run / "model")).config)
     kept = load_predictions(run / "predictions" / "validation.safetensors").metrics(task)
-    expected, found = named(task.analysis(), choose_thresholds(task.analysis(), kept)), read(out)["threshold_values"]
+    expected, found = (
+        named(task.analysis(), choose_thresholds(task.analysis(), kept)),
+        read(out)["threshold_values"],
+    )
     same = [found[s][c] == v for s, classes in expected.items() for c, v in classes.items()]
     assert np.mean(same) > 0.9  # half precision may move one that lies between two scores
 
@@ -124,7 +164,9 @@ def test_compare_puts_seeds_together_and_tests_the_rest(runs, task, tmp_path, ca
     results = [read(runs / task / name / "results.json")["test"] for name in ("a1", "a2", "b1")]
     for metric, figure in a["figures"].items():
         values = [r[metric] for r in results[:2]]
-        assert figure["mean"] == pytest.approx(np.mean(values)) and figure["spread"] == pytest.approx(np.std(values, ddof=1))
+        assert figure["mean"] == pytest.approx(np.mean(values)) and figure[
+            "spread"
+        ] == pytest.approx(np.std(values, ddof=1))
         test = content["tests"][a["label"]][metric]
         assert test["difference"] == pytest.approx(np.mean(values) - results[2][metric])
         assert test["low"] <= test["high"] and 0 < test["p"] <= 1
@@ -132,7 +174,9 @@ def test_compare_puts_seeds_together_and_tests_the_rest(runs, task, tmp_path, ca
     row = content["per_class"][a["label"]][level][stream]
     details = read(runs / task / "b1" / "results.json")["details"]["test"]
     stated = (
-        [e["accuracy"] for e in details["per_class"].values()] if task == "avel" else details["class_event"]["visual"].values()
+        [e["accuracy"] for e in details["per_class"].values()]
+        if task == "avel"
+        else details["class_event"]["visual"].values()
     )
     assert row["first"] == [None if s is None else pytest.approx(s) for s in stated]
     page = (tmp_path / "compare.md").read_text()
@@ -145,9 +189,14 @@ def test_compare_puts_seeds_together_and_tests_the_rest(runs, task, tmp_path, ca
 
 
 def test_seeds_alone_have_a_spread_and_no_test(runs, tmp_path):
-    assert main(["compare", *(str(runs / "avel" / n) for n in ("a1", "a2")), "--out", str(tmp_path)]) == 0
+    assert (
+        main(["compare", *(str(runs / "avel" / n) for n in ("a1", "a2")), "--out", str(tmp_path)])
+        == 0
+    )
     content = read(tmp_path / "compare.json")
-    assert len(content["groups"]) == 1 and content["tests"] == {} and not list(tmp_path.glob("*.png"))
+    assert (
+        len(content["groups"]) == 1 and content["tests"] == {} and not list(tmp_path.glob("*.png"))
+    )
 
 
 def test_runs_that_scored_test_after_every_epoch_show_the_bias(runs, tmp_path):
@@ -156,9 +205,17 @@ def test_runs_that_scored_test_after_every_epoch_show_the_bias(runs, tmp_path):
         file = tmp_path / name / "metrics.jsonl"
         records = [json.loads(line) for line in file.read_text().splitlines()]
         epochs = [r for r in records if r["event"] == "epoch"]
-        tested = [r | {"event": "test_epoch", "split": "test", "accuracy": 10.0 * r["epoch"]} for r in epochs]
+        tested = [
+            r | {"event": "test_epoch", "split": "test", "accuracy": 10.0 * r["epoch"]}
+            for r in epochs
+        ]
         file.write_text("".join(json.dumps(r) + "\n" for r in [*records, *tested]))
-    assert main(["compare", str(tmp_path / "a1"), str(tmp_path / "b1"), "--out", str(tmp_path / "out")]) == 0
+    assert (
+        main(
+            ["compare", str(tmp_path / "a1"), str(tmp_path / "b1"), "--out", str(tmp_path / "out")]
+        )
+        == 0
+    )
     entry = next(iter(read(tmp_path / "out" / "compare.json")["selection_bias"].values()))
     assert entry["summary"]["picked_on_test"]["mean"] == 20.0
     assert "picking the epoch on test adds" in (tmp_path / "out" / "compare.md").read_text()
@@ -172,7 +229,12 @@ def test_runs_that_picked_their_epoch_on_test_are_compared_without_the_bias(runs
         epochs = [r | {"split": "test"} for r in records if r["event"] == "epoch"]
         lines = [*epochs, *(r | {"event": "test_epoch"} for r in epochs), ["no record"]]
         file.write_text("".join(json.dumps(r) + "\n" for r in lines))
-    assert main(["compare", str(tmp_path / "a1"), str(tmp_path / "b1"), "--out", str(tmp_path / "out")]) == 0
+    assert (
+        main(
+            ["compare", str(tmp_path / "a1"), str(tmp_path / "b1"), "--out", str(tmp_path / "out")]
+        )
+        == 0
+    )
     content = read(tmp_path / "out" / "compare.json")
     assert content["tests"] and "selection_bias" not in content
 
@@ -189,7 +251,9 @@ def test_what_cannot_be_compared_is_said_by_name(runs, tmp_path, capsys):
     assert "no run folder" in refused(capsys, 2, a, tmp_path / "absent")
     assert "of avel" in refused(capsys, 1, a, runs / "avvp" / "a1")
     shutil.copytree(runs / "avel" / "b1", b)
-    assert "are one training twice (equal options, seed 1)" in refused(capsys, 2, a, runs / "avel" / "b1", b)
+    assert "are one training twice (equal options, seed 1)" in refused(
+        capsys, 2, a, runs / "avel" / "b1", b
+    )
     (b / "predictions" / "test.safetensors").unlink()
     assert f"avplatform eval {b} --split test --predictions" in refused(capsys, 1, a, b)
     assert main(["eval", str(b), "--cpu", "--predictions", str(b / "predictions")]) == 0

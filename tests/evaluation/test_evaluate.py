@@ -60,16 +60,30 @@ def model(small_stores, tmp_path_factory):
 def torchrun(*args):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("AVP_", "PYTEST"))}
     env.update(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *map(str, args)]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=SECONDS)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        *map(str, args),
+    ]
+    return subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=SECONDS
+    )
 
 
 @pytest.mark.parametrize("broken", [0, 1])
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [("label", "DataError: the split has no 'dense_audio' labels"), ("stranger", "RuntimeError: OSError: the disk is gone")],
+    [
+        ("label", "DataError: the split has no 'dense_audio' labels"),
+        ("stranger", "RuntimeError: OSError: the disk is gone"),
+    ],
 )
-def test_an_error_of_one_process_is_raised_on_all(model, small_stores, tmp_path, broken, kind, text):
+def test_an_error_of_one_process_is_raised_on_all(
+    model, small_stores, tmp_path, broken, kind, text
+):
     (tmp_path / "worker.py").write_text(WORKER)
     done = torchrun(tmp_path / "worker.py", model, small_stores["avvp"], tmp_path, broken, kind)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -84,7 +98,9 @@ def test_a_split_without_labels_ends_the_command_on_two_processes(model, small_s
     manifest["spec"]["label_splits"] = {"dense_audio": ["test"]}
     (store / "dataset.json").write_text(json.dumps(manifest))
     # All clips are in the first process's batch: the second has none, and goes straight to where it would wait.
-    done = torchrun("-m", "avplatform", "eval", model, "--data", store, "--split", "validation", "--cpu")
+    done = torchrun(
+        "-m", "avplatform", "eval", model, "--data", store, "--split", "validation", "--cpu"
+    )
     assert done.returncode == 1
     assert done.stderr.count("error: the split has no 'dense_audio' labels") == 1
     assert "Traceback" not in done.stderr.split("torch/distributed")[0]

@@ -18,6 +18,10 @@ def test_few_classes_and_long_names_have_room(tmp_path, count, name, streams):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns where axes are left no room
         file = class_differences(
-            dict.fromkeys(streams, row), tmp_path / "picture.png", title=f"{name} minus {name}", first=name, other=name
+            dict.fromkeys(streams, row),
+            tmp_path / "picture.png",
+            title=f"{name} minus {name}",
+            first=name,
+            other=name,
         )
     assert file.is_file()

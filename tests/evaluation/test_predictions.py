@@ -15,8 +15,13 @@ def predictions(clips=7):
     for name in ("predicted_audio", "predicted_visual", "true_audio", "true_visual"):
         state[name] = rng.random((clips, 10, 25)) < 0.2
     state["video"], state["weak"] = rng.random((2, clips, 25)) < 0.3
-    evidence = {"audio": rng.random((clips, 10, 25), dtype=np.float32), "gate_audio": rng.random((clips, 25)) < 0.5}
-    return Predictions(split="test", state=state, evidence=evidence, about={"task": "avvp", "seed": 3})
+    evidence = {
+        "audio": rng.random((clips, 10, 25), dtype=np.float32),
+        "gate_audio": rng.random((clips, 25)) < 0.5,
+    }
+    return Predictions(
+        split="test", state=state, evidence=evidence, about={"task": "avvp", "seed": 3}
+    )
 
 
 def test_a_file_gives_back_state_exactly_and_evidence_to_half_precision(tmp_path):
@@ -33,7 +38,10 @@ def test_a_file_gives_back_state_exactly_and_evidence_to_half_precision(tmp_path
 
 
 def test_llps_test_split_takes_less_than_two_megabytes(tmp_path):
-    state = {n: np.zeros((1200, 10, 25), bool) for n in ("predicted_audio", "predicted_visual", "true_audio", "true_visual")}
+    state = {
+        n: np.zeros((1200, 10, 25), bool)
+        for n in ("predicted_audio", "predicted_visual", "true_audio", "true_visual")
+    }
     evidence = {name: np.zeros((1200, 10, 25), np.float32) for name in ("audio", "visual")}
     whole = Predictions(split="test", state={"row": np.arange(1200), **state}, evidence=evidence)
     assert save_predictions(whole, tmp_path / "p.safetensors").stat().st_size < 1_500_000

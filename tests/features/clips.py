@@ -30,10 +30,14 @@ def number_in(picture: np.ndarray) -> int:
     return sum(1 << bit for bit, column in enumerate(middles) if picture[:, column].mean() > 127)
 
 
-def beep(seconds: float, start: float, stop: float, *, hertz: float = 1000.0, loud: float = 0.5) -> np.ndarray:
+def beep(
+    seconds: float, start: float, stop: float, *, hertz: float = 1000.0, loud: float = 0.5
+) -> np.ndarray:
     """Silence with a tone from `start` to `stop`: float32 [samples] at RATE."""
     time = np.arange(int(seconds * RATE)) / RATE
-    return (loud * np.sin(2 * np.pi * hertz * time) * ((time >= start) & (time < stop))).astype(np.float32)
+    return (loud * np.sin(2 * np.pi * hertz * time) * ((time >= start) & (time < stop))).astype(
+        np.float32
+    )
 
 
 def render(
@@ -76,7 +80,9 @@ def render(
             planes = 2 if layout == "stereo" else 1
             for start in range(0, len(sound), 1024):
                 part = sound[start : start + 1024]
-                frame = av.AudioFrame.from_ndarray(np.tile(part[None], (planes, 1)), format="fltp", layout=layout)
+                frame = av.AudioFrame.from_ndarray(
+                    np.tile(part[None], (planes, 1)), format="fltp", layout=layout
+                )
                 frame.sample_rate, frame.time_base = RATE, Fraction(1, RATE)
                 frame.pts = start + round(sound_from * RATE)
                 container.mux(audio.encode(frame))
@@ -84,21 +90,37 @@ def render(
     return path
 
 
-def standard(path: Path, *, seconds: int = 10, beep_at: int = 4, flash_at: int = 6, fps: int = 25, **options: Any) -> Path:
+def standard(
+    path: Path,
+    *,
+    seconds: int = 10,
+    beep_at: int = 4,
+    flash_at: int = 6,
+    fps: int = 25,
+    **options: Any,
+) -> Path:
     """A clip with a tone in one second and another picture in another."""
     dark, bright = np.full((96, 128, 3), 40, np.uint8), np.zeros((96, 128, 3), np.uint8)
     bright[24:72, 32:96] = (250, 200, 30)
-    pictures = [bright if flash_at <= index / fps < flash_at + 1 else dark for index in range(seconds * fps)]
-    return render(path, pictures=pictures, fps=fps, sound=beep(seconds, beep_at, beep_at + 1), **options)
+    pictures = [
+        bright if flash_at <= index / fps < flash_at + 1 else dark for index in range(seconds * fps)
+    ]
+    return render(
+        path, pictures=pictures, fps=fps, sound=beep(seconds, beep_at, beep_at + 1), **options
+    )
 
 
 def turn(path: Path, degrees: int) -> Path:
     """Let an mp4 say that its pictures are to be shown turned by some degrees, clockwise."""
     one, matrices = 1 << 16, {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
     a, b, c, d = matrices[degrees]
-    matrix = np.array([a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30], dtype=">i4").tobytes()
+    matrix = np.array(
+        [a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30], dtype=">i4"
+    ).tobytes()
     data = bytearray(path.read_bytes())
-    place = data.index(b"tkhd") + 4 + 4 + 32 + 4  # after version and flags, times, ids, duration, layer and volume
+    place = (
+        data.index(b"tkhd") + 4 + 4 + 32 + 4
+    )  # after version and flags, times, ids, duration, layer and volume
     data[place : place + 36] = matrix
     path.write_bytes(bytes(data))
     return path

@@ -23,11 +23,17 @@ def vggish_file(path: Path, *, channels: int = 4, hidden: int = 16, width: int =
 
     tensors, below = {}, 1
     for place in CONVOLUTIONS:
-        tensors[f"features.{place}.weight"], tensors[f"features.{place}.bias"] = draw(channels, below, 3, 3), draw(channels)
+        tensors[f"features.{place}.weight"], tensors[f"features.{place}.bias"] = (
+            draw(channels, below, 3, 3),
+            draw(channels),
+        )
         below = channels
     sizes = [MAP * channels, hidden, hidden, width]
     for place, (before, after) in zip((0, 2, 4), zip(sizes, sizes[1:], strict=False), strict=True):
-        tensors[f"embeddings.{place}.weight"], tensors[f"embeddings.{place}.bias"] = draw(after, before), draw(after).abs()
+        tensors[f"embeddings.{place}.weight"], tensors[f"embeddings.{place}.bias"] = (
+            draw(after, before),
+            draw(after).abs(),
+        )
     torch.save(tensors, path)
     return path
 
@@ -41,4 +47,7 @@ def timm_file(path: Path, name: str = "test_resnet") -> Path:
 
 def small_weights(folder: Path) -> dict[str, Path]:
     """Weights for SMALL."""
-    return {"vggish": vggish_file(folder / "vggish.pth"), "visual": timm_file(folder / "test_resnet.safetensors")}
+    return {
+        "vggish": vggish_file(folder / "vggish.pth"),
+        "visual": timm_file(folder / "test_resnet.safetensors"),
+    }

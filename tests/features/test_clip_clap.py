@@ -34,7 +34,9 @@ def features(place):
 def test_frames_are_those_of_valor_and_vectors_have_length_1(place, features):
     ticks = [round(i * 79 / 9) for i in range(10)]
     pixels = read_frames(place / "video.mp4", (np.array(ticks) + 0.5) / 8 - 1e-6, 32)
-    wanted = CLIPTeacher(str(place / "clip")).segment_features(pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    wanted = CLIPTeacher(str(place / "clip")).segment_features(
+        pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    )
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
     assert features.visual.shape == (10, 12) and np.allclose(features.visual, wanted, atol=1e-5)
 
@@ -49,14 +51,19 @@ def test_sound_is_cut_as_valor_cuts_it(place, features):
 
 
 def test_weights_are_known_by_their_values_and_no_path_of_this_machine_is_stored(place):
-    made = Extractor("clip-clap", {"clip": place / "clip", "clap": place / "clap"}).describe()["weights"]
+    made = Extractor("clip-clap", {"clip": place / "clip", "clap": place / "clap"}).describe()[
+        "weights"
+    ]
     assert made["visual"]["model"] == "clip" and len(made["audio"]["sha256"]) == 64
 
 
 def test_bf16_is_near_float32(place, features):
     weights = {"clip": place / "clip", "clap": place / "clap"}
     found = Extractor("clip-clap", weights, dtype=torch.bfloat16).clip(place / "video.mp4")
-    assert np.abs(found.visual - features.visual).max() < 0.05 and np.abs(found.audio - features.audio).max() < 0.05
+    assert (
+        np.abs(found.visual - features.visual).max() < 0.05
+        and np.abs(found.audio - features.audio).max() < 0.05
+    )
 
 
 def test_the_page_names_every_file_of_weights():

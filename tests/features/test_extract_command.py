@@ -57,8 +57,27 @@ def place(tmp_path_factory):
 def flags(place, out, *more):
     weights = small_weights(place)
     named = [f"vggish={weights['vggish']}", f"visual={weights['visual']}"]
-    recipe = ["--backbones", "lite", "--audio", "vggish", "--visual", "timm:test_resnet", "--segments", "3"]
-    return ["extract", str(place / "videos"), "--out", str(out), *recipe, "--weights", *named, "--cpu", *more]
+    recipe = [
+        "--backbones",
+        "lite",
+        "--audio",
+        "vggish",
+        "--visual",
+        "timm:test_resnet",
+        "--segments",
+        "3",
+    ]
+    return [
+        "extract",
+        str(place / "videos"),
+        "--out",
+        str(out),
+        *recipe,
+        "--weights",
+        *named,
+        "--cpu",
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +103,12 @@ def test_good_files_are_stored_and_bad_ones_are_listed(extracted):
     batch = split.batch(range(len(split)))
     assert list(batch.clip_id) == ["a", "b", "c", "long_0_3", "long_3_6", "long_6_9"]
     report = json.loads((store / "extract_report.json").read_text())
-    assert report["files"] == 7 and report["stored"] == {"test": 6} and len(report["bad"]) == 3 and report["ignored"] == 1
+    assert (
+        report["files"] == 7
+        and report["stored"] == {"test": 6}
+        and len(report["bad"]) == 3
+        and report["ignored"] == 1
+    )
     assert report["without_audio"] == ["b"] and report["without_video"] == ["c"]
 
 
@@ -106,7 +130,11 @@ def test_the_store_verifies_and_says_how_it_was_made(extracted, capsys):
     spec = Manifest.read(extracted[2]).spec
     assert get_recipe(spec.features.extractors).visual == "timm:test_resnet"
     made = spec.provenance["extraction"]
-    assert made["recipe"]["fps"] == 8 and len(made["weights"]["visual"]["sha256"]) == 64 and made["resize"]["visual"]["height"]
+    assert (
+        made["recipe"]["fps"] == 8
+        and len(made["weights"]["visual"]["sha256"]) == 64
+        and made["resize"]["visual"]["height"]
+    )
     assert "sha256" in (extracted[2] / "README.md").read_text()
 
 
@@ -131,12 +159,18 @@ def test_stores_without_it_keep_their_text(small_stores):
 
 
 def test_two_processes_write_the_store_of_one(extracted, place):
-    launch = processes.Launch(flags(place, place / "two", "--dtype", "float32"), place / "log2", processes=2)
+    launch = processes.Launch(
+        flags(place, place / "two", "--dtype", "float32"), place / "log2", processes=2
+    )
     assert launch.wait() == [1, 1], launch.output()
-    one, two = (open_data(str(store), task="avvp").split("test") for store in (extracted[2], place / "two"))
+    one, two = (
+        open_data(str(store), task="avvp").split("test") for store in (extracted[2], place / "two")
+    )
     first, second = one.batch(range(6)), two.batch(range(6))
     assert list(first.clip_id) == list(second.clip_id)
-    assert np.allclose(first.visual, second.visual, atol=1e-5) and np.allclose(first.audio, second.audio, atol=1e-5)
+    assert np.allclose(first.visual, second.visual, atol=1e-5) and np.allclose(
+        first.audio, second.audio, atol=1e-5
+    )
     assert launch.output().count("left out: ") == 3
 
 
@@ -156,20 +190,32 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_store(extracted, place, monk
     monkeypatch.setattr(extract_module._Job, "_save", kept)
     read = []
     windows = extract_module._Job._windows
-    monkeypatch.setattr(extract_module._Job, "_windows", lambda self, file: (read.append(file), windows(self, file))[1])
+    monkeypatch.setattr(
+        extract_module._Job,
+        "_windows",
+        lambda self, file: (read.append(file), windows(self, file))[1],
+    )
     assert main(flags(place, out, "--dtype", "float32")) == 1
     assert "2 files had been extracted by an earlier attempt" in capsys.readouterr().out
     assert not set(saved) & set(read) and not (place / ".stopped.extract").exists()
     # Other files stood in the same batch, so sums may be rounded otherwise.
-    first, second = (open_data(str(store), task="avvp").split("test").batch(range(6)) for store in (extracted[2], out))
-    assert list(first.clip_id) == list(second.clip_id) and np.allclose(first.visual, second.visual, atol=1e-5)
+    first, second = (
+        open_data(str(store), task="avvp").split("test").batch(range(6))
+        for store in (extracted[2], out)
+    )
+    assert list(first.clip_id) == list(second.clip_id) and np.allclose(
+        first.visual, second.visual, atol=1e-5
+    )
 
 
 def test_nothing_good_writes_nothing(place, tmp_path, capsys):
     args = flags(place, tmp_path / "out")
     args[1] = str(place / "videos" / "text.mp4")
     assert main(args) == 1
-    assert "no file could be extracted (first: " in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert (
+        "no file could be extracted (first: " in capsys.readouterr().err
+        and not (tmp_path / "out").exists()
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,13 +260,20 @@ def test_annotated_files_become_a_store_with_labels(place, tmp_path):
     write_llp(tmp_path / "llp")
     data = read_annotations(tmp_path / "llp")
     name = data.filenames[int(data.splits["test"][0])]
-    (tmp_path / "videos" / f"{name[:11]}.mkv").write_bytes((place / "videos" / "b.mkv").read_bytes())
-    args = flags(place, tmp_path / "out", "--annotations", str(tmp_path / "llp"), "--segments", "10")
+    (tmp_path / "videos" / f"{name[:11]}.mkv").write_bytes(
+        (place / "videos" / "b.mkv").read_bytes()
+    )
+    args = flags(
+        place, tmp_path / "out", "--annotations", str(tmp_path / "llp"), "--segments", "10"
+    )
     args[1] = str(tmp_path / "videos")
     assert main(args) == 0
     split = open_data(str(tmp_path / "out"), task="avvp").split("test")
     batch = split.batch([0])
-    assert list(batch.clip_id) == [name] and (np.asarray(batch.labels["weak"]) == data.weak[data.splits["test"][:1]]).all()
+    assert (
+        list(batch.clip_id) == [name]
+        and (np.asarray(batch.labels["weak"]) == data.weak[data.splits["test"][:1]]).all()
+    )
 
 
 def test_a_name_that_occurs_twice_is_extracted_once(place):
@@ -237,16 +290,26 @@ def test_the_core_works_without_pyav_and_says_how_to_get_it(tmp_path):
         f"sys.exit(main(['extract', 'a.mp4', '--out', {str(tmp_path / 'out')!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.strip() == 'error: reading media needs PyAV: pip install "avplatform[media]"'
+    assert (
+        done.returncode == 2
+        and done.stderr.strip()
+        == 'error: reading media needs PyAV: pip install "avplatform[media]"'
+    )
 
 
 @pytest.mark.slow
 def test_of_a_thousand_files_the_good_ones_are_done(place, tmp_path, capsys):
     videos = tmp_path / "videos"
     videos.mkdir()
-    good = render(tmp_path / "good.mkv", pictures=[bits_of(5)] * 10, fps=10, sound=beep(1, 0, 1)).read_bytes()
+    good = render(
+        tmp_path / "good.mkv", pictures=[bits_of(5)] * 10, fps=10, sound=beep(1, 0, 1)
+    ).read_bytes()
     for number in range(1000):
-        content = good if number % 20 else (good[:100], b"", b"text", good[: len(good) // 3])[number // 20 % 4]
+        content = (
+            good
+            if number % 20
+            else (good[:100], b"", b"text", good[: len(good) // 3])[number // 20 % 4]
+        )
         (videos / f"clip{number:04d}.mkv").write_bytes(content)
     args = flags(place, tmp_path / "out", "--segments", "1")
     args[1] = str(videos)
@@ -254,14 +317,18 @@ def test_of_a_thousand_files_the_good_ones_are_done(place, tmp_path, capsys):
     report = json.loads((tmp_path / "out" / "extract_report.json").read_text())
     bad = {Path(file).stem for file, _ in report["bad"]}
     assert {f"clip{number:04d}" for number in range(0, 1000, 20) if number // 20 % 4 != 3} <= bad
-    assert report["stored"]["test"] == 1000 - len(bad) and all(int(name[4:]) % 20 == 0 for name in bad)
+    assert report["stored"]["test"] == 1000 - len(bad) and all(
+        int(name[4:]) % 20 == 0 for name in bad
+    )
     assert f"and {len(bad) - 20} more" in capsys.readouterr().out
 
 
 def test_names_that_no_clip_can_have_are_listed(tmp_path):
     (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
     found = find_files([tmp_path, "x" * 300])
-    assert [why for _, why in found.bad] == ["its name is no UTF-8; rename it"] and list(found.files) == ["x" * 300]
+    assert [why for _, why in found.bad] == ["its name is no UTF-8; rename it"] and list(
+        found.files
+    ) == ["x" * 300]
 
 
 @pytest.mark.parametrize("flag", [["--split", "train"], ["--long", "refuse"]])
@@ -277,7 +344,16 @@ def test_annotated_files_of_ave_become_a_store_with_labels_that_trains(place, tm
     for name in data.clip_ids:
         (tmp_path / "videos" / f"{name}.mkv").write_bytes((place / "videos" / "b.mkv").read_bytes())
     (tmp_path / "videos" / "stranger.mkv").write_bytes((place / "videos" / "b.mkv").read_bytes())
-    args = flags(place, tmp_path / "out", "--task", "avel", "--annotations", str(tmp_path / "ave"), "--segments", "10")
+    args = flags(
+        place,
+        tmp_path / "out",
+        "--task",
+        "avel",
+        "--annotations",
+        str(tmp_path / "ave"),
+        "--segments",
+        "10",
+    )
     args[1] = str(tmp_path / "videos")
     assert main(args) == 1  # for the stranger
     report = json.loads((tmp_path / "out" / "extract_report.json").read_text())
@@ -291,12 +367,26 @@ def test_annotated_files_of_ave_become_a_store_with_labels_that_trains(place, tm
         assert set(batch.clip_id) == set(wanted)
         for number, name in enumerate(batch.clip_id):
             row = wanted[name]
-            assert int(batch.row[number]) == row and int(batch.labels["video"][number]) == data.class_index[row]
+            assert (
+                int(batch.row[number]) == row
+                and int(batch.labels["video"][number]) == data.class_index[row]
+            )
             assert (np.asarray(batch.labels["segment"][number]) == data.segment[row]).all()
 
 
 def test_training_on_a_store_without_labels_says_how_to_get_them(extracted, capsys):
-    data = ["--data", str(extracted[2]), "--task", "avvp", "--encoder", "han", "--decoder", "mmil", "--supervision", "weak"]
+    data = [
+        "--data",
+        str(extracted[2]),
+        "--task",
+        "avvp",
+        "--encoder",
+        "han",
+        "--decoder",
+        "mmil",
+        "--supervision",
+        "weak",
+    ]
     assert main(["train", *data, "--dry-run"]) == 2
     assert (
         "has no split 'train' (splits: test); it has no labels: `avplatform extract --annotations DIR`"
@@ -334,4 +424,7 @@ def test_weights_that_cannot_be_meant_are_a_usage_error(place, tmp_path, capsys,
 
 def test_a_folder_of_weights_may_hold_an_equals_sign(tmp_path):
     (tmp_path / "a=b").mkdir()
-    assert parse_weights([str(tmp_path / "a=b"), "visual=x"]) == {"folder": str(tmp_path / "a=b"), "visual": "x"}
+    assert parse_weights([str(tmp_path / "a=b"), "visual=x"]) == {
+        "folder": str(tmp_path / "a=b"),
+        "visual": "x",
+    }

@@ -69,7 +69,9 @@ def test_batches_across_clips_change_nothing(small, folder, clip):
     together = small.clips([folder / name for name in names])
     for name, found in zip(names, together, strict=True):
         alone = small.clip(folder / name)
-        assert np.allclose(found.audio, alone.audio, atol=1e-5) and np.allclose(found.visual, alone.visual, atol=1e-5)
+        assert np.allclose(found.audio, alone.audio, atol=1e-5) and np.allclose(
+            found.visual, alone.visual, atol=1e-5
+        )
 
 
 def test_a_window_is_the_same_as_those_segments_of_the_whole(small, folder, clip):
@@ -82,20 +84,34 @@ def test_a_window_is_the_same_as_those_segments_of_the_whole(small, folder, clip
 
 def test_an_absent_stream_is_zeros_and_says_so(small, folder):
     silent, blind = small.clips([folder / "silent.mp4", folder / "blind.m4a"])
-    assert (silent.has_audio, silent.has_video) == (False, True) and not silent.audio.any() and silent.visual.any()
-    assert (blind.has_audio, blind.has_video) == (True, False) and blind.audio.any() and not blind.visual.any()
+    assert (
+        (silent.has_audio, silent.has_video) == (False, True)
+        and not silent.audio.any()
+        and silent.visual.any()
+    )
+    assert (
+        (blind.has_audio, blind.has_video) == (True, False)
+        and blind.audio.any()
+        and not blind.visual.any()
+    )
     assert silent.audio.shape[0] == silent.visual.shape[0] == 3
 
 
 def test_a_clip_that_ends_before_its_segments_is_zeros_in_the_rest(small, folder):
     found = small.clips([Request(path=folder / "silent.mp4", segments=5)])[0]
-    assert found.visual.shape[0] == 5 and found.visual[:3].any(axis=1).all() and not found.visual[3:].any()
+    assert (
+        found.visual.shape[0] == 5
+        and found.visual[:3].any(axis=1).all()
+        and not found.visual[3:].any()
+    )
 
 
 def test_half_precision_keeps_features(clip):
     for values in (clip.audio, clip.visual):
         back = values.astype(np.float16).astype(np.float32)
-        assert np.isfinite(back).all() and np.abs(back - values).max() <= 2**-10 * np.abs(values).max()
+        assert (
+            np.isfinite(back).all() and np.abs(back - values).max() <= 2**-10 * np.abs(values).max()
+        )
 
 
 def test_bf16_is_near_float32(folder, clip):
@@ -106,12 +122,19 @@ def test_bf16_is_near_float32(folder, clip):
 
 def test_a_segments_feature_is_the_mean_over_its_frames(folder, clip):
     single = Extractor(replace(SMALL, fps=2), small_weights(folder)).clip(folder / "clip.mp4")
-    assert np.allclose(single.visual, clip.visual, atol=0.05 * np.abs(clip.visual).max())  # the pictures hardly change
+    assert np.allclose(
+        single.visual, clip.visual, atol=0.05 * np.abs(clip.visual).max()
+    )  # the pictures hardly change
 
 
 def test_vgg_maps_have_their_channels_last(folder, tmp_path):
-    recipe = FeatureRecipe(name="maps", audio="vggish", visual="vgg19-pool5", fps=1, frames_per_segment=1)
-    weights = {"vggish": folder / "vggish.pth", "vgg19-pool5": vgg_file(tmp_path / "vgg19.safetensors")}
+    recipe = FeatureRecipe(
+        name="maps", audio="vggish", visual="vgg19-pool5", fps=1, frames_per_segment=1
+    )
+    weights = {
+        "vggish": folder / "vggish.pth",
+        "vgg19-pool5": vgg_file(tmp_path / "vgg19.safetensors"),
+    }
     extractor = Extractor(recipe, weights)
     found = extractor.clip(folder / "clip.mp4", seconds=2.0)
     assert found.visual.shape == (2, 7, 7, 512) and extractor.features.map_size == (7, 7)
@@ -126,7 +149,11 @@ def vgg_file(path):
     torch.manual_seed(0)
     with torch.device("meta"):
         shapes = timm.create_model("vgg19").state_dict()
-    tensors = {name: torch.randn(value.shape) * 0.05 for name, value in shapes.items() if name.startswith("features.")}
+    tensors = {
+        name: torch.randn(value.shape) * 0.05
+        for name, value in shapes.items()
+        if name.startswith("features.")
+    }
     save_file(tensors, path)
     return path
 
@@ -152,10 +179,12 @@ def test_kinetics_scaling_is_the_published_one(folder, tmp_path):
 
     pixels = torch.randint(0, 256, (2, 4, 5, 3), dtype=torch.uint8)
     where = Where(device=torch.device("cpu"), dtype=torch.float32, weights={})
-    expected = (pixels.permute(0, 3, 1, 2) / 255 - torch.tensor((0.43216, 0.394666, 0.37645))[:, None, None]) / torch.tensor(
-        (0.22803, 0.22145, 0.216989)
-    )[:, None, None]
-    assert torch.allclose(_normalised(pixels, KINETICS_MEAN, KINETICS_STD, where), expected, atol=1e-5)
+    expected = (
+        pixels.permute(0, 3, 1, 2) / 255 - torch.tensor((0.43216, 0.394666, 0.37645))[:, None, None]
+    ) / torch.tensor((0.22803, 0.22145, 0.216989))[:, None, None]
+    assert torch.allclose(
+        _normalised(pixels, KINETICS_MEAN, KINETICS_STD, where), expected, atol=1e-5
+    )
 
 
 def test_one_bad_file_does_not_stop_the_others(small, folder, tmp_path):
@@ -182,7 +211,11 @@ def test_features_say_how_they_were_made(small):
     spec = small.features
     assert get_recipe(json.loads(json.dumps(spec.extractors))) == SMALL
     made = spec.extractors
-    assert len(made["weights"]["audio"]["sha256"]) == 64 and made["recipe"]["fps"] == 8 and made["precision"] == "float32"
+    assert (
+        len(made["weights"]["audio"]["sha256"]) == 64
+        and made["recipe"]["fps"] == 8
+        and made["precision"] == "float32"
+    )
     assert made["resize"]["visual"]["short_side"] >= made["resize"]["visual"]["height"]
 
 
@@ -192,9 +225,9 @@ def test_the_checksum_is_of_the_weights_not_of_their_file(folder, tmp_path):
     save_file(torch.load(folder / "vggish.pth", weights_only=True), tmp_path / "other.safetensors")
     weights = small_weights(folder)
     a = Extractor(SMALL, weights).describe()["weights"]["audio"]
-    b = Extractor(SMALL, {**weights, "vggish": tmp_path / "other.safetensors"}, dtype="bfloat16").describe()["weights"][
-        "audio"
-    ]
+    b = Extractor(
+        SMALL, {**weights, "vggish": tmp_path / "other.safetensors"}, dtype="bfloat16"
+    ).describe()["weights"]["audio"]
     assert a["sha256"] == b["sha256"] and a["file"] != b["file"]
 
 
@@ -236,7 +269,9 @@ def test_missing_weights_say_which_file_and_where_it_is_published(folder, tmp_pa
             Extractor(recipe, nowhere)
         assert all(word in str(caught.value) for word in words), str(caught.value)
     recipe = replace(SMALL, visual="timm:resnet152.tv_in1k")
-    with pytest.raises(DataError, match=r"huggingface.co/timm/resnet152.tv_in1k .*--weights resnet152.tv_in1k=FILE"):
+    with pytest.raises(
+        DataError, match=r"huggingface.co/timm/resnet152.tv_in1k .*--weights resnet152.tv_in1k=FILE"
+    ):
         Extractor(recipe, {"vggish": folder / "vggish.pth", **nowhere})
     with pytest.raises(DataError, match=r"r2plus1d_18-91a641e6.pth .*download.pytorch.org"):
         Extractor(replace(SMALL, motion="r2plus1d_18"), {**small_weights(folder), **nowhere})
@@ -247,7 +282,9 @@ def test_weights_for_nothing_of_another_model_or_that_are_not_there_are_refused(
     with pytest.raises(UsageError, match="'soundnet8', which this recipe does not use"):
         Extractor(SMALL, {**weights, "soundnet8": folder / "vggish.pth"})
     with pytest.raises(DataError, match="is not for test_resnet"):
-        Extractor(SMALL, {**weights, "visual": timm_file(tmp_path / "other.safetensors", "test_vit")})
+        Extractor(
+            SMALL, {**weights, "visual": timm_file(tmp_path / "other.safetensors", "test_vit")}
+        )
     with pytest.raises(DataError, match="no file of weights"):
         Extractor(SMALL, {**weights, "vggish": tmp_path / "absent.pth"})
     with pytest.raises(UsageError, match="timm has no model 'resnett152'; did you mean"):
@@ -259,7 +296,11 @@ def test_the_light_backbones_tell_the_sample_clips_seconds_apart():
     extractor = Extractor("lite")
     found = extractor.clip(SAMPLE)
     assert found.audio.shape == (10, 256) and found.visual.shape == (10, 1280)
-    assert np.isfinite(found.audio).all() and (found.audio.std(0) > 0).any() and (found.visual.std(0) > 0).any()
+    assert (
+        np.isfinite(found.audio).all()
+        and (found.audio.std(0) > 0).any()
+        and (found.visual.std(0) > 0).any()
+    )
     again = extractor.clip(SAMPLE)
     assert (found.audio == again.audio).all() and (found.visual == again.visual).all()
     unit = found.visual / np.linalg.norm(found.visual, axis=-1, keepdims=True)
@@ -273,7 +314,9 @@ def test_a_beep_and_a_flash_are_in_their_segments_with_the_light_backbones(folde
 
 
 def test_parts_of_a_file_share_one_account_until_one_goes_back(folder):
-    extractor = Extractor(SMALL, small_weights(folder), batch=7, limits=Limits(max_gigapixels=0.001))
+    extractor = Extractor(
+        SMALL, small_weights(folder), batch=7, limits=Limits(max_gigapixels=0.001)
+    )
     path = folder / "silent.mp4"  # 0.9 million pixels; all of its parts together may cost four
     starts = [0.1 * number for number in range(25)]
     with pytest.raises(DataError, match="gigapixels of decoding so far"):

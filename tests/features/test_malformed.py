@@ -38,8 +38,14 @@ def damage(data: bytes, generator: np.random.Generator) -> bytes:
     elif kind == 4:
         out[at:at] = out[at : at + length] * int(generator.integers(1, 20))
     else:  # the fields of a header: large numbers where sizes and counts stand
-        head = generator.integers(min(size, 1500)) if generator.integers(2) else size - 1 - generator.integers(min(size, 1500))
-        out[int(head) : int(head) + 4] = [b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0"][int(generator.integers(3))]
+        head = (
+            generator.integers(min(size, 1500))
+            if generator.integers(2)
+            else size - 1 - generator.integers(min(size, 1500))
+        )
+        out[int(head) : int(head) + 4] = [b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0"][
+            int(generator.integers(3))
+        ]
     return bytes(out)
 
 
@@ -50,14 +56,23 @@ def try_files(files: list[str], memory: int, answers: Any) -> None:
         try:
             info = probe(file, limits=LIMITS)
             if info.has_video:
-                frames = read_frames(file, np.arange(0.0, min(info.duration, 10.0), 0.5), 32, limits=LIMITS)
+                frames = read_frames(
+                    file, np.arange(0.0, min(info.duration, 10.0), 0.5), 32, limits=LIMITS
+                )
                 assert frames.dtype == np.uint8
             if info.has_audio:
                 sound = read_waveform(file, 16000, limits=LIMITS)
                 assert np.isfinite(sound).all() and len(sound) <= 61 * 16000
             answers.send((file, "good"))
         except DataError as error:
-            answers.send((file, "refused" if Path(file).name in str(error) and "\n" not in str(error) else f"said: {error}"))
+            answers.send(
+                (
+                    file,
+                    "refused"
+                    if Path(file).name in str(error) and "\n" not in str(error)
+                    else f"said: {error}",
+                )
+            )
         except BaseException as error:
             answers.send((file, f"{type(error).__name__}: {error}"))
     answers.send(None)
@@ -76,7 +91,9 @@ def outcome(files: list[Path], memory: int = MEMORY) -> dict[str, str]:
             if answer is None:
                 return found
             found[Path(answer[0]).name] = answer[1]
-        raise AssertionError(f"no answer for {SECONDS} s after {len(found)} files: {files[len(found)]}")
+        raise AssertionError(
+            f"no answer for {SECONDS} s after {len(found)} files: {files[len(found)]}"
+        )
     except EOFError:
         raise AssertionError(f"the process died at {files[len(found)]}") from None
     finally:
@@ -88,8 +105,16 @@ def check_mutants(folder: Path, count: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     originals = [
         standard(folder / "whole.mp4", seconds=3, beep_at=1, flash_at=1),
-        render(folder / "whole.mkv", pictures=[bits_of(n) for n in range(50)], sound=np.zeros(44_100, np.float32)),
-        render(folder / "whole.avi", pictures=[bits_of(n) for n in range(50)], sound=np.ones(44_100, np.float32) * 0.1),
+        render(
+            folder / "whole.mkv",
+            pictures=[bits_of(n) for n in range(50)],
+            sound=np.zeros(44_100, np.float32),
+        ),
+        render(
+            folder / "whole.avi",
+            pictures=[bits_of(n) for n in range(50)],
+            sound=np.ones(44_100, np.float32) * 0.1,
+        ),
     ]
     files = []
     for index in range(count):
@@ -98,7 +123,9 @@ def check_mutants(folder: Path, count: int, seed: int) -> None:
         files[-1].write_bytes(damage(original.read_bytes(), generator))
     found = outcome([*originals, *files])
     assert [found.pop(file.name) for file in originals] == ["good"] * 3
-    assert set(found.values()) <= {"good", "refused"}, {name: text for name, text in found.items() if len(text) > 7}
+    assert set(found.values()) <= {"good", "refused"}, {
+        name: text for name, text in found.items() if len(text) > 7
+    }
     refused = sum(text == "refused" for text in found.values())
     assert 0.1 * count < refused < count  # some damage is beyond use, some can be read over
 
@@ -119,7 +146,13 @@ def far_apart(path: Path) -> None:
 
 def late_sound(path: Path) -> None:
     """A sound that begins half an hour after the picture: silence for all that time would have to be made up."""
-    render(path, pictures=[bits_of(0)], sound=np.ones(4096, np.float32), sound_codec="pcm_s16le", sound_from=1800.0)
+    render(
+        path,
+        pictures=[bits_of(0)],
+        sound=np.ones(4096, np.float32),
+        sound_codec="pcm_s16le",
+        sound_from=1800.0,
+    )
 
 
 def large_picture(path: Path) -> None:

@@ -34,7 +34,12 @@ def numbered(tmp_path_factory):
     """Ten seconds at 29.97 frames a second; every picture says its number."""
     rate = Fraction(30000, 1001)
     pictures = [bits_of(index) for index in range(300)]
-    return render(tmp_path_factory.mktemp("media") / "numbered.mp4", pictures=pictures, fps=rate, sound=beep(10, 4, 5))
+    return render(
+        tmp_path_factory.mktemp("media") / "numbered.mp4",
+        pictures=pictures,
+        fps=rate,
+        sound=beep(10, 4, 5),
+    )
 
 
 def numbers(path, times, size=(96, 128)):
@@ -43,8 +48,14 @@ def numbers(path, times, size=(96, 128)):
 
 def test_a_file_says_what_it_is(numbered):
     info = probe(numbered)
-    assert info.has_audio and info.has_video and (info.width, info.height, info.rotation) == (128, 96, 0)
-    assert info.duration == pytest.approx(10.0, abs=0.1) and info.fps == pytest.approx(29.97, abs=0.01)
+    assert (
+        info.has_audio
+        and info.has_video
+        and (info.width, info.height, info.rotation) == (128, 96, 0)
+    )
+    assert info.duration == pytest.approx(10.0, abs=0.1) and info.fps == pytest.approx(
+        29.97, abs=0.01
+    )
     assert info.audio_rate == 44100 and info.video_codec == "mpeg4" and info.audio_codec == "aac"
 
 
@@ -96,7 +107,9 @@ def test_a_whole_number_of_seconds_keeps_frames_in_their_second():
         assert (np.floor(times) == np.repeat(np.arange(30), per_segment)).all()
 
 
-@pytest.mark.parametrize("seconds, segments", [(0.1, 1), (0.6, 1), (1.5, 2), (9.6, 10), (10.4, 10), (61.2, 61)])
+@pytest.mark.parametrize(
+    "seconds, segments", [(0.1, 1), (0.6, 1), (1.5, 2), (9.6, 10), (10.4, 10), (61.2, 61)]
+)
 def test_segments_are_whole_seconds(seconds, segments):
     assert count_segments(seconds) == segments
 
@@ -125,7 +138,11 @@ def test_a_middle_is_cut_out_without_stretching(tmp_path):
     path = render(tmp_path / "wide.mp4", pictures=[picture] * 3)
     cut = read_frames(path, [0.0], 48, short_side=48)[0]
     white = cut.mean(-1) > 127
-    assert cut.shape == (48, 48, 3) and abs(int(white.any(0).sum()) - 24) <= 1 and abs(int(white.any(1).sum()) - 24) <= 1
+    assert (
+        cut.shape == (48, 48, 3)
+        and abs(int(white.any(0).sum()) - 24) <= 1
+        and abs(int(white.any(1).sum()) - 24) <= 1
+    )
     stretched = read_frames(path, [0.0], 48)[0].mean(-1) > 127
     assert abs(int(stretched.any(0).sum()) - 12) <= 1
 
@@ -133,15 +150,22 @@ def test_a_middle_is_cut_out_without_stretching(tmp_path):
 def test_one_pass_gives_several_sizes(numbered):
     sizes = [FrameSize(height=96, width=128), FrameSize(height=30, width=40)]
     pairs = list(iter_frames(numbered, np.array([1.0, 2.0]), sizes))
-    assert [[picture.shape for picture in pair] for pair in pairs] == [[(96, 128, 3), (30, 40, 3)]] * 2
-    assert [number_in(pair[0]) for pair in pairs] == [number_in(pair[1]) for pair in pairs] == [29, 59]
+    assert [[picture.shape for picture in pair] for pair in pairs] == [
+        [(96, 128, 3), (30, 40, 3)]
+    ] * 2
+    assert (
+        [number_in(pair[0]) for pair in pairs] == [number_in(pair[1]) for pair in pairs] == [29, 59]
+    )
 
 
 def test_a_beep_is_heard_in_its_second(numbered):
     sound = read_waveform(numbered, 16000)
     assert sound.dtype == np.float32 and len(sound) == pytest.approx(160_000, abs=2000)
     level = np.sqrt((sound[:160_000].reshape(10, -1) ** 2).mean(1))
-    assert level[4] == pytest.approx(0.5 / np.sqrt(2), rel=0.05) and np.delete(level, 4).max() < 0.05 * level[4]
+    assert (
+        level[4] == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+        and np.delete(level, 4).max() < 0.05 * level[4]
+    )
     onset = int((np.abs(sound) > 0.1).argmax()) / 16000
     assert onset == pytest.approx(4.0, abs=0.03)
 
@@ -149,11 +173,15 @@ def test_a_beep_is_heard_in_its_second(numbered):
 def test_a_part_of_a_sound_is_the_same_as_in_the_whole(numbered):
     whole = read_waveform(numbered, 16000)
     part = read_waveform(numbered, 16000, start=4.5, seconds=2.0)
-    assert len(part) == 32000 and np.abs(part[100:-100] - whole[72000:104000][100:-100]).max() < 0.05
+    assert (
+        len(part) == 32000 and np.abs(part[100:-100] - whole[72000:104000][100:-100]).max() < 0.05
+    )
 
 
 def test_channels_are_averaged(tmp_path):
-    path = render(tmp_path / "stereo.mkv", sound=beep(2, 0, 2), sound_codec="pcm_f32le", layout="stereo")
+    path = render(
+        tmp_path / "stereo.mkv", sound=beep(2, 0, 2), sound_codec="pcm_f32le", layout="stereo"
+    )
     sound = read_waveform(path, 44100)
     assert np.abs(sound - beep(2, 0, 2)).max() < 1e-4
 
@@ -168,13 +196,21 @@ def test_sound_of_many_channels_is_their_mean(tmp_path, channels):
         file.setframerate(8000)
         file.writeframes(np.tile(levels, 8000).astype("<i2").tobytes())
     code = "import sys; from avplatform.features.media import read_waveform; print(read_waveform(sys.argv[1], 8000).mean())"
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "many.wav"], capture_output=True, text=True)
-    assert done.returncode == 0 and float(done.stdout) == pytest.approx(levels.mean() / 32768, rel=1e-3), done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "many.wav"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and float(done.stdout) == pytest.approx(
+        levels.mean() / 32768, rel=1e-3
+    ), done.stderr
 
 
 def test_sound_that_begins_late_is_silent_before(tmp_path):
     path = render(
-        tmp_path / "late.mkv", pictures=[bits_of(0)] * 75, sound=beep(1, 0, 1), sound_codec="pcm_s16le", sound_from=2.0
+        tmp_path / "late.mkv",
+        pictures=[bits_of(0)] * 75,
+        sound=beep(1, 0, 1),
+        sound_codec="pcm_s16le",
+        sound_from=2.0,
     )
     sound = read_waveform(path, 8000)
     assert np.abs(sound[:15900]).max() < 1e-3 and np.abs(sound[16100:24000]).max() > 0.4
@@ -195,7 +231,9 @@ def make_bad(tmp_path):
     Image.new("RGB", (64, 64), "red").save(tmp_path / "picture.png")
     Image.new("RGB", (64, 64), "red").save(tmp_path / "picture.mp4", format="jpeg")
     (tmp_path / "text.mp4").write_text("This is no video.\n" * 50)
-    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n/etc/passwd\n#EXT-X-ENDLIST\n")
+    (tmp_path / "list.m3u8").write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n/etc/passwd\n#EXT-X-ENDLIST\n"
+    )
     (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile /etc/passwd\n")
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "folder.mp4").mkdir()
@@ -214,7 +252,9 @@ def test_what_is_no_media_is_refused_with_its_name(tmp_path):
     for name, text in make_bad(tmp_path).items():
         with pytest.raises(DataError) as caught:
             probe(tmp_path / name)
-        assert text in str(caught.value) and (name in str(caught.value) or "\0" in name), str(caught.value)
+        assert text in str(caught.value) and (name in str(caught.value) or "\0" in name), str(
+            caught.value
+        )
 
 
 def test_a_file_that_ends_early_is_said_to_be_cut_off(tmp_path):
@@ -223,7 +263,10 @@ def test_a_file_that_ends_early_is_said_to_be_cut_off(tmp_path):
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(data[: len(data) // 3])
     assert read_frames(cut, [0.1], 32).shape == (1, 32, 32, 3)
-    with pytest.raises(DataError, match=r"cut.mkv is cut off: it says 10.0 s, but its pictures end after [234]\.\d s"):
+    with pytest.raises(
+        DataError,
+        match=r"cut.mkv is cut off: it says 10.0 s, but its pictures end after [234]\.\d s",
+    ):
         read_frames(cut, [0.1, 9.0], 32)
 
 
@@ -240,8 +283,12 @@ def test_what_is_beyond_a_limit_is_refused(numbered, limits, text):
 
 
 def test_pictures_that_become_larger_on_the_way_are_not_decoded(tmp_path):
-    small = render(tmp_path / "small.ts", pictures=[np.zeros((32, 64, 3), np.uint8)] * 50, codec="mpeg2video")
-    large = render(tmp_path / "large.ts", pictures=[np.zeros((480, 640, 3), np.uint8)] * 50, codec="mpeg2video")
+    small = render(
+        tmp_path / "small.ts", pictures=[np.zeros((32, 64, 3), np.uint8)] * 50, codec="mpeg2video"
+    )
+    large = render(
+        tmp_path / "large.ts", pictures=[np.zeros((480, 640, 3), np.uint8)] * 50, codec="mpeg2video"
+    )
     path = tmp_path / "growing.ts"
     path.write_bytes(small.read_bytes() + large.read_bytes())
     assert read_frames(path, [0.5], 16, limits=Limits(max_pixels=100_000)).shape == (1, 16, 16, 3)
@@ -251,7 +298,9 @@ def test_pictures_that_become_larger_on_the_way_are_not_decoded(tmp_path):
 
 
 def test_a_sound_longer_than_the_limit_is_not_held(tmp_path):
-    path = render(tmp_path / "long.aac", sound=beep(20, 0, 1))  # its container does not know its length
+    path = render(
+        tmp_path / "long.aac", sound=beep(20, 0, 1)
+    )  # its container does not know its length
     with pytest.raises(DataError, match="more than 5 s|the limit is 5 s"):
         read_waveform(path, 8000, limits=Limits(max_seconds=5.0))
 
@@ -272,7 +321,10 @@ def test_a_users_error_inside_an_open_file_stays_one(numbered):
 
 def test_a_recording_that_declares_no_length_is_measured(tmp_path):
     source = standard(tmp_path / "whole.mp4", seconds=6)
-    with av.open(str(source)) as whole, av.open(str(tmp_path / "live.mkv"), "w", options={"live": "1"}) as out:
+    with (
+        av.open(str(source)) as whole,
+        av.open(str(tmp_path / "live.mkv"), "w", options={"live": "1"}) as out,
+    ):
         streams = {stream.index: out.add_stream_from_template(stream) for stream in whole.streams}
         for packet in whole.demux():
             if packet.dts is not None:
@@ -289,14 +341,18 @@ def test_a_recording_that_declares_no_length_is_measured(tmp_path):
 
 def test_pictures_that_end_before_the_sound_are_not_a_file_cut_off(tmp_path):
     for name in ("long.mkv", "long.mp4"):
-        file = render(tmp_path / name, pictures=[bits_of(index) for index in range(50)], sound=beep(8, 4, 5))
+        file = render(
+            tmp_path / name, pictures=[bits_of(index) for index in range(50)], sound=beep(8, 4, 5)
+        )
         assert numbers(file, [0.5, 7.5]) == [12, 49]
 
 
 def test_a_frame_of_sound_at_an_absurdly_low_rate_is_refused_before_it_is_resampled(tmp_path):
     with av.open(str(tmp_path / "slow.mkv"), "w", options={"live": "1"}) as out:
         stream = out.add_stream("pcm_s16le", rate=20, layout="7.1")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 480_000), np.int16), format="s16", layout="7.1")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 480_000), np.int16), format="s16", layout="7.1"
+        )
         frame.sample_rate, frame.pts = 20, 0
         out.mux(stream.encode(frame))
         out.mux(stream.encode())
@@ -310,11 +366,18 @@ def late(path: Path, sound_codec: str = "flac") -> Path:
     pictures = [bits_of(10 * (index >= 2 * fps)) for index in range(3 * fps)]
     stamps = [1000 * first + 100 * index for index in range(3 * fps)]
     return render(
-        path, pictures=pictures, stamps=stamps, sound=beep(3, 2, 3), sound_codec=sound_codec, sound_from=float(first)
+        path,
+        pictures=pictures,
+        stamps=stamps,
+        sound=beep(3, 2, 3),
+        sound_codec=sound_codec,
+        sound_from=float(first),
     )
 
 
-@pytest.mark.parametrize("name, codec", [("late.mkv", "flac"), ("late.nut", "aac"), ("late.mp4", "aac")])
+@pytest.mark.parametrize(
+    "name, codec", [("late.mkv", "flac"), ("late.nut", "aac"), ("late.mp4", "aac")]
+)
 def test_time_stamps_may_begin_anywhere(tmp_path, name, codec):
     path = late(tmp_path / name, codec)
     assert probe(path).duration == pytest.approx(3.0, abs=0.15)
@@ -324,47 +387,72 @@ def test_time_stamps_may_begin_anywhere(tmp_path, name, codec):
 
 
 def test_the_length_of_raw_sound_is_measured_and_not_guessed_from_its_beginning(tmp_path):
-    loud = np.random.default_rng(0).normal(0, 0.3, RATE * 8).astype(np.float32)  # needs far more bits than the silence before
-    path = render(tmp_path / "raw.aac", sound=np.concatenate([np.zeros(RATE * 8, np.float32), loud]))
+    loud = (
+        np.random.default_rng(0).normal(0, 0.3, RATE * 8).astype(np.float32)
+    )  # needs far more bits than the silence before
+    path = render(
+        tmp_path / "raw.aac", sound=np.concatenate([np.zeros(RATE * 8, np.float32), loud])
+    )
     assert probe(path).duration == pytest.approx(16.0, abs=0.1)
 
 
-@pytest.mark.parametrize("name, codec", [("raw.h264", "libx264"), ("raw.m1v", "mpeg1video"), ("raw.m4v", "mpeg4")])
+@pytest.mark.parametrize(
+    "name, codec", [("raw.h264", "libx264"), ("raw.m1v", "mpeg1video"), ("raw.m4v", "mpeg4")]
+)
 def test_raw_pictures_are_measured_and_found_where_they_are(tmp_path, name, codec):
     """Of the first FFmpeg cannot seek and has used it up when it says so; of the second it declares a wrong length."""
-    path = render(tmp_path / name, pictures=[bits_of(2 ** (index // 25)) for index in range(250)], codec=codec)
+    path = render(
+        tmp_path / name, pictures=[bits_of(2 ** (index // 25)) for index in range(250)], codec=codec
+    )
     assert probe(path).duration == pytest.approx(10.0, abs=0.1)
-    assert numbers(path, [1.5]) == [2] and numbers(path, [6.5]) == [64] and numbers(path, [8.5, 9.5]) == [256, 512]
+    assert (
+        numbers(path, [1.5]) == [2]
+        and numbers(path, [6.5]) == [64]
+        and numbers(path, [8.5, 9.5]) == [256, 512]
+    )
 
 
 @pytest.mark.parametrize("shape", [(2, 400), (400, 2)])
 def test_the_middle_of_a_very_narrow_picture_is_cut_out(tmp_path, shape):
     picture = np.zeros((*shape, 3), np.uint8)
     middle = max(shape) // 2
-    part = (slice(None), slice(middle - 1, middle + 1)) if shape[1] > shape[0] else (slice(middle - 1, middle + 1),)
+    part = (
+        (slice(None), slice(middle - 1, middle + 1))
+        if shape[1] > shape[0]
+        else (slice(middle - 1, middle + 1),)
+    )
     picture[part] = 255
     path = render(tmp_path / "narrow.mkv", pictures=[picture] * 3, codec="ffv1", pix_fmt="bgr0")
     cut = read_frames(path, [0.0], 48, short_side=48)[0]
     assert cut.shape == (48, 48, 3) and cut[20:28, 20:28].min() > 200
 
 
-def test_pictures_beyond_all_pixels_that_a_file_may_have_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
-    path = render(tmp_path / "much.mp4", pictures=[np.zeros((96, 128, 3), np.uint8)] * 100)  # 1.2 million pixels
+def test_pictures_beyond_all_pixels_that_a_file_may_have_are_refused_before_they_are_decoded(
+    tmp_path, monkeypatch
+):
+    path = render(
+        tmp_path / "much.mp4", pictures=[np.zeros((96, 128, 3), np.uint8)] * 100
+    )  # 1.2 million pixels
     decoded = []
     monkeypatch.setattr(Opened, "frames", lambda *_: decoded.append(1) or iter(()))
     with pytest.raises(
-        DataError, match=r"100 pictures of 128 x 96, together 0.00123 gigapixels; the limit is 0.001 \(--max-gig"
+        DataError,
+        match=r"100 pictures of 128 x 96, together 0.00123 gigapixels; the limit is 0.001 \(--max-gig",
     ):
         read_frames(path, [0.5], 8, limits=Limits(max_gigapixels=0.001))
     assert not decoded
 
 
 def test_what_the_parts_of_a_file_cost_is_counted_together(tmp_path):
-    path = render(tmp_path / "live.mkv", pictures=[np.zeros((96, 128, 3), np.uint8)] * 75)  # 0.9 million pixels
+    path = render(
+        tmp_path / "live.mkv", pictures=[np.zeros((96, 128, 3), np.uint8)] * 75
+    )  # 0.9 million pixels
     limits, spent, size = Limits(max_gigapixels=0.001), Spent(), [FrameSize(height=8, width=8)]
     for _ in range(4):
         list(iter_frames(path, np.array([2.9]), size, limits=limits, spent=spent))
-    with pytest.raises(DataError, match="gigapixels of decoding so far, over 4 times the limit of 0.001"):
+    with pytest.raises(
+        DataError, match="gigapixels of decoding so far, over 4 times the limit of 0.001"
+    ):
         list(iter_frames(path, np.array([2.9]), size, limits=limits, spent=spent))
 
 
@@ -372,7 +460,9 @@ def test_sound_that_lasts_longer_than_its_time_stamps_say_is_refused(tmp_path):
     with av.open(str(tmp_path / "still.mkv"), "w") as out:
         stream = out.add_stream("pcm_s16le", rate=8000, layout="mono")
         for _ in range(20):
-            frame = av.AudioFrame.from_ndarray(np.ones((1, 80_000), np.int16), format="s16", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                np.ones((1, 80_000), np.int16), format="s16", layout="mono"
+            )
             frame.sample_rate, frame.pts = 8000, 0
             out.mux(stream.encode(frame))
     with pytest.raises(DataError, match="which its time stamps deny"):
@@ -385,7 +475,9 @@ def test_a_sound_file_that_ends_early_is_said_to_be_cut_off(tmp_path):
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
     assert len(read_waveform(tmp_path / "cut.flac", 8000, seconds=4.0)) == 32_000
     for seconds in (10.0, None):
-        with pytest.raises(DataError, match=r"is cut off: it says 10.0 s, but its sound ends after [4-7]\.\d s"):
+        with pytest.raises(
+            DataError, match=r"is cut off: it says 10.0 s, but its sound ends after [4-7]\.\d s"
+        ):
             read_waveform(tmp_path / "cut.flac", 8000, seconds=seconds)
     with pytest.raises(DataError, match="is cut off|is damaged"):
         read_waveform(tmp_path / "cut.flac", 8000, start=7.0, seconds=2.0)

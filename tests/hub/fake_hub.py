@@ -30,7 +30,11 @@ LARGE = (".safetensors", ".parquet", ".bin")
 def environment(hub: FakeHub, home: Path, *, token: str | None = TOKEN) -> dict[str, str]:
     """Return the environment of a process whose Hub is the stand-in."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    env |= {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(home),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }
     env |= {f"HF_HUB_DISABLE_{name}": "1" for name in ("XET", "TELEMETRY", "PROGRESS_BARS")}
     return env | ({"HF_TOKEN": token} if token else {})
 
@@ -63,7 +67,9 @@ class FakeHub:
     def __init__(self) -> None:
         self.repos: dict[str, FakeRepo] = {}
         self.large: dict[str, bytes] = {}  # by sha256
-        self.requests: list[tuple[str, str, str]] = []  # method, path and range of all that was asked for
+        self.requests: list[
+            tuple[str, str, str]
+        ] = []  # method, path and range of all that was asked for
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -100,7 +106,12 @@ class _Handler(BaseHTTPRequestHandler):
         ("GET", rf"/api/{REPO}/commits/(?P<revision>[^/]+)", "history", False),
         ("GET", rf"/api/{REPO}/tree/(?P<revision>[^/]+)(?:/(?P<folder>.*))?", "tree", False),
         ("POST", rf"/api/{REPO}/paths-info/(?P<revision>[^/]+)", "paths_info", False),
-        ("GET", r"/(?P<datasets>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "file", False),
+        (
+            "GET",
+            r"/(?P<datasets>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)",
+            "file",
+            False,
+        ),
     )
 
     def log_message(self, *args) -> None:
@@ -122,14 +133,22 @@ class _Handler(BaseHTTPRequestHandler):
             if (token and not known) or (needs_token and not known):
                 return self.send(401, {"error": "Invalid username or password."})
             if "repo" in parts:
-                kind = parts.pop("kind", None) or ("datasets" if parts.pop("datasets", None) else "models")
+                kind = parts.pop("kind", None) or (
+                    "datasets" if parts.pop("datasets", None) else "models"
+                )
                 parts["repo"] = self.hub.repos.get(f"{kind}/{parts['repo']}")
                 if parts["repo"] is None or (parts["repo"].private and not known):
-                    return self.send(404 if known else 401, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
+                    return self.send(
+                        404 if known else 401,
+                        {"error": "Repository not found"},
+                        X_Error_Code="RepoNotFound",
+                    )
             if "revision" in parts:
                 parts["oid"] = parts["repo"].resolve(parts["revision"] or "main")
                 if parts["oid"] is None:
-                    return self.send(404, {"error": "Invalid rev id"}, X_Error_Code="RevisionNotFound")
+                    return self.send(
+                        404, {"error": "Invalid rev id"}, X_Error_Code="RevisionNotFound"
+                    )
             with self.hub.lock:
                 reply = getattr(self, name)(body=body, **parts)
             return self.send(*reply[:2], **(reply[2] if len(reply) > 2 else {}))
@@ -148,7 +167,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def create(self, body):
         data = json.loads(body)
-        name = data["name"] if "/" in data["name"] else f"{data.get('organization') or 'tester'}/{data['name']}"
+        name = (
+            data["name"]
+            if "/" in data["name"]
+            else f"{data.get('organization') or 'tester'}/{data['name']}"
+        )
         key = f"{data.get('type', 'model')}s/{name}"
         place = f"{self.hub.url}/{'datasets/' if key.startswith('datasets') else ''}{name}"
         if key in self.hub.repos:
@@ -160,7 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
     def delete(self, body):
         data = json.loads(body)
         key = f"{data.get('type', 'model')}s/{data.get('organization') or 'tester'}/{data['name']}"
-        return (200, {}) if self.hub.repos.pop(key, None) else (404, {"error": "Repository not found"})
+        return (
+            (200, {}) if self.hub.repos.pop(key, None) else (404, {"error": "Repository not found"})
+        )
 
     def branch(self, body, repo, branch):
         if branch in repo.branches:
@@ -172,7 +197,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def preupload(self, body, repo, revision, oid):
         files = [
-            {"path": f["path"], "uploadMode": "lfs" if f["path"].endswith(LARGE) else "regular", "shouldIgnore": False}
+            {
+                "path": f["path"],
+                "uploadMode": "lfs" if f["path"].endswith(LARGE) else "regular",
+                "shouldIgnore": False,
+            }
             for f in json.loads(body)["files"]
         ]
         return 200, {"files": files, "commitOid": oid}
@@ -194,7 +223,11 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, b""
 
     def lfs_verify(self, body, oid):
-        return (200, {}) if len(self.hub.large.get(oid, b"")) == json.loads(body)["size"] else (404, {"error": "not here"})
+        return (
+            (200, {})
+            if len(self.hub.large.get(oid, b"")) == json.loads(body)["size"]
+            else (404, {"error": "not here"})
+        )
 
     def commit(self, body, repo, revision, oid):
         files = dict(repo.commits[oid])
@@ -207,22 +240,42 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = self.hub.large[value["oid"]]
             elif item["key"] in ("deletedFile", "deletedFolder"):
                 gone = value["path"].rstrip("/")
-                files = {path: f for path, f in files.items() if path != gone and not path.startswith(f"{gone}/")}
+                files = {
+                    path: f
+                    for path, f in files.items()
+                    if path != gone and not path.startswith(f"{gone}/")
+                }
         new = repo.commit(revision, files)
-        return 200, {"success": True, "commitOid": new, "commitUrl": f"{self.hub.url}/{repo.name}/commit/{new}"}
+        return 200, {
+            "success": True,
+            "commitOid": new,
+            "commitUrl": f"{self.hub.url}/{repo.name}/commit/{new}",
+        }
 
     def info(self, body, repo, revision, oid):
         siblings = [{"rfilename": path} for path in repo.commits[oid]]
-        about = {"id": repo.name, "sha": oid, "private": repo.private, "siblings": siblings, "tags": []}
+        about = {
+            "id": repo.name,
+            "sha": oid,
+            "private": repo.private,
+            "siblings": siblings,
+            "tags": [],
+        }
         return 200, {**about, "downloads": 0, "likes": 0}
 
     def refs(self, body, repo):
-        branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": oid} for n, oid in repo.branches.items()]
+        branches = [
+            {"name": n, "ref": f"refs/heads/{n}", "targetCommit": oid}
+            for n, oid in repo.branches.items()
+        ]
         return 200, {"branches": branches, "tags": [], "converts": []}
 
     def history(self, body, repo, revision, oid):
         commits = [*reversed(repo.commits)]
-        rows = [{"id": c, "title": "", "message": "", "authors": [], "date": "2026-01-01T00:00:00.000Z"} for c in commits]
+        rows = [
+            {"id": c, "title": "", "message": "", "authors": [], "date": "2026-01-01T00:00:00.000Z"}
+            for c in commits
+        ]
         return 200, rows[commits.index(oid) :]
 
     def tree(self, body, repo, revision, oid, folder):
@@ -234,7 +287,10 @@ class _Handler(BaseHTTPRequestHandler):
         entries, folders = [], set()
         for path in inside:
             parts = path[len(prefix) :].split("/")
-            folders |= {prefix + "/".join(parts[:n]) for n in range(1, len(parts) if deep else min(2, len(parts)))}
+            folders |= {
+                prefix + "/".join(parts[:n])
+                for n in range(1, len(parts) if deep else min(2, len(parts)))
+            }
             if deep or len(parts) == 1:
                 entries.append(self.entry(path, files[path]))
         return 200, [*map(folder_entry, sorted(folders)), *entries]
@@ -257,7 +313,12 @@ class _Handler(BaseHTTPRequestHandler):
         content = repo.commits[oid][path]
         entry = self.entry(path, content)
         etag = f'"{entry.get("lfs", entry)["oid"]}"'
-        headers |= {"ETag": etag, "X_Linked_Etag": etag, "X_Linked_Size": str(len(content)), "Accept_Ranges": "bytes"}
+        headers |= {
+            "ETag": etag,
+            "X_Linked_Etag": etag,
+            "X_Linked_Size": str(len(content)),
+            "Accept_Ranges": "bytes",
+        }
         if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
             start, end = int(asked[1]), int(asked[2] or len(content) - 1)
             if start >= len(content):
@@ -270,7 +331,11 @@ class _Handler(BaseHTTPRequestHandler):
     def entry(self, path: str, content: bytes) -> dict:
         entry = {"type": "file", "path": path, "size": len(content), "oid": blob_id(content)}
         sha = hashlib.sha256(content).hexdigest()
-        return entry | ({"lfs": {"oid": sha, "size": len(content), "pointerSize": 130}} if sha in self.hub.large else {})
+        return entry | (
+            {"lfs": {"oid": sha, "size": len(content), "pointerSize": 130}}
+            if sha in self.hub.large
+            else {}
+        )
 
     def body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -284,7 +349,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send(self, status: int, content: bytes | dict | list, **headers: str) -> None:
         if not isinstance(content, bytes):
-            content, headers = json.dumps(content).encode(), {**headers, "Content_Type": "application/json"}
+            content, headers = (
+                json.dumps(content).encode(),
+                {**headers, "Content_Type": "application/json"},
+            )
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -315,7 +383,11 @@ def metadata_errors(card: str) -> list[str]:
     for model in metadata.get("model-index", []):
         for number, result in enumerate(model.get("results", [])):
             wanted = [("task", "type"), ("dataset", "type"), ("dataset", "name")]
-            errors += [f"result {number} lacks {a}.{b}" for a, b in wanted if not isinstance(result.get(a, {}).get(b), str)]
+            errors += [
+                f"result {number} lacks {a}.{b}"
+                for a, b in wanted
+                if not isinstance(result.get(a, {}).get(b), str)
+            ]
             for metric in result.get("metrics", []):
                 if "type" not in metric or not isinstance(metric.get("value"), (int, float)):
                     errors.append(f"result {number} has a metric without type or number: {metric}")

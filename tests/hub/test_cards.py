@@ -47,18 +47,28 @@ def test_the_model_index_holds_the_test_results_unrounded():
 
 
 def test_the_ten_figures_of_avvp_are_all_there():
-    names = [f"{level}_{kind}" for level in ("segment", "event") for kind in ("A", "V", "AV", "Type@AV", "Event@AV")]
+    names = [
+        f"{level}_{kind}"
+        for level in ("segment", "event")
+        for kind in ("A", "V", "AV", "Type@AV", "Event@AV")
+    ]
     scores = {name: 10.0 + n / 3 for n, name in enumerate(names)}
-    results = results_of("avvp", "han", "mmil", validation=scores, test={n: v + 1 for n, v in scores.items()})
+    results = results_of(
+        "avvp", "han", "mmil", validation=scores, test={n: v + 1 for n, v in scores.items()}
+    )
     text = render_model_card(results, config("avvp", "han", "mmil"))
-    assert {r.metric_type: r.metric_value for r in ModelCard(text).data.eval_results} == results["test"]
+    assert {r.metric_type: r.metric_value for r in ModelCard(text).data.eval_results} == results[
+        "test"
+    ]
     for name in names:
         assert f"| {name} | {scores[name]:.2f} | {scores[name] + 1:.2f} |" in text
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_synthetic_data_are_warned_of_first_and_only_then(synthetic):
-    card = render_model_card({**RESULTS, "synthetic": synthetic, "data": "owner/features"}, config())
+    card = render_model_card(
+        {**RESULTS, "synthetic": synthetic, "data": "owner/features"}, config()
+    )
     first_line = ModelCard(card).text.strip().splitlines()[0]
     assert first_line.startswith("> **Trained on synthetic features**") == synthetic
     assert ("synthetic" in card) == synthetic
@@ -66,7 +76,9 @@ def test_synthetic_data_are_warned_of_first_and_only_then(synthetic):
 
 
 def test_data_that_are_no_repository_are_not_linked():
-    assert "datasets" not in metadata(render_model_card({**RESULTS, "synthetic": False, "data": "my features"}, config()))
+    assert "datasets" not in metadata(
+        render_model_card({**RESULTS, "synthetic": False, "data": "my features"}, config())
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +95,9 @@ def test_the_card_says_how_the_epoch_was_chosen(split, sentence):
 
 
 def test_a_model_that_was_not_scored_has_no_figures():
-    text = render_model_card({**RESULTS, "validation": None, "test": None, "selection": None}, config())
+    text = render_model_card(
+        {**RESULTS, "validation": None, "test": None, "selection": None}, config()
+    )
     assert "model-index" not in metadata(text) and "saved without an evaluation" in text
 
 
@@ -91,7 +105,9 @@ def test_a_model_that_was_not_scored_has_no_figures():
 def test_the_code_of_the_card_runs(cell, tmp_path):
     model = build(*cell)
     model.save_pretrained(tmp_path)
-    code = code_of(render_model_card(results_of(*cell), model.config.to_dict(), repo_id=str(tmp_path)))
+    code = code_of(
+        render_model_card(results_of(*cell), model.config.to_dict(), repo_id=str(tmp_path))
+    )
     names = names_after(code)
     (stated,) = re.findall(r"each \[(.*)\]", code)
     predicted = {name for name, found in vars(names["parse"].segment).items() if found is not None}
@@ -102,11 +118,20 @@ def test_the_code_of_the_card_runs(cell, tmp_path):
 
 
 def test_every_cell_of_the_platform_is_described_and_every_reference_known():
-    assert {name for _, *parts in CELLS for name in parts} <= set(PARTS) and {task for task, *_ in CELLS} <= set(TASKS)
-    cited = set(re.findall(r"\[(\w+)\]", " ".join([*PARTS.values(), *(t.answer for t in TASKS.values())])))
+    assert {name for _, *parts in CELLS for name in parts} <= set(PARTS) and {
+        task for task, *_ in CELLS
+    } <= set(TASKS)
+    cited = set(
+        re.findall(r"\[(\w+)\]", " ".join([*PARTS.values(), *(t.answer for t in TASKS.values())]))
+    )
     assert cited == set(PAPERS)
     text = render_model_card(RESULTS, config())
-    assert "(Zhou et al., ECCV 2024)" in text and "zhou2024leap" in text and "tian2018ave" in text and "tian2020" not in text
+    assert (
+        "(Zhou et al., ECCV 2024)" in text
+        and "zhou2024leap" in text
+        and "tian2018ave" in text
+        and "tian2020" not in text
+    )
 
 
 def test_a_strangers_part_is_called_a_stranger():
@@ -116,7 +141,13 @@ def test_a_strangers_part_is_called_a_stranger():
 
 def test_the_card_states_recipe_and_classes_and_no_gap():
     text = render_model_card(RESULTS, config())
-    for part in ("1,234,567", "bf16", "`abc`", "Male speech, man speaking; Bark", f'from_pretrained("{PLACEHOLDER}")'):
+    for part in (
+        "1,234,567",
+        "bf16",
+        "`abc`",
+        "Male speech, man speaking; Bark",
+        f'from_pretrained("{PLACEHOLDER}")',
+    ):
         assert part in text
     assert "More Information Needed" not in text and "| None |" not in text
 
@@ -142,18 +173,29 @@ def test_the_dataset_card_reads_dataset_json_too_and_lists_defects(small_stores)
     data["spec"]["provenance"]["defects"] = ["6 spans of no length"]
     data["spec"]["synthetic"] = False
     text = render_dataset_card(data)
-    assert "## Known defects" in text and "* 6 spans of no length" in text and "Synthetic features" not in text
+    assert (
+        "## Known defects" in text
+        and "* 6 spans of no length" in text
+        and "Synthetic features" not in text
+    )
 
 
 def test_the_code_of_the_dataset_card_runs(small_stores):
-    text = render_dataset_card(Manifest.read(small_stores["avel"]), repo_id=str(small_stores["avel"]))
+    text = render_dataset_card(
+        Manifest.read(small_stores["avel"]), repo_id=str(small_stores["avel"])
+    )
     names = names_after(code_of(text))
-    assert len(names["batch"]) == 2 and names["data"].checksum == open_data(small_stores["avel"], task="avel").checksum
+    assert (
+        len(names["batch"]) == 2
+        and names["data"].checksum == open_data(small_stores["avel"], task="avel").checksum
+    )
 
 
 def test_a_dataset_not_written_yet_has_a_card_without_counts():
     text = card_of_spec(llp.spec(llp.LLPSimulation()))
-    assert DatasetCard(text).data.pretty_name and "| visual |" in text and "Basketball_bounce" in text
+    assert (
+        DatasetCard(text).data.pretty_name and "| visual |" in text and "Basketball_bounce" in text
+    )
     assert "| split |" not in text and "configs" not in metadata(text)
 
 

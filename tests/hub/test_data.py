@@ -53,7 +53,12 @@ def read(name, *, streaming, num_workers=0, processes=1, start=0, cache_dir=None
             num_processes=processes,
         )  # fmt: skip
         batches = [share.batch for share in loader.epoch(2, start=start)]
-        out.append([[b.row.tolist(), b.visual.sum().item(), b.labels["weak"].sum().item(), b.clip_id] for b in batches])
+        out.append(
+            [
+                [b.row.tolist(), b.visual.sum().item(), b.labels["weak"].sum().item(), b.clip_id]
+                for b in batches
+            ]
+        )
     return out
 
 
@@ -125,8 +130,12 @@ def test_only_the_shards_of_the_split_are_asked_for(reads):
         **dict.fromkeys(("streamed", "threads", "resumed", "mapped", "own"), TRAIN),
         "again": set(),  # mapped arrays are there
     }
-    assert all(part for name in ("streamed", "threads", "resumed") for _, part in asked[name])  # never a whole shard
-    assert {file.name for file in home.rglob("*.parquet")} == TRAIN  # of the mapped split; nothing else was stored
+    assert all(
+        part for name in ("streamed", "threads", "resumed") for _, part in asked[name]
+    )  # never a whole shard
+    assert {
+        file.name for file in home.rglob("*.parquet")
+    } == TRAIN  # of the mapped split; nothing else was stored
 
 
 def test_a_stream_asks_for_each_row_group_once_and_resumed_for_less(reads):
@@ -154,9 +163,17 @@ def test_a_shard_that_is_not_the_manifests_is_named_before_it_is_read(hub, pushe
         "    try:\n        read('tester/' + kind, streaming=True, cache_dir='cache')\n"
         "    except DataError as error:\n        print(error)\n"
     )
-    lines = [line for line in done(client(hub, tmp_path, text)).splitlines() if line.startswith("tester/")]
-    assert [line.split(";")[0].split(".parquet ")[0] for line in lines] == [f"tester/{k}/train-00001" for k in damaged]
-    for line, wanted in zip(lines, ("is missing on the Hub", "bytes, in the manifest", "sha256 differs"), strict=True):
+    lines = [
+        line
+        for line in done(client(hub, tmp_path, text)).splitlines()
+        if line.startswith("tester/")
+    ]
+    assert [line.split(";")[0].split(".parquet ")[0] for line in lines] == [
+        f"tester/{k}/train-00001" for k in damaged
+    ]
+    for line, wanted in zip(
+        lines, ("is missing on the Hub", "bytes, in the manifest", "sha256 differs"), strict=True
+    ):
         assert wanted in line
 
 
@@ -168,7 +185,9 @@ def test_private_is_refused_for_a_dataset_that_is_public(hub, pushed, tmp_path):
 def test_a_damaged_store_is_not_pushed(tmp_path, capsys):
     write(tmp_path / "store", spec_of(), {"train": 5})
     file = tmp_path / "store" / "train-00000.parquet"
-    file.write_bytes(bytes([*file.read_bytes()[:100], file.read_bytes()[100] ^ 255, *file.read_bytes()[101:]]))
+    file.write_bytes(
+        bytes([*file.read_bytes()[:100], file.read_bytes()[100] ^ 255, *file.read_bytes()[101:]])
+    )
     assert main(["data", "push", str(tmp_path / "store"), "tester/x"]) == 1
     assert "sha256 differs" in capsys.readouterr().err
     assert main(["data", "push", str(tmp_path), "tester/x"]) == 1
@@ -176,7 +195,9 @@ def test_a_damaged_store_is_not_pushed(tmp_path, capsys):
 
 
 def test_a_source_that_fails_in_mid_stream_names_the_shard(pushed, monkeypatch):
-    loader = train_loader(open_data(pushed, task="avvp"), ["train"], streaming=True, batch_size=16, seed=4)
+    loader = train_loader(
+        open_data(pushed, task="avvp"), ["train"], streaming=True, batch_size=16, seed=4
+    )
     stream = loader.epoch(1)
     next(stream)
 

@@ -42,7 +42,9 @@ def run(tmp_path):
 def client(hub, home, code, *, token=TOKEN, **env):
     """Run code in a fresh process that takes the stand-in for the Hub."""
     env = environment(hub, home, token=token) | env
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, cwd=home)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, cwd=home
+    )
 
 
 def command(*args):
@@ -63,7 +65,12 @@ def test_a_pushed_run_loads_from_a_fresh_process_with_the_same_outputs(hub, run,
     assert PLACEHOLDER in (run / "model" / "README.md").read_text()
     code = f"{OUTPUT}from avplatform.models.av_model import AVModel\nprint(output(AVModel.from_pretrained('tester/ave-leap')))"
     loaded = json.loads(done(client(hub, tmp_path, code, token=None)))
-    expected = build("avel", "ave", "leap")(*inputs("avel")).parse.segment.av.values.double().flatten().tolist()
+    expected = (
+        build("avel", "ave", "leap")(*inputs("avel"))
+        .parse.segment.av.values.double()
+        .flatten()
+        .tolist()
+    )
     assert loaded == expected
 
 
@@ -87,7 +94,10 @@ def test_a_push_to_a_branch_leaves_main_alone(hub, run, tmp_path):
 def test_a_private_push_is_private(hub, run, tmp_path):
     hub.repos["models/tester/open"] = FakeRepo("tester/open")
     done(client(hub, tmp_path, command("push", run, "tester/secret", "--private")))
-    assert hub.repos["models/tester/secret"].private and set(hub.repos["models/tester/secret"].files()) == WHOLE
+    assert (
+        hub.repos["models/tester/secret"].private
+        and set(hub.repos["models/tester/secret"].files()) == WHOLE
+    )
     refused = client(hub, tmp_path, command("push", run, "tester/open", "--private"))
     assert refused.returncode == 2 and "exists and is public" in refused.stderr
     assert hub.repos["models/tester/open"].files() == {}
@@ -100,7 +110,10 @@ def test_the_same_weights_are_uploaded_once_and_a_hub_id_is_a_model_folder(hub, 
     )
     folder = Path(done(client(hub, tmp_path, code)).strip())
     assert {path.name for path in folder.iterdir()} == WHOLE and len(hub.large) == 1
-    assert hub.repos["models/tester/copy"].files()["config.json"] == (run / "model" / "config.json").read_bytes()
+    assert (
+        hub.repos["models/tester/copy"].files()["config.json"]
+        == (run / "model" / "config.json").read_bytes()
+    )
 
 
 def test_a_model_pushes_itself(hub, run, tmp_path):
@@ -116,7 +129,9 @@ def test_a_model_pushes_itself(hub, run, tmp_path):
 def test_valid_evaluation_results_go_along_and_others_are_refused(hub, run, tmp_path):
     folder = run / "model" / ".eval_results"
     folder.mkdir()
-    (folder / "x.yaml").write_text("- dataset: {id: owner/benchmark, task_id: default}\n  value: 59.876\n")
+    (folder / "x.yaml").write_text(
+        "- dataset: {id: owner/benchmark, task_id: default}\n  value: 59.876\n"
+    )
     done(client(hub, tmp_path, command("push", run, "tester/x")))
     assert set(hub.repos["models/tester/x"].files()) == WHOLE | {".eval_results/x.yaml"}
     for wrong in ("- value: 1\n", "a: [\n", "just text\n", ""):
@@ -140,8 +155,16 @@ def test_a_store_goes_to_the_hub_and_comes_back(hub, small_stores, tmp_path):
         "print(json.dumps([data.checksum, total, counts]))"
     )
     cache = {"AVPLATFORM_CACHE": str(tmp_path / "cache")}
-    checksum, total, counts = json.loads(done(client(hub, tmp_path, code, **cache)).strip().splitlines()[-1])
-    here = open_data(small_stores["avel"], task="avel").split("test").batch(range(3)).audio.double().sum()
+    checksum, total, counts = json.loads(
+        done(client(hub, tmp_path, code, **cache)).strip().splitlines()[-1]
+    )
+    here = (
+        open_data(small_stores["avel"], task="avel")
+        .split("test")
+        .batch(range(3))
+        .audio.double()
+        .sum()
+    )
     assert (checksum, total) == (manifest.checksum, float(here))
     assert counts == {name: split.rows for name, split in manifest.splits.items()}
 
@@ -159,14 +182,22 @@ def test_a_refused_push_is_one_sentence(hub, run, tmp_path, token, env, message)
     process = client(hub, tmp_path, command("push", run, "tester/x"), token=token, **env)
     assert process.returncode == 1
     (line,) = process.stderr.strip().splitlines()
-    assert line.startswith("error: the Hub did not take tester/x: ") and message in line and len(line) < 400
+    assert (
+        line.startswith("error: the Hub did not take tester/x: ")
+        and message in line
+        and len(line) < 400
+    )
     assert not hub.repos
 
 
 def test_a_dataset_that_is_not_on_the_machine_says_so_offline(hub, tmp_path):
     process = client(hub, tmp_path, command("data", "verify", "tester/nothing"), HF_HUB_OFFLINE="1")
     assert process.returncode == 1
-    assert process.stderr.strip().splitlines()[-1].endswith("cannot be had from the Hub: HF_HUB_OFFLINE is set; unset it")
+    assert (
+        process.stderr.strip()
+        .splitlines()[-1]
+        .endswith("cannot be had from the Hub: HF_HUB_OFFLINE is set; unset it")
+    )
 
 
 def test_wrong_tokens_and_names_are_one_sentence(hub, run, tmp_path):
@@ -189,9 +220,15 @@ def test_wrong_tokens_and_names_are_one_sentence(hub, run, tmp_path):
 
 
 def test_a_card_that_the_hub_refuses_is_said(hub, run, tmp_path):
-    (run / "model" / "README.md").write_text("---\nmodel-index:\n- name: x\n  results:\n  - metrics: []\n---\n")
+    (run / "model" / "README.md").write_text(
+        "---\nmodel-index:\n- name: x\n  results:\n  - metrics: []\n---\n"
+    )
     process = client(hub, tmp_path, command("push", run, "tester/x"))
-    assert process.returncode == 1 and "lacks task.type" in process.stderr and "Traceback" not in process.stderr
+    assert (
+        process.returncode == 1
+        and "lacks task.type" in process.stderr
+        and "Traceback" not in process.stderr
+    )
 
 
 def test_what_is_no_model_folder_is_refused(tmp_path):
@@ -211,4 +248,9 @@ def test_a_run_that_did_not_finish_is_told_to_go_on(tmp_path):
 
 
 def test_a_run_and_its_model_folder_are_the_same_model(run):
-    assert model_folder(run) == model_folder(run / "model") == model_folder(str(run / "model")) == run / "model"
+    assert (
+        model_folder(run)
+        == model_folder(run / "model")
+        == model_folder(str(run / "model"))
+        == run / "model"
+    )

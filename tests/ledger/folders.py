@@ -24,16 +24,30 @@ def details(task, rng, *, absent):
         return {"clips": 10, "per_class": {}}
     per_class = {
         rule: {
-            stream: {name: None if name in absent else float(rng.uniform(0, 100)) for name in CLASSES}
+            stream: {
+                name: None if name in absent else float(rng.uniform(0, 100)) for name in CLASSES
+            }
             for stream in ("audio", "visual", "event", "av")
         }
         for rule in ("class_event", "class_event_pooled")
     }
-    subsets = {r: {s: {"clips": 7, **ten(rng)} for s in ("overlapping", "non_overlapping")} for r in READINGS}
+    subsets = {
+        r: {s: {"clips": 7, **ten(rng)} for s in ("overlapping", "non_overlapping")}
+        for r in READINGS
+    }
     return {"clips": 10, **per_class, "subsets": subsets}
 
 
-def write_run(folder: Path, task: str, seed: int, *, checksum: str, select="validation", test_epochs=3, absent=()):
+def write_run(
+    folder: Path,
+    task: str,
+    seed: int,
+    *,
+    checksum: str,
+    select="validation",
+    test_epochs=3,
+    absent=(),
+):
     """Write results.json and metrics.jsonl of a finished run."""
     rng = np.random.default_rng([seed, *folder.name.encode()])
 
@@ -49,7 +63,10 @@ def write_run(folder: Path, task: str, seed: int, *, checksum: str, select="vali
         "details": {"test": details(task, rng, absent=absent)},
         "environment": {"platform": "a machine", "cpu": "a cpu", "torch": "2"},
     }  # fmt: skip
-    records = [{"event": "test_epoch", "epoch": n, "step": n, **scores()} for n in range(1, test_epochs + 1)]
+    records = [
+        {"event": "test_epoch", "epoch": n, "step": n, **scores()}
+        for n in range(1, test_epochs + 1)
+    ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     (folder / "results.json").write_text(json.dumps(results))
 

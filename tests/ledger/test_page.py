@@ -22,7 +22,9 @@ from avplatform.tasks.avvp.classes import CLASSES
 from avplatform.tasks.avvp.metrics import overlap_subsets
 from tests.ledger.folders import write_run, write_runs
 
-DRAWN = [name for name in TABLES if name != "fig4"]  # Figure 4 needs trained models; a test of the command makes them
+DRAWN = [
+    name for name in TABLES if name != "fig4"
+]  # Figure 4 needs trained models; a test of the command makes them
 
 
 class Cells(HTMLParser):
@@ -66,17 +68,34 @@ def keep_title(figure, file, folder):
 def made(small_stores, tmp_path_factory):
     out = tmp_path_factory.mktemp("page")
     data = find_data([str(small_stores["avel"].parent)])
-    plan = make_plan(DRAWN, data, labels={"bert": "bert.safetensors"}, seeds=3, only=(), extra={}, checkpoints=None)
+    plan = make_plan(
+        DRAWN,
+        data,
+        labels={"bert": "bert.safetensors"},
+        seeds=3,
+        only=(),
+        extra={},
+        checkpoints=None,
+    )
     write_runs(plan, out, data, absent=("Cat",))
     shelf = collect(plan, out, data=data, labels={"bert": "bert.safetensors"}, failed={})
     stem = "mmpyr-leap-avvp-official"
     write_run(out / "checkpoints" / stem, "avvp", 99, checksum="", test_epochs=0)
     shelf.checkpoints[stem] = Rescored(out / "checkpoints" / stem)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "save_figure", lambda figure, file: keep_title(figure, file, out / "titles"))
-        page = make_page(DRAWN, shelf, data, command="the command", cpu=True, warnings=["SHORT SCHEDULE"])
+        patch.setattr(
+            plots, "save_figure", lambda figure, file: keep_title(figure, file, out / "titles")
+        )
+        page = make_page(
+            DRAWN, shelf, data, command="the command", cpu=True, warnings=["SHORT SCHEDULE"]
+        )
     write_page(page, out)
-    return out, page, Cells((out / "page.html").read_text()), json.loads((out / "page.json").read_text())
+    return (
+        out,
+        page,
+        Cells((out / "page.html").read_text()),
+        json.loads((out / "page.json").read_text()),
+    )
 
 
 def again(out, record):
@@ -87,9 +106,19 @@ def again(out, record):
         for term in terms:
             path = out / term["file"]
             if path.name == "metrics.jsonl":
-                metric = json.loads((path.parent / "results.json").read_text())["selection"]["metric"]
-                epochs = [r for r in map(json.loads, path.read_text().splitlines()) if r["event"] == "test_epoch"]
-                (node,) = (r for r in epochs if term["record"] == {"event": r["event"], "epoch": r["epoch"]})
+                metric = json.loads((path.parent / "results.json").read_text())["selection"][
+                    "metric"
+                ]
+                epochs = [
+                    r
+                    for r in map(json.loads, path.read_text().splitlines())
+                    if r["event"] == "test_epoch"
+                ]
+                (node,) = (
+                    r
+                    for r in epochs
+                    if term["record"] == {"event": r["event"], "epoch": r["epoch"]}
+                )
                 assert node[metric] == max(r[metric] for r in epochs)
             else:
                 node = json.loads(path.read_text())
@@ -102,7 +131,13 @@ def again(out, record):
         text += f" ± {np.std(values, ddof=1):.1f}"
     if record["paper"] is not None:
         difference = np.mean(values) - record["paper"]
-        mark = "?" if len(values) < 3 else "✓" if abs(difference) <= 2 * np.std(values, ddof=1) else "✗"
+        mark = (
+            "?"
+            if len(values) < 3
+            else "✓"
+            if abs(difference) <= 2 * np.std(values, ddof=1)
+            else "✗"
+        )
         text += f"{difference:+.1f} {mark}"
     return text.replace("-", "−").replace("+0.0 ", "0.0 ").replace("−0.0", "0.0")
 
@@ -127,20 +162,38 @@ def test_every_number_is_worked_out_anew_from_the_files_it_names(made):
 def test_no_number_stands_in_a_table_without_a_name(made):
     """But the counts of seeds and clips, the paper's numbering, features, seeds and notes."""
     _, page, shown, _ = made
-    assert {kind for kind, _ in shown.plain} <= {"", "text", "label", "message", "none", "none edge"}
+    assert {kind for kind, _ in shown.plain} <= {
+        "",
+        "text",
+        "label",
+        "message",
+        "none",
+        "none edge",
+    }
     counts = {text for kind, text in shown.plain if kind == "" and re.fullmatch(r"\d+", text)}
     assert counts == {"1", "3"}
-    assert not [text for kind, text in shown.plain if kind == "none" and any(c.isdigit() for c in text)]
+    assert not [
+        text for kind, text in shown.plain if kind == "none" and any(c.isdigit() for c in text)
+    ]
 
 
 def test_published_figures_stand_as_the_data_file_has_them(made):
     _, _, _, content = made
     for target in DRAWN:
         rows = published_tables()[TABLES[target]].rows
-        texts = [r["published"] for key, r in content["cells"].items() if key.startswith(f"{target} /") and "published" in r]
+        texts = [
+            r["published"]
+            for key, r in content["cells"].items()
+            if key.startswith(f"{target} /") and "published" in r
+        ]
         for value in {v for row in rows for v in row.metrics.values()}:
             assert value in texts, (target, value)
-    assert content["cells"]["fig3 / Dog / paper / not stated; validation / audio: LEAP - MMIL"]["published"] == 6.8
+    assert (
+        content["cells"]["fig3 / Dog / paper / not stated; validation / audio: LEAP - MMIL"][
+            "published"
+        ]
+        == 6.8
+    )
 
 
 def test_links_lead_to_run_folders(made):
@@ -152,20 +205,29 @@ def test_links_lead_to_run_folders(made):
 def test_both_selections_stand_apart(made):
     _, _, shown, _ = made
     key = "table2 / HAN + MMIL, L_basic / {} / {} / event_A"
-    first, second = key.format("ours", "validation"), key.format("ours, best epoch on test", "test (optimistic)")
-    assert first in shown.named and second in shown.named and shown.named[first] != shown.named[second]
+    first, second = (
+        key.format("ours", "validation"),
+        key.format("ours, best epoch on test", "test (optimistic)"),
+    )
+    assert (
+        first in shown.named and second in shown.named and shown.named[first] != shown.named[second]
+    )
 
 
 def test_the_checkpoint_stands_beside_every_row_of_its_setting(made):
     _, _, shown, content = made
     keys = [key for key in shown.named if "authors' checkpoint" in key]
     assert {key.split(" / ")[0] for key in keys} == {"table2", "table3", "table4"}
-    assert all(content["cells"][key]["runs"] == ["checkpoints/mmpyr-leap-avvp-official"] for key in keys)
+    assert all(
+        content["cells"][key]["runs"] == ["checkpoints/mmpyr-leap-avvp-official"] for key in keys
+    )
 
 
 def test_four_readings_of_overlapping_stand_with_their_clips(made):
     _, _, shown, _ = made
-    labels = {key.split(" / ")[2] for key in shown.named if key.startswith("table3") and "/ ours" in key}
+    labels = {
+        key.split(" / ")[2] for key in shown.named if key.startswith("table3") and "/ ours" in key
+    }
     assert labels == {f"ours, {r.replace('_', ' ')} (7 clips)" for r in READINGS}
     some = np.random.default_rng(0).integers(0, 2, (4, 10, 25))
     assert tuple(overlap_subsets(some, some)) == READINGS
@@ -182,7 +244,10 @@ def test_every_table_says_that_its_features_are_made_up_and_the_schedule_short(m
     out, page, _, _ = made
     text = (out / "page.html").read_text()
     for part in text.split("<section")[1:]:
-        assert "SYNTHETIC features" in part.split("<table")[0] and "SHORT SCHEDULE" in part.split("<table")[0]
+        assert (
+            "SYNTHETIC features" in part.split("<table")[0]
+            and "SHORT SCHEDULE" in part.split("<table")[0]
+        )
     markdown = (out / "page.md").read_text()
     assert markdown.count("SYNTHETIC features:") == len(DRAWN)
     page.synthetic.clear()
@@ -191,7 +256,10 @@ def test_every_table_says_that_its_features_are_made_up_and_the_schedule_short(m
 
 def test_every_picture_says_it_too(made):
     titles = {file.name: file.read_text() for file in (made[0] / "titles").iterdir()}
-    assert set(titles) == {file.name for file in (made[0] / "plots").iterdir()} and "table5.png" in titles
+    assert (
+        set(titles) == {file.name for file in (made[0] / "plots").iterdir()}
+        and "table5.png" in titles
+    )
     assert all(title.endswith("(synthetic features, SHORT SCHEDULE)") for title in titles.values())
 
 
@@ -214,19 +282,26 @@ def test_markdown_and_html_hold_the_same_numbers(made):
 def test_the_pages_pictures_are_in_the_html_and_beside_the_markdown(made):
     out, _, _, _ = made
     text, markdown = (out / "page.html").read_text(), (out / "page.md").read_text()
-    assert text.count("data:image/png;base64,") == len(DRAWN) and "http" not in re.sub(r"[\w+/=]{200,}", "", text)
+    assert text.count("data:image/png;base64,") == len(DRAWN) and "http" not in re.sub(
+        r"[\w+/=]{200,}", "", text
+    )
     for name in re.findall(r"\]\((plots/[^)]+)\)", markdown):
         assert (out / name).is_file()
 
 
 def test_runs_without_scores_on_test_say_so(small_stores, tmp_path):
     data = find_data([str(small_stores["avel"])])
-    plan = make_plan(["table5"], data, labels={}, seeds=1, only=("ave-dch",), extra={}, checkpoints=None)
+    plan = make_plan(
+        ["table5"], data, labels={}, seeds=1, only=("ave-dch",), extra={}, checkpoints=None
+    )
     write_runs(plan, tmp_path, data, test_epochs=0)
     part = section("table5", collect(plan, tmp_path, data=data, labels={}, failed={}))
     lines = part.groups[0].lines
     assert [line.label for line in lines] == ["paper", "ours", "ours, best epoch on test"]
-    assert "recorded no scores on test" in lines[2].message and lines[1].figures["accuracy"].verdict == "n too small"
+    assert (
+        "recorded no scores on test" in lines[2].message
+        and lines[1].figures["accuracy"].verdict == "n too small"
+    )
     assert part.groups[2].lines[1].message == "not run: left out by --only"
 
 
@@ -242,11 +317,18 @@ def test_inside_the_spread_means_within_two_standard_deviations(values, paper, v
 
 
 def test_numbers_have_a_true_minus_and_no_minus_zero():
-    assert (number(-0.04), number(-3.14), number(2.0, sign=True), number(-0.01, sign=True)) == ("0.0", "−3.1", "+2.0", "+0.0")
+    assert (number(-0.04), number(-3.14), number(2.0, sign=True), number(-0.01, sign=True)) == (
+        "0.0",
+        "−3.1",
+        "+2.0",
+        "+0.0",
+    )
 
 
 def test_each_targets_rows_are_those_of_its_table():
-    assert [len(wanted(name)) for name in ("table1", "table2", "fig3", "table3", "table4", "table5")] == [5, 6, 2, 8, 12, 12]
+    assert [
+        len(wanted(name)) for name in ("table1", "table2", "fig3", "table3", "table4", "table5")
+    ] == [5, 6, 2, 8, 12, 12]
     assert len(settings_of(list(TABLES))) == 25
     kinds = {w.setting.stem: w.title for w in wanted("table5")}
     assert kinds["cmbs-leap-avel-weak"] == "CMBS + LEAP, weak"
@@ -271,18 +353,35 @@ def test_numbers_are_made_of_what_their_column_says(made):
     seen = 0
     for key, record in content["cells"].items():
         target, _, label, _, column = key.split(" / ")
-        if target in ("table1", "table2", "table4", "table5") and label == "ours" and column != "Avg.":
-            tests = [json.loads((out / run / "results.json").read_text())["test"] for run in record["runs"]]
+        if (
+            target in ("table1", "table2", "table4", "table5")
+            and label == "ours"
+            and column != "Avg."
+        ):
+            tests = [
+                json.loads((out / run / "results.json").read_text())["test"]
+                for run in record["runs"]
+            ]
             assert record["values"] == [scores[column] for scores in tests], key
             seen += 1
         if target == "fig3" and label == "ours" and column == "audio: LEAP - MMIL":
-            first, second = (content["cells"][key.replace("LEAP - MMIL", name)]["values"] for name in ("MMIL", "LEAP"))
-            assert record["values"] == pytest.approx([b - a for a, b in zip(first, second, strict=True)]), key
-            assert record["difference"] == pytest.approx(np.mean(record["values"]) - record["paper"]), key
+            first, second = (
+                content["cells"][key.replace("LEAP - MMIL", name)]["values"]
+                for name in ("MMIL", "LEAP")
+            )
+            assert record["values"] == pytest.approx(
+                [b - a for a, b in zip(first, second, strict=True)]
+            ), key
+            assert record["difference"] == pytest.approx(
+                np.mean(record["values"]) - record["paper"]
+            ), key
             seen += 1
         if target == "table3" and "ours, audio" in label and column != "Avg.":
             subset = "non_overlapping" if "non-overlapping" in key else "overlapping"
-            details = [json.loads((out / run / "results.json").read_text())["details"]["test"] for run in record["runs"]]
+            details = [
+                json.loads((out / run / "results.json").read_text())["details"]["test"]
+                for run in record["runs"]
+            ]
             assert record["values"] == [d["subsets"]["audio"][subset][column] for d in details], key
             seen += 1
     assert seen > 150

@@ -53,7 +53,10 @@ def test_labels_are_given_by_kind():
 
 
 def test_one_folder_may_hold_both_stores(data, small_stores):
-    assert {task: source.spec.task for task, (_, source) in data.items()} == {"avel": "avel", "avvp": "avvp"}
+    assert {task: source.spec.task for task, (_, source) in data.items()} == {
+        "avel": "avel",
+        "avvp": "avvp",
+    }
     assert set(find_data([str(small_stores["avvp"])])) == {"avvp"}
     with pytest.raises(UsageError, match="two datasets for avvp"):
         find_data([str(small_stores["avvp"]), str(small_stores["avvp"].parent)])
@@ -62,7 +65,12 @@ def test_one_folder_may_hold_both_stores(data, small_stores):
 
 
 def test_the_paper_needs_each_setting_once_and_all_of_them_resolve(data):
-    plan = planned(data, TABLES, labels={"bert": "b.safetensors", "clip": "c.safetensors"}, extra={"max_steps": 2})
+    plan = planned(
+        data,
+        TABLES,
+        labels={"bert": "b.safetensors", "clip": "c.safetensors"},
+        extra={"max_steps": 2},
+    )
     assert len(plan.runs) == 25 and not plan.missing
     names = [run.name for runs in plan.runs.values() for run in runs]
     assert len(set(names)) == 50
@@ -76,14 +84,22 @@ def test_the_paper_needs_each_setting_once_and_all_of_them_resolve(data):
     assert found["mmpyr-leap-avvp-official_avss-off"].task_config.avss == "off"
     assert found["mmpyr-leap-avvp-official_avss-off_bert"].labels.embeddings == "b.safetensors"
     assert found["mmpyr-leap-avvp-official"].labels.embeddings == "glove-50d"
-    other = planned(data, ["table1"], labels={"glove": "g.txt"}).runs["mmpyr-leap-avvp-official_avss-off"]
+    other = planned(data, ["table1"], labels={"glove": "g.txt"}).runs[
+        "mmpyr-leap-avvp-official_avss-off"
+    ]
     assert other[0].options["labels"] == {"embeddings": "g.txt"}
 
 
 def test_what_cannot_be_run_is_said(data, small_stores):
     plan = planned(find_data([str(small_stores["avvp"])]), ["table1", "table5"])
-    assert plan.missing["mmpyr-leap-avvp-official_avss-off_clip"] == "not run: no CLIP vectors given; give --labels clip=FILE"
-    assert plan.missing["ave-dch-avel"] == "not run: no data for avel given; give --data with a store of AVE"
+    assert (
+        plan.missing["mmpyr-leap-avvp-official_avss-off_clip"]
+        == "not run: no CLIP vectors given; give --labels clip=FILE"
+    )
+    assert (
+        plan.missing["ave-dch-avel"]
+        == "not run: no data for avel given; give --data with a store of AVE"
+    )
     with pytest.raises(UsageError, match="nothing to run: no data for avel given"):
         planned(find_data([str(small_stores["avvp"])]), ["table5"])
 
@@ -96,7 +112,9 @@ def test_checkpoints_are_found_by_the_names_of_their_settings(data, tmp_path):
     assert set(planned(data, ["table2", "table5"], checkpoints=tmp_path).checkpoints) == {
         "mmpyr-leap-avvp-official", "cmbs-dch-avel-weak"
     }  # fmt: skip
-    assert set(planned(data, ["table2"], checkpoints=tmp_path).checkpoints) == {"mmpyr-leap-avvp-official"}
+    assert set(planned(data, ["table2"], checkpoints=tmp_path).checkpoints) == {
+        "mmpyr-leap-avvp-official"
+    }
     (tmp_path / "han-mmil-avp").mkdir()
     (tmp_path / "han-mmil-avp" / "config.json").write_text("{}")
     with pytest.raises(UsageError, match="named like no setting .*; did you mean 'han-mmil-avvp'"):
@@ -123,7 +141,16 @@ def test_runs_of_other_options_or_other_data_are_not_taken(data, tmp_path):
 def test_the_page_alone_calls_no_run_what_it_is_not(data, tmp_path, small_stores, capsys):
     """Without training, a folder of runs with a short schedule or of other data would stand under the recipe's name."""
     write_runs(planned(data, only=("han-mmil",), extra={"max_steps": 1}), tmp_path, data)
-    command = ["reproduce", "table2", "--data", str(small_stores["avel"].parent), "--seeds", "2", "--only", "han-mmil"]
+    command = [
+        "reproduce",
+        "table2",
+        "--data",
+        str(small_stores["avel"].parent),
+        "--seeds",
+        "2",
+        "--only",
+        "han-mmil",
+    ]
     command += ["--out", str(tmp_path), "--page-only"]
     assert main(command) == 2
     assert "was made with max_steps 1, but it is to have None" in capsys.readouterr().err
@@ -141,17 +168,31 @@ def test_runs_that_failed_stand_on_the_page_with_their_reason(data, tmp_path):
     plan = planned(data, only=("han-mmil",))
     write_runs(plan, tmp_path, data)
     shutil.rmtree(tmp_path / RUNS / "han-mmil-avvp_seed-2")
-    shelf = collect(plan, tmp_path, data=data, labels={}, failed={"han-mmil-avvp_seed-2": "no space left"})
+    shelf = collect(
+        plan, tmp_path, data=data, labels={}, failed={"han-mmil-avvp_seed-2": "no space left"}
+    )
     assert shelf.missing["han-mmil-avvp"] == "1 of 2 runs missing: no space left"
     group = make_page(["table2"], shelf, data, command="", cpu=True).sections[0].groups[0]
-    assert group.lines[1].figures["event_A"].values and group.lines[-1].message == "1 of 2 runs missing: no space left"
+    assert (
+        group.lines[1].figures["event_A"].values
+        and group.lines[-1].message == "1 of 2 runs missing: no space left"
+    )
 
 
 def test_figure_4_shows_the_same_clips_of_two_models(data, tmp_path):
     plan = planned(data, ["fig4"], seeds=1)
     write_runs(plan, tmp_path, data)
     for decoder, stem in (("mmil", "mmpyr-mmil-avvp"), ("leap", "mmpyr-leap-avvp-official")):
-        flags = ["--task", "avvp", "--decoder", decoder, "--encoder-config.width", "16", "--encoder-config.hidden", "16"]
+        flags = [
+            "--task",
+            "avvp",
+            "--decoder",
+            decoder,
+            "--encoder-config.width",
+            "16",
+            "--encoder-config.hidden",
+            "16",
+        ]
         config = parse(flags)
         torch.manual_seed(0)
         model = build_model(config, build_task(config), data["avvp"][1].spec)
@@ -159,7 +200,10 @@ def test_figure_4_shows_the_same_clips_of_two_models(data, tmp_path):
     shelf = collect(plan, tmp_path, data=data, labels={}, failed={})
     (part,) = make_page(["fig4"], shelf, data, command="", cpu=True).sections
     assert part.pictures[0][1].stat().st_size > 10_000
-    assert "runs/mmpyr-mmil-avvp_seed-1 and LEAP: runs/mmpyr-leap-avvp-official_seed-1" in part.notes[-1]
+    assert (
+        "runs/mmpyr-mmil-avvp_seed-1 and LEAP: runs/mmpyr-leap-avvp-official_seed-1"
+        in part.notes[-1]
+    )
     shutil.rmtree(tmp_path / RUNS / "mmpyr-mmil-avvp_seed-1" / "model")
     (part,) = make_page(["fig4"], shelf, data, command="", cpu=True).sections
     assert not part.pictures and part.notes[0].startswith("not drawn: no model folder")
@@ -182,7 +226,20 @@ def test_wrong_options_end_in_one_message(capsys, small_stores):
 
 def test_the_list_of_runs_writes_nothing(tmp_path, capsys, small_stores):
     out = tmp_path / "out"
-    assert main(["reproduce", "table5", "--data", str(small_stores["avel"]), "--out", str(out), "--dry-run"]) == 0
+    assert (
+        main(
+            [
+                "reproduce",
+                "table5",
+                "--data",
+                str(small_stores["avel"]),
+                "--out",
+                str(out),
+                "--dry-run",
+            ]
+        )
+        == 0
+    )
     assert capsys.readouterr().out.count("0 of 5 finished") == 12 and not out.exists()
 
 
@@ -208,7 +265,10 @@ def test_from_the_command_to_the_page(tmp_path, small_stores, capsys):
         assert ours["values"] == [value] and ours["runs"] == ["runs/han-mmil-avvp_seed-1"]
         assert theirs["values"] == [pytest.approx(value, abs=1e-9)] and theirs["n"] == 1
     text = (out / "page.md").read_text()
-    assert "SHORT SCHEDULE: every run of ours was cut short (--max-steps 1)" in text and "SYNTHETIC features" in text
+    assert (
+        "SHORT SCHEDULE: every run of ours was cut short (--max-steps 1)" in text
+        and "SYNTHETIC features" in text
+    )
     assert len((out / RUNS / "ledger.jsonl").read_text().splitlines()) == 1
 
 

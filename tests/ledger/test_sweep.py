@@ -33,7 +33,10 @@ SWEEP = {
     "base": {"task": "avvp", "epochs": 3, "optim.lr": "1e-4"},
     "axes": {
         "encoder_config.width": [16, 32],
-        "decoding": {"mmil": {"decoder": "mmil"}, "leap": {"decoder": "leap", "task_config": {"avss": "official"}}},
+        "decoding": {
+            "mmil": {"decoder": "mmil"},
+            "leap": {"decoder": "leap", "task_config": {"avss": "official"}},
+        },
     },
     "seeds": 2,
 }
@@ -64,9 +67,17 @@ def test_every_combination_is_a_run_and_one_seed_comes_before_the_next(tmp_path)
         "width-16_mmil_seed-1", "width-16_leap_seed-1", "width-32_mmil_seed-1", "width-32_leap_seed-1",
         "width-16_mmil_seed-2",
     ]  # fmt: skip
-    assert len(runs) == 8 and runs[3].axes == {"encoder_config.width": 32, "decoding": "leap", "seed": 1}
+    assert len(runs) == 8 and runs[3].axes == {
+        "encoder_config.width": 32,
+        "decoding": "leap",
+        "seed": 1,
+    }
     config = resolve(runs[3], where="here")
-    assert (config.encoder_config.width, config.task_config.avss, config.epochs) == (32, "official", 3)
+    assert (config.encoder_config.width, config.task_config.avss, config.epochs) == (
+        32,
+        "official",
+        3,
+    )
     assert (config.optim.lr, config.seed) == (1e-4, 1)
 
 
@@ -76,16 +87,28 @@ def test_every_combination_is_a_run_and_one_seed_comes_before_the_next(tmp_path)
         ({"axis": {}}, "unknown part 'axis'; did you mean 'axes'"),
         ({"axes": {"optim.lr": []}}, "axis 'optim.lr' must be a list of values"),
         ({"axes": {"optim.lr": [0.1, -1]}, "seeds": [1]}, "run lr--1_seed-1: .*lr"),
-        ({"axes": {"encodr": ["han"]}}, "run encodr-han_seed-1: its options: unknown option 'encodr'; did you mean 'encoder'"),
+        (
+            {"axes": {"encodr": ["han"]}},
+            "run encodr-han_seed-1: its options: unknown option 'encodr'; did you mean 'encoder'",
+        ),
         ({"axes": {"a": {"x": 5}}}, "axis a, label x must be a mapping of options, not 5"),
         ({"axes": None, "seeds": None}, "neither axes nor seeds"),
         ({"seeds": ["one"]}, "seeds is .*; give a list of whole numbers"),
         ({"base": {"output_dir": "x"}}, "leave out 'output_dir'"),
         ({"axes": {"epochs": [1, 1]}}, "two runs are named epochs-1_seed-1"),
         ({"axes": {"seed": [7, 8]}}, "'seed' is set on two axes"),
-        ({"axes": {"optim.lr": [0.1], "rate": {"low": {"optim": {"lr": 0.01}}}}}, "'optim.lr' is set on two axes"),
-        ({"axes": {"long": {"x" * 250: {"epochs": 1}}}}, "has 257 characters; give its values short labels"),
-        ({"base": {"schedule.milestones": ["x"]}}, "option .schedule.milestones. is .*; it must be of kind tuple"),
+        (
+            {"axes": {"optim.lr": [0.1], "rate": {"low": {"optim": {"lr": 0.01}}}}},
+            "'optim.lr' is set on two axes",
+        ),
+        (
+            {"axes": {"long": {"x" * 250: {"epochs": 1}}}},
+            "has 257 characters; give its values short labels",
+        ),
+        (
+            {"base": {"schedule.milestones": ["x"]}},
+            "option .schedule.milestones. is .*; it must be of kind tuple",
+        ),
     ],
 )
 def test_a_wrong_sweep_is_refused_before_anything_starts(tmp_path, change, message):
@@ -99,18 +122,26 @@ def test_a_wrong_sweep_is_refused_before_anything_starts(tmp_path, change, messa
     [
         ({"data": "nowhere/at/all"}, "run seed-1: .*nowhere/at/all"),
         ({"task": "avvp"}, "run seed-1: the data in .* are for avel, not avvp"),
-        ({"decoder": "leap", "labels": {"embeddings": "none.safetensors"}}, "run seed-1: .*none.safetensors"),
+        (
+            {"decoder": "leap", "labels": {"embeddings": "none.safetensors"}},
+            "run seed-1: .*none.safetensors",
+        ),
         (
             {"encoder": "han", "encoder_config": {"width": 15, "heads": 1}},
             "run seed-1: LEAPConfig.heads is 8; it must divide .*15",
         ),
-        ({"decoder": "dch", "labels": {"pooling": "cls"}}, "run seed-1: labels: dch queries with no labels"),
+        (
+            {"decoder": "dch", "labels": {"pooling": "cls"}},
+            "run seed-1: labels: dch queries with no labels",
+        ),
     ],
 )
 def test_data_models_and_labels_that_do_not_fit_are_found_before_anything_starts(
     tmp_path, small_stores, base, message, capsys
 ):
-    file = write(tmp_path, {"base": {"task": "avel", "data": str(small_stores["avel"]), **base}, "seeds": 1})
+    file = write(
+        tmp_path, {"base": {"task": "avel", "data": str(small_stores["avel"]), **base}, "seeds": 1}
+    )
     assert main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 2
     assert re.search(message, capsys.readouterr().err) and not (tmp_path / "out").exists()
 
@@ -123,7 +154,9 @@ def test_a_sweep_may_hold_classes_out(tmp_path, small_stores, capsys):
     assert re.search(r"held_seed-1.*all_seed-1", capsys.readouterr().out, re.DOTALL)
 
 
-def test_a_file_that_holds_itself_and_a_folder_that_cannot_be_made_are_said(tmp_path, small_stores, capsys):
+def test_a_file_that_holds_itself_and_a_folder_that_cannot_be_made_are_said(
+    tmp_path, small_stores, capsys
+):
     file = tmp_path / "sweep.yaml"
     file.write_text("base: &all {optim: *all}\nseeds: 2\n")
     assert main(["sweep", str(file)]) == 1
@@ -131,7 +164,9 @@ def test_a_file_that_holds_itself_and_a_folder_that_cannot_be_made_are_said(tmp_
     file.write_text(
         f"base: {{data: {small_stores['avel']}, optim: &o {{lr: 0.1}}}}\naxes: {{o: {{a: {{optim: *o}}}}}}\nseeds: 1\n"
     )
-    assert main(["sweep", str(file), "--out", str(file)]) == 1  # an alias that ends is none of that; a file is no folder
+    assert (
+        main(["sweep", str(file), "--out", str(file)]) == 1
+    )  # an alias that ends is none of that; a file is no folder
     assert "give another --out" in capsys.readouterr().err
 
 
@@ -145,14 +180,22 @@ def test_finished_jobs_are_skipped_and_failed_ones_do_not_stop_the_others(tmp_pa
     good = f"open({str(made)!r}, 'w').write('x')"
     jobs = [
         job("before", "raise SystemExit(7)", lambda: True),
-        job("bad", "import sys; print('hello'); print('error: no such data', file=sys.stderr); sys.exit(2)", lambda: False),
+        job(
+            "bad",
+            "import sys; print('hello'); print('error: no such data', file=sys.stderr); sys.exit(2)",
+            lambda: False,
+        ),
         job("lying", "print('all went well')", lambda: False),
         job("killed", "import os; os.kill(os.getpid(), 9)", lambda: False),
         job("good", good, made.exists),
     ]
     outcome = run_jobs(jobs, logs=tmp_path / "logs", parallel=2, console=QUIET)
     assert (outcome.skipped, outcome.finished) == (["before"], ["good"])
-    assert outcome.failed == {"bad": "no such data", "lying": "all went well", "killed": "killed by signal 9"}
+    assert outcome.failed == {
+        "bad": "no such data",
+        "lying": "all went well",
+        "killed": "killed by signal 9",
+    }
     assert "hello" in (tmp_path / "logs" / "bad.log").read_text()
 
 
@@ -160,7 +203,12 @@ def test_no_more_jobs_run_at_a_time_than_asked_for(tmp_path):
     code = f"import os, time; d = {str(tmp_path)!r}; open(f'{{d}}/{{os.getpid()}}.on', 'w'); "
     code += "n = sum(f.endswith('.on') for f in os.listdir(d)); time.sleep(0.3); open(f'{d}/{os.getpid()}.{n}', 'w'); "
     code += "os.remove(f'{d}/{os.getpid()}.on')"
-    run_jobs([job(str(i), code, lambda: False) for i in range(4)], logs=tmp_path / "logs", parallel=2, console=QUIET)
+    run_jobs(
+        [job(str(i), code, lambda: False) for i in range(4)],
+        logs=tmp_path / "logs",
+        parallel=2,
+        console=QUIET,
+    )
     counts = [int(p.suffix[1:]) for p in tmp_path.iterdir() if p.suffix[1:].isdigit()]
     assert len(counts) == 4 and max(counts) <= 2
 
@@ -186,7 +234,9 @@ time.sleep(60)
     before = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        run_jobs([job("long", code, lambda: False)], logs=tmp_path / "logs", parallel=1, console=QUIET)
+        run_jobs(
+            [job("long", code, lambda: False)], logs=tmp_path / "logs", parallel=1, console=QUIET
+        )
     assert (tmp_path / "saved").exists()
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -242,16 +292,25 @@ def test_a_sweep_waits_for_the_runs_of_a_killed_one_to_end(tmp_path):
 def test_two_sweeps_do_not_work_in_one_folder(tmp_path):
     def inner():
         with pytest.raises(DataError, match="another process is at work in"):
-            run_jobs([job("b", "pass", lambda: False)], logs=tmp_path / "logs", parallel=1, console=QUIET)
+            run_jobs(
+                [job("b", "pass", lambda: False)], logs=tmp_path / "logs", parallel=1, console=QUIET
+            )
         return ["-c", "pass"]
 
-    run_jobs([Job(name="a", command=inner, done=lambda: False)], logs=tmp_path / "logs", parallel=1, console=QUIET)
+    run_jobs(
+        [Job(name="a", command=inner, done=lambda: False)],
+        logs=tmp_path / "logs",
+        parallel=1,
+        console=QUIET,
+    )
 
 
 def test_a_run_made_with_other_options_is_not_taken_for_this_one(tmp_path):
     run = plan({**SWEEP, "seeds": [1]}, where="here")[0]
     config = to_dict(resolve(run, where="here"))
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**config, "threads": 4, "output_dir": "elsewhere"}))
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({**config, "threads": 4, "output_dir": "elsewhere"})
+    )
     check_unchanged(tmp_path, config)
     for name, value in (("max_steps", 5), ("optim", {**config["optim"], "lr": 0.5})):
         with pytest.raises(UsageError, match=f"was made with {name} .*give another --out"):
@@ -262,7 +321,10 @@ def test_the_sweep_trains_resumes_and_fills_the_ledger(tmp_path, small_stores, c
     """One real run, begun elsewhere and left without a checkpoint: the sweep goes on with it."""
     base = {"task": "avel", "data": str(small_stores["avel"]), "max_steps": 1, "batch_size": 8, "cpu": True, "precision": "no",
             "save_plots": False}  # fmt: skip
-    file, out = write(tmp_path, {"base": base, "axes": {"decoder": ["dch"]}, "seeds": [3]}), tmp_path / "out"
+    file, out = (
+        write(tmp_path, {"base": base, "axes": {"decoder": ["dch"]}, "seeds": [3]}),
+        tmp_path / "out",
+    )
     assert main(["sweep", str(file), "--out", str(out), "--dry-run"]) == 0
     assert "new        decoder-dch_seed-3" in capsys.readouterr().out and not out.exists()
     config = to_dict(resolve(read_sweep(file)[0], where="here"))
@@ -272,10 +334,17 @@ def test_the_sweep_trains_resumes_and_fills_the_ledger(tmp_path, small_stores, c
     assert "1 finished now, 0 before, 0 failed" in capsys.readouterr().out
     (line,) = [json.loads(text) for text in (out / "ledger.jsonl").read_text().splitlines()]
     results = json.loads((out / "decoder-dch_seed-3" / "results.json").read_text())
-    assert (line["run"], line["results"]["test"], line["options"]["seed"]) == ("decoder-dch_seed-3", results["test"], 3)
+    assert (line["run"], line["results"]["test"], line["options"]["seed"]) == (
+        "decoder-dch_seed-3",
+        results["test"],
+        3,
+    )
     assert {p.name for p in (out / "decoder-dch_seed-3").iterdir()} >= {"model", "metrics.jsonl"}
     assert not (out / "decoder-dch_seed-3" / "checkpoints").exists()
-    assert line["environment"] == results["environment"] and "resumed" in (out / "logs/decoder-dch_seed-3.log").read_text()
+    assert (
+        line["environment"] == results["environment"]
+        and "resumed" in (out / "logs/decoder-dch_seed-3.log").read_text()
+    )
     assert main(["sweep", str(file), "--out", str(out)]) == 0
     assert "0 finished now, 1 before, 0 failed" in capsys.readouterr().out
 
@@ -301,7 +370,10 @@ def test_the_epoch_picked_on_test_is_the_best_and_of_equals_as_ties_say(tmp_path
     (tmp_path / "results.json").write_text(json.dumps({"selection": {"metric": "m"}}))
     (tmp_path / "config.yaml").write_text(f"ties: {ties}\n")
     assert Entry(tmp_path).test_selected is None
-    records = [{"event": "test_epoch", "epoch": n, "step": n, "m": m} for n, m in enumerate([1.0, 3.0, 3.0, 2.0], start=1)]
+    records = [
+        {"event": "test_epoch", "epoch": n, "step": n, "m": m}
+        for n, m in enumerate([1.0, 3.0, 3.0, 2.0], start=1)
+    ]
     records.append({"event": "epoch", "epoch": 9, "step": 9, "m": 8.0})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     assert Entry(tmp_path).test_selected["epoch"] == epoch

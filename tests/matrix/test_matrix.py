@@ -70,7 +70,11 @@ def steps(request) -> Steps:
 
 def check_losses(steps: Steps) -> None:
     assert steps.result.losses
-    for name, value in {**steps.result.losses, "total": steps.result.total, "norm": steps.result.grad_norm}.items():
+    for name, value in {
+        **steps.result.losses,
+        "total": steps.result.total,
+        "norm": steps.result.grad_norm,
+    }.items():
         assert value.ndim == 0 and value.isfinite(), name
     torch.testing.assert_close(sum(steps.result.losses.values()), steps.result.total)
 
@@ -78,7 +82,11 @@ def check_losses(steps: Steps) -> None:
 def silent(steps: Steps, threshold: float = NOTHING) -> set[str]:
     """Names of the parameters without gradient."""
     top = max(float(g.abs().max()) for g in steps.gradients.values())
-    return {n for n in steps.before if n not in steps.gradients or steps.gradients[n].abs().max() <= threshold * top}
+    return {
+        n
+        for n in steps.before
+        if n not in steps.gradients or steps.gradients[n].abs().max() <= threshold * top
+    }
 
 
 def test_the_loss_and_each_of_its_terms_are_finite(steps):
@@ -117,14 +125,18 @@ def test_a_list_that_is_wrong_either_way_is_noticed(monkeypatch, change):
         expected = {"stem.motion.weight", "stem.motion.bias"}
     else:
         real_loss, bias = built.task.loss, model.decoder.segment_attention.bias
-        monkeypatch.setattr(built.task, "loss", lambda *args: {**real_loss(*args), "extra": bias.square().sum()})
+        monkeypatch.setattr(
+            built.task, "loss", lambda *args: {**real_loss(*args), "extra": bias.square().sum()}
+        )
         expected = {"decoder.segment_attention.bias"}
     found = two_steps(built, random_batch("avvp").to("cpu", torch.float64), "avvp-han-mmil-weak")
     assert silent(found) ^ expected_zeros(found.name, list(found.before)) == expected
 
 
 def predictions(parse: Parse) -> list[Tensor]:
-    streams = [getattr(level, stream) for level in (parse.segment, parse.video) for stream in STREAMS]
+    streams = [
+        getattr(level, stream) for level in (parse.segment, parse.video) for stream in STREAMS
+    ]
     return [p.values for p in (*streams, parse.relevance) if p is not None]
 
 
@@ -143,9 +155,15 @@ def test_saving_and_loading_gives_the_same_bits_and_config(chosen, tmp_path):
 def check_shapes(built: Cell, output: Output, clips: int, segments: int) -> None:
     parse, encoding = output
     classes = len(built.model.config.classes)
-    assert encoding.audio.shape == encoding.visual.shape == (clips, segments, built.model.encoder.width)
+    assert (
+        encoding.audio.shape
+        == encoding.visual.shape
+        == (clips, segments, built.model.encoder.width)
+    )
     assert parse.relevance is None or parse.relevance.values.shape == (clips, segments)
-    found = parse.relevance is not None  # CMBS's own head says which segments matter, and one class a clip
+    found = (
+        parse.relevance is not None
+    )  # CMBS's own head says which segments matter, and one class a clip
     for stream in STREAMS:
         segment, video = getattr(parse.segment, stream), getattr(parse.video, stream)
         assert segment is None or segment.values.shape == (clips, segments, classes)
@@ -213,7 +231,9 @@ def test_published_widths_take_their_steps(preset, features, frames):
     config = apply(default_config(*names), options, where=preset)
     batch = random_batch(names[0], clips=2, features=features)
     if frames != 10:
-        batch.visual = torch.randn(2, frames, features.visual_dim, generator=torch.Generator().manual_seed(2))
+        batch.visual = torch.randn(
+            2, frames, features.visual_dim, generator=torch.Generator().manual_seed(2)
+        )
     found = two_steps(build_cell(config, features), batch, "-".join(names))
     check_losses(found)
     assert [n for n, g in found.gradients.items() if not g.isfinite().all()] == []

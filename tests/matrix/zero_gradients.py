@@ -71,7 +71,12 @@ def pieces(model: nn.Module, *, gradients: bool) -> dict[str, Tensor]:
             continue
         value = value.detach().clone()
         if ".in_proj_" in name:
-            found.update({f"{name}[{part}]": x for part, x in zip(("query", "key", "value"), value.chunk(3), strict=True)})
+            found.update(
+                {
+                    f"{name}[{part}]": x
+                    for part, x in zip(("query", "key", "value"), value.chunk(3), strict=True)
+                }
+            )
         else:
             found[name] = value
     return found

@@ -27,7 +27,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "mmpyr": {"width": 16, "hidden": 8, "heads": 2, "levels": 2},
     "ave": {"lstm_width": 8, "attention_width": 12},
     "psp": {"lstm_width": 8, "attention_width": 12},
-    "cmbs": {"width": 16, "heads": 2, "layers": 1, "encoder_hidden": 8, "decoder_hidden": 8, "lstm_width": 8},
+    "cmbs": {
+        "width": 16,
+        "heads": 2,
+        "layers": 1,
+        "encoder_hidden": 8,
+        "decoder_hidden": 8,
+        "lstm_width": 8,
+    },
     "leap": {"hidden": 8, "heads": 2},
     "dch": {"hidden": 8},
     "mmil": {},
@@ -59,8 +66,12 @@ def cell(
     config = default_config(task, encoder, decoder, supervision)
     config = dataclasses.replace(
         config,
-        encoder_config=dataclasses.replace(config.encoder_config, **{**SMALL[encoder], **(encoder_options or {})}),
-        decoder_config=dataclasses.replace(config.decoder_config, **{**SMALL[decoder], **(decoder_options or {})}),
+        encoder_config=dataclasses.replace(
+            config.encoder_config, **{**SMALL[encoder], **(encoder_options or {})}
+        ),
+        decoder_config=dataclasses.replace(
+            config.decoder_config, **{**SMALL[decoder], **(decoder_options or {})}
+        ),
         task_config=dataclasses.replace(config.task_config, **(task_options or {})),
     )
     return build_cell(config, features or FEATURES[task])
@@ -70,7 +81,14 @@ def build_cell(config: RunConfig, features: FeatureSpec) -> Cell:
     """Build the task and the model of a run on data of these features."""
     torch.manual_seed(0)
     task = build_task(config)
-    spec = DataSpec(name="random", task=config.task, classes=list(task.classes), features=features, labels={}, label_dtypes={})
+    spec = DataSpec(
+        name="random",
+        task=config.task,
+        classes=list(task.classes),
+        features=features,
+        labels={},
+        label_dtypes={},
+    )
     return Cell(config, task, build_model(config, task, spec))
 
 
@@ -79,35 +97,63 @@ def build(task: str, encoder: str, decoder: str, **decoder_options: Any) -> AVMo
     return cell(task, encoder, decoder, decoder_options=decoder_options).model.eval()
 
 
-def inputs(task: str, clips: int = 2, segments: int = 10, seed: int = 0, features: FeatureSpec | None = None):
+def inputs(
+    task: str,
+    clips: int = 2,
+    segments: int = 10,
+    seed: int = 0,
+    features: FeatureSpec | None = None,
+):
     """Return random audio, visual and motion (avvp) features."""
     f = features or FEATURES[task]
     rng = torch.Generator().manual_seed(seed)
     audio = torch.randn(clips, segments, f.audio_dim, generator=rng)
     visual = torch.randn(clips, segments, *(f.map_size or ()), f.visual_dim, generator=rng)
-    motion = None if f.motion_dim is None else torch.randn(clips, segments, f.motion_dim, generator=rng)
+    motion = (
+        None if f.motion_dim is None else torch.randn(clips, segments, f.motion_dim, generator=rng)
+    )
     return audio, visual, motion
 
 
-def random_batch(task: str, clips: int = 4, segments: int = 10, seed: int = 0, features: FeatureSpec | None = None) -> Batch:
+def random_batch(
+    task: str,
+    clips: int = 4,
+    segments: int = 10,
+    seed: int = 0,
+    features: FeatureSpec | None = None,
+) -> Batch:
     """Return random features with events of random classes and times; AVEL's second clip is background throughout."""
     audio, visual, motion = inputs(task, clips, segments, seed, features)
     rng = torch.Generator().manual_seed(seed + 1)
-    labels = _avvp_labels(clips, segments, rng) if task == "avvp" else _avel_labels(clips, segments, rng)
+    labels = (
+        _avvp_labels(clips, segments, rng) if task == "avvp" else _avel_labels(clips, segments, rng)
+    )
     ids = [f"clip{i}" for i in range(clips)]
-    return Batch(audio=audio, visual=visual, motion=motion, row=torch.arange(clips), clip_id=ids, labels=labels)
+    return Batch(
+        audio=audio,
+        visual=visual,
+        motion=motion,
+        row=torch.arange(clips),
+        clip_id=ids,
+        labels=labels,
+    )
 
 
 def _avvp_labels(clips: int, segments: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
     """Two classes a clip; the first is heard and seen, the second only heard or only seen."""
     shape = (clips, segments, len(TASKS["avvp"].classes))
-    maps = {k: torch.zeros(shape, dtype=torch.uint8) for k in ("dense_audio", "dense_visual", "pseudo_audio", "pseudo_visual")}
+    maps = {
+        k: torch.zeros(shape, dtype=torch.uint8)
+        for k in ("dense_audio", "dense_visual", "pseudo_audio", "pseudo_visual")
+    }
     for clip in range(clips):
         first, second = torch.randperm(shape[-1], generator=rng)[:2].tolist()
         for kind in ("dense", "pseudo"):
             for stream in ("audio", "visual"):
                 maps[f"{kind}_{stream}"][clip, _interval(segments, rng), first] = 1
-            maps[f"{kind}_{('audio', 'visual')[clip % 2]}"][clip, _interval(segments, rng), second] = 1
+            maps[f"{kind}_{('audio', 'visual')[clip % 2]}"][
+                clip, _interval(segments, rng), second
+            ] = 1
     weak = torch.maximum(maps["dense_audio"], maps["dense_visual"]).amax(dim=1)
     return {**maps, "weak": weak}
 

@@ -31,7 +31,9 @@ class Kinks(TorchFunctionMode):
     def __exit__(self, kind, value, trace) -> None:
         super().__exit__(kind, value, trace)
         if kind is None:
-            assert self.recording or self.position == len(self.first), "a computation has fewer kinks"
+            assert self.recording or self.position == len(self.first), (
+                "a computation has fewer kinks"
+            )
             self.recording = False
 
     @property
@@ -55,7 +57,9 @@ class Kinks(TorchFunctionMode):
             return
         assert self.position < len(self.first), "a computation has more kinks"
         expected = self.first[self.position]
-        assert expected[0] == name and torch.equal(expected[1], side), f"a finite difference crosses a kink of {name}"
+        assert expected[0] == name and torch.equal(expected[1], side), (
+            f"a finite difference crosses a kink of {name}"
+        )
         self.position += 1
 
 

@@ -63,7 +63,11 @@ def test_han_in_one_pass_equals_two_attentions_a_stream(norm, heads):
 
 def test_han_in_one_pass_has_the_gradients_of_two():
     torch.manual_seed(0)
-    layer = randomised(HAN(config=HANConfig(width=8, hidden=8), audio_dim=8, visual_dim=8)).layers[0].eval()
+    layer = (
+        randomised(HAN(config=HANConfig(width=8, hidden=8), audio_dim=8, visual_dim=8))
+        .layers[0]
+        .eval()
+    )
     audio, visual, weight = random(2, 5, 8), random(2, 5, 8), random(4, 5, 8)
     (layer(torch.cat([audio, visual])) * weight).sum().backward()
     together = {name: p.grad.clone() for name, p in layer.named_parameters()}
@@ -77,7 +81,9 @@ def test_packed_cross_attention_equals_torchs():
     torch.manual_seed(0)
     attention = randomised(PackedAttention(width=12, heads=3, dropout=0.1)).eval()
     query, memory = random(2, 4, 12), random(2, 7, 12)
-    torch.testing.assert_close(attention(query, memory), textbook(attention, 12, 3)(query, memory), **EXACT)
+    torch.testing.assert_close(
+        attention(query, memory), textbook(attention, 12, 3)(query, memory), **EXACT
+    )
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -87,14 +93,20 @@ def test_the_written_out_attention_equals_torchs(masked):
     t = torch.arange(10)
     mask = (t[:, None] - t[None, :]).abs() <= 2 if masked else None
     heads = [x.unflatten(-1, (3, 4)).transpose(1, 2) for x in (q, k, v)]
-    expected = nn.functional.scaled_dot_product_attention(*heads, attn_mask=mask).transpose(1, 2).flatten(2)
+    expected = (
+        nn.functional.scaled_dot_product_attention(*heads, attn_mask=mask)
+        .transpose(1, 2)
+        .flatten(2)
+    )
     torch.testing.assert_close(attend(q, k, v, heads=3, mask=mask), expected, **EXACT)
 
 
 @pytest.mark.parametrize("heads", [1, 4])
 def test_leaps_scores_are_the_mean_over_heads(heads):
     torch.manual_seed(0)
-    decoder = randomised(LEAP(config=LEAPConfig(heads=heads, hidden=8), width=16, label_dim=6)).eval()
+    decoder = randomised(
+        LEAP(config=LEAPConfig(heads=heads, hidden=8), width=16, label_dim=6)
+    ).eval()
     encoding, queries = Encoding(audio=random(2, 10, 16), visual=random(2, 10, 16)), random(5, 16)
     parse, trace = decoder.project(queries, encoding), decoder.trace(queries, encoding)
     for stream in ("audio", "visual"):
@@ -113,7 +125,11 @@ def test_cmbs_attention_equals_its_sums_over_positions():
     joint = (m.channel_audio(a).relu() * m.channel_visual(own).relu()).mean(dim=2)
     channel = m.channel_score(m.bottleneck(joint).relu()).sigmoid()
     scaled = visual * (channel + 1).unsqueeze(2)
-    spatial = m.spatial_score(m.spatial_visual(scaled).relu() * m.spatial_audio(a).relu()).tanh().softmax(dim=2)
+    spatial = (
+        m.spatial_score(m.spatial_visual(scaled).relu() * m.spatial_audio(a).relu())
+        .tanh()
+        .softmax(dim=2)
+    )
     attended = (spatial * scaled).sum(dim=2)
     attended = attended + 0.4 * (self_weights * own).sum(dim=2).sigmoid() * attended
     found, maps = m(audio, visual)
@@ -123,11 +139,17 @@ def test_cmbs_attention_equals_its_sums_over_positions():
     torch.testing.assert_close(maps["channel_attention"], channel, **EXACT)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "mmpyr" else n for n in ROWS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "mmpyr" else n for n in ROWS]
+)
 def test_the_plain_models_of_the_benchmark_compute_our_functions(name):
     row = dataclasses.replace(ROWS[name], batch=2)
     _, model, plain, batch, labels = pair(row)
-    model, plain, batch = model.double().eval(), plain.double().eval(), batch.to("cpu", torch.float64)
+    model, plain, batch = (
+        model.double().eval(),
+        plain.double().eval(),
+        batch.to("cpu", torch.float64),
+    )
     assert isinstance(plain, PlainLLP) == (batch.motion is not None)
     with torch.no_grad():
         ours = comparable(row, *model(batch.audio, batch.visual, batch.motion))

@@ -77,8 +77,12 @@ def tiny(
     config = default_config(task, encoder, decoder, supervision)
     config = dataclasses.replace(
         config,
-        encoder_config=dataclasses.replace(config.encoder_config, **{**TINY[encoder], **(encoder_options or {})}),
-        decoder_config=dataclasses.replace(config.decoder_config, **{**TINY[decoder], **(decoder_options or {})}),
+        encoder_config=dataclasses.replace(
+            config.encoder_config, **{**TINY[encoder], **(encoder_options or {})}
+        ),
+        decoder_config=dataclasses.replace(
+            config.decoder_config, **{**TINY[decoder], **(decoder_options or {})}
+        ),
         task_config=dataclasses.replace(config.task_config, **(task_options or {})),
     )
     adapter = build_task(config)
@@ -94,7 +98,11 @@ def tiny(
         encoder=config.encoder_config,
         decoder=config.decoder_config,
     )
-    model = AVModel(model_config, label_embeddings=torch.randn(len(classes), 3) if needs else None).double().eval()
+    model = (
+        AVModel(model_config, label_embeddings=torch.randn(len(classes), 3) if needs else None)
+        .double()
+        .eval()
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -106,8 +114,12 @@ def tiny_batch(task: str) -> Batch:
     if task == "avvp":
         rng = torch.Generator().manual_seed(4)
         for name in ("pseudo_audio", "pseudo_visual"):
-            batch.labels[name] = (torch.rand(CLIPS, SEGMENTS, 3, generator=rng) < 0.5).to(torch.uint8)
-        batch.labels["weak"] = torch.maximum(batch.labels["pseudo_audio"], batch.labels["pseudo_visual"]).amax(dim=1)
+            batch.labels[name] = (torch.rand(CLIPS, SEGMENTS, 3, generator=rng) < 0.5).to(
+                torch.uint8
+            )
+        batch.labels["weak"] = torch.maximum(
+            batch.labels["pseudo_audio"], batch.labels["pseudo_visual"]
+        ).amax(dim=1)
     return batch
 
 
@@ -196,7 +208,9 @@ class _WrongRelu(torch.autograd.Function):
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_a_gradient_that_is_one_percent_off_is_caught(monkeypatch, fast):
-    monkeypatch.setattr(FeedForward, "forward", lambda self, x: self.outer(_WrongRelu.apply(self.inner(x))))
+    monkeypatch.setattr(
+        FeedForward, "forward", lambda self, x: self.outer(_WrongRelu.apply(self.inner(x)))
+    )
     with pytest.raises(GradcheckError, match="Jacobian mismatch"):
         check_gradient(tiny("avvp", "han", "mmil", "weak"), fast=fast)
 
@@ -230,7 +244,13 @@ def gradients_of(value: Tensor, model: torch.nn.Module) -> dict[str, Tensor]:
     if not value.requires_grad:
         return {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     names, parameters = zip(*model.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True), strict=True))
+    return dict(
+        zip(
+            names,
+            torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True),
+            strict=True,
+        )
+    )
 
 
 def nonzero(gradients: dict[str, Tensor]) -> set[str]:
@@ -270,4 +290,6 @@ def test_pruned_pairs_of_segments_teach_nothing():
     pruned = gamma == 0
     assert pruned.any() and not pruned.all()
     assert nonzero(gradients_of(gamma[pruned].sum(), built.model)) == set()
-    assert "encoder.propagation.audio_key.weight" in nonzero(gradients_of(gamma[~pruned].square().sum(), built.model))
+    assert "encoder.propagation.audio_key.weight" in nonzero(
+        gradients_of(gamma[~pruned].square().sum(), built.model)
+    )

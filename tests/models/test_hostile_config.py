@@ -58,23 +58,37 @@ def test_every_changed_entry_is_harmless_or_refused(folder):
                 AVModel.from_pretrained(folder)
             except DataError as error:  # and nothing else
                 refused += 1
-                assert CONFIG_FILE in str(error) or "model.safetensors" in str(error), (path, value, str(error))
+                assert CONFIG_FILE in str(error) or "model.safetensors" in str(error), (
+                    path,
+                    value,
+                    str(error),
+                )
     assert refused > 200
 
 
 def test_a_config_of_thousands_of_layers_is_refused_by_name(folder):
     file = folder / CONFIG_FILE
     good = json.loads(file.read_text())
-    depth = {"mmpyr": ("encoder", "levels"), "ave": ("encoder", "residual_blocks")}[good["encoder"]["_type"]]
+    depth = {"mmpyr": ("encoder", "levels"), "ave": ("encoder", "residual_blocks")}[
+        good["encoder"]["_type"]
+    ]
     file.write_text(json.dumps(changed(good, depth, 10**6)))
-    with pytest.raises(DataError, match=rf"{depth[1]} is 1000000; it must be a whole number from 1 to"):
+    with pytest.raises(
+        DataError, match=rf"{depth[1]} is 1000000; it must be a whole number from 1 to"
+    ):
         AVModel.from_pretrained(folder)
 
 
 def test_a_config_of_wide_layers_is_compared_before_memory_is_taken(folder, monkeypatch):
     file = folder / CONFIG_FILE
     good = json.loads(file.read_text())
-    file.write_text(json.dumps(changed(good, ("encoder", "width" if "width" in good["encoder"] else "lstm_width"), 2**16)))
+    file.write_text(
+        json.dumps(
+            changed(
+                good, ("encoder", "width" if "width" in good["encoder"] else "lstm_width"), 2**16
+            )
+        )
+    )
     built = []
     plain = AVModel.__init__
 
@@ -92,7 +106,9 @@ def test_a_config_of_wide_layers_is_compared_before_memory_is_taken(folder, monk
 def test_options_of_the_task_are_checked_when_it_is_made(kind, option):
     config = {"avvp": CONFIGS["mmpyr-leap"], "avel": CONFIGS["ave-dch"]}[kind]
     for value in (None, [1], {"a": 1}, "abc", math.nan):
-        given = AVModelConfig.from_dict(changed(config.to_dict(), ("task_config",), {option: value}))
+        given = AVModelConfig.from_dict(
+            changed(config.to_dict(), ("task_config",), {option: value})
+        )
         with pytest.raises((DataError, UsageError), match=option):
             task_of_model(given)
 

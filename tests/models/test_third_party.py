@@ -88,7 +88,9 @@ def test_kinds_that_say_little_are_asked_for_little(kind, value, found):
     assert convert(kind, value) == found
 
 
-@pytest.mark.parametrize(("kind", "value"), [(tuple, "ab"), (list, (1,)), (typing.List, "ab"), (dict, [1])])  # noqa: UP006
+@pytest.mark.parametrize(
+    ("kind", "value"), [(tuple, "ab"), (list, (1,)), (list, "ab"), (dict, [1])]
+)
 def test_and_for_no_less(kind, value):
     with pytest.raises(ValueError):
         convert(kind, value)

@@ -19,7 +19,9 @@ def build(case: Case, name: str, weak: bool = False) -> torch.nn.Module:
     return read_official(name, case.weights(), published_labels(name, weak=weak), weak=weak)
 
 
-def forward(case: Case, model: torch.nn.Module, prefix: str = "", weak: bool = False) -> tuple[object, Produced]:
+def forward(
+    case: Case, model: torch.nn.Module, prefix: str = "", weak: bool = False
+) -> tuple[object, Produced]:
     output = model(case.input(f"{prefix}audio"), case.input(f"{prefix}visual"))
     parse, aux = output.parse, output.encoding.aux
 
@@ -27,7 +29,9 @@ def forward(case: Case, model: torch.nn.Module, prefix: str = "", weak: bool = F
         x = x.unsqueeze(-1) if x.ndim == 2 else x
         return x.transpose(0, 1)
 
-    produced = {name: aux[name] for name in ("attended_visual", "channel_attention", "spatial_attention")}
+    produced = {
+        name: aux[name] for name in ("attended_visual", "channel_attention", "spatial_attention")
+    }
     produced["self_spatial_attention"] = aux["self_spatial_attention"]
     sequence = {
         "video_kv": aux["visual_kv"],
@@ -57,7 +61,12 @@ def forward(case: Case, model: torch.nn.Module, prefix: str = "", weak: bool = F
     return output, produced
 
 
-NAMES = {"relevance": "loss_is_event", "gate": "loss_gate", "event": "loss_event", "class_scores": "loss_cas"}
+NAMES = {
+    "relevance": "loss_is_event",
+    "gate": "loss_gate",
+    "event": "loss_event",
+    "class_scores": "loss_cas",
+}
 
 
 def task(weak: bool) -> AVEL:
@@ -70,7 +79,9 @@ def cmbs(case: Case, model: torch.nn.Module | None = None, weak: bool = False) -
     segment, video = case.segment_labels(segments=case.json["inputs"]["input.audio"][1])
     none, rows = torch.zeros(len(video), 1, 1), torch.arange(len(video))
     labels = {"segment": segment, "video": video}
-    batch = Batch(audio=none, visual=none, motion=None, row=rows, clip_id=[""] * len(rows), labels=labels)
+    batch = Batch(
+        audio=none, visual=none, motion=None, row=rows, clip_id=[""] * len(rows), labels=labels
+    )
     terms = task(weak).loss(output.parse, output.encoding, batch)
     total = sum(terms.values())
     losses = {"loss": total} if weak else {NAMES[name]: value for name, value in terms.items()}
@@ -79,7 +90,9 @@ def cmbs(case: Case, model: torch.nn.Module | None = None, weak: bool = False) -
 
 def train_cmbs(case: Case, weak: bool = False) -> None:
     options = {"weak": weak}
-    model, recorded = train(case, "cmbs", task(weak), ave_batch, build=lambda c, n: build(c, n, weak), options=options)
+    model, recorded = train(
+        case, "cmbs", task(weak), ave_batch, build=lambda c, n: build(c, n, weak), options=options
+    )
     _, test = forward(case, model, prefix="test.", weak=weak)
     produced = {NAMES.get(name, name): value for name, value in recorded.items()}
     case.compare({**produced, **{f"test_{k}": v for k, v in test.items()}})

@@ -96,7 +96,12 @@ LEAP_TERMS = {
 def leap_task(case: Case) -> AVVP:
     config = case.config
     return AVVP(
-        AVVPConfig(avss="official", avss_eps=config["eps"], avss_weight=config["w_avss"], segment_weight=config["w_temporal"])
+        AVVPConfig(
+            avss="official",
+            avss_eps=config["eps"],
+            avss_weight=config["w_avss"],
+            segment_weight=config["w_temporal"],
+        )
     )
 
 
@@ -111,7 +116,9 @@ def leap_loss(case: Case) -> None:
     }
     rows = torch.arange(len(labels["weak"]))
     none = torch.zeros(len(rows), 1, 1)
-    batch = Batch(audio=none, visual=none, motion=None, row=rows, clip_id=[""] * len(rows), labels=labels)
+    batch = Batch(
+        audio=none, visual=none, motion=None, row=rows, clip_id=[""] * len(rows), labels=labels
+    )
     terms = leap_task(case).loss(output.parse, output.encoding, batch)
     total = sum(terms.values())
     total.backward()
@@ -130,7 +137,11 @@ def leap_loss(case: Case) -> None:
 
 
 def train_mmpyr(case: Case) -> None:
-    config = AVVPConfig(supervision="weak", audio_smooth=case.config["a_smooth"], visual_smooth=case.config["v_smooth"])
+    config = AVVPConfig(
+        supervision="weak",
+        audio_smooth=case.config["a_smooth"],
+        visual_smooth=case.config["v_smooth"],
+    )
     model, recorded = train(case, "mmpyr", AVVP(config), llp_batch, build=build)
     names = {"audio": "loss_audio", "visual": "loss_visual", "global": "loss_global"}
     _, test = llp_forward(case, model, prefix="test.")

@@ -36,9 +36,14 @@ def build(case: Case, name: str, weak: bool = False) -> torch.nn.Module:
     return read_official(name, case.weights(), labels, **official_options(case))
 
 
-def grad_norms(case: Case, name: str, model: torch.nn.Module, names: list[str], options: Any = None) -> Tensor:
+def grad_norms(
+    case: Case, name: str, model: torch.nn.Module, names: list[str], options: Any = None
+) -> Tensor:
     """L2 norm of the gradient of each official parameter; 0 where the forward pass does not read it."""
-    parameters, keys = dict(model.named_parameters()), key_map(name, case.weights(), **(options or official_options(case)))
+    parameters, keys = (
+        dict(model.named_parameters()),
+        key_map(name, case.weights(), **(options or official_options(case))),
+    )
     values = [parameters[keys[n]].grad for n in names if n in keys]
     assert all(v is not None for v in values)
     found = {n: parameters[keys[n]].grad.norm() for n in names if n in keys}
@@ -46,7 +51,9 @@ def grad_norms(case: Case, name: str, model: torch.nn.Module, names: list[str], 
 
 
 def llp_forward(case: Case, model: torch.nn.Module, prefix: str = "") -> tuple[Output, Produced]:
-    audio, visual, motion = (case.input(f"{prefix}{name}") for name in ("audio", "visual", "visual_st"))
+    audio, visual, motion = (
+        case.input(f"{prefix}{name}") for name in ("audio", "visual", "visual_st")
+    )
     output = model(audio, visual, motion)
     parse = output.parse
     stem = model.stem(audio, visual, motion)
@@ -83,7 +90,12 @@ def han_loss_case(case: Case) -> None:
     model = build(base, "han")
     output, _ = llp_forward(base, model)
     target = case.labels_above("target")
-    terms = han_loss(output.parse, target, audio_smooth=case.config["a_smooth"], visual_smooth=case.config["v_smooth"])
+    terms = han_loss(
+        output.parse,
+        target,
+        audio_smooth=case.config["a_smooth"],
+        visual_smooth=case.config["v_smooth"],
+    )
     total = sum(terms.values())
     total.backward()
     parameters = dict(model.named_parameters())
@@ -103,7 +115,10 @@ def han_loss_case(case: Case) -> None:
 
 def valor(case: Case, model: torch.nn.Module | None = None) -> None:
     output, produced = llp_forward(case, model or build(case, "valor"))
-    terms = valor_loss(output.parse, *(case.labels_above(name) for name in ("target", "temporal_pa", "temporal_pv")))
+    terms = valor_loss(
+        output.parse,
+        *(case.labels_above(name) for name in ("target", "temporal_pa", "temporal_pv")),
+    )
     names = {"global": "loss_global", "segment_audio": "loss_seg_a", "segment_visual": "loss_seg_v"}
     produced.update({names[k]: v for k, v in terms.items()}, loss_total=sum(terms.values()))
     case.compare(produced)
@@ -143,7 +158,9 @@ def leap_decoder(case: Case) -> None:
         torch.testing.assert_close(getattr(parse.segment, stream).logit, mean, rtol=1e-4, atol=2e-5)
 
 
-def ave(case: Case, model: torch.nn.Module | None = None, name: str = "ave", weak: bool = False) -> None:
+def ave(
+    case: Case, model: torch.nn.Module | None = None, name: str = "ave", weak: bool = False
+) -> None:
     output = (model or build(case, name, weak))(case.input("audio"), case.input("visual"))
     parse, aux = output.parse, output.encoding.aux
     segment, video = case.segment_labels(segments=case.json["inputs"]["input.audio"][1])

@@ -46,7 +46,9 @@ def avss_loss(case: Case) -> None:
     eps = case.config["eps"]
     official = similarity_loss(audio, mixed, *maps, form="official", eps=eps)
     official.backward()
-    probabilities = {name: case.input(name).sigmoid() for name in ("a_prob", "v_prob", "a_frame", "v_frame")}
+    probabilities = {
+        name: case.input(name).sigmoid() for name in ("a_prob", "v_prob", "a_frame", "v_frame")
+    }
     parse = Parse(
         segment=StreamPredictions(
             audio=Prediction(probabilities["a_frame"], "probability"),
@@ -67,8 +69,12 @@ def avss_loss(case: Case) -> None:
             "loss_official": official,
             "grad_a": audio.grad[..., ::16],
             "grad_v": mixed.grad[..., ::16],
-            "loss_paper_empty0": similarity_loss(audio, mixed, *maps, form="paper", empty_pair="zero"),
-            "loss_paper_empty1": similarity_loss(audio, mixed, *maps, form="paper", empty_pair="one"),
+            "loss_paper_empty0": similarity_loss(
+                audio, mixed, *maps, form="paper", empty_pair="zero"
+            ),
+            "loss_paper_empty1": similarity_loss(
+                audio, mixed, *maps, form="paper", empty_pair="one"
+            ),
             "loss_pred_labels": similarity_loss(audio, mixed, *predicted, form="official", eps=eps),
         },
         given=("pa", "pv"),
@@ -77,7 +83,10 @@ def avss_loss(case: Case) -> None:
 
 def leap_paper_loss(case: Case) -> None:
     produced = {}
-    for prefix, names in (("", ("enc_a", "enc_v", "pa", "pv")), ("example_", ("example_a", "example_v", *[None] * 2))):
+    for prefix, names in (
+        ("", ("enc_a", "enc_v", "pa", "pv")),
+        ("example_", ("example_a", "example_v", *[None] * 2)),
+    ):
         audio = case.input(names[0])
         visual = 0.7 * audio + case.input(names[1])
         maps = case.stored[f"{prefix}pa"], case.stored[f"{prefix}pv"]
@@ -120,7 +129,9 @@ METRIC_NAMES = {"seg": "segment", "evt": "event"}
 def product_name(name: str) -> str:
     """`seg_TypeAV` -> `segment_Type@AV`."""
     level, kind = name.split("_")
-    return f"{METRIC_NAMES[level]}_{kind.replace('TypeAV', 'Type@AV').replace('EventAV', 'Event@AV')}"
+    return (
+        f"{METRIC_NAMES[level]}_{kind.replace('TypeAV', 'Type@AV').replace('EventAV', 'Event@AV')}"
+    )
 
 
 def check_averages(name: str, actual: dict, expected: dict, tolerance: dict) -> None:
@@ -141,7 +152,9 @@ def metrics(case: Case) -> None:
         produced[f"mask_{name}"] = chosen
         assert (chosen.sum(), (~chosen).sum()) == (subset["n_overlap"], subset["n_nonoverlap"])
         check_averages(f"{case.name}.{name}", averages(table[chosen]), subset["overlap"], tolerance)
-        check_averages(f"{case.name}.{name}.not", averages(table[~chosen]), subset["nonoverlap"], tolerance)
+        check_averages(
+            f"{case.name}.{name}.not", averages(table[~chosen]), subset["nonoverlap"], tolerance
+        )
     rows = classwise(*predicted, *truth)
     produced["classwise_segment"] = np.stack([rows[n] for n in ("audio", "visual", "event", "av")])
     case.compare(produced, given=PACKED)
@@ -156,7 +169,10 @@ def metrics_sanity(case: Case) -> None:
         a, v = data.dense_audio[rows].astype(bool), data.dense_visual[rows].astype(bool)
         weak = np.broadcast_to(data.weak[rows][:, None, :].astype(bool), a.shape)
     else:
-        maps = Case("metrics_llp", case.folder if (case.folder / "metrics_llp.json").exists() else DEFAULT_GOLDEN)
+        maps = Case(
+            "metrics_llp",
+            case.folder if (case.folder / "metrics_llp.json").exists() else DEFAULT_GOLDEN,
+        )
         a, v = (unpack(maps, name) for name in ("gt_a", "gt_v"))
         weak = None
     assert len(a) == case.json["n"]
@@ -169,9 +185,15 @@ def metrics_sanity(case: Case) -> None:
         "swapped_modalities": (v, a),
     }
     if weak is not None:
-        predictors |= {"weak_label_every_segment": (weak, weak), "gt_gated_by_weak_label": (a & weak, v & weak)}
+        predictors |= {
+            "weak_label_every_segment": (weak, weak),
+            "gt_gated_by_weak_label": (a & weak, v & weak),
+        }
     else:
-        warnings.warn("metrics_sanity: three predictors need the weak labels; set AVP_LLP_DIR to check them too", stacklevel=1)
+        warnings.warn(
+            "metrics_sanity: three predictors need the weak labels; set AVP_LLP_DIR to check them too",
+            stacklevel=1,
+        )
     tolerance = {"atol": case.json["tolerance"], "rtol": 0.0}
     for name, expected in case.json["results"].items():
         base = name.removesuffix("__variant_audio_csv")
@@ -180,7 +202,9 @@ def metrics_sanity(case: Case) -> None:
             continue
         if base != name:
             variant = os.path.join(folder, "AVVP_eval_audio.mm_pyramid_variant.csv")
-            truth_audio = read_annotations(folder, audio_file=variant).dense_audio[rows].astype(bool)
+            truth_audio = (
+                read_annotations(folder, audio_file=variant).dense_audio[rows].astype(bool)
+            )
         table = score(*predictors[base], truth_audio, v)
         check_averages(f"{case.name}.{name}", averages(table), expected, tolerance)
     for stream, maps in (("audio", a), ("visual", v), ("av", a & v)):
@@ -205,7 +229,9 @@ def avel_losses_metrics(case: Case) -> None:
     label = event_class_target(segment)
     gate = case.input("gate").sigmoid()
     cmbs = Parse(
-        video=StreamPredictions(av=Prediction(case.input("event_class") + 2 * onehot(label, 28), activation="softmax")),
+        video=StreamPredictions(
+            av=Prediction(case.input("event_class") + 2 * onehot(label, 28), activation="softmax")
+        ),
         relevance=Prediction(case.input("is_event") + 2 * event - 1),
         aux={"gate": gate, "class_scores": case.input("cas")},
     )
@@ -217,7 +243,9 @@ def avel_losses_metrics(case: Case) -> None:
     )
     found = AVEL(AVELConfig()).decide(maximum)["segment"]
     by_cmbs = AVEL(AVELConfig()).decide(cmbs)["segment"]
-    by_weak = AVEL(AVELConfig(supervision="weak", weak_relevance="official")).decide(weak)["segment"]
+    by_weak = AVEL(AVELConfig(supervision="weak", weak_relevance="official")).decide(weak)[
+        "segment"
+    ]
     accuracy = segment_accuracy(found.numpy(), segment.numpy())
     case.compare(
         {

@@ -60,12 +60,16 @@ def psp(case: Case, model: torch.nn.Module | None = None, weak: bool = False) ->
     none = torch.zeros(len(video), 1, 1)
     labels = {"segment": segment, "video": video}
     rows = torch.arange(len(video))
-    batch = Batch(audio=none, visual=none, motion=None, row=rows, clip_id=[""] * len(rows), labels=labels)
+    batch = Batch(
+        audio=none, visual=none, motion=None, row=rows, clip_id=[""] * len(rows), labels=labels
+    )
     adapter = task(case, weak)
     terms = adapter.loss(output.parse, output.encoding, batch)
     total = sum(terms.values())
     extra = (
-        {"loss": total} if weak else {"loss_cls": terms["segment"], "loss_avps": terms["pair"] / adapter.config.pair_weight}
+        {"loss": total}
+        if weak
+        else {"loss_cls": terms["segment"], "loss_avps": terms["pair"] / adapter.config.pair_weight}
     )
     case.compare({**produced, **extra, "loss_total": total})
 
@@ -73,7 +77,9 @@ def psp(case: Case, model: torch.nn.Module | None = None, weak: bool = False) ->
 def train_psp(case: Case, weak: bool = False) -> None:
     adapter = task(case, weak)
     options = {"weak": weak}
-    model, recorded = train(case, "psp", adapter, ave_batch, build=lambda c, n: build(c, n, weak), options=options)
+    model, recorded = train(
+        case, "psp", adapter, ave_batch, build=lambda c, n: build(c, n, weak), options=options
+    )
     _, test = forward(case, model, prefix="test.")
     if not weak:
         recorded["loss_cls"] = recorded["segment"]
@@ -96,10 +102,16 @@ def psp_soft_labels(case: Case) -> None:
 
 def psp_batch_order(case: Case) -> None:
     data = case.json
-    order, size, seed = np.array(data["train_order"]), data["batch_size"], data["python_random_seed"]
+    order, size, seed = (
+        np.array(data["train_order"]),
+        data["batch_size"],
+        data["python_random_seed"],
+    )
     for epoch, expected in enumerate(data.get("fully_epochs", []), 1):
         found = psp_batches(len(order), size, seed=seed, epoch=epoch, weak=False)
-        assert [order[b].tolist() for b in found] == expected, f"psp_batch_order: full epoch {epoch}"
+        assert [order[b].tolist() for b in found] == expected, (
+            f"psp_batch_order: full epoch {epoch}"
+        )
     for epoch, expected in enumerate(data.get("weakly_epochs", []), 1):
         found = psp_batches(len(order) + data["num_noisy"], size, seed=seed, epoch=epoch, weak=True)
         assert [b.tolist() for b in found] == expected, f"psp_batch_order: weak epoch {epoch}"

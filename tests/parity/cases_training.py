@@ -37,7 +37,9 @@ def train(
     model, config = build(case, name), optim_config(case)
     optimizer = build_optimizer(model, config)
     start = {k: v.detach().clone() for k, v in model.named_parameters()}
-    batches = len({key.split(".")[1] for key in case.json["inputs"] if key.startswith("input.step")})
+    batches = len(
+        {key.split(".")[1] for key in case.json["inputs"] if key.startswith("input.step")}
+    )
     aliases = case.json.get("aliases", {})
     order = [key for key in case.json["parameters"] if key not in aliases]
     recorded: dict[str, list[Tensor]] = {"loss_total": [], "grad_norm": []}
@@ -62,19 +64,33 @@ def train(
             first = norms / factor  # stored norms are those before clipping
     keys = key_map(name, case.weights(), **(options or official_options(case)))
     now = dict(model.named_parameters())
-    moved = [(now[keys[key]] - start[keys[key]]).norm() if key in keys else torch.zeros((), dtype=case.dtype) for key in order]
+    moved = [
+        (now[keys[key]] - start[keys[key]]).norm()
+        if key in keys
+        else torch.zeros((), dtype=case.dtype)
+        for key in order
+    ]
     out = {k: torch.stack([v.detach() for v in values]) for k, values in recorded.items()}
     return model, {**out, "grad_norms_step0": first, "delta_norms": torch.stack(moved).detach()}
 
 
 def llp_batch(case: Case, step: int) -> Batch:
-    audio, visual, motion = (case.input(f"step{step}.{n}") for n in ("audio", "visual", "visual_st"))
+    audio, visual, motion = (
+        case.input(f"step{step}.{n}") for n in ("audio", "visual", "visual_st")
+    )
     labels = {"weak": case.labels_above("target", step=step)}
     for ours, theirs in (("pseudo_audio", "temporal_pa"), ("pseudo_visual", "temporal_pv")):
         if case.has_input(f"step{step}.{theirs}"):
             labels[ours] = case.labels_above(theirs, step=step)
     rows = torch.arange(len(audio))
-    return Batch(audio=audio, visual=visual, motion=motion, row=rows, clip_id=[str(i) for i in rows], labels=labels)
+    return Batch(
+        audio=audio,
+        visual=visual,
+        motion=motion,
+        row=rows,
+        clip_id=[str(i) for i in rows],
+        labels=labels,
+    )
 
 
 def ave_batch(case: Case, step: int) -> Batch:
@@ -82,7 +98,14 @@ def ave_batch(case: Case, step: int) -> Batch:
     segment, video = case.segment_labels(f"step{step}", segments=audio.shape[1])
     rows = torch.arange(len(audio))
     labels = {"segment": segment, "video": video}
-    return Batch(audio=audio, visual=visual, motion=None, row=rows, clip_id=[str(i) for i in rows], labels=labels)
+    return Batch(
+        audio=audio,
+        visual=visual,
+        motion=None,
+        row=rows,
+        clip_id=[str(i) for i in rows],
+        labels=labels,
+    )
 
 
 def train_llp(case: Case, name: str, task: Task) -> None:
@@ -100,7 +123,11 @@ def train_llp(case: Case, name: str, task: Task) -> None:
 
 
 def train_han(case: Case) -> None:
-    config = AVVPConfig(supervision="weak", audio_smooth=case.config["a_smooth"], visual_smooth=case.config["v_smooth"])
+    config = AVVPConfig(
+        supervision="weak",
+        audio_smooth=case.config["a_smooth"],
+        visual_smooth=case.config["v_smooth"],
+    )
     train_llp(case, "han", AVVP(config))
 
 

@@ -44,7 +44,9 @@ class Case:
     def input(self, name: str) -> Tensor:
         """The input `input.<name>`, cast to the case's precision."""
         key = f"input.{name}"
-        return torch.from_numpy(fill(key, self.json["inputs"][key], self.json["case_seed"])).to(self.dtype)
+        return torch.from_numpy(fill(key, self.json["inputs"][key], self.json["case_seed"])).to(
+            self.dtype
+        )
 
     def has_input(self, name: str) -> bool:
         return f"input.{name}" in self.json["inputs"]
@@ -65,7 +67,9 @@ class Case:
         values = self.input(name if step is None else f"step{step}.{name}")
         labels = (values > self.threshold(name)).to(self.dtype)
         exception = (self.json.get("labels") or {}).get("exception", "")
-        found = re.match(r"in step(\d+) clip (\d+) both segment label maps are set to zero", exception)
+        found = re.match(
+            r"in step(\d+) clip (\d+) both segment label maps are set to zero", exception
+        )
         if exception and not found:
             raise ValueError(f"{self.name}: exception not understood: {exception}")
         if found and step == int(found[1]) and name.startswith("temporal_"):
@@ -76,14 +80,18 @@ class Case:
         rule = (self.json.get("labels") or {}).get(name)
         texts = [rule] if rule else []
         for note in self.json.get("notes", []):
-            texts += re.findall(rf'{name}:? fill ?> ?[\d.]+|fill\("input\.{name}"\) ?> ?[\d.]+', note)
+            texts += re.findall(
+                rf'{name}:? fill ?> ?[\d.]+|fill\("input\.{name}"\) ?> ?[\d.]+', note
+            )
         for text in texts:
             found = re.search(r"> ?(\d+(?:\.\d+)?)", text)
             if found:
                 return float(found[1])
         raise ValueError(f"{self.name}: no label rule for {name}")
 
-    def segment_labels(self, step: str | None = None, *, segments: int = 10) -> tuple[Tensor, Tensor]:
+    def segment_labels(
+        self, step: str | None = None, *, segments: int = 10
+    ) -> tuple[Tensor, Tensor]:
         """Segment labels [B, T] and video labels [B] from the listed (class, onset, offset); 28 is background."""
         rows = self.json["labels"]["class_onset_offset"]
         rows = rows[step] if step is not None else rows
@@ -102,7 +110,9 @@ class Case:
         for name, expected in self.stored.items():
             if name in given:
                 continue
-            assert name in produced, f"{self.name}: nothing is produced for the stored tensor '{name}'"
+            assert name in produced, (
+                f"{self.name}: nothing is produced for the stored tensor '{name}'"
+            )
             close(f"{self.name}.{name}", produced[name], expected, tolerance)
             compared += 1
         assert compared, f"{self.name}: no stored tensor was compared"
@@ -112,9 +122,13 @@ def close(name: str, actual: Any, expected: Any, tolerance: dict[str, float]) ->
     """Fail unless |actual - expected| <= atol + rtol * |expected| everywhere."""
     a = np.asarray(actual.detach() if isinstance(actual, Tensor) else actual, dtype=np.float64)
     e = np.asarray(expected, dtype=np.float64)
-    assert a.size == e.size and a.squeeze().shape == e.squeeze().shape, f"{name}: shape {a.shape} instead of {e.shape}"
+    assert a.size == e.size and a.squeeze().shape == e.squeeze().shape, (
+        f"{name}: shape {a.shape} instead of {e.shape}"
+    )
     a = a.reshape(e.shape)
     difference = np.where(np.isnan(a) & np.isnan(e), 0.0, np.abs(a - e))
     allowed = np.where(np.isnan(e), 0.0, tolerance["atol"] + tolerance["rtol"] * np.abs(e))
     bad = ~(difference <= allowed)
-    assert not bad.any(), f"{name}: off by {np.nanmax(difference / np.maximum(allowed, 1e-300)):.3g} tolerances"
+    assert not bad.any(), (
+        f"{name}: off by {np.nanmax(difference / np.maximum(allowed, 1e-300)):.3g} tolerances"
+    )

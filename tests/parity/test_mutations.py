@@ -42,7 +42,9 @@ def set_eps(monkeypatch, owner, name):
     monkeypatch.setattr(owner, "__init__", init)
 
 
-@pytest.mark.parametrize(("owner", "case"), [(HANLayer, "han_mmil"), (LEAPBlock, "leap_decoder_n1")])
+@pytest.mark.parametrize(
+    ("owner", "case"), [(HANLayer, "han_mmil"), (LEAPBlock, "leap_decoder_n1")]
+)
 def test_another_norm_epsilon(monkeypatch, owner, case):
     set_eps(monkeypatch, owner, "eps")
     fails(case)
@@ -73,7 +75,9 @@ def test_valor_prenorm_without_final_norms(monkeypatch):
 
 def test_mmil_with_its_softmax_axes_exchanged(monkeypatch):
     real = torch.Tensor.softmax
-    monkeypatch.setattr(torch.Tensor, "softmax", lambda self, dim: real(self, dim={1: 2, 2: 1}.get(dim, dim)))
+    monkeypatch.setattr(
+        torch.Tensor, "softmax", lambda self, dim: real(self, dim={1: 2, 2: 1}.get(dim, dim))
+    )
     fails("mmil_pool")
 
 
@@ -91,7 +95,9 @@ def test_mmil_with_one_modality_twice(monkeypatch):
 def test_leap_with_normalised_keys(monkeypatch):
     real = SeparateAttention.project_memory
     normal = torch.nn.functional.layer_norm
-    monkeypatch.setattr(SeparateAttention, "project_memory", lambda self, m: real(self, normal(m, m.shape[-1:])))
+    monkeypatch.setattr(
+        SeparateAttention, "project_memory", lambda self, m: real(self, normal(m, m.shape[-1:]))
+    )
     fails("leap_decoder_n2")
 
 
@@ -102,7 +108,9 @@ def test_leap_scored_with_the_old_query(monkeypatch, normalised):
     def forward(self, labels, memory, **options):
         updated, scores = real(self, labels, memory, **options)
         query = self.attention_norm(labels) if normalised else labels
-        old = self._scores(self.attention.query(query), self.attention.key(memory), options.get("per_head", False))
+        old = self._scores(
+            self.attention.query(query), self.attention.key(memory), options.get("per_head", False)
+        )
         return updated, None if scores is None else old
 
     monkeypatch.setattr(LEAPBlock, "forward", forward)
@@ -136,7 +144,9 @@ def test_dmrn_with_straight_residuals(monkeypatch):
     fails("ave_dmrn")
 
 
-@pytest.mark.parametrize("case", ["ave_att", "ave_att_weak", "ave_dmrn", "avel_losses_metrics", "train_ave_full"])
+@pytest.mark.parametrize(
+    "case", ["ave_att", "ave_att_weak", "ave_dmrn", "avel_losses_metrics", "train_ave_full"]
+)
 def test_soft_margin_on_logits(monkeypatch, case):
     real = Prediction.probability.fget
     monkeypatch.setattr(avel_losses, "soft_margin", lambda p, y: _margin(p.log(), y))
@@ -145,12 +155,16 @@ def test_soft_margin_on_logits(monkeypatch, case):
 
 
 def _margin(x, y):
-    return torch.nn.functional.multilabel_soft_margin_loss(x.flatten(0, -2), y.to(x.dtype).flatten(0, -2))
+    return torch.nn.functional.multilabel_soft_margin_loss(
+        x.flatten(0, -2), y.to(x.dtype).flatten(0, -2)
+    )
 
 
 def test_visual_labels_without_smoothing(monkeypatch):
     real = avvp_losses.han_loss
-    monkeypatch.setattr(cases_models, "han_loss", lambda *a, **k: real(*a, **{**k, "visual_smooth": 1.0}))
+    monkeypatch.setattr(
+        cases_models, "han_loss", lambda *a, **k: real(*a, **{**k, "visual_smooth": 1.0})
+    )
     fails("han_loss")
 
 
@@ -185,7 +199,7 @@ def test_iou_over_the_wrong_union(monkeypatch, case):
 
 def test_a_schedule_off_by_one_epoch(monkeypatch):
     real = optim.learning_rate
-    wrong = lambda *a, epoch, **k: real(*a, epoch=epoch + 1, **k)  # noqa: E731
+    wrong = lambda *a, epoch, **k: real(*a, epoch=epoch + 1, **k)
     monkeypatch.setattr(cases_numbers, "learning_rate", wrong)
     fails("lr_schedules")
 
@@ -221,7 +235,9 @@ def _half_matches(p, t):
 
 def test_clips_without_events_that_score_zero(monkeypatch):
     real = metrics._clip_f
-    monkeypatch.setattr(metrics, "_clip_f", lambda c: metrics.np.where(c.sum(axis=(0, 2)) > 0, real(c), 0.0))
+    monkeypatch.setattr(
+        metrics, "_clip_f", lambda c: metrics.np.where(c.sum(axis=(0, 2)) > 0, real(c), 0.0)
+    )
     fails("metrics_random")
 
 
@@ -238,7 +254,9 @@ def test_clips_without_events_that_score_zero(monkeypatch):
 )
 def test_another_optimiser(monkeypatch, change, case):
     real = cases_training.OptimConfig
-    monkeypatch.setattr(cases_training, "OptimConfig", lambda **values: real(**{**values, **change}))
+    monkeypatch.setattr(
+        cases_training, "OptimConfig", lambda **values: real(**{**values, **change})
+    )
     fails(case)
 
 

@@ -26,7 +26,9 @@ def run(folder):
         str(folder),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith(("parity:", "not covered:"))]
+    lines = [
+        line for line in done.stdout.splitlines() if line.startswith(("parity:", "not covered:"))
+    ]
     return done.returncode, lines
 
 
@@ -41,7 +43,10 @@ def test_fewer_cases_and_fewer_tensors_are_compared_on_what_there_is(tmp_path):
     (tmp_path / "a_case_of_tomorrow.json").write_text("{}")
     stored = load_file(tmp_path / "mmil_pool.safetensors")
     save_file({"a_prob": stored["a_prob"]}, tmp_path / "mmil_pool.safetensors")
-    assert run(tmp_path) == (0, ["not covered: a_case_of_tomorrow", "parity: 2 passed, 0 failed, 1 not covered"])
+    assert run(tmp_path) == (
+        0,
+        ["not covered: a_case_of_tomorrow", "parity: 2 passed, 0 failed, 1 not covered"],
+    )
 
 
 def test_a_wrong_number_fails(tmp_path):

@@ -30,7 +30,9 @@ def frame_folders(folder, *, count=12, seed=0):
     for video in VIDEOS:
         (folder / video).mkdir(parents=True)
         for n in range(count):
-            pixels = np.full((20, 30, 3), generator.integers(0, 256, 3), dtype=np.uint8)  # no frame looks like another
+            pixels = np.full(
+                (20, 30, 3), generator.integers(0, 256, 3), dtype=np.uint8
+            )  # no frame looks like another
             pixels[n % 20 :, n:] = generator.integers(0, 256, 3)
             Image.fromarray(pixels).save(folder / video / f"{n + 1}.png")
     return folder
@@ -38,11 +40,18 @@ def frame_folders(folder, *, count=12, seed=0):
 
 def write_wav(file, samples, *, rate=48_000, width=2, channels=1):
     """Samples in -1..1 as PCM."""
-    values = np.round(np.asarray(samples, dtype=np.float64) * (2 ** (8 * width - 1) - 1)).astype(np.int64)
+    values = np.round(np.asarray(samples, dtype=np.float64) * (2 ** (8 * width - 1) - 1)).astype(
+        np.int64
+    )
     if width == 1:
         raw = (values + 128).astype(np.uint8).tobytes()
     else:
-        raw = np.ascontiguousarray(values.astype("<i8")).view(np.uint8).reshape(*values.shape, 8)[..., :width].tobytes()
+        raw = (
+            np.ascontiguousarray(values.astype("<i8"))
+            .view(np.uint8)
+            .reshape(*values.shape, 8)[..., :width]
+            .tobytes()
+        )
     with wave.open(str(file), "wb") as opened:
         opened.setnchannels(channels)
         opened.setsampwidth(width)

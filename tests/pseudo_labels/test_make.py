@@ -30,7 +30,14 @@ def tree(tmp_path):
 
 
 def flags(tree, *extra, out="out"):
-    return ["pseudo-label", "--annotations", str(tree / "llp"), "--out", str(tree / out), *map(str, extra)]
+    return [
+        "pseudo-label",
+        "--annotations",
+        str(tree / "llp"),
+        "--out",
+        str(tree / out),
+        *map(str, extra),
+    ]
 
 
 def both(tree):
@@ -76,25 +83,45 @@ def test_features_are_scored_by_cosine_times_scale(tree):
     arrays(tree / "features", (10, 6), seed=2)
     texts = np.random.default_rng(3).normal(size=(25, 6)).astype(np.float32)
     np.save(tree / "texts.npy", texts)
-    source = ["--visual-features", tree / "features", "--visual-texts", tree / "texts.npy", "--visual-scale", "100"]
+    source = [
+        "--visual-features",
+        tree / "features",
+        "--visual-texts",
+        tree / "texts.npy",
+        "--visual-scale",
+        "100",
+    ]
     assert main(flags(tree, *source, "--save-logits")) == 0
     for video in VIDEOS:
         feature = np.load(tree / "features" / f"{video}.npy").astype(float)
-        cosine = [[float(f @ t / np.sqrt(f @ f) / np.sqrt(t @ t)) for t in texts.astype(float)] for f in feature]
+        cosine = [
+            [float(f @ t / np.sqrt(f @ f) / np.sqrt(t @ t)) for t in texts.astype(float)]
+            for f in feature
+        ]
         logits = np.load(tree / "out" / "CLIP" / "logits" / f"{video}.npy")
         np.testing.assert_allclose(logits, 100 * np.array(cosine), rtol=1e-6, atol=1e-6)
         made = np.load(tree / "out" / "CLIP" / "segment_pseudo_labels" / f"{video}.npy")
         assert made.tolist() == plain_labels(logits, weak_of(video), "visual")
     assert not (tree / "out" / "CLAP").exists()
-    again = ["--visual-features", tree / "features", "--visual-texts", tree / "out" / "CLIP" / "text_features.safetensors"]
+    again = [
+        "--visual-features",
+        tree / "features",
+        "--visual-texts",
+        tree / "out" / "CLIP" / "text_features.safetensors",
+    ]
     assert main(flags(tree, *again, "--save-logits", out="again")) == 0
     for video in VIDEOS:  # the written text features say their scale
-        pair = [np.load(tree / name / "CLIP" / "logits" / f"{video}.npy") for name in ("out", "again")]
+        pair = [
+            np.load(tree / name / "CLIP" / "logits" / f"{video}.npy") for name in ("out", "again")
+        ]
         np.testing.assert_allclose(*pair, rtol=1e-6)
     logits_again = ["--visual-logits", tree / "out" / "CLIP" / "logits"]
     assert main(flags(tree, *logits_again, out="third")) == 0
     for video in VIDEOS:
-        made = [np.load(tree / n / "CLIP" / "segment_pseudo_labels" / f"{video}.npy") for n in ("out", "third")]
+        made = [
+            np.load(tree / n / "CLIP" / "segment_pseudo_labels" / f"{video}.npy")
+            for n in ("out", "third")
+        ]
         assert (made[0] == made[1]).all()
 
 
@@ -133,13 +160,24 @@ def test_clips_with_bad_input_are_left_out_and_listed(tree, capsys, case):
     damage()
     assert main(flags(tree, *both(tree), "--strict", out="strict")) == 1
     error = capsys.readouterr().err
-    assert "bad input for 1 of 3 clips; nothing was written" in error and VIDEOS[1] in error and message in error
+    assert (
+        "bad input for 1 of 3 clips; nothing was written" in error
+        and VIDEOS[1] in error
+        and message in error
+    )
     assert not (tree / "strict").exists()
     assert main(flags(tree, *both(tree))) == 1
     assert "left out: b_b-bbbbbbb_30_40" in capsys.readouterr().out
     (left,) = record(tree, "visual")["left_out"]
-    assert left["clip_id"] == "b_b-bbbbbbb_30_40" and message in left["reason"] and VIDEOS[1] in left["file"]
-    assert sorted(f.stem for f in labels.iterdir()) == [VIDEOS[0], VIDEOS[2]]  # the label of the earlier input is gone
+    assert (
+        left["clip_id"] == "b_b-bbbbbbb_30_40"
+        and message in left["reason"]
+        and VIDEOS[1] in left["file"]
+    )
+    assert sorted(f.stem for f in labels.iterdir()) == [
+        VIDEOS[0],
+        VIDEOS[2],
+    ]  # the label of the earlier input is gone
     shutil.copy(tree / "kept.npy", tree / "visual" / f"{VIDEOS[1]}.npy")
     assert main(flags(tree, *both(tree))) == 0
     assert record(tree, "visual")["left_out"] == [] and len(list(labels.iterdir())) == 3
@@ -223,7 +261,9 @@ def test_a_second_process_is_refused(tree):
     clips = Clips.of(read_annotations(tree / "llp"))
     context = multiprocessing.get_context("spawn")
     started, go_on = context.Event(), context.Event()
-    first = context.Process(target=make, args=(tree / "out", "visual", Slow(tree / "visual", started, go_on), clips))
+    first = context.Process(
+        target=make, args=(tree / "out", "visual", Slow(tree / "visual", started, go_on), clips)
+    )
     first.start()
     try:
         assert started.wait(60)
@@ -250,7 +290,10 @@ class Overtaken(LogitFiles):
 
 def test_labels_made_otherwise_meanwhile_are_not_mixed_either(tree):
     clips, out = Clips.of(read_annotations(tree / "llp")), tree / "out"
-    source = Overtaken(tree / "visual", lambda: make(out, "visual", LogitFiles(tree / "visual"), clips, threshold_offset=1.0))
+    source = Overtaken(
+        tree / "visual",
+        lambda: make(out, "visual", LogitFiles(tree / "visual"), clips, threshold_offset=1.0),
+    )
     with pytest.raises(UsageError, match="made with another 'thresholds'"):
         make(out, "visual", source, clips, strict=True)
     assert record(tree, "visual")["settings"]["thresholds"][0] == 21
@@ -260,16 +303,36 @@ def test_labels_made_otherwise_meanwhile_are_not_mixed_either(tree):
     ("extra", "code", "message"),
     [
         ([], 2, "nothing to make labels of"),
-        (["--visual-logits", "visual", "--frames", "visual"], 2, "--visual-logits and --frames are sources of the same"),
+        (
+            ["--visual-logits", "visual", "--frames", "visual"],
+            2,
+            "--visual-logits and --frames are sources of the same",
+        ),
         (["--visual-logits", "nowhere"], 1, "--visual-logits nowhere: no such folder"),
-        (["--visual-logits", "visual", "--visual-scale", "3"], 2, "--visual-scale goes with --visual-features"),
+        (
+            ["--visual-logits", "visual", "--visual-scale", "3"],
+            2,
+            "--visual-scale goes with --visual-features",
+        ),
         (["--visual-features", "visual", "--visual-scale", "3"], 2, "goes with --visual-texts"),
         (["--audio-features", "audio", "--audio-texts", "texts.npy"], 2, "does not say the scale"),
-        (["--audio-features", "audio", "--audio-texts", "texts.npy", "--audio-scale", "-1"], 2, "must be positive"),
+        (
+            ["--audio-features", "audio", "--audio-texts", "texts.npy", "--audio-scale", "-1"],
+            2,
+            "must be positive",
+        ),
         (["--audio-features", "audio", "--audio-texts", "x.npy"], 1, "no file of text features"),
-        (["--audio-features", "audio", "--audio-texts", "bad.npy", "--audio-scale", "1"], 1, "must be (25, width)"),
+        (
+            ["--audio-features", "audio", "--audio-texts", "bad.npy", "--audio-scale", "1"],
+            1,
+            "must be (25, width)",
+        ),
         (["--audio-features", "audio", "--audio-texts", "bad.safetensors"], 1, "cannot read"),
-        (["--visual-logits", "visual", "--visual-threshold-offset", "nan"], 2, "must be a finite number"),
+        (
+            ["--visual-logits", "visual", "--visual-threshold-offset", "nan"],
+            2,
+            "must be a finite number",
+        ),
     ],
 )
 def test_wrong_flags_are_refused_with_the_remedy(tree, capsys, monkeypatch, extra, code, message):

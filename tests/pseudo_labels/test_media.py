@@ -18,7 +18,9 @@ def save_frames(folder, frames, name):
 
 
 def test_frames_are_ordered_by_the_numbers_in_their_names(tmp_path):
-    save_frames(tmp_path / VIDEO, [np.full((4, 6, 3), n, np.uint8) for n in range(81)], "frame_{}.png")
+    save_frames(
+        tmp_path / VIDEO, [np.full((4, 6, 3), n, np.uint8) for n in range(81)], "frame_{}.png"
+    )
     (tmp_path / VIDEO / "notes.txt").write_text("")
     chosen = [int(file.stem.split("_")[1]) for file in find_frames(tmp_path, VIDEO)]
     assert chosen == [round(k * 80 / 9) for k in range(10)]
@@ -31,7 +33,11 @@ def test_a_folder_of_frames_and_an_array_of_them_are_the_same(tmp_path):
     np.save(tmp_path / f"{VIDEO}.npy", frames)
     from_array = read_frames(find_frames(tmp_path, VIDEO), size=8)
     assert (from_images == from_array).all()
-    assert from_images.shape == (10, 3, 8, 8) and from_images.min() > -0.001 and from_images.max() < 1.001
+    assert (
+        from_images.shape == (10, 3, 8, 8)
+        and from_images.min() > -0.001
+        and from_images.max() < 1.001
+    )
 
 
 def test_frames_are_squeezed_and_nothing_is_cut_off(tmp_path):
@@ -108,7 +114,11 @@ def test_wav_files_that_are_cut_off_empty_or_at_another_rate_are_refused(tmp_pat
     file = tmp_path / "x.wav"
     write_wav(file, np.zeros(50_000))
     whole = file.read_bytes()
-    for content, message in ((whole[:60_000], "is cut off: 59956 bytes"), (whole[:20], "cannot read"), (b"", "it is cut off")):
+    for content, message in (
+        (whole[:60_000], "is cut off: 59956 bytes"),
+        (whole[:20], "cannot read"),
+        (b"", "it is cut off"),
+    ):
         file.write_bytes(content)
         with pytest.raises(DataError, match=message):
             read_waveform(file)

@@ -19,7 +19,33 @@ from avplatform.tasks.avvp.pseudo_labels import (
 
 # Typed in again from the description of the procedure, by class number; not taken from the table under test.
 PLAIN_THRESHOLDS = {
-    "visual": [20, 15, 18, 14, 15, 18, 18, 15, 15, 15, 15, 18, 15, 15, 15, 15, 15, 15, 15, 16, 14, 15, 15, 15, 18],
+    "visual": [
+        20,
+        15,
+        18,
+        14,
+        15,
+        18,
+        18,
+        15,
+        15,
+        15,
+        15,
+        18,
+        15,
+        15,
+        15,
+        15,
+        15,
+        15,
+        15,
+        16,
+        14,
+        15,
+        15,
+        15,
+        18,
+    ],
     "audio": [0, 0, 1, 4, 6, -2, 4, 4, 2, 2, 2, 1, 2, 3, 0, 2, 2, 2, 0, 2, -1, 2, 3, 3, 0],
 }
 
@@ -47,7 +73,11 @@ def test_planted_logits_give_the_labels_of_a_second_implementation(modality, dty
             weak = generator.integers(0, 2, 25)
             weak[c] = weak_value
             logits = (limits + generator.normal(0, 3, (10, 25))).astype(dtype)
-            below, at, above = np.nextafter(limits[c], -inf), limits[c], np.nextafter(limits[c], inf)
+            below, at, above = (
+                np.nextafter(limits[c], -inf),
+                limits[c],
+                np.nextafter(limits[c], inf),
+            )
             logits[:3, c] = below, at, above
             made = pseudo_labels(logits, weak, thresholds(modality))
             assert made.dtype == np.int64
@@ -60,27 +90,45 @@ def test_planted_logits_give_the_labels_of_a_second_implementation(modality, dty
 @given(st.integers(0, 2**32 - 1), st.sampled_from(MODALITIES))
 def test_random_logits_agree_with_the_second_implementation(seed, modality):
     generator = np.random.default_rng(seed)
-    logits = np.round(generator.normal(0, 1, (10, 25)) * 2) + PLAIN_THRESHOLDS[modality]  # often exactly at the threshold
+    logits = (
+        np.round(generator.normal(0, 1, (10, 25)) * 2) + PLAIN_THRESHOLDS[modality]
+    )  # often exactly at the threshold
     weak = generator.integers(0, 2, 25)
-    assert pseudo_labels(logits, weak, thresholds(modality)).tolist() == plain_labels(logits, weak, modality)
+    assert pseudo_labels(logits, weak, thresholds(modality)).tolist() == plain_labels(
+        logits, weak, modality
+    )
 
 
 def test_many_clips_at_once_are_the_clips_one_by_one():
     generator = np.random.default_rng(1)
     logits, weak = generator.normal(15, 3, (6, 10, 25)), generator.integers(0, 2, (6, 25))
     together = pseudo_labels(logits, weak, thresholds("visual"))
-    assert all((together[n] == pseudo_labels(logits[n], weak[n], thresholds("visual"))).all() for n in range(6))
-    assert (video_labels(together) == together.any(axis=1)).all() and video_labels(together).shape == (6, 25)
+    assert all(
+        (together[n] == pseudo_labels(logits[n], weak[n], thresholds("visual"))).all()
+        for n in range(6)
+    )
+    assert (video_labels(together) == together.any(axis=1)).all() and video_labels(
+        together
+    ).shape == (6, 25)
 
 
 def test_the_table_covers_the_classes_in_order_and_keeps_the_published_spelling():
     assert tuple(PROMPTS) == CLASSES
     official, corrected = prompts("visual"), prompts("visual", "corrected")
-    assert official[14] == "A photo of a vaccum cleaner." and corrected[14] == "A photo of a vacuum cleaner."
-    assert official[20] == "A photo of a acoustic guiter." and corrected[20] == "A photo of an acoustic guitar."
+    assert (
+        official[14] == "A photo of a vaccum cleaner."
+        and corrected[14] == "A photo of a vacuum cleaner."
+    )
+    assert (
+        official[20] == "A photo of a acoustic guiter."
+        and corrected[20] == "A photo of an acoustic guitar."
+    )
     assert [c for c in range(25) if official[c] != corrected[c]] == [14, 20]
     assert prompts("audio") == prompts("audio", "corrected")
-    assert prompts("audio")[12] == "This is a sound of chicken, rooster" and len(set(prompts("audio"))) == 25
+    assert (
+        prompts("audio")[12] == "This is a sound of chicken, rooster"
+        and len(set(prompts("audio"))) == 25
+    )
     for modality in MODALITIES:
         assert thresholds(modality).tolist() == PLAIN_THRESHOLDS[modality]
 

@@ -37,7 +37,13 @@ def test_the_weak_labels_of_all_real_test_videos_score_their_known_figures(tmp_p
     maps = np.repeat(annotations.weak[rows][:, None, :], 10, axis=1)
     assert len(rows) == 1200
     write_labels(tmp_path / "labels", videos, maps)
-    command = ["pseudo-label", "score", str(tmp_path / "labels"), "--annotations", os.environ["AVP_LLP_DIR"]]
+    command = [
+        "pseudo-label",
+        "score",
+        str(tmp_path / "labels"),
+        "--annotations",
+        os.environ["AVP_LLP_DIR"],
+    ]
     assert main([*command, "--json", str(tmp_path / "scores.json")]) == 0
     content = json.loads((tmp_path / "scores.json").read_text())
     assert content["clips"] == 1200 and content["missing"] == []
@@ -67,7 +73,12 @@ def test_true_maps_score_100_and_exchanged_maps_do_not(tmp_path, capsys):
     folder, command = dense_folder(tmp_path)
     assert main([*command, "--json", str(tmp_path / "a.json")]) == 0
     assert set(json.loads((tmp_path / "a.json").read_text())["figures"].values()) == {100.0}
-    exchanged = ["--visual", str(folder / FOLDERS["audio"]), "--audio", str(folder / FOLDERS["visual"])]
+    exchanged = [
+        "--visual",
+        str(folder / FOLDERS["audio"]),
+        "--audio",
+        str(folder / FOLDERS["visual"]),
+    ]
     assert main([*command, *exchanged, "--json", str(tmp_path / "b.json")]) == 0
     figures = json.loads((tmp_path / "b.json").read_text())["figures"]
     assert figures["segment_A"] == figures["segment_V"] == 50.0 and figures["event_A"] == 0.0
@@ -82,7 +93,10 @@ def test_one_modality_gets_its_two_figures(tmp_path):
         file.unlink()
     (folder / FOLDERS["audio"]).rmdir()
     assert main([*command, "--json", str(tmp_path / "a.json")]) == 0
-    assert json.loads((tmp_path / "a.json").read_text())["figures"] == {"segment_V": 100.0, "event_V": 100.0}
+    assert json.loads((tmp_path / "a.json").read_text())["figures"] == {
+        "segment_V": 100.0,
+        "event_V": 100.0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,9 @@ def clip_logits(name, images):
         v2.Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     ])  # fmt: skip
     pixels = torch.stack([prepare(v2.functional.to_image(image).float() / 255) for image in images])
-    tokens = transformers.CLIPTokenizer.from_pretrained(name)(list(prompts("visual")), padding=True, return_tensors="pt")
+    tokens = transformers.CLIPTokenizer.from_pretrained(name)(
+        list(prompts("visual")), padding=True, return_tensors="pt"
+    )
     model = transformers.CLIPModel.from_pretrained(name).eval()
     with torch.no_grad():
         return model(pixel_values=pixels, **tokens).logits_per_image.numpy()
@@ -68,10 +70,16 @@ def clap_logits(name, segments):
     tokens = processor.tokenizer(list(prompts("audio")), padding=True, return_tensors="pt")
     rows = []
     for segment in segments:
-        mel = processor.feature_extractor(segment, sampling_rate=48_000, return_tensors="pt")["input_features"]
+        mel = processor.feature_extractor(segment, sampling_rate=48_000, return_tensors="pt")[
+            "input_features"
+        ]
         with torch.no_grad():
             longer = torch.tensor([[False]])
-            rows.append(model(input_features=mel.float(), is_longer=longer, **tokens).logits_per_audio[0].numpy())
+            rows.append(
+                model(input_features=mel.float(), is_longer=longer, **tokens)
+                .logits_per_audio[0]
+                .numpy()
+            )
     return np.stack(rows)
 
 
@@ -97,14 +105,22 @@ def test_frames_and_waveforms_become_labels(models, media, tmp_path, capsys):
         samples = wav_samples(media / "waves", video)
         starts = [round(i * len(samples) / 10) for i in range(10)]
         segments = [samples[start : start + len(samples) // 10] for start in starts]
-        expected = {"visual": clip_logits(models["clip"], images), "audio": clap_logits(models["clap"], segments)}
+        expected = {
+            "visual": clip_logits(models["clip"], images),
+            "audio": clap_logits(models["clap"], segments),
+        }
         for modality, teacher, offset in (("visual", "CLIP", -15), ("audio", "CLAP", -2)):
             logits = np.load(out / teacher / "logits" / f"{video}.npy")
             np.testing.assert_allclose(logits, expected[modality], rtol=1e-4, atol=1e-3)
-            assert np.ptp(logits, axis=0).min() > 0.05 and np.ptp(logits, axis=1).min() > 0.05  # nothing is interchangeable
+            assert (
+                np.ptp(logits, axis=0).min() > 0.05 and np.ptp(logits, axis=1).min() > 0.05
+            )  # nothing is interchangeable
             labels = np.load(out / teacher / "segment_pseudo_labels" / f"{video}.npy")
             limits = np.array(PLAIN_THRESHOLDS[modality]) + offset
-            assert labels.tolist() == ((logits > limits) & (np.array(weak_of(video)) == 1)).astype(int).tolist()
+            assert (
+                labels.tolist()
+                == ((logits > limits) & (np.array(weak_of(video)) == 1)).astype(int).tolist()
+            )
     record = json.loads((out / "pseudo_labels.json").read_text())["modalities"]
     assert record["visual"]["settings"]["model"] == models["clip"]
     assert record["visual"]["settings"]["prompts"] == list(prompts("visual"))
@@ -123,7 +139,9 @@ def test_the_processors_random_draw_changes_nothing(models, media):
 
 def test_the_spelling_changes_the_text_features_of_two_classes(models):
     teacher = CLIPTeacher(models["clip"])
-    official, corrected = (teacher.text_features(prompts("visual", s)).vectors for s in ("official", "corrected"))
+    official, corrected = (
+        teacher.text_features(prompts("visual", s)).vectors for s in ("official", "corrected")
+    )
     changed = ~np.isclose(official, corrected, rtol=1e-5, atol=1e-6).all(axis=1)
     assert np.flatnonzero(changed).tolist() == [14, 20]
 
@@ -131,7 +149,9 @@ def test_the_spelling_changes_the_text_features_of_two_classes(models):
 def test_texts_are_embedded_once(models, media, monkeypatch):
     calls = []
     whole = CLIPTeacher.text_features
-    monkeypatch.setattr(CLIPTeacher, "text_features", lambda self, texts: calls.append(texts) or whole(self, texts))
+    monkeypatch.setattr(
+        CLIPTeacher, "text_features", lambda self, texts: calls.append(texts) or whole(self, texts)
+    )
     source = MediaFiles(media / "frames", modality="visual", teacher=CLIPTeacher(models["clip"]))
     for video in VIDEOS:
         source.logits(video)
@@ -187,7 +207,9 @@ def test_weights_in_pickle_are_not_read(models, tmp_path, kind, teacher):
 
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(DataError, match="has no model.safetensors, and weights in pickle .* are not read"):
+    with pytest.raises(
+        DataError, match="has no model.safetensors, and weights in pickle .* are not read"
+    ):
         teacher(str(folder))
     (folder / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(DataError, match="cannot load .*header"):

@@ -18,9 +18,20 @@ def save_clip(folder, *, size=32):
     (folder / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = transformers.CLIPTokenizer(vocab=vocab, merges=[])
     ends = {"bos_token_id": vocab["<|startoftext|>"], "eos_token_id": vocab["<|endoftext|>"]}
-    layers = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    layers = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     config = transformers.CLIPConfig(
-        text_config={**layers, **ends, "vocab_size": len(vocab), "projection_dim": 12, "max_position_embeddings": 77},
+        text_config={
+            **layers,
+            **ends,
+            "vocab_size": len(vocab),
+            "projection_dim": 12,
+            "max_position_embeddings": 77,
+        },
         vision_config={**layers, "image_size": size, "patch_size": 8, "projection_dim": 12},
         projection_dim=12,
         logit_scale_init_value=4.6,
@@ -57,7 +68,9 @@ def save_clap(folder):
     config = transformers.ClapConfig(text_config=text, audio_config=audio, projection_dim=12)
     _spread(transformers.ClapModel(config)).save_pretrained(folder)
     extractor = transformers.ClapFeatureExtractor(truncation="fusion", padding="repeatpad")
-    transformers.ClapProcessor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
+    transformers.ClapProcessor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(
+        folder
+    )
     return folder
 
 

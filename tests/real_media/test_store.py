@@ -45,21 +45,36 @@ def features(tmp_path, plan):
 def test_every_clip_gets_its_own_features_its_split_and_its_labels(tmp_path, features, plan):
     label_store(features, plan, tmp_path / "store")
     data = open_data(tmp_path / "store", task="avvp")
-    assert {name: data.rows(name) for name in data.splits} == {"train": 2, "validation": 1, "test": 2}
-    assert data.spec.features.extractors == {"recipe": {"name": "lite"}}  # predict reads videos by them
+    assert {name: data.rows(name) for name in data.splits} == {
+        "train": 2,
+        "validation": 1,
+        "test": 2,
+    }
+    assert data.spec.features.extractors == {
+        "recipe": {"name": "lite"}
+    }  # predict reads videos by them
     assert data.spec.provenance["composition"]["seed"] == 1
     for known in plan.clips:
         split = data.split(known.split)
         at = split.clip_ids.index(known.name)
         batch, maps = split.batch([at]), label_maps(known)
-        assert batch.audio[0, 0, 0] == int(known.name[-1]) + 10 * len(known.name) == -batch.visual[0, 9, 3]
+        assert (
+            batch.audio[0, 0, 0]
+            == int(known.name[-1]) + 10 * len(known.name)
+            == -batch.visual[0, 9, 3]
+        )
         assert batch.labels["weak"][0].tolist() == maps["weak"].tolist()
         kind = "pseudo" if known.split == "train" else "dense"
         for stream in ("audio", "visual"):
-            assert batch.labels[f"{kind}_{stream}"][0].numpy().tolist() == maps[f"dense_{stream}"].tolist()
+            assert (
+                batch.labels[f"{kind}_{stream}"][0].numpy().tolist()
+                == maps[f"dense_{stream}"].tolist()
+            )
 
 
-def test_training_clips_have_no_dense_labels_and_test_clips_no_pseudo_labels(tmp_path, features, plan):
+def test_training_clips_have_no_dense_labels_and_test_clips_no_pseudo_labels(
+    tmp_path, features, plan
+):
     label_store(features, plan, tmp_path / "store")
     data = open_data(tmp_path / "store", task="avvp")
     for split, label in (("train", "dense_audio"), ("test", "pseudo_visual")):
@@ -79,11 +94,23 @@ def test_the_tables_hold_means_spreads_anchors_and_counts(plan):
     anchors = {"nothing_predicted": dict.fromkeys(figures, 7.0)}
 
     def run(a):
-        per_class = {stream: dict.fromkeys(CLASSES, None) | {"Dog": a} for stream in ("audio", "visual")}
-        return {"test": figures | {"segment_A": a}, "details": {"test": {"anchors": anchors, "class_segment": per_class}}}
+        per_class = {
+            stream: dict.fromkeys(CLASSES, None) | {"Dog": a} for stream in ("audio", "visual")
+        }
+        return {
+            "test": figures | {"segment_A": a},
+            "details": {"test": {"anchors": anchors, "class_segment": per_class}},
+        }
 
     results = {"cell": [run(40.0), run(44.0)]}
     lines = score_table(results).splitlines()
-    assert lines[2].startswith("| cell | 42.0 ± 2.8 | 50.0 ± 0.0 |") and lines[3].startswith("| (nothing predicted) | 7.0 |")
-    rows = {line.split(" | ")[0].strip("| "): line for line in class_table(plan, results).splitlines()}
-    assert rows["Dog"] == "| Dog | 2 | 1 | 2 | 1 | 42 / 42 |" and rows["Cat"] == "| Cat | 0 | 0 | 0 | 0 | – / – |"
+    assert lines[2].startswith("| cell | 42.0 ± 2.8 | 50.0 ± 0.0 |") and lines[3].startswith(
+        "| (nothing predicted) | 7.0 |"
+    )
+    rows = {
+        line.split(" | ")[0].strip("| "): line for line in class_table(plan, results).splitlines()
+    }
+    assert (
+        rows["Dog"] == "| Dog | 2 | 1 | 2 | 1 | 42 / 42 |"
+        and rows["Cat"] == "| Cat | 0 | 0 | 0 | 0 | – / – |"
+    )

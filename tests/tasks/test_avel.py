@@ -17,8 +17,15 @@ from avplatform.tasks.avel.metrics import AVELMetrics
 from avplatform.tasks.avel.task import weak_decision
 from avplatform.tasks.contracts import Batch
 
-real = pytest.mark.skipif("AVP_AVE_DIR" not in os.environ, reason="AVP_AVE_DIR is not set: the real annotations are not here")
-LINES = ["Church bell&aaaaaaaaaaa&good&0&10", "Bark&bbbbbbbbbbb&good&2&5", "Bark&aaaaaaaaaaa&good&0&0"]
+real = pytest.mark.skipif(
+    "AVP_AVE_DIR" not in os.environ,
+    reason="AVP_AVE_DIR is not set: the real annotations are not here",
+)
+LINES = [
+    "Church bell&aaaaaaaaaaa&good&0&10",
+    "Bark&bbbbbbbbbbb&good&2&5",
+    "Bark&aaaaaaaaaaa&good&0&0",
+]
 
 
 def write_ave(folder, lines=LINES, orders=None):
@@ -34,11 +41,17 @@ def test_segments_follow_the_interval(tmp_path):
     assert data.segment[1].tolist() == [28, 28, 2, 2, 2, 28, 28, 28, 28, 28]
     assert data.segment[2].tolist() == [28] * 10 and data.class_index[2] == EVENTS.index("Bark")
     kinds = sorted(d.kind for d in data.defects)
-    assert kinds == ["event of no length", "video id in several splits", "video id of several clips"]
+    assert kinds == [
+        "event of no length",
+        "video id in several splits",
+        "video id of several clips",
+    ]
 
 
 def test_a_header_line_is_skipped(tmp_path):
-    data = read_annotations(write_ave(tmp_path, ["Category&VideoID&Quality&StartTime&EndTime", *LINES]))
+    data = read_annotations(
+        write_ave(tmp_path, ["Category&VideoID&Quality&StartTime&EndTime", *LINES])
+    )
     assert len(data.clip_ids) == 3
 
 
@@ -86,7 +99,11 @@ def test_derived_labels_that_disagree_are_listed_with_their_rows(tmp_path):
 @real
 def test_counts_of_the_real_annotations():
     data = read_annotations(os.environ["AVP_AVE_DIR"])
-    assert {k: len(v) for k, v in data.splits.items()} == {"train": 3339, "validation": 402, "test": 402}
+    assert {k: len(v) for k, v in data.splits.items()} == {
+        "train": 3339,
+        "validation": 402,
+        "test": 402,
+    }
     share = {k: (data.segment[v] == BACKGROUND).mean() for k, v in data.splits.items()}
     assert share == pytest.approx({"train": 0.169, "validation": 0.182, "test": 0.178}, abs=5e-4)
     assert ((data.onset == 0) & (data.offset == 10)).sum() == 2750
@@ -109,13 +126,17 @@ REAL_CLASSES = {
 @real
 def test_classes_and_orders_of_the_real_annotations():
     data = read_annotations(os.environ["AVP_AVE_DIR"])
-    assert len(data.clip_ids) == 4143 and np.bincount(data.class_index).tolist() == REAL_CLASSES["all"]
+    assert (
+        len(data.clip_ids) == 4143 and np.bincount(data.class_index).tolist() == REAL_CLASSES["all"]
+    )
     first = sorted(set(data.class_index.tolist()), key=data.class_index.tolist().index)
     assert first == list(range(28)) and (np.diff(data.class_index) >= 0).all()
     for split in ("train", "validation", "test"):
         counts = np.bincount(data.class_index[data.splits[split]]).tolist()
         assert counts == REAL_CLASSES["validation" if split == "test" else split]
-        assert (np.diff(data.class_index[data.splits[split]]) >= 0).all()  # sorted by class, shuffled inside
+        assert (
+            np.diff(data.class_index[data.splits[split]]) >= 0
+        ).all()  # sorted by class, shuffled inside
         assert (np.diff(data.splits[split]) < 0).any()
     assert sorted(np.concatenate(list(data.splits.values()))) == list(range(4143))
 
@@ -139,17 +160,27 @@ def test_anchors_of_the_real_test_split():
     data = read_annotations(os.environ["AVP_AVE_DIR"])
     rows = data.splits["test"]
     metrics = AVELMetrics()
-    metrics.update({"segment": torch.from_numpy(data.segment[rows])}, batch_of(data.segment[rows], data.class_index[rows]))
+    metrics.update(
+        {"segment": torch.from_numpy(data.segment[rows])},
+        batch_of(data.segment[rows], data.class_index[rows]),
+    )
     anchors = metrics.details()["anchors"]
     assert metrics.compute() == {"accuracy": 100.0}
-    assert anchors == pytest.approx({"always_background": 17.8, "perfect_class_everywhere": 82.2}, abs=0.05)
+    assert anchors == pytest.approx(
+        {"always_background": 17.8, "perfect_class_everywhere": 82.2}, abs=0.05
+    )
 
 
 def batch_of(segment, video):
     n = len(video)
     empty = torch.zeros(n, 10, 1)
-    labels = {"segment": torch.as_tensor(np.asarray(segment)), "video": torch.as_tensor(np.asarray(video))}
-    return Batch(audio=empty, visual=empty, motion=None, row=torch.arange(n), clip_id=[""] * n, labels=labels)
+    labels = {
+        "segment": torch.as_tensor(np.asarray(segment)),
+        "video": torch.as_tensor(np.asarray(video)),
+    }
+    return Batch(
+        audio=empty, visual=empty, motion=None, row=torch.arange(n), clip_id=[""] * n, labels=labels
+    )
 
 
 def test_metrics_do_not_depend_on_batches_or_processes():
@@ -177,17 +208,27 @@ def test_details_tell_events_and_background_apart():
     metrics = AVELMetrics()
     metrics.update({"segment": torch.full((1, 10), 5)}, batch_of(segment, [5]))
     details = metrics.details()
-    assert (details["event_accuracy"], details["background_accuracy"], details["video_accuracy"]) == (100.0, 0.0, 100.0)
+    assert (
+        details["event_accuracy"],
+        details["background_accuracy"],
+        details["video_accuracy"],
+    ) == (100.0, 0.0, 100.0)
     assert details["per_class"][CLASSES[5]] == {"accuracy": 100.0, "count": 4}
 
 
 def parse_of(kind, clips=3, classes=29, seed=0):
     rng = torch.Generator().manual_seed(seed)
-    segment, video = torch.randn(clips, 10, classes, generator=rng), torch.randn(clips, classes, generator=rng)
+    segment, video = (
+        torch.randn(clips, 10, classes, generator=rng),
+        torch.randn(clips, classes, generator=rng),
+    )
     if kind == "head":
         p = [Prediction(x, activation="softmax") for x in (segment, segment.amax(dim=1))]
     elif kind == "probability":
-        p = [Prediction(segment.sigmoid(), "probability"), Prediction(video.sigmoid() * 1.3, "probability")]
+        p = [
+            Prediction(segment.sigmoid(), "probability"),
+            Prediction(video.sigmoid() * 1.3, "probability"),
+        ]
     else:
         p = [Prediction(segment), Prediction(video)]
     streams = dict.fromkeys(("audio", "visual"), p[1]) if kind == "leap" else {}
@@ -279,7 +320,9 @@ def constant_parse(kind, segment, video, classes=29, clips=1):
     else:
         p = [Prediction(x, activation="softmax" if kind == "head" else "sigmoid") for x in values]
     return Parse(
-        segment=StreamPredictions(av=p[0]), video=StreamPredictions(av=p[1]), queried_by_labels=kind in ("leap", "relevance")
+        segment=StreamPredictions(av=p[0]),
+        video=StreamPredictions(av=p[1]),
+        queried_by_labels=kind in ("leap", "relevance"),
     )
 
 
@@ -299,14 +342,18 @@ def labelled_two(segment=((3, 28),), video=(3,)):
 
 def loss_of(kind, segment, video, classes=29, labels=None, **options):
     encoding = Encoding(audio=torch.zeros(1, 2, 4), visual=torch.zeros(1, 2, 4))
-    return AVEL(AVELConfig(**options)).loss(constant_parse(kind, segment, video, classes), encoding, labels or labelled_two())
+    return AVEL(AVELConfig(**options)).loss(
+        constant_parse(kind, segment, video, classes), encoding, labels or labelled_two()
+    )
 
 
 def test_leap_full_losses_by_hand():
     terms = loss_of("leap", [2.0, -1.0], 1.5, segment_loss="bce")
     segment = (bce(2.0, 1) + bce(-1.0, 0) + 56 * HALF) / 58
     assert terms["segment"].item() == pytest.approx(segment, rel=1e-5)
-    assert terms["video"].item() == pytest.approx((bce(1.5, 1) + 28 * HALF) / 29, rel=1e-5)  # 3 and background occur
+    assert terms["video"].item() == pytest.approx(
+        (bce(1.5, 1) + 28 * HALF) / 29, rel=1e-5
+    )  # 3 and background occur
 
 
 @pytest.mark.parametrize("pool", ["max", "mean", "top4"])
@@ -316,7 +363,9 @@ def test_the_pooled_loss_is_that_of_the_pooled_probability(pool):
     pooled = pool_segments(logits.sigmoid(), pool)
     expected = torch.nn.functional.binary_cross_entropy(pooled, target)
     torch.testing.assert_close(pooled_bce(Prediction(logits), target, pool=pool), expected)
-    torch.testing.assert_close(pooled_bce(Prediction(logits.sigmoid(), "probability"), target, pool=pool), expected)
+    torch.testing.assert_close(
+        pooled_bce(Prediction(logits.sigmoid(), "probability"), target, pool=pool), expected
+    )
 
 
 @pytest.mark.parametrize("pool", ["max", "mean", "top4"])
@@ -333,7 +382,9 @@ def test_leap_weak_losses_by_hand():
         terms = loss_of("leap", [2.0, -1.0], 1.5, supervision="weak", weak_pool=pool)
         assert terms["video"].item() == pytest.approx((bce(1.5, 1) + 28 * HALF) / 29, rel=1e-5)
         if pooled is not None:
-            assert terms["segment"].item() == pytest.approx((bce(pooled, 1) + 28 * HALF) / 29, rel=1e-5)
+            assert terms["segment"].item() == pytest.approx(
+                (bce(pooled, 1) + 28 * HALF) / 29, rel=1e-5
+            )
 
 
 def test_relevance_losses_by_hand():
@@ -343,7 +394,9 @@ def test_relevance_losses_by_hand():
     r = [math.log(math.exp(x) + 27) for x in (2.0, -1.0)]
     assert terms["relevance"].item() == pytest.approx((bce(r[0], 1) + bce(r[1], 0)) / 2, rel=1e-5)
     assert terms["video"].item() == pytest.approx(math.log(math.exp(1.5) + 27) - 1.5, rel=1e-5)
-    assert terms["segment"].item() == pytest.approx((bce(2.0, 1) + bce(-1.0, 0) + 54 * HALF) / 56, rel=1e-5)
+    assert terms["segment"].item() == pytest.approx(
+        (bce(2.0, 1) + bce(-1.0, 0) + 54 * HALF) / 56, rel=1e-5
+    )
 
 
 def test_mmil_losses_by_hand():
@@ -351,7 +404,9 @@ def test_mmil_losses_by_hand():
 
     full = loss_of("probability", [0.8, 0.3], 0.6, classes=28)
     zero = -math.log(1 - 1e-7)
-    assert full["segment"].item() == pytest.approx((-math.log(0.8) - math.log(0.7) + 54 * zero) / 56, rel=1e-4)
+    assert full["segment"].item() == pytest.approx(
+        (-math.log(0.8) - math.log(0.7) + 54 * zero) / 56, rel=1e-4
+    )
     assert full["video"].item() == pytest.approx(-math.log(0.6) / 28, rel=1e-4)
     weak = loss_of("probability", [0.8, 0.3], 0.6, classes=28, supervision="weak")
     assert weak["segment"].item() == pytest.approx(-math.log(0.8) / 28, rel=1e-4)
@@ -364,7 +419,9 @@ def test_leap_with_another_combination_keeps_its_own_losses_and_decisions():
         level.av = Prediction(level.av.values, "probability")
     task = AVEL(AVELConfig(segment_loss="bce"))
     assert task.decide(parse)["segment"].tolist() == [[3, 3]]
-    assert set(task.loss(parse, Encoding(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)), labelled_two())) == {"segment", "video"}
+    assert set(
+        task.loss(parse, Encoding(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)), labelled_two())
+    ) == {"segment", "video"}
 
 
 @pytest.mark.parametrize("options", [{"avss": "paper"}, {"decision": "masked"}])
@@ -380,7 +437,9 @@ def test_nothing_scored_is_said():
 
 def test_clips_in_no_split_are_listed_and_noisy_rows_are_background(tmp_path):
     write_ave(tmp_path, [*LINES, "Bark&ccccccccccc&good&0&1"])
-    assert [d.text for d in read_annotations(tmp_path).defects if d.kind == "clip in no split"] == ["ccccccccccc"]
+    assert [d.text for d in read_annotations(tmp_path).defects if d.kind == "clip in no split"] == [
+        "ccccccccccc"
+    ]
     with h5py.File(tmp_path / "labels_noisy.h5", "w") as file:
         file["avadataset"] = np.eye(29)[[28, 3]]
     with pytest.raises(DataError, match="one-hot label of background"):
@@ -395,8 +454,14 @@ def test_cmbs_decides_one_class_on_relevant_segments():
     assert AVEL(AVELConfig()).decide(parse)["segment"].tolist() == [[4, 28, 4]]
     parse.relevance = Prediction(torch.tensor([[0.6, 0.4, 0.5]]), "probability")
     parse.aux["raw_logits"] = torch.eye(29)[[7]]
-    found = {r: AVEL(AVELConfig(supervision="weak", weak_relevance=r)).decide(parse) for r in ("threshold", "official")}
-    assert {k: v["segment"].tolist() for k, v in found.items()} == {"threshold": [[7, 28, 28]], "official": [[7, 7, 7]]}
+    found = {
+        r: AVEL(AVELConfig(supervision="weak", weak_relevance=r)).decide(parse)
+        for r in ("threshold", "official")
+    }
+    assert {k: v["segment"].tolist() for k, v in found.items()} == {
+        "threshold": [[7, 28, 28]],
+        "official": [[7, 7, 7]],
+    }
 
 
 def test_unknown_options_name_the_nearest():

@@ -22,7 +22,10 @@ from avplatform.tasks.avvp.losses import (
 from avplatform.tasks.avvp.metrics import AVVPMetrics, averages, overlap_subsets, score
 from avplatform.tasks.contracts import Batch
 
-real = pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
+real = pytest.mark.skipif(
+    "AVP_LLP_DIR" not in os.environ,
+    reason="AVP_LLP_DIR is not set: the real annotations are not here",
+)
 
 
 def write_llp(folder, *, train="aaaaaaaaaaa_0_10\tDog", audio=(), visual=()):
@@ -31,7 +34,9 @@ def write_llp(folder, *, train="aaaaaaaaaaa_0_10\tDog", audio=(), visual=()):
     (folder / "AVVP_val_pd.csv").write_text(head + "b_b-bbbbbbb_30_40\tSpeech,Dog\n")
     (folder / "AVVP_test_pd.csv").write_text(head + "ccccccccccc_101.8_111.8\tClapping,Clapping\n")
     dense = "filename\tonset\toffset\tevent_labels\n"
-    (folder / "AVVP_eval_audio.csv").write_text(dense + "".join(f"{r}\n" for r in audio or ["b_b-bbbbbbb_30_40\t2\t5\tDog"]))
+    (folder / "AVVP_eval_audio.csv").write_text(
+        dense + "".join(f"{r}\n" for r in audio or ["b_b-bbbbbbb_30_40\t2\t5\tDog"])
+    )
     (folder / "AVVP_eval_visual.csv").write_text(
         dense + "".join(f"{r}\n" for r in visual or ["b_b-bbbbbbb_30_40\t0\t10\tDog"])
     )
@@ -43,16 +48,32 @@ def test_intervals_are_half_open_and_rows_follow_the_split_files(tmp_path):
     assert data.filenames[1] == "b_b-bbbbbbb_30_40" and data.video_ids[1] == "b_b-bbbbbbb"
     assert data.dense_audio[1, :, CLASSES.index("Dog")].tolist() == [0, 0, 1, 1, 1, 0, 0, 0, 0, 0]
     assert data.seconds[2].tolist() == [101.8, 111.8]
-    assert {k: v.tolist() for k, v in data.splits.items()} == {"train": [0], "validation": [1], "test": [2]}
+    assert {k: v.tolist() for k, v in data.splits.items()} == {
+        "train": [0],
+        "validation": [1],
+        "test": [2],
+    }
     assert data.weak[2].sum() == 1
 
 
 def test_odd_rows_are_listed_and_never_an_error(tmp_path):
     clip = "b_b-bbbbbbb_30_40"
-    rows = [f"{clip}\t3\t3\tDog", f"{clip}\t9\t0\tDog", f"{clip}\t1\t2\tDog", f"{clip}\t1\t2\tDog", "stranger\t0\t400\tDog"]
+    rows = [
+        f"{clip}\t3\t3\tDog",
+        f"{clip}\t9\t0\tDog",
+        f"{clip}\t1\t2\tDog",
+        f"{clip}\t1\t2\tDog",
+        "stranger\t0\t400\tDog",
+    ]
     data = read_annotations(write_llp(tmp_path, audio=rows))
     kinds = sorted(d.kind for d in data.defects)
-    assert kinds == ["class named twice", "clip outside all splits", "event of no length", "reversed event", "row given twice"]
+    assert kinds == [
+        "class named twice",
+        "clip outside all splits",
+        "event of no length",
+        "reversed event",
+        "row given twice",
+    ]
     assert data.dense_audio.sum() == 1
 
 
@@ -63,7 +84,10 @@ def test_odd_rows_are_listed_and_never_an_error(tmp_path):
         ({"train": "aaaaaaaaaaa_0_10"}, "line 2: 1 column instead of 2"),
         ({"train": "short\tDog"}, "'short' is not an 11-character video id"),
         ({"train": "b_b-bbbbbbb_30_40\tDog"}, "twice"),
-        ({"audio": ["b_b-bbbbbbb_30_40\tx\t5\tDog"]}, "line 2: onset and offset must be whole seconds"),
+        (
+            {"audio": ["b_b-bbbbbbb_30_40\tx\t5\tDog"]},
+            "line 2: onset and offset must be whole seconds",
+        ),
         ({"audio": ["b_b-bbbbbbb_30_40\t2\t11\tDog"]}, "outside 0 to 10"),
     ],
 )
@@ -83,8 +107,15 @@ def test_a_missing_file_is_named(tmp_path):
 @real
 def test_counts_of_the_real_annotations():
     data = read_annotations(os.environ["AVP_LLP_DIR"])
-    assert {k: len(v) for k, v in data.splits.items()} == {"train": 10000, "validation": 649, "test": 1200}
-    for split, positive, weak in (("validation", (8089, 6115, 5078), 1.803), ("test", (14576, 11789, 9592), 1.815)):
+    assert {k: len(v) for k, v in data.splits.items()} == {
+        "train": 10000,
+        "validation": 649,
+        "test": 1200,
+    }
+    for split, positive, weak in (
+        ("validation", (8089, 6115, 5078), 1.803),
+        ("test", (14576, 11789, 9592), 1.815),
+    ):
         rows = data.splits[split]
         a, v = data.dense_audio[rows].astype(bool), data.dense_visual[rows].astype(bool)
         assert (a.sum(), v.sum(), (a & v).sum()) == positive
@@ -107,8 +138,23 @@ def test_anchors_of_the_real_test_split():
     rows = data.splits["test"]
     weak = np.broadcast_to(data.weak[rows][:, None], data.dense_audio[rows].shape)
     found = averages(score(weak, weak, data.dense_audio[rows], data.dense_visual[rows]))
-    names = [f"{level}_{kind}" for level in ("segment", "event") for kind in ("A", "V", "AV", "Type@AV", "Event@AV")]
-    assert [round(found[n], 1) for n in names] == [76.1, 60.3, 52.6, 63.0, 71.7, 63.0, 55.8, 44.7, 54.5, 61.6]
+    names = [
+        f"{level}_{kind}"
+        for level in ("segment", "event")
+        for kind in ("A", "V", "AV", "Type@AV", "Event@AV")
+    ]
+    assert [round(found[n], 1) for n in names] == [
+        76.1,
+        60.3,
+        52.6,
+        63.0,
+        71.7,
+        63.0,
+        55.8,
+        44.7,
+        54.5,
+        61.6,
+    ]
 
 
 def plain_f(predicted, true):
@@ -140,8 +186,16 @@ def plain_scores(pa, pv, ta, tv):
     a, v, av = plain_f(pa, ta), plain_f(pv, tv), plain_f(pa & pv, ta & tv)
     row = []
     for level in (0, 1):
-        pooled = [tuple(x + y for x, y in zip(i[level], j[level], strict=True)) for i, j in zip(a, v, strict=True)]
-        row += [mean([c[level] for c in a]), mean([c[level] for c in v]), mean(pooled), mean([c[level] for c in av])]
+        pooled = [
+            tuple(x + y for x, y in zip(i[level], j[level], strict=True))
+            for i, j in zip(a, v, strict=True)
+        ]
+        row += [
+            mean([c[level] for c in a]),
+            mean([c[level] for c in v]),
+            mean(pooled),
+            mean([c[level] for c in av]),
+        ]
     return row
 
 
@@ -158,10 +212,20 @@ def test_scores_equal_a_plain_loop(seed, segments, classes, density):
 
 def make_batch(rows, seed=0, segments=10):
     rng = torch.Generator().manual_seed(seed)
-    maps = {k: (torch.rand(len(rows), segments, 25, generator=rng) < 0.1).float() for k in ("dense_audio", "dense_visual")}
+    maps = {
+        k: (torch.rand(len(rows), segments, 25, generator=rng) < 0.1).float()
+        for k in ("dense_audio", "dense_visual")
+    }
     labels = {**maps, "weak": (torch.rand(len(rows), 25, generator=rng) < 0.1).float()}
     empty = torch.zeros(len(rows), segments, 1)
-    return Batch(audio=empty, visual=empty, motion=None, row=torch.tensor(rows), clip_id=[str(r) for r in rows], labels=labels)
+    return Batch(
+        audio=empty,
+        visual=empty,
+        motion=None,
+        row=torch.tensor(rows),
+        clip_id=[str(r) for r in rows],
+        labels=labels,
+    )
 
 
 def decisions_of(batch, seed=1):
@@ -185,7 +249,11 @@ def test_metrics_do_not_depend_on_batches_order_or_processes():
         halves[i % 2].update(*part(batch, decisions, int(i)))
     merged = AVVPMetrics(CLASSES)
     merged.merge([h.state() for h in halves])
-    assert merged.compute() == whole.compute() and merged.details() == whole.details() and len(merged) == 12
+    assert (
+        merged.compute() == whole.compute()
+        and merged.details() == whole.details()
+        and len(merged) == 12
+    )
 
 
 def test_a_clip_that_counts_twice_is_refused():
@@ -203,7 +271,10 @@ def parse_of(kind="leap", clips=2, segments=10, seed=0):
     if kind == "leap":
         video = StreamPredictions(audio=Prediction(values[0]), visual=Prediction(values[1]))
     else:
-        p = [Prediction(v.sigmoid() * (1.2 if i == 2 else 1), "probability") for i, v in enumerate(values)]
+        p = [
+            Prediction(v.sigmoid() * (1.2 if i == 2 else 1), "probability")
+            for i, v in enumerate(values)
+        ]
         video = StreamPredictions(audio=p[0], visual=p[1], av=p[2])
     return Parse(segment=StreamPredictions(audio=segment[0], visual=segment[1]), video=video)
 
@@ -214,7 +285,10 @@ def encoding_of(clips=2, segments=10):
 
 def labelled(clips=2):
     batch = make_batch(list(range(clips)))
-    batch.labels["pseudo_audio"], batch.labels["pseudo_visual"] = batch.labels["dense_audio"], batch.labels["dense_visual"]
+    batch.labels["pseudo_audio"], batch.labels["pseudo_visual"] = (
+        batch.labels["dense_audio"],
+        batch.labels["dense_visual"],
+    )
     return batch
 
 
@@ -251,13 +325,20 @@ def test_the_direct_heads_global_prediction_is_soft_in_losses_and_an_or_in_decis
     parse.video.visual = Prediction(torch.full((2, 25), 0.4), "probability")
     torch.testing.assert_close(video_probabilities(parse)[2], torch.full((2, 25), 0.64))
     assert not AVVP(AVVPConfig()).decide(parse)["video"].any()
-    assert set(AVVP(AVVPConfig(supervision="weak")).loss(parse, encoding_of(), labelled())) == {"audio", "visual", "global"}
+    assert set(AVVP(AVVPConfig(supervision="weak")).loss(parse, encoding_of(), labelled())) == {
+        "audio",
+        "visual",
+        "global",
+    }
 
 
 def test_the_global_term_counts_as_configured():
     weak = labelled().labels["weak"]
     labels = labels_without_pseudo(weak, 10)
-    once, twice = (basic_loss(parse_of(), weak=weak, global_term=g, **labels)["global"] for g in ("once", "twice"))
+    once, twice = (
+        basic_loss(parse_of(), weak=weak, global_term=g, **labels)["global"]
+        for g in ("once", "twice")
+    )
     assert twice == pytest.approx(2 * once.item())
     assert "global" not in basic_loss(parse_of(), weak=weak, global_term="drop", **labels)
 
@@ -274,7 +355,9 @@ def test_gates_switch_segments_off():
     off = torch.full((2, 25), -9.0)
     parse.video.visual = Prediction(off)
     parse.video.audio = Prediction(torch.where(torch.arange(25) == 3, 9.0, -9.0).expand(2, 25))
-    parse.segment.audio, parse.segment.visual = (Prediction(torch.full((2, 10, 25), 9.0)) for _ in range(2))
+    parse.segment.audio, parse.segment.visual = (
+        Prediction(torch.full((2, 10, 25), 9.0)) for _ in range(2)
+    )
     counts = {}
     for gate in ("global", "modality", "none"):
         found = AVVP(AVVPConfig(gate=gate)).decide(parse)
@@ -293,7 +376,10 @@ def test_weak_labels_of_leap_by_hand():
     weak = torch.zeros(1, 25)
     weak[0, 4] = 1
     labels = labels_without_pseudo(weak, 3)
-    assert labels["segment_audio"][0, :, 4].tolist() == [1, 1, 1] and labels["segment_audio"].sum() == 3
+    assert (
+        labels["segment_audio"][0, :, 4].tolist() == [1, 1, 1]
+        and labels["segment_audio"].sum() == 3
+    )
     assert labels["segment_visual"][0, 0, [4, 5]].tolist() == pytest.approx([0.95, 0.05])
     assert labels["video_visual"][0, [4, 5]].tolist() == pytest.approx([0.95, 0.05])
 

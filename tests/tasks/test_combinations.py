@@ -104,7 +104,9 @@ def test_the_defaults_of_every_cell_are_let_through(name):
 @pytest.mark.parametrize("name", list_presets())
 def test_every_preset_is_let_through(name):
     options = preset_options(name)
-    checked("/".join(options[part] for part in ("task", "encoder", "decoder", "supervision")), options)
+    checked(
+        "/".join(options[part] for part in ("task", "encoder", "decoder", "supervision")), options
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,8 +114,16 @@ def test_every_preset_is_let_through(name):
     [
         ("avel/cmbs/dch/full", {"form": "ave", "weighting": False}, "takes cmbs"),
         ("avel/cmbs/dch/full", {"form": "psp"}, "takes cmbs"),
-        ("avel/cmbs/dch/full", {"weighting": True}, "weighting is on; CMBS's head has full supervision"),
-        ("avel/cmbs/dch/weak", {"weighting": False}, "weighting is off; CMBS's head has weak supervision"),
+        (
+            "avel/cmbs/dch/full",
+            {"weighting": True},
+            "weighting is on; CMBS's head has full supervision",
+        ),
+        (
+            "avel/cmbs/dch/weak",
+            {"weighting": False},
+            "weighting is off; CMBS's head has weak supervision",
+        ),
     ],
 )
 def test_heads_that_do_not_fit_cmbs_are_refused_before_they_fail(name, options, message):
@@ -134,4 +144,8 @@ def test_label_embeddings_for_a_decoder_without_labels_are_refused():
 @pytest.mark.parametrize("name", ["psp-dch-avel-official", "psp-dch-avel-weak-official"])
 def test_psp_picks_among_every_fifth_epoch_as_its_script_does(name):
     options = preset_options(name)
-    assert options["validate_every"] == 5 and options["select_on"] == "test" and options["ties"] == "latest"
+    assert (
+        options["validate_every"] == 5
+        and options["select_on"] == "test"
+        and options["ties"] == "latest"
+    )

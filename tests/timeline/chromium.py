@@ -39,13 +39,20 @@ class Browser:
         self.requests: list[str] = []
         self.errors: list[str] = []
 
-        def plumb() -> None:  # the browser reads commands from 3 and writes answers to 4; the pipes may have these numbers
+        def plumb() -> (
+            None
+        ):  # the browser reads commands from 3 and writes answers to 4; the pipes may have these numbers
             one, two = os.dup(child_in), os.dup(child_out)
             high = (os.dup2(one, 63), os.dup2(two, 64))
             os.dup2(high[0], 3)
             os.dup2(high[1], 4)
 
-        flags = [*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}", "--remote-debugging-pipe"]
+        flags = [
+            *FLAGS,
+            f"--user-data-dir={profile}",
+            f"--window-size={width},{height}",
+            "--remote-debugging-pipe",
+        ]
         self._child = subprocess.Popen(
             [command, *flags, "about:blank"],
             preexec_fn=plumb, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -53,11 +60,23 @@ class Browser:
         os.close(child_in)
         os.close(child_out)
         pages = [t for t in self.send("Target.getTargets")["targetInfos"] if t["type"] == "page"]
-        target = pages[0]["targetId"] if pages else self.send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        target = (
+            pages[0]["targetId"]
+            if pages
+            else self.send("Target.createTarget", url="about:blank")["targetId"]
+        )
+        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command; return its result."""
@@ -76,16 +95,22 @@ class Browser:
 
     def open(self, address: str) -> None:
         """Open a page and wait until its script has run."""
-        self.send("Page.navigate", url="about:blank")  # so that an earlier page of this address is not taken for the new one
+        self.send(
+            "Page.navigate", url="about:blank"
+        )  # so that an earlier page of this address is not taken for the new one
         self.wait_for("location.href === 'about:blank' && document.readyState === 'complete'")
         self.requests.clear()
         self.errors.clear()
         self.send("Page.navigate", url=address)
-        self.wait_for("document.readyState === 'complete' && document.body && document.body.dataset.ready === 'yes'")
+        self.wait_for(
+            "document.readyState === 'complete' && document.body && document.body.dataset.ready === 'yes'"
+        )
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression."""
-        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self.send(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"])
         return answer["result"].get("value")
@@ -99,10 +124,24 @@ class Browser:
 
     def press(self, key: str, *, text: str | None = None, shift: bool = False) -> None:
         """Press and release a key."""
-        codes = {"Tab": 9, "Enter": 13, " ": 32, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
-        common = {"key": key, "windowsVirtualKeyCode": codes.get(key, 0), "modifiers": 8 if shift else 0}
+        codes = {
+            "Tab": 9,
+            "Enter": 13,
+            " ": 32,
+            "End": 35,
+            "Home": 36,
+            "ArrowLeft": 37,
+            "ArrowRight": 39,
+        }
+        common = {
+            "key": key,
+            "windowsVirtualKeyCode": codes.get(key, 0),
+            "modifiers": 8 if shift else 0,
+        }
         typed = {"text": text} if text else {}
-        self.send("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **common, **typed)
+        self.send(
+            "Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **common, **typed
+        )
         self.send("Input.dispatchKeyEvent", type="keyUp", **common)
 
     def click(self, x: float, y: float) -> None:
@@ -113,7 +152,10 @@ class Browser:
     def dark(self, dark: bool) -> None:
         """Ask for dark or light pages."""
         value = "dark" if dark else "light"
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}])
+        self.send(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": value}],
+        )
 
     def screenshot(self, file: Path, *, whole: bool = True) -> None:
         """Write a picture of the page."""
@@ -149,8 +191,14 @@ class Browser:
         if method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif method == "Runtime.exceptionThrown":
-            self.errors.append(str(params["exceptionDetails"].get("exception", params["exceptionDetails"])))
-        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.errors.append(
+                str(params["exceptionDetails"].get("exception", params["exceptionDetails"]))
+            )
+        elif method == "Runtime.consoleAPICalled" and params["type"] in (
+            "error",
+            "warning",
+            "assert",
+        ):
             self.errors.append(str(params["args"]))
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.errors.append(params["entry"]["text"])

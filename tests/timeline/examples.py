@@ -10,7 +10,9 @@ from avplatform.timeline.events import Timeline, events_of
 LABELS = [name.replace("_", " ") for name in CLASSES]
 
 
-def example(video="clip.mp4", seconds=10, *, attention=True, labels=LABELS, duration=None) -> Timeline:
+def example(
+    video="clip.mp4", seconds=10, *, attention=True, labels=LABELS, duration=None
+) -> Timeline:
     """A dog that is seen all the time and barks twice, a man who speaks unseen, and a car that is only seen."""
     generator = np.random.default_rng(7)
     spans = {
@@ -25,9 +27,14 @@ def example(video="clip.mp4", seconds=10, *, attention=True, labels=LABELS, dura
                 found[stream][start:end, labels.index(label)] = True
         noise = generator.uniform(0, 0.3, found[stream].shape)
         scores[stream] = np.where(found[stream], 1 - noise, noise)
-    found["av"], scores["av"] = found["audio"] & found["visual"], np.minimum(scores["audio"], scores["visual"])
+    found["av"], scores["av"] = (
+        found["audio"] & found["visual"],
+        np.minimum(scores["audio"], scores["visual"]),
+    )
     duration = float(seconds) if duration is None else duration
-    weights = {name: scores[name].T ** 2 + 0.01 for name in ("audio", "visual")} if attention else {}
+    weights = (
+        {name: scores[name].T ** 2 + 0.01 for name in ("audio", "visual")} if attention else {}
+    )
     return Timeline(
         video=video,
         duration=duration,
@@ -44,7 +51,16 @@ def example(video="clip.mp4", seconds=10, *, attention=True, labels=LABELS, dura
 
 
 def write_clip(
-    file, *, seconds=6.0, fps=25, size=(96, 64), audio=True, video=True, codec="libvpx", sound="libopus", rate=48_000
+    file,
+    *,
+    seconds=6.0,
+    fps=25,
+    size=(96, 64),
+    audio=True,
+    video=True,
+    codec="libvpx",
+    sound="libopus",
+    rate=48_000,
 ):
     """Write a clip whose picture is white in second 2 and whose sound beeps in second 4."""
     import av
@@ -57,12 +73,16 @@ def write_clip(
         if pictures is not None:
             for number in range(round(seconds * fps)):
                 value = 255 if int(number / fps) == 2 else 40
-                frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), value, np.uint8), format="rgb24")
+                frame = av.VideoFrame.from_ndarray(
+                    np.full((size[1], size[0], 3), value, np.uint8), format="rgb24"
+                )
                 out.mux(pictures.encode(frame))
             out.mux(pictures.encode())
         if sounds is not None:
             times = np.arange(round(seconds * rate)) / rate
-            samples = (0.6 * np.sin(2 * np.pi * 880 * times) * (times.astype(int) == 4)).astype(np.float32)
+            samples = (0.6 * np.sin(2 * np.pi * 880 * times) * (times.astype(int) == 4)).astype(
+                np.float32
+            )
             for start in range(0, len(samples), 960):
                 part = samples[start : start + 960]
                 frame = av.AudioFrame.from_ndarray(part[None], format="fltp", layout="mono")

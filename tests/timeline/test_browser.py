@@ -10,7 +10,9 @@ from tests.timeline.examples import example, write_clip
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_chromium() is None, reason="no chromium; install one, or name it in $AVP_CHROMIUM"),
+    pytest.mark.skipif(
+        find_chromium() is None, reason="no chromium; install one, or name it in $AVP_CHROMIUM"
+    ),
 ]
 TIME = "document.getElementById('video').currentTime"
 SHOWN = "document.getElementById('clock').textContent"
@@ -37,7 +39,9 @@ def page(browser, clip, tmp_path):
     """The page of the example beside its video, just opened."""
     file, shown = clip
     out = tmp_path / "timeline.html"
-    out.write_text(render_page(example(str(file)), shown, source=video_source(file, out, embed=False)))
+    out.write_text(
+        render_page(example(str(file)), shown, source=video_source(file, out, embed=False))
+    )
     browser.open(out.as_uri())
     browser.wait_for("document.getElementById('video').readyState >= 2")
     return browser
@@ -82,7 +86,9 @@ def test_arrows_home_end_and_letters_seek(page):
     page.wait_for(f"Math.abs({TIME} - 2) < 0.05")
     page.press("End")
     page.wait_for(f"{TIME} > 9.8")
-    page.wait_for("document.querySelector('[role=slider]').getAttribute('aria-valuenow') === '10.0'")
+    page.wait_for(
+        "document.querySelector('[role=slider]').getAttribute('aria-valuenow') === '10.0'"
+    )
 
 
 def test_tab_reaches_the_events_and_enter_goes_there(page):
@@ -101,13 +107,19 @@ def test_tab_reaches_the_events_and_enter_goes_there(page):
 
 
 def test_clicks_on_events_and_tracks_seek(page):
-    box = "JSON.stringify(document.querySelector('.event[aria-label^=Car]').getBoundingClientRect())"
+    box = (
+        "JSON.stringify(document.querySelector('.event[aria-label^=Car]').getBoundingClientRect())"
+    )
     import json
 
     place = json.loads(page.evaluate(box))
     page.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
     page.wait_for(f"Math.abs({TIME} - 4) < 0.05")  # an event: its beginning
-    wave = json.loads(page.evaluate("JSON.stringify(document.querySelector('.wave .lane').getBoundingClientRect())"))
+    wave = json.loads(
+        page.evaluate(
+            "JSON.stringify(document.querySelector('.wave .lane').getBoundingClientRect())"
+        )
+    )
     page.click(wave["x"] + 0.75 * wave["width"], wave["y"] + 10)
     page.wait_for(f"Math.abs({TIME} - 7.5) < 0.1")  # a track: where it was clicked
     page.wait_for("document.querySelectorAll('.event.current').length === 4")
@@ -117,9 +129,13 @@ def test_zoom_keeps_bars_at_their_seconds(page):
     page.press("+", text="+")
     page.press("+", text="+")
     pps = page.evaluate("parseFloat(document.documentElement.style.getPropertyValue('--pps'))")
-    width = page.evaluate("document.querySelector('.event[aria-label^=Car]').getBoundingClientRect().width")
+    width = page.evaluate(
+        "document.querySelector('.event[aria-label^=Car]').getBoundingClientRect().width"
+    )
     assert width == pytest.approx(3 * pps, rel=0.01)
-    assert page.evaluate("document.getElementById('scroll').scrollWidth > document.getElementById('scroll').clientWidth")
+    assert page.evaluate(
+        "document.getElementById('scroll').scrollWidth > document.getElementById('scroll').clientWidth"
+    )
 
 
 def test_without_its_video_the_page_has_a_clock_of_its_own(browser, tmp_path):
@@ -136,7 +152,9 @@ def test_without_its_video_the_page_has_a_clock_of_its_own(browser, tmp_path):
 
 def test_an_embedded_video_plays_from_the_page_alone(browser, clip, tmp_path):
     out = tmp_path / "timeline.html"
-    out.write_text(render_page(example(str(clip[0])), Preview(), source=video_source(clip[0], out, embed=True)))
+    out.write_text(
+        render_page(example(str(clip[0])), Preview(), source=video_source(clip[0], out, embed=True))
+    )
     browser.open(out.as_uri())
     browser.wait_for("document.getElementById('video').readyState >= 2")
     assert [r for r in browser.requests if not r.startswith("data:")] == [out.as_uri()]
@@ -146,19 +164,25 @@ def test_labels_cannot_inject_markup(browser, tmp_path):
     bad = "</script><img src=x onerror=\"document.title='owned'\"><b>"
     out = tmp_path / "timeline.html"
     timeline = example("x.mp4", labels=["Dog", "Speech", "Car"])
-    renamed = [type(e)(**{**vars(e), "label": bad}) if e.label == "Dog" else e for e in timeline.events]
+    renamed = [
+        type(e)(**{**vars(e), "label": bad}) if e.label == "Dog" else e for e in timeline.events
+    ]
     timeline.events, timeline.labels, timeline.notes = renamed, [bad, "Speech", "Car"], [bad]
     out.write_text(render_page(timeline, source="x.mp4"))
     browser.open(out.as_uri())
     assert browser.evaluate("document.title") == "x.mp4: event timeline"
-    assert browser.evaluate("[...document.querySelectorAll('.name')].some(n => n.textContent.includes('onerror'))")
+    assert browser.evaluate(
+        "[...document.querySelectorAll('.name')].some(n => n.textContent.includes('onerror'))"
+    )
 
 
 def test_dark_pages_are_readable(page, tmp_path):
     contrasts = {}
     for dark in (False, True):
         page.dark(dark)
-        colours = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
+        colours = page.evaluate(
+            "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+        )
         contrasts[dark] = contrast(*colours)
     page.dark(False)
     assert min(contrasts.values()) > 10

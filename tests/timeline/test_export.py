@@ -34,13 +34,21 @@ def test_json_holds_the_events_and_the_scores_of_every_second(timeline):
     content = json.loads(as_json(timeline))
     assert [Event(**e).label for e in content["events"]] == [e.label for e in timeline.events]
     assert len(content["scores"]["audio"]) == 10 and len(content["scores"]["audio"][0]) == 25
-    assert len(content["attention"]["visual"]) == 25 and len(content["attention"]["visual"][0]) == 10
+    assert (
+        len(content["attention"]["visual"]) == 25 and len(content["attention"]["visual"][0]) == 10
+    )
     assert content["duration"] == 9.75 and content["streams"] == ["audio", "visual", "av"]
 
 
 def test_csv_has_a_row_an_event(timeline, odd):
     rows = list(csv.DictReader(io.StringIO(as_csv(timeline))))
-    assert len(rows) == len(timeline.events) and list(rows[0]) == ["stream", "label", "onset", "offset", "score"]
+    assert len(rows) == len(timeline.events) and list(rows[0]) == [
+        "stream",
+        "label",
+        "onset",
+        "offset",
+        "score",
+    ]
     assert [float(r["offset"]) for r in rows] == [round(e.offset, 3) for e in timeline.events]
     assert next(csv.DictReader(io.StringIO(as_csv(odd))))["label"] == BAD
 
@@ -48,13 +56,18 @@ def test_csv_has_a_row_an_event(timeline, odd):
 def test_vtt_has_a_cue_an_event_in_order(timeline, odd):
     text = as_vtt(timeline)
     assert text.startswith("WEBVTT\n")
-    cues = re.findall(r"(\d\d):(\d\d):(\d\d\.\d{3}) --> (\d\d):(\d\d):(\d\d\.\d{3})\n<v ([\w-]+)>(.+) \((\d\.\d\d)\)", text)
+    cues = re.findall(
+        r"(\d\d):(\d\d):(\d\d\.\d{3}) --> (\d\d):(\d\d):(\d\d\.\d{3})\n<v ([\w-]+)>(.+) \((\d\.\d\d)\)",
+        text,
+    )
     onsets = [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s, *_ in cues]
     assert onsets == sorted(e.onset for e in timeline.events)
     assert {voice for *_, voice, _, _ in cues} == {"audio", "visual", "audio-visual"}
     cue = as_vtt(odd).split("\n\n")[2].rstrip("\n")
     assert cue.splitlines()[1] == "01:01:01.500 --> 01:01:03.250"
-    assert cue.count("\n") == 2 and cue.count("-->") == 1 and "&lt;b&gt;" in cue and "&amp; d" in cue
+    assert (
+        cue.count("\n") == 2 and cue.count("-->") == 1 and "&lt;b&gt;" in cue and "&amp; d" in cue
+    )
 
 
 def test_eaf_has_a_tier_for_each_label_of_a_stream_without_overlaps(timeline, odd):
@@ -67,14 +80,23 @@ def test_eaf_has_a_tier_for_each_label_of_a_stream_without_overlaps(timeline, od
     for tier in root.iter("TIER"):
         assert tier.get("LINGUISTIC_TYPE_REF") in types
         stream, label = tier.get("TIER_ID").split(": ")
-        spans = [(slots[a.get("TIME_SLOT_REF1")], slots[a.get("TIME_SLOT_REF2")]) for a in tier.iter("ALIGNABLE_ANNOTATION")]
+        spans = [
+            (slots[a.get("TIME_SLOT_REF1")], slots[a.get("TIME_SLOT_REF2")])
+            for a in tier.iter("ALIGNABLE_ANNOTATION")
+        ]
         assert all(one[1] <= two[0] for one, two in zip(spans, spans[1:], strict=False))
         read += [(stream, label, *span) for span in spans]
-    wanted = [(e.stream_name, e.label, round(e.onset * 1000), round(e.offset * 1000)) for e in timeline.events]
+    wanted = [
+        (e.stream_name, e.label, round(e.onset * 1000), round(e.offset * 1000))
+        for e in timeline.events
+    ]
     assert sorted(read) == sorted(wanted)
     ids = [a.get("ANNOTATION_ID") for a in root.iter("ALIGNABLE_ANNOTATION")]
     assert len(set(ids)) == len(ids) == 7
-    assert ET.fromstring(as_eaf(odd, media="x.mp4")).find("TIER").get("TIER_ID") == 'audio: a <b>, "c" & d --> e'
+    assert (
+        ET.fromstring(as_eaf(odd, media="x.mp4")).find("TIER").get("TIER_ID")
+        == 'audio: a <b>, "c" & d --> e'
+    )
 
 
 def test_a_timeline_without_events_is_written_in_every_format(timeline):

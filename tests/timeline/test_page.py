@@ -22,11 +22,15 @@ from tests.timeline.examples import example
 
 
 def data_of(page):
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]
+    )
 
 
 def test_the_page_names_nothing_outside_itself_but_the_video():
-    page = render_page(example(), Preview(frames=[(0.5, b"jpeg")], peaks=[0.5, 1.0]), source="../clip.mp4")
+    page = render_page(
+        example(), Preview(frames=[(0.5, b"jpeg")], peaks=[0.5, 1.0]), source="../clip.mp4"
+    )
     assert re.findall(r'(?:src|href)="([^"]+)"', page) == ["../clip.mp4"]
     assert not re.search(r"https?://(?!www\.w3\.org)", page)
     assert "default-src 'none'" in page
@@ -37,7 +41,9 @@ def test_the_table_stands_in_the_page_without_javascript():
     page = render_page(example(), source="x.mp4")
     rows = re.findall(r"<tr><td>([\w-]+)</td><td>(\w+)</td>", page)
     assert sorted(rows) == sorted((e.stream_name, e.label) for e in example().events)
-    assert "No event was found" in render_page(type(example())(**{**vars(example()), "events": []}), source="x.mp4")
+    assert "No event was found" in render_page(
+        type(example())(**{**vars(example()), "events": []}), source="x.mp4"
+    )
 
 
 def test_labels_and_notes_are_data_and_never_markup():
@@ -82,7 +88,10 @@ def test_the_picture_is_a_png_with_frames_and_sound_or_without(tmp_path):
 
 def test_silence_has_a_flat_outline():
     assert peaks_of(np.zeros(100), 10) == [0.0] * 10
-    assert data_of(render_page(example(), Preview(peaks=[0.0, 0.0]), source="x.mp4"))["peaks"] == [0.0, 0.0]
+    assert data_of(render_page(example(), Preview(peaks=[0.0, 0.0]), source="x.mp4"))["peaks"] == [
+        0.0,
+        0.0,
+    ]
 
 
 def test_names_in_scripts_that_the_font_lacks_are_drawn_without_a_warning(tmp_path, recwarn):
@@ -92,8 +101,13 @@ def test_names_in_scripts_that_the_font_lacks_are_drawn_without_a_warning(tmp_pa
 
 def test_the_picture_names_encoder_decoder_and_task(tmp_path, monkeypatch):
     titles = []
-    monkeypatch.setattr("avplatform.timeline.picture.save_figure", lambda figure, out: titles.append(figure.get_suptitle()))
+    monkeypatch.setattr(
+        "avplatform.timeline.picture.save_figure",
+        lambda figure, out: titles.append(figure.get_suptitle()),
+    )
     timeline = example()
     timeline.encoder = "han"
     picture(timeline, tmp_path / "x.png")
-    assert titles == [f"{timeline.video}: han + leap on avvp"] and "(han + leap on avvp, " in summary(timeline)
+    assert titles == [
+        f"{timeline.video}: han + leap on avvp"
+    ] and "(han + leap on avvp, " in summary(timeline)

@@ -26,13 +26,21 @@ class FakeExtractor:
     """Features of which every second is its number in the file; remembers what was asked for."""
 
     def __init__(self, seconds, task="avvp", *, audio=True, video=True):
-        self.seconds, self.spec, self.audio, self.video, self.asked = seconds, FEATURES[task], audio, video, []
+        self.seconds, self.spec, self.audio, self.video, self.asked = (
+            seconds,
+            FEATURES[task],
+            audio,
+            video,
+            [],
+        )
 
     def clip(self, path, start=0.0, seconds=None):
         self.asked.append((start, seconds))
         end = self.seconds if seconds is None else start + seconds
         numbers = np.arange(start, end, dtype=np.float32)
-        fill = lambda *shape: np.broadcast_to(numbers.reshape(-1, *[1] * len(shape)), (len(numbers), *shape)).copy()  # noqa: E731
+        fill = lambda *shape: np.broadcast_to(
+            numbers.reshape(-1, *[1] * len(shape)), (len(numbers), *shape)
+        ).copy()
         return Clip(
             fill(self.spec.audio_dim),
             fill(*(self.spec.map_size or ()), self.spec.visual_dim),
@@ -44,12 +52,18 @@ class FakeExtractor:
 
 def noise(task="avvp", seconds=12, seed=0):
     spec, generator = FEATURES[task], np.random.default_rng(seed)
-    draw = lambda *shape: generator.normal(size=(seconds, *shape)).astype(np.float32)  # noqa: E731
+    draw = lambda *shape: generator.normal(size=(seconds, *shape)).astype(np.float32)
     motion = None if spec.motion_dim is None else draw(spec.motion_dim)
-    return Features(audio=draw(spec.audio_dim), visual=draw(*(spec.map_size or ()), spec.visual_dim), motion=motion)
+    return Features(
+        audio=draw(spec.audio_dim),
+        visual=draw(*(spec.map_size or ()), spec.visual_dim),
+        motion=motion,
+    )
 
 
-@pytest.mark.parametrize(("seconds", "calls"), [(0.4, 1), (59, 1), (60, 1), (119.9, 1), (120, 2), (185.5, 3)])
+@pytest.mark.parametrize(
+    ("seconds", "calls"), [(0.4, 1), (59, 1), (60, 1), (119.9, 1), (120, 2), (185.5, 3)]
+)
 def test_features_come_a_minute_at_a_time_and_every_second_once(seconds, calls):
     extractor = FakeExtractor(max(1, round(seconds)))
     shares = []
@@ -60,7 +74,11 @@ def test_features_come_a_minute_at_a_time_and_every_second_once(seconds, calls):
 
 
 def test_a_file_without_sound_gets_no_audio_events_and_says_so():
-    parse = pipeline(build("avvp", "han", "leap"), extractor=FakeExtractor(5), config=PipelineConfig(threshold=0.0))
+    parse = pipeline(
+        build("avvp", "han", "leap"),
+        extractor=FakeExtractor(5),
+        config=PipelineConfig(threshold=0.0),
+    )
     both = parse.parse(noise(), video="x.mp4")
     assert {e.stream for e in both.events} == {"audio", "visual", "av"} and not both.notes
     silent = parse.parse(noise(), present={"audio": False, "visual": True}, video="x.mp4")
@@ -73,13 +91,17 @@ def test_a_file_without_sound_gets_no_audio_events_and_says_so():
 
 def test_an_absent_stream_is_zeros_to_the_model():
     found, present = read_features(FakeExtractor(3, audio=False), "x.mp4", duration=3)
-    assert not found.audio.any() and found.visual.any() and present == {"audio": False, "visual": True}
+    assert (
+        not found.audio.any() and found.visual.any() and present == {"audio": False, "visual": True}
+    )
     with pytest.raises(DataError, match="neither sound nor pictures"):
         read_features(FakeExtractor(3, audio=False, video=False), "x.mp4", duration=3)
 
 
 def test_event_localization_gives_one_audio_visual_track():
-    found = pipeline(build("avel", "ave", "leap"), extractor=FakeExtractor(5, "avel")).parse(noise("avel"), duration=11.7)
+    found = pipeline(build("avel", "ave", "leap"), extractor=FakeExtractor(5, "avel")).parse(
+        noise("avel"), duration=11.7
+    )
     assert found.streams == ["av"] and "background" not in found.labels and len(found.labels) == 28
     assert all(e.offset <= 11.7 for e in found.events)
 
@@ -96,10 +118,14 @@ def test_labels_that_were_never_trained_on_are_parsed_by_their_texts(task):
     whole = pipeline(model, extractor=FakeExtractor(5, task)).parse(noise(task))
     if task == "avvp":
         dog = whole.labels.index("Dog")
-        np.testing.assert_allclose(found.scores["audio"][:, 1], whole.scores["audio"][:, dog], atol=1e-5)
+        np.testing.assert_allclose(
+            found.scores["audio"][:, 1], whole.scores["audio"][:, dog], atol=1e-5
+        )
 
 
-@pytest.mark.parametrize(("decoder", "why"), [("mmil", "one weight vector a class"), ("dch", "one output a class")])
+@pytest.mark.parametrize(
+    ("decoder", "why"), [("mmil", "one weight vector a class"), ("dch", "one output a class")]
+)
 def test_mmil_and_dch_refuse_other_labels_with_the_reason(decoder, why):
     with pytest.raises(UsageError, match=why):
         pipeline(build("avvp", "han", decoder), labels=["dog"], extractor=FakeExtractor(5))
@@ -131,18 +157,31 @@ def test_another_source_of_embeddings_than_the_models_is_refused(tmp_path):
     values = torch.cat([glove_embedder()(model.config.label_texts), torch.ones(1, 50)])
     write_label_file(tmp_path / "same.safetensors", LabelEmbeddings(values, texts, {}))
     write_label_file(tmp_path / "other.safetensors", LabelEmbeddings(values.flip(1), texts, {}))
-    same = pipeline(model, labels=["a b"], embeddings=str(tmp_path / "same.safetensors"), extractor=FakeExtractor(5))
+    same = pipeline(
+        model,
+        labels=["a b"],
+        embeddings=str(tmp_path / "same.safetensors"),
+        extractor=FakeExtractor(5),
+    )
     assert same.labels == ["a b"]
     with pytest.raises(UsageError, match="embeds the model's own label texts differently"):
-        pipeline(model, labels=["a b"], embeddings=str(tmp_path / "other.safetensors"), extractor=FakeExtractor(5))
+        pipeline(
+            model,
+            labels=["a b"],
+            embeddings=str(tmp_path / "other.safetensors"),
+            extractor=FakeExtractor(5),
+        )
 
 
 @pytest.mark.parametrize(
-    ("labels", "advice"), [(["dog"], "try a lower threshold"), (None, "A lower threshold shows weaker events.")]
+    ("labels", "advice"),
+    [(["dog"], "try a lower threshold"), (None, "A lower threshold shows weaker events.")],
 )
 def test_labels_that_do_not_reach_the_threshold_come_with_advice(labels, advice):
     config = PipelineConfig(threshold=1.0)
-    found = pipeline(build("avvp", "han", "leap"), labels=labels, extractor=FakeExtractor(5), config=config).parse(noise())
+    found = pipeline(
+        build("avvp", "han", "leap"), labels=labels, extractor=FakeExtractor(5), config=config
+    ).parse(noise())
     assert not found.events and advice in found.notes[-1]
     highest = max(values.max() for values in found.scores.values())
     assert f"{highest:.2g}" in found.notes[-1]
@@ -168,10 +207,16 @@ def test_a_lower_threshold_finds_more_and_avel_has_none():
     ]
     assert counts[0] == 12 * 25 * 3 and counts[0] > counts[1] >= counts[2] == 0
     with pytest.raises(UsageError, match="has none"):
-        pipeline(build("avel", "ave", "leap"), extractor=FakeExtractor(5), config=PipelineConfig(threshold=0.1))
+        pipeline(
+            build("avel", "ave", "leap"),
+            extractor=FakeExtractor(5),
+            config=PipelineConfig(threshold=0.1),
+        )
 
 
-@pytest.mark.parametrize("options", [{"window": 0}, {"hop": 11}, {"threshold": 1.5}, {"batch_size": 0}])
+@pytest.mark.parametrize(
+    "options", [{"window": 0}, {"hop": 11}, {"threshold": 1.5}, {"batch_size": 0}]
+)
 def test_impossible_options_are_refused(options):
     with pytest.raises(UsageError):
         PipelineConfig(**options)
@@ -185,8 +230,12 @@ def test_a_model_that_does_not_say_what_it_reads_needs_a_recipe():
 def test_features_of_another_size_are_refused():
     made = cell("avvp", "han", "leap").model
     short = noise()
-    with pytest.raises(UsageError, match="reads audio 6, visual 8, motion 4 a second, but the features are audio 3"):
-        module.check_fits(made, Features(audio=short.audio[:, :3], visual=short.visual, motion=short.motion))
+    with pytest.raises(
+        UsageError, match="reads audio 6, visual 8, motion 4 a second, but the features are audio 3"
+    ):
+        module.check_fits(
+            made, Features(audio=short.audio[:, :3], visual=short.visual, motion=short.motion)
+        )
 
 
 def test_a_model_trained_without_classes_knows_only_the_others():

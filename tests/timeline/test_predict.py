@@ -27,7 +27,10 @@ class Loudness:
 
         info, spec = probe(path), FEATURES["avvp"]
         count = max(1, round(info.duration))
-        audio, visual = np.zeros((count, spec.audio_dim), np.float32), np.zeros((count, spec.visual_dim), np.float32)
+        audio, visual = (
+            np.zeros((count, spec.audio_dim), np.float32),
+            np.zeros((count, spec.visual_dim), np.float32),
+        )
         if info.has_audio:
             wave = np.abs(read_waveform(path, 8000))
             audio[:] = [[wave[8000 * n : 8000 * (n + 1)].mean()] for n in range(count)]
@@ -63,7 +66,12 @@ def predict(*args, model):
 
 
 def test_a_video_becomes_a_folder_with_every_format(models, clips, tmp_path, capsys):
-    assert predict(clips / "a.webm", "--out", tmp_path / "out", "--threshold", "0", model=models / "leap") == 0
+    assert (
+        predict(
+            clips / "a.webm", "--out", tmp_path / "out", "--threshold", "0", model=models / "leap"
+        )
+        == 0
+    )
     assert sorted(f.name for f in (tmp_path / "out" / "a").iterdir()) == sorted(FILES)
     content = json.loads((tmp_path / "out" / "a" / "events.json").read_text())
     assert content["about"]["has_audio"] and content["duration"] == pytest.approx(3.0, abs=0.1)
@@ -91,7 +99,10 @@ def test_good_videos_are_done_and_bad_ones_listed_with_the_reason(models, clips,
     (folder / "text.mp4").write_text("this is no video")
     (folder / "cut.webm").write_bytes(whole[:200])
     (folder / ".hidden").write_text("x")
-    assert predict(folder, tmp_path / "gone.mp4", "--out", tmp_path / "out", model=models / "leap") == 1
+    assert (
+        predict(folder, tmp_path / "gone.mp4", "--out", tmp_path / "out", model=models / "leap")
+        == 1
+    )
     out = capsys.readouterr().out
     assert "1 video done, 4 not" in out and "Traceback" not in out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -112,7 +123,12 @@ def test_an_unforeseen_error_costs_one_video_only(models, clips, tmp_path, capsy
         return right(self, path, **options)
 
     monkeypatch.setattr(Loudness, "clip", sometimes)
-    assert predict(tmp_path / "b.webm", clips / "a.webm", "--out", tmp_path / "out", model=models / "leap") == 1
+    assert (
+        predict(
+            tmp_path / "b.webm", clips / "a.webm", "--out", tmp_path / "out", model=models / "leap"
+        )
+        == 1
+    )
     assert "RuntimeError: a strange thing" in capsys.readouterr().out
     assert (tmp_path / "out" / "a" / "timeline.html").is_file()
 
@@ -121,12 +137,18 @@ def test_names_that_collide_get_folders_of_their_own(tmp_path):
     for name in ("one/clip.mp4", "two/clip.mp4", "two/clip.avi", "two/Clip.mkv", "two/clip-2.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
-    given = [str(tmp_path / "one" / "clip.mp4"), str(tmp_path / "two"), str(tmp_path / "one" / ".." / "one" / "clip.mp4")]
+    given = [
+        str(tmp_path / "one" / "clip.mp4"),
+        str(tmp_path / "two"),
+        str(tmp_path / "one" / ".." / "one" / "clip.mp4"),
+    ]
     jobs, failed = find_videos(given)
     assert not failed and len(jobs) == 5
     names = [name for _, name in jobs]
     assert len({name.lower() for name in names}) == 5 and names[0] == "clip"
-    assert find_videos([str(tmp_path / "nothing")])[1] == [(str(tmp_path / "nothing"), "there is no such file")]
+    assert find_videos([str(tmp_path / "nothing")])[1] == [
+        (str(tmp_path / "nothing"), "there is no such file")
+    ]
     (tmp_path / "hollow").mkdir()
     assert find_videos([str(tmp_path / "hollow")])[1] == [
         (str(tmp_path / "hollow"), "the folder holds no video or sound file")
@@ -145,30 +167,68 @@ def test_a_reason_names_its_file_once():
     assert named("a.mp4", "there is no such file") == "a.mp4: there is no such file"
 
 
-@pytest.mark.parametrize(("present", "said"), [("audio", "the file has no pictures"), ("video", "the file has no sound")])
+@pytest.mark.parametrize(
+    ("present", "said"), [("audio", "the file has no pictures"), ("video", "the file has no sound")]
+)
 def test_files_with_one_stream_are_parsed(models, tmp_path, capsys, present, said):
-    file = write_clip(tmp_path / "one.webm", seconds=2.0, fps=10, audio=present == "audio", video=present == "video")
+    file = write_clip(
+        tmp_path / "one.webm",
+        seconds=2.0,
+        fps=10,
+        audio=present == "audio",
+        video=present == "video",
+    )
     assert predict(file, "--out", tmp_path / "out", "--threshold", "0", model=models / "leap") == 0
     assert said in capsys.readouterr().out
     content = json.loads((tmp_path / "out" / "one" / "events.json").read_text())
-    assert {event["stream"] for event in content["events"]} == {"audio" if present == "audio" else "visual"}
+    assert {event["stream"] for event in content["events"]} == {
+        "audio" if present == "audio" else "visual"
+    }
     assert content["notes"]
 
 
 @pytest.mark.parametrize(
-    ("more", "advice"), [([], "A lower threshold shows weaker events."), (["--labels", "fiddle"], "such as 0.01")]
+    ("more", "advice"),
+    [([], "A lower threshold shows weaker events."), (["--labels", "fiddle"], "such as 0.01")],
 )
-def test_a_video_without_events_says_on_the_screen_how_near_it_came(models, clips, tmp_path, capsys, more, advice):
-    assert predict(clips / "a.webm", *more, "--threshold", "1", "--out", tmp_path / "out", model=models / "leap") == 0
+def test_a_video_without_events_says_on_the_screen_how_near_it_came(
+    models, clips, tmp_path, capsys, more, advice
+):
+    assert (
+        predict(
+            clips / "a.webm",
+            *more,
+            "--threshold",
+            "1",
+            "--out",
+            tmp_path / "out",
+            model=models / "leap",
+        )
+        == 0
+    )
     said = capsys.readouterr().out
-    assert "No label reached the threshold of 1; the highest probability was" in said and advice in said
+    assert (
+        "No label reached the threshold of 1; the highest probability was" in said
+        and advice in said
+    )
 
 
 def test_any_labels_with_leap_and_a_refusal_with_mmil(models, clips, tmp_path, capsys):
-    flags = [clips / "a.webm", "--labels", "fiddle, alarm", "--threshold", "0", "--out", tmp_path / "out"]
+    flags = [
+        clips / "a.webm",
+        "--labels",
+        "fiddle, alarm",
+        "--threshold",
+        "0",
+        "--out",
+        tmp_path / "out",
+    ]
     assert predict(*flags, model=models / "leap") == 0
     content = json.loads((tmp_path / "out" / "a" / "events.json").read_text())
-    assert content["labels"] == ["fiddle", "alarm"] and {e["label"] for e in content["events"]} == {"fiddle", "alarm"}
+    assert content["labels"] == ["fiddle", "alarm"] and {e["label"] for e in content["events"]} == {
+        "fiddle",
+        "alarm",
+    }
     capsys.readouterr()
     assert predict(*flags, model=models / "mmil") == 2
     assert "one weight vector a class" in capsys.readouterr().err
@@ -188,36 +248,69 @@ def test_any_labels_with_leap_and_a_refusal_with_mmil(models, clips, tmp_path, c
         (["--labels-file", "gone.txt"], 1, "cannot be read"),
     ],
 )
-def test_mistakes_are_answered_with_the_remedy(models, clips, tmp_path, capsys, flags, code, message):
-    assert predict(clips / "a.webm", "--out", tmp_path / "out", *flags, model=models / "leap") == code
+def test_mistakes_are_answered_with_the_remedy(
+    models, clips, tmp_path, capsys, flags, code, message
+):
+    assert (
+        predict(clips / "a.webm", "--out", tmp_path / "out", *flags, model=models / "leap") == code
+    )
     assert message in capsys.readouterr().err
 
 
 def test_an_embedded_video_makes_the_page_whole(models, clips, tmp_path):
-    assert predict(clips / "a.webm", "--out", tmp_path / "out", "--embed-video", model=models / "leap") == 0
+    assert (
+        predict(clips / "a.webm", "--out", tmp_path / "out", "--embed-video", model=models / "leap")
+        == 0
+    )
     page = (tmp_path / "out" / "a" / "timeline.html").read_text()
     assert re.search(r'<video[^>]* src="data:video/webm;base64,', page)
 
 
-def test_no_name_of_a_video_writes_outside_its_folder_or_over_the_summary(models, clips, tmp_path, capsys):
-    files = [tmp_path / "in" / name for name in ("...webm", "..webm", "summary.json.webm", os.fsdecode(b"caf\xe9.webm"))]
+def test_no_name_of_a_video_writes_outside_its_folder_or_over_the_summary(
+    models, clips, tmp_path, capsys
+):
+    files = [
+        tmp_path / "in" / name
+        for name in ("...webm", "..webm", "summary.json.webm", os.fsdecode(b"caf\xe9.webm"))
+    ]
     files[0].parent.mkdir()
     for file in files:
         file.write_bytes((clips / "a.webm").read_bytes())
-    missing = [tmp_path / ("x" * 300), "~nobody-of-this-name/x.mp4", tmp_path / os.fsdecode(b"gone\xff.mp4")]
+    missing = [
+        tmp_path / ("x" * 300),
+        "~nobody-of-this-name/x.mp4",
+        tmp_path / os.fsdecode(b"gone\xff.mp4"),
+    ]
     assert predict(*files, *missing, "--out", tmp_path / "out", model=models / "leap") == 1
     assert sorted(f.name for f in tmp_path.iterdir()) == ["in", "out"]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     folders = [entry["folder"] for entry in summary["done"]]
-    assert folders == ["video", "video-2", "summary.json-2", "caf\ufffd"] and len(summary["not_done"]) == 3
-    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == sorted([*folders, "summary.json"])
+    assert (
+        folders == ["video", "video-2", "summary.json-2", "caf\ufffd"]
+        and len(summary["not_done"]) == 3
+    )
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == sorted(
+        [*folders, "summary.json"]
+    )
     page = (tmp_path / "out" / "caf\ufffd" / "timeline.html").read_text()
     assert "caf%E9.webm" in page and "Traceback" not in capsys.readouterr().err
 
 
 def test_the_tracks_end_where_the_video_ends(models, tmp_path):
     write_clip(tmp_path / "a.webm", seconds=2.4, fps=10)
-    assert predict(tmp_path / "a.webm", "--out", tmp_path / "out", "--threshold", "0", model=models / "leap") == 0
+    assert (
+        predict(
+            tmp_path / "a.webm",
+            "--out",
+            tmp_path / "out",
+            "--threshold",
+            "0",
+            model=models / "leap",
+        )
+        == 0
+    )
     content = json.loads((tmp_path / "out" / "a" / "events.json").read_text())
-    assert len(content["scores"]["audio"]) == 2 and content["duration"] == pytest.approx(2.4, abs=0.05)
+    assert len(content["scores"]["audio"]) == 2 and content["duration"] == pytest.approx(
+        2.4, abs=0.05
+    )
     assert {event["offset"] for event in content["events"]} == {content["duration"]}

@@ -17,9 +17,13 @@ from tests.models.cells import FEATURES, SUPERVISED_CELLS, cell
 
 def features(task, seconds, seed=0):
     spec, generator = FEATURES[task], np.random.default_rng(seed)
-    draw = lambda *shape: generator.normal(size=(seconds, *shape)).astype(np.float32)  # noqa: E731
+    draw = lambda *shape: generator.normal(size=(seconds, *shape)).astype(np.float32)
     motion = None if spec.motion_dim is None else draw(spec.motion_dim)
-    return Features(audio=draw(spec.audio_dim), visual=draw(*(spec.map_size or ()), spec.visual_dim), motion=motion)
+    return Features(
+        audio=draw(spec.audio_dim),
+        visual=draw(*(spec.map_size or ()), spec.visual_dim),
+        motion=motion,
+    )
 
 
 class Counting(nn.Module):
@@ -36,7 +40,10 @@ class Counting(nn.Module):
         place = torch.arange(audio.shape[1]).float()[None, :, None]
         values = (100 * first + place).expand(-1, -1, 2)
         segment = StreamPredictions(audio=Prediction(values), visual=Prediction(values))
-        whole = StreamPredictions(audio=Prediction(first[:, 0].expand(-1, 2)), visual=Prediction(first[:, 0].expand(-1, 2)))
+        whole = StreamPredictions(
+            audio=Prediction(first[:, 0].expand(-1, 2)),
+            visual=Prediction(first[:, 0].expand(-1, 2)),
+        )
         return Output(Parse(segment=segment, video=whole), None)
 
 
@@ -78,7 +85,11 @@ def test_the_last_window_ends_with_the_video_and_a_short_one_is_whole():
     parse_windows(model, seconds_of(23), window=10, hop=5)
     assert model.seen == [0, 5, 10, 13]
     model = Counting()
-    assert parse_windows(model, seconds_of(3), window=10, hop=5).segment.audio.values.shape == (3, 1, 2)
+    assert parse_windows(model, seconds_of(3), window=10, hop=5).segment.audio.values.shape == (
+        3,
+        1,
+        2,
+    )
     assert model.seen == [0]
 
 
@@ -99,12 +110,17 @@ def test_one_window_is_decided_as_the_task_decides_the_clip(name):
     model = made.model.eval()
     for seconds in (10, 7, 1):
         given_ = features(name[0], seconds, seed=seconds)
-        tensors = [None if x is None else torch.from_numpy(x)[None] for x in (given_.audio, given_.visual, given_.motion)]
+        tensors = [
+            None if x is None else torch.from_numpy(x)[None]
+            for x in (given_.audio, given_.visual, given_.motion)
+        ]
         with torch.inference_mode():
             parse = model(*tensors).parse
         merged = parse_windows(model, given_)
         wanted, found = (made.task.events(made.task.decide(p)) for p in (parse, merged))
-        assert {k: v.shape[2] for k, v in wanted.items()} == {k: v.shape[2] for k, v in found.items()}
+        assert {k: v.shape[2] for k, v in wanted.items()} == {
+            k: v.shape[2] for k, v in found.items()
+        }
         for stream in wanted:
             assert torch.equal(wanted[stream][0], found[stream][:, 0]), (stream, seconds)
         probabilities = made.task.probabilities(merged)

@@ -12,8 +12,27 @@ from avplatform.tasks.losses import binary_cross_entropy
 from avplatform.training import loop
 from avplatform.training.loop import PATIENCE
 
-FLAGS = ["train", "--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16", "--encoder-config.hidden", "16"]
-FLAGS += ["--cpu", "--precision", "no", "--threads", "1", "--no-save-plots", "--checkpointing.every", "1"]
+FLAGS = [
+    "train",
+    "--task",
+    "avvp",
+    "--batch-size",
+    "8",
+    "--encoder-config.width",
+    "16",
+    "--encoder-config.hidden",
+    "16",
+]
+FLAGS += [
+    "--cpu",
+    "--precision",
+    "no",
+    "--threads",
+    "1",
+    "--no-save-plots",
+    "--checkpointing.every",
+    "1",
+]
 
 
 def spoil(monkeypatch, bad_steps, *, kind="loss"):
@@ -32,7 +51,10 @@ def spoil(monkeypatch, bad_steps, *, kind="loss"):
             if kind == "loss":
                 return {**terms, first: terms[first] * float("nan")}
             zero = terms[first] - terms[first].detach()
-            return {**terms, first: terms[first].detach() + torch.sqrt(zero * 0)}  # the value is right, its gradient is NaN
+            return {
+                **terms,
+                first: terms[first].detach() + torch.sqrt(zero * 0),
+            }  # the value is right, its gradient is NaN
 
         task.loss = loss
         try:
@@ -52,16 +74,49 @@ def records(out):
     [
         ("avvp", "han", "mmil", "weak"),
         ("avvp", "han", "leap", "pseudo"),
-        *(("avel", "psp", decoder, kind) for decoder in ("dch", "leap", "mmil") for kind in ("full", "weak")),
+        *(
+            ("avel", "psp", decoder, kind)
+            for decoder in ("dch", "leap", "mmil")
+            for kind in ("full", "weak")
+        ),
     ],
 )
 @pytest.mark.parametrize("on_nan", ["stop", "skip"])
 def test_a_run_whose_weights_diverged_says_so(small_stores, tmp_path, capsys, cell, on_nan):
     """Nothing is spoilt here: the learning rate alone makes all that the model says NaN."""
     task, encoder, decoder, supervision = cell
-    flags = ["train", "--task", task, "--encoder", encoder, "--decoder", decoder, "--supervision", supervision, "--cpu"]
-    flags += ["--precision", "no", "--threads", "1", "--batch-size", "8", "--epochs", "9", "--optim.lr", "1e30"]
-    flags += ["--data", str(small_stores[task]), "--output-dir", str(tmp_path / "run"), "--on-nan", on_nan]
+    flags = [
+        "train",
+        "--task",
+        task,
+        "--encoder",
+        encoder,
+        "--decoder",
+        decoder,
+        "--supervision",
+        supervision,
+        "--cpu",
+    ]
+    flags += [
+        "--precision",
+        "no",
+        "--threads",
+        "1",
+        "--batch-size",
+        "8",
+        "--epochs",
+        "9",
+        "--optim.lr",
+        "1e30",
+    ]
+    flags += [
+        "--data",
+        str(small_stores[task]),
+        "--output-dir",
+        str(tmp_path / "run"),
+        "--on-nan",
+        on_nan,
+    ]
     assert main(flags) == 1
     assert "NaN or infinite" in capsys.readouterr().err
 
@@ -70,9 +125,15 @@ def test_a_run_whose_weights_diverged_says_so(small_stores, tmp_path, capsys, ce
 def test_probabilities_that_are_nan_make_loss_and_gradient_nan(dtype):
     values = torch.tensor([0.2, 0.9, 0.4], dtype=dtype, requires_grad=True)
     target = torch.tensor([0.0, 1.0, 1.0])
-    ours, real = binary_cross_entropy(values, target), F.binary_cross_entropy(values, target.to(dtype))
+    ours, real = (
+        binary_cross_entropy(values, target),
+        F.binary_cross_entropy(values, target.to(dtype)),
+    )
     assert ours.dtype == dtype and torch.equal(ours, real)
-    assert all(torch.equal(a, b) for a, b in zip(*(torch.autograd.grad(x, values) for x in (ours, real)), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(*(torch.autograd.grad(x, values) for x in (ours, real)), strict=True)
+    )
     bad = torch.tensor([0.2, float("nan"), 0.4], dtype=dtype, requires_grad=True)
     loss = binary_cross_entropy(bad, target)
     loss.backward()
@@ -80,29 +141,67 @@ def test_probabilities_that_are_nan_make_loss_and_gradient_nan(dtype):
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
-def test_by_default_the_run_stops_and_keeps_a_whole_state(small_stores, tmp_path, monkeypatch, capsys, kind):
+def test_by_default_the_run_stops_and_keeps_a_whole_state(
+    small_stores, tmp_path, monkeypatch, capsys, kind
+):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         spoil(patch, {4}, kind=kind)
-        assert main([*FLAGS, "--data", str(small_stores["avvp"]), "--max-steps", "6", "--output-dir", str(out)]) == 1
+        assert (
+            main(
+                [
+                    *FLAGS,
+                    "--data",
+                    str(small_stores["avvp"]),
+                    "--max-steps",
+                    "6",
+                    "--output-dir",
+                    str(out),
+                ]
+            )
+            == 1
+        )
     text = capsys.readouterr().err
-    assert "became NaN or infinite" in text and "--on-nan skip" in text and "step 4" in text and "Traceback" not in text
+    assert (
+        "became NaN or infinite" in text
+        and "--on-nan skip" in text
+        and "step 4" in text
+        and "Traceback" not in text
+    )
     assert main(["train", "--resume", str(out)]) == 0
     assert [r["resumed_from_step"] for r in records(out) if r["event"] == "resume"] == [3]
-    assert all(bool(v.isfinite().all()) for v in AVModel.from_pretrained(out / "model").state_dict().values())
+    assert all(
+        bool(v.isfinite().all())
+        for v in AVModel.from_pretrained(out / "model").state_dict().values()
+    )
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
-def test_on_request_bad_steps_are_skipped_and_counted(small_stores, tmp_path, monkeypatch, capsys, kind):
+def test_on_request_bad_steps_are_skipped_and_counted(
+    small_stores, tmp_path, monkeypatch, capsys, kind
+):
     out = tmp_path / "run"
     spoil(monkeypatch, {2, 5}, kind=kind)
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--max-steps", "6", "--on-nan", "skip", "--output-dir", str(out)]
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--max-steps",
+        "6",
+        "--on-nan",
+        "skip",
+        "--output-dir",
+        str(out),
+    ]
     assert main(flags) == 0
     assert [r["step"] for r in records(out) if r["event"] == "skipped_step"] == [2, 5]
     assert [r["step"] for r in records(out) if r["event"] == "step"] == [1, 3, 4, 6]
     assert json.loads((out / "results.json").read_text())["skipped_steps"] == 2
     assert "skipped 2 steps" in " ".join(capsys.readouterr().out.split())
-    assert all(bool(v.isfinite().all()) for v in AVModel.from_pretrained(out / "model").state_dict().values())
+    assert all(
+        bool(v.isfinite().all())
+        for v in AVModel.from_pretrained(out / "model").state_dict().values()
+    )
 
 
 def test_a_skipped_step_leaves_the_weights_as_they_were(small_stores, tmp_path, monkeypatch):
@@ -112,14 +211,35 @@ def test_a_skipped_step_leaves_the_weights_as_they_were(small_stores, tmp_path, 
             out = tmp_path / str(len(bad))
             spoil(patch, bad)
             steps = "2" if bad else "1"
-            flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--max-steps", steps, "--on-nan", "skip", "--output-dir"]
-            assert main([*flags, str(out), "--select-on", "last", "--schedule.name", "constant"]) == 0
+            flags = [
+                *FLAGS,
+                "--data",
+                str(small_stores["avvp"]),
+                "--max-steps",
+                steps,
+                "--on-nan",
+                "skip",
+                "--output-dir",
+            ]
+            assert (
+                main([*flags, str(out), "--select-on", "last", "--schedule.name", "constant"]) == 0
+            )
             weights.append(AVModel.from_pretrained(out / "model").state_dict())
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
 def test_skipping_has_an_end(small_stores, tmp_path, monkeypatch, capsys):
     spoil(monkeypatch, set(range(1, 99)))
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--max-steps", "60", "--epochs", "30", "--on-nan", "skip"]
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--max-steps",
+        "60",
+        "--epochs",
+        "30",
+        "--on-nan",
+        "skip",
+    ]
     assert main([*flags, "--output-dir", str(tmp_path / "run")]) == 1
     assert f"({PATIENCE} steps in a row)" in capsys.readouterr().err

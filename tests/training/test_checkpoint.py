@@ -81,7 +81,9 @@ def test_the_newest_whole_one_is_taken_and_damaged_ones_are_put_aside(tmp_path):
     empty(tmp_path / "4" / "state.json")
     said = []
     assert newest_whole(tmp_path, note=said.append) == tmp_path / "2"
-    assert [line.split(" is damaged")[0] for line in said] == [f"checkpoint {tmp_path / name}" for name in ("6", "4")]
+    assert [line.split(" is damaged")[0] for line in said] == [
+        f"checkpoint {tmp_path / name}" for name in ("6", "4")
+    ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "damaged-4", "damaged-6"]
     assert checkpoint_steps(tmp_path) == [2]
 
@@ -143,7 +145,18 @@ FLAGS = [
     "--ema",
     "0.9",
 ]
-FLAGS += ["--cpu", "--precision", "no", "--threads", "1", "--no-save-plots", "--epochs", "3", "--checkpointing.every", "1"]
+FLAGS += [
+    "--cpu",
+    "--precision",
+    "no",
+    "--threads",
+    "1",
+    "--no-save-plots",
+    "--epochs",
+    "3",
+    "--checkpointing.every",
+    "1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +196,9 @@ def begun(small_stores, tmp_path_factory):
         ([("best-3/model.safetensors", truncate)], 0),
     ],
 )
-def test_a_run_resumes_from_the_one_before_and_ends_the_same(begun, tmp_path, capsys, damaged, expected):
+def test_a_run_resumes_from_the_one_before_and_ends_the_same(
+    begun, tmp_path, capsys, damaged, expected
+):
     run = tmp_path / "run"
     shutil.copytree(begun / "begun", run)
     for name, damage in damaged:
@@ -192,7 +207,9 @@ def test_a_run_resumes_from_the_one_before_and_ends_the_same(begun, tmp_path, ca
     assert main(["train", "--resume", str(run)]) == 0
     text = capsys.readouterr().out
     assert f"resumed from step {expected}" in text
-    assert text.count("falling back to the one before") == (5 - expected if expected else 2 if damaged else 0)
+    assert text.count("falling back to the one before") == (
+        5 - expected if expected else 2 if damaged else 0
+    )
     whole, now = (AVModel.from_pretrained(f / "model").state_dict() for f in (begun / "whole", run))
     assert all(torch.equal(whole[k], now[k]) for k in whole)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -21,7 +21,9 @@ def test_epoch_decay_multiplies_after_every_tenth_epoch():
 
 def test_step_decay_acts_one_step_early_because_ave_steps_the_schedule_first():
     schedule = ScheduleConfig(name="step_decay", factor=0.1, every=15000)
-    rates = [learning_rate(schedule, base_lr=1.0, epoch=1, step=s) for s in (0, 14998, 14999, 29999)]
+    rates = [
+        learning_rate(schedule, base_lr=1.0, epoch=1, step=s) for s in (0, 14998, 14999, 29999)
+    ]
     assert rates == pytest.approx([1, 1, 0.1, 0.01])
 
 
@@ -33,7 +35,10 @@ def test_warmup_reaches_the_full_rate_and_the_cosine_ends_at_its_floor():
 
 def test_late_decay_acts_once_after_its_share_of_steps():
     schedule = ScheduleConfig(name="late_decay", after=0.75)
-    rates = [learning_rate(schedule, base_lr=1.0, epoch=1, step=s, total_steps=100) for s in (0, 74, 75, 99)]
+    rates = [
+        learning_rate(schedule, base_lr=1.0, epoch=1, step=s, total_steps=100)
+        for s in (0, 74, 75, 99)
+    ]
     assert rates == pytest.approx([1, 1, 0.1, 0.1])
 
 
@@ -60,7 +65,14 @@ def test_no_clipping_leaves_gradients_alone():
 
 @pytest.mark.parametrize(
     "values",
-    [{"lr": 0}, {"lr": -1e-3}, {"lr": math.nan}, {"betas": (0.9, 1.0)}, {"clip_norm": 0.0}, {"weight_decay": -1.0}],
+    [
+        {"lr": 0},
+        {"lr": -1e-3},
+        {"lr": math.nan},
+        {"betas": (0.9, 1.0)},
+        {"clip_norm": 0.0},
+        {"weight_decay": -1.0},
+    ],
 )
 def test_values_out_of_range_are_refused_by_name(values):
     with pytest.raises(UsageError, match=next(iter(values))):
@@ -85,9 +97,20 @@ def test_a_norm_that_nobody_asks_for_is_not_measured_and_changes_no_step():
     for measure in (True, False):
         torch.manual_seed(0)
         layer = torch.nn.Linear(2, 1)
-        batch = Batch(audio=torch.ones(1, 2), visual=torch.ones(1, 2), motion=None, row=torch.zeros(1), clip_id=["a"])
+        batch = Batch(
+            audio=torch.ones(1, 2),
+            visual=torch.ones(1, 2),
+            motion=None,
+            row=torch.zeros(1),
+            clip_id=["a"],
+        )
         result = optimisation_step(
-            _Toy(layer), _SumLoss(None), batch, build_optimizer(layer, OptimConfig()), lr=0.1, measure_norm=measure
+            _Toy(layer),
+            _SumLoss(None),
+            batch,
+            build_optimizer(layer, OptimConfig()),
+            lr=0.1,
+            measure_norm=measure,
         )
         assert (result.grad_norm is None) == (not measure)
         moved.append(layer.weight.detach().clone())
@@ -96,9 +119,17 @@ def test_a_norm_that_nobody_asks_for_is_not_measured_and_changes_no_step():
 
 def test_a_clipped_step_measures_the_norm_in_any_case():
     layer = torch.nn.Linear(2, 1)
-    batch = Batch(audio=torch.ones(1, 2), visual=torch.ones(1, 2), motion=None, row=torch.zeros(1), clip_id=["a"])
+    batch = Batch(
+        audio=torch.ones(1, 2),
+        visual=torch.ones(1, 2),
+        motion=None,
+        row=torch.zeros(1),
+        clip_id=["a"],
+    )
     options = dict(lr=0.1, clip_norm=1.0, measure_norm=False)
-    result = optimisation_step(_Toy(layer), _SumLoss(None), batch, build_optimizer(layer, OptimConfig()), **options)
+    result = optimisation_step(
+        _Toy(layer), _SumLoss(None), batch, build_optimizer(layer, OptimConfig()), **options
+    )
     assert result.grad_norm.item() == pytest.approx(3**0.5)
     assert layer.weight.grad.norm().item() < 1
 

@@ -95,7 +95,11 @@ def test_epochs_without_validation_are_made_again_too(tmp_path):
     for event, step in (("epoch", 2), ("step", 3), ("step", 4), ("epoch_without_validation", 4)):
         folder.log({"event": event, "step": step})
     folder.rewind(4, validated=2)
-    assert [(r["event"], r["step"]) for r in folder.records()] == [("epoch", 2), ("step", 3), ("step", 4)]
+    assert [(r["event"], r["step"]) for r in folder.records()] == [
+        ("epoch", 2),
+        ("step", 3),
+        ("step", 4),
+    ]
 
 
 def test_a_cut_off_last_line_is_left_out_and_rewinding_drops_later_steps(tmp_path):

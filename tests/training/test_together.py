@@ -25,8 +25,14 @@ class Many:
     [
         (OSError(errno.ENOSPC, "No space left on device"), "make room, then go on with --resume"),
         (SafetensorError("I/O error: No space left on device (os error 28)"), "make room"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "lower --batch-size, or raise --accumulation"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "lower --batch-size"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            "lower --batch-size, or raise --accumulation",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "lower --batch-size",
+        ),
         (MemoryError(), "lower --batch-size"),
     ],
 )
@@ -36,14 +42,20 @@ def test_errors_of_the_machine_say_what_to_do(alone, error, message):
 
 
 def test_a_lost_process_is_told_from_other_errors():
-    lost = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1234")
+    lost = RuntimeError(
+        "[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1234"
+    )
     assert "another process of this run has ended" in str(explain(lost, Many()))
     other = RuntimeError("shape '[3]' is invalid")
     assert explain(other, Many()) is other
 
 
 def test_an_error_of_the_program_stays_what_it_is(alone):
-    for error in (ValueError("x"), OSError(errno.ENOENT, "gone"), RuntimeError("Connection closed by peer")):
+    for error in (
+        ValueError("x"),
+        OSError(errno.ENOENT, "gone"),
+        RuntimeError("Connection closed by peer"),
+    ):
         assert explain(error, alone) is error
 
 

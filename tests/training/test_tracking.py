@@ -13,7 +13,17 @@ from avplatform.models.errors import UsageError
 from avplatform.training import loop
 from avplatform.training.tracking import CsvTracker, check_trackers
 
-FLAGS = ["train", "--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16", "--encoder-config.hidden", "16"]
+FLAGS = [
+    "train",
+    "--task",
+    "avvp",
+    "--batch-size",
+    "8",
+    "--encoder-config.width",
+    "16",
+    "--encoder-config.hidden",
+    "16",
+]
 FLAGS += ["--cpu", "--precision", "no", "--threads", "1", "--no-save-plots", "--epochs", "2"]
 
 
@@ -30,7 +40,20 @@ def test_none_by_default(small_stores, tmp_path):
 
 def test_csv_holds_what_the_run_logs(small_stores, tmp_path):
     out = tmp_path / "run"
-    assert main([*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "csv"]) == 0
+    assert (
+        main(
+            [
+                *FLAGS,
+                "--data",
+                str(small_stores["avvp"]),
+                "--output-dir",
+                str(out),
+                "--trackers",
+                "csv",
+            ]
+        )
+        == 0
+    )
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [r for r in records if r["event"] == "step"]
     logged = rows(out / "trackers" / "csv" / "train.csv")
@@ -53,13 +76,23 @@ def test_a_resumed_run_keeps_its_id_and_repeats_no_row(small_stores, tmp_path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "optimisation_step", dying)
-        flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "csv"]
+        flags = [
+            *FLAGS,
+            "--data",
+            str(small_stores["avvp"]),
+            "--output-dir",
+            str(out),
+            "--trackers",
+            "csv",
+        ]
         assert main([*flags, "--checkpointing.every", "2"]) == 130
     identity = (out / "trackers.json").read_text()
     assert (out / "trackers" / "csv" / "train.csv").exists()
     assert main(["train", "--resume", str(out)]) == 0
     assert (out / "trackers.json").read_text() == identity
-    assert [int(r["step"]) for r in rows(out / "trackers" / "csv" / "train.csv")] == list(range(1, 7))
+    assert [int(r["step"]) for r in rows(out / "trackers" / "csv" / "train.csv")] == list(
+        range(1, 7)
+    )
 
 
 def test_a_validation_that_is_made_again_has_one_row(small_stores, tmp_path, monkeypatch):
@@ -70,7 +103,15 @@ def test_a_validation_that_is_made_again_has_one_row(small_stores, tmp_path, mon
         real(*args, **kwargs)
         raise KeyboardInterrupt
 
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "csv"]
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--output-dir",
+        str(out),
+        "--trackers",
+        "csv",
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(loop, "save_best", dying)
         assert main([*flags, "--checkpointing.every", "1"]) == 130
@@ -80,9 +121,13 @@ def test_a_validation_that_is_made_again_has_one_row(small_stores, tmp_path, mon
     assert steps and steps == sorted(set(steps))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed"
+)
 @pytest.mark.parametrize("every", ["1", "99"])
-def test_tensorboard_shows_each_step_and_validation_once_after_a_resume(small_stores, tmp_path, monkeypatch, every):
+def test_tensorboard_shows_each_step_and_validation_once_after_a_resume(
+    small_stores, tmp_path, monkeypatch, every
+):
     """Killed between the scores of its second epoch and their checkpoint, a run makes them again, or all from step 0 on."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -94,7 +139,15 @@ def test_tensorboard_shows_each_step_and_validation_once_after_a_resume(small_st
         if every == "99" or len(saved) == 2:
             raise KeyboardInterrupt
 
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "tensorboard"]
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--output-dir",
+        str(out),
+        "--trackers",
+        "tensorboard",
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(loop, "save_best", dying)
         assert main([*flags, "--checkpointing.every", every, "--select-on", "last"]) == 130
@@ -113,32 +166,84 @@ def test_a_tracker_whose_package_is_not_there_is_refused_before_anything_is_writ
     with pytest.raises(UsageError, match="wandb needs the package wandb; pip install wandb"):
         check_trackers(("csv", "wandb"))
     assert (
-        main([*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(tmp_path / "run"), "--trackers", "wandb"]) == 2
+        main(
+            [
+                *FLAGS,
+                "--data",
+                str(small_stores["avvp"]),
+                "--output-dir",
+                str(tmp_path / "run"),
+                "--trackers",
+                "wandb",
+            ]
+        )
+        == 2
     )
     assert "pip install wandb" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-def test_a_tracker_that_cannot_be_closed_does_not_hide_how_the_run_ended(small_stores, tmp_path, monkeypatch, capsys):
+def test_a_tracker_that_cannot_be_closed_does_not_hide_how_the_run_ended(
+    small_stores, tmp_path, monkeypatch, capsys
+):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(CsvTracker, "log", full)
     monkeypatch.setattr(CsvTracker, "finish", full)
     out = tmp_path / "run"
-    assert main([*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "csv"]) == 1
+    assert (
+        main(
+            [
+                *FLAGS,
+                "--data",
+                str(small_stores["avvp"]),
+                "--output-dir",
+                str(out),
+                "--trackers",
+                "csv",
+            ]
+        )
+        == 1
+    )
     said = capsys.readouterr()
-    assert "make room, then go on with --resume" in said.err and "the tracker csv could not be closed" in said.out
+    assert (
+        "make room, then go on with --resume" in said.err
+        and "the tracker csv could not be closed" in said.out
+    )
 
 
 def test_an_unknown_tracker_gets_the_nearest_name(small_stores, tmp_path, capsys):
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(tmp_path / "run"), "--trackers", "tensorbord"]
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--output-dir",
+        str(tmp_path / "run"),
+        "--trackers",
+        "tensorbord",
+    ]
     with pytest.raises(SystemExit, match="2"):
         main(flags)
     assert "did you mean 'tensorboard'?" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed"
+)
 def test_tensorboard_writes_its_events_into_the_run(small_stores, tmp_path):
     out = tmp_path / "run"
-    assert main([*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(out), "--trackers", "tensorboard"]) == 0
+    assert (
+        main(
+            [
+                *FLAGS,
+                "--data",
+                str(small_stores["avvp"]),
+                "--output-dir",
+                str(out),
+                "--trackers",
+                "tensorboard",
+            ]
+        )
+        == 0
+    )
     assert list((out / "trackers").rglob("events.out.tfevents*"))

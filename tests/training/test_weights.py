@@ -20,7 +20,17 @@ from avplatform.training.weights import (
 )
 from tests import processes
 
-FLAGS = ["train", "--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16", "--encoder-config.hidden", "16"]
+FLAGS = [
+    "train",
+    "--task",
+    "avvp",
+    "--batch-size",
+    "8",
+    "--encoder-config.width",
+    "16",
+    "--encoder-config.hidden",
+    "16",
+]
 FLAGS += ["--cpu", "--precision", "no", "--threads", "1", "--no-save-plots"]
 
 
@@ -76,7 +86,19 @@ def test_a_run_with_an_average_scores_and_keeps_the_average(small_stores, tmp_pa
     for name, value in average.weights().items():
         assert torch.equal(kept[name], value)
     assert any(not torch.equal(kept[name], value) for name, value in last.items())
-    assert main(["eval", str(tmp_path / "run"), "--json", str(tmp_path / "scores.json"), "--threads", "1"]) == 0
+    assert (
+        main(
+            [
+                "eval",
+                str(tmp_path / "run"),
+                "--json",
+                str(tmp_path / "scores.json"),
+                "--threads",
+                "1",
+            ]
+        )
+        == 0
+    )
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert json.loads((tmp_path / "scores.json").read_text())["test"] == results["test"]
 
@@ -126,7 +148,9 @@ def shard_and_step(rank, *, folder):
     assert all(torch.equal(resumed.weights()[k], mean[k]) for k in mean)
     steps(other, second, range(3, 6))
     again = model_weights(other)
-    assert all(torch.equal(whole[k], again[k]) for k in whole), "a sharded model does not resume exactly"
+    assert all(torch.equal(whole[k], again[k]) for k in whole), (
+        "a sharded model does not resume exactly"
+    )
     assert whole["0.weight"].shape == (8, 4)
     (folder / f"fine-{rank}").touch()
     torch.distributed.destroy_process_group()
@@ -134,7 +158,9 @@ def shard_and_step(rank, *, folder):
 
 
 def test_a_sharded_model_is_saved_whole_and_resumes_exactly(tmp_path):
-    launch = processes.Launch([], tmp_path / "log", processes=2, before=partial(shard_and_step, folder=tmp_path))
+    launch = processes.Launch(
+        [], tmp_path / "log", processes=2, before=partial(shard_and_step, folder=tmp_path)
+    )
     assert launch.wait() == [0, 0], launch.output()
     assert {p.name for p in tmp_path.glob("fine-*")} == {"fine-0", "fine-1"}
 
@@ -166,11 +192,37 @@ def pretend_fsdp(rank):
 
 
 def test_a_run_under_fsdp_trains_as_without_it(small_stores, tmp_path):
-    flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--encoder", "han", "--decoder", "mmil", "--supervision", "weak"]
-    flags += ["--encoder-config.dropout", "0", "--max-steps", "6", "--checkpointing.every", "2", "--precision", "no"]
-    processes.run([*flags, "--output-dir", str(tmp_path / "plain")], tmp_path / "plain.log", processes=2)
+    flags = [
+        *FLAGS,
+        "--data",
+        str(small_stores["avvp"]),
+        "--encoder",
+        "han",
+        "--decoder",
+        "mmil",
+        "--supervision",
+        "weak",
+    ]
+    flags += [
+        "--encoder-config.dropout",
+        "0",
+        "--max-steps",
+        "6",
+        "--checkpointing.every",
+        "2",
+        "--precision",
+        "no",
+    ]
+    processes.run(
+        [*flags, "--output-dir", str(tmp_path / "plain")], tmp_path / "plain.log", processes=2
+    )
     before = pretend_fsdp
-    text = processes.run([*flags, "--output-dir", str(tmp_path / "run")], tmp_path / "log", processes=2, before=before)
+    text = processes.run(
+        [*flags, "--output-dir", str(tmp_path / "run")],
+        tmp_path / "log",
+        processes=2,
+        before=before,
+    )
     a, b = weights(tmp_path / "plain"), weights(tmp_path / "run")
     assert text.count("SHARDED True False") == 2 and "Traceback" not in text
     assert a.keys() == b.keys()

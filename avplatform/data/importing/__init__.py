@@ -63,12 +63,24 @@ def import_data(
         clips=total,
         stored={},
         remarks=plan.remarks,
-        sources={"importer": f"avplatform {__version__}", "features_dtype": options.dtype, **plan.sources},
+        sources={
+            "importer": f"avplatform {__version__}",
+            "features_dtype": options.dtype,
+            **plan.sources,
+        },
     )
-    key = json.dumps([__version__, report.source, report.options, rows_per_shard, plan.fingerprint], default=str)
+    key = json.dumps(
+        [__version__, report.source, report.options, rows_per_shard, plan.fingerprint], default=str
+    )
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     writer = StoreWriter(
-        options.out, plan.spec, dtype=options.dtype, card=card, rows_per_shard=rows_per_shard, resume=fingerprint, note=note
+        options.out,
+        plan.spec,
+        dtype=options.dtype,
+        card=card,
+        rows_per_shard=rows_per_shard,
+        resume=fingerprint,
+        note=note,
     )
     with writer:
         rows = _copy(plan, writer, options, progress)
@@ -80,7 +92,9 @@ def import_data(
         if not rows:
             writer.discard()
             first = f" (first: {report.left_out_lines(1)[0]})" if report.bad else ""
-            raise DataError(f"no clip of {options.source} has all its features{first}; nothing was written")
+            raise DataError(
+                f"no clip of {options.source} has all its features{first}; nothing was written"
+            )
         if options.strict and report.bad:
             writer.discard()
             return report
@@ -103,7 +117,12 @@ def _plan(options: ImportOptions) -> Plan:
     return AVEPlan(options)
 
 
-def _copy(plan: Plan, writer: StoreWriter, options: ImportOptions, progress: Callable[[int, int], None] | None) -> set[int]:
+def _copy(
+    plan: Plan,
+    writer: StoreWriter,
+    options: ImportOptions,
+    progress: Callable[[int, int], None] | None,
+) -> set[int]:
     """Read what earlier attempts have not stored, and add it; return the rows that are stored."""
     total, done = sum(map(len, plan.splits.values())), 0
     rows: set[int] = set()
@@ -119,13 +138,18 @@ def _copy(plan: Plan, writer: StoreWriter, options: ImportOptions, progress: Cal
     workers = (options.workers or min(MOST_WORKERS, os.cpu_count() or 1)) if plan.parallel else 1
     for split, order in plan.splits.items():
         done += starts[split]
-        blocks = [range(at, min(at + plan.block, len(order))) for at in range(starts[split], len(order), plan.block)]
+        blocks = [
+            range(at, min(at + plan.block, len(order)))
+            for at in range(starts[split], len(order), plan.block)
+        ]
         for block, part in _read(plan, split, blocks, options.dtype, workers):
             writer.remarks += _remarks(split, part)
             failed |= bool(part.left_out)
             if part.columns is not None:
                 rows.update(part.columns["row"].tolist())
-                if not (options.strict and failed):  # nothing will be written; the rest is only looked at
+                if not (
+                    options.strict and failed
+                ):  # nothing will be written; the rest is only looked at
                     writer.add(split, part.columns)
             done += len(block)
             del part  # before the next one comes
@@ -136,7 +160,9 @@ def _copy(plan: Plan, writer: StoreWriter, options: ImportOptions, progress: Cal
     return rows
 
 
-def _read(plan: Plan, split: str, blocks: list[range], dtype: str, workers: int) -> Iterator[tuple[range, Part]]:
+def _read(
+    plan: Plan, split: str, blocks: list[range], dtype: str, workers: int
+) -> Iterator[tuple[range, Part]]:
     """Read blocks on threads and yield them in order: as many blocks as threads are in memory, the yielded one included."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[tuple[range, Future[Part]]] = deque()
@@ -160,16 +186,27 @@ def _first(waiting: deque[tuple[range, Future[Part]]]) -> tuple[range, Part]:
 
 def _remarks(split: str, part: Part) -> list[dict[str, Any]]:
     """Return what was found as the writer's journal keeps it."""
-    out = [{"split": split, "position": position, "left_out": asdict(item)} for position, item in part.left_out]
-    return out + [{"split": split, "position": position, "defect": asdict(item)} for position, item in part.defects]
+    out = [
+        {"split": split, "position": position, "left_out": asdict(item)}
+        for position, item in part.left_out
+    ]
+    return out + [
+        {"split": split, "position": position, "defect": asdict(item)}
+        for position, item in part.defects
+    ]
 
 
 class _Findings:
     """What the journal holds, as objects again."""
 
     def __init__(self, remarks: list[dict[str, Any]]) -> None:
-        self.left_out = [LeftOut(**remark["left_out"]) for remark in remarks if "left_out" in remark]
-        defects, seen = [Defect(**remark["defect"]) for remark in remarks if "defect" in remark], set[tuple[str, str]]()
+        self.left_out = [
+            LeftOut(**remark["left_out"]) for remark in remarks if "left_out" in remark
+        ]
+        defects, seen = (
+            [Defect(**remark["defect"]) for remark in remarks if "defect" in remark],
+            set[tuple[str, str]](),
+        )
         self.defects = [defect for defect in defects if not is_repeated(defect, seen)]
 
 

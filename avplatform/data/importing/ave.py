@@ -52,7 +52,9 @@ class H5Rows:
         try:
             self._dataset: Any = h5py.File(file)[KEY]
         except (OSError, KeyError, RuntimeError) as error:
-            raise DataError(f"cannot read '{KEY}' of {file}: {error}; it must be AVE's official h5 file") from None
+            raise DataError(
+                f"cannot read '{KEY}' of {file}: {error}; it must be AVE's official h5 file"
+            ) from None
         found: tuple[int, ...] = getattr(self._dataset, "shape", ())
         expected = (found[0] if rows is None and found else rows, *shape)
         if found != expected:
@@ -75,7 +77,9 @@ class H5Rows:
     def _band(self) -> int:
         """Return how many rows have to be read at once; 1 where a row lies in one piece, whatever its chunk holds besides."""
         chunks = self._dataset.chunks
-        if chunks is None or (chunks[1:] == self.shape and self._dataset.id.get_create_plist().get_nfilters() == 0):
+        if chunks is None or (
+            chunks[1:] == self.shape and self._dataset.id.get_create_plist().get_nfilters() == 0
+        ):
             return 1
         return min(chunks[0], BAND_ROWS)
 
@@ -89,13 +93,18 @@ class H5Rows:
         bands: dict[int, list[int]] = {}
         for row in sorted(rows):
             bands.setdefault(row // self.band, []).append(row)
-        out, place = np.zeros((len(rows), *self.shape), dtype), {row: i for i, row in enumerate(rows)}
+        out, place = (
+            np.zeros((len(rows), *self.shape), dtype),
+            {row: i for i, row in enumerate(rows)},
+        )
         bad: dict[int, str] = {}
         for band in bands.values():
             values = self._read_band(band)
             for row in band:
                 try:
-                    out[place[row]] = cast(self._row(row) if values is None else values[row - band[0]], dtype)
+                    out[place[row]] = cast(
+                        self._row(row) if values is None else values[row - band[0]], dtype
+                    )
                 except BadFeature as error:
                     bad[row] = str(error)
             del values  # before the next one is read
@@ -119,7 +128,11 @@ class H5Rows:
     @property
     def stamp(self) -> dict[str, Any]:
         """What a report says of the file."""
-        return {"bytes": self.path.stat().st_size, "dtype": str(self._dataset.dtype), "rows": self.rows}
+        return {
+            "bytes": self.path.stat().st_size,
+            "dtype": str(self._dataset.dtype),
+            "rows": self.rows,
+        }
 
 
 class AVEPlan:
@@ -137,8 +150,22 @@ class AVEPlan:
         self.left_out = in_no_split(self.defects, annotations, "no order file")
         self.remarks: list[str] = []
         self._main = {
-            "audio": self._open(source, options.audio_file, "audio_feature.h5", AUDIO_SHAPE, self.count, "--audio-file"),
-            "visual": self._open(source, options.visual_file, "visual_feature.h5", VISUAL_SHAPE, self.count, "--visual-file"),
+            "audio": self._open(
+                source,
+                options.audio_file,
+                "audio_feature.h5",
+                AUDIO_SHAPE,
+                self.count,
+                "--audio-file",
+            ),
+            "visual": self._open(
+                source,
+                options.visual_file,
+                "visual_feature.h5",
+                VISUAL_SHAPE,
+                self.count,
+                "--visual-file",
+            ),
         }
         self._noisy = self._background(source, options)
         extra = self._noisy["audio"].rows if self._noisy else 0
@@ -152,29 +179,51 @@ class AVEPlan:
         self.defects += [array.note for array in arrays if array.note is not None]
         self.parallel = all(array.band == 1 for array in arrays)
         self.block = BLOCK if self.parallel else BAND_BLOCK
-        names = ["Annotations.txt", *SPLIT_FILES.values(), *(["labels_noisy.h5"] if self.data.background_count else [])]
+        names = [
+            "Annotations.txt",
+            *SPLIT_FILES.values(),
+            *(["labels_noisy.h5"] if self.data.background_count else []),
+        ]
         files = [beside(annotations, name) for name in names]
         self.sources: dict[str, Any] = {
-            "annotations": {file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in files},
+            "annotations": {
+                file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+                for file in files
+            },
             "features": {array.path.name: array.stamp for array in arrays},
         }
-        self.fingerprint = [self.sources, [(str(a.path), a.path.stat().st_mtime_ns) for a in arrays]]
+        self.fingerprint = [
+            self.sources,
+            [(str(a.path), a.path.stat().st_mtime_ns) for a in arrays],
+        ]
         synthetic = is_synthetic(source, [annotations, *(array.path.parent for array in arrays)])
         self.spec = DataSpec(
             name=options.name or ("ave-synthetic" if synthetic else "ave"),
             task="avel",
             classes=list(CLASSES),
-            features=FeatureSpec(audio_dim=AUDIO_SHAPE[-1], visual_dim=VISUAL_SHAPE[-1], map_size=(7, 7)),
+            features=FeatureSpec(
+                audio_dim=AUDIO_SHAPE[-1], visual_dim=VISUAL_SHAPE[-1], map_size=(7, 7)
+            ),
             labels={"segment": [SEGMENTS], "video": []},
             label_dtypes={"segment": "int64", "video": "int64"},
             segments=SEGMENTS,
             synthetic=synthetic,
         )
 
-    def _open(self, source: Path, given: str | None, name: str, shape: tuple[int, ...], rows: int | None, flag: str) -> H5Rows:
+    def _open(
+        self,
+        source: Path,
+        given: str | None,
+        name: str,
+        shape: tuple[int, ...],
+        rows: int | None,
+        flag: str,
+    ) -> H5Rows:
         file = find(source, given, [name])
         if file is None:
-            raise DataError(f"no {name} in {source} or {source / 'data'}; give the file with {flag}")
+            raise DataError(
+                f"no {name} in {source} or {source / 'data'}; give the file with {flag}"
+            )
         return H5Rows(file, shape, rows)
 
     def _background(self, source: Path, options: ImportOptions) -> dict[str, H5Rows]:
@@ -186,9 +235,14 @@ class AVEPlan:
         rows: int | None = self.data.background_count or None
         out: dict[str, H5Rows] = {}
         for name, shape in (("audio", AUDIO_SHAPE), ("visual", VISUAL_SHAPE)):
-            flag, file = f"--noisy-{name}-file", find(source, given[name], [f"{name}_feature_noisy.h5"])
+            flag, file = (
+                f"--noisy-{name}-file",
+                find(source, given[name], [f"{name}_feature_noisy.h5"]),
+            )
             if file is None:
-                self.remarks.append(f"no {name}_feature_noisy.h5: stored without background clips (give the file with {flag})")
+                self.remarks.append(
+                    f"no {name}_feature_noisy.h5: stored without background clips (give the file with {flag})"
+                )
                 return {}
             out[name] = H5Rows(file, shape, rows)
             rows = out[name].rows
@@ -199,18 +253,29 @@ class AVEPlan:
         part, rows = Part(None), [int(self.splits[split][position]) for position in positions]
         first = self.count if split == "background" else 0
         arrays = self._noisy if split == "background" else self._main
-        found = {name: array.read([row - first for row in rows], dtype) for name, array in arrays.items()}
+        found = {
+            name: array.read([row - first for row in rows], dtype) for name, array in arrays.items()
+        }
         good: list[int] = []  # places of the rows that are whole
         for place, (position, row) in enumerate(zip(positions, rows, strict=True)):
-            bad = [(name, reasons[row - first]) for name, (_, reasons) in found.items() if row - first in reasons]
+            bad = [
+                (name, reasons[row - first])
+                for name, (_, reasons) in found.items()
+                if row - first in reasons
+            ]
             for name, reason in bad:
                 text = f"row {row - first} {reason}"
-                part.left_out.append((position, LeftOut(self.clip_ids[row], str(arrays[name].path), text)))
+                part.left_out.append(
+                    (position, LeftOut(self.clip_ids[row], str(arrays[name].path), text))
+                )
             if not bad:
                 good.append(place)
         if good:
             kept = [rows[place] for place in good]
-            features = {name: values if len(good) == len(rows) else values[good] for name, (values, _) in found.items()}
+            features = {
+                name: values if len(good) == len(rows) else values[good]
+                for name, (values, _) in found.items()
+            }
             part.columns = {
                 "row": np.array(kept),
                 "clip_id": [self.clip_ids[row] for row in kept],

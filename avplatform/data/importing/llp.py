@@ -81,11 +81,17 @@ def features_of(options: ImportOptions) -> list[Feature]:
         "vggish": Feature("audio", "vggish", ("feats/vggish",), (SEGMENTS, 128), same),
         "clap": Feature("audio", "clap_features", ("CLAP/features",), (64, 768), pool_tokens),
         "res152": Feature(
-            "visual", "res152", ("feats/res152",), (FRAMES, 2048), average_frames if options.frames == 10 else same
+            "visual",
+            "res152",
+            ("feats/res152",),
+            (FRAMES, 2048),
+            average_frames if options.frames == 10 else same,
         ),
         "clip": Feature("visual", "clip_features", ("CLIP/features",), (SEGMENTS, 768), same),
     }
-    motion = Feature("motion", "r2plus1d", ("feats/r2plus1d_18",), (SEGMENTS, 512), same, optional=True)
+    motion = Feature(
+        "motion", "r2plus1d", ("feats/r2plus1d_18",), (SEGMENTS, 512), same, optional=True
+    )
     return [features[options.audio], features[options.visual], motion]
 
 
@@ -110,7 +116,9 @@ class LLPPlan:
         self.remarks: list[str] = []
         self._folders: dict[str, NpyFolder] = {}
         self._features = [
-            f for f in features_of(options) if self._open(f.column, options, source, f.option, f.places, f.optional)
+            f
+            for f in features_of(options)
+            if self._open(f.column, options, source, f.option, f.places, f.optional)
         ]
         self._pseudo = {}
         for modality, model in (("audio", "CLAP"), ("visual", "CLIP")):
@@ -121,41 +129,74 @@ class LLPPlan:
                     self._pseudo[column] = known
                 else:
                     folder = self._folders.pop(column).folder
-                    self.remarks.append(f"{folder} has labels of no split that can be used: stored without {column}")
+                    self.remarks.append(
+                        f"{folder} has labels of no split that can be used: stored without {column}"
+                    )
         self._strangers()
-        files = [*(annotations / name for name in SPLIT_FILES.values()), audio_file, annotations / DENSE_FILES["visual"]]
+        files = [
+            *(annotations / name for name in SPLIT_FILES.values()),
+            audio_file,
+            annotations / DENSE_FILES["visual"],
+        ]
         files += [annotations / FULL_FILE] if (annotations / FULL_FILE).is_file() else []
         self.sources: dict[str, Any] = {
-            "annotations": {file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in files},
+            "annotations": {
+                file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+                for file in files
+            },
             "dense_audio_annotations": audio_variant(audio_file),
             "features": {
-                column: {"folder": folder.place, "files": len(folder.sizes), "bytes": sum(folder.sizes.values())}
+                column: {
+                    "folder": folder.place,
+                    "files": len(folder.sizes),
+                    "bytes": sum(folder.sizes.values()),
+                }
                 for column, folder in self._folders.items()
             },
         }
         if self.sources["dense_audio_annotations"] != "uncorrupted":
             text = self.sources["dense_audio_annotations"]
-            self.defects.append(Defect("dense audio annotations of another version", audio_file.name, 0, text))
+            self.defects.append(
+                Defect("dense audio annotations of another version", audio_file.name, 0, text)
+            )
         self.fingerprint = [self.sources, [folder.fingerprint for folder in self._folders.values()]]
-        self.synthetic = is_synthetic(source, [annotations, *(f.folder for f in self._folders.values())])
+        self.synthetic = is_synthetic(
+            source, [annotations, *(f.folder for f in self._folders.values())]
+        )
         self.spec = self._spec(options)
 
     def _open(
-        self, column: str, options: ImportOptions, source: Path, option: str, places: Sequence[str], optional: bool
+        self,
+        column: str,
+        options: ImportOptions,
+        source: Path,
+        option: str,
+        places: Sequence[str],
+        optional: bool,
     ) -> bool:
         given = getattr(options, option)
         flag = f"--{option.replace('_', '-')}"
         if given == NONE and optional:
             self.remarks.append(f"{column} is left out ({flag} none)")
             return False
-        folder = find(source, given, [*places, *(f"feats/{place}" for place in places if not place.startswith("feats/"))])
+        folder = find(
+            source,
+            given,
+            [*places, *(f"feats/{place}" for place in places if not place.startswith("feats/"))],
+        )
         if folder is None:
             if not optional:
-                raise DataError(f"no {places[0]} in {source} or {source / 'data'}; give its folder with {flag}")
-            self.remarks.append(f"no {places[0]}: stored without {column} (give a folder with {flag})")
+                raise DataError(
+                    f"no {places[0]} in {source} or {source / 'data'}; give its folder with {flag}"
+                )
+            self.remarks.append(
+                f"no {places[0]}: stored without {column} (give a folder with {flag})"
+            )
             return False
         remedy = f"give {flag} the folder that holds one a video"
-        self._folders[column] = NpyFolder(folder, f"{remedy}, or {flag} none to do without" if optional else remedy)
+        self._folders[column] = NpyFolder(
+            folder, f"{remedy}, or {flag} none to do without" if optional else remedy
+        )
         return True
 
     def _known_splits(self, column: str) -> list[str]:
@@ -167,14 +208,20 @@ class LLPPlan:
         known, folder = [], self._folders[column]
         for split, rows in self.splits.items():
             missing = [row for row in rows.tolist() if self.videos[row] not in folder.sizes]
-            damaged = 0 if split == "train" else self._damaged(folder, sorted(set(rows.tolist()) - set(missing)))
+            damaged = (
+                0
+                if split == "train"
+                else self._damaged(folder, sorted(set(rows.tolist()) - set(missing)))
+            )
             lack = len(missing) + damaged
             if not lack or (split == "train" and lack < len(rows)):
                 known.append(split)
             elif len(missing) < len(rows):
                 text = f", and {damaged} a damaged one" if damaged else ""
                 clips = counted(len(rows), "clip")
-                self.remarks.append(f"{column} is not known in {split}: {len(missing)} of {clips} have none{text}")
+                self.remarks.append(
+                    f"{column} is not known in {split}: {len(missing)} of {clips} have none{text}"
+                )
         return known
 
     def _damaged(self, folder: NpyFolder, rows: Sequence[int]) -> int:
@@ -184,7 +231,10 @@ class LLPPlan:
             try:
                 self._pseudo_labels(folder, row)
             except BadFeature as error:
-                file, text = f"{folder.place}/{self.videos[row]}.npy", f"{self.data.filenames[row]}: {error}"
+                file, text = (
+                    f"{folder.place}/{self.videos[row]}.npy",
+                    f"{self.data.filenames[row]}: {error}",
+                )
                 self.defects.append(Defect("damaged pseudo-label file", file, 0, text))
                 count += 1
         return count
@@ -193,19 +243,30 @@ class LLPPlan:
         videos = set(self.videos)
         for folder in self._folders.values():
             for name in sorted(set(folder.sizes) - videos):
-                self.defects.append(Defect("feature file of no clip", folder.place, 0, f"{name}.npy"))
+                self.defects.append(
+                    Defect("feature file of no clip", folder.place, 0, f"{name}.npy")
+                )
 
     def _spec(self, options: ImportOptions) -> DataSpec:
         maps = [SEGMENTS, len(CLASSES)]
-        labels = {"weak": [len(CLASSES)], **dict.fromkeys([*self._pseudo, "dense_audio", "dense_visual"], maps)}
+        labels = {
+            "weak": [len(CLASSES)],
+            **dict.fromkeys([*self._pseudo, "dense_audio", "dense_visual"], maps),
+        }
         label_splits = {name: ["validation", "test"] for name in ("dense_audio", "dense_visual")}
-        label_splits |= {name: known for name, known in self._pseudo.items() if len(known) < len(self.splits)}
+        label_splits |= {
+            name: known for name, known in self._pseudo.items() if len(known) < len(self.splits)
+        }
         widths = {feature.column: feature.shape[-1] for feature in self._features}
         return DataSpec(
             name=options.name or ("llp-synthetic" if self.synthetic else "llp"),
             task="avvp",
             classes=list(CLASSES),
-            features=FeatureSpec(audio_dim=widths["audio"], visual_dim=widths["visual"], motion_dim=widths.get("motion")),
+            features=FeatureSpec(
+                audio_dim=widths["audio"],
+                visual_dim=widths["visual"],
+                motion_dim=widths.get("motion"),
+            ),
             labels=labels,
             label_dtypes=dict.fromkeys(labels, "uint8"),
             label_splits=label_splits,
@@ -217,21 +278,32 @@ class LLPPlan:
     def read(self, split: str, positions: Sequence[int], dtype: str) -> Part:
         """Read the clips at positions of a split; every bad file of a clip is named."""
         part, seen = Part(None), set[tuple[str, str]]()
-        columns: dict[str, list[Any]] = {name: [] for name in ("row", "clip_id", *self.spec.shapes())}
+        columns: dict[str, list[Any]] = {
+            name: [] for name in ("row", "clip_id", *self.spec.shapes())
+        }
         for position in positions:
             row = int(self.splits[split][position])
             clip, bad, notes = self._clip(split, row, dtype)
-            part.left_out += [(position, LeftOut(self.data.filenames[row], str(file), text)) for file, text in bad]
+            part.left_out += [
+                (position, LeftOut(self.data.filenames[row], str(file), text)) for file, text in bad
+            ]
             if not bad:
                 found = [*notes, *self._outside(clip, row)]
-                part.defects += [(position, defect) for defect in found if not is_repeated(defect, seen)]
+                part.defects += [
+                    (position, defect) for defect in found if not is_repeated(defect, seen)
+                ]
                 for name, value in clip.items():
                     columns[name].append(value)
         if columns["row"]:
-            part.columns = {name: value if name == "clip_id" else np.array(value) for name, value in columns.items()}
+            part.columns = {
+                name: value if name == "clip_id" else np.array(value)
+                for name, value in columns.items()
+            }
         return part
 
-    def _clip(self, split: str, row: int, dtype: str) -> tuple[dict[str, Any], list[tuple[Path, str]], list[Defect]]:
+    def _clip(
+        self, split: str, row: int, dtype: str
+    ) -> tuple[dict[str, Any], list[tuple[Path, str]], list[Defect]]:
         """Return a clip's columns, the files that are bad and why, and what is to be said of the good ones."""
         data, video = self.data, self.videos[row]
         clip: dict[str, Any] = {"row": row, "clip_id": data.filenames[row], "weak": data.weak[row]}
@@ -242,14 +314,20 @@ class LLPPlan:
             try:
                 values = folder.read(video, feature.shape)
                 clip[feature.column] = cast(feature.reduce(values), dtype)
-                note = whole_numbers(values.dtype, f"{folder.place}/{video}.npy", data.filenames[row])
+                note = whole_numbers(
+                    values.dtype, f"{folder.place}/{video}.npy", data.filenames[row]
+                )
                 notes += [note] if note is not None else []
             except BadFeature as error:
                 bad.append((folder.file(video), str(error)))
         for column, known in self._pseudo.items():
             folder = self._folders[column]
             try:
-                clip[column] = self._pseudo_labels(folder, row) if split in known else np.zeros_like(data.dense_audio[row])
+                clip[column] = (
+                    self._pseudo_labels(folder, row)
+                    if split in known
+                    else np.zeros_like(data.dense_audio[row])
+                )
             except BadFeature as error:
                 bad.append((folder.file(video), str(error)))
         return clip, bad, notes
@@ -268,7 +346,14 @@ class LLPPlan:
             if len(outside):
                 names = ", ".join(CLASSES[i] for i in outside)
                 file = f"{self._folders[column].place}/{self.videos[row]}.npy"
-                defects.append(Defect("pseudo-label outside the weak label", file, 0, f"{self.data.filenames[row]}: {names}"))
+                defects.append(
+                    Defect(
+                        "pseudo-label outside the weak label",
+                        file,
+                        0,
+                        f"{self.data.filenames[row]}: {names}",
+                    )
+                )
         return defects
 
     def bytes_of(self, rows: set[int]) -> int:

@@ -23,7 +23,9 @@ class NpyFolder:
         DataError: no folder, or no .npy file in it.
     """
 
-    def __init__(self, folder: Path, remedy: str = "give the folder that holds one a video") -> None:
+    def __init__(
+        self, folder: Path, remedy: str = "give the folder that holds one a video"
+    ) -> None:
         self.folder = folder
         self.sizes: dict[str, int] = {}
         stamps = []
@@ -66,4 +68,3 @@ def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return stat.st_size, stat.st_mtime_ns
-

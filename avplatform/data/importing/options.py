@@ -91,14 +91,24 @@ class ImportOptions:
         else:
             given = [name for name in AVE_ONLY if getattr(self, name) is not None]
         if given:
-            raise UsageError(f"--{given[0].replace('_', '-')} does nothing for {self.dataset}; leave it out")
+            raise UsageError(
+                f"--{given[0].replace('_', '-')} does nothing for {self.dataset}; leave it out"
+            )
         if self.frames == 80 and self.visual == "clip":
-            raise UsageError("--frames 80 does not go with --visual clip, which has one vector a segment; leave it out")
+            raise UsageError(
+                "--frames 80 does not go with --visual clip, which has one vector a segment; leave it out"
+            )
         for name, feature in (("visual", "clip"), ("audio", "clap")):
-            unused = f"{feature}_features" if getattr(self, name) != feature else {"clip": "res152", "clap": "vggish"}[feature]
+            unused = (
+                f"{feature}_features"
+                if getattr(self, name) != feature
+                else {"clip": "res152", "clap": "vggish"}[feature]
+            )
             if getattr(self, unused) is not None:
                 flag = f"--{unused.replace('_', '-')}"
-                raise UsageError(f"{flag} does nothing with --{name} {getattr(self, name)}; leave one of them out")
+                raise UsageError(
+                    f"{flag} does nothing with --{name} {getattr(self, name)}; leave one of them out"
+                )
 
     def changed(self, name: str, plain: object) -> bool:
         """Whether an option is not the plain one."""
@@ -106,4 +116,8 @@ class ImportOptions:
 
     def content(self) -> dict[str, object]:
         """Return the options that decide what is written."""
-        return {name: value for name, value in vars(self).items() if name not in ("out", "strict", "workers")}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("out", "strict", "workers")
+        }

@@ -83,7 +83,12 @@ def whole_numbers(dtype: np.dtype, file: str, clip_id: str | None = None) -> Def
     if dtype.kind == "f":
         return None
     first = f"; first in {clip_id}" if clip_id is not None else ""
-    return Defect(WHOLE_NUMBERS, file, 0, f"{dtype}, stored as the numbers that stand there, not scaled back{first}")
+    return Defect(
+        WHOLE_NUMBERS,
+        file,
+        0,
+        f"{dtype}, stored as the numbers that stand there, not scaled back{first}",
+    )
 
 
 def is_repeated(defect: Defect, seen: set[tuple[str, str]]) -> bool:
@@ -99,7 +104,11 @@ def is_repeated(defect: Defect, seen: set[tuple[str, str]]) -> bool:
 def in_no_split(defects: Sequence[Defect], annotations: Path, what: str) -> list[LeftOut]:
     """Return the clips that stand in an annotation file but in none that names a split, so that nothing is read of them."""
     return [
-        LeftOut(d.text, str(annotations / d.file), f"line {d.line}: stands in {what}, so it belongs to no split")
+        LeftOut(
+            d.text,
+            str(annotations / d.file),
+            f"line {d.line}: stands in {what}, so it belongs to no split",
+        )
         for d in defects
         if d.kind == NO_SPLIT
     ]

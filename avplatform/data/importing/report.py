@@ -69,15 +69,25 @@ class ImportReport:
         """Return one line a kind and file, with all cases where that is worth it and the first ones otherwise."""
         groups: dict[tuple[str, str], list[Defect]] = {}
         for defect in self.defects:
-            file = defect.file.rsplit("/", 1)[0] if defect.file.endswith(".npy") and "/" in defect.file else defect.file
+            file = (
+                defect.file.rsplit("/", 1)[0]
+                if defect.file.endswith(".npy") and "/" in defect.file
+                else defect.file
+            )
             groups.setdefault((defect.kind, file), []).append(defect)
         lines = []
         for (kind, file), found in groups.items():
             shown = found if kind in LISTED_WHOLE else found[:EXAMPLES]
             texts = [
-                " ".join(d.text.split()) + (f" (line {d.line})" if d.line and not file.endswith(".h5") else "") for d in shown
+                " ".join(d.text.split())
+                + (f" (line {d.line})" if d.line and not file.endswith(".h5") else "")
+                for d in shown
             ]
-            more = f"; and {len(found) - len(shown)} more in {REPORT_FILE}" if len(shown) < len(found) else ""
+            more = (
+                f"; and {len(found) - len(shown)} more in {REPORT_FILE}"
+                if len(shown) < len(found)
+                else ""
+            )
             lines.append(f"{kind}, {file}: {counted(len(found), 'case')}: {'; '.join(texts)}{more}")
         return lines
 
@@ -89,7 +99,9 @@ class ImportReport:
         """Return what the store's manifest keeps of it."""
         out: dict[str, Any] = {**self.sources, "defects": self.defect_lines()}
         if self.bad:
-            counts = {split: count - self.stored.get(split, 0) for split, count in self.clips.items()}
+            counts = {
+                split: count - self.stored.get(split, 0) for split, count in self.clips.items()
+            }
             out["left_out"] = {"clips": counts, "examples": self.left_out_lines()}
         return out
 
@@ -103,7 +115,9 @@ class ImportReport:
         if self.bad:
             share = f"{self.clips_left_out:,} of {counted(sum(self.clips.values()), 'clip')}"
             lines += [f"left out {share}:" if self.written else f"would be left out, {share}:"]
-            lines += [f"  {line}" for line in self.left_out_lines(CARD_CLIPS if self.written else 200)]
+            lines += [
+                f"  {line}" for line in self.left_out_lines(CARD_CLIPS if self.written else 200)
+            ]
         counts = count_kinds(self.defects)
         lines += [f"defect: {kind}: {count}" for kind, count in counts.items()]
         if self.written and self.bytes_written:
@@ -159,7 +173,11 @@ def without_places(text: str) -> str:
     """
     content = json.loads(text)
     places = {str(content.get("source", "")): "."}
-    places |= {value: Path(value).name for value in content.get("options", {}).values() if isinstance(value, str)}
+    places |= {
+        value: Path(value).name
+        for value in content.get("options", {}).values()
+        if isinstance(value, str)
+    }
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):

@@ -33,7 +33,9 @@ class SplitArrays:
     def __init__(self, folder: Path, spec: DataSpec, name: str) -> None:
         self.spec, self.name = spec, name
         # Mapped copy-on-write, not read-only, only because torch wants memory that it may write to; nothing writes.
-        self._arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="c") for key in ("row", *spec.shapes())}
+        self._arrays = {
+            key: np.load(folder / f"{key}.npy", mmap_mode="c") for key in ("row", *spec.shapes())
+        }
         self._tensors = {key: torch.from_numpy(array) for key, array in self._arrays.items()}
         self.clip_ids: list[str] = json.loads((folder / "clip_id.json").read_text())
 
@@ -52,7 +54,9 @@ class SplitArrays:
             DataError: the label is not known in this split.
         """
         if name not in known_labels(self.spec, self.name):
-            raise DataError(f"the label {name!r} is not known in the split {self.name!r} of '{self.spec.name}'")
+            raise DataError(
+                f"the label {name!r} is not known in the split {self.name!r} of '{self.spec.name}'"
+            )
         return np.asarray(self._arrays[name])
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -77,8 +81,12 @@ class SplitArrays:
         index = torch.from_numpy(np.array(indices, dtype=np.int64))
         labels = known_labels(self.spec, self.name) if labels is None else labels
         columns = {name: self._tensors[name].index_select(0, index) for name in ("row", *labels)}
-        columns |= {name: gather(self._tensors[name], index, dtype) for name in self.spec.feature_names}
-        return make_batch(self.spec, columns, [self.clip_ids[i] for i in index.tolist()], dtype=dtype)
+        columns |= {
+            name: gather(self._tensors[name], index, dtype) for name in self.spec.feature_names
+        }
+        return make_batch(
+            self.spec, columns, [self.clip_ids[i] for i in index.tolist()], dtype=dtype
+        )
 
 
 def gather(values: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
@@ -86,7 +94,9 @@ def gather(values: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
     if values.dtype == dtype or values[0].nbytes < LARGE_ROW:
         return values.index_select(0, index).to(dtype)
     out = torch.empty((len(index), *values.shape[1:]), dtype=dtype)
-    for row, position in zip(out, index.tolist(), strict=True):  # cast on the way: maps gathered first are memory twice
+    for row, position in zip(
+        out, index.tolist(), strict=True
+    ):  # cast on the way: maps gathered first are memory twice
         row.copy_(values[position])
     return out
 
@@ -94,11 +104,17 @@ def gather(values: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
 def known_labels(spec: DataSpec, *splits: str) -> list[str]:
     """Return the labels that are really known in all of these splits; elsewhere they are stored as zeros."""
     limits: dict[str, list[str]] = getattr(spec, "label_splits", {})
-    return [name for name in spec.labels if all(split in limits.get(name, splits) for split in splits)]
+    return [
+        name for name in spec.labels if all(split in limits.get(name, splits) for split in splits)
+    ]
 
 
 def make_batch(
-    spec: DataSpec, columns: Mapping[str, Tensor], clip_ids: list[str], *, dtype: torch.dtype = torch.float32
+    spec: DataSpec,
+    columns: Mapping[str, Tensor],
+    clip_ids: list[str],
+    *,
+    dtype: torch.dtype = torch.float32,
 ) -> Batch:
     """Turn columns, of which labels may be missing, into a Batch; features become `dtype`, 0/1 labels float32."""
     labels = {
@@ -152,7 +168,9 @@ def open_split(
     try:
         return SplitArrays(folder, manifest.spec, name)
     except (OSError, *HEADER_ERRORS) as error:
-        raise DataError(f"the arrays in {folder} are damaged ({error}); delete that folder, they are built again") from None
+        raise DataError(
+            f"the arrays in {folder} are damaged ({error}); delete that folder, they are built again"
+        ) from None
 
 
 def array_folder(store: Path, manifest: Manifest, cache_dir: Path | None = None) -> Path:
@@ -165,14 +183,23 @@ def array_folder(store: Path, manifest: Manifest, cache_dir: Path | None = None)
 
 def _damage(folder: Path, manifest: Manifest, name: str) -> str | None:
     """Return why a split's arrays are not the ones that were built, or None."""
-    return what_is_wrong(folder, contents=manifest.fingerprint, split=name, names=_files(manifest.spec))
+    return what_is_wrong(
+        folder, contents=manifest.fingerprint, split=name, names=_files(manifest.spec)
+    )
 
 
 def _files(spec: DataSpec) -> list[str]:
     return [*(f"{key}.npy" for key in ("row", *spec.shapes())), "clip_id.json"]
 
 
-def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: Callable[[str], None] | None, why: str) -> None:
+def _build(
+    store: Path,
+    manifest: Manifest,
+    name: str,
+    folder: Path,
+    progress: Callable[[str], None] | None,
+    why: str,
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(f".{name}.lock")
     with locked(lock):
@@ -183,7 +210,9 @@ def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: C
         temporary.mkdir()
         try:
             total = _copy(store, manifest, name, temporary)
-            write_record(temporary, contents=manifest.fingerprint, split=name, names=_files(manifest.spec))
+            write_record(
+                temporary, contents=manifest.fingerprint, split=name, names=_files(manifest.spec)
+            )
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
         except OSError as error:
@@ -195,21 +224,29 @@ def _build(store: Path, manifest: Manifest, name: str, folder: Path, progress: C
         if progress is not None:
             because = why and f" ({why})"
             clips = counted(manifest.splits[name].rows, "clip")
-            progress(f"mapped {manifest.spec.name} {name}{because}: {clips}, {total / 2**20:.0f} MiB")
+            progress(
+                f"mapped {manifest.spec.name} {name}{because}: {clips}, {total / 2**20:.0f} MiB"
+            )
 
 
 def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
     """Copy one split's shards into flat arrays, a row group at a time."""
     spec, info = manifest.spec, manifest.splits[name]
     shapes = {"row": (), **spec.shapes()}
-    kinds = {key: np.dtype(spec.label_dtypes.get(key, manifest.dtype)) for key in spec.shapes()} | {"row": np.dtype("int64")}
+    kinds = {key: np.dtype(spec.label_dtypes.get(key, manifest.dtype)) for key in spec.shapes()} | {
+        "row": np.dtype("int64")
+    }
     clip_ids: list[str] = []
     total = 0
     with contextlib.ExitStack() as stack:
         # Written as files and mapped later: a write to a mapped file on a full disk ends the process (SIGBUS).
         files = {key: stack.enter_context((folder / f"{key}.npy").open("wb")) for key in shapes}
         for key, shape in shapes.items():
-            header = {"descr": np.lib.format.dtype_to_descr(kinds[key]), "fortran_order": False, "shape": (info.rows, *shape)}
+            header = {
+                "descr": np.lib.format.dtype_to_descr(kinds[key]),
+                "fortran_order": False,
+                "shape": (info.rows, *shape),
+            }
             np.lib.format.write_array_header_1_0(files[key], header)
         for shard in info.shards:
             file = check_shard(store, shard, arrow_schema(spec, manifest.dtype), contents=True)
@@ -219,9 +256,10 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
                     for key, shape in shapes.items():
                         column = table.column(key).combine_chunks()
                         flat = column.flatten() if shape else column
-                        rows = np.ascontiguousarray(flat.to_numpy(zero_copy_only=False), dtype=kinds[key])
+                        rows = np.ascontiguousarray(
+                            flat.to_numpy(zero_copy_only=False), dtype=kinds[key]
+                        )
                         total += files[key].write(rows.view(np.uint8).data)
                     clip_ids += table.column("clip_id").to_pylist()
     (folder / "clip_id.json").write_text(json.dumps(clip_ids))
     return total
-

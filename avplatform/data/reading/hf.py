@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import datasets
 
 
-
 def as_dataset(split: SplitArrays, *, fingerprint: str) -> datasets.Dataset:
     """Return a split as a `datasets.Dataset` whose columns are the mapped arrays themselves.
 
@@ -35,11 +34,17 @@ def as_dataset(split: SplitArrays, *, fingerprint: str) -> datasets.Dataset:
     columns: dict[str, pa.Array] = {}
     for name, values in split.columns().items():
         memory: Any = values.reshape(-1).view(np.uint8)
-        flat = pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), values.size, [None, pa.py_buffer(memory)])
-        columns[name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values[0].size)
+        flat = pa.Array.from_buffers(
+            pa.from_numpy_dtype(values.dtype), values.size, [None, pa.py_buffer(memory)]
+        )
+        columns[name] = (
+            flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values[0].size)
+        )
     columns["clip_id"] = pa.array(split.clip_ids, type=pa.string())
     table = InMemoryTable(pa.table(columns))
-    dataset = datasets.Dataset(table, split=datasets.NamedSplit(split.name), fingerprint=f"{fingerprint[:16]}-{split.name}")
+    dataset = datasets.Dataset(
+        table, split=datasets.NamedSplit(split.name), fingerprint=f"{fingerprint[:16]}-{split.name}"
+    )
     return dataset.with_format("arrow")
 
 
@@ -55,7 +60,9 @@ def batch_of(spec: DataSpec, table: pa.Table, *, dtype: torch.dtype = torch.floa
     whole = table.combine_chunks() if max(pieces) > 1 else table
     shapes, features = {"row": (), **spec.shapes()}, spec.feature_names
     tensors = {}
-    for name, count, (column,) in zip(table.column_names, pieces, (c.chunks for c in whole.columns), strict=True):
+    for name, count, (column,) in zip(
+        table.column_names, pieces, (c.chunks for c in whole.columns), strict=True
+    ):
         if name not in shapes:
             continue
         values = column
@@ -66,6 +73,7 @@ def batch_of(spec: DataSpec, table: pa.Table, *, dtype: torch.dtype = torch.floa
             raise DataError(f"the column {name!r} of a table of '{spec.name}' has empty entries")
         tensor = torch.from_dlpack(values).reshape(len(table), *shapes[name])
         casts = tensor.dtype != dtype if name in features else tensor.dtype == torch.uint8
-        tensors[name] = tensor if casts or count > 1 else tensor.clone()  # a batch shares its memory with nothing
+        tensors[name] = (
+            tensor if casts or count > 1 else tensor.clone()
+        )  # a batch shares its memory with nothing
     return make_batch(spec, tensors, whole.column("clip_id").to_pylist(), dtype=dtype)
-

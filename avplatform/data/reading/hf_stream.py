@@ -49,8 +49,12 @@ def stream_dataset(
         files = {"train": source.shards.urls(shards)}
         # Labels that are not known in all of these splits are zeros in the files, and would pass as labels.
         columns = ["row", "clip_id", *source.spec.feature_names, *known_labels(source.spec, *names)]
-        stream = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True, columns=columns)
+        stream = datasets.load_dataset(
+            "parquet", data_files=files, split="train", streaming=True, columns=columns
+        )
         stream = stream.with_format("arrow")
     if not 0 <= process_index < num_processes:
-        raise UsageError(f"process_index is {process_index}; of {num_processes} processes it must be 0 to {num_processes - 1}")
+        raise UsageError(
+            f"process_index is {process_index}; of {num_processes} processes it must be 0 to {num_processes - 1}"
+        )
     return share_of(stream, process_index, num_processes)

@@ -77,7 +77,9 @@ class SharesOut(DataLoader):
         Raises:
             UsageError: always.
         """
-        raise UsageError(f"a {type(self).__name__} is read an epoch at a time; iterate loader.epoch(n)")
+        raise UsageError(
+            f"a {type(self).__name__} is read an epoch at a time; iterate loader.epoch(n)"
+        )
 
 
 class TrainLoader(SharesOut):
@@ -107,21 +109,34 @@ class TrainLoader(SharesOut):
     ) -> None:
         self.splits = splits
         self.labels = known_labels(splits[0].spec, *(split.name for split in splits))
-        self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
+        self.batch_size, self.seed, self.shuffle, self.drop_last = (
+            batch_size,
+            seed,
+            shuffle,
+            drop_last,
+        )
         self.order, self.num_workers = order, num_workers
         self.process_index, self.num_processes = process_index, num_processes
         self.starts = np.cumsum([0, *map(len, splits)])
 
     def __len__(self) -> int:
-        return count_batches(int(self.starts[-1]), self.batch_size, drop_last=self.drop_last or self.order != "default")
+        return count_batches(
+            int(self.starts[-1]),
+            self.batch_size,
+            drop_last=self.drop_last or self.order != "default",
+        )
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Share]:
         """Yield shares; batches before `start` are skipped without being read."""
         clips, size, seed = int(self.starts[-1]), self.batch_size, self.seed
         if self.order == "default":
-            batches = epoch_batches(clips, size, seed=seed, epoch=epoch, shuffle=self.shuffle, drop_last=self.drop_last)
+            batches = epoch_batches(
+                clips, size, seed=seed, epoch=epoch, shuffle=self.shuffle, drop_last=self.drop_last
+            )
         else:
-            batches = psp_batches(clips, size, seed=seed, epoch=epoch, weak=self.order == "psp-weak")
+            batches = psp_batches(
+                clips, size, seed=seed, epoch=epoch, weak=self.order == "psp-weak"
+            )
         batches = batches[start:]
         jobs: list[Callable[[], Share]] = [partial(self._share, batch) for batch in batches]
         return read_ahead(jobs, self.num_workers) if self.num_workers else (job() for job in jobs)
@@ -138,7 +153,11 @@ class TrainLoader(SharesOut):
         parts, places = [], []
         for number in np.unique(owner):
             chosen = np.flatnonzero(owner == number)
-            parts.append(self.splits[number].batch(positions[chosen] - self.starts[number], labels=self.labels))
+            parts.append(
+                self.splits[number].batch(
+                    positions[chosen] - self.starts[number], labels=self.labels
+                )
+            )
             places.append(chosen)
         if len(parts) == 1:
             return parts[0]
@@ -151,7 +170,9 @@ def join(parts: list[Batch]) -> Batch:
     return Batch(
         audio=torch.cat([p.audio for p in parts]),
         visual=torch.cat([p.visual for p in parts]),
-        motion=None if first.motion is None else torch.cat([p.motion for p in parts if p.motion is not None]),
+        motion=None
+        if first.motion is None
+        else torch.cat([p.motion for p in parts if p.motion is not None]),
         row=torch.cat([p.row for p in parts]),
         clip_id=[c for p in parts for c in p.clip_id],
         labels={name: torch.cat([p.labels[name] for p in parts]) for name in first.labels},
@@ -202,7 +223,7 @@ def read_ahead(jobs: list[Callable[[], Share]], workers: int) -> Iterator[Share]
     try:
         for number in range(len(jobs)):
             with changed:
-                changed.wait_for(lambda: number in done)  # noqa: B023
+                changed.wait_for(lambda: number in done)
                 result = done.pop(number)
             if number + ahead < len(jobs):
                 todo.put(number + ahead)
@@ -213,5 +234,7 @@ def read_ahead(jobs: list[Callable[[], Share]], workers: int) -> Iterator[Share]
         stop.set()
         for _ in threads:
             todo.put(-1)
-        for thread in threads:  # one that is still reading when the interpreter ends would abort the process
+        for (
+            thread
+        ) in threads:  # one that is still reading when the interpreter ends would abort the process
             thread.join()

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import datasets
 
 
-def share_of(stream: datasets.IterableDataset, process_index: int, num_processes: int) -> datasets.IterableDataset:
+def share_of(
+    stream: datasets.IterableDataset, process_index: int, num_processes: int
+) -> datasets.IterableDataset:
     """Return one process's share of a stream that was not shared out; it cannot be shared out again.
 
     Streams made of the share (`map`, `shuffle`, `shard`) refuse it as well.

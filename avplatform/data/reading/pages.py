@@ -35,7 +35,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 PLAIN, DATA_PAGE = 0, 0
-PHYSICAL: dict[str, Any] = {"FLOAT": np.dtype("float32"), "FIXED_LEN_BYTE_ARRAY": np.dtype("float16")}
+PHYSICAL: dict[str, Any] = {
+    "FLOAT": np.dtype("float32"),
+    "FIXED_LEN_BYTE_ARRAY": np.dtype("float16"),
+}
 STRUCT = 12
 
 
@@ -48,7 +51,13 @@ def group_range(footer: pq.FileMetaData, group: int) -> tuple[int, int]:
 
 
 def read_group(
-    raw: bytes, start: int, footer: pq.FileMetaData, group: int, *, features: dict[str, int], others: list[str]
+    raw: bytes,
+    start: int,
+    footer: pq.FileMetaData,
+    group: int,
+    *,
+    features: dict[str, int],
+    others: list[str],
 ) -> tuple[dict[str, np.ndarray], pa.Table]:
     """Return the features of a row group as flat arrays [rows, values], and its other columns as a table.
 
@@ -64,14 +73,22 @@ def read_group(
         OSError, ValueError, pyarrow.ArrowException: the bytes are no such row group.
     """
     meta = footer.row_group(group)
-    chunks = {(chunk := meta.column(i)).path_in_schema.partition(".")[0]: chunk for i in range(meta.num_columns)}
-    found = {name: _plain_values(raw, start, chunks[name], meta.num_rows * width) for name, width in features.items()}
+    chunks = {
+        (chunk := meta.column(i)).path_in_schema.partition(".")[0]: chunk
+        for i in range(meta.num_columns)
+    }
+    found = {
+        name: _plain_values(raw, start, chunks[name], meta.num_rows * width)
+        for name, width in features.items()
+    }
     left = [name for name, values in found.items() if values is None]
     with pq.ParquetFile(_Window(raw, start), metadata=footer) as parquet:
         table = parquet.read_row_group(group, columns=[*others, *left], use_threads=False)
     for name in left:
         found[name] = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return {n: v.reshape(meta.num_rows, features[n]) for n, v in found.items() if v is not None}, table.select(others)
+    return {
+        n: v.reshape(meta.num_rows, features[n]) for n, v in found.items() if v is not None
+    }, table.select(others)
 
 
 def _place(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
@@ -81,11 +98,18 @@ def _place(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
     return at, chunk.total_compressed_size
 
 
-def _plain_values(raw: bytes, start: int, chunk: pq.ColumnChunkMetaData, count: int) -> np.ndarray | None:
+def _plain_values(
+    raw: bytes, start: int, chunk: pq.ColumnChunkMetaData, count: int
+) -> np.ndarray | None:
     """Return the values of a column chunk, or None where they would have to be decoded."""
     dtype = PHYSICAL.get(chunk.physical_type)
     at, size = _place(chunk)
-    if dtype is None or chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page or chunk.num_values != count:
+    if (
+        dtype is None
+        or chunk.compression != "UNCOMPRESSED"
+        or chunk.has_dictionary_page
+        or chunk.num_values != count
+    ):
         return None
     out, filled = np.empty(count, dtype), 0
     try:
@@ -102,12 +126,19 @@ def _pages(raw: bytes, at: int, end: int, itemsize: int) -> Iterator[tuple[int, 
     while at < end:
         header, at = _struct(raw, at)
         about, size = header.get(5), header.get(3, -1)
-        if header.get(1) != DATA_PAGE or not isinstance(about, dict) or about.get(2) != PLAIN or size < 0:
+        if (
+            header.get(1) != DATA_PAGE
+            or not isinstance(about, dict)
+            or about.get(2) != PLAIN
+            or size < 0
+        ):
             raise ValueError("a page of another kind")
         first = at
         for _ in range(2):  # repetition and definition levels, each after its length
             first += 4 + int.from_bytes(raw[first : first + 4], "little")
-        if first + about[1] * itemsize != at + size:  # a value is missing, or an item has another size
+        if (
+            first + about[1] * itemsize != at + size
+        ):  # a value is missing, or an item has another size
             raise ValueError("a page whose values do not fill it")
         yield first, about[1]
         at += size

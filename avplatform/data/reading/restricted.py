@@ -27,12 +27,16 @@ class RestrictedData(DataSource):
         holding: keep the clips that hold one of these; default: those that hold one of `names`, or no event at all.
     """
 
-    def __init__(self, data: DataSource, names: Sequence[str], *, holding: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, data: DataSource, names: Sequence[str], *, holding: Sequence[str] | None = None
+    ) -> None:
         self.__dict__.update(data.__dict__)
         self._whole, self._restricted = data, dict[str, SplitArrays]()
         known = data.manifest.spec.classes
         self._columns = [n for n, name in enumerate(known) if name in set(names)]
-        self._holding = [n for n, name in enumerate(known) if name in set(names if holding is None else holding)]
+        self._holding = [
+            n for n, name in enumerate(known) if name in set(names if holding is None else holding)
+        ]
         self._keep_empty = holding is None
         self._spec = restricted_spec(data.manifest.spec, self._columns)
 
@@ -56,8 +60,12 @@ class RestrictedData(DataSource):
             if self._keep_empty:
                 keep |= ~present.any(axis=1)
             if not keep.any():
-                raise DataError(f"no clip of the split '{name}' of '{self.name}' holds one of the chosen classes")
-            self._restricted[name] = RestrictedSplit(whole, np.flatnonzero(keep), self._columns, self._spec)
+                raise DataError(
+                    f"no clip of the split '{name}' of '{self.name}' holds one of the chosen classes"
+                )
+            self._restricted[name] = RestrictedSplit(
+                whole, np.flatnonzero(keep), self._columns, self._spec
+            )
         return self._restricted[name]
 
     def rows(self, name: str) -> int:
@@ -68,7 +76,9 @@ class RestrictedData(DataSource):
 class RestrictedSplit(SplitArrays):
     """Some clips of a split with some classes of their labels."""
 
-    def __init__(self, whole: SplitArrays, positions: np.ndarray, columns: Sequence[int], spec: DataSpec) -> None:
+    def __init__(
+        self, whole: SplitArrays, positions: np.ndarray, columns: Sequence[int], spec: DataSpec
+    ) -> None:
         self.spec, self.name, self._whole, self._positions = spec, whole.name, whole, positions
         self.clip_ids = [whole.clip_ids[i] for i in positions]
         self._columns, count = torch.tensor(list(columns)), len(whole.spec.classes)
@@ -99,7 +109,9 @@ class RestrictedSplit(SplitArrays):
         labels: Sequence[str] | None = None,
     ) -> Batch:
         """Gather clips by position among those that are left."""
-        batch = self._whole.batch(self._positions[np.asarray(indices, dtype=np.int64)], dtype=dtype, labels=labels)
+        batch = self._whole.batch(
+            self._positions[np.asarray(indices, dtype=np.int64)], dtype=dtype, labels=labels
+        )
         batch.labels = {name: self._seen(name, values) for name, values in batch.labels.items()}
         return batch
 
@@ -123,7 +135,9 @@ def restricted_spec(spec: DataSpec, columns: Sequence[int]) -> DataSpec:
         elif shape and shape[-1] == len(spec.classes):
             labels[name] = [*shape[:-1], len(columns)]
         else:
-            raise DataError(f"the label '{name}' of '{spec.name}' has shape {shape}, which says nothing of classes apart")
+            raise DataError(
+                f"the label '{name}' of '{spec.name}' has shape {shape}, which says nothing of classes apart"
+            )
     classes = [*(spec.classes[n] for n in columns), *background]
     return dataclasses.replace(spec, classes=classes, labels=labels)
 

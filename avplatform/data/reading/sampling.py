@@ -11,7 +11,13 @@ MIXED_GROUPS = 2  # row groups of a lane whose rows are mixed
 
 
 def epoch_batches(
-    clips: int, batch_size: int, *, seed: int, epoch: int, shuffle: bool = True, drop_last: bool = False
+    clips: int,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    shuffle: bool = True,
+    drop_last: bool = False,
 ) -> list[np.ndarray]:
     """Return the global batches of one epoch as positions; the last one may be smaller."""
     order = np.random.default_rng([seed, epoch]).permutation(clips) if shuffle else np.arange(clips)
@@ -44,7 +50,9 @@ def stream_order(
         return _rows_of(sequence, sizes)
     rng = np.random.default_rng([seed, epoch])
     of_shard = np.split(sequence, np.cumsum([len(shard) for shard in shards])[:-1])
-    sequence = np.concatenate([rng.permutation(of_shard[shard]) for shard in rng.permutation(len(shards))])
+    sequence = np.concatenate(
+        [rng.permutation(of_shard[shard]) for shard in rng.permutation(len(shards))]
+    )
     group, row = _rows_of(sequence, sizes)
     position = np.argsort(sequence)[group]  # of a row's group in the sequence
 
@@ -55,9 +63,15 @@ def stream_order(
     heads, tails = [], []
     for lane, end in enumerate(ends):
         places = np.arange(ends[lane - 1] if lane else 0, end)
-        if lane % 2:  # neighbours run towards each other, and need the row group that they share at the same time
+        if (
+            lane % 2
+        ):  # neighbours run towards each other, and need the row group that they share at the same time
             places = places[::-1]
-        block = np.abs(position[places] - position[places[0]]) // MIXED_GROUPS if len(places) else places
+        block = (
+            np.abs(position[places] - position[places[0]]) // MIXED_GROUPS
+            if len(places)
+            else places
+        )
         places = places[np.lexsort((rng.random(len(places)), block))]
         heads.append(places[: whole * a_batch[lane]].reshape(whole, a_batch[lane]))
         tails.append(places[whole * a_batch[lane] :])
@@ -72,7 +86,9 @@ def _rows_of(sequence: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.repeat(sequence, counts), np.arange(len(firsts)) - firsts
 
 
-def psp_batches(clips: int, batch_size: int, *, seed: int, epoch: int, weak: bool) -> list[np.ndarray]:
+def psp_batches(
+    clips: int, batch_size: int, *, seed: int, epoch: int, weak: bool
+) -> list[np.ndarray]:
     """Return the batches of one epoch as PSP's published loaders deliver them; the remainder is dropped.
 
     Source: PSP (CVPR 2021), released code. The fully supervised loader shuffles one list in place once an epoch. The weakly
@@ -89,7 +105,9 @@ def psp_batches(clips: int, batch_size: int, *, seed: int, epoch: int, weak: boo
         return [np.array(order[i * batch_size : (i + 1) * batch_size]) for i in range(count)]
     place = {clip: position for position, clip in enumerate(before)}
     first = np.array([place[clip] for clip in order[:batch_size]])
-    return [first, *(np.arange(i * batch_size, (i + 1) * batch_size) for i in range(1, count))][:count]
+    return [first, *(np.arange(i * batch_size, (i + 1) * batch_size) for i in range(1, count))][
+        :count
+    ]
 
 
 def count_batches(clips: int, batch_size: int, *, drop_last: bool = False) -> int:
@@ -104,7 +122,9 @@ def process_share(batch: np.ndarray, process_index: int, num_processes: int) -> 
     return batch[start:end]
 
 
-def eval_batches(clips: int, batch_size: int, process_index: int, num_processes: int) -> list[np.ndarray]:
+def eval_batches(
+    clips: int, batch_size: int, process_index: int, num_processes: int
+) -> list[np.ndarray]:
     """Return one process's evaluation batches: whole batches of fixed composition, dealt in turn."""
     batches = [np.arange(i, min(i + batch_size, clips)) for i in range(0, clips, batch_size)]
     return batches[process_index::num_processes]

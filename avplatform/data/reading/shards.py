@@ -48,7 +48,10 @@ class LocalShards:
 
     def footers(self, shards: list[Shard]) -> list[pq.FileMetaData]:
         """Check the shards and return their footers."""
-        return [pq.read_metadata(arrow_path(check_shard(self.folder, shard, self.schema))) for shard in shards]
+        return [
+            pq.read_metadata(arrow_path(check_shard(self.folder, shard, self.schema)))
+            for shard in shards
+        ]
 
     def read(self, shard: Shard, start: int, size: int) -> bytes:
         """Return a part of a shard."""
@@ -78,17 +81,26 @@ class HubShards:
         from avplatform.base.hub_errors import FAILURES, explain
 
         try:
-            listed = {entry["name"].rpartition("/")[2]: entry for entry in self._system().ls(self._folder(), detail=True)}
+            listed = {
+                entry["name"].rpartition("/")[2]: entry
+                for entry in self._system().ls(self._folder(), detail=True)
+            }
         except FAILURES as error:
-            raise DataError(f"the shards of {self.repo_id} cannot be listed: {explain(error)}") from None
+            raise DataError(
+                f"the shards of {self.repo_id} cannot be listed: {explain(error)}"
+            ) from None
         for shard in shards:
             entry = listed.get(shard.file)
             if entry is None:
                 raise DataError(f"{self._name(shard)} is missing on the Hub; {REMEDY}")
             if entry["size"] != shard.bytes:
-                raise DataError(f"{self._name(shard)} has {entry['size']} bytes, in the manifest {shard.bytes}; {REMEDY}")
+                raise DataError(
+                    f"{self._name(shard)} has {entry['size']} bytes, in the manifest {shard.bytes}; {REMEDY}"
+                )
             if (large := entry.get("lfs")) and large["sha256"] != shard.sha256:
-                raise DataError(f"{self._name(shard)} is not what the manifest says (its sha256 differs); {REMEDY}")
+                raise DataError(
+                    f"{self._name(shard)} is not what the manifest says (its sha256 differs); {REMEDY}"
+                )
         with ThreadPoolExecutor(FETCHERS) as pool:
             return list(pool.map(self._footer, shards))
 
@@ -151,7 +163,9 @@ def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool 
     if not file.is_file():
         raise DataError(f"{file} is missing; {REMEDY}")
     if file.stat().st_size != shard.bytes:
-        raise DataError(f"{file} has {file.stat().st_size} bytes, in the manifest {shard.bytes}; {REMEDY}")
+        raise DataError(
+            f"{file} has {file.stat().st_size} bytes, in the manifest {shard.bytes}; {REMEDY}"
+        )
     try:
         if contents and file_sha256(file) != shard.sha256:
             raise DataError(f"{file} is not what the manifest says (its sha256 differs); {REMEDY}")
@@ -168,10 +182,17 @@ def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool 
 
 def check_footer(name: str, parquet: pq.ParquetFile, shard: Shard, schema: pa.Schema) -> None:
     """Raise DataError unless a shard has the manifest's rows and the schema's columns."""
-    rows, found = parquet.metadata.num_rows, {field.name: field.type for field in parquet.schema_arrow}
+    rows, found = (
+        parquet.metadata.num_rows,
+        {field.name: field.type for field in parquet.schema_arrow},
+    )
     if rows != shard.rows:
-        raise DataError(f"{name} holds {counted(rows, 'clip')}, in the manifest {shard.rows}; {REMEDY}")
+        raise DataError(
+            f"{name} holds {counted(rows, 'clip')}, in the manifest {shard.rows}; {REMEDY}"
+        )
     for field in schema:
         if found.get(field.name) != field.type:
             kind = found.get(field.name, "not there")
-            raise DataError(f"{name}: column {field.name} is {kind}, by the manifest {field.type}; {REMEDY}")
+            raise DataError(
+                f"{name}: column {field.name} is {kind}, by the manifest {field.type}; {REMEDY}"
+            )

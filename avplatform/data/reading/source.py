@@ -46,7 +46,9 @@ class DataSource:
         why_mapped: str = "",
     ) -> None:
         self.path, self.manifest, self.why_mapped = path, manifest, why_mapped
-        self.shards: Shards = LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest)
+        self.shards: Shards = (
+            LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest)
+        )
         self._hub, self._progress = hub, progress
         # What is mapped does not go into the Hub client's own cache, whose files are counted and deleted by its commands.
         self.cache_dir = cache_root() if hub is not None and cache_dir is None else cache_dir
@@ -114,8 +116,15 @@ class DataSource:
         files = [shard.file for shard in self.manifest.splits[name].shards]
         if self._progress is not None:
             size = sum(shard.bytes for shard in self.manifest.splits[name].shards)
-            self._progress(f"getting {name} of {self._hub[0]}: {counted(len(files), 'shard')}, {size / 2**20:.0f} MiB")
-        download(self._hub[0], revision=self._hub[1], allow_patterns=files, cache_dir=_hub_cache(self.path))
+            self._progress(
+                f"getting {name} of {self._hub[0]}: {counted(len(files), 'shard')}, {size / 2**20:.0f} MiB"
+            )
+        download(
+            self._hub[0],
+            revision=self._hub[1],
+            allow_patterns=files,
+            cache_dir=_hub_cache(self.path),
+        )
 
     def split_name(self, name: str) -> str:
         """Return the stored name of a split that exists and is not empty."""
@@ -123,7 +132,9 @@ class DataSource:
         if name not in self.manifest.splits:
             known = ", ".join(self.splits)
             hint = "" if self.manifest.spec.labels else UNLABELLED
-            raise UsageError(f"'{self.name}' has no split '{name}'{nearest(name, self.splits)} (splits: {known}){hint}")
+            raise UsageError(
+                f"'{self.name}' has no split '{name}'{nearest(name, self.splits)} (splits: {known}){hint}"
+            )
         if self.manifest.splits[name].rows == 0:
             raise DataError(f"the split '{name}' of {self.path} is empty")
         return name
@@ -161,7 +172,9 @@ def open_data(
     if manifest.spec.task != task:
         wanted = f"give data for {task}, or a run with --task {manifest.spec.task}"
         raise UsageError(f"the data in {path} are for {manifest.spec.task}, not {task}; {wanted}")
-    return DataSource(path, manifest, hub=hub, cache_dir=cache, progress=progress, why_mapped=why_mapped)
+    return DataSource(
+        path, manifest, hub=hub, cache_dir=cache, progress=progress, why_mapped=why_mapped
+    )
 
 
 def train_loader(
@@ -192,7 +205,9 @@ def train_loader(
         if order != "default":
             raise UsageError(f"--batch-order {order} needs mapped data; leave out --streaming")
         return StreamLoader(data.shards, data.manifest, names, num_workers=num_workers, **options)
-    return TrainLoader([data.split(name) for name in names], num_workers=num_workers, order=order, **options)
+    return TrainLoader(
+        [data.split(name) for name in names], num_workers=num_workers, order=order, **options
+    )
 
 
 def locate_store(
@@ -221,7 +236,9 @@ def download(repo_id: str, **options: Any) -> Path:
     try:
         return Path(snapshot_download(repo_id, repo_type="dataset", **options))
     except FAILURES as error:
-        raise DataError(f"'{repo_id}' is no data folder, and cannot be had from the Hub: {explain(error)}") from None
+        raise DataError(
+            f"'{repo_id}' is no data folder, and cannot be had from the Hub: {explain(error)}"
+        ) from None
 
 
 def _hub_cache(snapshot: Path) -> Path:

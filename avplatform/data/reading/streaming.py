@@ -65,10 +65,21 @@ class StreamLoader(SharesOut):
         self.labels = known_labels(manifest.spec, *splits)
         self.files = [shard for split in splits for shard in manifest.splits[split].shards]
         self.footers = shards.footers(self.files)
-        self.group_sizes = [[f.row_group(i).num_rows for i in range(f.num_row_groups)] for f in self.footers]
-        self.groups = [(file, group) for file, sizes in enumerate(self.group_sizes) for group in range(len(sizes))]
+        self.group_sizes = [
+            [f.row_group(i).num_rows for i in range(f.num_row_groups)] for f in self.footers
+        ]
+        self.groups = [
+            (file, group)
+            for file, sizes in enumerate(self.group_sizes)
+            for group in range(len(sizes))
+        ]
         self.clips = sum(manifest.splits[split].rows for split in splits)
-        self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
+        self.batch_size, self.seed, self.shuffle, self.drop_last = (
+            batch_size,
+            seed,
+            shuffle,
+            drop_last,
+        )
         self.num_workers = num_workers
         self.process_index, self.num_processes = process_index, num_processes
 
@@ -77,20 +88,27 @@ class StreamLoader(SharesOut):
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Share]:
         """Yield shares; row groups that only batches before `start` need are not read."""
-        group, row = stream_order(self.group_sizes, self.batch_size, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
+        group, row = stream_order(
+            self.group_sizes, self.batch_size, seed=self.seed, epoch=epoch, shuffle=self.shuffle
+        )
         parts = []  # size of the global batch, places to read, clips of this process
         for number in range(start, len(self)):
-            batch = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, self.clips))
+            batch = np.arange(
+                number * self.batch_size, min((number + 1) * self.batch_size, self.clips)
+            )
             mine = process_share(batch, self.process_index, self.num_processes)
             parts.append((len(batch), mine if len(mine) else batch[:1], len(mine)))
         uses = Counter(int(g) for _, places, _ in parts for g in np.unique(group[places]))
         held = _HeldGroups(self._read, uses)
         jobs: list[Callable[[], Share]] = [
-            partial(self._share, held, size, group[places], row[places], clips) for size, places, clips in parts
+            partial(self._share, held, size, group[places], row[places], clips)
+            for size, places, clips in parts
         ]
         return read_ahead(jobs, self.num_workers) if self.num_workers else (job() for job in jobs)
 
-    def _share(self, held: _HeldGroups, size: int, groups: np.ndarray, rows: np.ndarray, clips: int) -> Share:
+    def _share(
+        self, held: _HeldGroups, size: int, groups: np.ndarray, rows: np.ndarray, clips: int
+    ) -> Share:
         """Gather clips from their row groups, in the order given."""
         columns: dict[str, Any] = {}
         clip_ids = np.empty(len(rows), dtype=object)
@@ -102,7 +120,9 @@ class StreamLoader(SharesOut):
                         columns[name] = np.empty((len(rows), *values.shape[1:]), values.dtype)
                     columns[name][places] = values[rows[places]]
                 clip_ids[places] = ids[rows[places]]
-        tensors: dict[str, Tensor] = {name: torch.from_numpy(values) for name, values in columns.items()}
+        tensors: dict[str, Tensor] = {
+            name: torch.from_numpy(values) for name, values in columns.items()
+        }
         return Share(size, make_batch(self.spec, tensors, clip_ids.tolist()), clips)
 
     def _read(self, number: int) -> _Group:
@@ -114,7 +134,9 @@ class StreamLoader(SharesOut):
         try:
             start, size = group_range(footer, group)
             raw = self.shards.read(shard, start, size)
-            features, table = read_group(raw, start, footer, group, features=widths, others=["row", "clip_id", *self.labels])
+            features, table = read_group(
+                raw, start, footer, group, features=widths, others=["row", "clip_id", *self.labels]
+            )
         except (OSError, pa.ArrowException, ValueError, RuntimeError) as error:
             raise self.shards.failure(shard, error) from None
         columns = {name: values.reshape(-1, *shapes[name]) for name, values in features.items()}
@@ -131,7 +153,9 @@ def table_columns(spec: DataSpec, table: pa.Table) -> dict[str, np.ndarray]:
     for name, shape in {"row": (), **spec.shapes()}.items():
         if name in table.column_names:
             chunks = table.column(name)
-            column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()  # which always copies
+            column = (
+                chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
+            )  # which always copies
             flat = column.flatten() if shape else column
             columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), *shape)
     return columns

@@ -69,20 +69,32 @@ def simulate(
     if task == "avvp":
         clips: Any = llp_clips(annotations, seed=constants.seed)
         simulator: Any = llp.LLPSimulator(constants, clips)
-        spec = llp.spec(constants, provenance={**provenance, "labels": "LLP annotations; train events from validation donors"})
+        spec = llp.spec(
+            constants,
+            provenance={
+                **provenance,
+                "labels": "LLP annotations; train events from validation donors",
+            },
+        )
     else:
         clips = ave_clips(annotations)
         simulator = ave.AVESimulator(constants, clips)
         spec = ave.spec(constants, provenance={**provenance, "labels": "AVE annotations"})
     if layout == "official":
-        events = len(clips.rows) - len(clips.splits.get("background", ()))  # also of clips in no split: rows are lines
+        events = len(clips.rows) - len(
+            clips.splits.get("background", ())
+        )  # also of clips in no split: rows are lines
         rows = None
         if subset:
-            rows = [int(clips.rows[i]) for indices in choose(clips, subset).values() for i in indices]
+            rows = [
+                int(clips.rows[i]) for indices in choose(clips, subset).values() for i in indices
+            ]
         with OfficialWriter(out, spec, annotations, events, rows) as official:
             draw(official, simulator, clips, subset=subset, progress=progress)
         return None
-    return write(out, spec, simulator, clips, dtype=dtype, subset=subset, progress=progress, card=card)
+    return write(
+        out, spec, simulator, clips, dtype=dtype, subset=subset, progress=progress, card=card
+    )
 
 
 def write(
@@ -128,7 +140,11 @@ def choose(clips: Any, subset: dict[str, int] | None) -> dict[str, np.ndarray]:
     for split, indices in clips.splits.items():
         wanted = (subset or {}).get(split, len(indices))
         if len(indices):
-            chosen[split] = indices[spread_out(len(indices), wanted)] if clips.sorted_by_class else indices[:wanted]
+            chosen[split] = (
+                indices[spread_out(len(indices), wanted)]
+                if clips.sorted_by_class
+                else indices[:wanted]
+            )
     return chosen
 
 

@@ -18,7 +18,9 @@ COPIED = {"avvp": "AVVP_*.csv", "avel": "*"}
 SUFFIXES = (".csv", ".txt", ".h5")
 
 
-def copy_annotations(task: str, source: str | Path, out: Path, rows: Sequence[int] | None = None) -> None:
+def copy_annotations(
+    task: str, source: str | Path, out: Path, rows: Sequence[int] | None = None
+) -> None:
     """Copy the annotation files of a folder, or of its `data/`, into another; features are not copied.
 
     With `rows` every file is cut to these clips, so that it names no other: LLP's csv files lose the lines of the others,
@@ -35,7 +37,9 @@ def copy_annotations(task: str, source: str | Path, out: Path, rows: Sequence[in
     """
     folder = {"avvp": llp.locate, "avel": ave.locate}[task](source)
     places = [folder] if task == "avvp" else ave.places(folder)
-    for file in {file.name: file for place in reversed(places) for file in sorted(place.glob(COPIED[task]))}.values():
+    for file in {
+        file.name: file for place in reversed(places) for file in sorted(place.glob(COPIED[task]))
+    }.values():
         if file.is_file() and file.suffix in SUFFIXES and "feature" not in file.name:
             shutil.copyfile(file, out / file.name)
     if rows is not None and task == "avvp":
@@ -45,7 +49,9 @@ def copy_annotations(task: str, source: str | Path, out: Path, rows: Sequence[in
 
 
 def _cut_llp(folder: Path, out: Path, rows: set[int]) -> None:
-    away = {name for row, name in enumerate(llp.read_annotations(folder).filenames) if row not in rows}
+    away = {
+        name for row, name in enumerate(llp.read_annotations(folder).filenames) if row not in rows
+    }
     for file in out.glob(COPIED["avvp"]):
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.split("\t")[0].strip() not in away]
@@ -56,7 +62,10 @@ def _cut_llp(folder: Path, out: Path, rows: set[int]) -> None:
 def _cut_ave(folder: Path, out: Path, rows: list[int]) -> None:
     data = ave.read_annotations(folder)
     count = len(data.clip_ids)
-    kept, background = [row for row in rows if row < count], [row - count for row in rows if row >= count]
+    kept, background = (
+        [row for row in rows if row < count],
+        [row - count for row in rows if row >= count],
+    )
     file = out / "Annotations.txt"
     lines = [f"{line}\n" for line in read_lines(file)]
     header, lines = lines[: len(lines) - count], lines[len(lines) - count :]
@@ -64,11 +73,15 @@ def _cut_ave(folder: Path, out: Path, rows: list[int]) -> None:
     position = {row: place for place, row in enumerate(kept)}
     for split, name in ave.SPLIT_FILES.items():
         with h5py.File(out / name, "w") as h5:
-            h5["order"] = np.array([position[row] for row in data.splits[split].tolist() if row in position], np.int64)
+            h5["order"] = np.array(
+                [position[row] for row in data.splits[split].tolist() if row in position], np.int64
+            )
     for file in out.glob("*.h5"):
         if file.name not in ave.SPLIT_FILES.values():
             noisy = file.name.endswith("_noisy.h5")
-            _cut_array(file, data.background_count if noisy else count, background if noisy else kept)
+            _cut_array(
+                file, data.background_count if noisy else count, background if noisy else kept
+            )
 
 
 def _cut_array(file: Path, count: int, rows: list[int]) -> None:

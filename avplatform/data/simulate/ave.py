@@ -95,7 +95,9 @@ class AVESimulator:
             "video": clips.video[chosen],
         }
 
-    def _draw(self, rng: np.random.Generator, clips: AVEClips, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(
+        self, rng: np.random.Generator, clips: AVEClips, index: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return latent audio [T, K] and latent map [T, P, K]."""
         c, unit = self.constants, np.float32(1 / np.sqrt(self.constants.latent))
         label, inside = int(clips.video[index]), clips.segment[index] != BACKGROUND
@@ -115,12 +117,18 @@ class AVESimulator:
             if leaks[m]:
                 drives[m] = np.where(drives[m] > 0, drives[m], rng.uniform(*c.outside_gain))
             drive = np.exp(c.gain_spread * rng.standard_normal()) * smear(drives[m])
-            drive = c.amplitude[number] * drive * np.exp(c.segment_gain_spread * rng.standard_normal(SEGMENTS))
+            drive = (
+                c.amplitude[number]
+                * drive
+                * np.exp(c.segment_gain_spread * rng.standard_normal(SEGMENTS))
+            )
             if label != BACKGROUND:
                 self._add(rng, m, label, drive, audio, visual)
             if rng.random() < c.distractor[number]:
                 other = int(rng.integers(len(EVENTS)))
-                self._add(rng, m, other, np.full(SEGMENTS, rng.uniform(*c.distractor_gain)), audio, visual)
+                self._add(
+                    rng, m, other, np.full(SEGMENTS, rng.uniform(*c.distractor_gain)), audio, visual
+                )
         return audio, visual
 
     def _add(
@@ -138,13 +146,19 @@ class AVESimulator:
             audio += drive[:, None] * q
             return
         c = self.constants
-        centre = rng.uniform(1, SIDE - 2, 2) + np.cumsum(c.walk * rng.standard_normal((SEGMENTS, 2)), axis=0)
-        distance = ((self._grid[None] - centre[:, None].astype(np.float32)) ** 2).sum(axis=-1)  # (T, P)
+        centre = rng.uniform(1, SIDE - 2, 2) + np.cumsum(
+            c.walk * rng.standard_normal((SEGMENTS, 2)), axis=0
+        )
+        distance = ((self._grid[None] - centre[:, None].astype(np.float32)) ** 2).sum(
+            axis=-1
+        )  # (T, P)
         bump = np.exp(-distance / (2 * rng.uniform(*c.bump_width) ** 2)).astype(np.float32)
         visual += (drive[:, None] * bump)[..., None] * q
 
 
-def spec(constants: AVESimulation, *, name: str | None = None, provenance: dict[str, Any] | None = None) -> DataSpec:
+def spec(
+    constants: AVESimulation, *, name: str | None = None, provenance: dict[str, Any] | None = None
+) -> DataSpec:
     """Return the specification of a simulated AVE store."""
     return DataSpec(
         name=name or constants.name,

@@ -38,13 +38,67 @@ LLP_WEAK = (
     4988, 624, 528, 761, 192, 343, 455, 218, 299, 602, 186, 1172, 437, 1457, 495, 146, 445, 224, 411, 587, 503, 99, 430, 291,
     164,
 )  # fmt: skip
-LLP_AUDIO = (620, 70, 85, 95, 28, 45, 36, 24, 27, 85, 31, 183, 62, 153, 57, 20, 51, 28, 54, 68, 93, 11, 42, 34, 81)
-LLP_VISUAL = (142, 93, 36, 99, 41, 43, 44, 19, 26, 76, 25, 125, 59, 133, 54, 16, 37, 28, 59, 63, 98, 6, 35, 34, 53)
+LLP_AUDIO = (
+    620,
+    70,
+    85,
+    95,
+    28,
+    45,
+    36,
+    24,
+    27,
+    85,
+    31,
+    183,
+    62,
+    153,
+    57,
+    20,
+    51,
+    28,
+    54,
+    68,
+    93,
+    11,
+    42,
+    34,
+    81,
+)
+LLP_VISUAL = (
+    142,
+    93,
+    36,
+    99,
+    41,
+    43,
+    44,
+    19,
+    26,
+    76,
+    25,
+    125,
+    59,
+    133,
+    54,
+    16,
+    37,
+    28,
+    59,
+    63,
+    98,
+    6,
+    35,
+    34,
+    53,
+)
 LLP_CLASSES_PER_CLIP = (0.46, 0.36, 0.14, 0.04)  # 1, 2, 3, 4 classes
 LLP_FULL_SHARE = 0.5
 
 
-def demo_store(task: str, *, cache_dir: Path | None = None, progress: Callable[[str], None] | None = None) -> Path:
+def demo_store(
+    task: str, *, cache_dir: Path | None = None, progress: Callable[[str], None] | None = None
+) -> Path:
     """Return the folder of a task's demo data, made on first use; several processes may ask at once.
 
     Raises:
@@ -65,7 +119,10 @@ def demo_store(task: str, *, cache_dir: Path | None = None, progress: Callable[[
 
 def make_demo(task: str, folder: Path, *, sizes: dict[str, int] | None = None) -> None:
     """Draw the demo data of a task into a new folder; `sizes` makes smaller ones for tests."""
-    provenance = {"labels": f"drawn with the label shares of {'AVE' if task == 'avel' else 'LLP'}", "seed": LABEL_SEED}
+    provenance = {
+        "labels": f"drawn with the label shares of {'AVE' if task == 'avel' else 'LLP'}",
+        "seed": LABEL_SEED,
+    }
     if task == "avel":
         clips = avel_clips(sizes or AVEL_SIZES, AVEL_BACKGROUND if sizes is None else 4)
         constants = ave.AVESimulation()
@@ -77,7 +134,13 @@ def make_demo(task: str, folder: Path, *, sizes: dict[str, int] | None = None) -
         llp_constants = llp.LLPSimulation()
         provenance["generator"] = llp_constants.name
         llp_spec = llp.spec(llp_constants, name=NAMES[task], provenance=provenance)
-        write(folder, llp_spec, llp.LLPSimulator(llp_constants, llp_clips), llp_clips, card=render_dataset_card)
+        write(
+            folder,
+            llp_spec,
+            llp.LLPSimulator(llp_constants, llp_clips),
+            llp_clips,
+            card=render_dataset_card,
+        )
 
 
 def avel_clips(sizes: dict[str, int], background: int) -> ave.AVEClips:
@@ -103,7 +166,9 @@ def avel_clips(sizes: dict[str, int], background: int) -> ave.AVEClips:
     splits["background"] = np.arange(start, start + background)
     count = start + background
     keys = [f"{row}:demo_{row:05d}" for row in range(count)]
-    return ave.AVEClips(keys, np.arange(count), np.concatenate(segments), np.concatenate(videos), splits)
+    return ave.AVEClips(
+        keys, np.arange(count), np.concatenate(segments), np.concatenate(videos), splits
+    )
 
 
 def avvp_clips(sizes: dict[str, int]) -> llp.LLPClips:

@@ -78,27 +78,39 @@ class LLPSimulator:
         self.constants = constants
         self.world = World(constants, LABEL_TEXTS, OUTPUTS)
         chosen = spread_out(len(calibration.keys), CALIBRATION_CLIPS)
-        drawn = [self._draw(clip_generator(constants.seed, calibration.keys[i]), calibration, i) for i in chosen]
+        drawn = [
+            self._draw(clip_generator(constants.seed, calibration.keys[i]), calibration, i)
+            for i in chosen
+        ]
         self.world.calibrate({m: np.concatenate([d.latent[m] for d in drawn]) for m in MODALITIES})
 
     def columns(self, clips: LLPClips, indices: Sequence[int]) -> dict[str, Any]:
         """Return the store's columns for some clips."""
         generators = [clip_generator(self.constants.seed, clips.keys[i]) for i in indices]
         drawn = [self._draw(rng, clips, i) for rng, i in zip(generators, indices, strict=True)]
-        columns: dict[str, Any] = {"row": clips.rows[list(indices)], "clip_id": [clips.keys[i] for i in indices]}
+        columns: dict[str, Any] = {
+            "row": clips.rows[list(indices)],
+            "clip_id": [clips.keys[i] for i in indices],
+        }
         for name, (modality, width, _) in OUTPUTS.items():
             latent = np.stack([d.latent[modality] for d in drawn])  # (n, T, K)
-            noise = np.stack([rng.standard_normal((SEGMENTS, width), dtype=np.float32) for rng in generators])
+            noise = np.stack(
+                [rng.standard_normal((SEGMENTS, width), dtype=np.float32) for rng in generators]
+            )
             columns[name] = self.world.observations[name](latent, noise, self.constants.pixel_noise)
         columns["weak"] = clips.weak[list(indices)]
         for modality in MODALITIES:
-            columns[f"pseudo_{modality}"] = np.stack([d.pseudo[modality] for d in drawn]).astype(np.uint8)
+            columns[f"pseudo_{modality}"] = np.stack([d.pseudo[modality] for d in drawn]).astype(
+                np.uint8
+            )
             columns[f"dense_{modality}"] = getattr(clips, modality)[list(indices)]
         return columns
 
     def _draw(self, rng: np.random.Generator, clips: LLPClips, index: int) -> _Drawn:
         c = self.constants
-        maps: dict[str, Any] = {m: getattr(clips, m)[index].T.astype(bool) for m in MODALITIES}  # (C, T)
+        maps: dict[str, Any] = {
+            m: getattr(clips, m)[index].T.astype(bool) for m in MODALITIES
+        }  # (C, T)
         weak = clips.weak[index].astype(bool)
         latent, pseudo = {}, {}
         for number, modality in enumerate(MODALITIES):
@@ -112,7 +124,9 @@ class LLPSimulator:
             drive = c.amplitude[number] * mask_out(drive)
             z = self.world.ground(rng, modality, SEGMENTS)
             for label in np.flatnonzero(drive.any(axis=1)):
-                z += drive[label][:, None].astype(np.float32) * self.world.instance(rng, modality, int(label))
+                z += drive[label][:, None].astype(np.float32) * self.world.instance(
+                    rng, modality, int(label)
+                )
             latent[modality] = z
             pseudo[modality] = self._pseudo(rng, number, weak, own, other, gain, traced)
         return _Drawn(latent, pseudo)
@@ -135,8 +149,12 @@ class LLPSimulator:
         alarm = u[1] < c.false_alarm[number] * np.where(traced, 2.2, 0.6)
         span = np.where(np.any(other, axis=1, keepdims=True), other, True) & (at[0] < 0.8)
         found: Any = jitter(rng, own, c.pseudo_jitter)
-        found = (found & (at[0] >= c.segment_miss[number])) | (~found & (at[1] < c.segment_false_alarm[number]))
-        rows = np.where(np.any(own, axis=1, keepdims=True), found & ~missed[:, None], span & alarm[:, None])
+        found = (found & (at[0] >= c.segment_miss[number])) | (
+            ~found & (at[1] < c.segment_false_alarm[number])
+        )
+        rows = np.where(
+            np.any(own, axis=1, keepdims=True), found & ~missed[:, None], span & alarm[:, None]
+        )
         return (rows & weak[:, None]).T
 
 
@@ -146,10 +164,15 @@ def blocks(count: int, size: int = 64) -> Iterator[range]:
         yield range(start, min(count, start + size))
 
 
-def spec(constants: LLPSimulation, *, name: str | None = None, provenance: dict[str, Any] | None = None) -> DataSpec:
+def spec(
+    constants: LLPSimulation, *, name: str | None = None, provenance: dict[str, Any] | None = None
+) -> DataSpec:
     """Return the specification of a simulated LLP store."""
     maps = [SEGMENTS, len(CLASSES)]
-    labels = {"weak": [len(CLASSES)], **{f"{k}_{m}": maps for k in ("pseudo", "dense") for m in MODALITIES}}
+    labels = {
+        "weak": [len(CLASSES)],
+        **{f"{k}_{m}": maps for k in ("pseudo", "dense") for m in MODALITIES},
+    }
     return DataSpec(
         name=name or constants.name,
         task="avvp",

@@ -45,12 +45,35 @@ class OfficialWriter:
     """
 
     def __init__(
-        self, path: str | Path, spec: DataSpec, annotations: str | Path, clips: int, rows: Sequence[int] | None = None
+        self,
+        path: str | Path,
+        spec: DataSpec,
+        annotations: str | Path,
+        clips: int,
+        rows: Sequence[int] | None = None,
     ) -> None:
-        self.path, self.spec, self.annotations, self._rows = Path(path), spec, Path(annotations), rows
-        events = np.arange(clips) if rows is None else np.array(sorted(row for row in rows if row < clips), np.int64)
-        background = None if rows is None else np.array(sorted(row for row in rows if row >= clips), np.int64)
-        self.clips, self._events, self._first, self._background = len(events), events, clips, background
+        self.path, self.spec, self.annotations, self._rows = (
+            Path(path),
+            spec,
+            Path(annotations),
+            rows,
+        )
+        events = (
+            np.arange(clips)
+            if rows is None
+            else np.array(sorted(row for row in rows if row < clips), np.int64)
+        )
+        background = (
+            None
+            if rows is None
+            else np.array(sorted(row for row in rows if row >= clips), np.int64)
+        )
+        self.clips, self._events, self._first, self._background = (
+            len(events),
+            events,
+            clips,
+            background,
+        )
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UsageError(f"{self.path} exists and is not empty; give a new folder")
         self._temporary = self.path.with_name(f".{self.path.name}.partial-{os.getpid()}")
@@ -58,7 +81,9 @@ class OfficialWriter:
 
     def __enter__(self) -> OfficialWriter:
         self._temporary.mkdir(parents=True)
-        text = json.dumps({"name": self.spec.name, **self.spec.provenance}, indent=2, ensure_ascii=False)
+        text = json.dumps(
+            {"name": self.spec.name, **self.spec.provenance}, indent=2, ensure_ascii=False
+        )
         (self._temporary / MARKER).write_text(
             f"The features in this folder were drawn by code; no video was read.\n\n{text}\n"
         )
@@ -87,9 +112,13 @@ class OfficialWriter:
             noise = FRAME_JITTER * clip_generator(0, f"frames:{clip_id}").standard_normal(
                 (len(columns["visual"][n]), FRAMES, columns["visual"].shape[-1]), dtype=np.float32
             )
-            noise -= noise.mean(axis=1, keepdims=True)  # the mean of a segment's frames stays the segment's vector
+            noise -= noise.mean(
+                axis=1, keepdims=True
+            )  # the mean of a segment's frames stays the segment's vector
             frames = columns["visual"][n][:, None] + noise
-            self._npy(f"feats/res152/{video}.npy", frames.reshape(-1, frames.shape[-1]).astype(np.float32))
+            self._npy(
+                f"feats/res152/{video}.npy", frames.reshape(-1, frames.shape[-1]).astype(np.float32)
+            )
 
     def _ave(self, split: str, columns: dict[str, Any]) -> None:
         background = split == "background"
@@ -97,10 +126,17 @@ class OfficialWriter:
         if not background:
             rows = np.searchsorted(self._events, rows)
         else:
-            rows = rows - self._first if self._background is None else np.searchsorted(self._background, rows)
+            rows = (
+                rows - self._first
+                if self._background is None
+                else np.searchsorted(self._background, rows)
+            )
         suffix = "_noisy" if background else ""
         onehot = np.eye(len(self.spec.classes), dtype=np.float64)
-        arrays = {f"visual_feature{suffix}.h5": columns["visual"], f"audio_feature{suffix}.h5": columns["audio"]}
+        arrays = {
+            f"visual_feature{suffix}.h5": columns["visual"],
+            f"audio_feature{suffix}.h5": columns["audio"],
+        }
         if not background:
             arrays["labels.h5"] = onehot[columns["segment"]]
         order = np.argsort(rows)
@@ -115,7 +151,13 @@ class OfficialWriter:
         if name not in self._files:
             file = self._files[name] = h5py.File(self._temporary / name, "w")
             count = 0 if name.endswith("_noisy.h5") else self.clips
-            file.create_dataset("avadataset", (count, *shape), maxshape=(None, *shape), dtype="f8", chunks=(1, *shape))
+            file.create_dataset(
+                "avadataset",
+                (count, *shape),
+                maxshape=(None, *shape),
+                dtype="f8",
+                chunks=(1, *shape),
+            )
         return self._files[name]["avadataset"]
 
     def _npy(self, name: str, values: np.ndarray) -> None:
@@ -123,7 +165,12 @@ class OfficialWriter:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, values)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for file in self._files.values():
             file.close()
         try:

@@ -70,7 +70,12 @@ class World:
         outputs: name -> (modality, width, kind) of each feature type.
     """
 
-    def __init__(self, constants: WorldSimulation, texts: Sequence[str], outputs: dict[str, tuple[str, int, str]]) -> None:
+    def __init__(
+        self,
+        constants: WorldSimulation,
+        texts: Sequence[str],
+        outputs: dict[str, tuple[str, int, str]],
+    ) -> None:
         self.constants, self.outputs = constants, outputs
         rng = np.random.default_rng(constants.world_seed)
         k, classes = constants.latent, len(texts)
@@ -80,12 +85,20 @@ class World:
         for modality in ("audio", "visual"):
             isometry = np.linalg.qr(rng.standard_normal((k, semantics.shape[1])))[0]  # (K, S)
             own = _unit(rng.standard_normal((classes, k)))
-            centre = np.sqrt(constants.rho) * semantics @ isometry.T + np.sqrt(1 - constants.rho) * own
+            centre = (
+                np.sqrt(constants.rho) * semantics @ isometry.T + np.sqrt(1 - constants.rho) * own
+            )
             around = _unit(rng.standard_normal((classes, constants.sub_prototypes, k)))
-            self.prototypes[modality] = (centre[:, None] + constants.prototype_spread * around).astype(np.float32)
-            self.backgrounds[modality] = _unit(rng.standard_normal((constants.backgrounds, k))).astype(np.float32)
+            self.prototypes[modality] = (
+                centre[:, None] + constants.prototype_spread * around
+            ).astype(np.float32)
+            self.backgrounds[modality] = _unit(
+                rng.standard_normal((constants.backgrounds, k))
+            ).astype(np.float32)
         scale = np.arange(1, k + 1)[:, None] ** -constants.spectrum
-        self._maps = {name: rng.standard_normal((k, width)) * scale for name, (_, width, _) in outputs.items()}
+        self._maps = {
+            name: rng.standard_normal((k, width)) * scale for name, (_, width, _) in outputs.items()
+        }
         self._betas = {name: _betas(rng, width, kind) for name, (_, width, kind) in outputs.items()}
         self.observations: dict[str, Observation] = {}
 
@@ -105,7 +118,9 @@ class World:
         """Draw one clip's own version of a class, [K]."""
         c = self.constants
         q = self.prototypes[modality][label, rng.integers(c.sub_prototypes)]
-        return q + c.instance_spread * rng.standard_normal(c.latent, dtype=np.float32) / np.sqrt(np.float32(c.latent))
+        return q + c.instance_spread * rng.standard_normal(c.latent, dtype=np.float32) / np.sqrt(
+            np.float32(c.latent)
+        )
 
     def ground(self, rng: np.random.Generator, modality: str, segments: int) -> np.ndarray:
         """Draw a clip's background over time: a mix of two scenes, its own offset, slow drift and noise: [T, K]."""

@@ -22,7 +22,9 @@ def render_dataset_card(manifest: Manifest | dict[str, Any], repo_id: str | None
     data = dataclasses.asdict(manifest) if isinstance(manifest, Manifest) else manifest
     fields = dict(data["spec"])
     spec = DataSpec(**{**fields, "features": FeatureSpec(**fields["features"])})
-    return _dataset_card(spec, data["splits"], checksum=data["checksum"], dtype=data.get("dtype"), repo_id=repo_id)
+    return _dataset_card(
+        spec, data["splits"], checksum=data["checksum"], dtype=data.get("dtype"), repo_id=repo_id
+    )
 
 
 def card_of_spec(spec: DataSpec) -> str:
@@ -40,10 +42,13 @@ def _dataset_card(
 ) -> str:
     provenance = dict(spec.provenance)
     defects, left_out = provenance.pop("defects", []), provenance.pop("left_out", None)
-    kinds = {name: spec.label_dtypes.get(name, dtype or "float16 or float32") for name in spec.shapes()}
+    kinds = {
+        name: spec.label_dtypes.get(name, dtype or "float16 or float32") for name in spec.shapes()
+    }
     metadata: dict[str, Any] = {
         "pretty_name": spec.name,
-        "tags": ["avplatform", "audio-visual", spec.task] + (["synthetic"] if spec.synthetic else []),
+        "tags": ["avplatform", "audio-visual", spec.task]
+        + (["synthetic"] if spec.synthetic else []),
     }
     if splits:  # so that datasets.load_dataset finds them
         files = [{"split": name, "path": f"{name}-*.parquet"} for name in splits]
@@ -54,16 +59,25 @@ def _dataset_card(
         spec=spec,
         task_title=task_text(spec.task).title,
         splits=[
-            (name, f"{info['rows']:,}", len(info["shards"]), f"{sum(shard['bytes'] for shard in info['shards']):,}")
+            (
+                name,
+                f"{info['rows']:,}",
+                len(info["shards"]),
+                f"{sum(shard['bytes'] for shard in info['shards']):,}",
+            )
             for name, info in splits.items()
         ],
         example_split=next(iter(splits), "train"),
         checksum=checksum,
-        columns=[(name, kinds[name], list(shape) or "one number") for name, shape in spec.shapes().items()],
+        columns=[
+            (name, kinds[name], list(shape) or "one number")
+            for name, shape in spec.shapes().items()
+        ],
         provenance=json.dumps(provenance, indent=2, ensure_ascii=False),
         defects=defects,
         left_out=left_out,
         label_splits=spec.label_splits,
-        source_terms="importer" in provenance and "the terms of the dataset's source hold for this copy too.",
+        source_terms="importer" in provenance
+        and "the terms of the dataset's source hold for this copy too.",
         repo_id=repo_id or PLACEHOLDER,
     )

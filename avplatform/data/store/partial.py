@@ -23,7 +23,13 @@ class PartialFolder:
         note: told when something is resumed or thrown away.
     """
 
-    def __init__(self, path: Path, *, fingerprint: str | None = None, note: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fingerprint: str | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> None:
         self.path, self.fingerprint, self._note = path, fingerprint, note or (lambda text: None)
         suffix = "partial" if fingerprint is not None else f"partial-{os.getpid()}"
         self.base = path.with_name(f".{path.name}.{suffix}")
@@ -42,11 +48,15 @@ class PartialFolder:
             shutil.rmtree(self.base, ignore_errors=True)
             self.folder.mkdir(parents=True)
             return {}
-        if self.base.exists() and (not self.base.is_dir() or (any(self.base.iterdir()) and not (self.base / LOCK).exists())):
+        if self.base.exists() and (
+            not self.base.is_dir() or (any(self.base.iterdir()) and not (self.base / LOCK).exists())
+        ):
             raise UsageError(f"{self.base} is in the way; it is none of ours, so move it")
         self._take_lock()
         try:
-            check_empty(self.path)  # only now: another process may have finished while this one came
+            check_empty(
+                self.path
+            )  # only now: another process may have finished while this one came
         except UsageError:
             self.close(keep=False)
             raise
@@ -129,6 +139,8 @@ def check_empty(path: Path) -> None:
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
-        raise UsageError(f"the name of {path.absolute()} is no UTF-8, which Arrow cannot write; give another folder") from None
+        raise UsageError(
+            f"the name of {path.absolute()} is no UTF-8, which Arrow cannot write; give another folder"
+        ) from None
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} exists and is not empty; give a new folder")

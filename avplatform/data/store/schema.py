@@ -65,25 +65,41 @@ class DataSpec:
     def __post_init__(self) -> None:
         sizes(self, "segments", "frames_per_segment")
         if self.frames_per_segment > 1 and self.features.map_size is not None:
-            raise UsageError(f"DataSpec.frames_per_segment is {self.frames_per_segment}; a dataset of maps has 1")
+            raise UsageError(
+                f"DataSpec.frames_per_segment is {self.frames_per_segment}; a dataset of maps has 1"
+            )
         if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise UsageError(f"DataSpec.classes holds {counted(len(self.classes), 'name')}; give at least one, and each once")
+            raise UsageError(
+                f"DataSpec.classes holds {counted(len(self.classes), 'name')}; give at least one, and each once"
+            )
         if set(self.labels) != set(self.label_dtypes):
-            raise UsageError(f"DataSpec.label_dtypes is for {sorted(self.label_dtypes)}; labels are {sorted(self.labels)}")
+            raise UsageError(
+                f"DataSpec.label_dtypes is for {sorted(self.label_dtypes)}; labels are {sorted(self.labels)}"
+            )
         for name, dtype in self.label_dtypes.items():
             if not NAME.fullmatch(name) or name in ("row", "clip_id", "audio", "visual", "motion"):
-                raise UsageError(f"DataSpec.labels has the name {name!r}; use letters, digits, _ and -, and no column's name")
+                raise UsageError(
+                    f"DataSpec.labels has the name {name!r}; use letters, digits, _ and -, and no column's name"
+                )
             if dtype not in LABEL_DTYPES:
-                raise UsageError(f"DataSpec.label_dtypes[{name!r}] is {dtype!r}; choose from {', '.join(LABEL_DTYPES)}")
+                raise UsageError(
+                    f"DataSpec.label_dtypes[{name!r}] is {dtype!r}; choose from {', '.join(LABEL_DTYPES)}"
+                )
         for name, splits in self.label_splits.items():
             if name not in self.labels:
                 known = f"{nearest(name, self.labels)}; labels: {', '.join(self.labels)}"
                 raise UsageError(f"DataSpec.label_splits names {name!r}{known}")
-            if isinstance(splits, str) or not all(isinstance(s, str) and NAME.fullmatch(s) for s in splits):
-                raise UsageError(f"DataSpec.label_splits[{name!r}] is {splits!r}; give a list of splits")
+            if isinstance(splits, str) or not all(
+                isinstance(s, str) and NAME.fullmatch(s) for s in splits
+            ):
+                raise UsageError(
+                    f"DataSpec.label_splits[{name!r}] is {splits!r}; give a list of splits"
+                )
         for name, shape in self.shapes().items():
             if any(size < 1 for size in shape) or math.prod(shape) > LARGEST:
-                raise UsageError(f"DataSpec: {name} has shape {shape} a clip; give sizes from 1, {LARGEST} values at the most")
+                raise UsageError(
+                    f"DataSpec: {name} has shape {shape} a clip; give sizes from 1, {LARGEST} values at the most"
+                )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape per clip of every feature and label."""
@@ -140,7 +156,9 @@ class Manifest:
     def to_json(self) -> str:
         """Return the text of dataset.json."""
         content = {"_type": "avplatform-dataset", **dataclasses.asdict(self)}
-        if not self.spec.features.extractors:  # a store that does not know them keeps the text that it had before they were
+        if (
+            not self.spec.features.extractors
+        ):  # a store that does not know them keeps the text that it had before they were
             del content["spec"]["features"]["extractors"]
         return json.dumps(content, indent=2) + "\n"
 
@@ -154,7 +172,9 @@ class Manifest:
         file = Path(folder) / MANIFEST_FILE
         try:
             if not Path(folder).is_dir():
-                raise DataError(f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote")
+                raise DataError(
+                    f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote"
+                )
             if not file.is_file():
                 made = "`avplatform data import` (from official files), `data simulate` or `extract` wrote"
                 raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that {made}")
@@ -162,12 +182,22 @@ class Manifest:
             if data["_type"] != "avplatform-dataset":
                 raise KeyError("_type")
             if data["version"] > SCHEMA_VERSION:
-                raise DataError(f"{file} has version {data['version']}; this avplatform reads up to {SCHEMA_VERSION}")
+                raise DataError(
+                    f"{file} has version {data['version']}; this avplatform reads up to {SCHEMA_VERSION}"
+                )
         except OSError as error:
             text = f"{file} cannot be read: {error.strerror or error}"
             raise DataError(f"{text}; check the disk and who may read it") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(f"{file} cannot be read ({type(error).__name__}: {error}); write the data again") from None
+        except (
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+            KeyError,
+            TypeError,
+            RecursionError,
+        ) as error:
+            raise DataError(
+                f"{file} cannot be read ({type(error).__name__}: {error}); write the data again"
+            ) from None
         try:
             manifest: Manifest = build(cls, data)
             manifest._check()
@@ -184,11 +214,15 @@ class Manifest:
         for name, info in self.splits.items():
             for file in [shard.file for shard in info.shards]:
                 if not FILE.fullmatch(file):
-                    raise UsageError(f"split {name!r} names the file {file!r}, which does not lie in the data's folder")
+                    raise UsageError(
+                        f"split {name!r} names the file {file!r}, which does not lie in the data's folder"
+                    )
             if not NAME.fullmatch(name):
                 raise UsageError(f"the split {name!r} has a name that cannot be a folder's")
             if info.rows != sum(shard.rows for shard in info.shards):
-                raise UsageError(f"split {name!r} has {info.rows} rows, its shards {sum(s.rows for s in info.shards)}")
+                raise UsageError(
+                    f"split {name!r} has {info.rows} rows, its shards {sum(s.rows for s in info.shards)}"
+                )
 
 
 def check_columns(spec: DataSpec, split: str, columns: dict[str, Any]) -> dict[str, Any]:
@@ -210,12 +244,16 @@ def check_columns(spec: DataSpec, split: str, columns: dict[str, Any]) -> dict[s
         raise DataError(f"split {split}: clip_id holds something else than texts")
     rows = _numbers(split, "row", columns["row"])
     if rows.shape != (len(ids),) or rows.dtype.kind not in "iu":
-        raise DataError(f"split {split}: row is {rows.dtype} {rows.shape}; give one integer for each of {len(ids)} clips")
+        raise DataError(
+            f"split {split}: row is {rows.dtype} {rows.shape}; give one integer for each of {len(ids)} clips"
+        )
     out: dict[str, Any] = {"row": rows.astype(np.int64), "clip_id": ids}
     for name, shape in shapes.items():
         values = _numbers(split, name, columns[name])
         if values.shape != (len(ids), *shape):
-            raise DataError(f"split {split}: {name} has shape {values.shape[1:]} a clip instead of {shape}")
+            raise DataError(
+                f"split {split}: {name} has shape {values.shape[1:]} a clip instead of {shape}"
+            )
         bad = bad_clips(spec, name, values)
         if bad.any():
             clip = int(bad.argmax())
@@ -233,7 +271,11 @@ def bad_clips(spec: DataSpec, name: str, values: np.ndarray) -> np.ndarray:
     if name not in spec.labels:
         # For half precision the bits are asked: all ones in the exponent. It is six times as fast as numpy's isfinite.
         half = values.dtype == np.float16
-        bad = (np.ascontiguousarray(values).view(np.uint16) & 0x7C00) == 0x7C00 if half else ~np.isfinite(values)
+        bad = (
+            (np.ascontiguousarray(values).view(np.uint16) & 0x7C00) == 0x7C00
+            if half
+            else ~np.isfinite(values)
+        )
     elif spec.label_dtypes[name] == "uint8":
         bad = (values != 0) & (values != 1)
     else:
@@ -250,7 +292,9 @@ def _numbers(split: str, name: str, values: Any) -> np.ndarray:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise DataError(f"split {split}: {name} is ragged; every clip needs the same shape") from None
+        raise DataError(
+            f"split {split}: {name} is ragged; every clip needs the same shape"
+        ) from None
     if array.dtype.kind not in "biuf":
         raise DataError(f"split {split}: {name} is of type {array.dtype}; give numbers")
     return array
@@ -260,6 +304,13 @@ def check_labels(spec: DataSpec, task: Task) -> None:
     """Raise DataError unless the data's class list is the task's, in the same order."""
     if list(spec.classes) != list(task.classes):
         wrong = next(
-            (f"{a!r} instead of {b!r}" for a, b in zip(spec.classes, task.classes, strict=False) if a != b), "their number"
+            (
+                f"{a!r} instead of {b!r}"
+                for a, b in zip(spec.classes, task.classes, strict=False)
+                if a != b
+            ),
+            "their number",
         )
-        raise DataError(f"the classes of '{spec.name}' are not those of {task.name} ({wrong}); write the data again")
+        raise DataError(
+            f"the classes of '{spec.name}' are not those of {task.name} ({wrong}); write the data again"
+        )

@@ -68,13 +68,20 @@ class StoreWriter:
         resume: str | None = None,
         note: Callable[[str], None] | None = None,
     ) -> None:
-        for name, value, choices in (("dtype", dtype, FEATURE_DTYPES), ("compression", compression, COMPRESSIONS)):
+        for name, value, choices in (
+            ("dtype", dtype, FEATURE_DTYPES),
+            ("compression", compression, COMPRESSIONS),
+        ):
             if value not in choices:
-                raise UsageError(f"{name} is {value!r}{nearest(value, choices)}; choose from {', '.join(choices)}")
+                raise UsageError(
+                    f"{name} is {value!r}{nearest(value, choices)}; choose from {', '.join(choices)}"
+                )
         if rows_per_shard is not None and rows_per_shard < 1:
             raise UsageError(f"rows_per_shard is {rows_per_shard}; it must be at least 1")
         self.path, self.spec, self.dtype, self.card = expanded(path), spec, dtype, card
-        if self.path.is_symlink():  # the folder that it leads to is made; the link itself cannot be replaced
+        if (
+            self.path.is_symlink()
+        ):  # the folder that it leads to is made; the link itself cannot be replaced
             self.path = self.path.resolve()
         check_empty(self.path)
         self.manifest: Manifest | None = None
@@ -85,7 +92,10 @@ class StoreWriter:
         self._note = note or (lambda text: None)
         self._partial = PartialFolder(self.path, fingerprint=resume, note=note)
         self._schema = arrow_schema(spec, dtype)
-        clip_bytes = sum(np.prod(spec.shapes()[name]) for name in spec.feature_names) * np.dtype(dtype).itemsize
+        clip_bytes = (
+            sum(np.prod(spec.shapes()[name]) for name in spec.feature_names)
+            * np.dtype(dtype).itemsize
+        )
         self._shard_rows = rows_per_shard or max(1, int(SHARD_BYTES // clip_bytes))
         self._group_rows = min(self._shard_rows, max(1, int(GROUP_BYTES // clip_bytes)))
         self._compression = compression
@@ -107,15 +117,21 @@ class StoreWriter:
     def add(self, split: str, columns: dict[str, Any]) -> None:
         """Add clips to a split: "row", "clip_id", every feature and every label, with n entries each."""
         if not NAME.fullmatch(split):
-            raise DataError(f"split {split!r}: the name becomes a file's; use letters, digits, _ and -")
+            raise DataError(
+                f"split {split!r}: the name becomes a file's; use letters, digits, _ and -"
+            )
         if split in self._splits and self._splits[split].closed:
             raise DataError(f"split {split} is closed; its clips are added before `close_split`")
         columns = check_columns(self.spec, split, columns)
         for row, clip_id in zip(columns["row"].tolist(), columns["clip_id"], strict=True):
             if row in self._rows:
-                raise DataError(f"split {split}: row {row} (clip {clip_id}) is added twice; rows are unique in a dataset")
+                raise DataError(
+                    f"split {split}: row {row} (clip {clip_id}) is added twice; rows are unique in a dataset"
+                )
             self._rows.add(row)
-        table = pa.Table.from_arrays([self._array(split, columns, field) for field in self._schema], schema=self._schema)
+        table = pa.Table.from_arrays(
+            [self._array(split, columns, field) for field in self._schema], schema=self._schema
+        )
         self._content.update(split, table)
         with self._disk():
             self._split(split).add(table)
@@ -123,7 +139,11 @@ class StoreWriter:
     def stored(self, split: str) -> tuple[np.ndarray, bool]:
         """Return the rows of a split that finished shards hold, in order, and whether the split is closed."""
         writer = self._splits.get(split)
-        return (np.array([], dtype=np.int64), False) if writer is None else (np.array(writer.kept, np.int64), writer.closed)
+        return (
+            (np.array([], dtype=np.int64), False)
+            if writer is None
+            else (np.array(writer.kept, np.int64), writer.closed)
+        )
 
     def close_split(self, split: str) -> None:
         """Say that a split is whole, so that its last shard is finished too."""
@@ -139,7 +159,12 @@ class StoreWriter:
         """Give up: nothing is written, and nothing kept to go on from."""
         self._discarded = True
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         written = False
         try:
             if kind is None and not self._discarded:
@@ -162,7 +187,11 @@ class StoreWriter:
             whole = []
             for shard in shards:
                 file = folder / shard.file
-                if not file.is_file() or file.stat().st_size != shard.bytes or file_sha256(file) != shard.sha256:
+                if (
+                    not file.is_file()
+                    or file.stat().st_size != shard.bytes
+                    or file_sha256(file) != shard.sha256
+                ):
                     self._note(f"{shard.file} of the earlier attempt is damaged; writing it again")
                     break
                 whole.append(shard)
@@ -211,7 +240,10 @@ class StoreWriter:
 
     def _record(self) -> None:
         splits = {
-            name: {"shards": [dataclasses.asdict(shard) for shard in writer.shards], "closed": writer.closed}
+            name: {
+                "shards": [dataclasses.asdict(shard) for shard in writer.shards],
+                "closed": writer.closed,
+            }
             for name, writer in self._splits.items()
         }
         self._partial.record({"splits": splits, "remarks": self.remarks})
@@ -221,13 +253,17 @@ class StoreWriter:
         splits = {name: info for name, info in splits.items() if info.rows}
         if not splits:
             raise DataError(f"no clip was added to {self.path}")
-        self.manifest = Manifest(spec=self.spec, splits=splits, dtype=self.dtype, checksum=self._content.hexdigest())
+        self.manifest = Manifest(
+            spec=self.spec, splits=splits, dtype=self.dtype, checksum=self._content.hexdigest()
+        )
         texts = {MANIFEST_FILE: self.manifest.to_json(), **self.attachments}
         if self.card is not None:
             texts["README.md"] = self.card(self.manifest)
         for name, text in texts.items():
             # Names of files that are no UTF-8 are written as JSON's escapes.
-            (self._partial.folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            (self._partial.folder / name).write_text(
+                text, encoding="utf-8", errors="backslashreplace"
+            )
         self._partial.publish()
 
     @contextlib.contextmanager
@@ -237,9 +273,18 @@ class StoreWriter:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            what = f"the disk of {self.path} is full" if full else f"cannot write {self.path}: {error}"
-            kept = any(writer.shards for writer in self._splits.values()) and self._partial.fingerprint is not None
-            then = f"; finished shards stay in {self._partial.base}, the same command goes on from them" if kept else ""
+            what = (
+                f"the disk of {self.path} is full" if full else f"cannot write {self.path}: {error}"
+            )
+            kept = (
+                any(writer.shards for writer in self._splits.values())
+                and self._partial.fingerprint is not None
+            )
+            then = (
+                f"; finished shards stay in {self._partial.base}, the same command goes on from them"
+                if kept
+                else ""
+            )
             raise DataError(f"{what}; free space or give another folder{then}") from None
 
 
@@ -276,9 +321,16 @@ class _SplitWriter:
     def _write(self, group: pa.Table) -> None:
         if self.writer is None:
             # Features are noise to a dictionary: plain pages read fastest. Parquet has no byte, a plain 0 or 1 takes four.
-            labels = [f.name + ".list.element" for f in self.schema if getattr(f.type, "value_type", None) == pa.uint8()]
+            labels = [
+                f.name + ".list.element"
+                for f in self.schema
+                if getattr(f.type, "value_type", None) == pa.uint8()
+            ]
             self.writer = pq.ParquetWriter(
-                arrow_path(self._file), self.schema, compression=self.compression, use_dictionary=labels or False
+                arrow_path(self._file),
+                self.schema,
+                compression=self.compression,
+                use_dictionary=labels or False,
             )
         self.writer.write_table(group.combine_chunks(), row_group_size=self.group_rows)
         self.count += len(group)
@@ -309,7 +361,9 @@ class _SplitWriter:
         file, rows = self._file, self.count
         self.abandon()
         self.count = 0
-        self.shards.append(Shard(file=file.name, rows=rows, bytes=file.stat().st_size, sha256=file_sha256(file)))
+        self.shards.append(
+            Shard(file=file.name, rows=rows, bytes=file.stat().st_size, sha256=file_sha256(file))
+        )
         self.finished()
 
 
@@ -318,7 +372,12 @@ def arrow_schema(spec: DataSpec, dtype: str) -> pa.Schema:
     fields = [pa.field("row", pa.int64()), pa.field("clip_id", pa.string())]
     for name, shape in spec.shapes().items():
         kind = spec.label_dtypes.get(name, dtype)
-        value = {"float16": pa.float16(), "float32": pa.float32(), "uint8": pa.uint8(), "int64": pa.int64()}[kind]
+        value = {
+            "float16": pa.float16(),
+            "float32": pa.float32(),
+            "uint8": pa.uint8(),
+            "int64": pa.int64(),
+        }[kind]
         fields.append(pa.field(name, pa.list_(value, int(np.prod(shape))) if shape else value))
     return pa.schema(fields)
 

@@ -22,7 +22,15 @@ from avplatform.models.errors import DataError, UsageError, counted, unknown_nam
 from avplatform.tasks.official_files import Defect
 from avplatform.tasks.registry import TASKS
 
-OWN_FILES = {MANIFEST_FILE, REPORT_FILE, EXTRACT_REPORT_FILE, "README.md", ".arrays", ".gitattributes", ".cache"}
+OWN_FILES = {
+    MANIFEST_FILE,
+    REPORT_FILE,
+    EXTRACT_REPORT_FILE,
+    "README.md",
+    ".arrays",
+    ".gitattributes",
+    ".cache",
+}
 
 
 def verify_data(
@@ -52,10 +60,14 @@ def verify_data(
         UsageError: annotations for data of a task that has none, or audio annotations that go with nothing.
     """
     if audio_annotations is not None and annotations is None:
-        raise UsageError("--audio-annotations replaces one file of --annotations; give that folder too")
+        raise UsageError(
+            "--audio-annotations replaces one file of --annotations; give that folder too"
+        )
     path, hub = locate_store(str(data), progress=note)
     if not path.is_dir():
-        raise DataError(f"no data folder {path}; give a folder that holds {MANIFEST_FILE}, or a hub id")
+        raise DataError(
+            f"no data folder {path}; give a folder that holds {MANIFEST_FILE}, or a hub id"
+        )
     report = VerifyReport(path=str(data), fast=fast)
     try:
         manifest = Manifest.read(path)
@@ -75,7 +87,9 @@ def verify_data(
     official = None
     if annotations is not None:
         if manifest.spec.task not in TASKS:
-            raise UsageError(f"--annotations is for {', '.join(TASKS)}; these data are for {manifest.spec.task!r}")
+            raise UsageError(
+                f"--annotations is for {', '.join(TASKS)}; these data are for {manifest.spec.task!r}"
+            )
         if audio_annotations is not None and manifest.spec.task != "avvp":
             raise UsageError("--audio-annotations is for LLP; these data are AVE's: leave it out")
         official = OfficialLabels(annotations, manifest, report, audio_file=audio_annotations)
@@ -86,7 +100,15 @@ def verify_data(
         return report
     for split in manifest.splits:
         source.fetch(split)
-    contents = Contents(path, manifest, report, fast=fast, official=official, cache_dir=source.cache_dir, progress=progress)
+    contents = Contents(
+        path,
+        manifest,
+        report,
+        fast=fast,
+        official=official,
+        cache_dir=source.cache_dir,
+        progress=progress,
+    )
     contents.check()
     if official is not None and not fast:
         official.finish({item.clip_id for item in report.left_out})
@@ -100,7 +122,9 @@ def _describe(manifest: Manifest, report: VerifyReport) -> None:
     )
     for split, info in manifest.splits.items():
         size = sum(shard.bytes for shard in info.shards) / 2**20
-        report.counts[split] = f"{counted(info.rows, 'clip')}, {counted(len(info.shards), 'shard')}, {size:,.0f} MiB"
+        report.counts[split] = (
+            f"{counted(info.rows, 'clip')}, {counted(len(info.shards), 'shard')}, {size:,.0f} MiB"
+        )
 
 
 def _check_spec(manifest: Manifest, report: VerifyReport) -> None:
@@ -115,7 +139,11 @@ def _check_spec(manifest: Manifest, report: VerifyReport) -> None:
             report.error("class list", str(error), file=MANIFEST_FILE)
     for name, splits in spec.label_splits.items():
         if strangers := [split for split in splits if split not in manifest.splits]:
-            report.warn("label known in a split that is not here", f"{name}: {', '.join(strangers)}", file=MANIFEST_FILE)
+            report.warn(
+                "label known in a split that is not here",
+                f"{name}: {', '.join(strangers)}",
+                file=MANIFEST_FILE,
+            )
 
 
 def _check_files(path: Path, manifest: Manifest, report: VerifyReport) -> None:
@@ -124,17 +152,25 @@ def _check_files(path: Path, manifest: Manifest, report: VerifyReport) -> None:
     for file in sorted(path.iterdir()):
         if file.name not in shards | OWN_FILES:
             text = (
-                "the manifest does not name it; `datasets` may read it" if file.suffix == ".parquet" else "not of this store"
+                "the manifest does not name it; `datasets` may read it"
+                if file.suffix == ".parquet"
+                else "not of this store"
             )
             report.warn("file that does not belong here", text, file=file.name)
     card = path / "README.md"
     try:
-        other = card.is_file() and manifest.checksum not in card.read_text(encoding="utf-8", errors="replace")
+        other = card.is_file() and manifest.checksum not in card.read_text(
+            encoding="utf-8", errors="replace"
+        )
     except OSError as error:
         report.warn("card that cannot be read", str(error.strerror), file=card.name)
         return
     if other:
-        report.warn("card of other contents", "`avplatform data card DIR --write` makes it anew", file=card.name)
+        report.warn(
+            "card of other contents",
+            "`avplatform data card DIR --write` makes it anew",
+            file=card.name,
+        )
 
 
 def _check_import_report(path: Path, manifest: Manifest, report: VerifyReport) -> list[Defect]:
@@ -145,11 +181,16 @@ def _check_import_report(path: Path, manifest: Manifest, report: VerifyReport) -
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         report.source = str(content.get("source", ""))
-        report.left_out = [LeftOut(*(str(item[key]) for key in ("clip_id", "file", "reason"))) for item in content["left_out"]]
+        report.left_out = [
+            LeftOut(*(str(item[key]) for key in ("clip_id", "file", "reason")))
+            for item in content["left_out"]
+        ]
         defects = [Defect(**item) for item in content["defects"]]
         stored = {split: int(count) for split, count in content["stored"].items() if count}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        report.error("import report", f"cannot be read ({type(error).__name__}: {error})", file=REPORT_FILE)
+        report.error(
+            "import report", f"cannot be read ({type(error).__name__}: {error})", file=REPORT_FILE
+        )
         return []
     sizes = {split: info.rows for split, info in manifest.splits.items()}
     if stored != sizes:

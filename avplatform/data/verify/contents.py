@@ -50,7 +50,13 @@ class Contents:
         cache_dir: Path | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        self.store, self.manifest, self.report, self.fast, self.official = store, manifest, report, fast, official
+        self.store, self.manifest, self.report, self.fast, self.official = (
+            store,
+            manifest,
+            report,
+            fast,
+            official,
+        )
         self.schema = arrow_schema(manifest.spec, manifest.dtype)
         self.arrays = array_folder(store, manifest, cache_dir)
         self._progress = progress or (lambda share: None)
@@ -59,14 +65,18 @@ class Contents:
 
     def check(self) -> None:
         """Check all shards, and what only all of them together show."""
-        total = max(1, sum(shard.bytes for info in self.manifest.splits.values() for shard in info.shards))
+        total = max(
+            1, sum(shard.bytes for info in self.manifest.splits.values() for shard in info.shards)
+        )
         done, mapped = 0, []
         for split, info in self.manifest.splits.items():
             arrays = None
             if not self.fast and (self.arrays / split / RECORD).exists():
                 folder = self.arrays / split
                 place = _without(str(folder), self.store)
-                arrays = MappedArrays(folder, place, self.manifest.spec, split, info.rows, self.report)
+                arrays = MappedArrays(
+                    folder, place, self.manifest.spec, split, info.rows, self.report
+                )
                 mapped.append(split)
             for shard in info.shards:
                 whole = self._shard(split, shard, arrays)
@@ -81,7 +91,9 @@ class Contents:
             return
         if self.store in self.arrays.parents:  # a cache folder holds the arrays of other stores too
             leftovers(self.arrays, self.store, self.report)
-        self.report.counts["mapped arrays"] = f"compared with the shards: {', '.join(mapped)}" if mapped else "none"
+        self.report.counts["mapped arrays"] = (
+            f"compared with the shards: {', '.join(mapped)}" if mapped else "none"
+        )
         self._index.check(self.manifest.spec.task, self.report)
         self._checksum()
 
@@ -107,7 +119,11 @@ class Contents:
                     table = parquet.read_row_group(group, columns=self.schema.names)
                     if not self._table(split, shard.file, table, arrays):
                         return False
-        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: a clip id that is no UTF-8
+        except (
+            OSError,
+            ValueError,
+            pa.ArrowException,
+        ) as error:  # ValueError: a clip id that is no UTF-8
             text = f"row group {group} cannot be read ({str(error).splitlines()[0][:120]})"
             self.report.error("damaged shard", text, **where)
             return False
@@ -115,14 +131,25 @@ class Contents:
 
     def _table(self, split: str, file: str, table: pa.Table, arrays: MappedArrays | None) -> bool:
         if holes := [name for name in table.column_names if _has_nulls(table.column(name))]:
-            self.report.error("missing values", f"{', '.join(holes)} has empty entries", file=file, split=split)
+            self.report.error(
+                "missing values", f"{', '.join(holes)} has empty entries", file=file, split=split
+            )
             return False
         spec, ids = self.manifest.spec, table.column("clip_id").to_pylist()
         columns = table_columns(spec, table)
         for name in spec.shapes():
             for i in np.flatnonzero(bad_clips(spec, name, columns[name])):
                 kind = "label out of range" if name in spec.labels else "NaN or infinite values"
-                self._clip("error", kind, int(i), f"{name} {what_is_bad(spec, name)}", split, file, ids, columns)
+                self._clip(
+                    "error",
+                    kind,
+                    int(i),
+                    f"{name} {what_is_bad(spec, name)}",
+                    split,
+                    file,
+                    ids,
+                    columns,
+                )
         for level, kind, position, text in check_labels_agree(spec, split, columns):
             self._clip(level, kind, position, text, split, file, ids, columns)
         self._index.add(split, file, ids, columns)
@@ -134,14 +161,24 @@ class Contents:
         return True
 
     def _clip(
-        self, level: str, kind: str, i: int, text: str, split: str, file: str, ids: list[str], columns: dict[str, Any]
+        self,
+        level: str,
+        kind: str,
+        i: int,
+        text: str,
+        split: str,
+        file: str,
+        ids: list[str],
+        columns: dict[str, Any],
     ) -> None:
         add = self.report.error if level == "error" else self.report.warn
         add(kind, text, file=file, split=split, row=int(columns["row"][i]), clip_id=ids[i])
 
     def _checksum(self) -> None:
         if self.manifest.version < 2:
-            self.report.counts["checksum"] = f"{self.manifest.checksum} (of version 1, which cannot be computed anew)"
+            self.report.counts["checksum"] = (
+                f"{self.manifest.checksum} (of version 1, which cannot be computed anew)"
+            )
         elif not self._all:
             self.report.counts["checksum"] = "not computed, as not all shards could be read"
         elif (found := self._digest.hexdigest()) != self.manifest.checksum:
@@ -155,7 +192,9 @@ def _has_nulls(column: pa.ChunkedArray) -> bool:
     """Whether a column, or a list in it, has an entry without a value."""
     if column.null_count:
         return True
-    return pa.types.is_fixed_size_list(column.type) and any(chunk.flatten().null_count for chunk in column.chunks)
+    return pa.types.is_fixed_size_list(column.type) and any(
+        chunk.flatten().null_count for chunk in column.chunks
+    )
 
 
 def _without(text: str, folder: Path) -> str:

@@ -49,8 +49,17 @@ class ClipIndex:
         """Report what is there twice. AVE's ids do repeat, also across splits, so there it is a warning."""
         for places in self._rows.values():
             for place in places[1:]:
-                where = {"file": place.file, "split": place.split, "row": place.row, "clip_id": place.clip_id}
-                report.error("row stored twice", f"{places[0].file} has that row too (clip {places[0].clip_id})", **where)
+                where = {
+                    "file": place.file,
+                    "split": place.split,
+                    "row": place.row,
+                    "clip_id": place.clip_id,
+                }
+                report.error(
+                    "row stored twice",
+                    f"{places[0].file} has that row too (clip {places[0].clip_id})",
+                    **where,
+                )
         inside: list[list[_Place]] = []
         across: list[list[_Place]] = []
         for places in self._ids.values():
@@ -71,23 +80,46 @@ class ClipIndex:
             if len(places) > 1 and len({place.clip_id for place in places}) > 1:
                 first, *others = places
                 leak = len({place.split for place in places}) > 1
-                kind = "leak: the same features in several splits" if leak else "clips with the same features"
-                text = "; ".join(f"{place} (clip {place.clip_id}, {place.split}) has them too" for place in others)
-                report.warn(kind, text, file=first.file, split=first.split, row=first.row, clip_id=first.clip_id)
+                kind = (
+                    "leak: the same features in several splits"
+                    if leak
+                    else "clips with the same features"
+                )
+                text = "; ".join(
+                    f"{place} (clip {place.clip_id}, {place.split}) has them too"
+                    for place in others
+                )
+                report.warn(
+                    kind,
+                    text,
+                    file=first.file,
+                    split=first.split,
+                    row=first.row,
+                    clip_id=first.clip_id,
+                )
 
-    def _warn_of_ids(self, report: VerifyReport, inside: list[list[_Place]], across: list[list[_Place]]) -> None:
+    def _warn_of_ids(
+        self, report: VerifyReport, inside: list[list[_Place]], across: list[list[_Place]]
+    ) -> None:
         if across:
             listed = "; ".join(f"{places[0].clip_id} ({_splits(places)})" for places in across)
             text = f"{counted(len(across), 'video id')} in more than one split: {listed}"
             report.warn("leak: video id in several splits", text)
         if inside:
-            listed = "; ".join(f"{places[0].clip_id} (rows {', '.join(str(p.row) for p in places)})" for places in inside)
-            report.warn("video id several times in a split", f"{counted(len(inside), 'video id')}: {listed}")
+            listed = "; ".join(
+                f"{places[0].clip_id} (rows {', '.join(str(p.row) for p in places)})"
+                for places in inside
+            )
+            report.warn(
+                "video id several times in a split", f"{counted(len(inside), 'video id')}: {listed}"
+            )
 
     def _error(self, report: VerifyReport, kind: str, places: list[_Place]) -> None:
         first, *others = places
         text = "also " + "; ".join(f"{place} ({place.split})" for place in others)
-        report.error(kind, text, file=first.file, split=first.split, row=first.row, clip_id=first.clip_id)
+        report.error(
+            kind, text, file=first.file, split=first.split, row=first.row, clip_id=first.clip_id
+        )
 
     def _same_video(self, report: VerifyReport) -> None:
         """Warn of other seconds of one video in another split."""

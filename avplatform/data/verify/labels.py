@@ -18,7 +18,12 @@ def check_labels_agree(spec: DataSpec, split: str, columns: dict[str, np.ndarray
     for name in spec.labels:
         if not spec.known(name, split):
             for i in np.flatnonzero(columns[name].reshape(len(columns["row"]), -1).any(axis=1)):
-                yield "error", "label where none is known", int(i), f"{name} is not known in {split}, and is not zero"
+                yield (
+                    "error",
+                    "label where none is known",
+                    int(i),
+                    f"{name} is not known in {split}, and is not zero",
+                )
     yield from RULES.get(spec.task, _no_rules)(spec, split, columns)
 
 
@@ -50,12 +55,22 @@ def _avvp(spec: DataSpec, split: str, columns: dict[str, np.ndarray]) -> Iterato
             for i in np.flatnonzero(outside.any(axis=1)):
                 text = f"{name} has {_names(spec, np.flatnonzero(outside[i]))}"
                 yield "warning", "pseudo-label outside the weak label", int(i), text
-    dense = [name for name in ("dense_audio", "dense_visual") if name in spec.labels and spec.known(name, split)]
+    dense = [
+        name
+        for name in ("dense_audio", "dense_visual")
+        if name in spec.labels and spec.known(name, split)
+    ]
     if len(dense) == 2:
-        union = np.asarray(np.concatenate([columns[name] for name in dense], axis=1).any(axis=1))  # [N, C]
+        union = np.asarray(
+            np.concatenate([columns[name] for name in dense], axis=1).any(axis=1)
+        )  # [N, C]
         for i in np.flatnonzero((union != weak).any(axis=1)):
             parts = [("only dense", union[i] > weak[i]), ("only weak", weak[i] > union[i])]
-            text = "; ".join(f"{what}: {_names(spec, np.flatnonzero(part))}" for what, part in parts if part.any())
+            text = "; ".join(
+                f"{what}: {_names(spec, np.flatnonzero(part))}"
+                for what, part in parts
+                if part.any()
+            )
             yield "warning", "weak label is not the union of the dense labels", int(i), text
 
 
@@ -63,8 +78,13 @@ def _no_rules(spec: DataSpec, split: str, columns: dict[str, np.ndarray]) -> Ite
     yield from ()
 
 
-RULES: dict[str, Callable[[DataSpec, str, dict[str, np.ndarray]], Iterator[Odd]]] = {"avel": _avel, "avvp": _avvp}
+RULES: dict[str, Callable[[DataSpec, str, dict[str, np.ndarray]], Iterator[Odd]]] = {
+    "avel": _avel,
+    "avvp": _avvp,
+}
 
 
 def _names(spec: DataSpec, indices: np.ndarray) -> str:
-    return ", ".join(spec.classes[i] if 0 <= i < len(spec.classes) else f"class {i}" for i in indices.tolist())
+    return ", ".join(
+        spec.classes[i] if 0 <= i < len(spec.classes) else f"class {i}" for i in indices.tolist()
+    )

@@ -26,7 +26,9 @@ class MappedArrays:
         report: told what differs.
     """
 
-    def __init__(self, folder: Path, place: str, spec: DataSpec, split: str, rows: int, report: VerifyReport) -> None:
+    def __init__(
+        self, folder: Path, place: str, spec: DataSpec, split: str, rows: int, report: VerifyReport
+    ) -> None:
         self.place, self.split, self.report, self.at = place, split, report, 0
         self._streams: dict[str, Any] = {}
         self._shapes = {"row": (), **spec.shapes()}
@@ -56,10 +58,18 @@ class MappedArrays:
             found = np.fromfile(stream, dtype=kind, count=values.size)
             if found.size < values.size:
                 return self._differ(f"{name} ends early")
-            same = _bits(found, n) == _bits(values, n) if kind == values.dtype else np.zeros((n, 1), dtype=bool)
+            same = (
+                _bits(found, n) == _bits(values, n)
+                if kind == values.dtype
+                else np.zeros((n, 1), dtype=bool)
+            )
             if not same.all():
                 first = int(same.all(axis=1).argmin())
-                return self._differ(f"{name} differs from the shards", row=int(columns["row"][first]), clip_id=ids[first])
+                return self._differ(
+                    f"{name} differs from the shards",
+                    row=int(columns["row"][first]),
+                    clip_id=ids[first],
+                )
         self.at += n
 
     def close(self) -> None:
@@ -69,7 +79,12 @@ class MappedArrays:
         self._streams = {}
 
     def _differ(self, text: str, **where: Any) -> None:
-        self.report.error("mapped arrays", f"{text}; delete that folder, it is built again", file=self.place, **where)
+        self.report.error(
+            "mapped arrays",
+            f"{text}; delete that folder, it is built again",
+            file=self.place,
+            **where,
+        )
         self.close()
 
 
@@ -79,7 +94,11 @@ def leftovers(folder: Path, store: Path, report: VerifyReport) -> None:
         for other in sorted(folder.parent.iterdir()):
             if other != folder and other.is_dir():
                 place = str(other.relative_to(store))
-                report.warn("mapped arrays of other contents", "nothing reads them; they may be deleted", file=place)
+                report.warn(
+                    "mapped arrays of other contents",
+                    "nothing reads them; they may be deleted",
+                    file=place,
+                )
 
 
 def _bits(values: np.ndarray, n: int) -> np.ndarray:

@@ -31,7 +31,9 @@ def check_counts(manifest: Manifest, report: VerifyReport) -> None:
     sizes = {split: info.rows for split, info in manifest.splits.items()}
     differ = {split: count for split, count in official.items() if sizes.get(split, 0) != count}
     if differ:
-        text = ", ".join(f"{split} {sizes.get(split, 0)} instead of {count}" for split, count in differ.items())
+        text = ", ".join(
+            f"{split} {sizes.get(split, 0)} instead of {count}" for split, count in differ.items()
+        )
         report.warn(f"numbers of clips are not those of {NAMES[manifest.spec.task]}", text)
 
 
@@ -46,7 +48,9 @@ def check_provenance(manifest: Manifest, report: VerifyReport) -> None:
 
 def list_defects(defects: list[Defect], source: str, report: VerifyReport) -> None:
     """List what is odd in the official files, one line a kind and file; none of it is a fault of the store."""
-    others = [defect for defect in defects if defect.kind != OTHER_VERSION]  # which the provenance tells already
+    others = [
+        defect for defect in defects if defect.kind != OTHER_VERSION
+    ]  # which the provenance tells already
     summary = ImportReport(dataset="", source="", options={}, clips={}, stored={}, defects=others)
     for line in summary.defect_lines():
         kind, _, text = line.partition(", ")
@@ -67,7 +71,12 @@ class OfficialLabels:
     """
 
     def __init__(
-        self, folder: str | Path, manifest: Manifest, report: VerifyReport, *, audio_file: str | Path | None = None
+        self,
+        folder: str | Path,
+        manifest: Manifest,
+        report: VerifyReport,
+        *,
+        audio_file: str | Path | None = None,
     ) -> None:
         self.task, self.report = manifest.spec.task, report
         self.labels: dict[str, np.ndarray] = {}
@@ -78,7 +87,11 @@ class OfficialLabels:
             others = (*llp.SPLIT_FILES.values(), llp.DENSE_FILES["visual"], FULL_FILE)
             self.files = {audio.name: audio, **{name: self.folder / name for name in others}}
             self.ids, self.splits = data.filenames, data.splits
-            self.labels = {"weak": data.weak, "dense_audio": data.dense_audio, "dense_visual": data.dense_visual}
+            self.labels = {
+                "weak": data.weak,
+                "dense_audio": data.dense_audio,
+                "dense_visual": data.dense_visual,
+            }
             self.defects = data.defects + check_files(self.folder, data)
             report.counts[f"{VARIANT} given"] = audio_variant(audio)
         else:
@@ -89,11 +102,15 @@ class OfficialLabels:
             names = ("Annotations.txt", *ave.SPLIT_FILES.values(), "labels_noisy.h5")
             self.files = {name: ave.beside(self.folder, name) for name in names}
         self._split_of = {int(row): split for split, rows in self.splits.items() for row in rows}
-        self._rows = {clip_id: row for row, clip_id in enumerate(self.ids)} if self.task == "avvp" else {}
+        self._rows = (
+            {clip_id: row for row, clip_id in enumerate(self.ids)} if self.task == "avvp" else {}
+        )
         self._seen: set[int] = set()
         self._compare_files(manifest)
 
-    def compare(self, split: str, file: str, ids: list[str], columns: dict[str, np.ndarray]) -> None:
+    def compare(
+        self, split: str, file: str, ids: list[str], columns: dict[str, np.ndarray]
+    ) -> None:
         """Report clips whose row, split or labels are not the official ones."""
         for i, clip_id in enumerate(ids):
             row = int(columns["row"][i])
@@ -101,27 +118,48 @@ class OfficialLabels:
             official = self._rows.get(clip_id) if self.task == "avvp" else row
             if split == "background" and self.task == "avel" and row >= len(self.ids):
                 if (columns["segment"][i] != BACKGROUND).any() or columns["video"][i] != BACKGROUND:
-                    self.report.error("label is not the official one", "a background clip has an event", **where)
+                    self.report.error(
+                        "label is not the official one", "a background clip has an event", **where
+                    )
                 continue
             if official is None or not 0 <= official < len(self.ids):
-                self.report.error("clip that the official files do not have", f"in {self.folder}", **where)
+                self.report.error(
+                    "clip that the official files do not have", f"in {self.folder}", **where
+                )
                 continue
             self._seen.add(official)
             if official != row:
                 self.report.error("row is not the official one", f"it is {official} there", **where)
-            if clip_id not in (self.ids[official], f"{official}:{self.ids[official]}"):  # simulated ids carry their row
-                self.report.error("clip id is not the official one", f"row {row} is {self.ids[official]} there", **where)
+            if clip_id not in (
+                self.ids[official],
+                f"{official}:{self.ids[official]}",
+            ):  # simulated ids carry their row
+                self.report.error(
+                    "clip id is not the official one",
+                    f"row {row} is {self.ids[official]} there",
+                    **where,
+                )
             if self._split_of.get(official) != split:
                 there = self._split_of.get(official, "no split")
-                self.report.error("clip in another split than officially", f"{split} here, {there} there", **where)
-            known = [name for name in self.labels if name in columns and (split != "train" or not name.startswith("dense"))]
+                self.report.error(
+                    "clip in another split than officially", f"{split} here, {there} there", **where
+                )
+            known = [
+                name
+                for name in self.labels
+                if name in columns and (split != "train" or not name.startswith("dense"))
+            ]
             for name, values in [(name, self.labels[name]) for name in known]:
                 if not np.array_equal(columns[name][i], values[official]):
                     self.report.error("label is not the official one", f"{name} differs", **where)
 
     def finish(self, left_out: set[str]) -> None:
         """Warn of official clips that are not here, and list the files' own defects."""
-        missing = [self.ids[row] for row in sorted(set(self._split_of) - self._seen) if self.ids[row] not in left_out]
+        missing = [
+            self.ids[row]
+            for row in sorted(set(self._split_of) - self._seen)
+            if self.ids[row] not in left_out
+        ]
         if missing:
             more = f", and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
             text = f"{counted(len(missing), 'clip')}: {', '.join(missing[:LISTED])}{more}"
@@ -130,11 +168,21 @@ class OfficialLabels:
 
     def _compare_files(self, manifest: Manifest) -> None:
         """Warn of a file that is not the one that was imported."""
-        recorded, kind = manifest.spec.provenance.get("annotations"), "annotation file is not the one imported"
+        recorded, kind = (
+            manifest.spec.provenance.get("annotations"),
+            "annotation file is not the one imported",
+        )
         for name, stamp in (recorded if isinstance(recorded, dict) else {}).items():
             file = self.files.get(name)
-            if file is None and self.task == "avvp":  # the dense audio annotations, which may have any name
+            if (
+                file is None and self.task == "avvp"
+            ):  # the dense audio annotations, which may have any name
                 remedy = "leave out" if name == llp.DENSE_FILES["audio"] else "give it with"
                 self.report.warn(kind, f"the import read {name}; {remedy} --audio-annotations")
-            elif file is not None and file.is_file() and isinstance(stamp, dict) and file_sha256(file) != stamp.get("sha256"):
+            elif (
+                file is not None
+                and file.is_file()
+                and isinstance(stamp, dict)
+                and file_sha256(file) != stamp.get("sha256")
+            ):
                 self.report.warn(kind, "its sha256 differs", file=str(file))

@@ -91,7 +91,9 @@ class VerifyReport:
             for finding in findings:
                 kinds.setdefault(finding.kind, []).append(finding)
             for kind, found in kinds.items():
-                out.append(f"{found[0].level}: {kind}" + (f" ({len(found)})" if len(found) > 1 else ""))
+                out.append(
+                    f"{found[0].level}: {kind}" + (f" ({len(found)})" if len(found) > 1 else "")
+                )
                 shown = SHOWN[found[0].level]
                 for finding in found[:shown]:
                     out += wrapped(finding.line())
@@ -105,7 +107,9 @@ class VerifyReport:
         width = max(map(len, self.counts), default=0)
         for name, text in self.counts.items():
             head, indent = f"{name:<{width}}  ", " " * (width + 2)
-            if max(map(len, text.split()), default=0) + len(head) > WIDTH:  # a checksum, which is copied as one word
+            if (
+                max(map(len, text.split()), default=0) + len(head) > WIDTH
+            ):  # a checksum, which is copied as one word
                 out += [head.rstrip(), *wrapped(text)]
             else:
                 out += wrapped(text, head, indent) or [head.rstrip()]
@@ -131,4 +135,8 @@ def wrapped(text: str, first: str = "  ", others: str = "    ") -> list[str]:
 
 
 def _plain(finding: Finding) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(finding).items() if name != "level" and value not in ("", None)}
+    return {
+        name: value
+        for name, value in dataclasses.asdict(finding).items()
+        if name != "level" and value not in ("", None)
+    }

@@ -11,9 +11,16 @@ from avplatform.models.errors import DataError
 from avplatform.tasks.avvp.annotations import read_annotations
 from avplatform.tasks.avvp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS, SHORT_NAMES
 
-real = pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
+real = pytest.mark.skipif(
+    "AVP_LLP_DIR" not in os.environ,
+    reason="AVP_LLP_DIR is not set: the real annotations are not here",
+)
 CLIP = "b_b-bbbbbbb_30_40"
-events = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10), st.sampled_from(CLASSES)), min_size=1, max_size=12)
+events = st.lists(
+    st.tuples(st.integers(0, 10), st.integers(0, 10), st.sampled_from(CLASSES)),
+    min_size=1,
+    max_size=12,
+)
 
 
 def write_llp(folder, audio, *, inside=""):
@@ -25,7 +32,9 @@ def write_llp(folder, audio, *, inside=""):
     (place / "AVVP_test_pd.csv").write_text(f"{weak}ccccccccccc_0_10\tClapping\n")
     rows = "".join(f"{CLIP}\t{begin}\t{end}\t{label}\n" for begin, end, label in audio)
     (place / "AVVP_eval_audio.csv").write_text(f"filename\tonset\toffset\tevent_labels\n{rows}")
-    (place / "AVVP_eval_visual.csv").write_text(f"filename\tonset\toffset\tevent_labels\n{CLIP}\t0\t1\tDog\n")
+    (place / "AVVP_eval_visual.csv").write_text(
+        f"filename\tonset\toffset\tevent_labels\n{CLIP}\t0\t1\tDog\n"
+    )
     return folder
 
 
@@ -39,7 +48,9 @@ def test_a_segment_is_on_where_any_row_covers_it(tmp_path_factory, rows):
             expected[segment, CLASSES.index(label)] = 1
     np.testing.assert_array_equal(data.dense_audio[1], expected)
     assert data.dense_audio[[0, 2]].sum() == 0
-    assert sum(d.kind in ("event of no length", "reversed event") for d in data.defects) == sum(e <= b for b, e, _ in rows)
+    assert sum(d.kind in ("event of no length", "reversed event") for d in data.defects) == sum(
+        e <= b for b, e, _ in rows
+    )
     assert sum(d.kind == "row given twice" for d in data.defects) == len(rows) - len(set(rows))
 
 
@@ -51,7 +62,10 @@ def test_files_in_a_data_folder_are_found_and_ids_may_begin_with_a_dash(tmp_path
 def test_a_wrong_header_names_the_right_columns(tmp_path):
     write_llp(tmp_path, [(0, 1, "Dog")])
     (tmp_path / "AVVP_eval_audio.csv").write_text("filename,onset,offset,event_labels\n")
-    with pytest.raises(DataError, match="AVVP_eval_audio.csv: the first line must be the columns filename, onset, offset"):
+    with pytest.raises(
+        DataError,
+        match="AVVP_eval_audio.csv: the first line must be the columns filename, onset, offset",
+    ):
         read_annotations(tmp_path)
 
 
@@ -89,6 +103,9 @@ def test_fractional_starts_and_duplicate_rows_of_the_real_annotations():
     np.testing.assert_allclose(np.diff(data.seconds, axis=1), 10)
     fractional = np.flatnonzero((data.seconds % 1 != 0).any(axis=1))
     assert len(fractional) == 5 and set(fractional) <= set(data.splits["train"])
-    assert sum(d.kind == "row given twice" and d.file == "AVVP_eval_audio.csv" for d in data.defects) == 8
+    assert (
+        sum(d.kind == "row given twice" and d.file == "AVVP_eval_audio.csv" for d in data.defects)
+        == 8
+    )
     assert sum(d.kind == "class named twice" for d in data.defects) == 1
     assert sum(name.startswith("-") for name in data.filenames) == 151

@@ -24,17 +24,28 @@ def parse_in(dtype):
     rng = torch.Generator().manual_seed(0)
 
     def probabilities(*shape):
-        return Prediction(torch.rand(*shape, generator=rng, dtype=torch.float64).to(dtype), "probability")
+        return Prediction(
+            torch.rand(*shape, generator=rng, dtype=torch.float64).to(dtype), "probability"
+        )
 
     return Parse(
         segment=StreamPredictions(audio=probabilities(2, 10, 25), visual=probabilities(2, 10, 25)),
-        video=StreamPredictions(audio=probabilities(2, 25), visual=probabilities(2, 25), av=probabilities(2, 25)),
+        video=StreamPredictions(
+            audio=probabilities(2, 25), visual=probabilities(2, 25), av=probabilities(2, 25)
+        ),
     )
 
 
 def batch_of(labels):
     nothing = torch.zeros(2, 10, 1)
-    return Batch(audio=nothing, visual=nothing, motion=None, row=torch.arange(2), clip_id=["a", "b"], labels=labels)
+    return Batch(
+        audio=nothing,
+        visual=nothing,
+        motion=None,
+        row=torch.arange(2),
+        clip_id=["a", "b"],
+        labels=labels,
+    )
 
 
 def test_the_clamp_bounds_the_loss_and_stops_the_gradient():
@@ -59,13 +70,17 @@ def test_label_types_do_not_cost_a_double_model_its_precision(label_type):
     found = task.loss(parse, encoding, batch_of({"weak": weak}))["visual"]
     p, target = parse.video.visual.values, 0.9 * weak.double() + 0.05
     expected = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
-    assert found.dtype == torch.float64 and found.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert found.dtype == torch.float64 and found.item() == pytest.approx(
+        expected.item(), rel=1e-12
+    )
 
 
 def test_half_precision_predictions_are_scored_in_single():
     weak = torch.ones(2, 25, dtype=torch.uint8)
     encoding = Encoding(audio=torch.zeros(2, 10, 8), visual=torch.zeros(2, 10, 8))
-    terms = AVVP(AVVPConfig(supervision="weak")).loss(parse_in(torch.bfloat16), encoding, batch_of({"weak": weak}))
+    terms = AVVP(AVVPConfig(supervision="weak")).loss(
+        parse_in(torch.bfloat16), encoding, batch_of({"weak": weak})
+    )
     assert {value.dtype for value in terms.values()} == {torch.float32}
 
 
@@ -81,7 +96,10 @@ def test_predicted_events_are_gated_by_their_own_modality_without_gradient():
     parse = parse_in(torch.float32)
     for stream in ("audio", "visual"):
         getattr(parse.segment, stream).values = torch.full((2, 10, 25), 0.9, requires_grad=True)
-    parse.video.audio.values, parse.video.visual.values = torch.full((2, 25), 0.5), torch.full((2, 25), 0.4)
+    parse.video.audio.values, parse.video.visual.values = (
+        torch.full((2, 25), 0.5),
+        torch.full((2, 25), 0.4),
+    )
     audio, visual = predicted_events(parse)
     assert audio.all() and not visual.any() and not audio.requires_grad
 
@@ -95,14 +113,18 @@ def test_the_example_of_the_leap_paper():
 def test_the_released_target_divides_by_the_largest_set_of_the_clip():
     assert released_target(sets_of({0}), sets_of({0})).item() == pytest.approx(0.51)
     crowded = released_target(sets_of({0}, {0, 1, 2}), sets_of({0}, ()))
-    torch.testing.assert_close(crowded, torch.tensor([[[0.26, 0.01], [0.26, 0.01]]], dtype=torch.float64))
+    torch.testing.assert_close(
+        crowded, torch.tensor([[[0.26, 0.01], [0.26, 0.01]]], dtype=torch.float64)
+    )
     assert released_target(sets_of(()), sets_of(())).item() == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(("empty_pair", "expected"), [("zero", 1.0), ("one", 0.0), ("ignore", 0.0)])
 def test_pairs_without_events_are_treated_as_configured(empty_pair, expected):
     feature = torch.ones(1, 1, 8)
-    loss = similarity_loss(feature, feature, sets_of(()), sets_of(()), form="paper", empty_pair=empty_pair)
+    loss = similarity_loss(
+        feature, feature, sets_of(()), sets_of(()), form="paper", empty_pair=empty_pair
+    )
     assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -115,7 +137,10 @@ def test_event_iou_counts_sets(seed):
     for clip in range(2):
         for i in range(4):
             for j in range(4):
-                a, v = set(audio[clip, i].nonzero().flatten().tolist()), set(visual[clip, j].nonzero().flatten().tolist())
+                a, v = (
+                    set(audio[clip, i].nonzero().flatten().tolist()),
+                    set(visual[clip, j].nonzero().flatten().tolist()),
+                )
                 assert valid[clip, i, j].item() == bool(a | v)
                 assert iou[clip, i, j].item() == pytest.approx(len(a & v) / max(len(a | v), 1))
 

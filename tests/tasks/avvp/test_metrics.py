@@ -20,7 +20,10 @@ from avplatform.tasks.avvp.metrics import (
 )
 from avplatform.tasks.contracts import Batch
 
-real = pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here")
+real = pytest.mark.skipif(
+    "AVP_LLP_DIR" not in os.environ,
+    reason="AVP_LLP_DIR is not set: the real annotations are not here",
+)
 NAMES = ("dog", "car", "cat")
 
 
@@ -32,12 +35,18 @@ def clips_of(seed, clips, segments=10):
         return torch.from_numpy(rng.random(shape) < 0.4)
 
     shape = (clips, segments, len(NAMES))
-    labels = {"dense_audio": maps(*shape), "dense_visual": maps(*shape), "weak": maps(clips, len(NAMES))}
+    labels = {
+        "dense_audio": maps(*shape),
+        "dense_visual": maps(*shape),
+        "weak": maps(clips, len(NAMES)),
+    }
     decisions = {"audio": maps(*shape), "visual": maps(*shape), "video": maps(clips, len(NAMES))}
     nothing = torch.zeros(clips, segments, 1)
     rows = torch.from_numpy(rng.permutation(1000)[:clips])
     names = [str(r) for r in rows.tolist()]
-    return decisions, Batch(audio=nothing, visual=nothing, motion=None, row=rows, clip_id=names, labels=labels)
+    return decisions, Batch(
+        audio=nothing, visual=nothing, motion=None, row=rows, clip_id=names, labels=labels
+    )
 
 
 def scored(decisions, batch):
@@ -47,14 +56,21 @@ def scored(decisions, batch):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(1, 3), st.integers(1, 12))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    st.integers(1, 3),
+    st.integers(1, 12),
+)
 def test_figures_do_not_depend_on_batching_order_or_processes(seed, sizes, processes, segments):
     decisions, batch = clips_of(seed, sum(sizes), segments)
     parts = [AVVPMetrics(NAMES) for _ in range(processes)]
     bounds = np.cumsum([0, *sizes])
     for n in np.random.default_rng(seed).permutation(len(sizes)):
         clips = slice(int(bounds[n]), int(bounds[n + 1]))
-        parts[n % processes].update({k: v[clips] for k, v in decisions.items()}, batch.select(clips))
+        parts[n % processes].update(
+            {k: v[clips] for k, v in decisions.items()}, batch.select(clips)
+        )
     merged = AVVPMetrics(NAMES)
     merged.merge([part.state() for part in reversed(parts)])
     whole = scored(decisions, batch)
@@ -129,7 +145,11 @@ def test_details_survive_json_and_count_their_subsets():
     details = scored(*clips_of(5, 7)).details()
     assert json.loads(json.dumps(details)) == details
     for subset in details["subsets"].values():
-        assert subset["overlapping"]["clips"] + subset["non_overlapping"]["clips"] == details["clips"] == 7
+        assert (
+            subset["overlapping"]["clips"] + subset["non_overlapping"]["clips"]
+            == details["clips"]
+            == 7
+        )
 
 
 @real

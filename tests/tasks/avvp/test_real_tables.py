@@ -11,7 +11,8 @@ from avplatform.tasks.avvp.checks import CORRUPTED, UNCORRUPTED, audio_variant, 
 from avplatform.tasks.avvp.metrics import overlap_subsets
 
 pytestmark = pytest.mark.skipif(
-    "AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set: the real annotations are not here"
+    "AVP_LLP_DIR" not in os.environ,
+    reason="AVP_LLP_DIR is not set: the real annotations are not here",
 )
 
 # Clips of the training list with a class, and test clips with it in their audio and visual map.
@@ -49,7 +50,9 @@ def test_weak_classes_per_clip(data):
     assert data.weak[data.splits["train"]].sum(axis=1).mean() == pytest.approx(1.606, abs=5e-4)
 
 
-@pytest.mark.parametrize(("split", "expected"), [("validation", [1.75, 1.16, 1.09]), ("test", [1.74, 1.20, 1.11])])
+@pytest.mark.parametrize(
+    ("split", "expected"), [("validation", [1.75, 1.16, 1.09]), ("test", [1.74, 1.20, 1.11])]
+)
 def test_distinct_classes_per_clip(data, split, expected):
     assert [round(m.any(axis=1).sum(axis=1).mean(), 2) for m in maps_of(data, split)] == expected
 
@@ -60,8 +63,12 @@ def test_distinct_classes_per_clip(data, split, expected):
 )
 def test_segments_with_several_events_and_with_none(data, split, several, none):
     audio, visual, _ = maps_of(data, split)
-    assert [percent(m.sum(axis=2) >= 2) for m in (audio, visual)] == pytest.approx(several, abs=0.051)
-    assert [percent(~m.any(axis=2)) for m in (audio, visual, audio | visual)] == pytest.approx(none, abs=0.051)
+    assert [percent(m.sum(axis=2) >= 2) for m in (audio, visual)] == pytest.approx(
+        several, abs=0.051
+    )
+    assert [percent(~m.any(axis=2)) for m in (audio, visual, audio | visual)] == pytest.approx(
+        none, abs=0.051
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,15 +80,24 @@ def test_what_is_heard_and_what_is_seen_differ(data, split, clips, pairs, segmen
     heard, seen = audio.any(axis=1), visual.any(axis=1)  # (N, C)
     both, differs = heard & seen, (audio != visual).any(axis=1)
     assert percent((heard != seen).any(axis=1)) == pytest.approx(clips, abs=0.051)
-    assert ((heard & ~seen).sum(), (seen & ~heard).sum(), both.sum(), (both & differs).sum()) == pairs
+    assert (
+        (heard & ~seen).sum(),
+        (seen & ~heard).sum(),
+        both.sum(),
+        (both & differs).sum(),
+    ) == pairs
     assert percent((audio != visual).any(axis=2)) == pytest.approx(segments, abs=0.051)
 
 
-@pytest.mark.parametrize(("split", "expected"), [("validation", [424, 385, 363, 133]), ("test", [764, 665, 626, 267])])
+@pytest.mark.parametrize(
+    ("split", "expected"), [("validation", [424, 385, 363, 133]), ("test", [764, 665, 626, 267])]
+)
 def test_overlapping_subsets_of_all_readings(data, split, expected):
     rows = data.splits[split]
     found = overlap_subsets(data.dense_audio[rows], data.dense_visual[rows])
-    assert [int(found[name].sum()) for name in ("union", "either_modality", "audio", "visual")] == expected
+    assert [
+        int(found[name].sum()) for name in ("union", "either_modality", "audio", "visual")
+    ] == expected
 
 
 @pytest.mark.parametrize(("split", "equal"), [("validation", 618), ("test", 1147)])
@@ -101,16 +117,22 @@ def test_rows_and_defects_of_the_dense_files(data):
     assert kinds.count(("row given twice", "AVVP_eval_visual.csv")) == 0
     orphans = {file: {d.text.split("\t")[0] for d in data.defects if d.kind == "clip outside all splits" and d.file == file}
                for file in DENSE_FILES.values()}  # fmt: skip
-    assert {file: len(names) for file, names in orphans.items()} == {"AVVP_eval_audio.csv": 8, "AVVP_eval_visual.csv": 7}
+    assert {file: len(names) for file, names in orphans.items()} == {
+        "AVVP_eval_audio.csv": 8,
+        "AVVP_eval_visual.csv": 7,
+    }
 
 
 def test_the_file_of_all_clips_agrees_and_no_video_occurs_twice(data):
-    assert (data_folder() / "AVVP_dataset_full.csv").is_file() and check_files(data_folder(), data) == []
+    assert (data_folder() / "AVVP_dataset_full.csv").is_file() and check_files(
+        data_folder(), data
+    ) == []
 
 
 def test_test_clips_without_rows_of_a_modality(data):
     rows = {
-        stream: {row[0] for _, row in read_rows(data_folder() / name, DENSE_HEADER)} for stream, name in DENSE_FILES.items()
+        stream: {row[0] for _, row in read_rows(data_folder() / name, DENSE_HEADER)}
+        for stream, name in DENSE_FILES.items()
     }
     names = [data.filenames[i] for i in data.splits["test"]]
     lacking = [sum(name not in rows[stream] for name in names) for stream in ("audio", "visual")]
