@@ -8,7 +8,7 @@ from pathlib import Path
 from avplatform.models.errors import DataError
 
 
-class locked:
+class locked:  # noqa: N801
     """Hold a lock file for the time of a block; wait while another process holds it.
 
     The lock is the operating system's (flock), so a killed process leaves none behind.

@@ -59,5 +59,5 @@ def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = NUMBERS) -> np.
     return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 
-class BadFeature(Exception):
+class BadFeature(Exception):  # noqa: N818
     """A clip's feature that cannot be used; the text is the reason."""

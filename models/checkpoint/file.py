@@ -222,7 +222,7 @@ _PLAIN_CALLS: dict[str, Callable[..., Any]] = {
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"it is not a whole safetensors file ({short(error)})") from None
 
