@@ -8,9 +8,9 @@ av = pytest.importorskip("av")
 from PIL import Image, ImageDraw
 
 from avplatform.models.errors import DataError, UsageError
-from benchmarks.real_media.check import loudness
-from benchmarks.real_media.compose import compose, event_table, write_clip
-from benchmarks.real_media.material import (
+from examples.real_media.check import loudness
+from examples.real_media.compose import compose, event_table, write_clip
+from examples.real_media.material import (
     RATE,
     Material,
     Photo,
@@ -18,8 +18,8 @@ from benchmarks.real_media.material import (
     decode_sound,
     tighten,
 )
-from benchmarks.real_media.plan import Plan, PlannedClip, PlannedEvent
-from benchmarks.real_media.render import FPS, render_frames, render_sound
+from examples.real_media.plan import Plan, PlannedClip, PlannedEvent
+from examples.real_media.render import FPS, render_frames, render_sound
 
 
 def event(label, stream, onset, offset):
