@@ -106,11 +106,16 @@ def test_train_py_imports_only_the_command_line():
     assert dict(imports((ROOT / "train.py").read_text())) == {"sys": "", "avplatform.cli": "main"}
 
 
+def clean_environment() -> dict[str, str]:
+    """Return the environment without PYTHONPATH, which may name this checkout."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def run_python(code: str, folder: Path, **env: str) -> subprocess.CompletedProcess:
     """Run code in a folder, whose own packages come first, as they do in `python -c`."""
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", code]
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, env=clean | env
+        command, capture_output=True, text=True, cwd=folder, env=clean_environment() | env
     )
 
 

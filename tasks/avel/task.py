@@ -243,10 +243,10 @@ class AVEL(Task):
             weakly = kind == "cmbs" and self.config.supervision == "weak"
             whole = parse.aux["raw_logits"] if weakly else video.values
             relevance = (
-                parse.relevance.probability
+                parse.relevance.probability  # type: ignore[union-attr]
                 if kind == "cmbs"
                 else losses.relevance_logit(parse).sigmoid()
-            )  # type: ignore[union-attr]
+            )
             return whole[..., : self.background].argmax(dim=-1, keepdim=True).expand(
                 relevance.shape
             ), relevance
