@@ -1,7 +1,7 @@
 """Training steps of our models against straightforward eager ones: `python -m benchmarks.training_step`.
 
 A step is forward, loss, backward and Adam, with dropout, on the batch size of the published recipes, on one thread. The
-baseline is the plain model of `plain_models.py` or `plain_maps.py` with a plain loss and torch's default Adam; ours goes
+baseline is the plain model of `tests/plain` with a plain loss and torch's default Adam; ours goes
 through the product's own step, losses and optimiser. Both read the same inputs and start from the same weights, and their
 outputs in evaluation mode are compared before anything is timed. All are timed in turn in one process, by its CPU time;
 a figure is the median over rounds of the ratio within a round (the share of the GEMM peak compares best with best).
@@ -27,7 +27,7 @@ from avplatform.models.stem import pool_frames
 from avplatform.tasks.contracts import Batch, Task
 from avplatform.training.optim import build_optimizer
 from avplatform.training.step import optimisation_step
-from benchmarks.plain_steps import (
+from tests.plain.steps import (
     ROWS,
     TOLERANCE,
     Row,

@@ -217,7 +217,7 @@ class AVModel(
             f"# {config.encoder._type} + {config.decoder._type} ({config.task})\n\n"
             f"An audio-visual event parser with {len(config.classes)} classes and {self.num_parameters:,} parameters. "
             "It was saved without an evaluation, so this card states none.\n\n"
-            '```python\nfrom avplatform.models.av_model import AVModel\n\nmodel = AVModel.from_pretrained("<this repository>")\n```\n'
+            '```python\nfrom avplatform import AVModel\n\nmodel = AVModel.from_pretrained("<this repository>")\n```\n'
         )
         return ModelCard(text)
 

@@ -157,7 +157,7 @@ def describe() -> dict[str, str]:
 @cache
 def _commit() -> str:
     """The commit of a source checkout, with "+" where files differ from it; "not a checkout" for an installed package."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return "not a checkout"
     git = ["git", "-C", str(root)]

@@ -32,7 +32,16 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
             f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}"
         )
     check_labels(spec, task)
-    model_config = make_model_config(config, task, spec.features)
+    return new_model(config, task, spec.features)
+
+
+def new_model(config: RunConfig, task: Task, features: FeatureSpec) -> AVModel:
+    """Return a freshly initialised model that reads these features; the caller seeds the generator.
+
+    Raises:
+        UsageError: the task, encoder, decoder and features do not fit together.
+    """
+    model_config = make_model_config(config, task, features)
     embeddings = (
         embed(model_config.label_texts, config.labels)
         if DECODERS[config.decoder].needs_labels

@@ -105,6 +105,12 @@ def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
         stored, {**values, "resume": None, "dry_run": False}, where=f"{path}/config.yaml"
     )
     config = _cli(stored, args, prog)
+    check_resumed(path, stored=stored, config=config)
+    return config
+
+
+def check_resumed(path: str, *, stored: RunConfig, config: RunConfig) -> None:
+    """Raise UsageError where a config changes what a run cannot change when it goes on."""
     if "float64" in (config.precision, stored.precision) and config.precision != stored.precision:
         raise UsageError(
             f"--precision cannot change to or from float64 when a run is resumed (it was {stored.precision}): its weights "
@@ -118,7 +124,6 @@ def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
                 f"--{field.name.replace('_', '-')} cannot change when a run is resumed (it was "
                 f"{getattr(stored, field.name)!r}); start a new run, or leave it out"
             )
-    return config
 
 
 def _cli(config: RunConfig, args: Sequence[str], prog: str) -> RunConfig:

@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("av", reason="needs PyAV (pip install avplatform[media])")
 
-from avplatform import pipeline as module
 from avplatform.base.console import named
 from avplatform.cli import main
 from avplatform.commands.predict import FILES, find_videos
 from avplatform.features.media import probe
+from avplatform.timeline import pipeline as module
 from tests.models.cells import FEATURES, build
 from tests.timeline.examples import write_clip
 from tests.timeline.test_pipeline import Clip
