@@ -25,6 +25,7 @@ from avplatform.evaluation.extras import (
     write_extras,
 )
 from avplatform.evaluation.perturbations import Change
+from avplatform.hub.folder import model_folder
 from avplatform.labels.held_out import data_for, zero_shot
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.checks import at_least
@@ -98,10 +99,7 @@ def run(args: list[str], prog: str) -> int:
         raise UsageError(
             f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)"
         )
-    folder = Path(options.model)
-    model = AVModel.from_pretrained(
-        str(folder / "model" if (folder / "model").is_dir() else options.model)
-    )
+    model = AVModel.from_pretrained(model_folder(options.model))
     task = with_threshold(task_of_model(model.config), options.threshold)
     data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
     name = data.split_name(options.split)

@@ -147,14 +147,7 @@ def write_exports(timeline: Timeline, folder: Path, *, media: str) -> list[Path]
         "events.eaf": as_eaf(timeline, media=media),
         "events.vtt": as_vtt(timeline),
     }
-    out = []
-    for name, text in texts.items():
-        out.append(
-            write_atomic(
-                folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8")
-            )
-        )  # type: ignore[misc]
-    return out
+    return [write_atomic(folder / name, text) for name, text in texts.items()]
 
 
 def _milliseconds(seconds: float) -> int:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from avplatform import pipeline as module
 from avplatform.models.errors import DataError, UsageError
+from avplatform.timeline import pipeline as module
 from avplatform.timeline.pipeline import PipelineConfig, pipeline, read_features
 from avplatform.timeline.windows import Features
 from tests.models.cells import FEATURES, build, cell
