@@ -151,8 +151,8 @@ def stem_row(rounds: int) -> None:
     """The visual map on 80 frames and then the mean, against the mean and then the map, forward and backward."""
     torch.manual_seed(0)
     frames, layer, grad = torch.randn(16, 80, 2048), nn.Linear(2048, 512), torch.randn(16, 10, 512)
-    late = lambda: layer(frames).unflatten(1, (10, 8)).mean(dim=2).backward(grad)
-    early = lambda: layer(pool_frames(frames, 10)).backward(grad)
+    late = lambda: layer(frames).unflatten(1, (10, 8)).mean(dim=2).backward(grad)  # noqa: E731
+    early = lambda: layer(pool_frames(frames, 10)).backward(grad)  # noqa: E731
     times = measure({"plain": late, "ours": early}, rounds)
     report("stem, visual map after the mean, fp32", 16, times["plain"], times["ours"], ("G8", 6.0))
 
