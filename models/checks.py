@@ -1,4 +1,4 @@
-"""checks."""
+"""Checks of the fields of a config, with errors that name the field, its value and what is allowed."""
 
 from __future__ import annotations
 
@@ -49,10 +49,6 @@ def finite(config: Any, *names: str) -> None:
             raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be a number")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def one_of(config: Any, name: str, choices: typing.Sequence[Any]) -> None:
     """Check that `config.name` is one of the choices, with the nearest one in the error."""
     value = getattr(config, name)
@@ -73,3 +69,7 @@ def divides(config: Any, part: str, whole: int, what: str) -> None:
         raise UsageError(
             f"{type(config).__name__}.{part} is {getattr(config, part)}; it must divide {what} ({whole})"
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

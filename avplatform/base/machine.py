@@ -113,16 +113,6 @@ def set_threads(threads: int = 0) -> int:
     return threads
 
 
-def _launched(name: str, low: int) -> int:
-    """Return a variable that launchers such as torchrun set; a process without one is alone."""
-    text = os.environ.get(name, str(low))
-    if not re.fullmatch(r"-?[0-9]+", text) or int(text) < low:
-        raise UsageError(
-            f"the environment says {name}={text!r}; launchers such as torchrun set a number there: unset it"
-        )
-    return int(text)
-
-
 def available_cores() -> int:
     """Cores that this process may use."""
     try:
@@ -152,6 +142,16 @@ def describe() -> dict[str, str]:
         "accelerators": _accelerators(),
         "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
     }
+
+
+def _launched(name: str, low: int) -> int:
+    """Return a variable that launchers such as torchrun set; a process without one is alone."""
+    text = os.environ.get(name, str(low))
+    if not re.fullmatch(r"-?[0-9]+", text) or int(text) < low:
+        raise UsageError(
+            f"the environment says {name}={text!r}; launchers such as torchrun set a number there: unset it"
+        )
+    return int(text)
 
 
 @cache

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 from avplatform.config.recipes import RECIPES, Recipe
+from avplatform.config.values import merge
 from avplatform.models.errors import unknown_name
 
 Options = dict[str, Any]
@@ -50,14 +51,14 @@ def _presets() -> dict[str, Options]:
         "score_gain": None,
         "score_bias": None,
     }
-    valor = _merge(
+    valor = merge(
         _cell("han", "mmil", "avvp", "pseudo", RECIPES["valor"]),
         {
             "encoder_config": {"heads": 8, "hidden": 1024, "update": "sequential"},
             "task_config": {"objective": "valor"},
         },
     )
-    valor_plus = _merge(
+    valor_plus = merge(
         _cell("han", "mmil", "avvp", "pseudo", RECIPES["valor-plus"]),
         {
             "encoder_config": {"width": 256, "heads": 8, "hidden": 1024, "layers": 4, "stacked": True,
@@ -98,10 +99,10 @@ def _presets() -> dict[str, Options]:
         "han-mmil-avvp-weak": han_weak,
         "han-mmil-avvp-weak-official": han_weak,
         "han-leap-avvp": leap,
-        "han-leap-avvp-official": _merge(
+        "han-leap-avvp-official": merge(
             leap, {"decoder_config": released, "task_config": {"label_texts": "official"}}
         ),
-        "han-leap-avvp-paper": _merge(
+        "han-leap-avvp-paper": merge(
             _cell("han", "leap", "avvp", "pseudo", RECIPES["leap-paper"]),
             {
                 "decoder_config": as_written,
@@ -114,25 +115,25 @@ def _presets() -> dict[str, Options]:
         "valor-mmil-avvp": valor,
         "valor-mmil-avvp-official": valor,
         "valorplus-mmil-avvp-official": valor_plus,
-        "valorplusplus-mmil-avvp-official": _merge(
+        "valorplusplus-mmil-avvp-official": merge(
             valor_plus, {"seed": RECIPES["valor-plusplus"].seed}
         ),
         "ave-dch-avel": ave,
-        "ave-dch-avel-official": _merge(ave, soft_margin),
+        "ave-dch-avel-official": merge(ave, soft_margin),
         "ave-dch-avel-weak": ave_weak,
-        "ave-dch-avel-weak-official": _merge(ave_weak, {**soft_margin, "select_on": "last"}),
-        "dmrn-dch-avel": _merge(ave, dmrn),
-        "dmrn-dch-avel-official": _merge(_merge(ave, soft_margin), dmrn),
+        "ave-dch-avel-weak-official": merge(ave_weak, {**soft_margin, "select_on": "last"}),
+        "dmrn-dch-avel": merge(ave, dmrn),
+        "dmrn-dch-avel-official": merge(merge(ave, soft_margin), dmrn),
         "ave-leap-avel": _cell("ave", "leap", "avel", "full", RECIPES["ave"]),
         "ave-leap-avel-weak": _cell("ave", "leap", "avel", "weak", RECIPES["ave-weak"]),
         "mmpyr-mmil-avvp": _cell("mmpyr", "mmil", "avvp", "pseudo", RECIPES["mmpyr"]),
         "mmpyr-mmil-avvp-weak": mmpyr,
-        "mmpyr-mmil-avvp-weak-official": _merge(mmpyr, slots),
+        "mmpyr-mmil-avvp-weak-official": merge(mmpyr, slots),
         "mmpyr-leap-avvp": mmpyr_leap,
-        "mmpyr-leap-avvp-official": _merge(
+        "mmpyr-leap-avvp-official": merge(
             mmpyr_leap, {"decoder_config": released, "task_config": {"label_texts": "official"}}
         ),
-        "mmpyr-leap-avvp-paper": _merge(
+        "mmpyr-leap-avvp-paper": merge(
             _cell("mmpyr", "leap", "avvp", "pseudo", RECIPES["leap-paper"]),
             {
                 "decoder_config": as_written,
@@ -140,11 +141,11 @@ def _presets() -> dict[str, Options]:
             },
         ),
         "psp-dch-avel": psp,
-        "psp-dch-avel-official": _merge(
+        "psp-dch-avel-official": merge(
             psp, {**psp_loop, "batch_order": "psp-full", "task_config": {"pair_target": "official"}}
         ),
         "psp-dch-avel-weak": psp_weak,
-        "psp-dch-avel-weak-official": _merge(
+        "psp-dch-avel-weak-official": merge(
             psp_weak,
             {
                 **psp_loop,
@@ -155,9 +156,9 @@ def _presets() -> dict[str, Options]:
         "psp-leap-avel": _cell("psp", "leap", "avel", "full", RECIPES["psp"]),
         "psp-leap-avel-weak": _cell("psp", "leap", "avel", "weak", RECIPES["psp-weak"]),
         "cmbs-dch-avel": cmbs,
-        "cmbs-dch-avel-official": _merge(cmbs, {**on_test, **double}),
+        "cmbs-dch-avel-official": merge(cmbs, {**on_test, **double}),
         "cmbs-dch-avel-weak": cmbs_weak,
-        "cmbs-dch-avel-weak-official": _merge(
+        "cmbs-dch-avel-weak-official": merge(
             cmbs_weak, {**on_test, **double, "task_config": {"weak_relevance": "official"}}
         ),
         "cmbs-leap-avel": _cell("cmbs", "leap", "avel", "full", RECIPES["cmbs"]),
@@ -184,11 +185,3 @@ def _cell(
         },
         **options,
     }
-
-
-def _merge(base: Options, extra: Options) -> Options:
-    """Return `base` with `extra` put over it, nested mappings merged."""
-    out = dict(base)
-    for key, value in extra.items():
-        out[key] = _merge(out.get(key, {}), value) if isinstance(value, dict) else value
-    return out

@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from avplatform.config.run import RunConfig
-from avplatform.config.values import Options, load_yaml, merge, nest
+from avplatform.config.values import Options, flat, load_yaml, merge, nest
 from avplatform.models.errors import AVError, DataError, UsageError, nearest
 
 PARTS = ("base", "axes", "seeds")
@@ -171,24 +171,11 @@ def _check_apart(axes: list[list[_Point]], where: str) -> None:
     """Raise UsageError where two axes set the same option: one of them would do nothing."""
     owner: dict[str, list[_Point]] = {}
     for points in axes:
-        for option in (name for point in points for name in _option_names(point.options)):
+        for option in (name for point in points for name in flat(point.options)):
             if owner.setdefault(option, points) is not points:
                 raise UsageError(
                     f"{where}: '{option}' is set on two axes (seeds are one), so one of them would do nothing"
                 )
-
-
-def _option_names(options: Options) -> list[str]:
-    """Return the dotted names of nested options."""
-    inner = {
-        name: _option_names(value) if isinstance(value, dict) else []
-        for name, value in options.items()
-    }
-    return [
-        f"{name}.{rest}" if rest else name
-        for name, names in inner.items()
-        for rest in names or [""]
-    ]
 
 
 def _axis(name: str, choices: Any, where: str) -> list[_Point]:

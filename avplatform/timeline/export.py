@@ -7,7 +7,6 @@ import io
 import json
 import mimetypes
 import xml.etree.ElementTree as ET
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +146,7 @@ def write_exports(timeline: Timeline, folder: Path, *, media: str) -> list[Path]
         "events.eaf": as_eaf(timeline, media=media),
         "events.vtt": as_vtt(timeline),
     }
-    return [
-        write_atomic(folder / name, partial(Path.write_text, data=text, encoding="utf-8"))
-        for name, text in texts.items()
-    ]
+    return [write_atomic(folder / name, text) for name, text in texts.items()]
 
 
 def _milliseconds(seconds: float) -> int:

@@ -44,8 +44,8 @@ def compose(cache: Path, out: Path, *, sizes: dict[str, int], seed: int, console
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, lambda path: path.write_text(plan.to_json()))
-        write_atomic(out / TABLE_FILE, lambda path: path.write_text(event_table(plan)))
+        write_atomic(file, plan.to_json())
+        write_atomic(out / TABLE_FILE, event_table(plan))
         made = 0
         with console.bar("compose", total=len(plan.clips)) as bar:
             for split in sizes:

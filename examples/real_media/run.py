@@ -136,7 +136,7 @@ def tell(cache: Path, out: Path, plan: Plan, *, seeds: int) -> None:
         class_table(plan, results),
     ]
     text = "\n\n".join(parts) + "\n"
-    write_atomic(out / "tables.md", lambda file: file.write_text(text))
+    write_atomic(out / "tables.md", text)
     print(text)
 
 
