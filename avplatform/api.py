@@ -124,8 +124,8 @@ def train(run: str | RunConfig | None = None, /, **options: Any) -> TrainedRun:
         return TrainedRun(Path(config.resume), results)
     running = Run(config)
     results = running.train()
-    leave(running.accelerator)
-    return TrainedRun(running.folder.path, results)
+    leave(running.setup.accelerator)
+    return TrainedRun(running.setup.folder.path, results)
 
 
 def evaluate(model: AVModel | TrainedRun | str | Path, **options: Any) -> dict[str, Any]:
@@ -180,5 +180,5 @@ def _config(name: str | None, options: dict[str, Any]) -> RunConfig:
     others = {key: value for key, value in options.items() if key not in FROM_ELSEWHERE}
     changed = apply(config, others, where="options")
     if config.resume:
-        check_resumed(config.resume, stored=config, config=changed)
+        check_resumed(config, dataclasses.asdict(changed))
     return changed

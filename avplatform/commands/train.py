@@ -32,14 +32,14 @@ def run(args: list[str], prog: str) -> int:
                 f"{config.resume} is finished after {counted(done['steps'], 'step')}; nothing to do"
             )
         return 0
-    run_ = Run(config)
+    training = Run(config)
     try:
-        run_.train()
+        training.train()
     except Stopped as stopped:
-        run_.console.note(str(stopped))
-        leave(run_.accelerator)
+        training.setup.console.note(str(stopped))
+        leave(training.setup.accelerator)
         return 130 if stopped.signum == signal.SIGINT else 0
-    leave(run_.accelerator)
+    leave(training.setup.accelerator)
     return 0
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from avplatform.base.console import Console
 from avplatform.base.files import write_json
 from avplatform.base.machine import describe, leave, make_accelerator
-from avplatform.data import open_data
+from avplatform.data import Data, open_data
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.store.schema import check_labels
 from avplatform.evaluation.evaluate import evaluate
@@ -99,8 +99,7 @@ def score_model(
         DataError: a model, data or split that is not there, is broken, or does not fit.
     """
     at_least(options, "batch_size", 1)
-    for flag in ("threads", "bootstrap", "seed"):
-        at_least(options, flag, 0)
+    at_least(options, ("threads", "bootstrap", "seed"), 0)
     accelerator = make_accelerator(cpu=options.cpu, precision="no", threads=options.threads)
     console = Console(enabled=accelerator.is_main_process and not quiet)
     known = results_beside(options.model)
@@ -112,7 +111,7 @@ def score_model(
     if model is None:
         model = AVModel.from_pretrained(model_folder(options.model))
     task = with_threshold(task_of_model(model.config), options.threshold)
-    data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
+    data: Data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
     name = data.split_name(options.split)
     check_fits(model, data)
     parser: nn.Module = model
@@ -208,7 +207,7 @@ def about_held_out(about: dict[str, Any]) -> str:
     return f"scored on clips with {names}, chosen among {about['among']} classes; {kind}"
 
 
-def check_fits(model: AVModel, data: Any) -> None:
+def check_fits(model: AVModel, data: Data) -> None:
     """Raise DataError unless the data have the features that the model reads."""
     if data.spec.features != model.config.features:
         raise DataError(

@@ -78,8 +78,9 @@ class Limits:
     """most pixels of all pictures of a file together, in thousand millions: an hour of 4K at 30 pictures a second has 900"""
 
     def __post_init__(self) -> None:
-        for name in ("max_seconds", "max_pixels", "max_fps", "max_audio_rate", "max_channels"):
-            at_least(self, name, 1)
+        at_least(
+            self, ("max_seconds", "max_pixels", "max_fps", "max_audio_rate", "max_channels"), 1
+        )
         at_least(self, "max_gigapixels", 0.001)
 
 

@@ -19,11 +19,11 @@ from avplatform.base.console import Bar, Console
 from avplatform.base.locks import Lock
 from avplatform.base.machine import available_cores
 from avplatform.base.stopping import END_WITH_STDIN
-from avplatform.config.values import to_dict
+from avplatform.config.values import as_yaml, to_dict
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.files import write_atomic
 from avplatform.runs.folder import RunFolder
-from avplatform.sweeps.sweep import PlannedRun, as_yaml, check_unchanged, resolve
+from avplatform.sweeps.sweep import PlannedRun, check_unchanged, resolve
 
 GRACE = 30.0  # seconds that a job has to save its state when all are stopped
 POLL = 0.05

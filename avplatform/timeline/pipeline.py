@@ -65,8 +65,7 @@ class PipelineConfig:
     """refuse files whose pictures have more thousand millions of pixels together"""
 
     def __post_init__(self) -> None:
-        for name in ("window", "hop", "batch_size"):
-            at_least(self, name, 1)
+        at_least(self, ("window", "hop", "batch_size"), 1)
         if self.hop > self.window:
             raise UsageError(
                 f"hop is {self.hop} and window {self.window}; a hop beyond the window leaves gaps"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from avplatform.models.checks import finite, one_of, sizes
+from avplatform.models.checks import check_choices, finite, sizes
 from avplatform.models.contracts import (
     Decoder,
     Encoding,
@@ -35,7 +35,7 @@ class DCHConfig:
     """Xavier weights, as published"""
 
     def __post_init__(self) -> None:
-        one_of(self, "form", ("ave", "dmrn", "psp", "cmbs", "modalities"))
+        check_choices(self)
         sizes(self, "hidden")
         finite(self, "gamma")
 

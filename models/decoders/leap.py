@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from avplatform.models.checks import (
     DEPTH,
+    check_choices,
     divides,
     finite,
     in_range,
-    one_of,
     sizes,
 )
 from avplatform.models.contracts import (
@@ -69,18 +69,13 @@ class LEAPConfig:
     """start the maps of an attention, and all blocks, as copies, as the released code does"""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         sizes(self, "heads", "width", "hidden")
         sizes(self, "blocks", most=DEPTH)
         if self.width is not None:
             divides(self, "heads", self.width, "width")
-        for name in ("dropout", "attention_dropout"):
-            in_range(self, name, 0, 0.999)
+        in_range(self, ("dropout", "attention_dropout"), 0, 0.999)
         finite(self, "score_gain", "score_bias")
-        one_of(self, "form", ("released", "paper"))
-        one_of(self, "streams", tuple(STREAMS))
-        one_of(self, "reads", ("outputs", "queries", "rectified"))
-        one_of(self, "combine", ("none", "mean", "product", "or"))
-        one_of(self, "relevance", ("none", "linear"))
         if self.form == "paper" and self.heads != 1:
             raise UsageError(f"LEAPConfig.heads is {self.heads}; the form 'paper' has one head")
 
