@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from avplatform.data import open_data
+from avplatform.data.adapters.ave.simulation import AVESimulation, AVESimulator
 from avplatform.data.simulate import ave_clips
-from avplatform.data.simulate.ave import AVESimulation, AVESimulator
 from avplatform.tasks.avvp.metrics import averages, score
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from avplatform.data.importing.ave import AUDIO_SHAPE, VISUAL_SHAPE
+from avplatform.data.adapters.ave.annotations import read_annotations
+from avplatform.data.adapters.ave.h5 import KEY
+from avplatform.data.adapters.ave.importing import AUDIO_SHAPE, VISUAL_SHAPE
 from avplatform.data.simulate.annotation_files import copy_annotations
-from avplatform.tasks.avel.annotations import read_annotations
-from avplatform.tasks.avel.h5 import KEY
 from benchmarks.official_trees import child
 
 LIMIT = 2048  # MiB

@@ -22,9 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from avplatform.data.adapters.ave.annotations import read_annotations as read_ave
+from avplatform.data.adapters.llp.annotations import read_annotations as read_llp
 from avplatform.data.simulate.annotation_files import copy_annotations
-from avplatform.tasks.avel.annotations import read_annotations as read_ave
-from avplatform.tasks.avvp.annotations import read_annotations as read_llp
 
 TASKS = {"llp": "avvp", "ave": "avel"}
 FOLDERS = {"llp": "AVP_LLP_DIR", "ave": "AVP_AVE_DIR"}

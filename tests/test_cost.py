@@ -118,7 +118,8 @@ def test_what_a_decoder_costs_follows_its_options_and_classes():
 
 
 def test_the_features_are_those_of_the_real_datasets():
-    from avplatform.data.simulate import ave, llp
+    from avplatform.data.adapters.ave import simulation as ave
+    from avplatform.data.adapters.llp import simulation as llp
 
     assert FEATURES["avel"] == ave.spec(ave.AVESimulation()).features
     assert FEATURES["avvp"] == llp.spec(llp.LLPSimulation()).features

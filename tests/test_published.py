@@ -7,9 +7,9 @@ from avplatform.catalogue.published import headline, published_rows, published_t
 from avplatform.config.compose import parse
 from avplatform.config.presets import list_presets, preset_options
 from avplatform.config.values import apply
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.models.errors import DataError
 from avplatform.tasks.avel.metrics import AVELMetrics
-from avplatform.tasks.avvp.classes import CLASSES
 from avplatform.tasks.avvp.metrics import averages
 
 ROWS = [(key, row) for key, table in published_tables().items() for row in table.rows]

@@ -92,8 +92,8 @@ def run(args: list[str], prog: str) -> int:
     if args[:1] == ["score"]:
         return _score(args[1:], f"{prog} score")
     options = parse_flags(PseudoLabelOptions, args, prog)
+    from avplatform.data.adapters.llp.annotations import read_annotations
     from avplatform.pseudo_labels.make import FOLDERS, RECORD_FILE, Clips, make
-    from avplatform.tasks.avvp.annotations import read_annotations
 
     chosen = _check(options)
     clips = Clips.of(read_annotations(options.annotations), options.splits)
@@ -158,9 +158,9 @@ def _check(options: PseudoLabelOptions) -> list[Any]:
 
 
 def _source(options: PseudoLabelOptions, modality: Any) -> Any:
+    from avplatform.data.adapters.llp.prompts import prompts
     from avplatform.features.teachers import TextFeatures
     from avplatform.pseudo_labels.sources import FeatureFiles, LogitFiles, MediaFiles
-    from avplatform.tasks.avvp.pseudo_labels import prompts
 
     logits, features = (
         getattr(options, f"{modality}_logits"),
@@ -200,9 +200,9 @@ def _teacher(options: PseudoLabelOptions, modality: str) -> Any:
 def _score(args: list[str], prog: str) -> int:
     options = parse_flags(ScoreOptions, args, prog)
     from avplatform.base.files import write_json
+    from avplatform.data.adapters.llp.annotations import read_annotations
     from avplatform.pseudo_labels.make import FOLDERS
     from avplatform.pseudo_labels.score import score_folder
-    from avplatform.tasks.avvp.annotations import read_annotations
 
     base = Path(options.folder)
     if not base.is_dir():

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from avplatform.data.adapters.llp.annotations import SEGMENTS
 from avplatform.models.errors import DataError, counted
-from avplatform.tasks.avvp.annotations import SEGMENTS
 
 JUST_BEFORE = 1e-6  # seconds
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from avplatform.data.adapters.llp.annotations import ID_LENGTH
 from avplatform.models.errors import DataError, UsageError, unknown_name
-from avplatform.tasks.avvp.annotations import ID_LENGTH
 from avplatform.tasks.registry import TASKS
 
 NOT_MEDIA = {
@@ -146,7 +146,7 @@ class Catalogue:
         ]
 
     def _read_llp(self, folder: str | Path) -> None:
-        from avplatform.tasks.avvp.annotations import SEGMENTS, read_annotations
+        from avplatform.data.adapters.llp.annotations import SEGMENTS, read_annotations
 
         data = read_annotations(folder)
         maps = [SEGMENTS, len(self.classes)]
@@ -167,7 +167,7 @@ class Catalogue:
                 self._entries.setdefault(data.filenames[row][:ID_LENGTH], [entry])
 
     def _read_ave(self, folder: str | Path) -> None:
-        from avplatform.tasks.avel.annotations import read_annotations
+        from avplatform.data.adapters.ave.annotations import read_annotations
 
         data = read_annotations(folder)
         self.labels = {"segment": [np.asarray(data.segment).shape[1]], "video": []}

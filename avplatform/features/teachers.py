@@ -20,10 +20,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 from torch import Tensor
 
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.features.sampling import SAMPLE_RATE
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.pseudo_labels.media import read_npy
-from avplatform.tasks.avvp.classes import CLASSES
 
 CLIP_MODEL = "openai/clip-vit-large-patch14"
 CLAP_MODEL = "laion/clap-htsat-fused"

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from avplatform.base.files import write_json
+from avplatform.data.adapters.llp.annotations import ID_LENGTH, LLPAnnotations
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.llp.prompts import Modality, Spelling, thresholds
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.files import write_atomic
+from avplatform.pseudo_labels.rule import pseudo_labels
 from avplatform.pseudo_labels.score import read_label
 from avplatform.pseudo_labels.sources import Source
-from avplatform.tasks.avvp.annotations import ID_LENGTH, LLPAnnotations
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.avvp.pseudo_labels import Modality, Spelling, pseudo_labels, thresholds
 from avplatform.version import __version__
 
 TEACHERS: dict[Modality, str] = {"visual": "CLIP", "audio": "CLAP"}

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from avplatform.base.npy import HEADER_ERRORS
+from avplatform.data.adapters.llp.annotations import SEGMENTS
 from avplatform.features.sampling import SAMPLE_RATE, frame_indices
 from avplatform.models.errors import DataError, counted
-from avplatform.tasks.avvp.annotations import SEGMENTS
 
 FRAME_TYPES = (".jpg", ".jpeg", ".png")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from avplatform.data.adapters.llp.annotations import ID_LENGTH, SEGMENTS, LLPAnnotations
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.pseudo_labels.media import read_npy
-from avplatform.tasks.avvp.annotations import ID_LENGTH, SEGMENTS, LLPAnnotations
-from avplatform.tasks.avvp.classes import CLASSES
 from avplatform.tasks.avvp.metrics import averages, score
 
 OF_ONE_MODALITY = {"audio": ("segment_A", "event_A"), "visual": ("segment_V", "event_V")}

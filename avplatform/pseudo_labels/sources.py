@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from avplatform.data.adapters.llp.annotations import SEGMENTS
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.llp.prompts import Modality, Spelling, prompts
 from avplatform.features.sampling import split_waveform
 from avplatform.features.teachers import Teacher, TextFeatures
 from avplatform.models.errors import DataError
@@ -19,9 +22,6 @@ from avplatform.pseudo_labels.media import (
     read_npy,
     read_waveform,
 )
-from avplatform.tasks.avvp.annotations import SEGMENTS
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.avvp.pseudo_labels import Modality, Spelling, prompts
 
 
 class Source(ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avplatform.tasks.avel.classes import CLASSES
+from avplatform.data.adapters.ave.classes import CLASSES
 from avplatform.tasks.contracts import Analysis, Arrays
 
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avplatform.data.adapters.ave.classes import BACKGROUND
 from avplatform.models.contracts import Parse, Prediction, at_least_single
-from avplatform.tasks.avel.classes import BACKGROUND
 from avplatform.tasks.losses import binary_cross_entropy, clamped_bce
 
 Terms = dict[str, Tensor]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES
 from avplatform.models.errors import DataError
-from avplatform.tasks.avel.classes import BACKGROUND, CLASSES
 from avplatform.tasks.contracts import Batch, Metrics
 
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES, FIRST_PHRASES, LABEL_TEXTS
 from avplatform.models.contracts import Encoding, Parse, at_least_single
 from avplatform.tasks.avel import losses
 from avplatform.tasks.avel.analysis import AVELAnalysis
-from avplatform.tasks.avel.classes import BACKGROUND, CLASSES, FIRST_PHRASES, LABEL_TEXTS
 from avplatform.tasks.avel.combinations import check_combination
 from avplatform.tasks.avel.config import AVELConfig
 from avplatform.tasks.avel.metrics import AVELMetrics

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from avplatform.data.adapters.llp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS
 from avplatform.models.checks import at_least, in_range, one_of
 from avplatform.models.contracts import Encoding, Parse
 from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avvp.analysis import AVVPAnalysis
-from avplatform.tasks.avvp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS
 from avplatform.tasks.avvp.losses import (
     Terms,
     as_target,

@@ -13,6 +13,9 @@ import pytest
 from avplatform.base.npy import BadFeature, read_npy
 from avplatform.cli import main
 from avplatform.data import open_data
+from avplatform.data.adapters.ave.annotations import read_annotations as read_ave
+from avplatform.data.adapters.llp.annotations import read_annotations as read_llp
+from avplatform.data.adapters.llp.checks import audio_variant
 from avplatform.data.reading.hf_stream import stream_dataset
 from avplatform.data.simulate.annotation_files import copy_annotations
 from avplatform.data.store.checksum import content_checksum
@@ -22,9 +25,6 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.models.texts.files import read_label_file
 from avplatform.models.texts.glove import read_glove
 from avplatform.pseudo_labels.media import read_npy as read_pseudo
-from avplatform.tasks.avel.annotations import read_annotations as read_ave
-from avplatform.tasks.avvp.annotations import read_annotations as read_llp
-from avplatform.tasks.avvp.checks import audio_variant
 from tests.data.official import (
     AVE_LINES,
     AVE_ORDERS,

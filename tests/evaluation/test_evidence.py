@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from avplatform.data.adapters.ave.classes import BACKGROUND, EVENTS
 from avplatform.evaluation.thresholds import apply_thresholds, choose_thresholds
 from avplatform.models.contracts import Parse, Prediction, StreamPredictions
-from avplatform.tasks.avel.classes import BACKGROUND, EVENTS
 from avplatform.tasks.registry import TASKS
 from tests.models.cells import SUPERVISED_CELLS, cell, random_batch
 

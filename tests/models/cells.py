@@ -9,12 +9,12 @@ import torch
 
 from avplatform.config.build import build_model, build_task
 from avplatform.config.run import RunConfig, default_config
+from avplatform.data.adapters.ave.classes import BACKGROUND
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
-from avplatform.tasks.avel.classes import BACKGROUND
 from avplatform.tasks.contracts import Batch, Task
 from avplatform.tasks.registry import TASKS
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from avplatform.config.recipes import RECIPES
+from avplatform.data.adapters.llp.annotations import read_annotations
 from avplatform.models.contracts import Parse, Prediction, StreamPredictions
 from avplatform.tasks.avel import AVEL, AVELConfig
 from avplatform.tasks.avel.losses import (
@@ -22,7 +23,6 @@ from avplatform.tasks.avel.losses import (
     proportion_target,
 )
 from avplatform.tasks.avel.metrics import segment_accuracy
-from avplatform.tasks.avvp.annotations import read_annotations
 from avplatform.tasks.avvp.losses import predicted_events
 from avplatform.tasks.avvp.metrics import averages, classwise, overlap_subsets, score
 from avplatform.tasks.losses import event_iou, released_target, segment_similarity, similarity_loss

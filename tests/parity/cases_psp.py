@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 import torch
 
+from avplatform.data.adapters.ave.annotations import segment_labels
 from avplatform.data.reading.sampling import psp_batches
 from avplatform.hub.convert import published_labels
 from avplatform.models.official import read_official
 from avplatform.tasks.avel import AVEL, AVELConfig
-from avplatform.tasks.avel.annotations import segment_labels
 from avplatform.tasks.avel.losses import StalePairTargets, pair_target
 from avplatform.tasks.contracts import Batch
 from tests.parity.cases_models import Produced

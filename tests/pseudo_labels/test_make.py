@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from avplatform.cli import main
+from avplatform.data.adapters.llp.annotations import read_annotations
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.llp.prompts import prompts, thresholds
 from avplatform.features.teachers import TextFeatures
 from avplatform.models.errors import UsageError
 from avplatform.pseudo_labels.make import Clips, make
 from avplatform.pseudo_labels.sources import LogitFiles
-from avplatform.tasks.avvp.annotations import read_annotations
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.avvp.pseudo_labels import prompts, thresholds
 from tests.pseudo_labels.files import VIDEOS, WEAK, arrays, llp_folder
 from tests.pseudo_labels.test_rule import plain_labels
 

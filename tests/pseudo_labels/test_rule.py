@@ -5,17 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avplatform.features.sampling import frame_indices, split_waveform
-from avplatform.models.errors import DataError, UsageError
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.avvp.pseudo_labels import (
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.llp.prompts import (
     MODALITIES,
     PROMPTS,
     prompts,
-    pseudo_labels,
     thresholds,
-    video_labels,
 )
+from avplatform.features.sampling import frame_indices, split_waveform
+from avplatform.models.errors import DataError, UsageError
+from avplatform.pseudo_labels.rule import pseudo_labels, video_labels
 
 # Typed in again from the description of the procedure, by class number; not taken from the table under test.
 PLAIN_THRESHOLDS = {

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from avplatform.cli import main
+from avplatform.data.adapters.llp.annotations import read_annotations
 from avplatform.pseudo_labels.make import FOLDERS
-from avplatform.tasks.avvp.annotations import read_annotations
 from tests.pseudo_labels.files import llp_folder
 from tests.tasks.test_avvp import real
 

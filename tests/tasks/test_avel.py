@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from avplatform.data.adapters.ave.annotations import pair_targets, read_annotations
+from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES, EVENTS
 from avplatform.models.contracts import Encoding, Parse, Prediction, StreamPredictions
 from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avel import AVEL, AVELConfig
-from avplatform.tasks.avel.annotations import pair_targets, read_annotations
-from avplatform.tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
 from avplatform.tasks.avel.losses import pool_segments, pooled_bce, proportion_target, soft_margin
 from avplatform.tasks.avel.metrics import AVELMetrics
 from avplatform.tasks.avel.task import weak_decision

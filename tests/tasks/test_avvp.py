@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avplatform.data.adapters.llp.annotations import read_annotations
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.models.contracts import Encoding, Parse, Prediction, StreamPredictions
 from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avvp import AVVP, AVVPConfig
-from avplatform.tasks.avvp.annotations import read_annotations
-from avplatform.tasks.avvp.classes import CLASSES
 from avplatform.tasks.avvp.losses import (
     basic_loss,
     han_loss,

@@ -11,14 +11,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.plan import LeftOut, Part, Plan, is_repeated
 from avplatform.data.importing.options import ImportOptions
-from avplatform.data.importing.plan import LeftOut, Part, Plan, is_repeated
 from avplatform.data.importing.report import REPORT_FILE, ImportReport
 from avplatform.data.store.schema import Manifest
 from avplatform.data.store.writer import StoreWriter
 from avplatform.models.errors import DataError
 from avplatform.models.files import expanded
-from avplatform.tasks.official_files import Defect
 from avplatform.version import __version__
 
 MOST_WORKERS = 8
@@ -109,10 +109,10 @@ def _plan(options: ImportOptions) -> Plan:
     if not expanded(options.source).is_dir():
         raise DataError(f"no folder {options.source}; give the folder of the dataset's files")
     if options.dataset == "llp":
-        from avplatform.data.importing.llp import LLPPlan
+        from avplatform.data.adapters.llp.importing import LLPPlan
 
         return LLPPlan(options)
-    from avplatform.data.importing.ave import AVEPlan
+    from avplatform.data.adapters.ave.importing import AVEPlan
 
     return AVEPlan(options)
 

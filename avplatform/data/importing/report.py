@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avplatform.data.importing.plan import LeftOut
+from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.plan import LeftOut
 from avplatform.models.errors import counted
-from avplatform.tasks.official_files import Defect
 
 REPORT_FILE = "import_report.json"
 LISTED_WHOLE = (

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.data.simulate import ave, llp
+from avplatform.data.adapters.ave import simulation as ave
+from avplatform.data.adapters.ave.annotations import read_annotations as read_ave
+from avplatform.data.adapters.ave.classes import BACKGROUND
+from avplatform.data.adapters.llp import simulation as llp
+from avplatform.data.adapters.llp.annotations import read_annotations as read_llp
+from avplatform.data.adapters.world import spread_out
 from avplatform.data.simulate.official_layout import OfficialWriter
-from avplatform.data.simulate.world import spread_out
 from avplatform.data.store.schema import Manifest
 from avplatform.data.store.writer import StoreWriter
 from avplatform.models.errors import unknown_name
-from avplatform.tasks.avel.annotations import read_annotations as read_ave
-from avplatform.tasks.avel.classes import BACKGROUND
-from avplatform.tasks.avvp.annotations import read_annotations as read_llp
 
 PRESETS: dict[str, Any] = {"sim-llp-1": llp.LLPSimulation(), "sim-ave-1": ave.AVESimulation()}
 """Simulations by name: versioned, with fixed seeds, so that everybody draws the same data."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from avplatform.tasks.avel import annotations as ave
-from avplatform.tasks.avel.h5 import KEY
-from avplatform.tasks.avvp import annotations as llp
-from avplatform.tasks.official_files import read_lines
+from avplatform.data.adapters.ave import annotations as ave
+from avplatform.data.adapters.ave.h5 import KEY
+from avplatform.data.adapters.llp import annotations as llp
+from avplatform.data.adapters.official_files import read_lines
 
 COPIED = {"avvp": "AVVP_*.csv", "avel": "*"}
 SUFFIXES = (".csv", ".txt", ".h5")

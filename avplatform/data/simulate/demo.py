@@ -12,12 +12,14 @@ import numpy as np
 
 from avplatform.base.files import cache_root
 from avplatform.base.locks import locked
-from avplatform.data.simulate import ave, llp, write
+from avplatform.data.adapters.ave import simulation as ave
+from avplatform.data.adapters.ave.classes import BACKGROUND
+from avplatform.data.adapters.llp import simulation as llp
+from avplatform.data.adapters.llp.classes import CLASSES as LLP_CLASSES
+from avplatform.data.simulate import write
 from avplatform.data.store.card import render_dataset_card
 from avplatform.data.store.schema import MANIFEST_FILE
 from avplatform.models.errors import unknown_name
-from avplatform.tasks.avel.classes import BACKGROUND
-from avplatform.tasks.avvp.classes import CLASSES as LLP_CLASSES
 
 NAMES = {"avel": "demo-avel-1", "avvp": "demo-avvp-1"}
 AVEL_SIZES = {"train": 800, "validation": 200, "test": 402}

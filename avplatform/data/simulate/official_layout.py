@@ -18,12 +18,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from avplatform.data.importing.plan import MARKER
+from avplatform.data.adapters.llp.annotations import ID_LENGTH
+from avplatform.data.adapters.plan import MARKER
+from avplatform.data.adapters.world import clip_generator
 from avplatform.data.simulate.annotation_files import copy_annotations
-from avplatform.data.simulate.world import clip_generator
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.errors import UsageError
-from avplatform.tasks.avvp.annotations import ID_LENGTH
 
 FRAMES = 8  # per segment
 FRAME_JITTER = 0.05

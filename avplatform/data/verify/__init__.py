@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from avplatform.data.importing.plan import LeftOut
+from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.plan import LeftOut
 from avplatform.data.importing.report import REPORT_FILE
 from avplatform.data.reading.source import DataSource, locate_store
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE, Manifest, check_labels
@@ -19,7 +20,6 @@ from avplatform.data.verify.official import (
 )
 from avplatform.data.verify.report import Finding, VerifyReport
 from avplatform.models.errors import DataError, UsageError, counted, unknown_name
-from avplatform.tasks.official_files import Defect
 from avplatform.tasks.registry import TASKS
 
 OWN_FILES = {

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from avplatform.data.adapters.llp.annotations import ID_LENGTH
 from avplatform.data.verify.report import VerifyReport
 from avplatform.models.errors import counted
-from avplatform.tasks.avvp.annotations import ID_LENGTH
 
 LLP_NAME = re.compile(rf".{{{ID_LENGTH}}}_[0-9.]+_[0-9.]+")  # video id, start and end
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from avplatform.data.adapters.ave.classes import BACKGROUND
 from avplatform.data.store.schema import DataSpec
-from avplatform.tasks.avel.classes import BACKGROUND
 
 Odd = tuple[str, str, int, str]
 """Level, kind, position among the clips, and text."""

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from avplatform.data.adapters.ave import annotations as ave
+from avplatform.data.adapters.ave.classes import BACKGROUND
+from avplatform.data.adapters.llp import annotations as llp
+from avplatform.data.adapters.llp.checks import FULL_FILE, UNCORRUPTED, audio_variant, check_files
+from avplatform.data.adapters.official_files import Defect
 from avplatform.data.importing.report import ImportReport
 from avplatform.data.store.schema import Manifest
 from avplatform.data.verify.report import VerifyReport
 from avplatform.models.errors import counted
 from avplatform.models.files import expanded, file_sha256
-from avplatform.tasks.avel import annotations as ave
-from avplatform.tasks.avel.classes import BACKGROUND
-from avplatform.tasks.avvp import annotations as llp
-from avplatform.tasks.avvp.checks import FULL_FILE, UNCORRUPTED, audio_variant, check_files
-from avplatform.tasks.official_files import Defect
 
 COUNTS = {"avvp": llp.COUNTS, "avel": ave.COUNTS}
 NAMES = {"avvp": "LLP", "avel": "AVE"}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.official_files import Defect, read_lines
 from avplatform.models.errors import DataError, counted, nearest
 from avplatform.models.files import expanded
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.official_files import Defect, read_lines
 
 SEGMENTS = 10
 ID_LENGTH = 11

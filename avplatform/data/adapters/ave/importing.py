@@ -10,8 +10,16 @@ import h5py
 import numpy as np
 
 from avplatform.base.npy import NUMBERS, BadFeature
-from avplatform.data.importing.options import NONE, ImportOptions
-from avplatform.data.importing.plan import (
+from avplatform.data.adapters.ave.annotations import (
+    SEGMENTS,
+    SPLIT_FILES,
+    beside,
+    locate,
+    read_annotations,
+)
+from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES
+from avplatform.data.adapters.ave.h5 import KEY
+from avplatform.data.adapters.plan import (
     LeftOut,
     Part,
     cast,
@@ -20,19 +28,11 @@ from avplatform.data.importing.plan import (
     is_synthetic,
     whole_numbers,
 )
+from avplatform.data.importing.options import NONE, ImportOptions
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError
 from avplatform.models.files import expanded, file_sha256
-from avplatform.tasks.avel.annotations import (
-    SEGMENTS,
-    SPLIT_FILES,
-    beside,
-    locate,
-    read_annotations,
-)
-from avplatform.tasks.avel.classes import BACKGROUND, CLASSES
-from avplatform.tasks.avel.h5 import KEY
 
 AUDIO_SHAPE, VISUAL_SHAPE = (SEGMENTS, 128), (SEGMENTS, 7, 7, 512)
 BLOCK = 16

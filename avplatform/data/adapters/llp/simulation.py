@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.data.simulate.world import (
+from avplatform.data.adapters.llp.classes import CLASSES, LABEL_TEXTS
+from avplatform.data.adapters.world import (
     World,
     WorldSimulation,
     clip_generator,
@@ -19,7 +20,6 @@ from avplatform.data.simulate.world import (
 )
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
-from avplatform.tasks.avvp.classes import CLASSES, LABEL_TEXTS
 
 SEGMENTS = 10
 OUTPUTS = {

@@ -11,9 +11,18 @@ import numpy as np
 import torch
 
 from avplatform.base.npy import BadFeature
-from avplatform.data.importing.npy import NpyFolder
-from avplatform.data.importing.options import NONE, ImportOptions
-from avplatform.data.importing.plan import (
+from avplatform.data.adapters.llp.annotations import (
+    DENSE_FILES,
+    SEGMENTS,
+    SPLIT_FILES,
+    locate,
+    read_annotations,
+)
+from avplatform.data.adapters.llp.checks import FULL_FILE, audio_variant, check_files
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.npy_folder import NpyFolder
+from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.plan import (
     LeftOut,
     Part,
     cast,
@@ -23,21 +32,12 @@ from avplatform.data.importing.plan import (
     is_synthetic,
     whole_numbers,
 )
+from avplatform.data.importing.options import NONE, ImportOptions
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError, counted
 from avplatform.models.files import expanded, file_sha256
 from avplatform.models.stem import pool_clap
-from avplatform.tasks.avvp.annotations import (
-    DENSE_FILES,
-    SEGMENTS,
-    SPLIT_FILES,
-    locate,
-    read_annotations,
-)
-from avplatform.tasks.avvp.checks import FULL_FILE, audio_variant, check_files
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.official_files import Defect
 
 FRAMES = 80
 BLOCK = 32

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.data.simulate.world import (
+from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES, EVENTS
+from avplatform.data.adapters.world import (
     World,
     WorldSimulation,
     clip_generator,
@@ -18,7 +19,6 @@ from avplatform.data.simulate.world import (
 )
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
-from avplatform.tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
 
 SEGMENTS, SIDE = 10, 7
 OUTPUTS = {"audio": ("audio", 128, "vggish"), "visual": ("visual", 512, "relu")}
