@@ -16,8 +16,8 @@ FLOAT_BYTES = 4
 
 def describe_run(config: RunConfig) -> str:
     """Return the resolved configuration, the shapes that the model reads and gives, parameters and memory."""
-    task = build_task(config)
     data = open_data(config.data, task=config.task, cache_dir=config.cache_dir)
+    task = build_task(config, data.spec)
     task.check_training_labels(data.spec.labels)
     torch.manual_seed(config.seed)
     model = build_model(config, task, data.spec).eval()

@@ -14,6 +14,7 @@ from avplatform.base.files import write_json
 from avplatform.base.machine import describe, leave, make_accelerator
 from avplatform.commands.flags import parse_flags
 from avplatform.data import open_data
+from avplatform.data.adapters.registry import make_task
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.store.schema import check_labels
 from avplatform.evaluation.evaluate import evaluate
@@ -33,7 +34,7 @@ from avplatform.runs.folder import results_beside, trained_on
 from avplatform.runs.predictions import Predictions, save_predictions
 from avplatform.runs.results import presence_of, results, show
 from avplatform.tasks.contracts import Metrics
-from avplatform.tasks.registry import task_of_model, whole_task_of_model, with_threshold
+from avplatform.tasks.registry import task_of_model, with_threshold
 
 SPLITS = ("validation", "test")
 
@@ -109,8 +110,7 @@ def run(args: list[str], prog: str) -> int:
     parser: nn.Module = model
     about: dict[str, Any] = {}
     if options.held_out:
-        whole = with_threshold(whole_task_of_model(model.config), options.threshold)
-        check_labels(data.spec, whole)
+        whole = make_task(task.name, task.config, spec=data.spec)
         parser, task, data, about = zero_shot(
             model, whole, data, options.held_out, among=options.among, source=options.embeddings
         )

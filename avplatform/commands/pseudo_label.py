@@ -92,11 +92,11 @@ def run(args: list[str], prog: str) -> int:
     if args[:1] == ["score"]:
         return _score(args[1:], f"{prog} score")
     options = parse_flags(PseudoLabelOptions, args, prog)
-    from avplatform.data.adapters.llp.annotations import read_annotations
+    from avplatform.pseudo_labels.dataset import DATASET
     from avplatform.pseudo_labels.make import FOLDERS, RECORD_FILE, Clips, make
 
     chosen = _check(options)
-    clips = Clips.of(read_annotations(options.annotations), options.splits)
+    clips = Clips.of(DATASET.read(options.annotations), options.splits)
     console = Console()
     bad = 0
     for modality in chosen:
@@ -158,8 +158,8 @@ def _check(options: PseudoLabelOptions) -> list[Any]:
 
 
 def _source(options: PseudoLabelOptions, modality: Any) -> Any:
-    from avplatform.data.adapters.llp.prompts import prompts
     from avplatform.features.teachers import TextFeatures
+    from avplatform.pseudo_labels.dataset import DATASET
     from avplatform.pseudo_labels.sources import FeatureFiles, LogitFiles, MediaFiles
 
     logits, features = (
@@ -177,7 +177,7 @@ def _source(options: PseudoLabelOptions, modality: Any) -> Any:
             spelling=options.spelling,
         )
     texts, scale = getattr(options, f"{modality}_texts"), getattr(options, f"{modality}_scale")
-    wanted = prompts(modality, options.spelling)
+    wanted = DATASET.prompts(modality, options.spelling)
     if texts is not None:
         return FeatureFiles(features, texts=TextFeatures.read(texts, scale=scale, prompts=wanted))
     if scale is not None:
@@ -200,7 +200,7 @@ def _teacher(options: PseudoLabelOptions, modality: str) -> Any:
 def _score(args: list[str], prog: str) -> int:
     options = parse_flags(ScoreOptions, args, prog)
     from avplatform.base.files import write_json
-    from avplatform.data.adapters.llp.annotations import read_annotations
+    from avplatform.pseudo_labels.dataset import DATASET
     from avplatform.pseudo_labels.make import FOLDERS
     from avplatform.pseudo_labels.score import score_folder
 
@@ -216,7 +216,7 @@ def _score(args: list[str], prog: str) -> int:
             f"{base} has neither {' nor '.join(FOLDERS.values())}; give --visual and --audio"
         )
     console = Console()
-    annotations = read_annotations(options.annotations)
+    annotations = DATASET.read(options.annotations)
     scores = score_folder(
         annotations, options.split, visual=visual, audio=audio, strict=options.strict
     )

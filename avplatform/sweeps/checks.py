@@ -8,7 +8,6 @@ from avplatform.catalogue.cost import cost_of
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.run import RunConfig
 from avplatform.data.reading.source import DataSource, open_data
-from avplatform.data.store.schema import check_labels
 from avplatform.labels.held_out import data_for
 from avplatform.models.av_model import without_memory
 from avplatform.models.decoders import DECODERS
@@ -36,14 +35,14 @@ def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], DataSour
     key = (config.data, config.task, config.cache_dir)
     if key not in opened:
         opened[key] = open_data(config.data, task=config.task, cache_dir=config.cache_dir)
-    data, task = opened[key], build_task(config)
+    data = opened[key]
+    task = build_task(config, data.spec)
     if config.held_out:
         data = data_for(data, task)
     for split in (*task.train_splits()[:1], "validation", "test"):
         data.split_name(split)
-    check_labels(data.spec, task)
     task.check_training_labels(data.spec.labels)
-    model = make_model_config(config, task, data.spec.features)
+    model = make_model_config(config, task, data.spec.features, data.spec)
     without_memory(lambda: cost_of(model))  # which builds it: sizes that do not divide show
     if DECODERS[config.decoder].needs_labels:
         open_source(

@@ -41,7 +41,6 @@ class RunSetup:
         self.console = console or Console(enabled=self.accelerator.is_main_process)
         check_order_dependence(config, self.accelerator.num_processes)
         check_trackers(config.trackers)
-        self.task: Task = build_task(config)
         data = open_data(
             config.data,
             task=config.task,
@@ -51,6 +50,7 @@ class RunSetup:
             if config.streaming
             else "",
         )
+        self.task: Task = build_task(config, data.spec)
         self.data: DataSource = data_for(data, self.task) if config.held_out else data
         for split in (*self.task.train_splits()[:1], "validation", "test"):
             self.data.split_name(split)  # what is missing is said before anything is trained

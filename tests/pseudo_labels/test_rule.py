@@ -142,13 +142,13 @@ def test_unknown_modalities_and_spellings_are_refused():
 @pytest.mark.parametrize("frames", [10, 79, 80, 81, 82])
 def test_frames_are_spread_from_the_first_to_the_last(frames):
     plain = [round(k * (frames - 1) / 9) for k in range(10)]
-    assert frame_indices(frames).tolist() == plain and plain[-1] == frames - 1
+    assert frame_indices(frames, 10).tolist() == plain and plain[-1] == frames - 1
 
 
 @given(st.integers(10, 10_000))
 def test_segments_start_at_the_rounded_tenths(samples):
     waveform = np.arange(samples)
-    segments = split_waveform(waveform)
+    segments = split_waveform(waveform, 10)
     for i in range(10):
         start = round(i * samples / 10)
         assert segments[i].tolist() == list(range(start, start + samples // 10))
@@ -156,4 +156,4 @@ def test_segments_start_at_the_rounded_tenths(samples):
 
 def test_a_waveform_of_fewer_samples_than_segments_is_refused():
     with pytest.raises(DataError, match="9 samples"):
-        split_waveform(np.zeros(9))
+        split_waveform(np.zeros(9), 10)

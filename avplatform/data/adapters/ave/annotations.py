@@ -19,9 +19,6 @@ from avplatform.models.files import expanded
 SEGMENTS = 10
 SPLIT_FILES = {"train": "train_order.h5", "validation": "val_order.h5", "test": "test_order.h5"}
 
-COUNTS = {"train": 3339, "validation": 402, "test": 402}
-"""Clips of the official splits."""
-
 
 @dataclass
 class AVEAnnotations:

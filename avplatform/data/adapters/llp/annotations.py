@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from avplatform.models.files import expanded
 
 SEGMENTS = 10
 ID_LENGTH = 11
+NAME = re.compile(rf".{{{ID_LENGTH}}}_[0-9.]+_[0-9.]+")  # video id, start and end
 SPLIT_FILES = {
     "train": "AVVP_train.csv",
     "validation": "AVVP_val_pd.csv",

@@ -6,15 +6,14 @@ audio prompts.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from avplatform.data.adapters.contracts import Modality, Spelling
 from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.models.errors import unknown_name
 
-Modality = Literal["visual", "audio"]
-Spelling = Literal["official", "corrected"]
 MODALITIES: tuple[Modality, ...] = ("visual", "audio")
 SPELLINGS: tuple[Spelling, ...] = ("official", "corrected")
 
