@@ -1,4 +1,4 @@
-"""`avplatform pseudo-label`: make segment pseudo-labels for LLP, and score them."""
+"""`avplatform pseudo-label`: make segment pseudo-labels, and score them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PseudoLabelOptions:
     """
 
     annotations: str
-    """folder of LLP's csv files"""
+    """folder of the official annotation files"""
     out: str
     """folder to write; a run that was stopped goes on in it"""
     splits: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
@@ -69,12 +69,12 @@ class PseudoLabelOptions:
 
 @dataclass(kw_only=True)
 class ScoreOptions:
-    """Score pseudo-labels against LLP's dense annotations."""
+    """Score pseudo-labels against the dense annotations."""
 
     folder: Annotated[str, tyro.conf.Positional]
     """folder with CLIP/segment_pseudo_labels and CLAP/segment_pseudo_labels, or one of them"""
     annotations: str
-    """folder of LLP's csv files"""
+    """folder of the official annotation files"""
     split: Literal["validation", "test"] = "test"
     """split to score"""
     visual: str | None = None

@@ -44,7 +44,7 @@ class DataSpec:
 
     `labels` maps each label's name to its shape per clip ([] for one number), `label_dtypes` to "uint8" (0 or 1) or "int64"
     (the position of a class). `label_splits` names the splits in which a label is known, for labels that are not known in
-    all of them: there the column holds zeros (LLP annotates no segments of its training clips). `frames_per_segment` is
+    all of them: there the column holds zeros (some datasets annotate no segments of training clips). `frames_per_segment` is
     above 1 where a vector dataset keeps several visual vectors a segment. `texts` are label texts of the classes by spelling
     (none: the names of the classes say enough). A clip lasts `segments` times `segment_seconds`.
 
