@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.catalogue.cells import cells, find_cell
-from avplatform.catalogue.cost import FEATURES
 from avplatform.commands.train import finished
 from avplatform.config.build import build_model, build_task, new_model
 from avplatform.config.compose import CELL, check_resumed, parse
@@ -17,6 +16,7 @@ from avplatform.config.presets import list_presets
 from avplatform.config.run import RunConfig
 from avplatform.config.values import apply
 from avplatform.data import open_data
+from avplatform.data.adapters.registry import find_adapter
 from avplatform.hub.folder import model_folder
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import FeatureSpec
@@ -73,13 +73,14 @@ def create_model(
             )
         return AVModel.from_pretrained(model_folder(name))
     config = _config(str(name), options)
-    task = build_task(config)
     if features is None and "data" in options:
         data = open_data(config.data, task=config.task, cache_dir=config.cache_dir)
-        return build_model(config, task, data.spec)
-    if features is None and config.task not in FEATURES:
+        return build_model(config, build_task(config, data.spec), data.spec)
+    task = build_task(config)
+    adapter = find_adapter(config.task)
+    if features is None and adapter is None:
         raise UsageError(f"no features are known for {config.task}; give features or data")
-    return new_model(config, task, features or FEATURES[config.task])
+    return new_model(config, task, features or adapter.features)
 
 
 @dataclass(frozen=True)

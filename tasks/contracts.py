@@ -5,7 +5,7 @@ Axes: B clips, T segments, C classes. Splits are called train, validation and te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,6 +17,8 @@ from avplatform.models.contracts import Encoding, Parse
 from avplatform.models.errors import UsageError
 
 Arrays = dict[str, np.ndarray]
+Odd = tuple[str, str, int, str]
+"""What is odd about a clip's labels: level ("error", "warning"), kind, position among the clips, and text."""
 
 
 @dataclass
@@ -76,6 +78,13 @@ def later(values: Any, segments: int) -> Any:
     """Move an array or tensor [B, T, ...] on by some segments; the first one fills the start."""
     length = values.shape[1]
     return values[:, [max(0, t - segments) for t in range(length)]]
+
+
+def named_classes(classes: Sequence[str], indices: np.ndarray) -> str:
+    """Return the names of some class indices for a message, also of those that are out of range."""
+    return ", ".join(
+        classes[i] if 0 <= i < len(classes) else f"class {i}" for i in indices.tolist()
+    )
 
 
 class Metrics:
@@ -157,7 +166,14 @@ class Analysis:
 class Task:
     """Base of all tasks: what labels mean, what is optimised, what is decided and how it is scored.
 
-    A subclass is built from its own config dataclass (`Config`, keyword-only, validated) and sets the class variables.
+    A subclass is built from its own config dataclass (`Config`, keyword-only, validated) and sets the class variables. It
+    works for any list of classes.
+
+    Args:
+        config: an instance of `Config`.
+        classes: what a segment can be labelled with, in the order of the data's labels.
+        texts: label texts of all classes by spelling, of which `config.label_texts` chooses one where there are several.
+            The default spelling may be missing: then it is the names of the classes, with spaces for underscores.
     """
 
     name: ClassVar[str]
@@ -165,11 +181,19 @@ class Task:
     default_encoder: ClassVar[str]
     supervisions: ClassVar[tuple[str, ...]]  # the first is the default
     selection_metric: ClassVar[str]  # key of `Metrics.compute()` that picks the best epoch
-    classes: tuple[str, ...]  # what a segment can be labelled with, in the dataset's order
+    classes: tuple[str, ...]
+    texts: dict[str, tuple[str, ...]]
     config: Any
 
-    def __init__(self, config: Any) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: Any,
+        *,
+        classes: Sequence[str],
+        texts: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.config, self.classes = config, tuple(classes)
+        self.texts = {spelling: tuple(found) for spelling, found in (texts or {}).items()}
 
     def train_splits(self) -> tuple[str, ...]:
         """Names of the splits that training reads (AVE's weak setting adds "background")."""
@@ -180,6 +204,22 @@ class Task:
     ) -> tuple[list[str], list[str]]:
         """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order."""
         raise NotImplementedError
+
+    def class_texts(self) -> tuple[str, ...]:
+        """Return the label texts of all classes in the spelling that `config.label_texts` names.
+
+        Raises:
+            UsageError: the classes have no texts in this spelling.
+        """
+        spelling = getattr(self.config, "label_texts", "")
+        if spelling in self.texts:
+            return self.texts[spelling]
+        if spelling != getattr(type(self.config), "label_texts", ""):
+            known = ", ".join(self.texts) or "none but the names of the classes"
+            raise UsageError(
+                f"task_config.label_texts is '{spelling}', but the data have no such texts (they have: {known}); leave it out"
+            )
+        return tuple(name.replace("_", " ") for name in self.classes)
 
     @classmethod
     def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
@@ -196,6 +236,16 @@ class Task:
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
         """Raise UsageError where the options of encoder, decoder and task contradict each other."""
+
+    @classmethod
+    def odd_labels(cls, classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> Iterator[Odd]:
+        """Yield which of some clips have labels that contradict each other.
+
+        Args:
+            classes: the store's.
+            labels: those that are known, by name, [N, ...].
+        """
+        yield from ()
 
     def check_training_labels(self, names: Iterable[str]) -> None:
         """Raise DataError where training reads a label that the data lack; asked before a run's folder is made."""

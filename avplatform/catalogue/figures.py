@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from avplatform.catalogue.cells import Cell
-from avplatform.catalogue.cost import FEATURES, Cost, cost_of
+from avplatform.catalogue.cost import Cost, cost_of
 from avplatform.catalogue.published import Row, headline, published_rows
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.run import default_config
+from avplatform.data.adapters.registry import find_adapter
 
 SHOWN = {"avvp": ("segment_Type@AV", "event_Type@AV"), "avel": ("accuracy",)}
 """The metrics that stand for a task where there is room for little."""
@@ -17,10 +18,11 @@ SHOWN = {"avvp": ("segment_Type@AV", "event_Type@AV"), "avel": ("accuracy",)}
 
 def cell_cost(cell: Cell) -> Cost | None:
     """Return the cost of a cell with its default options on real features; None for a task whose features are not known."""
-    if cell.task not in FEATURES:
+    dataset = find_adapter(cell.task)
+    if dataset is None:
         return None
     config = default_config(cell.task, cell.encoder, cell.decoder, cell.supervision)
-    return cost_of(make_model_config(config, build_task(config), FEATURES[cell.task]))
+    return cost_of(make_model_config(config, build_task(config), dataset.features))
 
 
 def cell_record(cell: Cell) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import importlib
 from avplatform.models.errors import unknown_name
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "import": ("data_import", "turn the official files of LLP or AVE into a store"),
+    "import": ("data_import", "turn the official files of a dataset into a store"),
     "verify": (
         "data_verify",
         "check files, counts, values, labels and leaks of a data folder or a hub id",

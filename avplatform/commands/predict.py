@@ -48,10 +48,10 @@ class PredictOptions:
     """features that the model reads (llp, ave, lite, clip-clap); default: what its config says"""
     weights: tuple[str, ...] = ()
     """files of the feature extractors' weights as NAME=FILE, or a folder of them"""
-    window: int = 10
-    """seconds that the model sees at once"""
-    hop: int = 5
-    """seconds from one window to the next"""
+    window: int | None = None
+    """seconds that the model sees at once; default: as long as the clips that it was trained on"""
+    hop: int | None = None
+    """seconds from one window to the next; default: half of such a clip"""
     threshold: float | None = None
     """probability from which on a class is decided (avvp); default: the model's own"""
     embed_video: bool = False

@@ -9,6 +9,7 @@ import torch
 
 from avplatform.config.run import LabelConfig, RunConfig
 from avplatform.data import Data, open_data
+from avplatform.data.adapters.registry import find_adapter, make_task
 from avplatform.data.store.schema import DataSpec, check_labels
 from avplatform.labels.cache import label_embeddings
 from avplatform.labels.held_out import data_for, with_others
@@ -19,7 +20,6 @@ from avplatform.models.decoders import DECODERS
 from avplatform.models.errors import UsageError
 from avplatform.models.texts.files import LabelEmbeddings
 from avplatform.tasks.contracts import Task
-from avplatform.tasks.registry import TASKS
 
 
 class OpenRun(NamedTuple):
@@ -44,7 +44,6 @@ def open_run(
         UsageError: the task, encoder, decoder and data do not fit together.
         DataError: the data, or the label embeddings, cannot be read or lack something.
     """
-    task = build_task(config)
     data = open_data(
         config.data,
         task=config.task,
@@ -52,6 +51,7 @@ def open_run(
         progress=progress,
         why_mapped=why_mapped,
     )
+    task = build_task(config, data.spec)
     seen = data_of_run(config, task, data)
     torch.manual_seed(config.seed)
     model = build_model(config, task, seen.spec)
@@ -73,9 +73,17 @@ def data_of_run(config: RunConfig, task: Task, data: Data) -> Data:
     return seen
 
 
-def build_task(config: RunConfig) -> Task:
-    """Return the task of a run, without the classes that it holds out."""
-    return without_held_out(TASKS[config.task](config.task_config), config)
+def build_task(config: RunConfig, spec: DataSpec | None = None) -> Task:
+    """Return the task of a run, without the classes that it holds out.
+
+    Args:
+        config: the run's.
+        spec: of the data that it is to work on; default: those that the task is mostly trained on.
+
+    Raises:
+        UsageError: no data, and no dataset is registered for the task; or see `without_held_out`.
+    """
+    return without_held_out(make_task(config.task, config.task_config, spec=spec), config)
 
 
 def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
@@ -89,16 +97,18 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
             f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}"
         )
     check_labels(spec, task)
-    return new_model(config, task, spec.features)
+    return new_model(config, task, spec.features, spec)
 
 
-def new_model(config: RunConfig, task: Task, features: FeatureSpec) -> AVModel:
+def new_model(
+    config: RunConfig, task: Task, features: FeatureSpec, spec: DataSpec | None = None
+) -> AVModel:
     """Return a freshly initialised model that reads these features; the caller seeds the generator.
 
     Raises:
         UsageError: the task, encoder, decoder and features do not fit together.
     """
-    model_config = make_model_config(config, task, features)
+    model_config = make_model_config(config, task, features, spec)
     embeddings = (
         embed(model_config.label_texts, config.labels)
         if DECODERS[config.decoder].needs_labels
@@ -114,8 +124,12 @@ def new_model(config: RunConfig, task: Task, features: FeatureSpec) -> AVModel:
     return AVModel(model_config, label_embeddings=embeddings.values)
 
 
-def make_model_config(config: RunConfig, task: Task, features: FeatureSpec) -> AVModelConfig:
+def make_model_config(
+    config: RunConfig, task: Task, features: FeatureSpec, spec: DataSpec | None = None
+) -> AVModelConfig:
     """Return the config of a run's model, with label embeddings as wide as the shipped ones.
+
+    Without `spec` its clips are as long as those of the dataset that the task is mostly trained on.
 
     Raises:
         UsageError: the options of task, encoder and decoder contradict each other.
@@ -131,7 +145,10 @@ def make_model_config(config: RunConfig, task: Task, features: FeatureSpec) -> A
             f"encoder_config.map_reduction is '{reduction}', but the data hold vectors, no maps; leave it at mean"
         )
     classes, texts = task.model_classes(config.decoder, config.encoder)
+    clips = spec or find_adapter(config.task)
+    length = {"segments": clips.segments, "segment_seconds": clips.segment_seconds} if clips else {}
     return AVModelConfig(
+        **length,
         task=config.task,
         classes=classes,
         label_texts=texts if DECODERS[config.decoder].needs_labels else [],

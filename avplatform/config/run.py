@@ -273,7 +273,9 @@ def default_config(
     task_config = kind.Config(
         supervision=supervision, **kind.task_options(encoder, decoder, supervision)
     )
-    adapter = kind(task_config)
+    adapter = kind(
+        task_config, classes=("-",)
+    )  # which no option of an encoder or decoder depends on
     values: dict[str, Any] = dict(
         task=task,
         encoder=encoder,

@@ -13,6 +13,7 @@ from avplatform.base.console import Console
 from avplatform.base.files import write_json
 from avplatform.base.machine import describe, leave, make_accelerator
 from avplatform.data import Data, open_data
+from avplatform.data.adapters.registry import make_task
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.store.schema import check_labels
 from avplatform.evaluation.evaluate import evaluate
@@ -33,7 +34,7 @@ from avplatform.runs.folder import results_beside, trained_on
 from avplatform.runs.predictions import Predictions, save_predictions
 from avplatform.runs.results import presence_of, results, show
 from avplatform.tasks.contracts import Metrics
-from avplatform.tasks.registry import task_of_model, whole_task_of_model, with_threshold
+from avplatform.tasks.registry import task_of_model, with_threshold
 
 SPLITS = ("validation", "test")
 
@@ -111,14 +112,15 @@ def score_model(
     if model is None:
         model = AVModel.from_pretrained(model_folder(options.model))
     task = with_threshold(task_of_model(model.config), options.threshold)
-    data: Data = open_data(data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
+    data: Data = open_data(
+        data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note
+    )
     name = data.split_name(options.split)
     check_fits(model, data)
     parser: nn.Module = model
     about: dict[str, Any] = {}
     if options.held_out:
-        whole = with_threshold(whole_task_of_model(model.config), options.threshold)
-        check_labels(data.spec, whole)
+        whole = make_task(task.name, task.config, spec=data.spec)
         parser, task, data, about = zero_shot(
             model, whole, data, options.held_out, among=options.among, source=options.embeddings
         )

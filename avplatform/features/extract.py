@@ -215,6 +215,7 @@ class _Job:
             name=name,
             task=catalogue.task,
             classes=catalogue.classes,
+            texts=catalogue.texts,
             features=self.extractor.features,
             labels=catalogue.labels,
             label_dtypes=catalogue.label_dtypes,

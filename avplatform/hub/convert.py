@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from avplatform.config.presets import preset_options
+from avplatform.data.adapters.registry import make_task
 from avplatform.hub.cards import render_converted_card
 from avplatform.labels.cache import label_embeddings as label_embeddings_of
 from avplatform.models.av_model import AVModel
@@ -140,7 +141,8 @@ def published_labels(name: str, *, weak: bool = False) -> Labels:
     config = config_from_dict(
         kind.Config, {**options.get("task_config", {}), "supervision": options["supervision"]}
     )
-    classes, texts = kind(config).model_classes(options["decoder"], options["encoder"])
+    task = make_task(kind.name, config)
+    classes, texts = task.model_classes(options["decoder"], options["encoder"])
     stored = {key: value for key, value in config_to_dict(config).items() if key != "_type"}
     return Labels(classes=classes, label_texts=texts, task_config=stored)
 

@@ -102,9 +102,9 @@ def find_classes(task: Task, names: Iterable[str]) -> list[str]:
         UsageError: an unknown name, with the nearest, or one twice.
 
     Example:
-        >>> from avplatform.tasks.registry import TASKS
-        >>> avel = TASKS["avel"]
-        >>> find_classes(avel(avel.Config()), ["violin", "Bark"])
+        >>> from avplatform.tasks.avel import AVEL, AVELConfig
+        >>> task = AVEL(AVELConfig(), classes=["Bark", "Violin, fiddle"])
+        >>> find_classes(task, ["violin", "Bark"])
         ['Bark', 'Violin, fiddle']
     """
     known: dict[str, str] = {}

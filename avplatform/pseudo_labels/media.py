@@ -17,7 +17,7 @@ from torch import Tensor
 from avplatform.base.npy import read_input
 from avplatform.features.sampling import SAMPLE_RATE, frame_indices
 from avplatform.models.errors import DataError, counted
-from avplatform.tasks.avvp.annotations import SEGMENTS
+from avplatform.pseudo_labels.dataset import DATASET
 
 FRAME_TYPES = (".jpg", ".jpeg", ".png")
 
@@ -37,7 +37,7 @@ def find_frames(folder: Path, video: str) -> list[Path]:
         raise DataError(f"no folder of frames {place} and no file {place}.npy")
     frames = sorted((f for f in place.iterdir() if f.suffix.lower() in FRAME_TYPES), key=_natural)
     _enough(len(frames), place)
-    return [frames[index] for index in frame_indices(len(frames))]
+    return [frames[index] for index in frame_indices(len(frames), DATASET.segments)]
 
 
 def read_frames(files: list[Path], *, size: int) -> np.ndarray:
@@ -60,7 +60,7 @@ def read_frames(files: list[Path], *, size: int) -> np.ndarray:
                 f"{files[0]} is {frames.dtype} {frames.shape}; frames are uint8 [n, height, width, 3]"
             )
         _enough(len(frames), files[0])
-        images = [frames[index] for index in frame_indices(len(frames))]
+        images = [frames[index] for index in frame_indices(len(frames), DATASET.segments)]
     else:
         images = [_image(file) for file in files]
     return np.stack([_square(torch.from_numpy(image.copy()), size).numpy() for image in images])
@@ -164,9 +164,9 @@ def _square(image: Tensor, size: int) -> Tensor:
 
 
 def _enough(count: int, place: Path) -> None:
-    if count < SEGMENTS:
+    if count < DATASET.segments:
         raise DataError(
-            f"{place} holds {count} frames; a clip needs at least {SEGMENTS}, and has about 80 at 8 a second"
+            f"{place} holds {count} frames; a clip needs at least {DATASET.segments}, and has about 80 at 8 a second"
         )
 
 

@@ -19,13 +19,14 @@ ELAN_DATE = "1970-01-01T00:00:00+00:00"  # the format wants one; without a clock
 
 
 def as_json(timeline: Timeline, *, indent: int | None = 2) -> str:
-    """Return everything: events, and scores and attention of every second."""
+    """Return everything: events, and scores and attention of every segment."""
+    each = timeline.segment_seconds
     content: dict[str, Any] = {
         "_type": "avplatform-timeline",
         "_version": 1,
         "video": timeline.video,
         "duration": round(timeline.duration, 3),
-        "segment_seconds": 1,
+        "segment_seconds": int(each) if each == int(each) else each,
         "model": timeline.model,
         "task": timeline.task,
         "encoder": timeline.encoder,

@@ -63,12 +63,14 @@ def extractor_of_model(
         DataError: weights that are missing.
     """
     from avplatform.features.extractor import Extractor as MediaExtractor
+    from avplatform.features.recipe import RECIPES
 
     spec = model.config.features
     if recipe is None and not spec.extractors:
+        *names, last = RECIPES
         raise UsageError(
             "the model does not say how its features were extracted (it was trained on synthetic or imported ones); if you "
-            "know that they were made as here, name the recipe: --recipe llp, ave, lite or clip-clap"
+            f"know that they were made as here, name the recipe: --recipe {', '.join(names)} or {last}"
         )
     made = MediaExtractor(
         recipe or spec.extractors, dict(weights or {}), device or torch.device("cpu"), limits=limits

@@ -14,8 +14,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from avplatform.data.adapters.llp.annotations import SEGMENTS
 from avplatform.models.errors import AVError, DataError
-from avplatform.tasks.avvp.annotations import SEGMENTS
 from examples.real_media.compose import PLAN_FILE, clip_file
 from examples.real_media.material import RATE, decode_sound
 from examples.real_media.plan import Plan

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from avplatform.data.adapters.llp.annotations import SEGMENTS
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.models.errors import UsageError
-from avplatform.tasks.avvp.annotations import SEGMENTS
-from avplatform.tasks.avvp.classes import CLASSES
 
 BACKGROUND_SHARE = 0.08
 EVENT_COUNTS = (0.5, 0.35, 0.15)  # clips with one, two and three classes

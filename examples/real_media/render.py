@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from avplatform.tasks.avvp.annotations import SEGMENTS
+from avplatform.data.adapters.llp.annotations import SEGMENTS
 from examples.real_media.material import RATE, Material, Photo
 from examples.real_media.plan import PlannedClip, PlannedEvent
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from avplatform.data import DataSpec, StoreWriter
+from avplatform.data.adapters.llp.annotations import SEGMENTS
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.data.reading.source import open_data
 from avplatform.data.store.card import render_dataset_card
 from avplatform.models.errors import DataError, counted
-from avplatform.tasks.avvp.annotations import SEGMENTS
-from avplatform.tasks.avvp.classes import CLASSES
 from examples.real_media.plan import Plan, label_maps
 from examples.real_media.sources import CLASSES as COMPOSED
 

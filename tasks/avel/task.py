@@ -1,20 +1,20 @@
-"""Audio-visual event localization on AVE: one event a clip, both heard and seen, and its seconds."""
+"""Audio-visual event localization: one event a clip, both heard and seen, and its seconds."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from avplatform.models.contracts import Encoding, Parse, at_least_single
-from avplatform.tasks.avel import losses
+from avplatform.models.errors import UsageError
+from avplatform.tasks.avel import labels, losses
 from avplatform.tasks.avel.analysis import AVELAnalysis
-from avplatform.tasks.avel.classes import BACKGROUND, CLASSES, FIRST_PHRASES, LABEL_TEXTS
 from avplatform.tasks.avel.combinations import check_combination
-from avplatform.tasks.avel.config import AVELConfig
+from avplatform.tasks.avel.config import BACKGROUND, AVELConfig
 from avplatform.tasks.avel.heads import Head, head_of, one_hot_events
 from avplatform.tasks.avel.metrics import AVELMetrics
 from avplatform.tasks.contracts import Batch, Task
@@ -22,12 +22,16 @@ from avplatform.tasks.losses import similarity_loss
 
 
 class AVEL(Task):
-    """Audio-visual event localization on AVE (28 events and background).
+    """Audio-visual event localization: any events, and background as the last class.
 
     Source: AVE (ECCV 2018). For LEAP on this task the paper gives results but no code; the losses and decisions here are
     ours (docs/cells.md).
 
-    Labels of a batch: "segment" [B, T] and "video" [B], class indices with 28 for background.
+    Labels of a batch: "segment" [B, T] and "video" [B], class indices; background is the number of events. It is added
+    where the classes lack it.
+
+    Raises:
+        UsageError: background is among the classes, but not the last one.
     """
 
     name = "avel"
@@ -35,14 +39,25 @@ class AVEL(Task):
     default_encoder = "ave"
     supervisions = ("full", "weak")
     selection_metric = "accuracy"
-    classes = CLASSES
     config: AVELConfig
 
-    def __init__(self, config: AVELConfig) -> None:
-        super().__init__(config)
-        self.background = BACKGROUND
+    def __init__(
+        self,
+        config: AVELConfig,
+        *,
+        classes: Sequence[str],
+        texts: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        if BACKGROUND in classes[:-1]:
+            raise UsageError(
+                f"the class '{BACKGROUND}' is number {list(classes).index(BACKGROUND)} of {len(classes)}; it must be the last"
+            )
+        if classes[-1] != BACKGROUND:
+            classes = (*classes, BACKGROUND)
+            texts = {spelling: (*found, BACKGROUND) for spelling, found in (texts or {}).items()}
+        super().__init__(config, classes=classes, texts=texts)
+        self.background = len(self.classes) - 1
         """Index of background, which is the number of events."""
-        self._texts: tuple[str, ...] | None = None  # of a copy that `with_classes` made
         self._pair_target = (
             losses.StalePairTargets() if config.pair_target == "official" else losses.pair_target
         )
@@ -68,8 +83,7 @@ class AVEL(Task):
     def model_classes(
         self, decoder: str, encoder: str | None = None
     ) -> tuple[list[str], list[str]]:
-        """Return 29 labels, or the 28 events for decoders that know no background."""
-        texts = self._texts or (LABEL_TEXTS if self.config.label_texts == "full" else FIRST_PHRASES)
+        """Return all classes, or the events alone for decoders that know no background."""
         count = len(self.classes)
         by_relevance = decoder == "dch" and encoder == "cmbs" and self.config.supervision == "full"
         if (
@@ -78,16 +92,13 @@ class AVEL(Task):
             or (decoder == "leap" and self.config.label_set == "events")
         ):
             count = self.background
-        return list(self.classes[:count]), list(texts[:count])
+        return list(self.classes[:count]), list(self.class_texts()[:count])
 
     def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> AVEL:
         """Return a copy that knows these events only, and background."""
         other = copy.copy(self)
-        other.background = len(names)
-        other.classes, other._texts = (
-            (*names, CLASSES[BACKGROUND]),
-            (*(texts or names), LABEL_TEXTS[BACKGROUND]),
-        )
+        other.background, other.classes = len(names), (*names, BACKGROUND)
+        other.texts = {self.config.label_texts: (*(texts or names), BACKGROUND)}
         return other
 
     @classmethod
@@ -125,6 +136,8 @@ class AVEL(Task):
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
         """Refuse what does not go together, see `combinations`."""
         check_combination(self.config, encoder, decoder, encoder_config, decoder_config)
+
+    odd_labels = staticmethod(labels.odd_labels)
 
     def head(self, parse: Parse) -> Head:
         """Return what reads the decoder's kind of prediction."""
@@ -164,9 +177,13 @@ class AVEL(Task):
             terms["pair"] = config.pair_weight * losses.pair_similarity_loss(similarity, target)
         if gate is not None and not head.has_gate_terms and config.auxiliary_weight:
             weight = config.auxiliary_weight
-            terms["gate"] = weight * losses.gate_term(gate, segment, kind=config.gate_loss)
+            terms["gate"] = weight * losses.gate_term(
+                gate, segment, kind=config.gate_loss, background=self.background
+            )
             if "class_scores" in parse.aux:
-                scores = losses.class_score_loss(parse.aux["class_scores"], segment)
+                scores = losses.class_score_loss(
+                    parse.aux["class_scores"], segment, background=self.background
+                )
                 terms["class_scores"] = weight * scores
         return terms
 

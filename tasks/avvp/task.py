@@ -1,4 +1,4 @@
-"""Audio-visual video parsing on LLP: which events are heard, which are seen, and when."""
+"""Audio-visual video parsing: which events are heard, which are seen, and when."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from avplatform.models.checks import at_least, check_choices, in_range
 from avplatform.models.contracts import Encoding, Parse
 from avplatform.models.errors import DataError, UsageError
+from avplatform.tasks.avvp import labels as label_rules
 from avplatform.tasks.avvp.analysis import AVVPAnalysis
-from avplatform.tasks.avvp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS
 from avplatform.tasks.avvp.losses import (
     Terms,
     as_target,
@@ -79,7 +79,7 @@ class AVVPConfig:
 
 
 class AVVP(Task):
-    """Audio-visual video parsing on LLP (25 classes, audio and visual events apart).
+    """Audio-visual video parsing: audio and visual events apart, of any classes.
 
     Source: HAN (ECCV 2020); LEAP (ECCV 2024), section 3.
 
@@ -92,21 +92,19 @@ class AVVP(Task):
     default_encoder = "han"
     supervisions = ("pseudo", "weak")
     selection_metric = "segment_Type@AV"
-    classes = CLASSES
     config: AVVPConfig
-    _texts: tuple[str, ...] | None = None  # of a copy that `with_classes` made
 
     def model_classes(
         self, decoder: str, encoder: str | None = None
     ) -> tuple[list[str], list[str]]:
         """Return all classes and their texts."""
-        texts = LABEL_TEXTS if self.config.label_texts == "plain" else OFFICIAL_LABEL_TEXTS
-        return list(self.classes), list(self._texts or texts)
+        return list(self.classes), list(self.class_texts())
 
     def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> AVVP:
         """Return a copy that knows these events only."""
         other = copy.copy(self)
-        other.classes, other._texts = tuple(names), tuple(texts or names)
+        other.classes = tuple(names)
+        other.texts = {self.config.label_texts: tuple(texts or names)}
         return other
 
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
@@ -176,6 +174,8 @@ class AVVP(Task):
             raise DataError(
                 f"the data have no '{min(missing)}' labels; use data with pseudo-labels, or --supervision weak"
             )
+
+    odd_labels = staticmethod(label_rules.odd_labels)
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
         """Return the weighted terms of the objective, and of the similarity loss if it is on."""

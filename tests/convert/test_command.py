@@ -13,11 +13,11 @@ import yaml
 from safetensors.torch import save_file
 
 from avplatform.cli import main
+from avplatform.data.adapters.llp.classes import OFFICIAL_LABEL_TEXTS
 from avplatform.labels.cache import label_embeddings
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Output
 from avplatform.models.errors import DataError, UsageError
-from avplatform.tasks.avvp.classes import OFFICIAL_LABEL_TEXTS
 from tests.convert.official_files import CASES, golden, save, save_as
 from tests.hub.fake_hub import FakeHub, metadata_errors
 from tests.hub.test_hub import client, command, done

@@ -13,17 +13,17 @@ import pytest
 from avplatform.base.npy import BadFeature, read_input, read_npy
 from avplatform.cli import main
 from avplatform.data import open_data
+from avplatform.data.adapters.ave.annotations import read_annotations as read_ave
+from avplatform.data.adapters.ave.official_layout import copy_annotations
+from avplatform.data.adapters.llp.annotations import read_annotations as read_llp
+from avplatform.data.adapters.llp.checks import audio_variant
 from avplatform.data.reading.hf_stream import stream_dataset
-from avplatform.data.simulate.annotation_files import copy_annotations
 from avplatform.data.store.checksum import content_checksum
 from avplatform.data.store.schema import Manifest
 from avplatform.data.verify import verify_data
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.texts.files import read_label_file
 from avplatform.models.texts.glove import read_glove
-from avplatform.tasks.avel.annotations import read_annotations as read_ave
-from avplatform.tasks.avvp.annotations import read_annotations as read_llp
-from avplatform.tasks.avvp.checks import audio_variant
 from tests.data.official import (
     AVE_LINES,
     AVE_ORDERS,
@@ -122,7 +122,7 @@ def test_arrays_of_ave_may_lie_in_a_data_folder_apart_from_its_annotations(tmp_p
     assert main(["data", "verify", str(tmp_path / "apart"), "--annotations", str(source)]) == 0
     copy = tmp_path / "copy"
     copy.mkdir()
-    copy_annotations("avel", source, copy, [0, 1, 2, 9])
+    copy_annotations(source, copy, [0, 1, 2, 9])
     assert {split: len(rows) for split, rows in read_ave(copy).splits.items()} == {
         "train": 2,
         "validation": 1,

@@ -142,7 +142,7 @@ def test_an_event_of_no_length_and_repeated_ids_of_ave_are_warnings(tmp_path):
     reason="AVP_AVE_DIR is not set: the real annotations are not here",
 )
 def test_the_eighteen_real_ids_in_several_splits_are_listed():
-    from avplatform.tasks.avel.annotations import read_annotations
+    from avplatform.data.adapters.ave.annotations import read_annotations
 
     data, index, report = (
         read_annotations(os.environ["AVP_AVE_DIR"]),

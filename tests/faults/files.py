@@ -11,10 +11,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from avplatform.tasks.avel.annotations import read_annotations as read_ave
-from avplatform.tasks.avel.classes import EVENTS
-from avplatform.tasks.avel.derived import segment_onehot
-from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.data.adapters.ave.annotations import read_annotations as read_ave
+from avplatform.data.adapters.ave.classes import EVENTS
+from avplatform.data.adapters.ave.derived import segment_onehot
+from avplatform.data.adapters.llp.classes import CLASSES
 
 
 @dataclass

@@ -17,6 +17,8 @@ from avplatform.cli import main
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.run import default_config
 from avplatform.data import open_data
+from avplatform.data.adapters.ave.annotations import read_annotations as read_ave
+from avplatform.data.adapters.llp.annotations import read_annotations
 from avplatform.data.store.schema import Manifest
 from avplatform.features import extract as extract_module
 from avplatform.features import media, sources
@@ -26,8 +28,6 @@ from avplatform.features.weights import parse_weights
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError
-from avplatform.tasks.avel.annotations import read_annotations as read_ave
-from avplatform.tasks.avvp.annotations import read_annotations
 from tests import processes
 from tests.features.clips import beep, bits_of, render, standard
 from tests.features.networks import small_weights

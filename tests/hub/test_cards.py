@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
 from avplatform.data import open_data
-from avplatform.data.simulate import llp
+from avplatform.data.adapters.llp import simulation as llp
 from avplatform.data.store.card import card_of_spec, render_dataset_card
 from avplatform.data.store.schema import Manifest
 from avplatform.hub.cards import render_model_card

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avplatform.data.adapters.registry import make_task
 from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
@@ -99,9 +100,9 @@ class PlainMaps(nn.Module):
 
 def our_model(row: Row) -> tuple[Task, AVModel, Tensor | None]:
     """Return the task and our model with its default options for that task."""
-    kind = TASKS["avvp" if row.supervision in ("weak", "pseudo") else "avel"]
+    name = "avvp" if row.supervision in ("weak", "pseudo") else "avel"
     options = {"avss": "official"} if row.decoder == "leap" else {}
-    task = kind(kind.Config(supervision=row.supervision, **options))
+    task = make_task(name, TASKS[name].Config(supervision=row.supervision, **options))
     classes, texts = task.model_classes(row.decoder, row.encoder)
     labels = torch.randn(len(classes), 300) if row.decoder == "leap" else None
     config = AVModelConfig(

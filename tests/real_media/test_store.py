@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from avplatform.data import DataSpec, StoreWriter
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.data.reading.source import open_data
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError
-from avplatform.tasks.avvp.classes import CLASSES
 from examples.real_media.plan import Plan, PlannedClip, PlannedEvent, label_maps
 from examples.real_media.report import class_table, score_table
 from examples.real_media.store import label_store

@@ -2,11 +2,11 @@
 
 import pytest
 
-from avplatform.catalogue.cost import FEATURES
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.presets import list_presets, preset_options
 from avplatform.config.run import default_config
 from avplatform.config.values import apply
+from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.models.errors import UsageError
 from tests.models.cells import SUPERVISED_CELLS, cell, random_batch
 
@@ -15,7 +15,7 @@ def checked(name, options):
     """Check a cell, such as avel/ave/leap/full, with nested options over its defaults."""
     task, encoder, decoder, supervision = name.split("/")
     config = apply(default_config(task, encoder, decoder, supervision), options, where="test")
-    return make_model_config(config, build_task(config), FEATURES[task])
+    return make_model_config(config, build_task(config), adapter_of_task(task).features)
 
 
 UNREAD = [

@@ -215,11 +215,18 @@ def test_a_lower_threshold_finds_more_and_avel_has_none():
 
 
 @pytest.mark.parametrize(
-    "options", [{"window": 0}, {"hop": 11}, {"threshold": 1.5}, {"batch_size": 0}]
+    "options", [{"window": 0}, {"hop": 0}, {"threshold": 1.5}, {"batch_size": 0}]
 )
 def test_impossible_options_are_refused(options):
     with pytest.raises(UsageError):
         PipelineConfig(**options)
+
+
+@pytest.mark.parametrize("options", [{"hop": 11}, {"hop": 8, "window": 7}])
+def test_windows_that_leave_gaps_are_refused_for_a_model(options):
+    model = build("avvp", "han", "leap")
+    with pytest.raises(UsageError, match="leaves gaps"):
+        pipeline(model, extractor=FakeExtractor(5), config=PipelineConfig(**options))
 
 
 def test_a_model_that_does_not_say_what_it_reads_needs_a_recipe():

@@ -1,20 +1,19 @@
-"""Segment pseudo-labels of LLP by VALOR's procedure: prompts, thresholds, and the rule that makes labels of logits.
+"""Prompts and thresholds of LLP's segment pseudo-labels.
 
-Source: VALOR (NeurIPS 2023), section 3: CLIP scores frames against image prompts, CLAP scores seconds of sound against audio
-prompts; within the clip's weak labels, a class is on where its logit is above the class's threshold.
+Source: VALOR (NeurIPS 2023), section 3: CLIP scores frames against image prompts, CLAP scores seconds of sound against
+audio prompts.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from avplatform.data.adapters.contracts import Modality, Spelling
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.models.errors import unknown_name
-from avplatform.tasks.avvp.classes import CLASSES
 
-Modality = Literal["visual", "audio"]
-Spelling = Literal["official", "corrected"]
 MODALITIES: tuple[Modality, ...] = ("visual", "audio")
 SPELLINGS: tuple[Spelling, ...] = ("official", "corrected")
 
@@ -85,22 +84,6 @@ def thresholds(modality: Modality) -> np.ndarray:
     return np.array(
         [getattr(PROMPTS[name], f"{modality}_threshold") for name in CLASSES], dtype=np.float64
     )
-
-
-def pseudo_labels(logits: np.ndarray, weak: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-    """Return segment labels: 1 where the clip's weak labels hold the class and its logit is above (never at) its threshold.
-
-    The comparison is exact: logits of any float type are widened to float64.
-
-    Shape: logits [..., T, C], weak [..., C], threshold [C] -> int64 [..., T, C].
-    """
-    above = np.asarray(logits).astype(np.float64) > threshold
-    return (above & (np.asarray(weak)[..., None, :] == 1)).astype(np.int64)
-
-
-def video_labels(segments: np.ndarray) -> np.ndarray:
-    """Return the classes that are on in any segment: [..., T, C] -> [..., C]."""
-    return np.asarray(segments).max(axis=-2)
 
 
 def _check_modality(modality: str) -> None:

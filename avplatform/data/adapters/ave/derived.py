@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES
+from avplatform.data.adapters.ave.h5 import read_h5
+from avplatform.data.adapters.official_files import Defect
 from avplatform.models.errors import DataError, counted
-from avplatform.tasks.avel.classes import BACKGROUND, CLASSES
-from avplatform.tasks.avel.h5 import read_h5
-from avplatform.tasks.official_files import Defect
 
 DISAGREES = "label file disagrees with Annotations.txt"
 UNREADABLE = "label file that could not be compared"

@@ -1,7 +1,9 @@
-"""What is odd in a dataset's official files: listed, never an error."""
+"""What the official files of all datasets have in common: how they are read and copied, and what is odd in them."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,3 +35,11 @@ def read_lines(file: Path) -> list[str]:
     while lines and not lines[-1].strip():
         lines.pop()
     return lines
+
+
+def copy_files(places: Sequence[Path], pattern: str, out: Path) -> None:
+    """Copy annotation files of some folders, the first of which wins, into another; features are not copied."""
+    files = {file.name: file for place in reversed(places) for file in sorted(place.glob(pattern))}
+    for name, file in files.items():
+        if file.is_file() and file.suffix in (".csv", ".txt", ".h5") and "feature" not in name:
+            shutil.copyfile(file, out / name)

@@ -13,10 +13,13 @@ import numpy as np
 
 from avplatform.models.texts.glove import glove_embedder
 
+LABEL_SEED = 20241
+"""Of the labels of demo data."""
+
 
 @dataclass(kw_only=True, frozen=True)
 class WorldSimulation:
-    """Constants that LLP's and AVE's simulations share; docs/simulation.md explains each."""
+    """Constants that all simulations share; docs/simulation.md explains each."""
 
     world_seed: int = 20240701
     latent: int = 48

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avplatform.data.simulate.world import (
+from avplatform.data.adapters.ave.annotations import SEGMENTS, read_annotations
+from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES, EVENTS, TASK, spec_texts
+from avplatform.data.adapters.world import (
     World,
     WorldSimulation,
     clip_generator,
@@ -18,9 +21,8 @@ from avplatform.data.simulate.world import (
 )
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
-from avplatform.tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
 
-SEGMENTS, SIDE = 10, 7
+SIDE = 7
 OUTPUTS = {"audio": ("audio", 128, "vggish"), "visual": ("visual", 512, "relu")}
 CALIBRATION_CLIPS = 200
 
@@ -156,18 +158,31 @@ class AVESimulator:
         visual += (drive[:, None] * bump)[..., None] * q
 
 
+def official_clips(folder: str | Path) -> AVEClips:
+    """Return AVE's clips, and after them the background clips of weak training as a split of their own."""
+    data = read_annotations(folder)
+    count, extra = len(data.clip_ids), data.background_count
+    keys = [f"{row}:{clip}" for row, clip in enumerate(data.clip_ids)]
+    keys += [f"{count + i}:background_{i:03d}" for i in range(extra)]
+    segment = np.concatenate([data.segment, np.full((extra, data.segment.shape[1]), BACKGROUND)])
+    video = np.concatenate([data.class_index, np.full(extra, BACKGROUND)])
+    splits = {**data.splits, "background": np.arange(count, count + extra)}
+    return AVEClips(keys, np.arange(count + extra), segment, video, splits)
+
+
 def spec(
     constants: AVESimulation, *, name: str | None = None, provenance: dict[str, Any] | None = None
 ) -> DataSpec:
     """Return the specification of a simulated AVE store."""
     return DataSpec(
         name=name or constants.name,
-        task="avel",
+        task=TASK,
         classes=list(CLASSES),
         features=FeatureSpec(audio_dim=128, visual_dim=512, map_size=(SIDE, SIDE)),
         labels={"segment": [SEGMENTS], "video": []},
         label_dtypes={"segment": "int64", "video": "int64"},
         segments=SEGMENTS,
+        texts=spec_texts(),
         synthetic=True,
         provenance=provenance or {},
     )

@@ -10,8 +10,17 @@ import h5py
 import numpy as np
 
 from avplatform.base.npy import NUMBERS, BadFeature
-from avplatform.data.importing.options import NONE, ImportOptions
-from avplatform.data.importing.plan import (
+from avplatform.data.adapters.ave.annotations import (
+    SEGMENTS,
+    SPLIT_FILES,
+    beside,
+    locate,
+    read_annotations,
+)
+from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES, TASK, spec_texts
+from avplatform.data.adapters.ave.h5 import KEY
+from avplatform.data.adapters.options import NONE
+from avplatform.data.adapters.plan import (
     LeftOut,
     Part,
     cast,
@@ -24,15 +33,6 @@ from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError
 from avplatform.models.files import expanded, file_sha256
-from avplatform.tasks.avel.annotations import (
-    SEGMENTS,
-    SPLIT_FILES,
-    beside,
-    locate,
-    read_annotations,
-)
-from avplatform.tasks.avel.classes import BACKGROUND, CLASSES
-from avplatform.tasks.avel.h5 import KEY
 
 AUDIO_SHAPE, VISUAL_SHAPE = (SEGMENTS, 128), (SEGMENTS, 7, 7, 512)
 BLOCK = 16
@@ -142,7 +142,7 @@ class AVEPlan:
         DataError: annotations or features that are missing or malformed.
     """
 
-    def __init__(self, options: ImportOptions) -> None:
+    def __init__(self, options: Any) -> None:
         source = expanded(options.source)
         annotations = locate(options.annotations or source)
         self.data = read_annotations(annotations)
@@ -199,7 +199,7 @@ class AVEPlan:
         synthetic = is_synthetic(source, [annotations, *(array.path.parent for array in arrays)])
         self.spec = DataSpec(
             name=options.name or ("ave-synthetic" if synthetic else "ave"),
-            task="avel",
+            task=TASK,
             classes=list(CLASSES),
             features=FeatureSpec(
                 audio_dim=AUDIO_SHAPE[-1], visual_dim=VISUAL_SHAPE[-1], map_size=(7, 7)
@@ -207,6 +207,7 @@ class AVEPlan:
             labels={"segment": [SEGMENTS], "video": []},
             label_dtypes={"segment": "int64", "video": "int64"},
             segments=SEGMENTS,
+            texts=spec_texts(),
             synthetic=synthetic,
         )
 
@@ -226,7 +227,7 @@ class AVEPlan:
             )
         return H5Rows(file, shape, rows)
 
-    def _background(self, source: Path, options: ImportOptions) -> dict[str, H5Rows]:
+    def _background(self, source: Path, options: Any) -> dict[str, H5Rows]:
         """Open the features of background clips, which weak training reads and nothing else needs."""
         given = {"audio": options.noisy_audio_file, "visual": options.noisy_visual_file}
         if NONE in given.values():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+TASK = "avel"
+"""The task that it was made for."""
+
 EVENTS: tuple[str, ...] = (
     "Church bell", "Male speech, man speaking", "Bark", "Fixed-wing aircraft, airplane", "Race car, auto racing",
     "Female speech, woman speaking", "Helicopter", "Violin, fiddle", "Flute", "Ukulele", "Frying (food)", "Truck",
@@ -21,3 +24,11 @@ LABEL_TEXTS: tuple[str, ...] = CLASSES
 
 FIRST_PHRASES: tuple[str, ...] = tuple(text.split(",")[0] for text in CLASSES)
 """Shorter texts: what stands before the first comma."""
+
+TEXTS: dict[str, tuple[str, ...]] = {"full": LABEL_TEXTS, "first_phrase": FIRST_PHRASES}
+"""Label texts by spelling."""
+
+
+def spec_texts() -> dict[str, list[str]]:
+    """Return the label texts as a store holds them."""
+    return {spelling: list(texts) for spelling, texts in TEXTS.items()}

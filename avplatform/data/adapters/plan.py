@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from avplatform.base.npy import BadFeature
+from avplatform.data.adapters.official_files import NO_SPLIT, Defect
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.errors import DataError
 from avplatform.models.files import expanded
-from avplatform.tasks.official_files import NO_SPLIT, Defect
 
 MARKER = "SYNTHETIC.txt"
 """Lies in a folder of official layout whose features were made up, so that they never pass as real ones."""

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from avplatform.tasks.avvp.annotations import DENSE_HEADER, WEAK_HEADER, LLPAnnotations, read_rows
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.official_files import NO_SPLIT, Defect
+from avplatform.data.adapters.llp.annotations import (
+    DENSE_HEADER,
+    WEAK_HEADER,
+    LLPAnnotations,
+    read_rows,
+)
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.official_files import NO_SPLIT, Defect
 
 FULL_FILE = "AVVP_dataset_full.csv"
 UNCORRUPTED, CORRUPTED, UNKNOWN = (

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.official_files import Defect, read_lines
 from avplatform.models.errors import DataError, counted, nearest
 from avplatform.models.files import expanded
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.official_files import Defect, read_lines
 
 SEGMENTS = 10
 ID_LENGTH = 11
+NAME = re.compile(rf".{{{ID_LENGTH}}}_[0-9.]+_[0-9.]+")  # video id, start and end
 SPLIT_FILES = {
     "train": "AVVP_train.csv",
     "validation": "AVVP_val_pd.csv",

@@ -11,9 +11,19 @@ import numpy as np
 import torch
 
 from avplatform.base.npy import BadFeature
-from avplatform.data.importing.npy import NpyFolder
-from avplatform.data.importing.options import NONE, ImportOptions
-from avplatform.data.importing.plan import (
+from avplatform.data.adapters.llp.annotations import (
+    DENSE_FILES,
+    SEGMENTS,
+    SPLIT_FILES,
+    locate,
+    read_annotations,
+)
+from avplatform.data.adapters.llp.checks import FULL_FILE, audio_variant, check_files
+from avplatform.data.adapters.llp.classes import CLASSES, TASK, spec_texts
+from avplatform.data.adapters.npy_folder import NpyFolder
+from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.options import NONE
+from avplatform.data.adapters.plan import (
     LeftOut,
     Part,
     cast,
@@ -28,16 +38,6 @@ from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError, counted
 from avplatform.models.files import expanded, file_sha256
 from avplatform.models.stem import pool_clap
-from avplatform.tasks.avvp.annotations import (
-    DENSE_FILES,
-    SEGMENTS,
-    SPLIT_FILES,
-    locate,
-    read_annotations,
-)
-from avplatform.tasks.avvp.checks import FULL_FILE, audio_variant, check_files
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.official_files import Defect
 
 FRAMES = 80
 BLOCK = 32
@@ -71,7 +71,7 @@ def pool_tokens(tokens: np.ndarray) -> np.ndarray:
     return pool_clap(torch.from_numpy(tokens.astype(np.float32))[None], SEGMENTS)[0].numpy()
 
 
-def features_of(options: ImportOptions) -> list[Feature]:
+def features_of(options: Any) -> list[Feature]:
     """Return the feature columns that are asked for."""
 
     def same(x: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ class LLPPlan:
     block = BLOCK
     parallel = True
 
-    def __init__(self, options: ImportOptions) -> None:
+    def __init__(self, options: Any) -> None:
         source = expanded(options.source)
         annotations = locate(options.annotations or source)
         audio_file = expanded(options.audio_annotations or annotations / DENSE_FILES["audio"])
@@ -168,7 +168,7 @@ class LLPPlan:
     def _open(
         self,
         column: str,
-        options: ImportOptions,
+        options: Any,
         source: Path,
         option: str,
         places: Sequence[str],
@@ -247,7 +247,7 @@ class LLPPlan:
                     Defect("feature file of no clip", folder.place, 0, f"{name}.npy")
                 )
 
-    def _spec(self, options: ImportOptions) -> DataSpec:
+    def _spec(self, options: Any) -> DataSpec:
         maps = [SEGMENTS, len(CLASSES)]
         labels = {
             "weak": [len(CLASSES)],
@@ -260,7 +260,7 @@ class LLPPlan:
         widths = {feature.column: feature.shape[-1] for feature in self._features}
         return DataSpec(
             name=options.name or ("llp-synthetic" if self.synthetic else "llp"),
-            task="avvp",
+            task=TASK,
             classes=list(CLASSES),
             features=FeatureSpec(
                 audio_dim=widths["audio"],
@@ -271,6 +271,7 @@ class LLPPlan:
             label_dtypes=dict.fromkeys(labels, "uint8"),
             label_splits=label_splits,
             segments=SEGMENTS,
+            texts=spec_texts(),
             frames_per_segment=options.frames // SEGMENTS,
             synthetic=self.synthetic,
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avplatform.data.simulate.world import (
+from avplatform.data.adapters.llp.annotations import SEGMENTS, read_annotations
+from avplatform.data.adapters.llp.classes import CLASSES, LABEL_TEXTS, TASK, spec_texts
+from avplatform.data.adapters.world import (
     World,
     WorldSimulation,
     clip_generator,
@@ -19,9 +22,7 @@ from avplatform.data.simulate.world import (
 )
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
-from avplatform.tasks.avvp.classes import CLASSES, LABEL_TEXTS
 
-SEGMENTS = 10
 OUTPUTS = {
     "audio": ("audio", 128, "vggish"),
     "visual": ("visual", 2048, "softplus"),
@@ -158,10 +159,22 @@ class LLPSimulator:
         return (rows & weak[:, None]).T
 
 
-def blocks(count: int, size: int = 64) -> Iterator[range]:
-    """Yield index ranges of at most `size`."""
-    for start in range(0, count, size):
-        yield range(start, min(count, start + size))
+def official_clips(folder: str | Path, *, seed: int) -> LLPClips:
+    """Return LLP's clips; training clips, which have weak labels only, borrow events from validation clips."""
+    data = read_annotations(folder)
+    audio, visual = data.dense_audio.copy(), data.dense_visual.copy()
+    train = data.splits["train"]
+    audio[train], visual[train] = hot_deck(
+        data.weak[train],
+        data.splits["validation"],
+        data.dense_audio,
+        data.dense_visual,
+        data.weak,
+        keys=[data.filenames[i] for i in train],
+        seed=seed,
+    )
+    rows = np.arange(len(data.filenames))
+    return LLPClips(data.filenames, rows, data.weak, audio, visual, data.splits)
 
 
 def spec(
@@ -175,12 +188,13 @@ def spec(
     }
     return DataSpec(
         name=name or constants.name,
-        task="avvp",
+        task=TASK,
         classes=list(CLASSES),
         features=FeatureSpec(audio_dim=128, visual_dim=2048, motion_dim=512),
         labels=labels,
         label_dtypes=dict.fromkeys(labels, "uint8"),
         segments=SEGMENTS,
+        texts=spec_texts(),
         synthetic=True,
         provenance=provenance or {},
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+TASK = "avvp"
+"""The task that it was made for."""
+
 CLASSES: tuple[str, ...] = (
     "Speech", "Car", "Cheering", "Dog", "Cat", "Frying_(food)", "Basketball_bounce", "Fire_alarm", "Chainsaw", "Cello",
     "Banjo", "Singing", "Chicken_rooster", "Violin_fiddle", "Vacuum_cleaner", "Baby_laughter", "Accordion", "Lawn_mower",
@@ -34,3 +37,11 @@ SHORT_NAMES: tuple[str, ...] = tuple(
     for name in CLASSES
 )
 """Names short enough for the axes of plots."""
+
+TEXTS: dict[str, tuple[str, ...]] = {"plain": LABEL_TEXTS, "official": OFFICIAL_LABEL_TEXTS}
+"""Label texts by spelling."""
+
+
+def spec_texts() -> dict[str, list[str]]:
+    """Return the label texts as a store holds them."""
+    return {spelling: list(texts) for spelling, texts in TEXTS.items()}

@@ -9,18 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from avplatform.data.adapters.ave.classes import BACKGROUND, EVENTS
+from avplatform.data.adapters.ave.derived import compare_labels, noisy_labels, pair_targets
+from avplatform.data.adapters.ave.h5 import read_h5
+from avplatform.data.adapters.official_files import NO_SPLIT, Defect, read_lines
 from avplatform.models.errors import DataError, counted, nearest
 from avplatform.models.files import expanded
-from avplatform.tasks.avel.classes import BACKGROUND, EVENTS
-from avplatform.tasks.avel.derived import compare_labels, noisy_labels, pair_targets
-from avplatform.tasks.avel.h5 import read_h5
-from avplatform.tasks.official_files import NO_SPLIT, Defect, read_lines
 
 SEGMENTS = 10
 SPLIT_FILES = {"train": "train_order.h5", "validation": "val_order.h5", "test": "test_order.h5"}
-
-COUNTS = {"train": 3339, "validation": 402, "test": 402}
-"""Clips of the official splits."""
 
 
 @dataclass
