@@ -10,10 +10,8 @@ import dataclasses
 from typing import Any
 
 from avplatform.config.recipes import RECIPES, Recipe
-from avplatform.config.values import merge
+from avplatform.config.values import Options, merge
 from avplatform.models.errors import unknown_name
-
-Options = dict[str, Any]
 
 
 def list_presets() -> list[str]:

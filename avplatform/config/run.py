@@ -15,12 +15,7 @@ from avplatform.config.optim import OptimConfig, ScheduleConfig
 from avplatform.models.checks import at_least, check_choices
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
-from avplatform.models.errors import (
-    UsageError,
-    counted,
-    nearest,
-    unknown_name,
-)
+from avplatform.models.errors import UsageError, counted, nearest, unknown_name
 from avplatform.tasks.registry import TASKS
 
 TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}

@@ -91,11 +91,9 @@ class Run:
             time.monotonic() - self.progress.seconds,
             cpu_time() - self.progress.cpu_seconds,
         )
-        while (
-            self.progress.step < self.setup.total_steps
-            or self.progress.validated < self.progress.step
-        ):
-            if self.progress.step < self.setup.total_steps:
+        progress, total = self.progress, self.setup.total_steps
+        while progress.step < total or progress.validated < progress.step:
+            if progress.step < total:
                 self._epoch()
             self._measure_time()
             self._end_of_epoch()

@@ -8,14 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from avplatform.models.checks import (
-    DEPTH,
-    check_choices,
-    divides,
-    finite,
-    in_range,
-    sizes,
-)
+from avplatform.models.checks import DEPTH, check_choices, divides, finite, in_range, sizes
 from avplatform.models.contracts import (
     Decoder,
     Encoding,

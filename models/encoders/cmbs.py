@@ -8,14 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from avplatform.models.checks import (
-    DEPTH,
-    check_choices,
-    divides,
-    finite,
-    in_range,
-    sizes,
-)
+from avplatform.models.checks import DEPTH, check_choices, divides, finite, in_range, sizes
 from avplatform.models.contracts import Encoder, Encoding
 from avplatform.models.layers.attention import FeedForward, PackedAttention
 from avplatform.models.layers.spatial_channel_attention import SpatialChannelAttention
