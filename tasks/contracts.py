@@ -7,14 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avplatform.models.contracts import Encoding, Parse
+from avplatform.models.contracts import (
+    Encoding,
+    FeatureSpec,
+    Needs,
+    Options,
+    Parse,
+    Publication,
+)
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError
+from avplatform.tasks.cells import Cells
 
 Arrays = dict[str, np.ndarray]
 
@@ -157,7 +167,8 @@ class Analysis:
 class Task:
     """Base of all tasks: what labels mean, what is optimised, what is decided and how it is scored.
 
-    A subclass is built from its own config dataclass (`Config`, keyword-only, validated) and sets the class variables.
+    A subclass is built from its own config dataclass (`Config`, keyword-only, validated) and sets the class variables; those
+    with a value are facts that lists, cards and presets are made from, and may be left out.
     """
 
     name: ClassVar[str]
@@ -165,6 +176,15 @@ class Task:
     default_encoder: ClassVar[str]
     supervisions: ClassVar[tuple[str, ...]]  # the first is the default
     selection_metric: ClassVar[str]  # key of `Metrics.compute()` that picks the best epoch
+    shown: ClassVar[tuple[str, ...]] = ()  # metrics that stand for it where there is little room
+    streams: ClassVar[Literal["apart", "joint"] | None] = None  # what it wants, see `Needs`
+    training: ClassVar[Options] = {}  # in what its runs differ from the defaults of every run
+    features: ClassVar[FeatureSpec | None] = None  # of the real data, per segment
+    paper: ClassVar[Publication | None] = None
+    title: ClassVar[str] = ""
+    about: ClassVar[str] = ""  # what a model of it answers, one sentence without its full stop
+    decisions: ClassVar[str] = "see the task"  # what example code shows
+    cells: ClassVar[Cells] = Cells()
     classes: tuple[str, ...]  # what a segment can be labelled with, in the dataset's order
     config: Any
 
@@ -175,10 +195,18 @@ class Task:
         """Names of the splits that training reads (AVE's weak setting adds "background")."""
         return ("train",)
 
+    @property
+    def needs(self) -> Needs:
+        """What the task reads of a decoder's prediction."""
+        return Needs(asker=self.name, streams=self.streams, supervision=self.config.supervision)
+
     def model_classes(
-        self, decoder: str, encoder: str | None = None
+        self, decoder: str | None = None, encoder: str | None = None
     ) -> tuple[list[str], list[str]]:
-        """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order."""
+        """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order.
+
+        Without a decoder these are all classes.
+        """
         raise NotImplementedError
 
     @classmethod
@@ -192,10 +220,15 @@ class Task:
 
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """Return fields of the decoder's config that this task fixes or prefers (before the user's own)."""
-        return {}
+        if self.streams is None:
+            return {}
+        return DECODERS[decoder].options_for(self.needs, ENCODERS[encoder])
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
         """Raise UsageError where the options of encoder, decoder and task contradict each other."""
+
+    def check_held_out(self, encoder: str) -> None:
+        """Raise UsageError where the task cannot be trained without some of its classes."""
 
     def check_training_labels(self, names: Iterable[str]) -> None:
         """Raise DataError where training reads a label that the data lack; asked before a run's folder is made."""

@@ -15,13 +15,13 @@ from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.config import AVModelConfig, component_config, config_to_dict
 from avplatform.models.contracts import Encoding, FeatureSpec
 from avplatform.models.decoders import DECODERS
+from avplatform.tasks.registry import TASKS
 
 PARTS = ("stem", "encoder", "decoder")
 SEGMENTS = 10
 
 FEATURES: dict[str, FeatureSpec] = {
-    "avel": FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7)),
-    "avvp": FeatureSpec(audio_dim=128, visual_dim=2048, motion_dim=512),
+    name: task.features for name, task in TASKS.items() if task.features is not None
 }
 """What the features of AVE and LLP hold per segment (LLP's frames averaged to segments, as stores hold them)."""
 
@@ -54,7 +54,7 @@ def cost_of(config: AVModelConfig, *, segments: int = SEGMENTS) -> Cost:
     part = {
         "task": "",
         "classes": ["-"],
-        "decoder": {"_type": "mmil"},
+        "decoder": {"_type": next(n for n, kind in DECODERS.items() if not kind.needs_labels)},
     }  # what the stem and the encoder do not depend on
     shared = {name: config_to_dict(getattr(config, name)) for name in ("features", "encoder")}
     key = json.dumps({**part, **shared, "reference_order": config.reference_order}, sort_keys=True)

@@ -78,7 +78,7 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
         from avplatform.tasks.registry import TASKS
 
         kind = TASKS[options.task]
-        texts = kind(kind.Config()).model_classes("leap")[1]
+        texts = kind(kind.Config()).model_classes()[1]
     elif options.texts:
         try:
             lines = Path(options.texts).read_text(encoding="utf-8-sig").splitlines()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,18 @@ from avplatform.models.checks import (
 )
 from avplatform.models.contracts import (
     Decoder,
+    Encoder,
     Encoding,
+    Gives,
+    Needs,
+    Options,
     Parse,
     Prediction,
+    Publication,
+    Rule,
     StreamPredictions,
     at_least_single,
+    may_give,
 )
 from avplatform.models.decoders.cmbs_head import top_mean
 from avplatform.models.errors import UsageError
@@ -85,6 +92,15 @@ class LEAPConfig:
             raise UsageError(f"LEAPConfig.heads is {self.heads}; the form 'paper' has one head")
 
 
+def _recipe(epochs: int) -> dict[str, Any]:
+    return {
+        "optim": {"lr": 1e-4},
+        "schedule": {"name": "epoch_decay", "factor": 0.1, "every": 10},
+        "epochs": epochs,
+        "batch_size": 32,
+    }
+
+
 class LEAP(Decoder):
     """Project encoded segments onto label embeddings; read segments off the scores, the video off the labels.
 
@@ -99,8 +115,115 @@ class LEAP(Decoder):
     attention [B, stream, C, T], the softmax over time of the last block's scores, streams in the order audio, visual, fused.
     """
 
+    name = "leap"
     Config = LEAPConfig
     needs_labels = True
+    about = (
+        "The decoder LEAP projects the segments onto the embeddings of the class texts, block by "
+        "block"
+    )
+    paper = Publication(
+        paper="LEAP",
+        venue="ECCV 2024",
+        authors="Zhou et al.",
+        citation="""@inproceedings{zhou2024leap,
+  title = {Label-anticipated Event Disentanglement for Audio-Visual Video Parsing},
+  author = {Zhou, Jinxing and Guo, Dan and Mao, Yuxin and Zhong, Yiran and Chang, Xiaojun and Wang, Meng},
+  booktitle = {European Conference on Computer Vision},
+  year = {2024}
+}""",
+    )
+    recipes = {"leap": _recipe(30), "leap-paper": _recipe(20)}
+    fixed = {
+        "apart": {
+            "combine": "none",
+            "streams": "both",
+            "relevance": "none",
+            "classify_queries": False,
+        }
+    }
+
+    @classmethod
+    def gives(cls, config: LEAPConfig) -> Gives:
+        """Scores by class texts."""
+        return frozenset({"text scores"})
+
+    @classmethod
+    def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:
+        """One joint stream is the mean of both.
+
+        It starts with a learned gain on its scores there, where nothing was published: without it, it trains slowly. Weakly
+        supervised, where scores are squashed one by one, it starts with a bias towards "absent" too.
+        """
+        if needs.streams == "apart":
+            return super().options_for(needs, encoder)
+        options: Options = {"combine": "mean", "score_gain": 8.0}
+        if needs.supervision == "weak":
+            return {**options, "score_bias": -2.5}
+        queries = "queries" in (encoder.gives(encoder.Config()) or ())
+        return {**options, "classify_queries": True} if queries else options
+
+    @classmethod
+    def check(
+        cls, config: LEAPConfig, needs: Needs, encoder: type[Encoder], encoder_config: Any
+    ) -> list[Rule]:
+        """Refuse streams and features that are not wanted, or that the encoder does not give."""
+        joint, fused = needs.streams == "joint", config.streams == "fused"
+        super().check(config, needs, encoder, encoder_config)
+        if joint:
+            cls._check_joint(config, needs, encoder, encoder_config)
+        for name, on in (
+            ("reads", config.reads == "queries"),
+            ("classify_queries", config.classify_queries),
+        ):
+            if on and "queries" not in (encoder.gives(encoder_config) or ()):
+                raise UsageError(
+                    f"decoder_config.{name} needs gated queries, which {encoder.name} does not give; leave it out"
+                )
+        if joint and config.classify_queries and needs.supervision != "full":
+            raise UsageError(
+                "decoder_config.classify_queries is on, but no weak loss reads it; leave it out"
+            )
+        if joint and config.relevance == "linear" and needs.no_relevance:
+            raise UsageError(f"decoder_config.relevance 'linear' {needs.no_relevance}")
+        if fused and config.combine in ("product", "or"):
+            raise UsageError(
+                f"decoder_config.combine is '{config.combine}', but streams 'fused' is one stream; leave it out"
+            )
+        if fused and config.reads == "queries":
+            raise UsageError(
+                "decoder_config.reads is 'queries', but the fused stream has none; use streams both or all"
+            )
+        return [
+            (
+                "attention_dropout",
+                config.form == "released",
+                "the form 'released'; the equations have none",
+            ),
+            ("shared_video_classifier", not fused, "several streams"),
+        ]
+
+    @staticmethod
+    def _check_joint(
+        config: LEAPConfig, needs: Needs, encoder: type[Encoder], encoder_config: Any
+    ) -> None:
+        streams, combine = config.streams, config.combine
+        if streams != "fused" and combine == "none":
+            raise UsageError(
+                f"decoder_config.combine is 'none'; {needs.asker} needs an audio-visual stream: mean, product or or"
+            )
+        if streams != "fused" and combine != "mean" and needs.logits:
+            raise UsageError(
+                f"decoder_config.combine '{combine}' gives probabilities, {needs.logits}"
+            )
+        if streams != "both" and not may_give(encoder.gives(encoder_config), "fused"):
+            raise UsageError(
+                f"decoder_config.streams is '{streams}', but {encoder.name} has no fused stream; use both"
+            )
+        if streams == "fused" and needs.modalities:
+            raise UsageError(
+                f"decoder_config.streams is 'fused': {needs.modalities}; use streams both or all"
+            )
 
     def __init__(
         self, *, config: LEAPConfig, width: int, num_classes: int = 0, label_dim: int = 300
