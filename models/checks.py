@@ -1,4 +1,4 @@
-"""checks."""
+"""Checks of the fields of a config, with errors that name the field, its value and what is allowed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import typing
 from typing import Any
 
 from avplatform.models.errors import UsageError, nearest
+from avplatform.models.typed_values import field_kinds
 
 # Far above what anybody trains, so that a hostile config cannot exhaust memory.
 WIDTH, DEPTH, MAP_EDGE = 2**16, 128, 256
 
 
-def at_least(config: Any, name: str, low: float) -> None:
-    """Check `config.name >= low`; the error names the field, the value and the bound."""
-    value = getattr(config, name)
-    if not _is_number(value) or not low <= value < math.inf:
-        what = "finite" if value == math.inf else f"at least {low}"
-        raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be {what}")
+def at_least(config: Any, names: str | tuple[str, ...], low: float) -> None:
+    """Check that these fields are numbers from `low` on; the error names the field, the value and the bound."""
+    for name in (names,) if isinstance(names, str) else names:
+        value = getattr(config, name)
+        if not _is_number(value) or not low <= value < math.inf:
+            what = "finite" if value == math.inf else f"at least {low}"
+            raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be {what}")
 
 
 def sizes(config: Any, *names: str, most: int = WIDTH) -> None:
@@ -32,13 +34,14 @@ def sizes(config: Any, *names: str, most: int = WIDTH) -> None:
             )
 
 
-def in_range(config: Any, name: str, low: float, high: float) -> None:
-    """Check `low <= config.name <= high`."""
-    value = getattr(config, name)
-    if not _is_number(value) or not low <= value <= high:
-        raise UsageError(
-            f"{type(config).__name__}.{name} is {value!r}; it must lie between {low} and {high}"
-        )
+def in_range(config: Any, names: str | tuple[str, ...], low: float, high: float) -> None:
+    """Check that these fields are numbers from `low` to `high`."""
+    for name in (names,) if isinstance(names, str) else names:
+        value = getattr(config, name)
+        if not _is_number(value) or not low <= value <= high:
+            raise UsageError(
+                f"{type(config).__name__}.{name} is {value!r}; it must lie between {low} and {high}"
+            )
 
 
 def finite(config: Any, *names: str) -> None:
@@ -53,18 +56,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def one_of(config: Any, name: str, choices: typing.Sequence[Any]) -> None:
-    """Check that `config.name` is one of the choices, with the nearest one in the error."""
-    value = getattr(config, name)
-    if value not in choices:
-        hint = (
-            nearest(value, [c for c in choices if isinstance(c, str)])
-            if isinstance(value, str)
-            else ""
-        )
-        raise UsageError(
-            f"{type(config).__name__}.{name} is {value!r}{hint}; choose from {', '.join(map(str, choices))}"
-        )
+def check_choices(config: Any) -> None:
+    """Check that every field whose type is a Literal has one of its values; the error names the nearest one."""
+    for name, kind in field_kinds(type(config)).items():
+        choices, value = typing.get_args(kind), getattr(config, name)
+        if typing.get_origin(kind) is typing.Literal and value not in choices:
+            hint = nearest(value, choices) if isinstance(value, str) else ""
+            raise UsageError(
+                f"{type(config).__name__}.{name} is {value!r}{hint}; choose from {', '.join(map(str, choices))}"
+            )
 
 
 def divides(config: Any, part: str, whole: int, what: str) -> None:
@@ -73,3 +73,7 @@ def divides(config: Any, part: str, whole: int, what: str) -> None:
         raise UsageError(
             f"{type(config).__name__}.{part} is {getattr(config, part)}; it must divide {what} ({whole})"
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -49,15 +49,17 @@ def convert_field(cls: type, name: str, value: Any) -> Any:
         DataError: as `convert`.
     """
     try:
-        return convert(_kinds(cls)[name], value)
+        return convert(field_kinds(cls)[name], value)
     except KindError:
         kind = next(f.type for f in dataclasses.fields(cls) if f.name == name)
         raise KindError(f"{value!r}; it must be of kind {kind}") from None
 
 
 @cache
-def _kinds(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def field_kinds(cls: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields by name."""
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
 
 def convert(kind: Any, value: Any) -> Any:

@@ -14,7 +14,7 @@ from avplatform.cli import main
 from avplatform.config.compose import parse
 from avplatform.config.presets import list_presets, preset_options
 from avplatform.config.recipes import RECIPES
-from avplatform.config.run import default_config
+from avplatform.config.run import default_config, option_names
 from avplatform.config.values import apply, to_dict
 from avplatform.models.errors import AVError, DataError, UsageError
 
@@ -52,6 +52,29 @@ def test_flags_win_over_yaml_and_yaml_over_the_preset(tmp_path):
         8,
         3e-4,
         "mmil",
+    )
+
+
+def test_what_a_file_says_is_checked_together_with_the_flags(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("accumulation: 64\ndecoder_config: {heads: 3}\n")
+    config = parse(["--config", str(file), "--batch-size", "96", "--decoder-config.width", "6"])
+    assert (config.accumulation, config.batch_size) == (64, 96)
+    assert (config.decoder_config.heads, config.decoder_config.width) == (3, 6)
+    with pytest.raises(UsageError, match="accumulation is 64 but a step has only 32 clips"):
+        parse(["--config", str(file)])
+    with pytest.raises(UsageError, match=r"LEAPConfig.heads is 3; it must divide width \(4\)"):
+        parse(["--config", str(file), "--batch-size", "96", "--decoder-config.width", "4"])
+
+
+def test_the_fields_say_what_a_change_of_an_option_means():
+    free = option_names(repeated=False)
+    assert not free & option_names(compared=True), "results that may differ are not compared"
+    assert option_names(of_command=True) < free
+    assert free - option_names(resumable=True) == {"config", "output_dir"}
+    assert option_names(resumable=True, compared=True) == {"epochs", "max_steps", "precision"}
+    assert {"optim", "labels", "encoder_config", "held_out"} <= option_names(
+        resumable=False, compared=True, repeated=True
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -96,6 +97,16 @@ def test_classes_are_found_by_easier_names():
     avvp, avel = build_task(default_config("avvp")), build_task(default_config("avel"))
     assert find_classes(avvp, ["violin fiddle", "DOG"]) == ["Dog", "Violin_fiddle"]
     assert find_classes(avel, ["Race car"]) == ["Race car, auto racing"]
+
+
+@pytest.mark.parametrize(("task", "shape"), [("avvp", "[B, 10, 23]"), ("avel", "[B, 10, 27]")])
+def test_a_dry_run_shows_a_run_without_classes(small_stores, capsys, task, shape):
+    flags = ["train", "--task", task, "--data", str(small_stores[task]), "--cpu", "--dry-run"]
+    assert main([*flags, "--held-out", *HELD[task]]) == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"segment \w+: {re.escape(shape)}", out)
+    rows = data_for(open_data(small_stores[task], task=task), held_out(task)[1]).rows("train")
+    assert f"  train: {rows} clips" in out
 
 
 @pytest.mark.parametrize("task", ["avvp", "avel"])

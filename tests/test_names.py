@@ -34,9 +34,8 @@ LEFT = {
     "avplatform/features/recipe.py",
     "avplatform/features/sources.py",
     "avplatform/reproduce/reproduce.py",
-    "tasks/avel/task.py",
 }
-"""Files where the name of a dataset or task, or of a kind of head, still stands; to be emptied."""
+"""Files where the name of a dataset or task still stands; to be emptied."""
 
 
 def own_files(name: str) -> tuple[str, ...]:

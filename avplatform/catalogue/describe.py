@@ -14,10 +14,9 @@ from avplatform.catalogue.cost import FEATURES, cost_of, input_shapes
 from avplatform.catalogue.figures import cell_record, figure
 from avplatform.catalogue.published import headline, published_rows
 from avplatform.config.build import build_task, make_model_config
-from avplatform.config.compose import parse
+from avplatform.config.compose import CELL, compose, stored_config
 from avplatform.config.presets import list_presets
 from avplatform.config.run import RunConfig, default_config
-from avplatform.config.values import apply, load_yaml
 from avplatform.hub.folder import model_folder
 from avplatform.models.av_model import CONFIG_FILE
 from avplatform.models.config import AVModelConfig, config_to_dict
@@ -36,7 +35,6 @@ RECIPE = (
     "validate_every",
 )
 PARTS = ("encoder_config", "decoder_config", "task_config")
-CELL = ("task", "encoder", "decoder", "supervision")
 
 
 def describe(target: str) -> dict[str, Any]:
@@ -62,7 +60,7 @@ def describe(target: str) -> dict[str, Any]:
             return _model(target, model_folder(target))
         raise
     if target in list_presets():
-        return _of_config("preset", target, parse(["--preset", target]))
+        return _of_config("preset", target, compose((target, {"preset": target})))
     return _of_config(
         "cell", cell.name, default_config(cell.task, cell.encoder, cell.decoder, cell.supervision)
     )
@@ -86,14 +84,7 @@ def _of_config(kind: str, name: str, config: RunConfig) -> dict[str, Any]:
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    values = load_yaml(folder)
-    try:
-        stored = default_config(**{part: values[part] for part in CELL if part in values})
-    except TypeError:
-        raise DataError(f"{folder}/config.yaml names no cell; give the folder of a run") from None
-    config = apply(
-        stored, {**values, "resume": None, "dry_run": False}, where=f"{folder}/config.yaml"
-    )
+    config = stored_config(folder)
     found = _of_config("run", str(folder), config)
     if (folder / "model" / CONFIG_FILE).is_file():
         found |= _built(_read_config(folder / "model"))
@@ -150,7 +141,7 @@ def _published(cell: Cell, own: dict[str, Any]) -> list[dict[str, Any]]:
     wanted, exact = _plain(own), []
     for key, row in rows:
         if row.preset and not row.subset:
-            config = apply(parse(["--preset", row.preset]), row.options, where=key)
+            config = compose((key, {"preset": row.preset, **row.options}))
             if _plain({part: getattr(config, part) for part in PARTS}) == wanted:
                 exact.append((key, row))
     known_by = headline(cell.task, cell.encoder, cell.decoder, cell.supervision)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from avplatform.config.build import build_model, build_task
+from avplatform.config.build import open_run
 from avplatform.config.run import RunConfig
-from avplatform.config.values import as_yaml
-from avplatform.data import open_data
+from avplatform.config.values import as_yaml, to_dict
 from avplatform.models.av_model import count_parameters
 from avplatform.models.errors import counted
 
@@ -16,19 +15,15 @@ FLOAT_BYTES = 4
 
 def describe_run(config: RunConfig) -> str:
     """Return the resolved configuration, the shapes that the model reads and gives, parameters and memory."""
-    task = build_task(config)
-    data = open_data(config.data, task=config.task, cache_dir=config.cache_dir)
-    task.check_training_labels(data.spec.labels)
-    torch.manual_seed(config.seed)
-    model = build_model(config, task, data.spec).eval()
+    _, data, model = open_run(config)
     split = data.split(
         "validation" if config.streaming else "train"
     )  # streamed shards are not to be fetched for this
     batch = split.batch(list(range(min(2, len(split)))))
     with torch.inference_mode():
-        output = model(batch.audio, batch.visual, batch.motion)
+        output = model.eval()(batch.audio, batch.visual, batch.motion)
     lines = [
-        as_yaml(config).rstrip(),
+        as_yaml(to_dict(config)).rstrip(),
         "",
         f"data: {data.name}{' (synthetic)' if data.synthetic else ''}",
     ]

@@ -120,10 +120,11 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
         recipe, weights, accelerator.device, dtype, batch=options.batch, limits=limits
     )
     console = Console(enabled=accelerator.is_main_process)
-    share = -(-len(find_files(options.videos).files) // accelerator.num_processes)
+    found = find_files(options.videos)
+    share = -(-len(found.files) // accelerator.num_processes)
     with console.bar("extract", total=share) as bar:
         report = extract(
-            options.videos,
+            found,
             options.out,
             extractor,
             catalogue,

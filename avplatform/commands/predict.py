@@ -149,9 +149,10 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
     from avplatform.timeline.picture import picture
     from avplatform.timeline.preview import preview
 
-    timeline = parse(video)
     limits = parse.config.limits
-    shown = preview(video, probe(video, limits=limits), limits)
+    info = probe(video, limits=limits)
+    timeline = parse(video, info=info)
+    shown = preview(video, info, limits)
     source = video_source(video, folder / "timeline.html", embed=embed)
     page = render_page(timeline, shown, source=source)
     try:
@@ -159,7 +160,7 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
             timeline, folder, media=video_source(video, folder / "events.eaf", embed=False)
         )
         picture(timeline, folder / "timeline.png", shown)
-        write_atomic(folder / "timeline.html", lambda path: path.write_text(page, encoding="utf-8"))
+        write_atomic(folder / "timeline.html", page)
     except OSError as error:
         raise DataError(f"cannot write into {folder}: {error.strerror}") from None
     return timeline

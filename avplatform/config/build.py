@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
 from avplatform.config.run import LabelConfig, RunConfig
+from avplatform.data import Data, open_data
 from avplatform.data.store.schema import DataSpec, check_labels
 from avplatform.labels.cache import label_embeddings
-from avplatform.labels.held_out import with_others
+from avplatform.labels.held_out import data_for, with_others
 from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig, config_to_dict
 from avplatform.models.contracts import FeatureSpec
@@ -14,6 +20,57 @@ from avplatform.models.errors import UsageError
 from avplatform.models.texts.files import LabelEmbeddings
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import TASKS
+
+
+class OpenRun(NamedTuple):
+    """What a run works with: its task, its data as this task sees them, and its model."""
+
+    task: Task
+    data: Data
+    model: AVModel
+
+
+def open_run(
+    config: RunConfig, *, progress: Callable[[str], None] | None = None, why_mapped: str = ""
+) -> OpenRun:
+    """Return what a run of this configuration works with, its weights drawn from its seed.
+
+    Args:
+        config: of the run.
+        progress: told what takes time.
+        why_mapped: why splits are mapped, where that needs to be said.
+
+    Raises:
+        UsageError: the task, encoder, decoder and data do not fit together.
+        DataError: the data, or the label embeddings, cannot be read or lack something.
+    """
+    task = build_task(config)
+    data = open_data(
+        config.data,
+        task=config.task,
+        cache_dir=config.cache_dir,
+        progress=progress,
+        why_mapped=why_mapped,
+    )
+    seen = data_of_run(config, task, data)
+    torch.manual_seed(config.seed)
+    model = build_model(config, task, seen.spec)
+    return OpenRun(task, seen, model.double() if config.precision == "float64" else model)
+
+
+def data_of_run(config: RunConfig, task: Task, data: Data) -> Data:
+    """Return opened data as the task of a run sees them; what is missing is said before anything is built.
+
+    Raises:
+        UsageError: a split is missing, or the labels that the run's supervision needs.
+        DataError: the data have other classes, or an empty split.
+    """
+    seen = data_for(data, task) if config.held_out else data
+    for split in (*task.train_splits()[:1], "validation", "test"):
+        seen.split_name(split)
+    check_labels(seen.spec, task)
+    task.check_training_labels(seen.spec.labels)
+    return seen
 
 
 def build_task(config: RunConfig) -> Task:
@@ -32,7 +89,16 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
             f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}"
         )
     check_labels(spec, task)
-    model_config = make_model_config(config, task, spec.features)
+    return new_model(config, task, spec.features)
+
+
+def new_model(config: RunConfig, task: Task, features: FeatureSpec) -> AVModel:
+    """Return a freshly initialised model that reads these features; the caller seeds the generator.
+
+    Raises:
+        UsageError: the task, encoder, decoder and features do not fit together.
+    """
+    model_config = make_model_config(config, task, features)
     embeddings = (
         embed(model_config.label_texts, config.labels)
         if DECODERS[config.decoder].needs_labels

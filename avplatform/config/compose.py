@@ -1,36 +1,28 @@
-"""compose."""
+"""A run's configuration: defaults, preset, files and flags merged as dictionaries, then built and checked once."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from avplatform.config.presets import preset_options
-from avplatform.config.run import RunConfig, default_config
-from avplatform.config.values import apply, load_yaml
+from avplatform.config.run import RunConfig, default_config, option_names
+from avplatform.config.values import Options, build, load_yaml, merge, typed
 from avplatform.models.errors import DataError, UsageError
+from avplatform.models.typed_values import field_kinds
 
 CELL = ("task", "encoder", "decoder", "supervision")
-
-
-RESUMABLE = (
-    *(
-        "max_steps",
-        "epochs",
-        "cpu",
-        "num_workers",
-        "threads",
-        "checkpointing",
-        "save_plots",
-        "precision",
-        "cache_dir",
-    ),
-    *("trackers", "project", "on_nan", "score_test"),
+ABOUT = (
+    "Train, evaluate and save a model. Defaults shown are those of the chosen --task, --encoder, --decoder, --preset "
+    "and --config."
 )
+Layer = tuple[str, Options]
+"""What errors call a source of options, and its options."""
 
 
 def parse(args: Sequence[str], *, prog: str = "train.py") -> RunConfig:
@@ -43,42 +35,34 @@ def parse(args: Sequence[str], *, prog: str = "train.py") -> RunConfig:
     given = peek(args, (*CELL, "preset", "config", "resume"))
     if given.get("resume"):
         return _resumed(args, given["resume"], prog=prog)
-    layers: list[tuple[str, dict[str, Any]]] = []
+    layers: list[Layer] = []
     if given.get("config"):
-        values = load_yaml(given["config"])
-        for name in ("output_dir", "resume", "config", "dry_run"):
-            values.pop(name, None)
-        layers.append((str(given["config"]), values))
-    preset = given.get("preset") or (layers[0][1].get("preset") if layers else None)
-    if preset:
-        options = preset_options(preset)
-        wanted = {
-            **{
-                name: value
-                for _, values in layers
-                for name, value in values.items()
-                if name in CELL
-            },
-            **given,
-        }
-        for name in CELL:
-            if wanted.get(name, options[name]) != options[name]:
-                raise UsageError(
-                    f"preset {preset} is for {name} {options[name]}, not {wanted[name]}; leave one of them out"
-                )
-        layers.insert(0, (f"preset {preset}", options))
-    for where, values in layers:
-        for name in CELL:
-            if not isinstance(values.get(name, ""), str):
-                raise UsageError(f"{where}: option '{name}' is {values[name]!r}; it must be a name")
-    cell: dict[str, Any] = {}
-    for _, values in layers:
-        cell.update({name: values[name] for name in CELL if values.get(name)})
-    cell.update({name: given[name] for name in CELL if given.get(name)})
-    config = default_config(**cell)
-    for where, values in layers:
-        config = apply(config, {k: v for k, v in values.items() if k not in CELL}, where=where)
-    return _cli(config, args, prog)
+        own, values = option_names(of_command=True), load_yaml(given["config"])
+        layers.append((given["config"], {k: v for k, v in values.items() if k not in own}))
+    cls, options = _merged(_with_preset(layers, given), given)
+    return build(cls, _with_flags(cls, options, args, prog))
+
+
+def compose(*layers: Layer) -> RunConfig:
+    """Return the configuration of layers of options, each over the ones before, and all over the defaults of their cell.
+
+    The preset that the first layer names lies between the defaults and the layers.
+
+    Raises:
+        UsageError: a wrong name, value or combination.
+    """
+    return build(*_merged(_with_preset(layers, {}), {}))
+
+
+def stored_config(folder: str | Path) -> RunConfig:
+    """Return the configuration of a run's folder; options that it does not hold have the defaults of its cell.
+
+    Raises:
+        DataError: no configuration there, or not one that can be read.
+        UsageError: an option that there is no longer, or a value that cannot be.
+    """
+    values = {**load_yaml(folder), "resume": None, "dry_run": False}
+    return build(*_merged([(f"{folder}/config.yaml", values)], {}))
 
 
 def peek(args: Sequence[str], names: Sequence[str]) -> dict[str, str]:
@@ -95,35 +79,86 @@ def peek(args: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _with_preset(layers: Sequence[Layer], given: Mapping[str, str]) -> list[Layer]:
+    """Return the layers behind that of the preset which flags or the first layer name."""
+    preset = given.get("preset") or (layers[0][1].get("preset") if layers else None)
+    if not preset:
+        return list(layers)
+    options = preset_options(preset)
+    wanted = {**{k: v for _, values in layers for k, v in values.items() if k in CELL}, **given}
+    for name in CELL:
+        if wanted.get(name, options[name]) != options[name]:
+            raise UsageError(
+                f"preset {preset} is for {name} {options[name]}, not {wanted[name]}; leave one of them out"
+            )
+    return [(f"preset {preset}", options), *layers]
+
+
+def _merged(layers: Sequence[Layer], given: Mapping[str, str]) -> tuple[type[RunConfig], Options]:
+    """Return the options of a cell's defaults and of layers over them, and the class that they are for."""
+    cell: dict[str, Any] = {}
+    for where, values in layers:
+        for name in CELL:
+            if not isinstance(values.get(name, ""), str):
+                raise UsageError(f"{where}: option '{name}' is {values[name]!r}; it must be a name")
+        cell |= {name: values[name] for name in CELL if values.get(name)}
+    cell |= {name: given[name] for name in CELL if given.get(name)}
+    defaults = default_config(**cell)
+    cls, options = type(defaults), dataclasses.asdict(defaults)
+    for where, values in layers:
+        others = {name: value for name, value in values.items() if name not in CELL}
+        options = merge(options, typed(cls, others, where=where))
+    return cls, options
+
+
 def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
-    """Return the config of a run to go on with; only flags that do not change the run may differ."""
+    """Return the configuration of a run to go on with, with the flags that may change it."""
     if not Path(path).is_dir():
         raise DataError(f"--resume {path}: no such run folder")
-    values = load_yaml(path)
-    stored = default_config(**{name: values[name] for name in CELL if name in values})
-    stored = apply(
-        stored, {**values, "resume": None, "dry_run": False}, where=f"{path}/config.yaml"
-    )
-    config = _cli(stored, args, prog)
-    if "float64" in (config.precision, stored.precision) and config.precision != stored.precision:
+    stored = stored_config(path)
+    options = _with_flags(type(stored), dataclasses.asdict(stored), args, prog)
+    check_resumed(stored, options)
+    return build(type(stored), options)
+
+
+def check_resumed(stored: RunConfig, options: Options) -> None:
+    """Raise UsageError where options change what a run cannot change when it goes on."""
+    before = dataclasses.asdict(stored)
+    was, now = stored.precision, options["precision"]
+    if "float64" in (was, now) and was != now:
         raise UsageError(
-            f"--precision cannot change to or from float64 when a run is resumed (it was {stored.precision}): its weights "
-            "have that precision; start a new run, or leave it out"
+            f"--precision cannot change to or from float64 when a run is resumed (it was {was}): "
+            "its weights have that precision; start a new run, or leave it out"
         )
-    for field in dataclasses.fields(config):
-        if field.name not in (*RESUMABLE, "resume", "dry_run") and getattr(
-            config, field.name
-        ) != getattr(stored, field.name):
+    for name in options:
+        if name not in option_names(resumable=True) and options[name] != before[name]:
             raise UsageError(
-                f"--{field.name.replace('_', '-')} cannot change when a run is resumed (it was "
-                f"{getattr(stored, field.name)!r}); start a new run, or leave it out"
+                f"--{name.replace('_', '-')} cannot change when a run is resumed (it was "
+                f"{getattr(stored, name)!r}); start a new run, or leave it out"
             )
-    return config
 
 
-def _cli(config: RunConfig, args: Sequence[str], prog: str) -> RunConfig:
-    about = (
-        "Train, evaluate and save a model. Defaults shown are those of the chosen --task, --encoder, --decoder, --preset "
-        "and --config."
+def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], prog: str) -> Options:
+    """Return options with those of a command line put over them, which shows them as the defaults."""
+    flags = _unchecked(cls)
+    shown = build(flags, options)
+    found = tyro.cli(flags, default=shown, args=list(args), prog=prog, description=ABOUT)
+    return dataclasses.asdict(found)
+
+
+@cache
+def _unchecked(cls: type) -> type:
+    """Return a dataclass like `cls`, and like those that it holds, which checks nothing: a flag may mend what a file says."""
+    groups = {
+        name: _unchecked(kind)
+        for name, kind in field_kinds(cls).items()
+        if dataclasses.is_dataclass(kind)
+    }
+    return dataclasses.make_dataclass(
+        cls.__name__,
+        [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in groups.items()],
+        bases=(cls,),
+        namespace={"__doc__": cls.__doc__, "__post_init__": lambda self: None},
+        kw_only=True,
+        frozen=cls.__dataclass_params__.frozen,  # type: ignore[attr-defined]
     )
-    return tyro.cli(type(config), default=config, args=list(args), prog=prog, description=about)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from avplatform.models.checks import at_least, in_range, one_of
+from avplatform.models.checks import at_least, check_choices, in_range
 from avplatform.models.errors import UsageError
 
 
@@ -34,8 +34,7 @@ class OptimConfig:
     """use the fused kernels where they exist"""
 
     def __post_init__(self) -> None:
-        one_of(self, "name", ("adam", "adamw"))
-        one_of(self, "lr_scaling", ("none", "linear", "sqrt"))
+        check_choices(self)
         at_least(self, "lr_batch_size", 1)
         self.betas = (float(self.betas[0]), float(self.betas[1]))
         for name in ("lr", "eps"):
@@ -80,15 +79,7 @@ class ScheduleConfig:
     """share of all steps after which late_decay acts"""
 
     def __post_init__(self) -> None:
-        names = (
-            "constant",
-            "epoch_decay",
-            "milestones",
-            "step_decay",
-            "warmup_cosine",
-            "late_decay",
-        )
-        one_of(self, "name", names)
+        check_choices(self)
         if any(isinstance(m, bool) or not isinstance(m, int) for m in self.milestones):
             raise UsageError(
                 f"schedule.milestones is {list(self.milestones)}; it must be a list of epochs, such as [10, 20]"
@@ -96,5 +87,4 @@ class ScheduleConfig:
         self.milestones = tuple(self.milestones)
         at_least(self, "every", 1)
         at_least(self, "warmup_epochs", 0)
-        for name in ("factor", "min_ratio", "after"):
-            in_range(self, name, 0, 1)
+        in_range(self, ("factor", "min_ratio", "after"), 0, 1)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from avplatform.config.optim import OptimConfig, ScheduleConfig
-from avplatform.models.checks import at_least, one_of
+from avplatform.models.checks import at_least, check_choices
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import (
@@ -25,6 +25,42 @@ from avplatform.tasks.registry import TASKS
 
 TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 """Experiment trackers by name, and the package that each needs."""
+
+
+class Change(NamedTuple):
+    """What it means that an option of a run has another value than before, or than in another run."""
+
+    resumable: bool = False
+    """a run that is resumed may have another value"""
+    compared: bool = True
+    """runs that differ in it were trained differently: they are not seeds of one training"""
+    repeated: bool = True
+    """a sweep refuses a run that is there already with another value, for its results would differ"""
+    of_command: bool = False
+    """it says what one command does: no file and no sweep sets it"""
+
+
+HOW_IT_RUNS = Change(resumable=True, compared=False, repeated=False)
+THIS_COMMAND = Change(compared=False, repeated=False, of_command=True)
+
+
+def option(default: Any, change: Change) -> Any:
+    """Return the field of an option; a dataclass as its default stands for a group of options."""
+    kind = "default_factory" if isinstance(default, type) else "default"
+    return field(**{kind: default}, metadata={"change": change})
+
+
+def option_names(**change: bool) -> frozenset[str]:
+    """Return the options of a run with these attributes, such as `option_names(resumable=True)`.
+
+    Example:
+        >>> sorted(option_names(of_command=True))
+        ['config', 'dry_run', 'output_dir', 'resume']
+    """
+    known = {f.name: f.metadata.get("change", Change()) for f in dataclasses.fields(RunConfig)}
+    return frozenset(
+        name for name, found in known.items() if change.items() <= found._asdict().items()
+    )
 
 
 @dataclass(kw_only=True)
@@ -51,7 +87,7 @@ class LabelConfig:
     """of bert, sentence and transformers: the first token, or the mean over tokens; default: as the kind has it"""
 
     def __post_init__(self) -> None:
-        one_of(self, "pooling", ("default", "cls", "mean"))
+        check_choices(self)
 
 
 @dataclass(kw_only=True)
@@ -66,45 +102,47 @@ class RunConfig:
     """event decoder: leap, dch or mmil"""
     supervision: str = "full"
     """avel: full or weak; avvp: pseudo (segment pseudo-labels) or weak (video labels only)"""
-    data: str = "demo"
+    data: str = option("demo", Change(compared=False))
     """demo (built-in, synthetic), a data folder, or a hub dataset id"""
-    cache_dir: str | None = None
+    cache_dir: str | None = option(None, HOW_IT_RUNS)
     """where mapped arrays and downloads go; default: beside the data, or $AVPLATFORM_CACHE or ~/.cache/avplatform"""
     held_out: tuple[str, ...] = ()
     """classes to train without, for zero-shot evaluation (leap): `avplatform eval --held-out` scores on them"""
-    seed: int = 1
+    seed: int = option(1, Change(compared=False))
     """seed of weights, batches and dropout"""
-    epochs: int = 14
+    epochs: int = option(14, Change(resumable=True))
     """passes over the training split"""
-    max_steps: int | None = None
+    max_steps: int | None = option(None, Change(resumable=True))
     """end training after this many optimiser steps, then validate, test and save"""
     batch_size: int = 32
     """clips per optimiser step: over all processes and accumulated micro-batches, or as batch_scope says"""
     batch_scope: Literal["global", "process"] = "global"
     """what batch_size counts: the clips of all processes together, or of each one (then a step grows with them)"""
-    num_workers: int = 0
+    num_workers: int = option(0, HOW_IT_RUNS)
     """threads that read ahead; 0 reads in the main thread, fast enough for mapped features; streaming gains by some"""
-    output_dir: str | None = None
+    output_dir: str | None = option(None, THIS_COMMAND)
     """folder of the run; default: runs/<task>-<encoder>-<decoder>-<time>"""
-    resume: str | None = None
+    resume: str | None = option(None, THIS_COMMAND._replace(resumable=True))
     """run folder to go on from; needs no other flag"""
     streaming: bool = False
     """stream the training split from its shards instead of mapping it"""
-    preset: str | None = None
+    preset: str | None = option(None, Change(compared=False))
     """published recipe, such as han-mmil-avvp-weak-official; see `avplatform list`"""
-    config: str | None = None
+    config: str | None = option(None, THIS_COMMAND)
     """YAML file or run folder to take options from; flags win over it"""
-    cpu: bool = False
+    cpu: bool = option(False, HOW_IT_RUNS)
     """stay on the CPU"""
-    dry_run: bool = False
+    dry_run: bool = option(False, THIS_COMMAND._replace(resumable=True))
     """print the resolved configuration, shapes, parameter count and memory, then end"""
-    precision: Literal["auto", "no", "bf16", "fp16", "float64"] = "auto"
+    precision: Literal["auto", "no", "bf16", "fp16", "float64"] = option(
+        "auto", Change(resumable=True)
+    )
     """training arithmetic; auto: bf16 on a CPU that has it, else what accelerate is configured for; float64: weights too"""
     accumulation: int = 1
     """micro-batches per optimiser step (less memory, same step)"""
-    threads: int = 0
+    threads: int = option(0, HOW_IT_RUNS)
     """CPU threads per process; 0: cores divided by the processes of this machine"""
-    eval_batch_size: int = 64
+    eval_batch_size: int = option(64, Change(compared=False))
     """clips per evaluation batch (of fixed composition, whatever the number of processes)"""
     select_on: Literal["validation", "test", "last"] = "validation"
     """what picks the epoch that is kept; test is marked in the results and the card"""
@@ -122,21 +160,21 @@ class RunConfig:
     """decay of a running average of the weights, such as 0.999, which is then what is scored and kept; none: no average"""
     compile: bool = False
     """compile the model for training (torch.compile; pays on accelerators, needs a C++ compiler on a CPU)"""
-    on_nan: Literal["stop", "skip"] = "stop"
+    on_nan: Literal["stop", "skip"] = option("stop", Change(resumable=True, compared=False))
     """a step whose loss or gradient is NaN or infinite: stop the run, or skip the update and count it"""
-    score_test: bool = False
+    score_test: bool = option(False, Change(resumable=True, compared=False))
     """score the test split after every validation too, for the record (it selects nothing); doubles the scoring"""
-    trackers: tuple[str, ...] = ()
+    trackers: tuple[str, ...] = option((), HOW_IT_RUNS)
     """experiment trackers: csv, tensorboard, wandb, trackio; none by default"""
-    project: str = "avplatform"
+    project: str = option("avplatform", HOW_IT_RUNS)
     """name under which trackers group runs"""
-    save_plots: bool = True
+    save_plots: bool = option(True, HOW_IT_RUNS)
     """write curves, per-class bars and example timelines"""
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(
         default_factory=lambda: ScheduleConfig(name="late_decay", after=0.8)
     )
-    checkpointing: CheckpointConfig = field(default_factory=CheckpointConfig)
+    checkpointing: CheckpointConfig = option(CheckpointConfig, HOW_IT_RUNS)
     labels: LabelConfig = field(default_factory=LabelConfig)
     encoder_config: Any = None
     """options of the encoder"""
@@ -146,27 +184,16 @@ class RunConfig:
     """options of the task's losses and decisions"""
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("epochs", 1),
-            ("batch_size", 1),
-            ("accumulation", 1),
-            ("eval_batch_size", 1),
-            ("validate_every", 1),
-        ):
-            at_least(self, name, low)
-        for name in ("seed", "num_workers", "threads"):
-            at_least(self, name, 0)
+        check_choices(self)
+        counts = ("epochs", "batch_size", "accumulation", "eval_batch_size", "validate_every")
+        at_least(self, counts, 1)
+        at_least(self, ("seed", "num_workers", "threads"), 0)
         if self.max_steps is not None:
             at_least(self, "max_steps", 1)
         if self.accumulation > self.batch_size:
             raise UsageError(
                 f"accumulation is {self.accumulation} but a step has only {counted(self.batch_size, 'clip')}"
             )
-        one_of(self, "precision", ("auto", "no", "bf16", "fp16", "float64"))
-        one_of(self, "select_on", ("validation", "test", "last"))
-        one_of(self, "ties", ("latest", "first"))
-        one_of(self, "batch_scope", ("global", "process"))
-        one_of(self, "on_nan", ("stop", "skip"))
         if self.ema is not None and not (isinstance(self.ema, (int, float)) and 0 <= self.ema < 1):
             raise UsageError(
                 f"ema is {self.ema!r}; it must be a decay in [0, 1), such as 0.999, or none"
@@ -175,7 +202,6 @@ class RunConfig:
         for name in self.trackers:
             if name not in TRACKERS:
                 raise unknown_name("tracker", name, TRACKERS)
-        one_of(self, "batch_order", ("default", "psp-full", "psp-weak"))
         if self.batch_order != "default" and not (self.shuffle and self.drop_last):
             raise UsageError(
                 f"batch_order {self.batch_order} shuffles and drops the remainder; set shuffle and drop_last"

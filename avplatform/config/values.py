@@ -1,34 +1,78 @@
-"""values."""
+"""Options as plain nested dictionaries: read, merged, made of the right kind, and built into a configuration."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from avplatform.config.run import RunConfig
 from avplatform.models.errors import DataError, UsageError, nearest
-from avplatform.models.typed_values import KindError, convert_field
+from avplatform.models.typed_values import KindError, convert_field, field_kinds
+
+Options = dict[str, Any]
+"""Options as a YAML file holds them: by name, groups nested."""
+Config = TypeVar("Config")
 
 
-def as_yaml(config: RunConfig) -> str:
-    """Return a config as the YAML that --config reads."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+def as_yaml(options: Options) -> str:
+    """Return options as the text of a YAML file, such as --config reads."""
+    return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
 
-def apply(config: RunConfig, values: dict[str, Any], *, where: str) -> RunConfig:
+def apply(config: Config, values: Options, *, where: str) -> Config:
     """Return a copy of `config` with nested `values` put in; `where` names their source in errors.
 
     Raises:
         UsageError: an unknown name, with the nearest right one, or a value of the wrong kind.
     """
-    return _apply(config, values, where=where, prefix="")
+    cls = type(config)
+    return build(cls, merge(dataclasses.asdict(config), typed(cls, values, where=where)))  # type: ignore[call-overload]
 
 
-def to_dict(config: RunConfig) -> dict[str, Any]:
+def typed(cls: type, values: Options, *, where: str, prefix: str = "") -> Options:
+    """Return nested options of dataclass `cls`, each value of its option's kind; nothing is built or checked yet.
+
+    Raises:
+        UsageError: an unknown name, with the nearest right one, or a value of another kind; says where.
+    """
+    kinds, out = field_kinds(cls), Options()
+    for name, value in values.items():
+        key = str(name).replace("-", "_")
+        if key not in kinds:
+            raise UsageError(f"{where}: unknown option '{prefix}{name}'{nearest(key, kinds)}")
+        if not dataclasses.is_dataclass(kinds[key]):
+            try:
+                out[key] = convert_field(cls, key, value)
+            except KindError as error:
+                raise UsageError(f"{where}: option '{prefix}{name}' is {error}") from None
+        elif isinstance(value, dict):
+            out[key] = typed(kinds[key], value, where=where, prefix=f"{prefix}{name}.")
+        else:
+            raise UsageError(
+                f"{where}: '{prefix}{name}' holds several options; write them as a mapping, not {value!r}"
+            )
+    return out
+
+
+def build(cls: type[Config], options: Options) -> Config:
+    """Return dataclass `cls`, and those that it holds, of options that `typed` gave: the one place where they are checked.
+
+    Raises:
+        UsageError: a value, or a combination, that cannot be.
+    """
+    kinds = field_kinds(cls)
+    return cls(
+        **{
+            name: build(kinds[name], value) if dataclasses.is_dataclass(kinds[name]) else value
+            for name, value in options.items()
+        }
+    )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
     """Return a YAML-ready dictionary."""
     return _plain(dataclasses.asdict(config))
 
@@ -82,28 +126,6 @@ def _holds_itself(value: Any, above: set[int], seen: set[int]) -> bool:
     return any(_holds_itself(v, above | {id(value)}, seen) for v in inner)
 
 
-def _apply(config: Any, values: dict[str, Any], *, where: str, prefix: str) -> Any:
-    names = [f.name for f in dataclasses.fields(config)]
-    changes: dict[str, Any] = {}
-    for name, value in values.items():
-        key = str(name).replace("-", "_")
-        if key not in names:
-            raise UsageError(f"{where}: unknown option '{prefix}{name}'{nearest(key, names)}")
-        current = getattr(config, key)
-        if dataclasses.is_dataclass(current):
-            if not isinstance(value, dict):
-                raise UsageError(
-                    f"{where}: '{prefix}{name}' holds several options; write them as a mapping, not {value!r}"
-                )
-            changes[key] = _apply(current, value, where=where, prefix=f"{prefix}{name}.")
-        else:
-            try:
-                changes[key] = convert_field(type(config), key, value)
-            except KindError as error:
-                raise UsageError(f"{where}: option '{prefix}{name}' is {error}") from None
-    return dataclasses.replace(config, **changes)
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
@@ -135,6 +157,3 @@ def nest(options: dict[Any, Any], *, where: str) -> Options:
             inner = {part: inner}
         out = merge(out, inner)
     return out
-
-
-Options = dict[str, Any]

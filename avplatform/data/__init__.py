@@ -2,11 +2,12 @@
 
 from avplatform.data.reading.hf import batch_of
 from avplatform.data.reading.hf_stream import stream_dataset
-from avplatform.data.reading.source import DataSource, open_data, train_loader
+from avplatform.data.reading.source import Data, DataSource, open_data, train_loader
 from avplatform.data.store.schema import DataSpec, Manifest
 from avplatform.data.store.writer import StoreWriter
 
 __all__ = [
+    "Data",
     "DataSource",
     "DataSpec",
     "Manifest",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from avplatform.config.run import option_names
 from avplatform.config.values import flat, load_yaml
 from avplatform.evaluation.bootstrap import paired_ratios, paired_test
 from avplatform.evaluation.selection import both_splits, mean_and_spread, selection_report
@@ -19,12 +20,6 @@ from avplatform.runs.folder import RunFolder, read_results
 from avplatform.runs.predictions import Predictions, load_predictions, predictions_file
 from avplatform.tasks.contracts import Analysis
 from avplatform.tasks.registry import TASKS
-
-NOT_COMPARED = {
-    "seed", "data", "output_dir", "resume", "cache_dir", "cpu", "threads", "num_workers", "dry_run", "config", "preset",
-    "save_plots", "eval_batch_size", "checkpointing", "score_test", "trackers", "project", "on_nan",
-}  # fmt: skip
-"""Options of a run that do not decide what is trained; data are compared by their checksum."""
 
 
 @dataclass(kw_only=True)
@@ -194,9 +189,8 @@ def _read(path: Path, split: str) -> ComparedRun:
         raise DataError(f"{path}/results.json lacks {', '.join(lacking)}; train the run again")
     if str(results["task"]) not in TASKS:
         raise DataError(f"{path} is of the task '{results['task']}', which is not registered here")
-    options = {
-        k: v for k, v in flat(load_yaml(path)).items() if k.split(".")[0] not in NOT_COMPARED
-    }
+    others = option_names(compared=False)  # data are compared by their checksum
+    options = {k: v for k, v in flat(load_yaml(path)).items() if k.split(".")[0] not in others}
     return ComparedRun(
         folder=path, results=results, options=options, predictions=load_predictions(file)
     )

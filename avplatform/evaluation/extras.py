@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from avplatform.base.console import Console
-from avplatform.data import DataSource
+from avplatform.data import Data
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.evaluation.bootstrap import check_resamples, confidence
 from avplatform.evaluation.calibration import calibration
@@ -57,7 +57,7 @@ class Score(Protocol):
 
 
 def check_extras(
-    asked: Extras, data: DataSource, split: str, *, out: str | None, model: str
+    asked: Extras, data: Data, split: str, *, out: str | None, model: str
 ) -> Path | None:
     """Return the folder for pages and pictures, None if there are none; what cannot be done is said before anything is scored.
 
@@ -85,7 +85,7 @@ def check_extras(
 
 
 def extras(
-    asked: Extras, task: Task, data: DataSource, split: SplitArrays, own: Metrics, *, score: Score
+    asked: Extras, task: Task, data: Data, split: SplitArrays, own: Metrics, *, score: Score
 ) -> tuple[Metrics, dict[str, Any]]:
     """Return the metrics to report and what was asked for beside them.
 
@@ -119,7 +119,7 @@ def extras(
         judged = [analysis.judged(m.state(), require_evidence(m)) for m in (validation, own)]
         content["calibration"] = {split.name: calibration(*judged)}
     if asked.robustness:
-        perturbed: Callable[[str, Change], Metrics] = lambda name, change: score(
+        perturbed: Callable[[str, Change], Metrics] = lambda name, change: score(  # noqa: E731
             split, f"{name}:", change
         )
         content["robustness"] = robustness(task, split, own, score=perturbed, seed=asked.seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 from collections.abc import Iterator
@@ -79,8 +78,9 @@ class Limits:
     """most pixels of all pictures of a file together, in thousand millions: an hour of 4K at 30 pictures a second has 900"""
 
     def __post_init__(self) -> None:
-        for name in ("max_seconds", "max_pixels", "max_fps", "max_audio_rate", "max_channels"):
-            at_least(self, name, 1)
+        at_least(
+            self, ("max_seconds", "max_pixels", "max_fps", "max_audio_rate", "max_channels"), 1
+        )
         at_least(self, "max_gigapixels", 0.001)
 
 
@@ -357,12 +357,6 @@ def measured_seconds(path: str | Path, limits: Limits) -> float:
     Raises:
         DataError: the file cannot be read, or is beyond a limit.
     """
-    stat = Path(path).stat()
-    return _measured(str(path), limits, stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=8)  # a long file is probed again for each of its clips
-def _measured(path: str, limits: Limits, _size: int, _changed: int) -> float:
     end = 0.0
     counted_on: dict[int, float] = {}
     with opened(path, limits) as file, reading(file.path):

@@ -32,8 +32,7 @@ class FeatureRecipe:
     frames_per_segment: int = 8
 
     def __post_init__(self) -> None:
-        at_least(self, "fps", 1)
-        at_least(self, "frames_per_segment", 1)
+        at_least(self, ("fps", "frames_per_segment"), 1)
         for stream in ("audio", "visual", "motion"):
             value = getattr(self, stream)
             if value is None and stream == "motion":

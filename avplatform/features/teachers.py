@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 from torch import Tensor
 
+from avplatform.base.npy import read_input
 from avplatform.features.sampling import SAMPLE_RATE
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.pseudo_labels.media import read_npy
 from avplatform.tasks.avvp.classes import CLASSES
 
 CLIP_MODEL = "openai/clip-vit-large-patch14"
@@ -101,7 +101,7 @@ class TextFeatures:
             raise DataError(f"no file of text features {path}")
         known: tuple[str, ...] | None = None
         if path.suffix == ".npy":
-            vectors = read_npy(path, (len(CLASSES), None))
+            vectors = read_input(path, (len(CLASSES), None), finite=True)
         else:
             vectors, stored, known = _read_safetensors(path)
             scale = stored if scale is None else scale

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from avplatform.data import DataSource
+from avplatform.data import Data
 from avplatform.data.reading.restricted import RestrictedData
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Output
@@ -37,7 +37,7 @@ def with_others(task: Task, held_out: Sequence[str]) -> Task:
     return task.with_classes([name for name, _ in kept], [text for _, text in kept])
 
 
-def data_for(data: DataSource, task: Task) -> DataSource:
+def data_for(data: Data, task: Task) -> Data:
     """Return data with the labels of a task's classes only: the data themselves where it has them all."""
     if list(data.spec.classes) == list(task.classes) or not set(task.classes) < set(
         data.spec.classes
@@ -49,12 +49,12 @@ def data_for(data: DataSource, task: Task) -> DataSource:
 def zero_shot(
     model: AVModel,
     task: Task,
-    data: DataSource,
+    data: Data,
     held_out: Sequence[str],
     *,
     among: str,
     source: str | None,
-) -> tuple[nn.Module, Task, DataSource, dict[str, Any]]:
+) -> tuple[nn.Module, Task, Data, dict[str, Any]]:
     """Return what scores a model on classes by their texts: model, task, data, and what the results must say about it.
 
     Args:

@@ -6,19 +6,20 @@ video is done when its label file is there and the files that it was made of are
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from avplatform.base.files import write_json
+from avplatform.base.locks import Lock
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.files import write_atomic
+from avplatform.models.files import save_array, write_atomic
 from avplatform.pseudo_labels.score import read_label
 from avplatform.pseudo_labels.sources import Source
 from avplatform.tasks.avvp.annotations import ID_LENGTH, LLPAnnotations
@@ -104,12 +105,15 @@ def make(
     check_settings(out, modality, settings)
     if strict:
         refuse_bad_input(source, clips)
+
+    def busy(holder: str) -> UsageError:
+        return UsageError(f"another process is writing {out}; wait for it, or give another --out")
+
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _alone(out):
-            check_settings(
-                out, modality, settings
-            )  # another process may have begun and ended while this one read
+        with Lock(out / ".lock", busy):
+            # Another process may have begun and ended while this one read.
+            check_settings(out, modality, settings)
             run = _Run(out, modality, settings, source, save_logits)
             left_out = run.label(clips, limits, strict, advance)
             return run.finish(clips, left_out)
@@ -231,9 +235,9 @@ class _Run:
         if self.done.get(video) == fingerprint and all(target.is_file() for target in targets):
             return
         logits = self.source.logits(video)
-        _write_npy(targets[0], pseudo_labels(logits, weak, limits))
-        if len(targets) > 1:
-            _write_npy(targets[1], logits)
+        labels = pseudo_labels(logits, weak, limits)
+        for target, values in zip(targets, (labels, logits), strict=False):
+            write_atomic(target, partial(save_array, values))
         self.done[video] = fingerprint
         journal.write(f"{video}\t{fingerprint}\n")
         journal.flush()
@@ -241,7 +245,7 @@ class _Run:
     def finish(self, clips: Clips, left_out: list[LeftOut]) -> dict[str, Any]:
         """Write the list of sources in order, count the labels, and write the record."""
         text = "".join(f"{video}\t{self.done[video]}\n" for video in sorted(self.done))
-        write_atomic(self.journal, lambda file: file.write_text(text))
+        write_atomic(self.journal, text)
         counts = np.zeros(len(CLASSES), dtype=np.int64)
         for video in self.done:
             counts += read_label(self.labels / f"{video}.npy").sum(axis=0)
@@ -275,35 +279,9 @@ class _Run:
             return str(self.source.folder / video)
 
 
-def _write_npy(file: Path, values: np.ndarray) -> None:
-    def write(path: Path) -> None:
-        with path.open("wb") as opened:
-            np.save(opened, values)
-
-    write_atomic(file, write)
-
-
 def _read_journal(file: Path) -> dict[str, str]:
     """Return {video: fingerprint}; a line that a stop cut off is not there."""
     if not file.is_file():
         return {}
     pairs = [line.split("\t") for line in file.read_text().splitlines()]
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and len(pair[1]) == 64}
-
-
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system frees it when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system
-        yield
-        return
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another process is writing {out}; wait for it, or give another --out"
-            ) from None
-        yield

@@ -1,4 +1,4 @@
-"""Frames and waveforms of a video as VALOR's procedure feeds them to CLIP and CLAP; and .npy files, checked.
+"""Frames and waveforms of a video as VALOR's procedure feeds them to CLIP and CLAP.
 
 Nothing is resampled: a wav file must be at 48 kHz. Frames are expected at 8 a second, about 80 a clip.
 """
@@ -14,32 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from avplatform.base.npy import HEADER_ERRORS
+from avplatform.base.npy import read_input
 from avplatform.features.sampling import SAMPLE_RATE, frame_indices
 from avplatform.models.errors import DataError, counted
 from avplatform.tasks.avvp.annotations import SEGMENTS
 
 FRAME_TYPES = (".jpg", ".jpeg", ".png")
-
-
-def read_npy(file: Path, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Read an array of finite numbers of a shape (None: any length); nothing is unpickled.
-
-    Raises:
-        DataError: unreadable, of another shape, no numbers, or with a NaN; names the file.
-    """
-    array = _load(file)
-    fits = len(array.shape) == len(shape) and all(
-        w in (None, n) for n, w in zip(array.shape, shape, strict=True)
-    )
-    if not fits or 0 in array.shape:
-        wanted = ", ".join("width" if length is None else str(length) for length in shape)
-        raise DataError(f"{file} has shape {array.shape}; it must be ({wanted})")
-    if array.dtype.kind not in "iuf":
-        raise DataError(f"{file} is of type {array.dtype}; it must hold numbers")
-    if not np.isfinite(array).all():
-        raise DataError(f"{file} holds a NaN or an infinite number")
-    return array
 
 
 def find_frames(folder: Path, video: str) -> list[Path]:
@@ -69,7 +49,7 @@ def read_frames(files: list[Path], *, size: int) -> np.ndarray:
         DataError: a file that is no image, or an array that is not uint8 [n, H, W, 3].
     """
     if files[0].suffix == ".npy":
-        frames = _load(files[0])
+        frames = read_input(files[0], kinds=None)
         if (
             frames.ndim != 4
             or frames.shape[-1] != 3
@@ -147,7 +127,7 @@ def _wav(file: Path) -> np.ndarray:
 
 
 def _samples(file: Path) -> np.ndarray:
-    samples = _load(file)
+    samples = read_input(file, kinds=None)
     if samples.ndim != 1 or not (samples.dtype.kind == "f" or samples.dtype == np.int16):
         raise DataError(
             f"{file} is {samples.dtype} {samples.shape}; a waveform is float or int16 [samples]"
@@ -165,29 +145,6 @@ def _samples(file: Path) -> np.ndarray:
 
 def _advice(file: Path) -> str:
     return f"ffmpeg -i INPUT -ac 1 -ar {SAMPLE_RATE} -c:a pcm_s16le {file.name}"
-
-
-def _load(file: Path) -> np.ndarray:
-    magic = np.lib.format.MAGIC_PREFIX
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(len(magic))
-        if start != magic:
-            raise DataError(
-                f"cannot read {file}: {'it is no .npy file' if start else 'it is empty'}"
-            )
-        # Mapped, so that a header that claims more than the file holds takes no memory.
-        return np.array(np.load(file, allow_pickle=False, mmap_mode="r"))
-    except DataError:
-        raise
-    except (OSError, EOFError, OverflowError, *HEADER_ERRORS) as error:
-        text = [*str(error).splitlines(), type(error).__name__][0]
-        for sign, meaning in (
-            ("mmap length", "it is cut off"),
-            ("Python objects", "it holds Python objects, never read"),
-        ):
-            text = meaning if sign in text else text
-        raise DataError(f"cannot read {file}: {text}") from None
 
 
 def _image(file: Path) -> np.ndarray:

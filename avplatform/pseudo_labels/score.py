@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from avplatform.base.npy import read_input
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.pseudo_labels.media import read_npy
 from avplatform.tasks.avvp.annotations import ID_LENGTH, SEGMENTS, LLPAnnotations
 from avplatform.tasks.avvp.classes import CLASSES
 from avplatform.tasks.avvp.metrics import averages, score
@@ -99,7 +99,7 @@ def read_label(file: Path) -> np.ndarray:
     Raises:
         DataError: unreadable, of another shape, or with a number that is neither 0 nor 1.
     """
-    values = read_npy(file, (SEGMENTS, len(CLASSES)))
+    values = read_input(file, (SEGMENTS, len(CLASSES)), finite=True)
     if not np.isin(values, (0, 1)).all():
         raise DataError(f"{file} holds other numbers than 0 and 1")
     return values.astype(np.int64)

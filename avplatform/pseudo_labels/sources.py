@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from avplatform.base.npy import read_input
 from avplatform.features.sampling import split_waveform
 from avplatform.features.teachers import Teacher, TextFeatures
 from avplatform.models.errors import DataError
@@ -16,7 +17,6 @@ from avplatform.pseudo_labels.media import (
     find_frames,
     find_waveform,
     read_frames,
-    read_npy,
     read_waveform,
 )
 from avplatform.tasks.avvp.annotations import SEGMENTS
@@ -107,7 +107,7 @@ class LogitFiles(_OneFile):
 
     def read(self, video: str) -> np.ndarray:
         """Return the logits as stored."""
-        return read_npy(self.files(video)[0], (SEGMENTS, len(CLASSES)))
+        return read_input(self.files(video)[0], (SEGMENTS, len(CLASSES)), finite=True)
 
     def score(self, content: np.ndarray) -> np.ndarray:
         """Return them."""
@@ -131,7 +131,7 @@ class FeatureFiles(_OneFile):
     def read(self, video: str) -> np.ndarray:
         """Return the features as stored."""
         file = self.files(video)[0]
-        features = read_npy(file, (SEGMENTS, self.texts.vectors.shape[1]))
+        features = read_input(file, (SEGMENTS, self.texts.vectors.shape[1]), finite=True)
         silent = ~features.any(axis=1)
         if silent.any():
             raise DataError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from avplatform.catalogue.published import Row, published_tables
 from avplatform.config.presets import preset_options
+from avplatform.config.values import flat
 from avplatform.models.decoders import DECODERS
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.sweeps.sweep import slug
@@ -39,7 +40,9 @@ class Setting:
     @property
     def stem(self) -> str:
         """The name of its runs, without the seed, and of the folder of a converted checkpoint of it."""
-        parts = [f"{name}-{slug(value)}" for name, value in _leaves(self.options)]
+        parts = [
+            f"{name.rpartition('.')[2]}-{slug(value)}" for name, value in flat(self.options).items()
+        ]
         return "_".join(
             [self.preset, *parts, *([self.labels] if self.labels not in ("", "glove") else [])]
         )
@@ -130,12 +133,4 @@ def read_labels(given: Sequence[str]) -> dict[str, str]:
                 f"--labels {text}: say where they come from, such as --labels {kind}=FILE (see docs/labels.md)"
             )
         found[kind] = source
-    return found
-
-
-def _leaves(options: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return (name, value) of every option of nested ones."""
-    found: list[tuple[str, Any]] = []
-    for name, value in options.items():
-        found += _leaves(value) if isinstance(value, dict) else [(name, value)]
     return found

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from avplatform.catalogue.cost import cost_of
-from avplatform.config.build import build_task, make_model_config
+from avplatform.config.build import build_task, data_of_run, make_model_config
 from avplatform.config.run import RunConfig
-from avplatform.data.reading.source import DataSource, open_data
-from avplatform.data.store.schema import check_labels
-from avplatform.labels.held_out import data_for
+from avplatform.data import Data, open_data
 from avplatform.models.av_model import without_memory
 from avplatform.models.decoders import DECODERS
 from avplatform.models.errors import AVError, UsageError
@@ -23,7 +21,7 @@ def check_runs(runs: Sequence[PlannedRun], *, where: str) -> None:
     Raises:
         UsageError: a run that no configuration allows, or whose data, model and labels do not fit; says which run.
     """
-    opened: dict[tuple[str, str, str | None], DataSource] = {}
+    opened: dict[tuple[str, str, str | None], Data] = {}
     for run in runs:
         config = resolve(run, where=where)
         try:
@@ -32,17 +30,12 @@ def check_runs(runs: Sequence[PlannedRun], *, where: str) -> None:
             raise UsageError(f"{where}, run {run.name}: {error}") from None
 
 
-def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], DataSource]) -> None:
+def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], Data]) -> None:
     key = (config.data, config.task, config.cache_dir)
     if key not in opened:
         opened[key] = open_data(config.data, task=config.task, cache_dir=config.cache_dir)
-    data, task = opened[key], build_task(config)
-    if config.held_out:
-        data = data_for(data, task)
-    for split in (*task.train_splits()[:1], "validation", "test"):
-        data.split_name(split)
-    check_labels(data.spec, task)
-    task.check_training_labels(data.spec.labels)
+    task = build_task(config)
+    data = data_of_run(config, task, opened[key])
     model = make_model_config(config, task, data.spec.features)
     without_memory(lambda: cost_of(model))  # which builds it: sizes that do not divide show
     if DECODERS[config.decoder].needs_labels:

@@ -15,27 +15,19 @@ from __future__ import annotations
 
 import itertools
 import re
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from avplatform.config.run import RunConfig
-from avplatform.config.values import Options, load_yaml, merge, nest
+from avplatform.config.compose import compose
+from avplatform.config.run import RunConfig, option_names
+from avplatform.config.values import Options, flat, load_yaml, merge, nest
 from avplatform.models.errors import AVError, DataError, UsageError, nearest
 
 PARTS = ("base", "axes", "seeds")
 LONGEST = (
     200  # characters of a run's name: file systems take 255 bytes, and logs are named after it
 )
-OWN = ("output_dir", "resume", "config", "dry_run")
-IGNORED = (
-    "cpu", "num_workers", "threads", "save_plots", "cache_dir", "checkpointing", "trackers", "project",
-    "output_dir", "resume", "config", "dry_run",
-)  # fmt: skip
-"""Options in which a run that is there already may differ: they say where and how it is run, not what comes out."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -109,7 +101,7 @@ def plan(values: dict[str, Any], *, where: str) -> list[PlannedRun]:
         runs[name] = PlannedRun(
             name=name, options=options, axes={point.axis: point.value for point in chosen}
         )
-    for option in OWN:
+    for option in sorted(option_names(of_command=True)):
         if any(option in run.options for run in runs.values()):
             raise UsageError(f"{where}: leave out '{option}'; the sweep sets it for each run")
     return list(runs.values())
@@ -121,22 +113,16 @@ def resolve(run: PlannedRun, *, where: str) -> RunConfig:
     Raises:
         UsageError: an unknown option or a wrong value; says in which run.
     """
-    from avplatform.config.compose import parse
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "run.yaml"
-        file.write_text(as_yaml(run.options))
-        try:
-            return parse(["--config", str(file)])
-        except AVError as error:
-            text = str(error).replace(str(file), "its options")
-            raise UsageError(f"{where}, run {run.name}: {text}") from None
+    try:
+        return compose(("its options", run.options))
+    except AVError as error:
+        raise UsageError(f"{where}, run {run.name}: {error}") from None
 
 
 def check_unchanged(folder: Path, wanted: Options) -> None:
     """Raise UsageError where a run that is there already was made with other options than wanted."""
     stored = load_yaml(folder)
-    for name in (n for n in wanted if n not in IGNORED):
+    for name in (n for n in wanted if n in option_names(repeated=True)):
         was, now = stored.get(name, wanted[name]), wanted[name]
         if name == "data":
             was, now = _place(was), _place(now)
@@ -145,11 +131,6 @@ def check_unchanged(folder: Path, wanted: Options) -> None:
                 f"{folder} was made with {name} {_short(was, now)}, but it is to have {_short(now, was)}; give another --out, "
                 "or delete that folder"
             )
-
-
-def as_yaml(options: Options) -> str:
-    """Return options as the text of a YAML file."""
-    return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
 
 def slug(text: Any) -> str:
@@ -171,24 +152,11 @@ def _check_apart(axes: list[list[_Point]], where: str) -> None:
     """Raise UsageError where two axes set the same option: one of them would do nothing."""
     owner: dict[str, list[_Point]] = {}
     for points in axes:
-        for option in (name for point in points for name in _option_names(point.options)):
+        for option in (name for point in points for name in flat(point.options)):
             if owner.setdefault(option, points) is not points:
                 raise UsageError(
                     f"{where}: '{option}' is set on two axes (seeds are one), so one of them would do nothing"
                 )
-
-
-def _option_names(options: Options) -> list[str]:
-    """Return the dotted names of nested options."""
-    inner = {
-        name: _option_names(value) if isinstance(value, dict) else []
-        for name, value in options.items()
-    }
-    return [
-        f"{name}.{rest}" if rest else name
-        for name, names in inner.items()
-        for rest in names or [""]
-    ]
 
 
 def _axis(name: str, choices: Any, where: str) -> list[_Point]:

@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+from avplatform.models.files import write_atomic
 from avplatform.timeline.events import STREAM_NAMES, Event, Timeline
 from avplatform.version import __version__
 
@@ -139,22 +140,13 @@ def as_eaf(timeline: Timeline, *, media: str) -> str:
 
 def write_exports(timeline: Timeline, folder: Path, *, media: str) -> list[Path]:
     """Write events.json, events.csv, events.eaf and events.vtt; return their paths."""
-    from avplatform.models.files import write_atomic
-
     texts = {
         "events.json": as_json(timeline),
         "events.csv": as_csv(timeline),
         "events.eaf": as_eaf(timeline, media=media),
         "events.vtt": as_vtt(timeline),
     }
-    out = []
-    for name, text in texts.items():
-        out.append(
-            write_atomic(
-                folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8")
-            )
-        )  # type: ignore[misc]
-    return out
+    return [write_atomic(folder / name, text) for name, text in texts.items()]
 
 
 def _milliseconds(seconds: float) -> int:

@@ -30,7 +30,7 @@ from avplatform.timeline.reading import (
 from avplatform.timeline.windows import Features, parse_windows
 
 if TYPE_CHECKING:
-    from avplatform.features.container import Limits
+    from avplatform.features.container import Limits, MediaInfo
 
 __all__ = [
     "ClipFeatures",
@@ -65,8 +65,7 @@ class PipelineConfig:
     """refuse files whose pictures have more thousand millions of pixels together"""
 
     def __post_init__(self) -> None:
-        for name in ("window", "hop", "batch_size"):
-            at_least(self, name, 1)
+        at_least(self, ("window", "hop", "batch_size"), 1)
         if self.hop > self.window:
             raise UsageError(
                 f"hop is {self.hop} and window {self.window}; a hop beyond the window leaves gaps"
@@ -162,12 +161,17 @@ class Pipeline:
         self.labels = event_names(self.task, model)
 
     def __call__(
-        self, video: str | Path, *, on_progress: Callable[[float], None] | None = None
+        self,
+        video: str | Path,
+        *,
+        info: MediaInfo | None = None,
+        on_progress: Callable[[float], None] | None = None,
     ) -> Timeline:
         """Parse one video.
 
         Args:
             video: any file that PyAV reads.
+            info: what `avplatform.features.media.probe` said of it; default: it is asked here.
             on_progress: told the share that is done.
 
         Raises:
@@ -175,9 +179,9 @@ class Pipeline:
         """
         from avplatform.features.media import probe
 
-        info = probe(video, limits=self.config.limits)
+        info = info or probe(video, limits=self.config.limits)
         features, present = read_features(
-            self.extractor, video, duration=info.duration, on_progress=on_progress
+            self.extractor, video, duration=info.duration, info=info, on_progress=on_progress
         )
         check_fits(self.model, features)
         timeline = self.parse(

@@ -11,16 +11,19 @@ from typing import Any
 
 import torch
 
+from avplatform.base.console import Console
 from avplatform.base.processes import explain, mean_over_processes, on_all, on_main
 from avplatform.base.stopping import Stopped, StopSignals
+from avplatform.config.run import RunConfig
 from avplatform.config.values import to_dict
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.models.errors import counted
 from avplatform.tasks.contracts import Batch, Metrics
 from avplatform.training.checkpoint import load_best, save_best
 from avplatform.training.optim import learning_rate
+from avplatform.training.progress import Progress
 from avplatform.training.report import write_report
-from avplatform.training.setup import RunSetup
+from avplatform.training.setup import Setup
 from avplatform.training.state import restore_state, save_state
 from avplatform.training.step import optimisation_step
 from avplatform.training.tracking import start_trackers
@@ -30,8 +33,13 @@ PATIENCE = 20
 """Steps in a row that may be skipped for NaN before the run stops: the weights themselves are then beyond saving."""
 
 
-class Run(RunSetup):
-    """One training run."""
+class Run:
+    """One training run: what it consists of, and where it stands."""
+
+    def __init__(self, config: RunConfig, *, console: Console | None = None) -> None:
+        self.setup, self.progress = Setup(config, console=console), Progress()
+        self.config, self.task, self.folder = config, self.setup.task, self.setup.folder
+        self.accelerator, self.console = self.setup.accelerator, self.setup.console
 
     def train(self) -> dict[str, Any]:
         """Train to the end, evaluate, write the run's files; return results.json's content.
@@ -59,9 +67,9 @@ class Run(RunSetup):
 
     def _train(self) -> dict[str, Any]:
         config = self.config
-        self.console.note(self.heading())
+        self.console.note(self.setup.heading())
         if config.resume:
-            restore_state(self)
+            self.progress = restore_state(self.setup)
             self._log(
                 {
                     "event": "resume",
@@ -83,8 +91,11 @@ class Run(RunSetup):
             time.monotonic() - self.progress.seconds,
             cpu_time() - self.progress.cpu_seconds,
         )
-        while self.progress.step < self.total_steps or self.progress.validated < self.progress.step:
-            if self.progress.step < self.total_steps:
+        while (
+            self.progress.step < self.setup.total_steps
+            or self.progress.validated < self.progress.step
+        ):
+            if self.progress.step < self.setup.total_steps:
                 self._epoch()
             self._measure_time()
             self._end_of_epoch()
@@ -93,7 +104,7 @@ class Run(RunSetup):
     def _epoch(self) -> None:
         """Train the rest of the current epoch, or up to the last step of the run."""
         config, progress = self.config, self.progress
-        self.model.train()
+        self.setup.model.train()
         title = f"epoch {progress.epoch}/{config.epochs}"
         with self.console.bar(title, total=self._steps_of_epoch(), done=progress.batch) as bar:
             for global_size, micro in self._batches():
@@ -108,7 +119,7 @@ class Run(RunSetup):
                         progress.step,
                         str(self.folder.path),
                     )
-                if progress.step >= self.total_steps:
+                if progress.step >= self.setup.total_steps:
                     break
 
     def _step(
@@ -118,18 +129,18 @@ class Run(RunSetup):
         config, progress = self.config, self.progress
         lr = learning_rate(
             config.schedule,
-            base_lr=self.base_lr,
+            base_lr=self.setup.base_lr,
             epoch=progress.epoch,
             step=progress.step,
             epochs=config.epochs,
-            total_steps=int(self.total_steps),
+            total_steps=int(self.setup.total_steps),
         )
         seed_step(config.seed, progress.step, self.accelerator.process_index)
         result = optimisation_step(
-            self.model,
+            self.setup.model,
             self.task,
             [batch for batch, _ in micro],
-            self.optimizer,
+            self.setup.optimizer,
             lr=lr,
             clip_norm=config.optim.clip_norm,
             accelerator=self.accelerator,
@@ -145,8 +156,8 @@ class Run(RunSetup):
         losses = mean_over_processes(self.accelerator, values)
         stop = losses.pop("stop") > 0
         progress.step, progress.batch = progress.step + 1, progress.batch + 1
-        if self.average is not None and not result.skipped:
-            self.average.update(self.trained_model, progress.step)
+        if self.setup.average is not None and not result.skipped:
+            self.setup.average.update(self.setup.trained_model, progress.step)
         self._account(losses, lr, skipped=result.skipped)
         return losses, lr, stop
 
@@ -189,15 +200,15 @@ class Run(RunSetup):
 
     def _steps_of_epoch(self) -> int:
         """Batches of this epoch that will be trained on: fewer than all where --max-steps ends the run in it."""
-        left = self.total_steps - self.progress.step
-        return int(min(len(self.loader), self.progress.batch + left))
+        left = self.setup.total_steps - self.progress.step
+        return int(min(len(self.setup.loader), self.progress.batch + left))
 
     def _batches(self) -> Iterator[tuple[int, list[tuple[Batch, int]]]]:
         """Yield this process's share of each global batch, cut into micro-batches with their clip counts.
 
         A process that gets no clip of a small last batch computes one clip with weight 0, to keep step with the others.
         """
-        for global_size, batch, clips in self.loader.epoch(
+        for global_size, batch, clips in self.setup.loader.epoch(
             self.progress.epoch, start=self.progress.batch
         ):
             batch = batch.to(self.accelerator.device)
@@ -243,14 +254,14 @@ class Run(RunSetup):
 
     def _validation_is_due(self) -> bool:
         """Every `validate_every` epochs, in an epoch that --max-steps ends, and in the last one where that one is kept."""
-        cut = self.progress.batch < len(self.loader)
-        kept = self.config.select_on == "last" and self.progress.step >= self.total_steps
+        cut = self.progress.batch < len(self.setup.loader)
+        kept = self.config.select_on == "last" and self.progress.step >= self.setup.total_steps
         return cut or kept or (self.progress.epoch - 1) % self.config.validate_every == 0
 
     def _next_epoch(self) -> None:
         progress = self.progress
         progress.validated = progress.step
-        if progress.batch >= len(self.loader):
+        if progress.batch >= len(self.setup.loader):
             progress.epoch, progress.batch, progress.sums, progress.summed = (
                 progress.epoch + 1,
                 0,
@@ -262,9 +273,9 @@ class Run(RunSetup):
     def _finish(self) -> dict[str, Any]:
         """Evaluate the kept epoch on validation and test and write results, plots and the model folder."""
         weights = load_best(self.folder.checkpoints, step=self.progress.best["step"])
-        self.bare_model.load_state_dict(weights)
+        self.setup.bare_model.load_state_dict(weights)
         metrics = {split: self._evaluate(split) for split in ("validation", "test")}
-        content = write_report(self, metrics)
+        content = write_report(self.setup, self.progress, metrics)
         if self.progress.skipped:
             self.console.note(
                 f"skipped {counted(self.progress.skipped, 'step')} whose loss or gradient was NaN or infinite"
@@ -273,15 +284,15 @@ class Run(RunSetup):
 
     def _scored_weights(self) -> dict[str, torch.Tensor]:
         """Put the weights as they now stand (their average, with EMA) into the model that is scored; return them."""
-        weights = model_weights(self.trained_model)
-        if self.average is not None:
-            weights = {**weights, **self.average.weights()}
-        if self.bare_model is not self.trained_model:
-            self.bare_model.load_state_dict(weights)
+        weights = model_weights(self.setup.trained_model)
+        if self.setup.average is not None:
+            weights = {**weights, **self.setup.average.weights()}
+        if self.setup.bare_model is not self.setup.trained_model:
+            self.setup.bare_model.load_state_dict(weights)
         return weights
 
     def _evaluate(self, split: str) -> Metrics:
-        arrays = self.data.split(split)
+        arrays = self.setup.data.split(split)
 
         def advance(clips: int) -> None:
             bar.advance(clips)
@@ -296,7 +307,7 @@ class Run(RunSetup):
 
         with self.console.bar(f"score {split}", total=len(arrays)) as bar:
             return evaluate(
-                self.bare_model,
+                self.setup.bare_model,
                 self.task,
                 arrays,
                 accelerator=self.accelerator,
@@ -313,7 +324,7 @@ class Run(RunSetup):
 
     def _checkpoint(self) -> None:
         self._measure_time()
-        save_state(self)
+        save_state(self.setup, self.progress)
 
     def _log(self, record: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:

@@ -18,103 +18,110 @@ from avplatform.runs.results import presence_of, results, show
 from avplatform.tasks.contracts import Metrics
 
 if TYPE_CHECKING:
-    from avplatform.training.loop import Run
+    from avplatform.training.progress import Progress
+    from avplatform.training.setup import Setup
 
 
-def write_report(run: Run, metrics: dict[str, Metrics]) -> dict[str, Any]:
+def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) -> dict[str, Any]:
     """Write model/, predictions/, plots/ and, last, results.json; print the final table; return the results."""
-    config, best = run.config, run.progress.best
+    config, best = setup.config, progress.best
     content = results(
-        identity=identity_of_run(run),
+        identity=identity_of_run(setup),
         selection={
             "split": config.select_on if config.select_on != "last" else "none",
-            "metric": run.task.selection_metric,
+            "metric": setup.task.selection_metric,
             **best,
         },
         metrics=metrics,
         extra={
-            "presence": presence_of(run.task, metrics),
-            "parameters": count_parameters(run.bare_model),
-            "steps": run.progress.step,
-            "skipped_steps": run.progress.skipped,
+            "presence": presence_of(setup.task, metrics),
+            "parameters": count_parameters(setup.bare_model),
+            "steps": progress.step,
+            "skipped_steps": progress.skipped,
             "epochs": config.epochs,
             "batch_size": config.batch_size,
-            "processes": run.accelerator.num_processes,
-            "precision": run.precision,
+            "processes": setup.accelerator.num_processes,
+            "precision": setup.precision,
             "seconds": {
-                "wall": round(run.progress.seconds, 1),
-                "cpu": round(run.progress.cpu_seconds, 1),
+                "wall": round(progress.seconds, 1),
+                "cpu": round(progress.cpu_seconds, 1),
             },
             "environment": describe(),
         },
     )
 
     def write() -> None:
-        write_model(run, content)
+        write_model(setup, content)
         for split, values in metrics.items():
             predictions = Predictions.of(values, split=split, about=content)
-            save_predictions(predictions, predictions_file(run.folder.path, split))
+            save_predictions(predictions, predictions_file(setup.folder.path, split))
         if config.save_plots:
             try:
-                draw(run, content)
+                draw(setup, content)
             except Exception as error:  # a picture is not worth a trained model
-                run.console.note(f"the plots could not be drawn: {error}")
-        write_json(run.folder.results_file, content)
-        show(run.console, content, ["validation", "test"])
-        run.console.note(
-            f"kept epoch {best['epoch']} ({run.task.selection_metric} {best['value']:.2f} on {config.select_on}); training "
-            f"took {content['seconds']['wall']:.0f} s wall, {content['seconds']['cpu']:.0f} s CPU; all in {run.folder.path}"
+                setup.console.note(f"the plots could not be drawn: {error}")
+        write_json(setup.folder.results_file, content)
+        show(setup.console, content, ["validation", "test"])
+        setup.console.note(
+            f"kept epoch {best['epoch']} ({setup.task.selection_metric} {best['value']:.2f} on {config.select_on}); training "
+            f"took {content['seconds']['wall']:.0f} s wall, {content['seconds']['cpu']:.0f} s CPU; all in {setup.folder.path}"
         )
 
-    on_main(run.accelerator, write)
+    on_main(setup.accelerator, write)
     return content
 
 
-def identity_of_run(run: Run) -> dict[str, Any]:
+def identity_of_run(setup: Setup) -> dict[str, Any]:
     """Return what a result is about: cell, data and seed."""
-    config = run.config
+    config = setup.config
     return {
         "task": config.task,
         "encoder": config.encoder,
         "decoder": config.decoder,
         "supervision": config.supervision,
         "preset": config.preset,
-        "data": run.data.name,
-        "synthetic": run.data.synthetic,
-        "data_checksum": run.data.checksum,
+        "data": setup.data.name,
+        "synthetic": setup.data.synthetic,
+        "data_checksum": setup.data.checksum,
         "seed": config.seed,
         **({"held_out": list(config.held_out)} if config.held_out else {}),
     }
 
 
-def write_model(run: Run, content: dict[str, Any]) -> None:
+def write_model(setup: Setup, content: dict[str, Any]) -> None:
     """Write model/: config.json, model.safetensors, README.md."""
-    model = run.bare_model
+    model = setup.bare_model
 
     def write(path: Any) -> None:
         path.mkdir(parents=True)
         (path / "README.md").write_text(render_model_card(content, config_to_dict(model.config)))
         model.save_pretrained(path)
 
-    write_atomic(run.folder.model, write)
+    write_atomic(setup.folder.model, write)
 
 
-def draw(run: Run, content: dict[str, Any]) -> None:
+def draw(setup: Setup, content: dict[str, Any]) -> None:
     """Write the plots."""
-    note = "synthetic features" if run.data.synthetic else ""
-    split = run.data.split("test")
+    note = "synthetic features" if setup.data.synthetic else ""
+    split = setup.data.split("test")
     count = min(6, len(split))
     examples = example_tracks(
-        run.bare_model,
-        run.task,
+        setup.bare_model,
+        setup.task,
         split,
         [len(split) * (2 * i + 1) // (2 * count) for i in range(count)],
-        accelerator=run.accelerator,
+        accelerator=setup.accelerator,
     )
     epoch = content["selection"]["epoch"]
-    curves = run.folder.plots / "curves.png"
+    curves = setup.folder.plots / "curves.png"
     plots.curves(
-        run.folder.metrics_file, curves, metric=run.task.selection_metric, selected=epoch, note=note
+        setup.folder.metrics_file,
+        curves,
+        metric=setup.task.selection_metric,
+        selected=epoch,
+        note=note,
     )
-    plots.per_class_bars(content["details"]["test"], run.folder.plots / "per_class.png", note=note)
-    plots.timelines(examples, run.folder.plots / "timelines.png", note=note)
+    plots.per_class_bars(
+        content["details"]["test"], setup.folder.plots / "per_class.png", note=note
+    )
+    plots.timelines(examples, setup.folder.plots / "timelines.png", note=note)

@@ -12,17 +12,14 @@ from accelerate.utils import DistributedType, set_seed
 from avplatform.base.console import Console
 from avplatform.base.machine import describe, make_accelerator
 from avplatform.base.processes import on_main
-from avplatform.config.build import build_model, build_task
+from avplatform.config.build import open_run
 from avplatform.config.run import RunConfig
 from avplatform.config.values import to_dict
-from avplatform.data import DataSource, open_data, train_loader
-from avplatform.labels.held_out import data_for
+from avplatform.data import train_loader
 from avplatform.models.av_model import AVModel
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.runs.folder import RunFolder
-from avplatform.tasks.contracts import Task
 from avplatform.training.optim import build_optimizer, scaled_lr
-from avplatform.training.progress import Progress
 from avplatform.training.tracking import check_trackers
 from avplatform.training.weights import WeightAverage
 
@@ -30,8 +27,8 @@ LEAVING = 10.0
 """Seconds that a resume gives the run's earlier processes to end: those whose launcher was killed notice it and save first."""
 
 
-class RunSetup:
-    """What a run reads, its model, its optimiser, its folder and where it stands."""
+class Setup:
+    """What a run reads, its model, its optimiser and its folder."""
 
     def __init__(self, config: RunConfig, *, console: Console | None = None) -> None:
         self.config = config
@@ -41,20 +38,14 @@ class RunSetup:
         self.console = console or Console(enabled=self.accelerator.is_main_process)
         check_order_dependence(config, self.accelerator.num_processes)
         check_trackers(config.trackers)
-        self.task: Task = build_task(config)
-        data = open_data(
-            config.data,
-            task=config.task,
-            cache_dir=config.cache_dir,
+        set_seed(config.seed)
+        self.task, self.data, model = open_run(
+            config,
             progress=self.console.note,
             why_mapped="training streams, evaluation always reads mapped arrays"
             if config.streaming
             else "",
         )
-        self.data: DataSource = data_for(data, self.task) if config.held_out else data
-        for split in (*self.task.train_splits()[:1], "validation", "test"):
-            self.data.split_name(split)  # what is missing is said before anything is trained
-        self.task.check_training_labels(self.data.spec.labels)
         self.step_clips = config.batch_size * (
             self.accelerator.num_processes if config.batch_scope == "process" else 1
         )
@@ -75,19 +66,14 @@ class RunSetup:
             raise DataError(
                 f"the training split has fewer clips than one batch of {self.step_clips}; lower --batch-size"
             )
-        self._build()
+        self._prepare(model)
         self.base_lr = scaled_lr(config.optim, self.step_clips)
         self.total_steps = min(config.epochs * len(self.loader), config.max_steps or math.inf)
-        self.progress = Progress()
         self.folder = self._open_folder()  # nothing is written before all of the above went well
 
-    def _build(self) -> None:
-        """Make the model, the optimiser, the average and, where training wraps or shards the model, one that is scored."""
+    def _prepare(self, model: AVModel) -> None:
+        """Make the optimiser, the average and, where training wraps or shards the model, another one that is scored."""
         config = self.config
-        set_seed(config.seed)
-        model = build_model(config, self.task, self.data.spec)
-        if config.precision == "float64":
-            model = model.double()
         sharded = self.accelerator.distributed_type == DistributedType.FSDP
         replica = (
             copy.deepcopy(model) if config.ema is not None or config.compile or sharded else None

@@ -24,70 +24,76 @@ from avplatform.training.weights import (
 )
 
 if TYPE_CHECKING:
-    from avplatform.training.setup import RunSetup
+    from avplatform.training.setup import Setup
 
 
-def save_state(run: RunSetup) -> None:
+def save_state(setup: Setup, progress: Progress) -> None:
     """Write a checkpoint of the run and delete old ones; every process calls it.
 
     Raises:
         DataError: the weights are no longer finite, or the disk cannot be written.
     """
-    tensors: dict[str, dict[str, Tensor]] = {"model": model_weights(run.trained_model)}
+    tensors: dict[str, dict[str, Tensor]] = {"model": model_weights(setup.trained_model)}
     if not all(
         bool(torch.isfinite(v).all()) for v in tensors["model"].values() if v.is_floating_point()
     ):
         raise on_all(
-            f"the weights became NaN or infinite before step {run.progress.step}; lower --optim.lr, set --optim.clip-norm, or "
-            f"skip such steps with --on-nan skip. The last whole state is in {run.folder.checkpoints}"
+            f"the weights became NaN or infinite before step {progress.step}; lower --optim.lr, set --optim.clip-norm, or "
+            f"skip such steps with --on-nan skip. The last whole state is in {setup.folder.checkpoints}"
         )
-    tensors["optimizer"] = optimizer_state(run.trained_model, run.optimizer)
-    if run.average is not None:
-        tensors["average"] = run.average.weights()
-    if kept := run.task.state():
+    tensors["optimizer"] = optimizer_state(setup.trained_model, setup.optimizer)
+    if setup.average is not None:
+        tensors["average"] = setup.average.weights()
+    if kept := setup.task.state():
         tensors["task"] = kept
-    scaler = run.accelerator.scaler
+    scaler = setup.accelerator.scaler
     state = {
-        **vars(run.progress),
-        "processes": run.accelerator.num_processes,
+        **vars(progress),
+        "processes": setup.accelerator.num_processes,
         "scaler": scaler.state_dict() if scaler is not None else None,
     }
 
     def write() -> None:
-        save_checkpoint(run.folder.checkpoints, tensors=tensors, state=state)
+        save_checkpoint(setup.folder.checkpoints, tensors=tensors, state=state)
         prune_checkpoints(
-            run.folder.checkpoints, run.config.checkpointing.keep, run.progress.best.get("step")
+            setup.folder.checkpoints, setup.config.checkpointing.keep, progress.best.get("step")
         )
 
-    on_main(run.accelerator, write)
+    on_main(setup.accelerator, write)
 
 
-def restore_state(run: RunSetup) -> None:
+def restore_state(setup: Setup) -> Progress:
     """Put the newest whole checkpoint into the run, if it has one, and drop the records that it will make again.
+
+    Returns:
+        Where the run then stands.
 
     Raises:
         UsageError: the number of processes changed where a step's clips depend on it.
         DataError: the checkpoint is of another model.
     """
     path = on_main(
-        run.accelerator, lambda: newest_whole(run.folder.checkpoints, note=run.console.note)
+        setup.accelerator, lambda: newest_whole(setup.folder.checkpoints, note=setup.console.note)
     )
+    progress = Progress()
     if path is not None:
         tensors, state = load_checkpoint(path, checked=True)
-        before, now = state.pop("processes"), run.accelerator.num_processes
-        if run.config.batch_scope == "process" and before != now:
+        before, now = state.pop("processes"), setup.accelerator.num_processes
+        if setup.config.batch_scope == "process" and before != now:
             raise UsageError(
-                f"the run had {before} processes and batches of {run.config.batch_size} clips for each; resume it with "
+                f"the run had {before} processes and batches of {setup.config.batch_size} clips for each; resume it with "
                 f"as many, not {now}: otherwise its steps change"
             )
         scaler = state.pop("scaler")
-        if scaler and run.accelerator.scaler is not None:
-            run.accelerator.scaler.load_state_dict(scaler)
-        put_model_weights(run.trained_model, tensors["model"])
-        put_optimizer_state(run.trained_model, run.optimizer, tensors["optimizer"])
-        if run.average is not None:
-            run.average.load(tensors["average"], run.trained_model)
-        run.task.load_state(tensors.get("task", {}))
-        run.progress = Progress(**state)
-    progress = run.progress
-    on_main(run.accelerator, lambda: run.folder.rewind(progress.step, validated=progress.validated))
+        if scaler and setup.accelerator.scaler is not None:
+            setup.accelerator.scaler.load_state_dict(scaler)
+        put_model_weights(setup.trained_model, tensors["model"])
+        put_optimizer_state(setup.trained_model, setup.optimizer, tensors["optimizer"])
+        if setup.average is not None:
+            setup.average.load(tensors["average"], setup.trained_model)
+        setup.task.load_state(tensors.get("task", {}))
+        progress = Progress(**state)
+    on_main(
+        setup.accelerator, lambda: setup.folder.rewind(progress.step, validated=progress.validated)
+    )
+    return progress

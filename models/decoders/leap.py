@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from avplatform.models.checks import (
     DEPTH,
+    check_choices,
     divides,
     finite,
     in_range,
-    one_of,
     sizes,
 )
 from avplatform.models.contracts import (
@@ -76,18 +76,13 @@ class LEAPConfig:
     """start the maps of an attention, and all blocks, as copies, as the released code does"""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         sizes(self, "heads", "width", "hidden")
         sizes(self, "blocks", most=DEPTH)
         if self.width is not None:
             divides(self, "heads", self.width, "width")
-        for name in ("dropout", "attention_dropout"):
-            in_range(self, name, 0, 0.999)
+        in_range(self, ("dropout", "attention_dropout"), 0, 0.999)
         finite(self, "score_gain", "score_bias")
-        one_of(self, "form", ("released", "paper"))
-        one_of(self, "streams", tuple(STREAMS))
-        one_of(self, "reads", ("outputs", "queries", "rectified"))
-        one_of(self, "combine", ("none", "mean", "product", "or"))
-        one_of(self, "relevance", ("none", "linear"))
         if self.form == "paper" and self.heads != 1:
             raise UsageError(f"LEAPConfig.heads is {self.heads}; the form 'paper' has one head")
 
@@ -168,62 +163,55 @@ class LEAP(Decoder):
         cls, config: LEAPConfig, needs: Needs, encoder: type[Encoder], encoder_config: Any
     ) -> list[Rule]:
         """Refuse streams and features that are not wanted, or that the encoder does not give."""
-        joint, fused = needs.streams == "joint", config.streams == "fused"
         super().check(config, needs, encoder, encoder_config)
-        if joint:
-            cls._check_joint(config, needs, encoder, encoder_config)
-        for name, on in (
-            ("reads", config.reads == "queries"),
-            ("classify_queries", config.classify_queries),
-        ):
-            if on and "queries" not in (encoder.gives(encoder_config) or ()):
-                raise UsageError(
-                    f"decoder_config.{name} needs gated queries, which {encoder.name} does not give; leave it out"
-                )
-        if joint and config.classify_queries and needs.supervision != "full":
-            raise UsageError(
-                "decoder_config.classify_queries is on, but no weak loss reads it; leave it out"
-            )
-        if joint and config.relevance == "linear" and needs.no_relevance:
-            raise UsageError(f"decoder_config.relevance 'linear' {needs.no_relevance}")
-        if fused and config.combine in ("product", "or"):
-            raise UsageError(
-                f"decoder_config.combine is '{config.combine}', but streams 'fused' is one stream; leave it out"
-            )
-        if fused and config.reads == "queries":
-            raise UsageError(
-                "decoder_config.reads is 'queries', but the fused stream has none; use streams both or all"
-            )
-        return [
+        streams, combine = config.streams, config.combine
+        joint, fused = needs.streams == "joint", streams == "fused"
+        given = encoder.gives(encoder_config)
+        no_queries = (
+            f"needs gated queries, which {encoder.name} does not give; leave it out"
+            if "queries" not in (given or ())
+            else ""
+        )
+        no_fused = joint and streams != "both" and not may_give(given, "fused")
+        squashed = joint and not fused and combine != "mean" and needs.logits
+        faults = (
             (
-                "attention_dropout",
-                config.form == "released",
-                "the form 'released'; the equations have none",
+                joint and not fused and combine == "none",
+                f"combine is 'none'; {needs.asker} needs an audio-visual stream: mean, product or or",
             ),
+            (squashed, f"combine '{combine}' gives probabilities, {needs.logits}"),
+            (no_fused, f"streams is '{streams}', but {encoder.name} has no fused stream; use both"),
+            (
+                joint and fused and needs.modalities,
+                f"streams is 'fused': {needs.modalities}; use streams both or all",
+            ),
+            (config.reads == "queries" and no_queries, f"reads {no_queries}"),
+            (config.classify_queries and no_queries, f"classify_queries {no_queries}"),
+            (
+                joint and config.classify_queries and needs.supervision != "full",
+                "classify_queries is on, but no weak loss reads it; leave it out",
+            ),
+            (
+                joint and config.relevance == "linear" and needs.no_relevance,
+                f"relevance 'linear' {needs.no_relevance}",
+            ),
+            (
+                fused and combine in ("product", "or"),
+                f"combine is '{combine}', but streams 'fused' is one stream; leave it out",
+            ),
+            (
+                fused and config.reads == "queries",
+                "reads is 'queries', but the fused stream has none; use streams both or all",
+            ),
+        )
+        for wrong, why in faults:
+            if wrong:
+                raise UsageError(f"decoder_config.{why}")
+        released = config.form == "released"
+        return [
+            ("attention_dropout", released, "the form 'released'; the equations have none"),
             ("shared_video_classifier", not fused, "several streams"),
         ]
-
-    @staticmethod
-    def _check_joint(
-        config: LEAPConfig, needs: Needs, encoder: type[Encoder], encoder_config: Any
-    ) -> None:
-        streams, combine = config.streams, config.combine
-        if streams != "fused" and combine == "none":
-            raise UsageError(
-                f"decoder_config.combine is 'none'; {needs.asker} needs an audio-visual stream: mean, product or or"
-            )
-        if streams != "fused" and combine != "mean" and needs.logits:
-            raise UsageError(
-                f"decoder_config.combine '{combine}' gives probabilities, {needs.logits}"
-            )
-        if streams != "both" and not may_give(encoder.gives(encoder_config), "fused"):
-            raise UsageError(
-                f"decoder_config.streams is '{streams}', but {encoder.name} has no fused stream; use both"
-            )
-        if streams == "fused" and needs.modalities:
-            raise UsageError(
-                f"decoder_config.streams is 'fused': {needs.modalities}; use streams both or all"
-            )
 
     def __init__(
         self, *, config: LEAPConfig, width: int, num_classes: int = 0, label_dim: int = 300

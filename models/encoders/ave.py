@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from avplatform.models.checks import DEPTH, one_of, sizes
+from avplatform.models.checks import DEPTH, check_choices, sizes
 from avplatform.models.contracts import Encoder, Encoding, Gives, Publication, Rule
 from avplatform.models.layers.audio_guided_attention import AudioGuidedAttention
 
@@ -29,7 +29,7 @@ class AVEConfig:
     """Xavier weights in the attention, as published for att"""
 
     def __post_init__(self) -> None:
-        one_of(self, "variant", ("att", "dmrn"))
+        check_choices(self)
         sizes(self, "attention_width", "lstm_width")
         sizes(self, "residual_blocks", most=DEPTH)
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from avplatform.models.checks import (
     DEPTH,
+    check_choices,
     divides,
     finite,
     in_range,
-    one_of,
     sizes,
 )
 from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
@@ -77,7 +77,7 @@ class CMBSConfig:
     """start the layers of an encoder as copies, as the released code does"""
 
     def __post_init__(self) -> None:
-        one_of(self, "variant", ("full", "weak"))
+        check_choices(self)
         sizes(
             self,
             "width",

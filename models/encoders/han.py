@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from avplatform.models.checks import (
     DEPTH,
+    check_choices,
     divides,
     in_range,
-    one_of,
     sizes,
 )
 from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
@@ -44,12 +44,10 @@ class HANConfig:
     """how a visual map becomes a vector (AVE): mean over its positions, or AVE's audio-guided attention"""
 
     def __post_init__(self) -> None:
-        one_of(self, "map_reduction", ("mean", "attention"))
+        check_choices(self)
         sizes(self, "width", "heads", "hidden")
         sizes(self, "layers", most=DEPTH)
         in_range(self, "dropout", 0, 0.999)
-        one_of(self, "norm", ("post", "pre"))
-        one_of(self, "update", ("parallel", "sequential"))
         divides(self, "heads", self.width, "width")
 
 

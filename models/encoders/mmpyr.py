@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from avplatform.models.checks import divides, in_range, one_of, sizes
+from avplatform.models.checks import check_choices, divides, in_range, sizes
 from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.errors import UsageError
 from avplatform.models.layers.attention import AttentionUnit
@@ -46,15 +46,14 @@ class MMPyrConfig:
     """how a visual map becomes a vector (AVE): mean over its positions, or AVE's audio-guided attention"""
 
     def __post_init__(self) -> None:
-        one_of(self, "map_reduction", ("mean", "attention"))
+        check_choices(self)
         sizes(self, "width", "heads", "hidden", "kernel")
         sizes(self, "levels", most=LEVELS)
         if self.kernel % 2 == 0:
             raise UsageError(
                 f"MMPyrConfig.kernel is {self.kernel}; it must be odd, so that every segment has a middle"
             )
-        for name in ("dropout", "attention_dropout"):
-            in_range(self, name, 0, 0.999)
+        in_range(self, ("dropout", "attention_dropout"), 0, 0.999)
         divides(self, "heads", self.width, "width")
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avplatform.models.checks import in_range, one_of, sizes
+from avplatform.models.checks import check_choices, in_range, sizes
 from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.layers.audio_guided_attention import AudioGuidedAttention
 
@@ -31,7 +31,7 @@ class PSPConfig:
     """dropout after each rectified map of the propagation"""
 
     def __post_init__(self) -> None:
-        one_of(self, "variant", ("full", "weak"))
+        check_choices(self)
         sizes(self, "attention_width", "lstm_width")
         in_range(self, "dropout", 0, 0.999)
         if self.threshold is not None:

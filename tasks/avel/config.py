@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from avplatform.models.checks import at_least, one_of
+from avplatform.models.checks import at_least, check_choices
 from avplatform.models.errors import UsageError
 
 
@@ -49,24 +49,11 @@ class AVELConfig:
     """EIoU of two background segments, in the paper form"""
 
     def __post_init__(self) -> None:
-        one_of(self, "supervision", ("full", "weak"))
-        one_of(self, "head_loss", ("ce", "soft_margin", "bce"))
+        check_choices(self)
         if self.head_loss == "bce" and self.supervision == "full":
             raise UsageError(
                 "AVELConfig.head_loss is 'bce', which is for weak supervision; use ce or soft_margin"
             )
-        one_of(self, "segment_loss", ("ce", "bce", "per_modality"))
-        one_of(self, "pair_target", ("clean", "official"))
-        one_of(self, "gate_loss", ("official", "plain"))
-        one_of(self, "weak_relevance", ("official", "threshold"))
-        one_of(self, "video_loss", ("combined", "per_modality", "off"))
-        one_of(self, "weak_target", ("mil", "prob"))
-        one_of(self, "weak_pool", ("max", "mean", "top4"))
-        one_of(self, "decision", ("argmax", "masked"))
-        one_of(self, "label_set", ("with_background", "events"))
-        one_of(self, "label_texts", ("full", "first_phrase"))
-        one_of(self, "avss", ("off", "official", "paper"))
-        one_of(self, "empty_pair", ("zero", "one", "ignore"))
         if self.supervision == "weak" and self.avss != "off":
             raise UsageError(
                 "AVELConfig.avss needs segment labels; switch it off, or use full supervision"
@@ -75,6 +62,4 @@ class AVELConfig:
             raise UsageError(
                 "AVELConfig.decision 'masked' is for full supervision; the weak setting has its own rule"
             )
-        at_least(self, "avss_weight", 0)
-        at_least(self, "pair_weight", 0)
-        at_least(self, "auxiliary_weight", 0)
+        at_least(self, ("avss_weight", "pair_weight", "auxiliary_weight"), 0)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from avplatform.models.checks import at_least, in_range, one_of
+from avplatform.models.checks import at_least, check_choices, in_range
 from avplatform.models.contracts import Encoding, FeatureSpec, Gives, Parse, Rule, may_give
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
@@ -69,13 +69,7 @@ class AVVPConfig:
     """texts of the label embeddings; official: spelt as behind the published ones"""
 
     def __post_init__(self) -> None:
-        one_of(self, "supervision", AVVP.supervisions)
-        one_of(self, "objective", ("auto", "basic", "han", "valor"))
-        one_of(self, "global_term", ("once", "twice", "drop"))
-        one_of(self, "avss", ("off", "official", "paper"))
-        one_of(self, "empty_pair", ("zero", "one", "ignore"))
-        one_of(self, "gate", ("global", "modality", "none"))
-        one_of(self, "label_texts", ("plain", "official"))
+        check_choices(self)
         fits = {"pseudo": ("auto", "basic", "valor"), "weak": ("auto", "basic", "han")}[
             self.supervision
         ]
@@ -84,10 +78,8 @@ class AVVPConfig:
             raise UsageError(
                 f"AVVPConfig.objective '{self.objective}' does not go with {self.supervision}; use {choices}"
             )
-        for name in ("audio_smooth", "visual_smooth", "threshold"):
-            in_range(self, name, 0, 1)
-        for name in ("segment_weight", "avss_weight", "avss_eps"):
-            at_least(self, name, 0)
+        in_range(self, ("audio_smooth", "visual_smooth", "threshold"), 0, 1)
+        at_least(self, ("segment_weight", "avss_weight", "avss_eps"), 0)
 
 
 class AVVP(Task):

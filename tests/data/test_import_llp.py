@@ -1,7 +1,6 @@
 """Importing LLP's official files: what comes in, what is left out, and what is found odd."""
 
 import errno
-import functools
 import json
 import multiprocessing
 import os
@@ -22,27 +21,9 @@ from avplatform.data.store.checksum import content_checksum
 from avplatform.data.store.schema import Manifest
 from avplatform.models.errors import DataError
 from avplatform.models.stem import pool_clap
-from tests.data import official
-from tests.data.official import LLP_CLIPS, cut, files, llp_arrays, llp_tree, save
+from tests.data.official import LLP_CLIPS, cut, files, llp_arrays, llp_tree, real, save
+from tests.data.official import bring_in_llp as bring_in
 from tests.tasks.test_avvp import write_llp
-
-real = pytest.mark.skipif(
-    "AVP_LLP_DIR" not in os.environ,
-    reason="AVP_LLP_DIR is not set: the real annotations are not here",
-)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return llp_tree(tmp_path_factory.mktemp("official") / "llp")
-
-
-@pytest.fixture
-def own_tree(tmp_path):
-    return llp_tree(tmp_path / "llp")
-
-
-bring_in = functools.partial(official.bring_in, "llp")
 
 
 def test_a_tree_comes_in_averaged_with_its_labels(tree, tmp_path):

@@ -17,9 +17,9 @@ from avplatform.data.store.schema import Manifest, bad_clips
 from avplatform.data.verify import VerifyReport, verify_data
 from avplatform.data.verify.identity import ClipIndex
 from avplatform.models.errors import DataError
-from benchmarks.store_faults import edit_manifest, rewrite
 from tests.data.official import AVE_LINES, ave_tree, llp_tree
 from tests.data.stores import spec_of, write
+from tests.faults.stores import edit_manifest, rewrite
 from tests.hub.fake_hub import FakeHub, FakeRepo
 from tests.hub.test_hub import client, command
 from tests.tasks.test_avel import write_ave

@@ -199,7 +199,11 @@ def test_a_dataset_not_written_yet_has_a_card_without_counts():
 
 
 def test_the_templates_are_package_data():
-    names = {file.name for file in files("hub_cards").iterdir() if file.name.endswith(".jinja")}
+    names = {
+        file.name
+        for file in files("avplatform.hub_cards").iterdir()
+        if file.name.endswith(".jinja")
+    }
     assert names == {
         "converted_card.md.jinja",
         "dataset_card.md.jinja",

@@ -3,8 +3,8 @@ import pytest
 
 from avplatform.models.errors import UsageError
 from avplatform.tasks.avvp.classes import CLASSES as LLP
-from benchmarks.real_media.plan import Plan, PlannedClip, PlannedEvent, label_maps, make_plan
-from benchmarks.real_media.sources import BACKGROUND, CLASSES, PACKAGES
+from examples.real_media.plan import Plan, PlannedClip, PlannedEvent, label_maps, make_plan
+from examples.real_media.sources import BACKGROUND, CLASSES, PACKAGES
 
 HEARD, SEEN = ["Dog", "Speech", "Singing"], ["Dog", "Speech", "Basketball_bounce"]
 

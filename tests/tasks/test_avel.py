@@ -12,9 +12,9 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avel import AVEL, AVELConfig
 from avplatform.tasks.avel.annotations import pair_targets, read_annotations
 from avplatform.tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
+from avplatform.tasks.avel.heads import weak_decision
 from avplatform.tasks.avel.losses import pool_segments, pooled_bce, proportion_target, soft_margin
 from avplatform.tasks.avel.metrics import AVELMetrics
-from avplatform.tasks.avel.task import weak_decision
 from avplatform.tasks.contracts import Batch
 
 real = pytest.mark.skipif(

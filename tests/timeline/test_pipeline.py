@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from avplatform import pipeline as module
 from avplatform.models.errors import DataError, UsageError
+from avplatform.timeline import pipeline as module
 from avplatform.timeline.pipeline import PipelineConfig, pipeline, read_features
 from avplatform.timeline.windows import Features
 from tests.models.cells import FEATURES, build, cell
@@ -38,7 +38,7 @@ class FakeExtractor:
         self.asked.append((start, seconds))
         end = self.seconds if seconds is None else start + seconds
         numbers = np.arange(start, end, dtype=np.float32)
-        fill = lambda *shape: np.broadcast_to(
+        fill = lambda *shape: np.broadcast_to(  # noqa: E731
             numbers.reshape(-1, *[1] * len(shape)), (len(numbers), *shape)
         ).copy()
         return Clip(
@@ -52,7 +52,7 @@ class FakeExtractor:
 
 def noise(task="avvp", seconds=12, seed=0):
     spec, generator = FEATURES[task], np.random.default_rng(seed)
-    draw = lambda *shape: generator.normal(size=(seconds, *shape)).astype(np.float32)
+    draw = lambda *shape: generator.normal(size=(seconds, *shape)).astype(np.float32)  # noqa: E731
     motion = None if spec.motion_dim is None else draw(spec.motion_dim)
     return Features(
         audio=draw(spec.audio_dim),

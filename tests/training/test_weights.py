@@ -180,15 +180,15 @@ def pretend_fsdp(rank):
         shared["distributed_type"], shared["fsdp_plugin"] = DistributedType.FSDP, plugin
 
     Accelerator.__init__ = init
-    from avplatform.training.setup import RunSetup
+    from avplatform.training.setup import Setup
 
-    build = RunSetup._build
+    prepare = Setup._prepare
 
-    def building(self):
-        build(self)
+    def preparing(self, model):
+        prepare(self, model)
         print("SHARDED", is_sharded(self.trained_model), is_sharded(self.bare_model), flush=True)
 
-    RunSetup._build = building
+    Setup._prepare = preparing
 
 
 def test_a_run_under_fsdp_trains_as_without_it(small_stores, tmp_path):

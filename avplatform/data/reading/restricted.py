@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from avplatform.data.reading.arrays import SplitArrays, known_labels
-from avplatform.data.reading.source import DataSource
+from avplatform.data.reading.source import Data
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.errors import DataError
 from avplatform.tasks.contracts import Batch
@@ -18,59 +18,62 @@ from avplatform.tasks.contracts import Batch
 BACKGROUND = "background"
 
 
-class RestrictedData(DataSource):
-    """A store with some of its classes; nothing is copied.
+class RestrictedData(Data):
+    """A view of data with some of their classes; nothing is copied.
 
     Args:
-        data: the whole store.
+        data: with all classes.
         names: events whose labels stay, in the store's order; background stays where the store has it.
         holding: keep the clips that hold one of these; default: those that hold one of `names`, or no event at all.
     """
 
     def __init__(
-        self, data: DataSource, names: Sequence[str], *, holding: Sequence[str] | None = None
+        self, data: Data, names: Sequence[str], *, holding: Sequence[str] | None = None
     ) -> None:
-        self.__dict__.update(data.__dict__)
-        self._whole, self._restricted = data, dict[str, SplitArrays]()
-        known = data.manifest.spec.classes
+        self.source, self._open = data, dict[str, RestrictedSplit]()
+        known = data.spec.classes
         self._columns = [n for n, name in enumerate(known) if name in set(names)]
         self._holding = [
             n for n, name in enumerate(known) if name in set(names if holding is None else holding)
         ]
         self._keep_empty = holding is None
-        self._spec = restricted_spec(data.manifest.spec, self._columns)
+        spec = restricted_spec(data.spec, self._columns)
+        super().__init__(spec, checksum=data.checksum, splits=data.splits)
 
-    @property
-    def spec(self) -> DataSpec:
-        """What the data hold, seen so."""
-        return self._spec
+    def split_name(self, name: str) -> str:
+        """Return the stored name of a split of the source that exists and is not empty."""
+        return self.source.split_name(name)
 
-    def split(self, name: str) -> SplitArrays:
+    def split(self, name: str) -> RestrictedSplit:
         """Return a split, seen so.
 
         Raises:
             UsageError: no such split.
             DataError: no clip of it is left.
         """
+        found = self._restricted(name)
+        if not len(found):
+            raise DataError(
+                f"no clip of the split '{found.name}' of '{self.name}' holds one of the chosen classes"
+            )
+        return found
+
+    def rows(self, name: str) -> int:
+        """Return how many clips are left of a split."""
+        return len(self._restricted(name))
+
+    def _restricted(self, name: str) -> RestrictedSplit:
         name = self.split_name(name)
-        if name not in self._restricted:
-            whole = self._whole.split(name)
+        if name not in self._open:
+            whole = self.source.split(name)
             present = classes_present(whole)
             keep = present[:, self._holding].any(axis=1)
             if self._keep_empty:
                 keep |= ~present.any(axis=1)
-            if not keep.any():
-                raise DataError(
-                    f"no clip of the split '{name}' of '{self.name}' holds one of the chosen classes"
-                )
-            self._restricted[name] = RestrictedSplit(
-                whole, np.flatnonzero(keep), self._columns, self._spec
+            self._open[name] = RestrictedSplit(
+                whole, np.flatnonzero(keep), self._columns, self.spec
             )
-        return self._restricted[name]
-
-    def rows(self, name: str) -> int:
-        """Return how many clips are left of a split."""
-        return len(self.split(name))
+        return self._open[name]
 
 
 class RestrictedSplit(SplitArrays):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,38 @@ UNLABELLED = "; it has no labels: `avplatform extract --annotations DIR` takes l
 ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 
 
-class DataSource:
+class Data(ABC):
+    """What runs and evaluations ask of data, be they a whole store or a view of one.
+
+    Args:
+        spec: what they hold.
+        checksum: of the contents of the store.
+        splits: names of the splits.
+    """
+
+    def __init__(self, spec: DataSpec, *, checksum: str, splits: Sequence[str]) -> None:
+        self.spec, self.checksum, self.splits = spec, checksum, list(splits)
+        self.name, self.synthetic = spec.name, spec.synthetic
+
+    @abstractmethod
+    def split_name(self, name: str) -> str:
+        """Return the stored name of a split that exists and is not empty; "val" is understood as "validation"."""
+
+    @abstractmethod
+    def split(self, name: str) -> SplitArrays:
+        """Return a split, mapped; "val" is understood as "validation".
+
+        Raises:
+            UsageError: no such split; names the nearest.
+            DataError: the split is empty or its shards are damaged.
+        """
+
+    @abstractmethod
+    def rows(self, name: str) -> int:
+        """Return how many clips a split holds."""
+
+
+class DataSource(Data):
     """A store and its splits.
 
     Args:
@@ -45,6 +77,7 @@ class DataSource:
         progress: Callable[[str], None] | None = None,
         why_mapped: str = "",
     ) -> None:
+        super().__init__(manifest.spec, checksum=manifest.checksum, splits=list(manifest.splits))
         self.path, self.manifest, self.why_mapped = path, manifest, why_mapped
         self.shards: Shards = (
             LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest)
@@ -54,38 +87,8 @@ class DataSource:
         self.cache_dir = cache_root() if hub is not None and cache_dir is None else cache_dir
         self._open: dict[str, SplitArrays] = {}
 
-    @property
-    def spec(self) -> DataSpec:
-        """What the data hold."""
-        return self.manifest.spec
-
-    @property
-    def name(self) -> str:
-        """The dataset's name."""
-        return self.spec.name
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether the features were made up."""
-        return self.spec.synthetic
-
-    @property
-    def checksum(self) -> str:
-        """Checksum of the contents."""
-        return self.manifest.checksum
-
-    @property
-    def splits(self) -> list[str]:
-        """Names of the splits."""
-        return list(self.manifest.splits)
-
     def split(self, name: str) -> SplitArrays:
-        """Return a split, mapped; "val" is understood as "validation".
-
-        Raises:
-            UsageError: no such split; names the nearest.
-            DataError: the split is empty or its shards are damaged.
-        """
+        """Return a split, mapped on first use."""
         name = self.split_name(name)
         if name not in self._open:
             self._open[name] = open_split(
@@ -178,7 +181,7 @@ def open_data(
 
 
 def train_loader(
-    data: DataSource,
+    data: Data,
     splits: Sequence[str],
     *,
     streaming: bool = False,
@@ -204,6 +207,10 @@ def train_loader(
     if streaming:
         if order != "default":
             raise UsageError(f"--batch-order {order} needs mapped data; leave out --streaming")
+        if not isinstance(data, DataSource):
+            raise UsageError(
+                "--streaming reads whole stores, not some of their classes; leave it out"
+            )
         return StreamLoader(data.shards, data.manifest, names, num_workers=num_workers, **options)
     return TrainLoader(
         [data.split(name) for name in names], num_workers=num_workers, order=order, **options

@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from avplatform.base.files import publish
 from avplatform.data.importing.plan import MARKER
 from avplatform.data.simulate.annotation_files import copy_annotations
 from avplatform.data.simulate.world import clip_generator
@@ -175,8 +176,6 @@ class OfficialWriter:
             file.close()
         try:
             if kind is None:
-                if self.path.is_dir():
-                    self.path.rmdir()
-                os.replace(self._temporary, self.path)
+                publish(self._temporary, self.path)
         finally:
             shutil.rmtree(self._temporary, ignore_errors=True)

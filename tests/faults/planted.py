@@ -1,4 +1,4 @@
-"""Faults of more than forty kinds, planted one or more at a time: `python -m benchmarks.planted_faults`.
+"""Faults of more than forty kinds, planted one or more at a time: `python -m tests.faults.planted`.
 
 Small LLP and AVE trees in the official formats (made-up annotations, drawn features) and stores imported from them are
 damaged, then imported or verified by the commands themselves. A fault counts as found if the command ends with the exit
@@ -23,8 +23,9 @@ from avplatform.cli import main as command
 from avplatform.data.importing import ImportOptions, import_data
 from avplatform.data.simulate import simulate
 from avplatform.data.store.card import render_dataset_card
-from benchmarks import file_faults, store_faults
-from benchmarks.file_faults import Fault
+from tests.faults import files as file_faults
+from tests.faults import stores as store_faults
+from tests.faults.files import Fault
 
 
 def ran(*args: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""What `training_step.py` times: rows of our models with their plain counterparts, on the same weights and inputs."""
+"""What `benchmarks.training_step` times: rows of our models with their plain counterparts, on the same weights and inputs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.tasks.contracts import Batch, Task
 from avplatform.tasks.registry import TASKS
-from benchmarks.plain_maps import PlainAVE, PlainCMBS, PlainPSP
-from benchmarks.plain_models import PlainHAN, PlainLEAP, PlainMMIL, PlainMMPyr, PlainStem
+from tests.plain.maps import PlainAVE, PlainCMBS, PlainPSP
+from tests.plain.models import PlainHAN, PlainLEAP, PlainMMIL, PlainMMPyr, PlainStem
 
 LLP = FeatureSpec(audio_dim=128, visual_dim=2048, motion_dim=512)
 AVE_MAPS = FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7))

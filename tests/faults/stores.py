@@ -1,4 +1,4 @@
-"""Faults to plant in stores; see `planted_faults.py`."""
+"""Faults to plant in stores; see `planted.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from avplatform.data import open_data
 from avplatform.models.files import file_sha256
-from benchmarks.file_faults import Fault, clip, overwrite
+from tests.faults.files import Fault, clip, overwrite
 
 
 def byte_flip(store: Path) -> None:

@@ -12,8 +12,8 @@ from avplatform.data.store.card import render_dataset_card
 from avplatform.models.errors import DataError, counted
 from avplatform.tasks.avvp.annotations import SEGMENTS
 from avplatform.tasks.avvp.classes import CLASSES
-from benchmarks.real_media.plan import Plan, label_maps
-from benchmarks.real_media.sources import CLASSES as COMPOSED
+from examples.real_media.plan import Plan, label_maps
+from examples.real_media.sources import CLASSES as COMPOSED
 
 NAME = "real-media"
 
@@ -58,7 +58,7 @@ def label_store(features: Path, plan: Plan, out: Path) -> None:
         provenance={
             **source.spec.provenance,
             "composition": {
-                "made_by": "benchmarks/real_media: photographs and recordings of Debian packages, composed with known events",
+                "made_by": "examples/real_media: photographs and recordings of Debian packages, composed with known events",
                 "seed": plan.seed,
                 "classes_that_occur": sorted(COMPOSED),
                 "pseudo_labels": "the composed timeline of the training clips",

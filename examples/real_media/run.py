@@ -1,4 +1,4 @@
-"""The whole way on real content: `python -m benchmarks.real_media.run --cache CACHE --out RUNS [--sample VIDEO]`.
+"""The whole way on real content: `python -m examples.real_media.run --cache CACHE --out RUNS [--sample VIDEO]`.
 
 Fetches, composes, extracts with the lite backbones, trains HAN with MMIL and with LEAP over seeds (from clip labels alone,
 and from the composed timeline), scores the test split, prints the tables, and parses a video with a model trained here. Every
@@ -20,12 +20,12 @@ from avplatform.models.files import write_atomic
 from avplatform.sweeps.ledger import Entry
 from avplatform.sweeps.runner import report, run_jobs, train_jobs
 from avplatform.sweeps.sweep import PlannedRun
-from benchmarks.real_media.compose import SIZES, clip_file, compose
-from benchmarks.real_media.fetch import fetch, material_table, weights_folder
-from benchmarks.real_media.plan import Plan
-from benchmarks.real_media.report import class_table, score_table
-from benchmarks.real_media.sources import CLASSES, SPLITS
-from benchmarks.real_media.store import label_store
+from examples.real_media.compose import SIZES, clip_file, compose
+from examples.real_media.fetch import fetch, material_table, weights_folder
+from examples.real_media.plan import Plan
+from examples.real_media.report import class_table, score_table
+from examples.real_media.sources import CLASSES, SPLITS
+from examples.real_media.store import label_store
 
 CELLS = {
     f"HAN+{decoder.upper()}, {told}": {"decoder": decoder, "supervision": supervision}
@@ -136,7 +136,7 @@ def tell(cache: Path, out: Path, plan: Plan, *, seeds: int) -> None:
         class_table(plan, results),
     ]
     text = "\n\n".join(parts) + "\n"
-    write_atomic(out / "tables.md", lambda file: file.write_text(text))
+    write_atomic(out / "tables.md", text)
     print(text)
 
 

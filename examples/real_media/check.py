@@ -1,4 +1,4 @@
-"""Two checks of the material: `python -m benchmarks.real_media.check --cache CACHE --clips RUNS/clips`.
+"""Two checks of the material: `python -m examples.real_media.check --cache CACHE --clips RUNS/clips`.
 
 Every second in which an event is heard must be louder in the finished file than every second in which none is; and no
 recording of training may be one of test under another name.
@@ -16,10 +16,10 @@ import numpy as np
 
 from avplatform.models.errors import AVError, DataError
 from avplatform.tasks.avvp.annotations import SEGMENTS
-from benchmarks.real_media.compose import PLAN_FILE, clip_file
-from benchmarks.real_media.material import RATE, decode_sound
-from benchmarks.real_media.plan import Plan
-from benchmarks.real_media.sources import CLASSES, content
+from examples.real_media.compose import PLAN_FILE, clip_file
+from examples.real_media.material import RATE, decode_sound
+from examples.real_media.plan import Plan
+from examples.real_media.sources import CLASSES, content
 
 MANY = 10  # recordings of a class from which on they are not compared: spoken words
 
@@ -33,7 +33,7 @@ def loudness(clips: Path) -> tuple[np.ndarray, np.ndarray]:
     file = clips / PLAN_FILE
     if not file.is_file():
         raise DataError(
-            f"no {PLAN_FILE} in {clips}; give a folder that benchmarks.real_media.compose wrote"
+            f"no {PLAN_FILE} in {clips}; give a folder that examples.real_media.compose wrote"
         )
     heard, other = [], []
     for clip in Plan.from_json(file.read_text()).clips:

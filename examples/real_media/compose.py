@@ -1,4 +1,4 @@
-"""Compose clips of 10 s with known events: `python -m benchmarks.real_media.compose --cache CACHE --out CLIPS`.
+"""Compose clips of 10 s with known events: `python -m examples.real_media.compose --cache CACHE --out CLIPS`.
 
 Writes SPLIT_NUMBER.mp4 (H.264 320x240, 8 frames a second; AAC 44.1 kHz mono), plan.json (what is heard and seen when) and
 events.csv (the same as a table). The same seed gives the same clips; what is there already is not made again.
@@ -18,10 +18,10 @@ import numpy as np
 from avplatform.base.console import Console
 from avplatform.models.errors import AVError, DataError, UsageError, counted
 from avplatform.models.files import write_atomic
-from benchmarks.real_media.material import RATE, read_material
-from benchmarks.real_media.plan import Plan, make_plan
-from benchmarks.real_media.render import FPS, HEIGHT, WIDTH, render_frames, render_sound
-from benchmarks.real_media.sources import CLASSES, SPLITS
+from examples.real_media.material import RATE, read_material
+from examples.real_media.plan import Plan, make_plan
+from examples.real_media.render import FPS, HEIGHT, WIDTH, render_frames, render_sound
+from examples.real_media.sources import CLASSES, SPLITS
 
 PLAN_FILE, TABLE_FILE = "plan.json", "events.csv"
 SIZES = {"train": 180, "validation": 30, "test": 60}
@@ -44,8 +44,8 @@ def compose(cache: Path, out: Path, *, sizes: dict[str, int], seed: int, console
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, lambda path: path.write_text(plan.to_json()))
-        write_atomic(out / TABLE_FILE, lambda path: path.write_text(event_table(plan)))
+        write_atomic(file, plan.to_json())
+        write_atomic(out / TABLE_FILE, event_table(plan))
         made = 0
         with console.bar("compose", total=len(plan.clips)) as bar:
             for split in sizes:
@@ -123,7 +123,7 @@ def main() -> int:
     """Compose by the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--cache", type=Path, required=True, help="folder that benchmarks.real_media.fetch filled"
+        "--cache", type=Path, required=True, help="folder that examples.real_media.fetch filled"
     )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the clips, outside the repository"

@@ -1,4 +1,4 @@
-"""Straightforward eager models of video parsing (HAN, MM-Pyr, MMIL, LEAP), the baselines of `training_step.py`.
+"""Straightforward eager models of video parsing (HAN, MM-Pyr, MMIL, LEAP), the baselines of `benchmarks.training_step`.
 
 They compute the functions of `models`, written the way one first writes them: a call of `nn.MultiheadAttention` (or a
 linear layer a map) for every attention, 80 frames through the visual map before they are averaged, one stream after the

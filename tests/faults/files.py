@@ -1,4 +1,4 @@
-"""Small official trees without fault, and faults to plant in them; see `planted_faults.py`."""
+"""Small official trees without fault, and faults to plant in them; see `planted.py`."""
 
 from __future__ import annotations
 

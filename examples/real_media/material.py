@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from avplatform.models.errors import DataError
-from benchmarks.real_media.sources import BACKGROUND, CLASSES, ClassSources, content
+from examples.real_media.sources import BACKGROUND, CLASSES, ClassSources, content
 
 RATE = 44_100  # Hz
 TRAIN_PART = 0.6  # of a recording that training and test share

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from avplatform.models.errors import DataError
-from benchmarks.real_media.rcc import read_rcc
+from examples.real_media.rcc import read_rcc
 
 SPLITS = ("train", "validation", "test")
 

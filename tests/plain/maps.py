@@ -1,4 +1,4 @@
-"""Straightforward eager models of event localization (AVE, PSP, CMBS with their heads), baselines of `training_step.py`.
+"""Straightforward eager models of event localization (AVE, PSP, CMBS with their heads), baselines of `benchmarks.training_step`.
 
 They compute the functions of `models` on [B, T, 7, 7, 512] maps, written the way one first writes them; modules have the
 names of ours, so that the same weights are loaded into both. Each returns the logits that its loss and the check read.
@@ -11,7 +11,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.plain_models import PlainFeedForward
+from tests.plain.models import PlainFeedForward
 
 
 def lstm(width: int, hidden: int) -> nn.LSTM:

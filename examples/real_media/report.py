@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from avplatform.evaluation.markdown import markdown_table
-from benchmarks.real_media.plan import Plan
-from benchmarks.real_media.sources import CLASSES
+from examples.real_media.plan import Plan
+from examples.real_media.sources import CLASSES
 
 FIGURES = ("A", "V", "AV", "Type@AV", "Event@AV")
 

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from avplatform.tasks.avvp.annotations import SEGMENTS
-from benchmarks.real_media.material import RATE, Material, Photo
-from benchmarks.real_media.plan import PlannedClip, PlannedEvent
+from examples.real_media.material import RATE, Material, Photo
+from examples.real_media.plan import PlannedClip, PlannedEvent
 
 WIDTH, HEIGHT, FPS = 320, 240, 8
 FADE = 441  # samples at both ends of every piece of sound, against clicks
