@@ -7,14 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avplatform.models.contracts import Encoding, Parse
+from avplatform.models.contracts import (
+    Encoding,
+    Needs,
+    Options,
+    Parse,
+    Publication,
+)
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError
+from avplatform.tasks.cells import Cells
 
 Arrays = dict[str, np.ndarray]
 Odd = tuple[str, str, int, str]
@@ -166,8 +175,9 @@ class Analysis:
 class Task:
     """Base of all tasks: what labels mean, what is optimised, what is decided and how it is scored.
 
-    A subclass is built from its own config dataclass (`Config`, keyword-only, validated) and sets the class variables. It
-    works for any list of classes.
+    A subclass is built from its own config dataclass (`Config`, keyword-only, validated) and sets the class variables;
+    those with a value are facts that lists, cards and presets are made from, and may be left out. It works for any list of
+    classes.
 
     Args:
         config: an instance of `Config`.
@@ -181,6 +191,14 @@ class Task:
     default_encoder: ClassVar[str]
     supervisions: ClassVar[tuple[str, ...]]  # the first is the default
     selection_metric: ClassVar[str]  # key of `Metrics.compute()` that picks the best epoch
+    shown: ClassVar[tuple[str, ...]] = ()  # metrics that stand for it where there is little room
+    streams: ClassVar[Literal["apart", "joint"] | None] = None  # what it wants, see `Needs`
+    training: ClassVar[Options] = {}  # in what its runs differ from the defaults of every run
+    paper: ClassVar[Publication | None] = None
+    title: ClassVar[str] = ""
+    about: ClassVar[str] = ""  # what a model of it answers, one sentence without its full stop
+    decisions: ClassVar[str] = "see the task"  # what example code shows
+    cells: ClassVar[Cells] = Cells()
     classes: tuple[str, ...]
     texts: dict[str, tuple[str, ...]]
     config: Any
@@ -199,10 +217,18 @@ class Task:
         """Names of the splits that training reads (AVE's weak setting adds "background")."""
         return ("train",)
 
+    @property
+    def needs(self) -> Needs:
+        """What the task reads of a decoder's prediction."""
+        return Needs(asker=self.name, streams=self.streams, supervision=self.config.supervision)
+
     def model_classes(
-        self, decoder: str, encoder: str | None = None
+        self, decoder: str | None = None, encoder: str | None = None
     ) -> tuple[list[str], list[str]]:
-        """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order."""
+        """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order.
+
+        Without a decoder these are all classes.
+        """
         raise NotImplementedError
 
     def class_texts(self) -> tuple[str, ...]:
@@ -232,7 +258,9 @@ class Task:
 
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """Return fields of the decoder's config that this task fixes or prefers (before the user's own)."""
-        return {}
+        if self.streams is None:
+            return {}
+        return DECODERS[decoder].options_for(self.needs, ENCODERS[encoder])
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
         """Raise UsageError where the options of encoder, decoder and task contradict each other."""
@@ -246,6 +274,9 @@ class Task:
             labels: those that are known, by name, [N, ...].
         """
         yield from ()
+
+    def check_held_out(self, encoder: str) -> None:
+        """Raise UsageError where the task cannot be trained without some of its classes."""
 
     def check_training_labels(self, names: Iterable[str]) -> None:
         """Raise DataError where training reads a label that the data lack; asked before a run's folder is made."""

@@ -15,7 +15,7 @@ from avplatform.labels.held_out import data_for, with_others
 from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig, config_to_dict
 from avplatform.models.contracts import FeatureSpec
-from avplatform.models.decoders import DECODERS
+from avplatform.models.decoders import DECODERS, label_decoders
 from avplatform.models.errors import UsageError
 from avplatform.models.texts.files import LabelEmbeddings
 from avplatform.tasks.contracts import Task
@@ -124,7 +124,7 @@ def make_model_config(
     task.check(config.encoder, config.decoder, config.encoder_config, config.decoder_config)
     if config.labels != LabelConfig() and not DECODERS[config.decoder].needs_labels:
         raise UsageError(
-            f"labels: {config.decoder} queries with no labels; leave the labels.* options out, or use leap"
+            f"labels: {config.decoder} queries with no labels; leave the labels.* options out, or use {label_decoders()}"
         )
     reduction = getattr(config.encoder_config, "map_reduction", "mean")
     if reduction != "mean" and features.map_size is None:
@@ -169,7 +169,7 @@ def without_held_out(task: Task, config: RunConfig) -> Task:
     if not DECODERS[config.decoder].needs_labels:
         raise UsageError(
             f"held_out: {config.decoder} has one output a class and could never find a class that it was not trained on; use "
-            "--decoder leap"
+            f"--decoder {label_decoders()}"
         )
     if config.labels.embeddings.partition(":")[0] == "learned":
         raise UsageError(
@@ -177,10 +177,5 @@ def without_held_out(task: Task, config: RunConfig) -> Task:
         )
     if config.streaming:
         raise UsageError("held_out reads mapped data; leave out --streaming")
-    if config.task == "avel" and (
-        config.encoder == "cmbs" or config.task_config.label_set != "with_background"
-    ):
-        raise UsageError(
-            "held_out on avel needs a background text and no gate losses; use label_set with_background and no cmbs"
-        )
+    task.check_held_out(config.encoder)
     return with_others(task, config.held_out)
