@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Iterator
 
 from avplatform.config.recipes import Recipe
-from avplatform.config.values import Options
 from avplatform.models.contracts import Options
 from avplatform.models.errors import unknown_name
 from avplatform.tasks.cells import Preset
