@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.avvp.pseudo_labels import frame_indices
-
 JUST_BEFORE = 1e-6  # seconds
 
 
@@ -36,5 +34,7 @@ def frame_times(seconds: float, segments: int, *, fps: float, per_segment: int) 
 
     Shape: [segments * per_segment], rising; the frames of segment t are [t * per_segment, (t + 1) * per_segment).
     """
+    from tasks.avvp.pseudo_labels import frame_indices  # not above: it brings torch, which reading media does without
+
     indices = frame_indices(count_ticks(seconds, fps), segments * per_segment)
     return tick_times(indices, fps)
