@@ -1,4 +1,4 @@
-"""avplatform: any audio-visual encoder, any event decoder, any task, from video to an event timeline.
+"""avplatform: any audio-visual encoder, event decoder and task, from video to an event timeline.
 
 The names below are the public ones. Each is imported when it is first used, so that
 `import avplatform` costs no more than a few milliseconds.
@@ -16,30 +16,42 @@ from avplatform.version import __version__
 if TYPE_CHECKING:
     from avplatform.api import create_model, evaluate, list_models, train
     from avplatform.data import open_data
+    from avplatform.features.extractor import Extractor
+    from avplatform.labels.cache import label_embeddings
     from avplatform.models.av_model import AVModel
+    from avplatform.runs.predictions import load_predictions
+    from avplatform.tasks.registry import task_of_model
     from avplatform.timeline.events import Timeline
     from avplatform.timeline.pipeline import pipeline
 
 __all__ = [
     "AVModel",
+    "Extractor",
     "Timeline",
     "__version__",
     "create_model",
     "evaluate",
+    "label_embeddings",
     "list_models",
+    "load_predictions",
     "open_data",
     "pipeline",
+    "task_of_model",
     "train",
 ]
 
 _HOMES = {
     "AVModel": "avplatform.models.av_model",
+    "Extractor": "avplatform.features.extractor",
     "Timeline": "avplatform.timeline.events",
     "create_model": "avplatform.api",
     "evaluate": "avplatform.api",
+    "label_embeddings": "avplatform.labels.cache",
     "list_models": "avplatform.api",
+    "load_predictions": "avplatform.runs.predictions",
     "open_data": "avplatform.data",
     "pipeline": "avplatform.timeline.pipeline",
+    "task_of_model": "avplatform.tasks.registry",
     "train": "avplatform.api",
 }
 

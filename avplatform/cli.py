@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
         print(usage())
         return 0 if args else 2
     if args[0] == "--version":
-        from avplatform import __version__
+        from avplatform.version import __version__
 
         print(__version__)
         return 0

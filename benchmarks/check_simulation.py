@@ -13,8 +13,7 @@ import h5py
 import numpy as np
 
 from avplatform.data import open_data
-from avplatform.data.simulate import ave_clips
-from avplatform.data.simulate.ave import AVESimulation, AVESimulator
+from avplatform.data.adapters.ave.simulation import AVESimulation, AVESimulator, official_clips
 from avplatform.tasks.avvp.metrics import averages, score
 
 
@@ -36,7 +35,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     with h5py.File(folder / "audio_feature_noisy.h5") as file:
         real = np.asarray(file["avadataset"], dtype=np.float64)
-    clips = ave_clips(folder)
+    clips = official_clips(folder)
     simulator = AVESimulator(AVESimulation(), clips)
     indices = [int(i) for i in clips.splits["background"]]
     parts = [

@@ -19,10 +19,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from avplatform.data.importing.ave import AUDIO_SHAPE, VISUAL_SHAPE
-from avplatform.data.simulate.annotation_files import copy_annotations
-from avplatform.tasks.avel.annotations import read_annotations
-from avplatform.tasks.avel.h5 import KEY
+from avplatform.data.adapters.ave.annotations import read_annotations
+from avplatform.data.adapters.ave.h5 import KEY
+from avplatform.data.adapters.ave.importing import AUDIO_SHAPE, VISUAL_SHAPE
+from avplatform.data.adapters.ave.official_layout import copy_annotations
 from benchmarks.official_trees import child
 
 LIMIT = 2048  # MiB
@@ -43,7 +43,7 @@ def main() -> int:
         folder, good = Path(name), True
         if shutil.disk_usage(folder).free < NEED:
             sys.exit(f"{folder} has not the {NEED / 1e9:.0f} GB that this needs")
-        copy_annotations("avel", os.environ["AVP_AVE_DIR"], folder)
+        copy_annotations(os.environ["AVP_AVE_DIR"], folder)
         (folder / "labels_noisy.h5").unlink(missing_ok=True)
         count = len(read_annotations(folder).clip_ids)
         with h5py.File(folder / "audio_feature.h5", "w") as h5:

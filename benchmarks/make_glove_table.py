@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
+from avplatform.data.adapters.ave.classes import LABEL_TEXTS as AVE_TEXTS
+from avplatform.data.adapters.llp.classes import LABEL_TEXTS as LLP_TEXTS
+from avplatform.data.adapters.llp.classes import OFFICIAL_LABEL_TEXTS
 from avplatform.models.texts.glove import SHIPPED_TABLE, words_of
-from avplatform.tasks.avel.classes import LABEL_TEXTS as AVE_TEXTS
-from avplatform.tasks.avvp.classes import LABEL_TEXTS as LLP_TEXTS
-from avplatform.tasks.avvp.classes import OFFICIAL_LABEL_TEXTS
 
 
 def main() -> None:

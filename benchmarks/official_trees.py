@@ -22,9 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from avplatform.data.simulate.annotation_files import copy_annotations
-from avplatform.tasks.avel.annotations import read_annotations as read_ave
-from avplatform.tasks.avvp.annotations import read_annotations as read_llp
+from avplatform.data.adapters.ave.annotations import read_annotations as read_ave
+from avplatform.data.adapters.llp.annotations import read_annotations as read_llp
+from avplatform.data.adapters.registry import DATASETS
 
 TASKS = {"llp": "avvp", "ave": "avel"}
 FOLDERS = {"llp": "AVP_LLP_DIR", "ave": "AVP_AVE_DIR"}
@@ -165,7 +165,7 @@ def fewer(dataset: str, source: Path, out: Path, clips: int) -> Path:
     if dataset == "ave":
         count = len(read_ave(source).clip_ids)
         rows += range(count, count + read_ave(source).background_count)
-    copy_annotations(TASKS[dataset], source, out, rows)
+    DATASETS[dataset].copy_annotations(source, out, rows)
     return out
 
 

@@ -1,7 +1,7 @@
 """Training steps of our models against straightforward eager ones: `python -m benchmarks.training_step`.
 
 A step is forward, loss, backward and Adam, with dropout, on the batch size of the published recipes, on one thread. The
-baseline is the plain model of `plain_models.py` or `plain_maps.py` with a plain loss and torch's default Adam; ours goes
+baseline is the plain model of `tests/plain` with a plain loss and torch's default Adam; ours goes
 through the product's own step, losses and optimiser. Both read the same inputs and start from the same weights, and their
 outputs in evaluation mode are compared before anything is timed. All are timed in turn in one process, by its CPU time;
 a figure is the median over rounds of the ratio within a round (the share of the GEMM peak compares best with best).
@@ -27,7 +27,7 @@ from avplatform.models.stem import pool_frames
 from avplatform.tasks.contracts import Batch, Task
 from avplatform.training.optim import build_optimizer
 from avplatform.training.step import optimisation_step
-from benchmarks.plain_steps import (
+from tests.plain.steps import (
     ROWS,
     TOLERANCE,
     Row,
@@ -151,8 +151,8 @@ def stem_row(rounds: int) -> None:
     """The visual map on 80 frames and then the mean, against the mean and then the map, forward and backward."""
     torch.manual_seed(0)
     frames, layer, grad = torch.randn(16, 80, 2048), nn.Linear(2048, 512), torch.randn(16, 10, 512)
-    late = lambda: layer(frames).unflatten(1, (10, 8)).mean(dim=2).backward(grad)
-    early = lambda: layer(pool_frames(frames, 10)).backward(grad)
+    late = lambda: layer(frames).unflatten(1, (10, 8)).mean(dim=2).backward(grad)  # noqa: E731
+    early = lambda: layer(pool_frames(frames, 10)).backward(grad)  # noqa: E731
     times = measure({"plain": late, "ours": early}, rounds)
     report("stem, visual map after the mean, fp32", 16, times["plain"], times["ours"], ("G8", 6.0))
 

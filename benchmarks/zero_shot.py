@@ -16,13 +16,14 @@ import torch
 from scipy.stats import rankdata
 
 from avplatform.data import open_data
+from avplatform.data.adapters.registry import make_task
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.reading.sampling import eval_batches
 from avplatform.hub.folder import model_folder
 from avplatform.labels.held_out import zero_shot
 from avplatform.models.av_model import AVModel
 from avplatform.tasks.contracts import Task
-from avplatform.tasks.registry import whole_task_of_model
+from avplatform.tasks.registry import task_of_model
 
 STREAMS = {"avvp": ("audio", "visual"), "avel": ("av",)}
 
@@ -39,8 +40,9 @@ def main() -> None:
     tops: list[float] = []
     for place in options.models:
         model = AVModel.from_pretrained(model_folder(place))
-        task = whole_task_of_model(model.config)
-        data = open_data(options.data, task=task.name)
+        own = task_of_model(model.config)
+        data = open_data(options.data, task=own.name)
+        task = make_task(own.name, own.config, spec=data.spec)
         parser, narrow, _, about = zero_shot(
             model, task, data, options.held_out, among="held-out", source=None
         )

@@ -1,4 +1,4 @@
-"""render."""
+"""Templates and YAML metadata of cards as text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import jinja2
 import yaml
 
 from avplatform.hub_cards import template
+
+PLACEHOLDER = "<this folder or repository>"
+"""Stands in a card for the repository's id until the card is pushed."""
 
 
 def _yaml(metadata: dict[str, Any]) -> str:
@@ -23,7 +26,3 @@ def _render(name: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template(name).render(**values)
-
-
-PLACEHOLDER = "<this folder or repository>"
-"""Stands in a card for the repository's id until the card is pushed."""

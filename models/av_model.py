@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ from avplatform.models.contracts import Output
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import AVError, DataError, UsageError
-from avplatform.models.files import save_tensors
+from avplatform.models.files import save_tensors, write_atomic
 from avplatform.models.stem import MapStem, VectorStem
 
 CONFIG_FILE = "config.json"
@@ -194,18 +193,14 @@ class AVModel(
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write config.json and model.safetensors, each by write-then-rename."""
         folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
         text = (
             json.dumps(self.config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         )
-        temporary = folder / f".partial-{os.getpid()}"
-        try:
-            save_tensors(self.state_dict(), temporary, {"format": "pt"})
-            os.replace(temporary, folder / WEIGHTS_FILE)
-            temporary.write_text(text)
-            os.replace(temporary, folder / CONFIG_FILE)
-        finally:
-            temporary.unlink(missing_ok=True)
+        tensors = self.state_dict()
+        write_atomic(
+            folder / WEIGHTS_FILE, lambda path: save_tensors(tensors, path, {"format": "pt"})
+        )
+        write_atomic(folder / CONFIG_FILE, text)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
         """Return a short card; `avplatform push` writes a full one with results."""
@@ -217,7 +212,7 @@ class AVModel(
             f"# {config.encoder._type} + {config.decoder._type} ({config.task})\n\n"
             f"An audio-visual event parser with {len(config.classes)} classes and {self.num_parameters:,} parameters. "
             "It was saved without an evaluation, so this card states none.\n\n"
-            '```python\nfrom avplatform.models.av_model import AVModel\n\nmodel = AVModel.from_pretrained("<this repository>")\n```\n'
+            '```python\nfrom avplatform import AVModel\n\nmodel = AVModel.from_pretrained("<this repository>")\n```\n'
         )
         return ModelCard(text)
 

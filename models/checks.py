@@ -1,4 +1,4 @@
-"""Checks of the values that options have."""
+"""Checks of the fields of a config, with errors that name the field, its value and what is allowed."""
 
 from __future__ import annotations
 
@@ -73,3 +73,7 @@ def divides(config: Any, part: str, whole: int, what: str) -> None:
         raise UsageError(
             f"{type(config).__name__}.{part} is {getattr(config, part)}; it must divide {what} ({whole})"
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

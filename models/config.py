@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from avplatform.models.checks import sizes
+from avplatform.models.checks import in_range, sizes
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import (
     DataError,
@@ -16,7 +16,7 @@ from avplatform.models.errors import (
 )
 from avplatform.models.typed_values import build
 
-CONFIG_VERSION = 1
+CONFIG_VERSION = 2
 COMPONENTS = ("encoder", "decoder")
 
 
@@ -28,6 +28,7 @@ class AVModelConfig:
     embeddings LEAP queries (one per class, in the same order); `label_dim` is their embeddings' width E;
     `label_source` says where these came from (kind, name, checksums, versions), as far as it is known; with
     `learned_labels` they are a trained table, of these classes alone.
+    It was trained on clips of `segments` times `segment_seconds`.
     `task_config` is what the task needs to read the model's predictions again (plain JSON values). `reference_order` runs the
     operations of the stem in the order of the published code, frames pooled after their affine map: slower, and equal to it
     to the last bit; models converted from official checkpoints have it.
@@ -44,9 +45,12 @@ class AVModelConfig:
     learned_labels: bool = False
     task_config: dict[str, Any] = field(default_factory=dict)
     reference_order: bool = False
+    segments: int = 10
+    segment_seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        sizes(self, "label_dim")
+        sizes(self, "label_dim", "segments")
+        in_range(self, "segment_seconds", 0.001, 3600)
         self.classes, self.label_texts = list(self.classes), list(self.label_texts)
         if not self.classes:
             raise UsageError("a model needs at least one class; `classes` is empty")
@@ -57,8 +61,15 @@ class AVModelConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dictionary with `_type` and `_version`."""
-        return {"_version": CONFIG_VERSION, **config_to_dict(self)}
+        """Return a JSON-ready dictionary with `_type` and `_version`.
+
+        Clips of ten seconds are left unsaid, as in version 1, so that what reads that version reads them.
+        """
+        content = config_to_dict(self)
+        if (self.segments, self.segment_seconds) != (10, 1.0):
+            return {"_version": CONFIG_VERSION, **content}
+        del content["segments"], content["segment_seconds"]
+        return {"_version": 1, **content}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> AVModelConfig:

@@ -1,4 +1,4 @@
-"""Writing safetensors files that others may read."""
+"""Files: written whole or not at all, safetensors that others may read, checksums, and paths with ~."""
 
 from __future__ import annotations
 
@@ -31,12 +31,10 @@ def save_tensors(
     path.chmod(mode)
 
 
-def _plain(value: Any) -> torch.Tensor:
-    """Return a tensor as it is written; of an array a copy, as torch takes none that is read-only or turned round."""
-    if not isinstance(value, torch.Tensor):
-        array = np.asarray(value)
-        value = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
-    return value.detach().cpu().contiguous()
+def save_array(values: np.ndarray, path: Path) -> None:
+    """Write an array as .npy under exactly this name, to which NumPy would add a suffix."""
+    with path.open("wb") as file:
+        np.save(file, values)
 
 
 def file_sha256(path: Path) -> str:
@@ -45,17 +43,26 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a temporary file or folder beside `path`, then rename it to `path`.
+def write_atomic(path: Path, content: str | bytes | Callable[[Path], object]) -> Path:
+    """Write a file or a folder whole or not at all: under a temporary name beside `path`, then renamed.
 
     A folder that is in the way is moved aside first and deleted last: a process that is killed in between leaves one of the
     two, and `recover` puts it back.
+
+    Args:
+        path: of the file or the folder; the folder around it is made where it is missing.
+        content: text (written as UTF-8), bytes, or a function that fills the path it is given.
     """
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     aside = path.with_name(f".{path.name}.replaced")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write(temporary)
+        if isinstance(content, str):
+            temporary.write_text(content, encoding="utf-8")
+        elif isinstance(content, bytes):
+            temporary.write_bytes(content)
+        else:
+            content(temporary)
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
@@ -72,3 +79,11 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
 def expanded(path: str | Path) -> Path:
     """Return a path with ~ and ~NAME written out; of a user that is not known, as it stands (pathlib raises RuntimeError)."""
     return Path(os.path.expanduser(path))
+
+
+def _plain(value: Any) -> torch.Tensor:
+    """Return a tensor as it is written; of an array a copy, as torch takes none that is read-only or turned round."""
+    if not isinstance(value, torch.Tensor):
+        array = np.asarray(value)
+        value = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    return value.detach().cpu().contiguous()

@@ -5,18 +5,29 @@ Axes: B clips, T segments, C classes. Splits are called train, validation and te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avplatform.models.contracts import Encoding, Parse
+from avplatform.models.contracts import (
+    Encoding,
+    Needs,
+    Options,
+    Parse,
+    Publication,
+)
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError
+from avplatform.tasks.cells import Cells
 
 Arrays = dict[str, np.ndarray]
+Odd = tuple[str, str, int, str]
+"""What is odd about a clip's labels: level ("error", "warning"), kind, position among the clips, and text."""
 
 
 @dataclass
@@ -76,6 +87,13 @@ def later(values: Any, segments: int) -> Any:
     """Move an array or tensor [B, T, ...] on by some segments; the first one fills the start."""
     length = values.shape[1]
     return values[:, [max(0, t - segments) for t in range(length)]]
+
+
+def named_classes(classes: Sequence[str], indices: np.ndarray) -> str:
+    """Return the names of some class indices for a message, also of those that are out of range."""
+    return ", ".join(
+        classes[i] if 0 <= i < len(classes) else f"class {i}" for i in indices.tolist()
+    )
 
 
 class Metrics:
@@ -157,7 +175,15 @@ class Analysis:
 class Task:
     """Base of all tasks: what labels mean, what is optimised, what is decided and how it is scored.
 
-    A subclass is built from its own config dataclass (`Config`, keyword-only, validated) and sets the class variables.
+    A subclass is built from its own config dataclass (`Config`, keyword-only, validated) and sets the class variables;
+    those with a value are facts that lists, cards and presets are made from, and may be left out. It works for any list of
+    classes.
+
+    Args:
+        config: an instance of `Config`.
+        classes: what a segment can be labelled with, in the order of the data's labels.
+        texts: label texts of all classes by spelling, of which `config.label_texts` chooses one where there are several.
+            The default spelling may be missing: then it is the names of the classes, with spaces for underscores.
     """
 
     name: ClassVar[str]
@@ -165,21 +191,61 @@ class Task:
     default_encoder: ClassVar[str]
     supervisions: ClassVar[tuple[str, ...]]  # the first is the default
     selection_metric: ClassVar[str]  # key of `Metrics.compute()` that picks the best epoch
-    classes: tuple[str, ...]  # what a segment can be labelled with, in the dataset's order
+    shown: ClassVar[tuple[str, ...]] = ()  # metrics that stand for it where there is little room
+    streams: ClassVar[Literal["apart", "joint"] | None] = None  # what it wants, see `Needs`
+    training: ClassVar[Options] = {}  # in what its runs differ from the defaults of every run
+    paper: ClassVar[Publication | None] = None
+    title: ClassVar[str] = ""
+    about: ClassVar[str] = ""  # what a model of it answers, one sentence without its full stop
+    decisions: ClassVar[str] = "see the task"  # what example code shows
+    cells: ClassVar[Cells] = Cells()
+    classes: tuple[str, ...]
+    texts: dict[str, tuple[str, ...]]
     config: Any
 
-    def __init__(self, config: Any) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: Any,
+        *,
+        classes: Sequence[str],
+        texts: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.config, self.classes = config, tuple(classes)
+        self.texts = {spelling: tuple(found) for spelling, found in (texts or {}).items()}
 
     def train_splits(self) -> tuple[str, ...]:
         """Names of the splits that training reads (AVE's weak setting adds "background")."""
         return ("train",)
 
+    @property
+    def needs(self) -> Needs:
+        """What the task reads of a decoder's prediction."""
+        return Needs(asker=self.name, streams=self.streams, supervision=self.config.supervision)
+
     def model_classes(
-        self, decoder: str, encoder: str | None = None
+        self, decoder: str | None = None, encoder: str | None = None
     ) -> tuple[list[str], list[str]]:
-        """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order."""
+        """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order.
+
+        Without a decoder these are all classes.
+        """
         raise NotImplementedError
+
+    def class_texts(self) -> tuple[str, ...]:
+        """Return the label texts of all classes in the spelling that `config.label_texts` names.
+
+        Raises:
+            UsageError: the classes have no texts in this spelling.
+        """
+        spelling = getattr(self.config, "label_texts", "")
+        if spelling in self.texts:
+            return self.texts[spelling]
+        if spelling != getattr(type(self.config), "label_texts", ""):
+            known = ", ".join(self.texts) or "none but the names of the classes"
+            raise UsageError(
+                f"task_config.label_texts is '{spelling}', but the data have no such texts (they have: {known}); leave it out"
+            )
+        return tuple(name.replace("_", " ") for name in self.classes)
 
     @classmethod
     def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
@@ -192,10 +258,25 @@ class Task:
 
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """Return fields of the decoder's config that this task fixes or prefers (before the user's own)."""
-        return {}
+        if self.streams is None:
+            return {}
+        return DECODERS[decoder].options_for(self.needs, ENCODERS[encoder])
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
         """Raise UsageError where the options of encoder, decoder and task contradict each other."""
+
+    @classmethod
+    def odd_labels(cls, classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> Iterator[Odd]:
+        """Yield which of some clips have labels that contradict each other.
+
+        Args:
+            classes: the store's.
+            labels: those that are known, by name, [N, ...].
+        """
+        yield from ()
+
+    def check_held_out(self, encoder: str) -> None:
+        """Raise UsageError where the task cannot be trained without some of its classes."""
 
     def check_training_labels(self, names: Iterable[str]) -> None:
         """Raise DataError where training reads a label that the data lack; asked before a run's folder is made."""

@@ -11,7 +11,7 @@ from avplatform.tasks.avel import AVEL
 from avplatform.tasks.avvp import AVVP
 from avplatform.tasks.contracts import Task
 
-TASKS: dict[str, type[Task]] = {"avel": AVEL, "avvp": AVVP}
+TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (AVEL, AVVP)}
 
 
 def register_task(name: str, task: type[Task]) -> None:
@@ -20,20 +20,13 @@ def register_task(name: str, task: type[Task]) -> None:
 
 
 def task_of_model(config: AVModelConfig) -> Task:
-    """Return the task that a saved model was trained for, with its own decisions, thresholds and classes."""
-    task = whole_task_of_model(config)
-    names = [name for name in config.classes if name != "background"]
-    if set(names) < set(task.classes) - {"background"}:  # trained without some classes
-        return task.with_classes(names, config.label_texts[: len(names)] or None)
-    return task
-
-
-def whole_task_of_model(config: AVModelConfig) -> Task:
-    """Return the task of a saved model with all classes, also those that it was trained without."""
+    """Return the task that a saved model was trained for, with its own decisions, thresholds, classes and label texts."""
     if config.task not in TASKS:
         raise unknown_name("task", config.task, TASKS)
     kind = TASKS[config.task]
-    return kind(config_from_dict(kind.Config, config.task_config))
+    options = config_from_dict(kind.Config, config.task_config)
+    texts = config.label_texts or [name.replace("_", " ") for name in config.classes]
+    return kind(options, classes=config.classes, texts={getattr(options, "label_texts", ""): texts})
 
 
 def with_threshold(task: Task, threshold: float | None) -> Task:
@@ -45,8 +38,9 @@ def with_threshold(task: Task, threshold: float | None) -> Task:
     if threshold is None:
         return task
     if not hasattr(task.config, "threshold"):
+        takers = ", ".join(n for n, kind in TASKS.items() if hasattr(kind.Config, "threshold"))
         raise UsageError(
-            f"threshold is for avvp; {task.name} decides by the largest score and has none"
+            f"threshold is for {takers}; {task.name} decides by the largest score and has none"
         )
     other = copy.copy(task)
     other.config = dataclasses.replace(task.config, threshold=threshold)

@@ -1,4 +1,4 @@
-"""spans."""
+"""Runs of ones in rows of decisions."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from avplatform.catalogue.cost import (
-    FEATURES,
     _counter,
     cost_of,
     flops_per_clip,
@@ -13,6 +12,7 @@ from avplatform.catalogue.cost import (
 )
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.run import default_config
+from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
@@ -23,7 +23,7 @@ T, C = 10, 25
 
 def config_of(task, encoder, decoder, supervision=None):
     config = default_config(task, encoder, decoder, supervision)
-    return make_model_config(config, build_task(config), FEATURES[task])
+    return make_model_config(config, build_task(config), adapter_of_task(task).features)
 
 
 def build(config):
@@ -107,9 +107,9 @@ def test_a_longer_clip_costs_more_and_a_built_model_costs_what_its_config_does()
 def test_what_a_decoder_costs_follows_its_options_and_classes():
     config = default_config("avvp", "han", "leap")
     task = build_task(config)
-    two = cost_of(make_model_config(config, task, FEATURES["avvp"]))
+    two = cost_of(make_model_config(config, task, adapter_of_task("avvp").features))
     config.decoder_config.blocks = 4
-    four = cost_of(make_model_config(config, task, FEATURES["avvp"]))
+    four = cost_of(make_model_config(config, task, adapter_of_task("avvp").features))
     assert (
         four.flops["decoder"] > two.flops["decoder"]
         and four.flops["encoder"] == two.flops["encoder"]
@@ -118,11 +118,12 @@ def test_what_a_decoder_costs_follows_its_options_and_classes():
 
 
 def test_the_features_are_those_of_the_real_datasets():
-    from avplatform.data.simulate import ave, llp
+    from avplatform.data.adapters.ave import simulation as ave
+    from avplatform.data.adapters.llp import simulation as llp
 
-    assert FEATURES["avel"] == ave.spec(ave.AVESimulation()).features
-    assert FEATURES["avvp"] == llp.spec(llp.LLPSimulation()).features
-    assert input_shapes(FEATURES["avvp"]) == {
+    assert adapter_of_task("avel").features == ave.spec(ave.AVESimulation()).features
+    assert adapter_of_task("avvp").features == llp.spec(llp.LLPSimulation()).features
+    assert input_shapes(adapter_of_task("avvp").features, segments=10) == {
         "audio": [1, 10, 128],
         "visual": [1, 10, 2048],
         "motion": [1, 10, 512],

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
+import avplatform
+from tests import tree
+
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    *("README.md", "CONTRIBUTING.md"),
+    *(f"docs/{file.name}" for file in sorted((ROOT / "docs").glob("*.md"))),
+    *(f"hub_cards/{file.name}" for file in sorted((ROOT / "hub_cards").glob("*.jinja"))),
+]
+IMPORT = re.compile(
+    r"^(?:from (avplatform[\w.]*) import (.+)|import (avplatform[\w.]*).*)$", flags=re.M
+)
 
 
 def blocks(page, language="python"):
@@ -51,6 +62,70 @@ def test_the_readme_names_commands_and_files_that_exist():
     from avplatform.config.presets import list_presets
 
     assert presets and set(presets) <= set(list_presets())
+
+
+def private_imports(text):
+    """Return the imports of a page's code that are not from the public names of `avplatform`."""
+    found = []
+    for line in re.findall(r"```python\n(.*?)```", text, flags=re.S):
+        for match in IMPORT.finditer(line):
+            names = set(re.findall(r"\w+", match[2] or ""))
+            if (match[1] or match[3]) != "avplatform" or not names <= set(avplatform.__all__):
+                found.append(match[0])
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/extend.md"])
+def test_pages_and_cards_import_public_names_only(page):
+    assert private_imports((ROOT / page).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from avplatform.models.av_model import AVModel",
+        "from avplatform import nothing, AVModel",
+        "import avplatform.data",
+    ],
+)
+def test_a_private_import_on_a_page_is_found(line):
+    assert private_imports(f"Text.\n\n```python\n{line}\n```\n") == [line]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_files_that_pages_name_exist(page):
+    """Files are named in backquotes from the repository's root, links from the page's folder."""
+    text = (ROOT / page).read_text()
+    folder = (ROOT / page).parent
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s{]+)\)", text)]
+    missing = [x for x in links if not x.startswith("http") and not (folder / x).exists()]
+    named = re.findall(
+        r"`((?:avplatform|models|tasks|tests|benchmarks|examples|docs)/[\w./-]*)`", text
+    )
+    placeholders = {name for name in named if re.search(r"/X\b", name)}
+    missing += [n for n in set(named) - placeholders if not (ROOT / n).exists()]
+    assert missing == []
+
+
+def test_the_tree_is_the_one_that_is_there():
+    shown = tree.BLOCK.search(tree.PAGE.read_text("utf-8"))
+    assert shown is not None and shown[0] == tree.tree(), "run `python -m tests.tree`"
+
+
+def test_every_folder_of_the_tree_says_what_it_is():
+    lines = tree.tree().splitlines()
+    assert [line for line in lines if len(line) < tree.COLUMN + 15] == []
+
+
+def test_a_new_folder_is_missed_on_the_page(tmp_path):
+    for top in tree.TREES:
+        (tmp_path / top).mkdir()
+        (tmp_path / top / "__init__.py").write_text('"""What it is."""\n')
+    before = tree.tree(tmp_path)
+    (tmp_path / "tasks" / "new").mkdir()
+    (tmp_path / "tasks" / "new" / "__init__.py").write_text('"""A new task."""\n')
+    added = set(tree.tree(tmp_path).splitlines()) - set(before.splitlines())
+    assert added == {f"{'  new/':<{tree.COLUMN}}A new task."}
 
 
 def test_ci_runs_the_readmes_commands():

@@ -1,7 +1,11 @@
 """What launchers say in the environment is checked before anything else."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from avplatform.base.machine import describe
 from avplatform.cli import main
 
 
@@ -27,3 +31,13 @@ def test_a_launchers_variable_that_is_no_number_is_refused_by_name(
     )
     assert f"the environment says {name}={value!r}" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_results_of_a_checkout_name_its_commit():
+    root = Path(__file__).resolve().parent.parent
+    head = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True
+    )
+    if head.returncode:
+        pytest.skip("not a git checkout")
+    assert describe()["commit"].removesuffix("+") == head.stdout.strip()

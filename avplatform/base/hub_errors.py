@@ -1,4 +1,4 @@
-"""hub_errors."""
+"""What the client of the Hugging Face Hub raises, and what to tell the user about it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-# The base of all errors of the client's HTTP library (a refused connection is one), named by a class that derives from it.
+# The base of all errors of the client's HTTP library, such as a refused connection; the library itself is not imported.
 HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
-
 
 # What the client raises when it does not succeed: ValueError is what it refuses itself, RuntimeError a failed upload.
 FAILURES: tuple[type[BaseException], ...] = (HTTP_ERROR, OSError, ValueError, RuntimeError)

@@ -113,16 +113,6 @@ def set_threads(threads: int = 0) -> int:
     return threads
 
 
-def _launched(name: str, low: int) -> int:
-    """Return a variable that launchers such as torchrun set; a process without one is alone."""
-    text = os.environ.get(name, str(low))
-    if not re.fullmatch(r"-?[0-9]+", text) or int(text) < low:
-        raise UsageError(
-            f"the environment says {name}={text!r}; launchers such as torchrun set a number there: unset it"
-        )
-    return int(text)
-
-
 def available_cores() -> int:
     """Cores that this process may use."""
     try:
@@ -154,10 +144,20 @@ def describe() -> dict[str, str]:
     }
 
 
+def _launched(name: str, low: int) -> int:
+    """Return a variable that launchers such as torchrun set; a process without one is alone."""
+    text = os.environ.get(name, str(low))
+    if not re.fullmatch(r"-?[0-9]+", text) or int(text) < low:
+        raise UsageError(
+            f"the environment says {name}={text!r}; launchers such as torchrun set a number there: unset it"
+        )
+    return int(text)
+
+
 @cache
 def _commit() -> str:
     """The commit of a source checkout, with "+" where files differ from it; "not a checkout" for an installed package."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return "not a checkout"
     git = ["git", "-C", str(root)]

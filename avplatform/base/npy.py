@@ -1,63 +1,121 @@
-"""npy."""
+"""Reading .npy files that may be damaged or hostile: nothing is unpickled, and shape and type are checked first."""
 
 from __future__ import annotations
 
+import math
+import os
 import tokenize
 from pathlib import Path
+from typing import IO, Any, Literal
 
 import numpy as np
 
-HEADER_ERRORS = (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
-"""What NumPy raises of a damaged header of a .npy file, which it reads as an expression of Python."""
+from avplatform.models.errors import DataError
+
 NUMBERS = "fiu"
 """Kinds of numbers (numpy's `dtype.kind`) that features may be in their files."""
 
 
-def read_npy(file: Path, shape: tuple[int, ...], *, kinds: str = NUMBERS) -> np.ndarray:
-    """Return the array of a file, of which only the header is trusted to be text.
+class BadFeature(Exception):  # noqa: N818
+    """A clip's feature that cannot be used; the text is the reason, without the name of the file."""
+
+
+def read_npy(
+    file: Path,
+    shape: tuple[int | None, ...] | None = None,
+    *,
+    kinds: str | None = NUMBERS,
+    finite: bool = False,
+    mapped: bool = False,
+) -> np.ndarray:
+    """Return the array of a .npy file.
 
     Args:
         file: the file.
-        shape: what it must have.
-        kinds: of numbers that are accepted, as numpy's `dtype.kind`.
+        shape: what it must have; None for an axis of any length but zero, or for any shape at all.
+        kinds: of numbers that are accepted, as numpy's `dtype.kind`; None for anything but Python objects.
+        finite: refuse NaN and infinite numbers.
+        mapped: leave the values in the file and map them, copy-on-write.
 
     Raises:
-        BadFeature: not a .npy file, truncated, or of another shape or type.
+        BadFeature: the file cannot be read, is not a .npy file, is truncated, or holds another array than asked for.
     """
     try:
         with file.open("rb") as stream:
-            try:
-                version = np.lib.format.read_magic(stream)
-                header = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }.get(version)
-                if header is None:
-                    raise BadFeature(
-                        f"is a .npy file of version {version[0]}.{version[1]}, which no array of numbers has"
-                    )
-                found, fortran, dtype = header(stream)
-            except HEADER_ERRORS as error:
-                text = (
-                    "is empty"
-                    if file.stat().st_size == 0
-                    else f"is no .npy file ({str(error).splitlines()[0][:80]})"
-                )
-                raise BadFeature(text) from None
-            if dtype.hasobject:
-                raise BadFeature("holds pickled Python objects, which are never read")
-            if found != shape:
-                raise BadFeature(f"has shape {found} instead of {shape}")
-            if dtype.kind not in kinds:
-                raise BadFeature(f"holds {dtype}, not numbers")
-            count = int(np.prod(shape)) * dtype.itemsize
-            data = stream.read(count)
+            found, fortran, dtype = read_header(stream, shape, kinds=kinds)
+            order: Literal["C", "F"] = "F" if fortran else "C"
+            start, count = stream.tell(), math.prod(found) * dtype.itemsize
+            # A header may claim more than any memory holds.
+            if (there := os.fstat(stream.fileno()).st_size - start) < count:
+                raise BadFeature(f"is truncated: {there} of {count} bytes")
+            if mapped:
+                return np.memmap(file, dtype, "c", start, found, order)
+            data = bytearray(count)
+            stream.readinto(data)
+            array = np.frombuffer(data, dtype).reshape(found, order=order)
     except OSError as error:
         raise BadFeature(f"cannot be read ({error.strerror or error})") from None
-    if len(data) < count:
-        raise BadFeature(f"is truncated: {len(data)} of {count} bytes")
-    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+    except (ValueError, OverflowError) as error:  # items of no bytes, or an axis beyond any number
+        raise BadFeature(f"is no .npy file ({error})") from None
+    if finite and not np.isfinite(array).all():
+        raise BadFeature("holds a NaN or an infinite number")
+    return array
 
 
-class BadFeature(Exception):
-    """A clip's feature that cannot be used; the text is the reason."""
+def read_input(
+    file: Path, shape: tuple[int | None, ...] | None = None, **wanted: Any
+) -> np.ndarray:
+    """Return the array of a file that a user gave; arguments as for `read_npy`.
+
+    Raises:
+        DataError: as for `read_npy`; names the file.
+    """
+    try:
+        return read_npy(file, shape, **wanted)
+    except BadFeature as error:
+        raise DataError(f"cannot read {file}: it {error}") from None
+
+
+def read_header(
+    stream: IO[bytes], shape: tuple[int | None, ...] | None = None, *, kinds: str | None = NUMBERS
+) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, Fortran order and type of an array, and leave the stream at its values; arguments as for `read_npy`.
+
+    Raises:
+        BadFeature: this is not a .npy file, or one of another array.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if header is None:
+            number = ".".join(map(str, version))
+            raise BadFeature(f"is a .npy file of version {number}, which no array of numbers has")
+        found, fortran, dtype = header(stream)
+    except _HEADER_ERRORS as error:
+        if os.fstat(stream.fileno()).st_size == 0:
+            raise BadFeature("is empty") from None
+        text = [*str(error).splitlines(), type(error).__name__][0]
+        raise BadFeature(f"is no .npy file ({text[:80]})") from None
+    if dtype.hasobject:
+        raise BadFeature("holds pickled Python objects, which are never read")
+    if shape is not None and not _fits(found, shape):
+        wanted = str(shape).replace("None", "any")
+        raise BadFeature(f"has shape {found} instead of {wanted}")
+    if kinds is not None and dtype.kind not in kinds:
+        raise BadFeature(f"holds {dtype}, not numbers")
+    if min(found, default=0) < 0:
+        raise BadFeature(f"has the impossible shape {found}")
+    return found, fortran, dtype
+
+
+# What NumPy raises for a damaged header, which it reads as an expression of Python.
+_HEADER_ERRORS = (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
+
+
+def _fits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    return len(found) == len(shape) and all(
+        n == wanted or (wanted is None and n > 0) for n, wanted in zip(found, shape, strict=True)
+    )

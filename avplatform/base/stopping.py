@@ -59,7 +59,7 @@ def _launched(parent: int) -> bool:
     return by_name or "accelerate.commands.launch" in command
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818
     """The run has saved its state and ends because of a signal."""
 
     def __init__(self, signum: int, step: int, folder: str) -> None:

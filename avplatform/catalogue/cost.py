@@ -17,13 +17,6 @@ from avplatform.models.contracts import Encoding, FeatureSpec
 from avplatform.models.decoders import DECODERS
 
 PARTS = ("stem", "encoder", "decoder")
-SEGMENTS = 10
-
-FEATURES: dict[str, FeatureSpec] = {
-    "avel": FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7)),
-    "avvp": FeatureSpec(audio_dim=128, visual_dim=2048, motion_dim=512),
-}
-"""What the features of AVE and LLP hold per segment (LLP's frames averaged to segments, as stores hold them)."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -44,8 +37,8 @@ class Cost:
         return sum(self.flops.values())
 
 
-def cost_of(config: AVModelConfig, *, segments: int = SEGMENTS) -> Cost:
-    """Return what a model of this config costs, without allocating it.
+def cost_of(config: AVModelConfig, *, segments: int | None = None) -> Cost:
+    """Return what a model of this config costs on one clip (by default as long as its own), without allocating it.
 
     FLOPs are twice the multiply-accumulates of matrix products, convolutions and LSTMs in one forward pass of one clip;
     elementwise operations, norms and softmaxes are not counted. The model is built on torch's meta device, where an LSTM
@@ -54,10 +47,11 @@ def cost_of(config: AVModelConfig, *, segments: int = SEGMENTS) -> Cost:
     part = {
         "task": "",
         "classes": ["-"],
-        "decoder": {"_type": "mmil"},
+        "decoder": {"_type": next(n for n, kind in DECODERS.items() if not kind.needs_labels)},
     }  # what the stem and the encoder do not depend on
     shared = {name: config_to_dict(getattr(config, name)) for name in ("features", "encoder")}
     key = json.dumps({**part, **shared, "reference_order": config.reference_order}, sort_keys=True)
+    segments = segments or config.segments
     encoded = _encode(key, segments)
     decoder = json.dumps(config_to_dict(config.decoder), sort_keys=True)
     parameters, flops = _decode(key, segments, decoder, len(config.classes), config.label_dim)
@@ -67,14 +61,14 @@ def cost_of(config: AVModelConfig, *, segments: int = SEGMENTS) -> Cost:
     )
 
 
-def flops_per_clip(model: AVModel | AVModelConfig, *, segments: int = SEGMENTS) -> int:
+def flops_per_clip(model: AVModel | AVModelConfig, *, segments: int | None = None) -> int:
     """Return the floating-point operations of one clip; `cost_of` says what counts."""
     return cost_of(
         model.config if isinstance(model, AVModel) else model, segments=segments
     ).total_flops
 
 
-def input_shapes(features: FeatureSpec, *, segments: int = SEGMENTS) -> dict[str, list[int]]:
+def input_shapes(features: FeatureSpec, *, segments: int) -> dict[str, list[int]]:
     """Return the shape of each input of one clip, by name."""
     shapes = {"audio": [1, segments, features.audio_dim]}
     shapes["visual"] = [1, segments, *(features.map_size or ()), features.visual_dim]

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.catalogue.cells import Cell, find_cell
-from avplatform.catalogue.cost import FEATURES, cost_of, input_shapes
+from avplatform.catalogue.cost import cost_of, input_shapes
 from avplatform.catalogue.figures import cell_record, figure
 from avplatform.catalogue.published import headline, published_rows
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.compose import CELL, compose, stored_config
 from avplatform.config.presets import list_presets
 from avplatform.config.run import RunConfig, default_config
+from avplatform.data.adapters.registry import find_adapter
 from avplatform.hub.folder import model_folder
 from avplatform.models.av_model import CONFIG_FILE
 from avplatform.models.config import AVModelConfig, config_to_dict
@@ -69,8 +70,9 @@ def describe(target: str) -> dict[str, Any]:
 def _of_config(kind: str, name: str, config: RunConfig) -> dict[str, Any]:
     """Describe what a run of this configuration would train."""
     model = None
-    if config.task in FEATURES:
-        model = make_model_config(config, build_task(config), FEATURES[config.task])
+    dataset = find_adapter(config.task)
+    if dataset is not None:
+        model = make_model_config(config, build_task(config), dataset.features)
     cell = [getattr(config, part) for part in CELL]
     own = {part: getattr(config, part) for part in PARTS}
     return {
@@ -173,7 +175,7 @@ def _built(config: AVModelConfig) -> dict[str, Any]:
         | {"task": config.task_config},
         "parameters": {**cost.parameters, "total": cost.total_parameters},
         "flops_per_clip": {**cost.flops, "total": cost.total_flops},
-        "inputs": input_shapes(config.features),
+        "inputs": input_shapes(config.features, segments=config.segments),
         "classes": config.classes,
         "label_texts": config.label_texts,
         "label_dim": config.label_dim if config.label_texts else None,

@@ -7,16 +7,16 @@ import importlib
 from avplatform.models.errors import unknown_name
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "import": ("data_import", "turn the official files of LLP or AVE into a store"),
+    "import": ("data_import", "turn the official files of a dataset into a store"),
     "verify": (
         "data_verify",
         "check files, counts, values, labels and leaks of a data folder or a hub id",
     ),
     "card": ("data_card", "print or write the card of a data folder"),
     "simulate": ("data_simulate", "draw synthetic features from annotations"),
-    "push": ("data_push", "push a data folder to the Hub"),
+    "push": ("push:run_data", "push a data folder to the Hub"),
 }
-"""Commands by name: their module in avplatform.commands, imported when it runs, and one line of help."""
+"""Commands by name: their module in avplatform.commands (and its function, if not `run`), and one line of help."""
 
 
 def run(args: list[str], prog: str) -> int:
@@ -27,5 +27,6 @@ def run(args: list[str], prog: str) -> int:
         return 0 if args else 2
     if args[0] not in COMMANDS:
         raise unknown_name("data command", args[0], COMMANDS)
-    module = importlib.import_module(f"avplatform.commands.{COMMANDS[args[0]][0]}")
-    return module.run(args[1:], f"{prog} {args[0]}")
+    name, _, function = COMMANDS[args[0]][0].partition(":")
+    module = importlib.import_module(f"avplatform.commands.{name}")
+    return getattr(module, function or "run")(args[1:], f"{prog} {args[0]}")

@@ -1,4 +1,4 @@
-"""`avplatform data import`: the official files of LLP or AVE made into a store."""
+"""`avplatform data import`: the official files of a dataset made into a store."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 
 from avplatform.base.console import Bar, Console
 from avplatform.commands.flags import parse_flags
-from avplatform.data.importing.options import ImportOptions
+from avplatform.data.importing.options import import_options
 
 
 def run(args: list[str], prog: str) -> int:
     """Import; return 1 if a clip of the splits was left out (or, with --strict, would have been and nothing was written)."""
-    options = parse_flags(ImportOptions, args, prog)
+    options = parse_flags(import_options(), args, prog)
     from avplatform.data.importing import import_data
     from avplatform.data.importing.report import REPORT_FILE
     from avplatform.data.store.card import render_dataset_card

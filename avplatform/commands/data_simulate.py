@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from avplatform.base.console import Console
+from avplatform.commands.choices import DatasetTask
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import UsageError
 
@@ -15,8 +16,8 @@ from avplatform.models.errors import UsageError
 class SimulateOptions:
     """Draw synthetic features from the real annotation files of a dataset; labels stay real, features are made up."""
 
-    task: Literal["avvp", "avel"]
-    """avvp reads LLP's csv files, avel reads AVE's Annotations.txt and order files"""
+    task: DatasetTask
+    """task of the dataset whose annotation files are read"""
     annotations: str
     """folder of the official annotation files"""
     out: str
@@ -28,7 +29,7 @@ class SimulateOptions:
     layout: Literal["store", "official"] = "store"
     """store (parquet shards), or the authors' file layout"""
     limit: int | None = None
-    """at most this many training clips (AVE: spread over classes); --layout official then cuts the annotation files too"""
+    """at most this many training clips (spread over classes where files are sorted by them); --layout official then cuts the annotation files too"""
 
 
 def run(args: list[str], prog: str) -> int:

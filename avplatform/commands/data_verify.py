@@ -23,7 +23,7 @@ class VerifyOptions:
     annotations: str | None = None
     """folder of the official annotation files, to compare every clip's labels with"""
     audio_annotations: str | None = None
-    """llp, with --annotations: another file of dense audio annotations than AVVP_eval_audio.csv, as at import"""
+    """with --annotations: another file of dense audio annotations than the one in that folder, as at import"""
     fast: bool = False
     """check sizes and footers of the shards only; on the Hub nothing is downloaded"""
     json: str | None = None

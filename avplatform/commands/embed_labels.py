@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from avplatform.commands.choices import DatasetTask
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.texts.files import SUFFIXES, LabelEmbeddings
@@ -29,7 +30,7 @@ class EmbedLabelsOptions:
     """of bert, sentence and transformers: the first token, or the mean over tokens"""
     texts: str | None = None
     """file with one text a line, for texts that hold commas"""
-    task: Literal["avvp", "avel"] | None = None
+    task: DatasetTask | None = None
     """take the class texts of a task"""
     out: str | None = None
     """file to write: .safetensors (texts in its metadata) or .npy (texts in a .json beside it)"""
@@ -72,13 +73,12 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
     ]
     if len(given) != 1:
         raise UsageError(
-            'give the label texts once: as "violin,dog", as --texts FILE, or as --task avvp'
+            'give the label texts once: as "violin,dog", as --texts FILE, or as --task NAME'
         )
     if options.task:
-        from avplatform.tasks.registry import TASKS
+        from avplatform.data.adapters.registry import make_task
 
-        kind = TASKS[options.task]
-        texts = kind(kind.Config()).model_classes("leap")[1]
+        texts = list(make_task(options.task).class_texts())
     elif options.texts:
         try:
             lines = Path(options.texts).read_text(encoding="utf-8-sig").splitlines()

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from avplatform.base.console import Console, named, readable
+from avplatform.commands.choices import DEFAULT_DATASET, DatasetTask
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import UsageError, counted
 
@@ -24,7 +25,7 @@ class ExtractOptions:
     """video and sound files, and folders of them"""
     out: str
     """folder to write; a run that was stopped goes on"""
-    backbones: str = "llp"
+    backbones: str = DEFAULT_DATASET.name
     """recipe: llp (VGGish, ResNet-152, R(2+1)D-18), ave (VGGish, VGG-19 maps), clip-clap, lite (small, needs no hub)"""
     audio: str | None = None
     """another audio backbone: vggish, vggish-pca, soundnet8, clap or clap:NAME"""
@@ -34,13 +35,13 @@ class ExtractOptions:
     """another motion backbone: r2plus1d_18 or none"""
     weights: tuple[str, ...] = ()
     """NAME=FILE (a backbone, or audio, visual, motion), or a folder; default: $AVPLATFORM_WEIGHTS, or weights in the cache"""
-    task: Literal["avvp", "avel"] = "avvp"
+    task: DatasetTask = DEFAULT_DATASET.task
     """whose classes the data folder gets"""
     annotations: str | None = None
     """folder of the official annotation files: labels and splits by the files' names"""
     split: str | None = None
     """split of all clips where there are no annotations; default: test"""
-    segments: int = 10
+    segments: int = DEFAULT_DATASET.segments
     """seconds of a clip"""
     long: Literal["split", "first", "refuse"] | None = None
     """files that are longer become several clips (default), one of their beginning, or are refused; annotated ones are one"""
@@ -120,10 +121,11 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
         recipe, weights, accelerator.device, dtype, batch=options.batch, limits=limits
     )
     console = Console(enabled=accelerator.is_main_process)
-    share = -(-len(find_files(options.videos).files) // accelerator.num_processes)
+    found = find_files(options.videos)
+    share = -(-len(found.files) // accelerator.num_processes)
     with console.bar("extract", total=share) as bar:
         report = extract(
-            options.videos,
+            found,
             options.out,
             extractor,
             catalogue,

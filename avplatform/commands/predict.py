@@ -48,10 +48,10 @@ class PredictOptions:
     """features that the model reads (llp, ave, lite, clip-clap); default: what its config says"""
     weights: tuple[str, ...] = ()
     """files of the feature extractors' weights as NAME=FILE, or a folder of them"""
-    window: int = 10
-    """seconds that the model sees at once"""
-    hop: int = 5
-    """seconds from one window to the next"""
+    window: int | None = None
+    """seconds that the model sees at once; default: as long as the clips that it was trained on"""
+    hop: int | None = None
+    """seconds from one window to the next; default: half of such a clip"""
     threshold: float | None = None
     """probability from which on a class is decided (avvp); default: the model's own"""
     embed_video: bool = False
@@ -149,9 +149,10 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
     from avplatform.timeline.picture import picture
     from avplatform.timeline.preview import preview
 
-    timeline = parse(video)
     limits = parse.config.limits
-    shown = preview(video, probe(video, limits=limits), limits)
+    info = probe(video, limits=limits)
+    timeline = parse(video, info=info)
+    shown = preview(video, info, limits)
     source = video_source(video, folder / "timeline.html", embed=embed)
     page = render_page(timeline, shown, source=source)
     try:
@@ -159,7 +160,7 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
             timeline, folder, media=video_source(video, folder / "events.eaf", embed=False)
         )
         picture(timeline, folder / "timeline.png", shown)
-        write_atomic(folder / "timeline.html", lambda path: path.write_text(page, encoding="utf-8"))
+        write_atomic(folder / "timeline.html", page)
     except OSError as error:
         raise DataError(f"cannot write into {folder}: {error.strerror}") from None
     return timeline

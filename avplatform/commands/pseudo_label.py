@@ -1,4 +1,4 @@
-"""`avplatform pseudo-label`: make segment pseudo-labels for LLP, and score them."""
+"""`avplatform pseudo-label`: make segment pseudo-labels, and score them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PseudoLabelOptions:
     """
 
     annotations: str
-    """folder of LLP's csv files"""
+    """folder of the official annotation files"""
     out: str
     """folder to write; a run that was stopped goes on in it"""
     splits: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
@@ -69,12 +69,12 @@ class PseudoLabelOptions:
 
 @dataclass(kw_only=True)
 class ScoreOptions:
-    """Score pseudo-labels against LLP's dense annotations."""
+    """Score pseudo-labels against the dense annotations."""
 
     folder: Annotated[str, tyro.conf.Positional]
     """folder with CLIP/segment_pseudo_labels and CLAP/segment_pseudo_labels, or one of them"""
     annotations: str
-    """folder of LLP's csv files"""
+    """folder of the official annotation files"""
     split: Literal["validation", "test"] = "test"
     """split to score"""
     visual: str | None = None
@@ -92,11 +92,11 @@ def run(args: list[str], prog: str) -> int:
     if args[:1] == ["score"]:
         return _score(args[1:], f"{prog} score")
     options = parse_flags(PseudoLabelOptions, args, prog)
+    from avplatform.pseudo_labels.dataset import DATASET
     from avplatform.pseudo_labels.make import FOLDERS, RECORD_FILE, Clips, make
-    from avplatform.tasks.avvp.annotations import read_annotations
 
     chosen = _check(options)
-    clips = Clips.of(read_annotations(options.annotations), options.splits)
+    clips = Clips.of(DATASET.read(options.annotations), options.splits)
     console = Console()
     bad = 0
     for modality in chosen:
@@ -159,8 +159,8 @@ def _check(options: PseudoLabelOptions) -> list[Any]:
 
 def _source(options: PseudoLabelOptions, modality: Any) -> Any:
     from avplatform.features.teachers import TextFeatures
+    from avplatform.pseudo_labels.dataset import DATASET
     from avplatform.pseudo_labels.sources import FeatureFiles, LogitFiles, MediaFiles
-    from avplatform.tasks.avvp.pseudo_labels import prompts
 
     logits, features = (
         getattr(options, f"{modality}_logits"),
@@ -177,7 +177,7 @@ def _source(options: PseudoLabelOptions, modality: Any) -> Any:
             spelling=options.spelling,
         )
     texts, scale = getattr(options, f"{modality}_texts"), getattr(options, f"{modality}_scale")
-    wanted = prompts(modality, options.spelling)
+    wanted = DATASET.prompts(modality, options.spelling)
     if texts is not None:
         return FeatureFiles(features, texts=TextFeatures.read(texts, scale=scale, prompts=wanted))
     if scale is not None:
@@ -200,9 +200,9 @@ def _teacher(options: PseudoLabelOptions, modality: str) -> Any:
 def _score(args: list[str], prog: str) -> int:
     options = parse_flags(ScoreOptions, args, prog)
     from avplatform.base.files import write_json
+    from avplatform.pseudo_labels.dataset import DATASET
     from avplatform.pseudo_labels.make import FOLDERS
     from avplatform.pseudo_labels.score import score_folder
-    from avplatform.tasks.avvp.annotations import read_annotations
 
     base = Path(options.folder)
     if not base.is_dir():
@@ -216,7 +216,7 @@ def _score(args: list[str], prog: str) -> int:
             f"{base} has neither {' nor '.join(FOLDERS.values())}; give --visual and --audio"
         )
     console = Console()
-    annotations = read_annotations(options.annotations)
+    annotations = DATASET.read(options.annotations)
     scores = score_folder(
         annotations, options.split, visual=visual, audio=audio, strict=options.strict
     )

@@ -50,6 +50,3 @@ def _run(push: Callable[..., str], args: list[str], prog: str, about: str) -> in
     )
     print(f"pushed to {url}")
     return 0
-
-
-__all__ = ["run"]

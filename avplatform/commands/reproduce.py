@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from avplatform import __version__
 from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags
 from avplatform.data.reading.source import DataSource
@@ -33,6 +32,7 @@ from avplatform.reproduce.tables import Shelf, section
 from avplatform.reproduce.targets import read_labels, target_names
 from avplatform.sweeps.ledger import write_ledger
 from avplatform.sweeps.runner import Outcome, report
+from avplatform.version import __version__
 
 STOPPED = 130  # as shells count a command that Ctrl-C ended
 Data = dict[str, tuple[str, DataSource]]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 from avplatform.config.compose import parse, peek
+from avplatform.config.run import RunConfig
 from avplatform.config.values import load_yaml
 from avplatform.models.errors import UsageError, counted
+from avplatform.runs.folder import RunFolder, finished_results
 
 
 def run(args: list[str], prog: str) -> int:
@@ -21,15 +24,9 @@ def run(args: list[str], prog: str) -> int:
         return 0
     from avplatform.base.machine import leave
     from avplatform.base.stopping import Stopped
-    from avplatform.runs.folder import RunFolder, finished_results
     from avplatform.training.loop import Run
 
-    if config.resume and (done := finished_results(RunFolder(config.resume))) is not None:
-        stored = load_yaml(config.resume)
-        if (config.max_steps, config.epochs) != (stored.get("max_steps"), stored.get("epochs")):
-            raise UsageError(
-                f"{config.resume} is finished and cannot be made longer; start a new run"
-            )
+    if config.resume and (done := finished(config)) is not None:
         if os.environ.get("RANK", "0") == "0":
             print(
                 f"{config.resume} is finished after {counted(done['steps'], 'step')}; nothing to do"
@@ -44,6 +41,22 @@ def run(args: list[str], prog: str) -> int:
         return 130 if stopped.signum == signal.SIGINT else 0
     leave(training.setup.accelerator)
     return 0
+
+
+def finished(config: RunConfig) -> dict[str, Any] | None:
+    """Return the results of the run to go on with where it is finished already.
+
+    Raises:
+        UsageError: it is finished, but other lengths are asked for.
+    """
+    done = finished_results(RunFolder(str(config.resume)))
+    if done is not None:
+        stored = load_yaml(str(config.resume))
+        if (config.max_steps, config.epochs) != (stored.get("max_steps"), stored.get("epochs")):
+            raise UsageError(
+                f"{config.resume} is finished and cannot be made longer; start a new run"
+            )
+    return done
 
 
 def restarted(args: list[str]) -> list[str]:

@@ -8,17 +8,17 @@ import torch
 
 from avplatform.config.run import LabelConfig, RunConfig
 from avplatform.data import Data, open_data
+from avplatform.data.adapters.registry import find_adapter, make_task
 from avplatform.data.store.schema import DataSpec, check_labels
 from avplatform.labels.cache import label_embeddings
 from avplatform.labels.held_out import data_for, with_others
 from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig, config_to_dict
 from avplatform.models.contracts import FeatureSpec
-from avplatform.models.decoders import DECODERS
+from avplatform.models.decoders import DECODERS, label_decoders
 from avplatform.models.errors import UsageError
 from avplatform.models.texts.files import LabelEmbeddings
 from avplatform.tasks.contracts import Task
-from avplatform.tasks.registry import TASKS
 
 
 class OpenRun(NamedTuple):
@@ -36,8 +36,8 @@ def open_run(config: RunConfig, **told: Any) -> OpenRun:
         UsageError: the task, encoder, decoder and data do not fit together.
         DataError: the data, or the label embeddings, cannot be read or lack something.
     """
-    task = build_task(config)
     data: Data = open_data(config.data, task=config.task, cache_dir=config.cache_dir, **told)
+    task = build_task(config, data.spec)
     data = data_of_run(config, task, data)
     torch.manual_seed(config.seed)
     model = build_model(config, task, data.spec)
@@ -60,9 +60,17 @@ def data_of_run(config: RunConfig, task: Task, data: Data) -> Data:
     return data
 
 
-def build_task(config: RunConfig) -> Task:
-    """Return the task of a run, without the classes that it holds out."""
-    return without_held_out(TASKS[config.task](config.task_config), config)
+def build_task(config: RunConfig, spec: DataSpec | None = None) -> Task:
+    """Return the task of a run, without the classes that it holds out.
+
+    Args:
+        config: the run's.
+        spec: of the data that it is to work on; default: those that the task is mostly trained on.
+
+    Raises:
+        UsageError: no data, and no dataset is registered for the task; or see `without_held_out`.
+    """
+    return without_held_out(make_task(config.task, config.task_config, spec=spec), config)
 
 
 def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
@@ -76,7 +84,18 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
             f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}"
         )
     check_labels(spec, task)
-    model_config = make_model_config(config, task, spec.features)
+    return new_model(config, task, spec.features, spec)
+
+
+def new_model(
+    config: RunConfig, task: Task, features: FeatureSpec, spec: DataSpec | None = None
+) -> AVModel:
+    """Return a freshly initialised model that reads these features; the caller seeds the generator.
+
+    Raises:
+        UsageError: the task, encoder, decoder and features do not fit together.
+    """
+    model_config = make_model_config(config, task, features, spec)
     embeddings = (
         embed(model_config.label_texts, config.labels)
         if DECODERS[config.decoder].needs_labels
@@ -92,8 +111,12 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
     return AVModel(model_config, label_embeddings=embeddings.values)
 
 
-def make_model_config(config: RunConfig, task: Task, features: FeatureSpec) -> AVModelConfig:
+def make_model_config(
+    config: RunConfig, task: Task, features: FeatureSpec, spec: DataSpec | None = None
+) -> AVModelConfig:
     """Return the config of a run's model, with label embeddings as wide as the shipped ones.
+
+    Without `spec` its clips are as long as those of the dataset that the task is mostly trained on.
 
     Raises:
         UsageError: the options of task, encoder and decoder contradict each other.
@@ -101,7 +124,7 @@ def make_model_config(config: RunConfig, task: Task, features: FeatureSpec) -> A
     task.check(config.encoder, config.decoder, config.encoder_config, config.decoder_config)
     if config.labels != LabelConfig() and not DECODERS[config.decoder].needs_labels:
         raise UsageError(
-            f"labels: {config.decoder} queries with no labels; leave the labels.* options out, or use leap"
+            f"labels: {config.decoder} queries with no labels; leave the labels.* options out, or use {label_decoders()}"
         )
     reduction = getattr(config.encoder_config, "map_reduction", "mean")
     if reduction != "mean" and features.map_size is None:
@@ -109,7 +132,10 @@ def make_model_config(config: RunConfig, task: Task, features: FeatureSpec) -> A
             f"encoder_config.map_reduction is '{reduction}', but the data hold vectors, no maps; leave it at mean"
         )
     classes, texts = task.model_classes(config.decoder, config.encoder)
+    clips = spec or find_adapter(config.task)
+    length = {"segments": clips.segments, "segment_seconds": clips.segment_seconds} if clips else {}
     return AVModelConfig(
+        **length,
         task=config.task,
         classes=classes,
         label_texts=texts if DECODERS[config.decoder].needs_labels else [],
@@ -143,7 +169,7 @@ def without_held_out(task: Task, config: RunConfig) -> Task:
     if not DECODERS[config.decoder].needs_labels:
         raise UsageError(
             f"held_out: {config.decoder} has one output a class and could never find a class that it was not trained on; use "
-            "--decoder leap"
+            f"--decoder {label_decoders()}"
         )
     if config.labels.embeddings.partition(":")[0] == "learned":
         raise UsageError(
@@ -151,10 +177,5 @@ def without_held_out(task: Task, config: RunConfig) -> Task:
         )
     if config.streaming:
         raise UsageError("held_out reads mapped data; leave out --streaming")
-    if config.task == "avel" and (
-        config.encoder == "cmbs" or config.task_config.label_set != "with_background"
-    ):
-        raise UsageError(
-            "held_out on avel needs a background text and no gate losses; use label_set with_background and no cmbs"
-        )
+    task.check_held_out(config.encoder)
     return with_others(task, config.held_out)

@@ -64,6 +64,15 @@ def stored_config(folder: str | Path) -> RunConfig:
     return build(*_merged([(f"{folder}/config.yaml", values)], {}))
 
 
+def changed_options(config: RunConfig, values: Options, *, where: str) -> Options:
+    """Return the options of a configuration with others put over them; `where` names their source in errors.
+
+    Raises:
+        UsageError: an unknown name, or a value of another kind.
+    """
+    return merge(dataclasses.asdict(config), typed(type(config), values, where=where))
+
+
 def peek(args: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     """Return the values of some flags without parsing the others (`--name value` or `--name=value`)."""
     found = {}
@@ -111,17 +120,23 @@ def _merged(layers: Sequence[Layer], given: Mapping[str, str]) -> tuple[type[Run
 
 
 def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
-    """Return the config of a run to go on with; only flags that do not change the run may differ."""
+    """Return the configuration of a run to go on with, with the flags that may change it."""
     if not Path(path).is_dir():
         raise DataError(f"--resume {path}: no such run folder")
     stored = stored_config(path)
+    options = _with_flags(type(stored), dataclasses.asdict(stored), args, prog)
+    check_resumed(stored, options)
+    return build(type(stored), options)
+
+
+def check_resumed(stored: RunConfig, options: Options) -> None:
+    """Raise UsageError where options change what a run cannot change when it goes on."""
     before = dataclasses.asdict(stored)
-    options = _with_flags(type(stored), before, args, prog)
     was, now = stored.precision, options["precision"]
     if "float64" in (was, now) and was != now:
         raise UsageError(
-            f"--precision cannot change to or from float64 when a run is resumed (it was {was}): its weights "
-            "have that precision; start a new run, or leave it out"
+            f"--precision cannot change to or from float64 when a run is resumed (it was {was}): "
+            "its weights have that precision; start a new run, or leave it out"
         )
     for name in options:
         if name not in option_names(resumable=True) and options[name] != before[name]:
@@ -129,7 +144,6 @@ def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
                 f"--{name.replace('_', '-')} cannot change when a run is resumed (it was "
                 f"{getattr(stored, name)!r}); start a new run, or leave it out"
             )
-    return build(type(stored), options)
 
 
 def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], prog: str) -> Options:

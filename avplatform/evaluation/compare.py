@@ -12,14 +12,17 @@ import numpy as np
 
 from avplatform.config.run import option_names
 from avplatform.config.values import flat, load_yaml
+from avplatform.data.adapters.registry import make_task
 from avplatform.evaluation.bootstrap import paired_ratios, paired_test
 from avplatform.evaluation.selection import both_splits, mean_and_spread, selection_report
 from avplatform.labels.held_out import with_others
+from avplatform.models.av_model import CONFIG_FILE
+from avplatform.models.config import AVModelConfig
 from avplatform.models.errors import DataError, UsageError
 from avplatform.runs.folder import RunFolder, read_results
 from avplatform.runs.predictions import Predictions, load_predictions, predictions_file
-from avplatform.tasks.contracts import Analysis
-from avplatform.tasks.registry import TASKS
+from avplatform.tasks.contracts import Analysis, Task
+from avplatform.tasks.registry import TASKS, task_of_model
 
 
 @dataclass(kw_only=True)
@@ -61,8 +64,8 @@ def compare(
     """
     runs = read_runs(folders, split=split)
     groups = group_runs(runs)
-    task = TASKS[runs[0].results["task"]]
-    analysis = with_others(task(task.Config()), runs[0].results.get("held_out") or ()).analysis()
+    task = _task_of(runs[0])
+    analysis = task.analysis()
     if analysis is None:
         raise DataError(
             f"the task '{task.name}' has no analysis, so its runs cannot be compared; see Task.analysis"
@@ -194,6 +197,14 @@ def _read(path: Path, split: str) -> ComparedRun:
     return ComparedRun(
         folder=path, results=results, options=options, predictions=load_predictions(file)
     )
+
+
+def _task_of(run: ComparedRun) -> Task:
+    """Return the task of a run with its classes: those of its model, or of the usual data where the model is gone."""
+    file = run.folder / "model" / CONFIG_FILE
+    if file.is_file():
+        return task_of_model(AVModelConfig.from_dict(json.loads(file.read_text())))
+    return with_others(make_task(str(run.results["task"])), run.results.get("held_out") or ())
 
 
 def _check_pair(first: ComparedRun, run: ComparedRun, split: str) -> None:

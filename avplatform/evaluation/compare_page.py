@@ -43,7 +43,7 @@ def write_comparison(content: dict[str, Any], folder: Path) -> list[Path]:
         text = comparison_page(content, [picture.name for picture in pictures])
         return [
             *files,
-            write_atomic(folder / "compare.md", lambda path: path.write_text(text)),
+            write_atomic(folder / "compare.md", text),
             *pictures,
         ]
     except OSError as error:

@@ -119,7 +119,7 @@ def extras(
         judged = [analysis.judged(m.state(), require_evidence(m)) for m in (validation, own)]
         content["calibration"] = {split.name: calibration(*judged)}
     if asked.robustness:
-        perturbed: Callable[[str, Change], Metrics] = lambda name, change: score(
+        perturbed: Callable[[str, Change], Metrics] = lambda name, change: score(  # noqa: E731
             split, f"{name}:", change
         )
         content["robustness"] = robustness(task, split, own, score=perturbed, seed=asked.seed)

@@ -67,7 +67,7 @@ def write_card(
     text = robustness_page(card, title=title, note=note)
     return [
         write_json(folder / f"{FILE}.json", card),
-        write_atomic(folder / f"{FILE}.md", lambda path: path.write_text(text)),
+        write_atomic(folder / f"{FILE}.md", text),
         robustness_bars(card, folder / f"{FILE}.png", metrics=metrics, note=note),
     ]
 

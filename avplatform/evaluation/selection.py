@@ -14,6 +14,7 @@ import numpy as np
 
 from avplatform.models.errors import DataError
 from avplatform.runs.folder import RunFolder
+from avplatform.runs.results import best_record
 
 Record = dict[str, Any]
 
@@ -37,10 +38,11 @@ def selection_bias(
     epochs = sorted(validated.keys() & tested.keys())
     if not epochs:
         raise DataError("no epoch was scored on both validation and test; train with --score-test")
-    picked = {
-        split: _pick(epochs, [records[e][metric] for e in epochs], ties)
-        for split, records in (("validation", validated), ("test", tested))
-    }
+    picked = {}
+    for split, records in (("validation", validated), ("test", tested)):
+        best = best_record([records[epoch] for epoch in epochs], metric=metric, ties=ties)
+        assert best is not None
+        picked[split] = best["epoch"]
     names = [
         n for n, v in tested[epochs[0]].items() if n in validated[epochs[0]] and _is_figure(n, v)
     ]
@@ -99,11 +101,6 @@ def mean_and_spread(values: Sequence[float]) -> dict[str, Any]:
     """Return the mean and the standard deviation (n - 1; None of a single value) of runs."""
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "spread": spread, "runs": len(values)}
-
-
-def _pick(epochs: list[int], values: list[float], ties: str) -> int:
-    best = [epoch for epoch, value in zip(epochs, values, strict=True) if value == max(values)]
-    return best[-1] if ties == "latest" else best[0]
 
 
 def _is_figure(name: str, value: Any) -> bool:

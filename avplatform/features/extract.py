@@ -26,9 +26,9 @@ from avplatform.data.store.partial import check_empty
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, DataSpec, Manifest
 from avplatform.data.store.writer import StoreWriter
 from avplatform.features.extractor import ClipFeatures, Extractor, Request
-from avplatform.features.media import probe
+from avplatform.features.media import MediaInfo, probe
 from avplatform.features.sampling import count_segments
-from avplatform.features.sources import Catalogue, find_files
+from avplatform.features.sources import Catalogue, Found
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, DataError, counted
 from avplatform.models.files import save_tensors, write_atomic
@@ -57,7 +57,7 @@ class ExtractReport:
 
 
 def extract(
-    places: Sequence[str | Path],
+    found: Found,
     out: str | Path,
     extractor: Extractor,
     catalogue: Catalogue,
@@ -70,14 +70,14 @@ def extract(
     card: Callable[[Manifest], str] | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> ExtractReport:
-    """Extract the features of files and folders of files into a store.
+    """Extract the features of files into a store.
 
     A file that is bad costs only itself; the report says why. A file that is longer than `segments` seconds becomes several
     clips, NAME_START_END (`long` = "split"), or one of its beginning ("first"), or is refused; one that is shorter is filled
     with zeros. Where annotations are given it is one clip.
 
     Args:
-        places: files and folders.
+        found: what `find_files` listed.
         out: folder to make.
         extractor: the recipe, its weights and where they run.
         catalogue: what is known of the clips.
@@ -90,11 +90,10 @@ def extract(
         advance: called after every file of this process.
 
     Raises:
-        UsageError: nothing to extract, or a folder that is not empty.
+        UsageError: a folder that is not empty.
         DataError: no file that could be extracted, or a disk that is full.
     """
     check_empty(Path(out))
-    found = find_files(places)
     job = _Job(Path(out), extractor, segments, long if not catalogue.annotated else "first")
     at_least(job, "segments", 1)
     index, count = (
@@ -216,6 +215,7 @@ class _Job:
             name=name,
             task=catalogue.task,
             classes=catalogue.classes,
+            texts=catalogue.texts,
             features=self.extractor.features,
             labels=catalogue.labels,
             label_dtypes=catalogue.label_dtypes,
@@ -269,13 +269,16 @@ class _Job:
         def requests() -> Iterator[Request]:
             for file in files:
                 try:
-                    windows = self._windows(file)
+                    info = probe(file, limits=self.extractor.limits)
+                    windows = self._windows(info)
                 except DataError as error:
                     failed[file] = error
                     continue
                 expected[file] = len(windows)
                 for start, seconds in windows:
-                    yield Request(path=file, start=start, seconds=seconds, segments=self.segments)
+                    yield Request(
+                        path=file, start=start, seconds=seconds, segments=self.segments, info=info
+                    )
 
         todo = iter(files)
         results = self.extractor.stream(requests())
@@ -298,14 +301,14 @@ class _Job:
             yield current, failed[current]
             current = next(todo, None)
 
-    def _windows(self, file: Path) -> list[tuple[float, float | None]]:
+    def _windows(self, info: MediaInfo) -> list[tuple[float, float | None]]:
         """Return the start and the length of each clip of a file."""
-        duration = probe(file, limits=self.extractor.limits).duration
+        duration = info.duration
         if count_segments(duration) <= self.segments:
             return [(0.0, None)]
         if self.long == "refuse":
             raise DataError(
-                f"{file} lasts {duration:.1f} s, more than {counted(self.segments, 'segment')}"
+                f"{info.path} lasts {duration:.1f} s, more than {counted(self.segments, 'segment')}"
             )
         if self.long == "first":
             return [(0.0, float(self.segments))]

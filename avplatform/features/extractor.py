@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ class Request:
     seconds: float | None = None
     segments: int | None = None
     """number of segments; default: the clip's seconds, rounded"""
+    info: MediaInfo | None = None
+    """what `probe` said of the file, if it was asked already"""
 
 
 @dataclass(kw_only=True)
@@ -143,15 +145,23 @@ class Extractor:
             self._spent = Spent()
         return self._spent
 
+    takes_info: ClassVar[bool] = True
+    """`clip` can be told what `probe` said of the file."""
+
     def clip(
-        self, path: str | Path, start: float = 0.0, seconds: float | None = None
+        self,
+        path: str | Path,
+        start: float = 0.0,
+        seconds: float | None = None,
+        *,
+        info: MediaInfo | None = None,
     ) -> ClipFeatures:
-        """Return the features of a file, or of a part of it.
+        """Return the features of a file, or of a part of it; `info` as in `Request`.
 
         Raises:
             DataError: the file is no media, damaged, cut off, or beyond a limit.
         """
-        return self.clips([Request(path=path, start=start, seconds=seconds)])[0]
+        return self.clips([Request(path=path, start=start, seconds=seconds, info=info)])[0]
 
     def clips(self, paths: Iterable[str | Path | Request]) -> list[ClipFeatures]:
         """Return the features of several files, in batches that go across them.
@@ -261,7 +271,7 @@ class _Batchers:
     def read(self, request: Request) -> _Clip:
         """Decode what is wanted of a file and hand it on."""
         extractor, limits = self.extractor, self.extractor.limits
-        info = probe(request.path, limits=limits)
+        info = request.info or probe(request.path, limits=limits)
         left = info.duration - request.start
         seconds = left if request.seconds is None else min(left, request.seconds)
         if request.start < 0 or seconds <= 0:

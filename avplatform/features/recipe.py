@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from avplatform.data.adapters.registry import DATASETS
 from avplatform.models.checks import at_least
 from avplatform.models.errors import DataError, UsageError, nearest, unknown_name
 
@@ -84,11 +85,10 @@ BACKBONES: dict[str, dict[str, bool]] = {
 RECIPES: dict[str, FeatureRecipe] = {
     recipe.name: recipe
     for recipe in (
-        FeatureRecipe(
-            name="llp", audio="vggish", visual="timm:resnet152.tv_in1k", motion="r2plus1d_18"
-        ),
-        FeatureRecipe(
-            name="ave", audio="vggish", visual="vgg19-pool5", fps=16, frames_per_segment=16
+        *(
+            FeatureRecipe(name=adapter.name, **adapter.recipe)
+            for adapter in DATASETS.values()
+            if adapter.recipe
         ),
         FeatureRecipe(
             name="lite",

@@ -1,6 +1,6 @@
 """Which moments of a video stand for its segments.
 
-Source: the extraction scripts behind LLP's features write frames at 8 a second and take 80 of the n that there are, at
+Source: the extraction scripts behind the published features write frames at 8 a second and take 80 of the n that there are, at
 round(linspace(0, n - 1, 80)). VALOR takes 10 of the same n.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from avplatform.models.errors import DataError, counted
-from avplatform.tasks.avvp.annotations import SEGMENTS
 
 JUST_BEFORE = 1e-6  # seconds
 
@@ -44,17 +43,17 @@ def frame_times(seconds: float, segments: int, *, fps: float, per_segment: int) 
 SAMPLE_RATE = 48_000  # Hz, CLAP's
 
 
-def frame_indices(frames: int, count: int = SEGMENTS) -> np.ndarray:
+def frame_indices(frames: int, count: int) -> np.ndarray:
     """Return which of a clip's frames stand for its segments: evenly spread, the first and the last among them.
 
     Example:
-        >>> frame_indices(80).tolist()
+        >>> frame_indices(80, 10).tolist()
         [0, 9, 18, 26, 35, 44, 53, 61, 70, 79]
     """
     return np.round(np.linspace(0, frames - 1, count)).astype(np.int64)
 
 
-def split_waveform(waveform: np.ndarray, segments: int = SEGMENTS) -> np.ndarray:
+def split_waveform(waveform: np.ndarray, segments: int) -> np.ndarray:
     """Cut a waveform of N samples into segments of floor(N / T) samples that start at round(i N / T) (half to even).
 
     Shape: [N] -> [T, floor(N / T)].

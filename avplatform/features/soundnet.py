@@ -127,7 +127,7 @@ def convert_soundnet(file: Path, cache: Path) -> Path:
         tensors[f"layers.{index}.1.num_batches_tracked"] = torch.tensor(0)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, lambda path: path.write_bytes(save(tensors)))
+        write_atomic(target, save(tensors))
     except OSError as error:
         raise DataError(f"cannot write {target}: {error.strerror}") from None
     return target

@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from avplatform.models.errors import DataError, UsageError, unknown_name
-from avplatform.tasks.avvp.annotations import ID_LENGTH
-from avplatform.tasks.registry import TASKS
+from avplatform.data.adapters.registry import adapter_of_task
+from avplatform.models.errors import DataError, UsageError
 
 NOT_MEDIA = {
     ".txt",
@@ -99,7 +96,7 @@ class Catalogue:
     """What is known of clips: their split and labels.
 
     Args:
-        task: "avvp" or "avel"; its classes become the store's.
+        task: the classes of its dataset become the store's.
         annotations: folder of the official annotation files; without it there are no labels, and all clips are of one split.
         split: that split.
 
@@ -111,18 +108,18 @@ class Catalogue:
     def __init__(
         self, task: str, *, annotations: str | Path | None = None, split: str = "test"
     ) -> None:
-        if task not in TASKS:
-            raise unknown_name("task", task, TASKS)
+        self.adapter = adapter_of_task(task)
         self.task, self.split = task, split
         self.annotated = annotations is not None
-        self.classes: list[str] = list(TASKS[task](TASKS[task].Config()).classes)
+        self.classes = list(self.adapter.classes)
+        self.texts = {spelling: list(texts) for spelling, texts in self.adapter.texts.items()}
         self.labels: dict[str, list[int]] = {}
         self.label_dtypes: dict[str, str] = {}
         self.label_splits: dict[str, list[str]] = {}
         self._entries: dict[str, list[Entry]] = {}
         self._next = 0
         if annotations is not None:
-            (self._read_llp if task == "avvp" else self._read_ave)(annotations)
+            self._read(annotations)
 
     def entries(self, name: str, starts: Sequence[tuple[float, float]]) -> list[Entry]:
         """Return the clips of a file: one for each of its windows (start and end), or what the annotations know of it.
@@ -131,9 +128,7 @@ class Catalogue:
             DataError: the annotations do not know the file.
         """
         if self.annotated:
-            found = self._entries.get(name) or (
-                self._entries.get(name[:ID_LENGTH]) if self.task == "avvp" else None
-            )
+            found = self._entries.get(name) or self._entries.get(self.adapter.file_name(name))
             if not found:
                 raise DataError("the annotations have no clip of this name")
             return found
@@ -145,40 +140,20 @@ class Catalogue:
             for index, clip_id in enumerate(names)
         ]
 
-    def _read_llp(self, folder: str | Path) -> None:
-        from avplatform.tasks.avvp.annotations import SEGMENTS, read_annotations
-
-        data = read_annotations(folder)
-        maps = [SEGMENTS, len(self.classes)]
-        self.labels = {"weak": [len(self.classes)], "dense_audio": maps, "dense_visual": maps}
-        self.label_dtypes = dict.fromkeys(self.labels, "uint8")
-        self.label_splits = {
-            name: ["validation", "test"] for name in ("dense_audio", "dense_visual")
-        }
+    def _read(self, folder: str | Path) -> None:
+        data = self.adapter.read(folder)
+        self.labels = {name: list(values.shape[1:]) for name, values in data.labels.items()}
+        self.label_dtypes, self.label_splits = data.label_dtypes, data.label_splits
         for split, rows in data.splits.items():
             for row in rows.tolist():
-                labels = {
-                    "weak": data.weak[row],
-                    "dense_audio": data.dense_audio[row],
-                    "dense_visual": data.dense_visual[row],
-                }
-                entry = Entry(row=row, clip_id=data.filenames[row], split=split, labels=labels)
-                self._entries[data.filenames[row]] = [entry]
-                self._entries.setdefault(data.filenames[row][:ID_LENGTH], [entry])
-
-    def _read_ave(self, folder: str | Path) -> None:
-        from avplatform.tasks.avel.annotations import read_annotations
-
-        data = read_annotations(folder)
-        self.labels = {"segment": [np.asarray(data.segment).shape[1]], "video": []}
-        self.label_dtypes = dict.fromkeys(self.labels, "int64")
-        for split, rows in data.splits.items():
-            for row in rows.tolist():
-                labels = {"segment": data.segment[row], "video": data.class_index[row]}
-                entry = Entry(row=row, clip_id=data.clip_ids[row], split=split, labels=labels)
-                self._entries.setdefault(data.clip_ids[row], []).append(
-                    entry
-                )  # an id may have several rows
+                name = data.clip_ids[row]
+                labels = {label: values[row] for label, values in data.labels.items()}
+                entry = Entry(row=row, clip_id=name, split=split, labels=labels)
+                if not self.adapter.unique_ids:  # an id may have several rows
+                    self._entries.setdefault(name, []).append(entry)
+                    continue
+                self._entries[name] = [entry]
+                self._entries.setdefault(self.adapter.file_name(name), [entry])
 
 
 def _utf8(name: str) -> bool:

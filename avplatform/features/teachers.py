@@ -20,10 +20,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 from torch import Tensor
 
+from avplatform.base.npy import read_input
 from avplatform.features.sampling import SAMPLE_RATE
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.pseudo_labels.media import read_npy
-from avplatform.tasks.avvp.classes import CLASSES
 
 CLIP_MODEL = "openai/clip-vit-large-patch14"
 CLAP_MODEL = "laion/clap-htsat-fused"
@@ -101,9 +100,9 @@ class TextFeatures:
             raise DataError(f"no file of text features {path}")
         known: tuple[str, ...] | None = None
         if path.suffix == ".npy":
-            vectors = read_npy(path, (len(CLASSES), None))
+            vectors = read_input(path, (len(prompts), None), finite=True)
         else:
-            vectors, stored, known = _read_safetensors(path)
+            vectors, stored, known = _read_safetensors(path, len(prompts))
             scale = stored if scale is None else scale
         if known is not None and known != prompts:
             theirs, ours = next(
@@ -117,9 +116,8 @@ class TextFeatures:
                 f"{path} does not say the scale of the logits; give --visual-scale (CLIP: 100) or --audio-scale"
             )
         if not vectors.any(axis=1).all():
-            raise DataError(
-                f"{path}: the text feature of '{CLASSES[int((~vectors.any(axis=1)).argmax())]}' is all zeros"
-            )
+            prompt = prompts[int((~vectors.any(axis=1)).argmax())]
+            raise DataError(f"{path}: the text feature of '{prompt}' is all zeros")
         return cls(vectors=np.asarray(vectors, dtype=np.float32), scale=float(scale), prompts=known)
 
 
@@ -295,7 +293,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _read_safetensors(path: Path) -> tuple[np.ndarray, float | None, tuple[str, ...] | None]:
+def _read_safetensors(
+    path: Path, count: int
+) -> tuple[np.ndarray, float | None, tuple[str, ...] | None]:
     from safetensors import safe_open
 
     try:
@@ -314,9 +314,9 @@ def _read_safetensors(path: Path) -> tuple[np.ndarray, float | None, tuple[str, 
         raise DataError(
             f"cannot read {path}: {_first_line(error)}; give .npy or .safetensors"
         ) from None
-    if vectors.ndim != 2 or len(vectors) != len(CLASSES) or not np.isfinite(vectors).all():
+    if vectors.ndim != 2 or len(vectors) != count or not np.isfinite(vectors).all():
         raise DataError(
-            f"{path}: 'text' has shape {vectors.shape}; it must be finite numbers ({len(CLASSES)}, width)"
+            f"{path}: 'text' has shape {vectors.shape}; it must be finite numbers ({count}, width)"
         )
     return vectors, scale, None if stored is None else tuple(map(str, stored))
 

@@ -43,7 +43,8 @@ def render_model_card(
         scores={name: [_percent(results[split].get(name)) for split in splits] for name in names},
         selection_sentence=_selection_sentence(results.get("selection") or {}),
         repo_id=repo_id or PLACEHOLDER,
-        inputs=_inputs(config["features"]),
+        inputs=_inputs(config),
+        **_clip(config),
         decisions=task.decisions,
         recipe=_recipe(results) + _labels(config),
         command=results.get("environment", {}).get("command", ""),
@@ -90,7 +91,8 @@ def render_converted_card(
         task_title=task.title,
         about=sentences,
         repo_id=repo_id or PLACEHOLDER,
-        inputs=_inputs(config["features"]),
+        inputs=_inputs(config),
+        **_clip(config),
         decisions=task.decisions,
         classes=config["classes"],
         citations=citations,
@@ -140,13 +142,22 @@ def _selection_sentence(selection: dict[str, Any]) -> str:
     return f"Epoch {epoch} was selected on {selection['split']} ({chosen})."
 
 
-def _inputs(features: dict[str, Any]) -> list[tuple[str, list[int]]]:
+def _inputs(config: dict[str, Any]) -> list[tuple[str, list[int]]]:
     """Return name and shape of each input of one clip."""
+    features = config["features"]
     inputs = [("audio", [features["audio_dim"]])]
     inputs.append(("visual", [*(features.get("map_size") or []), features["visual_dim"]]))
     if features.get("motion_dim"):
         inputs.append(("motion", [features["motion_dim"]]))
-    return [(name, [1, 10, *shape]) for name, shape in inputs]
+    return [(name, [1, _clip(config)["segments"], *shape]) for name, shape in inputs]
+
+
+def _clip(config: dict[str, Any]) -> dict[str, Any]:
+    """Return how many segments a clip of the model has, and what a clip is in words."""
+    segments, seconds = config.get("segments", 10), config.get("segment_seconds", 1.0)
+    usual = (segments, seconds) == (10, 1.0)
+    words = "ten one-second segments" if usual else f"{segments} segments of {seconds:g} s"
+    return {"segments": segments, "clip": words}
 
 
 def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:

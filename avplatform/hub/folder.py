@@ -1,4 +1,4 @@
-"""folder."""
+"""The folder of a model that is named by a run, a folder or a Hub id."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from huggingface_hub import snapshot_download
 
 from avplatform.base.hub_errors import FAILURES, explain
 from avplatform.models.errors import DataError
+
+UPLOADED = ("config.json", "model.safetensors", "README.md")
+EVAL_RESULTS = ".eval_results/*.yaml"
 
 
 def model_folder(path: str | Path) -> Path:
@@ -36,9 +39,3 @@ def model_folder(path: str | Path) -> Path:
         raise DataError(
             f"no folder {name}, and it cannot be had from the Hub: {explain(error)}"
         ) from None
-
-
-UPLOADED = ("config.json", "model.safetensors", "README.md")
-
-
-EVAL_RESULTS = ".eval_results/*.yaml"

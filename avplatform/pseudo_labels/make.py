@@ -1,29 +1,30 @@
-"""Write pseudo-labels for clips of LLP: one file a video, what was left out, and a record of how they were made.
+"""Write pseudo-labels for clips: one file a video, what was left out, and a record of how they were made.
 
-The folders are those of VALOR's release, so that `data import llp` reads them. A run that was stopped goes on where it was: a
+The folders are those of VALOR's release, so that `data import` reads them. A run that was stopped goes on where it was: a
 video is done when its label file is there and the files that it was made of are the same.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from avplatform.base.files import write_json
+from avplatform.base.locks import Lock
+from avplatform.data.adapters.contracts import Annotations, Modality, Spelling
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.files import write_atomic
+from avplatform.models.files import save_array, write_atomic
+from avplatform.pseudo_labels.dataset import DATASET
+from avplatform.pseudo_labels.rule import pseudo_labels
 from avplatform.pseudo_labels.score import read_label
 from avplatform.pseudo_labels.sources import Source
-from avplatform.tasks.avvp.annotations import ID_LENGTH, LLPAnnotations
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.avvp.pseudo_labels import Modality, Spelling, pseudo_labels, thresholds
 from avplatform.version import __version__
 
 TEACHERS: dict[Modality, str] = {"visual": "CLIP", "audio": "CLAP"}
@@ -46,13 +47,14 @@ class Clips:
     checksum: str
 
     @classmethod
-    def of(cls, annotations: LLPAnnotations, splits: tuple[str, ...] | None = None) -> Clips:
+    def of(cls, annotations: Annotations, splits: tuple[str, ...] | None = None) -> Clips:
         """Return the clips of some splits (default: all)."""
         rows = np.concatenate([annotations.splits[name] for name in splits or annotations.splits])
-        digest = hashlib.sha256("\n".join(annotations.filenames).encode())
-        digest.update(np.ascontiguousarray(annotations.weak).tobytes())
-        names = [annotations.filenames[row] for row in rows]
-        return cls(names=names, weak=annotations.weak[rows], checksum=digest.hexdigest())
+        weak = annotations.labels["weak"]
+        digest = hashlib.sha256("\n".join(annotations.clip_ids).encode())
+        digest.update(np.ascontiguousarray(weak).tobytes())
+        names = [annotations.clip_ids[row] for row in rows]
+        return cls(names=names, weak=weak[rows], checksum=digest.hexdigest())
 
 
 @dataclass(kw_only=True)
@@ -93,7 +95,7 @@ def make(
         UsageError: the folder holds labels that were made otherwise, or another process is writing it.
         DataError: bad input where `strict`, or a file that cannot be written.
     """
-    limits = thresholds(modality) + threshold_offset
+    limits = DATASET.thresholds(modality) + threshold_offset
     settings = {
         **source.settings(),
         "spelling": spelling,
@@ -104,12 +106,15 @@ def make(
     check_settings(out, modality, settings)
     if strict:
         refuse_bad_input(source, clips)
+
+    def busy(holder: str) -> UsageError:
+        return UsageError(f"another process is writing {out}; wait for it, or give another --out")
+
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _alone(out):
-            check_settings(
-                out, modality, settings
-            )  # another process may have begun and ended while this one read
+        with Lock(out / ".lock", busy):
+            # Another process may have begun and ended while this one read.
+            check_settings(out, modality, settings)
             run = _Run(out, modality, settings, source, save_logits)
             left_out = run.label(clips, limits, strict, advance)
             return run.finish(clips, left_out)
@@ -164,7 +169,7 @@ def refuse_bad_input(source: Source, clips: Clips) -> None:
     bad = []
     for name in clips.names:
         try:
-            source.read(name[:ID_LENGTH])
+            source.read(DATASET.file_name(name))
         except DataError as error:
             bad.append(f"{name}: {error}")
     if bad:
@@ -210,7 +215,7 @@ class _Run:
         left_out = []
         with self.journal.open("a") as journal:
             for name, weak in zip(clips.names, clips.weak, strict=True):
-                video = name[:ID_LENGTH]
+                video = DATASET.file_name(name)
                 try:
                     self._label(video, weak, limits, journal)
                 except DataError as error:
@@ -231,9 +236,9 @@ class _Run:
         if self.done.get(video) == fingerprint and all(target.is_file() for target in targets):
             return
         logits = self.source.logits(video)
-        _write_npy(targets[0], pseudo_labels(logits, weak, limits))
-        if len(targets) > 1:
-            _write_npy(targets[1], logits)
+        labels = pseudo_labels(logits, weak, limits)
+        for target, values in zip(targets, (labels, logits), strict=False):
+            write_atomic(target, partial(save_array, values))
         self.done[video] = fingerprint
         journal.write(f"{video}\t{fingerprint}\n")
         journal.flush()
@@ -241,8 +246,8 @@ class _Run:
     def finish(self, clips: Clips, left_out: list[LeftOut]) -> dict[str, Any]:
         """Write the list of sources in order, count the labels, and write the record."""
         text = "".join(f"{video}\t{self.done[video]}\n" for video in sorted(self.done))
-        write_atomic(self.journal, lambda file: file.write_text(text))
-        counts = np.zeros(len(CLASSES), dtype=np.int64)
+        write_atomic(self.journal, text)
+        counts = np.zeros(len(DATASET.classes), dtype=np.int64)
         for video in self.done:
             counts += read_label(self.labels / f"{video}.npy").sum(axis=0)
         ours = set(clips.names)
@@ -252,7 +257,7 @@ class _Run:
             clips=len(clips.names),
             labels=len(self.done),
             sources_sha256=hashlib.sha256(text.encode()).hexdigest(),
-            positive_segments=dict(zip(CLASSES, counts.tolist(), strict=True)),
+            positive_segments=dict(zip(DATASET.classes, counts.tolist(), strict=True)),
             left_out=kept + [vars(item) for item in left_out],
         )
         self._record(self.entry)
@@ -275,35 +280,9 @@ class _Run:
             return str(self.source.folder / video)
 
 
-def _write_npy(file: Path, values: np.ndarray) -> None:
-    def write(path: Path) -> None:
-        with path.open("wb") as opened:
-            np.save(opened, values)
-
-    write_atomic(file, write)
-
-
 def _read_journal(file: Path) -> dict[str, str]:
     """Return {video: fingerprint}; a line that a stop cut off is not there."""
     if not file.is_file():
         return {}
     pairs = [line.split("\t") for line in file.read_text().splitlines()]
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and len(pair[1]) == 64}
-
-
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system frees it when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system
-        yield
-        return
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another process is writing {out}; wait for it, or give another --out"
-            ) from None
-        yield

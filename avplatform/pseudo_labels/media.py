@@ -1,4 +1,4 @@
-"""Frames and waveforms of a video as VALOR's procedure feeds them to CLIP and CLAP; and .npy files, checked.
+"""Frames and waveforms of a video as VALOR's procedure feeds them to CLIP and CLAP.
 
 Nothing is resampled: a wav file must be at 48 kHz. Frames are expected at 8 a second, about 80 a clip.
 """
@@ -14,32 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from avplatform.base.npy import HEADER_ERRORS
+from avplatform.base.npy import read_input
 from avplatform.features.sampling import SAMPLE_RATE, frame_indices
 from avplatform.models.errors import DataError, counted
-from avplatform.tasks.avvp.annotations import SEGMENTS
+from avplatform.pseudo_labels.dataset import DATASET
 
 FRAME_TYPES = (".jpg", ".jpeg", ".png")
-
-
-def read_npy(file: Path, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Read an array of finite numbers of a shape (None: any length); nothing is unpickled.
-
-    Raises:
-        DataError: unreadable, of another shape, no numbers, or with a NaN; names the file.
-    """
-    array = _load(file)
-    fits = len(array.shape) == len(shape) and all(
-        w in (None, n) for n, w in zip(array.shape, shape, strict=True)
-    )
-    if not fits or 0 in array.shape:
-        wanted = ", ".join("width" if length is None else str(length) for length in shape)
-        raise DataError(f"{file} has shape {array.shape}; it must be ({wanted})")
-    if array.dtype.kind not in "iuf":
-        raise DataError(f"{file} is of type {array.dtype}; it must hold numbers")
-    if not np.isfinite(array).all():
-        raise DataError(f"{file} holds a NaN or an infinite number")
-    return array
 
 
 def find_frames(folder: Path, video: str) -> list[Path]:
@@ -57,7 +37,7 @@ def find_frames(folder: Path, video: str) -> list[Path]:
         raise DataError(f"no folder of frames {place} and no file {place}.npy")
     frames = sorted((f for f in place.iterdir() if f.suffix.lower() in FRAME_TYPES), key=_natural)
     _enough(len(frames), place)
-    return [frames[index] for index in frame_indices(len(frames))]
+    return [frames[index] for index in frame_indices(len(frames), DATASET.segments)]
 
 
 def read_frames(files: list[Path], *, size: int) -> np.ndarray:
@@ -69,7 +49,7 @@ def read_frames(files: list[Path], *, size: int) -> np.ndarray:
         DataError: a file that is no image, or an array that is not uint8 [n, H, W, 3].
     """
     if files[0].suffix == ".npy":
-        frames = _load(files[0])
+        frames = read_input(files[0], kinds=None)
         if (
             frames.ndim != 4
             or frames.shape[-1] != 3
@@ -80,7 +60,7 @@ def read_frames(files: list[Path], *, size: int) -> np.ndarray:
                 f"{files[0]} is {frames.dtype} {frames.shape}; frames are uint8 [n, height, width, 3]"
             )
         _enough(len(frames), files[0])
-        images = [frames[index] for index in frame_indices(len(frames))]
+        images = [frames[index] for index in frame_indices(len(frames), DATASET.segments)]
     else:
         images = [_image(file) for file in files]
     return np.stack([_square(torch.from_numpy(image.copy()), size).numpy() for image in images])
@@ -147,7 +127,7 @@ def _wav(file: Path) -> np.ndarray:
 
 
 def _samples(file: Path) -> np.ndarray:
-    samples = _load(file)
+    samples = read_input(file, kinds=None)
     if samples.ndim != 1 or not (samples.dtype.kind == "f" or samples.dtype == np.int16):
         raise DataError(
             f"{file} is {samples.dtype} {samples.shape}; a waveform is float or int16 [samples]"
@@ -167,29 +147,6 @@ def _advice(file: Path) -> str:
     return f"ffmpeg -i INPUT -ac 1 -ar {SAMPLE_RATE} -c:a pcm_s16le {file.name}"
 
 
-def _load(file: Path) -> np.ndarray:
-    magic = np.lib.format.MAGIC_PREFIX
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(len(magic))
-        if start != magic:
-            raise DataError(
-                f"cannot read {file}: {'it is no .npy file' if start else 'it is empty'}"
-            )
-        # Mapped, so that a header that claims more than the file holds takes no memory.
-        return np.array(np.load(file, allow_pickle=False, mmap_mode="r"))
-    except DataError:
-        raise
-    except (OSError, EOFError, OverflowError, *HEADER_ERRORS) as error:
-        text = [*str(error).splitlines(), type(error).__name__][0]
-        for sign, meaning in (
-            ("mmap length", "it is cut off"),
-            ("Python objects", "it holds Python objects, never read"),
-        ):
-            text = meaning if sign in text else text
-        raise DataError(f"cannot read {file}: {text}") from None
-
-
 def _image(file: Path) -> np.ndarray:
     try:
         with Image.open(file) as image:
@@ -207,9 +164,9 @@ def _square(image: Tensor, size: int) -> Tensor:
 
 
 def _enough(count: int, place: Path) -> None:
-    if count < SEGMENTS:
+    if count < DATASET.segments:
         raise DataError(
-            f"{place} holds {count} frames; a clip needs at least {SEGMENTS}, and has about 80 at 8 a second"
+            f"{place} holds {count} frames; a clip needs at least {DATASET.segments}, and has about 80 at 8 a second"
         )
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from avplatform.base.npy import read_input
+from avplatform.data.adapters.contracts import Annotations
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.pseudo_labels.media import read_npy
-from avplatform.tasks.avvp.annotations import ID_LENGTH, SEGMENTS, LLPAnnotations
-from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.tasks.avvp.metrics import averages, score
 
+SHAPE = (DATASET.segments, len(DATASET.classes))
 OF_ONE_MODALITY = {"audio": ("segment_A", "event_A"), "visual": ("segment_V", "event_V")}
 
 
@@ -26,7 +27,7 @@ class Scores:
 
 
 def score_folder(
-    annotations: LLPAnnotations,
+    annotations: Annotations,
     split: str,
     *,
     visual: str | Path | None,
@@ -51,12 +52,12 @@ def score_folder(
     if not folders:
         raise UsageError("no folder of pseudo-labels to score")
     rows = annotations.splits[split]
-    names = [annotations.filenames[row] for row in rows]
+    names = [annotations.clip_ids[row] for row in rows]
     maps: dict[str, np.ndarray] = {}
     missing: list[tuple[str, str, str]] = []
     scored = np.ones(len(rows), dtype=bool)
     for modality, folder in folders.items():
-        maps[modality], reasons = read_folder(folder, [name[:ID_LENGTH] for name in names])
+        maps[modality], reasons = read_folder(folder, [DATASET.file_name(name) for name in names])
         for index, reason in reasons.items():
             missing.append((names[index], modality, reason))
             scored[index] = False
@@ -65,9 +66,9 @@ def score_folder(
         raise DataError(
             f"{counted(len(missing), 'label file')} of split {split} missing or wrong, that of {name} first: {reason}"
         )
-    nothing = np.zeros((len(rows), SEGMENTS, len(CLASSES)), dtype=np.int64)
+    nothing = np.zeros((len(rows), *SHAPE), dtype=np.int64)
     parts = [maps.get(name, nothing)[scored] for name in ("audio", "visual")]
-    truth = [annotations.dense_audio[rows][scored], annotations.dense_visual[rows][scored]]
+    truth = [annotations.labels[f"dense_{name}"][rows][scored] for name in ("audio", "visual")]
     figures = averages(score(*parts, *truth))
     if len(folders) == 1:
         figures = {name: figures[name] for name in OF_ONE_MODALITY[next(iter(folders))]}
@@ -82,7 +83,7 @@ def read_folder(folder: Path, videos: list[str]) -> tuple[np.ndarray, dict[int, 
     """
     if not folder.is_dir():
         raise DataError(f"no folder {folder}; give a folder of pseudo-labels, one .npy a video")
-    labels = np.zeros((len(videos), SEGMENTS, len(CLASSES)), dtype=np.int64)
+    labels = np.zeros((len(videos), *SHAPE), dtype=np.int64)
     reasons: dict[int, str] = {}
     for index, video in enumerate(videos):
         file = folder / f"{video}.npy"
@@ -99,7 +100,7 @@ def read_label(file: Path) -> np.ndarray:
     Raises:
         DataError: unreadable, of another shape, or with a number that is neither 0 nor 1.
     """
-    values = read_npy(file, (SEGMENTS, len(CLASSES)))
+    values = read_input(file, SHAPE, finite=True)
     if not np.isin(values, (0, 1)).all():
         raise DataError(f"{file} holds other numbers than 0 and 1")
     return values.astype(np.int64)

@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from avplatform.base.npy import read_input
+from avplatform.data.adapters.contracts import Modality, Spelling
 from avplatform.features.sampling import split_waveform
 from avplatform.features.teachers import Teacher, TextFeatures
 from avplatform.models.errors import DataError
+from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.media import (
     find_frames,
     find_waveform,
     read_frames,
-    read_npy,
     read_waveform,
 )
-from avplatform.tasks.avvp.annotations import SEGMENTS
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.avvp.pseudo_labels import Modality, Spelling, prompts
 
 
 class Source(ABC):
@@ -107,7 +106,8 @@ class LogitFiles(_OneFile):
 
     def read(self, video: str) -> np.ndarray:
         """Return the logits as stored."""
-        return read_npy(self.files(video)[0], (SEGMENTS, len(CLASSES)))
+        shape = (DATASET.segments, len(DATASET.classes))
+        return read_input(self.files(video)[0], shape, finite=True)
 
     def score(self, content: np.ndarray) -> np.ndarray:
         """Return them."""
@@ -131,7 +131,8 @@ class FeatureFiles(_OneFile):
     def read(self, video: str) -> np.ndarray:
         """Return the features as stored."""
         file = self.files(video)[0]
-        features = read_npy(file, (SEGMENTS, self.texts.vectors.shape[1]))
+        width = self.texts.vectors.shape[1]
+        features = read_input(file, (DATASET.segments, width), finite=True)
         silent = ~features.any(axis=1)
         if silent.any():
             raise DataError(
@@ -171,7 +172,7 @@ class MediaFiles(Source):
         self.kind = "frames" if modality == "visual" else "waveforms"
         super().__init__(folder)
         self.modality, self.teacher = modality, teacher
-        self.texts = teacher.text_features(prompts(modality, spelling))
+        self.texts = teacher.text_features(DATASET.prompts(modality, spelling))
 
     def files(self, video: str) -> list[Path]:
         """Return the frames that stand for the segments, or the file of all frames, or the waveform."""
@@ -186,7 +187,7 @@ class MediaFiles(Source):
         files = self.files(video)
         if self.modality == "visual":
             return read_frames(files, size=self.teacher.input_size)
-        return split_waveform(read_waveform(files[0]))
+        return split_waveform(read_waveform(files[0]), DATASET.segments)
 
     def score(self, content: np.ndarray) -> np.ndarray:
         """Return the cosine of the teacher's features and the texts, times the scale."""

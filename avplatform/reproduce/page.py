@@ -61,8 +61,8 @@ def write_page(page: Page, out: Path) -> None:
         out / "page.json",
         {"title": page.title, "facts": page.facts, "warnings": page.warnings, "cells": cells},
     )
-    write_atomic(out / "page.md", lambda p: p.write_text(as_markdown(page, out)))
-    write_atomic(out / "page.html", lambda p: p.write_text(as_html(page)))
+    write_atomic(out / "page.md", as_markdown(page, out))
+    write_atomic(out / "page.html", as_html(page))
 
 
 def cell_key(section: Section, group: Group, line: Line, column: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from avplatform.base.console import Console
 from avplatform.config.values import merge, to_dict
+from avplatform.data.adapters.registry import find_adapter
 from avplatform.data.reading.source import DataSource, locate_store, open_data
 from avplatform.data.store.schema import MANIFEST_FILE, Manifest
 from avplatform.models.errors import DataError, UsageError, nearest
@@ -29,7 +30,6 @@ from avplatform.sweeps.sweep import PlannedRun, check_unchanged, resolve
 from avplatform.tasks.registry import TASKS
 
 RUNS, CHECKPOINTS, LOGS = "runs", "checkpoints", "logs"
-FLAG = {"avvp": "LLP", "avel": "AVE"}
 
 
 @dataclass(kw_only=True)
@@ -92,7 +92,8 @@ def make_plan(
         plan.checkpoints = _find_checkpoints(checkpoints, plan.settings, set(data))
     for stem, setting in plan.settings.items():
         if setting.task not in data:
-            name = FLAG.get(setting.task, setting.task)
+            dataset = find_adapter(setting.task)
+            name = dataset.title if dataset else setting.task
             plan.missing[stem] = (
                 f"not run: no data for {setting.task} given; give --data with a store of {name}"
             )

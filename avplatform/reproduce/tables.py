@@ -189,9 +189,9 @@ def _per_class(out: Section, shelf: Shelf) -> None:
     kinds = (*names, f"{names[1]} - {names[0]}")
     out.columns = [f"{stream}: {kind}" for stream in STREAMS for kind in kinds]
     by_seed = [
-        {entry.results["seed"]: entry for entry in shelf.runs.get(w.setting.stem, [])}
-        for w in (first, second)
-    ]  # type: ignore[union-attr]
+        {entry.results["seed"]: entry for entry in shelf.runs.get(setting.stem, [])}
+        for setting in (first.setting, second.setting)
+    ]
     pairs = [
         [by_seed[0][seed], by_seed[1][seed]]
         for seed in sorted(by_seed[0].keys() & by_seed[1].keys())

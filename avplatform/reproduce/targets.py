@@ -8,6 +8,8 @@ from typing import Any
 
 from avplatform.catalogue.published import Row, published_tables
 from avplatform.config.presets import preset_options
+from avplatform.config.values import flat
+from avplatform.models.decoders import DECODERS
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.sweeps.sweep import slug
 
@@ -38,7 +40,9 @@ class Setting:
     @property
     def stem(self) -> str:
         """The name of its runs, without the seed, and of the folder of a converted checkpoint of it."""
-        parts = [f"{name}-{slug(value)}" for name, value in _leaves(self.options)]
+        parts = [
+            f"{name.rpartition('.')[2]}-{slug(value)}" for name, value in flat(self.options).items()
+        ]
         return "_".join(
             [self.preset, *parts, *([self.labels] if self.labels not in ("", "glove") else [])]
         )
@@ -91,12 +95,16 @@ def wanted(target: str) -> list[Wanted]:
     found = []
     for row in published_tables()[TABLES[target]].rows:
         presets = row.open_presets or ((row.preset,) if row.preset else ())
-        labels = (row.label_embeddings or "GloVe").lower() if row.decoder == "leap" else ""
+        labels = (row.label_embeddings or "GloVe").lower() if _by_texts(row.decoder) else ""
         settings: list[Setting | None] = [
             Setting(preset=preset, options=row.options, labels=labels) for preset in presets
         ]
         found += [Wanted(row=row, setting=setting) for setting in settings or [None]]
     return found
+
+
+def _by_texts(decoder: str) -> bool:
+    return decoder in DECODERS and DECODERS[decoder].needs_labels
 
 
 def settings_of(targets: Sequence[str]) -> dict[str, Setting]:
@@ -125,12 +133,4 @@ def read_labels(given: Sequence[str]) -> dict[str, str]:
                 f"--labels {text}: say where they come from, such as --labels {kind}=FILE (see docs/labels.md)"
             )
         found[kind] = source
-    return found
-
-
-def _leaves(options: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return (name, value) of every option of nested ones."""
-    found: list[tuple[str, Any]] = []
-    for name, value in options.items():
-        found += _leaves(value) if isinstance(value, dict) else [(name, value)]
     return found

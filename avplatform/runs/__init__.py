@@ -1,1 +1,1 @@
-"""."""
+"""What a run leaves in its folder: results, predictions and pictures."""

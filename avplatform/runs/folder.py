@@ -6,10 +6,8 @@ Files appear by write-then-rename, so a run that is killed leaves the last whole
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import yaml
 
 from avplatform.base.files import disk_errors, recover, write_json
+from avplatform.base.locks import Lock
 from avplatform.config.values import load_yaml
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.files import write_atomic
@@ -44,7 +43,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock: int | None = None
+        self._lock: Lock | None = None
 
     @classmethod
     def create(cls, output_dir: str | None, *, name: str) -> RunFolder:
@@ -81,30 +80,23 @@ class RunFolder:
         Raises:
             UsageError: another process trains in it.
         """
-        descriptor, until = os.open(self.path, os.O_RDONLY), time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    os.close(descriptor)
-                    raise UsageError(
-                        f"another process is training in {self.path}; wait for it, stop it, or give another --output-dir"
-                    ) from None
-                time.sleep(0.05)
-            except OSError:  # a file system without locks
-                os.close(descriptor)
-                return
-        self._lock = descriptor
-        recover(
-            self.path
-        )  # nobody else is at work here, so what is half-written is the rest of a killed process
+
+        def busy(holder: str) -> UsageError:
+            return UsageError(
+                f"another process is training in {self.path}; wait for it, stop it, "
+                "or give another --output-dir"
+            )
+
+        lock = Lock(self.path, busy, wait=wait)
+        if lock.take():
+            self._lock = lock
+            # Nobody else is at work here: what is half-written is the rest of a killed process.
+            recover(self.path)
 
     def unlock(self) -> None:
         """Let others train in this folder."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     @property
@@ -142,7 +134,7 @@ class RunFolder:
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         file = self.path / "config.yaml"
         with disk_errors(file, go_on="--resume" if file.exists() else "the same command"):
-            write_atomic(file, lambda p: p.write_text(text))
+            write_atomic(file, text)
 
     def write_environment(self, launch: dict[str, Any]) -> None:
         """Add a launch (the first one, or one that resumes) to environment.json."""
@@ -178,7 +170,7 @@ class RunFolder:
         last = dict.fromkeys(("epoch", "test_epoch", "epoch_without_validation"), validated)
         kept = [r for r in self.records() if r.get("step", 0) <= last.get(r.get("event", ""), step)]
         text = "".join(json.dumps(r) + "\n" for r in kept)
-        write_atomic(self.metrics_file, lambda p: p.write_text(text))
+        write_atomic(self.metrics_file, text)
 
 
 def _begun_config(path: Path) -> bool:

@@ -108,7 +108,7 @@ def load_predictions(path: str | Path) -> Predictions:
                 raise DataError(
                     f"{path} is no file of predictions; give one that a run or `avplatform eval` wrote"
                 )
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         head = json.loads(metadata["head"])
         for name, shape in head["bits"].items():
             arrays[name] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from avplatform.base.console import Console
@@ -30,6 +31,20 @@ def results(
         "details": {split: values.details() for split, values in metrics.items()},
         **(extra or {}),
     }
+
+
+def best_record(
+    records: Sequence[dict[str, Any]], *, metric: str, ties: str = "latest"
+) -> dict[str, Any] | None:
+    """Return the record that scores best on a metric; None where there are no records.
+
+    Args:
+        records: one per epoch, in order.
+        metric: one of their figures.
+        ties: which of equally good ones, "latest" or "first".
+    """
+    ordered = reversed(records) if ties == "latest" else records
+    return max(ordered, key=lambda record: record[metric], default=None)
 
 
 def presence_of(task: Task, metrics: dict[str, Metrics]) -> dict[str, Any] | None:

@@ -1,1 +1,1 @@
-"""Many runs and what they say together: sweeps, the ledger of finished runs, and pages that hold ours beside the papers'."""
+"""Many runs of one plan: the plan, the processes that train it, and the ledger of finished runs."""

@@ -34,9 +34,9 @@ def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], Data]) -
     key = (config.data, config.task, config.cache_dir)
     if key not in opened:
         opened[key] = open_data(config.data, task=config.task, cache_dir=config.cache_dir)
-    task = build_task(config)
+    task = build_task(config, opened[key].spec)
     data = data_of_run(config, task, opened[key])
-    model = make_model_config(config, task, data.spec.features)
+    model = make_model_config(config, task, data.spec.features, data.spec)
     without_memory(lambda: cost_of(model))  # which builds it: sizes that do not divide show
     if DECODERS[config.decoder].needs_labels:
         open_source(

@@ -11,6 +11,7 @@ from typing import Any
 from avplatform.config.values import load_yaml
 from avplatform.models.files import write_atomic
 from avplatform.runs.folder import RunFolder, read_results
+from avplatform.runs.results import best_record
 
 LEDGER = "ledger.jsonl"
 NOT_RESULTS = ("details", "environment")
@@ -41,8 +42,7 @@ class Entry:
             for r in RunFolder(self.folder).records()
             if r.get("event") == "test_epoch" and metric in r
         ]
-        latest = self.options.get("ties", "latest") == "latest"
-        return max(reversed(records) if latest else records, key=lambda r: r[metric], default=None)
+        return best_record(records, metric=metric, ties=self.options.get("ties", "latest"))
 
     @property
     def line(self) -> dict[str, Any]:
@@ -69,4 +69,4 @@ def write_ledger(folder: str | Path) -> Path:
     """
     lines = [json.dumps(entry.line, ensure_ascii=False) for entry in read_entries(folder)]
     text = "".join(f"{line}\n" for line in lines)
-    return write_atomic(Path(folder) / LEDGER, lambda path: path.write_text(text))
+    return write_atomic(Path(folder) / LEDGER, text)

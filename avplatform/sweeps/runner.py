@@ -16,6 +16,7 @@ from types import FrameType
 from typing import IO, Any
 
 from avplatform.base.console import Bar, Console
+from avplatform.base.locks import Lock
 from avplatform.base.machine import available_cores
 from avplatform.base.stopping import END_WITH_STDIN
 from avplatform.config.values import as_yaml, to_dict
@@ -81,8 +82,14 @@ def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console
         raise DataError(
             f"cannot write into {logs.parent}: {error.strerror}; give another --out"
         ) from None
+
+    def busy(holder: str) -> DataError:
+        return DataError(
+            f"another process is at work in {logs.parent}; wait for it, or give another --out"
+        )
+
     with (
-        _only_one(logs),
+        Lock(logs / ".lock", busy),
         _stoppable(),
         console.bar("runs", total=len(jobs), done=len(outcome.skipped)) as bar,
     ):
@@ -120,7 +127,7 @@ def _train_job(run: PlannedRun, folder: Path, threads: int, where: str) -> Job:
         if home.path.is_dir() and all(p.name.startswith(".") for p in home.path.iterdir()):
             shutil.rmtree(home.path)  # ended before it had written its first file
         file = folder / "configs" / f"{run.name}.yaml"
-        write_atomic(file, lambda p: p.write_text(as_yaml(run.options)))
+        write_atomic(file, as_yaml(run.options))
         return [
             *PROGRAM,
             "train",
@@ -243,25 +250,6 @@ def _last_words(log: Path, code: int) -> str:
         else "it said nothing"
     )
     return f"killed by signal {-code}" if code < 0 else words.removeprefix("error: ")
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process.
-
-    Raises:
-        DataError: another process holds it.
-    """
-    import fcntl
-
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                f"another process is at work in {folder.parent}; wait for it, or give another --out"
-            ) from None
-        yield
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ class Event:
 class Timeline:
     """What a model found in one video.
 
-    Shape: scores and found, by stream, are [N, C] for N seconds and C labels; attention, by stream, is [C, N] and adds up to
+    Shape: scores and found, by stream, are [N, C] for N segments and C labels; attention, by stream, is [C, N] and adds up to
     1 in time.
     """
 
@@ -57,6 +57,7 @@ class Timeline:
     """what a reader must know, such as a stream that the file lacks"""
     about: dict[str, Any] = field(default_factory=dict)
     """of the file: frame rate, size, streams"""
+    segment_seconds: float = 1.0
 
     @property
     def streams(self) -> list[str]:
@@ -84,21 +85,24 @@ def events_of(
     labels: Sequence[str],
     *,
     duration: float,
+    segment_seconds: float = 1.0,
 ) -> list[Event]:
-    """Return the runs of found seconds as events, ordered by onset, stream and class.
+    """Return the runs of found segments as events, ordered by onset, stream and class.
 
-    An event's score is the mean of its seconds' probabilities; the last second ends where the video does.
+    An event's score is the mean of its segments' probabilities; the last segment ends where the video does.
 
     Shape: found bool [N, C] and scores [N, C] by stream.
     """
     events = []
     for stream, maps in found.items():
         for number, label in enumerate(labels):
-            for onset, offset in runs(maps[:, number]):
-                score = float(scores[stream][onset:offset, number].mean())
-                end = duration if offset == len(maps) and onset < duration else float(offset)
+            for first, last in runs(maps[:, number]):
+                score = float(scores[stream][first:last, number].mean())
+                onset, offset = first * segment_seconds, last * segment_seconds
+                if last == len(maps) and onset < duration:
+                    offset = duration
                 events.append(
-                    Event(stream=stream, label=label, onset=float(onset), offset=end, score=score)
+                    Event(stream=stream, label=label, onset=onset, offset=offset, score=score)
                 )
     order = list(STREAM_NAMES)
     return sorted(events, key=lambda e: (e.onset, order.index(e.stream), labels.index(e.label)))

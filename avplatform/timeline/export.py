@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+from avplatform.models.files import write_atomic
 from avplatform.timeline.events import STREAM_NAMES, Event, Timeline
 from avplatform.version import __version__
 
@@ -18,13 +19,14 @@ ELAN_DATE = "1970-01-01T00:00:00+00:00"  # the format wants one; without a clock
 
 
 def as_json(timeline: Timeline, *, indent: int | None = 2) -> str:
-    """Return everything: events, and scores and attention of every second."""
+    """Return everything: events, and scores and attention of every segment."""
+    each = timeline.segment_seconds
     content: dict[str, Any] = {
         "_type": "avplatform-timeline",
         "_version": 1,
         "video": timeline.video,
         "duration": round(timeline.duration, 3),
-        "segment_seconds": 1,
+        "segment_seconds": int(each) if each == int(each) else each,
         "model": timeline.model,
         "task": timeline.task,
         "encoder": timeline.encoder,
@@ -139,22 +141,13 @@ def as_eaf(timeline: Timeline, *, media: str) -> str:
 
 def write_exports(timeline: Timeline, folder: Path, *, media: str) -> list[Path]:
     """Write events.json, events.csv, events.eaf and events.vtt; return their paths."""
-    from avplatform.models.files import write_atomic
-
     texts = {
         "events.json": as_json(timeline),
         "events.csv": as_csv(timeline),
         "events.eaf": as_eaf(timeline, media=media),
         "events.vtt": as_vtt(timeline),
     }
-    out = []
-    for name, text in texts.items():
-        out.append(
-            write_atomic(
-                folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8")
-            )
-        )  # type: ignore[misc]
-    return out
+    return [write_atomic(folder / name, text) for name, text in texts.items()]
 
 
 def _milliseconds(seconds: float) -> int:

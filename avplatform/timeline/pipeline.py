@@ -15,6 +15,7 @@ from avplatform.hub.folder import model_folder
 from avplatform.labels.open import check_open, check_texts, embed_labels
 from avplatform.models.av_model import AVModel
 from avplatform.models.checks import at_least
+from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import Parse
 from avplatform.models.errors import UsageError
 from avplatform.tasks.contracts import Task
@@ -30,7 +31,7 @@ from avplatform.timeline.reading import (
 from avplatform.timeline.windows import Features, parse_windows
 
 if TYPE_CHECKING:
-    from avplatform.features.container import Limits
+    from avplatform.features.container import Limits, MediaInfo
 
 __all__ = [
     "ClipFeatures",
@@ -47,10 +48,10 @@ __all__ = [
 class PipelineConfig:
     """How a video of any length is parsed."""
 
-    window: int = 10
-    """seconds that the model sees at once: what it was trained on"""
-    hop: int = 5
-    """seconds from one window to the next; smaller is smoother and slower"""
+    window: int | None = None
+    """seconds that the model sees at once; default: as long as the clips that it was trained on"""
+    hop: int | None = None
+    """seconds from one window to the next; smaller is smoother and slower; default: half of such a clip"""
     batch_size: int = 16
     """windows that are parsed at a time"""
     threshold: float | None = None
@@ -65,14 +66,27 @@ class PipelineConfig:
     """refuse files whose pictures have more thousand millions of pixels together"""
 
     def __post_init__(self) -> None:
-        at_least(self, ("window", "hop", "batch_size"), 1)
-        if self.hop > self.window:
-            raise UsageError(
-                f"hop is {self.hop} and window {self.window}; a hop beyond the window leaves gaps"
-            )
+        for name in ("window", "hop", "batch_size"):
+            if getattr(self, name) is not None:
+                at_least(self, name, 1)
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"threshold is {self.threshold}; a probability lies between 0 and 1")
         _ = self.limits
+
+    def windows(self, model: AVModelConfig) -> tuple[int, int]:
+        """Return window and hop in a model's segments.
+
+        Raises:
+            UsageError: windows that leave gaps.
+        """
+        each = model.segment_seconds
+        window = model.segments if self.window is None else max(1, round(self.window / each))
+        hop = max(1, model.segments // 2) if self.hop is None else max(1, round(self.hop / each))
+        if hop > window:
+            raise UsageError(
+                f"hop is {hop * each:g} and window {window * each:g}; a hop beyond the window leaves gaps"
+            )
+        return window, hop
 
     @property
     def limits(self) -> Limits:
@@ -151,6 +165,8 @@ class Pipeline:
         self.model = model.eval().to(device_of(config))
         self.extractor, self.name, self.config = extractor, name, config
         self.task = _task(model, config)
+        self.window, self.hop = config.windows(model.config)
+        self.segment_seconds = model.config.segment_seconds
         self.open_labels = labels is not None
         self.label_embeddings: torch.Tensor | None = None
         if labels is not None:
@@ -161,22 +177,33 @@ class Pipeline:
         self.labels = event_names(self.task, model)
 
     def __call__(
-        self, video: str | Path, *, on_progress: Callable[[float], None] | None = None
+        self,
+        video: str | Path,
+        *,
+        info: MediaInfo | None = None,
+        on_progress: Callable[[float], None] | None = None,
     ) -> Timeline:
         """Parse one video.
 
         Args:
             video: any file that PyAV reads.
+            info: what `avplatform.features.media.probe` said of it; default: it is asked here.
             on_progress: told the share that is done.
 
         Raises:
             DataError: the file cannot be read, or is no video and no sound.
+            UsageError: the model's segments are not of one second, by which the features of files are extracted.
         """
         from avplatform.features.media import probe
 
-        info = probe(video, limits=self.config.limits)
+        if self.segment_seconds != 1:
+            raise UsageError(
+                f"the model's segments last {self.segment_seconds:g} s, but features of a file are "
+                "extracted by the second; extract them yourself and give them to `parse`"
+            )
+        info = info or probe(video, limits=self.config.limits)
         features, present = read_features(
-            self.extractor, video, duration=info.duration, on_progress=on_progress
+            self.extractor, video, duration=info.duration, info=info, on_progress=on_progress
         )
         check_fits(self.model, features)
         timeline = self.parse(
@@ -201,14 +228,14 @@ class Pipeline:
         Args:
             features: of the whole video.
             present: whether the file has "audio" and "visual"; default: both.
-            duration: seconds; default: the number of segments.
+            duration: seconds; default: those of all segments.
             video: its name.
         """
         parse = parse_windows(
             self.model,
             features,
-            window=self.config.window,
-            hop=self.config.hop,
+            window=self.window,
+            hop=self.hop,
             batch_size=self.config.batch_size,
             label_embeddings=self.label_embeddings,
         )
@@ -220,8 +247,10 @@ class Pipeline:
             name: values[:, 0].numpy() for name, values in self.task.probabilities(parse).items()
         }
         notes = _silence_absent(found, scores, present or {})
-        # The last segment goes on to the end of the video: up to half a second more, or less, than a second.
-        duration = float(len(features)) if duration is None else min(duration, len(features) + 0.5)
+        # The last segment goes on to the end of the video: up to half a segment more, or less, than a whole one.
+        each = self.segment_seconds
+        whole = len(features) * each
+        duration = whole if duration is None else min(duration, whole + each / 2)
         timeline = Timeline(
             video=video,
             duration=duration,
@@ -231,7 +260,8 @@ class Pipeline:
             encoder=self.model.config.encoder._type,
             labels=self.labels,
             open_labels=self.open_labels,
-            events=events_of(found, scores, self.labels, duration=duration),
+            events=events_of(found, scores, self.labels, duration=duration, segment_seconds=each),
+            segment_seconds=each,
             scores=scores,
             found=found,
             attention=_attention(self.model, parse, len(self.labels), present or {}),

@@ -16,7 +16,7 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.timeline.windows import Features
 
 if TYPE_CHECKING:
-    from avplatform.features.container import Limits
+    from avplatform.features.container import Limits, MediaInfo
 
 CHUNK = 60
 """Seconds whose features are extracted at a time: memory for frames does not grow with the video."""
@@ -36,7 +36,10 @@ class ClipFeatures(Protocol):
 
 
 class Extractor(Protocol):
-    """What turns a stretch of a media file into features, one vector (or map) a second."""
+    """What turns a stretch of a media file into features, one vector (or map) a second.
+
+    Where it has a true attribute `takes_info`, its `clip` is also given `info`, what `probe` said of the file.
+    """
 
     def clip(
         self, path: str | Path, start: float = 0.0, seconds: float | None = None
@@ -60,12 +63,14 @@ def extractor_of_model(
         DataError: weights that are missing.
     """
     from avplatform.features.extractor import Extractor as MediaExtractor
+    from avplatform.features.recipe import RECIPES
 
     spec = model.config.features
     if recipe is None and not spec.extractors:
+        *names, last = RECIPES
         raise UsageError(
             "the model does not say how its features were extracted (it was trained on synthetic or imported ones); if you "
-            "know that they were made as here, name the recipe: --recipe llp, ave, lite or clip-clap"
+            f"know that they were made as here, name the recipe: --recipe {', '.join(names)} or {last}"
         )
     made = MediaExtractor(
         recipe or spec.extractors, dict(weights or {}), device or torch.device("cpu"), limits=limits
@@ -95,22 +100,24 @@ def read_features(
     video: str | Path,
     *,
     duration: float,
+    info: MediaInfo | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> tuple[Features, dict[str, bool]]:
     """Return the features of a whole file, extracted a minute at a time, and which streams it has.
 
-    A rest of less than a minute goes with the last whole one.
+    A rest of less than a minute goes with the last whole one. An extractor that takes it is told what `probe` said (`info`).
 
     Raises:
         DataError: the file cannot be read.
     """
     chunks = max(1, math.floor(duration / CHUNK + 1e-6))
+    told = {"info": info} if getattr(extractor, "takes_info", False) else {}
     parts: list[ClipFeatures] = []
     for number in range(chunks):
         last = number == chunks - 1
         parts.append(
             extractor.clip(
-                video, start=float(number * CHUNK), seconds=None if last else float(CHUNK)
+                video, start=float(number * CHUNK), seconds=None if last else float(CHUNK), **told
             )
         )
         if on_progress is not None:

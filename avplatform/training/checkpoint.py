@@ -199,10 +199,16 @@ def put_optimizer_tensors(
     optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]
 ) -> None:
     """Put what `optimizer_tensors` returned into an optimiser over the same parameters."""
-    entries: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        kind, name = key.split("/", 1)
-        entries.setdefault(names.index(name), {})[kind] = value
+    entries = {names.index(name): entry for name, entry in by_parameter(tensors).items()}
     optimizer.load_state_dict(
         {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
     )
+
+
+def by_parameter(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return tensors called "kind/parameter name" as {parameter name: {kind: tensor}}."""
+    entries: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, name = key.split("/", 1)
+        entries.setdefault(name, {})[kind] = value
+    return entries

@@ -1,4 +1,4 @@
-"""progress."""
+"""Where a run stands between two steps."""
 
 from __future__ import annotations
 

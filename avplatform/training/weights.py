@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from avplatform.models.errors import DataError
-from avplatform.training.checkpoint import optimizer_tensors, put_optimizer_tensors
+from avplatform.training.checkpoint import by_parameter, optimizer_tensors, put_optimizer_tensors
 
 WHOLE = StateDictOptions(full_state_dict=True)
 
@@ -77,12 +77,8 @@ def put_optimizer_state(
     try:
         if not is_sharded(model):
             return put_optimizer_tensors(optimizer, _trained(model), tensors)
-        entries: dict[str, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            kind, name = key.split("/", 1)
-            entries.setdefault(name, {})[kind] = value
         groups = get_optimizer_state_dict(model, _plain(optimizer), options=WHOLE)["param_groups"]
-        whole: Any = {"state": entries, "param_groups": groups}
+        whole: Any = {"state": by_parameter(tensors), "param_groups": groups}
         set_optimizer_state_dict(model, _plain(optimizer), whole, options=WHOLE)
     except (RuntimeError, ValueError, KeyError) as error:
         raise DataError(

@@ -1,11 +1,14 @@
-"""Reads checkpoint files: torch's zip format, torch's format before 1.6, and safetensors.
+"""Reads files that others pickled: checkpoints of torch, and plain values.
 
-Nothing of a file is run (see `pickle_machine`). Sizes are checked against the file before memory is taken, so a file costs
-at most a few times its own size.
+:func:`read_checkpoint` knows torch's zip format, torch's format before 1.6, and safetensors;
+:func:`read_pickle` knows what ``pickle.dump`` wrote. Nothing of a file is run (see
+`pickle_machine`). Sizes are checked against the file before memory is taken, so a file costs at
+most a few times its own size.
 """
 
 from __future__ import annotations
 
+import io
 import mmap
 import struct
 import zipfile
@@ -14,12 +17,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from avplatform.models.checkpoint.pickle_machine import PickleMachine
-from avplatform.models.checkpoint.pickle_values import StorageRef, TensorRef, is_count, printable
+from avplatform.models.checkpoint.pickle_machine import PickleMachine, broken
+from avplatform.models.checkpoint.pickle_values import (
+    ARRAY_CALLS,
+    CALLS,
+    StorageRef,
+    TensorRef,
+    is_count,
+    kind_of,
+    printable,
+    rebuild_tensor,
+    short,
+)
 from avplatform.models.checkpoint.state import tensors_of
 from avplatform.models.errors import DataError
 
@@ -33,7 +47,13 @@ ReadStorage = Callable[[str, int], bytearray]
 
 @dataclass
 class Checkpoint:
-    """Tensors by their names in the file, and what else it holds: names of ignored entries, class of a whole module."""
+    """Tensors by their names in the file.
+
+    Attributes:
+        tensors: the weights.
+        ignored: names of what else the file holds.
+        container: what the weights were in, with the class of a whole module.
+    """
 
     tensors: dict[str, Tensor]
     ignored: list[str] = field(default_factory=list)
@@ -41,10 +61,11 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read the weights of a checkpoint: a state dict, one inside a dictionary, or a whole pickled module.
+    """Read the weights: a state dict, one inside a dictionary, or a whole pickled module.
 
     Raises:
-        DataError: no file, not a checkpoint, broken, or holding what is not allowed; nothing of the file is run.
+        DataError: no file, not a checkpoint, broken, or holding what is not allowed; nothing of
+            the file is run.
     """
     return _read(Path(path), _weights)
 
@@ -58,18 +79,30 @@ def read_tensor(path: str | Path) -> Tensor:
     return _read(Path(path), _one_tensor)
 
 
-def _weights(
-    found: Any, values: Callable[[Mapping[str, TensorRef]], dict[str, Tensor]]
-) -> Checkpoint:
+def read_pickle(path: str | Path) -> Any:
+    """Read plain values from a file of ``pickle.dump``, of any protocol and of Python 2 as well.
+
+    Plain are None, booleans, numbers, texts and bytes, lists, tuples and dictionaries, NumPy's
+    arrays and numbers, and tensors. Sets come as lists.
+
+    Raises:
+        DataError: no file, broken, or holding anything else, which is named; nothing of the file
+            is run.
+    """
+    return _open(Path(path), _plain_file)
+
+
+ReadTensors = Callable[[Mapping[str, TensorRef]], dict[str, Tensor]]
+
+
+def _weights(found: Any, values: ReadTensors) -> Checkpoint:
     if isinstance(found, dict) and all(isinstance(v, Tensor) for v in found.values()):
         return Checkpoint(found)  # of safetensors
     refs, ignored, container = tensors_of(found)
     return Checkpoint(values(refs), ignored, container)
 
 
-def _one_tensor(
-    found: Any, values: Callable[[Mapping[str, TensorRef]], dict[str, Tensor]]
-) -> Tensor:
+def _one_tensor(found: Any, values: ReadTensors) -> Tensor:
     if isinstance(found, dict) and len(found) == 1:
         found = next(iter(found.values()))
     if isinstance(found, Tensor):
@@ -79,57 +112,119 @@ def _one_tensor(
     return values({"tensor": found})["tensor"]
 
 
-def _read(path: Path, use: Callable[..., Any]) -> Any:
-    """Open a file of any of the formats and hand what it holds to `use`."""
+def _open(path: Path, use: Callable[[Path, mmap.mmap], Any]) -> Any:
+    """Map a file and hand it to `use`; errors name the file."""
     try:
         if not path.exists():
             raise DataError("no such file")
         if not path.is_file():
-            raise DataError("it is a folder; give the checkpoint file itself")
+            raise DataError("it is a folder; give the file itself")
         if not path.stat().st_size:
             raise DataError("the file is empty; fetch it again")
         with (
             path.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
-            start = bytes(content[:512])
-            if path.suffix == ".safetensors" or start[8:9] == b"{":
-                _refuse_text(start)
-                return use(_safetensors(path), None)
-            if start.startswith(b"PK\x03\x04"):
-                return _zip(path, use)
-            _refuse_text(start)
-            return _legacy(content, use)
+            return use(path, content)
     except DataError as error:
         raise DataError(f"{path}: {printable(str(error))}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
+def _read(path: Path, use: Callable[..., Any]) -> Any:
+    """Open a checkpoint of any of the formats and hand what it holds to `use`."""
+    return _open(path, lambda path, content: _torch_file(path, content, use))
+
+
+def _torch_file(path: Path, content: mmap.mmap, use: Callable[..., Any]) -> Any:
+    start = bytes(content[:512])
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        _refuse_text(start)
+        return use(_safetensors(path), None)
+    if start.startswith(b"PK\x03\x04"):
+        return _zip(path, use)
+    _refuse_text(start)
+    return _legacy(content, len(content), use)
+
+
 def _refuse_text(start: bytes) -> None:
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
-        raise DataError(
-            "it is a web page, not weights; open its address in a browser and fetch the file that it offers"
-        )
+        remedy = "open its address in a browser and fetch the file that it offers"
+        raise DataError(f"it is a web page, not weights; {remedy}")
     if text.startswith(b"version https://git-lfs"):
-        raise DataError(
-            "it is a git-lfs pointer, not weights; fetch the file itself (git lfs pull)"
-        )
+        remedy = "fetch the file itself (git lfs pull)"
+        raise DataError(f"it is a git-lfs pointer, not weights; {remedy}")
     if start[257:262] == b"ustar":
-        raise DataError(
-            "it is a tar archive, as torch before 0.2 wrote; load and save it again with torch 0.2 to 1.5"
-        )
+        remedy = "load and save it again with torch 0.2 to 1.5"
+        raise DataError(f"it is a tar archive, as torch before 0.2 wrote; {remedy}")
+
+
+def _plain_file(path: Path, content: mmap.mmap) -> Any:
+    if len(content) > LARGEST_PICKLE:
+        raise DataError(f"it is larger than {LARGEST_PICKLE >> 20} MiB, which no plain values are")
+    _refuse_text(bytes(content[:512]))
+    found = PickleMachine(content, _PLAIN_CALLS).load()
+    if content.tell() != len(content):
+        raise broken("it goes on after its end")
+    _check_plain(found)
+    return found
+
+
+_LEAVES = (type(None), bool, int, float, str, bytes, bytearray, np.ndarray, np.generic, Tensor)
+
+
+def _check_plain(found: Any) -> None:
+    """Raise DataError unless values and all that they hold are plain."""
+    todo, seen = [found], set()
+    while todo:
+        value = todo.pop()
+        if isinstance(value, (list, tuple, dict)):
+            if id(value) not in seen:
+                seen.add(id(value))
+                todo += [*value, *value.values()] if isinstance(value, dict) else value
+        elif not isinstance(value, _LEAVES):
+            raise DataError(f"it holds {kind_of(value)}, which is no plain value; refused")
+
+
+def _nested_storage(content: Any) -> Tensor:
+    """Return the values of a storage that ``pickle.dump`` of a tensor writes as bytes of torch."""
+    if type(content) is not bytes:
+        raise DataError("it holds a storage that is no bytes; refused")
+    try:
+        return _legacy(io.BytesIO(content), len(content), _whole_storage)
+    except DataError as error:
+        raise DataError(f"torch.storage._load_from_bytes: {error}") from None
+
+
+def _whole_storage(found: Any, values: ReadTensors) -> Tensor:
+    if not isinstance(found, StorageRef):
+        raise DataError(f"it holds {kind_of(found)}, not a storage")
+    return values({"": TensorRef(found, 0, (found.numel,), (1,))})[""]
+
+
+def _nested_tensor(values: Any, *about: Any) -> Tensor:
+    if not isinstance(values, Tensor):
+        raise DataError("it rebuilds a tensor of something that is no storage; refused")
+    ref = rebuild_tensor(StorageRef("", values.dtype, 0, len(values)), *about)
+    return values.as_strided(ref.size, ref.stride, ref.offset)
+
+
+_PLAIN_CALLS: dict[str, Callable[..., Any]] = {
+    **CALLS,
+    **ARRAY_CALLS,
+    "torch.storage._load_from_bytes": _nested_storage,
+    "torch._utils._rebuild_tensor_v2": _nested_tensor,
+}
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"it is not a whole safetensors file ({' '.join(str(error).split())[:200]})"
-        ) from None
+        raise DataError(f"it is not a whole safetensors file ({short(error)})") from None
 
 
 def _zip(path: Path, use: Callable[..., Any]) -> Any:
@@ -138,41 +233,32 @@ def _zip(path: Path, use: Callable[..., Any]) -> Any:
             entries = {info.filename: info for info in archive.infolist()}
             pickles = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
             if len(pickles) != 1 or len(entries) != len(archive.infolist()):
-                raise DataError(
-                    "it is a zip archive, but none that torch.save wrote (it must hold data.pkl once)"
-                )
+                what = "it is a zip archive, but none that torch.save wrote"
+                raise DataError(f"{what} (it must hold data.pkl once)")
             root = pickles[0].removesuffix("data.pkl")
             if f"{root}constants.pkl" in entries:
-                raise DataError(
-                    "it is a TorchScript archive; give a checkpoint that torch.save wrote"
-                )
+                what = "it is a TorchScript archive"
+                raise DataError(f"{what}; give a checkpoint that torch.save wrote")
             stored = sum(info.file_size for info in entries.values())
-            compressed = [
-                name for name, info in entries.items() if info.compress_type != zipfile.ZIP_STORED
-            ]
-            if compressed or stored > path.stat().st_size:
-                raise DataError(
-                    f"its zip entry {(compressed or pickles)[0]} is not stored as torch does, uncompressed"
-                )
+            packed = [n for n, info in entries.items() if info.compress_type != zipfile.ZIP_STORED]
+            if packed or stored > path.stat().st_size:
+                entry = (packed or pickles)[0]
+                raise DataError(f"its zip entry {entry} is not stored as torch does, uncompressed")
             if entries[pickles[0]].file_size > LARGEST_PICKLE:
-                raise DataError(
-                    f"its data.pkl is larger than {LARGEST_PICKLE >> 20} MiB; no checkpoint of these models' is"
-                )
+                what = f"its data.pkl is larger than {LARGEST_PICKLE >> 20} MiB"
+                raise DataError(f"{what}; no checkpoint of these models' is")
             if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
-                raise DataError(
-                    "it was written on a big-endian machine; save it again on a common one"
-                )
-            machine = PickleMachine()
+                raise _big_endian()
             with archive.open(pickles[0]) as stream:
-                found = machine.load(stream)
+                machine = PickleMachine(stream)
+                found = machine.load()
 
             def read(key: str, size: int) -> bytearray:
                 info = entries.get(f"{root}data/{key}")
                 if info is None or info.file_size != size:
                     have = "missing" if info is None else f"{info.file_size} bytes"
-                    raise DataError(
-                        f"its storage {key} is {have}; the file's own description says {size} bytes"
-                    )
+                    says = f"the file's own description says {size} bytes"
+                    raise DataError(f"its storage {key} is {have}; {says}")
                 with archive.open(info) as stream:
                     data = bytearray(stream.read())  # compares the checksum too
                 if len(data) != size:
@@ -180,62 +266,62 @@ def _zip(path: Path, use: Callable[..., Any]) -> Any:
                 return data
 
             return use(found, _Values(machine, read))
+    except DataError:
+        raise
     except (
-        zipfile.BadZipFile,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-        struct.error,
-        KeyError,
+        *(zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError),
+        *(struct.error, KeyError),
     ) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"the zip archive is broken or cut off ({' '.join(str(error).split())[:200]})"
-        ) from None
+        raise DataError(f"the zip archive is broken or cut off ({short(error)})") from None
 
 
-def _legacy(content: mmap.mmap, use: Callable[..., Any]) -> Any:
-    machine = PickleMachine()
-    if (magic := machine.load(content)) is None or type(magic) is not int or magic != MAGIC:
+def _legacy(content: Any, length: int, use: Callable[..., Any]) -> Any:
+    """Read torch's format before 1.6: five pickles, then the bytes of each storage."""
+    machine = PickleMachine(content)
+    magic = machine.load()
+    if type(magic) is not int or magic != MAGIC:
         raise DataError("it is a pickle, but none that torch.save wrote")
-    protocol, system = machine.load(content), machine.load(content)
+    protocol, system = machine.load(), machine.load()
     if type(protocol) is not int or protocol != PROTOCOL or type(system) is not dict:
         raise DataError("it was written by torch.save in a version that is not known")
     if system.get("little_endian") is not True:
-        raise DataError("it was written on a big-endian machine; save it again on a common one")
-    found, keys = machine.load(content), machine.load(content)
+        raise _big_endian()
+    found, keys = machine.load(), machine.load()
     if type(keys) is not list or not all(type(key) is str or is_count(key) for key in keys):
         raise DataError("its list of storages is not as torch writes it")
-    places: dict[str, tuple[int, int]] = {}
+    starts: dict[str, int] = {}
     for key in map(str, keys):
-        if key not in machine.storages or key in places:
-            raise DataError(
-                f"its list of storages names {key[:40]}, which no tensor uses or which stands there twice"
-            )
+        if key not in machine.storages or key in starts:
+            names = f"its list of storages names {key[:40]}"
+            raise DataError(f"{names}, which no tensor uses or which stands there twice")
         dtype, numel = machine.storages[key]
         head, size = content.read(8), numel * dtype.itemsize
         if len(head) != 8 or struct.unpack("<q", head)[0] != numel:
-            raise DataError(
-                f"its storage {key} is cut off, or has another size than its description ({numel} values)"
-            )
-        if content.tell() + size > len(content):
+            what = f"its storage {key} is cut off, or has another size than its description"
+            raise DataError(f"{what} ({numel} values)")
+        starts[key] = content.tell()
+        if starts[key] + size > length:
             raise DataError(f"its storage {key} is cut off; fetch the file again")
-        places[key] = (content.tell(), size)
-        content.seek(size, 1)
-    if missing := sorted(set(machine.storages) - set(places)):
+        content.seek(size, io.SEEK_CUR)
+    if missing := sorted(set(machine.storages) - set(starts)):
         raise DataError(f"its storage {missing[0][:40]} is missing")
 
     def read(key: str, size: int) -> bytearray:
-        start, _ = places[key]
-        return bytearray(content[start : start + size])
+        content.seek(starts[key])
+        return bytearray(content.read(size))
 
     return use(found, _Values(machine, read))
 
 
+def _big_endian() -> DataError:
+    return DataError("it was written on a big-endian machine; save it again on a common one")
+
+
 class _Values:
-    """Turns descriptions into tensors; a storage is read once, so tensors that share one go on sharing it."""
+    """Turns descriptions into tensors.
+
+    A storage is read once, so tensors that share one go on sharing it.
+    """
 
     def __init__(self, machine: PickleMachine, read: ReadStorage) -> None:
         self.machine, self.read = machine, read
@@ -244,16 +330,12 @@ class _Values:
     def __call__(self, refs: Mapping[str, TensorRef]) -> dict[str, Tensor]:
         """Return the tensors, after checking that they are not many more than the file holds."""
         used = {ref.storage.key for ref in refs.values()}
-        held = sum(
-            numel * dtype.itemsize
-            for key, (dtype, numel) in self.machine.storages.items()
-            if key in used
-        )
+        storages = [self.machine.storages[key] for key in used]
+        held = sum(numel * dtype.itemsize for dtype, numel in storages)
         wanted = sum(ref.numel * ref.storage.dtype.itemsize for ref in refs.values())
         if wanted > MOST_SHARING * held + 2**20:
-            raise DataError(
-                f"its tensors hold {wanted:,} bytes but the file only {held:,}; no checkpoint shares that much"
-            )
+            what = f"its tensors hold {wanted:,} bytes but the file only {held:,}"
+            raise DataError(f"{what}; no checkpoint shares that much")
         return {name: self._tensor(ref) for name, ref in refs.items()}
 
     def _tensor(self, ref: TensorRef) -> Tensor:

@@ -1,9 +1,28 @@
-"""Reads pickles as data: a small machine that follows the opcodes and never imports or calls what a file names."""
+"""Reads pickles as data: a file's opcodes are followed, what it names is never imported or called.
+
+Python's own :class:`pickle._Unpickler` follows the opcodes. Everything by which a pickle could
+reach code is replaced here: names are looked up in our own table of calls, objects become
+descriptions, and what a file could make slow or large is counted.
+
+``torch.load(weights_only=True)`` is no replacement. Measured with torch 2.14.1 on the files of
+``tests/convert``, with and without ``add_safe_globals``:
+
+* It reads state dicts, but no whole module, no part of a storage, and no pickle of protocol 4.
+* A deeply nested tuple as a key ends the process by a segmentation fault, one that holds itself
+  twice on each of 40 levels is not done after 20 seconds, and a tensor of 2^60 values with
+  stride 0 passes as one of 4 values.
+* It refuses all 33 pickles written by hand, and names what is wrong in five of them.
+
+Without the count of copies, hostile files of 0.6 to 0.8 MiB are not done after 25 seconds; with it
+they are refused within 1.1 s.
+"""
 
 from __future__ import annotations
 
+import pickle
 import pickletools
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,212 +32,249 @@ from avplatform.models.checkpoint.pickle_values import (
     DTYPES,
     Global,
     Instance,
-    Opaque,
     StorageRef,
     TensorRef,
-    call,
     fill,
     find_global,
     is_count,
     kind_of,
+    set_numpy_state,
     short,
 )
 from avplatform.models.errors import DataError, counted
 
 MOST_OPCODES = 500_000
 MOST_MEMO = 2**32
+MOST_COPIES = 4
+"""How often what a pickle holds may be copied, on average."""
+
+REFUSED = ("PERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER")
+"""Opcodes that no file needs; two of them would import by number."""
 
 
-class PickleMachine:
-    """Follows the opcodes of one or more pickles of a file.
+class _Memo(dict[int, Any]):
+    def __setitem__(self, index: int, value: Any) -> None:
+        if not 0 <= index < MOST_MEMO:
+            raise broken(f"memo entry {short(index)}")
+        super().__setitem__(index, value)
 
-    `storages` is filled on the way: key -> (dtype, number of values).
-    """
+    def __missing__(self, index: int) -> Any:
+        raise broken("a value that was never stored")
 
-    def __init__(self) -> None:
-        self.storages: dict[str, tuple[torch.dtype, int]] = {}
+
+class _Opcodes(pickle._Unpickler):
+    """What the opcodes do that would run classes and functions, or take hashes of what there is."""
+
+    def __init__(self, stream: Any, calls: Mapping[str, Callable[..., Any]]) -> None:
+        super().__init__(stream, encoding="latin1")
+        self.stream, self.calls = stream, calls
         self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
-        self.copied = 0
+        self.metastack: list[list[Any]] = []
+        self.bytes_read = self.copied = 0
 
-    def load(self, stream: Any) -> Any:
-        """Return the object of the next pickle of a binary stream, which is left after its end.
+    def read(self, size: int) -> bytes:
+        """Return the next bytes of the stream, all of them."""
+        found = self.stream.read(size)
+        if len(found) != size:
+            raise broken("it has no end")
+        self.bytes_read += size
+        return found
 
-        Raises:
-            DataError: not a whole pickle, or it holds what is not allowed; the name is in the message.
-        """
-        self.stack, self.marks, self.memo = [], [], {}
-        try:
-            for count, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
-                if count > MOST_OPCODES:
-                    raise DataError(
-                        f"it describes more than {MOST_OPCODES:,} values; no checkpoint of these models does"
-                    )
-                if opcode.name == "STOP":
-                    return self.pop()
-                self._do(opcode.name, arg)
-        except DataError:
-            raise
-        except (ValueError, OverflowError, MemoryError) as error:
-            raise broken(short(error)) from None
-        raise broken("it has no end")
-
-    def pop(self) -> Any:
-        """Take the topmost value."""
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise broken("a value is missing")
-        return self.stack.pop()
+    def readline(self) -> bytes:
+        """Return a line of the stream with its end."""
+        found = self.stream.readline()
+        self.bytes_read += len(found)
+        return found
 
     def pop_mark(self) -> list[Any]:
         """Take the values above the last mark."""
-        if not self.marks:
+        if not self.metastack:
             raise broken("a mark is missing")
-        start = self.marks.pop()
-        values = self.stack[start:]
-        del self.stack[start:]
-        return values
+        found, self.stack = self.stack, self.metastack.pop()
+        self.append = self.stack.append
+        return found
 
-    def _do(self, name: str, arg: Any) -> None:
-        if name in _ARGUMENTS:
-            self.stack.append(arg)
-        elif name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name])
-        elif name in _ACTIONS:
-            _ACTIONS[name](self, arg)
-        elif name not in ("PROTO", "FRAME"):
-            raise DataError(f"it uses the pickle opcode {name}, which no checkpoint needs; refused")
+    def find_class(self, module: Any, name: Any) -> Global:
+        """Return a stand-in for a name of the file; nothing is imported."""
+        return find_global(module, name, self.calls)
 
-    def _put(self, arg: int | None) -> None:
-        index = len(self.memo) if arg is None else arg
-        if not 0 <= index < MOST_MEMO:
-            raise broken(f"memo entry {short(index)}")
-        value = self.pop()
-        self.stack.append(value)
-        self.memo[index] = value
+    def _call(self, what: Any, args: Any) -> None:
+        """Do one of the known calls and put its value on the stack."""
+        if not isinstance(what, Global):
+            raise DataError(f"it calls {kind_of(what)}, which is no function; refused")
+        if what.name not in self.calls:
+            why = "which no checkpoint needs; refused (nothing of the file was run)"
+            raise DataError(f"it calls {short(what.name)}, {why}")
+        if type(args) is not tuple:
+            raise DataError(f"it calls {what.name} without arguments in a tuple; refused")
+        self._count_copies(args, *args)
+        try:
+            self.append(self.calls[what.name](*args))
+        except TypeError:
+            values = counted(len(args), "value")
+            raise DataError(
+                f"it calls {what.name} with {values}; that is not how it is done"
+            ) from None
 
-    def _get(self, arg: int) -> None:
-        if not 0 <= arg < MOST_MEMO or arg not in self.memo:
-            raise broken("a value that was never stored")
-        self.stack.append(self.memo[arg])
-
-    def _tuple(self, count: int) -> None:
-        values = [self.pop() for _ in range(count)]
-        self.stack.append(tuple(reversed(values)))
-
-    def _extend(self, values: list[Any]) -> None:
-        target = self.pop()
-        if type(target) is not list:
-            raise broken("values for something that is no list")
-        target.extend(values)
-        self.stack.append(target)
-
-    def _set_items(self, values: list[Any]) -> None:
-        target = self.pop()
-        if type(target) is not dict or len(values) % 2:
-            raise broken("entries for something that is no dictionary")
-        fill(target, zip(values[::2], values[1::2], strict=True))
-        self.stack.append(target)
-
-    def _dict(self, values: list[Any]) -> None:
-        self.stack.append({})
-        self._set_items(values)
-
-    def _append_one(self) -> None:
-        value = self.pop()
-        self._extend([value])
-
-    def _set_one(self) -> None:
-        value, key = self.pop(), self.pop()
-        self._set_items([key, value])
-
-    def _pop_any(self) -> None:
-        if self.marks and self.marks[-1] == len(self.stack):
-            self.marks.pop()
-        else:
-            self.pop()
-
-    def _global(self, module: Any, name: Any) -> None:
-        self.stack.append(find_global(module, name))
-
-    def _stack_global(self) -> None:
-        name, module = self.pop(), self.pop()
-        self._global(module, name)
-
-    def _call(self, what: Any, args: Any) -> Any:
-        for value in args if type(args) is tuple else ():
-            self._count_copies(value)
-        return call(what, args)
-
-    def _count_copies(self, value: Any) -> None:
-        """Count what a call or a state copies: a file could name one long list again and again."""
-        self.copied += len(value) if type(value) in (list, tuple, dict) else 0
-        if self.copied > MOST_OPCODES:
-            raise DataError("it copies the same values again and again; no checkpoint does")
-
-    def _reduce(self) -> None:
-        args, what = self.pop(), self.pop()
-        self.stack.append(self._call(what, args))
-
-    def _new(self, args: Any, what: Any) -> None:
-        """Make an object through its class's __new__: for unknown classes an empty `Instance`."""
+    def _new(self, what: Any, args: Any) -> None:
+        """Make an object through its class's __new__: of unknown classes, a description."""
         if not isinstance(what, Global):
             raise DataError(f"it makes an object of {kind_of(what)}, which is no class; refused")
-        self.stack.append(self._call(what, args) if what.name in CALLS else Instance(what))
+        if what.name in self.calls:
+            self._call(what, args)
+        else:
+            self.append(Instance(what))
 
-    def _new_with_keywords(self) -> None:
-        _, args, what = self.pop(), self.pop(), self.pop()
-        self._new(args, what)
+    def _count_copies(self, *values: Any) -> None:
+        """Count what a call or state copies: a file could name one long list again and again."""
+        for value in values:
+            if type(value) in (list, tuple, dict, str, bytes, bytearray):
+                self.copied += len(value)
+        if self.copied > MOST_COPIES * self.bytes_read + 2**16:
+            raise DataError("it copies the same values again and again; no checkpoint does")
 
-    def _new_object(self) -> None:
-        args, what = self.pop(), self.pop()
-        self._new(args, what)
+    def _fill(self, values: list[Any]) -> None:
+        if type(self.stack[-1]) is not dict or len(values) % 2:
+            raise broken("entries for something that is no dictionary")
+        fill(self.stack[-1], zip(values[::2], values[1::2], strict=True))
 
-    def _object(self) -> None:
-        values = self.pop_mark()
-        self.stack.append(self._call(values[0] if values else None, tuple(values[1:])))
+    def _extend(self, values: list[Any]) -> None:
+        if type(self.stack[-1]) is not list:
+            raise broken("values for something that is no list")
+        self.stack[-1].extend(values)
 
-    def _instance(self, arg: str) -> None:
-        values = tuple(self.pop_mark())
-        self.stack.append(self._call(find_global(*_split(arg)), values))
+    def load_frame(self) -> None:
+        self.read(8)
 
-    def _build(self) -> None:
-        """Give an object its state; the state of tensors and of ordered dictionaries holds no weights."""
-        state, target = self.pop(), self.pop()
+    def load_bytearray8(self) -> None:
+        self.append(bytearray(self.read(*struct.unpack("<Q", self.read(8)))))
+
+    def load_stack_global(self) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.append(self.find_class(module, name))
+
+    def load_reduce(self) -> None:
+        args, what = self.stack.pop(), self.stack.pop()
+        self._call(what, args)
+
+    def load_newobj(self) -> None:
+        args, what = self.stack.pop(), self.stack.pop()
+        self._new(what, args)
+
+    def load_newobj_ex(self) -> None:
+        self.stack.pop()  # keywords
+        self.load_newobj()
+
+    def _instantiate(self, what: Any, args: list[Any]) -> None:
+        self._call(what, tuple(args))
+
+    def load_build(self) -> None:
+        """Give an object its state; that of tensors and ordered dictionaries holds no weights."""
+        state, target = self.stack.pop(), self.stack[-1]
+        parts = state if type(state) is tuple else (state,)
+        self._count_copies(parts, *parts)
         if isinstance(target, Instance):
-            for part in state if type(state) is tuple else (state,):
+            for part in parts:
                 if type(part) is dict:
-                    self._count_copies(part)
                     target.state.update(part)
-        elif not isinstance(target, (TensorRef, Opaque)) and type(target) is not dict:
+        elif not set_numpy_state(target, state) and not isinstance(target, (TensorRef, dict)):
             raise DataError(f"it sets the state of {kind_of(target)}; refused")
-        self.stack.append(target)
 
-    def _persistent(self) -> None:
-        """Torch's own entries: a storage, or (before 1.6) a module class with its source."""
-        entry = self.pop()
+    def load_dict(self) -> None:
+        values = self.pop_mark()
+        self.append({})
+        self._fill(values)
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._fill([key, value])
+
+    def load_setitems(self) -> None:
+        self._fill(self.pop_mark())
+
+    def load_append(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def load_appends(self) -> None:
+        self._extend(self.pop_mark())
+
+    # Sets are lists here: a set would take the hash of whatever a file puts into it.
+
+    def load_empty_set(self) -> None:
+        self.append([])
+
+    def load_frozenset(self) -> None:
+        values = self.pop_mark()
+        self.append(values)
+
+    def load_additems(self) -> None:
+        self._extend(self.pop_mark())
+
+
+class PickleMachine(_Opcodes):
+    """Follow the opcodes of the pickles of one file.
+
+    Args:
+        stream: binary stream whose ``read`` never takes more memory than there is to read.
+        calls: what may be called, by full name, and our function that does it.
+
+    Attributes:
+        storages: torch's storages that were described so far: key -> (dtype, number of values).
+    """
+
+    def __init__(self, stream: Any, calls: Mapping[str, Callable[..., Any]] = CALLS) -> None:
+        super().__init__(stream, calls)
+        self.storages: dict[str, tuple[torch.dtype, int]] = {}
+        self.opcodes = 0
+
+    def load(self) -> Any:
+        """Return the object of the next pickle of the stream, which is left after its end.
+
+        Raises:
+            DataError: not a whole pickle, or it holds what is not allowed; names it.
+        """
+        self.memo, self.metastack, self.stack = _Memo(), [], []
+        self.append = self.stack.append
+        try:
+            while (code := self.read(1)[0]) != pickle.STOP[0]:
+                self.opcodes += 1
+                if self.opcodes > MOST_OPCODES:
+                    what = f"it describes more than {MOST_OPCODES:,} values"
+                    raise DataError(f"{what}; no checkpoint of these models does")
+                if code not in _ACTIONS:
+                    raise _no_opcode(code)
+                _ACTIONS[code](self)
+            return self.stack.pop()
+        except DataError:
+            raise
+        except IndexError:
+            raise broken("a value is missing") from None
+        except (
+            *(ValueError, TypeError, AttributeError, KeyError, OverflowError, MemoryError),
+            *(struct.error, pickle.UnpicklingError),
+        ) as error:
+            raise broken(short(error)) from None
+
+    def persistent_load(self, entry: Any) -> Any:
+        """Return torch's own entries: a storage, or (before 1.6) a module class."""
         if type(entry) is not tuple or not entry or type(entry[0]) is not str:
             raise DataError("it has a persistent entry that torch does not write; refused")
         if entry[0] == "module" and len(entry) == 4 and isinstance(entry[1], Global):
-            self.stack.append(entry[1])
-        elif entry[0] == "storage" and len(entry) in (5, 6):
-            self.stack.append(self._storage(*entry[1:]))
-        else:
-            raise DataError(
-                f"it has a persistent entry '{short(entry[0])}' that torch does not write; refused"
-            )
+            return entry[1]
+        if entry[0] == "storage" and len(entry) in (5, 6):
+            return self._storage(*entry[1:])
+        what = f"it has a persistent entry '{short(entry[0])}'"
+        raise DataError(f"{what} that torch does not write; refused")
 
     def _storage(
         self, kind: Any, key: Any, location: Any, numel: Any, view: Any = None
     ) -> StorageRef:
-        name = (
-            kind.name.removeprefix("torch.").removeprefix("cuda.")
-            if isinstance(kind, Global)
-            else ""
-        )
-        if name not in DTYPES or kind.name.removesuffix(name) not in ("torch.", "torch.cuda."):
+        name = kind.name.removeprefix("torch.") if isinstance(kind, Global) else ""
+        name = name.removeprefix("cuda.")
+        if name not in DTYPES or kind.name not in (f"torch.{name}", f"torch.cuda.{name}"):
+            known = ", ".join(DTYPES)
             raise DataError(
-                f"it has a storage of {kind_of(kind)}, which is not read; known: {', '.join(DTYPES)}"
+                f"it has a storage of {kind_of(kind)}, which is not read; known: {known}"
             )
         if type(key) not in (str, int) or not is_count(numel):
             raise DataError("it has a storage without a name or a size")
@@ -227,62 +283,27 @@ class PickleMachine:
             raise DataError(f"it describes storage {key} twice, and differently")
         if view is None:
             return StorageRef(key, dtype, 0, numel)
-        if (
-            type(view) is not tuple
-            or len(view) != 3
-            or not is_count(view[1])
-            or not is_count(view[2])
-        ):
+        if type(view) is not tuple or len(view) != 3 or not all(map(is_count, view[1:])):
             raise DataError(f"the part of storage {key} is not described as torch does")
         if view[1] + view[2] > numel:
-            raise DataError(f"a part of storage {key} reaches beyond its {counted(numel, 'value')}")
+            what = f"a part of storage {key} reaches beyond its {counted(numel, 'value')}"
+            raise DataError(what)
         return StorageRef(key, dtype, view[1], view[2])
 
 
-# Opcodes whose argument is the value, and those that are one.
-_ARGUMENTS = {
-    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
-    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
-    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
-}  # fmt: skip
-_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_ACTIONS: dict[str, Callable[[PickleMachine, Any], Any]] = {
-    "MARK": lambda m, _: m.marks.append(len(m.stack)),
-    "POP": lambda m, _: m._pop_any(),
-    "POP_MARK": lambda m, _: m.pop_mark(),
-    "DUP": lambda m, _: m.stack.extend([m.pop()] * 2),
-    "EMPTY_LIST": lambda m, _: m.stack.append([]),
-    "EMPTY_DICT": lambda m, _: m.stack.append({}),
-    "EMPTY_SET": lambda m, _: m.stack.append([]),
-    "LIST": lambda m, _: m.stack.append(m.pop_mark()),
-    "DICT": lambda m, _: m._dict(m.pop_mark()),
-    "TUPLE": lambda m, _: m.stack.append(tuple(m.pop_mark())),
-    "TUPLE1": lambda m, _: m._tuple(1),
-    "TUPLE2": lambda m, _: m._tuple(2),
-    "TUPLE3": lambda m, _: m._tuple(3),
-    "FROZENSET": lambda m, _: m.stack.append(m.pop_mark()),
-    "APPEND": lambda m, _: m._append_one(),
-    "APPENDS": lambda m, _: m._extend(m.pop_mark()),
-    "ADDITEMS": lambda m, _: m._extend(m.pop_mark()),
-    "SETITEM": lambda m, _: m._set_one(),
-    "SETITEMS": lambda m, _: m._set_items(m.pop_mark()),
-    "GLOBAL": lambda m, arg: m._global(*_split(arg)),
-    "STACK_GLOBAL": lambda m, _: m._stack_global(),
-    "REDUCE": lambda m, _: m._reduce(),
-    "NEWOBJ": lambda m, _: m._new_object(),
-    "NEWOBJ_EX": lambda m, _: m._new_with_keywords(),
-    "OBJ": lambda m, _: m._object(),
-    "INST": lambda m, arg: m._instance(arg),
-    "BUILD": lambda m, _: m._build(),
-    "BINPERSID": lambda m, _: m._persistent(),
-    **{name: lambda m, arg: m._put(arg) for name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")},
-    **{name: lambda m, arg: m._get(arg) for name in ("GET", "BINGET", "LONG_BINGET")},
+_ACTIONS: dict[int, Callable[[PickleMachine], None]] = {
+    ord(opcode.code): getattr(PickleMachine, pickle._Unpickler.dispatch[ord(opcode.code)].__name__)
+    for opcode in pickletools.opcodes
+    if opcode.proto <= 5 and opcode.name not in REFUSED  # a later Python may know more of them
 }
+"""What each opcode does: a method of ours where there is one, else of Python's unpickler."""
 
 
-def _split(arg: str) -> tuple[str, str]:
-    module, _, name = arg.partition(" ")
-    return module, name
+def _no_opcode(code: int) -> DataError:
+    names = [opcode.name for opcode in pickletools.opcodes if ord(opcode.code) == code]
+    if not names:
+        return broken(f"a byte {code} that means nothing")
+    return DataError(f"it uses the pickle opcode {names[0]}, which no file needs; refused")
 
 
 def broken(what: str) -> DataError:

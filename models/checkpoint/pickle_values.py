@@ -1,8 +1,9 @@
-"""What a pickle is read into: names instead of classes, states instead of objects, descriptions instead of tensors.
+"""What a pickle is read into: names for classes, states for objects, descriptions for tensors.
 
-A class or function of the file is a `Global`, which is only its name; an object of such a class is an `Instance`, which
-only holds its state. The calls that checkpoints need (rebuilding a tensor, an OrderedDict) are done by our own functions,
-found by exact name; every other call, and every global of Python's standard library, is refused by name.
+A class or function of the file is a :class:`Global`, which is only its name; an object of such
+a class is an :class:`Instance`, which only holds its state. The calls that files need (rebuilding
+a tensor, an OrderedDict) are done by our own functions, found by exact name; every other call, and
+every global of Python's standard library, is refused by name.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable
+from _compat_pickle import IMPORT_MAPPING
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
-from avplatform.models.errors import DataError, counted
+from avplatform.models.errors import DataError
 
 MOST_DIMS = 8
 MOST_VALUES = 2**48
@@ -34,17 +37,13 @@ DTYPES: dict[str, torch.dtype] = {
     "BoolStorage": torch.bool,
 }
 
-# What Python 2 called modules of the standard library; torch's pickles use these names.
-_PYTHON_2 = {
-    "__builtin__": "builtins", "exceptions": "builtins", "copy_reg": "copyreg", "cPickle": "pickle", "commands": "subprocess",
-    "popen2": "subprocess", "urllib2": "urllib", "thread": "_thread", "Queue": "queue", "StringIO": "io", "httplib": "http",
-}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_NUMPY_KIND = re.compile(r"[biufcSU][0-9]{1,4}")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Global:
-    """A class or function that a pickle names; it is never imported."""
+    """A class or function that a pickle names, or a value that is of no use; never imported."""
 
     name: str
 
@@ -55,13 +54,6 @@ class Instance:
 
     kind: Global
     state: dict[Any, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Opaque:
-    """A value that no weight is made of, such as a device or a numpy number."""
-
-    name: str
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -89,134 +81,165 @@ class TensorRef:
         return math.prod(self.size)
 
 
-def find_global(module: Any, name: Any) -> Global:
-    """Return a stand-in for a global, unless it is of the standard library and not known to be needed.
+def find_global(module: Any, name: Any, known: Container[str]) -> Global:
+    """Return a stand-in for a global; of the standard library only for those that are known.
 
     Raises:
-        DataError: naming it.
+        DataError: it is refused; names it.
     """
-    module = _PYTHON_2.get(module, module) if type(module) is str else module
+    module = IMPORT_MAPPING.get(module, module) if type(module) is str else module  # of Python 2
     full = f"{module}.{name}" if type(module) is str and type(name) is str else ""
     if not full or not _NAME.fullmatch(module) or not _NAME.fullmatch(name):
         raise DataError(f"it names a global '{short(full)}', which is no plain name; refused")
-    if (module.split(".")[0] in sys.stdlib_module_names and full not in CALLS) or "__" in name:
-        raise DataError(
-            f"it names {short(full)}, which no checkpoint needs; refused (nothing of the file was run)"
-        )
+    of_python = module.split(".")[0] in sys.stdlib_module_names
+    if (of_python and full not in known) or "__" in name:
+        why = "which no checkpoint needs; refused (nothing of the file was run)"
+        raise DataError(f"it names {short(full)}, {why}")
     return Global(full)
 
 
-def call(what: Any, args: Any) -> Any:
-    """Do one of the known calls.
-
-    Raises:
-        DataError: any other call; names it.
-    """
-    if not isinstance(what, Global):
-        raise DataError(f"it calls {kind_of(what)}, which is no function; refused")
-    if what.name not in CALLS:
-        raise DataError(
-            f"it calls {short(what.name)}, which no checkpoint needs; refused (nothing of the file was run)"
-        )
-    if type(args) is not tuple:
-        raise DataError(f"it calls {what.name} without arguments in a tuple; refused")
-    return CALLS[what.name](*_checked(what.name, args))
-
-
-def _checked(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    low, high = _ARITY[name]
-    if not low <= len(args) <= high:
-        raise DataError(
-            f"it calls {name} with {counted(len(args), 'value')}; that is not how torch does it"
-        )
-    return args
-
-
 def _ordered(pairs: Any = ()) -> dict[Any, Any]:
-    if type(pairs) not in (list, tuple) or not all(
-        type(p) in (list, tuple) and len(p) == 2 for p in pairs
-    ):
+    lists = type(pairs) in (list, tuple)
+    if not lists or not all(type(p) in (list, tuple) and len(p) == 2 for p in pairs):
         raise DataError("it makes an OrderedDict of something that is no list of pairs; refused")
     return fill({}, pairs)
 
 
 def _members(values: Any = ()) -> list[Any]:
     if type(values) not in (list, tuple):
-        raise DataError("it makes a set of something that is no list; refused")
+        raise DataError("it makes a set or size of something that is no list; refused")
     return list(values)
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> TensorRef:
+def _size(values: Any = ()) -> tuple[Any, ...]:
+    return tuple(_members(values))
+
+
+def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> TensorRef:
+    """Return the description of a tensor.
+
+    Raises:
+        DataError: the numbers are impossible, or reach beyond the storage.
+    """
     if not isinstance(storage, StorageRef) or type(size) is not tuple or type(stride) is not tuple:
-        raise DataError(
-            "it rebuilds a tensor of something that is no storage, size and stride; refused"
-        )
-    if (
-        not all(map(is_count, (offset, *size, *stride)))
-        or len(size) != len(stride)
-        or len(size) > MOST_DIMS
-    ):
+        what = "it rebuilds a tensor of something that is no storage, size and stride"
+        raise DataError(f"{what}; refused")
+    numel = _count_values((offset, *size, *stride), size)
+    if len(size) != len(stride):
         raise DataError("it holds a tensor with an impossible size, stride or offset")
-    if 0 in size and math.prod(max(s, 1) for s in size) >= MOST_VALUES:  # more than torch can count
-        raise DataError("it holds a tensor with an impossible size, stride or offset")
-    numel = math.prod(size)
     last = offset + sum((s - 1) * step for s, step in zip(size, stride, strict=True))
     if numel > storage.numel or (numel and last >= storage.numel):
-        raise DataError(
-            f"a tensor {short(list(size))} reaches beyond its storage of {short(storage.numel)} values"
-        )
+        where = f"its storage of {short(storage.numel)} values"
+        raise DataError(f"a tensor {short(list(size))} reaches beyond {where}")
     return TensorRef(storage, offset, size, stride)
 
 
-def _parameter(data: Any = None, *_: Any) -> TensorRef:
+def _count_values(numbers: tuple[Any, ...], size: tuple[Any, ...]) -> int:
+    """Return how many values a size has, after checking it and the numbers beside it."""
+    fine = all(map(is_count, numbers)) and len(size) <= MOST_DIMS
+    # Of an empty tensor too, torch counts the other axes.
+    if not fine or (0 in size and math.prod(max(s, 1) for s in size) >= MOST_VALUES):
+        raise DataError("it holds a tensor with an impossible size, stride or offset")
+    return math.prod(size)
+
+
+def _parameter(data: Any, requires_grad: Any = True, hooks: Any = None) -> TensorRef:
     if not isinstance(data, TensorRef):
         raise DataError("it makes a parameter of something that is no tensor; refused")
     return data
 
 
-def _size(values: Any = ()) -> tuple[Any, ...]:
-    if type(values) not in (list, tuple):
-        raise DataError("it makes a torch.Size of something that is no tuple; refused")
-    return tuple(values)
+def _numpy_kind(name: Any, *_: Any) -> np.dtype:
+    if type(name) is not str or not _NUMPY_KIND.fullmatch(name):
+        kind = short(name) if type(name) is str else kind_of(name)
+        raise DataError(f"it holds NumPy values of kind '{kind}', which are not read")
+    return np.dtype(name)
 
 
-def _opaque(name: str) -> Callable[..., Opaque]:
-    return lambda *_: Opaque(name)
+def _numpy_number(kind: Any, data: Any) -> np.generic:
+    return numpy_array(data, kind, (1,))[0]
 
 
-_MANY = 16
-# Each known call, done by our own function, and how many arguments it may have.
-_KNOWN: dict[str, tuple[Callable[..., Any], int, int]] = {
-    "collections.OrderedDict": (_ordered, 0, 1),
-    "builtins.set": (_members, 0, 1),
-    "torch._utils._rebuild_tensor": (_tensor, 4, 4),
-    "torch._utils._rebuild_tensor_v2": (_tensor, 6, 7),
-    "torch._utils._rebuild_parameter": (_parameter, 3, 3),
+def _latin_1(text: Any, codec: Any) -> bytes:
+    if type(text) is not str or codec != "latin1":
+        raise DataError("it encodes something else than bytes, which no pickler does; refused")
+    return text.encode("latin1")
+
+
+def numpy_array(data: Any, kind: Any, shape: Any, order: Any = "C") -> np.ndarray:
+    """Return an array of its bytes, as protocol 5 describes it.
+
+    Raises:
+        DataError: numbers that are not read, or more or fewer of them than the shape says.
+    """
+    if not isinstance(kind, np.dtype) or type(shape) is not tuple or order not in ("C", "F"):
+        raise DataError("it makes an array of something that is no kind, shape and order; refused")
+    count = _count_values(shape, shape)
+    data = data.encode("latin1") if type(data) is str else data  # of Python 2
+    if type(data) not in (bytes, bytearray) or len(data) != count * kind.itemsize:
+        raise DataError(f"the bytes of an array are not as many as its shape {list(shape)} says")
+    return np.ndarray(shape, kind, bytearray(data), order=order)
+
+
+def set_numpy_state(target: Any, state: Any) -> bool:
+    """Give an array its values, and say whether it was one or a kind of numbers.
+
+    Raises:
+        DataError: the state is not as NumPy writes it, or of a big-endian machine.
+    """
+    if isinstance(target, np.dtype):
+        if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", "|", "="):
+            raise DataError("it holds NumPy values of another byte order, which are not read")
+    elif isinstance(target, np.ndarray):
+        if type(state) is not tuple or len(state) != 5:
+            raise DataError("it holds an array that is not described as NumPy does")
+        _, shape, kind, by_columns, data = state
+        values = numpy_array(data, kind, shape, "F" if by_columns is True else "C")
+        described: Any = values.__reduce__()
+        target.__setstate__(described[2])
+    return isinstance(target, (np.dtype, np.ndarray))
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": _ordered,
+    "builtins.set": _members,
+    "torch._utils._rebuild_tensor": rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": rebuild_tensor,
+    "torch._utils._rebuild_parameter": _parameter,
     # As torch 0.3 and older wrote parameters and the back end of every module.
-    "torch.nn.parameter.Parameter": (_parameter, 1, 2),
-    "torch.autograd.variable.Variable": (_parameter, 1, 2),
-    "torch.nn.backends.thnn._get_thnn_function_backend": (_opaque("back end"), 0, 0),
-    "torch.Size": (_size, 0, 1),
-    "torch.device": (_opaque("torch.device"), 0, 2),
-    # Numbers that stand beside weights ("best accuracy"); they are named as ignored, never read.
-    "numpy.core.multiarray.scalar": (_opaque("numpy number"), 0, _MANY),
-    "numpy._core.multiarray.scalar": (_opaque("numpy number"), 0, _MANY),
-    "numpy.dtype": (_opaque("numpy dtype"), 0, _MANY),
-    "_codecs.encode": (_opaque("bytes"), 0, 2),
+    "torch.nn.parameter.Parameter": _parameter,
+    "torch.autograd.variable.Variable": _parameter,
+    "torch.nn.backends.thnn._get_thnn_function_backend": lambda: None,
+    "torch.Size": _size,
+    "torch.device": lambda kind, index=None: Global("torch.device"),
+    # Numbers that stand beside weights ("best accuracy").
+    "numpy.core.multiarray.scalar": _numpy_number,
+    "numpy._core.multiarray.scalar": _numpy_number,
+    "numpy.dtype": _numpy_kind,
+    "_codecs.encode": _latin_1,
 }
-CALLS: dict[str, Callable[..., Any]] = {name: function for name, (function, _, _) in _KNOWN.items()}
-_ARITY = {name: (low, high) for name, (_, low, high) in _KNOWN.items()}
+"""What a checkpoint may call, by full name, and our function that does it."""
+
+ARRAY_CALLS: dict[str, Callable[..., Any]] = {
+    # Up to protocol 4 an array is made empty and then given its state.
+    "numpy.core.multiarray._reconstruct": lambda cls, shape, kind: np.empty(0),
+    "numpy._core.multiarray._reconstruct": lambda cls, shape, kind: np.empty(0),
+    "numpy.core.numeric._frombuffer": numpy_array,
+    "numpy._core.numeric._frombuffer": numpy_array,
+    "builtins.bytes": lambda: b"",  # what protocol 2 writes for the bytes of an empty array
+}
+"""What makes NumPy's arrays."""
 
 
 def fill(target: dict[Any, Any], pairs: Any) -> dict[Any, Any]:
-    """Fill and return a dictionary; keys whose hash a file could make slow are kept as opaque ones, which no weight has."""
+    """Fill and return a dictionary.
+
+    Of keys whose hash a file could make slow only the kind is kept; no weight has such a name.
+    """
     for key, value in pairs:
-        plain = (
-            key is None
-            or type(key) in (str, bytes, bool)
-            or (type(key) is int and abs(key) < 2**63)
-        )
-        target[key if plain else Opaque(kind_of(key))] = value
+        text = key is None or type(key) in (str, bytes, bool)
+        plain = text or (type(key) is int and abs(key) < 2**63)
+        target[key if plain else Global(kind_of(key))] = value
     return target
 
 
@@ -227,7 +250,7 @@ def is_count(value: Any) -> bool:
 
 def kind_of(value: Any) -> str:
     """Return the name of a global, or what kind of value this is."""
-    if isinstance(value, (Global, Opaque)):
+    if isinstance(value, Global):
         return short(value.name)
     if isinstance(value, Instance):
         return f"an object of {short(value.kind.name)}"

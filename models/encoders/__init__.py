@@ -9,20 +9,14 @@ from avplatform.models.encoders.han import HAN
 from avplatform.models.encoders.mmpyr import MMPyr
 from avplatform.models.encoders.psp import PSP
 
-ENCODERS: dict[str, type[Encoder]] = {
-    "han": HAN,
-    "mmpyr": MMPyr,
-    "ave": AVE,
-    "psp": PSP,
-    "cmbs": CMBS,
-}
+ENCODERS: dict[str, type[Encoder]] = {}
 
 
 def register_encoder(name: str, encoder: type[Encoder]) -> None:
     """Make `encoder` available under `name` (its `Config` dataclass then carries `_type = name` in saved models)."""
-    encoder.Config._type = name  # type: ignore[attr-defined]
+    encoder.name = encoder.Config._type = name  # type: ignore[attr-defined]
     ENCODERS[name] = encoder
 
 
-for _name, _encoder in list(ENCODERS.items()):
-    register_encoder(_name, _encoder)
+for _encoder in (HAN, MMPyr, AVE, PSP, CMBS):
+    register_encoder(_encoder.name, _encoder)

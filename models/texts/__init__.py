@@ -1,1 +1,1 @@
-"""."""
+"""Label texts to vectors: GloVe, text encoders, and files of label embeddings."""

@@ -6,7 +6,6 @@ Tensors that others pickled (.pt, .pth, .pkl) are read without running anything 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError, counted, nearest
-from avplatform.models.files import save_tensors
+from avplatform.models.files import save_array, save_tensors, write_atomic
 
 TENSOR = "label_embeddings"
 SUFFIXES = (".safetensors", ".npy")
@@ -75,30 +74,16 @@ def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
         )
     values = embeddings.values.detach().float().cpu().contiguous()
     about = {"texts": embeddings.texts, "source": embeddings.source}
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}") from None
     try:
         if path.suffix == ".npy":
-            temporary.write_text(
-                json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
-            os.replace(temporary, path.with_suffix(".json"))
-            with temporary.open("wb") as file:
-                np.save(file, values.numpy())
-        else:
-            metadata = {
-                name: json.dumps(value, ensure_ascii=False) for name, value in about.items()
-            }
-            save_tensors({TENSOR: values}, temporary, metadata)
-        os.replace(temporary, path)
+            text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+            write_atomic(path.with_suffix(".json"), text)
+            return write_atomic(path, lambda file: save_array(values.numpy(), file))
+        metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in about.items()}
+        return write_atomic(path, lambda file: save_tensors({TENSOR: values}, file, metadata))
     except (OSError, SafetensorError) as error:
-        raise DataError(f"cannot write {path}: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot write {path}: {reason}") from None
 
 
 def read_label_file(path: str | Path) -> LabelEmbeddings:

@@ -1,4 +1,4 @@
-"""Audio-visual event localization on AVE."""
+"""Audio-visual event localization."""
 
 from avplatform.tasks.avel.config import AVELConfig
 from avplatform.tasks.avel.task import AVEL

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from avplatform.tasks.avel.classes import CLASSES
 from avplatform.tasks.contracts import Analysis, Arrays
 
 
@@ -17,7 +16,7 @@ class AVELAnalysis(Analysis):
 
     streams = ("av",)
 
-    def __init__(self, classes: tuple[str, ...] = CLASSES) -> None:
+    def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes, self.background = classes, len(classes) - 1
 
     def contributions(self, state: Arrays) -> Arrays:
@@ -26,7 +25,7 @@ class AVELAnalysis(Analysis):
 
     def class_terms(self, state: Arrays) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
         """Return, per clip and true label, the right segments and all segments."""
-        true = state["true"][..., None] == np.arange(len(self.classes))  # (N, T, 29)
+        true = state["true"][..., None] == np.arange(len(self.classes))  # (N, T, C)
         right = (state["predicted"] == state["true"])[..., None] & true
         return {"segment": {"av": (right.sum(axis=1).astype(float), true.sum(axis=1))}}
 
@@ -38,7 +37,7 @@ class AVELAnalysis(Analysis):
     def objective(self, state: Arrays, evidence: Arrays, grid: np.ndarray) -> Arrays:
         """Return how many segments are right among those whose best event is a class; their sum is what accuracy counts."""
         label, true = evidence["label"], state["true"]
-        of_class = label[..., None] == np.arange(self.background)  # (N, T, 28)
+        of_class = label[..., None] == np.arange(self.background)  # (N, T, C - 1)
         values = np.empty((len(grid), self.background))
         for at, threshold in enumerate(grid):
             right = np.where(evidence["event"] >= threshold, label, self.background) == true

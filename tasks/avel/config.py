@@ -1,4 +1,4 @@
-"""Options of event localization on AVE."""
+"""Options of event localization."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Literal
 
 from avplatform.models.checks import at_least, check_choices
 from avplatform.models.errors import UsageError
+
+BACKGROUND = "background"
+"""Name and label text of what a segment without an event is labelled."""
 
 
 @dataclass(kw_only=True)
@@ -38,7 +41,7 @@ class AVELConfig:
     decision: Literal["argmax", "masked"] = "argmax"
     """masked: leave out classes whose video probability is below 0.5"""
     label_set: Literal["with_background", "events"] = "with_background"
-    """LEAP's texts: 28 events and "background", or 28 events and a relevance per segment"""
+    """LEAP's texts: the events and "background", or the events and a relevance per segment"""
     label_texts: Literal["full", "first_phrase"] = "full"
     """texts of the label embeddings"""
     avss: Literal["off", "official", "paper"] = "off"

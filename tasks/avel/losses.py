@@ -1,6 +1,7 @@
 """Losses of audio-visual event localization. Each returns {name: mean over the batch}.
 
-Shape: segment labels [B, T] and video labels [B] as class indices, 28 for background; one-hot targets [B, T, 29], [B, 29].
+Shape: segment labels [B, T] and video labels [B] as class indices; one-hot targets [B, T, C], [B, C]. The last of C classes is
+background; decoders that know no background predict C - 1.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avplatform.models.contracts import Parse, Prediction, at_least_single
-from avplatform.tasks.avel.classes import BACKGROUND
 from avplatform.tasks.losses import binary_cross_entropy, clamped_bce
 
 Terms = dict[str, Tensor]
@@ -25,7 +25,7 @@ def soft_margin(probability: Tensor, target: Tensor) -> Tensor:
 
     Source: AVE (ECCV 2018), released code.
 
-    Shape: [..., 29] twice; the mean over all entries.
+    Shape: [..., C] twice; the mean over all entries.
     """
     target = target.to(probability.dtype)
     return -(target * F.logsigmoid(probability) + (1 - target) * F.logsigmoid(-probability)).mean()
@@ -43,7 +43,7 @@ def head_full_loss(parse: Parse, segment: Tensor, *, kind: Literal["ce", "soft_m
 def head_weak_loss(
     parse: Parse, video_target: Tensor, *, kind: Literal["ce", "soft_margin", "bce"]
 ) -> Terms:
-    """Loss of a softmax head on its pooled video prediction; `video_target` [B, 29] sums to 1."""
+    """Loss of a softmax head on its pooled video prediction; `video_target` [B, C] sums to 1."""
     prediction = _av(parse, "video")
     if kind == "bce":  # PSP: on the softmaxed prediction
         probability = prediction.probability
@@ -93,15 +93,16 @@ def leap_weak_loss(parse: Parse, video_target: Tensor, *, pool: Pool = "max") ->
 
 
 def relevance_loss(parse: Parse, segment: Tensor, video: Tensor) -> Terms:
-    """Loss of LEAP with 28 texts and a relevance per segment.
+    """Loss of LEAP with the texts of the events and a relevance per segment.
 
     A clip without event contributes no class term.
     """
     logits, video_logits = _av(parse, "segment").logit, _av(parse, "video").logit
-    event = segment != BACKGROUND
-    target = F.one_hot(segment, BACKGROUND + 1)[..., :BACKGROUND].to(logits.dtype)
-    known = video != BACKGROUND
-    per_clip = F.cross_entropy(video_logits, video.clamp(max=BACKGROUND - 1), reduction="none")
+    background = logits.shape[-1]
+    event = segment != background
+    target = F.one_hot(segment, background + 1)[..., :background].to(logits.dtype)
+    known = video != background
+    per_clip = F.cross_entropy(video_logits, video.clamp(max=background - 1), reduction="none")
     return {
         "relevance": F.binary_cross_entropy_with_logits(
             relevance_logit(parse), event.to(logits.dtype)
@@ -129,19 +130,23 @@ def cmbs_full_loss(
     event is trained as class 0, as there.
     """
     relevance = parse.relevance.logit  # type: ignore[union-attr]
-    event = (segment != BACKGROUND).to(relevance.dtype)
+    logits = _av(parse, "video").logit
+    background = logits.shape[-1]
+    event = (segment != background).to(relevance.dtype)
     return {
         "relevance": F.binary_cross_entropy_with_logits(relevance, event),
-        "gate": gate_term(parse.aux["gate"], segment, kind=gate_loss),
-        "event": F.cross_entropy(_av(parse, "video").logit, event_class_target(segment)),
-        "class_scores": class_score_loss(parse.aux["class_scores"], segment),
+        "gate": gate_term(parse.aux["gate"], segment, kind=gate_loss, background=background),
+        "event": F.cross_entropy(logits, event_class_target(segment, background)),
+        "class_scores": class_score_loss(parse.aux["class_scores"], segment, background=background),
     }
 
 
-def gate_term(gate: Tensor, segment: Tensor, *, kind: Literal["official", "plain"]) -> Tensor:
+def gate_term(
+    gate: Tensor, segment: Tensor, *, kind: Literal["official", "plain"], background: int
+) -> Tensor:
     """CMBS's loss on its gate [B, T], a probability; "official" squashes it once more, as published."""
     gate = at_least_single(gate)
-    event = (segment != BACKGROUND).to(gate.dtype)
+    event = (segment != background).to(gate.dtype)
     return (
         F.binary_cross_entropy_with_logits(gate, event)
         if kind == "official"
@@ -149,15 +154,16 @@ def gate_term(gate: Tensor, segment: Tensor, *, kind: Literal["official", "plain
     )
 
 
-def class_score_loss(scores: Tensor, segment: Tensor) -> Tensor:
+def class_score_loss(scores: Tensor, segment: Tensor, *, background: int) -> Tensor:
     """CMBS's loss on the class scores [B, C] of its gated queries."""
-    return F.cross_entropy(at_least_single(scores), event_class_target(segment))
+    return F.cross_entropy(at_least_single(scores), event_class_target(segment, background))
 
 
 def mmil_full_loss(parse: Parse, segment: Tensor) -> Terms:
-    """Loss of MMIL on the product of both streams, over the 28 events."""
+    """Loss of MMIL on the product of both streams, over the events."""
     pair = _av(parse, "segment").probability
-    target = F.one_hot(segment, BACKGROUND + 1)[..., : pair.shape[-1]].to(pair.dtype)
+    events = pair.shape[-1]
+    target = F.one_hot(segment, events + 1)[..., :events].to(pair.dtype)
     return {
         "segment": clamped_bce(pair, target),
         "video": clamped_bce(_av(parse, "video").probability, target.amax(dim=1)),
@@ -214,9 +220,9 @@ class StalePairTargets:
         return self.kept[: len(target)].clone()
 
 
-def event_class_target(segment: Tensor) -> Tensor:
+def event_class_target(segment: Tensor, background: int) -> Tensor:
     """The event class of each clip; a clip without event is class 0, as in CMBS: [B, T] -> [B]."""
-    return torch.where(segment == BACKGROUND, 0, segment).amax(dim=1)
+    return torch.where(segment == background, 0, segment).amax(dim=1)
 
 
 def pool_segments(values: Tensor, pool: Pool) -> Tensor:
@@ -250,17 +256,13 @@ def pooled_bce(prediction: Prediction, target: Tensor, *, pool: Pool) -> Tensor:
     return -(target * log_present + (1 - target) * log_absent).mean()
 
 
-def mil_target(
-    video: Tensor, dtype: torch.dtype = torch.float32, classes: int = BACKGROUND + 1
-) -> Tensor:
-    """One-hot video label: [B] -> [B, 29]."""
+def mil_target(video: Tensor, dtype: torch.dtype, classes: int) -> Tensor:
+    """One-hot video label: [B] -> [B, C]."""
     return F.one_hot(video, classes).to(dtype)
 
 
-def proportion_target(
-    segment: Tensor, dtype: torch.dtype = torch.float32, classes: int = BACKGROUND + 1
-) -> Tensor:
-    """PSP's "normalised" video label, the share of segments of each label: [B, T] -> [B, 29].
+def proportion_target(segment: Tensor, dtype: torch.dtype, classes: int) -> Tensor:
+    """PSP's "normalised" video label, the share of segments of each label: [B, T] -> [B, C].
 
     It tells the duration of the event, so it is stronger than a video tag.
     """

@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor
 
 from avplatform.models.errors import DataError
-from avplatform.tasks.avel.classes import BACKGROUND, CLASSES
 from avplatform.tasks.contracts import Batch, Metrics
 
 
@@ -19,7 +18,7 @@ class AVELMetrics(Metrics):
     `update` reads the decision "segment" (int [B, T]) and the labels "segment" [B, T] and "video" [B].
     """
 
-    def __init__(self, classes: Iterable[str] = CLASSES) -> None:
+    def __init__(self, classes: Iterable[str]) -> None:
         self.classes = tuple(classes)
         self.background = len(self.classes) - 1
         self._parts: list[dict[str, np.ndarray]] = []
@@ -54,7 +53,7 @@ class AVELMetrics(Metrics):
         self.state()
 
     def compute(self) -> dict[str, float]:
-        """Return the accuracy over all 29 labels, background included, in percent."""
+        """Return the accuracy over all labels, background included, in percent."""
         s = self._scored()
         return {"accuracy": 100 * segment_accuracy(s["predicted"], s["true"])}
 
@@ -97,16 +96,16 @@ class AVELMetrics(Metrics):
 def segment_accuracy(predicted: np.ndarray, true: np.ndarray) -> float:
     """Return the share of segments whose label is right.
 
-    Source: AVE (ECCV 2018), section 5: over all segments of all clips and all 29 labels.
+    Source: AVE (ECCV 2018), section 5: over all segments of all clips and all labels.
 
     Shape: two [N, T].
     """
     return float((np.asarray(predicted) == np.asarray(true)).mean())
 
 
-def clip_classes(labels: np.ndarray, background: int = BACKGROUND) -> np.ndarray:
+def clip_classes(labels: np.ndarray, background: int) -> np.ndarray:
     """Return the most frequent event class of each clip, background where no segment has an event: [N, T] -> [N]."""
-    counts = (labels[:, :, None] == np.arange(background)).sum(axis=1)  # (N, 28)
+    counts = (labels[:, :, None] == np.arange(background)).sum(axis=1)  # (N, C - 1)
     return np.where(counts.any(axis=1), counts.argmax(axis=1), background)
 
 

@@ -1,4 +1,4 @@
-"""Audio-visual video parsing on LLP."""
+"""Audio-visual video parsing."""
 
 from avplatform.tasks.avvp.task import AVVP, AVVPConfig
 

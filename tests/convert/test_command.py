@@ -13,11 +13,11 @@ import yaml
 from safetensors.torch import save_file
 
 from avplatform.cli import main
+from avplatform.data.adapters.llp.classes import OFFICIAL_LABEL_TEXTS
 from avplatform.labels.cache import label_embeddings
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Output
 from avplatform.models.errors import DataError, UsageError
-from avplatform.tasks.avvp.classes import OFFICIAL_LABEL_TEXTS
 from tests.convert.official_files import CASES, golden, save, save_as
 from tests.hub.fake_hub import FakeHub, metadata_errors
 from tests.hub.test_hub import client, command, done
@@ -143,7 +143,7 @@ def test_leap_needs_its_label_embeddings(files, tmp_path, capsys):
 def test_blocks_and_label_embeddings_are_held_against_a_leap_checkpoint(tmp_path, capsys):
     """A LEAP checkpoint of width 8 and two blocks."""
     case = Case("mmpyr_leap", DEFAULT_GOLDEN)
-    cut = lambda n: {512: 8, 1024: 16, 2048: 12, 300: 5}.get(n, n)
+    cut = lambda n: {512: 8, 1024: 16, 2048: 12, 300: 5}.get(n, n)  # noqa: E731
     tensors = {
         name: torch.randn([cut(n) for n in shape])
         for name, shape in case.json["parameters"].items()
@@ -219,7 +219,7 @@ def test_a_number_of_classes_that_is_not_the_tasks_is_refused(files, tmp_path, c
 
 @pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "net"])
 def test_weights_inside_a_dictionary_are_found_and_the_rest_is_named(files, tmp_path, capsys, key):
-    wrapped = lambda t: {
+    wrapped = lambda t: {  # noqa: E731
         key: t,
         "epoch": 3,
         "optimizer": {"state": {0: torch.ones(1)}},

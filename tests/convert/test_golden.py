@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from avplatform.cli import main
+from avplatform.data.adapters.registry import make_task
 from avplatform.models.av_model import AVModel
-from avplatform.tasks.registry import TASKS, task_of_model
+from avplatform.tasks.registry import task_of_model
 from tests.convert.official_files import CASES, FORMS, golden, save_as
 
 
@@ -67,7 +68,7 @@ def test_the_folder_knows_classes_losses_and_decisions_as_published(name, wanted
     )
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     assert {key: config["task_config"][key] for key in wanted} == wanted
-    classes = list(TASKS[config["task"]].classes)
+    classes = list(make_task(config["task"]).classes)
     assert config["classes"] == (classes[:28] if name == "cmbs_full" else classes)
     if config["task"] == "avvp":
         assert config["reference_order"] is True

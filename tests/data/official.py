@@ -1,7 +1,11 @@
 """Small trees of official files for the tests of importing, with random features."""
 
+import functools
+import os
+
 import h5py
 import numpy as np
+import pytest
 
 from avplatform.data.importing import ImportOptions, import_data
 from tests.tasks.test_avel import write_ave
@@ -17,6 +21,13 @@ def bring_in(dataset, source, out, **options):
         ImportOptions(dataset=dataset, source=str(source), out=str(out), **options), **extra
     )
 
+
+bring_in_llp = functools.partial(bring_in, "llp")
+
+real = pytest.mark.skipif(
+    "AVP_LLP_DIR" not in os.environ,
+    reason="AVP_LLP_DIR is not set: the real annotations are not here",
+)
 
 LLP_CLIPS = {
     "train": [f"train-{i:05d}_{i}_{i + 10}" for i in range(6)],

@@ -13,14 +13,14 @@ import torch
 
 from avplatform.cli import main
 from avplatform.data import open_data
+from avplatform.data.adapters.ave import derived
+from avplatform.data.adapters.ave.annotations import read_annotations
+from avplatform.data.adapters.ave.classes import BACKGROUND
 from avplatform.data.importing.report import count_kinds
 from avplatform.data.simulate import simulate
 from avplatform.data.store.card import render_dataset_card
 from avplatform.data.store.schema import Manifest
 from avplatform.models.errors import DataError, UsageError
-from avplatform.tasks.avel import derived
-from avplatform.tasks.avel.annotations import read_annotations
-from avplatform.tasks.avel.classes import BACKGROUND
 from tests.data import official
 from tests.data.official import AVE_LINES, AVE_ORDERS, ave_arrays, ave_tree, files, write_h5
 from tests.tasks.test_avel import write_ave
@@ -320,9 +320,9 @@ def test_simulated_official_files_keep_the_rows_of_clips_in_no_split(tmp_path):
 
 
 def test_an_import_that_failed_goes_on_and_ends_in_the_same_bytes(tree, tmp_path, monkeypatch):
-    from avplatform.data.importing.ave import AVEPlan
+    from avplatform.data.adapters.ave.importing import AVEPlan
 
-    monkeypatch.setattr("avplatform.data.importing.ave.BLOCK", 1)
+    monkeypatch.setattr("avplatform.data.adapters.ave.importing.BLOCK", 1)
     bring_in(tree, tmp_path / "whole", rows_per_shard=2)
     plain, calls = AVEPlan.read, []
 
@@ -342,7 +342,7 @@ def test_an_import_that_failed_goes_on_and_ends_in_the_same_bytes(tree, tmp_path
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("avplatform.data.importing.ave.BLOCK", 2)
+    monkeypatch.setattr("avplatform.data.adapters.ave.importing.BLOCK", 2)
     count = 96
     lines = [f"Bark&video_{i:05d}&good&0&10" for i in range(count)]
     write_ave(
@@ -407,9 +407,9 @@ def test_clips_that_no_order_names_are_listed_as_left_out_and_are_no_failure(
 
 
 def test_one_worker_has_one_block_in_memory(tree, tmp_path, monkeypatch):
-    from avplatform.data.importing.ave import AVEPlan
+    from avplatform.data.adapters.ave.importing import AVEPlan
 
-    monkeypatch.setattr("avplatform.data.importing.ave.BLOCK", 1)
+    monkeypatch.setattr("avplatform.data.adapters.ave.importing.BLOCK", 1)
     plain, parts, others = AVEPlan.read, [], []
 
     def read(self, *args):

@@ -1,7 +1,6 @@
 """Importing LLP's official files: what comes in, what is left out, and what is found odd."""
 
 import errno
-import functools
 import json
 import multiprocessing
 import os
@@ -22,27 +21,9 @@ from avplatform.data.store.checksum import content_checksum
 from avplatform.data.store.schema import Manifest
 from avplatform.models.errors import DataError
 from avplatform.models.stem import pool_clap
-from tests.data import official
-from tests.data.official import LLP_CLIPS, cut, files, llp_arrays, llp_tree, save
+from tests.data.official import LLP_CLIPS, cut, files, llp_arrays, llp_tree, real, save
+from tests.data.official import bring_in_llp as bring_in
 from tests.tasks.test_avvp import write_llp
-
-real = pytest.mark.skipif(
-    "AVP_LLP_DIR" not in os.environ,
-    reason="AVP_LLP_DIR is not set: the real annotations are not here",
-)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return llp_tree(tmp_path_factory.mktemp("official") / "llp")
-
-
-@pytest.fixture
-def own_tree(tmp_path):
-    return llp_tree(tmp_path / "llp")
-
-
-bring_in = functools.partial(official.bring_in, "llp")
 
 
 def test_a_tree_comes_in_averaged_with_its_labels(tree, tmp_path):
@@ -193,7 +174,7 @@ def test_a_damaged_pseudo_label_outside_training_costs_no_clip(own_tree, tmp_pat
 def test_whole_numbers_are_taken_as_they_stand_and_noted_once(
     own_tree, tmp_path, monkeypatch, workers
 ):
-    monkeypatch.setattr("avplatform.data.importing.llp.LLPPlan.block", 2)
+    monkeypatch.setattr("avplatform.data.adapters.llp.importing.LLPPlan.block", 2)
     given = {}
     for clip in sum(LLP_CLIPS.values(), []):
         given[clip] = np.random.default_rng(list(clip.encode())).integers(
@@ -220,7 +201,7 @@ def test_whole_numbers_are_taken_as_they_stand_and_noted_once(
 
 def _slow_import(source, out, stop_at):
     """Import with shards of two clips; after `stop_at` blocks say so, and wait to be killed."""
-    from avplatform.data.importing.llp import LLPPlan
+    from avplatform.data.adapters.llp.importing import LLPPlan
 
     LLPPlan.block, plain, calls = 1, LLPPlan.read, []
 
@@ -311,7 +292,7 @@ def test_a_changed_import_starts_anew(own_tree, tmp_path, monkeypatch, change):
 
 
 def test_the_number_of_workers_changes_nothing(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr("avplatform.data.importing.llp.LLPPlan.block", 1)
+    monkeypatch.setattr("avplatform.data.adapters.llp.importing.LLPPlan.block", 1)
     for workers in (1, 3):
         bring_in(tree, tmp_path / str(workers), workers=workers)
     assert files(tmp_path / "1") == files(tmp_path / "3")
@@ -366,7 +347,7 @@ def test_storage_is_a_twelfth_of_the_official_features(tmp_path):
 
 @real
 def test_forty_clips_of_the_real_lists_come_in_and_all_others_are_listed(tmp_path):
-    from avplatform.tasks.avvp.annotations import read_annotations
+    from avplatform.data.adapters.llp.annotations import read_annotations
 
     names = read_annotations(os.environ["AVP_LLP_DIR"]).filenames
     chosen = [*names[:20], *names[10000:10010], *names[-10:]]

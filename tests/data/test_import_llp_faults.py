@@ -1,6 +1,5 @@
 """Importing LLP's official files with faults in them: every one is named, and the rest is stored or nothing is."""
 
-import functools
 import json
 import os
 import pickle
@@ -12,27 +11,9 @@ from avplatform.cli import main
 from avplatform.data import importing, open_data
 from avplatform.data.store.card import render_dataset_card
 from avplatform.models.errors import DataError, UsageError
-from tests.data import official
 from tests.data.official import LLP_CLIPS, cut, llp_arrays, llp_tree, save
+from tests.data.official import bring_in_llp as bring_in
 from tests.tasks.test_avvp import write_llp
-
-real = pytest.mark.skipif(
-    "AVP_LLP_DIR" not in os.environ,
-    reason="AVP_LLP_DIR is not set: the real annotations are not here",
-)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return llp_tree(tmp_path_factory.mktemp("official") / "llp")
-
-
-@pytest.fixture
-def own_tree(tmp_path):
-    return llp_tree(tmp_path / "llp")
-
-
-bring_in = functools.partial(official.bring_in, "llp")
 
 
 class Evil:

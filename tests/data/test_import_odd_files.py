@@ -10,28 +10,27 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from avplatform.base.npy import BadFeature, read_npy
+from avplatform.base.npy import BadFeature, read_input, read_npy
 from avplatform.cli import main
 from avplatform.data import open_data
+from avplatform.data.adapters.ave.annotations import read_annotations as read_ave
+from avplatform.data.adapters.ave.official_layout import copy_annotations
+from avplatform.data.adapters.llp.annotations import read_annotations as read_llp
+from avplatform.data.adapters.llp.checks import audio_variant
 from avplatform.data.reading.hf_stream import stream_dataset
-from avplatform.data.simulate.annotation_files import copy_annotations
 from avplatform.data.store.checksum import content_checksum
 from avplatform.data.store.schema import Manifest
 from avplatform.data.verify import verify_data
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.texts.files import read_label_file
 from avplatform.models.texts.glove import read_glove
-from avplatform.pseudo_labels.media import read_npy as read_pseudo
-from avplatform.tasks.avel.annotations import read_annotations as read_ave
-from avplatform.tasks.avvp.annotations import read_annotations as read_llp
-from avplatform.tasks.avvp.checks import audio_variant
 from tests.data.official import (
     AVE_LINES,
     AVE_ORDERS,
     LLP_CLIPS,
     ave_tree,
     bring_in,
-    llp_tree,
+    real,
     write_h5,
 )
 from tests.tasks.test_avel import write_ave
@@ -43,11 +42,6 @@ EDITED = {
     "blank lines at the end": lambda content: content + b"\n \n\n",
     "no line end at the end": lambda content: content.rstrip(b"\n"),
 }
-
-
-@pytest.fixture
-def own_tree(tmp_path):
-    return llp_tree(tmp_path / "llp")
 
 
 @pytest.mark.parametrize("edit", EDITED.values(), ids=EDITED)
@@ -69,10 +63,7 @@ def test_texts_that_an_editor_saved_read_the_same(tmp_path, edit):
     np.testing.assert_array_equal(edited_ave.segment, plain_ave.segment)
 
 
-@pytest.mark.skipif(
-    "AVP_LLP_DIR" not in os.environ,
-    reason="AVP_LLP_DIR is not set: the real annotations are not here",
-)
+@real
 @pytest.mark.parametrize("edit", EDITED.values(), ids=EDITED)
 def test_a_version_of_the_annotations_is_known_however_an_editor_saved_it(tmp_path, edit):
     file = tmp_path / "saved.csv"
@@ -131,7 +122,7 @@ def test_arrays_of_ave_may_lie_in_a_data_folder_apart_from_its_annotations(tmp_p
     assert main(["data", "verify", str(tmp_path / "apart"), "--annotations", str(source)]) == 0
     copy = tmp_path / "copy"
     copy.mkdir()
-    copy_annotations("avel", source, copy, [0, 1, 2, 9])
+    copy_annotations(source, copy, [0, 1, 2, 9])
     assert {split: len(rows) for split, rows in read_ave(copy).splits.items()} == {
         "train": 2,
         "validation": 1,
@@ -158,7 +149,7 @@ def test_a_damaged_header_is_a_bad_feature_whatever_byte_is_hit(tmp_path, charac
     whole = file.read_bytes()
     for place in range(128):
         file.write_bytes(whole[:place] + character + whole[place + 1 :])
-        for read in (read_npy, read_pseudo):
+        for read in (read_npy, read_input):
             try:
                 outcomes.append(read(file, (10, 128)).shape == (10, 128))
             except (BadFeature, DataError) as error:
@@ -207,7 +198,7 @@ def test_what_is_no_array_is_said_to_be_none(tmp_path, content, reason):
     with pytest.raises(BadFeature, match=reason):
         read_npy(file, (10, 25))
     with pytest.raises(DataError, match=reason):
-        read_pseudo(file, (10, 25))
+        read_input(file, (10, 25))
     with pytest.raises(DataError, match="is no .npy file"):
         read_label_file(file)
 

@@ -1,6 +1,6 @@
 """Every planted fault of official files and of stores is found, and named with its place."""
 
-from benchmarks.planted_faults import run_all
+from tests.faults.planted import run_all
 
 
 def test_every_planted_fault_is_found_and_named(tmp_path):

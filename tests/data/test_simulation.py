@@ -9,14 +9,17 @@ import pytest
 
 from avplatform.cli import main
 from avplatform.data import open_data
-from avplatform.data.simulate import llp, simulate
-from avplatform.data.simulate.ave import AVESimulation, AVESimulator
-from avplatform.data.simulate.demo import avel_clips, avvp_clips, demo_store
-from avplatform.data.simulate.world import clip_generator, jitter, mask_out
+from avplatform.data.adapters.ave.annotations import read_annotations
+from avplatform.data.adapters.ave.classes import BACKGROUND, EVENTS
+from avplatform.data.adapters.ave.demo import demo_clips as avel_clips
+from avplatform.data.adapters.ave.derived import event_mask, mil_labels
+from avplatform.data.adapters.ave.simulation import AVESimulation, AVESimulator
+from avplatform.data.adapters.llp import simulation as llp
+from avplatform.data.adapters.llp.demo import demo_clips as avvp_clips
+from avplatform.data.adapters.world import clip_generator, jitter, mask_out
+from avplatform.data.simulate import simulate
+from avplatform.data.simulate.demo import demo_store
 from avplatform.models.errors import DataError, UsageError
-from avplatform.tasks.avel.annotations import read_annotations
-from avplatform.tasks.avel.classes import BACKGROUND, EVENTS
-from avplatform.tasks.avel.derived import event_mask, mil_labels
 from tests.tasks.test_avel import write_ave
 from tests.tasks.test_avvp import write_llp
 
@@ -318,7 +321,7 @@ def test_demo_labels_keep_the_shares_of_llp():
 
 def test_the_demo_is_one_fixed_dataset_made_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "avplatform.data.simulate.demo.AVVP_SIZES", {"train": 20, "validation": 3, "test": 3}
+        "avplatform.data.adapters.llp.demo.SIZES", {"train": 20, "validation": 3, "test": 3}
     )
     notes = []
     first = demo_store("avvp", cache_dir=tmp_path / "a", progress=notes.append)

@@ -17,9 +17,9 @@ from avplatform.data.store.schema import Manifest, bad_clips
 from avplatform.data.verify import VerifyReport, verify_data
 from avplatform.data.verify.identity import ClipIndex
 from avplatform.models.errors import DataError
-from benchmarks.store_faults import edit_manifest, rewrite
 from tests.data.official import AVE_LINES, ave_tree, llp_tree
 from tests.data.stores import spec_of, write
+from tests.faults.stores import edit_manifest, rewrite
 from tests.hub.fake_hub import FakeHub, FakeRepo
 from tests.hub.test_hub import client, command
 from tests.tasks.test_avel import write_ave
@@ -142,7 +142,7 @@ def test_an_event_of_no_length_and_repeated_ids_of_ave_are_warnings(tmp_path):
     reason="AVP_AVE_DIR is not set: the real annotations are not here",
 )
 def test_the_eighteen_real_ids_in_several_splits_are_listed():
-    from avplatform.tasks.avel.annotations import read_annotations
+    from avplatform.data.adapters.ave.annotations import read_annotations
 
     data, index, report = (
         read_annotations(os.environ["AVP_AVE_DIR"]),

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,7 +63,6 @@ def records(folder, event):
 
 def die_in_write(rank, *, call, chance, seed):
     """Let the main process be killed at one of the calls that write a checkpoint: before, between or after its files."""
-    from avplatform.runs import folder as run_folder
     from avplatform.training import checkpoint
 
     if rank:
@@ -71,8 +71,8 @@ def die_in_write(rank, *, call, chance, seed):
     owner, name = {
         "tensors": (checkpoint, "save_tensors"),
         "digest": (checkpoint, "file_sha256"),
-        "rename": (run_folder.os, "replace"),
-        "delete": (run_folder.shutil, "rmtree"),
+        "rename": (os, "replace"),
+        "delete": (shutil, "rmtree"),
     }[call]
     real = getattr(owner, name)
 

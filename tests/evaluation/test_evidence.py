@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from avplatform.data.adapters.ave.classes import BACKGROUND, EVENTS
+from avplatform.data.adapters.registry import make_task
 from avplatform.evaluation.thresholds import apply_thresholds, choose_thresholds
 from avplatform.models.contracts import Parse, Prediction, StreamPredictions
-from avplatform.tasks.avel.classes import BACKGROUND, EVENTS
-from avplatform.tasks.registry import TASKS
 from tests.models.cells import SUPERVISED_CELLS, cell, random_batch
 
 
@@ -70,7 +70,7 @@ def test_the_decisions_of_event_localization_come_back_whatever_they_are(options
 
 
 def task_of(name):
-    return TASKS[name](TASKS[name].Config())
+    return make_task(name)
 
 
 def filled(name, state, evidence):

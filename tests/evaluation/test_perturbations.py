@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from avplatform.data import open_data
+from avplatform.data.adapters.registry import make_task
 from avplatform.evaluation.perturbations import (
     add_noise,
     drop,
@@ -14,7 +15,6 @@ from avplatform.evaluation.perturbations import (
     shift_audio,
 )
 from avplatform.tasks.contracts import Batch
-from avplatform.tasks.registry import TASKS
 
 
 def batch(frames=1, motion=True):
@@ -109,7 +109,7 @@ def test_no_perturbation_changes_the_clips_themselves(small_stores, task):
 
 def test_clean_decisions_move_along_with_late_sound():
     rng = np.random.default_rng(0)
-    task = TASKS["avvp"](TASKS["avvp"].Config())
+    task = make_task("avvp")
     state = {"row": np.arange(4), "video": np.ones((4, 25), bool), "weak": np.ones((4, 25), bool)}
     for stream in ("audio", "visual"):
         state[f"true_{stream}"] = rng.random((4, 10, 25)) < 0.3

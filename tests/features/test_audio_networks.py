@@ -27,7 +27,7 @@ def log_mel_by_scipy(samples: np.ndarray) -> np.ndarray:
     window = scipy.signal.get_window("hann", 400, fftbins=True)
     starts = range(0, len(samples) - 400 + 1, 160)
     spectra = np.array([np.abs(scipy.fft.rfft(samples[s : s + 400] * window, 512)) for s in starts])
-    to_mel = lambda hertz: 1127.0 * np.log(1.0 + hertz / 700.0)
+    to_mel = lambda hertz: 1127.0 * np.log(1.0 + hertz / 700.0)  # noqa: E731
     edges = np.linspace(to_mel(125.0), to_mel(7500.0), 66)
     weights = np.zeros((257, 64))
     for band in range(64):

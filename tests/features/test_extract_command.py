@@ -17,16 +17,17 @@ from avplatform.cli import main
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.run import default_config
 from avplatform.data import open_data
+from avplatform.data.adapters.ave.annotations import read_annotations as read_ave
+from avplatform.data.adapters.llp.annotations import read_annotations
 from avplatform.data.store.schema import Manifest
 from avplatform.features import extract as extract_module
+from avplatform.features import media, sources
 from avplatform.features.recipe import get_recipe
 from avplatform.features.sources import Catalogue, find_files
 from avplatform.features.weights import parse_weights
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError
-from avplatform.tasks.avel.annotations import read_annotations as read_ave
-from avplatform.tasks.avvp.annotations import read_annotations
 from tests import processes
 from tests.features.clips import beep, bits_of, render, standard
 from tests.features.networks import small_weights
@@ -110,6 +111,25 @@ def test_good_files_are_stored_and_bad_ones_are_listed(extracted):
         and report["ignored"] == 1
     )
     assert report["without_audio"] == ["b"] and report["without_video"] == ["c"]
+
+
+def test_files_are_listed_once_and_each_is_probed_once(place, tmp_path, monkeypatch):
+    calls = {"find_files": 0, "length_of": 0}
+
+    def counted(owner, name):
+        real = getattr(owner, name)
+
+        def call(*args):
+            calls[name] += 1
+            return real(*args)
+
+        monkeypatch.setattr(owner, name, call)
+
+    counted(sources, "find_files")
+    counted(media, "length_of")
+    args = [place / "videos" / "a.mp4", place / "videos" / "more" / "long.mp4"]
+    assert main(["extract", *map(str, args), *flags(place, tmp_path / "out")[2:]]) == 0
+    assert calls == {"find_files": 1, "length_of": 2}  # the long one gives three clips
 
 
 def test_features_of_the_store_are_in_the_segments_of_their_seconds(extracted):

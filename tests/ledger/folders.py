@@ -7,9 +7,9 @@ import numpy as np
 import yaml
 
 from avplatform.config.values import to_dict
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.reproduce.reproduce import RUNS, Plan
 from avplatform.sweeps.sweep import resolve
-from avplatform.tasks.avvp.classes import CLASSES
 from avplatform.tasks.avvp.metrics import averages
 
 READINGS = ("union", "either_modality", "audio", "visual")

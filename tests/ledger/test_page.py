@@ -11,6 +11,7 @@ import pytest
 from avplatform.base.drawing import save_figure
 from avplatform.catalogue.published import published_tables
 from avplatform.commands.reproduce import make_page
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.reproduce import plots
 from avplatform.reproduce.figures import Figure, Rescored
 from avplatform.reproduce.page import as_markdown, number, write_page
@@ -18,7 +19,6 @@ from avplatform.reproduce.pictures import CLIPS, example_clips
 from avplatform.reproduce.reproduce import collect, find_data, make_plan
 from avplatform.reproduce.tables import READINGS, section
 from avplatform.reproduce.targets import TABLES, settings_of, wanted
-from avplatform.tasks.avvp.classes import CLASSES
 from avplatform.tasks.avvp.metrics import overlap_subsets
 from tests.ledger.folders import write_run, write_runs
 

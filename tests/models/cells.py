@@ -9,12 +9,13 @@ import torch
 
 from avplatform.config.build import build_model, build_task
 from avplatform.config.run import RunConfig, default_config
+from avplatform.data.adapters.ave.classes import BACKGROUND
+from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
-from avplatform.tasks.avel.classes import BACKGROUND
 from avplatform.tasks.contracts import Batch, Task
 from avplatform.tasks.registry import TASKS
 
@@ -141,7 +142,7 @@ def random_batch(
 
 def _avvp_labels(clips: int, segments: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
     """Two classes a clip; the first is heard and seen, the second only heard or only seen."""
-    shape = (clips, segments, len(TASKS["avvp"].classes))
+    shape = (clips, segments, len(adapter_of_task("avvp").classes))
     maps = {
         k: torch.zeros(shape, dtype=torch.uint8)
         for k in ("dense_audio", "dense_visual", "pseudo_audio", "pseudo_visual")

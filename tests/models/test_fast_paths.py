@@ -11,7 +11,7 @@ from avplatform.models.decoders.leap import LEAP, LEAPConfig
 from avplatform.models.encoders.han import HAN, HANConfig
 from avplatform.models.layers.attention import PackedAttention, attend
 from avplatform.models.layers.spatial_channel_attention import SpatialChannelAttention
-from benchmarks.plain_steps import ROWS, PlainLLP, comparable, pair
+from tests.plain.steps import ROWS, PlainLLP, comparable, pair
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 

@@ -6,10 +6,11 @@ from functools import partial
 
 import torch
 
+from avplatform.data.adapters.registry import make_task
 from avplatform.hub.convert import published_labels
 from avplatform.models.official import read_official
-from avplatform.tasks.avel import AVEL, AVELConfig
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.avel import AVELConfig
+from avplatform.tasks.contracts import Batch, Task
 from tests.parity.cases_models import Produced
 from tests.parity.cases_training import ave_batch, train
 from tests.parity.golden_case import Case
@@ -69,9 +70,9 @@ NAMES = {
 }
 
 
-def task(weak: bool) -> AVEL:
+def task(weak: bool) -> Task:
     options = {"supervision": "weak", "head_loss": "soft_margin"} if weak else {}
-    return AVEL(AVELConfig(gate_loss="official", weak_relevance="official", **options))
+    return make_task("avel", AVELConfig(gate_loss="official", weak_relevance="official", **options))
 
 
 def cmbs(case: Case, model: torch.nn.Module | None = None, weak: bool = False) -> None:

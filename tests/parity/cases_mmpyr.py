@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from avplatform.data.adapters.registry import make_task
 from avplatform.hub.convert import published_labels
 from avplatform.models.contracts import Output
 from avplatform.models.encoders.mmpyr import window
 from avplatform.models.official import read_official
-from avplatform.tasks.avvp.task import AVVP, AVVPConfig
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.avvp.task import AVVPConfig
+from avplatform.tasks.contracts import Batch, Task
 from tests.parity.cases_models import Produced, grad_norms, llp_forward, same_model
 from tests.parity.cases_training import llp_batch, train
 from tests.parity.golden_case import Case
@@ -55,7 +56,7 @@ def leap_forward(
     streams = [case.input(f"{prefix}{n}") for n in ("audio", "visual", "visual_st")]
     output = model(*streams, label_embeddings=labels)
     parse = output.parse
-    decisions = AVVP(AVVPConfig()).decide(parse)
+    decisions = make_task("avvp", AVVPConfig()).decide(parse)
     return output, {
         "enc_a": output.encoding.audio,
         "enc_v": output.encoding.visual,
@@ -93,15 +94,16 @@ LEAP_TERMS = {
 }
 
 
-def leap_task(case: Case) -> AVVP:
+def leap_task(case: Case) -> Task:
     config = case.config
-    return AVVP(
+    return make_task(
+        "avvp",
         AVVPConfig(
             avss="official",
             avss_eps=config["eps"],
             avss_weight=config["w_avss"],
             segment_weight=config["w_temporal"],
-        )
+        ),
     )
 
 
@@ -142,7 +144,7 @@ def train_mmpyr(case: Case) -> None:
         audio_smooth=case.config["a_smooth"],
         visual_smooth=case.config["v_smooth"],
     )
-    model, recorded = train(case, "mmpyr", AVVP(config), llp_batch, build=build)
+    model, recorded = train(case, "mmpyr", make_task("avvp", config), llp_batch, build=build)
     names = {"audio": "loss_audio", "visual": "loss_visual", "global": "loss_global"}
     _, test = llp_forward(case, model, prefix="test.")
     slots = {"test_slot0_prob": test["a_prob"], "test_slot1_prob": test["v_prob"]}

@@ -165,7 +165,7 @@ def ave(
     parse, aux = output.parse, output.encoding.aux
     segment, video = case.segment_labels(segments=case.json["inputs"]["input.audio"][1])
     if weak:
-        terms = head_weak_loss(parse, mil_target(video), kind="soft_margin")
+        terms = head_weak_loss(parse, mil_target(video, torch.float32, 29), kind="soft_margin")
     else:
         terms = head_full_loss(parse, segment, kind="soft_margin")
     case.compare(

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from avplatform.config.recipes import RECIPES
+from avplatform.data.adapters.llp.annotations import read_annotations
+from avplatform.data.adapters.registry import make_task
 from avplatform.models.contracts import Parse, Prediction, StreamPredictions
-from avplatform.tasks.avel import AVEL, AVELConfig
+from avplatform.tasks.avel import AVELConfig
 from avplatform.tasks.avel.losses import (
     cmbs_full_loss,
     event_class_target,
@@ -22,7 +24,6 @@ from avplatform.tasks.avel.losses import (
     proportion_target,
 )
 from avplatform.tasks.avel.metrics import segment_accuracy
-from avplatform.tasks.avvp.annotations import read_annotations
 from avplatform.tasks.avvp.losses import predicted_events
 from avplatform.tasks.avvp.metrics import averages, classwise, overlap_subsets, score
 from avplatform.tasks.losses import event_iou, released_target, segment_similarity, similarity_loss
@@ -226,7 +227,7 @@ def avel_losses_metrics(case: Case) -> None:
         )
 
     maximum, mean = head(scores.amax(dim=1)), head(scores.mean(dim=1))
-    label = event_class_target(segment)
+    label = event_class_target(segment, 28)
     gate = case.input("gate").sigmoid()
     cmbs = Parse(
         video=StreamPredictions(
@@ -241,11 +242,11 @@ def avel_losses_metrics(case: Case) -> None:
         relevance=Prediction(gate, "probability"),
         aux={"raw_logits": case.input("raw_logits") + 2 * onehot(video, 29)},
     )
-    found = AVEL(AVELConfig()).decide(maximum)["segment"]
-    by_cmbs = AVEL(AVELConfig()).decide(cmbs)["segment"]
-    by_weak = AVEL(AVELConfig(supervision="weak", weak_relevance="official")).decide(weak)[
-        "segment"
-    ]
+    found = make_task("avel", AVELConfig()).decide(maximum)["segment"]
+    by_cmbs = make_task("avel", AVELConfig()).decide(cmbs)["segment"]
+    by_weak = make_task("avel", AVELConfig(supervision="weak", weak_relevance="official")).decide(
+        weak
+    )["segment"]
     accuracy = segment_accuracy(found.numpy(), segment.numpy())
     case.compare(
         {
@@ -254,8 +255,12 @@ def avel_losses_metrics(case: Case) -> None:
             "soft_target": target,
             "ce_segments": head_full_loss(maximum, segment, kind="ce")["segment"],
             "mlsm_segments": head_full_loss(maximum, segment, kind="soft_margin")["segment"],
-            "mlsm_video": head_weak_loss(maximum, mil_target(video), kind="soft_margin")["video"],
-            "psp_weak_bce": head_weak_loss(mean, proportion_target(segment), kind="bce")["video"],
+            "mlsm_video": head_weak_loss(
+                maximum, mil_target(video, torch.float32, 29), kind="soft_margin"
+            )["video"],
+            "psp_weak_bce": head_weak_loss(
+                mean, proportion_target(segment, torch.float32, 29), kind="bce"
+            )["video"],
             "cmbs_bce_is_event": terms["relevance"],
             "cmbs_bce_gate": terms["gate"],
             "cmbs_ce_event": terms["event"],

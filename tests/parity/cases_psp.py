@@ -7,13 +7,14 @@ from functools import partial
 import numpy as np
 import torch
 
+from avplatform.data.adapters.ave.annotations import segment_labels
+from avplatform.data.adapters.registry import make_task
 from avplatform.data.reading.sampling import psp_batches
 from avplatform.hub.convert import published_labels
 from avplatform.models.official import read_official
-from avplatform.tasks.avel import AVEL, AVELConfig
-from avplatform.tasks.avel.annotations import segment_labels
+from avplatform.tasks.avel import AVELConfig
 from avplatform.tasks.avel.losses import StalePairTargets, pair_target
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.contracts import Batch, Task
 from tests.parity.cases_models import Produced
 from tests.parity.cases_training import ave_batch, train
 from tests.parity.golden_case import Case, close
@@ -48,10 +49,14 @@ def forward(case: Case, model: torch.nn.Module, prefix: str = "") -> tuple[objec
     }
 
 
-def task(case: Case, weak: bool) -> AVEL:
+def task(case: Case, weak: bool) -> Task:
     if weak:
-        return AVEL(AVELConfig(supervision="weak", head_loss="bce", weak_target="prob"))
-    return AVEL(AVELConfig(head_loss="ce", pair_weight=case.config.get("lambda", 100.0)))
+        return make_task(
+            "avel", AVELConfig(supervision="weak", head_loss="bce", weak_target="prob")
+        )
+    return make_task(
+        "avel", AVELConfig(head_loss="ce", pair_weight=case.config.get("lambda", 100.0))
+    )
 
 
 def psp(case: Case, model: torch.nn.Module | None = None, weak: bool = False) -> None:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from avplatform.config.optim import OptimConfig
+from avplatform.data.adapters.registry import make_task
 from avplatform.models.official import key_map
-from avplatform.tasks.avel import AVEL, AVELConfig
-from avplatform.tasks.avvp.task import AVVP, AVVPConfig
+from avplatform.tasks.avel import AVELConfig
+from avplatform.tasks.avvp.task import AVVPConfig
 from avplatform.tasks.contracts import Batch, Task
 from avplatform.training.optim import build_optimizer
 from avplatform.training.step import optimisation_step
@@ -128,15 +129,15 @@ def train_han(case: Case) -> None:
         audio_smooth=case.config["a_smooth"],
         visual_smooth=case.config["v_smooth"],
     )
-    train_llp(case, "han", AVVP(config))
+    train_llp(case, "han", make_task("avvp", config))
 
 
 def train_valor(case: Case) -> None:
-    train_llp(case, "valor", AVVP(AVVPConfig(objective="valor")))
+    train_llp(case, "valor", make_task("avvp", AVVPConfig(objective="valor")))
 
 
 def train_ave(case: Case, name: str = "ave", supervision: str = "full") -> None:
-    task = AVEL(AVELConfig(supervision=supervision, head_loss="soft_margin"))
+    task = make_task("avel", AVELConfig(supervision=supervision, head_loss="soft_margin"))
     model, recorded = train(case, name, task, ave_batch)
     parse = model(case.input("test.audio"), case.input("test.visual")).parse
     test = {

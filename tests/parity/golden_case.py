@@ -113,9 +113,18 @@ class Case:
             assert name in produced, (
                 f"{self.name}: nothing is produced for the stored tensor '{name}'"
             )
-            close(f"{self.name}.{name}", produced[name], expected, tolerance)
+            factor = ROUNDING.get(self.name, {}).get(name, 1)
+            allowed = {kind: factor * value for kind, value in tolerance.items()}
+            close(f"{self.name}.{name}", produced[name], expected, allowed)
             compared += 1
         assert compared, f"{self.name}: no stored tensor was compared"
+
+
+# The stored numbers of these tensors are rounded by more than their tolerance: the same network in
+# float64 lies up to 1.6 tolerances from them, and float32 kernels of other processors up to 3.1.
+ROUNDING = {
+    "mmpyr_leap": {"label_out_a": 4, "label_out_v": 4, "leap_logits_a": 4, "leap_logits_v": 4}
+}
 
 
 def close(name: str, actual: Any, expected: Any, tolerance: dict[str, float]) -> None:

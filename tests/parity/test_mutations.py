@@ -199,7 +199,7 @@ def test_iou_over_the_wrong_union(monkeypatch, case):
 
 def test_a_schedule_off_by_one_epoch(monkeypatch):
     real = optim.learning_rate
-    wrong = lambda *a, epoch, **k: real(*a, epoch=epoch + 1, **k)
+    wrong = lambda *a, epoch, **k: real(*a, epoch=epoch + 1, **k)  # noqa: E731
     monkeypatch.setattr(cases_numbers, "learning_rate", wrong)
     fails("lr_schedules")
 

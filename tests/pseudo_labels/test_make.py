@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from avplatform.cli import main
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.llp.prompts import prompts, thresholds
 from avplatform.features.teachers import TextFeatures
 from avplatform.models.errors import UsageError
+from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.make import Clips, make
 from avplatform.pseudo_labels.sources import LogitFiles
-from avplatform.tasks.avvp.annotations import read_annotations
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.avvp.pseudo_labels import prompts, thresholds
 from tests.pseudo_labels.files import VIDEOS, WEAK, arrays, llp_folder
 from tests.pseudo_labels.test_rule import plain_labels
 
@@ -146,9 +146,9 @@ def plant(folder):
     yield "cannot read", lambda: file.write_bytes(file.read_bytes()[:200])
     yield "cannot read", lambda: file.write_bytes(b"")
     yield "cannot read", lambda: np.save(file, np.array([{"a": 1}]), allow_pickle=True)
-    yield "has shape (9, 25); it must be (10, 25)", lambda: np.save(file, whole[:9])
+    yield "has shape (9, 25) instead of (10, 25)", lambda: np.save(file, whole[:9])
     yield "a NaN", lambda: np.save(file, with_nan)
-    yield "must hold numbers", lambda: np.save(file, whole.astype(str))
+    yield "not numbers", lambda: np.save(file, whole.astype(str))
 
 
 @pytest.mark.parametrize("case", range(7))
@@ -198,7 +198,7 @@ class Counted(LogitFiles):
 
 
 def test_a_stopped_run_goes_on_with_what_is_missing_or_changed(tree):
-    clips = Clips.of(read_annotations(tree / "llp"))
+    clips = Clips.of(DATASET.read(tree / "llp"))
     with pytest.raises(KeyboardInterrupt):
         make(tree / "out", "visual", Counted(tree / "visual", stop=VIDEOS[1]), clips)
     assert record(tree, "visual")["complete"] is False
@@ -258,7 +258,7 @@ class Slow(LogitFiles):
 
 def test_a_second_process_is_refused(tree):
     pytest.importorskip("fcntl")
-    clips = Clips.of(read_annotations(tree / "llp"))
+    clips = Clips.of(DATASET.read(tree / "llp"))
     context = multiprocessing.get_context("spawn")
     started, go_on = context.Event(), context.Event()
     first = context.Process(
@@ -289,7 +289,7 @@ class Overtaken(LogitFiles):
 
 
 def test_labels_made_otherwise_meanwhile_are_not_mixed_either(tree):
-    clips, out = Clips.of(read_annotations(tree / "llp")), tree / "out"
+    clips, out = Clips.of(DATASET.read(tree / "llp")), tree / "out"
     source = Overtaken(
         tree / "visual",
         lambda: make(out, "visual", LogitFiles(tree / "visual"), clips, threshold_offset=1.0),
@@ -325,7 +325,7 @@ def test_labels_made_otherwise_meanwhile_are_not_mixed_either(tree):
         (
             ["--audio-features", "audio", "--audio-texts", "bad.npy", "--audio-scale", "1"],
             1,
-            "must be (25, width)",
+            "instead of (25, any)",
         ),
         (["--audio-features", "audio", "--audio-texts", "bad.safetensors"], 1, "cannot read"),
         (

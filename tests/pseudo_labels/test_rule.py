@@ -5,17 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avplatform.features.sampling import frame_indices, split_waveform
-from avplatform.models.errors import DataError, UsageError
-from avplatform.tasks.avvp.classes import CLASSES
-from avplatform.tasks.avvp.pseudo_labels import (
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.llp.prompts import (
     MODALITIES,
     PROMPTS,
     prompts,
-    pseudo_labels,
     thresholds,
-    video_labels,
 )
+from avplatform.features.sampling import frame_indices, split_waveform
+from avplatform.models.errors import DataError, UsageError
+from avplatform.pseudo_labels.rule import pseudo_labels, video_labels
 
 # Typed in again from the description of the procedure, by class number; not taken from the table under test.
 PLAIN_THRESHOLDS = {
@@ -143,13 +142,13 @@ def test_unknown_modalities_and_spellings_are_refused():
 @pytest.mark.parametrize("frames", [10, 79, 80, 81, 82])
 def test_frames_are_spread_from_the_first_to_the_last(frames):
     plain = [round(k * (frames - 1) / 9) for k in range(10)]
-    assert frame_indices(frames).tolist() == plain and plain[-1] == frames - 1
+    assert frame_indices(frames, 10).tolist() == plain and plain[-1] == frames - 1
 
 
 @given(st.integers(10, 10_000))
 def test_segments_start_at_the_rounded_tenths(samples):
     waveform = np.arange(samples)
-    segments = split_waveform(waveform)
+    segments = split_waveform(waveform, 10)
     for i in range(10):
         start = round(i * samples / 10)
         assert segments[i].tolist() == list(range(start, start + samples // 10))
@@ -157,4 +156,4 @@ def test_segments_start_at_the_rounded_tenths(samples):
 
 def test_a_waveform_of_fewer_samples_than_segments_is_refused():
     with pytest.raises(DataError, match="9 samples"):
-        split_waveform(np.zeros(9))
+        split_waveform(np.zeros(9), 10)

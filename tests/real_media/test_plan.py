@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from avplatform.data.adapters.llp.classes import CLASSES as LLP
 from avplatform.models.errors import UsageError
-from avplatform.tasks.avvp.classes import CLASSES as LLP
-from benchmarks.real_media.plan import Plan, PlannedClip, PlannedEvent, label_maps, make_plan
-from benchmarks.real_media.sources import BACKGROUND, CLASSES, PACKAGES
+from examples.real_media.plan import Plan, PlannedClip, PlannedEvent, label_maps, make_plan
+from examples.real_media.sources import BACKGROUND, CLASSES, PACKAGES
 
 HEARD, SEEN = ["Dog", "Speech", "Singing"], ["Dog", "Speech", "Basketball_bounce"]
 

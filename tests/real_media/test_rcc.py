@@ -4,7 +4,7 @@ import zlib
 import pytest
 
 from avplatform.models.errors import DataError
-from benchmarks.real_media.rcc import read_rcc
+from examples.real_media.rcc import read_rcc
 
 FOLDER, COMPRESSED, ZSTD = 2, 1, 4
 

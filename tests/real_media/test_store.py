@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from avplatform.data import DataSpec, StoreWriter
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.data.reading.source import open_data
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError
-from avplatform.tasks.avvp.classes import CLASSES
-from benchmarks.real_media.plan import Plan, PlannedClip, PlannedEvent, label_maps
-from benchmarks.real_media.report import class_table, score_table
-from benchmarks.real_media.store import label_store
+from examples.real_media.plan import Plan, PlannedClip, PlannedEvent, label_maps
+from examples.real_media.report import class_table, score_table
+from examples.real_media.store import label_store
 
 
 def clip(split, index, onset):

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from avplatform.data.adapters.ave.annotations import pair_targets, read_annotations
+from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES, EVENTS
+from avplatform.data.adapters.registry import make_task
 from avplatform.models.contracts import Encoding, Parse, Prediction, StreamPredictions
 from avplatform.models.errors import DataError, UsageError
-from avplatform.tasks.avel import AVEL, AVELConfig
-from avplatform.tasks.avel.annotations import pair_targets, read_annotations
-from avplatform.tasks.avel.classes import BACKGROUND, CLASSES, EVENTS
+from avplatform.tasks.avel import AVELConfig
+from avplatform.tasks.avel.heads import weak_decision
 from avplatform.tasks.avel.losses import pool_segments, pooled_bce, proportion_target, soft_margin
 from avplatform.tasks.avel.metrics import AVELMetrics
-from avplatform.tasks.avel.task import weak_decision
 from avplatform.tasks.contracts import Batch
 
 real = pytest.mark.skipif(
@@ -159,7 +160,7 @@ def test_row_26_and_repeated_ids_of_the_real_annotations():
 def test_anchors_of_the_real_test_split():
     data = read_annotations(os.environ["AVP_AVE_DIR"])
     rows = data.splits["test"]
-    metrics = AVELMetrics()
+    metrics = AVELMetrics(CLASSES)
     metrics.update(
         {"segment": torch.from_numpy(data.segment[rows])},
         batch_of(data.segment[rows], data.class_index[rows]),
@@ -191,11 +192,11 @@ def test_metrics_do_not_depend_on_batches_or_processes():
         torch.from_numpy(rng.integers(0, 29, (9, 10))),
     )
     batch = batch_of(segment, video)
-    whole, parts = AVELMetrics(), [AVELMetrics(), AVELMetrics()]
+    whole, parts = AVELMetrics(CLASSES), [AVELMetrics(CLASSES), AVELMetrics(CLASSES)]
     whole.update({"segment": found}, batch)
     for i in rng.permutation(9):
         parts[i % 2].update({"segment": found[i : i + 1]}, batch.select(slice(i, i + 1)))
-    merged = AVELMetrics()
+    merged = AVELMetrics(CLASSES)
     merged.merge([p.state() for p in parts])
     assert merged.compute() == whole.compute() and merged.details() == whole.details()
     with pytest.raises(DataError, match="twice"):
@@ -205,7 +206,7 @@ def test_metrics_do_not_depend_on_batches_or_processes():
 def test_details_tell_events_and_background_apart():
     segment = np.full((1, 10), BACKGROUND)
     segment[0, :4] = 5
-    metrics = AVELMetrics()
+    metrics = AVELMetrics(CLASSES)
     metrics.update({"segment": torch.full((1, 10), 5)}, batch_of(segment, [5]))
     details = metrics.details()
     assert (
@@ -253,7 +254,7 @@ LABELLED = batch_of([[28] * 3 + [4] * 7, [2] * 10, [28] * 10], [4, 2, 28])
     ],
 )
 def test_every_loss_is_finite_and_every_decision_a_label(supervision, kind, classes, options):
-    task = AVEL(AVELConfig(supervision=supervision, **options))
+    task = make_task("avel", AVELConfig(supervision=supervision, **options))
     parse = parse_of(kind, classes=classes)
     parse.segment.av.values.requires_grad_()
     parse.video.av.values.requires_grad_()
@@ -284,21 +285,29 @@ def test_weak_decisions_let_background_take_segments_and_clips():
 def test_masked_decisions_leave_out_absent_classes():
     parse = parse_of("leap", clips=1)
     parse.video.av.values[:] = -9
-    assert AVEL(AVELConfig(decision="masked")).decide(parse)["segment"].tolist() == [[28] * 10]
+    assert make_task("avel", AVELConfig(decision="masked")).decide(parse)["segment"].tolist() == [
+        [28] * 10
+    ]
     parse.video.av.values[0, 3] = 9
-    assert AVEL(AVELConfig(decision="masked")).decide(parse)["segment"].tolist() == [[3] * 10]
+    assert make_task("avel", AVELConfig(decision="masked")).decide(parse)["segment"].tolist() == [
+        [3] * 10
+    ]
 
 
 def test_mmil_falls_back_to_background_below_one_half():
     parse = parse_of("probability", clips=1, classes=28)
     parse.segment.av.values[:] = 0.1
     parse.segment.av.values[0, 4, 6] = 0.5
-    assert AVEL(AVELConfig()).decide(parse)["segment"].tolist() == [[28] * 4 + [6] + [28] * 5]
+    assert make_task("avel", AVELConfig()).decide(parse)["segment"].tolist() == [
+        [28] * 4 + [6] + [28] * 5
+    ]
 
 
 def test_targets():
     segment = torch.tensor([[28] * 4 + [3] * 6])
-    assert proportion_target(segment)[0, [3, 28]].tolist() == pytest.approx([0.6, 0.4])
+    assert proportion_target(segment, torch.float32, 29)[0, [3, 28]].tolist() == pytest.approx(
+        [0.6, 0.4]
+    )
     assert pair_targets(segment.numpy())[0].tolist() == pytest.approx([0.0] * 4 + [1 / 6] * 6)
     assert pair_targets(np.full((1, 10), 28))[0].tolist() == pytest.approx([0.1] * 10)
     values = torch.arange(5.0).reshape(1, 5, 1)
@@ -306,8 +315,11 @@ def test_targets():
 
 
 def test_weak_training_reads_the_background_clips():
-    assert AVEL(AVELConfig(supervision="weak")).train_splits() == ("train", "background")
-    assert AVEL(AVELConfig()).train_splits() == ("train",)
+    assert make_task("avel", AVELConfig(supervision="weak")).train_splits() == (
+        "train",
+        "background",
+    )
+    assert make_task("avel", AVELConfig()).train_splits() == ("train",)
 
 
 def constant_parse(kind, segment, video, classes=29, clips=1):
@@ -342,7 +354,7 @@ def labelled_two(segment=((3, 28),), video=(3,)):
 
 def loss_of(kind, segment, video, classes=29, labels=None, **options):
     encoding = Encoding(audio=torch.zeros(1, 2, 4), visual=torch.zeros(1, 2, 4))
-    return AVEL(AVELConfig(**options)).loss(
+    return make_task("avel", AVELConfig(**options)).loss(
         constant_parse(kind, segment, video, classes), encoding, labels or labelled_two()
     )
 
@@ -417,7 +429,7 @@ def test_leap_with_another_combination_keeps_its_own_losses_and_decisions():
     parse = constant_parse("leap", [0.4, 0.3], 0.4)
     for level in (parse.segment, parse.video):
         level.av = Prediction(level.av.values, "probability")
-    task = AVEL(AVELConfig(segment_loss="bce"))
+    task = make_task("avel", AVELConfig(segment_loss="bce"))
     assert task.decide(parse)["segment"].tolist() == [[3, 3]]
     assert set(
         task.loss(parse, Encoding(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)), labelled_two())
@@ -432,7 +444,7 @@ def test_options_that_weak_supervision_cannot_heed_are_refused(options):
 
 def test_nothing_scored_is_said():
     with pytest.raises(DataError, match="no clip was scored"):
-        AVELMetrics().compute()
+        AVELMetrics(CLASSES).compute()
 
 
 def test_clips_in_no_split_are_listed_and_noisy_rows_are_background(tmp_path):
@@ -451,11 +463,11 @@ def test_cmbs_decides_one_class_on_relevant_segments():
         video=StreamPredictions(av=Prediction(torch.eye(28)[[4]], activation="softmax")),
         relevance=Prediction(torch.tensor([[1.0, -1.0, 2.0]])),
     )
-    assert AVEL(AVELConfig()).decide(parse)["segment"].tolist() == [[4, 28, 4]]
+    assert make_task("avel", AVELConfig()).decide(parse)["segment"].tolist() == [[4, 28, 4]]
     parse.relevance = Prediction(torch.tensor([[0.6, 0.4, 0.5]]), "probability")
     parse.aux["raw_logits"] = torch.eye(29)[[7]]
     found = {
-        r: AVEL(AVELConfig(supervision="weak", weak_relevance=r)).decide(parse)
+        r: make_task("avel", AVELConfig(supervision="weak", weak_relevance=r)).decide(parse)
         for r in ("threshold", "official")
     }
     assert {k: v["segment"].tolist() for k, v in found.items()} == {

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avplatform.data.adapters.llp.annotations import read_annotations
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.registry import make_task
 from avplatform.models.contracts import Encoding, Parse, Prediction, StreamPredictions
 from avplatform.models.errors import DataError, UsageError
-from avplatform.tasks.avvp import AVVP, AVVPConfig
-from avplatform.tasks.avvp.annotations import read_annotations
-from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.tasks.avvp import AVVPConfig
 from avplatform.tasks.avvp.losses import (
     basic_loss,
     han_loss,
@@ -303,7 +304,7 @@ def test_leaps_global_prediction_is_a_hard_or_without_gradient():
 @pytest.mark.parametrize("supervision", ["pseudo", "weak"])
 @pytest.mark.parametrize("avss", ["off", "official", "paper"])
 def test_every_objective_is_finite_and_sums_up(kind, supervision, avss):
-    task = AVVP(AVVPConfig(supervision=supervision, avss=avss))
+    task = make_task("avvp", AVVPConfig(supervision=supervision, avss=avss))
     terms = task.loss(parse_of(kind), encoding_of(), labelled())
     assert all(v.isfinite() and v.ndim == 0 for v in terms.values())
     assert ("similarity" in terms) == (avss != "off")
@@ -315,7 +316,7 @@ def test_every_objective_is_finite_and_sums_up(kind, supervision, avss):
 
 def test_pseudo_supervision_without_pseudo_labels_says_what_to_do():
     with pytest.raises(DataError, match="--supervision weak"):
-        AVVP(AVVPConfig()).loss(parse_of(), encoding_of(), make_batch([0, 1]))
+        make_task("avvp", AVVPConfig()).loss(parse_of(), encoding_of(), make_batch([0, 1]))
 
 
 def test_the_direct_heads_global_prediction_is_soft_in_losses_and_an_or_in_decisions():
@@ -324,8 +325,10 @@ def test_the_direct_heads_global_prediction_is_soft_in_losses_and_an_or_in_decis
     parse.video.audio = Prediction(torch.full((2, 25), 0.4), "probability")
     parse.video.visual = Prediction(torch.full((2, 25), 0.4), "probability")
     torch.testing.assert_close(video_probabilities(parse)[2], torch.full((2, 25), 0.64))
-    assert not AVVP(AVVPConfig()).decide(parse)["video"].any()
-    assert set(AVVP(AVVPConfig(supervision="weak")).loss(parse, encoding_of(), labelled())) == {
+    assert not make_task("avvp", AVVPConfig()).decide(parse)["video"].any()
+    assert set(
+        make_task("avvp", AVVPConfig(supervision="weak")).loss(parse, encoding_of(), labelled())
+    ) == {
         "audio",
         "visual",
         "global",
@@ -360,7 +363,7 @@ def test_gates_switch_segments_off():
     )
     counts = {}
     for gate in ("global", "modality", "none"):
-        found = AVVP(AVVPConfig(gate=gate)).decide(parse)
+        found = make_task("avvp", AVVPConfig(gate=gate)).decide(parse)
         counts[gate] = (int(found["audio"].sum()), int(found["visual"].sum()))
     assert counts == {"global": (20, 20), "modality": (20, 0), "none": (500, 500)}
 
@@ -369,7 +372,7 @@ def test_the_threshold_is_inclusive():
     parse = parse_of("mmil")
     parse.video.av = Prediction(torch.full((2, 25), 0.5), "probability")
     parse.segment.audio = Prediction(torch.zeros(2, 10, 25))
-    assert AVVP(AVVPConfig()).decide(parse)["audio"].all()
+    assert make_task("avvp", AVVPConfig()).decide(parse)["audio"].all()
 
 
 def test_weak_labels_of_leap_by_hand():

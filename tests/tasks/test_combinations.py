@@ -2,10 +2,10 @@
 
 import pytest
 
-from avplatform.catalogue.cost import FEATURES
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.compose import compose
 from avplatform.config.presets import list_presets, preset_options
+from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.models.errors import UsageError
 from tests.models.cells import SUPERVISED_CELLS, cell, random_batch
 
@@ -15,7 +15,7 @@ def checked(name, options):
     task, encoder, decoder, supervision = name.split("/")
     named = {"task": task, "encoder": encoder, "decoder": decoder, "supervision": supervision}
     config = compose(("test", {**named, **options}))
-    return make_model_config(config, build_task(config), FEATURES[task])
+    return make_model_config(config, build_task(config), adapter_of_task(task).features)
 
 
 UNREAD = [

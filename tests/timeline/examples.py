@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avplatform.tasks.avvp.classes import CLASSES
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.timeline.events import Timeline, events_of
 
 LABELS = [name.replace("_", " ") for name in CLASSES]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from avplatform import pipeline as module
 from avplatform.models.errors import DataError, UsageError
+from avplatform.timeline import pipeline as module
 from avplatform.timeline.pipeline import PipelineConfig, pipeline, read_features
 from avplatform.timeline.windows import Features
 from tests.models.cells import FEATURES, build, cell
@@ -38,7 +38,7 @@ class FakeExtractor:
         self.asked.append((start, seconds))
         end = self.seconds if seconds is None else start + seconds
         numbers = np.arange(start, end, dtype=np.float32)
-        fill = lambda *shape: np.broadcast_to(
+        fill = lambda *shape: np.broadcast_to(  # noqa: E731
             numbers.reshape(-1, *[1] * len(shape)), (len(numbers), *shape)
         ).copy()
         return Clip(
@@ -52,7 +52,7 @@ class FakeExtractor:
 
 def noise(task="avvp", seconds=12, seed=0):
     spec, generator = FEATURES[task], np.random.default_rng(seed)
-    draw = lambda *shape: generator.normal(size=(seconds, *shape)).astype(np.float32)
+    draw = lambda *shape: generator.normal(size=(seconds, *shape)).astype(np.float32)  # noqa: E731
     motion = None if spec.motion_dim is None else draw(spec.motion_dim)
     return Features(
         audio=draw(spec.audio_dim),
@@ -215,11 +215,18 @@ def test_a_lower_threshold_finds_more_and_avel_has_none():
 
 
 @pytest.mark.parametrize(
-    "options", [{"window": 0}, {"hop": 11}, {"threshold": 1.5}, {"batch_size": 0}]
+    "options", [{"window": 0}, {"hop": 0}, {"threshold": 1.5}, {"batch_size": 0}]
 )
 def test_impossible_options_are_refused(options):
     with pytest.raises(UsageError):
         PipelineConfig(**options)
+
+
+@pytest.mark.parametrize("options", [{"hop": 11}, {"hop": 8, "window": 7}])
+def test_windows_that_leave_gaps_are_refused_for_a_model(options):
+    model = build("avvp", "han", "leap")
+    with pytest.raises(UsageError, match="leaves gaps"):
+        pipeline(model, extractor=FakeExtractor(5), config=PipelineConfig(**options))
 
 
 def test_a_model_that_does_not_say_what_it_reads_needs_a_recipe():

@@ -9,12 +9,17 @@ import pytest
 
 pytest.importorskip("av", reason="needs PyAV (pip install avplatform[media])")
 
-from avplatform import pipeline as module
 from avplatform.base.console import named
 from avplatform.cli import main
 from avplatform.commands.predict import FILES, find_videos
+from avplatform.config.run import default_config
+from avplatform.features import media
+from avplatform.features.extractor import Extractor
 from avplatform.features.media import probe
-from tests.models.cells import FEATURES, build
+from avplatform.timeline import pipeline as module
+from avplatform.timeline import reading
+from tests.features.networks import SMALL, small_weights
+from tests.models.cells import FEATURES, build, build_cell
 from tests.timeline.examples import write_clip
 from tests.timeline.test_pipeline import Clip
 
@@ -63,6 +68,20 @@ def clips(tmp_path_factory):
 
 def predict(*args, model):
     return main(["predict", *map(str, args), "--model", str(model), "--cpu", "--threads", "1"])
+
+
+def test_a_video_is_probed_once(clips, tmp_path, monkeypatch, capsys):
+    extractor = Extractor(SMALL, small_weights(tmp_path))
+    monkeypatch.setattr(module, "extractor_of_model", lambda *_, **__: extractor)
+    monkeypatch.setattr(reading, "CHUNK", 1)  # three parts of three seconds
+    probed, length_of = [], media.length_of
+    monkeypatch.setattr(media, "length_of", lambda file: probed.append(file) or length_of(file))
+    config = default_config("avvp", "han", "mmil", "weak")
+    build_cell(config, extractor.features).model.save_pretrained(tmp_path / "model")
+    out = tmp_path / "out"
+    assert predict(clips / "a.webm", "--out", out, model=tmp_path / "model") == 0
+    assert len(json.loads((out / "a" / "events.json").read_text())["scores"]["audio"]) == 3
+    assert len(probed) == 1
 
 
 def test_a_video_becomes_a_folder_with_every_format(models, clips, tmp_path, capsys):

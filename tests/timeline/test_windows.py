@@ -17,7 +17,7 @@ from tests.models.cells import FEATURES, SUPERVISED_CELLS, cell
 
 def features(task, seconds, seed=0):
     spec, generator = FEATURES[task], np.random.default_rng(seed)
-    draw = lambda *shape: generator.normal(size=(seconds, *shape)).astype(np.float32)
+    draw = lambda *shape: generator.normal(size=(seconds, *shape)).astype(np.float32)  # noqa: E731
     motion = None if spec.motion_dim is None else draw(spec.motion_dim)
     return Features(
         audio=draw(spec.audio_dim),

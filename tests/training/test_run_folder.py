@@ -111,3 +111,11 @@ def test_a_cut_off_last_line_is_left_out_and_rewinding_drops_later_steps(tmp_pat
     assert [r["step"] for r in folder.records()] == [1, 2, 3]
     folder.rewind(2)
     assert [r["step"] for r in folder.records()] == [1, 2]
+
+
+def test_text_and_bytes_are_written_as_they_are(tmp_path):
+    write_atomic(tmp_path / "new" / "a.txt", "caf\u00e9\n")
+    write_atomic(tmp_path / "new" / "b", b"\x00\xff")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == b"caf\xc3\xa9\n"
+    assert (tmp_path / "new" / "b").read_bytes() == b"\x00\xff"
+    assert len(list((tmp_path / "new").iterdir())) == 2

@@ -11,21 +11,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.options import ImportOptions as AnyOptions
+from avplatform.data.adapters.plan import LeftOut, Part, Plan, is_repeated
+from avplatform.data.adapters.registry import DATASETS
 from avplatform.data.importing.options import ImportOptions
-from avplatform.data.importing.plan import LeftOut, Part, Plan, is_repeated
 from avplatform.data.importing.report import REPORT_FILE, ImportReport
 from avplatform.data.store.schema import Manifest
 from avplatform.data.store.writer import StoreWriter
 from avplatform.models.errors import DataError
 from avplatform.models.files import expanded
-from avplatform.tasks.official_files import Defect
 from avplatform.version import __version__
 
 MOST_WORKERS = 8
 
 
 def import_data(
-    options: ImportOptions,
+    options: AnyOptions,
     *,
     card: Callable[[Manifest], str] | None = None,
     note: Callable[[str], None] | None = None,
@@ -105,22 +107,16 @@ def import_data(
     return report
 
 
-def _plan(options: ImportOptions) -> Plan:
+def _plan(options: AnyOptions) -> Plan:
     if not expanded(options.source).is_dir():
         raise DataError(f"no folder {options.source}; give the folder of the dataset's files")
-    if options.dataset == "llp":
-        from avplatform.data.importing.llp import LLPPlan
-
-        return LLPPlan(options)
-    from avplatform.data.importing.ave import AVEPlan
-
-    return AVEPlan(options)
+    return DATASETS[options.dataset].plan(options)
 
 
 def _copy(
     plan: Plan,
     writer: StoreWriter,
-    options: ImportOptions,
+    options: AnyOptions,
     progress: Callable[[int, int], None] | None,
 ) -> set[int]:
     """Read what earlier attempts have not stored, and add it; return the rows that are stored."""

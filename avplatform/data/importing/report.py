@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avplatform.data.importing.plan import LeftOut
+from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.plan import LeftOut
 from avplatform.models.errors import counted
-from avplatform.tasks.official_files import Defect
 
 REPORT_FILE = "import_report.json"
 LISTED_WHOLE = (
@@ -150,7 +150,7 @@ def _within(source: str, file: str) -> str:
 
 
 def by_clip(items: Sequence[LeftOut]) -> list[list[LeftOut]]:
-    """Return what was left out clip by clip; as AVE's ids repeat, two rows of a h5 file are two clips."""
+    """Return what was left out clip by clip; as ids may repeat, two rows of a h5 file are two clips."""
     clips: dict[tuple[str, str], list[LeftOut]] = {}
     for item in items:
         row = re.match(r"row \d+", item.reason)

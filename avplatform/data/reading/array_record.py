@@ -11,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from avplatform.models.files import file_sha256
+from avplatform.models.files import file_sha256, write_atomic
 
 RECORD = "complete"
 SAMPLES, SAMPLE_BYTES = 16, 4096  # 64 KiB of a file, its first and last bytes among them
@@ -90,9 +89,4 @@ def _sample(file: Path) -> str:
 
 
 def _write(folder: Path, record: dict[str, Any]) -> None:
-    temporary = folder / f".{RECORD}.{os.getpid()}"
-    try:
-        temporary.write_text(json.dumps(record, indent=1))
-        os.replace(temporary, folder / RECORD)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(folder / RECORD, json.dumps(record, indent=1))

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from avplatform.base.files import arrow_path, cache_root
 from avplatform.base.locks import locked
-from avplatform.base.npy import HEADER_ERRORS
+from avplatform.base.npy import BadFeature, read_npy
 from avplatform.data.reading.array_record import what_is_wrong, write_record
 from avplatform.data.reading.shards import check_shard
 from avplatform.data.store.schema import DataSpec, Manifest
 from avplatform.data.store.writer import arrow_schema
 from avplatform.models.errors import DataError, counted
+from avplatform.models.files import write_atomic
 from avplatform.tasks.contracts import Batch
 
 LARGE_ROW = 2**17  # bytes of a row from which a copy of its own costs nothing
@@ -34,7 +35,8 @@ class SplitArrays:
         self.spec, self.name = spec, name
         # Mapped copy-on-write, not read-only, only because torch wants memory that it may write to; nothing writes.
         self._arrays = {
-            key: np.load(folder / f"{key}.npy", mmap_mode="c") for key in ("row", *spec.shapes())
+            key: read_npy(folder / f"{key}.npy", kinds=None, mapped=True)
+            for key in ("row", *spec.shapes())
         }
         self._tensors = {key: torch.from_numpy(array) for key, array in self._arrays.items()}
         self.clip_ids: list[str] = json.loads((folder / "clip_id.json").read_text())
@@ -167,7 +169,7 @@ def open_split(
         _build(store, manifest, name, folder, progress, why)
     try:
         return SplitArrays(folder, manifest.spec, name)
-    except (OSError, *HEADER_ERRORS) as error:
+    except (OSError, ValueError, BadFeature) as error:
         raise DataError(
             f"the arrays in {folder} are damaged ({error}); delete that folder, they are built again"
         ) from None
@@ -200,36 +202,33 @@ def _build(
     progress: Callable[[str], None] | None,
     why: str,
 ) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = folder.with_name(f".{name}.lock")
-    with locked(lock):
+    names = _files(manifest.spec)
+
+    def fill(temporary: Path) -> None:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with this id
+        temporary.mkdir()
+        _copy(store, manifest, name, temporary)
+        write_record(temporary, contents=manifest.fingerprint, split=name, names=names)
+
+    with locked(folder.with_name(f".{name}.lock")):
         if _damage(folder, manifest, name) is None:  # another process was faster
             return
-        temporary = folder.with_name(f".{name}.partial-{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
         try:
-            total = _copy(store, manifest, name, temporary)
-            write_record(
-                temporary, contents=manifest.fingerprint, split=name, names=_files(manifest.spec)
-            )
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(temporary, folder)
+            write_atomic(folder, fill)
         except OSError as error:
             raise DataError(
                 f"cannot build the arrays of {name} in {folder}: {error.strerror or error}; free space or give another cache"
             ) from None
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         if progress is not None:
             because = why and f" ({why})"
             clips = counted(manifest.splits[name].rows, "clip")
+            total = sum(file.stat().st_size for file in folder.glob("*.npy"))
             progress(
                 f"mapped {manifest.spec.name} {name}{because}: {clips}, {total / 2**20:.0f} MiB"
             )
 
 
-def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
+def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> None:
     """Copy one split's shards into flat arrays, a row group at a time."""
     spec, info = manifest.spec, manifest.splits[name]
     shapes = {"row": (), **spec.shapes()}
@@ -237,7 +236,6 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
         "row": np.dtype("int64")
     }
     clip_ids: list[str] = []
-    total = 0
     with contextlib.ExitStack() as stack:
         # Written as files and mapped later: a write to a mapped file on a full disk ends the process (SIGBUS).
         files = {key: stack.enter_context((folder / f"{key}.npy").open("wb")) for key in shapes}
@@ -259,7 +257,6 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> int:
                         rows = np.ascontiguousarray(
                             flat.to_numpy(zero_copy_only=False), dtype=kinds[key]
                         )
-                        total += files[key].write(rows.view(np.uint8).data)
+                        files[key].write(rows.view(np.uint8).data)
                     clip_ids += table.column("clip_id").to_pylist()
     (folder / "clip_id.json").write_text(json.dumps(clip_ids))
-    return total

@@ -1,4 +1,4 @@
-"""hf_stream."""
+"""A split as a dataset of the library `datasets`, for training loops of one's own."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def read_ahead(jobs: list[Callable[[], Share]], workers: int) -> Iterator[Share]
     try:
         for number in range(len(jobs)):
             with changed:
-                changed.wait_for(lambda: number in done)
+                changed.wait_for(lambda: number in done)  # noqa: B023
                 result = done.pop(number)
             if number + ahead < len(jobs):
                 todo.put(number + ahead)

@@ -142,7 +142,9 @@ def restricted_spec(spec: DataSpec, columns: Sequence[int]) -> DataSpec:
                 f"the label '{name}' of '{spec.name}' has shape {shape}, which says nothing of classes apart"
             )
     classes = [*(spec.classes[n] for n in columns), *background]
-    return dataclasses.replace(spec, classes=classes, labels=labels)
+    kept = [*columns, *(spec.classes.index(name) for name in background)]
+    texts = {spelling: [found[n] for n in kept] for spelling, found in spec.texts.items()}
+    return dataclasses.replace(spec, classes=classes, labels=labels, texts=texts)
 
 
 def classes_present(split: SplitArrays) -> np.ndarray:

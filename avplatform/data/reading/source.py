@@ -194,7 +194,7 @@ def train_loader(
     process_index: int = 0,
     num_processes: int = 1,
 ) -> Loader:
-    """Return the loader of the training splits; splits that a dataset may lack (AVE's background) are left out if absent."""
+    """Return the loader of the training splits; splits that a dataset may lack (background) are left out if absent."""
     names = [data.split_name(name) for name in splits if name == splits[0] or name in data.splits]
     options: dict[str, Any] = dict(
         batch_size=batch_size,

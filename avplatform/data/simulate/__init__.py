@@ -1,4 +1,4 @@
-"""Synthetic features for the real annotations of LLP and AVE; docs/simulation.md says how and how far to trust them."""
+"""Synthetic features for real annotations; docs/simulation.md says how and how far to trust them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.data.simulate import ave, llp
+from avplatform.data.adapters.registry import adapter_of_task
+from avplatform.data.adapters.world import spread_out
 from avplatform.data.simulate.official_layout import OfficialWriter
-from avplatform.data.simulate.world import spread_out
 from avplatform.data.store.schema import Manifest
 from avplatform.data.store.writer import StoreWriter
 from avplatform.models.errors import unknown_name
-from avplatform.tasks.avel.annotations import read_annotations as read_ave
-from avplatform.tasks.avel.classes import BACKGROUND
-from avplatform.tasks.avvp.annotations import read_annotations as read_llp
-
-PRESETS: dict[str, Any] = {"sim-llp-1": llp.LLPSimulation(), "sim-ave-1": ave.AVESimulation()}
-"""Simulations by name: versioned, with fixed seeds, so that everybody draws the same data."""
 
 BLOCK = 64
 
@@ -41,12 +35,12 @@ def simulate(
     """Draw features for the clips of official annotation files and write them as a store.
 
     Args:
-        task: "avvp" (LLP) or "avel" (AVE).
+        task: whose dataset is simulated.
         annotations: folder of the official files.
         out: folder to write.
-        preset: default: the task's own.
+        preset: name of the simulation; default: the dataset's own.
         seed: of the clips; default: the preset's.
-        subset: how many clips of a split to keep: the first ones of LLP, evenly spaced ones of AVE, whose files are
+        subset: how many clips of a split to keep: the first ones, or evenly spaced ones where files are
             sorted by class; a clip stays the same in any subset.
         dtype: stored precision of a store.
         layout: "store", or "official" for the authors' file layout (which has no manifest; None is returned). With a subset
@@ -58,28 +52,22 @@ def simulate(
         UsageError: unknown task, preset or layout, or a folder that is not empty.
         DataError: annotation files that are missing or malformed.
     """
-    if task not in ("avvp", "avel"):
-        raise unknown_name("task", task, ("avvp", "avel"))
+    adapter = adapter_of_task(task)
     if layout not in ("store", "official"):
         raise unknown_name("layout", layout, ("store", "official"))
-    constants = preset_constants(preset or {"avvp": "sim-llp-1", "avel": "sim-ave-1"}[task])
+    constants = adapter.preset()
+    if preset is not None and preset != constants.name:
+        raise unknown_name("simulation", preset, [constants.name])
     if seed is not None:
         constants = dataclasses.replace(constants, seed=seed)
-    provenance = {"generator": constants.name, "constants": dataclasses.asdict(constants)}
-    if task == "avvp":
-        clips: Any = llp_clips(annotations, seed=constants.seed)
-        simulator: Any = llp.LLPSimulator(constants, clips)
-        spec = llp.spec(
-            constants,
-            provenance={
-                **provenance,
-                "labels": "LLP annotations; train events from validation donors",
-            },
-        )
-    else:
-        clips = ave_clips(annotations)
-        simulator = ave.AVESimulator(constants, clips)
-        spec = ave.spec(constants, provenance={**provenance, "labels": "AVE annotations"})
+    clips = adapter.clips(annotations, seed=constants.seed)
+    simulator = adapter.simulator(constants, clips)
+    provenance = {
+        "generator": constants.name,
+        "constants": dataclasses.asdict(constants),
+        "labels": adapter.simulated_labels,
+    }
+    spec = adapter.simulated_spec(constants, provenance=provenance)
     if layout == "official":
         events = len(clips.rows) - len(
             clips.splits.get("background", ())
@@ -89,7 +77,7 @@ def simulate(
             rows = [
                 int(clips.rows[i]) for indices in choose(clips, subset).values() for i in indices
             ]
-        with OfficialWriter(out, spec, annotations, events, rows) as official:
+        with OfficialWriter(out, adapter, spec, annotations, events, rows) as official:
             draw(official, simulator, clips, subset=subset, progress=progress)
         return None
     return write(
@@ -127,7 +115,8 @@ def draw(
     chosen = choose(clips, subset)
     total, done = sum(map(len, chosen.values())), 0
     for split, indices in chosen.items():
-        for block in llp.blocks(len(indices), BLOCK):
+        for start in range(0, len(indices), BLOCK):
+            block = range(start, min(len(indices), start + BLOCK))
             writer.add(split, simulator.columns(clips, [int(indices[i]) for i in block]))
             done += len(block)
             if progress is not None:
@@ -148,41 +137,4 @@ def choose(clips: Any, subset: dict[str, int] | None) -> dict[str, np.ndarray]:
     return chosen
 
 
-def preset_constants(name: str) -> Any:
-    """Return the constants of a named simulation."""
-    if name not in PRESETS:
-        raise unknown_name("simulation", name, PRESETS)
-    return PRESETS[name]
-
-
-def llp_clips(folder: str | Path, *, seed: int) -> llp.LLPClips:
-    """Return LLP's clips; training clips, which have weak labels only, borrow events from validation clips."""
-    data = read_llp(folder)
-    audio, visual = data.dense_audio.copy(), data.dense_visual.copy()
-    train = data.splits["train"]
-    audio[train], visual[train] = llp.hot_deck(
-        data.weak[train],
-        data.splits["validation"],
-        data.dense_audio,
-        data.dense_visual,
-        data.weak,
-        keys=[data.filenames[i] for i in train],
-        seed=seed,
-    )
-    rows = np.arange(len(data.filenames))
-    return llp.LLPClips(data.filenames, rows, data.weak, audio, visual, data.splits)
-
-
-def ave_clips(folder: str | Path) -> ave.AVEClips:
-    """Return AVE's clips, and after them the background clips of weak training as a split of their own."""
-    data = read_ave(folder)
-    count, extra = len(data.clip_ids), data.background_count
-    keys = [f"{row}:{clip}" for row, clip in enumerate(data.clip_ids)]
-    keys += [f"{count + i}:background_{i:03d}" for i in range(extra)]
-    segment = np.concatenate([data.segment, np.full((extra, data.segment.shape[1]), BACKGROUND)])
-    video = np.concatenate([data.class_index, np.full(extra, BACKGROUND)])
-    splits = {**data.splits, "background": np.arange(count, count + extra)}
-    return ave.AVEClips(keys, np.arange(count + extra), segment, video, splits)
-
-
-__all__ = ["PRESETS", "simulate", "write"]
+__all__ = ["simulate", "write"]

@@ -1,4 +1,4 @@
-"""card."""
+"""The card (README.md) of a data folder."""
 
 from __future__ import annotations
 

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from avplatform.base.files import publish
+from avplatform.base.locks import Lock
 from avplatform.models.errors import DataError, UsageError
+from avplatform.models.files import write_atomic
 
 JOURNAL, LOCK, STORE = "journal.json", "lock", "store"
 
@@ -34,7 +37,12 @@ class PartialFolder:
         suffix = "partial" if fingerprint is not None else f"partial-{os.getpid()}"
         self.base = path.with_name(f".{path.name}.{suffix}")
         self.folder = self.base / STORE
-        self._lock: Any = None
+        self._lock = Lock(
+            self.base / LOCK,
+            lambda owner: DataError(
+                f"another process (id {owner}) is writing {path}; wait for it, or give another folder"
+            ),
+        )
 
     def open(self) -> dict[str, Any]:
         """Take the folder and return the journal of an earlier attempt, or an empty one.
@@ -52,11 +60,9 @@ class PartialFolder:
             not self.base.is_dir() or (any(self.base.iterdir()) and not (self.base / LOCK).exists())
         ):
             raise UsageError(f"{self.base} is in the way; it is none of ours, so move it")
-        self._take_lock()
-        try:
-            check_empty(
-                self.path
-            )  # only now: another process may have finished while this one came
+        self._lock.take()
+        try:  # only now: another process may have finished while this one came
+            check_empty(self.path)
         except UsageError:
             self.close(keep=False)
             raise
@@ -74,23 +80,18 @@ class PartialFolder:
         """Write the journal: what a later attempt need not do again."""
         if self.fingerprint is None:
             return
-        temporary = self.base / f"{JOURNAL}.new"
-        temporary.write_text(json.dumps({"fingerprint": self.fingerprint, **content}))
-        os.replace(temporary, self.base / JOURNAL)
+        content = {"fingerprint": self.fingerprint, **content}
+        write_atomic(self.base / JOURNAL, json.dumps(content))
 
     def publish(self) -> None:
         """Let the store appear under its name."""
-        if self.path.is_dir():
-            self.path.rmdir()
-        os.replace(self.folder, self.path)
+        publish(self.folder, self.path)
 
     def close(self, *, keep: bool) -> None:
         """Give the folder up; without `keep` remove it."""
         if not keep or self.fingerprint is None:
             shutil.rmtree(self.base, ignore_errors=True)
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def _journal(self) -> dict[str, Any]:
         try:
@@ -98,33 +99,6 @@ class PartialFolder:
             return journal if isinstance(journal, dict) else {}
         except (OSError, ValueError):
             return {}
-
-    def _take_lock(self) -> None:
-        """Lock by flock, which a killed process leaves free; a lock file deleted meanwhile does not count."""
-        import fcntl
-
-        file = self.base / LOCK
-        while True:
-            self.base.mkdir(parents=True, exist_ok=True)
-            try:
-                lock = file.open("a+")
-            except FileNotFoundError:
-                continue
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                owner = lock.read().strip() or "unknown"
-                lock.close()
-                text = f"another process (id {owner}) is writing {self.path}; wait for it, or give another folder"
-                raise DataError(text) from None
-            if file.exists() and os.path.samestat(os.fstat(lock.fileno()), file.stat()):
-                lock.truncate(0)
-                lock.write(str(os.getpid()))
-                lock.flush()
-                self._lock = lock
-                return
-            lock.close()
 
 
 def check_empty(path: Path) -> None:

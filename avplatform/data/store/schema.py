@@ -7,13 +7,14 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avplatform.models.checks import sizes
+from avplatform.models.checks import in_range, sizes
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import (
     AVError,
@@ -25,7 +26,8 @@ from avplatform.models.errors import (
 from avplatform.models.typed_values import build
 from avplatform.tasks.contracts import Task
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+BACKGROUND = "background"  # the class of a segment without an event, where a task has one
 MANIFEST_FILE = "dataset.json"
 EXTRACT_REPORT_FILE = "extract_report.json"
 SPLITS = ("train", "validation", "test")
@@ -42,11 +44,12 @@ class DataSpec:
 
     `labels` maps each label's name to its shape per clip ([] for one number), `label_dtypes` to "uint8" (0 or 1) or "int64"
     (the position of a class). `label_splits` names the splits in which a label is known, for labels that are not known in
-    all of them: there the column holds zeros (LLP annotates no segments of its training clips). `frames_per_segment` is
-    above 1 where a vector dataset keeps several visual vectors a segment.
+    all of them: there the column holds zeros (some datasets annotate no segments of training clips). `frames_per_segment` is
+    above 1 where a vector dataset keeps several visual vectors a segment. `texts` are label texts of the classes by spelling
+    (none: the names of the classes say enough). A clip lasts `segments` times `segment_seconds`.
 
     Raises:
-        UsageError: no classes or one twice, a label without a type, of another type, or with a name no file can have, splits
+        UsageError: no classes or one twice, texts of another number, segments of no length, a label without a type, of another type, or with a name no file can have, splits
             of a label that is none, frames of maps, or a shape that no column can have.
     """
 
@@ -59,11 +62,14 @@ class DataSpec:
     segments: int = 10
     frames_per_segment: int = 1
     label_splits: dict[str, list[str]] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    segment_seconds: float = 1.0
     synthetic: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sizes(self, "segments", "frames_per_segment")
+        in_range(self, "segment_seconds", 0.001, 3600)
         if self.frames_per_segment > 1 and self.features.map_size is not None:
             raise UsageError(
                 f"DataSpec.frames_per_segment is {self.frames_per_segment}; a dataset of maps has 1"
@@ -72,6 +78,12 @@ class DataSpec:
             raise UsageError(
                 f"DataSpec.classes holds {counted(len(self.classes), 'name')}; give at least one, and each once"
             )
+        for spelling, texts in self.texts.items():
+            if len(texts) != len(self.classes):
+                raise UsageError(
+                    f"DataSpec.texts[{spelling!r}] holds {counted(len(texts), 'text')} for "
+                    f"{counted(len(self.classes), 'class')}; give one text per class"
+                )
         if set(self.labels) != set(self.label_dtypes):
             raise UsageError(
                 f"DataSpec.label_dtypes is for {sorted(self.label_dtypes)}; labels are {sorted(self.labels)}"
@@ -160,6 +172,9 @@ class Manifest:
             not self.spec.features.extractors
         ):  # a store that does not know them keeps the text that it had before they were
             del content["spec"]["features"]["extractors"]
+        for name, plain in (("texts", {}), ("segment_seconds", 1.0)):  # as before version 3
+            if content["spec"][name] == plain:
+                del content["spec"][name]
         return json.dumps(content, indent=2) + "\n"
 
     @classmethod
@@ -300,17 +315,17 @@ def _numbers(split: str, name: str, values: Any) -> np.ndarray:
     return array
 
 
+def events(classes: Sequence[str]) -> list[str]:
+    """Return class names without background."""
+    return [name for name in classes if name != BACKGROUND]
+
+
 def check_labels(spec: DataSpec, task: Task) -> None:
-    """Raise DataError unless the data's class list is the task's, in the same order."""
-    if list(spec.classes) != list(task.classes):
-        wrong = next(
-            (
-                f"{a!r} instead of {b!r}"
-                for a, b in zip(spec.classes, task.classes, strict=False)
-                if a != b
-            ),
-            "their number",
-        )
-        raise DataError(
-            f"the classes of '{spec.name}' are not those of {task.name} ({wrong}); write the data again"
-        )
+    """Raise DataError unless the data's classes are the task's, in the same order; a task may add background to them."""
+    if events(spec.classes) == events(task.classes):
+        return
+    pairs = zip(spec.classes, task.classes, strict=False)
+    wrong = next((f"{a!r} instead of {b!r}" for a, b in pairs if a != b), "their number")
+    raise DataError(
+        f"the classes of '{spec.name}' are not those of {task.name} ({wrong}); give data with the same classes in the same order"
+    )

@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from avplatform.data.importing.plan import LeftOut
+from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.plan import LeftOut
+from avplatform.data.adapters.registry import DATASETS, adapter_of_spec
 from avplatform.data.importing.report import REPORT_FILE
 from avplatform.data.reading.source import DataSource, locate_store
-from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE, Manifest, check_labels
+from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE, Manifest
 from avplatform.data.verify.contents import Contents
 from avplatform.data.verify.official import (
     OfficialLabels,
@@ -19,7 +21,6 @@ from avplatform.data.verify.official import (
 )
 from avplatform.data.verify.report import Finding, VerifyReport
 from avplatform.models.errors import DataError, UsageError, counted, unknown_name
-from avplatform.tasks.official_files import Defect
 from avplatform.tasks.registry import TASKS
 
 OWN_FILES = {
@@ -50,14 +51,14 @@ def verify_data(
     Args:
         data: a folder, or a dataset repository on the Hub, whose shards are downloaded.
         annotations: folder of the official annotation files, to compare the labels of every clip with.
-        audio_annotations: for LLP, another file of dense audio annotations than the one in that folder.
+        audio_annotations: another file of dense audio annotations than the one in that folder.
         fast: check sizes and footers of shards only.
         note: told what takes time.
         progress: told the share that is done.
 
     Raises:
         DataError: nothing there, annotations that cannot be read, or a repository that cannot be had.
-        UsageError: annotations for data of a task that has none, or audio annotations that go with nothing.
+        UsageError: annotations for data of no dataset that has such files, or audio annotations that go with nothing.
     """
     if audio_annotations is not None and annotations is None:
         raise UsageError(
@@ -79,22 +80,25 @@ def verify_data(
         report.counts["commit"] = hub[1]
     _describe(manifest, report)
     _check_spec(manifest, report)
-    if manifest.spec.task in TASKS:
-        check_counts(manifest, report)
-        check_provenance(manifest, report)
+    adapter = adapter_of_spec(manifest.spec)
+    if adapter is not None:
+        check_counts(manifest, adapter, report)
+        check_provenance(manifest, adapter, report)
     _check_files(path, manifest, report)
     defects = _check_import_report(path, manifest, report)
     official = None
     if annotations is not None:
-        if manifest.spec.task not in TASKS:
+        if adapter is None:
+            known = ", ".join(dataset.title for dataset in DATASETS.values())
             raise UsageError(
-                f"--annotations is for {', '.join(TASKS)}; these data are for {manifest.spec.task!r}"
+                f"--annotations is for {known}; these data, for {manifest.spec.task!r}, have other classes"
             )
-        if audio_annotations is not None and manifest.spec.task != "avvp":
-            raise UsageError("--audio-annotations is for LLP; these data are AVE's: leave it out")
-        official = OfficialLabels(annotations, manifest, report, audio_file=audio_annotations)
+        official = OfficialLabels(
+            annotations, manifest, adapter, report, audio_file=audio_annotations
+        )
     elif defects:
-        list_defects(defects, REPORT_FILE, report)
+        told = {finding.kind for finding in report.findings}
+        list_defects(defects, REPORT_FILE, report, told=told)
     if hub is not None and fast:
         _check_footers(source, report)
         return report
@@ -132,11 +136,12 @@ def _check_spec(manifest: Manifest, report: VerifyReport) -> None:
     spec = manifest.spec
     if spec.task not in TASKS:
         report.error("manifest", str(unknown_name("task", spec.task, TASKS)), file=MANIFEST_FILE)
-    else:
-        try:
-            check_labels(spec, TASKS[spec.task](TASKS[spec.task].Config()))
-        except DataError as error:
-            report.error("class list", str(error), file=MANIFEST_FILE)
+    elif (adapter := adapter_of_spec(spec)) is not None and spec.classes != list(adapter.classes):
+        wrong, right = next(
+            (a, b) for a, b in zip(spec.classes, adapter.classes, strict=True) if a != b
+        )
+        text = f"{wrong!r} instead of {right!r}: the order is not that of {adapter.title}"
+        report.error("class list", f"{text}; write the data again", file=MANIFEST_FILE)
     for name, splits in spec.label_splits.items():
         if strangers := [split for split in splits if split not in manifest.splits]:
             report.warn(

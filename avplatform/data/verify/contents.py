@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avplatform.base.files import arrow_path
+from avplatform.data.adapters.registry import adapter_of_spec
 from avplatform.data.reading.array_record import RECORD
 from avplatform.data.reading.arrays import array_folder
 from avplatform.data.reading.shards import check_shard
@@ -94,7 +95,7 @@ class Contents:
         self.report.counts["mapped arrays"] = (
             f"compared with the shards: {', '.join(mapped)}" if mapped else "none"
         )
-        self._index.check(self.manifest.spec.task, self.report)
+        self._index.check(adapter_of_spec(self.manifest.spec), self.report)
         self._checksum()
 
     def _shard(self, split: str, shard: Shard, arrays: MappedArrays | None) -> bool:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
+from avplatform.data.adapters.contracts import DatasetAdapter
 from avplatform.data.verify.report import VerifyReport
 from avplatform.models.errors import counted
-from avplatform.tasks.avvp.annotations import ID_LENGTH
-
-LLP_NAME = re.compile(rf".{{{ID_LENGTH}}}_[0-9.]+_[0-9.]+")  # video id, start and end
 
 
 @dataclass
@@ -45,8 +42,8 @@ class ClipIndex:
                 digest.update(np.ascontiguousarray(columns[name][i]).data)
             self._features.setdefault(digest.digest(), []).append(place)
 
-    def check(self, task: str, report: VerifyReport) -> None:
-        """Report what is there twice. AVE's ids do repeat, also across splits, so there it is a warning."""
+    def check(self, adapter: DatasetAdapter | None, report: VerifyReport) -> None:
+        """Report what is there twice; where a dataset's own ids repeat, also across splits, it is a warning."""
         for places in self._rows.values():
             for place in places[1:]:
                 where = {
@@ -68,14 +65,15 @@ class ClipIndex:
                 across.append(places)
             if len(set(splits)) < len(splits):
                 inside.append(places)
-        if task == "avel":
+        if adapter is not None and not adapter.unique_ids:
             self._warn_of_ids(report, inside, across)
         else:
             for places in inside:
                 self._error(report, "clip twice in a split", places)
             for places in across:
                 self._error(report, "leak: clip in several splits", places)
-            self._same_video(report)
+            if adapter is not None:
+                self._same_video(adapter, report)
         for places in self._features.values():
             if len(places) > 1 and len({place.clip_id for place in places}) > 1:
                 first, *others = places
@@ -121,12 +119,12 @@ class ClipIndex:
             kind, text, file=first.file, split=first.split, row=first.row, clip_id=first.clip_id
         )
 
-    def _same_video(self, report: VerifyReport) -> None:
+    def _same_video(self, adapter: DatasetAdapter, report: VerifyReport) -> None:
         """Warn of other seconds of one video in another split."""
         videos: dict[str, list[_Place]] = {}
         for clip_id, places in self._ids.items():
-            if LLP_NAME.fullmatch(clip_id):
-                videos.setdefault(clip_id[:ID_LENGTH], []).append(places[0])
+            if (video := adapter.video_of(clip_id)) is not None:
+                videos.setdefault(video, []).append(places[0])
         for places in videos.values():
             if len({place.split for place in places}) > 1:
                 text = "; ".join(f"{place.clip_id} ({place.split})" for place in places)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.base.npy import HEADER_ERRORS
+from avplatform.base.npy import NUMBERS, BadFeature, read_header
 from avplatform.data.store.schema import DataSpec
 from avplatform.data.verify.report import VerifyReport
 
@@ -37,13 +37,12 @@ class MappedArrays:
             self._ids = json.loads((folder / "clip_id.json").read_text())
             for name, shape in self._shapes.items():
                 stream = self._streams[name] = (folder / f"{name}.npy").open("rb")
-                np.lib.format.read_magic(stream)
-                found, _, self._kinds[name] = np.lib.format.read_array_header_1_0(stream)
-                if self._kinds[name].kind not in "biuf":
-                    raise ValueError(f"{name} holds {self._kinds[name]}, not numbers")
-                if found != (rows, *shape):
-                    raise ValueError(f"{name} has shape {found} instead of {(rows, *shape)}")
-        except (OSError, *HEADER_ERRORS) as error:
+                try:
+                    header = read_header(stream, (rows, *shape), kinds="b" + NUMBERS)
+                except BadFeature as error:
+                    raise ValueError(f"{name} {error}") from None
+                self._kinds[name] = header[2]
+        except (OSError, ValueError, RecursionError) as error:
             self._differ(f"cannot be read ({error})")
 
     def compare(self, ids: list[str], columns: dict[str, np.ndarray]) -> None:

@@ -2,55 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from avplatform.data.adapters.contracts import DatasetAdapter
+from avplatform.data.adapters.official_files import Defect
 from avplatform.data.importing.report import ImportReport
 from avplatform.data.store.schema import Manifest
 from avplatform.data.verify.report import VerifyReport
 from avplatform.models.errors import counted
-from avplatform.models.files import expanded, file_sha256
-from avplatform.tasks.avel import annotations as ave
-from avplatform.tasks.avel.classes import BACKGROUND
-from avplatform.tasks.avvp import annotations as llp
-from avplatform.tasks.avvp.checks import FULL_FILE, UNCORRUPTED, audio_variant, check_files
-from avplatform.tasks.official_files import Defect
+from avplatform.models.files import file_sha256
 
-COUNTS = {"avvp": llp.COUNTS, "avel": ave.COUNTS}
-NAMES = {"avvp": "LLP", "avel": "AVE"}
-VARIANT = "dense audio annotations"
-OTHER_VERSION = f"{VARIANT} of another version"
 LISTED = 30
 
 
-def check_counts(manifest: Manifest, report: VerifyReport) -> None:
+def check_counts(manifest: Manifest, adapter: DatasetAdapter, report: VerifyReport) -> None:
     """Warn where the splits have other sizes than the official ones."""
-    official = COUNTS.get(manifest.spec.task, {})
+    official = adapter.counts
     sizes = {split: info.rows for split, info in manifest.splits.items()}
     differ = {split: count for split, count in official.items() if sizes.get(split, 0) != count}
     if differ:
         text = ", ".join(
             f"{split} {sizes.get(split, 0)} instead of {count}" for split, count in differ.items()
         )
-        report.warn(f"numbers of clips are not those of {NAMES[manifest.spec.task]}", text)
+        report.warn(f"numbers of clips are not those of {adapter.title}", text)
 
 
-def check_provenance(manifest: Manifest, report: VerifyReport) -> None:
-    """Say which variant of LLP's annotations was imported."""
-    variant = manifest.spec.provenance.get("dense_audio_annotations")
-    if manifest.spec.task == "avvp" and variant is not None:
-        report.counts[VARIANT] = str(variant)
-        if variant != UNCORRUPTED:
-            report.warn(OTHER_VERSION, str(variant), file=llp.DENSE_FILES["audio"])
+def check_provenance(manifest: Manifest, adapter: DatasetAdapter, report: VerifyReport) -> None:
+    """Say what the adapter knows of the files that were imported."""
+    counts, odd = adapter.check_provenance(manifest.spec.provenance)
+    report.counts |= counts
+    for kind, text, file in odd:
+        report.warn(kind, text, file=file)
 
 
-def list_defects(defects: list[Defect], source: str, report: VerifyReport) -> None:
-    """List what is odd in the official files, one line a kind and file; none of it is a fault of the store."""
-    others = [
-        defect for defect in defects if defect.kind != OTHER_VERSION
-    ]  # which the provenance tells already
+def list_defects(
+    defects: list[Defect], source: str, report: VerifyReport, *, told: Collection[str] = ()
+) -> None:
+    """List what is odd in the official files, one line a kind and file; none of it is a fault of the store.
+
+    Kinds of `told` are left out: the provenance tells them already.
+    """
+    others = [defect for defect in defects if defect.kind not in told]
     summary = ImportReport(dataset="", source="", options={}, clips={}, stored={}, defects=others)
     for line in summary.defect_lines():
         kind, _, text = line.partition(", ")
@@ -63,8 +59,9 @@ class OfficialLabels:
     Args:
         folder: where the files are, or their `data/`.
         manifest: of the store.
+        adapter: the dataset's.
         report: told what differs.
-        audio_file: LLP's dense audio annotations, if they are another file than the one in the folder.
+        audio_file: dense audio annotations, if they are another file than the one in the folder.
 
     Raises:
         DataError: files that are missing or malformed.
@@ -74,37 +71,19 @@ class OfficialLabels:
         self,
         folder: str | Path,
         manifest: Manifest,
+        adapter: DatasetAdapter,
         report: VerifyReport,
         *,
         audio_file: str | Path | None = None,
     ) -> None:
-        self.task, self.report = manifest.spec.task, report
-        self.labels: dict[str, np.ndarray] = {}
-        if self.task == "avvp":
-            self.folder = llp.locate(folder)
-            audio = expanded(audio_file or self.folder / llp.DENSE_FILES["audio"])
-            data = llp.read_annotations(self.folder, audio_file=audio)
-            others = (*llp.SPLIT_FILES.values(), llp.DENSE_FILES["visual"], FULL_FILE)
-            self.files = {audio.name: audio, **{name: self.folder / name for name in others}}
-            self.ids, self.splits = data.filenames, data.splits
-            self.labels = {
-                "weak": data.weak,
-                "dense_audio": data.dense_audio,
-                "dense_visual": data.dense_visual,
-            }
-            self.defects = data.defects + check_files(self.folder, data)
-            report.counts[f"{VARIANT} given"] = audio_variant(audio)
-        else:
-            self.folder = ave.locate(folder)
-            read = ave.read_annotations(self.folder)
-            self.ids, self.splits, self.defects = read.clip_ids, read.splits, read.defects
-            self.labels = {"segment": read.segment, "video": read.class_index}
-            names = ("Annotations.txt", *ave.SPLIT_FILES.values(), "labels_noisy.h5")
-            self.files = {name: ave.beside(self.folder, name) for name in names}
+        self.adapter, self.report = adapter, report
+        data = adapter.read(folder, audio_file=audio_file, thorough=True)
+        self.folder, self.files, self.ids = data.folder, data.files, data.clip_ids
+        self.splits, self.labels, self.defects = data.splits, data.labels, data.defects
+        self.label_splits = data.label_splits
+        report.counts |= data.counts
         self._split_of = {int(row): split for split, rows in self.splits.items() for row in rows}
-        self._rows = (
-            {clip_id: row for row, clip_id in enumerate(self.ids)} if self.task == "avvp" else {}
-        )
+        self._rows = {clip_id: row for row, clip_id in enumerate(self.ids)}
         self._seen: set[int] = set()
         self._compare_files(manifest)
 
@@ -115,9 +94,10 @@ class OfficialLabels:
         for i, clip_id in enumerate(ids):
             row = int(columns["row"][i])
             where: dict[str, Any] = {"file": file, "split": split, "row": row, "clip_id": clip_id}
-            official = self._rows.get(clip_id) if self.task == "avvp" else row
-            if split == "background" and self.task == "avel" and row >= len(self.ids):
-                if (columns["segment"][i] != BACKGROUND).any() or columns["video"][i] != BACKGROUND:
+            official = self._rows.get(clip_id) if self.adapter.unique_ids else row
+            if split == "background" and not self.adapter.unique_ids and row >= len(self.ids):
+                background = len(self.adapter.classes) - 1
+                if any((columns[name][i] != background).any() for name in self.labels):
                     self.report.error(
                         "label is not the official one", "a background clip has an event", **where
                     )
@@ -147,7 +127,7 @@ class OfficialLabels:
             known = [
                 name
                 for name in self.labels
-                if name in columns and (split != "train" or not name.startswith("dense"))
+                if name in columns and split in self.label_splits.get(name, [split])
             ]
             for name, values in [(name, self.labels[name]) for name in known]:
                 if not np.array_equal(columns[name][i], values[official]):
@@ -164,7 +144,8 @@ class OfficialLabels:
             more = f", and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
             text = f"{counted(len(missing), 'clip')}: {', '.join(missing[:LISTED])}{more}"
             self.report.warn("clips of the official files that are not here", text)
-        list_defects(self.defects, str(self.folder), self.report)
+        told = {finding.kind for finding in self.report.findings}
+        list_defects(self.defects, str(self.folder), self.report, told=told)
 
     def _compare_files(self, manifest: Manifest) -> None:
         """Warn of a file that is not the one that was imported."""
@@ -174,10 +155,9 @@ class OfficialLabels:
         )
         for name, stamp in (recorded if isinstance(recorded, dict) else {}).items():
             file = self.files.get(name)
-            if (
-                file is None and self.task == "avvp"
-            ):  # the dense audio annotations, which may have any name
-                remedy = "leave out" if name == llp.DENSE_FILES["audio"] else "give it with"
+            usual = self.adapter.audio_annotations
+            if file is None and usual is not None:  # the audio annotations may have any name
+                remedy = "leave out" if name == usual else "give it with"
                 self.report.warn(kind, f"the import read {name}; {remedy} --audio-annotations")
             elif (
                 file is not None

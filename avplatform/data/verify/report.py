@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
-from avplatform.data.importing.plan import LeftOut
+from avplatform.data.adapters.plan import LeftOut
 from avplatform.data.importing.report import REPORT_FILE, by_clip, left_out_lines
 from avplatform.models.errors import counted
 

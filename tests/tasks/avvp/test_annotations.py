@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avplatform.data.adapters.llp.annotations import read_annotations
+from avplatform.data.adapters.llp.classes import (
+    CLASSES,
+    LABEL_TEXTS,
+    OFFICIAL_LABEL_TEXTS,
+    SHORT_NAMES,
+)
 from avplatform.models.errors import DataError
-from avplatform.tasks.avvp.annotations import read_annotations
-from avplatform.tasks.avvp.classes import CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS, SHORT_NAMES
 
 real = pytest.mark.skipif(
     "AVP_LLP_DIR" not in os.environ,

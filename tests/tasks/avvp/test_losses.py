@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avplatform.data.adapters.registry import make_task
 from avplatform.models.contracts import Encoding, Parse, Prediction, StreamPredictions
-from avplatform.tasks.avvp import AVVP, AVVPConfig
+from avplatform.tasks.avvp import AVVPConfig
 from avplatform.tasks.avvp.losses import labels_without_pseudo, predicted_events, smooth
 from avplatform.tasks.contracts import Batch
 from avplatform.tasks.losses import clamped_bce, event_iou, released_target, similarity_loss
@@ -65,7 +66,7 @@ def test_smoothing_pulls_to_one_half():
 def test_label_types_do_not_cost_a_double_model_its_precision(label_type):
     weak = torch.zeros(2, 25, dtype=label_type)
     weak[:, :2] = 1
-    task, parse = AVVP(AVVPConfig(supervision="weak")), parse_in(torch.float64)
+    task, parse = make_task("avvp", AVVPConfig(supervision="weak")), parse_in(torch.float64)
     encoding = Encoding(audio=torch.zeros(2, 10, 8), visual=torch.zeros(2, 10, 8))
     found = task.loss(parse, encoding, batch_of({"weak": weak}))["visual"]
     p, target = parse.video.visual.values, 0.9 * weak.double() + 0.05
@@ -78,7 +79,7 @@ def test_label_types_do_not_cost_a_double_model_its_precision(label_type):
 def test_half_precision_predictions_are_scored_in_single():
     weak = torch.ones(2, 25, dtype=torch.uint8)
     encoding = Encoding(audio=torch.zeros(2, 10, 8), visual=torch.zeros(2, 10, 8))
-    terms = AVVP(AVVPConfig(supervision="weak")).loss(
+    terms = make_task("avvp", AVVPConfig(supervision="weak")).loss(
         parse_in(torch.bfloat16), encoding, batch_of({"weak": weak})
     )
     assert {value.dtype for value in terms.values()} == {torch.float32}

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avplatform.data.adapters.llp.annotations import read_annotations
 from avplatform.models.errors import DataError
-from avplatform.tasks.avvp.annotations import read_annotations
 from avplatform.tasks.avvp.metrics import (
     AVVPMetrics,
     averages,

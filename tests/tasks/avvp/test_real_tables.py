@@ -6,8 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avplatform.tasks.avvp.annotations import DENSE_FILES, DENSE_HEADER, read_annotations, read_rows
-from avplatform.tasks.avvp.checks import CORRUPTED, UNCORRUPTED, audio_variant, check_files
+from avplatform.data.adapters.llp.annotations import (
+    DENSE_FILES,
+    DENSE_HEADER,
+    read_annotations,
+    read_rows,
+)
+from avplatform.data.adapters.llp.checks import CORRUPTED, UNCORRUPTED, audio_variant, check_files
 from avplatform.tasks.avvp.metrics import overlap_subsets
 
 pytestmark = pytest.mark.skipif(

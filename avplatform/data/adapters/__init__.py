@@ -1,0 +1,1 @@
+"""Datasets: what their authors published and how it becomes stores, one folder for each."""

@@ -1,0 +1,235 @@
+"""AVE's official annotation files: one event a clip, split orders, and the background clips of weak training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from avplatform.data.adapters.ave.classes import BACKGROUND, EVENTS
+from avplatform.data.adapters.ave.derived import compare_labels, noisy_labels, pair_targets
+from avplatform.data.adapters.ave.h5 import read_h5
+from avplatform.data.adapters.official_files import NO_SPLIT, Defect, read_lines
+from avplatform.models.errors import DataError, counted, nearest
+from avplatform.models.files import expanded
+
+SEGMENTS = 10
+SPLIT_FILES = {"train": "train_order.h5", "validation": "val_order.h5", "test": "test_order.h5"}
+
+
+@dataclass
+class AVEAnnotations:
+    """All of AVE. Row n is line n of Annotations.txt, and the row of every official array.
+
+    Shape: class_index, onset, offset [N]; segment [N, 10] with 28 for background; splits hold row numbers.
+    `background_count` clips without any event follow in the weak setting.
+    """
+
+    clip_ids: list[str]
+    class_index: np.ndarray
+    onset: np.ndarray
+    offset: np.ndarray
+    segment: np.ndarray
+    splits: dict[str, np.ndarray]
+    background_count: int = 0
+    defects: list[Defect] = field(default_factory=list)
+
+
+def read_annotations(folder: str | Path) -> AVEAnnotations:
+    """Read Annotations.txt and the order files; compare with the derived label files that are there.
+
+    Derived labels that disagree are listed as defects: ours are used.
+
+    Raises:
+        DataError: a file that is missing or malformed, an unknown class, or orders that are no partition; names file and
+            line.
+    """
+    folder = locate(folder)
+    file = folder / "Annotations.txt"
+    ids, classes, onsets, offsets, numbers = [], [], [], [], []
+    defects: list[Defect] = []
+    for number, line in enumerate(_lines(file), 1):
+        columns = line.split("&")
+        if len(columns) != 5:
+            raise DataError(
+                f"{file}, line {number}: {counted(len(columns), 'column')} instead of Category&VideoID&Quality&Onset&Offset"
+            )
+        category, clip_id, _, onset, offset = columns
+        if number == 1 and not onset.strip().lstrip("+-").isdecimal():
+            continue  # a header line
+        if not (onset.strip().isdecimal() and offset.strip().isdecimal()):
+            raise DataError(
+                f"{file}, line {number}: onset and offset must be whole seconds, not '{onset}' and '{offset}'"
+            )
+        if category not in EVENTS:
+            raise DataError(
+                f"{file}, line {number}: '{category}' is no AVE class{nearest(category, EVENTS)}"
+            )
+        begin, end = int(onset), int(offset)
+        if begin > SEGMENTS or end > SEGMENTS:
+            raise DataError(
+                f"{file}, line {number}: the event {begin} to {end} s passes {SEGMENTS} s"
+            )
+        if end <= begin:
+            defects.append(Defect("event of no length", file.name, number, line))
+        ids.append(clip_id)
+        numbers.append(number)
+        classes.append(EVENTS.index(category))
+        onsets.append(begin)
+        offsets.append(end)
+    if not ids:
+        raise DataError(f"{file} holds no clip")
+    for clip_id, count in Counter(ids).items():
+        if count > 1:
+            defects.append(
+                Defect(
+                    "video id of several clips",
+                    file.name,
+                    numbers[ids.index(clip_id)],
+                    f"{clip_id} ({count})",
+                )
+            )
+    class_index, onset_, offset_ = (np.array(x, dtype=np.int64) for x in (classes, onsets, offsets))
+    splits = {split: _order(beside(folder, name), len(ids)) for split, name in SPLIT_FILES.items()}
+    everything = np.concatenate(list(splits.values()))
+    values, times = np.unique(everything, return_counts=True)
+    if len(shared := values[times > 1]):
+        listed = ", ".join(f"row {row}" for row in shared[:5]) + (
+            ", ..." if len(shared) > 5 else ""
+        )
+        raise DataError(
+            f"{folder}: the order files share rows ({listed}); each row belongs to one split, once"
+        )
+    for row in sorted(set(range(len(ids))) - set(everything.tolist())):
+        defects.append(Defect(NO_SPLIT, file.name, numbers[row], ids[row]))
+    defects += _in_several_splits(file.name, ids, numbers, splits)
+    defects += compare_labels(
+        partial(beside, folder),
+        class_index,
+        segment := segment_labels(class_index, onset_, offset_),
+    )
+    return AVEAnnotations(
+        clip_ids=ids,
+        class_index=class_index,
+        onset=onset_,
+        offset=offset_,
+        segment=segment,
+        splits=splits,
+        background_count=_background_count(beside(folder, "labels_noisy.h5")),
+        defects=defects,
+    )
+
+
+def segment_labels(
+    class_index: np.ndarray, onset: np.ndarray, offset: np.ndarray, segments: int = SEGMENTS
+) -> np.ndarray:
+    """Return the label of every segment: the class where onset <= t < offset, else background.
+
+    Shape: three [N] -> [N, T].
+    """
+    t = np.arange(segments)
+    inside = (t >= onset[:, None]) & (t < offset[:, None])
+    return np.where(inside, class_index[:, None], BACKGROUND)
+
+
+def locate(folder: str | Path) -> Path:
+    """Return the folder itself or its `data/`, where the annotations are.
+
+    Raises:
+        DataError: they are in neither.
+    """
+    folder = expanded(folder)
+    for place in (folder, folder / "data"):
+        if (place / "Annotations.txt").is_file():
+            return place
+    raise DataError(
+        f"no Annotations.txt in {folder} or {folder / 'data'}; give the folder of AVE's annotation files"
+    )
+
+
+def beside(folder: Path, name: str) -> Path:
+    """Return an official file that goes with the Annotations.txt of a folder: one of the two may lie in a `data/`."""
+    return next(
+        (place / name for place in places(folder) if (place / name).exists()), folder / name
+    )
+
+
+def places(folder: Path) -> tuple[Path, Path]:
+    """Return the folder of Annotations.txt, and where else the files that go with it may lie."""
+    return folder, folder.parent if folder.name == "data" else folder / "data"
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return read_lines(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {file}: {error}") from None
+
+
+def _in_several_splits(
+    file: str, ids: list[str], numbers: list[int], splits: dict[str, np.ndarray]
+) -> list[Defect]:
+    """List video ids whose clips lie in more than one split: their test clips are not wholly unseen."""
+    where: dict[str, set[str]] = {}
+    first: dict[str, int] = {}
+    for split, rows in splits.items():
+        for row in rows.tolist():
+            where.setdefault(ids[row], set()).add(split)
+            first[ids[row]] = min(first.get(ids[row], numbers[row]), numbers[row])
+    return [
+        Defect(
+            "video id in several splits",
+            file,
+            first[clip_id],
+            f"{clip_id} ({', '.join(s for s in splits if s in found)})",
+        )
+        for clip_id, found in sorted(where.items(), key=lambda item: first[item[0]])
+        if len(found) > 1
+    ]
+
+
+def _order(file: Path, clips: int) -> np.ndarray:
+    if not file.is_file():
+        raise DataError(f"{file} is missing; AVE's splits need {', '.join(SPLIT_FILES.values())}")
+    numbers = read_h5(file, "order").ravel()
+    if (odd := numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))]).size:
+        raise DataError(
+            f"{file} holds {odd[0]}, which is no row number; it must be AVE's official h5 file"
+        )
+    rows = numbers.astype(np.int64)
+    if len(rows) == 0:
+        raise DataError(f"{file} names no row; it must be AVE's official h5 file")
+    if rows.min() < 0 or rows.max() >= clips:
+        raise DataError(
+            f"{file}: row numbers must lie between 0 and {clips - 1}, the lines of Annotations.txt"
+        )
+    return rows
+
+
+def _background_count(file: Path) -> int:
+    if not file.is_file():
+        return 0
+    labels = read_h5(file)
+    if (
+        labels.ndim != 2
+        or labels.shape != (expected := noisy_labels(len(labels))).shape
+        or (labels != expected).any()
+    ):
+        raise DataError(
+            f"{file}: every row must be the one-hot label of background, with {BACKGROUND + 1} columns"
+        )
+    return len(labels)
+
+
+__all__ = [
+    "AVEAnnotations",
+    "beside",
+    "locate",
+    "pair_targets",
+    "places",
+    "read_annotations",
+    "segment_labels",
+]

@@ -1,0 +1,36 @@
+"""The 28 event classes of AVE in the order of their labels, and background."""
+
+from __future__ import annotations
+
+from avplatform.tasks.avel import AVEL
+
+TASK = AVEL.name
+"""The task that it was made for."""
+
+EVENTS: tuple[str, ...] = (
+    "Church bell", "Male speech, man speaking", "Bark", "Fixed-wing aircraft, airplane", "Race car, auto racing",
+    "Female speech, woman speaking", "Helicopter", "Violin, fiddle", "Flute", "Ukulele", "Frying (food)", "Truck",
+    "Shofar", "Motorcycle", "Acoustic guitar", "Train horn", "Clock", "Banjo", "Goat", "Baby cry, infant cry", "Bus",
+    "Chainsaw", "Cat", "Horse", "Toilet flush", "Rodents, rats, mice", "Accordion", "Mandolin",
+)  # fmt: skip
+"""Event classes as Annotations.txt writes them, in order of first appearance there."""
+
+BACKGROUND = len(EVENTS)
+"""Index of the label that a segment without event has."""
+
+CLASSES: tuple[str, ...] = (*EVENTS, "background")
+"""All 29 labels."""
+
+LABEL_TEXTS: tuple[str, ...] = CLASSES
+"""Texts whose embeddings LEAP queries (punctuation is dropped when they are embedded)."""
+
+FIRST_PHRASES: tuple[str, ...] = tuple(text.split(",")[0] for text in CLASSES)
+"""Shorter texts: what stands before the first comma."""
+
+TEXTS: dict[str, tuple[str, ...]] = {"full": LABEL_TEXTS, "first_phrase": FIRST_PHRASES}
+"""Label texts by spelling."""
+
+
+def spec_texts() -> dict[str, list[str]]:
+    """Return the label texts as a store holds them."""
+    return {spelling: list(texts) for spelling, texts in TEXTS.items()}

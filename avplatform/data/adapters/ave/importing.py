@@ -1,0 +1,293 @@
+"""AVE's official files: h5 arrays whose rows are the lines of Annotations.txt, and background clips in files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from avplatform.base.npy import NUMBERS, BadFeature
+from avplatform.data.adapters.ave.annotations import (
+    SEGMENTS,
+    SPLIT_FILES,
+    beside,
+    locate,
+    read_annotations,
+)
+from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES, TASK, spec_texts
+from avplatform.data.adapters.ave.h5 import KEY
+from avplatform.data.adapters.options import NONE
+from avplatform.data.adapters.plan import (
+    LeftOut,
+    Part,
+    cast,
+    find,
+    in_no_split,
+    is_synthetic,
+    whole_numbers,
+)
+from avplatform.data.store.schema import DataSpec
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.errors import DataError
+from avplatform.models.files import expanded, file_sha256
+
+AUDIO_SHAPE, VISUAL_SHAPE = (SEGMENTS, 128), (SEGMENTS, 7, 7, 512)
+BLOCK = 16
+BAND_BLOCK = 64  # where chunks span several clips and can only be read whole: fewer blocks read each chunk less often
+BAND_ROWS = 64  # most clips that are read at once from such a file; 64 maps are 126 MB as float64
+
+
+class H5Rows:
+    """An array of a h5 file, read a few rows at a time.
+
+    Raises:
+        DataError: a file that cannot be read, no array of that name, or another shape or type.
+    """
+
+    def __init__(self, file: Path, shape: tuple[int, ...], rows: int | None = None) -> None:
+        self.path = file
+        try:
+            self._dataset: Any = h5py.File(file)[KEY]
+        except (OSError, KeyError, RuntimeError) as error:
+            raise DataError(
+                f"cannot read '{KEY}' of {file}: {error}; it must be AVE's official h5 file"
+            ) from None
+        found: tuple[int, ...] = getattr(self._dataset, "shape", ())
+        expected = (found[0] if rows is None and found else rows, *shape)
+        if found != expected:
+            hint = (
+                "; one row a line of Annotations.txt"
+                if found[1:] == shape
+                else "; channels come last"
+                if len(shape) > 2
+                else ""
+            )
+            raise DataError(f"{file} has shape {found} instead of {expected}{hint}")
+        if self._dataset.dtype.kind not in NUMBERS:
+            raise DataError(f"{file} holds {self._dataset.dtype}, not numbers")
+        self.rows: int = found[0]
+        self.shape = shape
+        self.row_bytes = int(np.prod(shape)) * self._dataset.dtype.itemsize
+        self.band = self._band()
+        self.note = whole_numbers(self._dataset.dtype, file.name)
+
+    def _band(self) -> int:
+        """Return how many rows have to be read at once; 1 where a row lies in one piece, whatever its chunk holds besides."""
+        chunks = self._dataset.chunks
+        if chunks is None or (
+            chunks[1:] == self.shape and self._dataset.id.get_create_plist().get_nfilters() == 0
+        ):
+            return 1
+        return min(chunks[0], BAND_ROWS)
+
+    def read(self, rows: Sequence[int], dtype: str) -> tuple[np.ndarray, dict[int, str]]:
+        """Return the rows in the stored precision, and why some cannot be had; a chunk is read once for all rows in it.
+
+        Every row is written where it stays, and no more than one band is held beside them.
+
+        Shape: -> [len(rows), *shape], with zeros for bad rows.
+        """
+        bands: dict[int, list[int]] = {}
+        for row in sorted(rows):
+            bands.setdefault(row // self.band, []).append(row)
+        out, place = (
+            np.zeros((len(rows), *self.shape), dtype),
+            {row: i for i, row in enumerate(rows)},
+        )
+        bad: dict[int, str] = {}
+        for band in bands.values():
+            values = self._read_band(band)
+            for row in band:
+                try:
+                    out[place[row]] = cast(
+                        self._row(row) if values is None else values[row - band[0]], dtype
+                    )
+                except BadFeature as error:
+                    bad[row] = str(error)
+            del values  # before the next one is read
+        return out, bad
+
+    def _read_band(self, band: list[int]) -> np.ndarray | None:
+        """Return all rows from the first to the last of a band, or None where they are to be read one by one."""
+        if len(band) == 1:
+            return None
+        try:
+            return np.asarray(self._dataset[band[0] : band[-1] + 1])
+        except (OSError, RuntimeError):
+            return None
+
+    def _row(self, row: int) -> np.ndarray:
+        try:
+            return np.asarray(self._dataset[row])
+        except (OSError, RuntimeError) as error:
+            raise BadFeature(f"cannot be read ({str(error)[:100]})") from None
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What a report says of the file."""
+        return {
+            "bytes": self.path.stat().st_size,
+            "dtype": str(self._dataset.dtype),
+            "rows": self.rows,
+        }
+
+
+class AVEPlan:
+    """An import of AVE: rows are those of the official arrays, background clips follow.
+
+    Raises:
+        DataError: annotations or features that are missing or malformed.
+    """
+
+    def __init__(self, options: Any) -> None:
+        source = expanded(options.source)
+        annotations = locate(options.annotations or source)
+        self.data = read_annotations(annotations)
+        self.count, self.defects = len(self.data.clip_ids), list(self.data.defects)
+        self.left_out = in_no_split(self.defects, annotations, "no order file")
+        self.remarks: list[str] = []
+        self._main = {
+            "audio": self._open(
+                source,
+                options.audio_file,
+                "audio_feature.h5",
+                AUDIO_SHAPE,
+                self.count,
+                "--audio-file",
+            ),
+            "visual": self._open(
+                source,
+                options.visual_file,
+                "visual_feature.h5",
+                VISUAL_SHAPE,
+                self.count,
+                "--visual-file",
+            ),
+        }
+        self._noisy = self._background(source, options)
+        extra = self._noisy["audio"].rows if self._noisy else 0
+        self.splits = dict(self.data.splits)
+        if extra:
+            self.splits["background"] = np.arange(self.count, self.count + extra)
+        self.clip_ids = [*self.data.clip_ids, *(f"background_{i:03d}" for i in range(extra))]
+        self.segment = np.concatenate([self.data.segment, np.full((extra, SEGMENTS), BACKGROUND)])
+        self.video = np.concatenate([self.data.class_index, np.full(extra, BACKGROUND)])
+        arrays = [*self._main.values(), *self._noisy.values()]
+        self.defects += [array.note for array in arrays if array.note is not None]
+        self.parallel = all(array.band == 1 for array in arrays)
+        self.block = BLOCK if self.parallel else BAND_BLOCK
+        names = [
+            "Annotations.txt",
+            *SPLIT_FILES.values(),
+            *(["labels_noisy.h5"] if self.data.background_count else []),
+        ]
+        files = [beside(annotations, name) for name in names]
+        self.sources: dict[str, Any] = {
+            "annotations": {
+                file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+                for file in files
+            },
+            "features": {array.path.name: array.stamp for array in arrays},
+        }
+        self.fingerprint = [
+            self.sources,
+            [(str(a.path), a.path.stat().st_mtime_ns) for a in arrays],
+        ]
+        synthetic = is_synthetic(source, [annotations, *(array.path.parent for array in arrays)])
+        self.spec = DataSpec(
+            name=options.name or ("ave-synthetic" if synthetic else "ave"),
+            task=TASK,
+            classes=list(CLASSES),
+            features=FeatureSpec(
+                audio_dim=AUDIO_SHAPE[-1], visual_dim=VISUAL_SHAPE[-1], map_size=(7, 7)
+            ),
+            labels={"segment": [SEGMENTS], "video": []},
+            label_dtypes={"segment": "int64", "video": "int64"},
+            segments=SEGMENTS,
+            texts=spec_texts(),
+            synthetic=synthetic,
+        )
+
+    def _open(
+        self,
+        source: Path,
+        given: str | None,
+        name: str,
+        shape: tuple[int, ...],
+        rows: int | None,
+        flag: str,
+    ) -> H5Rows:
+        file = find(source, given, [name])
+        if file is None:
+            raise DataError(
+                f"no {name} in {source} or {source / 'data'}; give the file with {flag}"
+            )
+        return H5Rows(file, shape, rows)
+
+    def _background(self, source: Path, options: Any) -> dict[str, H5Rows]:
+        """Open the features of background clips, which weak training reads and nothing else needs."""
+        given = {"audio": options.noisy_audio_file, "visual": options.noisy_visual_file}
+        if NONE in given.values():
+            self.remarks.append("the background clips of weak training are left out (none)")
+            return {}
+        rows: int | None = self.data.background_count or None
+        out: dict[str, H5Rows] = {}
+        for name, shape in (("audio", AUDIO_SHAPE), ("visual", VISUAL_SHAPE)):
+            flag, file = (
+                f"--noisy-{name}-file",
+                find(source, given[name], [f"{name}_feature_noisy.h5"]),
+            )
+            if file is None:
+                self.remarks.append(
+                    f"no {name}_feature_noisy.h5: stored without background clips (give the file with {flag})"
+                )
+                return {}
+            out[name] = H5Rows(file, shape, rows)
+            rows = out[name].rows
+        return out
+
+    def read(self, split: str, positions: Sequence[int], dtype: str) -> Part:
+        """Read the clips at positions of a split; each bad row is named with its file."""
+        part, rows = Part(None), [int(self.splits[split][position]) for position in positions]
+        first = self.count if split == "background" else 0
+        arrays = self._noisy if split == "background" else self._main
+        found = {
+            name: array.read([row - first for row in rows], dtype) for name, array in arrays.items()
+        }
+        good: list[int] = []  # places of the rows that are whole
+        for place, (position, row) in enumerate(zip(positions, rows, strict=True)):
+            bad = [
+                (name, reasons[row - first])
+                for name, (_, reasons) in found.items()
+                if row - first in reasons
+            ]
+            for name, reason in bad:
+                text = f"row {row - first} {reason}"
+                part.left_out.append(
+                    (position, LeftOut(self.clip_ids[row], str(arrays[name].path), text))
+                )
+            if not bad:
+                good.append(place)
+        if good:
+            kept = [rows[place] for place in good]
+            features = {
+                name: values if len(good) == len(rows) else values[good]
+                for name, (values, _) in found.items()
+            }
+            part.columns = {
+                "row": np.array(kept),
+                "clip_id": [self.clip_ids[row] for row in kept],
+                **features,
+                "segment": self.segment[kept],
+                "video": self.video[kept],
+            }
+        return part
+
+    def bytes_of(self, rows: set[int]) -> int:
+        """Return the size of the official features of some clips."""
+        main = sum(array.row_bytes for array in self._main.values())
+        noisy = sum(array.row_bytes for array in self._noisy.values())
+        return sum(noisy if row >= self.count else main for row in rows)

@@ -1,0 +1,1 @@
+"""LLP: 25 classes, what is heard and what is seen labelled apart."""

@@ -1,0 +1,168 @@
+"""What the platform asks of LLP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from avplatform.data.adapters.contracts import (
+    Annotations,
+    DatasetAdapter,
+    Modality,
+    OfficialFiles,
+    Spelling,
+)
+from avplatform.data.adapters.llp import prompts
+from avplatform.data.adapters.llp.annotations import (
+    COUNTS,
+    DENSE_FILES,
+    ID_LENGTH,
+    NAME,
+    SEGMENTS,
+    SPLIT_FILES,
+    locate,
+    read_annotations,
+)
+from avplatform.data.adapters.llp.checks import FULL_FILE, UNCORRUPTED, audio_variant, check_files
+from avplatform.data.adapters.llp.classes import CLASSES, TASK, TEXTS
+from avplatform.data.adapters.llp.options import LLPOptions, check_options
+from avplatform.data.adapters.plan import Plan
+from avplatform.models.contracts import FeatureSpec
+from avplatform.models.files import expanded
+
+if TYPE_CHECKING:
+    from avplatform.data.adapters.llp.simulation import LLPClips, LLPSimulation, LLPSimulator
+    from avplatform.data.store.schema import DataSpec
+
+VARIANT = "dense audio annotations"
+OTHER_VERSION = f"{VARIANT} of another version"
+
+
+class LLPAdapter(DatasetAdapter):
+    """Look, Listen and Parse: 11,849 clips of ten seconds; training clips have weak labels only.
+
+    Source: HAN (ECCV 2020).
+    """
+
+    name = "llp"
+    title = "LLP"
+    task = TASK
+    classes = CLASSES
+    texts = TEXTS
+    features = FeatureSpec(audio_dim=128, visual_dim=2048, motion_dim=512)
+    recipe = {"audio": "vggish", "visual": "timm:resnet152.tv_in1k", "motion": "r2plus1d_18"}
+    prompted = True
+    segments = SEGMENTS
+    counts = COUNTS
+    demo = "demo-avvp-1"
+    simulated_labels = "LLP annotations; train events from validation donors"
+    audio_annotations = DENSE_FILES["audio"]
+    Options = LLPOptions
+
+    def read(
+        self, folder: str | Path, *, audio_file: str | Path | None = None, thorough: bool = False
+    ) -> Annotations:
+        """Read the csv files; `audio_file` is another one of dense audio annotations."""
+        folder = locate(folder)
+        audio = expanded(audio_file or folder / DENSE_FILES["audio"])
+        data = read_annotations(folder, audio_file=audio)
+        others = (*SPLIT_FILES.values(), DENSE_FILES["visual"], FULL_FILE)
+        dense = {"dense_audio": data.dense_audio, "dense_visual": data.dense_visual}
+        return Annotations(
+            folder=folder,
+            files={audio.name: audio, **{name: folder / name for name in others}},
+            clip_ids=data.filenames,
+            splits=data.splits,
+            labels={"weak": data.weak, **dense},
+            label_dtypes=dict.fromkeys(("weak", *dense), "uint8"),
+            label_splits=dict.fromkeys(dense, ["validation", "test"]),
+            defects=data.defects + (check_files(folder, data) if thorough else []),
+            counts={f"{VARIANT} given": audio_variant(audio)} if thorough else {},
+        )
+
+    def plan(self, options: Any) -> Plan:
+        """Return an import of the csv files and the folders of .npy files."""
+        from avplatform.data.adapters.llp.importing import LLPPlan
+
+        return LLPPlan(options)
+
+    def check_options(self, options: Any) -> None:
+        """Refuse features that are given and not chosen."""
+        check_options(options)
+
+    def preset(self) -> LLPSimulation:
+        """Return the constants of sim-llp-1."""
+        from avplatform.data.adapters.llp.simulation import LLPSimulation
+
+        return LLPSimulation()
+
+    def clips(self, folder: str | Path, *, seed: int) -> LLPClips:
+        """Return the clips; training clips borrow events from validation clips."""
+        from avplatform.data.adapters.llp.simulation import official_clips
+
+        return official_clips(folder, seed=seed)
+
+    def demo_clips(self, sizes: Mapping[str, int] | None = None) -> LLPClips:
+        """Return clips whose classes, modalities and spans have LLP's shares."""
+        from avplatform.data.adapters.llp.demo import SIZES, demo_clips
+
+        return demo_clips(sizes or SIZES)
+
+    def simulator(self, constants: Any, clips: Any) -> LLPSimulator:
+        """Return what draws features and pseudo-labels."""
+        from avplatform.data.adapters.llp.simulation import LLPSimulator
+
+        return LLPSimulator(constants, clips)
+
+    def simulated_spec(
+        self, constants: Any, *, name: str | None = None, provenance: dict[str, Any] | None = None
+    ) -> DataSpec:
+        """Return the specification of a simulated store."""
+        from avplatform.data.adapters.llp.simulation import spec
+
+        return spec(constants, name=name, provenance=provenance)
+
+    def copy_annotations(
+        self, source: str | Path, out: Path, rows: Sequence[int] | None = None
+    ) -> None:
+        """Copy the csv files, without the lines of clips that do not stay."""
+        from avplatform.data.adapters.llp.official_layout import copy_annotations
+
+        copy_annotations(source, out, rows)
+
+    def write_official(self, files: OfficialFiles, split: str, columns: dict[str, Any]) -> None:
+        """Write one .npy per video and kind of feature."""
+        from avplatform.data.adapters.llp.official_layout import write_official
+
+        write_official(files, columns)
+
+    def video_of(self, clip_id: str) -> str | None:
+        """Return the YouTube id that a clip's name begins with."""
+        return clip_id[:ID_LENGTH] if NAME.fullmatch(clip_id) else None
+
+    def file_name(self, name: str) -> str:
+        """Return the YouTube id: files may be named by it alone."""
+        return name[:ID_LENGTH]
+
+    def check_provenance(
+        self, provenance: dict[str, Any]
+    ) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
+        """Say which version of the dense audio annotations was imported."""
+        variant = provenance.get("dense_audio_annotations")
+        if variant is None:
+            return {}, []
+        odd = (
+            [] if variant == UNCORRUPTED else [(OTHER_VERSION, str(variant), DENSE_FILES["audio"])]
+        )
+        return {VARIANT: str(variant)}, odd
+
+    def prompts(self, modality: Modality, spelling: Spelling = "official") -> tuple[str, ...]:
+        """Return VALOR's prompts."""
+        return prompts.prompts(modality, spelling)
+
+    def thresholds(self, modality: Modality) -> np.ndarray:
+        """Return VALOR's thresholds."""
+        return prompts.thresholds(modality)

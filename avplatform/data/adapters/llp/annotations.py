@@ -1,0 +1,202 @@
+"""LLP's official annotation files: weak labels of all clips, dense audio and visual events of validation and test."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.official_files import Defect, read_lines
+from avplatform.models.errors import DataError, counted, nearest
+from avplatform.models.files import expanded
+
+SEGMENTS = 10
+ID_LENGTH = 11
+NAME = re.compile(rf".{{{ID_LENGTH}}}_[0-9.]+_[0-9.]+")  # video id, start and end
+SPLIT_FILES = {
+    "train": "AVVP_train.csv",
+    "validation": "AVVP_val_pd.csv",
+    "test": "AVVP_test_pd.csv",
+}
+DENSE_FILES = {"audio": "AVVP_eval_audio.csv", "visual": "AVVP_eval_visual.csv"}
+COUNTS = {"train": 10000, "validation": 649, "test": 1200}
+"""Clips of the official splits."""
+WEAK_HEADER = ["filename", "event_labels"]
+DENSE_HEADER = ["filename", "onset", "offset", "event_labels"]
+
+
+@dataclass
+class LLPAnnotations:
+    """All of LLP. Row n of every array is clip n: train, then validation, then test, in file order.
+
+    Shape: weak [N, 25]; dense_audio and dense_visual [N, 10, 25], zero for train; seconds [N, 2] (start, end).
+    """
+
+    filenames: list[str]
+    splits: dict[str, np.ndarray]
+    weak: np.ndarray
+    dense_audio: np.ndarray
+    dense_visual: np.ndarray
+    seconds: np.ndarray
+    defects: list[Defect] = field(default_factory=list)
+
+    @property
+    def video_ids(self) -> list[str]:
+        """The 11-character video ids (feature files are named by them)."""
+        return [name[:ID_LENGTH] for name in self.filenames]
+
+
+def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None) -> LLPAnnotations:
+    """Read the csv files at the root of a folder or in its `data/`.
+
+    Args:
+        folder: where the files are.
+        audio_file: another dense audio file (a variant with three corrupted rows is in circulation).
+
+    Raises:
+        DataError: a file that is missing or malformed, or a class outside the list; names file and line.
+    """
+    folder = locate(folder)
+    filenames: list[str] = []
+    weak: list[np.ndarray] = []
+    splits: dict[str, np.ndarray] = {}
+    places: dict[str, str] = {}
+    seconds: list[tuple[float, float]] = []
+    defects: list[Defect] = []
+    for split, name in SPLIT_FILES.items():
+        start = len(filenames)
+        for line, (filename, labels) in read_rows(folder / name, WEAK_HEADER):
+            names = labels.split(",")
+            place = f"{folder / name}, line {line}"
+            if filename in places:
+                text = f"the clip {filename} stands in the split files twice, first in {places[filename]}"
+                raise DataError(f"{place}: {text}; each clip belongs to one split")
+            places[filename] = place
+            target = np.zeros(len(CLASSES), dtype=np.uint8)
+            target[[_class_index(label, folder / name, line) for label in names]] = 1
+            if len(set(names)) < len(names):
+                defects.append(Defect("class named twice", name, line, filename))
+            seconds.append(_seconds(filename, place))
+            filenames.append(filename)
+            weak.append(target)
+        splits[split] = np.arange(start, len(filenames))
+    index = {filename: row for row, filename in enumerate(filenames)}
+    dense = {}
+    for stream, name in DENSE_FILES.items():
+        file = Path(audio_file) if stream == "audio" and audio_file is not None else folder / name
+        dense[stream] = _dense(file, index, defects)
+    return LLPAnnotations(
+        filenames=filenames,
+        splits=splits,
+        weak=np.stack(weak),
+        dense_audio=dense["audio"],
+        dense_visual=dense["visual"],
+        seconds=np.array(seconds),
+        defects=defects,
+    )
+
+
+def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarray:
+    """Rasterise half-open intervals [onset, offset); the union of rows, so duplicates and overlaps count once."""
+    maps = np.zeros((len(index), SEGMENTS, len(CLASSES)), dtype=np.uint8)
+    seen: set[tuple[str, ...]] = set()
+    for line, row in read_rows(file, DENSE_HEADER):
+        filename, onset, offset, label = row
+        text = "\t".join(row)
+        try:
+            begin, end = int(onset), int(offset)
+        except ValueError:
+            seconds = f"'{onset}', '{offset}'"
+            raise DataError(
+                f"{file}, line {line}: onset and offset must be whole seconds, not {seconds}"
+            ) from None
+        if end <= begin:
+            defects.append(
+                Defect(
+                    "reversed event" if end < begin else "event of no length", file.name, line, text
+                )
+            )
+        if filename not in index:
+            defects.append(Defect("clip outside all splits", file.name, line, text))
+            continue
+        if not (0 <= begin <= SEGMENTS and 0 <= end <= SEGMENTS):
+            raise DataError(
+                f"{file}, line {line}: the event {begin} to {end} s lies outside 0 to {SEGMENTS} s"
+            )
+        if tuple(row) in seen:
+            defects.append(Defect("row given twice", file.name, line, text))
+        seen.add(tuple(row))
+        maps[index[filename], begin:end, _class_index(label, file, line)] = 1
+    return maps
+
+
+def locate(folder: str | Path) -> Path:
+    """Return the folder itself or its `data/`, where the csv files are.
+
+    Raises:
+        DataError: they are in neither.
+    """
+    folder = expanded(folder)
+    for place in (folder, folder / "data"):
+        if (place / SPLIT_FILES["train"]).is_file():
+            return place
+    raise DataError(
+        f"no {SPLIT_FILES['train']} in {folder} or {folder / 'data'}; give the folder of LLP's csv files"
+    )
+
+
+def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
+    """Return (line number, columns) of a tab-separated file with a header; blank lines at its end do not count.
+
+    Raises:
+        DataError: a file that cannot be read, another header, or a line with another number of columns.
+    """
+    try:
+        lines = read_lines(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot read {file}: {error}; LLP's annotations need {', '.join(all_files())}"
+        ) from None
+    if not lines or lines[0].split("\t") != header:
+        raise DataError(
+            f"{file}: the first line must be the columns {', '.join(header)}, separated by tabs"
+        )
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        columns = line.split("\t")
+        if len(columns) != len(header):
+            raise DataError(
+                f"{file}, line {number}: {counted(len(columns), 'column')} instead of {len(header)} ({line[:80]!r})"
+            )
+        rows.append((number, columns))
+    if not rows:
+        raise DataError(f"{file} holds no clip")
+    return rows
+
+
+def all_files() -> list[str]:
+    """Return the names of the files that are read."""
+    return [*SPLIT_FILES.values(), *DENSE_FILES.values()]
+
+
+def _class_index(label: str, file: Path, line: int) -> int:
+    try:
+        return CLASSES.index(label)
+    except ValueError:
+        raise DataError(
+            f"{file}, line {line}: '{label}' is no LLP class{nearest(label, CLASSES)}"
+        ) from None
+
+
+def _seconds(filename: str, place: str) -> tuple[float, float]:
+    """Start and end of a clip; ids may hold underscores, so the name is cut by position."""
+    try:
+        start, end = filename[ID_LENGTH + 1 :].split("_")
+        return float(start), float(end)
+    except ValueError:
+        raise DataError(
+            f"{place}: '{filename}' is not an 11-character video id followed by _start_end"
+        ) from None

@@ -1,0 +1,93 @@
+"""What can be checked about LLP's annotation files beyond reading them: variants, the file of all clips, repeated ids."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from avplatform.data.adapters.llp.annotations import (
+    DENSE_HEADER,
+    WEAK_HEADER,
+    LLPAnnotations,
+    read_rows,
+)
+from avplatform.data.adapters.llp.classes import CLASSES
+from avplatform.data.adapters.official_files import NO_SPLIT, Defect
+
+FULL_FILE = "AVVP_dataset_full.csv"
+UNCORRUPTED, CORRUPTED, UNKNOWN = (
+    "uncorrupted",
+    "mm_pyramid variant (3 rows lost)",
+    "not a known one",
+)
+AUDIO_SHA256 = {
+    "d5435664668bec6e7eafb39059d2f424ed2682f6b55395262fc3cb691b7d0778": UNCORRUPTED,
+    "249122f65501d8d611c0027a48643798fe622bedee60f7e6224b5a8e3c02f886": CORRUPTED,
+}
+"""The two versions of AVVP_eval_audio.csv in circulation; in the second, three rows of two test clips name no clip."""
+
+
+def audio_variant(file: Path) -> str:
+    """Say which version of the dense audio annotations a file is: by its text, whatever ends its lines, else by its rows.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    rows = read_rows(file, DENSE_HEADER)
+    text = "".join(
+        "\t".join(columns) + "\n" for columns in [DENSE_HEADER, *(row for _, row in rows)]
+    )
+    known = AUDIO_SHA256.get(hashlib.sha256(text.encode()).hexdigest())
+    if known is not None:
+        return known
+    return (
+        CORRUPTED if any(row[0] in CLASSES or row[0].endswith("`") for _, row in rows) else UNKNOWN
+    )
+
+
+def check_files(folder: Path, annotations: LLPAnnotations) -> list[Defect]:
+    """List where the file of all clips disagrees with the split files, and clips that share a video id.
+
+    Raises:
+        DataError: the file of all clips is there and malformed.
+    """
+    defects = (
+        _compare_full(folder / FULL_FILE, annotations) if (folder / FULL_FILE).is_file() else []
+    )
+    first: dict[str, str] = {}
+    for filename, video in zip(annotations.filenames, annotations.video_ids, strict=True):
+        if video in first:
+            defects.append(
+                Defect(
+                    "feature file of several clips",
+                    f"{video}.npy",
+                    0,
+                    f"{first[video]}, {filename}",
+                )
+            )
+        first.setdefault(video, filename)
+    return defects
+
+
+def _compare_full(file: Path, annotations: LLPAnnotations) -> list[Defect]:
+    weak = {
+        name: set(np.flatnonzero(row).tolist())
+        for name, row in zip(annotations.filenames, annotations.weak, strict=True)
+    }
+    defects, seen = [], set()
+    for line, (filename, labels) in read_rows(file, WEAK_HEADER):
+        seen.add(filename)
+        if filename not in weak:
+            defects.append(Defect(NO_SPLIT, file.name, line, filename))
+        elif {CLASSES[i] for i in weak[filename]} != set(labels.split(",")):
+            defects.append(
+                Defect(
+                    "labels differ from the split file's", file.name, line, f"{filename}: {labels}"
+                )
+            )
+    missing = [name for name in annotations.filenames if name not in seen]
+    return defects + [
+        Defect("clip missing from the file of all clips", file.name, 0, name) for name in missing
+    ]

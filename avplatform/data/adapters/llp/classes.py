@@ -1,0 +1,49 @@
+"""The 25 classes of LLP, in their fixed order, and the texts that stand for them."""
+
+from __future__ import annotations
+
+from avplatform.tasks.avvp import AVVP
+
+TASK = AVVP.name
+"""The task that it was made for."""
+
+CLASSES: tuple[str, ...] = (
+    "Speech", "Car", "Cheering", "Dog", "Cat", "Frying_(food)", "Basketball_bounce", "Fire_alarm", "Chainsaw", "Cello",
+    "Banjo", "Singing", "Chicken_rooster", "Violin_fiddle", "Vacuum_cleaner", "Baby_laughter", "Accordion", "Lawn_mower",
+    "Motorcycle", "Helicopter", "Acoustic_guitar", "Telephone_bell_ringing", "Baby_cry_infant_cry", "Blender", "Clapping",
+)  # fmt: skip
+"""Class names as the annotation files write them."""
+
+LABEL_TEXTS: tuple[str, ...] = tuple(name.replace("_", " ") for name in CLASSES)
+"""Texts whose embeddings LEAP queries."""
+
+OFFICIAL_LABEL_TEXTS: tuple[str, ...] = tuple(
+    {"Frying_(food)": "fry food", "Baby_cry_infant_cry": "baby cry infancy cry"}.get(
+        name, name.replace("_", " ")
+    )
+    for name in CLASSES
+)
+"""The texts behind the published label embeddings, spelt as there."""
+
+SHORT_NAMES: tuple[str, ...] = tuple(
+    {
+        "Frying_(food)": "Frying",
+        "Basketball_bounce": "Basketball",
+        "Chicken_rooster": "Chicken",
+        "Violin_fiddle": "Violin",
+        "Vacuum_cleaner": "Vacuum",
+        "Acoustic_guitar": "Guitar",
+        "Telephone_bell_ringing": "Telephone",
+        "Baby_cry_infant_cry": "Baby cry",
+    }.get(name, name.replace("_", " "))
+    for name in CLASSES
+)
+"""Names short enough for the axes of plots."""
+
+TEXTS: dict[str, tuple[str, ...]] = {"plain": LABEL_TEXTS, "official": OFFICIAL_LABEL_TEXTS}
+"""Label texts by spelling."""
+
+
+def spec_texts() -> dict[str, list[str]]:
+    """Return the label texts as a store holds them."""
+    return {spelling: list(texts) for spelling, texts in TEXTS.items()}

@@ -1,0 +1,60 @@
+"""LLP in its authors' layout: csv files, one .npy per video under feats/, and pseudo-labels under CLIP/ and CLAP/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avplatform.data.adapters.contracts import OfficialFiles
+from avplatform.data.adapters.llp.annotations import ID_LENGTH, locate, read_annotations
+from avplatform.data.adapters.official_files import copy_files
+from avplatform.data.adapters.world import clip_generator
+
+FILES = "AVVP_*.csv"
+FRAMES = 8  # per segment
+FRAME_JITTER = 0.05
+
+
+def copy_annotations(source: str | Path, out: Path, rows: Sequence[int] | None = None) -> None:
+    """Copy the csv files; with `rows`, without the lines of all other clips."""
+    folder = locate(source)
+    copy_files([folder], FILES, out)
+    if rows is not None:
+        _cut(folder, out, set(rows))
+
+
+def _cut(folder: Path, out: Path, rows: set[int]) -> None:
+    away = {name for row, name in enumerate(read_annotations(folder).filenames) if row not in rows}
+    for file in out.glob(FILES):
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.split("\t")[0].strip() not in away]
+        if len(kept) < len(lines):  # else its bytes stay, by which a version of the file is known
+            file.write_text("".join(kept), encoding="utf-8")
+
+
+def write_official(files: OfficialFiles, columns: dict[str, Any]) -> None:
+    """Write one .npy per video and kind of feature or pseudo-label; pictures become 80 frames, whose mean is the segment."""
+    places = {
+        "audio": "feats/vggish",
+        "motion": "feats/r2plus1d_18",
+        "pseudo_visual": "CLIP/segment_pseudo_labels",
+        "pseudo_audio": "CLAP/segment_pseudo_labels",
+    }
+    for n, clip_id in enumerate(columns["clip_id"]):
+        video = clip_id[:ID_LENGTH]
+        for name, place in places.items():
+            kind = np.int64 if name.startswith("pseudo") else np.float32
+            files.npy(f"{place}/{video}.npy", columns[name][n].astype(kind))
+        noise = FRAME_JITTER * clip_generator(0, f"frames:{clip_id}").standard_normal(
+            (len(columns["visual"][n]), FRAMES, columns["visual"].shape[-1]), dtype=np.float32
+        )
+        noise -= noise.mean(
+            axis=1, keepdims=True
+        )  # the mean of a segment's frames stays the segment's vector
+        frames = columns["visual"][n][:, None] + noise
+        files.npy(
+            f"feats/res152/{video}.npy", frames.reshape(-1, frames.shape[-1]).astype(np.float32)
+        )

@@ -1,0 +1,81 @@
+"""Datasets by name. A third party adds its own with `register_dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from avplatform.data.adapters.ave.adapter import AVEAdapter
+from avplatform.data.adapters.contracts import DatasetAdapter
+from avplatform.data.adapters.llp.adapter import LLPAdapter
+from avplatform.data.store.schema import DataSpec
+from avplatform.models.errors import UsageError, unknown_name
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.registry import TASKS
+
+DATASETS: dict[str, DatasetAdapter] = {
+    adapter.name: adapter
+    for adapter in (
+        LLPAdapter(),
+        AVEAdapter(),
+    )
+}
+
+
+def register_dataset(name: str, adapter: DatasetAdapter) -> None:
+    """Make `adapter` available under `name`."""
+    DATASETS[name] = adapter
+
+
+def find_adapter(task: str) -> DatasetAdapter | None:
+    """Return the dataset that a task is mostly trained on, the first one that was registered for it."""
+    return next((adapter for adapter in DATASETS.values() if adapter.task == task), None)
+
+
+def adapter_of_task(task: str) -> DatasetAdapter:
+    """Return what `find_adapter` finds.
+
+    Raises:
+        UsageError: no dataset is registered for the task.
+    """
+    found = find_adapter(task)
+    if found is None:
+        raise unknown_name("task", task, [adapter.task for adapter in DATASETS.values()])
+    return found
+
+
+def adapter_of_spec(spec: DataSpec) -> DatasetAdapter | None:
+    """Return the dataset whose task and classes a store has, in any order of the classes."""
+    known = [a for a in DATASETS.values() if a.task == spec.task]
+    return next((a for a in known if set(a.classes) == set(spec.classes)), None)
+
+
+def texts_of(spec: DataSpec) -> Mapping[str, Sequence[str]]:
+    """Return the label texts of a store by spelling: its own, else those of the dataset that has the same classes."""
+    adapter = adapter_of_spec(spec)
+    if spec.texts or adapter is None or list(adapter.classes) != list(spec.classes):
+        return spec.texts
+    return adapter.texts
+
+
+def make_task(name: str, config: Any = None, *, spec: DataSpec | None = None) -> Task:
+    """Return a task with its classes and texts.
+
+    Args:
+        name: of the task.
+        config: its options; default: the defaults.
+        spec: of the data that it is to work on; default: those that it is mostly trained on.
+
+    Raises:
+        UsageError: an unknown task, or one that no dataset is registered for.
+    """
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    kind = TASKS[name]
+    options = kind.Config() if config is None else config
+    if spec is not None:
+        return kind(options, classes=spec.classes, texts=texts_of(spec))
+    adapter = find_adapter(name)
+    if adapter is None:
+        raise UsageError(f"no dataset is registered for the task {name}; give data")
+    return kind(options, classes=adapter.classes, texts=adapter.texts)

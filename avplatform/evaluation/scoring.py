@@ -1,0 +1,220 @@
+"""Score a model on a split: what `avplatform eval` does, and `avplatform.evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from torch import nn
+
+from avplatform.base.console import Console
+from avplatform.base.files import write_json
+from avplatform.base.machine import describe, leave, make_accelerator
+from avplatform.data import Data, open_data
+from avplatform.data.adapters.registry import make_task
+from avplatform.data.reading.arrays import SplitArrays
+from avplatform.data.store.schema import check_labels
+from avplatform.evaluation.evaluate import evaluate
+from avplatform.evaluation.extras import (
+    Extras,
+    check_extras,
+    extras,
+    show_extras,
+    write_extras,
+)
+from avplatform.evaluation.perturbations import Change
+from avplatform.labels.held_out import data_for, zero_shot
+from avplatform.models.av_model import AVModel, count_parameters
+from avplatform.models.checks import at_least
+from avplatform.models.errors import DataError, UsageError
+from avplatform.runs.folder import results_beside, trained_on
+from avplatform.runs.predictions import Predictions, save_predictions
+from avplatform.runs.results import presence_of, results, show
+from avplatform.tasks.contracts import Metrics
+from avplatform.tasks.registry import task_of_model, with_threshold
+
+SPLITS = ("validation", "test")
+
+
+@dataclass(kw_only=True)
+class EvalOptions:
+    """Score a saved model or run; several processes share the work and give the same numbers."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """run folder, model folder or hub id"""
+    data: str | None = None
+    """demo, a data folder or a hub dataset id; default: what the run was trained on"""
+    cache_dir: str | None = None
+    """where mapped arrays and downloads go; default: beside the data, or $AVPLATFORM_CACHE or ~/.cache/avplatform"""
+    split: str = "test"
+    """train, validation or test"""
+    held_out: tuple[str, ...] = ()
+    """score on these classes, by their label texts (leap): clips that hold one of them"""
+    among: Literal["held-out", "all"] = "held-out"
+    """with --held-out: the labels that the model chooses among, those classes only or all of the task"""
+    embeddings: str | None = None
+    """with --held-out: source of label embeddings; default: the one that the model was trained with"""
+    threshold: float | None = None
+    """probability from which on a class is decided (avvp); default: the model's own"""
+    json: str | None = None
+    """write the results to this file"""
+    predictions: str | None = None
+    """write decisions, truth and scores of every clip to this file, or into this folder as SPLIT.safetensors"""
+    bootstrap: int = 0
+    """resamples of the clips for 95 % intervals of the headline figures, such as 1000; 0: none"""
+    thresholds: Literal["own", "validation"] = "own"
+    """own: the model's; validation: one a class, chosen on the validation split (marked in the results)"""
+    calibration: bool = False
+    """how far scores can be read as probabilities, as they are and rescaled on the validation split"""
+    presence: bool = False
+    """print the scores of events that are audible only, visible only, or both (avvp)"""
+    robustness: bool = False
+    """score the split with late, muted, noisy or missing sound and still, noisy or missing picture"""
+    out: str | None = None
+    """folder for the pages and pictures of calibration and robustness; default: evaluation/ in the run's folder"""
+    seed: int = 0
+    """of the resamples and the noise"""
+    batch_size: int = 64
+    """clips per batch"""
+    cpu: bool = False
+    """stay on the CPU"""
+    threads: int = 0
+    """CPU threads per process; 0: cores divided by the processes of this machine"""
+
+
+def score_model(
+    options: EvalOptions, *, model: AVModel | None = None, quiet: bool = False
+) -> dict[str, Any]:
+    """Score a model, print and write what is asked for, and return the results.
+
+    Args:
+        options: what to score on what.
+        model: the model itself; default: the one that `options.model` names.
+        quiet: print nothing.
+
+    Raises:
+        UsageError: a wrong value or combination, or nothing that says which data to score on.
+        DataError: a model, data or split that is not there, is broken, or does not fit.
+    """
+    at_least(options, "batch_size", 1)
+    at_least(options, ("threads", "bootstrap", "seed"), 0)
+    accelerator = make_accelerator(cpu=options.cpu, precision="no", threads=options.threads)
+    console = Console(enabled=accelerator.is_main_process and not quiet)
+    known = results_beside(options.model)
+    data_name = options.data or trained_on(options.model)
+    if data_name is None:
+        raise UsageError(
+            f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)"
+        )
+    if model is None:
+        folder = Path(options.model)
+        model = AVModel.from_pretrained(
+            str(folder / "model" if (folder / "model").is_dir() else options.model)
+        )
+    task = with_threshold(task_of_model(model.config), options.threshold)
+    data: Data = open_data(
+        data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note
+    )
+    name = data.split_name(options.split)
+    check_fits(model, data)
+    parser: nn.Module = model
+    about: dict[str, Any] = {}
+    if options.held_out:
+        whole = make_task(task.name, task.config, spec=data.spec)
+        parser, task, data, about = zero_shot(
+            model, whole, data, options.held_out, among=options.among, source=options.embeddings
+        )
+        console.note(about_held_out(about))
+    data = data_for(data, task)
+    check_labels(data.spec, task)
+    split, parser = data.split(name), parser.to(accelerator.device)
+    asked = Extras(
+        bootstrap=options.bootstrap,
+        thresholds=options.thresholds,
+        calibration=options.calibration,
+        robustness=options.robustness,
+        seed=options.seed,
+    )
+    pages = check_extras(asked, data, split.name, out=options.out, model=options.model)
+
+    def score(arrays: SplitArrays, title: str = "score", change: Change | None = None) -> Metrics:
+        with console.bar(f"{title} {arrays.name}", total=len(arrays)) as bar:
+            return evaluate(
+                parser,
+                task,
+                arrays,
+                accelerator=accelerator,
+                batch_size=options.batch_size,
+                on_batch=bar.advance,
+                change=change,
+            )
+
+    own = score(split)
+    metrics, more = extras(asked, task, data, split, own, score=score)
+    content = results(
+        identity={
+            "task": task.name,
+            "encoder": known.get("encoder") or model.config.encoder._type,
+            "decoder": known.get("decoder") or model.config.decoder._type,
+            "supervision": task.config.supervision,
+            "preset": known.get("preset"),
+            "data": data.name,
+            "synthetic": data.synthetic,
+            "data_checksum": data.checksum,
+            "seed": known.get("seed"),
+        },
+        selection=known.get("selection"),
+        metrics={split.name: metrics},
+        extra={
+            "presence": presence_of(task, {split.name: metrics}),
+            **more,
+            "parameters": count_parameters(model),
+            **about,
+            **({} if options.threshold is None else {"threshold": options.threshold}),
+            **{name: known.get(name) for name in ("steps", "epochs", "batch_size", "precision")},
+            "processes": accelerator.num_processes,
+            "environment": describe(),
+        },
+    )
+    for name in SPLITS:
+        content.setdefault(name, None)
+    if accelerator.is_main_process:
+        show(console, content, [split.name])
+        show_extras(console, content, split.name, presence=options.presence)
+        for file in write_extras(content, split.name, pages):
+            console.note(f"wrote {file}")
+        if options.predictions:
+            place = Path(options.predictions)
+            place = place if place.suffix == ".safetensors" else place / f"{split.name}.safetensors"
+            save_predictions(Predictions.of(metrics, split=split.name, about=content), place)
+            console.note(f"wrote {place}")
+        if options.json:
+            try:
+                write_json(Path(options.json), content)
+            except OSError as error:
+                raise DataError(f"cannot write {options.json}: {error.strerror}") from None
+    leave(accelerator)
+    return content
+
+
+def about_held_out(about: dict[str, Any]) -> str:
+    """Say what is scored: classes that training never saw, or did."""
+    names = "; ".join(about["held_out"])
+    seen = "; ".join(about["trained_on"])
+    kind = (
+        f"not zero-shot: the model was trained on {seen}"
+        if seen
+        else "zero-shot: the model was trained on none of them"
+    )
+    return f"scored on clips with {names}, chosen among {about['among']} classes; {kind}"
+
+
+def check_fits(model: AVModel, data: Data) -> None:
+    """Raise DataError unless the data have the features that the model reads."""
+    if data.spec.features != model.config.features:
+        raise DataError(
+            f"the model reads {model.config.features} but '{data.name}' holds {data.spec.features}; use data with the same "
+            "features"
+        )

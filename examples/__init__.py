@@ -1,0 +1,1 @@
+"""Whole examples: programs that use the platform from outside."""

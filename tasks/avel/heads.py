@@ -1,0 +1,314 @@
+"""What a decoder's prediction means for event localization: its loss, its decision and its evidence.
+
+Decoders predict in five ways, and each has a head here. A parse says by its tags which one reads it,
+so decoders from outside are served too.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avplatform.models.contracts import Parse, Prediction, at_least_single
+from avplatform.tasks.avel import losses
+from avplatform.tasks.avel.config import AVELConfig
+
+
+class Head:
+    """Reads one kind of prediction.
+
+    Axes: B clips, T segments, C events; the label C stands for background.
+
+    Args:
+        config: options of the task.
+        background: index of background, which is the number of events.
+    """
+
+    has_gate_terms: ClassVar[bool] = False
+    """Whether the loss holds the terms on the encoder's gate and gated queries already."""
+
+    def __init__(self, config: AVELConfig, background: int) -> None:
+        self.config, self.background = config, background
+        self.weak = config.supervision == "weak"
+
+    @staticmethod
+    def reads(parse: Parse, background: int) -> bool:
+        """Return whether a parse holds this kind of prediction."""
+        raise NotImplementedError
+
+    def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
+        """Return the terms for segment labels [B, T] and video labels [B]."""
+        raise NotImplementedError
+
+    def decide(self, parse: Parse) -> Tensor:
+        """Return the label of every segment, int [B, T]."""
+        raise NotImplementedError
+
+    def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
+        """Return the event that each segment would get if it were not background, and its score: [B, T]."""
+        raise NotImplementedError
+
+    def probabilities(self, parse: Parse) -> Tensor:
+        """Return how likely each event is in each segment: [B, T, C] or [B, T, C + 1]."""
+        return _segments(parse).probability
+
+    def video_target(self, parse: Parse, segment: Tensor, video: Tensor) -> Tensor:
+        """Return the target of weak training, [B, C + 1]: the class, or PSP's shares of segments."""
+        if self.config.weak_target == "prob":
+            return losses.proportion_target(segment, self.dtype(parse), self.background + 1)
+        return losses.mil_target(video, self.dtype(parse), self.background + 1)
+
+    @staticmethod
+    def dtype(parse: Parse) -> torch.dtype:
+        """Return the precision of targets: the prediction's, at least single."""
+        return at_least_single((parse.segment.av or parse.video.av).values).dtype  # type: ignore[union-attr]
+
+    def against_background(
+        self, scores: Tensor, prediction: Prediction, label: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the best event (or `label`), and its score against background alone, in [0, 1]."""
+        events, background = scores[..., : self.background], scores[..., self.background]
+        if label is None:
+            best, label = events.max(dim=-1)
+        else:
+            best = events.gather(-1, label[..., None]).squeeze(-1)
+        if prediction.kind == "probability":
+            return label, best / (best + background).clamp(min=1e-12)
+        return label, (best - background).sigmoid()
+
+
+class SoftmaxHead(Head):
+    """Logits of events and background that exclude each other, as direct heads give them."""
+
+    @staticmethod
+    def reads(parse: Parse, background: int) -> bool:
+        """Return whether the segments are logits under a softmax."""
+        return not parse.queried_by_labels and _segments(parse).activation == "softmax"
+
+    def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
+        """Return one term, on the segments or on the video."""
+        kind = self.config.head_loss
+        if self.weak:
+            return losses.head_weak_loss(parse, self.video_target(parse, segment, video), kind=kind)
+        return losses.head_full_loss(parse, segment, kind=kind)  # type: ignore[arg-type]
+
+    def decide(self, parse: Parse) -> Tensor:
+        """Return the best label."""
+        return at_least_single(_segments(parse).values).argmax(dim=-1)
+
+    def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
+        """Return the best event against background."""
+        prediction = _segments(parse)
+        return self.against_background(at_least_single(prediction.values), prediction)
+
+
+class PairHead(Head):
+    """Probabilities of events, products of both streams', without background, as MMIL gives them."""
+
+    @staticmethod
+    def reads(parse: Parse, background: int) -> bool:
+        """Return whether the segments are probabilities."""
+        return not parse.queried_by_labels and _segments(parse).kind == "probability"
+
+    def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
+        """Return terms on the segments and on the pooled video prediction."""
+        if self.weak:
+            return losses.mmil_weak_loss(parse, self.video_target(parse, segment, video))
+        return losses.mmil_full_loss(parse, segment)
+
+    def decide(self, parse: Parse) -> Tensor:
+        """Return the best event where its probability is at least 0.5."""
+        label, best = self.best_event(parse)
+        return torch.where(best >= 0.5, label, self.background)
+
+    def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
+        """Return the most probable event."""
+        best, label = _segments(parse).probability.max(dim=-1)
+        return label, best
+
+
+class LabelHead(Head):
+    """Independent scores of events and background, as LEAP gives them for their texts."""
+
+    @staticmethod
+    def reads(parse: Parse, background: int) -> bool:
+        """Return whether background has a score too."""
+        return _segments(parse).values.shape[-1] > background
+
+    def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
+        """Return terms on the segments and on the video."""
+        config = self.config
+        if self.weak:
+            target = self.video_target(parse, segment, video)
+            return losses.leap_weak_loss(parse, target, pool=config.weak_pool)
+        return losses.leap_full_loss(
+            parse, segment, segment_loss=config.segment_loss, video_loss=config.video_loss
+        )
+
+    def decide(self, parse: Parse) -> Tensor:
+        """Return the best label; weakly supervised, what `weak_decision` says."""
+        scores, video = at_least_single(_segments(parse).values), _video(parse)
+        if self.weak:
+            return weak_decision(scores, video.values)
+        if self.config.decision == "masked":
+            scores = scores.masked_fill((video.probability < 0.5)[:, None, :], -torch.inf)
+            nothing = torch.isinf(scores).all(dim=-1)
+            return torch.where(nothing, self.background, scores.argmax(dim=-1))
+        return scores.argmax(dim=-1)
+
+    def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
+        """Return the best event against background; weakly supervised, the clip's best event."""
+        prediction = _segments(parse)
+        scores = at_least_single(prediction.values)
+        label = None
+        if self.weak:
+            best = _video(parse).values[..., : self.background].argmax(dim=-1, keepdim=True)
+            label = best.expand(scores.shape[:2])
+        return self.against_background(scores, prediction, label)
+
+    def probabilities(self, parse: Parse) -> Tensor:
+        """Return a softmax of logits that cross entropy trains, else each label's own probability."""
+        prediction = _segments(parse)
+        if prediction.kind == "logit" and self.config.segment_loss == "ce":
+            return prediction.logit.softmax(dim=-1)
+        return prediction.probability
+
+
+class OneEventHead(Head):
+    """One event per clip, on the segments that are relevant: what the last two heads have in common."""
+
+    def relevance(self, parse: Parse) -> Tensor:
+        """Return the probability that a segment is relevant: [B, T]."""
+        raise NotImplementedError
+
+    def clip_scores(self, parse: Parse) -> Tensor:
+        """Return the logits of the clip's class, as it is decided: [B, C] or [B, C + 1]."""
+        return _video(parse).values
+
+    def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
+        """Return the clip's best event, and how relevant each segment is."""
+        relevance = self.relevance(parse)
+        label = self.clip_scores(parse)[..., : self.background].argmax(dim=-1, keepdim=True)
+        return label.expand(relevance.shape), relevance
+
+    def probabilities(self, parse: Parse) -> Tensor:
+        """Return how relevant a segment is, times what the clip is."""
+        whole = parse.aux.get("raw_logits", _video(parse).values)
+        classes = at_least_single(whole).softmax(dim=-1)
+        return self.relevance(parse)[..., None] * classes[:, None]  # (B, T, C)
+
+
+class EventHead(OneEventHead):
+    """Independent scores of events alone; a segment is relevant by all of them together."""
+
+    @staticmethod
+    def reads(parse: Parse, background: int) -> bool:
+        """Return whether only events have scores."""
+        return _segments(parse).values.shape[-1] <= background
+
+    def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
+        """Return terms on relevance, video and segments."""
+        if self.weak:
+            target = self.video_target(parse, segment, video)[:, : self.background]
+            return losses.leap_weak_loss(parse, target, pool=self.config.weak_pool)
+        return losses.relevance_loss(parse, segment, video)
+
+    def decide(self, parse: Parse) -> Tensor:
+        """Return the clip's best event where the relevance is above 0.5."""
+        relevant = losses.relevance_logit(parse) > 0  # (B, T)
+        label = self.clip_scores(parse).argmax(dim=-1, keepdim=True)  # (B, 1)
+        return torch.where(relevant, label, self.background)
+
+    def relevance(self, parse: Parse) -> Tensor:
+        """Return the decoder's own relevance, or that of the class logits."""
+        return losses.relevance_logit(parse).sigmoid()
+
+
+class RelevanceHead(OneEventHead):
+    """A relevance per segment and one class per clip, as CMBS's own head gives them."""
+
+    has_gate_terms = True
+
+    @staticmethod
+    def reads(parse: Parse, background: int) -> bool:
+        """Return whether the decoder gives a relevance without having asked texts."""
+        return parse.relevance is not None and not parse.queried_by_labels
+
+    def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
+        """Return CMBS's four terms, or one on the video."""
+        config = self.config
+        if self.weak:
+            target = self.video_target(parse, segment, video)
+            return losses.head_weak_loss(parse, target, kind=config.head_loss)
+        return losses.cmbs_full_loss(parse, segment, gate_loss=config.gate_loss)
+
+    def decide(self, parse: Parse) -> Tensor:
+        """Return the clip's class on the segments whose relevance is above 0.5.
+
+        Departs: the weak released code squashes its gate once more before the threshold, so that
+        every segment passes (weak_relevance "official").
+        """
+        passes = self.relevance(parse) > 0.5
+        if self.weak and self.config.weak_relevance == "official":
+            passes = torch.ones_like(passes)
+        label = self.clip_scores(parse).argmax(dim=-1, keepdim=True)  # (B, 1)
+        return torch.where(passes, label, self.background)
+
+    def relevance(self, parse: Parse) -> Tensor:
+        """Return the decoder's own relevance."""
+        return parse.relevance.probability  # type: ignore[union-attr]
+
+    def clip_scores(self, parse: Parse) -> Tensor:
+        """Return the class logits, in weak supervision those before the gate."""
+        return parse.aux["raw_logits"] if self.weak else _video(parse).values
+
+
+HEADS: tuple[type[Head], ...] = (RelevanceHead, PairHead, SoftmaxHead, LabelHead, EventHead)
+"""The first one that reads a parse is its head."""
+
+
+def head_of(parse: Parse, config: AVELConfig, background: int) -> Head:
+    """Return the head that reads a decoder's predictions.
+
+    Raises:
+        ValueError: the decoder gives no audio-visual prediction.
+    """
+    kind = next(head for head in HEADS if head.reads(parse, background))
+    return kind(config, background)
+
+
+def weak_decision(segment_logits: Tensor, video_logits: Tensor) -> Tensor:
+    """Decide weakly supervised segments: the clip's best event wherever it is no worse than background.
+
+    Background takes the whole clip where its video logit is the largest.
+
+    Shape: segment [B, T, C + 1], video [B, C + 1] -> [B, T].
+    """
+    background = video_logits.shape[-1] - 1
+    best = video_logits[:, :background].argmax(dim=-1)  # (B,)
+    index = best[:, None, None].expand(-1, segment_logits.shape[1], 1)
+    scores = segment_logits.gather(-1, index).squeeze(-1)
+    label = torch.where(scores >= segment_logits[..., background], best[:, None], background)
+    empty = video_logits.argmax(dim=-1) == background
+    return torch.where(empty[:, None], background, label)
+
+
+def one_hot_events(segment: Tensor, background: int) -> Tensor:
+    """Turn labels [B, T] into events [B, T, C]; background is none of them."""
+    return F.one_hot(segment, background + 1)[..., :background]
+
+
+def _segments(parse: Parse) -> Prediction:
+    if parse.segment.av is None:
+        raise ValueError(
+            "event localization needs audio-visual segment predictions; the decoder gives none"
+        )
+    return parse.segment.av
+
+
+def _video(parse: Parse) -> Prediction:
+    assert parse.video.av is not None
+    return parse.video.av

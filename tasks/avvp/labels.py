@@ -1,0 +1,38 @@
+"""Rules that the labels of a clip obey among themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from avplatform.tasks.contracts import Odd, named_classes
+
+
+def odd_labels(classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> Iterator[Odd]:
+    """Yield clips whose segment labels do not lie inside the weak label.
+
+    In real data the dense labels do not always, so none of it is an error.
+    """
+    if "weak" not in labels:
+        return
+    weak = labels["weak"].astype(bool)
+    for i in np.flatnonzero(~weak.any(axis=1)):
+        yield "warning", "clip without a class", int(i), "its weak label is empty"
+    for name in ("pseudo_audio", "pseudo_visual"):
+        if name in labels:
+            outside = np.asarray(labels[name].any(axis=1)) & ~weak  # [N, C]
+            for i in np.flatnonzero(outside.any(axis=1)):
+                text = f"{name} has {named_classes(classes, np.flatnonzero(outside[i]))}"
+                yield "warning", "pseudo-label outside the weak label", int(i), text
+    dense = [labels[name] for name in ("dense_audio", "dense_visual") if name in labels]
+    if len(dense) == 2:
+        union = np.asarray(np.concatenate(dense, axis=1).any(axis=1))  # [N, C]
+        for i in np.flatnonzero((union != weak).any(axis=1)):
+            parts = [("only dense", union[i] > weak[i]), ("only weak", weak[i] > union[i])]
+            text = "; ".join(
+                f"{what}: {named_classes(classes, np.flatnonzero(part))}"
+                for what, part in parts
+                if part.any()
+            )
+            yield "warning", "weak label is not the union of the dense labels", int(i), text
