@@ -174,11 +174,11 @@ def _empty(place):
         (lambda t: (t / "AVVP_eval_visual.csv").unlink(), "AVVP_eval_visual.csv"),
         (
             _empty("feats/res152"),
-            "res152 holds no .npy file; give --res152 the folder that holds one a video$",
+            "res152 holds no .npy file; give --res152 the folder that holds one per video$",
         ),
         (
             _empty("feats/r2plus1d_18"),
-            "holds no .npy file; give --r2plus1d the .* a video, or --r2plus1d none to do without",
+            "holds no .npy file; give --r2plus1d the .* per video, or --r2plus1d none to leave it out",
         ),
         (
             lambda t: [f.write_bytes(b"x") for f in (t / "feats" / "res152").iterdir()],
