@@ -145,7 +145,7 @@ def clip_generator(seed: int, key: str) -> np.random.Generator:
 
 
 def spread_out(count: int, wanted: int) -> list[int]:
-    """Return at most `wanted` evenly spaced positions out of `count`, as files are class by class."""
+    """Return at most `wanted` evenly spaced positions out of `count`: files are sorted by class."""
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)).tolist()
 
 

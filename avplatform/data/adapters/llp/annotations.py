@@ -101,7 +101,7 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
 
 
 def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarray:
-    """Return events [onset, offset) as maps [N, 10, 25]; repeated or overlapping rows count once."""
+    """Return events [onset, offset) as maps [N, 10, 25], in which repeated rows count once."""
     maps = np.zeros((len(index), SEGMENTS, len(CLASSES)), dtype=np.uint8)
     seen: set[tuple[str, ...]] = set()
     for line, row in read_rows(file, DENSE_HEADER):
