@@ -1,4 +1,4 @@
-"""Datasets: adapters of published ones, and stores: written, read, verified and simulated."""
+"""Datasets: adapters of published ones, and stores, which are written, read and verified."""
 
 from __future__ import annotations
 

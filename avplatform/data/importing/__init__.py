@@ -1,4 +1,4 @@
-"""Import datasets as their authors published them into stores."""
+"""The import of datasets, as their authors published them, into stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verify that a store matches its manifest, and that its clips and labels make sense."""
+"""Checks that a store matches its manifest, and that its clips and labels make sense."""
 
 from __future__ import annotations
 
