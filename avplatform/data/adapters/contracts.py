@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -11,10 +12,11 @@ import numpy as np
 
 from avplatform.data.adapters.official_files import Defect
 from avplatform.data.adapters.options import ImportOptions
-from avplatform.data.adapters.plan import Plan
+from avplatform.data.adapters.plan import ClipPlan, Plan, is_synthetic
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import UsageError
+from avplatform.models.files import expanded
 
 Modality = Literal["visual", "audio"]
 Spelling = Literal["official", "corrected"]
@@ -24,20 +26,28 @@ Spelling = Literal["official", "corrected"]
 class Annotations:
     """The official annotation files of a dataset, read; clip n is row n of every array.
 
+    `splits` holds the rows of each split. `files` names what was or could have been read, as a store's provenance does.
+    `label_dtypes` may be left out: 0 and 1 ("uint8") for labels that are boolean or of one byte, else positions of classes
+    ("int64"). `label_splits` names the splits of labels that are not known in all of them. `counts` are further lines of a
+    report.
+
     Shape: labels, by name, [N, ...] as a store holds them.
     """
 
     folder: Path
-    files: dict[
-        str, Path
-    ]  # what was or could have been read, by the name that a store's provenance has
     clip_ids: list[str]
     splits: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
-    label_dtypes: dict[str, str]
+    files: dict[str, Path] = field(default_factory=dict)
+    label_dtypes: dict[str, str] = field(default_factory=dict)
     label_splits: dict[str, list[str]] = field(default_factory=dict)
     defects: list[Defect] = field(default_factory=list)
-    counts: dict[str, str] = field(default_factory=dict)  # what a report says of them besides
+    counts: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in self.labels.items():
+            one_byte = values.dtype in (np.bool_, np.uint8)
+            self.label_dtypes.setdefault(name, "uint8" if one_byte else "int64")
 
 
 class Clips(Protocol):
@@ -74,13 +84,15 @@ class OfficialFiles(Protocol):
 class DatasetAdapter:
     """A dataset, under its own name; `register_dataset` makes it available.
 
-    The class attributes are facts; the methods read and make files. A dataset without official files, or that nobody
-    simulates, leaves the methods as they are: they say so to the user.
+    The class attributes are facts, of which `task`, `classes` and `features` have no default; the methods read and make files.
+    `read` and `load` are all that an import takes. A dataset without official files, or that nobody simulates, leaves the
+    methods as they are: they say so to the user.
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    """as papers write it"""
+    """set by `register_dataset`"""
+    title: ClassVar[str] = ""
+    """as papers write it; default: the name"""
     task: ClassVar[str]
     """name of the task that it was made for"""
     classes: ClassVar[tuple[str, ...]]
@@ -128,13 +140,54 @@ class DatasetAdapter:
             )
         raise UsageError(f"{self.title} has no official annotation files that are read here")
 
+    def load(self, folder: Path, clip_id: str) -> dict[str, np.ndarray]:
+        """Return the features of one clip: "audio", "visual" and, where there is one, "motion".
+
+        An error (`OSError`, `KeyError`, `ValueError`), a NaN or another shape than that of `features` leaves the clip out of
+        an import, whose report says why.
+
+        Args:
+            folder: that the import was given.
+            clip_id: as `read` returned it.
+
+        Shape: audio [T, Da], visual [T, Dv] or [T, H, W, Dv], motion [T, Dm].
+        """
+        raise self._lacks("load", "imported")
+
     def plan(self, options: ImportOptions) -> Plan:
-        """Return an import of the official files, ready to be read.
+        """Return an import of the official files, ready to be read: by default, of what `read` and `load` return.
 
         Raises:
             DataError: files that are missing or malformed.
         """
-        raise UsageError(f"{self.title} has no official files that can be imported")
+        if type(self).load is DatasetAdapter.load:
+            raise self._lacks("load", "imported")
+        source = expanded(options.source)
+        found = self.read(options.annotations or source)
+        synthetic = is_synthetic(source, [found.folder])
+        spec = DataSpec(
+            name=options.name or self.name + ("-synthetic" if synthetic else ""),
+            task=self.task,
+            classes=list(self.classes),
+            features=self.features,
+            labels={name: list(values.shape[1:]) for name, values in found.labels.items()},
+            label_dtypes=found.label_dtypes,
+            label_splits=found.label_splits,
+            segments=self.segments,
+            segment_seconds=self.segment_seconds,
+            texts={spelling: list(texts) for spelling, texts in self.texts.items()},
+            synthetic=synthetic,
+        )
+        return ClipPlan(
+            spec,
+            source=source,
+            clip_ids=found.clip_ids,
+            splits=found.splits,
+            labels=found.labels,
+            load=partial(self.load, source),
+            files=found.files,
+            defects=found.defects,
+        )
 
     def check_options(self, options: ImportOptions) -> None:
         """Raise UsageError where options of an import contradict each other."""
@@ -151,21 +204,21 @@ class DatasetAdapter:
 
     def clips(self, folder: str | Path, *, seed: int) -> Any:
         """Return the clips of official annotation files, see `Clips`."""
-        raise NotImplementedError
+        raise self._lacks("clips", "simulated")
 
     def demo_clips(self, sizes: Mapping[str, int] | None = None) -> Any:
         """Return clips with drawn labels, for users without annotation files; `sizes`, by split, makes fewer."""
-        raise NotImplementedError
+        raise self._lacks("demo_clips", "simulated")
 
     def simulator(self, constants: Any, clips: Any) -> Simulator:
         """Return what draws features, calibrated on all clips."""
-        raise NotImplementedError
+        raise self._lacks("simulator", "simulated")
 
     def simulated_spec(
         self, constants: Any, *, name: str | None = None, provenance: dict[str, Any] | None = None
     ) -> DataSpec:
         """Return the specification of a simulated store."""
-        raise NotImplementedError
+        raise self._lacks("simulated_spec", "simulated")
 
     def copy_annotations(
         self, source: str | Path, out: Path, rows: Sequence[int] | None = None
@@ -180,11 +233,11 @@ class DatasetAdapter:
         Raises:
             DataError: annotation files that are missing or malformed.
         """
-        raise NotImplementedError
+        raise self._lacks("copy_annotations", "simulated")
 
     def write_official(self, files: OfficialFiles, split: str, columns: dict[str, Any]) -> None:
         """Write some simulated clips of a split in the authors' layout."""
-        raise NotImplementedError
+        raise self._lacks("write_official", "simulated")
 
     def video_of(self, clip_id: str) -> str | None:
         """Return the video that a clip is a part of, if its id tells."""
@@ -211,3 +264,9 @@ class DatasetAdapter:
     def thresholds(self, modality: Modality) -> np.ndarray:
         """Return the logits above which the teacher's classes are on, [C]."""
         raise UsageError(f"{self.title} has no thresholds for pseudo-labels")
+
+    def _lacks(self, name: str, done: str) -> UsageError:
+        """Return what to say of a method that is not written."""
+        return UsageError(
+            f"{self.title} cannot be {done}: {type(self).__name__} does not define `{name}`"
+        )
