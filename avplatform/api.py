@@ -11,10 +11,16 @@ from typing import Any
 from avplatform.catalogue.cells import cells, find_cell
 from avplatform.commands.train import finished
 from avplatform.config.build import build_model, build_task, new_model
-from avplatform.config.compose import CELL, check_resumed, parse
+from avplatform.config.compose import (
+    CELL,
+    changed_options,
+    check_resumed,
+    compose,
+    stored_config,
+)
 from avplatform.config.presets import list_presets
-from avplatform.config.run import RunConfig
-from avplatform.config.values import apply
+from avplatform.config.run import RunConfig, option_names
+from avplatform.config.values import build, load_yaml
 from avplatform.data import open_data
 from avplatform.data.adapters.registry import find_adapter
 from avplatform.hub.folder import model_folder
@@ -22,7 +28,6 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import UsageError, unknown_name
 
-FROM_ELSEWHERE = (*CELL, "preset", "config", "resume")
 """Options that say where the other ones come from."""
 
 
@@ -116,7 +121,7 @@ def train(run: str | RunConfig | None = None, /, **options: Any) -> TrainedRun:
     from avplatform.training.loop import Run
 
     if isinstance(run, RunConfig):
-        config = apply(run, options, where="options")
+        config = build(type(run), changed_options(run, options, where="options"))
     else:
         config = _config(run, options)
     if config.dry_run:
@@ -175,11 +180,15 @@ def _config(name: str | None, options: dict[str, Any]) -> RunConfig:
     elif name is not None:
         cell = find_cell(name)
         options = {**{part: getattr(cell, part) for part in CELL}, **options}
-    sources = {key: options[key] for key in FROM_ELSEWHERE if options.get(key) is not None}
-    flags = [part for key, value in sources.items() for part in (f"--{key}", str(value))]
-    config = parse(flags, prog="train")
-    others = {key: value for key, value in options.items() if key not in FROM_ELSEWHERE}
-    changed = apply(config, others, where="options")
-    if config.resume:
-        check_resumed(config, dataclasses.asdict(changed))
-    return changed
+    if options.get("resume"):
+        stored = stored_config(options["resume"])
+        changed = changed_options(stored, options, where="options")
+        check_resumed(stored, changed)
+        return build(type(stored), changed)
+    layers = [("options", options)]
+    if options.get("config"):
+        own, values = option_names(of_command=True), load_yaml(options["config"])
+        kept = {key: value for key, value in values.items() if key not in own}
+        kept |= {key: options[key] for key in ("preset",) if key in options}
+        layers.insert(0, (str(options["config"]), kept))
+    return compose(*layers)

@@ -16,6 +16,43 @@ from avplatform.models.checks import MAP_EDGE, sizes
 from avplatform.models.errors import UsageError
 
 STREAMS = ("audio", "visual", "av")
+Gives = frozenset[str] | None
+"""Names of what a part gives beside what every part does; None: it does not say, so it may give anything."""
+Rule = tuple[str, bool, str]
+"""An option, whether something reads it here, and what it is for."""
+Options = dict[str, Any]
+"""Options of a run, nested as in a YAML file."""
+
+
+@dataclass(kw_only=True, frozen=True)
+class Publication:
+    """A paper: its short name, venue and authors, whether they released code, and its BibTeX entry."""
+
+    paper: str
+    venue: str
+    authors: str = ""
+    citation: str = ""
+    code: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.paper} ({self.venue}){'' if self.code else ', no code'}"
+
+
+@dataclass(kw_only=True, frozen=True)
+class Needs:
+    """What a task reads of a decoder's prediction.
+
+    `streams`: "apart" for audio and visual segments, "joint" for audio-visual ones. `logits` and `modalities` say why the
+    joint stream must hold logits and why both streams must be there beside it, `no_relevance` why no relevance per segment
+    is read, all as the end of a message, and empty where it is not so. `asker` is the task's name, for messages.
+    """
+
+    asker: str
+    streams: Literal["apart", "joint"] | None
+    supervision: str
+    logits: str = ""
+    modalities: str = ""
+    no_relevance: str = ""
 
 
 @dataclass
@@ -107,12 +144,38 @@ class Encoder(nn.Module):
     * wants = "maps": the raw audio vectors [B, T, audio_dim] and a map [B, T, P, visual_dim] (P = 1 for datasets of
       vectors).
 
-    It must set `self.width`, the D of what it returns.
+    It must set `self.width`, the D of what it returns. The other class variables are facts that lists, cards, presets and
+    checks are made from; an encoder from outside may leave them out.
     """
 
+    name: ClassVar[str]  # set by `register_encoder`
     Config: ClassVar[type]
     wants: Literal["vectors", "maps"] = "vectors"
     width: int
+    about: ClassVar[str] = ""  # one sentence without its full stop, for cards
+    paper: ClassVar[Publication | None] = None
+    recipes: ClassVar[dict[str, Options]] = {}  # how its papers trained, by name
+    settings: ClassVar[dict[str, Options]] = {}  # options of its published models, by supervision
+    pooling: ClassVar[str | None] = None  # how its own weakly supervised head pools segments
+
+    @classmethod
+    def gives(cls, config: Any) -> Gives:
+        """Return what the encoding holds beside both streams.
+
+        "fused": a fused stream; "similarity": that of the pair of streams; "gate": which segments matter; "queries": both
+        streams before their last interaction, gated.
+        """
+        return None
+
+    @classmethod
+    def own_head(cls, config: Any) -> str | None:
+        """Return the form of the direct classification head that its paper defines, where it differs from the default."""
+        return None
+
+    @classmethod
+    def unread(cls, config: Any) -> list[Rule]:
+        """Return which options are read only beside certain others."""
+        return []
 
     def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
         """Encode both streams; see the class docstring for shapes."""
@@ -123,15 +186,65 @@ class Decoder(nn.Module):
     """Base of all decoders: an `Encoding` in, a `Parse` out.
 
     A subclass takes keyword arguments only: `config` (its own dataclass), `width` (D of the encoding), `num_classes`
-    (C) and `label_dim` (E). `needs_labels` says whether forward needs label embeddings [C, E].
+    (C) and `label_dim` (E). `needs_labels` says whether forward needs label embeddings [C, E]. The other class variables
+    and methods are facts that lists, cards, presets and checks are made from; a decoder from outside may leave them out.
     """
 
+    name: ClassVar[str]  # set by `register_decoder`
     Config: ClassVar[type]
     needs_labels: bool = False
+    about: ClassVar[str] = ""  # one sentence without its full stop, for cards
+    closed: ClassVar[str] = ""  # why it can find no other classes than those that it was trained on
+    paper: ClassVar[Publication | None] = None
+    recipes: ClassVar[dict[str, Options]] = {}  # how its papers trained, by name
+    fixed: ClassVar[
+        dict[str, Options]
+    ] = {}  # options that tasks fix, by the streams that they need
+
+    @classmethod
+    def gives(cls, config: Any) -> Gives:
+        """Return what the parse holds.
+
+        "text scores": scores by class texts; "label scores": one distribution over all labels; "pooled": a soft probability
+        of the whole clip; "clip class": one class per clip, and which segments it is in.
+        """
+        return None
+
+    @classmethod
+    def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:
+        """Return the options that a task fixes or prefers behind an encoder with its default options."""
+        return cls.fixed.get(needs.streams or "", {})
+
+    @classmethod
+    def scores_background(cls, needs: Needs, encoder: type[Encoder]) -> bool:
+        """Whether "background" can be one of the classes that exclude each other."""
+        return True
+
+    @classmethod
+    def check(
+        cls, config: Any, needs: Needs, encoder: type[Encoder], encoder_config: Any
+    ) -> list[Rule]:
+        """Refuse options that do not go with a task and an encoder; return which options are read only beside others.
+
+        Raises:
+            UsageError: naming the option, its value and what would be right.
+        """
+        for name, right in cls.fixed.get(needs.streams or "", {}).items():
+            if (value := getattr(config, name)) != right:
+                wanted = {"apart": "keeps the streams apart", "joint": "needs one joint stream"}
+                raise UsageError(
+                    f"decoder_config.{name} is {value!r}; {needs.asker} {wanted[needs.streams]}: it must be {right!r}"
+                )
+        return []
 
     def forward(self, encoding: Encoding, label_embeddings: Tensor | None = None) -> Parse:
         """Parse the encoded clip; `label_embeddings` is [C, E] for decoders that need labels."""
         raise NotImplementedError
+
+
+def may_give(given: Gives, name: str) -> bool:
+    """Whether a part gives something, or does not say what it gives."""
+    return given is None or name in given
 
 
 def at_least_single(values: Tensor) -> Tensor:

@@ -8,14 +8,25 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avplatform.models.contracts import STREAMS, Encoding, Parse
+from avplatform.models.contracts import (
+    STREAMS,
+    Encoding,
+    Needs,
+    Options,
+    Parse,
+    Publication,
+)
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import DataError, UsageError
+from avplatform.tasks.cells import Cells
+from avplatform.tasks.options import check_parts
 
 Arrays = dict[str, np.ndarray]
 Odd = tuple[str, str, int, str]
@@ -150,6 +161,10 @@ class Metrics:
         """Return the headline figures in percent."""
         raise NotImplementedError
 
+    def figures(self) -> dict[str, float]:
+        """Return `compute` as plain numbers, which files can hold."""
+        return {name: float(value) for name, value in self.compute().items()}
+
     def details(self) -> dict[str, Any]:
         """Return further figures (per class, subsets, anchors), JSON-ready."""
         return {"clips": len(self)}
@@ -209,7 +224,8 @@ class Task:
     """Base of all tasks: what labels mean, what is optimised, what is decided and how it is scored.
 
     A subclass is built from its own config dataclass (`Config`, keyword-only, validated), sets the class variables that have
-    no value here, and defines `loss`, `decide` and `metrics`. It works for any list of classes.
+    no value here, and defines `loss`, `decide` and `metrics`. Class variables with a value are facts that lists, cards and
+    presets are made from, and may be left out. It works for any list of classes.
 
     Args:
         config: an instance of `Config`.
@@ -223,6 +239,14 @@ class Task:
     default_encoder: ClassVar[str]
     supervisions: ClassVar[tuple[str, ...]] = ("full",)  # the first is the default
     selection_metric: ClassVar[str]  # key of `Metrics.compute()` that picks the best epoch
+    shown: ClassVar[tuple[str, ...]] = ()  # metrics that stand for it where there is little room
+    streams: ClassVar[Literal["apart", "joint"] | None] = None  # what it wants, see `Needs`
+    training: ClassVar[Options] = {}  # in what its runs differ from the defaults of every run
+    paper: ClassVar[Publication | None] = None
+    title: ClassVar[str] = ""
+    about: ClassVar[str] = ""  # what a model of it answers, one sentence without its full stop
+    decisions: ClassVar[str] = "see the task"  # what example code shows
+    cells: ClassVar[Cells] = Cells()
     classes: tuple[str, ...]
     texts: dict[str, tuple[str, ...]]
     config: Any
@@ -241,10 +265,18 @@ class Task:
         """Names of the splits that training reads (AVE's weak setting adds "background")."""
         return ("train",)
 
+    @property
+    def needs(self) -> Needs:
+        """What the task reads of a decoder's prediction."""
+        return Needs(asker=self.name, streams=self.streams, supervision=self.config.supervision)
+
     def model_classes(
-        self, decoder: str, encoder: str | None = None
+        self, decoder: str | None = None, encoder: str | None = None
     ) -> tuple[list[str], list[str]]:
-        """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order."""
+        """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order.
+
+        Without a decoder these are all classes.
+        """
         return list(self.classes), list(self.class_texts())
 
     def class_texts(self) -> tuple[str, ...]:
@@ -274,10 +306,18 @@ class Task:
 
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """Return fields of the decoder's config that this task fixes or prefers (before the user's own)."""
-        return {}
+        if self.streams is None:
+            return {}
+        return DECODERS[decoder].options_for(self.needs, ENCODERS[encoder])
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
-        """Raise UsageError where the options of encoder, decoder and task contradict each other."""
+        """Raise UsageError where the options of encoder, decoder and task contradict each other.
+
+        By default this asks the decoder of a task that says which `streams` it wants.
+        """
+        if self.streams is not None:
+            parts = ENCODERS[encoder], DECODERS[decoder]
+            check_parts(*parts, encoder_config, decoder_config, self.needs)
 
     @classmethod
     def odd_labels(cls, classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> Iterator[Odd]:
@@ -288,6 +328,9 @@ class Task:
             labels: those that are known, by name, [N, ...].
         """
         yield from ()
+
+    def check_held_out(self, encoder: str) -> None:
+        """Raise UsageError where the task cannot be trained without some of its classes."""
 
     def check_training_labels(self, names: Iterable[str]) -> None:
         """Raise DataError where training reads a label that the data lack; asked before a run's folder is made."""

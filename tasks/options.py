@@ -6,10 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+from avplatform.models.contracts import Decoder, Encoder, Needs, Rule
 from avplatform.models.errors import UsageError
-
-Rule = tuple[str, bool, str]
-"""An option, whether something reads it here, and what it is for."""
 
 
 def refuse_unread(config: Any, rules: Iterable[Rule], *, group: str) -> None:
@@ -30,43 +28,18 @@ def refuse_unread(config: Any, rules: Iterable[Rule], *, group: str) -> None:
             )
 
 
-def check_parts(encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
-    """Refuse options of the built-in encoders and decoders that have no effect, whatever the task."""
-    if encoder == "ave":
-        dmrn = encoder_config.variant == "dmrn"
-        rules = [
-            ("residual_blocks", dmrn, "variant dmrn"),
-            ("official_init", not dmrn, "variant att"),
-        ]
-        refuse_unread(encoder_config, rules, group="encoder_config")
-    if decoder == "dch":
-        form = decoder_config.form
-        rules = [
-            (
-                "weighting",
-                form in ("psp", "cmbs") or encoder in ("psp", "cmbs"),
-                "the forms psp and cmbs",
-            ),
-            ("gamma", form == "cmbs", "the form cmbs"),
-            ("official_init", form != "cmbs", "the other forms than cmbs"),
-        ]
-        refuse_unread(decoder_config, rules, group="decoder_config")
-    if decoder == "leap":
-        fused = decoder_config.streams == "fused"
-        rules = [
-            (
-                "attention_dropout",
-                decoder_config.form == "released",
-                "the form 'released'; the equations have none",
-            ),
-            ("shared_video_classifier", not fused, "several streams"),
-        ]
-        refuse_unread(decoder_config, rules, group="decoder_config")
-        if fused and decoder_config.combine in ("product", "or"):
-            raise UsageError(
-                f"decoder_config.combine is '{decoder_config.combine}', but streams 'fused' is one stream; leave it out"
-            )
-        if fused and decoder_config.reads == "queries":
-            raise UsageError(
-                "decoder_config.reads is 'queries', but the fused stream has none; use streams both or all"
-            )
+def check_parts(
+    encoder: type[Encoder],
+    decoder: type[Decoder],
+    encoder_config: Any,
+    decoder_config: Any,
+    needs: Needs,
+) -> None:
+    """Refuse options of an encoder and a decoder that do not go together, or that have no effect.
+
+    Raises:
+        UsageError: naming the option, its value and what would be right.
+    """
+    rules = decoder.check(decoder_config, needs, encoder, encoder_config)
+    refuse_unread(encoder_config, encoder.unread(encoder_config), group="encoder_config")
+    refuse_unread(decoder_config, rules, group="decoder_config")

@@ -12,7 +12,7 @@ from avplatform.tasks.avel import AVEL
 from avplatform.tasks.avvp import AVVP
 from avplatform.tasks.contracts import Task
 
-TASKS: dict[str, type[Task]] = {"avel": AVEL, "avvp": AVVP}
+TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (AVEL, AVVP)}
 
 
 def register_task(name: str, task: type[Task]) -> None:
@@ -49,8 +49,9 @@ def with_threshold(task: Task, threshold: float | None) -> Task:
     if threshold is None:
         return task
     if not hasattr(task.config, "threshold"):
+        takers = ", ".join(n for n, kind in TASKS.items() if hasattr(kind.Config, "threshold"))
         raise UsageError(
-            f"threshold is for avvp; {task.name} decides by the largest score and has none"
+            f"threshold is for {takers}; {task.name} decides by the largest score and has none"
         )
     other = copy.copy(task)
     other.config = dataclasses.replace(task.config, threshold=threshold)

@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not folder.is_dir():
         raise pytest.UsageError(f"--golden {folder}: no such folder")
     names = sorted(p.stem for p in folder.glob("*.json"))
-    config.stash[PARITY] = {"folder": folder, "names": names, "outcomes": {}}
+    config.stash[PARITY] = {"folder": folder, "names": names}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -52,15 +52,18 @@ def handlers(one_thread):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     outcome = yield
-    report = outcome.get_result()
     case = getattr(item, "callspec", None) and item.callspec.params.get("golden_case")
-    if case and (report.when == "call" or report.outcome != "passed"):
-        item.config.stash[PARITY]["outcomes"][case.name] = report.outcome
+    if case:
+        outcome.get_result().golden_case = case.name
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config: pytest.Config) -> None:
-    parity = config.stash[PARITY]
-    outcomes = parity["outcomes"]
+    parity, outcomes = config.stash[PARITY], {}
+    # From the reports, since these also come from the processes of pytest-xdist.
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        name = getattr(report, "golden_case", None)
+        if name and (report.when == "call" or report.outcome != "passed"):
+            outcomes[name] = report.outcome
     if not outcomes:
         return
     uncovered = [name for name in parity["names"] if name not in HANDLERS]

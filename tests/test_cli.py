@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from avplatform.cli import main
-from avplatform.config.compose import parse
+from avplatform.config.compose import compose, parse
 from avplatform.config.presets import list_presets, preset_options
 from avplatform.config.recipes import RECIPES
 from avplatform.config.run import default_config, option_names
-from avplatform.config.values import apply, to_dict
+from avplatform.config.values import to_dict
 from avplatform.models.errors import AVError, DataError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,7 +198,7 @@ def test_unknown_options_of_the_decoder_are_refused():
     with pytest.raises(
         UsageError, match="unknown option 'decoder_config.bloks'; did you mean 'blocks'"
     ):
-        apply(default_config(), {"decoder_config": {"bloks": 3}}, where="here")
+        compose(("here", {"decoder_config": {"bloks": 3}}))
 
 
 def test_help_lists_commands_and_options(capsys):

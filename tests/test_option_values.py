@@ -7,8 +7,8 @@ import typing
 
 import pytest
 
+from avplatform.config.compose import compose
 from avplatform.config.run import default_config
-from avplatform.config.values import apply
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError
@@ -54,14 +54,14 @@ def nested(path, value):
 def test_every_option_refuses_values_of_another_kind_by_name(task):
     tried = set()
     for encoder, decoder in itertools.product(sorted(ENCODERS), sorted(DECODERS)):
-        config = default_config(task, encoder, decoder)
-        for path, kind, _ in options(config):
+        cell = {"task": task, "encoder": encoder, "decoder": decoder}
+        for path, kind, _ in options(default_config(**cell)):
             for value in STRANGE:
                 if (path, str(kind), repr(value)) in tried:
                     continue
                 tried.add((path, str(kind), repr(value)))
                 try:
-                    found = apply(config, nested(path, value), where="here")
+                    found = compose(("here", {**cell, **nested(path, value)}))
                 except UsageError as error:
                     assert path[-1] in str(error), (
                         path,
@@ -94,7 +94,7 @@ def test_every_default_is_of_its_own_kind(task):
     ],
 )
 def test_what_yaml_can_write_becomes_what_was_meant(values, option, value):
-    found = apply(default_config("avel"), values, where="here")
+    found = compose(("here", values))
     for name in option.split("."):
         found = getattr(found, name)
     assert found == value and type(found) is type(value)
@@ -115,7 +115,7 @@ def test_what_yaml_can_write_becomes_what_was_meant(values, option, value):
 )
 def test_what_cannot_be_meant_is_refused_with_the_kind(values, message):
     with pytest.raises(UsageError) as caught:
-        apply(default_config("avel"), values, where="here")
+        compose(("here", values))
     assert message in str(caught.value)
 
 

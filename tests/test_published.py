@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from avplatform.catalogue.published import headline, published_rows, published_tables, read_tables
-from avplatform.config.compose import parse
+from avplatform.config.compose import compose
 from avplatform.config.presets import list_presets, preset_options
-from avplatform.config.values import apply
 from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.data.adapters.registry import make_task
 from avplatform.models.errors import DataError
@@ -119,7 +118,7 @@ def test_presets_and_options_of_rows_build_and_are_of_the_rows_cell():
             row.method,
         )
         assert row.supervision in (None, options["supervision"]), (key, row.method)
-        config = apply(parse(["--preset", row.preset]), row.options, where=key)
+        config = compose((key, {"preset": row.preset, **row.options}))
         if "blocks" in str(row.options):
             assert config.decoder_config.blocks == row.options["decoder_config"]["blocks"]
         if "avss" in str(row.options):

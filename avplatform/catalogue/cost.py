@@ -47,7 +47,7 @@ def cost_of(config: AVModelConfig, *, segments: int | None = None) -> Cost:
     part = {
         "task": "",
         "classes": ["-"],
-        "decoder": {"_type": "mmil"},
+        "decoder": {"_type": next(n for n, kind in DECODERS.items() if not kind.needs_labels)},
     }  # what the stem and the encoder do not depend on
     shared = {name: config_to_dict(getattr(config, name)) for name in ("features", "encoder")}
     key = json.dumps({**part, **shared, "reference_order": config.reference_order}, sort_keys=True)

@@ -11,9 +11,7 @@ from avplatform.catalogue.published import Row, headline, published_rows
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.run import default_config
 from avplatform.data.adapters.registry import find_adapter
-
-SHOWN = {"avvp": ("segment_Type@AV", "event_Type@AV"), "avel": ("accuracy",)}
-"""The metrics that stand for a task where there is room for little."""
+from avplatform.tasks.registry import TASKS
 
 
 def cell_cost(cell: Cell) -> Cost | None:
@@ -89,11 +87,17 @@ def cell_headline(cell: Cell) -> Headline | None:
     row = headline(cell.task, cell.encoder, cell.decoder, cell.supervision)
     if row is None:
         return None
-    numbers = " / ".join(f"{row.metrics[name]:.1f}" for name in SHOWN[cell.task])
+    numbers = " / ".join(f"{row.metrics[name]:.1f}" for name in TASKS[cell.task].shown)
     table = " ".join(row.source.table.split()[-2:])  # of a thread: without its repository
     return Headline(
         numbers=numbers, source=f"{row.source.paper} {table}", marked=row.supervision is None
     )
+
+
+def figures_of_tasks() -> str:
+    """Return what the published figures of each task are."""
+    known = ((name, task.cells.figures) for name, task in TASKS.items())
+    return ", ".join(f"{figures} ({name})" for name, figures in known if figures)
 
 
 def short_presets(names: tuple[str, ...]) -> list[str]:

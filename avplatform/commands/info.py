@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from avplatform.catalogue.describe import describe
-from avplatform.catalogue.figures import SHOWN, in_billions, in_millions, short_presets
+from avplatform.catalogue.figures import in_billions, in_millions, short_presets
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import counted
+from avplatform.tasks.registry import TASKS
 
 LABEL = 12  # columns of the names on the left
 
@@ -160,7 +161,7 @@ def _show_results(console: Console, results: dict[str, Any]) -> None:
 
 
 def _show_figures(console: Console, task: str, rows: list[dict[str, Any]]) -> None:
-    metrics = SHOWN[task]
+    metrics = TASKS[task].shown
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("published, %")
     for name in metrics:

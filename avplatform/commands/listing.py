@@ -17,6 +17,7 @@ from avplatform.catalogue.figures import (
     cell_cost,
     cell_headline,
     cell_record,
+    figures_of_tasks,
     in_billions,
     in_millions,
     short_presets,
@@ -134,8 +135,8 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
             end_section=(cell.task, cell.encoder) != (following.task, following.encoder),
         )
     console.print(table)
-    notes = "params: trainable, in millions; FLOPs: one clip of ten seconds, forward, in 10^9, multiply and add counted apart."
-    notes += " published: accuracy (avel), segment and event Type@AV (avvp)."
+    notes = "params: trainable, in millions; FLOPs: one clip, forward, in 10^9, multiply and add counted apart."
+    notes += f" published: {figures_of_tasks()}."
     if marked:
         notes += " *: the source does not state the supervision."
     console.print(notes)
@@ -189,7 +190,7 @@ def _kinds(options: ListOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Raises:
         UsageError: an unknown task, encoder, decoder or supervision, with the nearest right one.
     """
-    check_names(options.task or "avel", options.encoder or "ave", options.decoder or "leap")
+    check_names(options.task, options.encoder, options.decoder)
     known = {
         s for name in ([options.task] if options.task else TASKS) for s in TASKS[name].supervisions
     }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,7 +15,7 @@ from avplatform.labels.held_out import data_for, with_others
 from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig, config_to_dict
 from avplatform.models.contracts import FeatureSpec
-from avplatform.models.decoders import DECODERS
+from avplatform.models.decoders import DECODERS, label_decoders
 from avplatform.models.errors import UsageError
 from avplatform.models.texts.files import LabelEmbeddings
 from avplatform.tasks.contracts import Task
@@ -30,32 +29,19 @@ class OpenRun(NamedTuple):
     model: AVModel
 
 
-def open_run(
-    config: RunConfig, *, progress: Callable[[str], None] | None = None, why_mapped: str = ""
-) -> OpenRun:
-    """Return what a run of this configuration works with, its weights drawn from its seed.
-
-    Args:
-        config: of the run.
-        progress: told what takes time.
-        why_mapped: why splits are mapped, where that needs to be said.
+def open_run(config: RunConfig, **told: Any) -> OpenRun:
+    """Return what a run of this configuration works with, its weights drawn from its seed; `told`: see `open_data`.
 
     Raises:
         UsageError: the task, encoder, decoder and data do not fit together.
         DataError: the data, or the label embeddings, cannot be read or lack something.
     """
-    data = open_data(
-        config.data,
-        task=config.task,
-        cache_dir=config.cache_dir,
-        progress=progress,
-        why_mapped=why_mapped,
-    )
+    data: Data = open_data(config.data, task=config.task, cache_dir=config.cache_dir, **told)
     task = build_task(config, data.spec)
-    seen = data_of_run(config, task, data)
+    data = data_of_run(config, task, data)
     torch.manual_seed(config.seed)
-    model = build_model(config, task, seen.spec)
-    return OpenRun(task, seen, model.double() if config.precision == "float64" else model)
+    model = build_model(config, task, data.spec)
+    return OpenRun(task, data, model.double() if config.precision == "float64" else model)
 
 
 def data_of_run(config: RunConfig, task: Task, data: Data) -> Data:
@@ -65,12 +51,13 @@ def data_of_run(config: RunConfig, task: Task, data: Data) -> Data:
         UsageError: a split is missing, or the labels that the run's supervision needs.
         DataError: the data have other classes, or an empty split.
     """
-    seen = data_for(data, task) if config.held_out else data
+    if config.held_out:
+        data = data_for(data, task)
     for split in (*task.train_splits()[:1], "validation", "test"):
-        seen.split_name(split)
-    check_labels(seen.spec, task)
-    task.check_training_labels(seen.spec.labels)
-    return seen
+        data.split_name(split)
+    check_labels(data.spec, task)
+    task.check_training_labels(data.spec.labels)
+    return data
 
 
 def build_task(config: RunConfig, spec: DataSpec | None = None) -> Task:
@@ -137,7 +124,7 @@ def make_model_config(
     task.check(config.encoder, config.decoder, config.encoder_config, config.decoder_config)
     if config.labels != LabelConfig() and not DECODERS[config.decoder].needs_labels:
         raise UsageError(
-            f"labels: {config.decoder} queries with no labels; leave the labels.* options out, or use leap"
+            f"labels: {config.decoder} queries with no labels; leave the labels.* options out, or use {label_decoders()}"
         )
     reduction = getattr(config.encoder_config, "map_reduction", "mean")
     if reduction != "mean" and features.map_size is None:
@@ -182,7 +169,7 @@ def without_held_out(task: Task, config: RunConfig) -> Task:
     if not DECODERS[config.decoder].needs_labels:
         raise UsageError(
             f"held_out: {config.decoder} has one output a class and could never find a class that it was not trained on; use "
-            "--decoder leap"
+            f"--decoder {label_decoders()}"
         )
     if config.labels.embeddings.partition(":")[0] == "learned":
         raise UsageError(
@@ -190,10 +177,5 @@ def without_held_out(task: Task, config: RunConfig) -> Task:
         )
     if config.streaming:
         raise UsageError("held_out reads mapped data; leave out --streaming")
-    if config.task == "avel" and (
-        config.encoder == "cmbs" or config.task_config.label_set != "with_background"
-    ):
-        raise UsageError(
-            "held_out on avel needs a background text and no gate losses; use label_set with_background and no cmbs"
-        )
+    task.check_held_out(config.encoder)
     return with_others(task, config.held_out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +64,15 @@ def stored_config(folder: str | Path) -> RunConfig:
     return build(*_merged([(f"{folder}/config.yaml", values)], {}))
 
 
+def changed_options(config: RunConfig, values: Options, *, where: str) -> Options:
+    """Return the options of a configuration with others put over them; `where` names their source in errors.
+
+    Raises:
+        UsageError: an unknown name, or a value of another kind.
+    """
+    return merge(dataclasses.asdict(config), typed(type(config), values, where=where))
+
+
 def peek(args: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     """Return the values of some flags without parsing the others (`--name value` or `--name=value`)."""
     found = {}
@@ -82,7 +90,7 @@ def peek(args: Sequence[str], names: Sequence[str]) -> dict[str, str]:
 def _with_preset(layers: Sequence[Layer], given: Mapping[str, str]) -> list[Layer]:
     """Return the layers behind that of the preset which flags or the first layer name."""
     preset = given.get("preset") or (layers[0][1].get("preset") if layers else None)
-    if not preset:
+    if not preset or not isinstance(preset, str):  # of another kind: refused with all the others
         return list(layers)
     options = preset_options(preset)
     wanted = {**{k: v for _, values in layers for k, v in values.items() if k in CELL}, **given}
@@ -146,8 +154,7 @@ def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], pro
     return dataclasses.asdict(found)
 
 
-@cache
-def _unchecked(cls: type) -> type:
+def _unchecked(cls: Any) -> Any:
     """Return a dataclass like `cls`, and like those that it holds, which checks nothing: a flag may mend what a file says."""
     groups = {
         name: _unchecked(kind)
@@ -160,5 +167,5 @@ def _unchecked(cls: type) -> type:
         bases=(cls,),
         namespace={"__doc__": cls.__doc__, "__post_init__": lambda self: None},
         kw_only=True,
-        frozen=cls.__dataclass_params__.frozen,  # type: ignore[attr-defined]
+        frozen=cls.__dataclass_params__.frozen,
     )

@@ -15,12 +15,7 @@ from avplatform.config.optim import OptimConfig, ScheduleConfig
 from avplatform.models.checks import at_least, check_choices
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
-from avplatform.models.errors import (
-    UsageError,
-    counted,
-    nearest,
-    unknown_name,
-)
+from avplatform.models.errors import UsageError, counted, nearest, unknown_name
 from avplatform.tasks.registry import TASKS
 
 TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
@@ -94,11 +89,11 @@ class LabelConfig:
 class RunConfig:
     """Everything that decides a run."""
 
-    task: str = "avel"
+    task: str = next(iter(TASKS))
     """avel (events heard and seen, AVE) or avvp (audio and visual events apart, LLP)"""
-    encoder: str = "ave"
+    encoder: str = next(iter(TASKS.values())).default_encoder
     """audio-visual encoder; default: ave for avel, han for avvp"""
-    decoder: str = "leap"
+    decoder: str = next(iter(DECODERS))
     """event decoder: leap, dch or mmil"""
     supervision: str = "full"
     """avel: full or weak; avvp: pseudo (segment pseudo-labels) or weak (video labels only)"""
@@ -217,14 +212,14 @@ class RunConfig:
             )
 
 
-def check_names(task: str, encoder: str, decoder: str) -> None:
-    """Raise UsageError with the nearest right name unless all three are registered."""
+def check_names(task: str | None, encoder: str | None, decoder: str | None) -> None:
+    """Raise UsageError with the nearest right name unless all that are given are registered."""
     for kind, name, table in (
         ("task", task, TASKS),
         ("encoder", encoder, ENCODERS),
         ("decoder", decoder, DECODERS),
     ):
-        if name not in table:
+        if name is not None and name not in table:
             raise unknown_name(kind, name, table)
 
 
@@ -262,11 +257,11 @@ def default_config(
 
     Papers' recipes are presets (`avplatform.config.presets`).
     """
-    task = task or "avel"
+    task = task or next(iter(TASKS))
     if task not in TASKS:
         raise unknown_name("task", task, TASKS)
     kind = TASKS[task]
-    encoder, decoder = encoder or kind.default_encoder, decoder or "leap"
+    encoder, decoder = encoder or kind.default_encoder, decoder or next(iter(DECODERS))
     supervision = supervision or kind.supervisions[0]
     cls = config_class(task, encoder, decoder)
     one_of_supervision(task, supervision)
@@ -285,6 +280,7 @@ def default_config(
         encoder_config=ENCODERS[encoder].Config(**adapter.encoder_options(encoder)),
         decoder_config=DECODERS[decoder].Config(**adapter.decoder_options(encoder, decoder)),
     )
-    if task == "avvp":
-        values.update(epochs=24, optim=OptimConfig(lr=5e-4))
-    return cls(**values)
+    training = dict(kind.training)
+    if "optim" in training:
+        training["optim"] = OptimConfig(**training["optim"])
+    return cls(**values, **training)

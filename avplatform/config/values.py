@@ -22,16 +22,6 @@ def as_yaml(options: Options) -> str:
     return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
 
-def apply(config: Config, values: Options, *, where: str) -> Config:
-    """Return a copy of `config` with nested `values` put in; `where` names their source in errors.
-
-    Raises:
-        UsageError: an unknown name, with the nearest right one, or a value of the wrong kind.
-    """
-    cls = type(config)
-    return build(cls, merge(dataclasses.asdict(config), typed(cls, values, where=where)))  # type: ignore[call-overload]
-
-
 def typed(cls: type, values: Options, *, where: str, prefix: str = "") -> Options:
     """Return nested options of dataclass `cls`, each value of its option's kind; nothing is built or checked yet.
 

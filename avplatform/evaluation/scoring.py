@@ -25,7 +25,6 @@ from avplatform.evaluation.extras import (
     write_extras,
 )
 from avplatform.evaluation.perturbations import Change
-from avplatform.hub.folder import model_folder
 from avplatform.labels.held_out import data_for, zero_shot
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.checks import at_least
@@ -110,7 +109,10 @@ def score_model(
             f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)"
         )
     if model is None:
-        model = AVModel.from_pretrained(model_folder(options.model))
+        folder = Path(options.model)
+        model = AVModel.from_pretrained(
+            str(folder / "model" if (folder / "model").is_dir() else options.model)
+        )
     task = with_threshold(task_of_model(model.config), options.threshold)
     data: Data = open_data(
         data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note

@@ -1,4 +1,7 @@
-"""Opens a media file that may come from a stranger: only that file is read, and only so much of it as the limits allow."""
+"""Opens a media file that may come from a stranger: only that file is read, and only so much of it as the limits allow.
+
+PyAV gives None for a time base or a rate that a file lacks, and from 19 on a rational number that is false.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +136,7 @@ class Opened:
         sounds = [s for s in container.streams.audio if s.codec_context is not None]
         self.video: Any = videos[0] if videos else None
         self.audio: Any = sounds[0] if sounds else None
-        self.zero = Fraction(container.start_time or 0, 1_000_000)
+        self.zero = _beginning(container, self.video, self.audio)
         names = set(container.format.name.split(","))
         late = abs(self.zero) > LATE and not names & COUNTED_FROM_THE_START
         self.stamped = (
@@ -258,7 +261,7 @@ class Opened:
 
     def seconds(self, frame: Any) -> float | None:
         """When a frame begins, from the file's zero; None where the file does not say."""
-        if frame.pts is None or frame.time_base is None:
+        if frame.pts is None or not frame.time_base:
             return None
         return float(frame.pts * frame.time_base - self.zero)
 
@@ -279,11 +282,7 @@ def opened(
     with reading(file), file.open("rb") as raw:
         # From a Python file nothing else can be opened: a file that names others (a playlist, say) is refused.
         container = av.open(
-            raw,
-            mode="r",
-            buffer_size=READ_BUFFER,
-            io_open=_refuse_other_files,
-            metadata_errors="replace",
+            raw, mode="r", buffer_size=READ_BUFFER, io_open=_refuse_other_files, **_any_metadata()
         )
         with container:
             names = set(container.format.name.split(","))
@@ -331,7 +330,7 @@ def import_av() -> Any:
 
 def stream_seconds(stream: Any) -> float | None:
     """Return the declared length of a stream, or None; Matroska declares it in a tag."""
-    if stream.duration is None or stream.time_base is None or stream.duration < 0:
+    if stream.duration is None or not stream.time_base or stream.duration < 0:
         tag = re.fullmatch(
             r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", str(stream.metadata.get("DURATION", ""))
         )
@@ -364,7 +363,7 @@ def measured_seconds(path: str | Path, limits: Limits) -> float:
         for number, packet in enumerate(file.container.demux(streams)):
             if number > MOST_PACKETS:
                 raise DataError(f"{path} has more than {MOST_PACKETS:,} packets")
-            if not packet.size or packet.time_base is None:
+            if not packet.size or not packet.time_base:
                 continue
             length = float((packet.duration or 0) * packet.time_base)
             before = counted_on.get(packet.stream.index, 0.0)  # raw streams have no time stamps
@@ -400,6 +399,28 @@ def _check_file(file: Path) -> None:
 
 def _refuse_other_files(url: str, flags: int, options: dict[str, Any]) -> Any:
     raise PermissionError(f"it asks for another file ({url[:80]})")
+
+
+def _beginning(container: Any, video: Any, audio: Any) -> Fraction:
+    """Return the moment at which a file begins.
+
+    FFmpeg before 8.1 (PyAV before 17) lets Matroska begin with the samples that the decoder of its sound leaves out.
+    """
+    zero = Fraction(container.start_time or 0, 1_000_000)
+    context = audio.codec_context if audio is not None else None
+    if (
+        zero >= 0 or context is None or -zero > context.delay / max(1, context.sample_rate) + 0.001
+    ):  # stamps are rounded
+        return zero
+    dated = video is not None and video.start_time is not None and video.time_base
+    return max(zero, min(Fraction(0), video.start_time * video.time_base)) if dated else Fraction(0)
+
+
+def _any_metadata() -> dict[str, Any]:
+    """Return what lets PyAV open files whose metadata is no UTF-8; from 19 on it always does, and takes no such argument."""
+    from av.container import InputContainer
+
+    return {"metadata_errors": "replace"} if hasattr(InputContainer, "metadata_errors") else {}
 
 
 def _attached_picture() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -303,7 +304,7 @@ def _resample(file: Opened, resampler: Any, frame: Any) -> list[np.ndarray]:
 
 def _seek(file: Opened, stream: Any, seconds: float) -> None:
     """Go to the key frame before a time, where that saves decoding; what has no time stamps is counted from its beginning."""
-    if seconds > SEEK_BEYOND and file.stamped:
+    if seconds > SEEK_BEYOND and file.stamped and stream.time_base:
         import av
 
         try:
@@ -323,7 +324,8 @@ class _Resizer:
     def __init__(self, size: FrameSize) -> None:
         from av.video.reformatter import Interpolation, VideoReformatter
 
-        self.size, self.scaler, self.filter = size, VideoReformatter(), Interpolation.BILINEAR
+        self.size, self.scaler = size, VideoReformatter()
+        self.options = {"format": "rgb24", "interpolation": Interpolation.BILINEAR, **_one_thread()}
 
     def __call__(self, frame: Any) -> np.ndarray:
         size, turns = self.size, round(frame.rotation / 90) % 4
@@ -338,9 +340,7 @@ class _Resizer:
                 return self(_middle_of(frame, turns))
         if turns % 2:
             height, width = width, height
-        scaled = self.scaler.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=self.filter, threads=1
-        )
+        scaled = self.scaler.reformat(frame, width=width, height=height, **self.options)
         picture = scaled.to_ndarray()
         if turns:
             picture = np.rot90(picture, turns)
@@ -349,6 +349,19 @@ class _Resizer:
             left = round((picture.shape[1] - size.width) / 2)
             picture = picture[top : top + size.height, left : left + size.width]
         return np.ascontiguousarray(picture)
+
+
+@functools.cache
+def _one_thread() -> dict[str, Any]:
+    """Return what lets PyAV scale in one thread; before 17 it always does, and takes no such argument."""
+    from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
+
+    try:
+        VideoReformatter().reformat(VideoFrame(16, 16, "rgb24"), threads=1)
+    except TypeError:
+        return {}
+    return {"threads": 1}
 
 
 def _middle_of(frame: Any, turns: int) -> Any:

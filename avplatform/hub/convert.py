@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from avplatform.config.presets import preset_options
+from avplatform.config.presets import preset_options, presets_of_checkpoints
 from avplatform.data.adapters.registry import make_task
 from avplatform.hub.cards import render_converted_card
 from avplatform.labels.cache import label_embeddings as label_embeddings_of
@@ -24,29 +24,13 @@ from avplatform.models.errors import (
     unknown_name,
 )
 from avplatform.models.files import file_sha256, write_atomic
-from avplatform.models.official import Labels, open_reader
+from avplatform.models.official import OFFICIAL, Labels, open_reader
 from avplatform.models.official.reader import Reader, clean
 from avplatform.models.texts.files import LabelEmbeddings
 from avplatform.tasks.registry import TASKS
 
-PRESETS: dict[str, str] = {
-    "han": "han-mmil-avvp-weak-official",
-    "mmpyr": "mmpyr-mmil-avvp-weak-official",
-    "leap": "mmpyr-leap-avvp-official",
-    "ave": "ave-dch-avel-official",
-    "dmrn": "dmrn-dch-avel-official",
-    "psp": "psp-dch-avel-official",
-    "cmbs": "cmbs-dch-avel-official",
-    "valor": "valor-mmil-avvp-official",
-}
-"""The preset whose losses and decisions are those of each published model."""
-
-WEAK_PRESETS: dict[str, str] = {
-    "ave": "ave-dch-avel-weak-official",
-    "psp": "psp-dch-avel-weak-official",
-    "cmbs": "cmbs-dch-avel-weak-official",
-}
-"""The same of their weakly supervised models, where there are two."""
+PRESETS: dict[str, dict[str, str]] = presets_of_checkpoints()
+"""By published model and supervision, the preset whose losses and decisions are its own."""
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -82,15 +66,16 @@ def convert(
         UsageError: an unknown name, an option that does not go with the model, or a folder that is not empty.
         DataError: a file that cannot be read, or is no checkpoint of this model.
     """
-    if name not in PRESETS:
-        raise unknown_name("published model", name, PRESETS)
+    if name not in OFFICIAL:
+        raise unknown_name("published model", name, OFFICIAL)
     file, out = Path(file), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out} exists and is not empty; give a new folder")
     # The embeddings are read once the model is known to take them.
     given = {**options, "label_embeddings": label_embeddings}
     open_reader(name, **given)
-    embeddings = _published_embeddings(label_embeddings) if name == "leap" else None
+    takes_labels = "label_embeddings" in OFFICIAL[name].takes
+    embeddings = _published_embeddings(name, label_embeddings) if takes_labels else None
     if embeddings is not None:
         given["label_embeddings"] = embeddings.values
     reader = open_reader(name, **given)
@@ -136,7 +121,8 @@ def convert(
 
 def published_labels(name: str, *, weak: bool = False) -> Labels:
     """Return the classes, label texts and task options of a published model, its quirks switched on."""
-    options = preset_options((WEAK_PRESETS if weak else PRESETS)[name])
+    presets = PRESETS[name]
+    options = preset_options(presets["weak"] if weak else next(iter(presets.values())))
     kind = TASKS[options["task"]]
     config = config_from_dict(
         kind.Config, {**options.get("task_config", {}), "supervision": options["supervision"]}
@@ -144,7 +130,7 @@ def published_labels(name: str, *, weak: bool = False) -> Labels:
     task = make_task(kind.name, config)
     classes, texts = task.model_classes(options["decoder"], options["encoder"])
     stored = {key: value for key, value in config_to_dict(config).items() if key != "_type"}
-    return Labels(classes=classes, label_texts=texts, task_config=stored)
+    return Labels(task=kind.name, classes=classes, label_texts=texts, task_config=stored)
 
 
 def write_folder(model: AVModel, card: str, out: Path) -> None:
@@ -171,13 +157,13 @@ def _weak(reader: Reader) -> bool:
     return bool(reader.settings["weak"].value) if "weak" in reader.settings else False
 
 
-def _published_embeddings(source: str | Path | None) -> LabelEmbeddings:
+def _published_embeddings(name: str, source: str | Path | None) -> LabelEmbeddings:
     if source is None:
         raise UsageError(
             "a LEAP checkpoint does not hold its label embeddings; give them with --label-embeddings FILE "
             "(.npy, .safetensors, .pt, or a GloVe text file)"
         )
-    return label_embeddings_of(published_labels("leap").label_texts, str(source))
+    return label_embeddings_of(published_labels(name).label_texts, str(source))
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> str:

@@ -30,7 +30,7 @@ def with_others(task: Task, held_out: Sequence[str]) -> Task:
     if not held_out:
         return task
     gone = set(find_classes(task, held_out))
-    names, texts = events_of_task(task, "leap", "")
+    names, texts = events_of_task(task)
     kept = [(name, text) for name, text in zip(names, texts, strict=True) if name not in gone]
     if not kept:
         raise UsageError("held_out names all classes; leave some to train on")
@@ -123,7 +123,9 @@ def find_classes(task: Task, names: Iterable[str]) -> list[str]:
     return [name for name in task.classes if name in found]
 
 
-def events_of_task(task: Task, decoder: str, encoder: str) -> tuple[list[str], list[str]]:
+def events_of_task(
+    task: Task, decoder: str | None = None, encoder: str | None = None
+) -> tuple[list[str], list[str]]:
     """Return the names and texts of a task's events, without background."""
     names, texts = task.model_classes(decoder, encoder)
     pairs = [(name, text) for name, text in zip(names, texts, strict=True) if name != BACKGROUND]

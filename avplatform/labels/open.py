@@ -9,15 +9,10 @@ import torch
 
 from avplatform.labels.cache import label_embeddings
 from avplatform.models.av_model import AVModel
-from avplatform.models.decoders import DECODERS
+from avplatform.models.decoders import DECODERS, label_decoders
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.texts.files import LabelEmbeddings
 from avplatform.models.texts.sources import POOLED, SOURCES
-
-WHY = {
-    "mmil": "MMIL classifies with one weight vector a class that it was trained on",
-    "dch": "DCH is a classifier with one output a class that it was trained on",
-}
 
 
 def embed_labels(
@@ -58,9 +53,10 @@ def check_open(model: AVModel) -> None:
     """Raise UsageError unless the model can parse labels that it was not trained on; says why not."""
     kind = model.config.decoder._type
     if not DECODERS[kind].needs_labels:
-        why = WHY.get(kind, f"the decoder {kind} does not read label texts")
+        why = DECODERS[kind].closed or f"the decoder {kind} does not read label texts"
         raise UsageError(
-            f"{why}, so it cannot look for other labels; train a model with --decoder leap, or leave them out"
+            f"{why}, so it cannot look for other labels; train a model with --decoder {label_decoders()}, or leave "
+            "them out"
         )
     if model.config.learned_labels:
         raise UsageError(

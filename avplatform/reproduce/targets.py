@@ -9,6 +9,7 @@ from typing import Any
 from avplatform.catalogue.published import Row, published_tables
 from avplatform.config.presets import preset_options
 from avplatform.config.values import flat
+from avplatform.models.decoders import DECODERS
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.sweeps.sweep import slug
 
@@ -94,12 +95,16 @@ def wanted(target: str) -> list[Wanted]:
     found = []
     for row in published_tables()[TABLES[target]].rows:
         presets = row.open_presets or ((row.preset,) if row.preset else ())
-        labels = (row.label_embeddings or "GloVe").lower() if row.decoder == "leap" else ""
+        labels = (row.label_embeddings or "GloVe").lower() if _by_texts(row.decoder) else ""
         settings: list[Setting | None] = [
             Setting(preset=preset, options=row.options, labels=labels) for preset in presets
         ]
         found += [Wanted(row=row, setting=setting) for setting in settings or [None]]
     return found
+
+
+def _by_texts(decoder: str) -> bool:
+    return decoder in DECODERS and DECODERS[decoder].needs_labels
 
 
 def settings_of(targets: Sequence[str]) -> dict[str, Setting]:

@@ -42,10 +42,7 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
             "batch_size": config.batch_size,
             "processes": setup.accelerator.num_processes,
             "precision": setup.precision,
-            "seconds": {
-                "wall": round(progress.seconds, 1),
-                "cpu": round(progress.cpu_seconds, 1),
-            },
+            "seconds": {"wall": round(progress.seconds, 1), "cpu": round(progress.cpu_seconds, 1)},
             "environment": describe(),
         },
     )

@@ -63,10 +63,7 @@ def save_state(setup: Setup, progress: Progress) -> None:
 
 
 def restore_state(setup: Setup) -> Progress:
-    """Put the newest whole checkpoint into the run, if it has one, and drop the records that it will make again.
-
-    Returns:
-        Where the run then stands.
+    """Put the newest whole checkpoint into the run, if there is one, drop later records, and return where it stands.
 
     Raises:
         UsageError: the number of processes changed where a step's clips depend on it.

@@ -8,7 +8,7 @@ from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
 
-DECODERS: dict[str, type[Decoder]] = {"leap": LEAP, "dch": DCH, "mmil": MMIL}
+DECODERS: dict[str, type[Decoder]] = {}
 
 
 def register_decoder(name: str, decoder: type[Decoder]) -> None:
@@ -18,9 +18,14 @@ def register_decoder(name: str, decoder: type[Decoder]) -> None:
         UsageError: it lacks something that every decoder defines.
     """
     check_part(decoder, Decoder, "Config", "forward")
-    decoder.Config._type = name  # type: ignore[attr-defined]
+    decoder.name = decoder.Config._type = name  # type: ignore[attr-defined]
     DECODERS[name] = decoder
 
 
-for _name, _decoder in list(DECODERS.items()):
-    register_decoder(_name, _decoder)
+def label_decoders() -> str:
+    """Return the names of the decoders that query with label texts, for messages."""
+    return " or ".join(name for name, kind in DECODERS.items() if kind.needs_labels)
+
+
+for _decoder in (LEAP, DCH, MMIL):
+    register_decoder(_decoder.name, _decoder)

@@ -11,12 +11,29 @@ from torch import Tensor, nn
 from avplatform.models.checks import check_choices, finite, sizes
 from avplatform.models.contracts import (
     Decoder,
+    Encoder,
     Encoding,
+    Gives,
+    Needs,
+    Options,
     Parse,
     Prediction,
+    Rule,
     StreamPredictions,
 )
 from avplatform.models.decoders.cmbs_head import CMBSHead
+from avplatform.models.encoders.ave import AVE
+from avplatform.models.errors import UsageError
+
+WEIGHTED = ("psp", "cmbs")
+"""Forms of which weak supervision has another model."""
+BEHIND = {
+    None: ("ave",),
+    "dmrn": ("dmrn", "psp"),
+    "psp": ("ave", "psp"),
+    "cmbs": ("ave", "psp", "cmbs"),
+}
+"""Forms that can stand behind an encoder, by the form that its own paper defines."""
 
 
 @dataclass(kw_only=True)
@@ -50,7 +67,56 @@ class DCH(Decoder):
     Shape: see the forms below; C is `num_classes`.
     """
 
+    name = "dch"
     Config = DCHConfig
+    about = "The decoder DCH classifies each segment directly from the encoded streams"
+    closed = "DCH is a classifier with one output a class that it was trained on"
+    paper = AVE.paper
+    fixed = {"apart": {"form": "modalities"}}
+
+    @classmethod
+    def gives(cls, config: DCHConfig) -> Gives:
+        """One distribution over all labels, or one class per clip; a pooled probability is their maximum or mean."""
+        return frozenset(
+            {"pooled", "label scores"} | ({"clip class"} if config.form == "cmbs" else set())
+        )
+
+    @classmethod
+    def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:
+        """Streams apart have a head each; one joint stream has the head of the encoder's paper, if there is one."""
+        if needs.streams == "apart":
+            return super().options_for(needs, encoder)
+        form = encoder.own_head(encoder.Config())
+        return {"form": form, "weighting": needs.supervision == "weak"} if form else {}
+
+    @classmethod
+    def scores_background(cls, needs: Needs, encoder: type[Encoder]) -> bool:
+        """Fully supervised, CMBS's head tells background by relevance alone."""
+        return needs.supervision != "full" or cls.options_for(needs, encoder).get("form") != "cmbs"
+
+    @classmethod
+    def check(
+        cls, config: DCHConfig, needs: Needs, encoder: type[Encoder], encoder_config: Any
+    ) -> list[Rule]:
+        """Refuse forms that do not fit what is wanted, or what the encoder gives."""
+        own, form, full = encoder.own_head(encoder_config), config.form, needs.supervision == "full"
+        super().check(config, needs, encoder, encoder_config)
+        if needs.streams == "joint":
+            fits = BEHIND[own] if cls.scores_background(needs, encoder) else (own,)
+            if form not in fits:
+                raise UsageError(
+                    f"decoder_config.form is '{form}'; behind this encoder {needs.asker} takes {' or '.join(map(str, fits))}"
+                )
+            if form == "cmbs" and config.weighting == full:
+                shown, supervision = ("on", "full") if full else ("off", "weak")
+                raise UsageError(
+                    f"decoder_config.weighting is {shown}; CMBS's head has {supervision} supervision here: leave it out"
+                )
+        return [
+            ("weighting", form in WEIGHTED or own in WEIGHTED, "the forms psp and cmbs"),
+            ("gamma", form == "cmbs", "the form cmbs"),
+            ("official_init", form != "cmbs", "the other forms than cmbs"),
+        ]
 
     def __init__(
         self, *, config: DCHConfig, width: int, num_classes: int, label_dim: int = 0

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from avplatform.models.checks import (
-    DEPTH,
-    check_choices,
-    divides,
-    finite,
-    in_range,
-    sizes,
-)
+from avplatform.models.checks import DEPTH, check_choices, divides, finite, in_range, sizes
 from avplatform.models.contracts import (
     Decoder,
+    Encoder,
     Encoding,
+    Gives,
+    Needs,
+    Options,
     Parse,
     Prediction,
+    Publication,
+    Rule,
     StreamPredictions,
     at_least_single,
+    may_give,
 )
 from avplatform.models.decoders.cmbs_head import top_mean
 from avplatform.models.errors import UsageError
@@ -80,6 +80,15 @@ class LEAPConfig:
             raise UsageError(f"LEAPConfig.heads is {self.heads}; the form 'paper' has one head")
 
 
+def _recipe(epochs: int) -> dict[str, Any]:
+    return {
+        "optim": {"lr": 1e-4},
+        "schedule": {"name": "epoch_decay", "factor": 0.1, "every": 10},
+        "epochs": epochs,
+        "batch_size": 32,
+    }
+
+
 class LEAP(Decoder):
     """Project encoded segments onto label embeddings; read segments off the scores, the video off the labels.
 
@@ -94,8 +103,108 @@ class LEAP(Decoder):
     attention [B, stream, C, T], the softmax over time of the last block's scores, streams in the order audio, visual, fused.
     """
 
+    name = "leap"
     Config = LEAPConfig
     needs_labels = True
+    about = (
+        "The decoder LEAP projects the segments onto the embeddings of the class texts, block by "
+        "block"
+    )
+    paper = Publication(
+        paper="LEAP",
+        venue="ECCV 2024",
+        authors="Zhou et al.",
+        citation="""@inproceedings{zhou2024leap,
+  title = {Label-anticipated Event Disentanglement for Audio-Visual Video Parsing},
+  author = {Zhou, Jinxing and Guo, Dan and Mao, Yuxin and Zhong, Yiran and Chang, Xiaojun and Wang, Meng},
+  booktitle = {European Conference on Computer Vision},
+  year = {2024}
+}""",
+    )
+    recipes = {"leap": _recipe(30), "leap-paper": _recipe(20)}
+    fixed = {
+        "apart": {
+            "combine": "none",
+            "streams": "both",
+            "relevance": "none",
+            "classify_queries": False,
+        }
+    }
+
+    @classmethod
+    def gives(cls, config: LEAPConfig) -> Gives:
+        """Scores by class texts."""
+        return frozenset({"text scores"})
+
+    @classmethod
+    def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:
+        """One joint stream is the mean of both.
+
+        It starts with a learned gain on its scores there, where nothing was published: without it, it trains slowly. Weakly
+        supervised, where scores are squashed one by one, it starts with a bias towards "absent" too.
+        """
+        if needs.streams == "apart":
+            return super().options_for(needs, encoder)
+        options: Options = {"combine": "mean", "score_gain": 8.0}
+        if needs.supervision == "weak":
+            return {**options, "score_bias": -2.5}
+        queries = "queries" in (encoder.gives(encoder.Config()) or ())
+        return {**options, "classify_queries": True} if queries else options
+
+    @classmethod
+    def check(
+        cls, config: LEAPConfig, needs: Needs, encoder: type[Encoder], encoder_config: Any
+    ) -> list[Rule]:
+        """Refuse streams and features that are not wanted, or that the encoder does not give."""
+        super().check(config, needs, encoder, encoder_config)
+        streams, combine = config.streams, config.combine
+        joint, fused = needs.streams == "joint", streams == "fused"
+        given = encoder.gives(encoder_config)
+        no_queries = (
+            f"needs gated queries, which {encoder.name} does not give; leave it out"
+            if "queries" not in (given or ())
+            else ""
+        )
+        no_fused = joint and streams != "both" and not may_give(given, "fused")
+        squashed = joint and not fused and combine != "mean" and needs.logits
+        faults = (
+            (
+                joint and not fused and combine == "none",
+                f"combine is 'none'; {needs.asker} needs an audio-visual stream: mean, product or or",
+            ),
+            (squashed, f"combine '{combine}' gives probabilities, {needs.logits}"),
+            (no_fused, f"streams is '{streams}', but {encoder.name} has no fused stream; use both"),
+            (
+                joint and fused and needs.modalities,
+                f"streams is 'fused': {needs.modalities}; use streams both or all",
+            ),
+            (config.reads == "queries" and no_queries, f"reads {no_queries}"),
+            (config.classify_queries and no_queries, f"classify_queries {no_queries}"),
+            (
+                joint and config.classify_queries and needs.supervision != "full",
+                "classify_queries is on, but no weak loss reads it; leave it out",
+            ),
+            (
+                joint and config.relevance == "linear" and needs.no_relevance,
+                f"relevance 'linear' {needs.no_relevance}",
+            ),
+            (
+                fused and combine in ("product", "or"),
+                f"combine is '{combine}', but streams 'fused' is one stream; leave it out",
+            ),
+            (
+                fused and config.reads == "queries",
+                "reads is 'queries', but the fused stream has none; use streams both or all",
+            ),
+        )
+        for wrong, why in faults:
+            if wrong:
+                raise UsageError(f"decoder_config.{why}")
+        released = config.form == "released"
+        return [
+            ("attention_dropout", released, "the form 'released'; the equations have none"),
+            ("shared_video_classifier", not fused, "several streams"),
+        ]
 
     def __init__(
         self, *, config: LEAPConfig, width: int, num_classes: int = 0, label_dim: int = 300

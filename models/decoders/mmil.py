@@ -10,11 +10,15 @@ from torch import Tensor, nn
 
 from avplatform.models.contracts import (
     Decoder,
+    Encoder,
     Encoding,
+    Gives,
+    Needs,
     Parse,
     Prediction,
     StreamPredictions,
 )
+from avplatform.models.encoders.han import HAN
 
 
 @dataclass(kw_only=True)
@@ -36,7 +40,25 @@ class MMIL(Decoder):
     aux: segment_attention and modality_attention [B, T, 2, C].
     """
 
+    name = "mmil"
     Config = MMILConfig
+    about = (
+        "The decoder MMIL classifies each segment linearly and pools over time and streams by "
+        "attention"
+    )
+    closed = "MMIL classifies with one weight vector a class that it was trained on"
+    paper = HAN.paper
+    fixed = {"apart": {"product": False}, "joint": {"product": True}}
+
+    @classmethod
+    def gives(cls, config: MMILConfig) -> Gives:
+        """A pooled probability of the whole clip."""
+        return frozenset({"pooled"})
+
+    @classmethod
+    def scores_background(cls, needs: Needs, encoder: type[Encoder]) -> bool:
+        """Classes are independent here."""
+        return False
 
     def __init__(
         self, *, config: MMILConfig, width: int, num_classes: int, label_dim: int = 0

@@ -10,13 +10,7 @@ from avplatform.models.encoders.han import HAN
 from avplatform.models.encoders.mmpyr import MMPyr
 from avplatform.models.encoders.psp import PSP
 
-ENCODERS: dict[str, type[Encoder]] = {
-    "han": HAN,
-    "mmpyr": MMPyr,
-    "ave": AVE,
-    "psp": PSP,
-    "cmbs": CMBS,
-}
+ENCODERS: dict[str, type[Encoder]] = {}
 
 
 def register_encoder(name: str, encoder: type[Encoder]) -> None:
@@ -26,9 +20,9 @@ def register_encoder(name: str, encoder: type[Encoder]) -> None:
         UsageError: it lacks something that every encoder defines.
     """
     check_part(encoder, Encoder, "Config", "forward")
-    encoder.Config._type = name  # type: ignore[attr-defined]
+    encoder.name = encoder.Config._type = name  # type: ignore[attr-defined]
     ENCODERS[name] = encoder
 
 
-for _name, _encoder in list(ENCODERS.items()):
-    register_encoder(_name, _encoder)
+for _encoder in (HAN, MMPyr, AVE, PSP, CMBS):
+    register_encoder(_encoder.name, _encoder)

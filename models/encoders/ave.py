@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from avplatform.models.checks import DEPTH, check_choices, sizes
-from avplatform.models.contracts import Encoder, Encoding
+from avplatform.models.contracts import Encoder, Encoding, Gives, Publication, Rule
 from avplatform.models.layers.audio_guided_attention import AudioGuidedAttention
 
 
@@ -34,6 +34,16 @@ class AVEConfig:
         sizes(self, "residual_blocks", most=DEPTH)
 
 
+def _recipe(epochs: int) -> dict[str, Any]:
+    return {
+        "schedule": {"name": "step_decay", "factor": 0.1, "every": 15000},
+        "epochs": epochs,
+        "batch_size": 64,
+        "seed": 3344,
+        "ties": "first",
+    }
+
+
 class AVE(Encoder):
     """Audio-guided visual attention, then an LSTM a stream.
 
@@ -45,8 +55,42 @@ class AVE(Encoder):
     Shape: audio [B, T, Da], visual [B, T, P, Dv] -> audio and visual [B, T, 2 * lstm_width], fused the same (dmrn).
     """
 
+    name = "ave"
     Config = AVEConfig
     wants = "maps"
+    about = "The encoder AVE attends to the picture guided by the sound, and runs one LSTM a stream"
+    paper = Publication(
+        paper="AVE",
+        venue="ECCV 2018",
+        authors="Tian et al.",
+        citation="""@inproceedings{tian2018ave,
+  title = {Audio-Visual Event Localization in Unconstrained Videos},
+  author = {Tian, Yapeng and Shi, Jing and Li, Bochen and Duan, Zhiyao and Xu, Chenliang},
+  booktitle = {European Conference on Computer Vision},
+  year = {2018}
+}""",
+    )
+    recipes = {"ave": _recipe(300), "ave-weak": _recipe(250)}
+    pooling = "max"
+
+    @classmethod
+    def gives(cls, config: AVEConfig) -> Gives:
+        """DMRN fuses both streams."""
+        return frozenset({"fused"} if config.variant == "dmrn" else ())
+
+    @classmethod
+    def own_head(cls, config: AVEConfig) -> str | None:
+        """DMRN has a head of its own; the other one is the default form."""
+        return "dmrn" if config.variant == "dmrn" else None
+
+    @classmethod
+    def unread(cls, config: AVEConfig) -> list[Rule]:
+        """Each variant has an option that the other does not read."""
+        dmrn = config.variant == "dmrn"
+        return [
+            ("residual_blocks", dmrn, "variant dmrn"),
+            ("official_init", not dmrn, "variant att"),
+        ]
 
     def __init__(
         self, *, config: AVEConfig, audio_dim: int, visual_dim: int, positions: int

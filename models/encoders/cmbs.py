@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from avplatform.models.checks import (
     in_range,
     sizes,
 )
-from avplatform.models.contracts import Encoder, Encoding
+from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.layers.attention import FeedForward, PackedAttention
 from avplatform.models.layers.spatial_channel_attention import SpatialChannelAttention
 
@@ -108,6 +108,17 @@ class CMBSConfig:
         return PUBLISHED[self.variant][name] if given is None else given
 
 
+def _recipe(lr: float, milestones: tuple[int, ...], seed: int) -> dict[str, Any]:
+    return {
+        "optim": {"lr": lr, "clip_norm": 0.5},
+        "schedule": {"name": "milestones", "factor": 0.5, "milestones": milestones},
+        "epochs": 200,
+        "batch_size": 64,
+        "seed": seed,
+        "ties": "first",
+    }
+
+
 class CMBS(Encoder):
     """Spatial-channel attention, transformers a stream, and gates by which the streams suppress each other's background.
 
@@ -120,8 +131,37 @@ class CMBS(Encoder):
     av_gate [B, T] (probabilities), audio_query and visual_query [B, T, D] (gated).
     """
 
+    name = "cmbs"
     Config = CMBSConfig
     wants = "maps"
+    about = "The encoder CMBS lets each stream tell the other which segments matter"
+    paper = Publication(
+        paper="CMBS",
+        venue="CVPR 2022",
+        authors="Xia and Zhao",
+        citation="""@inproceedings{xia2022cmbs,
+  title = {Cross-Modal Background Suppression for Audio-Visual Event Localization},
+  author = {Xia, Yan and Zhao, Zhou},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2022}
+}""",
+    )
+    recipes = {
+        "cmbs": _recipe(7e-4, (10, 20, 30), 43),
+        "cmbs-weak": _recipe(6e-4, (10, 20, 40), 666),
+    }
+    settings = {"full": {"variant": "full"}, "weak": {"variant": "weak"}}
+    pooling = "top4"
+
+    @classmethod
+    def gives(cls, config: CMBSConfig) -> Gives:
+        """A fused stream, and the gates and gated queries behind it."""
+        return frozenset({"fused", "gate", "queries"})
+
+    @classmethod
+    def own_head(cls, config: CMBSConfig) -> str | None:
+        """One that says which segments matter, and one class per clip."""
+        return "cmbs"
 
     def __init__(
         self, *, config: CMBSConfig, audio_dim: int, visual_dim: int, positions: int

@@ -15,7 +15,7 @@ from avplatform.models.checks import (
     in_range,
     sizes,
 )
-from avplatform.models.contracts import Encoder, Encoding
+from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.layers.attention import FeedForward, PackedAttention
 
 
@@ -51,6 +51,22 @@ class HANConfig:
         divides(self, "heads", self.width, "width")
 
 
+VALOR = Publication(paper="VALOR", venue="NeurIPS 2023")
+"""The paper behind the options `update`, `stacked` and `norm`."""
+
+
+def _valor(lr: float, seed: int) -> dict[str, Any]:
+    optim = dict(name="adamw", lr=lr, betas=(0.5, 0.999), weight_decay=1e-3, clip_norm=1.0)
+    return {
+        "optim": optim,
+        "schedule": {"name": "warmup_cosine", "warmup_epochs": 10, "min_ratio": 0.01},
+        "epochs": 60,
+        "batch_size": 64,
+        "seed": seed,
+        "ties": "first",
+    }
+
+
 class HAN(Encoder):
     """Hybrid attention network: self and cross-modal attention in one residual, with weights shared by both streams.
 
@@ -59,8 +75,37 @@ class HAN(Encoder):
     Shape: audio and visual [B, T, D] -> the same.
     """
 
+    name = "han"
     Config = HANConfig
     wants = "vectors"
+    about = "The encoder HAN lets every segment attend to its own stream and to the other one"
+    paper = Publication(
+        paper="HAN",
+        venue="ECCV 2020",
+        authors="Tian et al.",
+        citation="""@inproceedings{tian2020avvp,
+  title = {Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing},
+  author = {Tian, Yapeng and Li, Dingzeyu and Xu, Chenliang},
+  booktitle = {European Conference on Computer Vision},
+  year = {2020}
+}""",
+    )
+    recipes = {
+        "han": {
+            "optim": {"lr": 3e-4},
+            "schedule": {"name": "epoch_decay", "factor": 0.1, "every": 10},
+            "epochs": 40,
+            "batch_size": 16,
+        },
+        "valor": _valor(1e-4, 1000),
+        "valor-plus": _valor(3e-4, 64),
+        "valor-plusplus": _valor(3e-4, 87),
+    }
+
+    @classmethod
+    def gives(cls, config: HANConfig) -> Gives:
+        """Both streams alone."""
+        return frozenset()
 
     def __init__(
         self, *, config: HANConfig, audio_dim: int, visual_dim: int, positions: int = 1

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from avplatform.models.checks import check_choices, divides, in_range, sizes
-from avplatform.models.contracts import Encoder, Encoding
+from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.errors import UsageError
 from avplatform.models.layers.attention import AttentionUnit
 
@@ -67,8 +67,37 @@ class MMPyr(Encoder):
     Shape: audio and visual [B, T, D] -> the same; aux: audio_levels, visual_levels [B, T, L, D].
     """
 
+    name = "mmpyr"
     Config = MMPyrConfig
     wants = "vectors"
+    about = (
+        "The encoder MM-Pyr attends and convolves over windows of growing length, then weighs the "
+        "levels"
+    )
+    paper = Publication(
+        paper="MM-Pyramid",
+        venue="ACM MM 2022",
+        authors="Yu et al.",
+        citation="""@inproceedings{yu2022mmpyramid,
+  title = {MM-Pyramid: Multimodal Pyramid Attentional Network for Audio-Visual Event Localization and Video Parsing},
+  author = {Yu, Jiashuo and Cheng, Ying and Zhao, Rui-Wei and Feng, Rui and Zhang, Yuejie},
+  booktitle = {ACM International Conference on Multimedia},
+  year = {2022}
+}""",
+    )
+    recipes = {
+        "mmpyr": {
+            "optim": {"lr": 1e-4},
+            "schedule": {"name": "epoch_decay", "factor": 0.1, "every": 10},
+            "epochs": 40,
+            "batch_size": 16,
+        }
+    }
+
+    @classmethod
+    def gives(cls, config: MMPyrConfig) -> Gives:
+        """Both streams alone."""
+        return frozenset()
 
     def __init__(
         self, *, config: MMPyrConfig, audio_dim: int, visual_dim: int, positions: int = 1

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avplatform.models.checks import check_choices, in_range, sizes
-from avplatform.models.contracts import Encoder, Encoding
+from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.layers.audio_guided_attention import AudioGuidedAttention
 
 THRESHOLDS = {"full": 0.099, "weak": 0.095}
@@ -38,6 +38,15 @@ class PSPConfig:
             in_range(self, "threshold", 0, 1)
 
 
+def _recipe(milestones: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "schedule": {"name": "milestones", "factor": 0.8, "milestones": milestones},
+        "epochs": 300,
+        "batch_size": 128,
+        "seed": 123,
+    }
+
+
 class PSP(Encoder):
     """Audio-guided attention, an LSTM a stream, and propagation along pruned cross-modal similarities.
 
@@ -50,8 +59,37 @@ class PSP(Encoder):
     gamma_av [B, T, T], similarity [B, T].
     """
 
+    name = "psp"
     Config = PSPConfig
     wants = "maps"
+    about = (
+        "The encoder PSP lets segments exchange what they share with similar segments of the "
+        "other stream"
+    )
+    paper = Publication(
+        paper="PSP",
+        venue="CVPR 2021",
+        authors="Zhou et al.",
+        citation="""@inproceedings{zhou2021psp,
+  title = {Positive Sample Propagation along the Audio-Visual Event Line},
+  author = {Zhou, Jinxing and Zheng, Liang and Zhong, Yiran and Hao, Shijie and Wang, Meng},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2021}
+}""",
+    )
+    recipes = {"psp": _recipe((60, 120)), "psp-weak": _recipe((80, 160))}
+    settings = {"full": {"variant": "full"}, "weak": {"variant": "weak"}}
+    pooling = "mean"
+
+    @classmethod
+    def gives(cls, config: PSPConfig) -> Gives:
+        """A fused stream, and how similar the two streams are."""
+        return frozenset({"fused", "similarity"})
+
+    @classmethod
+    def own_head(cls, config: PSPConfig) -> str | None:
+        """One on the fused stream, weighted over time when weakly supervised."""
+        return "psp"
 
     def __init__(
         self, *, config: PSPConfig, audio_dim: int, visual_dim: int, positions: int

@@ -15,27 +15,31 @@ from torch import Tensor, nn
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.models.official.ave import AVEReader, DMRNReader
 from avplatform.models.official.cmbs import CMBSReader
-from avplatform.models.official.han import HANReader, MMILReader, VALORReader
-from avplatform.models.official.leap import LEAPDecoderReader
-from avplatform.models.official.mmpyr import LEAPReader, MMPyrReader
+from avplatform.models.official.han import HANReader, VALORReader
+from avplatform.models.official.leap import LEAPDecoderReader, LEAPReader
+from avplatform.models.official.mmil import MMILReader
+from avplatform.models.official.mmpyr import MMPyrReader
 from avplatform.models.official.psp import PSPReader
 from avplatform.models.official.reader import Labels, Reader, Setting, clean
 
 __all__ = ["OFFICIAL", "PARTS", "Labels", "Setting", "key_map", "open_reader", "read_official"]
 
 OFFICIAL: dict[str, type[Reader]] = {
-    "han": HANReader,
-    "mmpyr": MMPyrReader,
-    "leap": LEAPReader,
-    "ave": AVEReader,
-    "dmrn": DMRNReader,
-    "psp": PSPReader,
-    "cmbs": CMBSReader,
-    "valor": VALORReader,
+    reader.name: reader
+    for reader in (
+        HANReader,
+        MMPyrReader,
+        LEAPReader,
+        AVEReader,
+        DMRNReader,
+        PSPReader,
+        CMBSReader,
+        VALORReader,
+    )
 }
 """Readers by the name of the published model."""
 
-PARTS: dict[str, type[Reader]] = {"mmil": MMILReader, "leap_decoder": LEAPDecoderReader}
+PARTS: dict[str, type[Reader]] = {reader.name: reader for reader in (MMILReader, LEAPDecoderReader)}
 """Readers of bare decoders."""
 
 

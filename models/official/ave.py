@@ -33,6 +33,7 @@ class AVEReader(Reader):
         (r"L1\.(.+)", r"decoder.hidden.\1"),
         (r"L2\.(.+)", r"decoder.classifier.\1"),
     )
+    name = "ave"
     title = "AVE (ECCV 2018)"
     takes: ClassVar[tuple[str, ...]] = ("weak",)
     variant = "att"
@@ -52,7 +53,7 @@ class AVEReader(Reader):
         side = round(positions**0.5)
         hidden = need(tensors, "L1.weight").shape[0] if self.variant == "att" else 64
         config = AVModelConfig(
-            task="avel",
+            task=labels.task,
             classes=self.classes(tensors, "L2.weight", labels),
             task_config=labels.task_config,
             features=FeatureSpec(
@@ -79,6 +80,7 @@ class DMRNReader(AVEReader):
         (r"U_v\.(.+)", r"encoder.visual_update.\1"),
         (r"L2\.(.+)", r"decoder.classifier.\1"),
     )
+    name = "dmrn"
     title = "DMRN (ECCV 2018)"
     takes = ()
     variant = "dmrn"

@@ -54,6 +54,7 @@ def _stream_rules(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
 class CMBSReader(Reader):
     """CMBS (CVPR 2022); the keys tell which of the two published models it is."""
 
+    name = "cmbs"
     title = "CMBS (CVPR 2022)"
     takes = ("heads", "weak")
     rules = (
@@ -106,7 +107,7 @@ class CMBSReader(Reader):
         )
         self.by_default("map size", "7x7", "shapes do not tell it")
         config = AVModelConfig(
-            task="avel",
+            task=labels.task,
             classes=self.classes(tensors, "video_cas.weight", labels),
             task_config=labels.task_config,
             features=FeatureSpec(audio_dim=audio_dim, visual_dim=visual_dim, map_size=(7, 7)),

@@ -10,15 +10,11 @@ from torch import Tensor, nn
 from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
-from avplatform.models.decoders.mmil import MMIL, MMILConfig
+from avplatform.models.decoders.mmil import MMILConfig
 from avplatform.models.encoders.han import HANConfig
+from avplatform.models.official.mmil import MMIL_RULES
 from avplatform.models.official.reader import Labels, Reader, need
 
-MMIL_RULES = (
-    (r"fc_prob\.(weight|bias)", r"classifier.\1"),
-    (r"fc_frame_att\.(weight|bias)", r"segment_attention.\1"),
-    (r"fc_av_att\.(weight|bias)", r"modality_attention.\1"),
-)
 STEM_RULES = (
     (r"fc_a\.(weight|bias)", r"stem.audio.\1"),
     (r"fc_v\.(weight|bias)", r"stem.visual.\1"),
@@ -43,6 +39,7 @@ class HANReader(Reader):
         r"(audio_encoder|visual_encoder|cmt_encoder)\..+",
         r"hat_encoder\.norm[12]\.(weight|bias)",
     )
+    name = "han"
     title = "HAN (ECCV 2020)"
     takes: ClassVar[tuple[str, ...]] = ("heads",)
     default_heads = 1
@@ -54,7 +51,7 @@ class HANReader(Reader):
         width, audio_dim = need(tensors, "fc_a.weight").shape
         layers = {name.split(".")[2] for name in tensors if name.startswith("hat_encoder.layers.")}
         config = AVModelConfig(
-            task="avvp",
+            task=labels.task,
             classes=self.classes(tensors, "fc_prob.weight", labels),
             task_config=labels.task_config,
             features=FeatureSpec(
@@ -84,6 +81,7 @@ class HANReader(Reader):
 class VALORReader(HANReader):
     """VALOR's HAN (NeurIPS 2023): stacked, the visual update reads the updated audio, eight heads."""
 
+    name = "valor"
     title = "VALOR (NeurIPS 2023)"
     takes = ("heads", "norm")
     default_heads = 8
@@ -121,16 +119,3 @@ class VALORReader(HANReader):
         return self.by_default(
             "norm", "post", f"keys and shapes do not tell it; the file's final norms {hint}"
         )
-
-
-class MMILReader(Reader):
-    """The bare MMIL decoder."""
-
-    title = "MMIL (ECCV 2020)"
-
-    rules = MMIL_RULES
-
-    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
-        """Build MMIL."""
-        classes, width = need(tensors, "fc_prob.weight").shape
-        return MMIL(config=MMILConfig(), width=width, num_classes=classes)

@@ -1,4 +1,4 @@
-"""The LEAP decoder inside official checkpoints."""
+"""Official LEAP checkpoints, and the LEAP decoder inside them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from avplatform.models.av_model import AVModel
 from avplatform.models.decoders.leap import LEAP, LEAPConfig
+from avplatform.models.errors import DataError, UsageError
+from avplatform.models.official.han import STEM_RULES
+from avplatform.models.official.mmpyr import MMP_RULES, MMPyrReader
 from avplatform.models.official.reader import Labels, Reader, need, unit_rules
 
 _BLOCK = r"l([av])_cma_network\.(\d+)\."
@@ -15,6 +19,7 @@ _BLOCK = r"l([av])_cma_network\.(\d+)\."
 class LEAPDecoderReader(Reader):
     """The projection blocks alone: queries come in at the decoder's width, so label map and classifiers are absent."""
 
+    name = "leap_decoder"
     title = "LEAP (ECCV 2024), the decoder"
     takes = ("heads", "blocks")
     rules = (
@@ -40,3 +45,51 @@ class LEAPDecoderReader(Reader):
         blocks = {name.split(".")[1] for name in tensors if name.startswith("lv_cma_network.")}
         config = LEAPConfig(blocks=len(blocks), heads=self.heads or 8, hidden=inner.shape[0])
         return LEAP(config=config, width=inner.shape[1])
+
+
+class LEAPReader(MMPyrReader):
+    """LEAP on MM-Pyr (ECCV 2024); the checkpoint does not hold the label embeddings, so they must be given."""
+
+    name = "leap"
+    title = "LEAP (ECCV 2024)"
+    takes = ("heads", "blocks", "label_embeddings")
+    official_slot_order = False
+    rules = (
+        *STEM_RULES,
+        *MMP_RULES,
+        (r"fc_l\.(.+)", r"decoder.labels.\1"),
+        (r"fc_la\.(.+)", r"decoder.audio_video.\1"),
+        (r"fc_lv\.(.+)", r"decoder.visual_video.\1"),
+        *((r"AVL\." + pattern, f"decoder.{ours}") for pattern, ours in LEAPDecoderReader.rules),
+    )
+    unused_patterns = (
+        *MMPyrReader.unused_patterns,
+        r"AVL\.(multiheadattn|feedforward)\..+",
+        r"AVL\.l[av]_cma_network\.\d+\.self_attn\.layer_norm\.(weight|bias)",
+    )
+    not_in_checkpoint = ("label_embeddings",)
+
+    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
+        """Build MM-Pyr + LEAP."""
+        if self.label_embeddings is None:
+            raise UsageError(
+                "a LEAP checkpoint does not hold its label embeddings; give them (--label-embeddings FILE)"
+            )
+        dim = need(tensors, "fc_l.weight").shape[1]
+        if list(self.label_embeddings.shape) != [len(labels.classes), dim]:
+            have = list(self.label_embeddings.shape)
+            raise DataError(
+                f"the label embeddings have shape {have}; the checkpoint needs {[len(labels.classes), dim]}"
+            )
+        blocks = {name.split(".")[2] for name in tensors if name.startswith("AVL.lv_cma_network.")}
+        decoder = LEAPConfig(
+            blocks=self.by_file(
+                "blocks", len(blocks), f"it has {len(blocks)} projection blocks a modality"
+            ),
+            heads=self.by_default("heads", 8, "shapes do not tell it"),
+            hidden=need(tensors, "AVL.lv_cma_network.0.feed_forward.w_1.weight").shape[0],
+        )
+        config = self._config(
+            tensors, labels, decoder, label_texts=labels.label_texts, label_dim=dim
+        )
+        return AVModel(config, label_embeddings=self.label_embeddings)

@@ -1,4 +1,4 @@
-"""Official MM-Pyr and LEAP checkpoints."""
+"""Official MM-Pyr checkpoints."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from torch import Tensor, nn
 from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
-from avplatform.models.decoders.leap import LEAPConfig
 from avplatform.models.decoders.mmil import MMILConfig
 from avplatform.models.encoders.mmpyr import MMPyrConfig
-from avplatform.models.errors import DataError, UsageError
-from avplatform.models.official.han import MMIL_RULES, STEM_RULES
-from avplatform.models.official.leap import LEAPDecoderReader
+from avplatform.models.errors import DataError
+from avplatform.models.official.han import STEM_RULES
+from avplatform.models.official.mmil import MMIL_RULES
 from avplatform.models.official.reader import Labels, Reader, need, unit_rules
 
 _MSA = r"MMP\.capture\.msa\.(\d+)\."
-_MMP_RULES = (
+MMP_RULES = (
     *unit_rules(_MSA + r"vsablock\.layer\.", r"encoder.levels.\1.visual_self."),
     *unit_rules(_MSA + r"asablock\.layer\.", r"encoder.levels.\1.audio_self."),
     *unit_rules(_MSA + r"cmablock\.layer\.", r"encoder.levels.\1.cross."),
@@ -42,12 +41,13 @@ _ALIAS = re.compile(r"(MMP\.capture\.[va]network\.\d+\.)net\.([02])\.(weight|bia
 class MMPyrReader(Reader):
     """MM-Pyr + MMIL (ACM MM 2022), whose script reads the streams in exchanged slots; so does the model that is built."""
 
-    rules = (*((p, f"decoder.{r}") for p, r in MMIL_RULES), *STEM_RULES, *_MMP_RULES)
+    rules = (*((p, f"decoder.{r}") for p, r in MMIL_RULES), *STEM_RULES, *MMP_RULES)
     unused_patterns: tuple[str, ...] = (
         r"MMP\.(capture|fusion)\.(multiheadattn|feedforward)\..+",
         r"MMP\..+\.self_attn\.layer_norm\.(weight|bias)",
         _ALIAS.pattern,
     )
+    name = "mmpyr"
     title = "MM-Pyr (ACM MM 2022)"
     takes: ClassVar[tuple[str, ...]] = ("heads",)
     official_slot_order = True
@@ -64,7 +64,7 @@ class MMPyrReader(Reader):
         width, audio_dim = need(tensors, "fc_a.weight").shape
         levels = {name.split(".")[3] for name in tensors if name.startswith("MMP.capture.msa.")}
         return AVModelConfig(
-            task="avvp",
+            task=labels.task,
             classes=labels.classes,
             task_config=labels.task_config,
             features=FeatureSpec(
@@ -87,53 +87,6 @@ class MMPyrReader(Reader):
             reference_order=True,
             **more,  # type: ignore[arg-type]
         )
-
-
-class LEAPReader(MMPyrReader):
-    """LEAP on MM-Pyr (ECCV 2024); the checkpoint does not hold the label embeddings, so they must be given."""
-
-    title = "LEAP (ECCV 2024)"
-    takes = ("heads", "blocks", "label_embeddings")
-    official_slot_order = False
-    rules = (
-        *STEM_RULES,
-        *_MMP_RULES,
-        (r"fc_l\.(.+)", r"decoder.labels.\1"),
-        (r"fc_la\.(.+)", r"decoder.audio_video.\1"),
-        (r"fc_lv\.(.+)", r"decoder.visual_video.\1"),
-        *((r"AVL\." + pattern, f"decoder.{ours}") for pattern, ours in LEAPDecoderReader.rules),
-    )
-    unused_patterns = (
-        *MMPyrReader.unused_patterns,
-        r"AVL\.(multiheadattn|feedforward)\..+",
-        r"AVL\.l[av]_cma_network\.\d+\.self_attn\.layer_norm\.(weight|bias)",
-    )
-    not_in_checkpoint = ("label_embeddings",)
-
-    def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
-        """Build MM-Pyr + LEAP."""
-        if self.label_embeddings is None:
-            raise UsageError(
-                "a LEAP checkpoint does not hold its label embeddings; give them (--label-embeddings FILE)"
-            )
-        dim = need(tensors, "fc_l.weight").shape[1]
-        if list(self.label_embeddings.shape) != [len(labels.classes), dim]:
-            have = list(self.label_embeddings.shape)
-            raise DataError(
-                f"the label embeddings have shape {have}; the checkpoint needs {[len(labels.classes), dim]}"
-            )
-        blocks = {name.split(".")[2] for name in tensors if name.startswith("AVL.lv_cma_network.")}
-        decoder = LEAPConfig(
-            blocks=self.by_file(
-                "blocks", len(blocks), f"it has {len(blocks)} projection blocks a modality"
-            ),
-            heads=self.by_default("heads", 8, "shapes do not tell it"),
-            hidden=need(tensors, "AVL.lv_cma_network.0.feed_forward.w_1.weight").shape[0],
-        )
-        config = self._config(
-            tensors, labels, decoder, label_texts=labels.label_texts, label_dim=dim
-        )
-        return AVModel(config, label_embeddings=self.label_embeddings)
 
 
 def check_aliases(tensors: Mapping[str, Tensor]) -> None:

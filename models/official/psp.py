@@ -34,6 +34,7 @@ _ATTENTION = {
 class PSPReader(Reader):
     """PSP (CVPR 2021); the keys tell which of the two published models it is."""
 
+    name = "psp"
     title = "PSP (CVPR 2021)"
     takes = ("weak",)
     rules = (
@@ -81,7 +82,7 @@ class PSPReader(Reader):
         side = round(positions**0.5)
         attention_width, visual_dim = need(tensors, "attention.affine_video.weight").shape
         config = AVModelConfig(
-            task="avel",
+            task=labels.task,
             classes=self.classes(tensors, "L2.weight", labels),
             task_config=labels.task_config,
             features=FeatureSpec(

@@ -25,6 +25,7 @@ class MissingTensorError(DataError):
 class Labels:
     """What a model predicts, in the words of its task; the checkpoints do not hold it."""
 
+    task: str = ""
     classes: list[str]
     label_texts: list[str] = field(default_factory=list)
     task_config: dict[str, Any] = field(default_factory=dict)
@@ -55,11 +56,12 @@ class Setting:
 class Reader:
     """Knows one published model: how to build ours from its shapes, and which of its keys is which of our parameters.
 
-    `rules` are (pattern, replacement) pairs for whole names; `unused_patterns` match keys that published checkpoints hold
+    `name` is what the model is called; `rules` are (pattern, replacement) pairs for whole names; `unused_patterns` match keys that published checkpoints hold
     but their forward pass never reads; `not_in_checkpoint` are our names that the checkpoint does not hold; `takes` are the
     options that the shapes of this model cannot tell, or that can be held against the file.
     """
 
+    name: ClassVar[str] = ""
     title: ClassVar[str] = ""
     takes: ClassVar[tuple[str, ...]] = ()
     rules: tuple[tuple[str, str], ...] = ()

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from avplatform.models.contracts import Encoding, Parse, at_least_single
+from avplatform.models.contracts import Encoding, Needs, Parse, at_least_single
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
+from avplatform.models.encoders.ave import AVE
 from avplatform.models.errors import UsageError
 from avplatform.tasks.avel import labels, losses
 from avplatform.tasks.avel.analysis import AVELAnalysis
-from avplatform.tasks.avel.combinations import check_combination
+from avplatform.tasks.avel.cells import CELLS
+from avplatform.tasks.avel.combinations import task_rules
 from avplatform.tasks.avel.config import BACKGROUND, AVELConfig
 from avplatform.tasks.avel.heads import Head, head_of, one_hot_events
 from avplatform.tasks.avel.metrics import AVELMetrics
 from avplatform.tasks.contracts import Batch, Task
 from avplatform.tasks.losses import similarity_loss
+from avplatform.tasks.options import check_parts, refuse_unread
 
 
 class AVEL(Task):
@@ -36,9 +42,18 @@ class AVEL(Task):
 
     name = "avel"
     Config = AVELConfig
-    default_encoder = "ave"
+    default_encoder = AVE.name
     supervisions = ("full", "weak")
     selection_metric = "accuracy"
+    shown = ("accuracy",)
+    streams = "joint"
+    paper = AVE.paper
+    title = "audio-visual event localization"
+    about = (
+        "For each second of a clip it names the event that is both heard and seen, or background"
+    )
+    decisions = "segment: a label's index for each second"
+    cells = CELLS
     config: AVELConfig
 
     def __init__(
@@ -80,18 +95,35 @@ class AVEL(Task):
         """Weak training adds the background clips."""
         return ("train", "background") if self.config.supervision == "weak" else ("train",)
 
+    @property
+    def needs(self) -> Needs:
+        """One audio-visual stream, with what the losses read of it."""
+        config, events = self.config, self.config.label_set == "events"
+        full = config.supervision == "full"
+        logits = (
+            "which task_config.segment_loss 'ce' and label_set 'events' cannot use; set segment_loss to bce and label_set to "
+            "with_background"
+        )
+        per_modality = "per_modality" in (config.segment_loss, config.video_loss)
+        both = "is for full supervision with task_config.label_set 'events'; set both"
+        return dataclasses.replace(
+            super().needs,
+            logits=logits if events or (full and config.segment_loss == "ce") else "",
+            modalities="there is no loss per modality" if per_modality else "",
+            no_relevance="" if full and events else both,
+        )
+
     def model_classes(
-        self, decoder: str, encoder: str | None = None
+        self, decoder: str | None = None, encoder: str | None = None
     ) -> tuple[list[str], list[str]]:
         """Return all classes, or the events alone for decoders that know no background."""
         count = len(self.classes)
-        by_relevance = decoder == "dch" and encoder == "cmbs" and self.config.supervision == "full"
-        if (
-            decoder == "mmil"
-            or by_relevance
-            or (decoder == "leap" and self.config.label_set == "events")
-        ):
-            count = self.background
+        if decoder is not None:
+            kind, behind = DECODERS[decoder], ENCODERS[encoder or self.default_encoder]
+            if not kind.scores_background(self.needs, behind) or (
+                kind.needs_labels and self.config.label_set == "events"
+            ):
+                count = self.background
         return list(self.classes[:count]), list(self.class_texts()[:count])
 
     def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> AVEL:
@@ -103,39 +135,32 @@ class AVEL(Task):
 
     @classmethod
     def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
-        """LEAP's segments are pooled as the encoder's own weakly supervised head does."""
-        own = {"psp": "mean", "cmbs": "top4"}
-        return (
-            {"weak_pool": own[encoder]}
-            if decoder == "leap" and supervision == "weak" and encoder in own
-            else {}
-        )
+        """Segments that are scored by texts are pooled as the encoder's own weakly supervised head does."""
+        pool = ENCODERS[encoder].pooling
+        weak_texts = DECODERS[decoder].needs_labels and supervision == "weak"
+        return {"weak_pool": pool} if pool and weak_texts else {}
 
     def encoder_options(self, encoder: str) -> dict[str, Any]:
-        """PSP and CMBS were published as two models each, one a setting."""
-        return {"variant": self.config.supervision} if encoder in ("psp", "cmbs") else {}
-
-    def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
-        """Return how each decoder makes the audio-visual stream.
-
-        LEAP starts with a learned gain on its scores here, where nothing was published: without it, it trains slowly. Weakly
-        supervised, where scores are squashed one by one, it starts with a bias towards "absent" too.
-        """
-        options: dict[str, dict[str, Any]] = {
-            "leap": {"combine": "mean", "score_gain": 8.0},
-            "mmil": {"product": True},
-        }
-        if self.config.supervision == "weak":
-            options["leap"]["score_bias"] = -2.5
-        if decoder == "dch" and encoder in ("psp", "cmbs"):
-            return {"form": encoder, "weighting": self.config.supervision == "weak"}
-        if decoder == "leap" and encoder == "cmbs" and self.config.supervision == "full":
-            return {**options["leap"], "classify_queries": True}
-        return options.get(decoder, {})
+        """Some encoders were published as two models, one a setting."""
+        return ENCODERS[encoder].settings.get(self.config.supervision, {})
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
-        """Refuse what does not go together, see `combinations`."""
-        check_combination(self.config, encoder, decoder, encoder_config, decoder_config)
+        """Refuse what does not go together, and options that nothing reads."""
+        parts = ENCODERS[encoder], DECODERS[decoder]
+        check_parts(*parts, encoder_config, decoder_config, self.needs)
+        rules = task_rules(
+            self.config, parts[0].gives(encoder_config), parts[1].gives(decoder_config)
+        )
+        refuse_unread(self.config, rules, group="task_config")
+
+    def check_held_out(self, encoder: str) -> None:
+        """Refuse losses on a gate, which read the labels of all events, and classes without background."""
+        gated = [n for n, e in ENCODERS.items() if "gate" in (e.gives(e.Config()) or ())]
+        if encoder in gated or self.config.label_set != "with_background":
+            raise UsageError(
+                f"held_out on {self.name} needs a background text and no gate losses; use label_set with_background and no "
+                f"{' or '.join(gated)}"
+            )
 
     odd_labels = staticmethod(labels.odd_labels)
 

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from avplatform.models.checks import at_least, check_choices, in_range
-from avplatform.models.contracts import Encoding, Parse
+from avplatform.models.contracts import Encoding, Gives, Parse, Rule, may_give
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
+from avplatform.models.encoders.han import HAN
 from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avvp import labels as label_rules
 from avplatform.tasks.avvp.analysis import AVVPAnalysis
+from avplatform.tasks.avvp.cells import CELLS
 from avplatform.tasks.avvp.losses import (
     Terms,
     as_target,
@@ -30,7 +34,7 @@ from avplatform.tasks.avvp.losses import (
 from avplatform.tasks.avvp.metrics import AVVPMetrics
 from avplatform.tasks.contracts import Batch, Task
 from avplatform.tasks.losses import similarity_loss
-from avplatform.tasks.options import Rule, check_parts, refuse_unread
+from avplatform.tasks.options import check_parts, refuse_unread
 
 
 @dataclass(kw_only=True)
@@ -89,13 +93,24 @@ class AVVP(Task):
 
     name = "avvp"
     Config = AVVPConfig
-    default_encoder = "han"
+    default_encoder = HAN.name
     supervisions = ("pseudo", "weak")
     selection_metric = "segment_Type@AV"
+    shown = ("segment_Type@AV", "event_Type@AV")
+    streams = "apart"
+    training = {"epochs": 24, "optim": {"lr": 5e-4}}
+    paper = HAN.paper
+    title = "audio-visual video parsing"
+    about = (
+        "For each second of a clip it names the events that are heard and, apart from them, those "
+        "that are seen"
+    )
+    decisions = "audio, visual: true where the class is heard, seen"
+    cells = CELLS
     config: AVVPConfig
 
     def model_classes(
-        self, decoder: str, encoder: str | None = None
+        self, decoder: str | None = None, encoder: str | None = None
     ) -> tuple[list[str], list[str]]:
         """Return all classes and their texts."""
         return list(self.classes), list(self.class_texts())
@@ -107,54 +122,24 @@ class AVVP(Task):
         other.texts = {self.config.label_texts: tuple(texts or names)}
         return other
 
-    def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
-        """DCH has one head a modality here."""
-        return {"form": "modalities"} if decoder == "dch" else {}
-
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
-        """Refuse options that only event localization can use."""
-        if decoder == "dch" and decoder_config.form != "modalities":
-            raise UsageError(
-                f"decoder_config.form is '{decoder_config.form}'; avvp needs a head a modality: modalities"
-            )
-        if decoder == "leap" and decoder_config.combine != "none":
-            raise UsageError(
-                f"decoder_config.combine is '{decoder_config.combine}'; avvp keeps the streams apart: none"
-            )
-        if decoder == "leap":
-            for name, plain in (
-                ("streams", "both"),
-                ("relevance", "none"),
-                ("classify_queries", False),
-            ):
-                if (value := getattr(decoder_config, name)) != plain:
-                    raise UsageError(
-                        f"decoder_config.{name} is {value!r}; it is for avel: on avvp it must be {plain!r}"
-                    )
-            if decoder_config.reads == "queries" and encoder != "cmbs":
-                raise UsageError(
-                    f"decoder_config.reads needs the gated queries of cmbs; behind {encoder} leave it out"
-                )
-        if decoder == "mmil" and decoder_config.product:
-            raise UsageError(
-                "decoder_config.product is on; avvp keeps the streams apart: switch it off"
-            )
-        if self.config.objective == "han" and decoder == "leap":
-            raise UsageError(
-                "task_config.objective 'han' needs a pooled prediction, which leap does not give; use basic"
-            )
-        if self.config.objective == "valor" and decoder == "leap":
-            raise UsageError(
-                "task_config.objective 'valor' would not train leap's video classifiers; use basic"
-            )
-        check_parts(encoder, decoder, encoder_config, decoder_config)
-        refuse_unread(self.config, self._rules(decoder), group="task_config")
+        """Refuse options that only one joint stream can use, objectives without their predictions, and what is not read."""
+        kind = DECODERS[decoder]
+        check_parts(ENCODERS[encoder], kind, encoder_config, decoder_config, self.needs)
+        given, objective = kind.gives(decoder_config), self.config.objective
+        if objective in ("han", "valor") and not may_give(given, "pooled"):
+            why = {
+                "han": f"needs a pooled prediction, which {decoder} does not give",
+                "valor": f"would not train {decoder}'s video classifiers",
+            }[objective]
+            raise UsageError(f"task_config.objective '{objective}' {why}; use basic")
+        refuse_unread(self.config, self._rules(given), group="task_config")
 
-    def _rules(self, decoder: str) -> list[Rule]:
+    def _rules(self, given: Gives) -> list[Rule]:
         """Return which options are read; of decoders from outside nothing is assumed."""
         config, weak = self.config, self.config.supervision == "weak"
         pooled = config.objective in ("han", "valor") or (
-            config.objective == "auto" and weak and decoder in ("mmil", "dch")
+            config.objective == "auto" and weak and given is not None and "pooled" in given
         )
         return [
             ("audio_smooth", weak, "weak supervision"),
@@ -164,7 +149,7 @@ class AVVP(Task):
             ("avss_weight", config.avss != "off", "the similarity loss (avss)"),
             ("avss_eps", config.avss == "official", "avss official"),
             ("empty_pair", config.avss == "paper", "avss paper"),
-            ("label_texts", decoder not in ("mmil", "dch"), "LEAP"),
+            ("label_texts", may_give(given, "text scores"), "LEAP"),
         ]
 
     def check_training_labels(self, names: Iterable[str]) -> None:

@@ -96,12 +96,14 @@ def test_ticks_are_the_frames_that_ffmpeg_writes_at_8_a_second(numbered):
 
 @pytest.mark.parametrize("seconds, ticks", [(10.0, 80), (9.6, 77), (10.25, 82)])
 def test_frames_of_segments_follow_the_published_choice(seconds, ticks):
+    pytest.importorskip("torch")
     times = frame_times(seconds, 10, fps=8, per_segment=8)
     chosen = [round(i * (ticks - 1) / 79) for i in range(80)]
     assert np.allclose(times, (np.array(chosen) + 0.5) / 8, atol=1e-5)
 
 
 def test_a_whole_number_of_seconds_keeps_frames_in_their_second():
+    pytest.importorskip("torch")
     for fps, per_segment in ((8, 8), (16, 16)):
         times = frame_times(30.0, 30, fps=fps, per_segment=per_segment)
         assert (np.floor(times) == np.repeat(np.arange(30), per_segment)).all()
@@ -173,8 +175,11 @@ def test_a_beep_is_heard_in_its_second(numbered):
 def test_a_part_of_a_sound_is_the_same_as_in_the_whole(numbered):
     whole = read_waveform(numbered, 16000)
     part = read_waveform(numbered, 16000, start=4.5, seconds=2.0)
+    # Where FFmpeg finds a key frame is up to its version; from there positions are rounded to a sample of the result.
+    half_a_sample = 0.5 * np.pi * 1000 / 16000  # of a tone of 1 kHz and 0.5
     assert (
-        len(part) == 32000 and np.abs(part[100:-100] - whole[72000:104000][100:-100]).max() < 0.05
+        len(part) == 32000
+        and np.abs(part[100:-100] - whole[72000:104000][100:-100]).max() < 1.05 * half_a_sample
     )
 
 
@@ -339,6 +344,35 @@ def test_a_recording_that_declares_no_length_is_measured(tmp_path):
         probe(tmp_path / "live.mkv", limits=Limits(max_seconds=5))
 
 
+@pytest.mark.parametrize("name", ["named.mkv", "named.mp4"])
+def test_metadata_that_is_no_utf8_is_no_reason_to_refuse_a_file(tmp_path, name):
+    path = render(
+        tmp_path / "plain.mkv",
+        pictures=[bits_of(index) for index in range(50)],
+        sound=beep(2, 0, 1),
+    )
+    with av.open(str(path)) as plain, av.open(str(tmp_path / name), "w") as out:
+        out.metadata["title"] = "TITLE---"
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in plain.streams}
+        for stream in streams.values():
+            stream.metadata["language"], stream.metadata["title"] = "eng", "STREAM--"
+        for packet in plain.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    data = (tmp_path / name).read_bytes()
+    bad = data.replace(b"TITLE---", b"caf\xe9 \xff\xfe\x80").replace(
+        b"STREAM--", b"\xc3\xe9\xed\xa0\x80\xff\xfe\xf8"
+    )
+    assert bad != data
+    (tmp_path / name).write_bytes(bad)
+    assert probe(tmp_path / name).duration == pytest.approx(2.0, abs=0.1)
+    assert (
+        numbers(tmp_path / name, [1.5]) == [37]
+        and len(read_waveform(tmp_path / name, 8000)) >= 16_000
+    )
+
+
 def test_pictures_that_end_before_the_sound_are_not_a_file_cut_off(tmp_path):
     for name in ("long.mkv", "long.mp4"):
         file = render(
@@ -485,7 +519,10 @@ def test_a_sound_file_that_ends_early_is_said_to_be_cut_off(tmp_path):
 
 def test_the_length_of_an_mp3_is_the_declared_one_unless_its_packets_are_far_from_it(tmp_path):
     path = render(tmp_path / "whole.mp3", sound=beep(10, 4, 5), sound_codec="mp3")
-    assert probe(path).duration == pytest.approx(10.0, abs=0.001)
+    padding = (
+        0.0 if av.library_versions["libavformat"] >= (62,) else 0.031
+    )  # which FFmpeg before 8 counts too
+    assert probe(path).duration == pytest.approx(10.0 + padding, abs=0.001)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     assert probe(path).duration == pytest.approx(5.0, abs=0.5)

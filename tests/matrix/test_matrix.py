@@ -13,9 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from avplatform.config.compose import compose
 from avplatform.config.presets import preset_options
-from avplatform.config.run import default_config
-from avplatform.config.values import apply
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import STREAMS, FeatureSpec, Output, Parse
 from avplatform.tasks.contracts import Batch
@@ -228,7 +227,7 @@ AVE = FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7))
 def test_published_widths_take_their_steps(preset, features, frames):
     options = preset_options(preset)
     names = [options[key] for key in ("task", "encoder", "decoder", "supervision")]
-    config = apply(default_config(*names), options, where=preset)
+    config = compose((preset, options))
     batch = random_batch(names[0], clips=2, features=features)
     if frames != 10:
         batch.visual = torch.randn(

@@ -3,9 +3,8 @@
 import pytest
 
 from avplatform.config.build import build_task, make_model_config
+from avplatform.config.compose import compose
 from avplatform.config.presets import list_presets, preset_options
-from avplatform.config.run import default_config
-from avplatform.config.values import apply
 from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.models.errors import UsageError
 from tests.models.cells import SUPERVISED_CELLS, cell, random_batch
@@ -14,7 +13,8 @@ from tests.models.cells import SUPERVISED_CELLS, cell, random_batch
 def checked(name, options):
     """Check a cell, such as avel/ave/leap/full, with nested options over its defaults."""
     task, encoder, decoder, supervision = name.split("/")
-    config = apply(default_config(task, encoder, decoder, supervision), options, where="test")
+    named = {"task": task, "encoder": encoder, "decoder": decoder, "supervision": supervision}
+    config = compose(("test", {**named, **options}))
     return make_model_config(config, build_task(config), adapter_of_task(task).features)
 
 

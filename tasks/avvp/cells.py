@@ -1,0 +1,145 @@
+"""The cells of video parsing: who published them, their presets, and what they compute.
+
+Which paper defines which cell stands here, beside the task, because encoders and decoders know no task; they are named by
+their classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from avplatform.models.contracts import Options
+from avplatform.models.decoders.dch import DCH
+from avplatform.models.decoders.leap import LEAP
+from avplatform.models.decoders.mmil import MMIL
+from avplatform.models.encoders.han import HAN, VALOR
+from avplatform.models.encoders.mmpyr import MMPyr
+from avplatform.tasks.cells import Cells, Preset, Published
+
+_LEAP_DIFFERS = (
+    "the decoder as released, without L_avss, with plain label texts; -official adds L_avss and the published texts, -paper "
+    "follows the printed equations; both take the shipped 50-d GloVe table, where the authors took 300-d (labels.embeddings)"
+)
+_THREE_TERMS = "HAN's three BCE terms on the video label: audio, visual (smoothed to 0.95 and 0.05), whole clip"
+_SOFT_OR = "video probability: mean over time; whole clip: 1 - (1 - a)(1 - v)"
+_EITHER = "segment probability >= 0.5 where the video probability of either stream is >= 0.5 too"
+_POOLED = "segment probability >= 0.5 where the pooled probability of the whole clip is >= 0.5 too"
+_LEAP_NO_CODE = dataclasses.replace(LEAP.paper, code=False)
+_AVSS: Options = {"task_config": {"avss": "official"}}
+_RELEASED: Options = {
+    "task_config": {"avss": "official", "label_texts": "official"},
+    "decoder_config": {"form": "released", "score_gain": None, "score_bias": None},
+}
+_AS_WRITTEN: Options = {
+    "decoder_config": {
+        "form": "paper",
+        "heads": 1,
+        "shared_video_classifier": True,
+        "score_gain": None,
+        "score_bias": None,
+    },
+    "task_config": {"avss": "paper", "global_term": "twice"},
+}
+_VALOR: Options = {
+    "encoder_config": {"heads": 8, "hidden": 1024, "update": "sequential"},
+    "task_config": {"objective": "valor"},
+}
+_VALOR_PLUS: Options = {
+    "encoder_config": {
+        "width": 256,
+        "heads": 8,
+        "hidden": 1024,
+        "layers": 4,
+        "stacked": True,
+        "update": "sequential",
+    },
+    "task_config": {"objective": "valor"},
+}
+
+
+def _valor(recipe: str, system: str, options: Options, **more: str) -> Preset:
+    return Preset(HAN, MMIL, "pseudo", options, recipe=recipe, system=system, **more)
+
+
+CELLS = Cells(
+    title="Video parsing (avvp, LLP)",
+    figures="segment-level and event-level Type@AV",
+    measured="LLP: 128, 2048 and 512",
+    presets=(
+        Preset(HAN, MMIL, "pseudo"),
+        Preset(HAN, MMIL, "weak"),
+        Preset(HAN, MMIL, "weak", suffix="official", checkpoint=HAN.name),
+        Preset(HAN, LEAP, "pseudo", _AVSS, by=LEAP),
+        Preset(HAN, LEAP, "pseudo", _RELEASED, by=LEAP, suffix="official"),
+        Preset(HAN, LEAP, "pseudo", _AS_WRITTEN, by=LEAP, recipe="leap-paper", suffix="paper"),
+        Preset(HAN, LEAP, "weak", by=LEAP),
+        Preset(HAN, DCH, "pseudo"),
+        Preset(HAN, DCH, "weak"),
+        _valor("valor", "valor", _VALOR),
+        _valor("valor", "valor", _VALOR, suffix="official", checkpoint="valor"),
+        _valor("valor-plus", "valorplus", _VALOR_PLUS, suffix="official"),
+        _valor("valor-plusplus", "valorplusplus", _VALOR_PLUS, suffix="official"),
+        Preset(MMPyr, MMIL, "pseudo"),
+        Preset(MMPyr, MMIL, "weak"),
+        Preset(
+            MMPyr,
+            MMIL,
+            "weak",
+            {"encoder_config": {"official_slot_order": True}},
+            suffix="official",
+            checkpoint=MMPyr.name,
+        ),
+        Preset(MMPyr, LEAP, "pseudo", _AVSS, by=LEAP),
+        Preset(MMPyr, LEAP, "pseudo", _RELEASED, by=LEAP, suffix="official", checkpoint=LEAP.name),
+        Preset(MMPyr, LEAP, "pseudo", _AS_WRITTEN, by=LEAP, recipe="leap-paper", suffix="paper"),
+    ),
+    published={
+        (HAN, MMIL, "weak"): Published(
+            (HAN.paper,),
+            "loss and decision as published; the recipe differs",
+            "han-mmil-avvp-weak-official",
+        ),
+        (HAN, MMIL, "pseudo"): Published(
+            (VALOR, _LEAP_NO_CODE),
+            "L_basic, as in Table 2 of LEAP; VALOR's encoder options and loss only in its preset",
+            "valor-mmil-avvp-official",
+        ),
+        (HAN, LEAP, "pseudo"): Published((_LEAP_NO_CODE,), _LEAP_DIFFERS, "han-leap-avvp-official"),
+        (MMPyr, MMIL, "weak"): Published(
+            (MMPyr.paper,),
+            "the streams in the right slots, which the published script exchanges; the recipe differs",
+            "mmpyr-mmil-avvp-weak-official",
+        ),
+        (MMPyr, MMIL, "pseudo"): Published(
+            (_LEAP_NO_CODE,), "L_basic, as in Table 2 of LEAP", None
+        ),
+        (MMPyr, LEAP, "pseudo"): Published(
+            (LEAP.paper,), _LEAP_DIFFERS, "mmpyr-leap-avvp-official"
+        ),
+    },
+    ours={
+        MMIL: "MMIL on the encoder's audio and visual streams",
+        LEAP: "LEAP as released on the encoder's audio and visual streams",
+        DCH: "one two-layer head a modality, which no paper defines",
+    },
+    rules={
+        (MMIL, "pseudo"): (
+            "L_basic: BCE on video labels of audio, visual and whole clip, and on segment pseudo-labels",
+            _POOLED,
+        ),
+        (MMIL, "weak"): (_THREE_TERMS, _POOLED),
+        (LEAP, "pseudo"): (
+            "L_basic; the whole clip is a thresholded OR of both streams, without gradient",
+            _EITHER,
+        ),
+        (LEAP, "weak"): (
+            "L_basic on the video label repeated over the segments (visual smoothed to 0.95 and 0.05)",
+            _EITHER,
+        ),
+        (DCH, "pseudo"): (f"L_basic; {_SOFT_OR}", _EITHER),
+        (DCH, "weak"): (f"{_THREE_TERMS}; {_SOFT_OR}", _EITHER),
+    },
+    vectors="projected segment vectors, [2D; 3D] fused",
+    maps="[2D; 3D] projected to 512, a map of one position",
+    several_models="; its fully supervised model",
+)
