@@ -81,11 +81,12 @@ def create_model(
     if features is None and "data" in options:
         data = open_data(config.data, task=config.task, cache_dir=config.cache_dir)
         return build_model(config, build_task(config, data.spec), data.spec)
-    task = build_task(config)
-    adapter = find_adapter(config.task)
-    if features is None and adapter is None:
-        raise UsageError(f"no features are known for {config.task}; give features or data")
-    return new_model(config, task, features or adapter.features)
+    if features is None:
+        adapter = find_adapter(config.task)
+        if adapter is None:
+            raise UsageError(f"no features are known for {config.task}; give features or data")
+        features = adapter.features
+    return new_model(config, build_task(config), features)
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,17 @@ def modules(root: Path) -> dict[str, Path]:
 def module_graph(root: Path) -> Graph:
     """Return the modules that each module imports."""
     files = modules(root)
-    homes = _public_names(files[PACKAGE])
+    homes = {
+        package: lazy
+        for package, file in files.items()
+        if file.name == "__init__.py" and (lazy := _lazy_names(file))
+    }
     graph: Graph = {}
     for name, file in files.items():
         graph[name] = set()
         for module, what in imports(file.read_text(encoding="utf-8")):
             full = f"{module}.{what}" if what else module
-            target = homes.get(what, module) if module == PACKAGE else module
+            target = homes.get(module, {}).get(what, module)
             graph[name].add(full if full in files else target)
         graph[name] = (graph[name] & files.keys()) - {name}
     return graph
@@ -70,9 +74,9 @@ def _imports(node: ast.AST) -> Iterator[tuple[str, str]]:
         yield from _imports(child)
 
 
-def _public_names(door: Path) -> dict[str, str]:
-    """Return the module behind each public name, as the package's `_HOMES` has it."""
-    for node in ast.parse(door.read_text(encoding="utf-8")).body:
+def _lazy_names(package: Path) -> dict[str, str]:
+    """Return the module behind each name that a package loads when it is used, as its `_HOMES` has it."""
+    for node in ast.parse(package.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOMES":
             return ast.literal_eval(node.value)
     return {}

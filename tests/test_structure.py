@@ -24,7 +24,15 @@ from tests.import_graph import (
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     *("version", "models", "tasks", "hub_cards", "base"),
-    *("data.store", "data.importing", "data.simulate", "data.reading", "data", "data.verify"),
+    *(
+        "data.store",
+        "data.adapters",
+        "data.importing",
+        "data.simulate",
+        "data.reading",
+        "data",
+        "data.verify",
+    ),
     *("labels", "config", "features", "pseudo_labels", "runs", "hub", "timeline"),
     *("evaluation", "catalogue", "training", "sweeps", "reproduce"),
     *("commands", "cli", "__main__", "api", "avplatform"),

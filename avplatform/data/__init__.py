@@ -1,10 +1,16 @@
 """Datasets: their format, how they are written, mapped, streamed and simulated."""
 
-from avplatform.data.reading.hf import batch_of
-from avplatform.data.reading.hf_stream import stream_dataset
-from avplatform.data.reading.source import Data, DataSource, open_data, train_loader
-from avplatform.data.store.schema import DataSpec, Manifest
-from avplatform.data.store.writer import StoreWriter
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avplatform.data.reading.hf import batch_of
+    from avplatform.data.reading.hf_stream import stream_dataset
+    from avplatform.data.reading.source import Data, DataSource, open_data, train_loader
+    from avplatform.data.store.schema import DataSpec, Manifest
+    from avplatform.data.store.writer import StoreWriter
 
 __all__ = [
     "Data",
@@ -17,3 +23,22 @@ __all__ = [
     "stream_dataset",
     "train_loader",
 ]
+
+_HOMES = {
+    "Data": "avplatform.data.reading.source",
+    "DataSource": "avplatform.data.reading.source",
+    "DataSpec": "avplatform.data.store.schema",
+    "Manifest": "avplatform.data.store.schema",
+    "StoreWriter": "avplatform.data.store.writer",
+    "batch_of": "avplatform.data.reading.hf",
+    "open_data": "avplatform.data.reading.source",
+    "stream_dataset": "avplatform.data.reading.hf_stream",
+    "train_loader": "avplatform.data.reading.source",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: whatever imports a store's schema need not load `datasets`."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'avplatform.data' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-TASK = "avel"
+from avplatform.tasks.avel import AVEL
+
+TASK = AVEL.name
 """The task that it was made for."""
 
 EVENTS: tuple[str, ...] = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-TASK = "avvp"
+from avplatform.tasks.avvp import AVVP
+
+TASK = AVVP.name
 """The task that it was made for."""
 
 CLASSES: tuple[str, ...] = (
