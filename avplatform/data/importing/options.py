@@ -14,13 +14,13 @@ from avplatform.models.errors import UsageError, unknown_name
 
 def import_options() -> type[Any]:
     """Return the dataclass of all options: the general ones and those of every registered dataset."""
-    names = Literal[tuple(DATASETS)]  # type: ignore[valid-type]
+    names: Any = Literal[tuple(DATASETS)]
     own = dict.fromkeys(
         adapter.Options for adapter in DATASETS.values() if adapter.Options is not object
     )
     return dataclasses.make_dataclass(
         "ImportOptions",
-        [("dataset", tyro.conf.Positional[names])],
+        [("dataset", tyro.conf.Positional[names])],  # type: ignore[misc]
         bases=(*reversed(own), _Checked),
         namespace={"__doc__": general.ImportOptions.__doc__, "__module__": __name__},
         kw_only=True,
