@@ -16,17 +16,43 @@ from avplatform.version import __version__
 if TYPE_CHECKING:
     from avplatform.api import create_model, evaluate, list_models, train
     from avplatform.data import open_data
+    from avplatform.data.adapters.contracts import Annotations, DatasetAdapter
+    from avplatform.data.adapters.registry import register_dataset
     from avplatform.features.extractor import Extractor
     from avplatform.labels.cache import label_embeddings
     from avplatform.models.av_model import AVModel
+    from avplatform.models.contracts import (
+        Decoder,
+        Encoder,
+        Encoding,
+        FeatureSpec,
+        Parse,
+        Prediction,
+        StreamPredictions,
+    )
+    from avplatform.models.decoders import register_decoder
+    from avplatform.models.encoders import register_encoder
     from avplatform.runs.predictions import load_predictions
-    from avplatform.tasks.registry import task_of_model
+    from avplatform.tasks.contracts import Metrics, Task, TaskConfig
+    from avplatform.tasks.registry import register_task, task_of_model
     from avplatform.timeline.events import Timeline
     from avplatform.timeline.pipeline import pipeline
 
 __all__ = [
     "AVModel",
+    "Annotations",
+    "DatasetAdapter",
+    "Decoder",
+    "Encoder",
+    "Encoding",
     "Extractor",
+    "FeatureSpec",
+    "Metrics",
+    "Parse",
+    "Prediction",
+    "StreamPredictions",
+    "Task",
+    "TaskConfig",
     "Timeline",
     "__version__",
     "create_model",
@@ -36,13 +62,29 @@ __all__ = [
     "load_predictions",
     "open_data",
     "pipeline",
+    "register_dataset",
+    "register_decoder",
+    "register_encoder",
+    "register_task",
     "task_of_model",
     "train",
 ]
 
 _HOMES = {
     "AVModel": "avplatform.models.av_model",
+    "Annotations": "avplatform.data.adapters.contracts",
+    "DatasetAdapter": "avplatform.data.adapters.contracts",
+    "Decoder": "avplatform.models.contracts",
+    "Encoder": "avplatform.models.contracts",
+    "Encoding": "avplatform.models.contracts",
     "Extractor": "avplatform.features.extractor",
+    "FeatureSpec": "avplatform.models.contracts",
+    "Metrics": "avplatform.tasks.contracts",
+    "Parse": "avplatform.models.contracts",
+    "Prediction": "avplatform.models.contracts",
+    "StreamPredictions": "avplatform.models.contracts",
+    "Task": "avplatform.tasks.contracts",
+    "TaskConfig": "avplatform.tasks.contracts",
     "Timeline": "avplatform.timeline.events",
     "create_model": "avplatform.api",
     "evaluate": "avplatform.api",
@@ -51,6 +93,10 @@ _HOMES = {
     "load_predictions": "avplatform.runs.predictions",
     "open_data": "avplatform.data",
     "pipeline": "avplatform.timeline.pipeline",
+    "register_dataset": "avplatform.data.adapters.registry",
+    "register_decoder": "avplatform.models.decoders",
+    "register_encoder": "avplatform.models.encoders",
+    "register_task": "avplatform.tasks.registry",
     "task_of_model": "avplatform.tasks.registry",
     "train": "avplatform.api",
 }

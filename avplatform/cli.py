@@ -69,7 +69,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "predict",
         "find the events of videos: JSON, CSV, PNG, an HTML timeline, ELAN and WebVTT",
     ),
-    "list": ("listing", "list the cells, tasks, encoders, decoders and presets"),
+    "list": ("listing", "list the cells, tasks, encoders, decoders, datasets and presets"),
     "info": ("info", "all about one cell, preset, run or model"),
     "data": ("data", "import official files, verify, simulate, describe or push a dataset"),
     "extract": ("extract", "make segment features of video files"),

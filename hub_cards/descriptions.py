@@ -18,6 +18,11 @@ class TaskText(NamedTuple):
     decisions: str
 
 
+def segment_words(seconds: float) -> str:
+    """Return what segments of this length are called."""
+    return "one-second segments" if seconds == 1 else f"segments of {seconds:g} s"
+
+
 def task_text(name: str) -> TaskText:
     """Return a task's texts; a task from outside the platform may be called by its name."""
     task = TASKS.get(name, Task)

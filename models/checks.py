@@ -74,3 +74,21 @@ def divides(config: Any, part: str, whole: int, what: str) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def check_part(part: type, base: type, *needed: str) -> None:
+    """Raise UsageError unless the class of a part is a `base` and defines what that leaves to it: attributes and methods."""
+    if not (isinstance(part, type) and issubclass(part, base)):
+        raise UsageError(
+            f"{part!r} is not a subclass of {base.__name__}, which parts are made from"
+        )
+    missing = []
+    for name in needed:
+        own, inherited = getattr(part, name, None), getattr(base, name, None)
+        if own is inherited:
+            about = (inherited.__doc__ or "").strip().splitlines()[:1] if inherited else []
+            missing.append(" ".join([f"`{name}`", *(f"({line.rstrip('.')})" for line in about)]))
+    if missing:
+        raise UsageError(
+            f"{part.__name__} does not define {', '.join(missing)}; see the docstring of {base.__name__}"
+        )

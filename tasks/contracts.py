@@ -5,6 +5,7 @@ Axes: B clips, T segments, C classes. Splits are called train, validation and te
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from avplatform.models.contracts import (
+    STREAMS,
     Encoding,
     Needs,
     Options,
@@ -22,8 +24,9 @@ from avplatform.models.contracts import (
 )
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
-from avplatform.models.errors import UsageError
+from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.cells import Cells
+from avplatform.tasks.options import check_parts
 
 Arrays = dict[str, np.ndarray]
 Odd = tuple[str, str, int, str]
@@ -99,38 +102,75 @@ def named_classes(classes: Sequence[str], indices: np.ndarray) -> str:
 class Metrics:
     """Accumulates decisions keyed by row: any batch size, any order, any number of processes.
 
-    A row that is added twice is an error, never counted twice. `evidence` is what the decisions were made from, one entry a
-    clip in the order of `state`, where the task has it (see `Task.evidence`); no headline figure reads it.
+    A subclass defines `columns` and `compute`. A row that is added twice is an error, never counted twice. `evidence` is what
+    the decisions were made from, one entry per clip in the order of `state`, where the task has it (see `Task.evidence`); no
+    headline figure reads it.
     """
 
-    evidence: dict[str, np.ndarray] | None = None
+    evidence: Arrays | None = None
+
+    def __init__(self) -> None:
+        self._parts: list[Arrays] = []
+
+    def columns(self, decisions: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return what `compute` reads of a batch: decisions and labels by name, each with B rows."""
+        raise NotImplementedError
 
     def update(self, decisions: dict[str, Tensor], batch: Batch) -> None:
         """Add the decisions on one batch."""
-        raise NotImplementedError
+        columns = {"row": batch.row.long(), **self.columns(decisions, batch)}
+        self._parts.append({name: x.detach().cpu().numpy() for name, x in columns.items()})
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Return all that was added, as arrays with one entry a clip (key "row" among them)."""
-        raise NotImplementedError
+    def state(self) -> Arrays:
+        """Return all that was added, as arrays with one entry per clip, ordered by row (key "row").
 
-    def merge(self, states: Iterable[dict[str, np.ndarray]]) -> None:
+        Raises:
+            DataError: a row was added twice.
+        """
+        if not self._parts:
+            return {}
+        joined = {name: np.concatenate([p[name] for p in self._parts]) for name in self._parts[0]}
+        rows, counts = np.unique(joined["row"], return_counts=True)
+        if (counts > 1).any():
+            raise DataError(
+                f"clip row {rows[counts > 1][0]} was scored twice; every clip counts once"
+            )
+        order = np.argsort(joined["row"], kind="stable")
+        return {name: values[order] for name, values in joined.items()}
+
+    def scored(self) -> Arrays:
+        """Return `state`, from which figures are computed.
+
+        Raises:
+            DataError: nothing was added.
+        """
+        if not self._parts:
+            raise DataError("no clip was scored, so there are no figures; is the split empty?")
+        return self.state()
+
+    def merge(self, states: Iterable[Arrays]) -> None:
         """Replace the content by the union of several processes' states.
 
         Raises:
             DataError: a row occurs twice.
         """
-        raise NotImplementedError
+        self._parts = [state for state in states if state]
+        self.state()
 
     def compute(self) -> dict[str, float]:
         """Return the headline figures in percent."""
         raise NotImplementedError
 
+    def figures(self) -> dict[str, float]:
+        """Return `compute` as plain numbers, which files can hold."""
+        return {name: float(value) for name, value in self.compute().items()}
+
     def details(self) -> dict[str, Any]:
         """Return further figures (per class, subsets, anchors), JSON-ready."""
-        raise NotImplementedError
+        return {"clips": len(self)}
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        return sum(len(part["row"]) for part in self._parts)
 
 
 class Analysis:
@@ -172,12 +212,20 @@ class Analysis:
         return None
 
 
+@dataclass(kw_only=True)
+class TaskConfig:
+    """Options that every task has; a task adds its own in a subclass."""
+
+    supervision: str = "full"
+    """one of the task's `supervisions`"""
+
+
 class Task:
     """Base of all tasks: what labels mean, what is optimised, what is decided and how it is scored.
 
-    A subclass is built from its own config dataclass (`Config`, keyword-only, validated) and sets the class variables;
-    those with a value are facts that lists, cards and presets are made from, and may be left out. It works for any list of
-    classes.
+    A subclass is built from its own config dataclass (`Config`, keyword-only, validated), sets the class variables that have
+    no value here, and defines `loss`, `decide` and `metrics`. Class variables with a value are facts that lists, cards and
+    presets are made from, and may be left out. It works for any list of classes.
 
     Args:
         config: an instance of `Config`.
@@ -186,10 +234,10 @@ class Task:
             The default spelling may be missing: then it is the names of the classes, with spaces for underscores.
     """
 
-    name: ClassVar[str]
-    Config: ClassVar[type]
+    name: ClassVar[str]  # set by `register_task`
+    Config: ClassVar[type] = TaskConfig
     default_encoder: ClassVar[str]
-    supervisions: ClassVar[tuple[str, ...]]  # the first is the default
+    supervisions: ClassVar[tuple[str, ...]] = ("full",)  # the first is the default
     selection_metric: ClassVar[str]  # key of `Metrics.compute()` that picks the best epoch
     shown: ClassVar[tuple[str, ...]] = ()  # metrics that stand for it where there is little room
     streams: ClassVar[Literal["apart", "joint"] | None] = None  # what it wants, see `Needs`
@@ -229,7 +277,7 @@ class Task:
 
         Without a decoder these are all classes.
         """
-        raise NotImplementedError
+        return list(self.classes), list(self.class_texts())
 
     def class_texts(self) -> tuple[str, ...]:
         """Return the label texts of all classes in the spelling that `config.label_texts` names.
@@ -263,7 +311,13 @@ class Task:
         return DECODERS[decoder].options_for(self.needs, ENCODERS[encoder])
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
-        """Raise UsageError where the options of encoder, decoder and task contradict each other."""
+        """Raise UsageError where the options of encoder, decoder and task contradict each other.
+
+        By default this asks the decoder of a task that says which `streams` it wants.
+        """
+        if self.streams is not None:
+            parts = ENCODERS[encoder], DECODERS[decoder]
+            check_parts(*parts, encoder_config, decoder_config, self.needs)
 
     @classmethod
     def odd_labels(cls, classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> Iterator[Odd]:
@@ -314,25 +368,46 @@ class Task:
         Args:
             names: some of the task's own events, or labels that it never heard of.
             texts: their label texts; default: the names.
-
-        Raises:
-            UsageError: the task is bound to its own classes.
         """
-        raise UsageError(
-            f"the task {self.name} does not say how it decides among other classes than its own"
-        )
+        other = copy.copy(self)
+        other.classes = tuple(names)
+        other.texts = {getattr(self.config, "label_texts", ""): tuple(texts or names)}
+        return other
 
     def events(self, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return decisions as event maps, bool [B, T, C], by stream ("audio", "visual", "av"); C without background."""
-        raise NotImplementedError
+        """Return decisions as event maps, bool [B, T, C], by stream ("audio", "visual", "av"); C without background.
+
+        By default they are the decisions that are called by a stream.
+        """
+        return {name: decisions[name].bool() for name in STREAMS if name in decisions}
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
-        """Return how likely each event is, [B, T, C] in [0, 1], for the streams that `events` returns."""
-        raise NotImplementedError
+        """Return how likely each event is, [B, T, C] in [0, 1], for the streams that `events` returns.
+
+        Only timelines need it.
+        """
+        raise UsageError(
+            f"the task {self.name} makes no timelines: it does not define probabilities"
+        )
+
+    def truth(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the labels as event maps, bool [B, T, C], by stream; none: pictures show no clips of this task."""
+        return {}
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
-        """Return what a timeline shows, one dictionary a clip.
+        """Return what a timeline shows, one dictionary per clip.
 
         Each is `{"clip_id", "classes": [...], "tracks": {stream: {"truth": bool [T, C], "prediction": bool [T, C]}}}`.
         """
-        raise NotImplementedError
+        found, truth = self.events(decisions), self.truth(batch)
+        maps = {s: (truth[s].cpu().numpy(), found[s].cpu().numpy()) for s in found if s in truth}
+        classes = [name.replace("_", " ") for name in self.classes]
+        return [
+            {
+                "clip_id": clip_id,
+                "classes": classes,
+                "tracks": {s: {"truth": t[i], "prediction": p[i]} for s, (t, p) in maps.items()},
+            }
+            for i, clip_id in enumerate(batch.clip_id)
+            if maps
+        ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 
+from avplatform.models.checks import check_part
 from avplatform.models.config import AVModelConfig, config_from_dict
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.tasks.avel import AVEL
@@ -15,7 +16,17 @@ TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (AVEL, AVVP)}
 
 
 def register_task(name: str, task: type[Task]) -> None:
-    """Make `task` available under `name`."""
+    """Make `task` available under `name`.
+
+    Raises:
+        UsageError: it lacks something that every task defines.
+    """
+    check_part(task, Task, "default_encoder", "selection_metric", "loss", "decide", "metrics")
+    if not hasattr(task.Config, "supervision"):
+        raise UsageError(
+            f"{task.Config.__name__} has no option `supervision`; derive it from TaskConfig"
+        )
+    task.name = name
     TASKS[name] = task
 
 

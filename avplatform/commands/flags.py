@@ -21,7 +21,8 @@ def parse_flags(kind: type[Options], args: Sequence[str], prog: str, **more: Any
         prog: the command, as help names it.
         more: for `tyro.cli`.
     """
-    _hide_unset(kind)
+    for part in filter(dataclasses.is_dataclass, kind.__mro__):
+        _hide_unset(part)
     return tyro.cli(kind, args=list(args), prog=prog, **more)
 
 

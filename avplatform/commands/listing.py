@@ -25,21 +25,23 @@ from avplatform.catalogue.figures import (
 from avplatform.commands.flags import parse_flags
 from avplatform.config.presets import list_presets
 from avplatform.config.run import check_names
+from avplatform.data.adapters.registry import DATASETS
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.tasks.registry import TASKS
 
-KINDS = ("cells", "tasks", "encoders", "decoders", "presets")
+KINDS = ("cells", "tasks", "encoders", "decoders", "datasets", "presets")
 WIDE = 118  # columns from which on the presets stand beside their cells
 
 
 @dataclass(kw_only=True)
 class ListOptions:
-    """List the cells of the matrix (task, encoder, decoder, supervision), tasks, encoders, decoders and presets."""
+    """List the cells (task, encoder, decoder, supervision), tasks, encoders, decoders, datasets, presets."""
 
     filter: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """only names that contain all these texts; cells, tasks, encoders, decoders or presets: only these"""
+    """only names that contain all these texts; cells, tasks, encoders, decoders, datasets or
+    presets: only these"""
     task: str | None = None
     """only cells of this task"""
     encoder: str | None = None
@@ -133,7 +135,7 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
             end_section=(cell.task, cell.encoder) != (following.task, following.encoder),
         )
     console.print(table)
-    notes = "params: trainable, in millions; FLOPs: one clip of ten seconds, forward, in 10^9, multiply and add counted apart."
+    notes = "params: trainable, in millions; FLOPs: one clip, forward, in 10^9, multiply and add counted apart."
     notes += f" published: {figures_of_tasks()}."
     if marked:
         notes += " *: the source does not state the supervision."
@@ -163,13 +165,19 @@ def everything() -> dict[str, list[str]]:
         "tasks": sorted(TASKS),
         "encoders": sorted(ENCODERS),
         "decoders": sorted(DECODERS),
+        "datasets": sorted(DATASETS),
         "presets": list_presets(),
     }
 
 
 def about(kind: str, name: str) -> str:
     """Return the first line of what a name stands for."""
-    tables: dict[str, dict[str, Any]] = {"tasks": TASKS, "encoders": ENCODERS, "decoders": DECODERS}
+    tables: dict[str, dict[str, Any]] = {
+        "tasks": TASKS,
+        "encoders": ENCODERS,
+        "decoders": DECODERS,
+        "datasets": DATASETS,
+    }
     entry = tables.get(kind, {}).get(name)
     return (
         (entry.__doc__ or "").strip().splitlines()[0] if entry is not None and entry.__doc__ else ""

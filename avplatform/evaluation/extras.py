@@ -104,7 +104,7 @@ def extras(
         thresholds = choose_thresholds(analysis, validation)
         metrics = apply_thresholds(task, own, thresholds)
         content |= {"thresholds": MARK, "threshold_values": named(analysis, thresholds)}
-        content["own_thresholds"] = {split.name: own.compute()}
+        content["own_thresholds"] = {split.name: own.figures()}
     if asked.bootstrap:
         contributions = require_analysis(task).contributions(metrics.state())
         intervals = confidence(contributions, resamples=asked.bootstrap, seed=asked.seed)

@@ -43,13 +43,13 @@ def robustness(
         for segments in SHIFTS:
             moved = task.metrics()
             moved.merge([analysis.late(clean.state(), segments)])
-            references[shift_name(segments)] = moved.compute()
+            references[shift_name(segments)] = moved.figures()
     for name, change in perturbations(split, seed=seed).items():
-        scores, before = score(name, change).compute(), references.get(name, clean.compute())
+        scores, before = score(name, change).figures(), references.get(name, clean.figures())
         difference = {metric: scores[metric] - before[metric] for metric in before}
         rows[name] = {"scores": scores, "reference": before, "difference": difference}
     head = {"split": split.name, "clips": len(clean), "noise_seed": seed}
-    return {**head, "clean": clean.compute(), "perturbations": rows}
+    return {**head, "clean": clean.figures(), "perturbations": rows}
 
 
 def write_card(

@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from avplatform.hub_cards.descriptions import about, task_text
+from avplatform.hub_cards.descriptions import about, segment_words, task_text
 from avplatform.hub_cards.render import PLACEHOLDER, _render, _yaml
 from avplatform.version import __version__
 
@@ -153,11 +153,11 @@ def _inputs(config: dict[str, Any]) -> list[tuple[str, list[int]]]:
 
 
 def _clip(config: dict[str, Any]) -> dict[str, Any]:
-    """Return how many segments a clip of the model has, and what a clip is in words."""
+    """Return how many segments a clip of the model has, and what clips and segments are in words."""
     segments, seconds = config.get("segments", 10), config.get("segment_seconds", 1.0)
-    usual = (segments, seconds) == (10, 1.0)
-    words = "ten one-second segments" if usual else f"{segments} segments of {seconds:g} s"
-    return {"segments": segments, "clip": words}
+    unit = segment_words(seconds)
+    words = f"{'ten' if (segments, seconds) == (10, 1.0) else segments} {unit}"
+    return {"segments": segments, "clip": words, "unit": unit}
 
 
 def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:

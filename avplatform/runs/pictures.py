@@ -97,7 +97,7 @@ def curves(
 
 
 def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Path:
-    """Draw the scores of every class in class order: F of audio and visual segments (AVVP), or accuracy (AVEL).
+    """Draw the scores of every class in class order: F of audio and visual segments, or the first figure of "per_class".
 
     Args:
         details: details of one split, with "class_segment" or "per_class".
@@ -108,10 +108,10 @@ def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Pat
         DataError: the details hold no scores per class.
     """
     if details.get("per_class"):
-        bars = {
-            "accuracy": {name: entry["accuracy"] for name, entry in details["per_class"].items()}
-        }
-        label = "segment accuracy (%)"
+        rows = details["per_class"]
+        figure_name = next(iter(next(iter(rows.values()))))
+        bars = {figure_name: {name: entry[figure_name] for name, entry in rows.items()}}
+        label = f"segment {figure_name} (%)"
     elif details.get("class_segment", {}).get("audio"):
         bars = {name: details["class_segment"][name] for name in ("audio", "visual")}
         label = "segment F (%)"
@@ -150,6 +150,11 @@ def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Pat
     if len(bars) > 1:
         figure.legend(loc="outside lower right", ncols=len(bars), frameon=False)
     return save_figure(figure, out)
+
+
+def has_classes(details: dict[str, Any]) -> bool:
+    """Whether the details of a split hold scores of single classes."""
+    return bool(details.get("per_class") or details.get("class_segment", {}).get("audio"))
 
 
 def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") -> Path:

@@ -27,7 +27,7 @@ def results(
     return {
         **identity,
         "selection": selection,
-        **{split: values.compute() for split, values in metrics.items()},
+        **{split: values.figures() for split, values in metrics.items()},
         "details": {split: values.details() for split, values in metrics.items()},
         **(extra or {}),
     }

@@ -224,7 +224,7 @@ class Run:
             self._next_epoch()
             return
         weights = self._scored_weights()
-        scores = self._evaluate(split).compute()
+        scores = self._evaluate(split).figures()
         score = scores[self.task.selection_metric]
         best = progress.best.get("value")
         better = (
@@ -239,7 +239,7 @@ class Run:
             {f"{split}/{name}": value for name, value in scores.items()}, step=progress.step
         )
         if config.score_test:
-            tested = scores if split == "test" else self._evaluate("test").compute()
+            tested = scores if split == "test" else self._evaluate("test").figures()
             self._log({"event": "test_epoch", **where, **tested})
         if better:
             progress.best = {"epoch": progress.epoch, "step": progress.step, "value": score}

@@ -118,7 +118,8 @@ def draw(setup: Setup, content: dict[str, Any]) -> None:
         selected=epoch,
         note=note,
     )
-    plots.per_class_bars(
-        content["details"]["test"], setup.folder.plots / "per_class.png", note=note
-    )
-    plots.timelines(examples, setup.folder.plots / "timelines.png", note=note)
+    details = content["details"]["test"]
+    if plots.has_classes(details):
+        plots.per_class_bars(details, setup.folder.plots / "per_class.png", note=note)
+    if examples:
+        plots.timelines(examples, setup.folder.plots / "timelines.png", note=note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from avplatform.models.checks import check_part
 from avplatform.models.contracts import Decoder
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.leap import LEAP
@@ -11,7 +12,12 @@ DECODERS: dict[str, type[Decoder]] = {}
 
 
 def register_decoder(name: str, decoder: type[Decoder]) -> None:
-    """Make `decoder` available under `name` (its `Config` dataclass then carries `_type = name` in saved models)."""
+    """Make `decoder` available under `name` (its `Config` dataclass then carries `_type = name` in saved models).
+
+    Raises:
+        UsageError: it lacks something that every decoder defines.
+    """
+    check_part(decoder, Decoder, "Config", "forward")
     decoder.name = decoder.Config._type = name  # type: ignore[attr-defined]
     DECODERS[name] = decoder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from avplatform.models.checks import check_part
 from avplatform.models.contracts import Encoder
 from avplatform.models.encoders.ave import AVE
 from avplatform.models.encoders.cmbs import CMBS
@@ -13,7 +14,12 @@ ENCODERS: dict[str, type[Encoder]] = {}
 
 
 def register_encoder(name: str, encoder: type[Encoder]) -> None:
-    """Make `encoder` available under `name` (its `Config` dataclass then carries `_type = name` in saved models)."""
+    """Make `encoder` available under `name` (its `Config` dataclass then carries `_type = name` in saved models).
+
+    Raises:
+        UsageError: it lacks something that every encoder defines.
+    """
+    check_part(encoder, Encoder, "Config", "forward")
     encoder.name = encoder.Config._type = name  # type: ignore[attr-defined]
     ENCODERS[name] = encoder
 

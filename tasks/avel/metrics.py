@@ -8,58 +8,36 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from avplatform.models.errors import DataError
 from avplatform.tasks.contracts import Batch, Metrics
 
 
 class AVELMetrics(Metrics):
     """Collects the labels decided for each segment, by row; the last class is background.
 
-    `update` reads the decision "segment" (int [B, T]) and the labels "segment" [B, T] and "video" [B].
+    `columns` reads the decision "segment" (int [B, T]) and the labels "segment" [B, T] and "video" [B].
     """
 
     def __init__(self, classes: Iterable[str]) -> None:
+        super().__init__()
         self.classes = tuple(classes)
         self.background = len(self.classes) - 1
-        self._parts: list[dict[str, np.ndarray]] = []
 
-    def update(self, decisions: dict[str, Tensor], batch: Batch) -> None:
-        """Add one batch."""
-        self._parts.append(
-            {
-                "row": _array(batch.row),
-                "predicted": _array(decisions["segment"]),
-                "true": _array(batch.labels["segment"]),
-                "video": _array(batch.labels["video"]),
-            }
-        )
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return everything added so far, ordered by row."""
-        if not self._parts:
-            return {}
-        joined = {key: np.concatenate([p[key] for p in self._parts]) for key in self._parts[0]}
-        rows, counts = np.unique(joined["row"], return_counts=True)
-        if (counts > 1).any():
-            raise DataError(
-                f"clip row {rows[counts > 1][0]} was scored twice; every clip counts once"
-            )
-        order = np.argsort(joined["row"], kind="stable")
-        return {key: value[order] for key, value in joined.items()}
-
-    def merge(self, states: Iterable[dict[str, np.ndarray]]) -> None:
-        """Replace the content by the union of states."""
-        self._parts = [state for state in states if state]
-        self.state()
+    def columns(self, decisions: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return decided and true labels of a batch."""
+        return {
+            "predicted": decisions["segment"].long(),
+            "true": batch.labels["segment"].long(),
+            "video": batch.labels["video"].long(),
+        }
 
     def compute(self) -> dict[str, float]:
         """Return the accuracy over all labels, background included, in percent."""
-        s = self._scored()
+        s = self.scored()
         return {"accuracy": 100 * segment_accuracy(s["predicted"], s["true"])}
 
     def details(self) -> dict[str, Any]:
         """Return accuracies apart for events and background, per class, of the clip's class, and the anchors."""
-        s = self._scored()
+        s = self.scored()
         predicted, true, video = s["predicted"], s["true"], s["video"]
         event, right = true != self.background, predicted == true
         everywhere = np.broadcast_to(video[:, None], true.shape)
@@ -83,15 +61,6 @@ class AVELMetrics(Metrics):
             },
         }
 
-    def _scored(self) -> dict[str, np.ndarray]:
-        state = self.state()
-        if not state:
-            raise DataError("no clip was scored, so there is no accuracy; is the split empty?")
-        return state
-
-    def __len__(self) -> int:
-        return sum(len(p["row"]) for p in self._parts)
-
 
 def segment_accuracy(predicted: np.ndarray, true: np.ndarray) -> float:
     """Return the share of segments whose label is right.
@@ -111,7 +80,3 @@ def clip_classes(labels: np.ndarray, background: int) -> np.ndarray:
 
 def _percent(values: np.ndarray) -> float | None:
     return 100 * float(values.mean()) if values.size else None
-
-
-def _array(values: Tensor) -> np.ndarray:
-    return values.detach().cpu().numpy().astype(np.int64)

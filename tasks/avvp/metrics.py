@@ -36,47 +36,25 @@ STREAMS = ("audio", "visual")
 class AVVPMetrics(Metrics):
     """Collects decisions and truth of clips by row, and scores them all at the end.
 
-    `update` reads decisions "audio", "visual" (bool [B, T, C]) and "video" (bool [B, C]), and labels "dense_audio",
+    `columns` reads decisions "audio", "visual" (bool [B, T, C]) and "video" (bool [B, C]), and labels "dense_audio",
     "dense_visual" [B, T, C] and "weak" [B, C].
     """
 
     def __init__(self, classes: Iterable[str]) -> None:
+        super().__init__()
         self.classes = tuple(classes)
-        self._parts: list[dict[str, np.ndarray]] = []
 
-    def update(self, decisions: dict[str, Tensor], batch: Batch) -> None:
-        """Add one batch."""
-        for name in ("dense_audio", "dense_visual"):
-            if name not in batch.labels:
-                raise DataError(
-                    f"the split has no '{name}' labels, so events cannot be scored; score validation or test"
-                )
-        part = {"row": _bits(batch.row)}
+    def columns(self, decisions: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return decisions and truth of a batch."""
+        columns = {}
         for stream in STREAMS:
-            part[f"predicted_{stream}"] = _bits(decisions[stream]).astype(bool)
-            part[f"true_{stream}"] = _bits(batch.labels[f"dense_{stream}"]).astype(bool)
-        part["video"] = _bits(decisions["video"]).astype(bool)
-        part["weak"] = _bits(batch.labels["weak"]).astype(bool)
-        self._parts.append(part)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return everything added so far, ordered by row."""
-        if not self._parts:
-            return {}
-        joined = {key: np.concatenate([p[key] for p in self._parts]) for key in self._parts[0]}
-        order = np.argsort(joined["row"], kind="stable")
-        joined = {key: value[order] for key, value in joined.items()}
-        rows, counts = np.unique(joined["row"], return_counts=True)
-        if (counts > 1).any():
-            raise DataError(
-                f"clip row {rows[counts > 1][0]} was scored twice; every clip counts once"
-            )
-        return joined
-
-    def merge(self, states: Iterable[dict[str, np.ndarray]]) -> None:
-        """Replace the content by the union of states."""
-        self._parts = [state for state in states if state]
-        self.state()
+            if f"dense_{stream}" not in batch.labels:
+                raise DataError(
+                    f"the split has no 'dense_{stream}' labels, so events cannot be scored; score validation or test"
+                )
+            columns[f"predicted_{stream}"] = decisions[stream].bool()
+            columns[f"true_{stream}"] = batch.labels[f"dense_{stream}"].bool()
+        return columns | {"video": decisions["video"].bool(), "weak": batch.labels["weak"].bool()}
 
     def compute(self) -> dict[str, float]:
         """Return the ten figures in percent."""
@@ -84,7 +62,7 @@ class AVVPMetrics(Metrics):
 
     def details(self) -> dict[str, Any]:
         """Return per-class scores, subsets, video-level F, and anchors."""
-        s = self._scored()
+        s = self.scored()
         predicted, true = (
             (s["predicted_audio"], s["predicted_visual"]),
             (s["true_audio"], s["true_visual"]),
@@ -112,13 +90,8 @@ class AVVPMetrics(Metrics):
         }
 
     def _table(self) -> np.ndarray:
-        s = self._scored()
+        s = self.scored()
         return score(s["predicted_audio"], s["predicted_visual"], s["true_audio"], s["true_visual"])
-
-    def _scored(self) -> dict[str, np.ndarray]:
-        if not len(self):
-            raise DataError("no clip was scored, so there are no figures; the split is empty")
-        return self.state()
 
     def _per_class(
         self, predicted: tuple, true: tuple, *, level: int, pooled: bool = False
@@ -131,9 +104,6 @@ class AVVPMetrics(Metrics):
             }
             for stream, values in rows.items()
         }
-
-    def __len__(self) -> int:
-        return sum(len(p["row"]) for p in self._parts)
 
 
 def score(
@@ -358,7 +328,3 @@ def _clip_f(counts: np.ndarray) -> np.ndarray:
 def _set_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Counts over classes: [N, C] twice -> [3, N]."""
     return np.stack([(p & t).sum(axis=1), (p & ~t).sum(axis=1), (~p & t).sum(axis=1)])
-
-
-def _bits(values: Tensor) -> np.ndarray:
-    return values.detach().cpu().numpy()

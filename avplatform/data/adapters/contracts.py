@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from avplatform.data.adapters.official_files import Defect
 from avplatform.data.adapters.options import ImportOptions
-from avplatform.data.adapters.plan import Plan
+from avplatform.data.adapters.plan import ClipPlan, Plan
+from avplatform.data.adapters.source import Source
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import UsageError
@@ -24,22 +26,29 @@ Spelling = Literal["official", "corrected"]
 class Annotations:
     """The contents of a dataset's official annotation files; clip n is row n of every array.
 
-    `files` are the annotation files, present or not, under the names that a store's provenance
-    uses. `label_splits` names the splits in which a label is known, where these are not all.
+    `splits` holds the rows of each split. `files` are the annotation files, present or not, under
+    the names that a store's provenance uses. `label_dtypes` may be left out: then labels that are
+    boolean or of one byte are stored as 0 and 1 ("uint8"), all others as positions of classes
+    ("int64"). `label_splits` names the splits in which a label is known, where these are not all.
     `counts` holds further lines for a report.
 
     Shape: labels, by name, [N, ...] as a store holds them.
     """
 
     folder: Path
-    files: dict[str, Path]
     clip_ids: list[str]
     splits: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
-    label_dtypes: dict[str, str]
+    files: dict[str, Path] = field(default_factory=dict)
+    label_dtypes: dict[str, str] = field(default_factory=dict)
     label_splits: dict[str, list[str]] = field(default_factory=dict)
     defects: list[Defect] = field(default_factory=list)
     counts: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in self.labels.items():
+            one_byte = values.dtype in (np.bool_, np.uint8)
+            self.label_dtypes.setdefault(name, "uint8" if one_byte else "int64")
 
 
 class Clips(Protocol):
@@ -79,13 +88,15 @@ class OfficialFiles(Protocol):
 class DatasetAdapter:
     """Base class of datasets; `register_dataset` makes one available under its name.
 
-    The class attributes are facts; the methods read and write files. A dataset that has no official
-    files or no simulation keeps the base class's methods, which tell the user so.
+    The class attributes are facts, of which `task`, `classes` and `features` have no default. The
+    methods read and write files; an import needs only `read` and `load`. A dataset that has no
+    official files or no simulation keeps the base class's methods, which tell the user so.
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    """The name as papers write it."""
+    """The name under which the dataset is registered; `register_dataset` sets it."""
+    title: ClassVar[str] = ""
+    """The name as papers write it; default: `name`."""
     task: ClassVar[str]
     """Name of the task that the dataset was made for."""
     classes: ClassVar[tuple[str, ...]]
@@ -133,13 +144,54 @@ class DatasetAdapter:
             )
         raise UsageError(f"{self.title} has no official annotation files that are read here")
 
+    def load(self, folder: Path, clip_id: str) -> dict[str, np.ndarray]:
+        """Return the features of one clip: "audio", "visual" and, where there is one, "motion".
+
+        An error (`OSError`, `KeyError`, `ValueError`), a NaN or a shape that differs from
+        `features` leaves the clip out of the import, and the report says why.
+
+        Args:
+            folder: the folder that the import was given.
+            clip_id: the clip's id, as `read` returned it.
+
+        Shape: audio [T, Da], visual [T, Dv] or [T, H, W, Dv], motion [T, Dm].
+        """
+        raise self._lacks("load", "imported")
+
     def plan(self, options: ImportOptions) -> Plan:
-        """Open the official files and return the plan of their import.
+        """Return the plan of an import, by default of what `read` and `load` return.
 
         Raises:
             DataError: files are missing or malformed.
         """
-        raise UsageError(f"{self.title} has no official files that can be imported")
+        if type(self).load is DatasetAdapter.load:
+            raise self._lacks("load", "imported")
+        source = Source(options.source)
+        found = self.read(options.annotations or source.folder)
+        synthetic = source.is_synthetic([found.folder])
+        spec = DataSpec(
+            name=options.name or self.name + ("-synthetic" if synthetic else ""),
+            task=self.task,
+            classes=list(self.classes),
+            features=self.features,
+            labels={name: list(values.shape[1:]) for name, values in found.labels.items()},
+            label_dtypes=found.label_dtypes,
+            label_splits=found.label_splits,
+            segments=self.segments,
+            segment_seconds=self.segment_seconds,
+            texts={spelling: list(texts) for spelling, texts in self.texts.items()},
+            synthetic=synthetic,
+        )
+        return ClipPlan(
+            spec,
+            source=source.folder,
+            clip_ids=found.clip_ids,
+            splits=found.splits,
+            labels=found.labels,
+            load=partial(self.load, source.folder),
+            files=found.files,
+            defects=found.defects,
+        )
 
     def check_options(self, options: ImportOptions) -> None:
         """Raise UsageError where import options contradict each other."""
@@ -158,25 +210,25 @@ class DatasetAdapter:
 
     def clips(self, folder: str | Path, *, seed: int) -> Any:
         """Return the clips of official annotation files, see `Clips`."""
-        raise NotImplementedError
+        raise self._lacks("clips", "simulated")
 
     def demo_clips(self, sizes: Mapping[str, int] | None = None) -> Any:
-        """Return clips with drawn labels, for users who have no annotation files.
+        """Return clips with drawn labels, for users without annotation files.
 
         Args:
-            sizes: number of clips per split; default: those of the demo data.
+            sizes: number of clips by split; default: the usual ones.
         """
-        raise NotImplementedError
+        raise self._lacks("demo_clips", "simulated")
 
     def simulator(self, constants: Any, clips: Any) -> Simulator:
-        """Return the simulator of the features, calibrated on all clips."""
-        raise NotImplementedError
+        """Return what draws features, calibrated on all clips."""
+        raise self._lacks("simulator", "simulated")
 
     def simulated_spec(
         self, constants: Any, *, name: str | None = None, provenance: dict[str, Any] | None = None
     ) -> DataSpec:
         """Return the specification of a simulated store."""
-        raise NotImplementedError
+        raise self._lacks("simulated_spec", "simulated")
 
     def copy_annotations(
         self, source: str | Path, out: Path, rows: Sequence[int] | None = None
@@ -191,11 +243,11 @@ class DatasetAdapter:
         Raises:
             DataError: annotation files are missing or malformed.
         """
-        raise NotImplementedError
+        raise self._lacks("copy_annotations", "simulated")
 
     def write_official(self, files: OfficialFiles, split: str, columns: dict[str, Any]) -> None:
-        """Write simulated clips of a split in the authors' layout."""
-        raise NotImplementedError
+        """Write some simulated clips of a split in the authors' layout."""
+        raise self._lacks("write_official", "simulated")
 
     def video_of(self, clip_id: str) -> str | None:
         """Return the id of the video that a clip was cut from, if the clip's id contains it."""
@@ -225,3 +277,9 @@ class DatasetAdapter:
         Shape: [C].
         """
         raise UsageError(f"{self.title} has no thresholds for pseudo-labels")
+
+    def _lacks(self, name: str, done: str) -> UsageError:
+        """Return what to say of a method that is not written."""
+        return UsageError(
+            f"{self.title} cannot be {done}: {type(self).__name__} does not define `{name}`"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ import numpy as np
 from avplatform.base.npy import BadFeature
 from avplatform.data.adapters.official_files import NO_SPLIT, Defect
 from avplatform.data.store.schema import DataSpec
+from avplatform.models.files import file_sha256
 
 WHOLE_NUMBERS = "features are whole numbers"
 """A kind of defect that is listed once per folder of features, not once per clip."""
@@ -59,6 +60,96 @@ class Plan(Protocol):
     def bytes_of(self, rows: set[int]) -> int:
         """Return the size in bytes of some clips' features in the official files."""
         ...
+
+
+class ClipPlan:
+    """A plan for a dataset that is read one clip after another.
+
+    Args:
+        spec: the specification of the store.
+        source: the folder of the dataset.
+        clip_ids: the ids of all clips; clip n is row n of every label.
+        splits: the rows of each split.
+        labels: the labels by name, [N, ...].
+        load: returns the features of a clip. An `OSError`, `KeyError` or `ValueError` leaves the
+            clip out.
+        files: the annotation files by name.
+        defects: the defects of these files.
+    """
+
+    block, parallel = 16, True
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        source: Path,
+        clip_ids: list[str],
+        splits: dict[str, np.ndarray],
+        labels: dict[str, np.ndarray],
+        load: Callable[[str], dict[str, np.ndarray]],
+        files: Mapping[str, Path],
+        defects: Sequence[Defect] = (),
+    ) -> None:
+        self.spec, self.splits, self.defects = spec, splits, list(defects)
+        self.source, self.clip_ids, self.labels, self.load = source, clip_ids, labels, load
+        self.remarks: list[str] = []
+        stored = {int(row) for rows in splits.values() for row in rows}
+        self.left_out = [
+            LeftOut(clip_id, str(source), "belongs to no split")
+            for row, clip_id in enumerate(clip_ids)
+            if row not in stored
+        ]
+        stamps = {
+            name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+            for name, file in files.items()
+            if file.is_file()
+        }
+        self.sources: dict[str, Any] = {"annotations": stamps}
+        found = sorted((str(f), f.stat().st_mtime_ns) for f in source.rglob("*") if f.is_file())
+        self.fingerprint = [stamps, found]
+
+    def read(self, split: str, positions: Sequence[int], dtype: str) -> Part:
+        """Read clips at positions of a split."""
+        part, kept = Part(None), []
+        features: dict[str, list[np.ndarray]] = {name: [] for name in self.spec.feature_names}
+        for position in positions:
+            row = int(self.splits[split][position])
+            try:
+                values = self._features(self.clip_ids[row], dtype)
+            except (BadFeature, OSError, KeyError, ValueError) as error:
+                file = str(getattr(error, "filename", None) or self.source)
+                said = getattr(error, "strerror", None) or error
+                reason = said if isinstance(error, BadFeature) else f"cannot be loaded: {said}"
+                part.left_out.append((position, LeftOut(self.clip_ids[row], file, str(reason))))
+                continue
+            kept.append(row)
+            for name, value in values.items():
+                features[name].append(value)
+        if kept:
+            part.columns = {
+                "row": np.array(kept),
+                "clip_id": [self.clip_ids[row] for row in kept],
+                **{name: np.stack(values) for name, values in features.items()},
+                **{name: values[kept] for name, values in self.labels.items()},
+            }
+        return part
+
+    def _features(self, clip_id: str, dtype: str) -> dict[str, np.ndarray]:
+        """Return the features of a clip in the stored precision."""
+        loaded, shapes, out = self.load(clip_id), self.spec.shapes(), {}
+        for name in self.spec.feature_names:
+            if name not in loaded:
+                raise BadFeature(f"has no '{name}' features")
+            values = np.asarray(loaded[name])
+            if values.shape != tuple(shapes[name]):
+                raise BadFeature(f"has {name} of shape {values.shape}, not {tuple(shapes[name])}")
+            out[name] = cast(values, dtype)
+        return out
+
+    def bytes_of(self, rows: set[int]) -> int:
+        """Return 0: which files hold a clip is not known here."""
+        return 0
 
 
 def cast(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from avplatform.data.adapters.ave.adapter import AVEAdapter
 from avplatform.data.adapters.contracts import DatasetAdapter
 from avplatform.data.adapters.llp.adapter import LLPAdapter
 from avplatform.data.store.schema import DataSpec
+from avplatform.models.checks import check_part
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import TASKS
@@ -23,7 +24,13 @@ DATASETS: dict[str, DatasetAdapter] = {
 
 
 def register_dataset(name: str, adapter: DatasetAdapter) -> None:
-    """Make `adapter` available under `name`."""
+    """Make `adapter` available under `name`.
+
+    Raises:
+        UsageError: it lacks something that every dataset defines.
+    """
+    check_part(type(adapter), DatasetAdapter, "task", "classes", "features")
+    adapter.name, adapter.title = name, adapter.title or name  # type: ignore[misc]
     DATASETS[name] = adapter
 
 

@@ -124,7 +124,7 @@ class ImportReport:
             ]
         counts = count_kinds(self.defects)
         lines += [f"defect: {kind}: {count}" for kind, count in counts.items()]
-        if self.written and self.bytes_written:
+        if self.written and self.bytes_read and self.bytes_written:
             ratio = self.bytes_read / self.bytes_written
             sizes = (
                 f"{self.bytes_read / 1e6:,.1f} MB of features read, "

@@ -17,7 +17,8 @@ from avplatform.data.adapters.world import LABEL_SEED
 from avplatform.data.simulate import write
 from avplatform.data.store.card import render_dataset_card
 from avplatform.data.store.schema import MANIFEST_FILE
-from avplatform.models.errors import unknown_name
+from avplatform.models.errors import UsageError, unknown_name
+from avplatform.tasks.registry import TASKS
 
 
 def demo_store(
@@ -57,6 +58,10 @@ def make_demo(task: str, folder: Path, *, sizes: dict[str, int] | None = None) -
 
 def _demo_adapter(task: str) -> DatasetAdapter:
     found = {adapter.task: adapter for adapter in reversed(DATASETS.values()) if adapter.demo}
+    if task in TASKS and task not in found:
+        raise UsageError(
+            f"there are no demo data for {task} (only for {', '.join(sorted(found))}); give --data"
+        )
     if task not in found:
         raise unknown_name("demo task", task, found)
     return found[task]

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from avplatform.data.store.schema import DataSpec, Manifest
-from avplatform.hub_cards.descriptions import task_text
+from avplatform.hub_cards.descriptions import segment_words, task_text
 from avplatform.hub_cards.render import PLACEHOLDER, _render, _yaml
 from avplatform.models.contracts import FeatureSpec
 
@@ -58,6 +58,7 @@ def _dataset_card(
         metadata=_yaml(metadata),
         spec=spec,
         task_title=task_text(spec.task).title,
+        unit=segment_words(spec.segment_seconds),
         splits=[
             (
                 name,
