@@ -86,7 +86,7 @@ def test_final_norms_as_they_start_speak_for_post(files, tmp_path, capsys):
 
     file = changed(files["valor_han_post"], tmp_path / "a.pt", untrained)
     assert convert(file, "valor", tmp_path / "m") == 0
-    assert "are as they start, which speaks for post" in capsys.readouterr().out
+    assert "have their initial values, which speaks for post" in capsys.readouterr().out
 
 
 def test_the_wrong_norm_misses_the_golden_outputs(files, tmp_path, handlers):
