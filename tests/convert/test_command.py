@@ -193,7 +193,7 @@ def test_unknown_missing_and_misshapen_keys_are_listed_in_one_message(files, tmp
 def test_another_models_checkpoint_is_refused(files, tmp_path, capsys):
     assert convert(files["ave_att"], "psp", tmp_path / "m") == 1
     shown = capsys.readouterr().err
-    assert "no checkpoint of PSP (CVPR 2021)" in shown and "unknown: affine_audio.bias" in shown
+    assert "not a checkpoint of PSP (CVPR 2021)" in shown and "unknown: affine_audio.bias" in shown
 
 
 def test_values_that_are_not_finite_are_refused(files, tmp_path, capsys):
@@ -286,9 +286,9 @@ def test_rounding_is_said_and_double_precision_is_kept_on_demand(tmp_path, capsy
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
         (b"\0" * 257 + b"ustar" + b"\0" * 300, "tar archive"),
-        (b"hello", "no whole checkpoint"),
+        (b"hello", "not a whole checkpoint"),
         (b"PK\x03\x04 and no more", "zip archive is broken"),
-        (b"\x80\x02K\x01.", "none that torch.save wrote"),
+        (b"\x80\x02K\x01.", "torch.save did not write it"),
     ],
 )
 def test_what_is_no_checkpoint_is_told_apart(tmp_path, capsys, content, words):
