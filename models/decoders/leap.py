@@ -144,9 +144,8 @@ Wang, Meng},
     def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:
         """Return the options: a joint stream is the mean of both streams.
 
-        For a joint stream, no code was published. A learned gain on the scores is on there, because
-        training is slow without it. Under weak supervision, where scores pass a sigmoid each, a
-        learned bias towards "absent" is on too.
+        No code was published for a joint stream. Training is slow there without a learned gain on
+        the scores; weak supervision, with a sigmoid per score, adds a learned bias to "absent".
         """
         if needs.streams == "apart":
             return super().options_for(needs, encoder)
@@ -290,10 +289,7 @@ Wang, Meng},
         return parse
 
     def trace(self, queries: Tensor, encoding: Encoding) -> dict[str, list[dict[str, Tensor]]]:
-        """Return the output of each block of each stream.
-
-        Shape: stream -> block -> "labels" [B, C, D] and raw "scores" per head [B, H, C, T].
-        """
+        """Return per stream and block the "labels" [B, C, D] and raw "scores" [B, H, C, T]."""
         found: dict[str, list[dict[str, Tensor]]] = {}
         for name, blocks, memory in self._streams(encoding):
             state, found[name] = queries, []

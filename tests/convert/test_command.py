@@ -233,8 +233,8 @@ def test_weights_inside_a_dictionary_are_found_and_the_rest_is_named(files, tmp_
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: {**t, "epoch": 3}, "no tensor: epoch (a value of kind int)"),
-        (lambda t: {**t, ("a", "b"): torch.ones(1)}, "no tensor: a value of kind tuple"),
+        (lambda t: {**t, "epoch": 3}, "not tensors: epoch (a value of kind int)"),
+        (lambda t: {**t, ("a", "b"): torch.ones(1)}, "not tensors: a value of kind tuple"),
         (lambda t: {"net": t, "model": t}, "under 'model' and 'net'"),
         (lambda t: [t], "a value of kind list"),
         (lambda t: torch.ones(2), "it holds a tensor;"),
