@@ -1,1 +1,1 @@
-"""What computes: stem, encoders, decoders and the model that joins them."""
+"""Models: stem, encoders, decoders, and `AVModel`, which joins them."""

@@ -1,4 +1,4 @@
-"""AVModel: stem, encoder and decoder in one, with weights and config in a folder or on the Hub."""
+"""AVModel: stem, encoder and decoder in one module, saved to a folder or to the Hub."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class AVModel(
     tags=["audio-visual", "event-localization"],
     license="apache-2.0",
 ):
-    """An audio-visual event parser that needs nothing but its own folder.
+    """An audio-visual event parser that is loaded from its own folder alone.
 
     Args:
-        config: what to build; a dictionary as `AVModelConfig.to_dict` writes it is read too.
-        label_embeddings: [C, E], for decoders that query with labels (LEAP); stored with the weights, and trained with
-            them where the config has `learned_labels`.
+        config: what to build; a dictionary that `AVModelConfig.to_dict` wrote is accepted too.
+        label_embeddings: [C, E], for decoders that query with labels (LEAP). They are stored with
+            the weights, and trained with them where the config sets `learned_labels`.
 
     Raises:
-        UsageError: label embeddings are missing or of the wrong shape.
+        UsageError: the label embeddings are missing or have the wrong shape.
     """
 
     def __init__(
@@ -88,7 +88,8 @@ class AVModel(
             if label_embeddings is None or list(label_embeddings.shape) != expected:
                 got = "none" if label_embeddings is None else list(label_embeddings.shape)
                 raise UsageError(
-                    f"the decoder {self.config.decoder._type} needs label embeddings {expected}, got {got}; make them with "
+                    f"the decoder {self.config.decoder._type} needs label embeddings {expected}, "
+                    f"got {got}; make them with "
                     "avplatform.models.texts.glove.glove_embedder()(texts)"
                 )
             own = label_embeddings.detach().clone().contiguous()
@@ -106,19 +107,22 @@ class AVModel(
         motion: Tensor | None = None,
         label_embeddings: Tensor | None = None,
     ) -> Output:
-        """Parse clips.
+        """Parse clips; return the parse and the encoding.
 
-        Shape: audio [B, T, Da]; visual [B, T, Dv], [B, T*k, Dv] or [B, T, H, W, Dv]; motion [B, T, Dm] or None;
-        label_embeddings [C', E] to parse other labels than the model's own (LEAP). Features of another precision are
-        cast to that of the weights. Returns (parse, encoding).
+        Features of another precision are cast to that of the weights.
+
+        Shape: audio [B, T, Da]; visual [B, T, Dv], [B, T*k, Dv] or [B, T, H, W, Dv]; motion
+        [B, T, Dm] or None; label_embeddings [C', E] to parse other labels than the model's own
+        (LEAP).
 
         Raises:
-            DataError: a stream of the wrong shape.
-            UsageError: other labels than the model's own, which were learned.
+            DataError: a stream has the wrong shape.
+            UsageError: other labels were given, but the model learned its label embeddings.
         """
         if label_embeddings is not None and self.config.learned_labels:
             raise UsageError(
-                "the label embeddings of this model were learned with it, for its own classes only; to parse other labels, "
+                "the label embeddings of this model were learned with it, for its own classes "
+                "only; to parse other labels, "
                 "train with embeddings of texts (--labels.embeddings glove-50d)"
             )
         dtype = self.dtype
@@ -131,12 +135,12 @@ class AVModel(
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the weights."""
+        """The precision of the weights."""
         return next(self.parameters()).dtype
 
     @property
     def num_parameters(self) -> int:
-        """Number of trainable values."""
+        """The number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     @classmethod
@@ -150,10 +154,11 @@ class AVModel(
         force_download: bool = False,
         local_files_only: bool = False,
     ) -> AVModel:
-        """Load a model from a folder or the Hub, ready for inference (eval mode).
+        """Load a model from a folder or the Hub, in eval mode.
 
         Raises:
-            DataError: no such folder or repository, or files that are missing, broken, or do not fit each other.
+            DataError: there is no such folder or repository, or its files are missing, damaged, or
+                do not fit each other.
         """
         options: dict[str, Any] = dict(
             revision=revision,
@@ -175,7 +180,8 @@ class AVModel(
         labels = tensors.get("label_embeddings")
         if DECODERS[config.decoder._type].needs_labels and labels is None:
             raise DataError(
-                f"{weights_path} has no label_embeddings, which the decoder needs; save the model again"
+                f"{weights_path} has no label_embeddings, which the decoder needs; "
+                "save the model again"
             )
         try:
             if (shapes := without_memory(lambda: cls(config, label_embeddings=labels))) is not None:
@@ -191,7 +197,7 @@ class AVModel(
         return model.eval()
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write config.json and model.safetensors, each by write-then-rename."""
+        """Write config.json and model.safetensors, each one atomically."""
         folder = Path(save_directory)
         text = (
             json.dumps(self.config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
@@ -208,19 +214,23 @@ class AVModel(
 
         config = self.config
         text = (
-            "---\nlibrary_name: avplatform\nlicense: apache-2.0\ntags:\n- audio-visual\n- event-localization\n---\n\n"
+            "---\nlibrary_name: avplatform\nlicense: apache-2.0\ntags:\n"
+            "- audio-visual\n- event-localization\n---\n\n"
             f"# {config.encoder._type} + {config.decoder._type} ({config.task})\n\n"
-            f"An audio-visual event parser with {len(config.classes)} classes and {self.num_parameters:,} parameters. "
+            f"An audio-visual event parser with {len(config.classes)} classes and "
+            f"{self.num_parameters:,} parameters. "
             "It was saved without an evaluation, so this card states none.\n\n"
-            '```python\nfrom avplatform import AVModel\n\nmodel = AVModel.from_pretrained("<this repository>")\n```\n'
+            "```python\nfrom avplatform import AVModel\n\n"
+            'model = AVModel.from_pretrained("<this repository>")\n```\n'
         )
         return ModelCard(text)
 
 
 def without_memory(build: Callable[[], Built]) -> Built | None:
-    """Return what `build` makes of torch's meta tensors, which take no memory whatever a config asks for.
+    """Return what `build` makes on torch's meta device, where tensors take no memory.
 
-    None if that cannot be, as with a third party's module that reads numbers while it is built: meta tensors hold none.
+    Return None where that is impossible, for example with a third-party module that reads the
+    values of its tensors while it is built: meta tensors have no values.
     """
     try:
         with torch.device("meta"):
@@ -237,7 +247,8 @@ def _file(place: str, name: str, options: dict[str, Any]) -> Path:
         path = Path(place) / name
         if not path.is_file():
             raise DataError(
-                f"the model folder {place} has no {name}; give a folder that a run or save_pretrained wrote"
+                f"the model folder {place} has no {name}; "
+                "give a folder that a run or save_pretrained wrote"
             )
         return path
     if place.startswith((".", "/", "~")) or place.count("/") != 1:
@@ -249,7 +260,8 @@ def _file(place: str, name: str, options: dict[str, Any]) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"cannot get {name} of '{place}' from the Hub, and there is no such folder ({reason})"
+            f"{name} of '{place}' cannot be fetched from the Hub, and there is no such folder "
+            f"({reason}); give an existing folder or a hub id"
         ) from None
 
 
@@ -260,7 +272,8 @@ def _read_config(path: Path) -> AVModelConfig:
             isinstance(data.get(k), dict) for k in ("encoder", "decoder", "features")
         ):
             raise DataError(
-                "it holds no encoder, decoder and features; give a folder that a run or save_pretrained wrote"
+                "it lacks an encoder, a decoder or features; "
+                "give a folder that a run or save_pretrained wrote"
             )
         return AVModelConfig.from_dict(data)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -269,7 +282,8 @@ def _read_config(path: Path) -> AVModelConfig:
         raise DataError(f"{path}: {error}") from None
     except (TypeError, KeyError, AttributeError) as error:
         raise DataError(
-            f"{path} is no model config ({error}); give a folder that a run or save_pretrained wrote"
+            f"{path} is not a model config ({error}); "
+            "give a folder that a run or save_pretrained wrote"
         ) from None
 
 
@@ -291,10 +305,11 @@ def _check_fit(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
     ]
     if found:
         raise DataError(
-            f"the weights in {path} are not this model's ({'; '.join(found)}); use the config saved beside them"
+            f"the weights in {path} are not this model's ({'; '.join(found)}); "
+            "use the config that was saved beside them"
         )
 
 
 def count_parameters(model: torch.nn.Module) -> int:
-    """Number of trainable values."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,4 +1,4 @@
-"""Checks of the fields of a config, with errors that name the field, its value and what is allowed."""
+"""Checks of config fields; the errors name the field, its value and what is allowed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from avplatform.models.errors import UsageError, nearest
 from avplatform.models.typed_values import field_kinds
 
-# Far above what anybody trains, so that a hostile config cannot exhaust memory.
+# Far above any size that is trained, so that a hostile config cannot exhaust the memory.
 WIDTH, DEPTH, MAP_EDGE = 2**16, 128, 256
 
 
 def at_least(config: Any, names: str | tuple[str, ...], low: float) -> None:
-    """Check that these fields are numbers from `low` on; the error names the field, the value and the bound."""
+    """Check that these fields are finite numbers of at least `low`."""
     for name in (names,) if isinstance(names, str) else names:
         value = getattr(config, name)
         if not _is_number(value) or not low <= value < math.inf:
@@ -30,7 +30,8 @@ def sizes(config: Any, *names: str, most: int = WIDTH) -> None:
             _is_number(value) and isinstance(value, int) and 1 <= value <= most
         ):
             raise UsageError(
-                f"{type(config).__name__}.{name} is {value!r}; it must be a whole number from 1 to {most}"
+                f"{type(config).__name__}.{name} is {value!r}; "
+                f"it must be a whole number from 1 to {most}"
             )
 
 
@@ -53,14 +54,15 @@ def finite(config: Any, *names: str) -> None:
 
 
 def check_choices(config: Any) -> None:
-    """Check that every field whose type is a Literal has one of its values; the error names the nearest one."""
+    """Check that each field of a Literal type has one of its values; suggest the nearest one."""
     kinds: dict[str, Any] = field_kinds(type(config))  # type: ignore[arg-type]
     for name, kind in kinds.items():
         choices, value = typing.get_args(kind), getattr(config, name)
         if typing.get_origin(kind) is typing.Literal and value not in choices:
             hint = nearest(value, choices) if isinstance(value, str) else ""
             raise UsageError(
-                f"{type(config).__name__}.{name} is {value!r}{hint}; choose from {', '.join(map(str, choices))}"
+                f"{type(config).__name__}.{name} is {value!r}{hint}; "
+                f"choose from {', '.join(map(str, choices))}"
             )
 
 
@@ -68,7 +70,8 @@ def divides(config: Any, part: str, whole: int, what: str) -> None:
     """Check that `config.part` divides `whole`."""
     if whole % getattr(config, part):
         raise UsageError(
-            f"{type(config).__name__}.{part} is {getattr(config, part)}; it must divide {what} ({whole})"
+            f"{type(config).__name__}.{part} is {getattr(config, part)}; "
+            f"it must divide {what} ({whole})"
         )
 
 

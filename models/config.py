@@ -1,4 +1,4 @@
-"""Nested dataclass configurations that survive JSON both ways, and the dictionaries of names behind them."""
+"""The config of a model: nested dataclasses, and their conversion to and from JSON."""
 
 from __future__ import annotations
 
@@ -22,16 +22,27 @@ COMPONENTS = ("encoder", "decoder")
 
 @dataclass(kw_only=True)
 class AVModelConfig:
-    """Everything needed to build a model: what it reads, its encoder and decoder, and what it predicts.
+    """Everything that is needed to build a model.
 
-    `encoder` and `decoder` are the config dataclasses of registered names; `label_texts` are the texts whose
-    embeddings LEAP queries (one per class, in the same order); `label_dim` is their embeddings' width E;
-    `label_source` says where these came from (kind, name, checksums, versions), as far as it is known; with
-    `learned_labels` they are a trained table, of these classes alone.
-    It was trained on clips of `segments` times `segment_seconds`.
-    `task_config` is what the task needs to read the model's predictions again (plain JSON values). `reference_order` runs the
-    operations of the stem in the order of the published code, frames pooled after their affine map: slower, and equal to it
-    to the last bit; models converted from official checkpoints have it.
+    Args:
+        task: the name of the task that the model was trained for.
+        classes: what the model predicts, in the order of its outputs.
+        encoder: the config dataclass of a registered encoder.
+        decoder: the config dataclass of a registered decoder.
+        features: the features that the model reads.
+        label_texts: the texts whose embeddings the decoder queries, one per class, in the same
+            order.
+        label_dim: the width E of the label embeddings.
+        label_source: where the label embeddings came from (kind, name, checksums, versions), as
+            far as that is known.
+        learned_labels: the label embeddings are a table that was trained with the model, for these
+            classes only.
+        task_config: the options that the task needs to read the predictions (plain JSON values).
+        reference_order: pool frames after the affine map, as the published code does. This is
+            slower, and equal to that code to the last bit. Models that were converted from
+            official checkpoints set it.
+        segments: the number of segments of the clips that the model was trained on.
+        segment_seconds: the length of a segment in seconds.
     """
 
     task: str
@@ -57,13 +68,14 @@ class AVModelConfig:
         if self.label_texts and len(self.label_texts) != len(self.classes):
             texts = counted(len(self.label_texts), "label text")
             raise UsageError(
-                f"{texts} for {counted(len(self.classes), 'class')}; give one text a class"
+                f"{texts} for {counted(len(self.classes), 'class')}; give one text per class"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dictionary with `_type` and `_version`.
+        """Return a dictionary for JSON, with `_type` and `_version`.
 
-        Clips of ten seconds are left unsaid, as in version 1, so that what reads that version reads them.
+        A model for clips of ten one-second segments is written as version 1, without these two
+        fields, so that older releases can read it.
         """
         content = config_to_dict(self)
         if (self.segments, self.segment_seconds) != (10, 1.0):
@@ -76,19 +88,20 @@ class AVModelConfig:
         """Rebuild the config that `to_dict` wrote.
 
         Raises:
-            DataError: a newer version, an unknown `_type`, or a field that the config does not have.
+            DataError: a newer version, an unknown `_type`, or an unknown field.
         """
         data = dict(data)
         version = data.pop("_version", CONFIG_VERSION)
         if version > CONFIG_VERSION:
             raise DataError(
-                f"model config has version {version}; this avplatform reads up to {CONFIG_VERSION}: upgrade it"
+                f"model config has version {version}; "
+                f"this avplatform reads up to {CONFIG_VERSION}: upgrade it"
             )
         return config_from_dict(cls, data)
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
-    """Turn a (nested) dataclass into a dictionary; every dataclass carries its registered name or class in `_type`."""
+    """Return a nested dataclass as a dictionary; `_type` holds the registered or class name."""
     out: dict[str, Any] = {"_type": getattr(type(config), "_type", type(config).__name__)}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
@@ -97,10 +110,12 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 
 
 def config_from_dict(cls: type, data: dict[str, Any]) -> Any:
-    """Build dataclass `cls` from a dictionary; nested dataclasses follow from field types, or from `_type`.
+    """Build the dataclass `cls` from a dictionary.
+
+    The classes of nested dataclasses follow from the field types, or from `_type`.
 
     Raises:
-        DataError: an unknown `_type` or field, or a value of another kind.
+        DataError: an unknown `_type` or field, or a value of the wrong type.
     """
     if cls is AVModelConfig:
         data = {
@@ -111,7 +126,7 @@ def config_from_dict(cls: type, data: dict[str, Any]) -> Any:
 
 
 def component_config(kind: str, data: dict[str, Any]) -> Any:
-    """Build the config of the encoder or decoder that `data["_type"]` names."""
+    """Build the config of the encoder or decoder that is named by `data["_type"]`."""
     from avplatform.models.decoders import DECODERS
     from avplatform.models.encoders import ENCODERS
 

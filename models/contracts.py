@@ -1,7 +1,7 @@
-"""What flows between stem, encoder, decoder and task.
+"""Contracts between stem, encoder, decoder and task: base classes and the data that they exchange.
 
-Axes everywhere: B clips, T segments (one second each in LLP and AVE), C classes, D model width, P map positions,
-E label-embedding width. All tensors are batch-first.
+Axes everywhere: B clips, T segments (one second each in LLP and AVE), C classes, D model width,
+P map positions, E label-embedding width. All tensors are batch-first.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from avplatform.models.errors import UsageError
 
 STREAMS = ("audio", "visual", "av")
 Gives = frozenset[str] | None
-"""Names of what a part gives beside what every part does; None: it does not say, so it may give anything."""
+"""Names of the optional outputs of a part; None: it does not declare them and may give any."""
 Rule = tuple[str, bool, str]
-"""An option, whether something reads it here, and what it is for."""
+"""The name of an option, whether it is read in this combination, and what it is for."""
 Options = dict[str, Any]
 """Options of a run, nested as in a YAML file."""
 
 
 @dataclass(kw_only=True, frozen=True)
 class Publication:
-    """A paper: its short name, venue and authors, whether they released code, and its BibTeX entry."""
+    """A paper: short name, venue, authors, BibTeX entry, and whether its code was released."""
 
     paper: str
     venue: str
@@ -40,11 +40,18 @@ class Publication:
 
 @dataclass(kw_only=True, frozen=True)
 class Needs:
-    """What a task reads of a decoder's prediction.
+    """What a task reads from a decoder's prediction.
 
-    `streams`: "apart" for audio and visual segments, "joint" for audio-visual ones. `logits` and `modalities` say why the
-    joint stream must hold logits and why both streams must be there beside it, `no_relevance` why no relevance per segment
-    is read, all as the end of a message, and empty where it is not so. `asker` is the task's name, for messages.
+    Args:
+        asker: the task's name, for messages.
+        streams: "apart" for separate audio and visual segments, "joint" for audio-visual segments.
+        supervision: the task's supervision.
+        logits: why the joint stream must hold logits.
+        modalities: why the audio and visual streams must be predicted beside the joint one.
+        no_relevance: why the task does not read a relevance per segment.
+
+    The last three are written as the end of an error message. They are empty where the
+    requirement does not apply.
     """
 
     asker: str
@@ -57,9 +64,10 @@ class Needs:
 
 @dataclass
 class Encoding:
-    """What an encoder makes of the two feature streams.
+    """The output of an encoder.
 
-    Shape: audio, visual and fused are [B, T, D]; `aux` holds named extras (spatial_attention [B, T, P], ...).
+    Shape: audio, visual and fused are [B, T, D]; `aux` holds named extras, such as
+    spatial_attention [B, T, P].
     """
 
     audio: Tensor
@@ -70,10 +78,11 @@ class Encoding:
 
 @dataclass
 class Prediction:
-    """Scores of one stream, tagged with what they are.
+    """Scores of one stream, with a tag that says how to read them.
 
-    `kind` is "logit" or "probability"; `activation` is the function that turns its logits into probabilities:
-    "sigmoid" (classes are independent) or "softmax" over the last axis (classes exclude each other).
+    `kind` is "logit" or "probability". `activation` is the function that turns the logits into
+    probabilities: "sigmoid" (classes are independent) or "softmax" over the last axis (classes
+    exclude each other).
 
     Shape: values are [B, T, C] for segments and [B, C] for videos.
     """
@@ -84,7 +93,7 @@ class Prediction:
 
     @property
     def probability(self) -> Tensor:
-        """Scores as probabilities, in at least single precision."""
+        """The scores as probabilities, in at least single precision."""
         values = at_least_single(self.values)
         if self.kind == "probability":
             return values
@@ -92,10 +101,11 @@ class Prediction:
 
     @property
     def logit(self) -> Tensor:
-        """Scores as logits, in at least single precision.
+        """The scores as logits, in at least single precision.
 
         Raises:
-            ValueError: the model returned probabilities; the logits cannot be had back from them exactly.
+            ValueError: the model returned probabilities, from which the logits cannot be computed
+                exactly.
         """
         if self.kind != "logit":
             raise ValueError("this prediction holds probabilities, not logits")
@@ -104,7 +114,7 @@ class Prediction:
 
 @dataclass
 class StreamPredictions:
-    """One prediction per stream; a stream that a cell does not predict is None."""
+    """One prediction per stream; a stream that the model does not predict is None."""
 
     audio: Prediction | None = None
     visual: Prediction | None = None
@@ -113,10 +123,10 @@ class StreamPredictions:
 
 @dataclass
 class Parse:
-    """What a decoder says about a clip, per segment and for the whole video.
+    """The output of a decoder: predictions per segment and for the whole video.
 
-    Shape: segment values [B, T, C], video values [B, C]; attention [B, stream, C, T] with streams in the order
-    audio, visual; relevance [B, T].
+    Shape: segment values [B, T, C], video values [B, C]; attention [B, stream, C, T] with the
+    streams in the order audio, visual; relevance [B, T].
     """
 
     segment: StreamPredictions = field(default_factory=StreamPredictions)
@@ -128,24 +138,25 @@ class Parse:
 
 
 class Output(NamedTuple):
-    """What `AVModel` returns: the parse, and the encoding that it was made from (losses on features need it)."""
+    """The output of `AVModel`: the parse, and the encoding that losses on features read."""
 
     parse: Parse
     encoding: Encoding
 
 
 class Encoder(nn.Module):
-    """Base of all encoders: two feature streams in, an `Encoding` out.
+    """Base class of all encoders: two feature streams in, an `Encoding` out.
 
-    A subclass sets `wants` and takes keyword arguments only: `config` (its own dataclass), `audio_dim`,
-    `visual_dim` and `positions` (P, the number of map positions, 1 for vectors). The stem gives it
+    A subclass sets `wants` and takes keyword arguments only: `config` (its own dataclass),
+    `audio_dim`, `visual_dim` and `positions` (P, the number of map positions, 1 for vectors). The
+    stem passes to `forward`
 
-    * wants = "vectors": audio [B, T, config.width] and visual [B, T, config.width], already projected;
-    * wants = "maps": the raw audio vectors [B, T, audio_dim] and a map [B, T, P, visual_dim] (P = 1 for datasets of
-      vectors).
+    * with wants = "vectors": audio and visual, both [B, T, config.width], already projected;
+    * with wants = "maps": the raw audio vectors [B, T, audio_dim] and a map [B, T, P, visual_dim]
+      (P = 1 for datasets of vectors).
 
-    It must set `self.width`, the D of what it returns. The other class variables are facts that lists, cards, presets and
-    checks are made from; an encoder from outside may leave them out.
+    The subclass must set `self.width`, the D of its output. Lists, cards, presets and checks are
+    derived from the other class variables and methods; a third-party encoder may omit them.
     """
 
     name: ClassVar[str]  # set by `register_encoder`
@@ -154,27 +165,27 @@ class Encoder(nn.Module):
     width: int
     about: ClassVar[str] = ""  # one sentence without its full stop, for cards
     paper: ClassVar[Publication | None] = None
-    recipes: ClassVar[dict[str, Options]] = {}  # how its papers trained, by name
+    recipes: ClassVar[dict[str, Options]] = {}  # training options of its papers, by name
     settings: ClassVar[dict[str, Options]] = {}  # options of its published models, by supervision
     pooling: ClassVar[str | None] = None  # how its own weakly supervised head pools segments
 
     @classmethod
     def gives(cls, config: Any) -> Gives:
-        """Return what the encoding holds beside both streams.
+        """Return what the encoding holds in addition to both streams.
 
-        "fused": a fused stream; "similarity": that of the pair of streams; "gate": which segments matter; "queries": both
-        streams before their last interaction, gated.
+        "fused": a fused stream; "similarity": the similarity of the two streams; "gate": which
+        segments matter; "queries": both streams, gated, before their last interaction.
         """
         return None
 
     @classmethod
     def own_head(cls, config: Any) -> str | None:
-        """Return the form of the direct classification head that its paper defines, where it differs from the default."""
+        """Return the form of the direct head that the paper defines; None: the default form."""
         return None
 
     @classmethod
     def unread(cls, config: Any) -> list[Rule]:
-        """Return which options are read only beside certain others."""
+        """Return the options that are read only in combination with certain others."""
         return []
 
     def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
@@ -183,58 +194,59 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Base of all decoders: an `Encoding` in, a `Parse` out.
+    """Base class of all decoders: an `Encoding` in, a `Parse` out.
 
-    A subclass takes keyword arguments only: `config` (its own dataclass), `width` (D of the encoding), `num_classes`
-    (C) and `label_dim` (E). `needs_labels` says whether forward needs label embeddings [C, E]. The other class variables
-    and methods are facts that lists, cards, presets and checks are made from; a decoder from outside may leave them out.
+    A subclass takes keyword arguments only: `config` (its own dataclass), `width` (D of the
+    encoding), `num_classes` (C) and `label_dim` (E). `needs_labels` says whether `forward` needs
+    label embeddings [C, E]. Lists, cards, presets and checks are derived from the other class
+    variables and methods; a third-party decoder may omit them.
     """
 
     name: ClassVar[str]  # set by `register_decoder`
     Config: ClassVar[type]
     needs_labels: bool = False
     about: ClassVar[str] = ""  # one sentence without its full stop, for cards
-    closed: ClassVar[str] = ""  # why it can find no other classes than those that it was trained on
+    closed: ClassVar[str] = ""  # why it finds only the classes that it was trained on
     paper: ClassVar[Publication | None] = None
-    recipes: ClassVar[dict[str, Options]] = {}  # how its papers trained, by name
-    fixed: ClassVar[
-        dict[str, Options]
-    ] = {}  # options that tasks fix, by the streams that they need
+    recipes: ClassVar[dict[str, Options]] = {}  # training options of its papers, by name
+    fixed: ClassVar[dict[str, Options]] = {}  # options that are fixed, by `Needs.streams`
 
     @classmethod
     def gives(cls, config: Any) -> Gives:
         """Return what the parse holds.
 
-        "text scores": scores by class texts; "label scores": one distribution over all labels; "pooled": a soft probability
-        of the whole clip; "clip class": one class per clip, and which segments it is in.
+        "text scores": scores by class texts; "label scores": one distribution over all labels;
+        "pooled": a soft probability of the whole clip; "clip class": one class per clip, and the
+        segments that show it.
         """
         return None
 
     @classmethod
     def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:
-        """Return the options that a task fixes or prefers behind an encoder with its default options."""
+        """Return the options that a task fixes or prefers, behind an encoder with its defaults."""
         return cls.fixed.get(needs.streams or "", {})
 
     @classmethod
     def scores_background(cls, needs: Needs, encoder: type[Encoder]) -> bool:
-        """Whether "background" can be one of the classes that exclude each other."""
+        """Return whether "background" can be one of the classes that exclude each other."""
         return True
 
     @classmethod
     def check(
         cls, config: Any, needs: Needs, encoder: type[Encoder], encoder_config: Any
     ) -> list[Rule]:
-        """Refuse options that do not go with a task and an encoder; return which options are read only beside others.
+        """Refuse options that do not fit a task and an encoder; return the rules of the others.
 
         Raises:
-            UsageError: naming the option, its value and what would be right.
+            UsageError: an option does not fit; names it, its value and what would be right.
         """
         streams = needs.streams or ""
         for name, right in cls.fixed.get(streams, {}).items():
             if (value := getattr(config, name)) != right:
                 wanted = {"apart": "keeps the streams apart", "joint": "needs one joint stream"}
                 raise UsageError(
-                    f"decoder_config.{name} is {value!r}; {needs.asker} {wanted[streams]}: it must be {right!r}"
+                    f"decoder_config.{name} is {value!r}; {needs.asker} {wanted[streams]}: "
+                    f"it must be {right!r}"
                 )
         return []
 
@@ -244,7 +256,7 @@ class Decoder(nn.Module):
 
 
 def may_give(given: Gives, name: str) -> bool:
-    """Whether a part gives something, or does not say what it gives."""
+    """Return whether a part gives this output, or does not declare its outputs."""
     return given is None or name in given
 
 
@@ -255,11 +267,13 @@ def at_least_single(values: Tensor) -> Tensor:
 
 @dataclass(kw_only=True)
 class FeatureSpec:
-    """The features of a dataset, as far as a model must know them.
+    """The features that a model reads.
 
-    Shape: audio [B, T, audio_dim]; visual [B, T, visual_dim], or [B, T, H, W, visual_dim] where `map_size` is (H, W);
-    motion [B, T, motion_dim] where there is one. `extractors` says how the features were made (recipe, weights and their
-    checksums), as far as it is known; it does not count when specs are compared.
+    `extractors` says how the features were made (recipe, weights and their checksums), as far as
+    that is known; comparing two specs ignores it.
+
+    Shape: audio [B, T, audio_dim]; visual [B, T, visual_dim], or [B, T, H, W, visual_dim] where
+    `map_size` is (H, W); motion [B, T, motion_dim] where `motion_dim` is given.
     """
 
     audio_dim: int = 128
@@ -274,11 +288,12 @@ class FeatureSpec:
             height, width = self.map_size
             if not (1 <= height <= MAP_EDGE and 1 <= width <= MAP_EDGE):
                 raise UsageError(
-                    f"FeatureSpec.map_size is {self.map_size}; both must lie between 1 and {MAP_EDGE}"
+                    f"FeatureSpec.map_size is {self.map_size}; "
+                    f"both must lie between 1 and {MAP_EDGE}"
                 )
             self.map_size = (int(height), int(width))
 
     @property
     def positions(self) -> int:
-        """Number of map positions P; 1 for a dataset of vectors."""
+        """The number of map positions P; 1 for a dataset of vectors."""
         return 1 if self.map_size is None else self.map_size[0] * self.map_size[1]

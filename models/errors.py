@@ -1,7 +1,7 @@
-"""Errors that a person can act on.
+"""Errors that a user can act on.
 
-A message says what is wrong, where, and what would be right. The command line prints it without a traceback
-and ends with the error's `exit_code`.
+A message says what is wrong, where, and what would be right. The command line prints it without a
+traceback and ends with the error's `exit_code`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Iterable
 
 
 class AVError(ValueError):
-    """An error caused by what a user passed in; its message is all that the user sees."""
+    """An error in the user's input; the user sees its message alone."""
 
     exit_code = 1
     shared = False
-    """Whether every process of a launch raises it, so that the first one can say it for all."""
+    """Whether every process of a launch raises it, so that only the first one has to report it."""
 
 
 class UsageError(AVError):
-    """A wrong name, flag, value or combination: nothing was built yet."""
+    """A wrong name, flag, value or combination, found before anything was built."""
 
     exit_code = 2
     shared = True
@@ -44,7 +44,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number with the form of a noun that goes with it.
+    """Return a count with its noun, in the plural where it is needed.
 
     Example:
         >>> counted(1, "process"), counted(2, "process"), counted(1200, "clip"), counted(0, "entry")
@@ -58,7 +58,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """Build the error for a name that is in no list, with the nearest right one.
+    """Return the error for an unknown name, with the nearest known one.
 
     Example:
         >>> str(unknown_name("decoder", "leep", ["dch", "leap"]))

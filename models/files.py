@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, safetensors that others may read, checksums, and paths with ~."""
+"""File helpers: atomic writes, safetensors with normal permissions, checksums, and paths with ~."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from safetensors.torch import save_file
 def save_tensors(
     tensors: Mapping[str, Any], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write tensors or arrays to a safetensors file with the rights of any other new file.
+    """Write tensors or arrays to a safetensors file with the permissions of any other new file.
 
-    Departs: `safetensors` itself lets nobody but the owner read it, so that a model in a shared folder is of no use to others.
+    Departs: `safetensors` makes a file that only its owner can read, so that others cannot use a
+    model in a shared folder.
 
     Raises:
-        OSError: the file cannot be made.
-        SafetensorError: it cannot be written.
+        OSError: the file cannot be created.
+        SafetensorError: the file cannot be written.
     """
     path.touch()
     mode = path.stat().st_mode
@@ -32,26 +33,28 @@ def save_tensors(
 
 
 def save_array(values: np.ndarray, path: Path) -> None:
-    """Write an array as .npy under exactly this name, to which NumPy would add a suffix."""
+    """Write an array as .npy under exactly this name; NumPy itself would add a suffix."""
     with path.open("wb") as file:
         np.save(file, values)
 
 
 def file_sha256(path: Path) -> str:
-    """Return a file's sha256, read in blocks."""
+    """Return the sha256 of a file, which is read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomic(path: Path, content: str | bytes | Callable[[Path], object]) -> Path:
-    """Write a file or a folder whole or not at all: under a temporary name beside `path`, then renamed.
+    """Write a file or a folder completely or not at all.
 
-    A folder that is in the way is moved aside first and deleted last: a process that is killed in between leaves one of the
-    two, and `recover` puts it back.
+    It is written under a temporary name beside `path` and then renamed. A folder that already
+    exists is first moved aside, and deleted last: if the process is killed in between, one of the
+    two remains, and `recover` puts it back.
 
     Args:
-        path: of the file or the folder; the folder around it is made where it is missing.
-        content: text (written as UTF-8), bytes, or a function that fills the path it is given.
+        path: the file or the folder; a missing parent folder is created.
+        content: text (written as UTF-8), bytes, or a function that writes to the path that it is
+            given.
     """
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     aside = path.with_name(f".{path.name}.replaced")
@@ -77,12 +80,12 @@ def write_atomic(path: Path, content: str | bytes | Callable[[Path], object]) ->
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with ~ and ~NAME written out; of a user that is not known, as it stands (pathlib raises RuntimeError)."""
+    """Return a path with ~ and ~NAME expanded; ~NAME of an unknown user is kept as it is."""
     return Path(os.path.expanduser(path))
 
 
 def _plain(value: Any) -> torch.Tensor:
-    """Return a tensor as it is written; of an array a copy, as torch takes none that is read-only or turned round."""
+    """Return a tensor to write; arrays are copied, as torch refuses read-only and swapped ones."""
     if not isinstance(value, torch.Tensor):
         array = np.asarray(value)
         value = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))

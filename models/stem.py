@@ -1,4 +1,4 @@
-"""The stem turns the features that a dataset has into what an encoder wants."""
+"""Stems, which turn the features of a dataset into the input that an encoder wants."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError
 from avplatform.models.layers.audio_guided_attention import AudioGuidedAttention
 
-MAP_WIDTH = 512  # width that vector datasets are projected to where an encoder wants maps
+MAP_WIDTH = 512  # vectors are projected to this width where an encoder wants maps
 
 
 class VectorStem(nn.Module):
     """Project audio and visual features to the model width.
 
-    Source: HAN (ECCV 2020), section 4: affine maps fc_a, fc_v, fc_st and fc_fusion, without activation.
+    Source: HAN (ECCV 2020), section 4: affine maps fc_a, fc_v, fc_st and fc_fusion, without
+    activation.
 
-    Frames are averaged to segments before the affine map: the same numbers for an eighth of the work (`pool_first=False`
-    does it afterwards, as the published code, which rounds differently). Maps are averaged over their positions, or
-    (`map_reduction="attention"`) weighed by AVE's audio-guided attention. Without motion features there is no motion map and
-    no fusion.
+    Frames are averaged to segments before the affine map, which gives the same result for an eighth
+    of the work; `pool_first=False` averages afterwards, as the published code does, which rounds
+    differently. Visual maps are averaged over their positions, or weighted by AVE's audio-guided
+    attention (`map_reduction="attention"`). Without motion features there are no layers for motion
+    and fusion.
 
-    Shape: audio [B, T, Da], visual [B, T*k, Dv] or [B, T, H, W, Dv], motion [B, T, Dm] -> two tensors [B, T, D].
+    Shape: audio [B, T, Da], visual [B, T*k, Dv] or [B, T, H, W, Dv], motion [B, T, Dm] -> two
+    tensors [B, T, D].
     """
 
     def __init__(
@@ -72,11 +75,13 @@ class VectorStem(nn.Module):
 
 
 class MapStem(nn.Module):
-    """Hand on raw audio, and the visual map as a list of positions.
+    """Pass on the raw audio, and the visual map as a list of positions.
 
-    A dataset of vectors becomes a map of one position: frames averaged to segments, [visual; motion] projected to 512.
+    A dataset of vectors becomes a map of one position: its frames are averaged to segments, and
+    [visual; motion] is projected to 512.
 
-    Shape: audio [B, T, Da], visual [B, T, H, W, Dv] or [B, T*k, Dv] -> audio [B, T, Da], visual [B, T, P, Dv'].
+    Shape: audio [B, T, Da], visual [B, T, H, W, Dv] or [B, T*k, Dv] -> audio [B, T, Da], visual
+    [B, T, P, Dv'].
     """
 
     def __init__(self, *, features: FeatureSpec) -> None:
@@ -111,20 +116,22 @@ def pool_frames(visual: Tensor, segments: int) -> Tensor:
 
 
 def pool_clap(tokens: Tensor, segments: int = 10) -> Tensor:
-    """Average CLAP's 64 tokens of a clip (2 bands by 32 steps) to segments, as VALOR++ does behind its affine map.
+    """Average CLAP's 64 tokens per clip (2 bands of 32 steps) to segments.
 
-    Source: VALOR (NeurIPS 2023), released code: both bands are stretched to 1,024 steps by bicubic interpolation, averaged,
-    and averaged to segments. All of it is affine with weights that add up to 1, so it may stand before the map: a store holds
-    the pooled vectors.
+    Source: VALOR (NeurIPS 2023), released code: VALOR++ stretches both bands to 1,024 steps by
+    bicubic interpolation, averages the bands, and averages the steps to segments.
+
+    Departs: the released code pools after its affine map. The pooling is linear with weights that
+    add up to 1, so both orders give the same result, and a store can hold the pooled vectors.
 
     Shape: [B, 64, D] -> [B, segments, D].
 
     Raises:
-        DataError: another number of tokens.
+        DataError: the number of tokens is not 64.
     """
     if tokens.ndim != 3 or tokens.shape[1] != 64:
         raise DataError(
-            f"CLAP features have shape {list(tokens.shape)}; a clip has 64 tokens: [B, 64, D]"
+            f"the CLAP features have shape {list(tokens.shape)}; a clip has 64 tokens: [B, 64, D]"
         )
     bands = rearrange(tokens, "b (band t) d -> b d band t", band=2)
     stretched = F.interpolate(bands, size=(2, 1024), mode="bicubic").mean(dim=2)  # (B, D, 1024)
@@ -132,7 +139,7 @@ def pool_clap(tokens: Tensor, segments: int = 10) -> Tensor:
 
 
 def average_pool(frames: Tensor, segments: int) -> Tensor:
-    """Average k consecutive frame vectors by torch's pooling kernel, whose rounding the published models have.
+    """Average k consecutive frame vectors by torch's pooling kernel, as the published models do.
 
     Shape: [B, T*k, D] -> [B, T, D].
     """
@@ -144,10 +151,10 @@ def average_pool(frames: Tensor, segments: int) -> Tensor:
 def check_features(
     features: FeatureSpec, audio: Tensor, visual: Tensor, motion: Tensor | None
 ) -> None:
-    """Check shapes against what the model was built for.
+    """Check the shapes of features against the spec that the model was built for.
 
     Raises:
-        DataError: naming the stream, what came and what is expected.
+        DataError: a shape is wrong; names the stream, its shape and the expected one.
     """
     if audio.ndim != 3 or audio.shape[-1] != features.audio_dim:
         raise DataError(
@@ -168,8 +175,8 @@ def check_features(
         or visual.shape[1] % segments
     ):
         raise DataError(
-            f"visual has shape {list(visual.shape)}; with {segments} audio segments the model reads "
-            f"[{batch}, {segments} or a multiple, {features.visual_dim}]"
+            f"visual has shape {list(visual.shape)}; with {segments} audio segments "
+            f"the model reads [{batch}, {segments} or a multiple, {features.visual_dim}]"
         )
     if features.motion_dim is not None:
         expected = [batch, segments, features.motion_dim]

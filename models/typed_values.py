@@ -1,4 +1,4 @@
-"""Values of YAML and JSON files, made the kind that a field's type says."""
+"""Conversion of values from YAML and JSON files to the types of dataclass fields."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from avplatform.models.errors import DataError, nearest
 
 
 class KindError(ValueError):
-    """A value is of another kind than its field."""
+    """A value does not have the type of its field."""
 
 
 def build(cls: type, data: dict[str, Any]) -> Any:
-    """Return dataclass `cls` from the mapping of a JSON file, and all that it holds.
+    """Build the dataclass `cls`, with its nested dataclasses, from a mapping of a JSON file.
 
     Raises:
-        DataError: an unknown or missing field, or a value of another kind; names the field.
+        DataError: an unknown or missing field, or a value of the wrong type; names the field.
     """
     names = [f.name for f in dataclasses.fields(cls)]
     values = {}
@@ -29,7 +29,8 @@ def build(cls: type, data: dict[str, Any]) -> Any:
             continue
         if key not in names:
             raise DataError(
-                f"{cls.__name__} has no field '{key}'{nearest(key, names)} (fields: {', '.join(names)})"
+                f"{cls.__name__} has no field '{key}'{nearest(key, names)} "
+                f"(fields: {', '.join(names)})"
             )
         try:
             values[key] = convert_field(cls, key, value)
@@ -42,10 +43,10 @@ def build(cls: type, data: dict[str, Any]) -> Any:
 
 
 def convert_field(cls: type, name: str, value: Any) -> Any:
-    """Return `value` as dataclass `cls` keeps it in its field `name`.
+    """Return `value` as the field `name` of the dataclass `cls` keeps it.
 
     Raises:
-        KindError: it is of another kind; says the value and the kind.
+        KindError: it has the wrong type; names the value and the type.
         DataError: as `convert`.
     """
     try:
@@ -57,24 +58,27 @@ def convert_field(cls: type, name: str, value: Any) -> Any:
 
 @cache
 def field_kinds(cls: type) -> dict[str, Any]:
-    """Return the types of a dataclass's fields by name."""
+    """Return the types of the fields of a dataclass by name."""
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
 
 def convert(kind: Any, value: Any) -> Any:
-    """Return `value` as a field of type `kind`.
+    """Return `value` as a field of type `kind` keeps it.
 
-    YAML 1.1 reads 1e-4 as a text, and off as False: both become what was meant. A text that a Literal does not list is let
-    through, for the field's own check names the nearest right one.
+    YAML 1.1 reads 1e-4 as a string and off as False: both are converted to what was meant. A string
+    that a Literal does not list is passed through, because the field's own check names the nearest
+    right value.
 
     Raises:
-        KindError: it is of another kind.
-        DataError: it is a mapping for a dataclass that does not fit.
+        KindError: it has the wrong type.
+        DataError: it is a mapping that does not fit its dataclass.
 
     Example:
-        >>> convert(float | None, "1e-4"), convert(tuple[int, ...], [1, 2]), convert(typing.Literal["off", "paper"], False)
-        (0.0001, (1, 2), 'off')
+        >>> convert(float | None, "1e-4"), convert(tuple[int, ...], [1, 2])
+        (0.0001, (1, 2))
+        >>> convert(typing.Literal["off", "paper"], False)
+        'off'
     """
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -94,7 +98,7 @@ def convert(kind: Any, value: Any) -> Any:
     if kind is float:
         return _number(value)
     plain = origin or kind
-    if not isinstance(plain, type):  # such as a type variable, of which nothing can be said
+    if not isinstance(plain, type):  # such as a type variable, which cannot be checked
         return value
     if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
         raise KindError

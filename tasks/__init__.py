@@ -1,1 +1,1 @@
-"""What a task means: labels, losses, decisions and metrics."""
+"""Tasks: the meaning of labels, losses, decisions and metrics."""

@@ -1,7 +1,8 @@
-"""What is known of the cells of a task: which are published and where, their presets, and what each computes, in words.
+"""Facts about the cells of a task: the papers behind them, their presets, and what each computes.
 
-Each task fills this in, in `tasks/X/cells.py`. Which paper defines which cell stands there because only a task may know
-encoders and decoders, which know no task. Lists, pages, presets and conversions are made from it.
+A cell is a combination of an encoder, a decoder and a supervision. Each task fills in its facts in
+`tasks/X/cells.py`, because a task may know encoders and decoders, but they know no task. Lists,
+pages, presets and conversions are derived from these facts.
 """
 
 from __future__ import annotations
@@ -16,11 +17,19 @@ DecoderType: TypeAlias = type[Decoder]
 
 
 class Preset(NamedTuple):
-    """A recipe of a cell under the name `<encoder>-<decoder>-<task>[-<supervision>][-<suffix>]`.
+    """A preset of a cell, named `<encoder>-<decoder>-<task>[-<supervision>][-<suffix>]`.
 
-    `options` go over the recipe, which is the one called `recipe` among those of `by` (default: the encoder's, of this
-    supervision if there is one). `system` is what the name begins with, for a system that is not called as its encoder.
-    `checkpoint` names the published model that has these losses and decisions.
+    Args:
+        encoder: the encoder of the cell.
+        decoder: the decoder of the cell.
+        supervision: the supervision of the cell.
+        options: options that override those of the recipe.
+        by: the part whose `recipes` hold the recipe; default: the encoder.
+        recipe: the name of the recipe; default: that of `by` for this supervision if there is one,
+            else the one named like `by`.
+        suffix: the end of the preset's name.
+        system: the start of the preset's name, for a system that is not named after its encoder.
+        checkpoint: the name of the published model that has these losses and decisions.
     """
 
     encoder: EncoderType
@@ -42,7 +51,7 @@ class Preset(NamedTuple):
 
 
 class Published(NamedTuple):
-    """What papers say about a cell, how our defaults differ, and the preset that is exact."""
+    """The papers behind a cell, how our defaults differ, and the preset that reproduces them."""
 
     publications: tuple[Publication, ...]
     default: str
@@ -51,38 +60,38 @@ class Published(NamedTuple):
 
 @dataclass(kw_only=True, frozen=True)
 class Cells:
-    """Facts about the cells of one task, as far as papers and this platform define them; texts are for people."""
+    """Facts about the cells of one task; the texts are written for docs/cells.md."""
 
-    title: str = ""  # of the task's part of docs/cells.md; empty: it has none
-    figures: str = ""  # what the published figures are
-    measured: str = ""  # on what features costs are counted
+    title: str = ""  # the task's heading in docs/cells.md; empty: the page leaves the task out
+    figures: str = ""  # which figures the papers give
+    measured: str = ""  # the features on which costs are counted
     presets: tuple[Preset, ...] = ()
     published: dict[tuple[EncoderType, DecoderType, str], Published] = field(default_factory=dict)
     mentioned: dict[DecoderType, str] = field(default_factory=dict)  # figures without setting, code
-    ours: dict[DecoderType, str] = field(default_factory=dict)  # what cells without a paper are
+    ours: dict[DecoderType, str] = field(default_factory=dict)  # definition of cells without paper
     rules: dict[tuple[DecoderType, str], tuple[str, str]] = field(default_factory=dict)
     """Loss and decision by decoder and supervision, with the task's default options."""
     heads: dict[tuple[EncoderType, str], tuple[str, str]] = field(default_factory=dict)
-    """The same of encoders that brought a head of their own, for the decoder `headed`."""
+    """The same for encoders with a head of their own, which the decoder `headed` builds."""
     headed: DecoderType | None = None
     vectors: str = ""  # what an encoder that wants vectors reads
-    maps: str = ""  # what one that wants maps reads
-    several_models: str = ""  # which model of an encoder that was published as several
-    note: str = ""  # on the page, behind the cells that are ours
-    rules_note: str = ""  # on the page, behind losses and decisions
+    maps: str = ""  # what an encoder that wants maps reads
+    several_models: str = ""  # which model is used of an encoder that was published as several
+    note: str = ""  # shown on the page after the cells that are ours
+    rules_note: str = ""  # shown on the page after losses and decisions
 
     def reads(self, encoder: EncoderType) -> str:
-        """Return what an encoder gets from the task's features."""
+        """Return what an encoder reads of the task's features."""
         text = self.vectors if encoder.wants == "vectors" else self.maps
         return text + (self.several_models if encoder.settings else "")
 
     def rule(self, encoder: EncoderType, decoder: DecoderType, supervision: str) -> tuple[str, str]:
-        """Return loss and decision of a cell; parts from outside get the task's rules for what they predict."""
+        """Return loss and decision of a cell; for a third-party part these depend on its output."""
         if decoder is self.headed and (encoder, supervision) in self.heads:
             return self.heads[encoder, supervision]
         unknown = "by what the decoder predicts"
         return self.rules.get((decoder, supervision), (unknown, unknown))
 
     def defined(self, encoder: EncoderType, decoder: DecoderType, supervision: str) -> str:
-        """Return what a cell without a paper is."""
+        """Return the definition of a cell without a paper."""
         return self.ours.get(decoder, "registered from outside")

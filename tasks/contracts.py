@@ -1,4 +1,4 @@
-"""What every task offers the training loop, and the batch that the data path hands it.
+"""Base classes of tasks, their metrics and analyses, and the batch that they read.
 
 Axes: B clips, T segments, C classes. Splits are called train, validation and test everywhere.
 """
@@ -30,16 +30,16 @@ from avplatform.tasks.options import check_parts
 
 Arrays = dict[str, np.ndarray]
 Odd = tuple[str, str, int, str]
-"""What is odd about a clip's labels: level ("error", "warning"), kind, position among the clips, and text."""
+"""Odd labels of a clip: level ("error" or "warning"), kind, position among the clips, and text."""
 
 
 @dataclass
 class Batch:
-    """Clips as a model reads them, with their labels.
+    """The features of some clips, with their labels.
 
-    Shape: audio [B, T, Da]; visual [B, T, Dv] (or [B, T*k, Dv], k frames a segment) or [B, T, H, W, Dv];
-    motion [B, T, Dm] or None; row [B], the unique integer key of each clip in its dataset; clip_id, B strings (video
-    ids repeat in AVE); labels as the task defines them.
+    Shape: audio [B, T, Da]; visual [B, T, Dv] (or [B, T*k, Dv], k frames per segment) or
+    [B, T, H, W, Dv]; motion [B, T, Dm] or None; row [B], the unique integer key of each clip in its
+    dataset; clip_id, B strings (video ids repeat in AVE); labels as the task defines them.
     """
 
     audio: Tensor
@@ -53,7 +53,7 @@ class Batch:
         return len(self.row)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
-        """Move everything to a device; `dtype` casts the features (labels and rows keep theirs)."""
+        """Move everything to a device; `dtype` casts the features, not the labels and rows."""
 
         def cast(x: Tensor) -> Tensor:
             return x.to(device=device, dtype=dtype, non_blocking=True)
@@ -70,12 +70,12 @@ class Batch:
         )
 
     def split(self, parts: int) -> list[Batch]:
-        """Cut the batch into near-equal consecutive parts."""
+        """Split the batch into consecutive parts of almost equal size."""
         bounds = [len(self) * i // parts for i in range(parts + 1)]
         return [self.select(slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
 
     def select(self, clips: slice) -> Batch:
-        """Return some of the clips."""
+        """Return the batch of some of the clips."""
         return Batch(
             audio=self.audio[clips],
             visual=self.visual[clips],
@@ -87,20 +87,20 @@ class Batch:
 
 
 def later(values: Any, segments: int) -> Any:
-    """Move an array or tensor [B, T, ...] on by some segments; the first one fills the start."""
+    """Shift an array or tensor [B, T, ...] later by some segments; segment 0 fills the start."""
     length = values.shape[1]
     return values[:, [max(0, t - segments) for t in range(length)]]
 
 
 def named_classes(classes: Sequence[str], indices: np.ndarray) -> str:
-    """Return the names of some class indices for a message, also of those that are out of range."""
+    """Return the names of class indices for a message; indices out of range are allowed."""
     return ", ".join(
         classes[i] if 0 <= i < len(classes) else f"class {i}" for i in indices.tolist()
     )
 
 
 class Metrics:
-    """Accumulates decisions keyed by row: any batch size, any order, any number of processes.
+    """Accumulator of decisions, keyed by row: any batch size, order and number of processes.
 
     A subclass defines `columns` and `compute`. A row that is added twice is an error, never counted twice. `evidence` is what
     the decisions were made from, one entry per clip in the order of `state`, where the task has it (see `Task.evidence`); no
@@ -174,9 +174,11 @@ class Metrics:
 
 
 class Analysis:
-    """What figures beyond the headline ones are made from: arrays of `Metrics.state` and of `Task.evidence`, N clips.
+    """Base of what intervals, comparisons, calibration and thresholds are computed with.
 
-    `streams` are the predictions that have thresholds of their own, `default` the threshold that they have by themselves.
+    The methods read the arrays of `Metrics.state` and of `Task.evidence`, of N clips. `streams`
+    names the predictions that have thresholds of their own; `default` is the threshold that the
+    task uses for them.
     """
 
     classes: tuple[str, ...]
@@ -184,31 +186,48 @@ class Analysis:
     default: float = 0.5
 
     def contributions(self, state: Arrays) -> Arrays:
-        """Return per headline figure what each clip adds: [N], in percent, whose mean is the figure."""
+        """Return the contribution of each clip to each headline figure.
+
+        Shape: figure -> [N], in percent; the mean is the figure.
+        """
         raise NotImplementedError
 
     def class_terms(self, state: Arrays) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-        """Return per level and stream two arrays [N, C]: 100 * the sum of the first / that of the second scores a class."""
+        """Return numerators and denominators of the score of each class, by level and stream.
+
+        Shape: level -> stream -> two arrays [N, C]; the score of a class in percent is 100 times
+        the sum of the first over N, divided by the sum of the second.
+        """
         raise NotImplementedError
 
     def judged(self, state: Arrays, evidence: Arrays) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return per stream the scores that thresholds are laid on, and whether each one should be high, flat."""
+        """Return the scores that are compared with thresholds, and whether each should be high.
+
+        Shape: stream -> two flat arrays of equal length.
+        """
         raise NotImplementedError
 
     def objective(self, state: Arrays, evidence: Arrays, grid: np.ndarray) -> Arrays:
-        """Return per stream how good each threshold of `grid` is for each class: [G, C]; NaN: no clip tells."""
+        """Return how good each threshold of `grid` is for each class.
+
+        Shape: grid [G] -> stream -> [G, C]; NaN where no clip can tell.
+        """
         raise NotImplementedError
 
     def redecide(self, state: Arrays, evidence: Arrays, thresholds: Arrays) -> Arrays:
-        """Return the state that other thresholds (per stream [C]) give."""
+        """Return the state with the decisions of other thresholds (stream -> [C])."""
         raise NotImplementedError
 
     def late(self, state: Arrays, segments: int) -> Arrays:
-        """Return the state of a model that had moved its decisions along with sound and labels that come later."""
+        """Return the state if the audio of each clip came some segments later.
+
+        Truth and decisions that belong to the audio are shifted. The result is what a model scores
+        that had shifted its decisions along with the audio.
+        """
         return state
 
     def presence(self, state: Arrays) -> dict[str, Any] | None:
-        """Return the scores of events by the modalities that they are in; None: the labels do not tell."""
+        """Return the scores of events by their modalities; None: the labels do not tell these."""
         return None
 
 
@@ -221,7 +240,7 @@ class TaskConfig:
 
 
 class Task:
-    """Base of all tasks: what labels mean, what is optimised, what is decided and how it is scored.
+    """Base class of all tasks: the meaning of labels, the loss, the decisions and the metrics.
 
     A subclass is built from its own config dataclass (`Config`, keyword-only, validated), sets the class variables that have
     no value here, and defines `loss`, `decide` and `metrics`. Class variables with a value are facts that lists, cards and
@@ -229,9 +248,10 @@ class Task:
 
     Args:
         config: an instance of `Config`.
-        classes: what a segment can be labelled with, in the order of the data's labels.
-        texts: label texts of all classes by spelling, of which `config.label_texts` chooses one where there are several.
-            The default spelling may be missing: then it is the names of the classes, with spaces for underscores.
+        classes: the classes of a segment, in the order of the labels in the data.
+        texts: label texts of all classes by spelling; `config.label_texts` chooses a spelling. If
+            the default spelling is missing, the names of the classes are used, with spaces for
+            underscores.
     """
 
     name: ClassVar[str]  # set by `register_task`
@@ -239,13 +259,13 @@ class Task:
     default_encoder: ClassVar[str]
     supervisions: ClassVar[tuple[str, ...]] = ("full",)  # the first is the default
     selection_metric: ClassVar[str]  # key of `Metrics.compute()` that picks the best epoch
-    shown: ClassVar[tuple[str, ...]] = ()  # metrics that stand for it where there is little room
-    streams: ClassVar[Literal["apart", "joint"] | None] = None  # what it wants, see `Needs`
-    training: ClassVar[Options] = {}  # in what its runs differ from the defaults of every run
+    shown: ClassVar[tuple[str, ...]] = ()  # main metrics, for tables with little room
+    streams: ClassVar[Literal["apart", "joint"] | None] = None  # see `Needs.streams`
+    training: ClassVar[Options] = {}  # defaults of its runs that differ from those of other tasks
     paper: ClassVar[Publication | None] = None
     title: ClassVar[str] = ""
-    about: ClassVar[str] = ""  # what a model of it answers, one sentence without its full stop
-    decisions: ClassVar[str] = "see the task"  # what example code shows
+    about: ClassVar[str] = ""  # what its models answer, one sentence without its full stop
+    decisions: ClassVar[str] = "see the task"  # the comment on decisions in example code
     cells: ClassVar[Cells] = Cells()
     classes: tuple[str, ...]
     texts: dict[str, tuple[str, ...]]
@@ -262,20 +282,22 @@ class Task:
         self.texts = {spelling: tuple(found) for spelling, found in (texts or {}).items()}
 
     def train_splits(self) -> tuple[str, ...]:
-        """Names of the splits that training reads (AVE's weak setting adds "background")."""
+        """Return the names of the splits for training (AVE's weak setting adds "background")."""
         return ("train",)
 
     @property
     def needs(self) -> Needs:
-        """What the task reads of a decoder's prediction."""
+        """What the task reads from a decoder's prediction."""
         return Needs(asker=self.name, streams=self.streams, supervision=self.config.supervision)
 
     def model_classes(
         self, decoder: str | None = None, encoder: str | None = None
     ) -> tuple[list[str], list[str]]:
-        """Return the classes that a decoder (behind an encoder) predicts and their label texts, in the same order.
+        """Return the classes that a model predicts, and their label texts in the same order.
 
-        Without a decoder these are all classes.
+        Args:
+            decoder: the name of the model's decoder; None: return all classes.
+            encoder: the name of the model's encoder; None: the task's default.
         """
         return list(self.classes), list(self.class_texts())
 
@@ -283,7 +305,7 @@ class Task:
         """Return the label texts of all classes in the spelling that `config.label_texts` names.
 
         Raises:
-            UsageError: the classes have no texts in this spelling.
+            UsageError: the data have no texts in this spelling.
         """
         spelling = getattr(self.config, "label_texts", "")
         if spelling in self.texts:
@@ -291,21 +313,22 @@ class Task:
         if spelling != getattr(type(self.config), "label_texts", ""):
             known = ", ".join(self.texts) or "none but the names of the classes"
             raise UsageError(
-                f"task_config.label_texts is '{spelling}', but the data have no such texts (they have: {known}); leave it out"
+                f"task_config.label_texts is '{spelling}', but the data have no such texts "
+                f"(they have: {known}); leave it out"
             )
         return tuple(name.replace("_", " ") for name in self.classes)
 
     @classmethod
     def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
-        """Return fields of the task's own config that it prefers for a cell (before the user's own)."""
+        """Return task options that this task prefers for a cell, before those of the user."""
         return {}
 
     def encoder_options(self, encoder: str) -> dict[str, Any]:
-        """Return fields of the encoder's config that this task prefers (before the user's own)."""
+        """Return encoder options that this task prefers, before those of the user."""
         return {}
 
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
-        """Return fields of the decoder's config that this task fixes or prefers (before the user's own)."""
+        """Return decoder options that this task fixes or prefers, before those of the user."""
         if self.streams is None:
             return {}
         return DECODERS[decoder].options_for(self.needs, ENCODERS[encoder])
@@ -321,45 +344,48 @@ class Task:
 
     @classmethod
     def odd_labels(cls, classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> Iterator[Odd]:
-        """Yield which of some clips have labels that contradict each other.
+        """Yield the clips whose labels contradict each other.
 
         Args:
-            classes: the store's.
-            labels: those that are known, by name, [N, ...].
+            classes: the classes of the store.
+            labels: the known labels by name, [N, ...].
         """
         yield from ()
 
     def check_held_out(self, encoder: str) -> None:
-        """Raise UsageError where the task cannot be trained without some of its classes."""
+        """Raise UsageError if the task cannot be trained with some of its classes held out."""
 
     def check_training_labels(self, names: Iterable[str]) -> None:
-        """Raise DataError where training reads a label that the data lack; asked before a run's folder is made."""
+        """Raise DataError if training reads a label that the data lack.
+
+        It is called before the folder of a run is made.
+        """
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss terms, already weighted: their sum is what training minimises. Each is a mean over the batch."""
+        """Return the weighted loss terms, each a mean over the batch; their sum is minimised."""
         raise NotImplementedError
 
     def state(self) -> dict[str, Tensor]:
-        """Return what the losses keep from step to step, for checkpoints; most tasks keep nothing."""
+        """Return what the losses keep from step to step, for checkpoints; most keep nothing."""
         return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
-        """Turn predictions into decisions, one tensor a name, each with B rows."""
+        """Turn predictions into decisions, one tensor per name, each with B rows."""
         raise NotImplementedError
 
     def metrics(self) -> Metrics:
-        """Return a fresh accumulator."""
+        """Return a new accumulator."""
         raise NotImplementedError
 
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what thresholds are laid on, one tensor a name, each with B rows; nothing, if the task has none."""
+        """Return what is compared with thresholds, by name, each with B rows; it may be empty."""
         return {}
 
     def analysis(self) -> Analysis | None:
-        """Return what intervals, comparisons, calibration and thresholds need of this task; None: it has no such figures."""
+        """Return the analysis of this task; None: it has no intervals and thresholds."""
         return None
 
     def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> Task:
@@ -397,7 +423,8 @@ class Task:
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
         """Return what a timeline shows, one dictionary per clip.
 
-        Each is `{"clip_id", "classes": [...], "tracks": {stream: {"truth": bool [T, C], "prediction": bool [T, C]}}}`.
+        Each is `{"clip_id": str, "classes": [...], "tracks": {stream: {"truth": bool [T, C],
+        "prediction": bool [T, C]}}}`.
         """
         found, truth = self.events(decisions), self.truth(batch)
         maps = {s: (truth[s].cpu().numpy(), found[s].cpu().numpy()) for s in found if s in truth}

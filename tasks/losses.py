@@ -1,4 +1,4 @@
-"""Losses that several tasks use. All take at least single precision and are means over the batch."""
+"""Losses that several tasks share; all compute in at least single precision."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ EmptyPair = Literal["zero", "one", "ignore"]
 
 
 def clamped_bce(probability: Tensor, target: Tensor) -> Tensor:
-    """Binary cross entropy on probabilities clamped to [1e-7, 1 - 1e-7]; where the clamp acts the gradient is zero.
+    """Return the binary cross entropy of probabilities that are clamped to [1e-7, 1 - 1e-7].
 
-    Shape: any, equal; the mean over all entries.
+    The gradient is zero where the clamp acts.
+
+    Shape: two tensors of equal shape -> scalar, the mean over all entries.
     """
     return binary_cross_entropy(at_least_single(probability).clamp(CLAMP, 1 - CLAMP), target)
 
 
 def binary_cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
-    """Binary cross entropy on probabilities; NaN, as is its gradient, where one of them is.
+    """Return the binary cross entropy of probabilities; it is NaN if one of them is NaN.
 
-    Departs: from torch's own only for NaN, at which that raises on a CPU and ends the program on a GPU. A run can tell that
-    its loss is NaN, and skip the step or stop.
+    Departs: torch's own function raises for NaN on a CPU and ends the program on a GPU. A NaN loss
+    lets a run skip the step or stop.
 
-    Shape: any, equal; the mean over all entries.
+    Shape: two tensors of equal shape -> scalar, the mean over all entries.
     """
     unknown = probability.isnan()
     loss = F.binary_cross_entropy(
@@ -39,9 +41,9 @@ def binary_cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
 
 
 def segment_similarity(audio: Tensor, visual: Tensor) -> Tensor:
-    """Cosine similarity of all audio-visual segment pairs.
+    """Return the cosine similarity of all pairs of an audio and a visual segment.
 
-    Source: LEAP (ECCV 2024), Eq. 10; norms are bounded below by 1e-12.
+    Source: LEAP (ECCV 2024), Eq. 10; norms are at least 1e-12.
 
     Shape: audio and visual [B, T, D] -> [B, T, T], rows audio.
     """
@@ -52,12 +54,13 @@ def segment_similarity(audio: Tensor, visual: Tensor) -> Tensor:
 def event_iou(
     audio_events: Tensor, visual_events: Tensor, *, empty_pair: EmptyPair = "zero"
 ) -> tuple[Tensor, Tensor]:
-    """EIoU: the overlap of the event sets of all audio-visual segment pairs.
+    """Return the EIoU, the overlap of the event sets of all pairs of an audio and a visual segment.
 
-    Source: LEAP (ECCV 2024), section 3.4. A pair of two empty sets is 0/0: `empty_pair` "zero" and "ignore" set it to 0,
-    "one" to 1.
+    Source: LEAP (ECCV 2024), section 3.4. For two empty sets it is 0/0: `empty_pair` "zero" and
+    "ignore" set it to 0, "one" to 1.
 
-    Shape: event maps [B, T, C] in {0, 1} -> EIoU [B, T, T] and valid [B, T, T], False where both sets are empty.
+    Shape: event maps [B, T, C] in {0, 1} -> EIoU [B, T, T] and valid [B, T, T], which is False
+    where both sets are empty.
     """
     audio_events, visual_events = audio_events.double(), visual_events.double()
     shared = audio_events @ visual_events.transpose(-1, -2)
@@ -68,9 +71,12 @@ def event_iou(
 
 
 def released_target(audio_events: Tensor, visual_events: Tensor, *, eps: float = 0.01) -> Tensor:
-    """The similarity target of LEAP's released code: x / (1 + x) + eps with x = |A and V| / the clip's largest set.
+    """Return the similarity target of LEAP's released code.
 
-    Departs: from EIoU in the denominator (one a clip instead of the union of each pair), the squashing and eps.
+    It is x / (1 + x) + eps with x = |A and V| / (size of the clip's largest event set).
+
+    Departs: from the EIoU of the paper in the denominator (one per clip instead of the union of
+    each pair), in the squashing and in eps.
 
     Shape: event maps [B, T, C] -> [B, T, T].
     """
@@ -91,12 +97,13 @@ def similarity_loss(
     eps: float = 0.01,
     empty_pair: EmptyPair = "zero",
 ) -> Tensor:
-    """L_avss: pull the similarity of encoded segments towards the overlap of their events.
+    """Return L_avss, which pulls the similarity of segments towards the overlap of their events.
 
-    Source: LEAP (ECCV 2024), Eq. 11 ("paper"); the released code rectifies the similarity and has another target
-    ("official").
+    Source: LEAP (ECCV 2024), Eq. 11 ("paper"); the released code rectifies the similarity and uses
+    another target ("official").
 
-    Shape: features [B, T, D], event maps [B, T, C] -> scalar, the mean over clips and pairs ("ignore": over valid pairs).
+    Shape: features [B, T, D], event maps [B, T, C] -> scalar, the mean over clips and pairs
+    ("ignore": over valid pairs).
     """
     similarity = segment_similarity(audio, visual)
     if form == "official":

@@ -31,7 +31,7 @@ def register_task(name: str, task: type[Task]) -> None:
 
 
 def task_of_model(config: AVModelConfig) -> Task:
-    """Return the task that a saved model was trained for, with its own decisions, thresholds, classes and label texts."""
+    """Return the task that a saved model was trained for, with its options, classes and texts."""
     if config.task not in TASKS:
         raise unknown_name("task", config.task, TASKS)
     kind = TASKS[config.task]
@@ -41,10 +41,10 @@ def task_of_model(config: AVModelConfig) -> Task:
 
 
 def with_threshold(task: Task, threshold: float | None) -> Task:
-    """Return a task that decides from another probability on; None: its own.
+    """Return a copy of the task with another decision threshold; None: return the task itself.
 
     Raises:
-        UsageError: the task has no threshold, or a threshold that is no probability.
+        UsageError: the task has no threshold, or the given one is not a probability.
     """
     if threshold is None:
         return task

@@ -1,4 +1,4 @@
-"""Runs of ones in rows of decisions."""
+"""Spans of consecutive segments with an event."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def runs(row: np.ndarray) -> list[tuple[int, int]]:
-    """Return (first, one past the last) of each run of ones.
+    """Return (first, one past the last) of each run of ones in a row of decisions.
 
     Example:
         >>> runs(np.array([1, 1, 0, 1]))

@@ -1,1 +1,1 @@
-"""Checkpoints of others, read without running anything that is pickled in them."""
+"""Readers of third-party checkpoints, which never run pickled code."""

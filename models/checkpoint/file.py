@@ -1,9 +1,9 @@
-"""Reads files that others pickled: checkpoints of torch, and plain values.
+"""Readers of files that others pickled: checkpoints of torch, and plain values.
 
-:func:`read_checkpoint` knows torch's zip format, torch's format before 1.6, and safetensors;
-:func:`read_pickle` knows what ``pickle.dump`` wrote. Nothing of a file is run (see
-`pickle_machine`). Sizes are checked against the file before memory is taken, so a file costs at
-most a few times its own size.
+:func:`read_checkpoint` reads torch's zip format, torch's format before 1.6, and safetensors;
+:func:`read_pickle` reads what ``pickle.dump`` wrote. No code of a file is run (see
+`pickle_machine`). Sizes are checked against the file before memory is allocated, so reading a
+file takes at most a few times its own size.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ ReadStorage = Callable[[str, int], bytearray]
 
 @dataclass
 class Checkpoint:
-    """Tensors by their names in the file.
+    """The weights of a checkpoint file.
 
     Attributes:
-        tensors: the weights.
-        ignored: names of what else the file holds.
-        container: what the weights were in, with the class of a whole module.
+        tensors: the weights, by their names in the file.
+        ignored: the names of the other entries of the file.
+        container: what held the weights, such as a state dict or a whole module with its class.
     """
 
     tensors: dict[str, Tensor]
@@ -61,33 +61,33 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read the weights: a state dict, one inside a dictionary, or a whole pickled module.
+    """Read the weights of a state dict, of one inside a dictionary, or of a pickled module.
+
+    No code of the file is run.
 
     Raises:
-        DataError: no file, not a checkpoint, broken, or holding what is not allowed; nothing of
-            the file is run.
+        DataError: the file is missing, not a checkpoint, damaged, or holds what is not allowed.
     """
     return _read(Path(path), _weights)
 
 
 def read_tensor(path: str | Path) -> Tensor:
-    """Read a file that holds one tensor alone.
+    """Read a file that holds a single tensor.
 
     Raises:
-        DataError: as `read_checkpoint`, or another number of tensors.
+        DataError: as for `read_checkpoint`, or the file holds another number of tensors.
     """
     return _read(Path(path), _one_tensor)
 
 
 def read_pickle(path: str | Path) -> Any:
-    """Read plain values from a file of ``pickle.dump``, of any protocol and of Python 2 as well.
+    """Read plain values from a file of ``pickle.dump``, of any protocol, from Python 2 or 3.
 
-    Plain are None, booleans, numbers, texts and bytes, lists, tuples and dictionaries, NumPy's
-    arrays and numbers, and tensors. Sets come as lists.
+    Plain values are None, booleans, numbers, strings, bytes, lists, tuples, dictionaries, NumPy
+    arrays and numbers, and tensors. Sets are returned as lists. No code of the file is run.
 
     Raises:
-        DataError: no file, broken, or holding anything else, which is named; nothing of the file
-            is run.
+        DataError: the file is missing, damaged, or holds anything else, which is named.
     """
     return _open(Path(path), _plain_file)
 
@@ -97,7 +97,7 @@ ReadTensors = Callable[[Mapping[str, TensorRef]], dict[str, Tensor]]
 
 def _weights(found: Any, values: ReadTensors) -> Checkpoint:
     if isinstance(found, dict) and all(isinstance(v, Tensor) for v in found.values()):
-        return Checkpoint(found)  # of safetensors
+        return Checkpoint(found)  # from safetensors
     refs, ignored, container = tensors_of(found)
     return Checkpoint(values(refs), ignored, container)
 
@@ -108,12 +108,12 @@ def _one_tensor(found: Any, values: ReadTensors) -> Tensor:
     if isinstance(found, Tensor):
         return found
     if not isinstance(found, TensorRef):
-        raise DataError("it does not hold one tensor alone")
+        raise DataError("it does not hold a single tensor")
     return values({"tensor": found})["tensor"]
 
 
 def _open(path: Path, use: Callable[[Path, mmap.mmap], Any]) -> Any:
-    """Map a file and hand it to `use`; errors name the file."""
+    """Map a file into memory and pass it to `use`; errors name the file."""
     try:
         if not path.exists():
             raise DataError("no such file")
@@ -133,7 +133,7 @@ def _open(path: Path, use: Callable[[Path, mmap.mmap], Any]) -> Any:
 
 
 def _read(path: Path, use: Callable[..., Any]) -> Any:
-    """Open a checkpoint of any of the formats and hand what it holds to `use`."""
+    """Open a checkpoint of any of the formats and pass its content to `use`."""
     return _open(path, lambda path, content: _torch_file(path, content, use))
 
 
@@ -163,7 +163,7 @@ def _refuse_text(start: bytes) -> None:
 
 def _plain_file(path: Path, content: mmap.mmap) -> Any:
     if len(content) > LARGEST_PICKLE:
-        raise DataError(f"it is larger than {LARGEST_PICKLE >> 20} MiB, which no plain values are")
+        raise DataError(f"it is larger than {LARGEST_PICKLE >> 20} MiB, too large for plain values")
     _refuse_text(bytes(content[:512]))
     found = PickleMachine(content, _PLAIN_CALLS).load()
     if content.tell() != len(content):
@@ -176,7 +176,7 @@ _LEAVES = (type(None), bool, int, float, str, bytes, bytearray, np.ndarray, np.g
 
 
 def _check_plain(found: Any) -> None:
-    """Raise DataError unless values and all that they hold are plain."""
+    """Raise DataError unless a value and all values inside it are plain."""
     todo, seen = [found], set()
     while todo:
         value = todo.pop()
@@ -185,13 +185,13 @@ def _check_plain(found: Any) -> None:
                 seen.add(id(value))
                 todo += [*value, *value.values()] if isinstance(value, dict) else value
         elif not isinstance(value, _LEAVES):
-            raise DataError(f"it holds {kind_of(value)}, which is no plain value; refused")
+            raise DataError(f"it holds {kind_of(value)}, which is not a plain value; refused")
 
 
 def _nested_storage(content: Any) -> Tensor:
-    """Return the values of a storage that ``pickle.dump`` of a tensor writes as bytes of torch."""
+    """Return the values of a storage, which ``pickle.dump`` of a tensor writes as torch's bytes."""
     if type(content) is not bytes:
-        raise DataError("it holds a storage that is no bytes; refused")
+        raise DataError("it holds a storage that is not bytes; refused")
     try:
         return _legacy(io.BytesIO(content), len(content), _whole_storage)
     except DataError as error:
@@ -206,7 +206,7 @@ def _whole_storage(found: Any, values: ReadTensors) -> Tensor:
 
 def _nested_tensor(values: Any, *about: Any) -> Tensor:
     if not isinstance(values, Tensor):
-        raise DataError("it rebuilds a tensor of something that is no storage; refused")
+        raise DataError("it rebuilds a tensor of something that is not a storage; refused")
     ref = rebuild_tensor(StorageRef("", values.dtype, 0, len(values)), *about)
     return values.as_strided(ref.size, ref.stride, ref.offset)
 
@@ -233,7 +233,7 @@ def _zip(path: Path, use: Callable[..., Any]) -> Any:
             entries = {info.filename: info for info in archive.infolist()}
             pickles = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
             if len(pickles) != 1 or len(entries) != len(archive.infolist()):
-                what = "it is a zip archive, but none that torch.save wrote"
+                what = "it is a zip archive, but torch.save did not write it"
                 raise DataError(f"{what} (it must hold data.pkl once)")
             root = pickles[0].removesuffix("data.pkl")
             if f"{root}constants.pkl" in entries:
@@ -246,7 +246,7 @@ def _zip(path: Path, use: Callable[..., Any]) -> Any:
                 raise DataError(f"its zip entry {entry} is not stored as torch does, uncompressed")
             if entries[pickles[0]].file_size > LARGEST_PICKLE:
                 what = f"its data.pkl is larger than {LARGEST_PICKLE >> 20} MiB"
-                raise DataError(f"{what}; no checkpoint of these models' is")
+                raise DataError(f"{what}; no checkpoint of these models is that large")
             if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
                 raise _big_endian()
             with archive.open(pickles[0]) as stream:
@@ -260,7 +260,7 @@ def _zip(path: Path, use: Callable[..., Any]) -> Any:
                     says = f"the file's own description says {size} bytes"
                     raise DataError(f"its storage {key} is {have}; {says}")
                 with archive.open(info) as stream:
-                    data = bytearray(stream.read())  # compares the checksum too
+                    data = bytearray(stream.read())  # this also checks the checksum
                 if len(data) != size:
                     raise DataError(f"its storage {key} is cut off")
                 return data
@@ -280,10 +280,10 @@ def _legacy(content: Any, length: int, use: Callable[..., Any]) -> Any:
     machine = PickleMachine(content)
     magic = machine.load()
     if type(magic) is not int or magic != MAGIC:
-        raise DataError("it is a pickle, but none that torch.save wrote")
+        raise DataError("it is a pickle, but torch.save did not write it")
     protocol, system = machine.load(), machine.load()
     if type(protocol) is not int or protocol != PROTOCOL or type(system) is not dict:
-        raise DataError("it was written by torch.save in a version that is not known")
+        raise DataError("it was written by an unknown version of torch.save")
     if system.get("little_endian") is not True:
         raise _big_endian()
     found, keys = machine.load(), machine.load()
@@ -293,7 +293,7 @@ def _legacy(content: Any, length: int, use: Callable[..., Any]) -> Any:
     for key in map(str, keys):
         if key not in machine.storages or key in starts:
             names = f"its list of storages names {key[:40]}"
-            raise DataError(f"{names}, which no tensor uses or which stands there twice")
+            raise DataError(f"{names}, which no tensor uses or which is listed twice")
         dtype, numel = machine.storages[key]
         head, size = content.read(8), numel * dtype.itemsize
         if len(head) != 8 or struct.unpack("<q", head)[0] != numel:
@@ -318,9 +318,9 @@ def _big_endian() -> DataError:
 
 
 class _Values:
-    """Turns descriptions into tensors.
+    """Turn descriptions into tensors.
 
-    A storage is read once, so tensors that share one go on sharing it.
+    Each storage is read once, so tensors that share a storage in the file share it here too.
     """
 
     def __init__(self, machine: PickleMachine, read: ReadStorage) -> None:
@@ -328,7 +328,7 @@ class _Values:
         self.storages: dict[str, Tensor] = {}
 
     def __call__(self, refs: Mapping[str, TensorRef]) -> dict[str, Tensor]:
-        """Return the tensors, after checking that they are not many more than the file holds."""
+        """Return the tensors, after checking that they do not use the file's bytes too often."""
         used = {ref.storage.key for ref in refs.values()}
         storages = [self.machine.storages[key] for key in used]
         held = sum(numel * dtype.itemsize for dtype, numel in storages)

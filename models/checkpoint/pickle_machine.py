@@ -1,20 +1,20 @@
-"""Reads pickles as data: a file's opcodes are followed, what it names is never imported or called.
+"""A pickle reader that follows the opcodes of a file, and never imports or calls what it names.
 
 Python's own :class:`pickle._Unpickler` follows the opcodes. Everything by which a pickle could
 reach code is replaced here: names are looked up in our own table of calls, objects become
-descriptions, and what a file could make slow or large is counted.
+descriptions, and operations that a file could make slow or large are counted.
 
-``torch.load(weights_only=True)`` is no replacement. Measured with torch 2.14.1 on the files of
+``torch.load(weights_only=True)`` cannot replace it. Measured with torch 2.14.1 on the files of
 ``tests/convert``, with and without ``add_safe_globals``:
 
 * It reads state dicts, but no whole module, no part of a storage, and no pickle of protocol 4.
-* A deeply nested tuple as a key ends the process by a segmentation fault, one that holds itself
-  twice on each of 40 levels is not done after 20 seconds, and a tensor of 2^60 values with
-  stride 0 passes as one of 4 values.
-* It refuses all 33 pickles written by hand, and names what is wrong in five of them.
+* A deeply nested tuple as a key ends the process with a segmentation fault; one that holds itself
+  twice on each of 40 levels is not read within 20 seconds; a tensor of 2^60 values with stride 0
+  is accepted as one of 4 values.
+* It refuses all 33 pickles that were written by hand, and names the reason in five of them.
 
-Without the count of copies, hostile files of 0.6 to 0.8 MiB are not done after 25 seconds; with it
-they are refused within 1.1 s.
+Without the count of copies, hostile files of 0.6 to 0.8 MiB are not read within 25 seconds; with
+it they are refused within 1.1 s.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from avplatform.models.errors import DataError, counted
 MOST_OPCODES = 500_000
 MOST_MEMO = 2**32
 MOST_COPIES = 4
-"""How often what a pickle holds may be copied, on average."""
+"""How often the bytes of a pickle may be copied, on average."""
 
 REFUSED = ("PERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER")
-"""Opcodes that no file needs; two of them would import by number."""
+"""Opcodes that no file needs; the EXT opcodes would import by number."""
 
 
 class _Memo(dict[int, Any]):
@@ -63,7 +63,7 @@ class _Memo(dict[int, Any]):
 
 
 class _Opcodes(pickle._Unpickler):
-    """What the opcodes do that would run classes and functions, or take hashes of what there is."""
+    """Safe versions of the opcodes that would run classes and functions, or hash any value."""
 
     def __init__(self, stream: Any, calls: Mapping[str, Callable[..., Any]]) -> None:
         super().__init__(stream, encoding="latin1")
@@ -73,7 +73,7 @@ class _Opcodes(pickle._Unpickler):
         self.bytes_read = self.copied = 0
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes of the stream, all of them."""
+        """Return exactly this many bytes of the stream."""
         found = self.stream.read(size)
         if len(found) != size:
             raise broken("it has no end")
@@ -81,13 +81,13 @@ class _Opcodes(pickle._Unpickler):
         return found
 
     def readline(self) -> bytes:
-        """Return a line of the stream with its end."""
+        """Return a line of the stream with its line end."""
         found = self.stream.readline()
         self.bytes_read += len(found)
         return found
 
     def pop_mark(self) -> list[Any]:
-        """Take the values above the last mark."""
+        """Take the values above the last mark off the stack."""
         if not self.metastack:
             raise broken("a mark is missing")
         found, self.stack = self.stack, self.metastack.pop()
@@ -95,13 +95,13 @@ class _Opcodes(pickle._Unpickler):
         return found
 
     def find_class(self, module: Any, name: Any) -> Global:
-        """Return a stand-in for a name of the file; nothing is imported."""
+        """Return a stand-in for a global that the file names; nothing is imported."""
         return find_global(module, name, self.calls)
 
     def _call(self, what: Any, args: Any) -> None:
         """Do one of the known calls and put its value on the stack."""
         if not isinstance(what, Global):
-            raise DataError(f"it calls {kind_of(what)}, which is no function; refused")
+            raise DataError(f"it calls {kind_of(what)}, which is not a function; refused")
         if what.name not in self.calls:
             why = "which no checkpoint needs; refused (nothing of the file was run)"
             raise DataError(f"it calls {short(what.name)}, {why}")
@@ -113,20 +113,20 @@ class _Opcodes(pickle._Unpickler):
         except TypeError:
             values = counted(len(args), "value")
             raise DataError(
-                f"it calls {what.name} with {values}; that is not how it is done"
+                f"it calls {what.name} with {values}, which it does not take; refused"
             ) from None
 
     def _new(self, what: Any, args: Any) -> None:
-        """Make an object through its class's __new__: of unknown classes, a description."""
+        """Make an object as `__new__` of its class does; of an unknown class, a description."""
         if not isinstance(what, Global):
-            raise DataError(f"it makes an object of {kind_of(what)}, which is no class; refused")
+            raise DataError(f"it makes an object of {kind_of(what)}, which is not a class; refused")
         if what.name in self.calls:
             self._call(what, args)
         else:
             self.append(Instance(what))
 
     def _count_copies(self, *values: Any) -> None:
-        """Count what a call or state copies: a file could name one long list again and again."""
+        """Count the values that a call or state copies, since a file can copy one list often."""
         for value in values:
             if type(value) in (list, tuple, dict, str, bytes, bytearray):
                 self.copied += len(value)
@@ -135,12 +135,12 @@ class _Opcodes(pickle._Unpickler):
 
     def _fill(self, values: list[Any]) -> None:
         if type(self.stack[-1]) is not dict or len(values) % 2:
-            raise broken("entries for something that is no dictionary")
+            raise broken("entries for something that is not a dictionary")
         fill(self.stack[-1], zip(values[::2], values[1::2], strict=True))
 
     def _extend(self, values: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise broken("values for something that is no list")
+            raise broken("values for something that is not a list")
         self.stack[-1].extend(values)
 
     def load_frame(self) -> None:
@@ -169,7 +169,7 @@ class _Opcodes(pickle._Unpickler):
         self._call(what, tuple(args))
 
     def load_build(self) -> None:
-        """Give an object its state; that of tensors and ordered dictionaries holds no weights."""
+        """Give an object its state; the state of tensors and dictionaries holds no weights."""
         state, target = self.stack.pop(), self.stack[-1]
         parts = state if type(state) is tuple else (state,)
         self._count_copies(parts, *parts)
@@ -198,7 +198,7 @@ class _Opcodes(pickle._Unpickler):
     def load_appends(self) -> None:
         self._extend(self.pop_mark())
 
-    # Sets are lists here: a set would take the hash of whatever a file puts into it.
+    # Sets are read as lists: a set would hash any value that a file puts into it.
 
     def load_empty_set(self) -> None:
         self.append([])
@@ -215,11 +215,11 @@ class PickleMachine(_Opcodes):
     """Follow the opcodes of the pickles of one file.
 
     Args:
-        stream: binary stream whose ``read`` never takes more memory than there is to read.
-        calls: what may be called, by full name, and our function that does it.
+        stream: a binary stream; its ``read`` must not allocate more than there is to read.
+        calls: the functions that may be called, by full name, and our versions of them.
 
     Attributes:
-        storages: torch's storages that were described so far: key -> (dtype, number of values).
+        storages: the torch storages described so far: key -> (dtype, number of values).
     """
 
     def __init__(self, stream: Any, calls: Mapping[str, Callable[..., Any]] = CALLS) -> None:
@@ -228,10 +228,10 @@ class PickleMachine(_Opcodes):
         self.opcodes = 0
 
     def load(self) -> Any:
-        """Return the object of the next pickle of the stream, which is left after its end.
+        """Return the object of the next pickle; the stream is then at the end of that pickle.
 
         Raises:
-            DataError: not a whole pickle, or it holds what is not allowed; names it.
+            DataError: the pickle is not complete, or holds what is not allowed, which is named.
         """
         self.memo, self.metastack, self.stack = _Memo(), [], []
         self.append = self.stack.append
@@ -256,7 +256,7 @@ class PickleMachine(_Opcodes):
             raise broken(short(error)) from None
 
     def persistent_load(self, entry: Any) -> Any:
-        """Return torch's own entries: a storage, or (before 1.6) a module class."""
+        """Return what an entry of torch describes: a storage, or (before 1.6) a module class."""
         if type(entry) is not tuple or not entry or type(entry[0]) is not str:
             raise DataError("it has a persistent entry that torch does not write; refused")
         if entry[0] == "module" and len(entry) == 4 and isinstance(entry[1], Global):
@@ -284,7 +284,7 @@ class PickleMachine(_Opcodes):
         if view is None:
             return StorageRef(key, dtype, 0, numel)
         if type(view) is not tuple or len(view) != 3 or not all(map(is_count, view[1:])):
-            raise DataError(f"the part of storage {key} is not described as torch does")
+            raise DataError(f"the part of storage {key} is not described as torch does it")
         if view[1] + view[2] > numel:
             what = f"a part of storage {key} reaches beyond its {counted(numel, 'value')}"
             raise DataError(what)
@@ -294,20 +294,20 @@ class PickleMachine(_Opcodes):
 _ACTIONS: dict[int, Callable[[PickleMachine], None]] = {
     ord(opcode.code): getattr(PickleMachine, pickle._Unpickler.dispatch[ord(opcode.code)].__name__)
     for opcode in pickletools.opcodes
-    if opcode.proto <= 5 and opcode.name not in REFUSED  # a later Python may know more of them
+    if opcode.proto <= 5 and opcode.name not in REFUSED  # a later Python may have more opcodes
 }
-"""What each opcode does: a method of ours where there is one, else of Python's unpickler."""
+"""The method of each opcode: ours if there is one, else that of Python's unpickler."""
 
 
 def _no_opcode(code: int) -> DataError:
     names = [opcode.name for opcode in pickletools.opcodes if ord(opcode.code) == code]
     if not names:
-        return broken(f"a byte {code} that means nothing")
+        return broken(f"the byte {code} is not an opcode")
     return DataError(f"it uses the pickle opcode {names[0]}, which no file needs; refused")
 
 
 def broken(what: str) -> DataError:
     """Return the error for a stream that no pickler wrote."""
     return DataError(
-        f"it is no whole checkpoint, in neither of torch's formats nor as .safetensors ({what})"
+        f"it is not a whole checkpoint, in either of torch's formats or as .safetensors ({what})"
     )

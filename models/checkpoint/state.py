@@ -1,4 +1,4 @@
-"""Finds the weights in what a checkpoint file holds: a state dict, one inside a dictionary, or a whole module."""
+"""Search for the weights in the content of a checkpoint file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from avplatform.models.checkpoint.pickle_values import Instance, TensorRef, kind
 from avplatform.models.errors import DataError
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
-"""Keys under which training scripts put the weights."""
+"""Keys under which training scripts store the weights."""
 
 GROUPS = ("_parameters", "_buffers", "_non_persistent_buffers_set", "_modules")
-"""What a torch module keeps its entries under."""
+"""Attributes of a torch module that hold its entries."""
 
 MOST_MODULES = 20_000
 MOST_ENTRIES = 500_000
@@ -20,10 +20,12 @@ LONGEST_NAME = 300
 
 
 def tensors_of(found: Any) -> tuple[dict[str, TensorRef], list[str], str]:
-    """Return the tensors by name, the names of ignored entries, and what they were in.
+    """Return the tensors by name, the names of ignored entries, and what held the tensors.
+
+    The weights are a state dict, one inside a dictionary, or a whole module.
 
     Raises:
-        DataError: there are none, or values that are no tensors stand among them.
+        DataError: there are no tensors, or there are other values among them.
     """
     ignored: list[str] = []
     where = ""
@@ -35,7 +37,8 @@ def tensors_of(found: Any) -> tuple[dict[str, TensorRef], list[str], str]:
         ]
         if len(inside) > 1:
             raise DataError(
-                f"it holds weights under '{inside[0]}' and '{inside[1]}'; save the one that is meant alone"
+                f"it holds weights under '{inside[0]}' and '{inside[1]}'; "
+                "save only those that are meant"
             )
         if inside:
             ignored = sorted(
@@ -49,7 +52,8 @@ def tensors_of(found: Any) -> tuple[dict[str, TensorRef], list[str], str]:
     if isinstance(found, Instance):
         return module_tensors(found), ignored, f"whole module {short(found.kind.name)}{where}"
     raise DataError(
-        f"it holds {kind_of(found)}; a checkpoint holds a state dict, one under {', '.join(CONTAINERS)}, or a whole module"
+        f"it holds {kind_of(found)}; a checkpoint holds a state dict, "
+        f"one under {', '.join(CONTAINERS)}, or a whole module"
     )
 
 
@@ -61,7 +65,9 @@ def _state_dict(found: dict[Any, Any]) -> dict[str, TensorRef]:
     ]
     if others:
         more = f" and {len(others) - 10} more" if len(others) > 10 else ""
-        raise DataError(f"its state dict holds what is no tensor: {', '.join(others[:10])}{more}")
+        raise DataError(
+            f"its state dict holds values that are not tensors: {', '.join(others[:10])}{more}"
+        )
     if not found:
         raise DataError("its state dict is empty")
     if any(len(name) > LONGEST_NAME for name in found):
@@ -70,12 +76,13 @@ def _state_dict(found: dict[Any, Any]) -> dict[str, TensorRef]:
 
 
 def module_tensors(root: Instance) -> dict[str, TensorRef]:
-    """Return parameters and buffers of a whole module by their names in its state dict.
+    """Return the parameters and buffers of a whole module by their names in its state dict.
 
-    A module that is registered in several places gives its tensors under each name.
+    The tensors of a module that is registered in several places are returned under each name.
 
     Raises:
-        DataError: no module, one that contains itself, or something else where modules or tensors should stand.
+        DataError: it is not a module, it contains itself, or it has other values in place of
+            modules or tensors.
     """
     out: dict[str, TensorRef] = {}
     todo: list[tuple[Any, str, tuple[int, ...]]] = [(root, "", ())]
@@ -94,9 +101,10 @@ def module_tensors(root: Instance) -> dict[str, TensorRef]:
             raise DataError(f"its module '{name[:60]}' contains itself")
         groups = (module.state.get(group) for group in GROUPS)
         entries += sum(len(group) for group in groups if isinstance(group, (dict, list)))
-        if entries > MOST_ENTRIES:  # few modules with many entries, in many places
+        if entries > MOST_ENTRIES:  # few modules with many entries, registered in many places
             raise DataError(
-                f"its modules hold more than {MOST_ENTRIES:,} entries; no checkpoint of these models does"
+                f"its modules hold more than {MOST_ENTRIES:,} entries; "
+                "no checkpoint of these models does"
             )
         for key, value in _registered(module):
             if not isinstance(value, TensorRef):
@@ -112,7 +120,7 @@ def module_tensors(root: Instance) -> dict[str, TensorRef]:
 
 
 def _registered(module: Instance) -> list[tuple[str, Any]]:
-    """Return the entries of a module's own parameters and of the buffers that belong to its state dict."""
+    """Return a module's own parameters, and those of its buffers that its state dict holds."""
     passing = module.state.get("_non_persistent_buffers_set")
     left_out = {name for name in passing if type(name) is str} if type(passing) is list else set()
     found: list[tuple[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Decoders by name. A third party adds its own with `register_decoder`, without touching this tree."""
+"""Decoders by name; third parties add their own with `register_decoder`, from their own code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DECODERS: dict[str, type[Decoder]] = {}
 
 
 def register_decoder(name: str, decoder: type[Decoder]) -> None:
-    """Make `decoder` available under `name` (its `Config` dataclass then carries `_type = name` in saved models).
+    """Make `decoder` available under `name`; saved models keep it as `_type` of the config.
 
     Raises:
-        UsageError: it lacks something that every decoder defines.
+        UsageError: the decoder lacks something that every decoder defines.
     """
     check_part(decoder, Decoder, "Config", "forward")
     decoder.name = decoder.Config._type = name  # type: ignore[attr-defined]
@@ -23,7 +23,7 @@ def register_decoder(name: str, decoder: type[Decoder]) -> None:
 
 
 def label_decoders() -> str:
-    """Return the names of the decoders that query with label texts, for messages."""
+    """Return the names of the decoders that query with label texts, as a text for messages."""
     return " or ".join(name for name, kind in DECODERS.items() if kind.needs_labels)
 
 

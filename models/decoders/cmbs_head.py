@@ -1,4 +1,4 @@
-"""CMBS's own head, a variant of the direct classification heads: relevance a segment, one class a clip."""
+"""CMBS's own head, a direct classification head: relevance per segment, one class per clip."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ GAMMA = {"full": 0.3, "weak": 0.5}
 
 
 class CMBSHead(nn.Module):
-    """Say which segments matter and which event the clip shows.
+    """Predict which segments are relevant and which event the clip shows.
 
     Source: CMBS (CVPR 2022), section 3.4, in the form of its released code.
 
-    Shape: relevance [B, T] (full: logit; weak: the gate, a probability); video.av [B, C] logits under a softmax; aux:
-    class_scores [B, C] from the gated queries (full), raw_logits [B, C] before the gate (weak).
+    Shape: relevance [B, T] (full: logits; weak: the gate, a probability); video.av [B, C], logits
+    under a softmax; aux: class_scores [B, C] from the gated queries (full), raw_logits [B, C]
+    before the gate (weak).
     """
 
     def __init__(self, *, width: int, num_classes: int, weak: bool, gamma: float | None) -> None:
@@ -38,7 +39,8 @@ class CMBSHead(nn.Module):
         aux, fused = encoding.aux, encoding.fused
         if fused is None or "av_gate" not in aux:
             raise ValueError(
-                "the cmbs head reads CMBS's gates and queries, which this encoder does not give; use form ave"
+                "the cmbs head reads CMBS's gates and queries, which this encoder does not give; "
+                "use form ave"
             )
         by_audio, by_visual = (
             self.audio_class(aux["audio_query"]),
@@ -71,5 +73,5 @@ class CMBSHead(nn.Module):
 
 
 def top_mean(x: Tensor, count: int = 4) -> Tensor:
-    """Mean over the largest values in time, of each class: [B, T, C] -> [B, C]."""
+    """Return the mean over the largest values in time, per class: [B, T, C] -> [B, C]."""
     return torch.topk(x, min(count, x.shape[1]), dim=1).values.mean(dim=1)

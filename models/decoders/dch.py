@@ -1,4 +1,4 @@
-"""DCH, the default classification heads: hidden features to classes, directly."""
+"""DCH, the direct classification heads: from encoded features to classes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from avplatform.models.encoders.ave import AVE
 from avplatform.models.errors import UsageError
 
 WEIGHTED = ("psp", "cmbs")
-"""Forms of which weak supervision has another model."""
+"""Forms that have another model for weak supervision."""
 BEHIND = {
     None: ("ave",),
     "dmrn": ("dmrn", "psp"),
@@ -38,10 +38,10 @@ BEHIND = {
 
 @dataclass(kw_only=True)
 class DCHConfig:
-    """Options of the direct classification head."""
+    """Options of the direct classification heads."""
 
     form: Literal["ave", "dmrn", "psp", "cmbs", "modalities"] = "ave"
-    """ave: on both streams; dmrn, psp: on the fused stream; cmbs: relevance and one class; modalities: one a stream (AVVP)"""
+    """ave: both streams; dmrn, psp: fused stream; cmbs: relevance, one class; modalities: AVVP"""
     weighting: bool = False
     """psp and cmbs: the head of their weakly supervised model"""
     gamma: float | None = None
@@ -58,11 +58,11 @@ class DCHConfig:
 
 
 class DCH(Decoder):
-    """Classify segments directly.
+    """Classify segments directly from the encoded streams.
 
     Source: AVE (ECCV 2018), section 4 ("ave" and "dmrn"); PSP (CVPR 2021), sections 3.4 and 3.5
-    ("psp"); CMBS (CVPR 2022), section 3.4 ("cmbs"). "modalities" carries the head over to streams
-    that are parsed apart, where no paper defines one.
+    ("psp"); CMBS (CVPR 2022), section 3.4 ("cmbs"). "modalities" applies the head to each stream
+    separately, for which no paper defines one.
 
     Shape: see the forms below; C is `num_classes`.
     """
@@ -70,20 +70,20 @@ class DCH(Decoder):
     name = "dch"
     Config = DCHConfig
     about = "The decoder DCH classifies each segment directly from the encoded streams"
-    closed = "DCH is a classifier with one output a class that it was trained on"
+    closed = "DCH is a classifier with one output per class that it was trained on"
     paper = AVE.paper
     fixed = {"apart": {"form": "modalities"}}
 
     @classmethod
     def gives(cls, config: DCHConfig) -> Gives:
-        """One distribution over all labels, or one class per clip; a pooled probability is their maximum or mean."""
+        """Return a pooled probability, one distribution over all labels, and a class per clip."""
         return frozenset(
             {"pooled", "label scores"} | ({"clip class"} if config.form == "cmbs" else set())
         )
 
     @classmethod
     def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:
-        """Streams apart have a head each; one joint stream has the head of the encoder's paper, if there is one."""
+        """Return the form: a head per stream, or for a joint stream that of the encoder's paper."""
         if needs.streams == "apart":
             return super().options_for(needs, encoder)
         form = encoder.own_head(encoder.Config())
@@ -91,31 +91,33 @@ class DCH(Decoder):
 
     @classmethod
     def scores_background(cls, needs: Needs, encoder: type[Encoder]) -> bool:
-        """Fully supervised, CMBS's head tells background by relevance alone."""
+        """Return False for CMBS's supervised head, which finds background by relevance alone."""
         return needs.supervision != "full" or cls.options_for(needs, encoder).get("form") != "cmbs"
 
     @classmethod
     def check(
         cls, config: DCHConfig, needs: Needs, encoder: type[Encoder], encoder_config: Any
     ) -> list[Rule]:
-        """Refuse forms that do not fit what is wanted, or what the encoder gives."""
+        """Refuse forms that do not fit the task or the outputs of the encoder."""
         own, form, full = encoder.own_head(encoder_config), config.form, needs.supervision == "full"
         super().check(config, needs, encoder, encoder_config)
         if needs.streams == "joint":
             fits = BEHIND[own] if cls.scores_background(needs, encoder) else (own,)
             if form not in fits:
                 raise UsageError(
-                    f"decoder_config.form is '{form}'; behind this encoder {needs.asker} takes {' or '.join(map(str, fits))}"
+                    f"decoder_config.form is '{form}'; behind this encoder {needs.asker} takes "
+                    f"{' or '.join(map(str, fits))}"
                 )
             if form == "cmbs" and config.weighting == full:
                 shown, supervision = ("on", "full") if full else ("off", "weak")
                 raise UsageError(
-                    f"decoder_config.weighting is {shown}; CMBS's head has {supervision} supervision here: leave it out"
+                    f"decoder_config.weighting is {shown}; "
+                    f"CMBS's head has {supervision} supervision here: leave it out"
                 )
         return [
             ("weighting", form in WEIGHTED or own in WEIGHTED, "the forms psp and cmbs"),
             ("gamma", form == "cmbs", "the form cmbs"),
-            ("official_init", form != "cmbs", "the other forms than cmbs"),
+            ("official_init", form != "cmbs", "the forms other than cmbs"),
         ]
 
     def __init__(
@@ -134,7 +136,7 @@ class DCH(Decoder):
 
 
 class Form:
-    """One published arrangement of the head: the layers that it adds, and what it makes of a clip."""
+    """One published form of the head: its layers, and how they parse a clip."""
 
     def build(self, head: Any, width: int, classes: int) -> list[nn.Linear]:
         """Add the layers to the head; return those that the published code initialises."""
@@ -146,7 +148,7 @@ class Form:
 
 
 class BothStreams(Form):
-    """Two layers on both streams, side by side.
+    """Two layers on the concatenation of both streams.
 
     Shape: segment.av [B, T, C], video.av [B, C] (maximum over time), logits under a softmax.
     """
@@ -158,7 +160,7 @@ class BothStreams(Form):
         return [head.hidden, head.classifier]
 
     def parse(self, head: Any, encoding: Encoding) -> Parse:
-        """Classify; audio comes first."""
+        """Classify [audio; visual]."""
         both = torch.cat([encoding.audio, encoding.visual], dim=-1).relu()  # (B, T, 2D)
         return _by_segments(head.classifier(head.hidden(both).relu()))
 
@@ -180,7 +182,7 @@ class FusedLinear(Form):
 
 
 class FusedPair(Form):
-    """Two layers without bias on the fused stream; with `weighting`, segments are weighted by their scores.
+    """Two layers without bias on the fused stream; `weighting` weights segments by their scores.
 
     Shape: segment.av [B, T, C], video.av [B, C] (mean over time), logits under a softmax; with
     weighting: aux raw_score [B, T, C] and temporal_weight [B, T, 1].
@@ -210,7 +212,7 @@ class FusedPair(Form):
 
 
 class RelevanceForm(Form):
-    """CMBS's own head, see `CMBSHead`."""
+    """CMBS's own head; see `CMBSHead`."""
 
     def build(self, head: Any, width: int, classes: int) -> list[nn.Linear]:
         """Add the head; its layers keep PyTorch's initial weights."""
@@ -228,7 +230,8 @@ class RelevanceForm(Form):
 class StreamsApart(Form):
     """Two layers per stream.
 
-    Shape: segment logits [B, T, C] and video probabilities [B, C] (mean over time) of audio and visual.
+    Shape: segment logits [B, T, C] and video probabilities [B, C] (mean over time) of audio and
+    visual.
     """
 
     def build(self, head: Any, width: int, classes: int) -> list[nn.Linear]:

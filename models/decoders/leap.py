@@ -1,4 +1,4 @@
-"""LEAP, label semantic-based projection: class texts query the segments and are enriched by what they find."""
+"""LEAP, label semantic-based projection: class texts query the segments of a clip."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class LEAPConfig:
     """Options of the LEAP decoder; the defaults are the authors' released code."""
 
     blocks: int = 2
-    """projection blocks N a modality"""
+    """projection blocks N per modality"""
     heads: int = 8
     """attention heads (the paper writes one)"""
     width: int | None = None
-    """decoder width; none: the encoder's, otherwise one linear map a stream adapts it"""
+    """decoder width; none: the encoder's, otherwise one linear map per stream adapts it"""
     hidden: int = 512
     """feed-forward width"""
     dropout: float = 0.2
@@ -50,21 +50,21 @@ class LEAPConfig:
     form: Literal["released", "paper"] = "released"
     """released: pre-norm, scores from the updated query; paper: as Eqs. 2 to 7 are printed"""
     score_gain: float | None = None
-    """start of a learned gain on segment scores, which ends LEAP's slow start; none: off, as published"""
+    """initial learned gain on segment scores, for faster training; none: off, as published"""
     score_bias: float | None = None
-    """start of a learned bias on segment scores; none: off, as published"""
+    """initial learned bias on segment scores; none: off, as published"""
     shared_video_classifier: bool = False
     """one video classifier for both modalities (the paper's W)"""
     streams: Literal["both", "fused", "all"] = "both"
-    """what labels are projected onto: audio and visual, the encoder's fused stream (AVEL), or all three (AVEL)"""
+    """streams that labels query: audio and visual, the fused stream (AVEL), or all three (AVEL)"""
     reads: Literal["outputs", "queries", "rectified"] = "outputs"
-    """which features of the encoder: its outputs, CMBS's gated queries, or rectified outputs (as AVE's own head reads)"""
+    """encoder features: outputs, CMBS's gated queries, or rectified outputs (as AVE's own head)"""
     combine: Literal["none", "mean", "product", "or"] = "none"
-    """how the audio-visual stream is made: not at all (AVVP), mean of logits, product of probabilities, or OR"""
+    """audio-visual stream: none (AVVP), mean of logits, product of probabilities, or their OR"""
     relevance: Literal["none", "linear"] = "none"
-    """linear: one map of the fused stream says which segments matter (AVEL without a background text)"""
+    """linear: a map of the fused stream gives relevance (AVEL without a background text)"""
     classify_queries: bool = False
-    """classify CMBS's gated queries too: an aid of training that no decision reads"""
+    """classify CMBS's gated queries too: a training aid that no decision reads"""
     official_init: bool = True
     """start the maps of an attention, and all blocks, as copies, as the released code does"""
 
@@ -90,17 +90,20 @@ def _recipe(epochs: int) -> dict[str, Any]:
 
 
 class LEAP(Decoder):
-    """Project encoded segments onto label embeddings; read segments off the scores, the video off the labels.
+    """Project encoded segments onto label embeddings.
+
+    Label queries attend to the segments of each stream, block by block. The scores of the last
+    block are the segment logits; a classifier of the final label features gives the video logits.
+    The weights do not depend on the number of classes, so any list of label texts can be parsed.
 
     Source: LEAP (ECCV 2024), Eqs. 2 to 8.
 
-    Departs: the released code differs from Eqs. 2 to 7 in heads, norms, and in scoring with the updated query; "released"
-    follows the code and "paper" the equations.
+    Departs: the released code differs from Eqs. 2 to 7 in heads, in norms, and in scoring with the
+    updated query; "released" follows the code and "paper" the equations.
 
-    The weights that parse do not depend on the number of classes: any list of label texts can be parsed.
-
-    Shape: encoding [B, T, D'], label_embeddings [C, E] -> segment logits [B, T, C] and video logits [B, C] a stream;
-    attention [B, stream, C, T], the softmax over time of the last block's scores, streams in the order audio, visual, fused.
+    Shape: encoding [B, T, D'], label_embeddings [C, E] -> segment logits [B, T, C] and video logits
+    [B, C] per stream; attention [B, stream, C, T], the softmax over time of the last block's
+    scores, with streams in the order audio, visual, fused.
     """
 
     name = "leap"
@@ -116,7 +119,8 @@ class LEAP(Decoder):
         authors="Zhou et al.",
         citation="""@inproceedings{zhou2024leap,
   title = {Label-anticipated Event Disentanglement for Audio-Visual Video Parsing},
-  author = {Zhou, Jinxing and Guo, Dan and Mao, Yuxin and Zhong, Yiran and Chang, Xiaojun and Wang, Meng},
+  author = {Zhou, Jinxing and Guo, Dan and Mao, Yuxin and Zhong, Yiran and Chang, Xiaojun and \
+Wang, Meng},
   booktitle = {European Conference on Computer Vision},
   year = {2024}
 }""",
@@ -133,15 +137,15 @@ class LEAP(Decoder):
 
     @classmethod
     def gives(cls, config: LEAPConfig) -> Gives:
-        """Scores by class texts."""
+        """Return scores by class texts."""
         return frozenset({"text scores"})
 
     @classmethod
     def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:
-        """One joint stream is the mean of both.
+        """Return the options: a joint stream is the mean of both streams.
 
-        It starts with a learned gain on its scores there, where nothing was published: without it, it trains slowly. Weakly
-        supervised, where scores are squashed one by one, it starts with a bias towards "absent" too.
+        No code was published for a joint stream. Training is slow there without a learned gain on
+        the scores; weak supervision, with a sigmoid per score, adds a learned bias to "absent".
         """
         if needs.streams == "apart":
             return super().options_for(needs, encoder)
@@ -155,7 +159,7 @@ class LEAP(Decoder):
     def check(
         cls, config: LEAPConfig, needs: Needs, encoder: type[Encoder], encoder_config: Any
     ) -> list[Rule]:
-        """Refuse streams and features that are not wanted, or that the encoder does not give."""
+        """Refuse streams and features that the task cannot use or the encoder does not give."""
         super().check(config, needs, encoder, encoder_config)
         streams, combine = config.streams, config.combine
         joint, fused = needs.streams == "joint", streams == "fused"
@@ -170,7 +174,8 @@ class LEAP(Decoder):
         faults = (
             (
                 joint and not fused and combine == "none",
-                f"combine is 'none'; {needs.asker} needs an audio-visual stream: mean, product or or",
+                f"combine is 'none'; {needs.asker} needs an audio-visual stream: "
+                "mean, product or or",
             ),
             (squashed, f"combine '{combine}' gives probabilities, {needs.logits}"),
             (no_fused, f"streams is '{streams}', but {encoder.name} has no fused stream; use both"),
@@ -250,7 +255,10 @@ class LEAP(Decoder):
         return self.project(self.labels(label_embeddings), encoding)
 
     def project(self, queries: Tensor, encoding: Encoding) -> Parse:
-        """Parse with label queries that already have the decoder's width: [C, D], or [B, C, D] for a set a clip."""
+        """Parse with label queries that already have the decoder's width.
+
+        Shape: queries [C, D], or [B, C, D] for one set per clip.
+        """
         streams, scores = {}, []
         for index, (name, blocks, memory) in enumerate(self._streams(encoding)):
             state, raw = queries, queries
@@ -281,7 +289,7 @@ class LEAP(Decoder):
         return parse
 
     def trace(self, queries: Tensor, encoding: Encoding) -> dict[str, list[dict[str, Tensor]]]:
-        """Return, a stream and block, "labels" [B, C, D] after the block and raw "scores" [B, H, C, T] a head."""
+        """Return per stream and block the "labels" [B, C, D] and raw "scores" [B, H, C, T]."""
         found: dict[str, list[dict[str, Tensor]]] = {}
         for name, blocks, memory in self._streams(encoding):
             state, found[name] = queries, []
@@ -291,7 +299,7 @@ class LEAP(Decoder):
         return found
 
     def _streams(self, encoding: Encoding) -> list[tuple[str, nn.ModuleList, Tensor]]:
-        """Return name, blocks and features of every stream that labels are projected onto."""
+        """Return name, blocks and features of each stream that the labels query."""
         out = []
         for name in self.streams:
             if self.config.reads == "queries" and name != "fused":
@@ -301,7 +309,8 @@ class LEAP(Decoder):
             if memory is None:
                 wanted = "a fused stream" if name == "fused" else "gated queries"
                 raise ValueError(
-                    f"LEAP is to read {wanted}, which this encoder does not give; change streams or reads"
+                    f"LEAP is set to read {wanted}, which this encoder does not give; "
+                    "change streams or reads"
                 )
             if self.config.reads == "rectified":
                 memory = memory.relu()
@@ -311,7 +320,7 @@ class LEAP(Decoder):
         return out
 
     def _predictions(self, streams: dict[str, Prediction]) -> StreamPredictions:
-        """Return the streams, and the audio-visual one that is made of all of them."""
+        """Return the audio and visual predictions, and the audio-visual one made from them."""
         found = list(streams.values())
         both: Prediction | None = None
         if len(found) == 1:
@@ -330,7 +339,7 @@ class LEAP(Decoder):
 
 
 class QueryClasses(nn.Module):
-    """Class scores of CMBS's gated queries: the mean over both streams of the four largest in time.
+    """Class scores of CMBS's gated queries: the four largest in time, averaged over both streams.
 
     Source: CMBS (CVPR 2022), released code, where they are a term of the loss.
 
@@ -345,7 +354,8 @@ class QueryClasses(nn.Module):
         """Classify the clip."""
         if "audio_query" not in encoding.aux:
             raise ValueError(
-                "classify_queries reads CMBS's gated queries, which this encoder does not give; switch it off"
+                "classify_queries reads CMBS's gated queries, which this encoder does not give; "
+                "switch it off"
             )
         audio, visual = encoding.aux["audio_query"], encoding.aux["visual_query"]
         return (top_mean(self.visual(visual)) + top_mean(self.audio(audio))) / 2
@@ -354,9 +364,10 @@ class QueryClasses(nn.Module):
 class LEAPBlock(AttentionUnit):
     """One projection as released: labels attend to segments, are updated, and score the segments.
 
-    Keys are computed once and serve both the attention and the score pass.
+    Keys are computed once, for both the attention and the scores.
 
-    Shape: labels [B, C, D] or [C, D], memory [B, T, D] -> labels [B, C, D], scores [B, C, T] (or [B, H, C, T]).
+    Shape: labels [B, C, D] or [C, D], memory [B, T, D] -> labels [B, C, D], scores [B, C, T] (or
+    [B, H, C, T]).
     """
 
     def __init__(self, config: LEAPConfig, width: int) -> None:
@@ -380,18 +391,16 @@ class LEAPBlock(AttentionUnit):
 
     def _scores(self, query: Tensor, key: Tensor, per_head: bool) -> Tensor:
         heads = self.attention.heads
-        if (
-            not per_head
-        ):  # the mean over heads of q_h k_h / sqrt(D / H) is one product over the whole width
+        if not per_head:
+            # The mean over heads of q_h k_h / sqrt(D / H) is one product over the whole width.
             return query @ key.transpose(-1, -2) / (heads * query.shape[-1]) ** 0.5
-        q, k = (
-            x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key)
-        )  # (B, H, C | T, D / H)
+        # (B, H, C | T, D / H)
+        q, k = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
         return q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
 
 
 class PaperBlock(nn.Module):
-    """One projection as printed: one head, norms inside the residual branches, scores of the attention itself.
+    """One projection as printed: one head, norms inside the residual branches, attention scores.
 
     Source: LEAP (ECCV 2024), Eqs. 2 and 3.
 

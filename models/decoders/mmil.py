@@ -30,13 +30,14 @@ class MMILConfig:
 
 
 class MMIL(Decoder):
-    """Classify every segment of both streams with one map; pool over time and modality by learned attention.
+    """Classify each segment linearly; pool over time and modality by learned attention.
 
     Source: HAN (ECCV 2020), section 4.2; LEAP (ECCV 2024), Eq. 1.
 
-    The pooled video probability of the two streams together is not a convex average and can exceed 1: a task clamps it.
+    The pooled video probability of both streams together is not a convex average and can exceed 1,
+    so the task clamps it.
 
-    Shape: segment [B, T, C] logits a stream; video [B, C] probabilities for audio, visual and av;
+    Shape: segment [B, T, C] logits per stream; video [B, C] probabilities for audio, visual and av;
     aux: segment_attention and modality_attention [B, T, 2, C].
     """
 
@@ -46,18 +47,18 @@ class MMIL(Decoder):
         "The decoder MMIL classifies each segment linearly and pools over time and streams by "
         "attention"
     )
-    closed = "MMIL classifies with one weight vector a class that it was trained on"
+    closed = "MMIL classifies with one weight vector per class that it was trained on"
     paper = HAN.paper
     fixed = {"apart": {"product": False}, "joint": {"product": True}}
 
     @classmethod
     def gives(cls, config: MMILConfig) -> Gives:
-        """A pooled probability of the whole clip."""
+        """Return a pooled probability of the whole clip."""
         return frozenset({"pooled"})
 
     @classmethod
     def scores_background(cls, needs: Needs, encoder: type[Encoder]) -> bool:
-        """Classes are independent here."""
+        """Return False, because the classes are independent here."""
         return False
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Encoders by name. A third party adds its own with `register_encoder`, without touching this tree."""
+"""Encoders by name; third parties add their own with `register_encoder`, from their own code."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ENCODERS: dict[str, type[Encoder]] = {}
 
 
 def register_encoder(name: str, encoder: type[Encoder]) -> None:
-    """Make `encoder` available under `name` (its `Config` dataclass then carries `_type = name` in saved models).
+    """Make `encoder` available under `name`; saved models keep it as `_type` of the config.
 
     Raises:
-        UsageError: it lacks something that every encoder defines.
+        UsageError: the encoder lacks something that every encoder defines.
     """
     check_part(encoder, Encoder, "Config", "forward")
     encoder.name = encoder.Config._type = name  # type: ignore[attr-defined]

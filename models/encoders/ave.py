@@ -1,4 +1,4 @@
-"""AVE's encoder: audio-guided visual attention and one bidirectional LSTM a stream; DMRN fuses the two."""
+"""AVE's encoder: audio-guided attention and a bidirectional LSTM per stream; DMRN fuses both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from avplatform.models.layers.audio_guided_attention import AudioGuidedAttention
 
 @dataclass(kw_only=True)
 class AVEConfig:
-    """Options of the AVE encoder; the defaults are the published supervised model."""
+    """Options of the AVE encoder; the defaults are those of the published supervised model."""
 
     variant: Literal["att", "dmrn"] = "att"
     """att: attention and LSTMs; dmrn: residual fusion on top"""
@@ -24,7 +24,7 @@ class AVEConfig:
     lstm_width: int = 128
     """width of each LSTM direction; the streams come out twice as wide"""
     residual_blocks: int = 1
-    """how often DMRN's residual block runs (its weights are shared)"""
+    """how often DMRN's residual block is applied (with the same weights)"""
     official_init: bool = True
     """Xavier weights in the attention, as published for att"""
 
@@ -45,20 +45,23 @@ def _recipe(epochs: int) -> dict[str, Any]:
 
 
 class AVE(Encoder):
-    """Audio-guided visual attention, then an LSTM a stream.
+    """Audio-guided visual attention, then one LSTM per stream.
 
     Source: AVE (ECCV 2018), sections 4.1 to 4.3.
 
-    Departs: DMRN's residuals are swapped between the modalities in the published code (the audio stream is added to the
-    visual update and the other way round); we follow the code.
+    Departs: the published code of DMRN swaps the residuals between the modalities: the output of
+    each stream is the other stream plus the mean update; we follow the code.
 
-    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> audio and visual [B, T, 2 * lstm_width], fused the same (dmrn).
+    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> audio and visual [B, T, 2 * lstm_width], and
+    with "dmrn" fused of the same shape.
     """
 
     name = "ave"
     Config = AVEConfig
     wants = "maps"
-    about = "The encoder AVE attends to the picture guided by the sound, and runs one LSTM a stream"
+    about = (
+        "The encoder AVE attends to the picture guided by the sound, and runs one LSTM per stream"
+    )
     paper = Publication(
         paper="AVE",
         venue="ECCV 2018",
@@ -75,17 +78,17 @@ class AVE(Encoder):
 
     @classmethod
     def gives(cls, config: AVEConfig) -> Gives:
-        """DMRN fuses both streams."""
+        """Return a fused stream for DMRN."""
         return frozenset({"fused"} if config.variant == "dmrn" else ())
 
     @classmethod
     def own_head(cls, config: AVEConfig) -> str | None:
-        """DMRN has a head of its own; the other one is the default form."""
+        """Return the head of DMRN; the other variant has the default form."""
         return "dmrn" if config.variant == "dmrn" else None
 
     @classmethod
     def unread(cls, config: AVEConfig) -> list[Rule]:
-        """Each variant has an option that the other does not read."""
+        """Return one option per variant, which the other variant does not read."""
         dmrn = config.variant == "dmrn"
         return [
             ("residual_blocks", dmrn, "variant dmrn"),

@@ -20,7 +20,7 @@ from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.layers.attention import FeedForward, PackedAttention
 from avplatform.models.layers.spatial_channel_attention import SpatialChannelAttention
 
-# What the published fully and weakly supervised models set differently.
+# The options in which the published fully and weakly supervised models differ.
 PUBLISHED = {
     "full": {
         "alpha": 0.1,
@@ -41,10 +41,10 @@ PUBLISHED = {
 
 @dataclass(kw_only=True)
 class CMBSConfig:
-    """Options of the CMBS encoder; what is none is as published with the variant."""
+    """Options of the CMBS encoder; an option that is none is as published with the variant."""
 
     variant: Literal["full", "weak"] = "full"
-    """the published fully or weakly supervised model: with LSTMs and own gates, or without and with swapped gates"""
+    """the published model: full has LSTMs and own gates, weak has no LSTMs and swapped gates"""
     width: int = 256
     """model width D"""
     heads: int = 4
@@ -58,7 +58,7 @@ class CMBSConfig:
     interaction_heads: int | None = None
     """heads of the last cross-modal interaction"""
     lstm_width: int = 128
-    """width of each direction of the audio LSTM; the visual one is twice as wide (full)"""
+    """width of each direction of the audio LSTM; the visual LSTM is twice as wide (full)"""
     alpha: float | None = None
     """strength of the segment gates"""
     beta: float | None = None
@@ -72,7 +72,7 @@ class CMBSConfig:
     interaction_attention_dropout: float = 0.2
     """dropout of the attention weights of the last cross-modal interaction"""
     interaction_dropout: float = 0.1
-    """dropout of what that interaction adds"""
+    """dropout of the output of that interaction"""
     official_init: bool = True
     """start the layers of an encoder as copies, as the released code does"""
 
@@ -103,7 +103,7 @@ class CMBSConfig:
                 in_range(self, name, 0, 0.999)
 
     def value(self, name: str) -> float:
-        """Return an option, or what was published with the variant."""
+        """Return an option, or the value that was published with the variant."""
         given = getattr(self, name)
         return PUBLISHED[self.variant][name] if given is None else given
 
@@ -120,15 +120,19 @@ def _recipe(lr: float, milestones: tuple[int, ...], seed: int) -> dict[str, Any]
 
 
 class CMBS(Encoder):
-    """Spatial-channel attention, transformers a stream, and gates by which the streams suppress each other's background.
+    """Spatial-channel attention, a transformer per stream, and gates that suppress background.
+
+    Each stream computes a gate per segment, which suppresses the background of the other stream.
 
     Source: CMBS (CVPR 2022), section 3.
 
-    Departs: the released code differs from the paper in the spatial-channel attention, in the weak gates (each computed
-    from the other stream, averaged instead of multiplied) and in what the decoders read; we follow the code.
+    Departs: the released code differs from the paper in the spatial-channel attention, in the weak
+    gates (each computed from the other stream, averaged instead of multiplied) and in what the
+    decoders read; we follow the code.
 
-    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> audio, visual and fused [B, T, D]; aux: audio_gate, visual_gate and
-    av_gate [B, T] (probabilities), audio_query and visual_query [B, T, D] (gated).
+    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> audio, visual and fused [B, T, D]; aux:
+    audio_gate, visual_gate and av_gate [B, T] (probabilities), audio_query and visual_query
+    [B, T, D] (gated).
     """
 
     name = "cmbs"
@@ -155,12 +159,12 @@ class CMBS(Encoder):
 
     @classmethod
     def gives(cls, config: CMBSConfig) -> Gives:
-        """A fused stream, and the gates and gated queries behind it."""
+        """Return a fused stream, and the gates and gated queries that it was made from."""
         return frozenset({"fused", "gate", "queries"})
 
     @classmethod
     def own_head(cls, config: CMBSConfig) -> str | None:
-        """One that says which segments matter, and one class per clip."""
+        """Return CMBS's head: the relevance of each segment, and one class per clip."""
         return "cmbs"
 
     def __init__(
@@ -215,9 +219,8 @@ class CMBS(Encoder):
             audio_query, visual_query, audio_kv, visual_kv
         )
         visual_out = self.visual_interaction(visual_query, audio_query)
-        audio_out = self.audio_interaction(
-            audio_query, visual_out
-        )  # reads the updated visual stream
+        # The audio interaction reads the updated visual stream.
+        audio_out = self.audio_interaction(audio_query, visual_out)
         aux |= {**gates, "audio_query": audio_query, "visual_query": visual_query}
         return Encoding(
             audio=audio_out, visual=visual_out, fused=(visual_out + audio_out) / 2, aux=aux
@@ -226,7 +229,7 @@ class CMBS(Encoder):
     def _gate(
         self, aq: Tensor, vq: Tensor, akv: Tensor, vkv: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Modulate each query by a gate of the other stream."""
+        """Multiply each query by a gate of the other stream."""
         full = self.config.variant == "full"
         read_audio, read_visual = (akv, vkv) if full else (vkv, akv)
         g_a, g_v = (
@@ -261,7 +264,10 @@ class StreamEncoder(nn.Module):
 
 
 class StreamDecoder(nn.Module):
-    """One stream's query reads the other stream's memory and itself: query [B, T, D'], memory [B, T, D] -> [B, T, D]."""
+    """The query of one stream reads the memory of the other stream and itself.
+
+    Shape: query [B, T, D'], memory [B, T, D] -> [B, T, D].
+    """
 
     def __init__(self, config: CMBSConfig, read_dim: int) -> None:
         super().__init__()
@@ -275,7 +281,7 @@ class StreamDecoder(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and feed-forward, each with a residual and a norm after it; no positions."""
+    """Attention and feed-forward, each followed by a residual sum and a norm; no positions."""
 
     def __init__(self, config: CMBSConfig, hidden: int) -> None:
         super().__init__()

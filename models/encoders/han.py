@@ -1,4 +1,4 @@
-"""HAN, the hybrid attention network, and the variants that VALOR made of it."""
+"""HAN, the hybrid attention network, with the variants of VALOR."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class HANConfig:
     norm: Literal["post", "pre"] = "post"
     """layer norm after each residual sum, or before each sub-layer"""
     update: Literal["parallel", "sequential"] = "parallel"
-    """parallel: both streams read the old other one; sequential (VALOR): visual reads the updated audio"""
+    """parallel: streams read each other before the update; sequential: visual reads new audio"""
     stacked: bool = True
-    """feed a layer's output to the next; the published HAN would feed the original inputs to each"""
+    """feed each layer the output of the one before it; off: the original inputs (published HAN)"""
 
     map_reduction: Literal["mean", "attention"] = "mean"
-    """how a visual map becomes a vector (AVE): mean over its positions, or AVE's audio-guided attention"""
+    """how a visual map becomes a vector: mean over positions, or AVE's audio-guided attention"""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -52,7 +52,7 @@ class HANConfig:
 
 
 VALOR = Publication(paper="VALOR", venue="NeurIPS 2023")
-"""The paper behind the options `update`, `stacked` and `norm`."""
+"""The paper that introduced the options `update`, `stacked` and `norm`."""
 
 
 def _valor(lr: float, seed: int) -> dict[str, Any]:
@@ -68,11 +68,12 @@ def _valor(lr: float, seed: int) -> dict[str, Any]:
 
 
 class HAN(Encoder):
-    """Hybrid attention network: self and cross-modal attention in one residual, with weights shared by both streams.
+    """Self and cross-modal attention in one residual sum, with weights that both streams share.
 
-    Source: HAN (ECCV 2020), section 4.1; VALOR (NeurIPS 2023), section 4 for stacking, order and pre-norm.
+    Source: HAN (ECCV 2020), section 4.1; VALOR (NeurIPS 2023), section 4, for stacking, order and
+    pre-norm.
 
-    Shape: audio and visual [B, T, D] -> the same.
+    Shape: audio and visual [B, T, D] -> audio and visual [B, T, D].
     """
 
     name = "han"
@@ -104,7 +105,7 @@ class HAN(Encoder):
 
     @classmethod
     def gives(cls, config: HANConfig) -> Gives:
-        """Both streams alone."""
+        """Return nothing in addition to both streams."""
         return frozenset()
 
     def __init__(
@@ -123,9 +124,8 @@ class HAN(Encoder):
         for layer in self.layers:
             read = (audio, visual) if self.config.stacked else first
             if self.config.update == "parallel":
-                audio, visual = layer(torch.cat(read)).chunk(
-                    2
-                )  # (2B, T, D): one pass for both streams
+                # One pass for both streams: (2B, T, D).
+                audio, visual = layer(torch.cat(read)).chunk(2)
             else:
                 audio = layer(*read)
                 visual = layer(read[1], audio)
@@ -135,7 +135,7 @@ class HAN(Encoder):
 
 
 class HANLayer(nn.Module):
-    """One stream attends to the other and to itself; both results enter one residual sum.
+    """One layer: a stream attends to the other and to itself; both results enter one residual sum.
 
     Shape: stream and other [B, T, D] -> [B, T, D].
     """
@@ -158,7 +158,8 @@ class HANLayer(nn.Module):
     def forward(self, stream: Tensor, other: Tensor | None = None) -> Tensor:
         """Update `stream`; keys and values of `other` are never normalised.
 
-        Without `other`, `stream` holds both streams, one after the other in the batch [2B, T, D]; each reads the other.
+        Without `other`, `stream` holds both streams, one after the other in the batch [2B, T, D],
+        and each one reads the other.
         """
         if other is None:
             if not self.pre:
@@ -169,13 +170,13 @@ class HANLayer(nn.Module):
         return self._finish(x + self.dropout(self.self_attention(query)))
 
     def _exchange(self, streams: Tensor) -> Tensor:
-        """Update both streams; without a norm before them all maps read one tensor: each attention needs one product."""
+        """Update both post-norm streams; query, key and value maps share one matrix product."""
         q, k, v = self.cross_attention.project(streams)
         x = streams + self.dropout(self.cross_attention.mix(q, _swapped(k), _swapped(v)))
         return self._finish(x + self.dropout(self.self_attention(streams)))
 
     def _finish(self, x: Tensor) -> Tensor:
-        """Norms and feed-forward after both attentions."""
+        """Apply norms and feed-forward after both attentions."""
         if self.pre:
             return x + self.dropout(self.feedforward(self.norm2(x)))
         x = self.norm1(x)

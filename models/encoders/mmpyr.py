@@ -1,4 +1,4 @@
-"""MM-Pyr, the multi-modal pyramid: attention and convolution at windows of growing length, then a choice of levels."""
+"""MM-Pyr, the multi-modal pyramid: attention and convolution over windows of growing length."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.errors import UsageError
 from avplatform.models.layers.attention import AttentionUnit
 
-LEVELS = 16  # the highest level then sees 32,768 segments to each side
+LEVELS = 16  # with 16 levels, the highest one sees 32,768 segments to each side
 
 
 @dataclass(kw_only=True)
 class MMPyrConfig:
-    """Options of the MM-Pyr encoder; the defaults are the published model with its slots in the right order."""
+    """Options of the MM-Pyr encoder; by default the published model with its streams in order."""
 
     width: int = 512
     """model width D"""
@@ -36,14 +36,14 @@ class MMPyrConfig:
     attention_dropout: float = 0.1
     """dropout on attention weights"""
     official_slot_order: bool = False
-    """hand the visual stream on as audio and the audio stream as visual, as the published script reads them"""
+    """return the visual stream as audio and the audio stream as visual, as published"""
     reference_order: bool = False
     """run both cross directions one after the other, as published: the same bits, slower"""
     official_init: bool = True
     """start maps, feed-forwards and fusion units as copies, as the released code does"""
 
     map_reduction: Literal["mean", "attention"] = "mean"
-    """how a visual map becomes a vector (AVE): mean over its positions, or AVE's audio-guided attention"""
+    """how a visual map becomes a vector: mean over positions, or AVE's audio-guided attention"""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -51,20 +51,22 @@ class MMPyrConfig:
         sizes(self, "levels", most=LEVELS)
         if self.kernel % 2 == 0:
             raise UsageError(
-                f"MMPyrConfig.kernel is {self.kernel}; it must be odd, so that every segment has a middle"
+                f"MMPyrConfig.kernel is {self.kernel}; "
+                "it must be odd, so that the window has a middle segment"
             )
         in_range(self, ("dropout", "attention_dropout"), 0, 0.999)
         divides(self, "heads", self.width, "width")
 
 
 class MMPyr(Encoder):
-    """Pyramid of windowed self and cross attention with dilated convolutions, fused over its levels.
+    """Pyramid of windowed self and cross attention and dilated convolutions, fused over levels.
 
     Source: MM-Pyramid (ACM MM 2022), section 3.
 
-    Departs: the published script exchanges the streams on output; the default here does not.
+    Departs: the published script swaps the streams on output; the default here does not.
 
-    Shape: audio and visual [B, T, D] -> the same; aux: audio_levels, visual_levels [B, T, L, D].
+    Shape: audio and visual [B, T, D] -> audio and visual [B, T, D]; aux: audio_levels and
+    visual_levels [B, T, L, D].
     """
 
     name = "mmpyr"
@@ -79,7 +81,8 @@ class MMPyr(Encoder):
         venue="ACM MM 2022",
         authors="Yu et al.",
         citation="""@inproceedings{yu2022mmpyramid,
-  title = {MM-Pyramid: Multimodal Pyramid Attentional Network for Audio-Visual Event Localization and Video Parsing},
+  title = {MM-Pyramid: Multimodal Pyramid Attentional Network for Audio-Visual Event \
+Localization and Video Parsing},
   author = {Yu, Jiashuo and Cheng, Ying and Zhao, Rui-Wei and Feng, Rui and Zhang, Yuejie},
   booktitle = {ACM International Conference on Multimedia},
   year = {2022}
@@ -96,7 +99,7 @@ class MMPyr(Encoder):
 
     @classmethod
     def gives(cls, config: MMPyrConfig) -> Gives:
-        """Both streams alone."""
+        """Return nothing in addition to both streams."""
         return frozenset()
 
     def __init__(
@@ -137,9 +140,9 @@ class MMPyr(Encoder):
 
 
 class PyramidLevel(nn.Module):
-    """One level: windowed self and cross attention of both streams, gated, then a dilated convolution.
+    """One level: windowed self and cross attention of both streams, gated, then a convolution.
 
-    Shape: audio and visual [B, T, D] -> the same.
+    Shape: audio and visual [B, T, D] -> audio and visual [B, T, D].
     """
 
     def __init__(self, config: MMPyrConfig, *, reach: int) -> None:
@@ -177,7 +180,7 @@ class PyramidLevel(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """Dilated convolution, ReLU, pointwise convolution; added to the input and rectified.
+    """Dilated convolution, ReLU and pointwise convolution, added to the input and rectified.
 
     Shape: [B, T, D] -> [B, T, D].
     """
@@ -197,7 +200,7 @@ class TemporalBlock(nn.Module):
 
 
 def window(segments: int, reach: int, device: torch.device) -> Tensor:
-    """Return which segments may see each other: bool [T, T], True where they are at most `reach` apart."""
+    """Return which segments may see each other: bool [T, T], True for at most `reach` apart."""
     t = torch.arange(segments, device=device)
     return (t[:, None] - t[None, :]).abs() <= reach
 
@@ -214,13 +217,16 @@ def _unit(config: MMPyrConfig) -> AttentionUnit:
 
 
 def _gated(own: Tensor, cross: Tensor, gates: nn.ModuleList) -> Tensor:
-    """Weigh self and cross attention elementwise, by gates that see both."""
+    """Weight self and cross attention elementwise by gates that read both."""
     both = torch.cat([own, cross], dim=-1)
     return gates[0](both).sigmoid() * own + gates[1](both).sigmoid() * cross
 
 
 def _choose(levels: Tensor, unit: AttentionUnit, select: nn.Linear) -> Tensor:
-    """Let the levels of a segment attend to each other, and add them up by gates: [B, T, L, D] -> [B, T, D]."""
+    """Let the levels of a segment attend to each other, and add them up by learned gates.
+
+    Shape: [B, T, L, D] -> [B, T, D].
+    """
     sequence = rearrange(levels, "b t l d -> (b t) l d")
     z = unit(sequence, sequence)
     chosen = (select(z).sigmoid() * z).sum(dim=1)

@@ -1,4 +1,4 @@
-"""PSP, positive sample propagation: segments exchange what they share with similar segments of the other stream."""
+"""PSP, positive sample propagation: similar segments of both streams exchange their features."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PSPConfig:
     variant: Literal["full", "weak"] = "full"
     """the published fully or weakly supervised model: they propagate differently"""
     threshold: float | None = None
-    """similarities up to this are pruned; none: 0.099 (full) or 0.095 (weak), as published"""
+    """similarities up to this value are pruned; none: 0.099 (full) or 0.095 (weak), as published"""
     attention_width: int = 512
     """hidden width of the audio-guided attention"""
     lstm_width: int = 128
@@ -48,15 +48,15 @@ def _recipe(milestones: tuple[int, ...]) -> dict[str, Any]:
 
 
 class PSP(Encoder):
-    """Audio-guided attention, an LSTM a stream, and propagation along pruned cross-modal similarities.
+    """Audio-guided attention, one LSTM per stream, and propagation along pruned similarities.
 
     Source: PSP (CVPR 2021), sections 3.1 to 3.3.
 
-    Departs: similarities are renormalised after pruning in the fully supervised code only; the weakly supervised code has
-    no input maps and no fusion maps. Each variant follows its code.
+    Departs: only the fully supervised code renormalises similarities after pruning; the weakly
+    supervised code has no input maps and no fusion maps. Each variant follows its code.
 
-    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> audio, visual and fused [B, T, 2 * lstm_width]; aux: gamma_va and
-    gamma_av [B, T, T], similarity [B, T].
+    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> audio, visual and fused [B, T, 2 * lstm_width];
+    aux: gamma_va and gamma_av [B, T, T], similarity [B, T].
     """
 
     name = "psp"
@@ -83,12 +83,12 @@ class PSP(Encoder):
 
     @classmethod
     def gives(cls, config: PSPConfig) -> Gives:
-        """A fused stream, and how similar the two streams are."""
+        """Return a fused stream, and the similarity of the two streams."""
         return frozenset({"fused", "similarity"})
 
     @classmethod
     def own_head(cls, config: PSPConfig) -> str | None:
-        """One on the fused stream, weighted over time when weakly supervised."""
+        """Return PSP's head on the fused stream, weighted over time when weakly supervised."""
         return "psp"
 
     def __init__(
@@ -140,11 +140,12 @@ class PSP(Encoder):
 
 
 class Propagation(nn.Module):
-    """Add to each segment what similar segments of the other stream hold, where the similarity passes the threshold.
+    """Add to each segment the features of those segments of the other stream that are similar.
 
     Source: PSP (CVPR 2021), Eqs. 2 to 5.
 
-    Shape: audio and visual [B, T, D] -> the same, and {"gamma_va", "gamma_av"} [B, T, T].
+    Shape: audio and visual [B, T, D] -> audio and visual [B, T, D], and {"gamma_va", "gamma_av"}
+    [B, T, T].
     """
 
     def __init__(self, width: int, *, renormalise: bool, dropout: float) -> None:
@@ -163,9 +164,8 @@ class Propagation(nn.Module):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return both streams and the propagation weights."""
         query, key = self._map(self.visual_query, visual), self._map(self.audio_key, audio)
-        similarity = (
-            query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-        ).relu()  # (B, T, T), rows visual
+        # (B, T, T), rows visual
+        similarity = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).relu()
         gamma_va = self._prune(similarity, threshold)
         gamma_av = self._prune(similarity.transpose(-1, -2), threshold)
         new_visual = visual + gamma_va @ self._map(self.audio_value, audio)
@@ -194,7 +194,7 @@ def _share(matrix: Tensor) -> Tensor:
 
 
 def _two_maps(first: int, inner: int, last: int) -> nn.Sequential:
-    """Two linear maps without bias and with nothing between them, as published."""
+    """Return two linear maps without bias and without activation between them, as published."""
     maps = nn.Sequential(nn.Linear(first, inner, bias=False), nn.Linear(inner, last, bias=False))
     for layer in maps:
         nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]

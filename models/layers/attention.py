@@ -1,4 +1,4 @@
-"""Attention with packed input projections, as HAN and CMBS use it, and with separate maps, as MM-Pyr and LEAP do."""
+"""Attention with packed projections (HAN, CMBS) and with separate maps (MM-Pyr, LEAP)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 
 class PackedAttention(nn.Module):
-    """Multi-head attention whose query, key and value maps lie in one matrix.
+    """Multi-head attention whose query, key and value maps are packed in one matrix.
 
-    Source: Vaswani et al. 2017; initialised Xavier-uniform over the packed [3D, D] shape with zero biases.
+    Source: Vaswani et al. 2017; weights are initialised Xavier-uniform over the packed [3D, D]
+    shape, biases with zeros.
 
     Shape: query [B, Tq, D], memory [B, Tk, D] -> [B, Tq, D].
     """
@@ -26,25 +27,24 @@ class PackedAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, query: Tensor, memory: Tensor | None = None) -> Tensor:
-        """Attend from `query` to `memory` (to itself when None)."""
+        """Attend from `query` to `memory`; None: to itself."""
         if memory is None:
             return self.mix(*self.project(query))
         width = query.shape[-1]
-        weights = self.in_proj_weight.split(
-            [width, 2 * width]
-        )  # not two slices: each would fill a gradient of its own
+        # A split and not two slices: each slice would allocate a gradient of the full size.
+        weights = self.in_proj_weight.split([width, 2 * width])
         biases = self.in_proj_bias.split([width, 2 * width])
         q = F.linear(query, weights[0], biases[0])
         k, v = F.linear(memory, weights[1], biases[1]).chunk(2, dim=-1)
         return self.mix(q, k, v)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values of one tensor, by one product."""
+        """Return queries, keys and values of one tensor, by one matrix product."""
         q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
         return q, k, v
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend with projected tensors."""
+        """Attend with projected queries, keys and values."""
         return self.out_proj(
             attend(q, k, v, heads=self.heads, dropout=self.dropout if self.training else 0.0)
         )
@@ -53,7 +53,7 @@ class PackedAttention(nn.Module):
 class SeparateAttention(nn.Module):
     """Multi-head attention with four D x D maps: query, key, value and output.
 
-    Keys and values are read as they come; a caller that wants a normalised query normalises it.
+    Nothing is normalised here; a caller that wants a normalised query normalises it.
 
     Shape: query [B, Tq, D] or [Tq, D] (the same for every clip), memory [B, Tk, D] -> [B, Tq, D].
     """
@@ -74,7 +74,10 @@ class SeparateAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        """Attend with a raw query to keys and values that `project_memory` made; mask is bool [Tq, Tk], True: allowed."""
+        """Attend with a raw query to keys and values that `project_memory` made.
+
+        Shape: mask is bool [Tq, Tk], True where attention is allowed.
+        """
         q = self.query(query)
         if q.ndim == 2:
             q = q.expand(key.shape[0], -1, -1)  # (B, Tq, D)
@@ -82,19 +85,20 @@ class SeparateAttention(nn.Module):
         return self.output(attend(q, key, value, heads=self.heads, dropout=dropout, mask=mask))
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values of a memory; both may serve several passes."""
+        """Return keys and values of a memory; they can be used in several passes."""
         return self.key(memory), self.value(memory)
 
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, *, heads: int, dropout: float = 0.0, mask: Tensor | None = None
 ) -> Tensor:
-    """Scaled dot-product attention over heads, on projected tensors.
+    """Compute scaled dot-product attention over heads, on projected tensors.
 
-    Written out, because for ten segments torch's fused attention is no faster in training (on a CPU, dropout sends it to its
-    own written-out form, and bfloat16 is up to five times slower), and because this rounds as the published models do.
+    It is written out because this rounds as the published models do, and because torch's fused
+    attention is not faster in training for ten segments: on a CPU it falls back to its own
+    written-out form with dropout, and is up to five times slower in bfloat16.
 
-    Shape: q [B, Tq, D], k and v [B, Tk, D] -> [B, Tq, D].
+    Shape: q [B, Tq, D], k and v [B, Tk, D], mask bool [Tq, Tk] -> [B, Tq, D].
     """
     q, k, v = (rearrange(x, "b t (h d) -> b h t d", h=heads) for x in (q, k, v))
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # (B, H, Tq, Tk)
@@ -105,7 +109,7 @@ def attend(
 
 
 class FeedForward(nn.Module):
-    """Two affine maps with a ReLU between them and dropout inside.
+    """Two affine maps with ReLU and dropout between them.
 
     Shape: [..., D] -> [..., D].
     """
@@ -122,13 +126,15 @@ class FeedForward(nn.Module):
 
 
 class AttentionUnit(nn.Module):
-    """Attend, add, feed forward, add; layer norm on the query and before the feed-forward only.
+    """Attention and feed-forward, each with a residual; a norm on the query and the feed-forward.
 
     Source: MM-Pyramid (ACM MM 2022), released code; LEAP (ECCV 2024), released code.
 
-    Departs: keys and values are not normalised, also where the unit attends to itself, as in the code.
+    Departs: keys and values are not normalised, even where the unit attends to itself, as in the
+    code.
 
-    Shape: query [B, Tq, D] or [Tq, D], memory [B, Tk, D], mask bool [Tq, Tk] (True: allowed) -> [B, Tq, D].
+    Shape: query [B, Tq, D] or [Tq, D], memory [B, Tk, D], mask bool [Tq, Tk] (True: allowed) ->
+    [B, Tq, D].
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Audio-guided visual attention: where in the frame the sound comes from."""
+"""Audio-guided visual attention, which weights the positions of a frame by the sound."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from torch import Tensor, nn
 
 
 class AudioGuidedAttention(nn.Module):
-    """Weigh the positions of a visual map by the audio of the same segment.
+    """Weight the positions of a visual map by the audio of the same segment.
 
     Source: AVE (ECCV 2018), section 4.1; PSP (CVPR 2021) uses the same block.
 
-    Departs: in the published code the audio vector is added by map position, not by hidden unit, so the map must have as
-    many positions as the attention has hidden units; we follow the code.
+    Departs: the published code adds the audio vector per map position, not per hidden unit, so the
+    attention has as many hidden units as the map has positions; we follow the code.
 
-    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> attended [B, T, Dv], weights [B, T, P]. P = 1 is passed through.
+    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> attended [B, T, Dv], weights [B, T, P]. A map
+    with P = 1 is passed through.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""CMBS's attention over the positions and channels of a visual map, guided by audio."""
+"""CMBS's attention over the positions and channels of a visual map, guided by the audio."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 
 class SpatialChannelAttention(nn.Module):
-    """Self attention over positions, then channel and spatial attention guided by the audio of the segment.
+    """Self attention over positions, then channel and spatial attention guided by the audio.
 
-    Source: CMBS (CVPR 2022), section 3.2, in the form of its released code (the attentions are not scaled, tanh stands
-    before the spatial softmax).
+    Source: CMBS (CVPR 2022), section 3.2, in the form of its released code: the attentions are not
+    scaled, and a tanh precedes the spatial softmax.
 
-    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> [B, T, Dv], and {"spatial_attention", "self_spatial_attention"
-    [B, T, P], "channel_attention" [B, T, Dv]}.
+    Shape: audio [B, T, Da], visual [B, T, P, Dv] -> [B, T, Dv], and {"spatial_attention",
+    "self_spatial_attention" [B, T, P], "channel_attention" [B, T, Dv]}.
     """
 
     def __init__(
@@ -46,15 +46,13 @@ class SpatialChannelAttention(nn.Module):
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the attended vectors and the attention maps."""
         audio = audio.unsqueeze(2)  # (B, T, 1, Da)
-        weights = (self.query(visual) @ self.key(visual).transpose(-1, -2)).softmax(
-            dim=-1
-        )  # (B, T, P, P)
+        # (B, T, P, P)
+        weights = (self.query(visual) @ self.key(visual).transpose(-1, -2)).softmax(dim=-1)
         own = self.norm(visual + self.dropout(weights @ self.value(visual)))  # (B, T, P, Dv)
 
         mean = self.self_mean(own.mean(dim=2, keepdim=True)).relu()
-        self_weights = _over_positions(
-            self.self_score, self.self_position(own).relu(), mean
-        )  # (B, T, P)
+        # (B, T, P)
+        self_weights = _over_positions(self.self_score, self.self_position(own).relu(), mean)
         self_attended = _weighted(self_weights, own)
 
         audio_channels = self.channel_audio(audio).relu().squeeze(2)
@@ -72,14 +70,17 @@ class SpatialChannelAttention(nn.Module):
 
 
 def _over_positions(score: nn.Linear, x: Tensor, guide: Tensor) -> Tensor:
-    """Return weights over positions, those of score(x * guide): [B, T, P, D], [B, T, 1, D] -> [B, T, P].
+    """Return the softmax of tanh(score(x * guide)) over positions.
 
-    The guide is the same for all positions, so it is multiplied into the score's one row instead of into the map.
+    The guide is the same for all positions, so it is multiplied into the one row of the score's
+    weight instead of into the map.
+
+    Shape: x [B, T, P, D], guide [B, T, 1, D] -> [B, T, P].
     """
     scores = (x @ (guide * score.weight).transpose(-1, -2)).squeeze(-1)
     return (scores + score.bias).tanh().softmax(dim=-1)
 
 
 def _weighted(weights: Tensor, x: Tensor) -> Tensor:
-    """Add up positions by weight: [B, T, P], [B, T, P, D] -> [B, T, D]."""
+    """Return the weighted sum over positions: [B, T, P], [B, T, P, D] -> [B, T, D]."""
     return (weights.unsqueeze(2) @ x).squeeze(2)

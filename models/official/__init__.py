@@ -1,8 +1,9 @@
-"""Reads the checkpoints that the papers' authors published, one key map a model.
+"""Readers of the checkpoints that the authors of the papers published.
 
-`read_checkpoint` (in `checkpoint_file`) gets the tensors out of a file without running anything of it; `open_reader` gives
-the reader of a published model, whose `read` builds ours from them: what shapes tell is inferred, what they cannot tell
-(heads, norm placement, the weak setting of AVE) is an option.
+`avplatform.models.checkpoint.file.read_checkpoint` reads the tensors of a file without running any
+of its code. `open_reader` returns the reader of a published model, whose `read` builds our model
+from the tensors. Sizes are inferred from shapes; what shapes cannot tell (heads, norm placement,
+the weak setting of AVE) is an option.
 """
 
 from __future__ import annotations
@@ -37,17 +38,18 @@ OFFICIAL: dict[str, type[Reader]] = {
         VALORReader,
     )
 }
-"""Readers by the name of the published model."""
+"""Readers of whole models, by the name of the published model."""
 
 PARTS: dict[str, type[Reader]] = {reader.name: reader for reader in (MMILReader, LEAPDecoderReader)}
-"""Readers of bare decoders."""
+"""Readers of decoders alone."""
 
 
 def open_reader(name: str, **options: Any) -> Reader:
-    """Return the reader of a published model; an option that is None was not given.
+    """Return the reader of a published model; an option that is None counts as not given.
 
     Raises:
-        UsageError: unknown name, or an option that this model does not take; says which ones do.
+        UsageError: an unknown name, or an option that this model does not take; names the models
+            that take it.
     """
     known = {**OFFICIAL, **PARTS}
     if name not in known:
@@ -64,23 +66,25 @@ def open_reader(name: str, **options: Any) -> Reader:
 def read_official(
     name: str, tensors: Mapping[str, Tensor], labels: Labels, **options: Any
 ) -> nn.Module:
-    """Build our model (or bare decoder) from an official state dict; in the tensors' precision, at least float32.
+    """Build our model, or a decoder alone, from an official state dict.
+
+    The model has the precision of the tensors, and at least float32.
 
     Args:
-        name: which published model, see `OFFICIAL` and `PARTS`.
+        name: the name of the published model, see `OFFICIAL` and `PARTS`.
         tensors: the state dict; a "module." prefix of all names is stripped.
-        labels: class names, label texts and task options (of bare decoders, ignored).
+        labels: class names, label texts and task options (ignored for a decoder alone).
         options: heads, blocks, norm ("post" or "pre"), weak, label_embeddings.
 
     Raises:
-        UsageError: unknown name or option.
-        DataError: missing, unknown or misshapen keys, listed by name.
+        UsageError: an unknown name or option.
+        DataError: missing or unknown keys, or wrong shapes, listed by name.
     """
     return open_reader(name, **options).read(tensors, labels)
 
 
 def key_map(name: str, tensors: Mapping[str, Tensor], **options: Any) -> dict[str, str]:
-    """Return {official name: our parameter name} for every tensor that the model uses; shapes are equal."""
+    """Return {official name: our parameter name} for every tensor that the model uses."""
     reader, tensors = open_reader(name, **options), clean(tensors)
     reader.look(tensors)
     return reader.key_map(tensors)

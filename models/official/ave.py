@@ -26,7 +26,7 @@ _BODY = (
 
 
 class AVEReader(Reader):
-    """AVE's attention model (ECCV 2018), supervised and weakly supervised: the same tensors."""
+    """AVE's attention model (ECCV 2018); full and weak supervision have the same tensors."""
 
     rules: tuple[tuple[str, str], ...] = (
         *_BODY,
@@ -39,7 +39,7 @@ class AVEReader(Reader):
     variant = "att"
 
     def look(self, tensors: Mapping[str, Tensor]) -> None:
-        """Settle the setting, which only the training tells apart."""
+        """Set the supervision, which the tensors do not tell."""
         self.by_default(
             "weak",
             False,
@@ -86,4 +86,4 @@ class DMRNReader(AVEReader):
     variant = "dmrn"
 
     def look(self, tensors: Mapping[str, Tensor]) -> None:
-        """Settle nothing: DMRN was published fully supervised."""
+        """Set nothing, because DMRN was published fully supervised only."""

@@ -19,7 +19,8 @@ _ATTENTION = {
     "affine_video_ave": "self_mean", "affine_video_3": "self_position", "ave_v_att": "self_score",
     "affine_audio_1": "channel_audio", "affine_video_1": "channel_visual",
     "affine_bottleneck": "bottleneck", "affine_v_c_att": "channel_score",
-    "affine_video_2": "spatial_visual", "affine_audio_2": "spatial_audio", "affine_v_s_att": "spatial_score",
+    "affine_video_2": "spatial_visual", "affine_audio_2": "spatial_audio",
+    "affine_v_s_att": "spatial_score",
 }  # fmt: skip
 _LAYER = {
     "linear1": "feedforward.inner",
@@ -52,7 +53,7 @@ def _stream_rules(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
 
 
 class CMBSReader(Reader):
-    """CMBS (CVPR 2022); the keys tell which of the two published models it is."""
+    """CMBS (CVPR 2022); the keys tell which of the two published models a file holds."""
 
     name = "cmbs"
     title = "CMBS (CVPR 2022)"
@@ -81,12 +82,11 @@ class CMBSReader(Reader):
         r"(audio|video)_norm\..+",
         r"classifier\.(weight|bias)",
     )
-    reshaped = {
-        "CAS_model.classifier.0.weight": "decoder.head.classifier.weight"
-    }  # a 1x1 convolution
+    # A convolution of width 1 there, a linear map here.
+    reshaped = {"CAS_model.classifier.0.weight": "decoder.head.classifier.weight"}
 
     def look(self, tensors: Mapping[str, Tensor]) -> None:
-        """Tell the two published models apart by the weak one's classifier."""
+        """Tell the two published models apart: only the weak one has this classifier."""
         key = "CAS_model.classifier.0.weight"
         has = "has" if key in tensors else "lacks"
         self.weak = self.by_file(

@@ -32,7 +32,7 @@ HAN_RULES = (
 
 
 class HANReader(Reader):
-    """HAN + MMIL (ECCV 2020): one head cannot be told from shapes and is the default."""
+    """HAN + MMIL (ECCV 2020); shapes do not tell the number of heads, which is 1 by default."""
 
     rules = (*((p, f"decoder.{r}") for p, r in MMIL_RULES), *STEM_RULES, *HAN_RULES)
     unused_patterns = (
@@ -74,12 +74,12 @@ class HANReader(Reader):
         return AVModel(config)
 
     def norm_placement(self, tensors: Mapping[str, Tensor]) -> Literal["post", "pre"]:
-        """Return where the norms stand: HAN has them after each sum."""
+        """Return "post", because HAN has its norms after each residual sum."""
         return "post"
 
 
 class VALORReader(HANReader):
-    """VALOR's HAN (NeurIPS 2023): stacked, the visual update reads the updated audio, eight heads."""
+    """VALOR's HAN (NeurIPS 2023): stacked layers, sequential update, eight heads by default."""
 
     name = "valor"
     title = "VALOR (NeurIPS 2023)"
@@ -90,12 +90,12 @@ class VALORReader(HANReader):
 
     @property
     def unused_patterns(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The final norms are applied in pre-norm only."""
+        """Patterns of the final norms, which only pre-norm applies."""
         return (r"hat_encoder\.final_norm_[av]\.(weight|bias)",) if self.norm != "pre" else ()
 
     @property
     def rules(self) -> tuple[tuple[str, str], ...]:  # type: ignore[override]
-        """HAN's rules and the final norms."""
+        """HAN's rules, and those of the final norms."""
         return (
             *HANReader.rules,
             (r"hat_encoder\.final_norm_a\.(.+)", r"encoder.final_norm_audio.\1"),
@@ -103,18 +103,21 @@ class VALORReader(HANReader):
         )
 
     def norm_placement(self, tensors: Mapping[str, Tensor]) -> Literal["post", "pre"]:
-        """Return the given placement, or post; the file's final norms give a hint, no proof."""
+        """Return the given placement or "post"; trained final norms only hint at "pre"."""
         final = [
             value for name, value in tensors.items() if name.startswith("hat_encoder.final_norm_")
         ]
         if not final:
             return self.by_file("norm", "post", "it has no final norms, which pre-norm needs")
-        moved = any(bool((value != (1 if name.endswith("weight") else 0)).any()) for name, value in tensors.items()
-                    if name.startswith("hat_encoder.final_norm_"))  # fmt: skip
+        moved = any(
+            bool((value != (1 if name.endswith("weight") else 0)).any())
+            for name, value in tensors.items()
+            if name.startswith("hat_encoder.final_norm_")
+        )
         hint = (
             "were trained, which speaks for --norm pre"
             if moved
-            else "are as they start, which speaks for post"
+            else "have their initial values, which speaks for post"
         )
         return self.by_default(
             "norm", "post", f"keys and shapes do not tell it; the file's final norms {hint}"

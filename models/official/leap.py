@@ -17,7 +17,7 @@ _BLOCK = r"l([av])_cma_network\.(\d+)\."
 
 
 class LEAPDecoderReader(Reader):
-    """The projection blocks alone: queries come in at the decoder's width, so label map and classifiers are absent."""
+    """The projection blocks alone, without the label map and the video classifiers."""
 
     name = "leap_decoder"
     title = "LEAP (ECCV 2024), the decoder"
@@ -48,7 +48,7 @@ class LEAPDecoderReader(Reader):
 
 
 class LEAPReader(MMPyrReader):
-    """LEAP on MM-Pyr (ECCV 2024); the checkpoint does not hold the label embeddings, so they must be given."""
+    """LEAP on MM-Pyr (ECCV 2024); its checkpoint lacks label embeddings, which must be given."""
 
     name = "leap"
     title = "LEAP (ECCV 2024)"
@@ -73,18 +73,20 @@ class LEAPReader(MMPyrReader):
         """Build MM-Pyr + LEAP."""
         if self.label_embeddings is None:
             raise UsageError(
-                "a LEAP checkpoint does not hold its label embeddings; give them (--label-embeddings FILE)"
+                "a LEAP checkpoint does not hold its label embeddings; "
+                "give them (--label-embeddings FILE)"
             )
         dim = need(tensors, "fc_l.weight").shape[1]
         if list(self.label_embeddings.shape) != [len(labels.classes), dim]:
             have = list(self.label_embeddings.shape)
             raise DataError(
-                f"the label embeddings have shape {have}; the checkpoint needs {[len(labels.classes), dim]}"
+                f"the label embeddings have shape {have}; "
+                f"the checkpoint needs {[len(labels.classes), dim]}"
             )
         blocks = {name.split(".")[2] for name in tensors if name.startswith("AVL.lv_cma_network.")}
         decoder = LEAPConfig(
             blocks=self.by_file(
-                "blocks", len(blocks), f"it has {len(blocks)} projection blocks a modality"
+                "blocks", len(blocks), f"it has {len(blocks)} projection blocks per modality"
             ),
             heads=self.by_default("heads", 8, "shapes do not tell it"),
             hidden=need(tensors, "AVL.lv_cma_network.0.feed_forward.w_1.weight").shape[0],

@@ -17,7 +17,7 @@ MMIL_RULES = (
 
 
 class MMILReader(Reader):
-    """The bare MMIL decoder."""
+    """The MMIL decoder alone."""
 
     name = "mmil"
     title = "MMIL (ECCV 2020)"

@@ -39,7 +39,7 @@ _ALIAS = re.compile(r"(MMP\.capture\.[va]network\.\d+\.)net\.([02])\.(weight|bia
 
 
 class MMPyrReader(Reader):
-    """MM-Pyr + MMIL (ACM MM 2022), whose script reads the streams in exchanged slots; so does the model that is built."""
+    """MM-Pyr + MMIL (ACM MM 2022), whose script swaps the streams; so does the model built here."""
 
     rules = (*((p, f"decoder.{r}") for p, r in MMIL_RULES), *STEM_RULES, *MMP_RULES)
     unused_patterns: tuple[str, ...] = (
@@ -90,15 +90,16 @@ class MMPyrReader(Reader):
 
 
 def check_aliases(tensors: Mapping[str, Tensor]) -> None:
-    """Check that the doubly stored convolutions of a checkpoint agree.
+    """Check that convolutions which a checkpoint stores under two names are equal.
 
     Raises:
-        DataError: they differ, so that it is not clear which one was trained.
+        DataError: they differ, so it is not known which one was trained.
     """
     for name, value in tensors.items():
         if found := _ALIAS.fullmatch(name):
             first = f"{found[1]}conv{1 if found[2] == '0' else 2}.{found[3]}"
             if first in tensors and not torch.equal(tensors[first], value):
                 raise DataError(
-                    f"'{name}' and '{first}' are one tensor in MM-Pyr but differ in this checkpoint"
+                    f"'{name}' and '{first}' are one tensor in MM-Pyr but differ in this "
+                    "checkpoint; give a file that its training script wrote"
                 )

@@ -32,7 +32,7 @@ _ATTENTION = {
 
 
 class PSPReader(Reader):
-    """PSP (CVPR 2021); the keys tell which of the two published models it is."""
+    """PSP (CVPR 2021); the keys tell which of the two published models a file holds."""
 
     name = "psp"
     title = "PSP (CVPR 2021)"
@@ -58,13 +58,13 @@ class PSPReader(Reader):
 
     @property
     def unused_patterns(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What the forward pass of each variant never reads."""
+        """Patterns of the keys that the forward pass of the variant never reads."""
         if self.weak:
             return (r"temperature", r"W[12]\.weight")
         return (r"linear_v\.(weight|bias)", r"[va]_classify\..+", r"L[34]\.(weight|bias)")
 
     def look(self, tensors: Mapping[str, Tensor]) -> None:
-        """Tell the two published models apart by the weak one's weighting."""
+        """Tell the two published models apart: only the weak one has the weighting `W3`."""
         has = "has" if "W3.weight" in tensors else "lacks"
         self.weak = self.by_file(
             "weak",

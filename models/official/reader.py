@@ -1,4 +1,4 @@
-"""What the readers of official checkpoints share."""
+"""The base class of the readers of official checkpoints, and their helpers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class MissingTensorError(DataError):
-    """A tensor that sizes are read from is not there."""
+    """A tensor is missing whose shape is needed to build the model."""
 
 
 @dataclass(kw_only=True)
 class Labels:
-    """What a model predicts, in the words of its task; the checkpoints do not hold it."""
+    """The task, classes and label texts of a model, which official checkpoints do not hold."""
 
     task: str = ""
     classes: list[str]
@@ -33,7 +33,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Setting:
-    """An option of the model and where it came from."""
+    """An option of the model, and where its value came from."""
 
     name: str
     value: Any
@@ -42,7 +42,7 @@ class Setting:
 
     @property
     def shown(self) -> str:
-        """The value as a person reads it."""
+        """The value as it is printed."""
         return (
             {True: "yes", False: "no"}[self.value]
             if isinstance(self.value, bool)
@@ -54,11 +54,18 @@ class Setting:
 
 
 class Reader:
-    """Knows one published model: how to build ours from its shapes, and which of its keys is which of our parameters.
+    """Base class of the readers: one per published model.
 
-    `name` is what the model is called; `rules` are (pattern, replacement) pairs for whole names; `unused_patterns` match keys that published checkpoints hold
-    but their forward pass never reads; `not_in_checkpoint` are our names that the checkpoint does not hold; `takes` are the
-    options that the shapes of this model cannot tell, or that can be held against the file.
+    A reader builds our model from the shapes of the tensors, and maps their names to ours.
+
+    Attributes:
+        name: the name of the published model.
+        title: its name with its venue, for messages.
+        takes: options that shapes do not tell, or that are checked against the file.
+        rules: (pattern, replacement) pairs that turn an official name into ours.
+        unused_patterns: patterns of keys that the published forward pass never reads.
+        not_in_checkpoint: our names that the checkpoint does not hold.
+        reshaped: official name -> ours, where the same values have another shape.
     """
 
     name: ClassVar[str] = ""
@@ -67,9 +74,7 @@ class Reader:
     rules: tuple[tuple[str, str], ...] = ()
     unused_patterns: tuple[str, ...] = ()
     not_in_checkpoint: tuple[str, ...] = ()
-    reshaped: Mapping[
-        str, str
-    ] = {}  # official name -> ours, where the same values have another shape
+    reshaped: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -85,24 +90,27 @@ class Reader:
         self.settings: dict[str, Setting] = {}
 
     def look(self, tensors: Mapping[str, Tensor]) -> None:
-        """Settle which of several published variants a file holds."""
+        """Set which of several published variants a file holds."""
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
-        """Build our module, with the sizes that the shapes tell."""
+        """Build our module with the sizes that are inferred from the shapes."""
         raise NotImplementedError
 
     def read(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
-        """Return our model with the weights of a state dict, in their own precision or float32, if that is more.
+        """Return our model with the weights of a state dict, in their precision or float32.
+
+        Float32 is used where the precision of the weights is lower.
 
         Raises:
-            DataError: missing, unknown or misshapen keys, listed by name; a number of classes that is not the task's.
+            DataError: missing or unknown keys or wrong shapes, listed by name; or another number of
+                classes than the task has.
         """
         tensors = clean(tensors)
         self.look(tensors)
         keys = self.key_map(tensors)
         strangers = set(tensors) - set(keys) - set(self.unused(tensors))
         try:
-            with torch.device("meta"):  # shapes are compared before memory is taken
+            with torch.device("meta"):  # compare shapes before memory is allocated
                 own = self.build(tensors, labels).state_dict()
         except MissingTensorError as error:
             raise self._wrong({"missing": [str(error)], "unknown": sorted(strangers)}) from None
@@ -132,7 +140,7 @@ class Reader:
         ]
 
     def key_map(self, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-        """Return {official name: our name} of the keys that are used."""
+        """Return {official name: our name} for the keys that are used."""
         unused, keys = set(self.unused(tensors)), {}
         for name in tensors:
             if name in unused:
@@ -147,7 +155,7 @@ class Reader:
         return keys
 
     def official_name(self, ours: str) -> str | None:
-        """Return what the published model calls one of our parameters, the rules read backwards."""
+        """Return the official name of one of our parameters, by reading the rules backwards."""
         for theirs, name in self.reshaped.items():
             if name == ours:
                 return theirs
@@ -163,7 +171,7 @@ class Reader:
         return None
 
     def by_default(self, name: str, value: Any, why: str) -> Any:
-        """Return an option that the file cannot tell: the given value, or this default."""
+        """Return an option that the file does not tell: the given value, or this default."""
         given = getattr(self, name, None)
         origin: Literal["given", "default"] = "default" if given is None else "given"
         self.settings[name] = Setting(
@@ -172,10 +180,10 @@ class Reader:
         return self.settings[name].value
 
     def by_file(self, name: str, value: Any, where: str) -> Any:
-        """Return an option that the file tells.
+        """Return an option whose value was read from the file.
 
         Raises:
-            DataError: another value was given.
+            DataError: the user gave another value.
         """
         given = getattr(self, name, None)
         if given is not None and given != value:
@@ -185,7 +193,7 @@ class Reader:
         return value
 
     def classes(self, tensors: Mapping[str, Tensor], name: str, labels: Labels) -> list[str]:
-        """Return the class names, after comparing their number with the rows of a tensor.
+        """Return the class names, after checking their number against the rows of a tensor.
 
         Raises:
             DataError: the numbers differ.
@@ -193,7 +201,8 @@ class Reader:
         count = need(tensors, name).shape[0]
         if count != len(labels.classes):
             raise DataError(
-                f"'{name}' is for {counted(count, 'class')}, but the task has {len(labels.classes)}; is it of this model?"
+                f"'{name}' is for {counted(count, 'class')}, but the task has "
+                f"{len(labels.classes)}; check that the file is of this model"
             )
         return labels.classes
 
@@ -216,7 +225,8 @@ class Reader:
                     strangers | {name for name, ours in keys.items() if ours not in own}
                 ),
                 "misshapen": [
-                    f"{name} {list(tensors[name].shape)} (ours: {keys[name]} {list(own[keys[name]].shape)})"
+                    f"{name} {list(tensors[name].shape)} "
+                    f"(ours: {keys[name]} {list(own[keys[name]].shape)})"
                     for name in misshapen
                 ],
                 "not in a precision that is read": [
@@ -240,17 +250,25 @@ class Reader:
 
     def _wrong(self, lists: dict[str, list[str]]) -> DataError:
         found = [
-            f"{kind}: {', '.join(names[:MOST_LISTED])}{f' and {len(names) - MOST_LISTED} more' * (len(names) > MOST_LISTED)}"
+            f"{kind}: {', '.join(names[:MOST_LISTED])}"
+            f"{f' and {len(names) - MOST_LISTED} more' * (len(names) > MOST_LISTED)}"
             for kind, names in lists.items()
             if names
         ]
         return DataError(
-            f"this is no checkpoint of {self.title} as published ({printable('; '.join(found))})"
+            f"this is not a checkpoint of {self.title} as published "
+            f"({printable('; '.join(found))}); check that the file is of this model"
         )
 
 
 def unit_rules(prefix: str, ours: str, *, groups: int = 1) -> tuple[tuple[str, str], ...]:
-    """Return the rules of one attention unit of MM-Pyr or LEAP; `prefix` is a pattern with that many groups."""
+    """Return the rules of one attention unit of MM-Pyr or LEAP.
+
+    Args:
+        prefix: a pattern of the names before those of the unit.
+        ours: the replacement of the prefix.
+        groups: the number of groups in the prefix.
+    """
     last = rf"\{groups + 1}"
     parts = {
         r"self_attn\.linears\.0": "attention.query",
@@ -268,7 +286,7 @@ def unit_rules(prefix: str, ours: str, *, groups: int = 1) -> tuple[tuple[str, s
 
 
 def clean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Strip the "module." of a data-parallel wrapper, where all names have it."""
+    """Strip the "module." of a data-parallel wrapper if all names have it."""
     names = list(tensors)
     while names and all(name.startswith("module.") for name in names):
         names = [name.removeprefix("module.") for name in names]
@@ -276,15 +294,16 @@ def clean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def need(tensors: Mapping[str, Tensor], name: str, ndim: int = 2) -> Tensor:
-    """Return a tensor that sizes are read from.
+    """Return a tensor whose shape is needed to build the model.
 
     Raises:
-        DataError: it is not there, or not of that many axes.
+        DataError: it is missing, or has another number of axes.
     """
     if name not in tensors:
         raise MissingTensorError(name)
     if tensors[name].ndim != ndim or 0 in tensors[name].shape:
         raise DataError(
-            f"'{name}' has shape {list(tensors[name].shape)} instead of {ndim} axes; is it of this model?"
+            f"'{name}' has shape {list(tensors[name].shape)} instead of {ndim} axes; "
+            "check that the file is of this model"
         )
     return tensors[name]

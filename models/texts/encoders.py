@@ -1,7 +1,7 @@
-"""Class texts to vectors by pretrained text encoders, read through `transformers` (an optional dependency).
+"""Label embeddings by pretrained text encoders, read through `transformers`, which is optional.
 
-Each encoder is a folder of config.json, tokenizer files and safetensors weights: a local one, one inside an installed
-package, or one that the Hub's cache holds.
+Each encoder is a folder of config.json, tokenizer files and safetensors weights: a local folder,
+one inside an installed package, or one of the Hub.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ FAILURES = (
     ImportError,
     SafetensorError,
 )
-"""What transformers raises for folders that it cannot use."""
+"""The errors that transformers raises for folders that it cannot use."""
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder of a text encoder, the name that it was asked for by, and the Hub's revision of it."""
+    """A folder of a text encoder, its name, and its revision on the Hub."""
 
     path: Path
     name: str
@@ -53,7 +53,7 @@ class ModelFolder:
 
     @property
     def files(self) -> list[Path]:
-        """Files that decide what the encoder computes."""
+        """The files that determine what the encoder computes."""
         patterns = ("*.json", "*.txt", "*.model", "*.safetensors")
         return sorted(
             {file for pattern in patterns for file in self.path.glob(pattern) if file.is_file()}
@@ -64,11 +64,11 @@ def find_folder(name: str) -> ModelFolder:
     """Return the folder of a text encoder.
 
     Args:
-        name: a folder, an installed package that holds one (itself or as `model`), or a Hub id; NAME@REVISION for a
-            revision of the Hub.
+        name: a folder, an installed package that is one or holds one as `model`, or a Hub id, with
+            NAME@REVISION for a revision.
 
     Raises:
-        DataError: there is no such thing, or the Hub cannot be reached.
+        DataError: there is no such encoder, or the Hub cannot be reached.
     """
     for folder in (Path(name), *package_folders(name)):
         for path in (folder, folder / "model"):
@@ -76,7 +76,8 @@ def find_folder(name: str) -> ModelFolder:
                 return ModelFolder(path, folder.resolve().name if folder == Path(name) else name)
     if Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
         raise DataError(
-            f"'{name}' is no folder with a config.json; give a text encoder's folder, a package or a Hub id"
+            f"'{name}' is not a folder with a config.json; "
+            "give the folder of a text encoder, a package or a Hub id"
         )
     repo, _, revision = name.partition("@")
     offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
@@ -92,13 +93,14 @@ def find_folder(name: str) -> ModelFolder:
         where = "the Hub's cache (HF_HUB_OFFLINE is set)" if offline else "the Hub"
         reason = " ".join(str(error).split())[:160]
         raise DataError(
-            f"no text encoder '{name}': no folder, no installed package, and not in {where} ({reason})"
+            f"no text encoder '{name}': no folder, no installed package, and not in {where} "
+            f"({reason})"
         ) from None
     return ModelFolder(Path(place), repo, Path(place).name)
 
 
 def package_folders(name: str) -> list[Path]:
-    """Return the folder of an installed package, given its name as imported or as installed; an empty list if none."""
+    """Return the folder of a package by its import or install name; empty if not installed."""
     module = name.replace("-", "_")
     try:
         spec = importlib.util.find_spec(module) if module.isidentifier() else None
@@ -123,19 +125,20 @@ def check_transformers() -> dict[str, str]:
 
 
 def model_type(folder: ModelFolder) -> str:
-    """Return the architecture's name as config.json states it, such as "bert"."""
+    """Return the name of the architecture that config.json states, such as "bert"."""
     try:
         return str(
             json.loads((folder.path / "config.json").read_text(encoding="utf-8"))["model_type"]
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{folder.path / 'config.json'} names no model_type ({error}); it is no transformers model"
+            f"{folder.path / 'config.json'} names no model_type ({error}); "
+            "it is not a transformers model"
         ) from None
 
 
 def declared_pooling(folder: ModelFolder) -> str:
-    """Return the pooling that a sentence encoder's 1_Pooling/config.json states; mean without one."""
+    """Return the pooling that 1_Pooling/config.json of a sentence encoder states, or "mean"."""
     file = folder.path / "1_Pooling" / "config.json"
     if not file.is_file():
         return "mean"
@@ -151,16 +154,19 @@ def declared_pooling(folder: ModelFolder) -> str:
     known = {"cls_token": "cls", "mean_tokens": "mean"}
     if len(on) != 1 or on[0] not in known:
         raise UsageError(
-            f"{folder.name} pools by {' and '.join(on) or 'nothing known'}; give --labels.pooling mean or cls"
+            f"{folder.name} pools by {' and '.join(on) or 'nothing known'}; "
+            "give --labels.pooling mean or cls"
         )
     return known[on[0]]
 
 
 def encode_pooled(folder: ModelFolder, texts: Sequence[str], *, pooling: str) -> Tensor:
-    """Return the pooled last hidden states of an encoder: "cls" the first token's, "mean" over all but the padding.
+    """Return the pooled last hidden states of an encoder.
 
-    Departs: sentence encoders that end with a normalisation are read before it: a direction is the same, and its length
-    is one that a linear map learns from as fast as from GloVe's.
+    Pooling "cls" takes the first token, "mean" averages all tokens but the padding.
+
+    Departs: sentence encoders that end with a normalisation are read before it. The directions are
+    the same, and from vectors of this length a linear map learns as fast as from GloVe's.
 
     Shape: C texts -> [C, E].
     """
@@ -176,9 +182,14 @@ def encode_pooled(folder: ModelFolder, texts: Sequence[str], *, pooling: str) ->
 
 
 def encode_projected(folder: ModelFolder, texts: Sequence[str], *, kind: str) -> Tensor:
-    """Return the projected text features of a CLIP or CLAP ("CLIP", "Clap"), before they are normalised.
+    """Return the projected text features of CLIP or CLAP before they are normalised.
 
-    Shape: C texts -> [C, E], E the width that audio or images are projected to.
+    Args:
+        folder: the folder of the model.
+        texts: the texts.
+        kind: "CLIP" or "Clap", as transformers names its classes.
+
+    Shape: C texts -> [C, E]; images or audio are projected to the same width E.
     """
     return _encode(
         folder,
@@ -196,7 +207,8 @@ def _encode(
         if not text.strip():
             raise UsageError("a label text is empty; give each class at least one word")
     transformers: Any = importlib.import_module("transformers")
-    # Weights that are drawn before they are loaded must not move the random stream that a run's own weights come from.
+    # transformers draws weights before it loads them; this must not change the random state from
+    # which a run draws its own weights.
     with torch.random.fork_rng(devices=[]), torch.inference_mode(), _quiet(transformers):
         try:
             tokenizer, model = _load(transformers, folder, kind, unused)
@@ -222,14 +234,14 @@ def _load(
 ) -> tuple[Any, Any]:
     if not any(file for pattern in VOCABULARIES for file in folder.path.glob(pattern)):
         raise DataError(
-            f"{folder.path} has no tokenizer ({', '.join(VOCABULARIES)}); copy it beside the weights"
+            f"{folder.path} has no tokenizer ({', '.join(VOCABULARIES)}); "
+            "copy it beside the weights"
         )
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
     config = transformers.AutoConfig.from_pretrained(folder.path, local_files_only=True)
     if kind != "AutoModel" and hasattr(config, "text_config"):
-        config.text_config.projection_dim = (
-            config.projection_dim
-        )  # the tower's own value is not always right
+        # The value of the text tower is not always right.
+        config.text_config.projection_dim = config.projection_dim
         config = config.text_config
     model, found = getattr(transformers, kind).from_pretrained(
         folder.path,
@@ -242,7 +254,8 @@ def _load(
     missing = sorted(key for key in found["missing_keys"] if not key.startswith(unused or ("\0",)))
     if missing:
         raise DataError(
-            f"{folder.path} lacks weights of a text encoder: {', '.join(missing[:4])} ({len(missing)} in all)"
+            f"{folder.path} lacks weights of a text encoder: {', '.join(missing[:4])} "
+            f"({len(missing)} in all)"
         )
     return tokenizer, model.eval()
 
@@ -251,7 +264,7 @@ def _tokenise(
     tokenizer: Any, model: Any, texts: list[str], folder: ModelFolder
 ) -> dict[str, Tensor]:
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token  # the mask hides it
+        tokenizer.pad_token = tokenizer.eos_token  # the attention mask hides it
     tokens = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
     limit = min(
         tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 10**9
@@ -263,7 +276,8 @@ def _tokenise(
         words = [i for i, kept in zip(ids, mask, strict=True) if kept and i not in special]
         if sum(mask) > limit:
             raise UsageError(
-                f"the label text '{text[:40]}...' has {sum(mask)} tokens; {folder.name} reads {limit}"
+                f"the label text '{text[:40]}...' has {sum(mask)} tokens; "
+                f"{folder.name} reads {limit}"
             )
         if words and all(i == tokenizer.unk_token_id for i in words):
             raise DataError(
@@ -274,7 +288,7 @@ def _tokenise(
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Keep loading bars and reports off the terminal: what matters of them is an error here."""
+    """Hide progress bars and reports of transformers; what matters in them is an error here."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

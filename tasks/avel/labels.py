@@ -1,4 +1,4 @@
-"""Rules that the labels of a clip obey among themselves."""
+"""Consistency rules for the labels of a clip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from avplatform.tasks.contracts import Odd, named_classes
 
 
 def odd_labels(classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> Iterator[Odd]:
-    """Yield clips whose segments are neither of the video's class nor background."""
+    """Yield the clips whose segments are neither of the video's class nor background."""
     if not {"segment", "video"} <= set(labels):
         return
     segment, video = labels["segment"], labels["video"]

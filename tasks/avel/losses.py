@@ -1,7 +1,7 @@
-"""Losses of audio-visual event localization. Each returns {name: mean over the batch}.
+"""Losses of audio-visual event localization, with terms as {name: mean over the batch}.
 
-Shape: segment labels [B, T] and video labels [B] as class indices; one-hot targets [B, T, C], [B, C]. The last of C classes is
-background; decoders that know no background predict C - 1.
+Shape: segment labels [B, T] and video labels [B] as class indices; one-hot targets [B, T, C] and
+[B, C]. The last of C classes is background; decoders without background predict C - 1 classes.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ Pool = Literal["max", "mean", "top4"]
 
 
 def soft_margin(probability: Tensor, target: Tensor) -> Tensor:
-    """Multi-label soft margin of scores that are probabilities already, so that they are squashed twice, as published.
+    """Return the multi-label soft margin loss of probabilities, which it squashes once more.
 
     Source: AVE (ECCV 2018), released code.
 
-    Shape: [..., C] twice; the mean over all entries.
+    Shape: two tensors [..., C] -> scalar, the mean over all entries.
     """
     target = target.to(probability.dtype)
     return -(target * F.logsigmoid(probability) + (1 - target) * F.logsigmoid(-probability)).mean()
 
 
 def head_full_loss(parse: Parse, segment: Tensor, *, kind: Literal["ce", "soft_margin"]) -> Terms:
-    """Loss of a softmax head on every segment."""
+    """Return the loss of a softmax head on every segment."""
     prediction = _av(parse, "segment")
     if kind == "ce":
         return {"segment": F.cross_entropy(prediction.logit.flatten(0, 1), segment.flatten())}
@@ -43,9 +43,9 @@ def head_full_loss(parse: Parse, segment: Tensor, *, kind: Literal["ce", "soft_m
 def head_weak_loss(
     parse: Parse, video_target: Tensor, *, kind: Literal["ce", "soft_margin", "bce"]
 ) -> Terms:
-    """Loss of a softmax head on its pooled video prediction; `video_target` [B, C] sums to 1."""
+    """Return the loss of a softmax head on its video prediction; targets [B, C] sum to 1."""
     prediction = _av(parse, "video")
-    if kind == "bce":  # PSP: on the softmaxed prediction
+    if kind == "bce":  # PSP applies it to softmax probabilities
         probability = prediction.probability
         return {"video": binary_cross_entropy(probability, video_target)}
     if kind == "ce":
@@ -63,7 +63,7 @@ def leap_full_loss(
     segment_loss: Literal["ce", "bce", "per_modality"],
     video_loss: Literal["combined", "per_modality", "off"],
 ) -> Terms:
-    """Loss of LEAP on every segment, and on the video labels (any over time, background included)."""
+    """Return the loss of LEAP on segments, and on the labels that occur, background included."""
     prediction = _av(parse, "segment")
     target = F.one_hot(segment, prediction.values.shape[-1]).to(prediction.probability.dtype)
     if segment_loss == "ce":
@@ -85,7 +85,7 @@ def leap_full_loss(
 
 
 def leap_weak_loss(parse: Parse, video_target: Tensor, *, pool: Pool = "max") -> Terms:
-    """Loss of LEAP on the video prediction and on the pooled segment probabilities."""
+    """Return the loss of LEAP on the video prediction and on the pooled segment probabilities."""
     return {
         "video": bce(_av(parse, "video"), video_target),
         "segment": pooled_bce(_av(parse, "segment"), video_target, pool=pool),
@@ -93,9 +93,9 @@ def leap_weak_loss(parse: Parse, video_target: Tensor, *, pool: Pool = "max") ->
 
 
 def relevance_loss(parse: Parse, segment: Tensor, video: Tensor) -> Terms:
-    """Loss of LEAP with the texts of the events and a relevance per segment.
+    """Return the loss of LEAP with the texts of the events and a relevance per segment.
 
-    A clip without event contributes no class term.
+    A clip without an event contributes nothing to the term on the video.
     """
     logits, video_logits = _av(parse, "segment").logit, _av(parse, "video").logit
     background = logits.shape[-1]
@@ -113,7 +113,10 @@ def relevance_loss(parse: Parse, segment: Tensor, video: Tensor) -> Terms:
 
 
 def relevance_logit(parse: Parse) -> Tensor:
-    """How relevant each segment is: the decoder's own logit, or the log-sum-exp of its class logits: [B, T]."""
+    """Return the relevance of each segment as a logit [B, T].
+
+    It is the decoder's own, or the log-sum-exp of the class logits.
+    """
     if parse.relevance is not None:
         return parse.relevance.logit
     return _av(parse, "segment").logit.logsumexp(dim=-1)
@@ -122,12 +125,12 @@ def relevance_logit(parse: Parse) -> Tensor:
 def cmbs_full_loss(
     parse: Parse, segment: Tensor, *, gate_loss: Literal["official", "plain"]
 ) -> Terms:
-    """CMBS's four terms: relevance, gate, event, and the class scores of the gated queries.
+    """Return CMBS's four terms: relevance, gate, event, and class scores of the gated queries.
 
     Source: CMBS (CVPR 2022), section 3.4.
 
-    Departs: the released code squashes the gate, a probability, once more ("official"); "plain" does not. A clip without
-    event is trained as class 0, as there.
+    Departs: the released code squashes the gate, a probability, once more ("official"); "plain"
+    does not. As in the released code, a clip without an event is trained as class 0.
     """
     relevance = parse.relevance.logit  # type: ignore[union-attr]
     logits = _av(parse, "video").logit
@@ -144,7 +147,7 @@ def cmbs_full_loss(
 def gate_term(
     gate: Tensor, segment: Tensor, *, kind: Literal["official", "plain"], background: int
 ) -> Tensor:
-    """CMBS's loss on its gate [B, T], a probability; "official" squashes it once more, as published."""
+    """Return CMBS's loss on its gate, the probabilities [B, T]; "official" squashes them again."""
     gate = at_least_single(gate)
     event = (segment != background).to(gate.dtype)
     return (
@@ -155,12 +158,12 @@ def gate_term(
 
 
 def class_score_loss(scores: Tensor, segment: Tensor, *, background: int) -> Tensor:
-    """CMBS's loss on the class scores [B, C] of its gated queries."""
+    """Return CMBS's loss on the class scores [B, C] of its gated queries."""
     return F.cross_entropy(at_least_single(scores), event_class_target(segment, background))
 
 
 def mmil_full_loss(parse: Parse, segment: Tensor) -> Terms:
-    """Loss of MMIL on the product of both streams, over the events."""
+    """Return the loss of MMIL on the product of both streams, over the events."""
     pair = _av(parse, "segment").probability
     events = pair.shape[-1]
     target = F.one_hot(segment, events + 1)[..., :events].to(pair.dtype)
@@ -171,7 +174,7 @@ def mmil_full_loss(parse: Parse, segment: Tensor) -> Terms:
 
 
 def mmil_weak_loss(parse: Parse, video_target: Tensor) -> Terms:
-    """Loss of MMIL on the pooled prediction and on the largest product over time."""
+    """Return the loss of MMIL on the pooled prediction and on the largest product over time."""
     pair = _av(parse, "segment").probability
     target = video_target[:, : pair.shape[-1]]
     return {
@@ -181,9 +184,12 @@ def mmil_weak_loss(parse: Parse, video_target: Tensor) -> Terms:
 
 
 def pair_similarity_loss(similarity: Tensor, target: Tensor) -> Tensor:
-    """AVPS: rectified similarities, shared out over the clip, against a soft target.
+    """Return AVPS, the loss of rectified and normalised similarities against a soft target.
 
-    Source: PSP (CVPR 2021), Eq. 7. A clip whose similarities are all negative has shares of zero.
+    The similarities of a clip are divided by their sum. A clip whose similarities are all negative
+    has zeros.
+
+    Source: PSP (CVPR 2021), Eq. 7.
 
     Shape: two [B, T] -> scalar.
     """
@@ -193,15 +199,21 @@ def pair_similarity_loss(similarity: Tensor, target: Tensor) -> Tensor:
 
 
 def pair_target(segment: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """PSP's soft target: 1/n on the n segments of the event, equal shares for a clip of background: [B, T] -> [B, T]."""
+    """Return PSP's soft target: 1/n on the n segments of the event, 1/T for a background clip.
+
+    Shape: [B, T] -> [B, T].
+    """
     chosen = (segment == segment.amin(dim=1, keepdim=True)).to(dtype)
     return chosen / chosen.sum(dim=1, keepdim=True)
 
 
 class StalePairTargets:
-    """PSP's soft targets as its published loader makes them: positions written for an earlier batch are never cleared.
+    """PSP's soft targets as its published loader makes them, with values of earlier batches.
 
-    Source: PSP (CVPR 2021), released code. `kept` is that of one process.
+    A segment outside the event keeps the value that an earlier batch wrote at its position. Each
+    process has its own `kept`.
+
+    Source: PSP (CVPR 2021), released code.
     """
 
     def __init__(self) -> None:
@@ -221,12 +233,15 @@ class StalePairTargets:
 
 
 def event_class_target(segment: Tensor, background: int) -> Tensor:
-    """The event class of each clip; a clip without event is class 0, as in CMBS: [B, T] -> [B]."""
+    """Return the event class of each clip: [B, T] -> [B]; without an event class 0, as in CMBS."""
     return torch.where(segment == background, 0, segment).amax(dim=1)
 
 
 def pool_segments(values: Tensor, pool: Pool) -> Tensor:
-    """Pool over time: maximum (AVE), mean (PSP) or mean of the four largest (CMBS): [B, T, C] -> [B, C]."""
+    """Pool over time by maximum (AVE), mean (PSP) or mean of the four largest (CMBS).
+
+    Shape: [B, T, C] -> [B, C].
+    """
     if pool == "mean":
         return values.mean(dim=1)
     if pool == "top4":
@@ -235,10 +250,11 @@ def pool_segments(values: Tensor, pool: Pool) -> Tensor:
 
 
 def pooled_bce(prediction: Prediction, target: Tensor, *, pool: Pool) -> Tensor:
-    """Binary cross entropy of probabilities pooled over time; from logits, in logarithms throughout.
+    """Return the binary cross entropy of probabilities that are pooled over time.
 
-    So it has a gradient where a probability is 0 or 1 in floating point too. A clamp has none, and LEAP's scores, which grow
-    with a learned gain, can leave its range in the first steps and would never come back.
+    For logits, everything is computed in logarithms, which have a gradient even where a probability
+    is 0 or 1 in floating point. A clamp has none there: LEAP's scores, which grow with a learned
+    gain, can leave its range in the first steps and would never return.
 
     Shape: segments [B, T, C], target [B, C] -> scalar.
     """
@@ -250,27 +266,29 @@ def pooled_bce(prediction: Prediction, target: Tensor, *, pool: Pool) -> Tensor:
     elif pool == "top4":
         logits = logits.topk(min(4, logits.shape[1]), dim=1).values
     count = math.log(logits.shape[1])
-    log_present = F.logsigmoid(logits).logsumexp(dim=1) - count  # of the mean probability
+    log_present = F.logsigmoid(logits).logsumexp(dim=1) - count  # log of the mean probability
     log_absent = F.logsigmoid(-logits).logsumexp(dim=1) - count
     target = target.to(logits.dtype)
     return -(target * log_present + (1 - target) * log_absent).mean()
 
 
 def mil_target(video: Tensor, dtype: torch.dtype, classes: int) -> Tensor:
-    """One-hot video label: [B] -> [B, C]."""
+    """Return the video label one-hot: [B] -> [B, C]."""
     return F.one_hot(video, classes).to(dtype)
 
 
 def proportion_target(segment: Tensor, dtype: torch.dtype, classes: int) -> Tensor:
-    """PSP's "normalised" video label, the share of segments of each label: [B, T] -> [B, C].
+    """Return PSP's "normalised" video label, the share of segments of each label.
 
-    It tells the duration of the event, so it is stronger than a video tag.
+    It tells the duration of the event, so it is stronger supervision than a video label.
+
+    Shape: [B, T] -> [B, C].
     """
     return F.one_hot(segment, classes).to(dtype).mean(dim=1)
 
 
 def bce(prediction: Prediction, target: Tensor) -> Tensor:
-    """Binary cross entropy, on logits where there are logits."""
+    """Return the binary cross entropy, computed from logits if the prediction has them."""
     if prediction.kind == "logit":
         logits = prediction.logit
         return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))

@@ -1,4 +1,4 @@
-"""AVE's segment accuracy, and what explains it."""
+"""Segment accuracy of event localization, and figures that explain it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avplatform.tasks.contracts import Batch, Metrics
 
 
 class AVELMetrics(Metrics):
-    """Collects the labels decided for each segment, by row; the last class is background.
+    """Accumulator of decided and true labels of segments, by row; the last class is background.
 
     `columns` reads the decision "segment" (int [B, T]) and the labels "segment" [B, T] and "video" [B].
     """
@@ -67,13 +67,13 @@ def segment_accuracy(predicted: np.ndarray, true: np.ndarray) -> float:
 
     Source: AVE (ECCV 2018), section 5: over all segments of all clips and all labels.
 
-    Shape: two [N, T].
+    Shape: two arrays [N, T] -> a number.
     """
     return float((np.asarray(predicted) == np.asarray(true)).mean())
 
 
 def clip_classes(labels: np.ndarray, background: int) -> np.ndarray:
-    """Return the most frequent event class of each clip, background where no segment has an event: [N, T] -> [N]."""
+    """Return the most frequent event of each clip, or background if it has none: [N, T] -> [N]."""
     counts = (labels[:, :, None] == np.arange(background)).sum(axis=1)  # (N, C - 1)
     return np.where(counts.any(axis=1), counts.argmax(axis=1), background)
 

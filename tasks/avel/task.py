@@ -1,4 +1,4 @@
-"""Audio-visual event localization: one event a clip, both heard and seen, and its seconds."""
+"""Audio-visual event localization: one event per clip, both heard and seen, and its segments."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from avplatform.tasks.options import check_parts, refuse_unread
 class AVEL(Task):
     """Audio-visual event localization: any events, and background as the last class.
 
-    Source: AVE (ECCV 2018). For LEAP on this task the paper gives results but no code; the losses and decisions here are
-    ours (docs/cells.md).
+    Source: AVE (ECCV 2018). The LEAP paper gives results on this task but no code; the losses and
+    decisions for LEAP here are ours (docs/cells.md).
 
-    Labels of a batch: "segment" [B, T] and "video" [B], class indices; background is the number of events. It is added
-    where the classes lack it.
+    Labels of a batch: "segment" [B, T] and "video" [B], class indices. The index of background is
+    the number of events; background is added if the classes lack it.
 
     Raises:
-        UsageError: background is among the classes, but not the last one.
+        UsageError: background is among the classes, but is not the last one.
     """
 
     name = "avel"
@@ -65,20 +65,21 @@ class AVEL(Task):
     ) -> None:
         if BACKGROUND in classes[:-1]:
             raise UsageError(
-                f"the class '{BACKGROUND}' is number {list(classes).index(BACKGROUND)} of {len(classes)}; it must be the last"
+                f"the class '{BACKGROUND}' is at position {list(classes).index(BACKGROUND)} "
+                f"of {len(classes)} (counted from 0); it must be the last"
             )
         if classes[-1] != BACKGROUND:
             classes = (*classes, BACKGROUND)
             texts = {spelling: (*found, BACKGROUND) for spelling, found in (texts or {}).items()}
         super().__init__(config, classes=classes, texts=texts)
         self.background = len(self.classes) - 1
-        """Index of background, which is the number of events."""
+        """The index of background, which is the number of events."""
         self._pair_target = (
             losses.StalePairTargets() if config.pair_target == "official" else losses.pair_target
         )
 
     def state(self) -> dict[str, Tensor]:
-        """The rests of earlier batches that PSP's official pair targets keep."""
+        """Return the values of earlier batches that PSP's official pair targets keep."""
         kept = (
             self._pair_target.kept
             if isinstance(self._pair_target, losses.StalePairTargets)
@@ -87,22 +88,22 @@ class AVEL(Task):
         return {} if kept is None else {"pair_targets": kept}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         if isinstance(self._pair_target, losses.StalePairTargets):
             self._pair_target.kept = state.get("pair_targets")
 
     def train_splits(self) -> tuple[str, ...]:
-        """Weak training adds the background clips."""
+        """Return the splits for training; weak supervision adds the background clips."""
         return ("train", "background") if self.config.supervision == "weak" else ("train",)
 
     @property
     def needs(self) -> Needs:
-        """One audio-visual stream, with what the losses read of it."""
+        """One audio-visual stream, and what the losses read from it."""
         config, events = self.config, self.config.label_set == "events"
         full = config.supervision == "full"
         logits = (
-            "which task_config.segment_loss 'ce' and label_set 'events' cannot use; set segment_loss to bce and label_set to "
-            "with_background"
+            "which task_config.segment_loss 'ce' and label_set 'events' cannot use; "
+            "set segment_loss to bce and label_set to with_background"
         )
         per_modality = "per_modality" in (config.segment_loss, config.video_loss)
         both = "is for full supervision with task_config.label_set 'events'; set both"
@@ -116,7 +117,7 @@ class AVEL(Task):
     def model_classes(
         self, decoder: str | None = None, encoder: str | None = None
     ) -> tuple[list[str], list[str]]:
-        """Return all classes, or the events alone for decoders that know no background."""
+        """Return all classes, or only the events for decoders without background."""
         count = len(self.classes)
         if decoder is not None:
             kind, behind = DECODERS[decoder], ENCODERS[encoder or self.default_encoder]
@@ -127,7 +128,7 @@ class AVEL(Task):
         return list(self.classes[:count]), list(self.class_texts()[:count])
 
     def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> AVEL:
-        """Return a copy that knows these events only, and background."""
+        """Return a copy of the task for these events only, and background."""
         other = copy.copy(self)
         other.background, other.classes = len(names), (*names, BACKGROUND)
         other.texts = {self.config.label_texts: (*(texts or names), BACKGROUND)}
@@ -135,17 +136,17 @@ class AVEL(Task):
 
     @classmethod
     def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
-        """Segments that are scored by texts are pooled as the encoder's own weakly supervised head does."""
+        """Return the pooling of the encoder's own weak head, for decoders that query texts."""
         pool = ENCODERS[encoder].pooling
         weak_texts = DECODERS[decoder].needs_labels and supervision == "weak"
         return {"weak_pool": pool} if pool and weak_texts else {}
 
     def encoder_options(self, encoder: str) -> dict[str, Any]:
-        """Some encoders were published as two models, one a setting."""
+        """Return the options for this supervision of encoders that were published as two models."""
         return ENCODERS[encoder].settings.get(self.config.supervision, {})
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
-        """Refuse what does not go together, and options that nothing reads."""
+        """Refuse options that do not fit together, and options that are not read."""
         parts = ENCODERS[encoder], DECODERS[decoder]
         check_parts(*parts, encoder_config, decoder_config, self.needs)
         rules = task_rules(
@@ -154,22 +155,22 @@ class AVEL(Task):
         refuse_unread(self.config, rules, group="task_config")
 
     def check_held_out(self, encoder: str) -> None:
-        """Refuse losses on a gate, which read the labels of all events, and classes without background."""
+        """Refuse losses on a gate, which read all labels, and label sets without background."""
         gated = [n for n, e in ENCODERS.items() if "gate" in (e.gives(e.Config()) or ())]
         if encoder in gated or self.config.label_set != "with_background":
             raise UsageError(
-                f"held_out on {self.name} needs a background text and no gate losses; use label_set with_background and no "
-                f"{' or '.join(gated)}"
+                f"held_out on {self.name} needs a background text and no gate losses; "
+                f"use label_set with_background and another encoder than {' or '.join(gated)}"
             )
 
     odd_labels = staticmethod(labels.odd_labels)
 
     def head(self, parse: Parse) -> Head:
-        """Return what reads the decoder's kind of prediction."""
+        """Return the head that reads the decoder's kind of prediction."""
         return head_of(parse, self.config, self.background)
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> losses.Terms:
-        """Return the weighted terms of the head, of the encoder and of the similarity loss."""
+        """Return the weighted terms of the head, the encoder and the similarity loss."""
         config, segment = self.config, batch.labels["segment"]
         head = self.head(parse)
         terms = head.loss(parse, segment, batch.labels["video"])
@@ -190,9 +191,10 @@ class AVEL(Task):
     def _encoder_terms(
         self, head: Head, parse: Parse, encoding: Encoding, segment: Tensor
     ) -> losses.Terms:
-        """Return the encoder's own losses, which stay under any decoder.
+        """Return the losses of the encoder's paper, which apply with any decoder.
 
-        These are PSP's on pairs of segments, and CMBS's on its gate and the classes of its queries.
+        These are PSP's loss on pairs of segments, and CMBS's losses on its gate and on the classes
+        of its queries.
         """
         config, terms = self.config, {}
         similarity, gate = encoding.aux.get("similarity"), encoding.aux.get("av_gate")
@@ -213,40 +215,41 @@ class AVEL(Task):
         return terms
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
-        """Return "segment" (int [B, T]), the label of every segment, C for background."""
+        """Return "segment" (int [B, T]), the label of each segment; the last one is background."""
         return {"segment": self.head(parse).decide(parse)}
 
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return "event" (float [B, T]) and "label" (int [B, T]), the best event.
+        """Return the best event of each segment, "label" (int [B, T]), and its score "event".
 
-        "event" is at least 0.5 where an event was decided: the score of the best event against
-        background alone, p / (p + background's p), or the relevance of the segment.
+        "event" (float [B, T]) is the score of the best event against background alone,
+        p / (p + p of background), or the relevance of the segment. It is at least 0.5 exactly where
+        an event was decided.
         """
         decided = decisions["segment"] != self.background
         label, event = self.head(parse).best_event(parse)
-        # The next lower number than 0.5 in half precision, in which these are stored.
+        # The largest number below 0.5 in half precision, in which the evidence is stored.
         below = 0.5 - 2**-12
         event = torch.where(decided, event.clamp(min=0.5), event.clamp(max=below))
         return {"event": event, "label": torch.where(decided, decisions["segment"], label)}
 
     def analysis(self) -> AVELAnalysis:
-        """Return what intervals, comparisons, calibration and thresholds need."""
+        """Return the analysis for intervals, comparisons, calibration and thresholds."""
         return AVELAnalysis(self.classes)
 
     def metrics(self) -> AVELMetrics:
-        """Return a fresh accumulator."""
+        """Return a new accumulator."""
         return AVELMetrics(self.classes)
 
     def events(self, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the one track of events that are heard and seen."""
+        """Return the events, which are heard and seen, as the one stream "av"."""
         return {"av": one_hot_events(decisions["segment"], self.background).bool()}
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
-        """Return how likely each event is in each segment."""
+        """Return the probability of each event in each segment."""
         return {"av": self.head(parse).probabilities(parse)[..., : self.background]}
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
-        """Return one audio-visual track a clip."""
+        """Return one audio-visual track per clip."""
         truth = one_hot_events(batch.labels["segment"], self.background).bool().cpu().numpy()
         found = self.events(decisions)["av"].cpu().numpy()
         return [

@@ -1,4 +1,4 @@
-"""LLP's figures clip by clip and class by class, for intervals, comparisons, calibration and thresholds."""
+"""Figures per clip and per class, for intervals, comparisons, calibration and thresholds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ LEVELS = ("segment", "event")
 
 
 class AVVPAnalysis(Analysis):
-    """Per-clip and per-class terms of `AVVPMetrics`; thresholds lie on the segments' probabilities, per stream and class."""
+    """Terms of `AVVPMetrics` per clip and per class.
+
+    Thresholds apply to the probabilities of segments; each stream and class has its own.
+    """
 
     streams = STREAMS
 
@@ -28,12 +31,12 @@ class AVVPAnalysis(Analysis):
         self.classes, self.default = classes, default
 
     def contributions(self, state: Arrays) -> Arrays:
-        """Return ten figures of each clip."""
+        """Return the ten figures of each clip."""
         table = 100 * score(*_maps(state))
         return figures({name: table[:, column] for column, name in enumerate(COLUMNS)})
 
     def class_terms(self, state: Arrays) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-        """Return F of each clip and class, and where it counts, for segments and events."""
+        """Return the F of each clip and class, and where it counts, for segments and events."""
         return {
             name: {
                 stream: class_f(counts)
@@ -43,14 +46,14 @@ class AVVPAnalysis(Analysis):
         }
 
     def judged(self, state: Arrays, evidence: Arrays) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return every probability of a segment and class, not gated, and whether the event is there."""
+        """Return all ungated probabilities of segments and classes, and where the event is true."""
         return {
             s: (np.float64(evidence[s]).reshape(-1), state[f"true_{s}"].reshape(-1))
             for s in STREAMS
         }
 
     def objective(self, state: Arrays, evidence: Arrays, grid: np.ndarray) -> Arrays:
-        """Return the F of all segments of a class together; NaN for a class that occurs in no clip."""
+        """Return the F over all segments of a class; NaN for a class that occurs in no clip."""
         out = {}
         for stream in STREAMS:
             true = state[f"true_{stream}"]
@@ -66,23 +69,25 @@ class AVVPAnalysis(Analysis):
         return out
 
     def redecide(self, state: Arrays, evidence: Arrays, thresholds: Arrays) -> Arrays:
-        """Lay other thresholds on the segments; the decision on the whole clip, which gates them, stays."""
+        """Decide the segments by other thresholds; the video decisions that gate them stay."""
         maps = {
             s: (evidence[s] >= thresholds[s]) & evidence[f"gate_{s}"][:, None, :] for s in STREAMS
         }
         return state | {f"predicted_{s}": found for s, found in maps.items()}
 
     def late(self, state: Arrays, segments: int) -> Arrays:
-        """Move what is heard, truth and decisions; what is seen stays."""
+        """Shift truth and decisions of the audio stream; the visual stream stays."""
         return state | {
             name: later(state[name], segments) for name in ("predicted_audio", "true_audio")
         }
 
     def presence(self, state: Arrays) -> dict[str, Any]:
-        """Return scores of the (clip, class) pairs that are audible only, visible only, or both at any time of the clip.
+        """Return the scores of (clip, class) pairs that are only audible, only visible, or both.
 
-        Per group: how many pairs; the mean F of segments and events in the streams where the class is; and in what share of
-        the pairs it is decided in the stream where it is not ("wrongly heard", "wrongly seen"), all in percent.
+        A pair is audible if the class is heard at any time of the clip. Each group has the number
+        of pairs; the mean F of segments and events in the streams where the class is present; and
+        the share of pairs for which it is decided in the stream where it is absent
+        ("wrongly_heard", "wrongly_seen"), all in percent.
         """
         heard, seen = (np.asarray(state[f"true_{s}"].any(axis=1)) for s in STREAMS)  # (N, C)
         decided = {s: np.asarray(state[f"predicted_{s}"].any(axis=1)) for s in STREAMS}

@@ -1,7 +1,7 @@
 """The cells of video parsing: who published them, their presets, and what they compute.
 
-Which paper defines which cell stands here, beside the task, because encoders and decoders know no task; they are named by
-their classes.
+Which paper defines which cell is stated here, beside the task, because encoders and decoders know
+no task.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from avplatform.models.encoders.mmpyr import MMPyr
 from avplatform.tasks.cells import Cells, Preset, Published
 
 _LEAP_DIFFERS = (
-    "the decoder as released, without L_avss, with plain label texts; -official adds L_avss and the published texts, -paper "
-    "follows the printed equations; both take the shipped 50-d GloVe table, where the authors took 300-d (labels.embeddings)"
+    "the decoder as released, without L_avss, with plain label texts; -official adds L_avss and "
+    "the published texts, -paper follows the printed equations; both use the shipped 50-d GloVe "
+    "table, where the authors used 300-d (labels.embeddings)"
 )
-_THREE_TERMS = "HAN's three BCE terms on the video label: audio, visual (smoothed to 0.95 and 0.05), whole clip"
+_THREE_TERMS = (
+    "HAN's three BCE terms on the video label: audio, visual (smoothed to 0.95 and 0.05), "
+    "whole clip"
+)
 _SOFT_OR = "video probability: mean over time; whole clip: 1 - (1 - a)(1 - v)"
 _EITHER = "segment probability >= 0.5 where the video probability of either stream is >= 0.5 too"
 _POOLED = "segment probability >= 0.5 where the pooled probability of the whole clip is >= 0.5 too"
@@ -108,7 +112,7 @@ CELLS = Cells(
         (HAN, LEAP, "pseudo"): Published((_LEAP_NO_CODE,), _LEAP_DIFFERS, "han-leap-avvp-official"),
         (MMPyr, MMIL, "weak"): Published(
             (MMPyr.paper,),
-            "the streams in the right slots, which the published script exchanges; the recipe differs",
+            "the streams in their order, where the published script swaps them; the recipe differs",
             "mmpyr-mmil-avvp-weak-official",
         ),
         (MMPyr, MMIL, "pseudo"): Published(
@@ -121,11 +125,12 @@ CELLS = Cells(
     ours={
         MMIL: "MMIL on the encoder's audio and visual streams",
         LEAP: "LEAP as released on the encoder's audio and visual streams",
-        DCH: "one two-layer head a modality, which no paper defines",
+        DCH: "one two-layer head per modality, which no paper defines",
     },
     rules={
         (MMIL, "pseudo"): (
-            "L_basic: BCE on video labels of audio, visual and whole clip, and on segment pseudo-labels",
+            "L_basic: BCE on video labels of audio, visual and whole clip, and on segment "
+            "pseudo-labels",
             _POOLED,
         ),
         (MMIL, "weak"): (_THREE_TERMS, _POOLED),
@@ -134,7 +139,8 @@ CELLS = Cells(
             _EITHER,
         ),
         (LEAP, "weak"): (
-            "L_basic on the video label repeated over the segments (visual smoothed to 0.95 and 0.05)",
+            "L_basic on the video label repeated over the segments "
+            "(visual smoothed to 0.95 and 0.05)",
             _EITHER,
         ),
         (DCH, "pseudo"): (f"L_basic; {_SOFT_OR}", _EITHER),

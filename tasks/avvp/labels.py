@@ -1,4 +1,4 @@
-"""Rules that the labels of a clip obey among themselves."""
+"""Consistency rules for the labels of a clip."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from avplatform.tasks.contracts import Odd, named_classes
 
 
 def odd_labels(classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> Iterator[Odd]:
-    """Yield clips whose segment labels do not lie inside the weak label.
+    """Yield the clips whose segment labels do not lie inside the weak label.
 
-    In real data the dense labels do not always, so none of it is an error.
+    This happens in real data too, so each one is a warning and not an error.
     """
     if "weak" not in labels:
         return

@@ -1,4 +1,4 @@
-"""Losses of audio-visual video parsing, term by term. Each returns {name: mean over the batch}."""
+"""Losses of audio-visual video parsing; each returns its terms as {name: mean over the batch}."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Terms = dict[str, Tensor]
 
 
 def smooth(target: Tensor, smoothing: float) -> Tensor:
-    """Pull a weak label towards 0.5: s * y + (1 - s) / 2."""
+    """Smooth a weak label towards 0.5: s * y + (1 - s) / 2."""
     return smoothing * target + (1 - smoothing) / 2
 
 
 def han_loss(
     parse: Parse, weak: Tensor, *, audio_smooth: float = 1.0, visual_smooth: float = 0.9
 ) -> Terms:
-    """Weak supervision by video labels, smoothed a modality.
+    """Return HAN's loss on video labels, which are smoothed per modality.
 
     Source: HAN (ECCV 2020), section 4.3.
 
@@ -36,7 +36,7 @@ def han_loss(
 
 
 def valor_loss(parse: Parse, weak: Tensor, segment_audio: Tensor, segment_visual: Tensor) -> Terms:
-    """Video label on the pooled prediction, segment pseudo-labels on the segment logits.
+    """Return VALOR's loss: the video label on the pooled prediction, pseudo-labels on segments.
 
     Source: VALOR (NeurIPS 2023), section 4.
 
@@ -60,10 +60,11 @@ def basic_loss(
     segment_weight: float = 1.0,
     global_term: Literal["once", "twice", "drop"] = "once",
 ) -> Terms:
-    """L_basic: video and segment labels of both modalities, and the label of the whole clip.
+    """Return L_basic: terms on video and segments of both modalities, and on the whole clip.
 
-    Source: LEAP (ECCV 2024), Eq. 9. For LEAP the global prediction is a hard OR: it adds a constant to the logged loss and
-    no gradient. The released code counts it once; the equation, read literally, twice.
+    Source: LEAP (ECCV 2024), Eq. 9. For LEAP the global prediction is a hard OR, which adds a
+    constant to the logged loss and no gradient. The released code counts it once; the equation,
+    read literally, counts it twice.
 
     Shape: weak and video labels [B, C], segment labels [B, T, C].
     """
@@ -80,10 +81,11 @@ def basic_loss(
 
 
 def video_probabilities(parse: Parse, *, threshold: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the probabilities of audio, visual and the whole clip that losses use, each [B, C].
+    """Return the video probabilities of audio, visual and the whole clip, each [B, C].
 
-    The whole clip's is the decoder's own where it has one (MMIL); where both streams come as probabilities (DCH) it is
-    1 - (1 - a)(1 - v); otherwise (LEAP) it is the hard OR of both thresholded streams, without gradient.
+    The probability of the whole clip is the decoder's own if it has one (MMIL). If both streams are
+    probabilities (DCH), it is 1 - (1 - a)(1 - v). Otherwise (LEAP) it is the hard OR of both
+    thresholded streams, without gradient.
 
     Source: LEAP (ECCV 2024), Eq. 8.
     """
@@ -97,7 +99,10 @@ def video_probabilities(parse: Parse, *, threshold: float = 0.5) -> tuple[Tensor
 
 
 def global_decision(parse: Parse, *, threshold: float = 0.5) -> Tensor:
-    """Return which classes the whole clip has, bool [B, C]: the decoder's own prediction, or the OR of both streams."""
+    """Return the classes of the whole clip, bool [B, C].
+
+    They are the decoder's own decision, or the OR of the decisions on both streams.
+    """
     if parse.video.av is not None:
         return parse.video.av.probability >= threshold
     audio, visual = _video(parse)
@@ -105,7 +110,7 @@ def global_decision(parse: Parse, *, threshold: float = 0.5) -> Tensor:
 
 
 def has_soft_global(parse: Parse) -> bool:
-    """Whether the whole clip has a prediction that gives a gradient."""
+    """Return whether the prediction of the whole clip has a gradient."""
     return parse.video.av is not None or all(p.kind == "probability" for p in _video(parse))
 
 
@@ -118,9 +123,9 @@ def _video(parse: Parse) -> tuple[Prediction, Prediction]:
 def labels_without_pseudo(
     weak: Tensor, segments: int, *, audio_smooth: float = 1.0, visual_smooth: float = 0.9
 ) -> dict[str, Tensor]:
-    """Make the labels of L_basic from the weak label alone, as the released pipeline does.
+    """Return the labels of L_basic from the weak label alone, as the released pipeline does.
 
-    Audio segments repeat the label as it is; visual segments repeat the smoothed one.
+    Audio segments repeat the label itself; visual segments repeat the smoothed label.
 
     Shape: weak [B, C] -> video_audio, video_visual [B, C]; segment_audio, segment_visual [B, T, C].
     """
@@ -134,7 +139,9 @@ def labels_without_pseudo(
 
 
 def predicted_events(parse: Parse, *, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Return event maps from the predictions, each gated by its own modality's video prediction, without gradient.
+    """Return the predicted event maps, gated by the video prediction of their modality.
+
+    They have no gradient.
 
     Shape: two maps [B, T, C] in {0, 1}.
     """
@@ -153,5 +160,8 @@ def _bce_logits(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def as_target(labels: Tensor, like: Tensor) -> Tensor:
-    """Labels in the precision of the predictions (at least single), so that smoothing rounds no earlier than the loss."""
+    """Return labels in the precision of the predictions, at least single.
+
+    With lower precision, smoothed labels would be rounded before the loss is computed.
+    """
     return labels.to(at_least_single(like).dtype)

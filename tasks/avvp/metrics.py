@@ -1,9 +1,11 @@
-"""LLP's metrics, exactly as the field computes them, for all clips at once.
+"""The metrics of video parsing as the published code computes them, for all clips at once.
 
-Source: HAN (ECCV 2020), section 5.1. Per clip, F of every class that occurs or is predicted, averaged over those classes
-(1 where there is none); then the mean over clips. Events are runs of ones, matched at an intersection over union of 0.5.
+Source: HAN (ECCV 2020), section 5.1. The F of each clip is the mean over the classes that occur or
+are predicted (1 if there are none); the figure is the mean over clips. Events are runs of ones,
+matched at an intersection over union of 0.5.
 
-A class row of T segments is a T-bit code. For T up to 10 all six counts of a pair of codes come out of one table.
+The T segments of a class are encoded as a T-bit code. For T up to 10, the counts of a pair of
+codes (true positives, false positives and misses of segments and of events) are read from a table.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ COLUMNS = (
     "event_AV",
 )
 """Columns of the per-clip table."""
-TABLE_SEGMENTS = 10  # longest clip that the table serves: 2**20 pairs
+TABLE_SEGMENTS = 10  # longest clip for the table of counts: 2**20 pairs of codes
 STREAMS = ("audio", "visual")
 
 
 class AVVPMetrics(Metrics):
-    """Collects decisions and truth of clips by row, and scores them all at the end.
+    """Accumulator of decisions and truth by row, which scores all clips at the end.
 
     `columns` reads decisions "audio", "visual" (bool [B, T, C]) and "video" (bool [B, C]), and labels "dense_audio",
     "dense_visual" [B, T, C] and "weak" [B, C].
@@ -57,7 +59,7 @@ class AVVPMetrics(Metrics):
         return columns | {"video": decisions["video"].bool(), "weak": batch.labels["weak"].bool()}
 
     def compute(self) -> dict[str, float]:
-        """Return the ten figures in percent."""
+        """Return the ten headline figures in percent."""
         return averages(self._table())
 
     def details(self) -> dict[str, Any]:
@@ -109,7 +111,7 @@ class AVVPMetrics(Metrics):
 def score(
     predicted_audio: np.ndarray, predicted_visual: np.ndarray, audio: np.ndarray, visual: np.ndarray
 ) -> np.ndarray:
-    """Return the per-clip table of eight scores, in the order of `COLUMNS`.
+    """Return the table of eight scores per clip, in the order of `COLUMNS`.
 
     Shape: four boolean maps [N, T, C] -> [N, 8], each score in [0, 1].
     """
@@ -122,14 +124,14 @@ def score(
 
 
 def averages(table: np.ndarray) -> dict[str, float]:
-    """Return the ten figures, in percent, of a per-clip table [N, 8]."""
+    """Return the ten figures, in percent, of a table of scores per clip [N, 8]."""
     if len(table) == 0:
         return {}
     return figures(dict(zip(COLUMNS, (100 * table.mean(axis=0)).tolist(), strict=True)))
 
 
 def figures(columns: dict[str, Any]) -> dict[str, Any]:
-    """Return the ten figures of the eight scores, of one number or one array each."""
+    """Return the ten figures of the eight scores, which are numbers or arrays."""
     out = {}
     for level in ("segment", "event"):
         a, v, av = (columns[f"{level}_{stream}"] for stream in ("A", "V", "AV"))
@@ -154,13 +156,14 @@ def classwise(
     level: int = 0,
     pooled: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Return, per class, the mean F in percent over the clips where the class occurs or is predicted (NaN: in none).
+    """Return the mean F per class, in percent, over the clips where it occurs or is predicted.
 
-    `pooled` instead adds the counts of all clips and takes F once. No code is published for the per-class event scores of
-    LEAP (ECCV 2024), Fig. 3, so both readings exist.
+    A class that occurs and is predicted in no clip is NaN. `pooled` instead adds the counts of all
+    clips and computes one F. No code is published for the per-class event scores of LEAP
+    (ECCV 2024), Fig. 3, so both readings are offered.
 
-    Shape: four boolean maps [N, T, C] -> streams audio, visual, event (both pooled) and av, each [C]. `level` 0: segments,
-    1: events.
+    Shape: four boolean maps [N, T, C] -> streams audio, visual, event (both pooled) and av, each
+    [C]. `level` 0: segments, 1: events.
     """
     counts = class_counts(predicted_audio, predicted_visual, audio, visual, level=level)
     out = {}
@@ -183,23 +186,31 @@ def class_counts(
     *,
     level: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Return true positives, false positives and misses of every clip and class: streams as in `classwise`, each [3, N, C]."""
+    """Return true positives, false positives and misses of each clip and class.
+
+    Shape: four boolean maps [N, T, C] -> streams as in `classwise`, each [3, N, C].
+    """
     counts = _all_counts(predicted_audio, predicted_visual, audio, visual)
     a, v, av = (counts[stream][level] for stream in ("audio", "visual", "av"))
     return {"audio": a, "visual": v, "event": a + v, "av": av}
 
 
 def class_f(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the F of every clip and class, 0 where it neither occurs nor is predicted, and where it does: [N, C] each."""
+    """Return the F of each clip and class, and whether the class occurs or is predicted.
+
+    F is 0 where the class neither occurs nor is predicted.
+
+    Shape: counts [3, N, C] -> two arrays [N, C].
+    """
     active = counts.sum(axis=0) > 0
     return np.where(active, _f(*counts), 0.0), active
 
 
 def overlap_subsets(audio: np.ndarray, visual: np.ndarray) -> dict[str, np.ndarray]:
-    """Return, for four readings of "overlapping", which clips have a segment with two or more events.
+    """Return which clips have a segment with two or more events, for four meanings of this.
 
-    Source: LEAP (ECCV 2024), Table 3, whose text leaves the reading open: union of both modalities (our default), within
-    either one, audio alone, visual alone.
+    Source: LEAP (ECCV 2024), Table 3, whose text leaves the meaning open: events in the union of
+    both modalities (our default), within either one, in audio alone, in visual alone.
 
     Shape: two boolean maps [N, T, C] -> name: bool [N].
     """
@@ -219,7 +230,7 @@ def overlap_subsets(audio: np.ndarray, visual: np.ndarray) -> dict[str, np.ndarr
 def _all_counts(
     pa: np.ndarray, pv: np.ndarray, ta: np.ndarray, tv: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return {stream: (segment counts, event counts)}, each [3, N, C]: true positives, false positives, misses."""
+    """Return {stream: (segment counts, event counts)}, each [3, N, C] as in `class_counts`."""
     pa, pv, ta, tv = (np.asarray(x).astype(bool) for x in (pa, pv, ta, tv))
     pairs = {"audio": (pa, ta), "visual": (pv, tv), "av": (pa & pv, ta & tv)}
     if pa.shape[1] > TABLE_SEGMENTS:
@@ -242,7 +253,7 @@ def _all_counts(
 
 
 def _codes(maps: np.ndarray) -> np.ndarray:
-    """Pack T segments into one integer: [N, T, C] -> [N, C]."""
+    """Encode T segments as one integer: [N, T, C] -> [N, C]."""
     code = np.zeros((maps.shape[0], maps.shape[2]), dtype=np.int64)
     for t in range(maps.shape[1]):
         code |= maps[:, t, :].astype(np.int64) << t
@@ -251,7 +262,7 @@ def _codes(maps: np.ndarray) -> np.ndarray:
 
 @cache
 def _count_table(segments: int) -> np.ndarray:
-    """All six counts of every pair of codes, five bits each, as int32 [2**T, 2**T]."""
+    """Return the six counts of every pair of codes, five bits each, as int32 [2**T, 2**T]."""
     codes = np.arange(2**segments)
     maps = ((codes[:, None] >> np.arange(segments)) & 1).astype(bool)  # (2**T, T)
     table = np.zeros((len(codes), len(codes)), dtype=np.int32)
@@ -266,15 +277,15 @@ def _count_table(segments: int) -> np.ndarray:
 
 
 def _segment_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """[N, T, C] twice -> [3, N, C]."""
+    """Count segments: two maps [N, T, C] -> [3, N, C]."""
     return np.stack([(p & t).sum(axis=1), (p & ~t).sum(axis=1), (~p & t).sum(axis=1)])
 
 
 def _event_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Counts of runs of ones, matched at IoU >= 0.5: [N, T, C] twice -> [3, N, C].
+    """Count runs of ones, matched at IoU >= 0.5: two maps [N, T, C] -> [3, N, C].
 
-    At that threshold two runs match at most once each, so greedy, optimal and many-to-one matching agree. A pair of runs
-    is visited at the last segment of its intersection.
+    At that threshold each run matches at most one other, so greedy, optimal and many-to-one
+    matching agree. A pair of runs is visited at the last segment of its intersection.
     """
     n, segments, c = p.shape
     start_p, start_t = _run_starts(p), _run_starts(t)
@@ -291,7 +302,7 @@ def _event_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def _run_starts(x: np.ndarray) -> np.ndarray:
-    """Where the run that a segment belongs to begins."""
+    """Return the first segment of the run that each segment belongs to."""
     starts = np.zeros(x.shape, dtype=np.int64)
     for s in range(x.shape[1]):
         starts[:, s] = s if s == 0 else np.where(x[:, s - 1], starts[:, s - 1], s)
@@ -299,7 +310,7 @@ def _run_starts(x: np.ndarray) -> np.ndarray:
 
 
 def _run_lengths(x: np.ndarray) -> np.ndarray:
-    """How long the run that a segment belongs to is."""
+    """Return the length of the run that each segment belongs to."""
     starts, ends = _run_starts(x), np.zeros(x.shape, dtype=np.int64)
     for s in range(x.shape[1] - 1, -1, -1):
         ends[:, s] = s + 1 if s == x.shape[1] - 1 else np.where(x[:, s + 1], ends[:, s + 1], s + 1)
@@ -307,18 +318,18 @@ def _run_lengths(x: np.ndarray) -> np.ndarray:
 
 
 def _run_count(x: np.ndarray) -> np.ndarray:
-    """Runs of ones: [N, T, C] -> [N, C]."""
+    """Return the number of runs of ones: [N, T, C] -> [N, C]."""
     return x[:, 0].astype(np.int64) + (x[:, 1:] & ~x[:, :-1]).sum(axis=1)
 
 
 def _f(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
-    """F = 2TP / (2TP + FP + FN); 1 where nothing is there and nothing is predicted."""
+    """Return F = 2TP / (2TP + FP + FN); 1 where nothing occurs and nothing is predicted."""
     denominator = 2 * tp + fp + fn
     return np.where(denominator > 0, 2 * tp / np.maximum(denominator, 1), 1.0)
 
 
 def _clip_f(counts: np.ndarray) -> np.ndarray:
-    """Mean F over the classes that occur or are predicted, 1 where there is none: [3, N, C] -> [N]."""
+    """Return the mean F over the classes that occur or are predicted, or 1: [3, N, C] -> [N]."""
     active = counts.sum(axis=0) > 0
     total = np.where(active, _f(*counts), 0.0).sum(axis=1)
     number = active.sum(axis=1)
@@ -326,5 +337,5 @@ def _clip_f(counts: np.ndarray) -> np.ndarray:
 
 
 def _set_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Counts over classes: [N, C] twice -> [3, N]."""
+    """Count over classes: two arrays [N, C] -> [3, N]."""
     return np.stack([(p & t).sum(axis=1), (p & ~t).sum(axis=1), (~p & t).sum(axis=1)])

@@ -1,4 +1,4 @@
-"""Audio-visual video parsing: which events are heard, which are seen, and when."""
+"""Audio-visual video parsing: which events are heard, which are seen, and in which segments."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class AVVPConfig:
     supervision: Literal["pseudo", "weak"] = "pseudo"
     """segment pseudo-labels, or video labels only"""
     objective: Literal["auto", "basic", "han", "valor"] = "auto"
-    """auto: L_basic with pseudo-labels; without, HAN's loss (LEAP: L_basic on repeated weak labels)"""
+    """auto: L_basic with pseudo-labels, else HAN's loss (LEAP: L_basic on repeated weak labels)"""
     audio_smooth: float = 1.0
-    """label smoothing of audio in the weak losses; 1: none"""
+    """smoothing of the audio label in the weak losses; 1: none"""
     visual_smooth: float = 0.9
-    """label smoothing of visual in the weak losses; 1: none"""
+    """smoothing of the visual label in the weak losses; 1: none"""
     segment_weight: float = 1.0
     """weight of L_basic's segment terms"""
     global_term: Literal["once", "twice", "drop"] = "once"
@@ -62,9 +62,9 @@ class AVVPConfig:
     empty_pair: Literal["zero", "one", "ignore"] = "zero"
     """EIoU of two segments without events, in the paper form"""
     gate: Literal["global", "modality", "none"] = "global"
-    """which video prediction switches a segment's class off"""
+    """the video prediction that must contain a class for its segments to have it"""
     threshold: float = 0.5
-    """probability from which on (inclusive) a class is decided"""
+    """a class is decided where its probability is at least this"""
     label_texts: Literal["plain", "official"] = "plain"
     """texts of the label embeddings; official: spelt as behind the published ones"""
 
@@ -76,19 +76,20 @@ class AVVPConfig:
         if self.objective not in fits:
             choices = ", ".join(fits)
             raise UsageError(
-                f"AVVPConfig.objective '{self.objective}' does not go with {self.supervision}; use {choices}"
+                f"AVVPConfig.objective '{self.objective}' does not go with {self.supervision}; "
+                f"use {choices}"
             )
         in_range(self, ("audio_smooth", "visual_smooth", "threshold"), 0, 1)
         at_least(self, ("segment_weight", "avss_weight", "avss_eps"), 0)
 
 
 class AVVP(Task):
-    """Audio-visual video parsing: audio and visual events apart, of any classes.
+    """Audio-visual video parsing: separate audio and visual events, of any classes.
 
     Source: HAN (ECCV 2020); LEAP (ECCV 2024), section 3.
 
-    Labels of a batch: "weak" [B, C]; for pseudo supervision "pseudo_audio" and "pseudo_visual" [B, T, C]; for scoring
-    "dense_audio" and "dense_visual" [B, T, C].
+    Labels of a batch: "weak" [B, C]; for pseudo supervision also "pseudo_audio" and "pseudo_visual"
+    [B, T, C]; for scoring also "dense_audio" and "dense_visual" [B, T, C].
     """
 
     name = "avvp"
@@ -116,14 +117,14 @@ class AVVP(Task):
         return list(self.classes), list(self.class_texts())
 
     def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> AVVP:
-        """Return a copy that knows these events only."""
+        """Return a copy of the task for these events only."""
         other = copy.copy(self)
         other.classes = tuple(names)
         other.texts = {self.config.label_texts: tuple(texts or names)}
         return other
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
-        """Refuse options that only one joint stream can use, objectives without their predictions, and what is not read."""
+        """Refuse options of a joint stream, objectives without predictions, and unread options."""
         kind = DECODERS[decoder]
         check_parts(ENCODERS[encoder], kind, encoder_config, decoder_config, self.needs)
         given, objective = kind.gives(decoder_config), self.config.objective
@@ -136,7 +137,7 @@ class AVVP(Task):
         refuse_unread(self.config, self._rules(given), group="task_config")
 
     def _rules(self, given: Gives) -> list[Rule]:
-        """Return which options are read; of decoders from outside nothing is assumed."""
+        """Return which options are read; nothing is assumed about third-party decoders."""
         config, weak = self.config, self.config.supervision == "weak"
         pooled = config.objective in ("han", "valor") or (
             config.objective == "auto" and weak and given is not None and "pooled" in given
@@ -157,13 +158,14 @@ class AVVP(Task):
         missing = {"pseudo_audio", "pseudo_visual"} - set(names)
         if missing and self.config.supervision == "pseudo":
             raise DataError(
-                f"the data have no '{min(missing)}' labels; use data with pseudo-labels, or --supervision weak"
+                f"the data have no '{min(missing)}' labels; "
+                "use data with pseudo-labels, or --supervision weak"
             )
 
     odd_labels = staticmethod(label_rules.odd_labels)
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
-        """Return the weighted terms of the objective, and of the similarity loss if it is on."""
+        """Return the weighted terms of the objective, and the similarity loss if it is on."""
         config, scores = self.config, parse.segment.audio.values  # type: ignore[union-attr]
         weak = as_target(batch.labels["weak"], scores)
         smoothing = dict(audio_smooth=config.audio_smooth, visual_smooth=config.visual_smooth)
@@ -221,7 +223,9 @@ class AVVP(Task):
         )
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
-        """Return "audio", "visual" (bool [B, T, C]) and "video" (bool [B, C]); thresholds are inclusive.
+        """Return "audio" and "visual" (bool [B, T, C]) and "video" (bool [B, C]).
+
+        Thresholds are inclusive.
 
         Source: HAN (ECCV 2020): segments are gated by the video prediction.
         """
@@ -234,7 +238,7 @@ class AVVP(Task):
         return decisions
 
     def _gates(self, parse: Parse, whole: Tensor) -> dict[str, Tensor]:
-        """Return, per stream, which classes the video prediction lets through, bool [B, C]."""
+        """Return which classes the video prediction lets through: stream -> bool [B, C]."""
         threshold = self.config.threshold
         if self.config.gate == "global":
             return {"audio": whole, "visual": whole}
@@ -247,21 +251,24 @@ class AVVP(Task):
         )
 
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return "audio" and "visual" (probabilities [B, T, C], not gated) and "gate_audio", "gate_visual" (bool [B, C])."""
+        """Return the ungated probabilities of segments, and the gates.
+
+        Shape: "audio" and "visual" [B, T, C]; "gate_audio" and "gate_visual" bool [B, C].
+        """
         gates = self._gates(parse, decisions["video"])
         found = {name: getattr(parse.segment, name).probability for name in gates}
         return found | {f"gate_{name}": gate for name, gate in gates.items()}
 
     def analysis(self) -> AVVPAnalysis:
-        """Return what intervals, comparisons, calibration and thresholds need."""
+        """Return the analysis for intervals, comparisons, calibration and thresholds."""
         return AVVPAnalysis(self.classes, default=self.config.threshold)
 
     def metrics(self) -> AVVPMetrics:
-        """Return a fresh accumulator."""
+        """Return a new accumulator."""
         return AVVPMetrics(self.classes)
 
     def events(self, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what is heard, what is seen, and what is both at the same time."""
+        """Return the events that are heard, seen, and both in the same segment."""
         return {
             "audio": decisions["audio"],
             "visual": decisions["visual"],
@@ -269,7 +276,7 @@ class AVVP(Task):
         }
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
-        """Return those of both streams; an audio-visual event is as likely as the less likely of the two."""
+        """Return the probabilities of both streams, and as "av" the lower of the two."""
         audio, visual = parse.segment.audio.probability, parse.segment.visual.probability  # type: ignore[union-attr]
         return {"audio": audio, "visual": visual, "av": torch.minimum(audio, visual)}
 

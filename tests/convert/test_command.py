@@ -86,7 +86,7 @@ def test_final_norms_as_they_start_speak_for_post(files, tmp_path, capsys):
 
     file = changed(files["valor_han_post"], tmp_path / "a.pt", untrained)
     assert convert(file, "valor", tmp_path / "m") == 0
-    assert "are as they start, which speaks for post" in capsys.readouterr().out
+    assert "have their initial values, which speaks for post" in capsys.readouterr().out
 
 
 def test_the_wrong_norm_misses_the_golden_outputs(files, tmp_path, handlers):
@@ -193,7 +193,7 @@ def test_unknown_missing_and_misshapen_keys_are_listed_in_one_message(files, tmp
 def test_another_models_checkpoint_is_refused(files, tmp_path, capsys):
     assert convert(files["ave_att"], "psp", tmp_path / "m") == 1
     shown = capsys.readouterr().err
-    assert "no checkpoint of PSP (CVPR 2021)" in shown and "unknown: affine_audio.bias" in shown
+    assert "not a checkpoint of PSP (CVPR 2021)" in shown and "unknown: affine_audio.bias" in shown
 
 
 def test_values_that_are_not_finite_are_refused(files, tmp_path, capsys):
@@ -233,8 +233,8 @@ def test_weights_inside_a_dictionary_are_found_and_the_rest_is_named(files, tmp_
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: {**t, "epoch": 3}, "no tensor: epoch (a value of kind int)"),
-        (lambda t: {**t, ("a", "b"): torch.ones(1)}, "no tensor: a value of kind tuple"),
+        (lambda t: {**t, "epoch": 3}, "not tensors: epoch (a value of kind int)"),
+        (lambda t: {**t, ("a", "b"): torch.ones(1)}, "not tensors: a value of kind tuple"),
         (lambda t: {"net": t, "model": t}, "under 'model' and 'net'"),
         (lambda t: [t], "a value of kind list"),
         (lambda t: torch.ones(2), "it holds a tensor;"),
@@ -286,9 +286,9 @@ def test_rounding_is_said_and_double_precision_is_kept_on_demand(tmp_path, capsy
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
         (b"\0" * 257 + b"ustar" + b"\0" * 300, "tar archive"),
-        (b"hello", "no whole checkpoint"),
+        (b"hello", "not a whole checkpoint"),
         (b"PK\x03\x04 and no more", "zip archive is broken"),
-        (b"\x80\x02K\x01.", "none that torch.save wrote"),
+        (b"\x80\x02K\x01.", "torch.save did not write it"),
     ],
 )
 def test_what_is_no_checkpoint_is_told_apart(tmp_path, capsys, content, words):

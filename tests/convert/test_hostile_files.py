@@ -106,7 +106,7 @@ OPCODES = {
     ),
     "dotted name of torch": (op_global("torch", "nn.__builtins__") + b".", "torch.nn.__builtins__"),
     "name of spaces": (b"ccollections\nOrderedDict x\n.", "OrderedDict x"),
-    "numbers for names": (b"\x80\x04K\x01K\x02\x93.", "no plain name"),
+    "numbers for names": (b"\x80\x04K\x01K\x02\x93.", "not a plain name"),
     "newobj": (op_global("subprocess", "Popen") + text("touch") + b"\x85\x81.", "subprocess.Popen"),
     "newobj_ex": (op_global("subprocess", "Popen") + b"){\x92.", "subprocess.Popen"),
     "stand-in called": (op_global("fully_model", "psp_net") + ARGS + b"R.", "fully_model.psp_net"),
@@ -150,8 +150,8 @@ OPCODES = {
     "memo of nothing": (b"\x80\x02h\x05.", "never stored"),
     "huge memo": (b"\x80\x02K\x01p99999999999999\n.", "memo entry"),
     "huge memo index": (b"\x80\x02K\x01r\xff\xff\xff\xff0" + b"j\x01\x00\x00\x00.", "never stored"),
-    "huge text": (b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b"a.", "no whole checkpoint"),
-    "no end": (b"\x80\x02K\x01", "no whole checkpoint"),
+    "huge text": (b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b"a.", "not a whole checkpoint"),
+    "no end": (b"\x80\x02K\x01", "not a whole checkpoint"),
 }
 
 

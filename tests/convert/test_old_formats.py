@@ -94,7 +94,7 @@ def test_a_parameter_of_something_else_is_refused(tmp_path):
     )
     refused(
         in_zip(tmp_path / "a.pt", b"\x80\x02" + whole + b"."),
-        "a parameter of something that is no tensor",
+        "a parameter of something that is not a tensor",
     )
     whole = module("models.att_Net", parameters=[entry("weight", old("text"))])
     refused(

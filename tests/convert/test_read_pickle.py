@@ -126,7 +126,7 @@ def test_an_object_of_any_class_is_refused_by_name(tmp_path):
         dumped(cls, tmp_path / "class.pkl")
     refused(tmp_path / "2.pkl", "their.module.Thing")
     refused(tmp_path / "4.pkl", "their.module.Thing")
-    refused(tmp_path / "class.pkl", "their.module.Thing, which is no plain value")
+    refused(tmp_path / "class.pkl", "their.module.Thing, which is not a plain value")
     refused(dumped({("a", 1): 2}, tmp_path / "key.pkl"), "a value of kind tuple")
     refused(dumped(torch.nn.ReLU(), tmp_path / "module.pkl"), "activation.ReLU")
 

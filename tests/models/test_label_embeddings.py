@@ -177,7 +177,7 @@ def test_a_file_without_texts_gives_its_rows_in_order(tmp_path):
             source.embed(["a", "b", "c"]).tolist() == values.tolist()
             and source.provenance["rows"] == "matched by order"
         )
-        with pytest.raises(DataError, match="3 rows and no texts, to go with 2 label texts"):
+        with pytest.raises(DataError, match="3 rows and no texts, but there are 2 label texts"):
             source.embed(["a", "b"])
 
 

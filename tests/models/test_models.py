@@ -200,7 +200,7 @@ def _break(folder, name):
         ("no weights", "no model.safetensors"),
         ("no config", "no config.json"),
         ("broken config", "not valid JSON"),
-        ("not a config", "holds no encoder, decoder and features"),
+        ("not a config", "lacks an encoder, a decoder or features"),
         ("unknown encoder", "did you mean 'han'"),
     ],
 )

@@ -151,7 +151,7 @@ def test_a_package_with_a_model_folder_is_found(folders, tmp_path, monkeypatch):
         ("bert:{clip}", "a model of type 'clip', not bert"),
         ("sentence:{max sentence}", "pools by max_tokens; give --labels.pooling"),
         ("{bert}", "say of which kind: sentence:"),
-        ("bert:{bert}/nothing", "no folder with a config.json"),
+        ("bert:{bert}/nothing", "not a folder with a config.json"),
         ("bert:", "needs a name"),
     ],
 )

@@ -124,7 +124,7 @@ def test_labels_that_were_never_trained_on_are_parsed_by_their_texts(task):
 
 
 @pytest.mark.parametrize(
-    ("decoder", "why"), [("mmil", "one weight vector a class"), ("dch", "one output a class")]
+    ("decoder", "why"), [("mmil", "one weight vector per class"), ("dch", "one output per class")]
 )
 def test_mmil_and_dch_refuse_other_labels_with_the_reason(decoder, why):
     with pytest.raises(UsageError, match=why):

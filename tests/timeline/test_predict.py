@@ -250,7 +250,7 @@ def test_any_labels_with_leap_and_a_refusal_with_mmil(models, clips, tmp_path, c
     }
     capsys.readouterr()
     assert predict(*flags, model=models / "mmil") == 2
-    assert "one weight vector a class" in capsys.readouterr().err
+    assert "one weight vector per class" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
