@@ -22,6 +22,7 @@ def test_list_filters_and_refuses_what_is_in_no_name(capsys):
         "tasks",
         "encoders",
         "decoders",
+        "datasets",
         "presets",
     }
 

@@ -40,8 +40,7 @@ class ListOptions:
     """List the cells (task, encoder, decoder, supervision), tasks, encoders, decoders, datasets, presets."""
 
     filter: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """only names that contain all these texts; cells, tasks, encoders, decoders, datasets or
-    presets: only these"""
+    """only names that contain all these texts; a kind, such as cells or datasets: only these"""
     task: str | None = None
     """only cells of this task"""
     encoder: str | None = None
