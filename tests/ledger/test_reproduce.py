@@ -266,7 +266,7 @@ def test_from_the_command_to_the_page(tmp_path, small_stores, capsys):
         assert theirs["values"] == [pytest.approx(value, abs=1e-9)] and theirs["n"] == 1
     text = (out / "page.md").read_text()
     assert (
-        "SHORT SCHEDULE: every run of ours was cut short (--max-steps 1)" in text
+        "SHORT SCHEDULE: each of our runs was cut short (--max-steps 1)" in text
         and "SYNTHETIC features" in text
     )
     assert len((out / RUNS / "ledger.jsonl").read_text().splitlines()) == 1
