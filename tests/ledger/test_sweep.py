@@ -291,7 +291,7 @@ def test_a_sweep_waits_for_the_runs_of_a_killed_one_to_end(tmp_path):
 
 def test_two_sweeps_do_not_work_in_one_folder(tmp_path):
     def inner():
-        with pytest.raises(DataError, match="another process is at work in"):
+        with pytest.raises(DataError, match="another process is using"):
             run_jobs(
                 [job("b", "pass", lambda: False)], logs=tmp_path / "logs", parallel=1, console=QUIET
             )
