@@ -1,4 +1,4 @@
-"""Templates of the cards that stand beside models and data, as package data, and the texts that go into them."""
+"""Templates of model and dataset cards, as package data, and the texts that fill them."""
 
 from __future__ import annotations
 

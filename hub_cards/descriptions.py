@@ -1,4 +1,4 @@
-"""What the cards say about tasks, encoders and decoders, and the papers behind them."""
+"""Texts of the cards on tasks, encoders and decoders, and on the papers behind them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avplatform.tasks.registry import TASKS
 
 
 class TaskText(NamedTuple):
-    """A task's title, and what its example code shows."""
+    """A task's title, and the comment on the decisions in its example code."""
 
     title: str
     decisions: str
@@ -24,13 +24,13 @@ def segment_words(seconds: float) -> str:
 
 
 def task_text(name: str) -> TaskText:
-    """Return a task's texts; a task from outside the platform may be called by its name."""
+    """Return a task's texts; a task without a title is called by its name."""
     task = TASKS.get(name, Task)
     return TaskText(task.title or name, task.decisions)
 
 
 def about(task: str, encoder: str, decoder: str) -> tuple[str, list[str]]:
-    """Return sentences on a task, an encoder and a decoder, and the BibTeX entries of the papers that they name, in order."""
+    """Return sentences on a task, an encoder and a decoder, and their papers' BibTeX entries."""
     named: tuple[tuple[str, type[Task | Encoder | Decoder] | None], ...] = (
         (task, TASKS.get(task)),
         (encoder, ENCODERS.get(encoder)),
@@ -39,7 +39,7 @@ def about(task: str, encoder: str, decoder: str) -> tuple[str, list[str]]:
     sentences, citations = [], []
     for name, part in named:
         if part is None or not part.about:
-            sentences.append(f"`{name}` was registered from outside avplatform.")
+            sentences.append(f"`{name}` was registered by another package.")
             continue
         paper = part.paper
         sentences.append(

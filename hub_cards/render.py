@@ -1,4 +1,4 @@
-"""Templates and YAML metadata of cards as text."""
+"""Render the templates and the YAML metadata of cards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from avplatform.hub_cards import template
 
 PLACEHOLDER = "<this folder or repository>"
-"""Stands in a card for the repository's id until the card is pushed."""
+"""Placeholder for the repository's id in a card that is not pushed yet."""
 
 
 def _yaml(metadata: dict[str, Any]) -> str:

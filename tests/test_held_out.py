@@ -70,7 +70,7 @@ def test_background_stays_background_in_localization(small_stores):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(decoder="mmil"), "one output a class"),
+        (dict(decoder="mmil"), "one output per class"),
         (dict(held_out=("Dgo",)), "did you mean 'Dog'"),
         (dict(held_out=("Dog", "dog")), "named twice"),
         (dict(streaming=True), "leave out --streaming"),
@@ -250,4 +250,4 @@ def test_runs_that_held_out_classes_are_compared_with_their_like_only(
         assert main([*base, "--output-dir", out, *flags]) == 0
     assert main(["compare", a, b, "--bootstrap", "50", "--out", str(tmp_path / "out")]) == 0
     assert main(["compare", a, c, "--bootstrap", "50"]) == 1
-    assert "held out other classes" in capsys.readouterr().err
+    assert "held out different classes" in capsys.readouterr().err

@@ -158,8 +158,8 @@ def test_the_smallest_good_file_is_read():
     ("old", "new", "message"),
     [
         ("schema: 1", "schema: 2", "must hold 'schema: 1'"),
-        ("[70.5]", "[170.5]", "170.5 is no percentage"),
-        ("[70.5]", "[true]", "True is no percentage"),
+        ("[70.5]", "[170.5]", "170.5 is not a percentage"),
+        ("[70.5]", "[true]", "True is not a percentage"),
         ("[70.5]", "[70.5, 3.0]", "2 values for 1 column"),
         ("encoder: ave", "encoder: avee", "row 1: unknown encoder 'avee'; did you mean 'ave'"),
         ("decoder: dch", "decoder: other", "decoder_name must say which"),

@@ -1,1 +1,1 @@
-"""What there is: encoders, decoders, tasks, their combinations, costs and published figures."""
+"""The catalogue: tasks, encoders, decoders, their combinations, costs and published figures."""

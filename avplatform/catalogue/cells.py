@@ -1,6 +1,7 @@
-"""The matrix: what each cell (task, encoder, decoder, supervision) computes, who published it, and which presets it has.
+"""The matrix of cells: each combination of task, encoder, decoder and supervision.
 
-What is known stands beside the tasks (`tasks/X/cells.py`), encoders and decoders; this puts it together.
+The facts about a cell are declared beside the tasks (`tasks/X/cells.py`), encoders and decoders.
+This module collects them: what a cell computes, who published it, and which presets it has.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ Key = tuple[str, str, str, str]
 class Cell:
     """One cell of the matrix.
 
-    `status` is "published" where a paper defines what the cell computes, "ours" where this platform does (a paper may give
-    figures all the same, see `figures`), and "outside" where a part was registered from outside. `default` says in what the
-    cell's defaults differ from the publication (of cells that are ours: what they are); `exact` is the preset that follows the
-    publication exactly.
+    `status` is "published" if a paper defines what the cell computes, "ours" if this platform
+    defines it (a paper may still give figures, see `figures`), and "outside" if a part was
+    registered by another package. `default` says how the defaults differ from the publication, or,
+    for a cell that is ours, what they are. `exact` is the preset that follows the publication
+    exactly.
     """
 
     task: str
@@ -45,17 +47,17 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Such as avel-ave-leap-full; `find_cell` reads it."""
+        """Return the cell's name, such as avel-ave-leap-full, which `find_cell` reads."""
         return f"{self.task}-{self.encoder}-{self.decoder}-{self.supervision}"
 
     @property
     def source(self) -> str:
-        """Papers that define the cell, in one line; empty where there are none."""
+        """Return the papers that define the cell in one line, which is empty if there are none."""
         return "; ".join(map(str, self.publications))
 
 
 def cells() -> list[Cell]:
-    """Return all cells, ordered by task, encoder, decoder and supervision as they are registered."""
+    """Return all cells in the order in which tasks, encoders and decoders are registered."""
     presets = _presets_by_cell()
     return [
         _cell(task, encoder, decoder, supervision, presets)
@@ -67,12 +69,12 @@ def cells() -> list[Cell]:
 
 
 def find_cell(name: str) -> Cell:
-    """Return the cell that a name such as avel-ave-leap-weak, avel/ave/leap or a preset's means.
+    """Return the cell of a name such as avel-ave-leap-weak or avel/ave/leap, or of a preset's name.
 
-    Without a supervision it is the task's first one.
+    A name without a supervision means the task's first one.
 
     Raises:
-        UsageError: no such cell or preset; names the nearest.
+        UsageError: there is no such cell or preset; the message names the nearest one.
     """
     presets = _presets_by_cell()
     for cell, names in presets.items():
@@ -87,7 +89,8 @@ def find_cell(name: str) -> Cell:
         return known[joined]
     hint = nearest(joined, known) or nearest(name, list_presets())
     raise UsageError(
-        f"no cell, preset or folder '{name}'{hint} (`avplatform list` shows cells and presets)"
+        f"there is no cell, preset or folder '{name}'{hint} "
+        "(`avplatform list` shows cells and presets)"
     )
 
 
@@ -108,7 +111,7 @@ def _cell(
         status="outside" if not ours else "published" if published else "ours",
         publications=published.publications if published else (),
         figures=facts.mentioned.get(parts[1]) if at_home else None,
-        reads=facts.reads(parts[0]) or "what the encoder wants, as the stem makes it",
+        reads=facts.reads(parts[0]) or "the streams that the encoder wants, made by the stem",
         loss=loss,
         decision=decision,
         default=published.default if published else facts.defined(*parts, supervision),

@@ -1,4 +1,7 @@
-"""What a model costs: trainable parameters and floating-point operations of one clip, by part; nothing is computed."""
+"""The cost of a model by part: trainable parameters and floating-point operations of one clip.
+
+Models are built on torch's meta device, so no memory is allocated and nothing is computed.
+"""
 
 from __future__ import annotations
 
@@ -28,27 +31,28 @@ class Cost:
 
     @property
     def total_parameters(self) -> int:
-        """Trainable values of the whole model."""
+        """Return the number of trainable parameters of the whole model."""
         return sum(self.parameters.values())
 
     @property
     def total_flops(self) -> int:
-        """Operations of one clip, from features to predictions."""
+        """Return the number of operations of one clip, from features to predictions."""
         return sum(self.flops.values())
 
 
 def cost_of(config: AVModelConfig, *, segments: int | None = None) -> Cost:
-    """Return what a model of this config costs on one clip (by default as long as its own), without allocating it.
+    """Return the cost of a model of this config on one clip (default length: the model's own).
 
-    FLOPs are twice the multiply-accumulates of matrix products, convolutions and LSTMs in one forward pass of one clip;
-    elementwise operations, norms and softmaxes are not counted. The model is built on torch's meta device, where an LSTM
-    runs as the products that it consists of (on a CPU it is one opaque kernel, which no counter sees).
+    FLOPs are twice the multiply-accumulates of matrix products, convolutions and LSTMs in one
+    forward pass of one clip; elementwise operations, norms and softmaxes are not counted. On the
+    meta device an LSTM runs as the matrix products that it consists of, which the counter sees; on
+    a CPU it is one opaque kernel.
     """
     part = {
         "task": "",
         "classes": ["-"],
         "decoder": {"_type": next(n for n, kind in DECODERS.items() if not kind.needs_labels)},
-    }  # what the stem and the encoder do not depend on
+    }  # the stem and the encoder do not depend on these values
     shared = {name: config_to_dict(getattr(config, name)) for name in ("features", "encoder")}
     key = json.dumps({**part, **shared, "reference_order": config.reference_order}, sort_keys=True)
     segments = segments or config.segments
@@ -62,7 +66,7 @@ def cost_of(config: AVModelConfig, *, segments: int | None = None) -> Cost:
 
 
 def flops_per_clip(model: AVModel | AVModelConfig, *, segments: int | None = None) -> int:
-    """Return the floating-point operations of one clip; `cost_of` says what counts."""
+    """Return the floating-point operations of one clip, counted as `cost_of` says."""
     return cost_of(
         model.config if isinstance(model, AVModel) else model, segments=segments
     ).total_flops
@@ -79,7 +83,7 @@ def input_shapes(features: FeatureSpec, *, segments: int) -> dict[str, list[int]
 
 @dataclass(kw_only=True)
 class _Encoded:
-    """The encoding of one clip on the meta device, and what it cost: every decoder reads the same one."""
+    """The encoding of one clip on the meta device, and its cost; all decoders share it."""
 
     encoding: Encoding
     width: int
@@ -113,7 +117,7 @@ def _encode(key: str, segments: int) -> _Encoded:
 
 @cache
 def _decode(key: str, segments: int, decoder: str, classes: int, label_dim: int) -> tuple[int, int]:
-    """Return parameters and operations of a decoder behind an encoder."""
+    """Return the parameters and operations of a decoder behind an encoder."""
     encoded = _encode(key, segments)
     config = component_config("decoder", json.loads(decoder))
     kind = DECODERS[config._type]
@@ -129,6 +133,6 @@ def _decode(key: str, segments: int, decoder: str, classes: int, label_dim: int)
 
 @contextlib.contextmanager
 def _counter() -> Iterator[FlopCounterMode]:
-    """Count the operations of a block, without gradients."""
+    """Count the operations of a block of code, without gradients."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         yield counter

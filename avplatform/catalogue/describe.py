@@ -1,4 +1,4 @@
-"""Everything that `avplatform info` tells of a cell, a preset, a run or a model, as plain values."""
+"""Describe a cell, a preset, a run or a model as plain values, for `avplatform info`."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ PARTS = ("encoder_config", "decoder_config", "task_config")
 
 
 def describe(target: str) -> dict[str, Any]:
-    """Return what a name or folder is: a cell, a preset, a run folder, a model folder or a hub id.
+    """Return the description of a cell, a preset, a run folder, a model folder or a hub id.
 
     Raises:
-        UsageError: no such cell or preset; names the nearest.
-        DataError: a folder or repository without a model or run, or with a broken one.
+        UsageError: there is no such cell or preset; the message names the nearest one.
+        DataError: a folder or repository holds no model or run, or a broken one.
     """
     folder = Path(target)
     if (folder / "config.yaml").is_file():
@@ -55,7 +55,8 @@ def describe(target: str) -> dict[str, Any]:
     except UsageError:
         if target.startswith((".", "/", "~")):
             raise DataError(
-                f"no folder {target}; give a run folder, a model folder, a hub id, a cell or a preset"
+                f"there is no folder {target}; "
+                "give a run folder, a model folder, a hub id, a cell or a preset"
             ) from None
         if target.count("/") == 1:
             return _model(target, model_folder(target))
@@ -68,7 +69,7 @@ def describe(target: str) -> dict[str, Any]:
 
 
 def _of_config(kind: str, name: str, config: RunConfig) -> dict[str, Any]:
-    """Describe what a run of this configuration would train."""
+    """Return the description of what a run of this configuration would train."""
     model = None
     dataset = find_adapter(config.task)
     if dataset is not None:
@@ -134,7 +135,7 @@ def _cell(cell: Sequence[Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _published(cell: Cell, own: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the published results of a model with exactly these options, or else the one that the cell is known by."""
+    """Return the published results of exactly these options, or else the cell's headline result."""
     rows = [
         (key, row)
         for key, row in published_rows(cell.task, cell.encoder, cell.decoder, cell.supervision)
@@ -151,7 +152,7 @@ def _published(cell: Cell, own: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plain(own: dict[str, Any]) -> dict[str, Any]:
-    """Return options as they read back from a file, so that those of a run and those of a model compare."""
+    """Return options as if read from a file, so that a run's and a model's can be compared."""
     parts = {
         part: options if isinstance(options, dict) else dataclasses.asdict(options)
         for part, options in own.items()
@@ -164,7 +165,7 @@ def _plain(own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _built(config: AVModelConfig) -> dict[str, Any]:
-    """Return configuration, cost, inputs, classes and labels of a model."""
+    """Return the configuration, cost, inputs, classes and labels of a model."""
     cost = cost_of(config)
     stored = config_to_dict(config)
     return {
@@ -183,7 +184,7 @@ def _built(config: AVModelConfig) -> dict[str, Any]:
 
 
 def _recipe(config: RunConfig) -> dict[str, Any]:
-    """Return how a configuration trains; what is off is left out."""
+    """Return the training options of a configuration; a limit of steps only if there is one."""
     parts = {
         "optim": dataclasses.asdict(config.optim),
         "schedule": dataclasses.asdict(config.schedule),
@@ -198,7 +199,7 @@ def _recipe(config: RunConfig) -> dict[str, Any]:
 
 
 def _results(content: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the part of results.json that says what came out, on what, and how the epoch was chosen."""
+    """Return the scores, the data and the choice of the epoch from results.json."""
     if not content:
         return None
     names = (
@@ -215,7 +216,7 @@ def _results(content: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def provenance(folder: Path) -> dict[str, str] | None:
-    """Return where a converted model's weights come from, as its card says; None where it says nothing."""
+    """Return the origin of a converted model's weights from its card; None if the card has none."""
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     section = re.search(
@@ -248,5 +249,5 @@ def _read_config(folder: Path) -> AVModelConfig:
         RecursionError,
     ) as error:
         raise DataError(
-            f"{folder / CONFIG_FILE} is no model config ({error}); fetch or save it again"
+            f"{folder / CONFIG_FILE} is not a model config ({error}); fetch or save it again"
         ) from None

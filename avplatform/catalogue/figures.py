@@ -1,4 +1,4 @@
-"""Cells with their cost and published figures, as the list, the page and the information of a cell show them."""
+"""Cells with their cost and published figures, as `list`, `info` and docs/cells.md show them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from avplatform.tasks.registry import TASKS
 
 
 def cell_cost(cell: Cell) -> Cost | None:
-    """Return the cost of a cell with its default options on real features; None for a task whose features are not known."""
+    """Return the cost of a cell's defaults on real features; None if no dataset gives shapes."""
     dataset = find_adapter(cell.task)
     if dataset is None:
         return None
@@ -49,13 +49,13 @@ def cell_record(cell: Cell) -> dict[str, Any]:
 
 
 def cell_figures(cell: Cell) -> list[dict[str, Any]]:
-    """Return every published result of a cell (those of single classes are left to `published_tables`)."""
+    """Return all published results of a cell, without those that only have values per class."""
     rows = published_rows(cell.task, cell.encoder, cell.decoder, cell.supervision)
     return [figure(key, row) for key, row in rows if row.metrics]
 
 
 def figure(key: str, row: Row) -> dict[str, Any]:
-    """Return one published result as plain values: table, metrics by name, source, and what qualifies it."""
+    """Return one published result as plain values: table, metrics, source and qualifications."""
     about = {
         "method": row.method,
         "features": row.features,
@@ -75,7 +75,7 @@ def figure(key: str, row: Row) -> dict[str, Any]:
 
 @dataclass(kw_only=True, frozen=True)
 class Headline:
-    """The published figure by which a cell is known, short: numbers, where they stand, and a mark."""
+    """The published figure by which a cell is known: its numbers, their source, and a mark."""
 
     numbers: str
     source: str
@@ -83,25 +83,25 @@ class Headline:
 
 
 def cell_headline(cell: Cell) -> Headline | None:
-    """Return a cell's headline figure, or None where nothing was published."""
+    """Return a cell's headline figure, or None if nothing was published."""
     row = headline(cell.task, cell.encoder, cell.decoder, cell.supervision)
     if row is None:
         return None
     numbers = " / ".join(f"{row.metrics[name]:.1f}" for name in TASKS[cell.task].shown)
-    table = " ".join(row.source.table.split()[-2:])  # of a thread: without its repository
+    table = " ".join(row.source.table.split()[-2:])  # a forum thread without its repository
     return Headline(
         numbers=numbers, source=f"{row.source.paper} {table}", marked=row.supervision is None
     )
 
 
 def figures_of_tasks() -> str:
-    """Return what the published figures of each task are."""
+    """Return the names of each task's published figures, in one line."""
     known = ((name, task.cells.figures) for name, task in TASKS.items())
     return ", ".join(f"{figures} ({name})" for name, figures in known if figures)
 
 
 def short_presets(names: tuple[str, ...]) -> list[str]:
-    """Return preset names with the suffixes of a common stem joined.
+    """Return preset names, with the suffixes of a common stem joined in brackets.
 
     Example:
         >>> short_presets(("han-leap-avvp", "han-leap-avvp-official", "han-leap-avvp-paper"))

@@ -1,4 +1,4 @@
-"""docs/cells.md: the matrix as a page, rendered from the tables that also feed the command line."""
+"""Render docs/cells.md, the page of the matrix, from the same facts as the command line."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from avplatform.tasks.registry import TASKS
 HEAD = """\
 # What each cell computes, and who published it
 
-Every encoder meets every decoder on both tasks, under two kinds of supervision: {count} cells. A **published** cell computes
-what a paper defines; the others are **ours**: no paper defines them, and they are defined here. `avplatform info CELL` says
-all this of one cell, with its configuration and every published figure.
+Every encoder can be combined with every decoder on both tasks, with two kinds of supervision each:
+{count} cells. A **published** cell computes what a paper defines. The other cells are **ours**: no
+paper defines them, so they are defined here. `avplatform info CELL` shows all this for one cell,
+with its configuration and every published figure.
 
-This page is what `avplatform list --markdown` prints; a test holds it so. Parameters and FLOPs are those of the cell's default
-options on the real features ({measured}), for one clip of ten seconds; FLOPs are
-twice the multiply-accumulates of matrix products, convolutions and LSTMs in one forward pass. Figures are the papers', in
-percent: {figures}. * marks figures whose source states no supervision.
+This page is the output of `avplatform list --markdown`, and a test keeps it up to date. Parameters
+and FLOPs are those of the cell's default options on real features
+({measured}), for one clip of ten seconds. FLOPs are twice the
+multiply-accumulates of matrix products, convolutions and LSTMs in one forward pass. Figures are
+the papers', in percent: {figures}.
+A * marks figures whose source does not state the supervision.
 """
 
 
 def render() -> str:
-    """Return the page."""
+    """Return the page as Markdown."""
     every = [cell for cell in cells() if cell.status != "outside"]
     tasks = {name: task.cells for name, task in TASKS.items() if task.cells.title}
     measured = ", ".join(facts.measured for facts in tasks.values())
@@ -87,7 +90,7 @@ def _published(chosen: list[Cell]) -> str:
 
 
 def _ours(chosen: list[Cell], order: list[str]) -> str:
-    """Return what the platform defines, a decoder, and where cells differ from it."""
+    """Return the table of the cells that the platform defines, by decoder and definition."""
     by_text: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in chosen:
         if cell.status == "ours":

@@ -1,4 +1,4 @@
-"""Published results as data: which paper reports what for which encoder, decoder and supervision."""
+"""Published results as data: which paper reports what for an encoder, decoder and supervision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from avplatform.models.errors import DataError, counted, nearest
 from avplatform.tasks.registry import TASKS
 
 OTHER = "other"
-"""Stands for an encoder or decoder that is none of the registered ones; a name says which."""
+"""Stands for an encoder or decoder that is not registered; a name says which one it is."""
 
 FILE = "published.yaml"
 SCHEMA = 1
@@ -27,7 +27,7 @@ SUBSETS = ("overlapping", "non_overlapping")
 
 @dataclass(kw_only=True, frozen=True)
 class Source:
-    """Where a figure stands: paper, venue, and the table, figure, thread or log."""
+    """The place of a figure: paper, venue, and the table, figure, thread or log."""
 
     paper: str
     venue: str
@@ -39,7 +39,7 @@ class Source:
 
 @dataclass(kw_only=True, frozen=True)
 class Row:
-    """One published result; the head of the data file says what each field holds."""
+    """One published result; the comment at the top of the data file explains each field."""
 
     method: str
     task: str
@@ -65,7 +65,7 @@ class Row:
     note: str | None = None
 
     def is_of(self, task: str, encoder: str, decoder: str, supervision: str) -> bool:
-        """Whether this is a result of the cell; a row that states no supervision is one of every supervision."""
+        """Return whether this is a result of the cell; without a supervision it fits every one."""
         return (self.task, self.encoder, self.decoder) == (
             task,
             encoder,
@@ -75,7 +75,7 @@ class Row:
 
 @dataclass(kw_only=True, frozen=True)
 class Table:
-    """Results that stand together, in the order of their source."""
+    """The results of one published table, in the order of their source."""
 
     key: str
     title: str
@@ -87,7 +87,7 @@ def published_tables() -> dict[str, Table]:
     """Return all tables by key.
 
     Raises:
-        DataError: the data file breaks its schema; says in which table and row.
+        DataError: the data file breaks its schema; the message names the table and row.
 
     Example:
         >>> published_tables()["leap-table-5"].rows[1].metrics
@@ -99,7 +99,7 @@ def published_tables() -> dict[str, Table]:
 def published_rows(
     task: str, encoder: str, decoder: str, supervision: str
 ) -> list[tuple[str, Row]]:
-    """Return (table key, row) of every result of a cell, in the file's order."""
+    """Return (table key, row) of all results of a cell, in the order of the file."""
     return [
         (key, row)
         for key, table in published_tables().items()
@@ -109,16 +109,17 @@ def published_rows(
 
 
 def headline(task: str, encoder: str, decoder: str, supervision: str) -> Row | None:
-    """Return the result by which a cell is known; one that states its supervision goes before one that does not."""
+    """Return the result by which a cell is known, if possible one that states its supervision."""
     rows = [row for _, row in published_rows(task, encoder, decoder, supervision) if row.headline]
     return next((row for row in rows if row.supervision), rows[0] if rows else None)
 
 
 def read_tables(text: str) -> dict[str, Table]:
-    """Return the tables of a data file's text, checked.
+    """Return the checked tables of a data file's text.
 
     Raises:
-        DataError: an unknown field or name, a missing field, a number outside 0 to 100, or two headlines of a cell.
+        DataError: a field or name is unknown, a field is missing, a number lies outside 0 to 100,
+            or a cell has two headlines.
     """
     data = yaml.safe_load(text)
     if (
@@ -178,7 +179,7 @@ def _row(data: dict[str, Any], where: str) -> Row:
 
 
 def _check(row: Row, where: str) -> None:
-    """Raise DataError where a row names what does not exist, or holds no percentage."""
+    """Raise DataError if a row has an unknown name, no values, or a value outside 0 to 100."""
     _known(row.task, TASKS, "task", where)
     for kind, name, own, table in (
         ("encoder", row.encoder, row.encoder_name, {**ENCODERS}),
@@ -206,11 +207,12 @@ def _check(row: Row, where: str) -> None:
         if isinstance(n, bool) or not isinstance(n, (int, float)) or not 0 <= n <= 100
     ]
     if wrong:
-        raise DataError(f"{where}: {wrong[0]!r} is no percentage from 0 to 100")
+        raise DataError(f"{where}: {wrong[0]!r} is not a percentage from 0 to 100")
 
 
 def _known(name: Any, known: Any, kind: str, where: str) -> None:
     if name not in known:
         raise DataError(
-            f"{where}: unknown {kind} '{name}'{nearest(str(name), known)} (known: {', '.join(known)})"
+            f"{where}: unknown {kind} '{name}'{nearest(str(name), known)} "
+            f"(known: {', '.join(known)})"
         )

@@ -1,4 +1,4 @@
-"""Choices of flags that follow from what is registered."""
+"""Choices of flags that depend on which datasets are registered."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ if TYPE_CHECKING:
     DatasetTask = str
 else:
     DatasetTask = Literal[tuple(dict.fromkeys(adapter.task for adapter in DATASETS.values()))]
-    """A task that a dataset is registered for."""
+    """A task for which a dataset is registered."""

@@ -1,4 +1,4 @@
-"""`avplatform compare`: hold finished runs against each other."""
+"""`avplatform compare`: compare finished runs with each other."""
 
 from __future__ import annotations
 
@@ -24,22 +24,25 @@ from avplatform.models.checks import at_least
 
 @dataclass(kw_only=True)
 class CompareOptions:
-    """Hold the first run against every other; runs that differ only in their seed count as one, with mean and spread."""
+    """Compare the first run to every other; runs that differ only in their seed count as one.
+
+    Of such runs the mean and the spread are shown.
+    """
 
     runs: Annotated[list[str], tyro.conf.Positional]
-    """run folders, all finished, of one task and the same data"""
+    """folders of finished runs of the same task and data"""
     out: str | None = None
     """folder for the page (Markdown), the numbers (JSON) and the pictures; default: print only"""
     split: Literal["validation", "test"] = "test"
-    """which split"""
+    """split to compare on"""
     bootstrap: int = 1000
-    """resamples of the clips"""
+    """number of resamples of the clips"""
     seed: int = 0
-    """of the resamples"""
+    """seed of the resamples"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Compare by the given flags."""
+    """Compare runs as the flags say."""
     options = parse_flags(CompareOptions, args, prog)
     check_resamples(options.bootstrap)
     at_least(options, "seed", 0)

@@ -1,4 +1,4 @@
-"""`avplatform convert`: a published checkpoint becomes a model folder."""
+"""`avplatform convert`: turn a published checkpoint into a model folder."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ HEADS = "han 1; valor, mmpyr and leap 8; cmbs 4"
 
 @dataclass(kw_only=True)
 class ConvertOptions:
-    """Turn a checkpoint that a paper's authors published into a model folder; nothing of the file is run."""
+    """Turn a checkpoint of a paper's authors into a model folder; no code in the file is run."""
 
     file: Annotated[str, tyro.conf.Positional]
     """the checkpoint: a file of torch.save (any version since 0.2) or .safetensors"""
     from_: Annotated[str, tyro.conf.arg(name="from", metavar="MODEL")]
-    """the published model that it is of: han, mmpyr, leap, ave, dmrn, psp, cmbs or valor"""
+    """the published model: han, mmpyr, leap, ave, dmrn, psp, cmbs or valor"""
     out: str
     """folder to write; it must not exist yet, or be empty"""
     weak: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """ave: the weakly supervised model instead of the full one; psp and cmbs tell it themselves"""
+    """ave: the weakly supervised model, not the full one; files of psp and cmbs tell which it is"""
     label_embeddings: str | None = None
-    """leap, needed: the label embeddings it was trained with (.npy, .safetensors, .pt), or a GloVe text file"""
+    """leap (required): its label embeddings (.npy, .safetensors, .pt), or a GloVe text file"""
     norm: Annotated[
         Literal["post", "pre"] | None, tyro.conf.arg(help_behavior_hint="(default: post)")
     ] = None
-    """valor: where the layer norms stand"""
+    """valor: position of the layer norms"""
     heads: Annotated[int | None, tyro.conf.arg(help_behavior_hint=f"(default: {HEADS})")] = None
-    """attention heads"""
+    """number of attention heads"""
     blocks: int | None = None
-    """leap: projection blocks, held against the file"""
+    """leap: number of projection blocks, which is checked against the file"""
     dtype: Literal["float32", "float64"] = "float32"
     """stored precision"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Convert and say what was read, assumed and written."""
+    """Convert, and print what was read, assumed and written."""
     options = parse_flags(ConvertOptions, args, prog)
     for name in ("heads", "blocks"):
         if getattr(options, name) is not None:

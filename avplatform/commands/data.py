@@ -1,4 +1,4 @@
-"""`avplatform data COMMAND`: what is done with datasets, one module a command."""
+"""`avplatform data COMMAND`: the commands for datasets, one module each."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("data_simulate", "draw synthetic features from annotations"),
     "push": ("push:run_data", "push a data folder to the Hub"),
 }
-"""Commands by name: their module in avplatform.commands (and its function, if not `run`), and one line of help."""
+"""Commands by name, with the module in avplatform.commands and one line of help.
+
+The module may be followed by a colon and its function, if that is not `run`.
+"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Dispatch `data` sub-commands."""
+    """Run the `data` command that the arguments name."""
     if not args or args[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:<10} {about}" for name, (_, about) in COMMANDS.items())
         print(f"usage: avplatform data COMMAND [OPTIONS]\n\ncommands:\n{lines}")

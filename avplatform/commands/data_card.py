@@ -1,4 +1,4 @@
-"""`avplatform data card`: the card of a store, from its manifest."""
+"""`avplatform data card`: render the card of a data folder from its manifest."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from avplatform.models.errors import DataError
 
 @dataclass(kw_only=True)
 class CardOptions:
-    """Print the card of a data folder: what it holds, where it comes from, what was left out, known defects."""
+    """Print the card of a data folder: its content, origin, omitted clips and known defects."""
 
     folder: Annotated[str, tyro.conf.Positional]
     """folder that holds dataset.json"""
     write: bool = False
-    """write it to README.md in the folder instead"""
+    """write the card to README.md in the folder instead"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Render the card."""
+    """Print or write the card."""
     options = parse_flags(CardOptions, args, prog)
     from avplatform.data.store.card import render_dataset_card
     from avplatform.data.store.schema import Manifest

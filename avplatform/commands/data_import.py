@@ -1,4 +1,4 @@
-"""`avplatform data import`: the official files of a dataset made into a store."""
+"""`avplatform data import`: turn the official files of a dataset into a store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from avplatform.data.importing.options import import_options
 
 
 def run(args: list[str], prog: str) -> int:
-    """Import; return 1 if a clip of the splits was left out (or, with --strict, would have been and nothing was written)."""
+    """Import a dataset; return 1 if a clip of the splits was left out.
+
+    With --strict, nothing is written in that case.
+    """
     options = parse_flags(import_options(), args, prog)
     from avplatform.data.importing import import_data
     from avplatform.data.importing.report import REPORT_FILE
@@ -23,7 +26,10 @@ def run(args: list[str], prog: str) -> int:
                 options, card=render_dataset_card, note=console.note, progress=_Advance(bar)
             )
     except KeyboardInterrupt:
-        print("stopped; the same command goes on after the last finished shard", file=sys.stderr)
+        print(
+            "stopped; run the same command again to go on after the last finished shard",
+            file=sys.stderr,
+        )
         return 130
     for line in report.summary():
         console.note(line)
@@ -38,7 +44,7 @@ def run(args: list[str], prog: str) -> int:
 
 
 class _Advance:
-    """Moves a bar to the share of clips that are done."""
+    """Callback that moves a bar to the share of clips that are done."""
 
     def __init__(self, bar: Bar) -> None:
         self.bar = bar

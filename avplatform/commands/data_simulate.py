@@ -1,4 +1,4 @@
-"""`avplatform data simulate`: features drawn from official annotation files."""
+"""`avplatform data simulate`: draw synthetic features from official annotation files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from avplatform.models.errors import UsageError
 
 @dataclass(kw_only=True)
 class SimulateOptions:
-    """Draw synthetic features from the real annotation files of a dataset; labels stay real, features are made up."""
+    """Draw synthetic features from the real annotation files of a dataset; the labels stay real."""
 
     task: DatasetTask
     """task of the dataset whose annotation files are read"""
@@ -23,17 +23,17 @@ class SimulateOptions:
     out: str
     """folder to write; it must not exist yet"""
     seed: int | None = None
-    """seed of the clips; default: the preset's own, so that everybody gets the same data"""
+    """seed of the clips; default: the preset's own, so that everyone gets the same data"""
     dtype: Literal["float16", "float32"] = "float16"
     """stored precision"""
     layout: Literal["store", "official"] = "store"
     """store (parquet shards), or the authors' file layout"""
     limit: int | None = None
-    """at most this many training clips (spread over classes where files are sorted by them); --layout official then cuts the annotation files too"""
+    """largest number of training clips, over all classes; official annotations are cut as well"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Simulate by the given flags."""
+    """Simulate features as the flags say."""
     options = parse_flags(SimulateOptions, args, prog)
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit is {options.limit}; it must be at least 1")

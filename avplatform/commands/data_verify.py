@@ -1,4 +1,4 @@
-"""`avplatform data verify`: whether a store is whole and makes sense."""
+"""`avplatform data verify`: check that a store is complete and makes sense."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from avplatform.models.errors import DataError
 
 @dataclass(kw_only=True)
 class VerifyOptions:
-    """Check a dataset: files, counts, values, labels, leaks, checksum. Exit code 0: right (warnings allowed), 1: wrong."""
+    """Check a dataset: files, counts, values, labels, leaks and checksum.
+
+    The exit code is 0 if it is correct (warnings are allowed), and 1 if it is wrong.
+    """
 
     data: Annotated[str, tyro.conf.Positional]
     """folder that holds dataset.json, or a hub id (its shards are downloaded)"""
     annotations: str | None = None
-    """folder of the official annotation files, to compare every clip's labels with"""
+    """folder of the official annotation files, to compare with every clip's labels"""
     audio_annotations: str | None = None
-    """with --annotations: another file of dense audio annotations than the one in that folder, as at import"""
+    """with --annotations: file of dense audio annotations to use instead of the folder's own"""
     fast: bool = False
-    """check sizes and footers of the shards only; on the Hub nothing is downloaded"""
+    """check only sizes and footers of the shards; with a hub id nothing is downloaded"""
     json: str | None = None
-    """write all findings to this file, - for standard output"""
+    """write all findings to this file; - for standard output"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Verify and print what was found."""
+    """Verify a dataset and print the findings."""
     options = parse_flags(VerifyOptions, args, prog)
     from avplatform.data.verify import verify_data
 

@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would be, without training."""
+"""`avplatform train --dry-run`: describe a run without training."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FLOAT_BYTES = 4
 
 
 def describe_run(config: RunConfig) -> str:
-    """Return the resolved configuration, the shapes that the model reads and gives, parameters and memory."""
+    """Return a run's resolved configuration, data, shapes, number of parameters and memory."""
     _, data, model = open_run(config)
     split = data.split(
         "validation" if config.streaming else "train"
-    )  # streamed shards are not to be fetched for this
+    )  # a dry run does not fetch streamed shards
     batch = split.batch(list(range(min(2, len(split)))))
     with torch.inference_mode():
         output = model.eval()(batch.audio, batch.visual, batch.motion)
@@ -33,7 +33,8 @@ def describe_run(config: RunConfig) -> str:
         if value is not None:
             lines.append(f"  {name}: {_shape(value)}")
     lines.append(
-        f"  encoding: audio {_shape(output.encoding.audio)}, visual {_shape(output.encoding.visual)}"
+        f"  encoding: audio {_shape(output.encoding.audio)}, "
+        f"visual {_shape(output.encoding.visual)}"
     )
     for level in ("segment", "video"):
         for stream in ("audio", "visual", "av"):
@@ -47,8 +48,9 @@ def describe_run(config: RunConfig) -> str:
     )
     lines += [
         f"parameters: {parameters:,}",
-        f"memory: weights, gradients and optimiser {parameters * FLOAT_BYTES * 4 / 2**20:.0f} MiB; features of a batch "
-        f"{clip * config.batch_size / 2**20:.0f} MiB; activations come on top",
+        "memory: weights, gradients and optimiser "
+        f"{parameters * FLOAT_BYTES * 4 / 2**20:.0f} MiB; features of a batch "
+        f"{clip * config.batch_size / 2**20:.0f} MiB; activations are not included",
     ]
     return "\n".join(lines)
 

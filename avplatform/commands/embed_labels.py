@@ -1,4 +1,4 @@
-"""`avplatform embed-labels`: any list of label texts to a file of embeddings, with the nearest neighbours to check them."""
+"""`avplatform embed-labels`: embed label texts, with their nearest neighbours as a check."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ SHOWN = 40
 
 @dataclass(kw_only=True)
 class EmbedLabelsOptions:
-    """Turn label texts into embeddings [C, E], show which texts lie near each other, and write a file of them."""
+    """Embed label texts [C, E], show which texts lie near each other, and write the embeddings."""
 
     labels: Annotated[str, tyro.conf.Positional] = ""
-    """texts, separated by commas"""
+    """label texts, separated by commas"""
     embeddings: str = "glove-50d"
     """source of the embeddings, as for `train --labels.embeddings`"""
     pooling: Literal["default", "cls", "mean"] = "default"
-    """of bert, sentence and transformers: the first token, or the mean over tokens"""
+    """for bert, sentence and transformers: the first token, or the mean over tokens"""
     texts: str | None = None
-    """file with one text a line, for texts that hold commas"""
+    """file with one text per line, for texts that contain commas"""
     task: DatasetTask | None = None
-    """take the class texts of a task"""
+    """embed the class texts of this task"""
     out: str | None = None
-    """file to write: .safetensors (texts in its metadata) or .npy (texts in a .json beside it)"""
+    """file to write: .safetensors (texts in its metadata), or .npy (texts in a .json beside it)"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Embed, show and write."""
+    """Embed the texts, print their neighbours, and write the file."""
     options = parse_flags(EmbedLabelsOptions, args, prog)
     texts = label_texts(options)
     out = None if options.out is None else _new_file(Path(options.out))
     if options.embeddings.partition(":")[0] == "learned":
         raise UsageError(
-            "a learned table is made by training (`train --labels.embeddings learned`); it knows no texts"
+            "learned label embeddings are made by training (`train --labels.embeddings learned`) "
+            "and cannot embed texts; give another source, such as glove-50d"
         )
     from avplatform.labels.cache import label_embeddings
     from avplatform.models.texts.files import write_label_file
@@ -54,7 +55,8 @@ def run(args: list[str], prog: str) -> int:
     if out is not None:
         write_label_file(out, found)
         print(
-            f"wrote {out}: {counted(len(texts), 'text')}, width {found.values.shape[1]}; use it with --labels.embeddings {out}"
+            f"wrote {out}: {counted(len(texts), 'text')}, width {found.values.shape[1]}; "
+            f"use it with --labels.embeddings {out}"
         )
     return 0
 
@@ -63,8 +65,8 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
     """Return the texts that the options give, in their order.
 
     Raises:
-        UsageError: no texts, more than one list of them, or a text that occurs twice.
-        DataError: a file that cannot be read.
+        UsageError: there is no text, more than one list of texts, or a text that occurs twice.
+        DataError: the file of texts cannot be read.
     """
     given = [
         name
@@ -92,16 +94,16 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
     twice = next((text for text in texts if texts.count(text) > 1), None)
     if twice is not None:
         raise UsageError(
-            f"the label text '{twice}' occurs twice; labels with one text cannot be told apart"
+            f"the label text '{twice}' occurs twice; labels with the same text cannot be told apart"
         )
     return texts
 
 
 def neighbours(embeddings: LabelEmbeddings) -> list[str]:
-    """Return a line a text with the texts nearest to it by cosine, for the eye: at most the first forty texts."""
+    """Return one line per text (at most forty) with the texts nearest to it by cosine."""
     unit = torch.nn.functional.normalize(embeddings.values.double(), dim=1)
     cosine = unit @ unit.T
-    cosine.fill_diagonal_(-2)  # a text is no neighbour of itself
+    cosine.fill_diagonal_(-2)  # a text is not its own neighbour
     width = max(len(text) for text in embeddings.texts[:SHOWN])
     values, rows = cosine.topk(min(NEIGHBOURS, len(unit) - 1), dim=1)
     lines = [f"{'text':<{width}}  norm   nearest (cosine)"]

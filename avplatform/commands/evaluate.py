@@ -7,6 +7,6 @@ from avplatform.evaluation.scoring import EvalOptions, score_model
 
 
 def run(args: list[str], prog: str) -> int:
-    """Score by the given flags."""
+    """Score a model as the flags say."""
     score_model(parse_flags(EvalOptions, args, prog))
     return 0

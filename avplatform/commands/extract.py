@@ -1,4 +1,4 @@
-"""`avplatform extract`: segment features of video files, as a store."""
+"""`avplatform extract`: extract segment features of video files into a store."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from avplatform.commands.choices import DEFAULT_DATASET, DatasetTask
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import UsageError, counted
 
-LISTED = 20  # bad files named on the screen; the report names all
+LISTED = 20  # bad files listed on the screen; the report lists all
 
 
 @dataclass(kw_only=True)
 class ExtractOptions:
-    """Extract segment features of videos into a data folder; several processes share the files (`accelerate launch`)."""
+    """Extract segment features of videos into a data folder.
+
+    Several processes share the files (`accelerate launch`).
+    """
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """video and sound files, and folders of them"""
+    """video and audio files, or folders of them"""
     out: str
-    """folder to write; a run that was stopped goes on"""
+    """folder to write; an extraction that was stopped goes on"""
     backbones: str = DEFAULT_DATASET.name
-    """recipe: llp (VGGish, ResNet-152, R(2+1)D-18), ave (VGGish, VGG-19 maps), clip-clap, lite (small, needs no hub)"""
+    """llp (VGGish, ResNet-152, R(2+1)D-18), ave (VGGish, VGG-19 maps), clip-clap, lite (no hub)"""
     audio: str | None = None
     """another audio backbone: vggish, vggish-pca, soundnet8, clap or clap:NAME"""
     visual: str | None = None
@@ -34,39 +37,39 @@ class ExtractOptions:
     motion: str | None = None
     """another motion backbone: r2plus1d_18 or none"""
     weights: tuple[str, ...] = ()
-    """NAME=FILE (a backbone, or audio, visual, motion), or a folder; default: $AVPLATFORM_WEIGHTS, or weights in the cache"""
+    """NAME=FILE (backbone, audio, visual or motion) or a folder; else $AVPLATFORM_WEIGHTS, cache"""
     task: DatasetTask = DEFAULT_DATASET.task
-    """whose classes the data folder gets"""
+    """task whose classes the data folder gets"""
     annotations: str | None = None
-    """folder of the official annotation files: labels and splits by the files' names"""
+    """folder of the official annotation files, which give labels and splits by file name"""
     split: str | None = None
-    """split of all clips where there are no annotations; default: test"""
+    """split of all clips, without annotations; default: test"""
     segments: int = DEFAULT_DATASET.segments
-    """seconds of a clip"""
+    """length of a clip in seconds"""
     long: Literal["split", "first", "refuse"] | None = None
-    """files that are longer become several clips (default), one of their beginning, or are refused; annotated ones are one"""
+    """longer files (without annotations): split into clips (default), keep the first, or refuse"""
     name: str | None = None
-    """name of the data set; default: the folder's"""
+    """name of the dataset; default: the folder's name"""
     dtype: Literal["float16", "float32"] = "float16"
     """stored precision"""
     precision: Literal["auto", "no", "bf16", "fp16"] = "no"
-    """arithmetic of the networks; bf16 is faster where the hardware has it"""
+    """precision of the networks; bf16 is faster on hardware that has it"""
     batch: int = 32
-    """images in a batch"""
+    """images per batch"""
     max_seconds: float = 3600.0
     """refuse longer files"""
     max_pixels: int = 7680 * 4320
-    """refuse larger pictures"""
+    """refuse larger frames"""
     max_gigapixels: float = 1000.0
-    """refuse files of more pixels in all, in thousand millions, which bounds the time; an hour of 4K at 30 fps has 900"""
+    """refuse files of more billions of pixels in all; an hour of 4K at 30 fps has 900"""
     threads: int = 0
-    """CPU threads a process; 0: cores divided by the processes of this machine"""
+    """CPU threads per process; 0: cores divided by the number of processes on this machine"""
     cpu: bool = False
     """stay on the CPU"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Extract; return 1 if a file is not in the store."""
+    """Extract features; return 1 if a file was left out of the store."""
     options = parse_flags(ExtractOptions, args, prog)
     from avplatform.features.pyav import import_av
     from avplatform.features.recipe import get_recipe
@@ -86,7 +89,8 @@ def run(args: list[str], prog: str) -> int:
     for name in ("split", "long") if options.annotations else ():
         if getattr(options, name) is not None:
             raise UsageError(
-                f"--{name}: with --annotations, they say which split a clip is of and that it is one; leave it out"
+                f"--{name} cannot be given with --annotations, which say the split of every file "
+                "and make it one clip; leave it out"
             )
     catalogue = Catalogue(
         options.task, annotations=options.annotations, split=options.split or "test"
@@ -94,7 +98,10 @@ def run(args: list[str], prog: str) -> int:
     try:
         return _extract(options, recipe, weights, catalogue)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on after the last finished file", file=sys.stderr)
+        print(
+            "stopped; run the same command again to go on after the last finished file",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -143,7 +150,8 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
     for clips, stream in ((report.without_audio, "audio"), (report.without_video, "video")):
         if clips:
             console.note(
-                f"{counted(len(clips), 'clip')} without {stream}, stored as zeros: {readable(', '.join(clips[:LISTED]))}"
+                f"{counted(len(clips), 'clip')} without {stream}, stored as zeros: "
+                f"{readable(', '.join(clips[:LISTED]))}"
             )
     for file, why in report.bad[:LISTED]:
         console.note(readable(f"left out: {named(file, why)}"))
@@ -151,6 +159,7 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
         console.note(f"and {len(report.bad) - LISTED} more")
     counts = ", ".join(f"{split} {count}" for split, count in report.stored.items())
     console.note(
-        f"wrote {options.out}: {counts}; {counted(len(report.bad), 'file')} of {report.files} left out ({EXTRACT_REPORT_FILE})"
+        f"wrote {options.out}: {counts}; {counted(len(report.bad), 'file')} of {report.files} left "
+        f"out (see {EXTRACT_REPORT_FILE})"
     )
     return 1 if report.bad else 0

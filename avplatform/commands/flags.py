@@ -1,4 +1,4 @@
-"""Turns the flags of a command into its options; help says a default once."""
+"""Parse the flags of a command into its options."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Options = TypeVar("Options")
 
 
 def parse_flags(kind: type[Options], args: Sequence[str], prog: str, **more: Any) -> Options:
-    """Return the options that flags ask for, or end with tyro's message.
+    """Return the options that the flags give, or exit with tyro's message.
 
     Args:
         kind: dataclass of the options; its docstrings are the help.
-        args: of the command line.
-        prog: the command, as help names it.
-        more: for `tyro.cli`.
+        args: arguments of the command line.
+        prog: name of the command in the help.
+        more: further arguments of `tyro.cli`.
     """
     for part in filter(dataclasses.is_dataclass, kind.__mro__):
         _hide_unset(part)
@@ -27,7 +27,7 @@ def parse_flags(kind: type[Options], args: Sequence[str], prog: str, **more: Any
 
 
 def _hide_unset(kind: type) -> None:
-    """Leave "(default: None)" out of a dataclass's help: what happens without the flag stands in its text."""
+    """Leave "(default: None)" out of a dataclass's help, whose texts say what the default does."""
     own = kind.__dict__.get("__annotations__", {})
     unset = [
         field.name

@@ -1,4 +1,4 @@
-"""`avplatform info`: all about one cell, preset, run or model."""
+"""`avplatform info`: describe one cell, preset, run or model."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ LABEL = 12  # columns of the names on the left
 
 @dataclass(kw_only=True)
 class InfoOptions:
-    """Say what a cell, preset, run or model is: what it computes and costs, who published it, how it trains."""
+    """Describe a cell, preset, run or model: computation, cost, publication and training."""
 
     target: Annotated[str, tyro.conf.Positional]
-    """a cell (avel-ave-leap-full, avel/ave/leap), a preset, a run folder, a model folder or a hub id"""
+    """a cell (avel-ave-leap-full, avel/ave/leap), preset, run folder, model folder or hub id"""
     json: bool = False
     """print JSON"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Print what the target is."""
+    """Print the description of the target."""
     options = parse_flags(InfoOptions, args, prog, config=(tyro.conf.FlagCreatePairsOff,))
     found = describe(options.target)
     if options.json:
@@ -114,7 +114,8 @@ def _lines(found: dict[str, Any], cell: dict[str, Any]) -> list[tuple[str, str]]
         lines.append(
             (
                 "labels",
-                f"{counted(len(found['label_texts']), 'embedding')} of width {found['label_dim']}{source}, {texts}",
+                f"{counted(len(found['label_texts']), 'embedding')} of width "
+                f"{found['label_dim']}{source}, {texts}",
             )
         )
     if "recipe" in found:
@@ -151,11 +152,17 @@ def _show_results(console: Console, results: dict[str, Any]) -> None:
         table.add_row(name, *(f"{results[split][name]:.1f}" for split in splits))
     console.print(table)
     chosen = results.get("selection") or {}
-    text = f"data {results.get('data')} ({kind}), seed {results.get('seed')}, {counted(results.get('steps') or 0, 'step')}"
+    text = (
+        f"data {results.get('data')} ({kind}), seed {results.get('seed')}, "
+        f"{counted(results.get('steps') or 0, 'step')}"
+    )
     if chosen.get("split") == "none":
         text += f"; the last epoch ({chosen['epoch']}) was kept"
     elif chosen:
-        text += f"; epoch {chosen['epoch']} was kept, selected on {chosen['split']} ({chosen['metric']} {chosen['value']:.2f})"
+        text += (
+            f"; epoch {chosen['epoch']} was kept, selected on {chosen['split']} "
+            f"({chosen['metric']} {chosen['value']:.2f})"
+        )
         text += ", which flatters the test figures" if chosen["split"] == "test" else ""
     console.print(f"{text}\n", markup=False)
 

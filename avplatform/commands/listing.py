@@ -1,4 +1,4 @@
-"""`avplatform list`: the matrix of cells, and what there is by name."""
+"""`avplatform list`: list the matrix of cells, and the registered names."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from avplatform.models.errors import UsageError, unknown_name
 from avplatform.tasks.registry import TASKS
 
 KINDS = ("cells", "tasks", "encoders", "decoders", "datasets", "presets")
-WIDE = 118  # columns from which on the presets stand beside their cells
+WIDE = 118  # terminals with at least this many columns show the presets beside the cells
 
 
 @dataclass(kw_only=True)
 class ListOptions:
-    """List the cells (task, encoder, decoder, supervision), tasks, encoders, decoders, datasets, presets."""
+    """List cells (task, encoder, decoder, supervision), tasks, encoders, decoders, datasets, presets."""
 
     filter: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """only names that contain all these texts; a kind, such as cells or datasets: only these"""
@@ -134,7 +134,10 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
             end_section=(cell.task, cell.encoder) != (following.task, following.encoder),
         )
     console.print(table)
-    notes = "params: trainable, in millions; FLOPs: one clip, forward, in 10^9, multiply and add counted apart."
+    notes = (
+        "params: trainable, in millions; FLOPs: one clip, forward, in 10^9, with "
+        "multiplications and additions counted separately."
+    )
     notes += f" published: {figures_of_tasks()}."
     if marked:
         notes += " *: the source does not state the supervision."
@@ -145,7 +148,7 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
 
 
 def show_names(kind: str, names: list[str], width: int | None = None) -> None:
-    """Print names with what they stand for, wrapped to the terminal."""
+    """Print names with one line about each, wrapped to the terminal."""
     width = width or Console().width
     column = max(len(name) for name in names) + 4
     print(f"{kind}:")
@@ -184,10 +187,11 @@ def about(kind: str, name: str) -> str:
 
 
 def _kinds(options: ListOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the kinds that are asked for, and the texts that names must contain.
+    """Return the kinds to list, and the texts that names must contain.
 
     Raises:
-        UsageError: an unknown task, encoder, decoder or supervision, with the nearest right one.
+        UsageError: a task, encoder, decoder or supervision is unknown (the message names the
+            nearest one), or the filters exclude each other.
     """
     check_names(options.task, options.encoder, options.decoder)
     known = {
@@ -202,7 +206,8 @@ def _kinds(options: ListOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
     )
     if by_part and set(kinds) - {"cells"}:
         raise UsageError(
-            f"--task, --encoder, --decoder, --supervision and --published choose cells; leave out '{kinds[0]}'"
+            "--task, --encoder, --decoder, --supervision and --published choose cells; "
+            f"leave out '{kinds[0]}'"
         )
     return (("cells",) if by_part else kinds or KINDS), texts
 

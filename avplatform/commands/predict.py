@@ -1,4 +1,4 @@
-"""`avplatform predict`: videos to event timelines."""
+"""`avplatform predict`: parse videos into event timelines."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ FILES = ("events.json", "events.csv", "events.eaf", "events.vtt", "timeline.png"
 
 @dataclass(kw_only=True)
 class PredictOptions:
-    """Find the events of videos: a folder a video with JSON, CSV, ELAN, WebVTT, PNG and an HTML timeline.
+    """Find the events of videos; each video gets a folder with JSON, CSV, ELAN, WebVTT, PNG, HTML.
 
-    Videos that cannot be read are listed with the reason, the others are done, and the exit code is 1.
+    Videos that cannot be read are listed with the reason, and the exit code is then 1.
     """
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """video or sound files; of a folder all files in it"""
+    """video or audio files, or folders of them"""
     model: str
     """run folder, model folder or hub id"""
     labels: str | None = None
     """texts to look for instead of the model's own classes, separated by commas (LEAP)"""
     labels_file: str | None = None
-    """file with one text a line, for texts that hold commas"""
+    """file with one text per line, for texts that contain commas"""
     embeddings: str | None = None
-    """source of the labels' embeddings; default: the one that the model was trained with"""
+    """source of the labels' embeddings; default: the source used in training"""
     out: str = "predictions"
-    """folder to write; files of an earlier call in it are replaced"""
+    """folder to write; files of an earlier call are replaced"""
     recipe: str | None = None
     """features that the model reads (llp, ave, lite, clip-clap); default: what its config says"""
     weights: tuple[str, ...] = ()
     """files of the feature extractors' weights as NAME=FILE, or a folder of them"""
     window: int | None = None
-    """seconds that the model sees at once; default: as long as the clips that it was trained on"""
+    """seconds that the model sees at once; default: the length of its training clips"""
     hop: int | None = None
-    """seconds from one window to the next; default: half of such a clip"""
+    """seconds from one window to the next; default: half the length of its training clips"""
     threshold: float | None = None
-    """probability from which on a class is decided (avvp); default: the model's own"""
+    """lowest probability at which a class is detected (avvp); default: the model's own"""
     embed_video: bool = False
-    """put the video into the page, which is then whole by itself; default: the page names it by its relative path"""
+    """put the video into the page itself; default: the page refers to it by its relative path"""
     max_seconds: float = 3600.0
     """refuse longer files"""
     max_pixels: int = 7680 * 4320
-    """refuse larger pictures"""
+    """refuse larger frames"""
     max_gigapixels: float = 1000.0
-    """refuse files of more pixels in all, in thousand millions, which bounds the time; an hour of 4K at 30 fps has 900"""
+    """refuse files of more billions of pixels in all; an hour of 4K at 30 fps has 900"""
     cpu: bool = False
     """stay on the CPU"""
     threads: int = 0
-    """CPU threads; 0: the cores of this machine"""
+    """CPU threads; 0: one per core of this machine"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Predict by the given flags."""
+    """Predict as the flags say."""
     options = parse_flags(PredictOptions, args, prog, config=(tyro.conf.FlagCreatePairsOff,))
     at_least(options, "threads", 0)
     if not options.videos:
@@ -111,7 +111,7 @@ def run(args: list[str], prog: str) -> int:
                 timeline = predict_one(parse, video, out / name, embed=options.embed_video)
             except AVError as error:
                 failed.append((str(video), readable(str(error))))
-            except Exception as error:  # one strange file must not cost the others
+            except Exception as error:  # one strange file must not stop the others
                 failed.append(
                     (str(video), f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
                 )
@@ -131,7 +131,7 @@ def run(args: list[str], prog: str) -> int:
     write_summary(out, done, failed)
     for name, reason in failed:
         console.note(f"not done: {named(readable(name), reason)}")
-    console.note(f"{counted(len(done), 'video')} done, {len(failed)} not; all in {out}")
+    console.note(f"{counted(len(done), 'video')} done, {len(failed)} not; the results are in {out}")
     return 1 if failed else 0
 
 
@@ -140,7 +140,7 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
 
     Raises:
         DataError: the video cannot be read, or the files cannot be written.
-        UsageError: a video that is too large to embed.
+        UsageError: the video is too large to embed.
     """
     from avplatform.features.media import probe
     from avplatform.models.files import write_atomic
@@ -167,10 +167,11 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
 
 
 def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tuple[str, str]]]:
-    """Return files with the names of their folders, each name once, and what is not there with the reason.
+    """Return the files with unique names of their output folders, and what is missing with reasons.
 
-    A file that is given twice is parsed once; files of one name get "-2", "-3" and so on, in the order given. Texts and tables
-    beside the videos of a folder are passed over, as `avplatform extract` does; a file that is named never is.
+    A file that is given twice is parsed once. Files of the same name get "-2", "-3" and so on, in
+    the order given. Texts and tables beside the videos of a folder are skipped, as `avplatform
+    extract` does; a file that is given by name never is.
     """
     from avplatform.features.sources import may_be_media
 
@@ -178,7 +179,7 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
     failed = []
     for text in given:
         path = expanded(text)
-        if os.path.isdir(path):  # unlike Path's, these take names that no file can have
+        if os.path.isdir(path):  # unlike Path.is_dir, this accepts names that no file can have
             try:
                 inside = sorted(
                     file for file in path.iterdir() if file.is_file() and may_be_media(file)
@@ -201,9 +202,9 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
         stem, number = (
             readable(file.stem).strip(". ") or "video",
             1,
-        )  # never a folder above: of "...mp4" the stem is ".."
+        )  # never a parent folder: the stem of "...mp4" is ".."
         name = stem
-        while name.lower() in taken:  # some file systems do not tell cases apart
+        while name.lower() in taken:  # some file systems ignore upper and lower case
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.lower())
@@ -223,7 +224,7 @@ def open_labels(options: PredictOptions) -> list[str] | None:
 
 
 def line_about(timeline: Timeline, page: Path) -> str:
-    """Return what was found in one video, in one line."""
+    """Return one line that says what was found in a video."""
     counts = [
         f"{STREAM_NAMES[s]} {sum(event.stream == s for event in timeline.events)}"
         for s in timeline.streams
@@ -234,11 +235,14 @@ def line_about(timeline: Timeline, page: Path) -> str:
         if timeline.about.get(key) is False
     ]
     said = f"; the file has no {lacks[0]}" if lacks else ""
-    return f"{timeline.video}: {counted(len(timeline.events), 'event')} ({', '.join(counts)}){said} -> {page}"
+    return (
+        f"{timeline.video}: {counted(len(timeline.events), 'event')} "
+        f"({', '.join(counts)}){said} -> {page}"
+    )
 
 
 def write_summary(out: Path, done: list[dict[str, Any]], failed: list[tuple[str, str]]) -> None:
-    """Write summary.json: which videos were done, where, and which were not, and why."""
+    """Write summary.json: the videos that were done, with folders, and the others, with reasons."""
     from avplatform.base.files import write_json
 
     content = {

@@ -13,12 +13,12 @@ from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import DataError, UsageError, counted
 
-LISTED = 10  # clips named on the screen; the files name all
+LISTED = 10  # clips listed on the screen; the files list all
 
 
 @dataclass(kw_only=True)
 class PseudoLabelOptions:
-    """Make segment pseudo-labels by VALOR's procedure; give one source for each modality that is wanted.
+    """Make segment pseudo-labels by VALOR's procedure, from one source for each wanted modality.
 
     `avplatform pseudo-label score DIR` scores labels against the dense annotations.
     """
@@ -26,41 +26,41 @@ class PseudoLabelOptions:
     annotations: str
     """folder of the official annotation files"""
     out: str
-    """folder to write; a run that was stopped goes on in it"""
+    """folder to write; labelling that was stopped goes on"""
     splits: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
     """splits whose clips get labels"""
     visual_logits: str | None = None
-    """folder of CLIP's logits, one .npy (10, 25) a video"""
+    """folder of CLIP's logits, one .npy (10, 25) per video"""
     audio_logits: str | None = None
-    """folder of CLAP's logits, one .npy (10, 25) a video"""
+    """folder of CLAP's logits, one .npy (10, 25) per video"""
     visual_features: str | None = None
-    """folder of CLIP's image features, one .npy (10, width) a video"""
+    """folder of CLIP's image features, one .npy (10, width) per video"""
     audio_features: str | None = None
-    """folder of CLAP's audio features of the ten segments, one .npy (10, width) a video"""
+    """folder of CLAP's audio features of the ten segments, one .npy (10, width) per video"""
     frames: str | None = None
-    """folder of frames at 8 a second: ID/*.jpg or *.png, or ID.npy (n, height, width, 3) uint8; runs CLIP"""
+    """folder of frames at 8 per second: ID/*.jpg, *.png, or ID.npy (n, h, w, 3) uint8; runs CLIP"""
     waveforms: str | None = None
     """folder of waveforms at 48 kHz: ID.wav, or ID.npy (samples); runs CLAP"""
     visual_texts: str | None = None
-    """CLIP's text features (25, width), .npy or .safetensors; default: made by --clip-model"""
+    """CLIP's text features (25, width), .npy or .safetensors; default: computed by --clip-model"""
     audio_texts: str | None = None
-    """CLAP's text features (25, width), .npy or .safetensors; default: made by --clap-model"""
+    """CLAP's text features (25, width), .npy or .safetensors; default: computed by --clap-model"""
     visual_scale: float | None = None
-    """what CLIP's cosine is multiplied by, exp(logit scale); default: as in --visual-texts"""
+    """factor of CLIP's cosine, exp(logit scale); default: as in --visual-texts"""
     audio_scale: float | None = None
-    """what CLAP's cosine is multiplied by, exp(audio logit scale); default: as in --audio-texts"""
+    """factor of CLAP's cosine, exp(audio logit scale); default: as in --audio-texts"""
     clip_model: str = "openai/clip-vit-large-patch14"
     """CLIP for frames and prompts: a hub id or a folder"""
     clap_model: str = "laion/clap-htsat-fused"
     """CLAP for waveforms and prompts: a hub id or a folder"""
     spelling: Literal["official", "corrected"] = "official"
-    """spelling of the prompts; official keeps the errors of the published ones"""
+    """spelling of the prompts; official keeps the errors of the published prompts"""
     visual_threshold_offset: float = 0.0
-    """added to the thresholds of all classes"""
+    """added to the visual thresholds of all classes"""
     audio_threshold_offset: float = 0.0
-    """added to the thresholds of all classes"""
+    """added to the audio thresholds of all classes"""
     save_logits: bool = False
-    """also write the logits, so that other thresholds need no model"""
+    """also write the logits, so that other thresholds can be tried without the model"""
     strict: bool = False
     """write nothing if the input of any clip is bad"""
     cpu: bool = False
@@ -78,9 +78,9 @@ class ScoreOptions:
     split: Literal["validation", "test"] = "test"
     """split to score"""
     visual: str | None = None
-    """folder of visual labels, if it lies elsewhere"""
+    """folder of visual labels, if it is elsewhere"""
     audio: str | None = None
-    """folder of audio labels, if it lies elsewhere"""
+    """folder of audio labels, if it is elsewhere"""
     json: str | None = None
     """write the figures to this file"""
     strict: bool = False
@@ -88,7 +88,7 @@ class ScoreOptions:
 
 
 def run(args: list[str], prog: str) -> int:
-    """Make labels, or score them."""
+    """Make pseudo-labels, or score them."""
     if args[:1] == ["score"]:
         return _score(args[1:], f"{prog} score")
     options = parse_flags(PseudoLabelOptions, args, prog)
@@ -116,19 +116,20 @@ def run(args: list[str], prog: str) -> int:
         left_out = [item for item in entry["left_out"] if item["clip_id"] in set(clips.names)]
         labelled = len(clips.names) - len(left_out)
         console.note(
-            f"{modality}: {labelled} of {counted(len(clips.names), 'clip')} labelled in {options.out}/{FOLDERS[modality]}"
+            f"{modality}: {labelled} of {counted(len(clips.names), 'clip')} labelled in "
+            f"{options.out}/{FOLDERS[modality]}"
         )
         _list_clips(
             console, [f"{item['clip_id']}: {item['reason']}" for item in left_out], "left out"
         )
         bad += len(left_out)
     if bad:
-        console.note(f"all that was left out is listed in {options.out}/{RECORD_FILE}")
+        console.note(f"all clips that were left out are listed in {options.out}/{RECORD_FILE}")
     return 1 if bad else 0
 
 
 def _check(options: PseudoLabelOptions) -> list[Any]:
-    """Return the modalities that have a source; nothing is loaded yet."""
+    """Check the options before anything is loaded; return the modalities that have a source."""
     chosen = []
     for modality, media in (("visual", "frames"), ("audio", "waveforms")):
         names = [f"{modality}_logits", f"{modality}_features", media]
@@ -145,12 +146,13 @@ def _check(options: PseudoLabelOptions) -> list[Any]:
             raise UsageError(f"--{modality}-threshold-offset must be a finite number")
         if given:
             if not Path(getattr(options, given[0])).is_dir():
-                raise DataError(f"{flags[0]} {getattr(options, given[0])}: no such folder")
+                raise DataError(f"{flags[0]} {getattr(options, given[0])}: there is no such folder")
             chosen.append(modality)
     if not chosen:
         raise UsageError(
-            "nothing to make labels of; give --visual-logits, --visual-features or --frames, and --audio-logits, "
-            "--audio-features or --waveforms (one a modality, or for one modality only)"
+            "there is nothing to make labels from; give --visual-logits, --visual-features or "
+            "--frames, and --audio-logits, --audio-features or --waveforms (one per modality, or "
+            "for one modality only)"
         )
     if not options.splits:
         raise UsageError("--splits is empty; name at least one split")
@@ -206,7 +208,9 @@ def _score(args: list[str], prog: str) -> int:
 
     base = Path(options.folder)
     if not base.is_dir():
-        raise DataError(f"no folder {base}; give a folder that `avplatform pseudo-label` wrote")
+        raise DataError(
+            f"there is no folder {base}; give a folder that `avplatform pseudo-label` wrote"
+        )
     found = {
         name: base / place if (base / place).is_dir() else None for name, place in FOLDERS.items()
     }

@@ -1,4 +1,4 @@
-"""`avplatform push` and `avplatform data push`: a run's model, or a dataset, with its card, to the Hub."""
+"""`avplatform push` and `avplatform data push`: push a model or dataset and its card to the Hub."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def run(args: list[str], prog: str) -> int:
 
 def run_data(args: list[str], prog: str) -> int:
     """Push a dataset and print the address."""
-    about = "Push a data folder to the Hub: manifest, shards and card, in one commit; mapped arrays stay here."
+    about = (
+        "Push a data folder to the Hub: manifest, shards and card, in one commit. Mapped arrays "
+        "are not pushed."
+    )
     return _run(push_data, args, prog, about)
 
 

@@ -1,4 +1,4 @@
-"""`avplatform reproduce`: train what a paper's tables need, and write a page with ours beside the published figures."""
+"""`avplatform reproduce`: train a paper's tables; show our figures beside the published ones."""
 
 from __future__ import annotations
 
@@ -34,46 +34,49 @@ from avplatform.sweeps.ledger import write_ledger
 from avplatform.sweeps.runner import Outcome, report
 from avplatform.version import __version__
 
-STOPPED = 130  # as shells count a command that Ctrl-C ended
+STOPPED = 130  # exit code of a command that Ctrl-C ended
 Data = dict[str, tuple[str, DataSource]]
 
 
 @dataclass(kw_only=True)
 class ReproduceOptions:
-    """Reproduce tables and figures of the LEAP paper: train what is missing, write page.md, page.html and page.json."""
+    """Reproduce tables and figures of the LEAP paper.
+
+    Train what is missing, then write page.md, page.html and page.json.
+    """
 
     targets: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """table1, table2, fig3, table3, table4, table5, fig4 or all"""
     data: tuple[str, ...]
-    """stores of LLP and of AVE, or a folder that holds both; demo (synthetic)"""
+    """stores of LLP and AVE, or a folder that holds both; or demo (synthetic)"""
     out: str = "runs/reproduce"
     """folder of the page and the runs"""
     seeds: int = 5
-    """how many seeds, from 1"""
+    """number of seeds, counted from 1"""
     jobs: int = 1
-    """runs at the same time; the cores are shared among them"""
+    """number of runs at the same time, which share the cores"""
     checkpoints: str | None = None
-    """folder of authors' checkpoints, as `avplatform convert` wrote them, each named like its preset"""
+    """folder of authors' checkpoints that `avplatform convert` wrote, each named like its preset"""
     labels: tuple[str, ...] = ()
-    """label embeddings of the rows with other ones: bert=FILE clip=FILE, or glove=FILE for all others"""
+    """label embeddings of rows with other ones: bert=FILE clip=FILE; glove=FILE for all others"""
     only: tuple[str, ...] = ()
-    """train only settings whose name holds one of these texts; names: --dry-run"""
+    """train only settings whose name contains one of these texts; --dry-run lists the names"""
     epochs: int | None = None
-    """a short schedule, marked so on the page"""
+    """short schedule, which the page is marked with"""
     max_steps: int | None = None
-    """a short schedule in steps, marked so on the page"""
+    """short schedule in steps, which the page is marked with"""
     cache_dir: str | None = None
-    """where mapped arrays and downloads go; default: as `avplatform train`"""
+    """folder of mapped arrays and downloads; default: as for `avplatform train`"""
     cpu: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """stay on the CPU"""
     page_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """train nothing; write the page from the runs that are there"""
+    """train nothing; write the page from the existing runs"""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """list what would be trained, then end"""
+    """list what would be trained, then exit"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Train what is missing and write the page."""
+    """Train the missing runs and write the page."""
     options = parse_flags(ReproduceOptions, args, prog)
     for name, low in (("seeds", 1), ("jobs", 1), ("epochs", 1), ("max_steps", 1)):
         if getattr(options, name) is not None:
@@ -101,7 +104,8 @@ def run(args: list[str], prog: str) -> int:
             outcome = carry_out(plan, out, parallel=options.jobs, console=console, data=data)
         except KeyboardInterrupt:
             console.note(
-                "stopped; the same command goes on, and with --page-only it writes the page of what is there"
+                "stopped; run the same command again to go on, or with --page-only to write the "
+                "page of the runs so far"
             )
             return STOPPED
     shelf = collect(plan, out, data=data, labels=labels, failed=outcome.failed)
@@ -121,7 +125,8 @@ def run(args: list[str], prog: str) -> int:
         raise DataError(f"cannot write into {out}: {error.strerror}; give another --out") from None
     code = report(outcome, console, logs=out / LOGS)
     console.note(
-        f"took {time.monotonic() - begun:.0f} s; page: {out / 'page.html'}, {out / 'page.md'}, {out / 'page.json'}"
+        f"took {time.monotonic() - begun:.0f} s; page: {out / 'page.html'}, {out / 'page.md'}, "
+        f"{out / 'page.json'}"
     )
     return code
 
@@ -135,7 +140,7 @@ def make_page(
     cpu: bool,
     warnings: Sequence[str] = (),
 ) -> Page:
-    """Return the page of some targets, its pictures drawn; `warnings` of a short schedule stand on both."""
+    """Return the page of some targets and draw its pictures; `warnings` say a schedule is short."""
     sections = []
     for target in targets:
         sections.append(section(target, shelf))
@@ -146,9 +151,14 @@ def make_page(
         for task, (_, source) in data.items()
     ]
     seeds = {len(entries) for entries in shelf.runs.values() if entries}
-    facts.append(f"runs: {sum(map(len, shelf.runs.values()))}, of {len(shelf.runs)} settings, " + (
-        f"{min(seeds)} to {max(seeds)} seeds each" if len(seeds) > 1 else f"{counted(max(seeds, default=0), 'seed')} each"
-    ))  # fmt: skip
+    facts.append(
+        f"runs: {sum(map(len, shelf.runs.values()))}, of {len(shelf.runs)} settings, "
+        + (
+            f"{min(seeds)} to {max(seeds)} seeds each"
+            if len(seeds) > 1
+            else f"{counted(max(seeds, default=0), 'seed')} each"
+        )
+    )
     facts += sorted(
         {
             f"machine: {_machine(entry.results)}"
@@ -176,13 +186,17 @@ def _warnings(options: ReproduceOptions) -> list[str]:
     if not given:
         return []
     return [
-        f"SHORT SCHEDULE: every run of ours was cut short ({' '.join(given)}); the published recipes are longer."
+        f"SHORT SCHEDULE: each of our runs was cut short ({' '.join(given)}); "
+        "the published recipes are longer."
     ]
 
 
 def _machine(results: dict[str, Any]) -> str:
     about = results.get("environment", {})
-    return f"{about.get('platform')}, {about.get('cpu')}, torch {about.get('torch')}, precision {results.get('precision')}"
+    return (
+        f"{about.get('platform')}, {about.get('cpu')}, torch {about.get('torch')}, "
+        f"precision {results.get('precision')}"
+    )
 
 
 def _list(plan: Plan, out: Path, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""`avplatform sweep`: every combination of a YAML file's axes, as runs of their own."""
+"""`avplatform sweep`: train one run for every combination of a YAML file's axes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ from avplatform.sweeps.ledger import write_ledger
 from avplatform.sweeps.runner import report, run_jobs, train_jobs
 from avplatform.sweeps.sweep import read_sweep
 
-STOPPED = 130  # as shells count a command that Ctrl-C ended
+STOPPED = 130  # exit code of a command that Ctrl-C ended
 
 
 @dataclass(kw_only=True)
 class SweepOptions:
-    """Train every combination of axes and seeds; stopped or failed, the same command goes on. Fills OUT/ledger.jsonl."""
+    """Train every combination of axes and seeds, and record the runs in OUT/ledger.jsonl.
+
+    If the sweep was stopped or a run failed, the same command goes on.
+    """
 
     file: Annotated[str, tyro.conf.Positional]
-    """YAML with base, axes and seeds; see docs/reproduce.md"""
+    """YAML file with base, axes and seeds; see docs/reproduce.md"""
     out: str | None = None
     """folder of the runs; default: runs/ and the name of the file"""
     jobs: int = 1
-    """runs at the same time; the cores are shared among them"""
+    """number of runs at the same time, which share the cores"""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """check everything and list the runs, then end"""
+    """check everything and list the runs, then exit"""
 
 
 def run(args: list[str], prog: str) -> int:
@@ -62,7 +65,7 @@ def run(args: list[str], prog: str) -> int:
     try:
         outcome = run_jobs(work, logs=out / "logs", parallel=options.jobs, console=console)
     except KeyboardInterrupt:
-        console.note("stopped; the same command goes on")
+        console.note("stopped; run the same command again to go on")
         return STOPPED
     finally:
         if out.is_dir():

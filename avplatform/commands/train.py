@@ -1,4 +1,4 @@
-"""`avplatform train`: flags, preset and YAML become one RunConfig; then train."""
+"""`avplatform train`: merge flags, preset and YAML into one RunConfig, then train."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from avplatform.runs.folder import RunFolder, finished_results
 
 
 def run(args: list[str], prog: str) -> int:
-    """Train by the given flags."""
+    """Train as the flags say."""
     config = parse(restarted(args), prog=prog)
     if config.dry_run:
         from avplatform.commands.dry_run import describe_run
@@ -44,10 +44,10 @@ def run(args: list[str], prog: str) -> int:
 
 
 def finished(config: RunConfig) -> dict[str, Any] | None:
-    """Return the results of the run to go on with where it is finished already.
+    """Return the results of the run to resume if it is already finished, else None.
 
     Raises:
-        UsageError: it is finished, but other lengths are asked for.
+        UsageError: the run is finished, but another number of epochs or steps is asked for.
     """
     done = finished_results(RunFolder(str(config.resume)))
     if done is not None:
@@ -60,7 +60,7 @@ def finished(config: RunConfig) -> dict[str, Any] | None:
 
 
 def restarted(args: list[str]) -> list[str]:
-    """Return the arguments that go on with a run whose processes torchrun has started again (--max-restarts)."""
+    """Return the arguments, changed to a resume if torchrun restarted the run (--max-restarts)."""
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
         return args
     given = peek(args, ("output_dir", "resume"))

@@ -1,1 +1,1 @@
-"""What a run is told: options, recipes, presets, and the task and the model built from them."""
+"""Configuration of a run: options, recipes, presets, and the task and model built from them."""

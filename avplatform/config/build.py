@@ -1,4 +1,4 @@
-"""From a run's configuration and a dataset to a task and a model."""
+"""Open a run: the task, the data and the model that its configuration asks for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from avplatform.tasks.contracts import Task
 
 
 class OpenRun(NamedTuple):
-    """What a run works with: its task, its data as this task sees them, and its model."""
+    """The task of a run, its data as the task sees them, and its model."""
 
     task: Task
     data: Data
@@ -30,11 +30,15 @@ class OpenRun(NamedTuple):
 
 
 def open_run(config: RunConfig, **told: Any) -> OpenRun:
-    """Return what a run of this configuration works with, its weights drawn from its seed; `told`: see `open_data`.
+    """Return the task, data and model of a run, the model's weights drawn from the run's seed.
+
+    Args:
+        config: the run's configuration.
+        told: further arguments of `open_data`.
 
     Raises:
         UsageError: the task, encoder, decoder and data do not fit together.
-        DataError: the data, or the label embeddings, cannot be read or lack something.
+        DataError: the data or the label embeddings cannot be read, or lack something.
     """
     data: Data = open_data(config.data, task=config.task, cache_dir=config.cache_dir, **told)
     task = build_task(config, data.spec)
@@ -45,11 +49,11 @@ def open_run(config: RunConfig, **told: Any) -> OpenRun:
 
 
 def data_of_run(config: RunConfig, task: Task, data: Data) -> Data:
-    """Return opened data as the task of a run sees them; what is missing is said before anything is built.
+    """Return opened data as the task of a run sees them, checked before a model is built.
 
     Raises:
-        UsageError: a split is missing, or the labels that the run's supervision needs.
-        DataError: the data have other classes, or an empty split.
+        UsageError: a split is missing, or the labels that the run's supervision needs are missing.
+        DataError: the data have other classes than the task, or an empty split.
     """
     if config.held_out:
         data = data_for(data, task)
@@ -64,24 +68,26 @@ def build_task(config: RunConfig, spec: DataSpec | None = None) -> Task:
     """Return the task of a run, without the classes that it holds out.
 
     Args:
-        config: the run's.
-        spec: of the data that it is to work on; default: those that the task is mostly trained on.
+        config: the run's configuration.
+        spec: description of the data; default: that of the dataset that the task is made for.
 
     Raises:
-        UsageError: no data, and no dataset is registered for the task; or see `without_held_out`.
+        UsageError: `spec` is None and no dataset is registered for the task, or the held-out
+            classes are refused (see `without_held_out`).
     """
     return without_held_out(make_task(config.task, config.task_config, spec=spec), config)
 
 
 def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
-    """Return a freshly initialised model for a run's data; the caller seeds the generator.
+    """Return a new model for a run's data; the caller seeds the random generator before.
 
     Raises:
         UsageError: the task, encoder, decoder and data do not fit together.
     """
     if spec.task != config.task:
         raise UsageError(
-            f"the data '{spec.name}' are for {spec.task}, not {config.task}; give --task {spec.task}"
+            f"the data '{spec.name}' are for {spec.task}, not {config.task}; "
+            f"give --task {spec.task}"
         )
     check_labels(spec, task)
     return new_model(config, task, spec.features, spec)
@@ -90,7 +96,7 @@ def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
 def new_model(
     config: RunConfig, task: Task, features: FeatureSpec, spec: DataSpec | None = None
 ) -> AVModel:
-    """Return a freshly initialised model that reads these features; the caller seeds the generator.
+    """Return a new model that reads these features; the caller seeds the random generator before.
 
     Raises:
         UsageError: the task, encoder, decoder and features do not fit together.
@@ -114,9 +120,9 @@ def new_model(
 def make_model_config(
     config: RunConfig, task: Task, features: FeatureSpec, spec: DataSpec | None = None
 ) -> AVModelConfig:
-    """Return the config of a run's model, with label embeddings as wide as the shipped ones.
+    """Return the config of a run's model, for label embeddings of the shipped width.
 
-    Without `spec` its clips are as long as those of the dataset that the task is mostly trained on.
+    The clip length is that of `spec`, or else of the dataset that the task is made for.
 
     Raises:
         UsageError: the options of task, encoder and decoder contradict each other.
@@ -124,12 +130,14 @@ def make_model_config(
     task.check(config.encoder, config.decoder, config.encoder_config, config.decoder_config)
     if config.labels != LabelConfig() and not DECODERS[config.decoder].needs_labels:
         raise UsageError(
-            f"labels: {config.decoder} queries with no labels; leave the labels.* options out, or use {label_decoders()}"
+            f"labels: {config.decoder} does not use label embeddings; leave the labels.* options "
+            f"out, or use {label_decoders()}"
         )
     reduction = getattr(config.encoder_config, "map_reduction", "mean")
     if reduction != "mean" and features.map_size is None:
         raise UsageError(
-            f"encoder_config.map_reduction is '{reduction}', but the data hold vectors, no maps; leave it at mean"
+            f"encoder_config.map_reduction is '{reduction}', but the data hold vectors, not maps; "
+            "leave it at mean"
         )
     classes, texts = task.model_classes(config.decoder, config.encoder)
     clips = spec or find_adapter(config.task)
@@ -149,11 +157,11 @@ def make_model_config(
 
 
 def embed(texts: list[str], labels: LabelConfig) -> LabelEmbeddings:
-    """Return label embeddings [C, E] of class texts, with their provenance; slow sources are asked once and kept.
+    """Return label embeddings [C, E] of class texts, with their source; slow sources are cached.
 
     Raises:
-        UsageError: an unknown source of embeddings.
-        DataError: a source that cannot be read, or a word that it lacks.
+        UsageError: the source of embeddings is unknown.
+        DataError: the source cannot be read, or lacks a word.
     """
     return label_embeddings(
         texts, labels.embeddings, pooling=None if labels.pooling == "default" else labels.pooling
@@ -161,21 +169,23 @@ def embed(texts: list[str], labels: LabelConfig) -> LabelEmbeddings:
 
 
 def without_held_out(task: Task, config: RunConfig) -> Task:
-    """Return the task of a run: as it is, or without the classes that the run holds out.
+    """Return the task of a run, without the classes that the run holds out, if any.
 
     Raises:
-        UsageError: unknown classes, none left, or a cell that cannot look for labels that it was not trained on.
+        UsageError: a class is unknown, no class is left, or the model could not find classes that
+            it was not trained on.
     """
     if not config.held_out:
         return task
     if not DECODERS[config.decoder].needs_labels:
         raise UsageError(
-            f"held_out: {config.decoder} has one output a class and could never find a class that it was not trained on; use "
-            f"--decoder {label_decoders()}"
+            f"held_out: {config.decoder} has one output per class and can never find a class that "
+            f"it was not trained on; use --decoder {label_decoders()}"
         )
     if config.labels.embeddings.partition(":")[0] == "learned":
         raise UsageError(
-            "held_out: learned label embeddings know no other texts; use --labels.embeddings glove-50d"
+            "held_out: learned label embeddings cannot embed other texts; "
+            "use --labels.embeddings glove-50d"
         )
     if config.streaming:
         raise UsageError("held_out reads mapped data; leave out --streaming")

@@ -1,4 +1,7 @@
-"""A run's configuration: defaults, preset, files and flags merged as dictionaries, then built and checked once."""
+"""Compose a run's configuration from defaults, preset, files and flags.
+
+The sources are merged as dictionaries, and the result is built and checked once.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,19 @@ from avplatform.models.typed_values import field_kinds
 
 CELL = ("task", "encoder", "decoder", "supervision")
 ABOUT = (
-    "Train, evaluate and save a model. Defaults shown are those of the chosen --task, --encoder, --decoder, --preset "
-    "and --config."
+    "Train, evaluate and save a model. The defaults shown are those of the chosen --task, "
+    "--encoder, --decoder, --preset and --config."
 )
 Layer = tuple[str, Options]
-"""What errors call a source of options, and its options."""
+"""A source of options: its name in error messages, and its options."""
 
 
 def parse(args: Sequence[str], *, prog: str = "train.py") -> RunConfig:
     """Return the RunConfig of a command line: defaults, then preset, then --config, then flags.
 
     Raises:
-        UsageError: a wrong name, value or combination.
-        DataError: a config or run folder that cannot be read.
+        UsageError: a name, value or combination of options is wrong.
+        DataError: a config file or run folder cannot be read.
     """
     given = peek(args, (*CELL, "preset", "config", "resume"))
     if given.get("resume"):
@@ -43,38 +46,39 @@ def parse(args: Sequence[str], *, prog: str = "train.py") -> RunConfig:
 
 
 def compose(*layers: Layer) -> RunConfig:
-    """Return the configuration of layers of options, each over the ones before, and all over the defaults of their cell.
+    """Return the configuration of layers of options over the defaults of their cell.
 
-    The preset that the first layer names lies between the defaults and the layers.
+    Each layer overrides the ones before. A preset that the first layer names comes between the
+    defaults and the layers.
 
     Raises:
-        UsageError: a wrong name, value or combination.
+        UsageError: a name, value or combination of options is wrong.
     """
     return build(*_merged(_with_preset(layers, {}), {}))
 
 
 def stored_config(folder: str | Path) -> RunConfig:
-    """Return the configuration of a run's folder; options that it does not hold have the defaults of its cell.
+    """Return the configuration that a run's folder holds; missing options get defaults.
 
     Raises:
-        DataError: no configuration there, or not one that can be read.
-        UsageError: an option that there is no longer, or a value that cannot be.
+        DataError: the folder holds no configuration that can be read.
+        UsageError: an option no longer exists, or its value is wrong.
     """
     values = {**load_yaml(folder), "resume": None, "dry_run": False}
     return build(*_merged([(f"{folder}/config.yaml", values)], {}))
 
 
 def changed_options(config: RunConfig, values: Options, *, where: str) -> Options:
-    """Return the options of a configuration with others put over them; `where` names their source in errors.
+    """Return a configuration's options overridden by `values`, which errors call `where`.
 
     Raises:
-        UsageError: an unknown name, or a value of another kind.
+        UsageError: a name is unknown, or a value has the wrong type.
     """
     return merge(dataclasses.asdict(config), typed(type(config), values, where=where))
 
 
 def peek(args: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """Return the values of some flags without parsing the others (`--name value` or `--name=value`)."""
+    """Return the values of some flags (`--name value`, `--name=value`); parse no others."""
     found = {}
     for index, arg in enumerate(args):
         flag, _, value = arg.partition("=")
@@ -88,22 +92,23 @@ def peek(args: Sequence[str], names: Sequence[str]) -> dict[str, str]:
 
 
 def _with_preset(layers: Sequence[Layer], given: Mapping[str, str]) -> list[Layer]:
-    """Return the layers behind that of the preset which flags or the first layer name."""
+    """Return the layers, preceded by the preset that the flags or the first layer name."""
     preset = given.get("preset") or (layers[0][1].get("preset") if layers else None)
-    if not preset or not isinstance(preset, str):  # of another kind: refused with all the others
+    if not preset or not isinstance(preset, str):  # `typed` refuses a wrong type later
         return list(layers)
     options = preset_options(preset)
     wanted = {**{k: v for _, values in layers for k, v in values.items() if k in CELL}, **given}
     for name in CELL:
         if wanted.get(name, options[name]) != options[name]:
             raise UsageError(
-                f"preset {preset} is for {name} {options[name]}, not {wanted[name]}; leave one of them out"
+                f"preset {preset} is for {name} {options[name]}, not {wanted[name]}; "
+                "leave one of them out"
             )
     return [(f"preset {preset}", options), *layers]
 
 
 def _merged(layers: Sequence[Layer], given: Mapping[str, str]) -> tuple[type[RunConfig], Options]:
-    """Return the options of a cell's defaults and of layers over them, and the class that they are for."""
+    """Return the config class of the layers' cell, and its defaults with the layers over them."""
     cell: dict[str, Any] = {}
     for where, values in layers:
         for name in CELL:
@@ -120,9 +125,9 @@ def _merged(layers: Sequence[Layer], given: Mapping[str, str]) -> tuple[type[Run
 
 
 def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
-    """Return the configuration of a run to go on with, with the flags that may change it."""
+    """Return the configuration of a resumed run, with the flags that may change it."""
     if not Path(path).is_dir():
-        raise DataError(f"--resume {path}: no such run folder")
+        raise DataError(f"--resume {path}: there is no such run folder")
     stored = stored_config(path)
     options = _with_flags(type(stored), dataclasses.asdict(stored), args, prog)
     check_resumed(stored, options)
@@ -130,7 +135,7 @@ def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
 
 
 def check_resumed(stored: RunConfig, options: Options) -> None:
-    """Raise UsageError where options change what a run cannot change when it goes on."""
+    """Raise UsageError if options change what a resumed run must keep."""
     before = dataclasses.asdict(stored)
     was, now = stored.precision, options["precision"]
     if "float64" in (was, now) and was != now:
@@ -147,7 +152,7 @@ def check_resumed(stored: RunConfig, options: Options) -> None:
 
 
 def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], prog: str) -> Options:
-    """Return options with those of a command line put over them, which shows them as the defaults."""
+    """Return options overridden by a command line's flags, whose help shows them as defaults."""
     flags = _unchecked(cls)
     shown = build(flags, options)
     found = tyro.cli(flags, default=shown, args=list(args), prog=prog, description=ABOUT)
@@ -155,7 +160,10 @@ def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], pro
 
 
 def _unchecked(cls: Any) -> Any:
-    """Return a dataclass like `cls`, and like those that it holds, which checks nothing: a flag may mend what a file says."""
+    """Return a subclass of dataclass `cls` without checks, nested dataclasses included.
+
+    Flags are parsed with it, because a flag may correct a wrong value from a file.
+    """
     groups = {
         name: _unchecked(kind)
         for name, kind in field_kinds(cls).items()

@@ -1,4 +1,4 @@
-"""optim."""
+"""Options of the optimiser and of the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class OptimConfig:
     name: Literal["adam", "adamw"] = "adam"
     """adam, or adamw (decoupled weight decay)"""
     lr: float = 1e-3
-    """learning rate, as it stands; scaled by the batch size only where lr_scaling says so"""
+    """learning rate; not scaled by the batch size unless lr_scaling says so"""
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
-    """scale lr by the clips of a step over lr_batch_size: not at all, in proportion, or by the square root"""
+    """scale lr with (clips per step / lr_batch_size): not at all, linearly, or by square root"""
     lr_batch_size: int = 32
-    """clips a step for which lr is meant (lr_scaling)"""
+    """clips per step for which lr is meant (lr_scaling)"""
     betas: tuple[float, float] = (0.9, 0.999)
     """decay rates of Adam's two moments"""
     eps: float = 1e-8
@@ -47,18 +47,20 @@ class OptimConfig:
         at_least(self, "weight_decay", 0)
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise UsageError(
-                f"optim.clip_norm is {self.clip_norm!r}; it must be positive, or none for no clipping"
+                f"optim.clip_norm is {self.clip_norm!r}; it must be positive, "
+                "or none for no clipping"
             )
 
 
 @dataclass(kw_only=True)
 class ScheduleConfig:
-    """How the learning rate changes.
+    """The learning-rate schedule.
 
-    Source: HAN, MM-Pyr and LEAP multiply by 0.1 every 10 epochs ("epoch_decay"); CMBS halves and PSP takes 0.8 after
-    given epochs ("milestones"); AVE multiplies by 0.1 every 15,000 iterations ("step_decay"); VALOR warms up linearly
-    for 10 epochs and then follows a cosine down to 1/100 ("warmup_cosine"). "late_decay" multiplies by `factor` once,
-    after the share `after` of all steps.
+    Source: HAN, MM-Pyr and LEAP multiply by 0.1 every 10 epochs ("epoch_decay"); CMBS multiplies by
+    0.5 and PSP by 0.8 after given epochs ("milestones"); AVE multiplies by 0.1 every 15,000
+    iterations ("step_decay"); VALOR warms up linearly for 10 epochs and then follows a cosine down
+    to 1/100 ("warmup_cosine"). "late_decay" multiplies by `factor` once, after the share `after` of
+    all steps.
     """
 
     name: Literal[
@@ -66,23 +68,24 @@ class ScheduleConfig:
     ] = "constant"
     """shape of the schedule"""
     factor: float = 0.1
-    """what each decay multiplies by"""
+    """factor by which each decay multiplies the learning rate"""
     every: int = 10
     """epochs (epoch_decay) or optimiser steps (step_decay) between decays"""
     milestones: tuple[int, ...] = ()
-    """epochs after which milestones decays"""
+    """epochs after which the learning rate decays (milestones)"""
     warmup_epochs: int = 10
     """epochs of linear warm-up (warmup_cosine)"""
     min_ratio: float = 0.01
-    """where the cosine ends, as a share of the learning rate"""
+    """end of the cosine, as a share of the learning rate (warmup_cosine)"""
     after: float = 0.75
-    """share of all steps after which late_decay acts"""
+    """share of all steps after which the learning rate decays (late_decay)"""
 
     def __post_init__(self) -> None:
         check_choices(self)
         if any(isinstance(m, bool) or not isinstance(m, int) for m in self.milestones):
             raise UsageError(
-                f"schedule.milestones is {list(self.milestones)}; it must be a list of epochs, such as [10, 20]"
+                f"schedule.milestones is {list(self.milestones)}; it must be a list of epochs, "
+                "such as [10, 20]"
             )
         self.milestones = tuple(self.milestones)
         at_least(self, "every", 1)

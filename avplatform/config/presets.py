@@ -1,7 +1,8 @@
 """Named presets `<encoder>-<decoder>-<task>[-weak][-official|-paper]`, as the tasks declare them.
 
-Without a suffix a preset trains by the published recipe with our recommended losses; `-official` adds what the authors'
-code does, quirks included; `-paper` follows the text of the LEAP paper where it differs from the released code.
+A preset without a suffix trains by the published recipe with our recommended losses. `-official`
+does what the authors' code does, quirks included. `-paper` follows the text of the paper where it
+differs from the released code.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def preset_options(name: str) -> Options:
     """Return the options of a preset as the nested dictionary that a YAML file would hold.
 
     Raises:
-        UsageError: no such preset; names the nearest.
+        UsageError: there is no such preset; the message names the nearest one.
 
     Example:
         >>> preset_options("han-mmil-avvp-weak-official")["optim"]["lr"]
@@ -41,7 +42,7 @@ def preset_options(name: str) -> Options:
 
 
 def presets_of_checkpoints() -> dict[str, dict[str, str]]:
-    """Return, by published model and supervision, the preset that has its losses and decisions."""
+    """Return the preset with the losses and decisions of each published model, by supervision."""
     found: dict[str, dict[str, str]] = {}
     for task, preset in _declared():
         if preset.checkpoint:
@@ -58,14 +59,14 @@ def _presets() -> dict[str, Options]:
 
 
 def _name(task: type[Task], preset: Preset) -> str:
-    """Return the name of a preset; the task's usual supervision is not in it."""
+    """Return the name of a preset, which leaves out the task's default supervision."""
     supervision = "" if preset.supervision == task.supervisions[0] else preset.supervision
     parts = (preset.system or preset.encoder.name, preset.decoder.name, task.name, supervision)
     return "-".join(part for part in (*parts, preset.suffix) if part)
 
 
 def _options(task: type[Task], preset: Preset) -> Options:
-    """Return the cell, all options of its recipe, and what the preset adds."""
+    """Return the preset's cell, all options of its recipe, and the options that it adds."""
     cell = {
         "task": task.name,
         "encoder": preset.encoder.name,

@@ -1,4 +1,4 @@
-"""Published training recipes, as the encoders and decoders declare them, with all options filled in."""
+"""Published training recipes, as encoders and decoders declare them, with all options filled in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avplatform.models.encoders import ENCODERS
 
 @dataclass(kw_only=True, frozen=True)
 class Recipe:
-    """How a paper trained: optimiser, schedule, epochs, batch size (clips a step), seed, and how it chose its epoch."""
+    """A paper's training: optimiser, schedule, epochs, batch size, seed and choice of the epoch."""
 
     optim: OptimConfig
     schedule: ScheduleConfig
@@ -26,7 +26,7 @@ class Recipe:
 
     @classmethod
     def of(cls, options: Options) -> Recipe:
-        """Return the recipe of a part's options."""
+        """Return the recipe with these options, as an encoder or decoder declares them."""
         optim, schedule = (
             OptimConfig(**options.get("optim", {})),
             ScheduleConfig(**options.get("schedule", {})),
@@ -40,4 +40,4 @@ RECIPES: dict[str, Recipe] = {
     + [part.recipes for part in DECODERS.values()]
     for name, options in recipes.items()
 }
-"""Recipes by name; learning rates, schedules and batch sizes as in the authors' scripts."""
+"""Recipes by name, with the learning rates, schedules and batch sizes of the authors' scripts."""

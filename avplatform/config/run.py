@@ -1,7 +1,8 @@
 """The configuration of a run: one set of dataclasses behind Python, YAML and the command line.
 
-The same names everywhere: `OptimConfig(lr=1e-4)`, `optim: {lr: 1.0e-4}`, `--optim.lr 1e-4`. What the chosen encoder,
-decoder and task can be told stands under `encoder_config`, `decoder_config` and `task_config`.
+Names are the same everywhere: `OptimConfig(lr=1e-4)`, `optim: {lr: 1.0e-4}`, `--optim.lr 1e-4`. The
+options of the chosen encoder, decoder and task are `encoder_config`, `decoder_config` and
+`task_config`.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from avplatform.models.errors import UsageError, counted, nearest, unknown_name
 from avplatform.tasks.registry import TASKS
 
 TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
-"""Experiment trackers by name, and the package that each needs."""
+"""Experiment trackers by name, with the package that each one needs."""
 
 
 class Change(NamedTuple):
-    """What it means that an option of a run has another value than before, or than in another run."""
+    """What a change of an option's value means; metadata of the option's field."""
 
     resumable: bool = False
-    """a run that is resumed may have another value"""
+    """a resumed run may change the value"""
     compared: bool = True
-    """runs that differ in it were trained differently: they are not seeds of one training"""
+    """runs with different values were trained differently: they are not seeds of one training"""
     repeated: bool = True
-    """a sweep refuses a run that is there already with another value, for its results would differ"""
+    """a sweep refuses a finished run with another value, because its results would differ"""
     of_command: bool = False
-    """it says what one command does: no file and no sweep sets it"""
+    """the option tells one command what to do: files and sweeps do not set it"""
 
 
 HOW_IT_RUNS = Change(resumable=True, compared=False, repeated=False)
@@ -40,13 +41,13 @@ THIS_COMMAND = Change(compared=False, repeated=False, of_command=True)
 
 
 def option(default: Any, change: Change) -> Any:
-    """Return the field of an option; a dataclass as its default stands for a group of options."""
+    """Return the dataclass field of an option; a dataclass as default makes a group of options."""
     kind = "default_factory" if isinstance(default, type) else "default"
     return field(**{kind: default}, metadata={"change": change})
 
 
 def option_names(**change: bool) -> frozenset[str]:
-    """Return the options of a run with these attributes, such as `option_names(resumable=True)`.
+    """Return the names of the options whose `Change` has these values.
 
     Example:
         >>> sorted(option_names(of_command=True))
@@ -65,7 +66,7 @@ class CheckpointConfig:
     every: int = 0
     """save one after this many optimiser steps; 0: at the end of every epoch"""
     keep: int = 2
-    """how many to keep besides the best weights"""
+    """number of checkpoints to keep, besides the best weights"""
 
     def __post_init__(self) -> None:
         at_least(self, "every", 0)
@@ -74,12 +75,12 @@ class CheckpointConfig:
 
 @dataclass(kw_only=True)
 class LabelConfig:
-    """Label embeddings, for decoders that query with label texts (LEAP)."""
+    """Label embeddings, for decoders that query with label texts (LEAP); see docs/labels.md."""
 
     embeddings: str = "glove-50d"
-    """glove-50d (shipped), a file, {glove,bert,clip,clap,sentence,transformers}:NAME, learned, learned:DIM; docs/labels.md"""
+    """glove-50d, a file, {glove,bert,clip,clap,sentence,transformers}:NAME, learned, learned:DIM"""
     pooling: Literal["default", "cls", "mean"] = "default"
-    """of bert, sentence and transformers: the first token, or the mean over tokens; default: as the kind has it"""
+    """for bert, sentence, transformers: first token or mean over tokens; default: the kind's own"""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -87,10 +88,10 @@ class LabelConfig:
 
 @dataclass(kw_only=True)
 class RunConfig:
-    """Everything that decides a run."""
+    """All options of a run."""
 
     task: str = next(iter(TASKS))
-    """avel (events heard and seen, AVE) or avvp (audio and visual events apart, LLP)"""
+    """avel (events both heard and seen, AVE) or avvp (audio and visual events separately, LLP)"""
     encoder: str = next(iter(TASKS.values())).default_encoder
     """audio-visual encoder; default: ave for avel, han for avvp"""
     decoder: str = next(iter(DECODERS))
@@ -100,9 +101,9 @@ class RunConfig:
     data: str = option("demo", Change(compared=False))
     """demo (built-in, synthetic), a data folder, or a hub dataset id"""
     cache_dir: str | None = option(None, HOW_IT_RUNS)
-    """where mapped arrays and downloads go; default: beside the data, or $AVPLATFORM_CACHE or ~/.cache/avplatform"""
+    """for arrays and downloads; default: in the data, $AVPLATFORM_CACHE or ~/.cache/avplatform"""
     held_out: tuple[str, ...] = ()
-    """classes to train without, for zero-shot evaluation (leap): `avplatform eval --held-out` scores on them"""
+    """classes to train without (leap); `avplatform eval --held-out` then scores them zero-shot"""
     seed: int = option(1, Change(compared=False))
     """seed of weights, batches and dropout"""
     epochs: int = option(14, Change(resumable=True))
@@ -110,11 +111,11 @@ class RunConfig:
     max_steps: int | None = option(None, Change(resumable=True))
     """end training after this many optimiser steps, then validate, test and save"""
     batch_size: int = 32
-    """clips per optimiser step: over all processes and accumulated micro-batches, or as batch_scope says"""
+    """clips per optimiser step, over all micro-batches and (but see batch_scope) all processes"""
     batch_scope: Literal["global", "process"] = "global"
-    """what batch_size counts: the clips of all processes together, or of each one (then a step grows with them)"""
+    """what batch_size counts: clips of all processes, or per process (a step grows with them)"""
     num_workers: int = option(0, HOW_IT_RUNS)
-    """threads that read ahead; 0 reads in the main thread, fast enough for mapped features; streaming gains by some"""
+    """threads that read ahead; 0: the main thread reads, fast enough for all but streaming"""
     output_dir: str | None = option(None, THIS_COMMAND)
     """folder of the run; default: runs/<task>-<encoder>-<decoder>-<time>"""
     resume: str | None = option(None, THIS_COMMAND._replace(resumable=True))
@@ -124,45 +125,45 @@ class RunConfig:
     preset: str | None = option(None, Change(compared=False))
     """published recipe, such as han-mmil-avvp-weak-official; see `avplatform list`"""
     config: str | None = option(None, THIS_COMMAND)
-    """YAML file or run folder to take options from; flags win over it"""
+    """YAML file or run folder to take options from; flags override it"""
     cpu: bool = option(False, HOW_IT_RUNS)
     """stay on the CPU"""
     dry_run: bool = option(False, THIS_COMMAND._replace(resumable=True))
-    """print the resolved configuration, shapes, parameter count and memory, then end"""
+    """print the resolved configuration, shapes, parameter count and memory, then exit"""
     precision: Literal["auto", "no", "bf16", "fp16", "float64"] = option(
         "auto", Change(resumable=True)
     )
-    """training arithmetic; auto: bf16 on a CPU that has it, else what accelerate is configured for; float64: weights too"""
+    """of training; auto: bf16 if the CPU has it, else accelerate's setting; float64: weights too"""
     accumulation: int = 1
     """micro-batches per optimiser step (less memory, same step)"""
     threads: int = option(0, HOW_IT_RUNS)
-    """CPU threads per process; 0: cores divided by the processes of this machine"""
+    """CPU threads per process; 0: cores divided by the number of processes on this machine"""
     eval_batch_size: int = option(64, Change(compared=False))
-    """clips per evaluation batch (of fixed composition, whatever the number of processes)"""
+    """clips per evaluation batch; batches are the same for any number of processes"""
     select_on: Literal["validation", "test", "last"] = "validation"
-    """what picks the epoch that is kept; test is marked in the results and the card"""
+    """what selects the epoch that is kept; test is marked in the results and the card"""
     ties: Literal["latest", "first"] = "latest"
     """which of two equally good epochs is kept"""
     validate_every: int = 1
-    """epochs between validations; the first epoch is validated"""
+    """epochs between validations; the first epoch is always validated"""
     shuffle: bool = True
     """shuffle the training clips every epoch"""
     drop_last: bool = False
-    """leave out the last, smaller batch of an epoch"""
+    """drop the last, smaller batch of an epoch"""
     batch_order: Literal["default", "psp-full", "psp-weak"] = "default"
-    """default: by shuffle and drop_last; psp-*: the batches of PSP's published loaders, remainder dropped"""
+    """default: by shuffle and drop_last; psp-*: batches of PSP's published loaders, rest dropped"""
     ema: float | None = None
-    """decay of a running average of the weights, such as 0.999, which is then what is scored and kept; none: no average"""
+    """decay (as 0.999) of a running average of the weights, which is scored and kept; none: off"""
     compile: bool = False
-    """compile the model for training (torch.compile; pays on accelerators, needs a C++ compiler on a CPU)"""
+    """train with torch.compile (faster on accelerators; a CPU needs a C++ compiler)"""
     on_nan: Literal["stop", "skip"] = option("stop", Change(resumable=True, compared=False))
-    """a step whose loss or gradient is NaN or infinite: stop the run, or skip the update and count it"""
+    """if the loss or gradient is NaN or infinite: stop the run, or skip and count the step"""
     score_test: bool = option(False, Change(resumable=True, compared=False))
-    """score the test split after every validation too, for the record (it selects nothing); doubles the scoring"""
+    """also score test after each validation, for the record (selects nothing, doubles scoring)"""
     trackers: tuple[str, ...] = option((), HOW_IT_RUNS)
     """experiment trackers: csv, tensorboard, wandb, trackio; none by default"""
     project: str = option("avplatform", HOW_IT_RUNS)
-    """name under which trackers group runs"""
+    """project name under which trackers group runs"""
     save_plots: bool = option(True, HOW_IT_RUNS)
     """write curves, per-class bars and example timelines"""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -187,7 +188,8 @@ class RunConfig:
             at_least(self, "max_steps", 1)
         if self.accumulation > self.batch_size:
             raise UsageError(
-                f"accumulation is {self.accumulation} but a step has only {counted(self.batch_size, 'clip')}"
+                f"accumulation is {self.accumulation} but a step has only "
+                f"{counted(self.batch_size, 'clip')}"
             )
         if self.ema is not None and not (isinstance(self.ema, (int, float)) and 0 <= self.ema < 1):
             raise UsageError(
@@ -199,7 +201,8 @@ class RunConfig:
                 raise unknown_name("tracker", name, TRACKERS)
         if self.batch_order != "default" and not (self.shuffle and self.drop_last):
             raise UsageError(
-                f"batch_order {self.batch_order} shuffles and drops the remainder; set shuffle and drop_last"
+                f"batch_order {self.batch_order} shuffles and drops the remainder; "
+                "set shuffle and drop_last"
             )
         check_names(self.task, self.encoder, self.decoder)
         one_of_supervision(self.task, self.supervision)
@@ -207,13 +210,13 @@ class RunConfig:
             raise UsageError(f"seed is {self.seed}; it must lie between 0 and {2**32 - 1}")
         if self.task_config is not None and self.task_config.supervision != self.supervision:
             raise UsageError(
-                f"task_config.supervision is '{self.task_config.supervision}' but supervision is '{self.supervision}'; give "
-                "--supervision alone"
+                f"task_config.supervision is '{self.task_config.supervision}' but supervision is "
+                f"'{self.supervision}'; give --supervision alone"
             )
 
 
 def check_names(task: str | None, encoder: str | None, decoder: str | None) -> None:
-    """Raise UsageError with the nearest right name unless all that are given are registered."""
+    """Raise UsageError, with the nearest known name, if a given name is not registered."""
     for kind, name, table in (
         ("task", task, TASKS),
         ("encoder", encoder, ENCODERS),
@@ -228,7 +231,8 @@ def one_of_supervision(task: str, supervision: str) -> None:
     known = TASKS[task].supervisions
     if supervision not in known:
         raise UsageError(
-            f"supervision '{supervision}' is not one of {task}'s{nearest(supervision, known)} (known: {', '.join(known)})"
+            f"supervision '{supervision}' is not one of {task}'s"
+            f"{nearest(supervision, known)} (known: {', '.join(known)})"
         )
 
 
@@ -253,9 +257,10 @@ def default_config(
     decoder: str | None = None,
     supervision: str | None = None,
 ) -> RunConfig:
-    """Return the defaults of a cell: what was found to train well on the built-in data, not any paper's recipe.
+    """Return the default configuration of a cell (task, encoder, decoder, supervision).
 
-    Papers' recipes are presets (`avplatform.config.presets`).
+    The defaults were found to train well on the built-in data. They are no paper's recipe; those
+    are presets (`avplatform.config.presets`).
     """
     task = task or next(iter(TASKS))
     if task not in TASKS:
@@ -270,7 +275,7 @@ def default_config(
     )
     adapter = kind(
         task_config, classes=("-",)
-    )  # which no option of an encoder or decoder depends on
+    )  # no option of an encoder or decoder depends on the classes
     values: dict[str, Any] = dict(
         task=task,
         encoder=encoder,

@@ -1,4 +1,4 @@
-"""Options as plain nested dictionaries: read, merged, made of the right kind, and built into a configuration."""
+"""Options as nested dictionaries: read, merged, converted to types, built into a dataclass."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from avplatform.models.errors import DataError, UsageError, nearest
 from avplatform.models.typed_values import KindError, convert_field, field_kinds
 
 Options = dict[str, Any]
-"""Options as a YAML file holds them: by name, groups nested."""
+"""Options by name, with nested groups, as in a YAML file."""
 Config = TypeVar("Config")
 
 
 def as_yaml(options: Options) -> str:
-    """Return options as the text of a YAML file, such as --config reads."""
+    """Return options as the text of a YAML file that --config reads."""
     return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
 
 def typed(cls: type, values: Options, *, where: str, prefix: str = "") -> Options:
-    """Return nested options of dataclass `cls`, each value of its option's kind; nothing is built or checked yet.
+    """Return nested options of dataclass `cls`, converted to their types; nothing is built yet.
 
     Raises:
-        UsageError: an unknown name, with the nearest right one, or a value of another kind; says where.
+        UsageError: a name is unknown (the message names the nearest one), or a value has the wrong
+            type; the message starts with `where`.
     """
     kinds, out = field_kinds(cls), Options()
     for name, value in values.items():
@@ -42,16 +43,19 @@ def typed(cls: type, values: Options, *, where: str, prefix: str = "") -> Option
             out[key] = typed(kinds[key], value, where=where, prefix=f"{prefix}{name}.")
         else:
             raise UsageError(
-                f"{where}: '{prefix}{name}' holds several options; write them as a mapping, not {value!r}"
+                f"{where}: '{prefix}{name}' holds several options; "
+                f"write them as a mapping, not {value!r}"
             )
     return out
 
 
 def build(cls: type[Config], options: Options) -> Config:
-    """Return dataclass `cls`, and those that it holds, of options that `typed` gave: the one place where they are checked.
+    """Build dataclass `cls`, nested dataclasses included, from the options that `typed` returned.
+
+    The dataclasses check their values on creation; nothing else checks options.
 
     Raises:
-        UsageError: a value, or a combination, that cannot be.
+        UsageError: a value or a combination of values is wrong.
     """
     kinds = field_kinds(cls)  # type: ignore[arg-type]
     return cls(
@@ -63,12 +67,12 @@ def build(cls: type[Config], options: Options) -> Config:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a YAML-ready dictionary."""
+    """Return a configuration as a dictionary that YAML can hold."""
     return _plain(dataclasses.asdict(config))
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested options as one level of names with dots.
+    """Return nested options as one flat dictionary with dotted names.
 
     Example:
         >>> flat({"seed": 1, "optim": {"lr": 0.1}})
@@ -88,13 +92,14 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """Read options from a YAML file or from a run folder's config.yaml.
 
     Raises:
-        DataError: no such file, or not a YAML mapping.
+        DataError: the file does not exist, or is not a YAML mapping.
     """
     path = Path(path)
     file = path / "config.yaml" if path.is_dir() else path
     if not file.is_file():
         raise DataError(
-            f"no configuration at {file}; give a YAML file or a run folder that holds config.yaml"
+            f"there is no configuration at {file}; give a YAML file or a run folder that holds "
+            "config.yaml"
         )
     try:
         values = yaml.safe_load(file.read_text())
@@ -103,12 +108,15 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise DataError(f"{file} must hold a mapping of options, such as 'task: avel'")
     if _holds_itself(values, set(), set()):
-        raise DataError(f"{file} holds an alias (*name) inside what it stands for; write it out")
+        raise DataError(
+            f"{file} holds an alias (*name) inside the value that it refers to; "
+            "write the value out instead"
+        )
     return values
 
 
 def _holds_itself(value: Any, above: set[int], seen: set[int]) -> bool:
-    """Whether a value of a YAML file contains itself, by way of an anchor."""
+    """Return whether a value of a YAML file contains itself through an alias."""
     if not isinstance(value, (dict, list)) or id(value) in seen:
         return id(value) in above
     seen.add(id(value))
@@ -125,7 +133,7 @@ def _plain(value: Any) -> Any:
 
 
 def merge(base: Options, extra: Options) -> Options:
-    """Return `base` with `extra` put over it, nested mappings merged."""
+    """Return `base` overridden by `extra`; nested mappings are merged."""
     out = dict(base)
     for key, value in extra.items():
         out[key] = (
@@ -137,13 +145,13 @@ def merge(base: Options, extra: Options) -> Options:
 
 
 def nest(options: dict[Any, Any], *, where: str) -> Options:
-    """Return options with dotted names unfolded: {"optim.lr": 1} -> {"optim": {"lr": 1}}."""
+    """Return options with dotted names nested: {"optim.lr": 1} -> {"optim": {"lr": 1}}."""
     out: Options = {}
     for name, value in options.items():
         inner = nest(value, where=where) if isinstance(value, dict) else value
         for part in reversed(str(name).replace("-", "_").split(".")):
             if not part:
-                raise UsageError(f"{where}: '{name}' is no name of an option")
+                raise UsageError(f"{where}: '{name}' is not the name of an option")
             inner = {part: inner}
         out = merge(out, inner)
     return out

@@ -1,1 +1,1 @@
-"""Scores of models, and what a finished run leaves behind."""
+"""Scores of models: evaluation, intervals, calibration, robustness and comparison of runs."""

@@ -1,9 +1,11 @@
 """Bootstrap over clips: intervals of figures, and paired tests of two models on the same clips.
 
-All headline figures are means over clips, and the score of a class is a ratio of two sums over clips, so a resample is a
-vector of counts and all resamples are one matrix product. Nothing is scored again.
+All headline figures are means over clips, and the score of a class is a ratio of two sums over
+clips. So a resample is a vector of counts, all resamples are one matrix product, and nothing is
+scored again.
 
-Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 (percentile interval) and 16.
+Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 (percentile
+interval) and 16.
 """
 
 from __future__ import annotations
@@ -17,20 +19,21 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.contracts import Arrays
 
 LEVEL = 0.95
-FEWEST = 40  # resamples of which one lies beyond either end
-MOST = 20_000  # more would show in no printed figure
-CHUNK = 250  # resamples at a time: 250 of 10,000 clips are 20 MB
+FEWEST = 40  # resamples: with fewer, not even one lies beyond each end of a 95 % interval
+MOST = 20_000  # resamples: more would not change a printed figure
+CHUNK = 250  # resamples at a time: 250 of 10,000 clips take 20 MB
 
 
 def confidence(
     contributions: Arrays, *, resamples: int = 1000, seed: int = 0, level: float = LEVEL
 ) -> dict[str, dict[str, float]]:
-    """Return per figure its percentile interval and standard error over resampled clips.
+    """Return, per figure, its percentile interval and standard error over resampled clips.
 
     Args:
-        contributions: per figure, what each clip adds, [N]; the figure is the mean.
-        resamples: how many; 1,000 give an end of the interval to about a tenth of its width.
-        seed: of the resamples; the same clips are drawn for every figure.
+        contributions: per figure, the contribution of each clip, [N]; the figure is their mean.
+        resamples: number of resamples; with 1,000 an end of the interval is accurate to about a
+            tenth of the interval's width.
+        seed: seed of the resamples; the same clips are drawn for every figure.
         level: share of resamples inside the interval.
     """
     names, table = _table(contributions)
@@ -48,14 +51,16 @@ def confidence(
 
 
 def check_resamples(resamples: int) -> None:
-    """Raise UsageError where so few resamples cannot tell the ends of an interval, or so many fill the memory."""
+    """Raise UsageError if there are too few resamples for an interval, or needlessly many."""
     if resamples < FEWEST:
         raise UsageError(
-            f"--bootstrap is {resamples}; a 95 % interval needs at least {FEWEST} resamples, better 1000"
+            f"--bootstrap is {resamples}; a 95 % interval needs at least {FEWEST} resamples, "
+            "better 1000"
         )
     if resamples > MOST:
         raise UsageError(
-            f"--bootstrap is {resamples}; more than {MOST} change no figure and take much memory; 1000 do"
+            f"--bootstrap is {resamples}; more than {MOST} resamples change no figure and take "
+            "much memory; 1000 are enough"
         )
 
 
@@ -67,12 +72,13 @@ def paired_test(
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, dict[str, float]]:
-    """Return per figure the difference other - first, its interval, and a two-sided p, on the same resampled clips for both.
+    """Return, per figure, the difference other - first, its interval, and a two-sided p.
 
-    Each side is one run or several that differ in their seed. Of several, a resample draws runs too: its difference is one
-    of means over drawn runs and drawn clips. Few runs show too little of their spread, and with one run a side the interval
-    covers the choice of clips, not of the seed. p is twice the share of resamples beyond zero, counting one more on either
-    side, so it is never 0.
+    A resample draws the same clips for both sides. Each side is one run, or several that differ in
+    their seed. With several, a resample also draws runs: it compares means over the drawn runs and
+    the drawn clips. A few runs show too little of their spread, and with one run per side the
+    interval covers the choice of clips, but not of the seed. p is twice the share of resamples
+    beyond zero, with one more resample counted on either side, so it is never 0.
 
     Raises:
         DataError: the sides have different clips or figures.
@@ -106,7 +112,7 @@ def paired_test(
 
 
 def p_value(differences: np.ndarray) -> np.ndarray:
-    """Return the two-sided p of resampled differences from zero: [R, M] -> [M]."""
+    """Return the two-sided p that the resampled differences differ from zero: [R, M] -> [M]."""
     below, above = ((side).sum(axis=0) + 1 for side in (differences <= 0, differences >= 0))
     return np.minimum(1.0, 2 * np.minimum(below, above) / (len(differences) + 1))
 
@@ -119,11 +125,12 @@ def paired_ratios(
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, Any]:
-    """Return per class the scores of both sides, the difference other - first and its interval, in percent, as lists.
+    """Return, per class, both sides' scores, the difference other - first, and its interval.
 
-    Each run is two arrays [N, C]; its score of a class is the sum of the first over that of the second. Several runs a side
-    are averaged, and drawn, as in `paired_test`. None stands where a class has no score on one side; resamples in which it
-    has none are left out.
+    All values are lists over classes, in percent. Each run is two arrays [N, C]; its score of a
+    class is the sum of the first divided by the sum of the second. Several runs per side are
+    averaged and resampled as in `paired_test`. The value is None where a class has no score on one
+    side; resamples in which the class has no score are left out.
     """
     rng = np.random.default_rng(seed)
     counts = np.concatenate(list(_counts(len(first[0][0]), resamples, rng)))  # (R, N)
@@ -163,7 +170,10 @@ def _ratio(counts: np.ndarray, numerator: np.ndarray, denominator: np.ndarray) -
 
 
 def _mean_of_known(shares: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Average runs by the shares with which they were drawn, leaving out NaN: [R, runs], [runs, R, C] -> [R, C]."""
+    """Average runs by the shares in which they were drawn, leaving out NaN.
+
+    Shape: shares [R, runs], scores [runs, R, C] -> [R, C].
+    """
     known = ~np.isnan(scores)
     total = np.einsum("rs,src->rc", shares, np.where(known, scores, 0.0))
     weight = np.einsum("rs,src->rc", shares, known.astype(float))
@@ -181,7 +191,8 @@ def _table(
     names = list(contributions) if names is None else list(names)
     if set(names) != set(contributions):
         raise DataError(
-            f"one run has the figures {', '.join(names)}, another {', '.join(contributions)}; compare equal tasks"
+            f"one run has the figures {', '.join(names)}, another {', '.join(contributions)}; "
+            "compare runs of the same task"
         )
     return names, np.stack([np.asarray(contributions[name], dtype=float) for name in names], axis=1)
 

@@ -1,7 +1,7 @@
-"""Calibration: does a score of 0.7 come true seven times in ten, and how well a rescaling learnt on validation mends it.
+"""Calibration of scores: is a score of 0.7 right seven times in ten, and does rescaling help?
 
-Source: Guo et al., On Calibration of Modern Neural Networks (ICML 2017), for the expected calibration error; Platt (1999) for
-the rescaling.
+Source: Guo et al., On Calibration of Modern Neural Networks (ICML 2017), for the expected
+calibration error; Platt (1999) for the rescaling.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import numpy as np
 from avplatform.models.errors import DataError
 
 BINS = 15
-SMALLEST = 2.0**-14  # what is left of probabilities 0 and 1 where logits are needed
+SMALLEST = 2.0**-14  # probabilities are clipped to this distance from 0 and 1 before the logit
 
 
 def calibration(
     fit_on: dict[str, tuple[np.ndarray, np.ndarray]],
     judged: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, dict[str, Any]]:
-    """Return per stream the reliability of scores before and after a rescaling.
+    """Return, per stream, the reliability of scores before and after rescaling.
 
     Args:
-        fit_on: per stream, scores and whether they came true, of the validation split: the rescaling is learnt here.
+        fit_on: per stream, the scores of the validation split and whether they came true; the
+            rescaling is learnt on them.
         judged: the same of the split that is reported.
     """
     out = {}
@@ -40,10 +41,11 @@ def calibration(
 def reliability(scores: np.ndarray, true: np.ndarray, *, bins: int = BINS) -> dict[str, Any]:
     """Return the expected calibration error and the Brier score in percent, and the curve.
 
-    The error is the mean distance, over scores, between the mean score of a score's bin and the share that came true in it;
-    bins are equally wide. "bins" lists those that hold scores: low, high, count, score and share.
+    The error is the mean, over all scores, of the distance between the mean score of the score's
+    bin and the share of that bin's scores that came true. Bins are equally wide. "bins" lists the
+    bins that hold scores, each with low, high, count, score and share.
 
-    Shape: two [K].
+    Shape: `scores` and `true` are [K].
 
     Raises:
         DataError: there is no score.
@@ -78,9 +80,9 @@ def reliability(scores: np.ndarray, true: np.ndarray, *, bins: int = BINS) -> di
 
 
 def fit_platt(scores: np.ndarray, true: np.ndarray, *, steps: int = 50) -> tuple[float, float]:
-    """Return the scale and offset of the logits that make the scores likeliest, by Newton's method.
+    """Return the scale and offset of the logits with the highest likelihood, by Newton's method.
 
-    Where all or none came true there is nothing to learn: (1, 0).
+    If all scores or none came true, or all are equal, there is nothing to learn: (1, 0).
     """
     x, y = _logit(np.asarray(scores, dtype=float)), np.asarray(true, dtype=float)
     if not 0 < y.mean() < 1 or np.ptp(x) < 1e-9:
@@ -101,7 +103,7 @@ def fit_platt(scores: np.ndarray, true: np.ndarray, *, steps: int = 50) -> tuple
 
 
 def rescale(scores: np.ndarray, scale: float, offset: float) -> np.ndarray:
-    """Return the scores whose logits are scaled and moved."""
+    """Return scores with their logits scaled and shifted."""
     return 1 / (1 + np.exp(-(scale * _logit(scores) + offset)))
 
 

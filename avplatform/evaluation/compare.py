@@ -27,7 +27,7 @@ from avplatform.tasks.registry import TASKS, task_of_model
 
 @dataclass(kw_only=True)
 class ComparedRun:
-    """A finished run: its folder, results.json, options (flat) and predictions."""
+    """A finished run: its folder, the content of results.json, flat options and predictions."""
 
     folder: Path
     results: dict[str, Any]
@@ -37,7 +37,7 @@ class ComparedRun:
 
 @dataclass(kw_only=True)
 class Group:
-    """Runs that differ in nothing but their seed."""
+    """Runs that differ only in their seed."""
 
     label: str
     runs: list[ComparedRun]
@@ -46,21 +46,24 @@ class Group:
 def compare(
     folders: Sequence[str | Path], *, split: str = "test", resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """Return the comparison of runs: the first one, with its other seeds, is held against every other.
+    """Compare the first run, together with its other seeds, to every other group of runs.
 
-    The dictionary has "groups" (label, runs, seeds, figures with mean and spread, selection), "tests" (per other group and
-    figure: difference, low, high, p) and "per_class" (per other group, level and stream: lists in the order of "classes").
-    Runs that scored validation and test after every epoch add "selection_bias".
+    The returned dictionary has "groups" (label, runs, seeds, figures with mean and spread,
+    selection), "tests" (per other group and figure: difference, low, high, p) and "per_class" (per
+    other group, level and stream: lists in the order of "classes"). If all runs scored validation
+    and test after every epoch, it also has "selection_bias".
 
     Args:
         folders: run folders.
         split: validation or test.
-        resamples: of the bootstrap.
-        seed: of the resamples.
+        resamples: number of bootstrap resamples.
+        seed: seed of the resamples.
 
     Raises:
-        UsageError: fewer than two runs, one twice (itself or a copy), or no run folder.
-        DataError: a run is not finished, has no predictions, or is of another task, other data or other clips.
+        UsageError: there are fewer than two runs, a run is given twice (itself or a copy), or a
+            folder is not a run folder.
+        DataError: a run is not finished, has no predictions, or has another task, other data or
+            other clips.
     """
     runs = read_runs(folders, split=split)
     groups = group_runs(runs)
@@ -68,7 +71,8 @@ def compare(
     analysis = task.analysis()
     if analysis is None:
         raise DataError(
-            f"the task '{task.name}' has no analysis, so its runs cannot be compared; see Task.analysis"
+            f"the task '{task.name}' has no analysis, so its runs cannot be compared; "
+            "see Task.analysis"
         )
     first, *others = groups
     contributions = {id(run): analysis.contributions(run.predictions.state) for run in runs}
@@ -92,7 +96,7 @@ def compare(
             g.label: _per_class(of(first, terms), of(g, terms), analysis, sampling) for g in others
         },
     }
-    # A run that picks its epoch on test scores no validation meanwhile, and has nothing to hold against it.
+    # A run that picks its epoch on test does not score validation, so there is no bias to measure.
     if all(all(both_splits(RunFolder(run.folder).records())) for run in runs):
         content["selection_bias"] = {
             g.label: selection_report(
@@ -106,7 +110,7 @@ def compare(
 
 
 def read_runs(folders: Sequence[str | Path], *, split: str) -> list[ComparedRun]:
-    """Return runs that can be compared; see `compare` for what is refused."""
+    """Read runs and check that they can be compared; raises as `compare` does."""
     paths = [Path(folder) for folder in folders]
     if len(paths) < 2:
         raise UsageError("compare needs at least two run folders")
@@ -114,7 +118,8 @@ def read_runs(folders: Sequence[str | Path], *, split: str) -> list[ComparedRun]
     for path in paths:
         if not path.is_dir() or not (path / "config.yaml").is_file():
             raise UsageError(
-                f"{path} is no run folder (it has no config.yaml); give folders that `avplatform train` made"
+                f"{path} is not a run folder (it has no config.yaml); "
+                "give folders that `avplatform train` made"
             )
         if path.resolve() in seen:
             raise UsageError(
@@ -124,8 +129,9 @@ def read_runs(folders: Sequence[str | Path], *, split: str) -> list[ComparedRun]
     unfinished = [str(path) for path in paths if not RunFolder(path).results_file.is_file()]
     if unfinished:
         raise DataError(
-            f"not finished: {', '.join(unfinished)} (no results.json); go on with `avplatform train --resume "
-            f"{unfinished[0]}`, or leave {'it' if len(unfinished) == 1 else 'them'} out"
+            f"not finished: {', '.join(unfinished)} (no results.json); go on with "
+            f"`avplatform train --resume {unfinished[0]}`, "
+            f"or leave {'it' if len(unfinished) == 1 else 'them'} out"
         )
     runs = [_read(path, split) for path in paths]
     for run in runs[1:]:
@@ -134,10 +140,12 @@ def read_runs(folders: Sequence[str | Path], *, split: str) -> list[ComparedRun]
 
 
 def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
-    """Put runs together that differ only in their seed, in the order of their first ones, each with a name that tells it.
+    """Return groups of runs that differ only in their seed, in the order of their first runs.
+
+    Each group gets a label that tells it from the others.
 
     Raises:
-        UsageError: two runs have equal options and the same seed, so that their spread would be none.
+        UsageError: two runs have equal options and the same seed, so their spread means nothing.
     """
     groups: dict[str, list[ComparedRun]] = {}
     for run in runs:
@@ -149,15 +157,18 @@ def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
             seed = run.results.get("seed")
             if seed is not None and (twin := seeds.setdefault(seed, run)) is not run:
                 raise UsageError(
-                    f"{twin.folder} and {run.folder} are one training twice (equal options, seed {seed}) and would count as "
-                    "two seeds; leave one of them out"
+                    f"{twin.folder} and {run.folder} are the same training twice (equal options, "
+                    f"seed {seed}) and would count as two seeds; leave one of them out"
                 )
     labels = _labels(members)
     return [Group(label=label, runs=group) for label, group in zip(labels, members, strict=True)]
 
 
 def _labels(groups: list[list[ComparedRun]]) -> list[str]:
-    """Name groups by encoder and decoder; those with the same ones by the options in which they differ; else by folder."""
+    """Return labels of groups: encoder and decoder, plus the options in which equal ones differ.
+
+    If such labels are too long, or are not unique, the folders' names are the labels.
+    """
     names = [f"{group[0].results['encoder']} + {group[0].results['decoder']}" for group in groups]
     labels = []
     for name, group in zip(names, groups, strict=True):
@@ -183,15 +194,18 @@ def _read(path: Path, split: str) -> ComparedRun:
     file = predictions_file(path, split)
     if not file.is_file():
         raise DataError(
-            f"{path} has no predictions of the {split} split; `avplatform eval {path} --split {split} --predictions "
-            f"{file.parent}` writes them"
+            f"{path} has no predictions of the {split} split; "
+            f"`avplatform eval {path} --split {split} --predictions {file.parent}` writes them"
         )
     results = read_results(RunFolder(path).results_file)
     needed = ("task", "encoder", "decoder", "data", "data_checksum", "synthetic")
     if lacking := [name for name in needed if name not in results]:
         raise DataError(f"{path}/results.json lacks {', '.join(lacking)}; train the run again")
     if str(results["task"]) not in TASKS:
-        raise DataError(f"{path} is of the task '{results['task']}', which is not registered here")
+        raise DataError(
+            f"{path} has the task '{results['task']}', which is not registered; "
+            "import the package that registers it"
+        )
     others = option_names(compared=False)  # data are compared by their checksum
     options = {k: v for k, v in flat(load_yaml(path)).items() if k.split(".")[0] not in others}
     return ComparedRun(
@@ -200,7 +214,7 @@ def _read(path: Path, split: str) -> ComparedRun:
 
 
 def _task_of(run: ComparedRun) -> Task:
-    """Return the task of a run with its classes: those of its model, or of the usual data where the model is gone."""
+    """Return the task of a run, with the classes of its model or else of the task's dataset."""
     file = run.folder / "model" / CONFIG_FILE
     if file.is_file():
         return task_of_model(AVModelConfig.from_dict(json.loads(file.read_text())))
@@ -212,7 +226,8 @@ def _check_pair(first: ComparedRun, run: ComparedRun, split: str) -> None:
     a, b = first.results, run.results
     if a["task"] != b["task"]:
         raise DataError(
-            f"{first.folder} is of {a['task']}, {run.folder} of {b['task']}; compare runs of one task"
+            f"{first.folder} has the task {a['task']}, {run.folder} has {b['task']}; "
+            "compare runs of one task"
         )
     for name, what in (
         ("data", "was trained and scored on"),
@@ -220,22 +235,26 @@ def _check_pair(first: ComparedRun, run: ComparedRun, split: str) -> None:
     ):
         if a[name] != b[name]:
             raise DataError(
-                f"{first.folder} {what} {a[name]}, {run.folder} {what} {b[name]}; compare runs on the same data"
+                f"{first.folder} {what} {a[name]}, {run.folder} {what} {b[name]}; "
+                "compare runs on the same data"
             )
     if a.get("held_out") != b.get("held_out"):
         raise DataError(
-            f"{first.folder} and {run.folder} held out other classes; compare runs that know the same ones"
+            f"{first.folder} and {run.folder} held out different classes; "
+            "compare runs that were trained on the same classes"
         )
     here, there = first.predictions.state, run.predictions.state
     truth = [name for name in here if name == "row" or name.startswith("true")]
     if any(not np.array_equal(here[name], there.get(name)) for name in truth):  # type: ignore[arg-type]
         raise DataError(
-            f"{first.folder} and {run.folder} were scored on other {split} clips; score one of them again"
+            f"{first.folder} and {run.folder} were scored on different {split} clips; "
+            "score one of them again"
         )
     if first.predictions.about.get("thresholds") != run.predictions.about.get("thresholds"):
         raise DataError(
-            f"the predictions of {first.folder} and {run.folder} were decided by other thresholds (own, and chosen on "
-            "validation); write both in one way with `avplatform eval --predictions`"
+            f"the predictions of {first.folder} and {run.folder} were decided by different "
+            "thresholds (own, and chosen on validation); "
+            "write both in the same way with `avplatform eval --predictions`"
         )
 
 
@@ -252,8 +271,9 @@ def _summary(
             abs(stated.get(name, v[position]) - v[position]) > 1e-4 for name, v in figures.items()
         ):
             raise DataError(
-                f"the predictions in {run.folder} do not give the figures in its results.json; write them again with "
-                f"`avplatform eval {run.folder} --split {split} --predictions {run.folder}/predictions`"
+                f"the predictions in {run.folder} do not give the figures in its results.json; "
+                f"write them again with `avplatform eval {run.folder} --split {split} "
+                f"--predictions {run.folder}/predictions`"
             )
     return {
         "label": group.label,

@@ -1,4 +1,4 @@
-"""A comparison of runs as Markdown, JSON and pictures."""
+"""Write a comparison of runs as Markdown, JSON and pictures."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from avplatform.models.errors import DataError
 from avplatform.models.files import write_atomic
 
 STREAMS = ("audio", "visual", "av")
-"""Streams that pictures show, of those that there are."""
-FEW = 5  # seeds
+"""Streams that pictures show, if the runs have them."""
+FEW = 5  # seeds: fewer show too little of their spread
 
 
 def write_comparison(content: dict[str, Any], folder: Path) -> list[Path]:
-    """Write compare.json, compare.md, differences.png and one picture per other group and level; return the files.
+    """Write compare.json, compare.md and the pictures; return the files.
+
+    The pictures are differences.png and one per other group and level.
 
     Raises:
         DataError: the folder cannot be written.
@@ -33,7 +35,10 @@ def write_comparison(content: dict[str, Any], folder: Path) -> list[Path]:
             )
         for number, (other, levels) in enumerate(content["per_class"].items(), start=1):
             for level, streams in levels.items():
-                title = f"{level.capitalize()} scores per class, {content['split']}: {other}, minus {first}"
+                title = (
+                    f"{level.capitalize()} scores per class, {content['split']}: "
+                    f"{other}, minus {first}"
+                )
                 title += f" ({note})" if note else ""
                 rows = {name: streams[name] for name in STREAMS if name in streams}
                 file = folder / f"per_class_{number}_{level}.png"
@@ -57,8 +62,8 @@ def comparison_page(content: dict[str, Any], pictures: list[str]) -> str:
     lines = [
         f"# Runs on {content['task']}, data {content['data']} ({kind})",
         "",
-        f"Split {content['split']}, {content['clips']} clips, percent. Mean over seeds and, behind ±, their standard "
-        "deviation.",
+        f"Split {content['split']}, {content['clips']} clips. All figures are in percent: "
+        "the mean over seeds and, after ±, their standard deviation.",
         "",
         markdown_table(*figure_table(content)),
         "",
@@ -84,7 +89,7 @@ def comparison_page(content: dict[str, Any], pictures: list[str]) -> str:
 
 
 def figure_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return columns and rows of the figures: one row a group."""
+    """Return columns and rows of the figures: one row per group."""
     names = list(content["groups"][0]["figures"])
     rows = []
     for group in content["groups"]:
@@ -96,7 +101,7 @@ def figure_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def test_table(content: dict[str, Any], other: str) -> tuple[list[str], list[list[str]]]:
-    """Return columns and rows of the paired test of one group: one row a figure."""
+    """Return columns and rows of the paired test of one group: one row per figure."""
     rows = [
         [
             name,
@@ -110,7 +115,7 @@ def test_table(content: dict[str, Any], other: str) -> tuple[list[str], list[lis
 
 
 def selection_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return columns and rows of what picking the epoch on test adds: one row a group."""
+    """Return columns and rows of what picking the epoch on test adds: one row per group."""
     rows = [
         [
             label,
@@ -126,21 +131,27 @@ def selection_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]
 
 
 def method(content: dict[str, Any]) -> str:
-    """Return how the intervals and p were made, and what they do not cover."""
+    """Return the text on how the intervals and p were computed, and what they do not cover."""
     drawn = "clips and seeds" if any(len(g["runs"]) > 1 for g in content["groups"]) else "clips"
     text = (
-        f"Paired bootstrap, {content['bootstrap']['resamples']} resamples of {drawn}, the same clips for both sides; p is "
-        "two-sided and not corrected for the number of figures."
+        f"Paired bootstrap, {content['bootstrap']['resamples']} resamples of {drawn}, the same "
+        "clips for both sides; p is two-sided and not corrected for the number of figures."
     )
     if any(1 < len(g["runs"]) < FEW for g in content["groups"]):
-        text += f" Fewer than {FEW} seeds show too little of their spread: the intervals are too narrow."
+        text += (
+            f" Fewer than {FEW} seeds show too little of their spread: "
+            "the intervals are too narrow."
+        )
     if any(len(g["runs"]) == 1 for g in content["groups"]):
-        text += " Of a single run the interval covers the choice of clips only, not what another seed would change."
+        text += (
+            " For a single run the interval covers only the choice of clips, "
+            "not what another seed would change."
+        )
     return text
 
 
 def spread_cell(figure: dict[str, Any]) -> str:
-    """Return a mean and, of several runs, the spread."""
+    """Return a mean and, for several runs, the spread."""
     return f"{figure['mean']:.1f}" + (
         f" ± {figure['spread']:.1f}" if figure["spread"] is not None else ""
     )

@@ -1,7 +1,7 @@
-"""Scores of a model on a split: batches of fixed composition, joined by row, counted.
+"""Evaluate a model on a split: the batches are fixed, and their scores are joined and counted.
 
-Evaluation runs in the weights' own precision (no autocast), and a batch holds the same clips whatever the number of
-processes, so that decisions do not depend on it.
+Evaluation runs in the precision of the weights (no autocast), and a batch holds the same clips for
+any number of processes, so that decisions do not depend on that number.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ def evaluate(
     """Return the metrics of `model` on every clip of `split`, the same on every process.
 
     Args:
-        model: the unwrapped model; put into eval mode for the time of the call.
-        task: decides and scores.
+        model: the unwrapped model; it is in eval mode during the call.
+        task: makes the decisions and scores them.
         split: the clips.
-        accelerator: its processes share the batches.
-        batch_size: clips in a batch.
-        on_batch: called with the number of clips after each batch (a progress bar).
-        change: what to do to each batch before the model sees it (the robustness card).
+        accelerator: the accelerator whose processes share the batches.
+        batch_size: number of clips per batch.
+        on_batch: called with the number of clips after each batch, for a progress bar.
+        change: applied to each batch before the model sees it (for the robustness card).
 
     Raises:
-        DataError: a clip was lost or counted twice, or the split lacks the labels that are scored. An error of one process is
-            raised on all of them.
+        DataError: a clip was lost or counted twice, or the split lacks the labels that are scored.
+            An error of one process is raised on all of them.
     """
     was_training, state, failure = model.training, {}, None
     model.eval()
@@ -65,7 +65,7 @@ def evaluate(
     except Exception as error:
         if accelerator.num_processes == 1:
             raise
-        failure = error  # not raised yet: the others, which may have no such batch, would wait for this process
+        failure = error  # raised below on all processes: the others would wait for this one
     finally:
         model.train(was_training)
     if accelerator.num_processes > 1:
@@ -73,7 +73,8 @@ def evaluate(
         evidence = gather_object(evidence)
     if len(metrics) != len(split):
         raise DataError(
-            f"{len(metrics)} clips were scored but the split holds {len(split)}; the data changed while reading?"
+            f"{len(metrics)} clips were scored but the split holds {len(split)}; "
+            "check that nothing changes the data while they are read"
         )
     metrics.evidence = _by_row(evidence)
     return metrics
@@ -82,7 +83,7 @@ def evaluate(
 def _score(
     metrics: Metrics, task: Task, model: nn.Module, batch: Batch, split: SplitArrays
 ) -> Arrays:
-    """Add the decisions on one batch; return its evidence."""
+    """Add the decisions on one batch to the metrics; return the batch's evidence."""
     parse = model(batch.audio, batch.visual, batch.motion).parse
     decisions = task.decide(parse)
     try:
@@ -98,8 +99,8 @@ def _score(
 
 
 def _gathered(state: dict[str, Any], failure: Exception | None) -> list[dict[str, Any]]:
-    """Return every process's state; where a process failed, raise its error on all of them."""
-    # Errors of ours survive the way to another process; of a stranger's class that is not sure.
+    """Return the states of all processes; if a process failed, raise its error on all of them."""
+    # Our own errors can be sent to another process (pickled); other error classes may fail to.
     sent = (
         RuntimeError(f"{type(failure).__name__}: {failure}")
         if failure and not isinstance(failure, AVError)
@@ -115,7 +116,7 @@ def _gathered(state: dict[str, Any], failure: Exception | None) -> list[dict[str
 
 
 def _by_row(parts: list[Arrays]) -> Arrays | None:
-    """Join batches in the order of `Metrics.state`; None where a task gives no evidence."""
+    """Join the batches' evidence in the order of `Metrics.state`; None if the task gives none."""
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(joined.pop("row"), kind="stable")
     return {name: value[order] for name, value in joined.items()} or None
@@ -130,7 +131,7 @@ def example_tracks(
     *,
     accelerator: Accelerator,
 ) -> list[dict]:
-    """Return truth and decisions of a few clips, as `avplatform.runs.pictures.timelines` reads them."""
+    """Return truth and decisions of a few clips, for `avplatform.runs.pictures.timelines`."""
     batch = split.batch(np.asarray(list(indices))).to(accelerator.device)
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""What `avplatform eval` can add to the scores: intervals, thresholds of the validation split, calibration, robustness."""
+"""Extras of `avplatform eval`: intervals, thresholds from validation, calibration, robustness."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.contracts import Metrics, Task
 
 SHOWN = ("segment_A", "segment_V", "segment_Type@AV", "event_Type@AV")
-"""Figures of video parsing that the robustness picture and table show; other tasks show their first ones."""
+"""Figures that the robustness picture and table show; a task without them shows its first three."""
 
 
 @dataclass(kw_only=True)
 class Extras:
-    """What is asked for; the fields are flags of `avplatform eval`."""
+    """The extras to compute; the fields are flags of `avplatform eval`."""
 
     bootstrap: int = 0
     thresholds: Literal["own", "validation"] = "own"
@@ -43,26 +43,27 @@ class Extras:
 
     @property
     def reads_validation(self) -> bool:
-        """Whether something is learnt on the validation split."""
+        """Return whether something is learnt on the validation split."""
         return self.calibration or self.thresholds == "validation"
 
 
 class Score(Protocol):
-    """What scores a split."""
+    """A function that scores a split."""
 
     def __call__(
         self, arrays: SplitArrays, title: str = "score", change: Change | None = None
     ) -> Metrics:
-        """Score a split, with a title for the progress bar and a change of its batches."""
+        """Score a split, with a title for the progress bar and a change applied to its batches."""
 
 
 def check_extras(
     asked: Extras, data: Data, split: str, *, out: str | None, model: str
 ) -> Path | None:
-    """Return the folder for pages and pictures, None if there are none; what cannot be done is said before anything is scored.
+    """Check the extras before anything is scored; return the folder for pages and pictures, if any.
 
     Raises:
-        UsageError: something would be learnt on the split that is reported, too few resamples, or no place for pages.
+        UsageError: something would be learnt on the split that is reported, there are too few
+            resamples, or there is no folder for the pages.
     """
     if asked.bootstrap:
         check_resamples(asked.bootstrap)
@@ -70,7 +71,8 @@ def check_extras(
         flag = "--thresholds validation" if asked.thresholds == "validation" else "--calibration"
         if split == "validation":
             raise UsageError(
-                f"{flag} learns from the validation split, so it cannot be reported on it; give --split test"
+                f"{flag} learns from the validation split, so it cannot be reported on it; "
+                "give --split test"
             )
         data.split_name("validation")
     if not (asked.calibration or asked.robustness):
@@ -79,7 +81,7 @@ def check_extras(
         return Path(out)
     if not (Path(model) / "config.yaml").is_file():
         raise UsageError(
-            f"{model} is no run folder to put pages and pictures into; give --out FOLDER"
+            f"{model} is not a run folder, so it cannot hold pages and pictures; give --out FOLDER"
         )
     return Path(model) / "evaluation"
 
@@ -87,14 +89,14 @@ def check_extras(
 def extras(
     asked: Extras, task: Task, data: Data, split: SplitArrays, own: Metrics, *, score: Score
 ) -> tuple[Metrics, dict[str, Any]]:
-    """Return the metrics to report and what was asked for beside them.
+    """Return the metrics to report, and the content that the extras add to the results.
 
     Args:
-        asked: what to do.
-        task: decides and scores.
-        data: gives the validation split.
-        split: the split that is reported,
-        own: and its scores under the model's own thresholds.
+        asked: the extras to compute.
+        task: makes the decisions and scores them.
+        data: holds the validation split.
+        split: the split that is reported.
+        own: the metrics of `split` under the model's own thresholds.
         score: scores a split.
     """
     metrics, content = own, dict[str, Any]()
@@ -127,7 +129,7 @@ def extras(
 
 
 def show_extras(console: Console, content: dict[str, Any], split: str, *, presence: bool) -> None:
-    """Print what was added, one table each."""
+    """Print the extras, one table each."""
     if "thresholds" in content:
         own = content["own_thresholds"][split]
         rows = [[name, f"{own[name]:.1f}", f"{content[split][name]:.1f}"] for name in own]
@@ -140,7 +142,10 @@ def show_extras(console: Console, content: dict[str, Any], split: str, *, presen
             [name, f"{r['value']:.1f}", f"{r['low']:.1f}", f"{r['high']:.1f}", f"{r['error']:.2f}"]
             for name, r in found[split].items()
         ]
-        title = f"95 % intervals over {found['resamples']} resamples of the clips (the choice of clips, not of the seed)"
+        title = (
+            f"95 % intervals over {found['resamples']} resamples of the clips "
+            "(they cover the choice of clips, not of the seed)"
+        )
         console.table(title, ["", split, "low", "high", "standard error"], rows)
     if "calibration" in content:
         rows = [
@@ -158,7 +163,8 @@ def show_extras(console: Console, content: dict[str, Any], split: str, *, presen
         console.table("calibration, percent; rescaling learnt on validation", columns, rows)
     if presence and content["presence"] is None:
         console.note(
-            f"the labels of {content['task']} do not tell where an event is audible only or visible only"
+            f"the labels of {content['task']} do not tell where an event is only audible or only "
+            "visible"
         )
     elif presence:
         groups = content["presence"][split]
@@ -168,7 +174,7 @@ def show_extras(console: Console, content: dict[str, Any], split: str, *, presen
             for n, v in row.items()
         ]
         console.table(
-            "events by where they are, percent of (clip, class) pairs",
+            "events by the streams that they occur in, percent of (clip, class) pairs",
             ["events", "figure", split],
             rows,
         )
@@ -181,7 +187,7 @@ def show_extras(console: Console, content: dict[str, Any], split: str, *, presen
             for what, row in card["perturbations"].items()
         ]
         console.table(
-            "robustness under the model's own thresholds: clean scores, and differences to them",
+            "robustness with the model's own thresholds: clean scores, and differences to them",
             ["", *names],
             rows,
         )
@@ -191,7 +197,7 @@ def write_extras(content: dict[str, Any], split: str, folder: Path | None) -> li
     """Write the pages and pictures; return the files.
 
     Raises:
-        DataError: they cannot be written.
+        DataError: the folder cannot be written.
     """
     try:
         return _write(content, split, folder)

@@ -1,7 +1,8 @@
-"""What the robustness card does to the features of a clip: shifts, silence, standstill, noise, a missing modality.
+"""Perturbations of the robustness card: shifts, silence, frozen video, noise, a missing modality.
 
-Everything happens to segment features, since that is what models here read. A perturbation gets a batch and gives a new one;
-noise depends on the clip's row alone, so batch size and number of processes do not matter.
+They change segment features, because that is what models read here. A perturbation takes a batch
+and returns a new one. Noise depends only on the clip's row, so that batch size and number of
+processes do not matter.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ NOISE = (20, 10, 0)
 
 
 def shift_name(segments: int) -> str:
-    """Return what the card calls a shift of the sound."""
+    """Return the card's name for audio that is late by some segments."""
     return f"audio late by {segments} s"
 
 
 def perturbations(split: SplitArrays, *, seed: int = 0) -> dict[str, Change]:
-    """Return all perturbations of the card by name, in its order."""
+    """Return all perturbations of the card by name, in the card's order."""
     silence = mean_audio(split)
     out: dict[str, Change] = {shift_name(k): partial(shift_audio, segments=k) for k in SHIFTS}
     out["audio muted"] = partial(mute_audio, silence=silence)
@@ -45,10 +46,11 @@ def perturbations(split: SplitArrays, *, seed: int = 0) -> dict[str, Change]:
 
 
 def shift_audio(batch: Batch, *, segments: int) -> Batch:
-    """Let the sound come later; the first segment fills the start.
+    """Delay the audio by some segments; copies of its first segment fill the start.
 
-    Labels of what is heard ("dense_audio") move along, since the events are still there, only later; those that leave the clip
-    no longer count. AVE's segment labels are of what is heard and seen, and say nothing of the sound alone: they stay.
+    Labels of audible events ("dense_audio") move along, because the events still occur, only
+    later; events that leave the clip no longer count. Segment labels of events that are both heard
+    and seen (as in AVE) say nothing about the audio alone, and stay.
     """
     labels = dict(batch.labels)
     if "dense_audio" in labels:
@@ -57,23 +59,24 @@ def shift_audio(batch: Batch, *, segments: int) -> Batch:
 
 
 def mute_audio(batch: Batch, *, silence: Tensor) -> Batch:
-    """Replace every audio segment by the mean one of the split: nothing of the clip is left, in a range the model knows."""
+    """Replace every audio segment by the split's mean segment, a value in the model's range."""
     return dataclasses.replace(batch, audio=silence.to(batch.audio).expand_as(batch.audio).clone())
 
 
 def freeze_video(batch: Batch) -> Batch:
-    """Show the first segment in all segments, motion too."""
+    """Repeat the first visual segment, and the first motion segment, in all segments."""
     segments = batch.audio.shape[1]
-    frames = batch.visual.shape[1] // segments  # several visual vectors a segment in some data
+    frames = batch.visual.shape[1] // segments  # some data have several visual vectors per segment
     visual = batch.visual[:, :frames].repeat(1, segments, *[1] * (batch.visual.dim() - 2))
     motion = None if batch.motion is None else batch.motion[:, :1].expand_as(batch.motion).clone()
     return dataclasses.replace(batch, visual=visual, motion=motion)
 
 
 def add_noise(batch: Batch, *, stream: str, decibels: float, seed: int) -> Batch:
-    """Add Gaussian noise to the features of one stream ("visual": motion too) at a signal-to-noise ratio in decibels.
+    """Add Gaussian noise to the features of one stream at a signal-to-noise ratio in decibels.
 
-    The signal's power is the mean square of the clip's features about their mean over the clip's segments and channels.
+    The stream "visual" includes motion. The signal's power is the variance of the clip's features
+    over its segments and channels.
     """
     if stream == "audio":
         return dataclasses.replace(batch, audio=_noisy(batch.audio, batch.row, decibels, seed))
@@ -84,7 +87,7 @@ def add_noise(batch: Batch, *, stream: str, decibels: float, seed: int) -> Batch
 
 
 def drop(batch: Batch, *, stream: str) -> Batch:
-    """Put zeros where a modality is missing ("visual": motion too)."""
+    """Replace a modality by zeros ("visual" includes motion)."""
     if stream == "audio":
         return dataclasses.replace(batch, audio=torch.zeros_like(batch.audio))
     motion = None if batch.motion is None else torch.zeros_like(batch.motion)

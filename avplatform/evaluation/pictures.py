@@ -18,7 +18,7 @@ SPARE = "#B0B0B0"
 
 
 def robustness_bars(card: dict[str, Any], out: Path, *, metrics: list[str], note: str = "") -> Path:
-    """Draw one panel a figure: a bar a perturbation, and a line where the score that it is held against is.
+    """Draw one panel per figure, with one bar per perturbation and a line at its reference score.
 
     Args:
         card: what `robustness` returned.
@@ -47,7 +47,7 @@ def robustness_bars(card: dict[str, Any], out: Path, *, metrics: list[str], note
         axes.set_title(f"{metric}: clean {card['clean'][metric]:.1f}", fontsize=9)
         _grid(axes, "x")
     moved = any(row["reference"] != card["clean"] for row in card["perturbations"].values())
-    held = "clean (late sound: clean decisions, moved with the labels)" if moved else "clean"
+    held = "clean (late audio: clean decisions, moved with the labels)" if moved else "clean"
     figure.legend(
         [bars, line],
         ["score", held],
@@ -66,7 +66,9 @@ def robustness_bars(card: dict[str, Any], out: Path, *, metrics: list[str], note
 
 
 def reliability_curves(calibration: dict[str, Any], out: Path, *, note: str = "") -> Path:
-    """Draw one panel a stream: how often scores came true, before and after the rescaling; below, how many scores there are.
+    """Draw one panel per stream: how often scores came true, before and after the rescaling.
+
+    The lower panels show how many scores there are.
 
     Args:
         calibration: what `calibration` returned.
@@ -106,14 +108,16 @@ def reliability_curves(calibration: dict[str, Any], out: Path, *, note: str = ""
 def class_differences(
     rows: dict[str, dict[str, Any]], out: Path, *, title: str, first: str, other: str
 ) -> Path:
-    """Draw one panel a stream: the difference other - first of every class with its interval, classes in one order.
+    """Draw one panel per stream: the difference other - first of every class, with its interval.
+
+    All panels have the classes in the same order.
 
     Args:
-        rows: per stream, "classes" and lists "difference", "low" and "high".
+        rows: per stream, "classes" and the lists "difference", "low" and "high".
         out: PNG to write.
-        title: of the picture.
+        title: title of the picture.
         first: name of the first run.
-        other: name of the other one; its colour marks the classes where it is better.
+        other: name of the other run; its colour marks the classes where it is better.
 
     Raises:
         DataError: there is no class to show.
@@ -123,7 +127,7 @@ def class_differences(
         raise DataError("no class occurs in the split, so there is no difference per class to draw")
     classes = rows[known[0]]["classes"]
     width = 2.6 + 3.0 * len(known)
-    room = int(14 * width)  # characters that fit; names of runs may be long
+    room = int(14 * width)  # characters that fit, because names of runs may be long
     heading = fill(title, int(0.75 * room))
     legend = [
         fill(f"right of 0: better with {other}", room),
@@ -173,12 +177,12 @@ def class_differences(
 def differences(
     tests: dict[str, dict[str, dict[str, float]]], out: Path, *, first: str, note: str = ""
 ) -> Path:
-    """Draw one panel a figure: each run's difference to the first with its interval.
+    """Draw one row per figure: each run's difference to the first run, with its interval.
 
     Args:
         tests: per run and figure, "difference", "low" and "high".
         out: PNG to write.
-        first: name of the run that all others are held against.
+        first: name of the run that all others are compared to.
         note: added to the title, such as "synthetic features".
     """
     runs = list(tests)

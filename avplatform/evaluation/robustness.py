@@ -1,4 +1,4 @@
-"""The robustness card: what a model scores when sound or picture are late, silent, still, noisy or missing."""
+"""The robustness card: scores with late, muted, frozen, noisy or missing audio or video."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ def robustness(
     score: Callable[[str, Change], Metrics],
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return the scores of a split under every perturbation, and their differences to the clean ones, in percent.
+    """Return a split's scores under every perturbation, and their differences to the clean scores.
 
-    Where the sound is late and the labels move along, the truth is another one, and even a model that finds nothing scores
-    differently. There the difference is to the clean decisions, moved along in the same way ("reference").
+    All values are in percent. Where the audio is late and its labels move along, the truth changes,
+    and even a model that detects nothing scores differently. There the difference is taken to the
+    clean decisions, delayed in the same way ("reference").
 
     Args:
-        task: scores.
+        task: the task that scores.
         split: the clips.
-        clean: the scores of the unchanged split.
-        score: scores the split with its batches changed; gets the perturbation's name too.
-        seed: of the noise.
+        clean: the metrics of the unchanged split.
+        score: returns the metrics of the split for a perturbation's name and its change of batches.
+        seed: seed of the noise.
     """
     analysis, rows = task.analysis(), {}
     references = {}
@@ -59,8 +60,8 @@ def write_card(
 
     Args:
         card: what `robustness` returned.
-        folder: where the files go.
-        title: says which model on which data.
+        folder: folder of the files.
+        title: names the model and the data.
         metrics: the figures that the picture shows.
         note: added to titles, such as "synthetic features".
     """
@@ -73,7 +74,7 @@ def write_card(
 
 
 def robustness_page(card: dict[str, Any], *, title: str, note: str = "") -> str:
-    """Return the card as Markdown: every figure, and in brackets its difference to the clean one."""
+    """Return the card as Markdown: each figure, and its difference to the clean one in brackets."""
     names = list(card["clean"])
     rows = [["clean", *(f"{card['clean'][name]:.1f}" for name in names)]]
     for perturbation, row in card["perturbations"].items():
@@ -86,9 +87,15 @@ def robustness_page(card: dict[str, Any], *, title: str, note: str = "") -> str:
                 ),
             ]
         )
-    head = f"# Robustness of {title}\n\nSplit {card['split']}, {card['clips']} clips, percent; in brackets: minus clean."
+    head = (
+        f"# Robustness of {title}\n\nSplit {card['split']}, {card['clips']} clips. Figures are in "
+        "percent, with the difference to the clean figure in brackets."
+    )
     if any(row["reference"] != card["clean"] for row in card["perturbations"].values()):
-        head += " Late sound takes its labels along, and is held against the clean decisions moved likewise."
+        head += (
+            " Late audio moves its labels along, and is compared to the clean decisions, delayed "
+            "in the same way."
+        )
     return "\n".join(
         [
             head + (f" **{note[0].upper()}{note[1:]}.**" if note else ""),

@@ -1,4 +1,4 @@
-"""Score a model on a split: what `avplatform eval` does, and `avplatform.evaluate`."""
+"""Score a model on a split: the work of `avplatform eval` and of `avplatform.evaluate`."""
 
 from __future__ import annotations
 
@@ -45,58 +45,58 @@ class EvalOptions:
     model: Annotated[str, tyro.conf.Positional]
     """run folder, model folder or hub id"""
     data: str | None = None
-    """demo, a data folder or a hub dataset id; default: what the run was trained on"""
+    """demo, a data folder or a hub dataset id; default: the data that the run was trained on"""
     cache_dir: str | None = None
-    """where mapped arrays and downloads go; default: beside the data, or $AVPLATFORM_CACHE or ~/.cache/avplatform"""
+    """for arrays and downloads; default: in the data, $AVPLATFORM_CACHE or ~/.cache/avplatform"""
     split: str = "test"
     """train, validation or test"""
     held_out: tuple[str, ...] = ()
-    """score on these classes, by their label texts (leap): clips that hold one of them"""
+    """score these classes by their label texts (leap), on the clips that hold one of them"""
     among: Literal["held-out", "all"] = "held-out"
-    """with --held-out: the labels that the model chooses among, those classes only or all of the task"""
+    """with --held-out: let the model choose among those classes only, or among all of the task"""
     embeddings: str | None = None
-    """with --held-out: source of label embeddings; default: the one that the model was trained with"""
+    """with --held-out: source of label embeddings; default: the source used in training"""
     threshold: float | None = None
-    """probability from which on a class is decided (avvp); default: the model's own"""
+    """lowest probability at which a class is detected (avvp); default: the model's own"""
     json: str | None = None
     """write the results to this file"""
     predictions: str | None = None
-    """write decisions, truth and scores of every clip to this file, or into this folder as SPLIT.safetensors"""
+    """write decisions, truth and scores of all clips to this file, or FOLDER/SPLIT.safetensors"""
     bootstrap: int = 0
     """resamples of the clips for 95 % intervals of the headline figures, such as 1000; 0: none"""
     thresholds: Literal["own", "validation"] = "own"
-    """own: the model's; validation: one a class, chosen on the validation split (marked in the results)"""
+    """own: the model's; validation: per class, chosen on the validation split (results say so)"""
     calibration: bool = False
-    """how far scores can be read as probabilities, as they are and rescaled on the validation split"""
+    """test scores as probabilities, both unchanged and after rescaling on the validation split"""
     presence: bool = False
-    """print the scores of events that are audible only, visible only, or both (avvp)"""
+    """print the scores of events that are only audible, only visible, or both (avvp)"""
     robustness: bool = False
-    """score the split with late, muted, noisy or missing sound and still, noisy or missing picture"""
+    """score with late, muted, noisy or missing audio and with frozen, noisy or missing video"""
     out: str | None = None
-    """folder for the pages and pictures of calibration and robustness; default: evaluation/ in the run's folder"""
+    """folder for the calibration and robustness pages; default: evaluation/ in the run's folder"""
     seed: int = 0
-    """of the resamples and the noise"""
+    """seed of the resamples and of the noise"""
     batch_size: int = 64
     """clips per batch"""
     cpu: bool = False
     """stay on the CPU"""
     threads: int = 0
-    """CPU threads per process; 0: cores divided by the processes of this machine"""
+    """CPU threads per process; 0: cores divided by the number of processes on this machine"""
 
 
 def score_model(
     options: EvalOptions, *, model: AVModel | None = None, quiet: bool = False
 ) -> dict[str, Any]:
-    """Score a model, print and write what is asked for, and return the results.
+    """Score a model, print and write what the options ask for, and return the results.
 
     Args:
-        options: what to score on what.
+        options: the model, the data and what to compute.
         model: the model itself; default: the one that `options.model` names.
         quiet: print nothing.
 
     Raises:
-        UsageError: a wrong value or combination, or nothing that says which data to score on.
-        DataError: a model, data or split that is not there, is broken, or does not fit.
+        UsageError: a value or combination of options is wrong, or nothing says which data to use.
+        DataError: the model, the data or the split is missing or broken, or they do not fit.
     """
     at_least(options, "batch_size", 1)
     at_least(options, ("threads", "bootstrap", "seed"), 0)
@@ -106,7 +106,8 @@ def score_model(
     data_name = options.data or trained_on(options.model)
     if data_name is None:
         raise UsageError(
-            f"{options.model} does not say what it was trained on; give --data (demo, a folder or a hub id)"
+            f"{options.model} does not say what it was trained on; "
+            "give --data (demo, a folder or a hub id)"
         )
     if model is None:
         folder = Path(options.model)
@@ -200,7 +201,7 @@ def score_model(
 
 
 def about_held_out(about: dict[str, Any]) -> str:
-    """Say what is scored: classes that training never saw, or did."""
+    """Return a line that says which classes are scored and whether training saw any of them."""
     names = "; ".join(about["held_out"])
     seen = "; ".join(about["trained_on"])
     kind = (
@@ -212,9 +213,9 @@ def about_held_out(about: dict[str, Any]) -> str:
 
 
 def check_fits(model: AVModel, data: Data) -> None:
-    """Raise DataError unless the data have the features that the model reads."""
+    """Raise DataError if the data do not have the features that the model reads."""
     if data.spec.features != model.config.features:
         raise DataError(
-            f"the model reads {model.config.features} but '{data.name}' holds {data.spec.features}; use data with the same "
-            "features"
+            f"the model reads {model.config.features} but '{data.name}' holds "
+            f"{data.spec.features}; use data with the same features"
         )

@@ -1,7 +1,8 @@
-"""How much it adds to pick the epoch on the test split: from runs that scored both splits after every epoch.
+"""Measure how much picking the epoch on the test split adds to the score.
 
-Many published figures come from training loops that score the test split after every epoch and report the best one. A run
-with `score_test` scores test beside validation, changes nothing else, and so shows what each way of picking would report.
+Many published figures come from training loops that score the test split after every epoch and
+report the best epoch. A run with `score_test` scores test as well as validation, changes nothing
+else, and so shows what each way of picking the epoch would report.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ Record = dict[str, Any]
 def selection_bias(
     validation: Sequence[Record], test: Sequence[Record], *, metric: str, ties: str = "latest"
 ) -> dict[str, Any]:
-    """Return what a run scores on test at the epoch picked on validation, at that picked on test, and the difference.
+    """Return a run's test scores at the epoch picked on validation and on test, and the difference.
 
     Args:
-        validation: one record an epoch, with "epoch" and the figures on validation.
+        validation: one record per epoch, with "epoch" and the figures on validation.
         test: the same on test.
-        metric: picks the epoch.
-        ties: "latest" or "first" of equally good epochs.
+        metric: the figure that picks the epoch.
+        ties: which of equally good epochs is picked, "latest" or "first".
 
     Raises:
         DataError: no epoch was scored on both splits.
@@ -63,15 +64,15 @@ def selection_bias(
 def selection_report(
     runs: Sequence[str | Path], *, metric: str, ties: str = "latest"
 ) -> dict[str, Any]:
-    """Return `selection_bias` of every run, and mean and spread of what test-selection adds to the metric over them.
+    """Return `selection_bias` of every run, with the mean and spread of the metric over the runs.
 
     Args:
         runs: run folders, such as the seeds of one configuration.
-        metric: picks the epoch.
-        ties: which of equally good epochs.
+        metric: the figure that picks the epoch.
+        ties: which of equally good epochs is picked, "latest" or "first".
 
     Raises:
-        DataError: a run has no scores of both splits; names it.
+        DataError: a run lacks scores of one of the splits; the message names the run.
     """
     entries = {}
     for run in runs:
@@ -98,7 +99,7 @@ def both_splits(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
 
 
 def mean_and_spread(values: Sequence[float]) -> dict[str, Any]:
-    """Return the mean and the standard deviation (n - 1; None of a single value) of runs."""
+    """Return the mean and standard deviation (n - 1; None for a single value) of runs."""
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "spread": spread, "runs": len(values)}
 

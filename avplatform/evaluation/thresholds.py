@@ -1,4 +1,4 @@
-"""One threshold a class, chosen on validation and never on the split that is reported."""
+"""One threshold per class, chosen on validation and never on the split that is reported."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ MARK = "per class, chosen on validation"
 
 
 def choose_thresholds(analysis: Analysis, validation: Metrics) -> Arrays:
-    """Return per stream one threshold a class, the best of `GRID` and the task's own on the validation split.
+    """Return one threshold per stream and class: the best on validation of `GRID` and the default.
 
-    Of equally good ones the nearest to the task's own is taken, and a class of which validation says nothing keeps that one.
+    Of equally good thresholds the one nearest to the task's default is chosen. A class that the
+    validation split says nothing about keeps the default.
 
     Raises:
-        DataError: the task gives no scores.
+        DataError: the metrics keep no scores.
     """
     evidence = require_evidence(validation)
     grid = np.array(sorted({*GRID, analysis.default}, key=lambda t: (abs(t - analysis.default), t)))
@@ -27,13 +28,13 @@ def choose_thresholds(analysis: Analysis, validation: Metrics) -> Arrays:
     for stream, values in analysis.objective(validation.state(), evidence, grid).items():
         best = np.where(np.isnan(values), -np.inf, values).argmax(
             axis=0
-        )  # the first of equals: the nearest
+        )  # the first of equally good ones, which is the nearest to the default
         out[stream] = np.where(np.isnan(values).all(axis=0), analysis.default, grid[best])
     return out
 
 
 def apply_thresholds(task: Task, metrics: Metrics, thresholds: Arrays) -> Metrics:
-    """Return the metrics of a split under other thresholds."""
+    """Return the metrics of a split, decided again with other thresholds."""
     analysis = require_analysis(task)
     out = task.metrics()
     out.merge([analysis.redecide(metrics.state(), require_evidence(metrics), thresholds)])
@@ -42,7 +43,7 @@ def apply_thresholds(task: Task, metrics: Metrics, thresholds: Arrays) -> Metric
 
 
 def named(analysis: Analysis, thresholds: Arrays) -> dict[str, dict[str, float]]:
-    """Return thresholds by stream and class, JSON-ready."""
+    """Return thresholds by stream and class, ready for JSON."""
     return {
         s: {c: float(v) for c, v in zip(analysis.classes, values, strict=False)}
         for s, values in thresholds.items()
@@ -53,24 +54,25 @@ def require_analysis(task: Task) -> Analysis:
     """Return the task's analysis.
 
     Raises:
-        DataError: it has none.
+        DataError: the task has none.
     """
     analysis = task.analysis()
     if analysis is None:
         raise DataError(
-            f"the task '{task.name}' has no analysis, so it has headline figures only; see Task.analysis"
+            f"the task '{task.name}' has no analysis, so it has headline figures only; "
+            "see Task.analysis"
         )
     return analysis
 
 
 def require_evidence(metrics: Metrics) -> dict[str, Any]:
-    """Return what thresholds are laid on.
+    """Return the evidence (scores per clip) that thresholds are applied to.
 
     Raises:
-        DataError: it was not kept.
+        DataError: the metrics did not keep it.
     """
     if metrics.evidence is None:
         raise DataError(
-            "these scores were kept without what they were made from; score the model again"
+            "these metrics were kept without the scores behind them; score the model again"
         )
     return metrics.evidence

@@ -1,1 +1,1 @@
-"""Published tables trained again: the plan, its runs, and the page that compares the figures."""
+"""Reproduce published tables: the plan, its runs, and the page that compares the figures."""

@@ -1,4 +1,4 @@
-"""One number of a page: where it comes from, its mean and spread over seeds, and how far it is from the paper's."""
+"""One number of a page: its sources, mean and spread over seeds, and difference to the paper's."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from avplatform.runs.folder import read_results
 from avplatform.sweeps.ledger import Entry
 
 ENOUGH = 3
-"""Seeds from which on a spread is taken for one."""
+"""Smallest number of seeds from which a spread is trusted."""
 
 SPREADS = 2.0
-"""Standard deviations over seeds within which a difference lies "inside the spread"."""
+"""A difference of at most this many standard deviations over seeds is "inside the spread"."""
 
 
 @dataclass(kw_only=True, frozen=True)
 class Term:
-    """A number in a file, and its weight in a sum; `at` leads to it through the file's mappings.
+    """A number in a file, and its weight in a sum; `at` is the path of keys to it.
 
-    `file` is results.json, or metrics.jsonl, of which the record is meant that scores best on test (`Entry.test_selected`).
+    `file` is results.json or metrics.jsonl. In metrics.jsonl the record is the one that scores best
+    on test (`Entry.test_selected`).
     """
 
     at: tuple[str, ...]
@@ -34,10 +35,10 @@ class Term:
 
 @dataclass(kw_only=True)
 class Figure:
-    """A number of ours, or of the authors' checkpoint: one value a seed, each a weighted sum of terms.
+    """A number of ours or of the authors' checkpoint: one value per seed, a weighted sum of terms.
 
-    `made_of` holds, for each value, {"file", "at" (place in it), "weight"} of each of its terms; of metrics.jsonl, "record"
-    says by its event and epoch which line is meant.
+    `made_of` holds, for each value, the "file", "at" (path of keys) and "weight" of each of its
+    terms. A term in metrics.jsonl also has "record", the event and epoch of its line.
     """
 
     values: list[float] = field(default_factory=list)
@@ -46,22 +47,22 @@ class Figure:
 
     @cached_property
     def mean(self) -> float:
-        """Mean over seeds."""
+        """Return the mean over seeds."""
         return statistics.fmean(self.values)
 
     @cached_property
     def spread(self) -> float | None:
-        """Standard deviation over seeds (n - 1 below the line); None for one seed."""
+        """Return the standard deviation over seeds (with n - 1); None for one seed."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     @property
     def difference(self) -> float | None:
-        """Ours less the paper's."""
+        """Return ours minus the paper's, or None without a published figure."""
         return None if self.paper is None else self.mean - self.paper
 
     @property
     def verdict(self) -> str | None:
-        """Whether the difference lies inside the spread: inside, outside or "n too small"; None without a difference."""
+        """Return "inside" or "outside" (the spread) or "n too small"; None without a difference."""
         if self.difference is None:
             return None
         if len(self.values) < ENOUGH or self.spread is None:
@@ -70,7 +71,7 @@ class Figure:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The figure as page.json holds it."""
+        """Return the figure as page.json holds it."""
         return {
             "mean": self.mean,
             "std": self.spread,
@@ -93,12 +94,14 @@ def measure(
     root: Path,
     paper: float | None = None,
 ) -> Figure | None:
-    """Return the figure of a sum of terms; None where a seed's run lacks one of them (a class that no clip has, a record).
+    """Return the figure of a sum of terms, or None if a run lacks one of the terms.
+
+    A term is lacking if no clip has the class, or if there is no record.
 
     Args:
-        runs: a value's runs; all values have as many.
-        terms: of each of these runs, the terms that go into the sum.
-        root: folder that the page's paths start from.
+        runs: the runs of each value; all values have the same number of runs.
+        terms: for each of a value's runs, the terms that it adds to the sum.
+        root: folder that the page's paths are relative to.
         paper: the published figure.
     """
     figure = Figure(paper=paper)
@@ -127,7 +130,7 @@ def measure(
 
 
 def look_up(entry: Entry, term: Term) -> float | None:
-    """Return the number that a term stands for in a run."""
+    """Return the number that a term refers to in a run, or None."""
     value: Any = entry.results if term.file == "results.json" else entry.test_selected
     for name in term.at:
         value = value.get(name) if isinstance(value, dict) else None
@@ -137,29 +140,29 @@ def look_up(entry: Entry, term: Term) -> float | None:
 def mean_of(
     places: Sequence[tuple[str, ...]], *, weight: float = 1.0, file: str = "results.json"
 ) -> list[Term]:
-    """Return the terms whose sum is the mean of some numbers."""
+    """Return the terms whose sum is the weighted mean of the numbers at some places."""
     return [Term(at=at, weight=weight / len(places), file=file) for at in places]
 
 
 def place(path: Path, root: Path) -> Path:
-    """Return a path as seen from the page's folder."""
+    """Return a path relative to the page's folder."""
     return Path(os.path.relpath(path.resolve(), root.resolve()))
 
 
 class Rescored(Entry):
-    """The results of an authors' checkpoint, as `avplatform eval --json` left them in a folder of their own."""
+    """The results of an authors' checkpoint, which `avplatform eval --json` wrote into a folder."""
 
     @cached_property
     def test_selected(self) -> dict[str, Any] | None:
-        """There are no epochs of it."""
+        """Return None, because a checkpoint has no epochs to pick from."""
         return None
 
 
 def read_rescored(folder: Path) -> Rescored | None:
-    """Return what was re-scored into `folder`, or None.
+    """Return the results of a re-scored checkpoint in `folder`, or None if there are none.
 
     Raises:
-        DataError: what is there is damaged.
+        DataError: the results are damaged.
     """
     file = folder / "results.json"
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""The page: page.md, page.html (whole in one file) and page.json, which says of each number where it comes from."""
+"""Write page.md, page.html (a single file) and page.json, which holds each number's sources."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ IN_HTML = {"spread": " <small>± {}</small>", "difference": '<br><span class="{n
 IN_MARKDOWN = {"spread": " ± {}", "difference": " ({} {})"}
 MARKS = {"inside": "✓", "outside": "✗", "n too small": "?"}
 LEGEND = (
-    f"ours: mean ± standard deviation over n seeds; below it ours less the paper's, with ✓ where it lies inside "
-    f"{SPREADS:g} standard deviations, ✗ where it lies outside, ? where n is below {ENOUGH} and no spread is known.",
-    "picked on: the split whose score picked the epoch. Figures picked on test are optimistic: they stand apart, "
-    "to be compared only with figures picked alike.",
-    "runs: the run folders behind a line, one a seed; page.json holds for each number the files and places it was made of.",
+    f"ours: mean ± standard deviation over n seeds; below it, ours minus the paper's, with ✓ if it "
+    f"lies inside {SPREADS:g} standard deviations, ✗ if it lies outside, and ? if n is below "
+    f"{ENOUGH}, so that the spread is unknown.",
+    "picked on: the split whose score picked the epoch. Figures picked on test are optimistic: "
+    "they have their own lines, and can be compared only with figures picked in the same way.",
+    "runs: the run folders behind a line, one per seed; page.json holds, for each number, the "
+    "files and places that it was computed from.",
 )
 
 
 @dataclass(kw_only=True)
 class Page:
-    """Everything that stands on a page.
+    """The content of a page.
 
     Args:
-        sections: tables and figures in order.
-        facts: what was read and how it was run, one line each.
+        sections: tables and figures, in order.
+        facts: the command, data, runs and machines, one line each.
         warnings: what a reader must know first, such as a short schedule.
-        synthetic: tasks whose features are made up.
+        synthetic: tasks whose features are synthetic.
     """
 
     sections: list[Section]
@@ -44,12 +46,13 @@ class Page:
     title = "LEAP (ECCV 2024): the paper's figures and ours"
 
     def header(self, section: Section) -> list[str]:
-        """Return what must be said above a section's table."""
+        """Return the warnings above a section's table."""
         lines = list(self.warnings)
         if section.task in self.synthetic:
             lines.insert(
                 0,
-                "SYNTHETIC features: our numbers cannot match the paper's, and are no evidence for it or against it.",
+                "SYNTHETIC features: our numbers cannot match the paper's, and are not evidence "
+                "for or against it.",
             )
         return lines
 
@@ -66,12 +69,12 @@ def write_page(page: Page, out: Path) -> None:
 
 
 def cell_key(section: Section, group: Group, line: Line, column: str) -> str:
-    """Return the name of a number in page.json, which page.html repeats at the number."""
+    """Return the key of a number in page.json, which page.html holds beside the number."""
     return " / ".join([section.key, group.title, line.label, line.selection, column])
 
 
 def as_markdown(page: Page, out: Path) -> str:
-    """Return the page as Markdown; pictures are files beside it."""
+    """Return the page as Markdown; its pictures are separate files."""
     lines = [f"# {page.title}", "", *(f"**{text}**\n" for text in page.warnings)]
     lines += [*(f"* {text}" for text in (*page.facts, *LEGEND)), ""]
     for section in page.sections:
@@ -95,7 +98,7 @@ def as_markdown(page: Page, out: Path) -> str:
 
 
 def as_html(page: Page) -> str:
-    """Return the page as one HTML file, with its pictures in it."""
+    """Return the page as one HTML file that contains its pictures."""
     esc = html.escape
     body = [
         f"<h1>{esc(page.title)}</h1>",
@@ -127,7 +130,7 @@ def as_html(page: Page) -> str:
 
 
 def number(value: float, *, sign: bool = False) -> str:
-    """Return a number with one decimal and a true minus sign; never a minus before zero."""
+    """Return a number with one decimal and a typographic minus sign; zero has no minus."""
     value = round(value, 1) + 0.0
     return f"{value:{'+' if sign else ''}.1f}".replace("-", "−")
 
@@ -172,17 +175,19 @@ def _html_line(section: Section, group: Group, line: Line, starts: list[int]) ->
             continue
         value = _value(line, column, **IN_HTML)
         cells.append(
-            f'<td class="number{edge}" data-cell="{esc(cell_key(section, group, line, column))}">{value}</td>'
+            f'<td class="number{edge}" '
+            f'data-cell="{esc(cell_key(section, group, line, column))}">{value}</td>'
         )
     links = " ".join(f'<a href="{esc(path)}">{esc(text)}</a>' for text, path in line.links)
     cells.append(
-        f'<td class="text">{_features(section).get(line.features, "")}</td><td class="text">{links}</td>'
+        f'<td class="text">{_features(section).get(line.features, "")}</td>'
+        f'<td class="text">{links}</td>'
     )
     return f'<tr class="{kind}">{"".join(cells)}</tr>'
 
 
 def _value(line: Line, column: str, *, spread: str, difference: str) -> str:
-    """Return a number as it stands in a cell, with what it has of a spread and a difference, each in its template."""
+    """Return the text of a number's cell; `spread` and `difference` are templates."""
     if column in line.published:
         return number(line.published[column])
     figure = line.figures[column]
@@ -232,7 +237,7 @@ def _count(line: Line) -> str:
 
 
 def _features(section: Section) -> dict[str, str]:
-    """Return a letter for each kind of features that a section's lines have."""
+    """Return a letter for each text about features in a section's lines."""
     texts = dict.fromkeys(
         line.features for group in section.groups for line in group.lines if line.features
     )
@@ -267,18 +272,24 @@ def _cells(section: Section) -> list[tuple[str, dict[str, Any]]]:
 
 
 STYLE = """
-body{font:15px/1.45 system-ui,"DejaVu Sans",sans-serif;color:#1c1c1c;max-width:1500px;margin:24px auto;padding:0 24px}
+body{font:15px/1.45 system-ui,"DejaVu Sans",sans-serif;color:#1c1c1c;
+max-width:1500px;margin:24px auto;padding:0 24px}
 h1{font-size:25px}h2{font-size:20px;margin-top:44px;border-bottom:2px solid #333;padding-bottom:4px}
 nav{margin:8px 0 16px}a{color:#00558b}
-.warning{background:#fff1cc;border-left:5px solid #d98e00;padding:6px 12px;margin:8px 0;font-weight:600}
+.warning{background:#fff1cc;border-left:5px solid #d98e00;
+padding:6px 12px;margin:8px 0;font-weight:600}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;margin:10px 0}
 th,td{padding:3px 7px;text-align:right;vertical-align:top;white-space:nowrap}
 thead th{border-bottom:2px solid #333;font-size:12px}
 tr.group th{text-align:left;background:#eef2f5;border-top:1px solid #b8c4cc;font-size:13.5px}
 tr.group small{font-weight:400;color:#555}
-th.label{text-align:left;font-weight:500}td.text{text-align:left;font-size:11.5px;color:#444;white-space:normal;min-width:30px}.key{font-size:12.5px;color:#444}
-tr.paper td,tr.paper th{color:#333;background:#fafafa}td.message{text-align:left;color:#8a4b00;white-space:normal}
+th.label{text-align:left;font-weight:500}
+td.text{text-align:left;font-size:11.5px;color:#444;white-space:normal;min-width:30px}
+.key{font-size:12.5px;color:#444}
+tr.paper td,tr.paper th{color:#333;background:#fafafa}
+td.message{text-align:left;color:#8a4b00;white-space:normal}
 .edge{border-left:1px solid #c9c9c9}td.none{color:#999}small{color:#555;font-size:11px}
-.inside{color:#00693e;font-size:11.5px}.outside{color:#b3400a;font-size:11.5px}.n-too-small{color:#666;font-size:11.5px}
+.inside{color:#00693e;font-size:11.5px}.outside{color:#b3400a;font-size:11.5px}
+.n-too-small{color:#666;font-size:11.5px}
 figure{margin:14px 0}img{max-width:100%}
 """

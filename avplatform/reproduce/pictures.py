@@ -1,4 +1,4 @@
-"""Which pictures a page has, drawn from its sections and from the runs themselves."""
+"""Draw the pictures of a page from its sections and from the runs themselves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOTS = {
     "table5": ("accuracy",),
 }
 CLIPS = 2
-"""Clips with overlapping events, and as many without, that stand in Figure 4."""
+"""Number of clips with overlapping events in Figure 4; the same number has none."""
 
 
 def draw(
@@ -38,15 +38,16 @@ def draw(
     cpu: bool,
     short: bool = False,
 ) -> None:
-    """Draw a section's pictures into a folder and put them on it.
+    """Draw a section's pictures into a folder and add them to the section.
 
     Args:
-        section: with its lines filled.
-        shelf: what the page is made of.
+        section: a section with its lines filled.
+        shelf: the results that fill the page.
         data: stores by task.
-        folder: of the pictures, each named like its section.
+        folder: folder of the pictures, each named like its section.
         cpu: stay on the CPU.
-        short: every run of ours was cut short; a picture may be shown without its page, so it says so itself.
+        short: each of our runs was cut short; pictures say so too, because they may be shown
+            without the page.
     """
     source = data.get(section.task)
     synthetic = source is not None and source[1].synthetic
@@ -67,7 +68,10 @@ def draw(
 def _timelines(
     section: Section, shelf: Shelf, data: DataSource, file: Path, *, note: str, cpu: bool
 ) -> Path | None:
-    """Draw the same clips as the first seed of either model parses them; without both models, say so and return None."""
+    """Draw the same clips as the first seed of each of the two models parses them.
+
+    If a model is missing, add a note to the section and return None.
+    """
     pair = wanted(section.key)
     stems = [item.setting.stem for item in pair if item.setting is not None]
     lacking = [stem for stem in stems if not shelf.runs.get(stem)]
@@ -81,7 +85,7 @@ def _timelines(
     for entry in entries:
         try:
             model = AVModel.from_pretrained(str(entry.folder / "model")).eval()
-        except DataError as error:  # somebody made room; the tables need no models
+        except DataError as error:  # a deleted model only costs this picture, not the tables
             section.notes.append(f"not drawn: {error}")
             return None
         accelerator = make_accelerator(cpu=cpu, precision="no")
@@ -99,17 +103,20 @@ def _timelines(
         f"{n}: {place(e.folder, shelf.root)}" for n, e in zip(names, entries, strict=True)
     )
     section.notes += [
-        "The paper shows two clips of its choice and prints no numbers. These are chosen by a rule, not by how they look: "
-        f"evenly spaced among the test clips, {CLIPS} with overlapping events and {CLIPS} without (union of both modalities).",
+        "The paper shows two clips of its choice and no numbers. These clips are chosen by a rule, "
+        f"not by how they look: evenly spaced among the test clips, {CLIPS} with overlapping "
+        f"events and {CLIPS} without (union of both modalities).",
         f"Drawn from the runs {folders}.",
     ]
     return compared_timelines(list(zip(*found, strict=True)), names, file, note=note)
 
 
 def example_clips(audio: np.ndarray, visual: np.ndarray) -> list[int]:
-    """Return positions of clips with overlapping events and of clips without, evenly spaced among those that have events.
+    """Return positions of clips with overlapping events and of clips without.
 
-    Shape: two 0/1 maps [N, T, C].
+    They are evenly spaced among the clips that have events.
+
+    Shape: `audio` and `visual` are 0/1 maps [N, T, C].
     """
     crowded = overlap_subsets(audio, visual)["union"]
     some = audio.any(axis=(1, 2)) | visual.any(axis=(1, 2))

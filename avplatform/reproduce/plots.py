@@ -1,4 +1,4 @@
-"""Pictures of a page: ours beside the paper's, classes, and the same clips parsed by two models."""
+"""Plots of a page: our figures and the paper's, classes, and the same clips by two models."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ LOOKS = {
 
 
 def dots(section: Section, columns: Sequence[str], out: Path, *, note: str = "") -> Path:
-    """Draw the paper's and our figures of some columns, a row of dots a method; bars reach over the spread.
+    """Draw the paper's and our figures of some columns: one row of dots per method.
+
+    Bars show the spread.
 
     Args:
-        section: with its lines filled.
-        columns: one panel each.
+        section: a section with its lines filled.
+        columns: the columns to draw, one panel each.
         out: PNG to write.
         note: added to the title, such as "synthetic features".
     """
@@ -56,9 +58,14 @@ def dots(section: Section, columns: Sequence[str], out: Path, *, note: str = "")
                 if value is None:
                     continue
                 seen[look] = axes.errorbar(
-                    value, at, xerr=None if spread is None else SPREADS * spread, linestyle="", capsize=2, elinewidth=1,
+                    value,
+                    at,
+                    xerr=None if spread is None else SPREADS * spread,
+                    linestyle="",
+                    capsize=2,
+                    elinewidth=1,
                     **LOOKS[look],
-                )  # fmt: skip
+                )
             axes.axhline(row + 0.5, color="#EEEEEE", linewidth=0.8)
         axes.set_yticks(
             range(len(groups)), [group.title for group in groups], fontsize=8, parse_math=False
@@ -80,7 +87,7 @@ def dots(section: Section, columns: Sequence[str], out: Path, *, note: str = "")
 
 
 def class_differences(section: Section, out: Path, *, note: str = "") -> Path:
-    """Draw the difference between two decoders for every class, the paper's and ours, audio and visual apart."""
+    """Draw each class's difference between two decoders, the paper's and ours, per stream."""
     columns = [name for name in section.columns if " - " in name]
     canvas = Canvas(figsize=(10.5, 0.3 * len(section.groups) + 1.8), layout="constrained")
     panels = canvas.subplots(1, len(columns), sharey=True)
@@ -95,8 +102,14 @@ def class_differences(section: Section, out: Path, *, note: str = "") -> Path:
                     axes.text(0, at, " no clip", va="center", fontsize=6, color=GREY)
                     continue
                 colour = "#B0B0B0" if line.label == "paper" else COLOURS[0]
-                axes.barh(at, value, height=0.36, color=colour, xerr=None if spread is None else SPREADS * spread,
-                          error_kw=dict(elinewidth=0.8))  # fmt: skip
+                axes.barh(
+                    at,
+                    value,
+                    height=0.36,
+                    color=colour,
+                    xerr=None if spread is None else SPREADS * spread,
+                    error_kw=dict(elinewidth=0.8),
+                )
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(
             range(len(section.groups)),
@@ -123,8 +136,8 @@ def compared_timelines(
     """Draw the truth and what several models found in the same clips.
 
     Args:
-        examples: for each clip, one entry a model, as `avplatform.runs.pictures.timelines` reads them.
-        names: of the models.
+        examples: per clip, one entry per model, as `avplatform.runs.pictures.timelines` reads them.
+        names: names of the models.
         out: PNG to write.
         note: added to the title, such as "synthetic features".
     """
@@ -155,7 +168,7 @@ def _clip(
     names: Sequence[str],
     looks: dict[str, dict[str, Any]],
 ) -> None:
-    """Draw one clip: the truth and a row a model for each stream, in each row a lane for each class."""
+    """Draw one clip: per stream, one row for the truth and one per model, with a lane per class."""
     classes, present = clip[0]["classes"], _present(clip)
     labels: list[str] = []
     lane = 0.8 / max(1, len(present))
@@ -170,8 +183,13 @@ def _clip(
             for at, class_name in enumerate(present):
                 for begin, end in runs(decided[:, classes.index(class_name)]):
                     place = (row - 0.4 + at * lane, lane * 0.94)
-                    axes.broken_barh([(begin, end - begin)], place, linewidth=0, alpha=1 if name == "truth" else 0.6,
-                                     **looks[class_name])  # fmt: skip
+                    axes.broken_barh(
+                        [(begin, end - begin)],
+                        place,
+                        linewidth=0,
+                        alpha=1 if name == "truth" else 0.6,
+                        **looks[class_name],
+                    )
             labels.append(f"{STREAMS.get(stream, stream)}: truth" if name == "truth" else name)
         axes.axhline(len(labels) - 0.5, color="black", linewidth=0.8)
     segments = len(next(iter(clip[0]["tracks"].values()))["truth"])
@@ -194,7 +212,7 @@ def _clip(
 
 
 def _present(clip: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the classes that are true or found by a model in a clip, in class order."""
+    """Return the classes that occur in a clip or that a model found in it, in class order."""
     maps = [
         track[name]
         for example in clip

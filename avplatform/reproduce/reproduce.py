@@ -1,4 +1,4 @@
-"""From targets to what stands on the page: find the data, plan the runs, train what is missing, collect what is there."""
+"""Reproduce targets: find the data, plan the runs, train the missing ones, collect the results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ RUNS, CHECKPOINTS, LOGS = "runs", "checkpoints", "logs"
 
 @dataclass(kw_only=True)
 class Plan:
-    """What a page needs: settings by stem, the runs of each, why some are left out, and checkpoints to score again."""
+    """What a page needs, by the stem of each setting.
+
+    `runs` holds the planned runs, `missing` why a setting is not run, and `checkpoints` the
+    authors' checkpoints that are scored again.
+    """
 
     settings: dict[str, Setting]
     runs: dict[str, list[PlannedRun]] = field(default_factory=dict)
@@ -45,11 +49,11 @@ class Plan:
 def find_data(
     given: Sequence[str], *, cache_dir: str | None = None
 ) -> dict[str, tuple[str, DataSource]]:
-    """Return (what the user calls it, the store) by task; a folder may be a store, or hold several.
+    """Return (name that the user gave, store) by task; a folder may be a store, or hold several.
 
     Raises:
-        UsageError: two stores of one task.
-        DataError: no store there.
+        UsageError: two stores have the same task.
+        DataError: there is no store.
     """
     found: dict[str, tuple[str, DataSource]] = {}
     for name in (store for text in given for store in _stores(text)):
@@ -57,7 +61,8 @@ def find_data(
         for task in tasks:
             if task in found:
                 raise UsageError(
-                    f"--data gives two datasets for {task}: {found[task][0]} and {name}; leave one out"
+                    f"--data gives two datasets for {task}: {found[task][0]} and {name}; "
+                    "leave one out"
                 )
             found[task] = (name, open_data(name, task=task, cache_dir=cache_dir))
     return found
@@ -73,15 +78,15 @@ def make_plan(
     extra: dict[str, Any],
     checkpoints: Path | None,
 ) -> Plan:
-    """Return the runs of some targets, every seed of them.
+    """Return the plan of some targets: their runs for every seed.
 
     Args:
         targets: names of tables and figures.
-        data: by task, as `find_data` gives them.
+        data: the data by task, as `find_data` returns them.
         labels: label embeddings by kind.
-        seeds: seeds 1 to this number.
-        only: texts, one of which a run's name must hold.
-        extra: options over every run, such as a short schedule.
+        seeds: number of seeds, counted from 1.
+        only: texts, one of which a setting's stem must contain.
+        extra: options that all runs get, such as a short schedule.
         checkpoints: folder of model folders that `avplatform convert` wrote.
 
     Raises:
@@ -110,7 +115,8 @@ def make_plan(
             ]
     if not plan.runs and not plan.checkpoints:
         raise UsageError(
-            f"nothing to run: {'; '.join(sorted({r.removeprefix('not run: ') for r in plan.missing.values()}))}"
+            "nothing to run: "
+            f"{'; '.join(sorted({r.removeprefix('not run: ') for r in plan.missing.values()}))}"
         )
     return plan
 
@@ -123,7 +129,7 @@ def carry_out(
     console: Console,
     data: dict[str, tuple[str, DataSource]],
 ) -> Outcome:
-    """Train and score what is missing; what is there already must be of the same options and data.
+    """Train and score what is missing; existing runs must have the same options and data.
 
     Raises:
         UsageError: a run in the folder was made with other options or other data.
@@ -140,7 +146,7 @@ def carry_out(
 
 
 def check_there(plan: Plan, out: Path, data: dict[str, tuple[str, DataSource]]) -> None:
-    """Refuse a folder whose runs the page would call what they are not.
+    """Check that the existing runs in a folder are those of the plan.
 
     Raises:
         UsageError: a run in the folder was made with other options or other data.
@@ -154,7 +160,8 @@ def check_there(plan: Plan, out: Path, data: dict[str, tuple[str, DataSource]]) 
                 "data_checksum"
             ) != checksum:
                 raise UsageError(
-                    f"{entry.folder} was trained on other data than --data now holds; give another --out"
+                    f"{entry.folder} was trained on other data than --data now holds; "
+                    "give another --out"
                 )
 
 
@@ -166,7 +173,7 @@ def collect(
     labels: dict[str, str],
     failed: dict[str, str],
 ) -> Shelf:
-    """Return what is there to fill the page with."""
+    """Return the finished runs and scores that fill the page."""
     shelf = Shelf(root=out, missing=dict(plan.missing), labels=labels)
     shelf.features = {task: describe_features(source) for task, (_, source) in data.items()}
     for stem, planned in plan.runs.items():
@@ -185,7 +192,7 @@ def collect(
 
 
 def describe_features(source: DataSource) -> str:
-    """Return what a store's features are, in a few words."""
+    """Return a short text about a store's features: name, streams and sizes."""
     features = source.spec.features
     parts = [f"audio {features.audio_dim}", f"visual {features.visual_dim}"]
     if features.map_size is not None:
@@ -205,7 +212,7 @@ def _planned(
     options = merge(options, {"data": data[setting.task][0], "seed": seed, **extra})
     if setting.labels in labels:
         options = merge(options, {"labels": {"embeddings": labels[setting.labels]}})
-    options["score_test"] = True  # so that one training gives the figure of either selection
+    options["score_test"] = True  # so that one training gives the figures of both selections
     return PlannedRun(name=f"{setting.stem}_seed-{seed}", options=options)
 
 
@@ -235,10 +242,14 @@ def _score_job(stem: str, model: Path, out: Path, data: tuple[str, DataSource]) 
 def _find_checkpoints(
     folder: Path, settings: dict[str, Setting], tasks: set[str]
 ) -> dict[str, Path]:
-    """Return model folders by stem; a folder is named like the runs of its setting, or like their -official preset."""
+    """Return model folders by stem.
+
+    A folder is named like the runs of its setting, or like their -official preset.
+    """
     if not folder.is_dir():
         raise DataError(
-            f"--checkpoints {folder}: no such folder; it holds what `avplatform convert` wrote, one folder a model"
+            f"--checkpoints {folder}: there is no such folder; give the folder of the model "
+            "folders that `avplatform convert` wrote"
         )
     known = settings_of(list(TABLES))
     found = {}
@@ -246,8 +257,8 @@ def _find_checkpoints(
         stem = path.name if path.name in known else path.name.removesuffix("-official")
         if stem not in known:
             raise UsageError(
-                f"--checkpoints: the folder {path} is named like no setting of the paper's tables"
-                f"{nearest(path.name, known)} (known: {', '.join(known)})"
+                f"--checkpoints: the folder {path} does not have the name of a setting of the "
+                f"paper's tables{nearest(path.name, known)} (known: {', '.join(known)})"
             )
         if stem in settings and settings[stem].task in tasks:
             found[stem] = path

@@ -1,4 +1,4 @@
-"""The sections of a page: published rows with ours beside them, as groups of lines, each line one number a column."""
+"""The sections of a page: published rows and ours, in groups of lines, one number per column."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from avplatform.sweeps.ledger import Entry
 AVERAGE = "Avg."
 STREAMS = ("audio", "visual")
 READINGS = ("union", "either_modality", "audio", "visual")
-"""What "several events in a segment" may mean in Table 3, as `avplatform.tasks.avvp.metrics.overlap_subsets` names it."""
+"""Possible meanings of "overlapping events" in Table 3, the names of `overlap_subsets` (AVVP)."""
 
 
 @dataclass(kw_only=True)
 class Line:
-    """One line of a table: the paper's figures, or ours with their differences, or why there are none."""
+    """One line of a table: the paper's figures, ours, or the reason why there are none."""
 
     label: str
     features: str = ""
@@ -40,7 +40,7 @@ class Line:
 
 @dataclass(kw_only=True)
 class Group:
-    """The lines that belong to one published row (or class)."""
+    """The lines of one published row or class."""
 
     title: str
     note: str = ""
@@ -49,7 +49,7 @@ class Group:
 
 @dataclass(kw_only=True)
 class Section:
-    """A table or figure of the page."""
+    """One table or figure of the page."""
 
     key: str
     title: str
@@ -63,15 +63,15 @@ class Section:
 
 @dataclass(kw_only=True)
 class Shelf:
-    """What there is to fill the tables with.
+    """The results that fill the tables.
 
     Args:
         root: the page's folder.
-        runs: finished runs by stem, one a seed.
-        missing: why a stem has no run, or not all.
+        runs: finished runs by stem, one per seed.
+        missing: why runs of a stem are missing.
         checkpoints: the authors' checkpoints, scored again, by stem.
-        features: what our data hold, by task.
-        labels: label embeddings by kind, where the user gave some.
+        features: description of our features, by task.
+        labels: label embeddings that the user gave, by kind.
     """
 
     root: Path
@@ -90,7 +90,7 @@ class Shelf:
 
 
 def section(target: str, shelf: Shelf) -> Section:
-    """Return the table of a target (of Figure 4: without lines; its pictures are drawn from the runs)."""
+    """Return the filled section of a target; Figure 4 has no lines, only pictures of the runs."""
     table = published_tables()[TABLES[target]]
     source = table.rows[0].source
     number = {"fig3": "Figure 3", "fig4": "Figure 4"}.get(target, source.table)
@@ -109,7 +109,7 @@ def section(target: str, shelf: Shelf) -> Section:
 
 
 def _metrics(out: Section, shelf: Shelf) -> None:
-    """Fill a table of dataset scores; the kept epoch's and the best on test stand on lines of their own."""
+    """Fill a table of dataset scores, with separate lines for the kept and the best test epoch."""
     rows = wanted(out.key)
     out.columns = _columns([w.row for w in rows])
     for item in rows:
@@ -132,7 +132,9 @@ def _test_selected(item: Wanted, shelf: Shelf, columns: list[str], entries: list
     counts = [entry.test_selected for entry in entries]
     line = _our_line(item, shelf, selection="test (optimistic)", label="ours, best epoch on test")
     if any(record is None for record in counts):
-        line.message = "these runs recorded no scores on test after each epoch, so no epoch can be picked on test"
+        line.message = (
+            "these runs recorded no test scores after each epoch, so no epoch can be picked on test"
+        )
         line.links = []
         return line
     _fill(line, item, columns, entries, shelf, lambda metric: (metric,), file="metrics.jsonl")
@@ -140,12 +142,14 @@ def _test_selected(item: Wanted, shelf: Shelf, columns: list[str], entries: list
 
 
 def _subsets(out: Section, shelf: Shelf) -> None:
-    """Fill Table 3: each subset by four readings of "overlapping", with the number of clips."""
+    """Fill Table 3: each subset with four readings of "overlapping" and their numbers of clips."""
     out.notes.append(
-        "The paper does not say what counts as overlapping, and no single split of the test clips fits its Tables 2 and 3 "
-        "both; so all four readings stand here, each with its number of clips, and a match with the paper proves little. "
-        "union: two events or more in a segment, heard or seen; either modality: within one of them; audio, visual: there. "
-        "Scores on subsets are of the epoch that validation picked; none are recorded of other epochs."
+        "The paper does not say what counts as overlapping, and no single split of the test clips "
+        "fits both its Table 2 and its Table 3. All four readings are therefore shown, each with "
+        "its number of clips, and a match with the paper proves little. union: a segment has two "
+        "or more events, heard or seen; either modality: two or more within one modality; audio, "
+        "visual: two or more within that modality. Scores on subsets are those of the epoch that "
+        "validation picked; they are not recorded for other epochs."
     )
     rows = wanted(out.key)
     out.columns = _columns([w.row for w in rows])
@@ -178,12 +182,13 @@ def _subsets(out: Section, shelf: Shelf) -> None:
 
 
 def _per_class(out: Section, shelf: Shelf) -> None:
-    """Fill Figure 3: event-level F of each class, MMIL, LEAP and the difference, paired by seed."""
+    """Fill Figure 3: event-level F of each class for both methods, and the difference per seed."""
     first, second = wanted(out.key)
     assert first.setting is not None and second.setting is not None
     out.notes.append(
-        "Event-level F. The paper's rule for a class has no published code: ours is the mean over the clips where the class "
-        "occurs or is found; below it, pooled, F of the counts of all clips. Differences are taken seed by seed."
+        "Event-level F. The code of the paper's score per class is not published. Ours is the mean "
+        "over the clips where the class occurs or is found; the line below it, pooled, is F from "
+        "the counts over all clips. Differences are taken seed by seed."
     )
     names = (first.row.method.split(" + ")[-1], second.row.method.split(" + ")[-1])
     kinds = (*names, f"{names[1]} - {names[0]}")
@@ -208,7 +213,9 @@ def _per_class(out: Section, shelf: Shelf) -> None:
         line = Line(
             label="paper",
             features=first.row.features,
-            selection=f"{first.row.selection or 'not stated'}; {second.row.selection or 'not stated'}",
+            selection=(
+                f"{first.row.selection or 'not stated'}; {second.row.selection or 'not stated'}"
+            ),
             published=paper,
         )
         group = Group(title=name.replace("_", " "), lines=[line])
@@ -302,7 +309,7 @@ def _fill(
     *,
     file: str = "results.json",
 ) -> None:
-    """Put the figures of every column into a line; the average is over the columns of the source."""
+    """Put the figures of every column into a line; the average is that of the source's columns."""
     metrics = [name for name in columns if name != AVERAGE]
     for name in columns:
         paper = item.row.average if name == AVERAGE else item.row.metrics.get(name)

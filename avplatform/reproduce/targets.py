@@ -1,4 +1,4 @@
-"""What `avplatform reproduce` can reproduce: the published rows of each table, and what to train for each of them."""
+"""Targets of `avplatform reproduce`: the published rows of each table, and what each one trains."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ TABLES = {
     "table5": "leap-table-5",
     "fig4": "leap-figure-3",
 }
-"""Targets by name, in the paper's order, and the published table that holds their rows. Figure 4 prints no numbers; it is
-drawn from the two models of Figure 3."""
+"""Targets by name, in the paper's order, and the published table that holds their rows.
+
+Figure 4 has no numbers; it is drawn from the two models of Figure 3.
+"""
 
 LABELS = ("glove", "bert", "clip")
-"""Label embeddings that rows of the paper have; GloVe is shipped (50 dimensions), the others must be given."""
+"""Label embeddings of the paper's rows; GloVe (50 dimensions) is shipped, the user gives others."""
 
 
 @dataclass(kw_only=True, frozen=True)
 class Setting:
-    """What is trained: a preset, the options over it, and the label embeddings it is to have ("" where it has none)."""
+    """What to train: a preset, options that override it, and label embeddings ("" for none)."""
 
     preset: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -39,7 +41,7 @@ class Setting:
 
     @property
     def stem(self) -> str:
-        """The name of its runs, without the seed, and of the folder of a converted checkpoint of it."""
+        """Return the name of the setting's runs (without seed) and of its converted checkpoint."""
         parts = [
             f"{name.rpartition('.')[2]}-{slug(value)}" for name, value in flat(self.options).items()
         ]
@@ -49,30 +51,30 @@ class Setting:
 
     @property
     def task(self) -> str:
-        """The task of its preset."""
+        """Return the task of the preset."""
         return str(preset_options(self.preset)["task"])
 
 
 @dataclass(kw_only=True, frozen=True)
 class Wanted:
-    """A published row and one setting of ours that stands beside it; None where the row is of another's method."""
+    """A published row and the setting that reproduces it; None if we cannot train the method."""
 
     row: Row
     setting: Setting | None
 
     @property
     def title(self) -> str:
-        """The method, with our supervision where the source states none."""
+        """Return the method, with our supervision if the source does not state one."""
         if self.setting is None or self.row.supervision is not None:
             return self.row.method
         return f"{self.row.method}, {preset_options(self.setting.preset)['supervision']}"
 
 
 def target_names(asked: Sequence[str]) -> list[str]:
-    """Return the targets that are asked for, each once, in the paper's order; "all" stands for all of them.
+    """Return the wanted targets, each once, in the paper's order; "all" stands for all of them.
 
     Raises:
-        UsageError: none, or an unknown one; names the nearest.
+        UsageError: no target is given, or one is unknown; the message names the nearest one.
     """
     if not asked:
         raise UsageError(
@@ -86,7 +88,7 @@ def target_names(asked: Sequence[str]) -> list[str]:
 
 
 def wanted(target: str) -> list[Wanted]:
-    """Return the rows of a target with their settings, in the source's order.
+    """Return the published rows of a target with their settings, in the source's order.
 
     Example:
         >>> [w.setting.stem for w in wanted("table1")][:2]
@@ -108,7 +110,7 @@ def _by_texts(decoder: str) -> bool:
 
 
 def settings_of(targets: Sequence[str]) -> dict[str, Setting]:
-    """Return what must be trained for some targets, each once, by stem."""
+    """Return the settings to train for some targets, each once, by stem."""
     return {
         w.setting.stem: w.setting
         for target in targets
@@ -118,10 +120,10 @@ def settings_of(targets: Sequence[str]) -> dict[str, Setting]:
 
 
 def read_labels(given: Sequence[str]) -> dict[str, str]:
-    """Return label embeddings by kind from texts such as "bert=FILE".
+    """Return label embeddings by kind, from texts such as "bert=FILE".
 
     Raises:
-        UsageError: no such kind, or no source behind it.
+        UsageError: there is no such kind, or no source is given for it.
     """
     found = {}
     for text in given:
@@ -130,7 +132,8 @@ def read_labels(given: Sequence[str]) -> dict[str, str]:
             raise unknown_name("kind of label embeddings", kind, LABELS)
         if not source:
             raise UsageError(
-                f"--labels {text}: say where they come from, such as --labels {kind}=FILE (see docs/labels.md)"
+                f"--labels {text}: say where they come from, such as --labels {kind}=FILE "
+                "(see docs/labels.md)"
             )
         found[kind] = source
     return found

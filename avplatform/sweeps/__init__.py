@@ -1,1 +1,1 @@
-"""Many runs of one plan: the plan, the processes that train it, and the ledger of finished runs."""
+"""Sweeps: plans of many runs, the processes that train them, and the ledger of finished runs."""

@@ -1,4 +1,4 @@
-"""What can be known before the first run of many starts: options, data, models and label embeddings that fit together."""
+"""Check planned runs before the first one starts: options, data, models and label embeddings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def check_runs(runs: Sequence[PlannedRun], *, where: str) -> None:
     """Check every run of a plan; each dataset is opened once, and nothing is trained or built.
 
     Raises:
-        UsageError: a run that no configuration allows, or whose data, model and labels do not fit; says which run.
+        UsageError: the options of a run are wrong, or its data, model and labels do not fit; the
+            message names the run.
     """
     opened: dict[tuple[str, str, str | None], Data] = {}
     for run in runs:
@@ -37,7 +38,7 @@ def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], Data]) -
     task = build_task(config, opened[key].spec)
     data = data_of_run(config, task, opened[key])
     model = make_model_config(config, task, data.spec.features, data.spec)
-    without_memory(lambda: cost_of(model))  # which builds it: sizes that do not divide show
+    without_memory(lambda: cost_of(model))  # this builds the model, so wrong sizes raise here
     if DECODERS[config.decoder].needs_labels:
         open_source(
             config.labels.embeddings,

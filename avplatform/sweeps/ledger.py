@@ -1,4 +1,4 @@
-"""The ledger: one line for each finished run, made anew from the run folders, so that it never says what is no longer so."""
+"""The ledger: one line per finished run, always rewritten from the run folders to stay correct."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ NOT_RESULTS = ("details", "environment")
 
 @dataclass(frozen=True)
 class Entry:
-    """One finished run: its folder, and what stands in it."""
+    """One finished run: its folder and the content of its files."""
 
     folder: Path
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """What config.yaml holds."""
+        """Return the content of config.yaml."""
         return load_yaml(self.folder)
 
     @cached_property
     def results(self) -> dict[str, Any]:
-        """What results.json holds."""
+        """Return the content of results.json."""
         return read_results(RunFolder(self.folder).results_file)
 
     @cached_property
     def test_selected(self) -> dict[str, Any] | None:
-        """The record of the epoch that scores best on test itself, of equals the one that the run's `ties` takes, or None."""
+        """Return the record of the best epoch on test, or None if no epoch was scored on test.
+
+        Of equally good epochs the run's option `ties` picks one.
+        """
         metric = self.results["selection"]["metric"]
         records = [
             r
@@ -46,7 +49,7 @@ class Entry:
 
     @property
     def line(self) -> dict[str, Any]:
-        """The run as a line of the ledger."""
+        """Return the run as a line of the ledger."""
         return {
             "run": self.folder.name,
             "options": self.options,
@@ -57,12 +60,12 @@ class Entry:
 
 
 def read_entries(folder: str | Path) -> list[Entry]:
-    """Return the finished runs in a folder of run folders, by name."""
+    """Return the finished runs in a folder of run folders, sorted by name."""
     return [Entry(file.parent) for file in sorted(Path(folder).glob("*/results.json"))]
 
 
 def write_ledger(folder: str | Path) -> Path:
-    """Write `folder`/ledger.jsonl from the runs that are there.
+    """Write `folder`/ledger.jsonl from the finished runs in `folder`.
 
     Raises:
         DataError: a run's files cannot be read.

@@ -1,4 +1,7 @@
-"""Jobs, each 1 process of its own, several at a time: what is finished is skipped, what failed is told at the end."""
+"""Run jobs, each in its own process, several at a time.
+
+Finished jobs are skipped, and failed ones are reported at the end.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +28,21 @@ from avplatform.models.files import write_atomic
 from avplatform.runs.folder import RunFolder
 from avplatform.sweeps.sweep import PlannedRun, check_unchanged, resolve
 
-GRACE = 30.0  # seconds that a job has to save its state when all are stopped
+GRACE = 30.0  # seconds that a job has to save its state when the jobs are stopped
 POLL = 0.05
 PROGRAM = ("-m", "avplatform")
 
 
 @dataclass(kw_only=True)
 class Job:
-    """One command that leaves a file when it is done.
+    """One command that runs in its own process.
 
     Args:
-        name: shown to the user, and the name of its log.
-        command: gives the arguments of the Python interpreter; asked for when the job starts.
-        done: the file that says that it is finished.
-        check: called before anything starts; raises where what is there already cannot be used.
-        after: called when it is done.
+        name: name shown to the user, and name of the job's log.
+        command: returns the arguments of the Python interpreter; called when the job starts.
+        done: returns whether the job is finished, which its files show.
+        check: called before any job starts; raises if existing files cannot be used.
+        after: called when the job is finished.
     """
 
     name: str
@@ -51,7 +54,7 @@ class Job:
 
 @dataclass(kw_only=True)
 class Outcome:
-    """Names of the jobs that were finished before, that were finished now, and that failed, with what they said last."""
+    """Names of the jobs that were finished before, finished now, or failed (with the reason)."""
 
     skipped: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
@@ -59,14 +62,14 @@ class Outcome:
 
 
 def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console) -> Outcome:
-    """Run what is not finished, `parallel` at a time, in the given order.
+    """Run the jobs that are not finished, `parallel` at a time, in the given order.
 
-    A job that fails does not stop the others. On Ctrl-C or SIGTERM the jobs get SIGTERM and time to save their state, and
-    KeyboardInterrupt is raised.
+    A job that fails does not stop the others. On Ctrl-C or SIGTERM the jobs get SIGTERM and time to
+    save their state, and KeyboardInterrupt is raised.
 
     Raises:
-        UsageError: what is there already was made with other options.
-        DataError: another sweep is at work in the folder, or it cannot be written.
+        UsageError: an existing run was made with other options.
+        DataError: another sweep uses the folder, or the folder cannot be written.
     """
     outcome = Outcome(skipped=[job.name for job in jobs if job.done()])
     for job in jobs:
@@ -85,7 +88,7 @@ def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console
 
     def busy(holder: str) -> DataError:
         return DataError(
-            f"another process is at work in {logs.parent}; wait for it, or give another --out"
+            f"another process is using {logs.parent}; wait for it to end, or give another --out"
         )
 
     with (
@@ -98,19 +101,20 @@ def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console
 
 
 def train_jobs(runs: Sequence[PlannedRun], folder: Path, *, parallel: int, where: str) -> list[Job]:
-    """Return the jobs that train planned runs in `folder`/NAME, with the threads of the machine shared among them.
+    """Return the jobs that train planned runs in `folder`/NAME and share the machine's threads.
 
-    A finished run's checkpoints are deleted: nothing resumes from them, and those of many runs fill a disk. Its model stays.
+    A finished run's checkpoints are deleted, because nothing resumes from them and those of many
+    runs fill a disk. Its model stays.
     """
     threads = max(1, available_cores() // max(1, parallel))
     return [_train_job(run, folder, threads, where) for run in runs]
 
 
 def report(outcome: Outcome, console: Console, *, logs: Path) -> int:
-    """Print how many jobs ended how, and the last words of those that failed; return the exit code."""
+    """Print how many jobs finished and failed, and why; return the exit code."""
     console.note(
-        f"{len(outcome.finished)} finished now, {len(outcome.skipped)} before, {len(outcome.failed)} failed"
-        + (f"; logs in {logs}" if outcome.failed else "")
+        f"{len(outcome.finished)} finished now, {len(outcome.skipped)} before, "
+        f"{len(outcome.failed)} failed" + (f"; logs in {logs}" if outcome.failed else "")
     )
     for name, words in outcome.failed.items():
         console.note(f"  failed: {name}: {words}")
@@ -125,7 +129,7 @@ def _train_job(run: PlannedRun, folder: Path, threads: int, where: str) -> Job:
         if (home.path / "config.yaml").is_file():
             return [*PROGRAM, "train", "--resume", str(home.path), "--threads", str(threads)]
         if home.path.is_dir() and all(p.name.startswith(".") for p in home.path.iterdir()):
-            shutil.rmtree(home.path)  # ended before it had written its first file
+            shutil.rmtree(home.path)  # the run ended before it wrote its first file
         file = folder / "configs" / f"{run.name}.yaml"
         write_atomic(file, as_yaml(run.options))
         return [
@@ -152,16 +156,19 @@ def _train_job(run: PlannedRun, folder: Path, threads: int, where: str) -> Job:
 
 
 def _wait_for(home: RunFolder) -> None:
-    """Wait until nobody trains in a folder: the runs of a sweep that was killed save their state before they end."""
+    """Wait until no process trains in a folder.
+
+    The runs of a sweep that was killed still save their state before they end.
+    """
     if home.path.is_dir():
-        with contextlib.suppress(UsageError):  # which the run itself will say
+        with contextlib.suppress(UsageError):  # the run itself will report it
             home.lock(wait=GRACE)
         home.unlock()
 
 
 @dataclass(kw_only=True)
 class _Pool:
-    """Jobs that are at work."""
+    """The jobs that are running."""
 
     logs: Path
     parallel: int
@@ -170,8 +177,8 @@ class _Pool:
     def start(self, job: Job) -> None:
         log = (self.logs / f"{job.name}.log").open("a")
         command = [sys.executable, *job.command()]
-        # A session of its own: Ctrl-C reaches this process alone, which then ends the jobs in order. Should it be killed, the
-        # pipe that it holds the other end of closes, and the jobs end by themselves.
+        # In its own session the job does not get Ctrl-C; this process gets it and stops the jobs
+        # in order. If this process is killed, the job's stdin closes, and the job ends by itself.
         process = subprocess.Popen(
             command,
             stdout=log,
@@ -239,7 +246,7 @@ def _work(
 
 
 def _last_words(log: Path, code: int) -> str:
-    """Return the last line of a log that says what went wrong."""
+    """Return the last error message of a log, or else its last line."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error:")]
     words = (
@@ -247,14 +254,14 @@ def _last_words(log: Path, code: int) -> str:
         if errors and errors[-1] in lines[-3:]
         else lines[-1]
         if lines
-        else "it said nothing"
+        else "its log is empty"
     )
     return f"killed by signal {-code}" if code < 0 else words.removeprefix("error: ")
 
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM stop like Ctrl-C for the time of the block."""
+    """Make SIGTERM raise KeyboardInterrupt, like Ctrl-C, during the block."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,14 +1,15 @@
-"""A sweep: one YAML file of axes becomes a list of runs, all of them checked before the first one starts.
+"""Sweeps: turn a YAML file of axes into a list of runs, which are checked before the first starts.
 
     base: {task: avvp, data: stores/llp, epochs: 20}   # options that all runs share
     axes:
-      optim.lr: [1.0e-4, 3.0e-4]                       # an option and its values; dots reach into groups
+      optim.lr: [1.0e-4, 3.0e-4]                       # an option and its values
       decoding:                                        # options that go together, under a label
         mmil: {decoder: mmil}
         leap: {decoder: leap, task_config: {avss: official}}
-    seeds: [1, 2, 3]                                   # or a number of them: 3
+    seeds: [1, 2, 3]                                   # or the number of seeds: 3
 
-Every combination is a run, named after its values: lr-1e-4_mmil_seed-1.
+Dots in an option's name reach into groups. Every combination is a run, named after its values:
+lr-1e-4_mmil_seed-1.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from avplatform.models.errors import AVError, DataError, UsageError, nearest
 
 PARTS = ("base", "axes", "seeds")
 LONGEST = (
-    200  # characters of a run's name: file systems take 255 bytes, and logs are named after it
+    200  # characters of a run's name: logs are named after it, and file systems allow 255 bytes
 )
 
 
 @dataclass(kw_only=True, frozen=True)
 class PlannedRun:
-    """A run of a sweep: its name (also its folder's), its options as a YAML file holds them, and its place on the axes."""
+    """A run of a sweep: its name (also its folder's), nested options, and value on each axis."""
 
     name: str
     options: Options
@@ -40,15 +41,16 @@ class PlannedRun:
 
 
 def read_sweep(path: str | Path) -> list[PlannedRun]:
-    """Return the runs of a sweep file, seeds last, so that one seed of everything comes before the next seed.
+    """Return the checked runs of a sweep file: all runs of one seed before those of the next seed.
 
     Raises:
         DataError: the file cannot be read.
-        UsageError: an unknown part or option, an empty axis, or a run that no configuration allows; says which.
+        UsageError: a part or option is unknown, an axis is empty, or the options of a run are
+            wrong; the message names it.
     """
     where = str(path)
     if not Path(path).is_file():
-        raise DataError(f"no sweep at {where}; give a YAML file with base, axes and seeds")
+        raise DataError(f"there is no sweep at {where}; give a YAML file with base, axes and seeds")
     runs = plan(load_yaml(path), where=where)
     for run in runs:
         resolve(run, where=where)
@@ -56,16 +58,17 @@ def read_sweep(path: str | Path) -> list[PlannedRun]:
 
 
 def plan(values: dict[str, Any], *, where: str) -> list[PlannedRun]:
-    """Return every combination of the axes of a sweep's content.
+    """Return every combination of the axes of a sweep.
 
     Raises:
-        UsageError: an unknown part, an axis that is empty or no list, an option that the sweep sets itself, or two runs of
-            one name.
+        UsageError: a part is unknown, an axis is empty or not a list, an option is one that the
+            sweep sets itself, or two runs have the same name.
     """
     for name in values:
         if name not in PARTS:
             raise UsageError(
-                f"{where}: unknown part '{name}'{nearest(str(name), PARTS)} (known: {', '.join(PARTS)})"
+                f"{where}: unknown part '{name}'{nearest(str(name), PARTS)} "
+                f"(known: {', '.join(PARTS)})"
             )
     base = nest(_mapping(values.get("base"), f"{where}: base"), where=where)
     axes = [
@@ -79,7 +82,8 @@ def plan(values: dict[str, Any], *, where: str) -> list[PlannedRun]:
     )
     if not axes and not seeds:
         raise UsageError(
-            f"{where}: neither axes nor seeds, so there is nothing to vary; use `avplatform train --config`"
+            f"{where}: there are neither axes nor seeds, so nothing varies; "
+            "use `avplatform train --config`"
         )
     _check_apart([*axes, *seeds], where)
     runs: dict[str, PlannedRun] = {}
@@ -92,11 +96,12 @@ def plan(values: dict[str, Any], *, where: str) -> list[PlannedRun]:
         name = "_".join(point.name for point in chosen)
         if len(name) > LONGEST:
             raise UsageError(
-                f"{where}: the name {name[:40]}... has {len(name)} characters; give its values short labels"
+                f"{where}: the name {name[:40]}... has {len(name)} characters; "
+                "give its values short labels"
             )
         if name in runs:
             raise UsageError(
-                f"{where}: two runs are named {name}; give the options of one axis under labels of their own"
+                f"{where}: two runs are named {name}; give the values of one axis different labels"
             )
         runs[name] = PlannedRun(
             name=name, options=options, axes={point.axis: point.value for point in chosen}
@@ -111,7 +116,7 @@ def resolve(run: PlannedRun, *, where: str) -> RunConfig:
     """Return the configuration of a run, as `avplatform train --config` would make it.
 
     Raises:
-        UsageError: an unknown option or a wrong value; says in which run.
+        UsageError: an option is unknown or a value is wrong; the message names the run.
     """
     try:
         return compose(("its options", run.options))
@@ -120,7 +125,7 @@ def resolve(run: PlannedRun, *, where: str) -> RunConfig:
 
 
 def check_unchanged(folder: Path, wanted: Options) -> None:
-    """Raise UsageError where a run that is there already was made with other options than wanted."""
+    """Raise UsageError if an existing run was made with other options than wanted."""
     stored = load_yaml(folder)
     for name in (n for n in wanted if n in option_names(repeated=True)):
         was, now = stored.get(name, wanted[name]), wanted[name]
@@ -128,13 +133,13 @@ def check_unchanged(folder: Path, wanted: Options) -> None:
             was, now = _place(was), _place(now)
         if was != now:
             raise UsageError(
-                f"{folder} was made with {name} {_short(was, now)}, but it is to have {_short(now, was)}; give another --out, "
-                "or delete that folder"
+                f"{folder} was made with {name} {_short(was, now)}, but now it should have "
+                f"{_short(now, was)}; give another --out, or delete that folder"
             )
 
 
 def slug(text: Any) -> str:
-    """Return a text as part of a folder's name."""
+    """Return a text as it can stand in a folder's name."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", str(text)).strip(".") or "none"
 
 
@@ -149,13 +154,14 @@ class _Point:
 
 
 def _check_apart(axes: list[list[_Point]], where: str) -> None:
-    """Raise UsageError where two axes set the same option: one of them would do nothing."""
+    """Raise UsageError if two axes set the same option, because one of them would do nothing."""
     owner: dict[str, list[_Point]] = {}
     for points in axes:
         for option in (name for point in points for name in flat(point.options)):
             if owner.setdefault(option, points) is not points:
                 raise UsageError(
-                    f"{where}: '{option}' is set on two axes (seeds are one), so one of them would do nothing"
+                    f"{where}: '{option}' is set on two axes (seeds are an axis too), so one of "
+                    "them would do nothing; leave one of them out"
                 )
 
 
@@ -168,7 +174,8 @@ def _axis(name: str, choices: Any, where: str) -> list[_Point]:
         return points
     if not isinstance(choices, list) or not choices:
         raise UsageError(
-            f"{where}: axis '{name}' must be a list of values, or labels with options; it is {choices!r}"
+            f"{where}: axis '{name}' must be a list of values, or labels with options; "
+            f"it is {choices!r}"
         )
     short = slug(name.rsplit(".", 1)[-1])
     return [
@@ -191,7 +198,7 @@ def _seeds(seeds: Any, where: str) -> list[Any]:
         or any(isinstance(s, bool) or not isinstance(s, int) for s in seeds)
     ):
         raise UsageError(
-            f"{where}: seeds is {seeds!r}; give a list of whole numbers, or how many there shall be"
+            f"{where}: seeds is {seeds!r}; give a list of whole numbers, or the number of seeds"
         )
     return seeds
 
@@ -209,7 +216,7 @@ def _place(data: Any) -> Any:
 
 
 def _short(value: Any, other: Any) -> str:
-    """Show a value; of a mapping only in what it differs from the other."""
+    """Return a value as text; a mapping is reduced to the entries that differ from the other."""
     if isinstance(value, dict) and isinstance(other, dict):
         value = {k: v for k, v in value.items() if other.get(k, v) != v or k not in other}
     return repr(value)

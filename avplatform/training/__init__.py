@@ -1,1 +1,1 @@
-"""Optimiser, step, loop, checkpoints and the run folder."""
+"""Training: optimiser, step, loop, checkpoints, trackers and the report of a finished run."""

@@ -1,8 +1,8 @@
-"""Checkpoints without pickles: weights and optimiser moments as safetensors, the rest as JSON, all with their sha256.
+"""Checkpoints without pickles: tensors as safetensors, the rest as JSON, with sha256 digests.
 
-A checkpoint is a folder checkpoints/<step>/ that appears whole or not at all; should a file of it be damaged later, the
-digests tell, and a run goes on from the checkpoint before. The random stream of a step follows from (seed, step, process),
-so no generator state needs saving.
+A checkpoint is a folder checkpoints/<step>/ that appears complete or not at all. If one of its
+files is damaged later, the digests show it, and a run goes on from the checkpoint before it. The
+random numbers of a step follow from (seed, step, process), so no generator state needs saving.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ STATE = "state.json"
 def save_checkpoint(
     folder: Path, *, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]
 ) -> Path:
-    """Write checkpoints/<step>/.
+    """Write checkpoints/<step>/ and return its path.
 
     Args:
-        folder: the run's checkpoints/.
-        tensors: file name (without suffix) -> named tensors, such as {"model": ..., "optimizer": ...}.
-        state: JSON-ready; holds "step".
+        folder: the run's checkpoints/ folder.
+        tensors: named tensors by file name (without suffix): {"model": ..., "optimizer": ...}.
+        state: everything else, ready for JSON; holds "step".
 
     Raises:
         DataError: the disk is full or cannot be written.
@@ -45,12 +45,12 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, *, checked: bool = False
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Return the tensors by file name and the state of a checkpoint.
+    """Return the tensors (by file name) and the state of a checkpoint.
 
     Args:
-        path: its folder.
-        checked: its digests were just compared (`newest_whole` does); comparing them again would read all of it twice, and
-            once more on every process.
+        path: the checkpoint's folder.
+        checked: the digests were just compared, as `newest_whole` does. Comparing them again would
+            read every file once more on every process.
 
     Raises:
         DataError: a file is missing or damaged.
@@ -74,16 +74,17 @@ def check_checkpoint(path: Path) -> dict[str, Any]:
     try:
         for name, digest in state["files"].items():
             if file_sha256(path / name) != digest:
-                raise DataError(f"checkpoint {path} is damaged: {name} is not what was written")
+                raise DataError(f"checkpoint {path} is damaged: {name} differs from what was saved")
     except (OSError, KeyError, AttributeError) as error:
         raise _damaged(path, error) from None
     return state
 
 
 def newest_whole(folder: Path, *, note: Callable[[str], object]) -> Path | None:
-    """Return the newest checkpoint that is whole, with the best weights that it refers to; None where there is none.
+    """Return the newest intact checkpoint, or None if there is none.
 
-    Newer ones that are damaged are renamed to damaged-<step>, and `note` is told why.
+    The best weights that it refers to must be intact too. Newer checkpoints that are damaged are
+    renamed to damaged-<step>, and `note` is called with the reason.
     """
     recover(folder)
     for step in reversed(checkpoint_steps(folder)):
@@ -94,7 +95,7 @@ def newest_whole(folder: Path, *, note: Callable[[str], object]) -> Path | None:
                 check_checkpoint(folder / f"best-{best['step']}")
             return path
         except DataError as error:
-            note(f"{error}; falling back to the one before")
+            note(f"{error}; falling back to the checkpoint before it")
             aside = folder / f"damaged-{step}"
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
@@ -109,7 +110,7 @@ def checkpoint_steps(folder: Path) -> list[int]:
 
 
 def prune_checkpoints(folder: Path, keep: int, best_step: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints, and best weights that no kept checkpoint refers to."""
+    """Delete all but the newest `keep` checkpoints, and best weights that none of these needs."""
     steps = checkpoint_steps(folder)
     for step in steps[:-keep]:
         shutil.rmtree(folder / str(step), ignore_errors=True)
@@ -122,7 +123,8 @@ def prune_checkpoints(folder: Path, keep: int, best_step: int | None) -> None:
                 )
             )
         except (OSError, ValueError, AttributeError):
-            return  # damaged by somebody else; what it refers to is not known, so nothing more is deleted
+            # The checkpoint is damaged and may refer to any best weights, so none are deleted.
+            return
     for path in folder.glob("best-*"):
         if path.name not in {f"best-{step}" for step in needed}:
             shutil.rmtree(path, ignore_errors=True)
@@ -137,7 +139,7 @@ def load_best(folder: Path, *, step: int) -> dict[str, Tensor]:
     """Return the best epoch's weights.
 
     Raises:
-        DataError: they are missing or damaged.
+        DataError: the weights are missing or damaged.
     """
     return load_checkpoint(folder / f"best-{step}")[0]["model"]
 
@@ -162,10 +164,10 @@ def _write(
 
 
 def _state(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's state after comparing its own digest.
+    """Return a checkpoint's state after comparing the digest of the state itself.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: the state is missing or damaged.
     """
     try:
         state = json.loads((path / STATE).read_bytes())
@@ -173,7 +175,7 @@ def _state(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from None
     if not right:
-        raise DataError(f"checkpoint {path} is damaged: {STATE} is not what was written")
+        raise DataError(f"checkpoint {path} is damaged: {STATE} differs from what was saved")
     return state
 
 
@@ -187,7 +189,7 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
-    """Return the moments of an optimiser as "kind/parameter name" -> tensor; `names` in the order of its parameters."""
+    """Return an optimiser's moments by "kind/parameter name"; `names` are in parameter order."""
     tensors = {}
     for index, entry in optimizer.state_dict()["state"].items():
         for kind, value in entry.items():
@@ -198,7 +200,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dic
 def put_optimizer_tensors(
     optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put what `optimizer_tensors` returned into an optimiser over the same parameters."""
+    """Load what `optimizer_tensors` returned into an optimiser of the same parameters."""
     entries = {names.index(name): entry for name, entry in by_parameter(tensors).items()}
     optimizer.load_state_dict(
         {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
@@ -206,7 +208,7 @@ def put_optimizer_tensors(
 
 
 def by_parameter(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Return tensors called "kind/parameter name" as {parameter name: {kind: tensor}}."""
+    """Return tensors named "kind/parameter name" as {parameter name: {kind: tensor}}."""
     entries: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         kind, name = key.split("/", 1)

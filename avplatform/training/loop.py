@@ -1,4 +1,4 @@
-"""The training loop: seed, batches, steps, validation, selection, checkpoints, results."""
+"""The training loop: batches, steps, validation, selection of the best epoch, checkpoints."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from avplatform.training.tracking import start_trackers
 from avplatform.training.weights import model_weights
 
 PATIENCE = 20
-"""Steps in a row that may be skipped for NaN before the run stops: the weights themselves are then beyond saving."""
+"""Steps in a row that may be skipped for NaN; after that the weights themselves are broken."""
 
 
 class Run:
-    """One training run: what it consists of, and where it stands."""
+    """One training run: its setup (data, model, optimiser, folder) and its progress."""
 
     def __init__(self, config: RunConfig, *, console: Console | None = None) -> None:
         self.setup, self.progress = Setup(config, console=console), Progress()
@@ -42,11 +42,11 @@ class Run:
         self.accelerator, self.console = self.setup.accelerator, self.setup.console
 
     def train(self) -> dict[str, Any]:
-        """Train to the end, evaluate, write the run's files; return results.json's content.
+        """Train to the end, evaluate, write the run's files; return the content of results.json.
 
         Raises:
-            Stopped: a signal asked for it; all is saved.
-            DataError: NaN, a full disk, a lost process.
+            Stopped: a signal asked the run to stop; its state is saved.
+            DataError: the loss or the gradient is NaN, the disk is full, or a process was lost.
         """
         try:
             with StopSignals() as self._signals:
@@ -58,7 +58,7 @@ class Run:
             self.folder.unlock()
 
     def _close_trackers(self) -> None:
-        """Close the trackers; one that cannot be closed, as on a full disk, must not hide how the run ended."""
+        """Close the trackers; a failure here (a full disk) must not hide how the run ended."""
         for tracker in getattr(self.accelerator, "trackers", []):
             try:
                 tracker.finish()
@@ -123,7 +123,7 @@ class Run:
     def _step(
         self, global_size: int, micro: list[tuple[Batch, int]]
     ) -> tuple[dict[str, float], float, bool]:
-        """Take one optimiser step and log it; return its losses, its learning rate, and whether to stop after it."""
+        """Take and log one optimiser step; return its losses, learning rate and whether to stop."""
         config, progress = self.config, self.progress
         lr = learning_rate(
             config.schedule,
@@ -160,7 +160,7 @@ class Run:
         return losses, lr, stop
 
     def _account(self, losses: dict[str, float], lr: float, *, skipped: bool) -> None:
-        """Log a step, count it, and end a run that has become NaN."""
+        """Log a step, count it, and end a run whose losses have become NaN."""
         progress = self.progress
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         record = {"epoch": progress.epoch, "step": progress.step, "lr": lr}
@@ -185,26 +185,28 @@ class Run:
             self.accelerator.log(
                 {f"train/{name}": v for name, v in {**losses, "lr": lr}.items()}, step=progress.step
             )
-        # A gradient scaler (fp16) skips steps of itself while it looks for its scale; a loss is NaN without its doing.
+        # With fp16 the gradient scaler skips steps by itself while it searches for its scale;
+        # a loss that is NaN is not its doing.
         stops = bad and (not skipped or self.config.on_nan == "stop")
         if stops or progress.skipped_in_a_row >= PATIENCE:
             what = ", ".join(bad) or "the gradient"
             often = f" ({PATIENCE} steps in a row)" if not stops else ""
             raise on_all(
-                f"{what} became NaN or infinite in step {progress.step}{often}; lower --optim.lr, set --optim.clip-norm, skip "
-                "single bad steps with --on-nan skip, or look at the data. The last whole state is in "
-                f"{self.folder.checkpoints}"
+                f"{what} became NaN or infinite in step {progress.step}{often}; lower --optim.lr, "
+                "set --optim.clip-norm, skip single bad steps with --on-nan skip, or check the "
+                f"data. The last good checkpoint is in {self.folder.checkpoints}"
             )
 
     def _steps_of_epoch(self) -> int:
-        """Batches of this epoch that will be trained on: fewer than all where --max-steps ends the run in it."""
+        """Return the number of batches of this epoch; --max-steps may end the run within it."""
         left = self.setup.total_steps - self.progress.step
         return int(min(len(self.setup.loader), self.progress.batch + left))
 
     def _batches(self) -> Iterator[tuple[int, list[tuple[Batch, int]]]]:
-        """Yield this process's share of each global batch, cut into micro-batches with their clip counts.
+        """Yield the size of each global batch, and this process's micro-batches with their clips.
 
-        A process that gets no clip of a small last batch computes one clip with weight 0, to keep step with the others.
+        A process that gets no clip of a small last batch computes one clip with weight 0, because
+        all processes must take every step together.
         """
         for global_size, batch, clips in self.setup.loader.epoch(
             self.progress.epoch, start=self.progress.batch
@@ -214,7 +216,7 @@ class Run:
             yield global_size, [(part, len(part) if clips else 0) for part in batch.split(parts)]
 
     def _end_of_epoch(self) -> None:
-        """Validate, select, log, and checkpoint."""
+        """Validate if due, keep the weights if they are the best, log, and save a checkpoint."""
         config, progress = self.config, self.progress
         means = {name: value / max(1, progress.summed) for name, value in progress.sums.items()}
         split = "test" if config.select_on == "test" else "validation"
@@ -251,7 +253,11 @@ class Run:
         self._next_epoch()
 
     def _validation_is_due(self) -> bool:
-        """Every `validate_every` epochs, in an epoch that --max-steps ends, and in the last one where that one is kept."""
+        """Return whether to validate now.
+
+        Validation runs every `validate_every` epochs, in an epoch that --max-steps cuts short, and
+        in the last epoch if that one is kept (`select_on` is "last").
+        """
         cut = self.progress.batch < len(self.setup.loader)
         kept = self.config.select_on == "last" and self.progress.step >= self.setup.total_steps
         return cut or kept or (self.progress.epoch - 1) % self.config.validate_every == 0
@@ -269,19 +275,20 @@ class Run:
         self._checkpoint()
 
     def _finish(self) -> dict[str, Any]:
-        """Evaluate the kept epoch on validation and test and write results, plots and the model folder."""
+        """Evaluate the kept epoch on validation and test, and write the report and model folder."""
         weights = load_best(self.folder.checkpoints, step=self.progress.best["step"])
         self.setup.bare_model.load_state_dict(weights)
         metrics = {split: self._evaluate(split) for split in ("validation", "test")}
         content = write_report(self.setup, self.progress, metrics)
         if self.progress.skipped:
             self.console.note(
-                f"skipped {counted(self.progress.skipped, 'step')} whose loss or gradient was NaN or infinite"
+                f"skipped {counted(self.progress.skipped, 'step')} "
+                "whose loss or gradient was NaN or infinite"
             )
         return content
 
     def _scored_weights(self) -> dict[str, torch.Tensor]:
-        """Put the weights as they now stand (their average, with EMA) into the model that is scored; return them."""
+        """Load the current weights (with EMA: their average) into the scored model; return them."""
         weights = model_weights(self.setup.trained_model)
         if self.setup.average is not None:
             weights = {**weights, **self.setup.average.weights()}
@@ -294,7 +301,8 @@ class Run:
 
         def advance(clips: int) -> None:
             bar.advance(clips)
-            # Alone, a run can leave a long validation; it is done again. Several processes stop after their next step.
+            # A single process can leave a long validation, which a resume repeats from its start.
+            # Several processes stop together, after their next step.
             if (
                 self._signals.received
                 and self.accelerator.num_processes == 1
@@ -330,16 +338,16 @@ class Run:
 
 
 def cpu_time() -> float:
-    """CPU seconds that this process has used, user and system."""
+    """Return the CPU seconds, user and system, that this process has used."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 def seed_step(seed: int, step: int, process: int) -> None:
-    """Set the random stream of one step: a function of the seed, the step and the process, so that it resumes exactly."""
+    """Seed torch for one step from seed, step and process, so that a resumed run is exact."""
     torch.manual_seed((seed * 1_000_003 + step) * 4099 + process)
 
 
 def prefixed(losses: dict[str, Any]) -> dict[str, Any]:
-    """Name the loss terms as they stand in metrics.jsonl."""
+    """Return the loss terms under the names that they have in metrics.jsonl."""
     return {f"loss_{name}": value for name, value in losses.items()}

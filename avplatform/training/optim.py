@@ -1,4 +1,4 @@
-"""Optimiser, gradient clipping and learning-rate schedules of every published recipe."""
+"""Optimiser, gradient clipping, and the learning-rate schedules of the published recipes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avplatform.config.optim import OptimConfig, ScheduleConfig
 
 
 def scaled_lr(config: OptimConfig, clips: int) -> float:
-    """Return the learning rate for steps of `clips` clips.
+    """Return the learning rate, scaled as configured to steps of `clips` clips.
 
     Example:
         >>> scaled_lr(OptimConfig(lr=1e-3, lr_scaling="linear", lr_batch_size=32), 64)
@@ -35,11 +35,11 @@ def learning_rate(
 
     Args:
         schedule: the schedule.
-        base_lr: the optimiser's learning rate.
+        base_lr: learning rate that the schedule starts from.
         epoch: epoch that the step belongs to, counted from 1.
-        step: steps taken before this one.
-        epochs: epochs of the whole run.
-        total_steps: steps of the whole run ("late_decay" needs it).
+        step: number of steps taken before this one.
+        epochs: number of epochs of the whole run.
+        total_steps: number of steps of the whole run (needed by "late_decay").
 
     Example:
         >>> learning_rate(ScheduleConfig(name="epoch_decay"), base_lr=1.0, epoch=11)
@@ -65,7 +65,7 @@ def learning_rate(
 
 
 def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Build the optimiser over every parameter that takes gradients (biases and norm scales decay too)."""
+    """Return the optimiser of all trainable parameters; biases and norm scales decay too."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(
@@ -79,9 +79,10 @@ def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optim
 
 
 def clip_gradients(parameters: Iterable[Tensor], clip_norm: float | None) -> Tensor:
-    """Scale all gradients by min(1, clip_norm / (norm + 1e-6)); return the total L2 norm before clipping.
+    """Clip the gradients to a total L2 norm and return the norm before clipping.
 
-    Without a `clip_norm` the norm is measured and no gradient is touched.
+    All gradients are scaled by min(1, clip_norm / (norm + 1e-6)). If `clip_norm` is None, the norm
+    is measured and no gradient changes.
     """
     parameters = list(parameters)
     if clip_norm is None:

@@ -1,4 +1,4 @@
-"""Where a run stands between two steps."""
+"""The position of a run: what changes from step to step besides tensors."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 @dataclass
 class Progress:
-    """Where a run stands; it is saved with every checkpoint."""
+    """How far a run has come; saved with every checkpoint."""
 
-    step: int = 0
-    epoch: int = 1
-    batch: int = 0
-    best: dict[str, Any] = field(default_factory=dict)
-    sums: dict[str, float] = field(default_factory=dict)  # of the losses of this epoch,
-    summed: int = 0  # over so many steps
+    step: int = 0  # optimiser steps taken
+    epoch: int = 1  # current epoch, counted from 1
+    batch: int = 0  # batches of the current epoch that are done
+    best: dict[str, Any] = field(default_factory=dict)  # epoch, step and value of the best epoch
+    sums: dict[str, float] = field(default_factory=dict)  # sums of this epoch's losses,
+    summed: int = 0  # over this many steps
     skipped: int = 0  # steps without an update, because of NaN
     skipped_in_a_row: int = 0
-    seconds: float = 0.0  # of all processes that worked on the run one after the other
+    seconds: float = 0.0  # wall time of training, before and after every resume
     cpu_seconds: float = 0.0
     validated: int = 0  # step of the last validation

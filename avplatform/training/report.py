@@ -1,4 +1,4 @@
-"""What a finished run leaves: results, predictions, plots, and the model folder with its card."""
+"""The report of a finished run: results, predictions, plots, and the model folder with its card."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) -> dict[str, Any]:
-    """Write model/, predictions/, plots/ and, last, results.json; print the final table; return the results."""
+    """Write model/, predictions/, plots/ and, last, results.json; print and return the results."""
     config, best = setup.config, progress.best
     content = results(
         identity=identity_of_run(setup),
@@ -55,13 +55,14 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
         if config.save_plots:
             try:
                 draw(setup, content)
-            except Exception as error:  # a picture is not worth a trained model
+            except Exception as error:  # a failed plot must not lose a trained model
                 setup.console.note(f"the plots could not be drawn: {error}")
         write_json(setup.folder.results_file, content)
         show(setup.console, content, ["validation", "test"])
         setup.console.note(
-            f"kept epoch {best['epoch']} ({setup.task.selection_metric} {best['value']:.2f} on {config.select_on}); training "
-            f"took {content['seconds']['wall']:.0f} s wall, {content['seconds']['cpu']:.0f} s CPU; all in {setup.folder.path}"
+            f"kept epoch {best['epoch']} ({setup.task.selection_metric} {best['value']:.2f} on "
+            f"{config.select_on}); training took {content['seconds']['wall']:.0f} s wall time, "
+            f"{content['seconds']['cpu']:.0f} s CPU time; everything is in {setup.folder.path}"
         )
 
     on_main(setup.accelerator, write)
@@ -69,7 +70,7 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
 
 
 def identity_of_run(setup: Setup) -> dict[str, Any]:
-    """Return what a result is about: cell, data and seed."""
+    """Return what identifies a result: task, encoder, decoder, supervision, data and seed."""
     config = setup.config
     return {
         "task": config.task,
@@ -86,7 +87,7 @@ def identity_of_run(setup: Setup) -> dict[str, Any]:
 
 
 def write_model(setup: Setup, content: dict[str, Any]) -> None:
-    """Write model/: config.json, model.safetensors, README.md."""
+    """Write model/: config.json, model.safetensors and README.md (the model card)."""
     model = setup.bare_model
 
     def write(path: Any) -> None:
@@ -98,7 +99,7 @@ def write_model(setup: Setup, content: dict[str, Any]) -> None:
 
 
 def draw(setup: Setup, content: dict[str, Any]) -> None:
-    """Write the plots."""
+    """Draw the training curves, the per-class bars and the example timelines into plots/."""
     note = "synthetic features" if setup.data.synthetic else ""
     split = setup.data.split("test")
     count = min(6, len(split))

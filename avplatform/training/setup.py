@@ -1,4 +1,4 @@
-"""What a run consists of before its first step: accelerator, data, model, optimiser and its locked folder."""
+"""What a run needs before its first step: accelerator, data, model, optimiser and locked folder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from avplatform.training.tracking import check_trackers
 from avplatform.training.weights import WeightAverage
 
 LEAVING = 10.0
-"""Seconds that a resume gives the run's earlier processes to end: those whose launcher was killed notice it and save first."""
+"""Seconds that a resume waits for earlier processes of the run, which may still be saving."""
 
 
 class Setup:
-    """What a run reads, its model, its optimiser and its folder."""
+    """The accelerator, task, data, model, optimiser and folder of a run."""
 
     def __init__(self, config: RunConfig, *, console: Console | None = None) -> None:
         self.config = config
@@ -42,7 +42,7 @@ class Setup:
         self.task, self.data, model = open_run(
             config,
             progress=self.console.note,
-            why_mapped="training streams, evaluation always reads mapped arrays"
+            why_mapped="training streams the data, but evaluation always reads mapped arrays"
             if config.streaming
             else "",
         )
@@ -64,15 +64,19 @@ class Setup:
         )
         if len(self.loader) == 0:
             raise DataError(
-                f"the training split has fewer clips than one batch of {self.step_clips}; lower --batch-size"
+                f"the training split has fewer clips than one batch of {self.step_clips}; "
+                "lower --batch-size"
             )
         self._prepare(model)
         self.base_lr = scaled_lr(config.optim, self.step_clips)
         self.total_steps = min(config.epochs * len(self.loader), config.max_steps or math.inf)
-        self.folder = self._open_folder()  # nothing is written before all of the above went well
+        self.folder = self._open_folder()  # last, so that a failure above writes nothing
 
     def _prepare(self, model: AVModel) -> None:
-        """Make the optimiser, the average and, where training wraps or shards the model, another one that is scored."""
+        """Build the optimiser, the weight average and the model that is scored.
+
+        The scored model is a copy where training averages, compiles or shards the trained one.
+        """
         config = self.config
         sharded = self.accelerator.distributed_type == DistributedType.FSDP
         replica = (
@@ -83,7 +87,8 @@ class Setup:
         self.model, self.optimizer = self.accelerator.prepare(
             model, build_optimizer(model, config.optim)
         )
-        # Accelerate puts autocast into the model itself; a step asks for it, and evaluation must not have it.
+        # Accelerate builds autocast into the model's forward. Evaluation must run without it, and a
+        # training step enters it explicitly.
         self.trained_model: AVModel = self.accelerator.unwrap_model(
             self.model, keep_fp32_wrapper=False
         )
@@ -93,11 +98,11 @@ class Setup:
         self.bare_model: AVModel = (
             self.trained_model if replica is None else replica.to(self.accelerator.device)
         )
-        """The model that is scored and kept, without wrappers: the trained one itself, or a copy with the average."""
+        """The model that is scored and saved, without wrappers: the trained model or its copy."""
 
     @property
     def precision(self) -> str:
-        """The arithmetic of training: "no" (float32), "bf16", "fp16" or "float64"."""
+        """Return the precision of training: "no" (float32), "bf16", "fp16" or "float64"."""
         return (
             "float64"
             if self.config.precision == "float64"
@@ -105,21 +110,26 @@ class Setup:
         )
 
     def heading(self) -> str:
-        """One line that says what is about to be done."""
+        """Return the line that says what is about to be trained, printed before the first step."""
         config, kind = self.config, " (SYNTHETIC features)" if self.data.synthetic else ""
         processes, threads = self.accelerator.num_processes, torch.get_num_threads()
         lr = f"learning rate {self.base_lr:g}"
         if self.base_lr != config.optim.lr:
-            lr += f" ({config.optim.lr_scaling} scaling of {config.optim.lr:g} for {config.optim.lr_batch_size} clips a step)"
+            lr += (
+                f" ({config.optim.lr_scaling} scaling of {config.optim.lr:g} "
+                f"for {config.optim.lr_batch_size} clips per step)"
+            )
         return (
-            f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}), data {self.data.name}{kind}: "
-            f"{counted(len(self.loader), 'step')} an epoch of {self.step_clips} clips over all processes, {lr}, "
+            f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}), "
+            f"data {self.data.name}{kind}: {counted(len(self.loader), 'step')} per epoch, each of "
+            f"{self.step_clips} clips over all processes, {lr}, "
             f"{self.bare_model.num_parameters:,} parameters, precision {self.precision}, "
-            f"{counted(processes, 'process')} of {counted(threads, 'thread')}; all in {self.folder.path}"
+            f"{counted(processes, 'process')} with {counted(threads, 'thread')} each; "
+            f"everything is written to {self.folder.path}"
         )
 
     def _open_folder(self) -> RunFolder:
-        """Make (or reopen) and lock the run's folder on the main process, and tell the others."""
+        """Create (or reopen) and lock the run's folder on the main process; return it on all."""
         config, name = (
             self.config,
             f"{self.config.task}-{self.config.encoder}-{self.config.decoder}",
@@ -134,7 +144,7 @@ class Setup:
             )
             folder.lock(wait=LEAVING if config.resume else 0.0)
             opened.append(folder)
-            # What a resume may change (epochs, trackers ...) holds from then on, so that the next resume ends the same run.
+            # A changed option of a resumed run (epochs, trackers) also holds for its next resume.
             folder.write_config(to_dict(config) | {"resume": None})
             folder.write_environment(
                 {
@@ -150,15 +160,19 @@ class Setup:
 
 
 def check_order_dependence(config: RunConfig, processes: int) -> None:
-    """Refuse PSP's stale pair targets where a step's clips do not pass through one process in one piece.
+    """Check that stateful pair targets (`pair_target` "official") see each batch whole.
+
+    These targets keep values of earlier batches by position, so every batch has to pass through one
+    process in one piece.
 
     Raises:
-        UsageError: several processes, or several micro-batches a step.
+        UsageError: there are several processes, or several micro-batches per step.
     """
     if getattr(config.task_config, "pair_target", "clean") == "official" and (
         processes > 1 or config.accumulation > 1
     ):
         raise UsageError(
-            "task_config.pair_target 'official' keeps rests of earlier batches by position, which needs whole batches in one "
-            "process; use one process and accumulation 1, or pair_target clean"
+            "task_config.pair_target 'official' keeps values of earlier batches by position, which "
+            "needs whole batches in one process; use one process and accumulation 1, or "
+            "pair_target clean"
         )

@@ -1,4 +1,4 @@
-"""The state of a run: where it stands, saved as a checkpoint and restored from the newest whole one."""
+"""The state of a run: saved as a checkpoint, restored from the newest intact checkpoint."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ if TYPE_CHECKING:
 
 
 def save_state(setup: Setup, progress: Progress) -> None:
-    """Write a checkpoint of the run and delete old ones; every process calls it.
+    """Write a checkpoint of the run and delete old ones; every process has to call it.
 
     Raises:
-        DataError: the weights are no longer finite, or the disk cannot be written.
+        DataError: the weights are not finite, or the disk cannot be written.
     """
     tensors: dict[str, dict[str, Tensor]] = {"model": model_weights(setup.trained_model)}
     if not all(
         bool(torch.isfinite(v).all()) for v in tensors["model"].values() if v.is_floating_point()
     ):
         raise on_all(
-            f"the weights became NaN or infinite before step {progress.step}; lower --optim.lr, set --optim.clip-norm, or "
-            f"skip such steps with --on-nan skip. The last whole state is in {setup.folder.checkpoints}"
+            f"the weights became NaN or infinite before step {progress.step}; lower --optim.lr, "
+            "set --optim.clip-norm, or skip such steps with --on-nan skip. "
+            f"The last good checkpoint is in {setup.folder.checkpoints}"
         )
     tensors["optimizer"] = optimizer_state(setup.trained_model, setup.optimizer)
     if setup.average is not None:
@@ -63,11 +64,13 @@ def save_state(setup: Setup, progress: Progress) -> None:
 
 
 def restore_state(setup: Setup) -> Progress:
-    """Put the newest whole checkpoint into the run, if there is one, drop later records, and return where it stands.
+    """Restore the run from its newest intact checkpoint, if there is one, and return its progress.
+
+    Records that were logged after the checkpoint are dropped.
 
     Raises:
-        UsageError: the number of processes changed where a step's clips depend on it.
-        DataError: the checkpoint is of another model.
+        UsageError: the number of processes changed, and the batches depend on it.
+        DataError: the checkpoint belongs to another model.
     """
     path = on_main(
         setup.accelerator, lambda: newest_whole(setup.folder.checkpoints, note=setup.console.note)
@@ -78,8 +81,8 @@ def restore_state(setup: Setup) -> Progress:
         before, now = state.pop("processes"), setup.accelerator.num_processes
         if setup.config.batch_scope == "process" and before != now:
             raise UsageError(
-                f"the run had {before} processes and batches of {setup.config.batch_size} clips for each; resume it with "
-                f"as many, not {now}: otherwise its steps change"
+                f"the run had {before} processes with batches of {setup.config.batch_size} clips "
+                f"each; resume it with as many processes, not {now}, because its steps would change"
             )
         scaler = state.pop("scaler")
         if scaler and setup.accelerator.scaler is not None:

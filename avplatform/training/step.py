@@ -17,13 +17,13 @@ from avplatform.training.optim import clip_gradients
 
 @dataclass
 class StepResult:
-    """What a step measured before its update; every value is a mean over the clips that this process saw."""
+    """What a step measured before its update; each value is a mean over this process's clips."""
 
     losses: dict[str, Tensor] = field(default_factory=dict)
     total: Tensor | None = None
     grad_norm: Tensor | None = None
     skipped: bool = False
-    """The gradient was NaN or infinite and the weights were left as they were."""
+    """Whether the weights were left unchanged because the gradient was NaN or infinite."""
 
 
 def optimisation_step(
@@ -42,20 +42,23 @@ def optimisation_step(
     """Take one optimiser step on a batch, or on several micro-batches whose gradients add up.
 
     Args:
-        model: called as `model(audio, visual, motion)`, returns an `Output`.
-        task: gives the loss terms, whose sum is minimised.
+        model: the model, called as `model(audio, visual, motion)`; it returns an `Output`.
+        task: computes the loss terms, whose sum is minimised.
         batches: one batch, or the micro-batches of one optimiser step.
-        optimizer: its learning rate is set to `lr`.
+        optimizer: the optimiser; its learning rate is set to `lr`.
         lr: learning rate of this step.
         clip_norm: largest total gradient norm; None for no clipping.
-        accelerator: autocast, backward and the mean over processes; None for plain single-process training.
-        shares: weight of each micro-batch's mean loss; they add up to 1 over all processes and micro-batches times the
-            number of processes, so that the gradient is that of the mean over the global batch. Default: one batch, 1.
-        measure_norm: measure the gradient norm also where nothing is clipped by it, for the result's `grad_norm`.
-        skip_nonfinite: leave the weights as they are where the gradient is NaN or infinite. Processes share their
-            gradients, so all of them skip or none.
+        accelerator: does autocast, backward and the mean over processes; None for plain training
+            in a single process.
+        shares: weight of the mean loss of each micro-batch. Over all micro-batches and processes
+            they add up to the number of processes, because gradients are averaged over processes:
+            the result is the gradient of the mean loss of the global batch. Default: equal shares.
+        measure_norm: measure the gradient norm for the result's `grad_norm` even without clipping.
+        skip_nonfinite: leave the weights unchanged if the gradient is NaN or infinite. Processes
+            share their gradients, so either all of them skip the step or none does.
 
-    The gradients are left in place afterwards, so that they can be looked at; the next step clears them.
+    The gradients stay in place afterwards, so that they can be inspected; the next step clears
+    them.
     """
     batches = [batches] if isinstance(batches, Batch) else list(batches)
     shares = [1.0 / len(batches)] * len(batches) if shares is None else list(shares)
@@ -95,11 +98,11 @@ def optimisation_step(
         if skip_nonfinite and scaler is None and not torch.isfinite(result.grad_norm):
             result.skipped = True
             return result
-    optimizer.step()  # a gradient scaler (fp16) skips such a step itself
+    optimizer.step()  # with fp16 the gradient scaler skips a non-finite step itself
     result.skipped = scaler is not None and bool(getattr(optimizer, "step_was_skipped", False))
     return result
 
 
 def whole(value: Tensor) -> Tensor:
-    """The whole of a scalar that may be spread over processes (FSDP)."""
+    """Return the full value of a scalar that may be sharded over processes (FSDP)."""
     return value.full_tensor() if isinstance(value, DTensor) else value

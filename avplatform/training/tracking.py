@@ -1,4 +1,4 @@
-"""Experiment trackers by name, through Accelerate: none by default, so that nothing leaves the machine unasked."""
+"""Experiment trackers by name, through Accelerate; none by default, so nothing is sent unasked."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from avplatform.runs.folder import RunFolder
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
-    """Raise UsageError for a tracker whose package is not installed."""
+    """Raise UsageError if the package of a tracker is not installed."""
     for name in names:
         package = TRACKERS[name]
         if package and importlib.util.find_spec(package) is None:
             raise UsageError(
-                f"trackers: {name} needs the package {package}; pip install {package}, or leave {name} out"
+                f"trackers: {name} needs the package {package}; pip install {package}, "
+                f"or leave {name} out"
             )
 
 
@@ -42,18 +43,19 @@ def start_trackers(
     step: int,
     validated: int,
 ) -> None:
-    """Start trackers on the main process, or go on with those of a resumed run.
+    """Start trackers on the main process, or continue those of a resumed run.
 
-    The run's id at the services stands in `trackers.json`, so that a resumed run goes on in the same curve.
+    The run's id at the tracking services is kept in `trackers.json`, so that a resumed run
+    continues the same curve.
 
     Args:
-        accelerator: its `log` then reaches them.
-        names: of TRACKERS.
-        folder: of the run.
-        project: the name that groups runs.
-        config: of the run, nested.
-        step: that the run goes on from; what csv and tensorboard hold after it is dropped.
-        validated: step of its last validation; what they hold of later ones is dropped too.
+        accelerator: the accelerator whose `log` then reaches the trackers.
+        names: names of TRACKERS.
+        folder: the run's folder.
+        project: the name under which runs are grouped.
+        config: the run's options, nested.
+        step: step that the run goes on from; later values in csv and tensorboard are dropped.
+        validated: step of the last validation; values of later validations are dropped too.
     """
     accelerator.trackers = []
     if not names:
@@ -79,7 +81,8 @@ def start_trackers(
         init_kwargs={
             "wandb": {"id": key, "name": name, "resume": "allow", "dir": str(folder.path)},
             "trackio": {"name": name, "resume": "allow"},
-            # It can only drop steps as a whole, from one on: that of the checkpoint too, if its validation is made again.
+            # tensorboard drops all values from one step on. If the checkpoint's validation is
+            # repeated, the values of the checkpoint's own step are dropped as well.
             "tensorboard": {"purge_step": None if new else step + (validated >= step)},
         },
     )
@@ -88,7 +91,7 @@ def start_trackers(
 
 
 def _log_again(accelerator: Accelerator, folder: RunFolder, step: int) -> None:
-    """Give tensorboard the training values of a step back, which went with a validation that is made again."""
+    """Log a step's training values to tensorboard again, which it dropped with the validation."""
     about = ("event", "epoch", "step")
     for record in folder.records() if accelerator.is_main_process else ():
         if record.get("event") == "step" and record.get("step") == step:
@@ -99,12 +102,14 @@ def _log_again(accelerator: Accelerator, folder: RunFolder, step: int) -> None:
 
 
 class CsvTracker(GeneralTracker):
-    """Writes train.csv and one file a split (the part of a name before "/"), one row a step.
+    """Tracker that writes CSV files: train.csv and one per evaluated split, one row per step.
+
+    The part of a value's name before "/" names the file.
 
     Args:
-        folder: of the files.
-        after: rows of later steps are dropped: they are about to be made again.
-        validated: and so are validations of steps after this one.
+        folder: folder of the files.
+        after: rows of later steps are dropped, because the run is about to repeat them.
+        validated: rows of validations after this step are dropped for the same reason.
     """
 
     name = "csv"
@@ -116,12 +121,12 @@ class CsvTracker(GeneralTracker):
 
     @property
     def tracker(self) -> Path:
-        """The folder."""
+        """Return the folder of the files."""
         return self.folder
 
     @on_main_process
     def start(self) -> None:
-        """Drop rows after the step that the run goes on from."""
+        """Drop the rows that a resumed run repeats."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for file in self.folder.glob("*.csv"):
             with file.open(newline="") as stream:
@@ -136,11 +141,11 @@ class CsvTracker(GeneralTracker):
 
     @on_main_process
     def store_init_configuration(self, values: dict[str, Any]) -> None:
-        """Nothing: config.yaml stands in the same run folder."""
+        """Do nothing: the run folder holds config.yaml already."""
 
     @on_main_process
     def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
-        """Add a row."""
+        """Append a row to the file of each group of values."""
         groups: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
             group, _, own = name.partition("/")
@@ -162,7 +167,7 @@ def _write_rows(path: Path, rows: list[list[str]]) -> None:
 
 
 def _hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options by dotted name, with values that every tracker takes."""
+    """Return options by dotted name, with values of types that every tracker accepts."""
     return {
         name: v if isinstance(v, (int, float, str, bool)) else str(v)
         for name, v in flat(config).items()

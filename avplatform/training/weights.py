@@ -1,4 +1,4 @@
-"""Weights and moments of a model that may be spread over processes (FSDP), and their running average (EMA)."""
+"""Weights and moments of a model that may be sharded (FSDP), and the average of weights (EMA)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ WHOLE = StateDictOptions(full_state_dict=True)
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the processes hold parts of the weights (FSDP); then the functions below must be called by all of them."""
+    """Return whether each process holds a part of the weights (FSDP).
+
+    If so, every process has to call the functions below.
+    """
     return any(isinstance(p, DTensor) for p in model.parameters())
 
 
 def model_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the whole weights by name, on every process."""
+    """Return the full weights by name, on every process."""
     weights: Any = (
         get_model_state_dict(model, options=WHOLE) if is_sharded(model) else model.state_dict()
     )
@@ -36,10 +39,10 @@ def model_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def put_model_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put whole weights into a model; every process calls it with all of them.
+    """Load full weights into a model; every process has to call it with all weights.
 
     Raises:
-        DataError: they are of another model.
+        DataError: the weights belong to another model.
     """
     try:
         if is_sharded(model):
@@ -53,7 +56,7 @@ def put_model_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimiser's moments as "kind/parameter name" -> whole tensor."""
+    """Return the optimiser's moments as full tensors by "kind/parameter name"."""
     if not is_sharded(model):
         return optimizer_tensors(optimizer, _trained(model))
     entries: Any = get_optimizer_state_dict(model, _plain(optimizer), options=WHOLE).get(
@@ -69,10 +72,10 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[
 def put_optimizer_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put what `optimizer_state` returned into an optimiser; every process calls it with all of it.
+    """Load what `optimizer_state` returned into an optimiser; every process has to call it.
 
     Raises:
-        DataError: it is of another model.
+        DataError: the state belongs to another model.
     """
     try:
         if not is_sharded(model):
@@ -87,12 +90,12 @@ def put_optimizer_state(
 
 
 class WeightAverage:
-    """Exponential moving average of a model's weights (EMA), in float32 or wider, kept where the weights are.
+    """Exponential moving average (EMA) of a model's weights, in float32 or wider, on their device.
 
     Args:
-        model: starts the average.
-        decay: weight of the past, in [0, 1). It is lower in the first steps: min(decay, (1 + n) / (10 + n)) in step n, so
-            that the random start is forgotten.
+        model: the model whose weights start the average.
+        decay: weight of the past, in [0, 1). In step n it is min(decay, (1 + n) / (10 + n)), so
+            that the average soon forgets the random initial weights.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -101,21 +104,21 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Move towards the model's weights after optimiser step `step` (counted from 1)."""
+        """Move the average towards the model's weights, after optimiser step `step` (from 1)."""
         rate = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, parameter in model.named_parameters():
             value = self._values[name]
             value.lerp_(parameter.detach().to(value.dtype), rate)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the averaged parameters by name, whole; called by all processes."""
+        """Return the full averaged parameters by name; every process has to call it."""
         return {
             name: v.full_tensor() if isinstance(v, DTensor) else v
             for name, v in self._values.items()
         }
 
     def load(self, weights: Mapping[str, Tensor], model: nn.Module) -> None:
-        """Go on from what `weights` returned: the model must hold the (sharded) layout."""
+        """Restore what `weights` returned, sharded like the parameters of `model`."""
         for name, parameter in model.named_parameters():
             value, whole = self._values[name], weights[name]
             if isinstance(parameter, DTensor):
@@ -134,5 +137,5 @@ def _trained(model: nn.Module) -> list[str]:
 
 
 def _plain(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimiser inside Accelerate's wrapper."""
+    """Return the optimiser inside Accelerate's wrapper."""
     return getattr(optimizer, "optimizer", optimizer)

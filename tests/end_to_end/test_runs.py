@@ -288,7 +288,10 @@ def test_a_killed_run_resumes_to_the_same_bits(small_stores, tmp_path, streaming
 def test_a_streaming_run_says_why_it_maps_what_it_evaluates(small_stores, tmp_path, capsys):
     for flags, because in (
         ((), ""),
-        (("--streaming",), " (training streams, evaluation always reads mapped arrays)"),
+        (
+            ("--streaming",),
+            " (training streams the data, but evaluation always reads mapped arrays)",
+        ),
     ):
         store = tmp_path / f"store{len(flags)}"
         shutil.copytree(small_stores["avvp"], store, ignore=shutil.ignore_patterns(".arrays"))

@@ -180,7 +180,7 @@ def test_learning_rate_scaling_is_asked_for_and_said(stores, tmp_path):
     text = processes.run(
         flags_of(cell, stores, tmp_path / "on", "--max-steps", "1", *scaling), tmp_path / "on.log"
     )
-    assert "learning rate 0.002 (linear scaling of 0.001 for 4 clips a step)" in " ".join(
+    assert "learning rate 0.002 (linear scaling of 0.001 for 4 clips per step)" in " ".join(
         text.split()
     )
     assert records(tmp_path / "on", "step")[0]["lr"] == pytest.approx(2e-3)

@@ -78,7 +78,7 @@ def test_several_seeds_widen_the_interval():
 def test_other_clips_and_figures_are_refused():
     with pytest.raises(DataError, match="same clips"):
         paired_test([{"x": np.zeros(3)}], [{"x": np.zeros(4)}])
-    with pytest.raises(DataError, match="compare equal tasks"):
+    with pytest.raises(DataError, match="compare runs of the same task"):
         paired_test([{"x": np.zeros(3)}], [{"y": np.zeros(3)}])
 
 

@@ -248,10 +248,10 @@ def test_what_cannot_be_compared_is_said_by_name(runs, tmp_path, capsys):
     a, b = runs / "avel" / "a1", tmp_path / "b"
     assert "at least two" in refused(capsys, 2, a)
     assert "same run" in refused(capsys, 2, a, runs / "avel" / ".." / "avel" / "a1")
-    assert "no run folder" in refused(capsys, 2, a, tmp_path / "absent")
+    assert "is not a run folder" in refused(capsys, 2, a, tmp_path / "absent")
     assert "of avel" in refused(capsys, 1, a, runs / "avvp" / "a1")
     shutil.copytree(runs / "avel" / "b1", b)
-    assert "are one training twice (equal options, seed 1)" in refused(
+    assert "are the same training twice (equal options, seed 1)" in refused(
         capsys, 2, a, runs / "avel" / "b1", b
     )
     (b / "predictions" / "test.safetensors").unlink()

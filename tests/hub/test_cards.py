@@ -135,7 +135,7 @@ def test_every_cell_of_the_platform_is_described_and_every_reference_known():
 
 def test_a_strangers_part_is_called_a_stranger():
     text = render_model_card({**RESULTS, "encoder": "gated"}, config())
-    assert "`gated` was registered from outside avplatform." in text
+    assert "`gated` was registered by another package." in text
 
 
 def test_the_card_states_recipe_and_classes_and_no_gap():

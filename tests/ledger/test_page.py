@@ -299,7 +299,7 @@ def test_runs_without_scores_on_test_say_so(small_stores, tmp_path):
     lines = part.groups[0].lines
     assert [line.label for line in lines] == ["paper", "ours", "ours, best epoch on test"]
     assert (
-        "recorded no scores on test" in lines[2].message
+        "recorded no test scores" in lines[2].message
         and lines[1].figures["accuracy"].verdict == "n too small"
     )
     assert part.groups[2].lines[1].message == "not run: left out by --only"

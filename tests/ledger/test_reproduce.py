@@ -117,7 +117,9 @@ def test_checkpoints_are_found_by_the_names_of_their_settings(data, tmp_path):
     }
     (tmp_path / "han-mmil-avp").mkdir()
     (tmp_path / "han-mmil-avp" / "config.json").write_text("{}")
-    with pytest.raises(UsageError, match="named like no setting .*; did you mean 'han-mmil-avvp'"):
+    with pytest.raises(
+        UsageError, match="not have the name of a setting .*; did you mean 'han-mmil-avvp'"
+    ):
         planned(data, checkpoints=tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         planned(data, checkpoints=tmp_path / "none")
@@ -130,7 +132,7 @@ def test_runs_of_other_options_or_other_data_are_not_taken(data, tmp_path):
         r.name for r in plan.runs["han-mmil-avvp"]
     ]
     other = planned(data, only=("han-mmil",), extra={"epochs": 1})
-    with pytest.raises(UsageError, match="was made with epochs 40, but it is to have 1"):
+    with pytest.raises(UsageError, match="was made with epochs 40, but now it should have 1"):
         carry_out(other, tmp_path, parallel=1, console=QUIET, data=data)
     file = tmp_path / RUNS / "han-mmil-avvp_seed-2" / "results.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "data_checksum": "other"}))
@@ -153,7 +155,7 @@ def test_the_page_alone_calls_no_run_what_it_is_not(data, tmp_path, small_stores
     ]
     command += ["--out", str(tmp_path), "--page-only"]
     assert main(command) == 2
-    assert "was made with max_steps 1, but it is to have None" in capsys.readouterr().err
+    assert "was made with max_steps 1, but now it should have None" in capsys.readouterr().err
     assert main([*command, "--max-steps", "1"]) == 0
     assert "SHORT SCHEDULE" in (tmp_path / "page.md").read_text()
     file = tmp_path / RUNS / "han-mmil-avvp_seed-2" / "results.json"
@@ -266,7 +268,7 @@ def test_from_the_command_to_the_page(tmp_path, small_stores, capsys):
         assert theirs["values"] == [pytest.approx(value, abs=1e-9)] and theirs["n"] == 1
     text = (out / "page.md").read_text()
     assert (
-        "SHORT SCHEDULE: every run of ours was cut short (--max-steps 1)" in text
+        "SHORT SCHEDULE: each of our runs was cut short (--max-steps 1)" in text
         and "SYNTHETIC features" in text
     )
     assert len((out / RUNS / "ledger.jsonl").read_text().splitlines()) == 1

@@ -132,7 +132,7 @@ def test_a_wrong_sweep_is_refused_before_anything_starts(tmp_path, change, messa
         ),
         (
             {"decoder": "dch", "labels": {"pooling": "cls"}},
-            "run seed-1: labels: dch queries with no labels",
+            "run seed-1: labels: dch does not use label embeddings",
         ),
     ],
 )
@@ -160,7 +160,7 @@ def test_a_file_that_holds_itself_and_a_folder_that_cannot_be_made_are_said(
     file = tmp_path / "sweep.yaml"
     file.write_text("base: &all {optim: *all}\nseeds: 2\n")
     assert main(["sweep", str(file)]) == 1
-    assert "holds an alias (*name) inside what it stands for" in capsys.readouterr().err
+    assert "holds an alias (*name) inside the value that it refers to" in capsys.readouterr().err
     file.write_text(
         f"base: {{data: {small_stores['avel']}, optim: &o {{lr: 0.1}}}}\naxes: {{o: {{a: {{optim: *o}}}}}}\nseeds: 1\n"
     )
@@ -291,7 +291,7 @@ def test_a_sweep_waits_for_the_runs_of_a_killed_one_to_end(tmp_path):
 
 def test_two_sweeps_do_not_work_in_one_folder(tmp_path):
     def inner():
-        with pytest.raises(DataError, match="another process is at work in"):
+        with pytest.raises(DataError, match="another process is using"):
             run_jobs(
                 [job("b", "pass", lambda: False)], logs=tmp_path / "logs", parallel=1, console=QUIET
             )

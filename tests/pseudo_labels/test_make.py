@@ -302,13 +302,13 @@ def test_labels_made_otherwise_meanwhile_are_not_mixed_either(tree):
 @pytest.mark.parametrize(
     ("extra", "code", "message"),
     [
-        ([], 2, "nothing to make labels of"),
+        ([], 2, "nothing to make labels from"),
         (
             ["--visual-logits", "visual", "--frames", "visual"],
             2,
             "--visual-logits and --frames are sources of the same",
         ),
-        (["--visual-logits", "nowhere"], 1, "--visual-logits nowhere: no such folder"),
+        (["--visual-logits", "nowhere"], 1, "--visual-logits nowhere: there is no such folder"),
         (
             ["--visual-logits", "visual", "--visual-scale", "3"],
             2,

@@ -137,7 +137,7 @@ def test_valors_loss_is_refused_for_leap_whose_video_classifiers_it_would_not_tr
 
 
 def test_label_embeddings_for_a_decoder_without_labels_are_refused():
-    with pytest.raises(UsageError, match="mmil queries with no labels"):
+    with pytest.raises(UsageError, match="mmil does not use label embeddings"):
         checked("avvp/han/mmil/pseudo", {"labels": {"embeddings": "learned"}})
 
 

@@ -207,7 +207,7 @@ def test_a_run_resumes_from_the_one_before_and_ends_the_same(
     assert main(["train", "--resume", str(run)]) == 0
     text = capsys.readouterr().out
     assert f"resumed from step {expected}" in text
-    assert text.count("falling back to the one before") == (
+    assert text.count("falling back to the checkpoint before it") == (
         5 - expected if expected else 2 if damaged else 0
     )
     whole, now = (AVModel.from_pretrained(f / "model").state_dict() for f in (begun / "whole", run))
