@@ -52,13 +52,10 @@ def finite(config: Any, *names: str) -> None:
             raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be a number")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def check_choices(config: Any) -> None:
     """Check that every field whose type is a Literal has one of its values; the error names the nearest one."""
-    for name, kind in field_kinds(type(config)).items():
+    kinds: dict[str, Any] = field_kinds(type(config))  # type: ignore[arg-type]
+    for name, kind in kinds.items():
         choices, value = typing.get_args(kind), getattr(config, name)
         if typing.get_origin(kind) is typing.Literal and value not in choices:
             hint = nearest(value, choices) if isinstance(value, str) else ""

@@ -229,11 +229,12 @@ class Decoder(nn.Module):
         Raises:
             UsageError: naming the option, its value and what would be right.
         """
-        for name, right in cls.fixed.get(needs.streams or "", {}).items():
+        streams = needs.streams or ""
+        for name, right in cls.fixed.get(streams, {}).items():
             if (value := getattr(config, name)) != right:
                 wanted = {"apart": "keeps the streams apart", "joint": "needs one joint stream"}
                 raise UsageError(
-                    f"decoder_config.{name} is {value!r}; {needs.asker} {wanted[needs.streams]}: it must be {right!r}"
+                    f"decoder_config.{name} is {value!r}; {needs.asker} {wanted[streams]}: it must be {right!r}"
                 )
         return []
 

@@ -7,11 +7,12 @@ encoders and decoders, which know no task. Lists, pages, presets and conversions
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from avplatform.models.contracts import Decoder, Encoder, Options, Publication
 
-EncoderType, DecoderType = type[Encoder], type[Decoder]
+EncoderType: TypeAlias = type[Encoder]
+DecoderType: TypeAlias = type[Decoder]
 
 
 class Preset(NamedTuple):

@@ -68,7 +68,7 @@ class ExtractOptions:
 def run(args: list[str], prog: str) -> int:
     """Extract; return 1 if a file is not in the store."""
     options = parse_flags(ExtractOptions, args, prog)
-    from avplatform.features.container import import_av
+    from avplatform.features.pyav import import_av
     from avplatform.features.recipe import get_recipe
     from avplatform.features.sources import Catalogue
     from avplatform.features.weights import parse_weights

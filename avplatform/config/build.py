@@ -133,9 +133,7 @@ def make_model_config(
         )
     classes, texts = task.model_classes(config.decoder, config.encoder)
     clips = spec or find_adapter(config.task)
-    length = {"segments": clips.segments, "segment_seconds": clips.segment_seconds} if clips else {}
-    return AVModelConfig(
-        **length,
+    model_config = AVModelConfig(
         task=config.task,
         classes=classes,
         label_texts=texts if DECODERS[config.decoder].needs_labels else [],
@@ -144,6 +142,10 @@ def make_model_config(
         decoder=config.decoder_config,
         task_config={k: v for k, v in config_to_dict(config.task_config).items() if k != "_type"},
     )
+    if clips is not None:
+        model_config.segments = clips.segments
+        model_config.segment_seconds = clips.segment_seconds
+    return model_config
 
 
 def embed(texts: list[str], labels: LabelConfig) -> LabelEmbeddings:

@@ -36,7 +36,8 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     name: Recipe.of(options)
-    for part in (*ENCODERS.values(), *DECODERS.values())
-    for name, options in part.recipes.items()
+    for recipes in [part.recipes for part in ENCODERS.values()]
+    + [part.recipes for part in DECODERS.values()]
+    for name, options in recipes.items()
 }
 """Recipes by name; learning rates, schedules and batch sizes as in the authors' scripts."""

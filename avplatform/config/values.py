@@ -53,7 +53,7 @@ def build(cls: type[Config], options: Options) -> Config:
     Raises:
         UsageError: a value, or a combination, that cannot be.
     """
-    kinds = field_kinds(cls)
+    kinds = field_kinds(cls)  # type: ignore[arg-type]
     return cls(
         **{
             name: build(kinds[name], value) if dataclasses.is_dataclass(kinds[name]) else value

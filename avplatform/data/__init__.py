@@ -1,4 +1,4 @@
-"""Datasets: their format, how they are written, mapped, streamed and simulated."""
+"""Datasets: adapters of published ones, and stores, which are written, read and verified."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: whatever imports a store's schema need not load `datasets`."""
+    """Import a name on first use, so that importing a store's schema does not load `datasets`."""
     if name not in _HOMES:
         raise AttributeError(f"module 'avplatform.data' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from avplatform.features.pyav import (
+    any_metadata,
+    attached_picture,
+    beginning,
+    import_av,
+    no_timestamps,
+    reason,
+    stream_seconds,
+)
 from avplatform.models.checks import at_least
-from avplatform.models.errors import AVError, DataError, UsageError, counted
+from avplatform.models.errors import AVError, DataError, counted
 
 REFUSED_FORMATS = {
     "hls",
@@ -127,7 +134,7 @@ class Opened:
             limits,
             spent or Spent(),
         )
-        covers = _attached_picture()
+        covers = attached_picture()
         videos = [
             s
             for s in container.streams.video
@@ -136,11 +143,11 @@ class Opened:
         sounds = [s for s in container.streams.audio if s.codec_context is not None]
         self.video: Any = videos[0] if videos else None
         self.audio: Any = sounds[0] if sounds else None
-        self.zero = _beginning(container, self.video, self.audio)
+        self.zero = beginning(container, self.video, self.audio)
         names = set(container.format.name.split(","))
         late = abs(self.zero) > LATE and not names & COUNTED_FROM_THE_START
         self.stamped = (
-            not container.format.flags & _no_timestamps()
+            not container.format.flags & no_timestamps()
         )  # raw streams of pictures have none
         self.trusted = self.stamped and not late and not names & GUESSED_LENGTH
         self._check()
@@ -282,7 +289,7 @@ def opened(
     with reading(file), file.open("rb") as raw:
         # From a Python file nothing else can be opened: a file that names others (a playlist, say) is refused.
         container = av.open(
-            raw, mode="r", buffer_size=READ_BUFFER, io_open=_refuse_other_files, **_any_metadata()
+            raw, mode="r", buffer_size=READ_BUFFER, io_open=_refuse_other_files, **any_metadata()
         )
         with container:
             names = set(container.format.name.split(","))
@@ -313,29 +320,6 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(
             f"cannot read {path}: {reason(error)}; give a whole video or sound file"
         ) from None
-
-
-def import_av() -> Any:
-    """Return PyAV.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        import av
-    except ImportError:
-        raise UsageError('reading media needs PyAV: pip install "avplatform[media]"') from None
-    return av
-
-
-def stream_seconds(stream: Any) -> float | None:
-    """Return the declared length of a stream, or None; Matroska declares it in a tag."""
-    if stream.duration is None or not stream.time_base or stream.duration < 0:
-        tag = re.fullmatch(
-            r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", str(stream.metadata.get("DURATION", ""))
-        )
-        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3]) if tag else None
-    return float(stream.duration * stream.time_base)
 
 
 def length_of(file: Opened) -> float:
@@ -377,12 +361,6 @@ def measured_seconds(path: str | Path, limits: Limits) -> float:
     return end
 
 
-def reason(error: BaseException) -> str:
-    """Return in a few words what FFmpeg found."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:160]
-
-
 def _check_file(file: Path) -> None:
     try:
         if not file.exists():
@@ -399,38 +377,3 @@ def _check_file(file: Path) -> None:
 
 def _refuse_other_files(url: str, flags: int, options: dict[str, Any]) -> Any:
     raise PermissionError(f"it asks for another file ({url[:80]})")
-
-
-def _beginning(container: Any, video: Any, audio: Any) -> Fraction:
-    """Return the moment at which a file begins.
-
-    FFmpeg before 8.1 (PyAV before 17) lets Matroska begin with the samples that the decoder of its sound leaves out.
-    """
-    zero = Fraction(container.start_time or 0, 1_000_000)
-    context = audio.codec_context if audio is not None else None
-    if (
-        zero >= 0 or context is None or -zero > context.delay / max(1, context.sample_rate) + 0.001
-    ):  # stamps are rounded
-        return zero
-    dated = video is not None and video.start_time is not None and video.time_base
-    return max(zero, min(Fraction(0), video.start_time * video.time_base)) if dated else Fraction(0)
-
-
-def _any_metadata() -> dict[str, Any]:
-    """Return what lets PyAV open files whose metadata is no UTF-8; from 19 on it always does, and takes no such argument."""
-    from av.container import InputContainer
-
-    return {"metadata_errors": "replace"} if hasattr(InputContainer, "metadata_errors") else {}
-
-
-def _attached_picture() -> Any:
-    from av.stream import Disposition
-
-    return Disposition.attached_pic
-
-
-def _no_timestamps() -> int:
-    from av.format import Flags
-
-    flag: Any = Flags.no_timestamps
-    return int(flag.value)

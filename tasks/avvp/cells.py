@@ -7,6 +7,7 @@ their classes.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from avplatform.models.contracts import Options
 from avplatform.models.decoders.dch import DCH
@@ -57,7 +58,7 @@ _VALOR_PLUS: Options = {
 }
 
 
-def _valor(recipe: str, system: str, options: Options, **more: str) -> Preset:
+def _valor(recipe: str, system: str, options: Options, **more: Any) -> Preset:
     return Preset(HAN, MMIL, "pseudo", options, recipe=recipe, system=system, **more)
 
 

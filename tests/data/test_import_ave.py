@@ -176,7 +176,7 @@ def _labels(name, shape):
             _labels("visual_feature.h5", (12, 10, 512, 7, 7)),
             "instead of .12, 10, 7, 7, 512.; channels come last",
         ),
-        (_labels("visual_feature.h5", (11, 10, 7, 7, 512)), "one row a line of Annotations.txt"),
+        (_labels("visual_feature.h5", (11, 10, 7, 7, 512)), "one row per line of Annotations.txt"),
         (
             _labels("audio_feature.h5", (12, 10, 64)),
             "audio_feature.h5 has shape .12, 10, 64. instead of .12, 10, 128.",

@@ -265,7 +265,7 @@ def test_a_full_disk_is_named_and_the_import_goes_on_later(tree, tmp_path, monke
     bring_in(tree, tmp_path / "whole", rows_per_shard=2)
     with (
         monkeypatch.context() as patch,
-        pytest.raises(DataError, match="is full.*the same command goes on"),
+        pytest.raises(DataError, match="is full.*the same command continues"),
     ):
         _fill_disk(patch, 2)
         bring_in(tree, tmp_path / "store", rows_per_shard=2)
@@ -286,7 +286,7 @@ def test_a_changed_import_starts_anew(own_tree, tmp_path, monkeypatch, change):
     notes = []
     dtype = "float32" if change == "options" else "float16"
     bring_in(own_tree, tmp_path / "store", rows_per_shard=2, note=notes.append, dtype=dtype)
-    assert len(notes) == 1 and "starting anew" in notes[0]
+    assert len(notes) == 1 and "starting again" in notes[0]
     first = open_data(tmp_path / "store", task="avvp").split("train").batch([0]).audio
     assert bool((first == 1).all()) == (change == "sources")
 

@@ -159,11 +159,11 @@ def _empty(place):
     [
         (
             lambda t: write_llp(t, train="train-00000_0_10\tDog\ntrain-00000_0_10\tDog"),
-            "AVVP_train.csv, line 3: the clip train-00000_0_10 stands .* twice, first in .*AVVP_train.csv, line 2;",
+            "AVVP_train.csv, line 3: the clip train-00000_0_10 is listed twice, first in .*AVVP_train.csv, line 2;",
         ),
         (
             lambda t: write_llp(t, train="b_b-bbbbbbb_30_40\tDog"),
-            "AVVP_val_pd.csv, line 2: the clip b_b-bbbbbbb_30_40 stands .* twice, first in .*AVVP_train.csv, line 2;",
+            "AVVP_val_pd.csv, line 2: the clip b_b-bbbbbbb_30_40 is listed twice, first in .*AVVP_train.csv, line 2;",
         ),
         (lambda t: write_llp(t, train="train-00000_0_10\tDgo"), "did you mean 'Dog'"),
         (lambda t: write_llp(t, train="train-00000_0_10"), "1 column instead of 2"),
@@ -174,11 +174,11 @@ def _empty(place):
         (lambda t: (t / "AVVP_eval_visual.csv").unlink(), "AVVP_eval_visual.csv"),
         (
             _empty("feats/res152"),
-            "res152 holds no .npy file; give --res152 the folder that holds one a video$",
+            "res152 holds no .npy file; give --res152 the folder that holds one per video$",
         ),
         (
             _empty("feats/r2plus1d_18"),
-            "holds no .npy file; give --r2plus1d the .* a video, or --r2plus1d none to do without",
+            "holds no .npy file; give --r2plus1d the .* per video, or --r2plus1d none to leave it out",
         ),
         (
             lambda t: [f.write_bytes(b"x") for f in (t / "feats" / "res152").iterdir()],

@@ -273,7 +273,7 @@ def test_a_folder_may_have_any_name(own_tree, tmp_path, monkeypatch, capsys, nam
 
 
 def test_a_folder_whose_name_is_no_utf8_is_refused_before_anything_is_read(own_tree, tmp_path):
-    with pytest.raises(UsageError, match="no UTF-8"):
+    with pytest.raises(UsageError, match="is not UTF-8"):
         bring_in("llp", own_tree, tmp_path / os.fsdecode(b"d\xe9p\xf4t"))
     assert os.listdir(tmp_path) == ["llp"]
 

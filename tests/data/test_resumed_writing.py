@@ -70,7 +70,7 @@ def test_a_second_attempt_goes_on_and_ends_in_the_same_bytes(tmp_path, stop_at):
 def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch, out, resume):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(UsageError, match="cannot be made anew; give a new folder by its name"):
+    with pytest.raises(UsageError, match="cannot be replaced; give a new folder by its name"):
         attempt(out, resume=resume)
     assert [path.name for path in tmp_path.rglob("*")] == ["here"]
 
@@ -95,7 +95,7 @@ def test_an_attempt_at_something_else_starts_anew(tmp_path):
         attempt(tmp_path / "store", stop_at=20, resume="one")
     notes = []
     attempt(tmp_path / "store", resume="two", notes=notes)
-    assert len(notes) == 1 and "starting anew" in notes[0]
+    assert len(notes) == 1 and "starting again" in notes[0]
 
 
 def test_two_writers_of_one_store_are_kept_apart(tmp_path):
@@ -114,7 +114,7 @@ def test_two_writers_of_one_store_are_kept_apart(tmp_path):
 def test_a_strangers_folder_is_left_alone(tmp_path):
     (tmp_path / ".store.partial").mkdir()
     (tmp_path / ".store.partial" / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="none of ours"):
+    with pytest.raises(UsageError, match="was not made by avplatform; move it"):
         attempt(tmp_path / "store")
     assert (tmp_path / ".store.partial" / "thesis.txt").read_text() == "mine"
 
@@ -131,7 +131,7 @@ def test_a_full_disk_keeps_the_finished_shards(tmp_path, monkeypatch):
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(DataError, match="is full.*the same command goes on"),
+        pytest.raises(DataError, match="is full.*the same command continues"),
     ):
         patch.setattr(pq.ParquetWriter, "write_table", full)
         attempt(tmp_path / "store")

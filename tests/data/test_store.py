@@ -207,7 +207,7 @@ def _change(edit):
             _change(lambda m: m["splits"]["train"]["shards"][0].update(file="../x.parquet")),
             "does not lie in",
         ),
-        (_change(lambda m: m.update(checksum="../../../x")), "is no sha256"),
+        (_change(lambda m: m.update(checksum="../../../x")), "is not a sha256"),
         (_change(lambda m: m.update(dtype="float61")), "choose from float16, float32"),
         (_change(lambda m: m.update(version=99)), "reads up to"),
         (_change(lambda m: m["spec"]["features"].update(audio_dim=0)), "audio_dim is 0"),

@@ -520,9 +520,9 @@ def test_what_a_resume_changed_holds_for_the_next_one(small_stores, tmp_path, mo
     out, real = tmp_path / "run", loop.save_state
     flags = ["--epochs", "4", "--max-steps", "2", "--checkpointing.every", "1", "--no-save-plots"]
 
-    def dying(run):
-        real(run)
-        if run.progress.step in (1, 3):
+    def dying(setup, progress):
+        real(setup, progress)
+        if progress.step in (1, 3):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "save_state", dying)

@@ -196,7 +196,7 @@ def test_a_dataset_that_is_not_on_the_machine_says_so_offline(hub, tmp_path):
     assert (
         process.stderr.strip()
         .splitlines()[-1]
-        .endswith("cannot be had from the Hub: HF_HUB_OFFLINE is set; unset it")
+        .endswith("cannot be read from the Hub: HF_HUB_OFFLINE is set; unset it")
     )
 
 

@@ -59,11 +59,11 @@ def test_a_header_line_is_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["Brak&aaaaaaaaaaa&good&0&1"], "line 1: 'Brak' is no AVE class; did you mean 'Bark'"),
+        (["Brak&aaaaaaaaaaa&good&0&1"], "line 1: 'Brak' is not an AVE class; did you mean 'Bark'"),
         (["Bark&aaaaaaaaaaa&good&0"], "line 1: 4 columns"),
         ([LINES[0], "Bark&aaaaaaaaaaa&good&x&1"], "line 2: onset and offset"),
-        (["Bark&aaaaaaaaaaa&good&0&11"], "passes 10 s"),
-        ([], "holds no clip|is no AVE|column "),
+        (["Bark&aaaaaaaaaaa&good&0&11"], "event 0 to 11 s lies outside 0 to 10 s"),
+        ([], "holds no clip|is not an AVE|column "),
     ],
 )
 def test_malformed_annotations_are_named_with_their_line(tmp_path, lines, message):
@@ -77,7 +77,7 @@ def test_orders_must_be_there_and_apart(tmp_path):
         read_annotations(tmp_path)
     for odd in (1.5, np.nan):
         write_ave(tmp_path, orders={"train": [0], "val": [odd], "test": [2]})
-        with pytest.raises(DataError, match=f"val_order.h5 holds {odd}, which is no row number"):
+        with pytest.raises(DataError, match=f"val_order.h5 holds {odd}, which is not a row number"):
             read_annotations(tmp_path)
     write_ave(tmp_path, orders={"train": [0.0], "val": [1.0], "test": [2.0]})
     assert read_annotations(tmp_path).splits["test"].tolist() == [2]

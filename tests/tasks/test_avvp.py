@@ -81,7 +81,10 @@ def test_odd_rows_are_listed_and_never_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train": "aaaaaaaaaaa_0_10\tDgo"}, "line 2: 'Dgo' is no LLP class; did you mean 'Dog'"),
+        (
+            {"train": "aaaaaaaaaaa_0_10\tDgo"},
+            "line 2: 'Dgo' is not an LLP class; did you mean 'Dog'",
+        ),
         ({"train": "aaaaaaaaaaa_0_10"}, "line 2: 1 column instead of 2"),
         ({"train": "short\tDog"}, "'short' is not an 11-character video id"),
         ({"train": "b_b-bbbbbbb_30_40\tDog"}, "twice"),

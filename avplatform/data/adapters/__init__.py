@@ -1,1 +1,1 @@
-"""Datasets: what their authors published and how it becomes stores, one folder for each."""
+"""Datasets: what their authors published and how it becomes a store, one folder per dataset."""

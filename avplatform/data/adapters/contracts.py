@@ -1,4 +1,4 @@
-"""What a dataset tells the platform: its classes and texts, its official files, and what can be simulated of it."""
+"""What a dataset tells the platform: its classes, texts, official files and simulation."""
 
 from __future__ import annotations
 
@@ -22,26 +22,28 @@ Spelling = Literal["official", "corrected"]
 
 @dataclass(kw_only=True)
 class Annotations:
-    """The official annotation files of a dataset, read; clip n is row n of every array.
+    """The contents of a dataset's official annotation files; clip n is row n of every array.
+
+    `files` are the annotation files, present or not, under the names that a store's provenance
+    uses. `label_splits` names the splits in which a label is known, where these are not all.
+    `counts` holds further lines for a report.
 
     Shape: labels, by name, [N, ...] as a store holds them.
     """
 
     folder: Path
-    files: dict[
-        str, Path
-    ]  # what was or could have been read, by the name that a store's provenance has
+    files: dict[str, Path]
     clip_ids: list[str]
     splits: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
     label_dtypes: dict[str, str]
     label_splits: dict[str, list[str]] = field(default_factory=dict)
     defects: list[Defect] = field(default_factory=list)
-    counts: dict[str, str] = field(default_factory=dict)  # what a report says of them besides
+    counts: dict[str, str] = field(default_factory=dict)
 
 
 class Clips(Protocol):
-    """Clips whose features are to be drawn."""
+    """Clips for which a simulation draws features."""
 
     keys: list[str]
     rows: np.ndarray
@@ -50,15 +52,15 @@ class Clips(Protocol):
 
 
 class Simulator(Protocol):
-    """Draws the columns of clips."""
+    """Draws the features and labels of clips."""
 
     def columns(self, clips: Any, indices: Sequence[int]) -> dict[str, Any]:
-        """Return a store's columns for some clips."""
+        """Return the columns of a store for the clips at `indices`."""
         ...
 
 
 class OfficialFiles(Protocol):
-    """A folder in the authors' layout while it is written."""
+    """A folder that is being written in the authors' layout."""
 
     def npy(self, name: str, values: np.ndarray) -> None:
         """Write one array into a file of its own."""
@@ -67,46 +69,49 @@ class OfficialFiles(Protocol):
     def h5(
         self, name: str, key: str, values: np.ndarray, rows: np.ndarray, *, background: bool
     ) -> None:
-        """Write rows of the array `key` of a file, which holds one row per clip; background clips are numbered behind the others."""
+        """Write rows of the array `key` of an h5 file that holds one row per clip.
+
+        `rows` are the clips' row numbers in the dataset; background clips follow the others.
+        """
         ...
 
 
 class DatasetAdapter:
-    """A dataset, under its own name; `register_dataset` makes it available.
+    """Base class of datasets; `register_dataset` makes one available under its name.
 
-    The class attributes are facts; the methods read and make files. A dataset without official files, or that nobody
-    simulates, leaves the methods as they are: they say so to the user.
+    The class attributes are facts; the methods read and write files. A dataset that has no official
+    files or no simulation keeps the base class's methods, which tell the user so.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    """as papers write it"""
+    """The name as papers write it."""
     task: ClassVar[str]
-    """name of the task that it was made for"""
+    """Name of the task that the dataset was made for."""
     classes: ClassVar[tuple[str, ...]]
-    """in the order of the labels, background (if there is one) last"""
+    """The classes in the order of the labels; background, if there is one, comes last."""
     texts: ClassVar[dict[str, tuple[str, ...]]] = {}
-    """label texts of the classes by spelling; see the task's option label_texts"""
+    """Label texts of the classes by spelling; see the task's option label_texts."""
     features: ClassVar[FeatureSpec]
-    """what the published features hold per segment"""
+    """What the published features hold per segment."""
     recipe: ClassVar[dict[str, Any]] = {}
-    """fields of the recipe that extracts such features, see `avplatform.features.recipe`; it has the dataset's name"""
+    """Fields of the recipe that extracts such features; see `avplatform.features.recipe`."""
     segments: ClassVar[int] = 10
     segment_seconds: ClassVar[float] = 1.0
     counts: ClassVar[dict[str, int]] = {}
-    """clips of the official splits"""
+    """Number of clips in each official split."""
     unique_ids: ClassVar[bool] = True
-    """whether a clip id names one clip; else rows do"""
+    """Whether a clip id names exactly one clip; otherwise only the row does."""
     audio_annotations: ClassVar[str | None] = None
-    """name of the file of audio annotations that may be exchanged for another one"""
+    """Name of the file of dense audio annotations, where another version may be given for it."""
     prompted: ClassVar[bool] = False
-    """whether there are `prompts` and `thresholds`"""
+    """Whether the dataset has `prompts` and `thresholds`."""
     demo: ClassVar[str] = ""
-    """name of its demo data; none: it has no demo"""
+    """Name of the dataset's demo data; empty where there is none."""
     simulated_labels: ClassVar[str] = ""
-    """where the labels of a simulation of official annotations come from"""
+    """Where the labels of a simulation of official annotations come from."""
     Options: ClassVar[type] = object
-    """a dataclass of the options of an import that only this dataset has"""
+    """A dataclass of the import options that only this dataset has."""
 
     def read(
         self, folder: str | Path, *, audio_file: str | Path | None = None, thorough: bool = False
@@ -114,13 +119,13 @@ class DatasetAdapter:
         """Read the official annotation files.
 
         Args:
-            folder: where they are, or their `data/`.
-            audio_file: another file of dense audio annotations; only some datasets have one.
-            thorough: also list defects that take more than reading, and `counts`.
+            folder: the folder of the files, or the one whose `data/` holds them.
+            audio_file: another file of dense audio annotations, for datasets that have such a file.
+            thorough: also fill in `counts` and list the defects that need more than reading.
 
         Raises:
-            DataError: files that are missing or malformed.
-            UsageError: the dataset has none, or no such file.
+            DataError: files are missing or malformed.
+            UsageError: the dataset has no official files, or no file that `audio_file` replaces.
         """
         if audio_file is not None:
             raise UsageError(
@@ -129,24 +134,26 @@ class DatasetAdapter:
         raise UsageError(f"{self.title} has no official annotation files that are read here")
 
     def plan(self, options: ImportOptions) -> Plan:
-        """Return an import of the official files, ready to be read.
+        """Open the official files and return the plan of their import.
 
         Raises:
-            DataError: files that are missing or malformed.
+            DataError: files are missing or malformed.
         """
         raise UsageError(f"{self.title} has no official files that can be imported")
 
     def check_options(self, options: ImportOptions) -> None:
-        """Raise UsageError where options of an import contradict each other."""
+        """Raise UsageError where import options contradict each other."""
 
     def preset(self) -> Any:
-        """Return the constants of its simulation: a dataclass with `name` and `seed`, versioned like the data drawn by it.
+        """Return the constants of the dataset's simulation: a dataclass with `name` and `seed`.
+
+        The name ends in a version number, which changes whenever the drawn data do.
 
         Raises:
-            UsageError: nobody has said how to simulate it.
+            UsageError: the dataset has no simulation.
         """
         raise UsageError(
-            f"{self.title} is not simulated; give data that were imported or extracted"
+            f"{self.title} has no simulation; give data that were imported or extracted"
         )
 
     def clips(self, folder: str | Path, *, seed: int) -> Any:
@@ -154,11 +161,15 @@ class DatasetAdapter:
         raise NotImplementedError
 
     def demo_clips(self, sizes: Mapping[str, int] | None = None) -> Any:
-        """Return clips with drawn labels, for users without annotation files; `sizes`, by split, makes fewer."""
+        """Return clips with drawn labels, for users who have no annotation files.
+
+        Args:
+            sizes: number of clips per split; default: those of the demo data.
+        """
         raise NotImplementedError
 
     def simulator(self, constants: Any, clips: Any) -> Simulator:
-        """Return what draws features, calibrated on all clips."""
+        """Return the simulator of the features, calibrated on all clips."""
         raise NotImplementedError
 
     def simulated_spec(
@@ -170,44 +181,47 @@ class DatasetAdapter:
     def copy_annotations(
         self, source: str | Path, out: Path, rows: Sequence[int] | None = None
     ) -> None:
-        """Copy the official annotation files of a folder, or of its `data/`, into another; features are not copied.
+        """Copy the official annotation files, but no features, into another folder.
 
         Args:
-            source: folder of the official files.
+            source: folder of the official files, or the one whose `data/` holds them.
             out: an existing folder.
-            rows: clips that stay, as `read` numbers them; the files are cut to them, so that they name no other.
+            rows: clips to keep, as `read` numbers them; all others are removed from the copies.
 
         Raises:
-            DataError: annotation files that are missing or malformed.
+            DataError: annotation files are missing or malformed.
         """
         raise NotImplementedError
 
     def write_official(self, files: OfficialFiles, split: str, columns: dict[str, Any]) -> None:
-        """Write some simulated clips of a split in the authors' layout."""
+        """Write simulated clips of a split in the authors' layout."""
         raise NotImplementedError
 
     def video_of(self, clip_id: str) -> str | None:
-        """Return the video that a clip is a part of, if its id tells."""
+        """Return the id of the video that a clip was cut from, if the clip's id contains it."""
         return None
 
     def file_name(self, name: str) -> str:
-        """Return what else a media file of a clip of this name may be called, without suffix."""
+        """Return another name (without suffix) that the media file of this clip may have."""
         return name
 
     def check_provenance(
         self, provenance: dict[str, Any]
     ) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
-        """Return what is to be said of the files that a store was made of: counts, and warnings (kind, text, file)."""
+        """Return counts, and warnings (kind, text, file), on the files that a store was made of."""
         return {}, []
 
     def prompts(self, modality: Modality, spelling: Spelling = "official") -> tuple[str, ...]:
-        """Return the prompts that stand for the classes when a teacher makes pseudo-labels.
+        """Return the text prompts of the classes with which a teacher model makes pseudo-labels.
 
         Raises:
-            UsageError: an unknown modality or spelling, or a dataset without prompts.
+            UsageError: the modality or spelling is unknown, or the dataset has no prompts.
         """
         raise UsageError(f"{self.title} has no prompts for pseudo-labels")
 
     def thresholds(self, modality: Modality) -> np.ndarray:
-        """Return the logits above which the teacher's classes are on, [C]."""
+        """Return the logits above which a teacher model's classes are active.
+
+        Shape: [C].
+        """
         raise UsageError(f"{self.title} has no thresholds for pseudo-labels")

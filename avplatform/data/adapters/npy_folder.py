@@ -1,4 +1,4 @@
-"""Read .npy files that may be damaged or hostile: shape and type are checked first, and nothing is ever unpickled."""
+"""Read .npy files that may be damaged or hostile: shapes are checked, nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from avplatform.models.errors import DataError
 
 
 class NpyFolder:
-    """A folder with one array a video, listed once.
+    """A folder that holds one .npy file per video; it is listed once, when the object is made.
 
     Args:
-        folder: where the files are.
-        remedy: what to do where there is none.
+        folder: the folder of the files.
+        remedy: what the error message recommends where the folder holds no .npy file.
 
     Raises:
-        DataError: no folder, or no .npy file in it.
+        DataError: the folder is missing or holds no .npy file.
     """
 
     def __init__(
-        self, folder: Path, remedy: str = "give the folder that holds one a video"
+        self, folder: Path, remedy: str = "give the folder that holds one per video"
     ) -> None:
         self.folder = folder
         self.sizes: dict[str, int] = {}
@@ -43,7 +43,7 @@ class NpyFolder:
 
     @property
     def place(self) -> str:
-        """The folder's name with the one around it, as reports show it."""
+        """The folder's last two names, as reports show it."""
         return "/".join(self.folder.resolve().parts[-2:])
 
     def file(self, video: str) -> Path:
@@ -54,7 +54,7 @@ class NpyFolder:
         """Return a video's array.
 
         Raises:
-            BadFeature: it is missing, damaged, or of another shape or type.
+            BadFeature: the file is missing, damaged, or of another shape or type.
         """
         if video not in self.sizes:
             raise BadFeature("is missing")
@@ -62,7 +62,7 @@ class NpyFolder:
 
 
 def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
-    """Return size and time of a file; of a link that leads nowhere nothing, as reading it says what is wrong."""
+    """Return a file's size and time, or zeros for a broken link, which reading reports later."""
     try:
         stat = entry.stat()
     except OSError:

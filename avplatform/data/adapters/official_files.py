@@ -1,4 +1,4 @@
-"""What the official files of all datasets have in common: how they are read and copied, and what is odd in them."""
+"""Read and copy the official files of any dataset, and note their defects."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NO_SPLIT = "clip in no split"
-"""The kind of defect that names a clip (`text` is its id) which no file of a split lists."""
+"""The kind of defect for a clip (`text` is its id) that the file of no split lists."""
 
 
 @dataclass
 class Defect:
-    """Something odd in an official file that is kept or left out by rule.
+    """An oddity of an official file, which an import keeps or leaves out by a fixed rule.
 
-    `line` is the line of a text file, the row of an array, or 0 where it is about the whole file.
+    `line` is the line of a text file, the row of an array, or 0 for the whole file.
     """
 
     kind: str
@@ -25,11 +25,11 @@ class Defect:
 
 
 def read_lines(file: Path) -> list[str]:
-    """Return the lines of a file: whatever ends them, without a byte order mark, without blank lines at the end.
+    """Return the lines of a text file, without line ends, byte order mark and final blank lines.
 
     Raises:
-        OSError: it cannot be read.
-        UnicodeDecodeError: it is no UTF-8.
+        OSError: the file cannot be read.
+        UnicodeDecodeError: the file is not UTF-8.
     """
     lines = file.read_text(encoding="utf-8-sig").splitlines()
     while lines and not lines[-1].strip():
@@ -38,7 +38,7 @@ def read_lines(file: Path) -> list[str]:
 
 
 def copy_files(places: Sequence[Path], pattern: str, out: Path) -> None:
-    """Copy annotation files of some folders, the first of which wins, into another; features are not copied."""
+    """Copy the annotation files, but no features, of some folders to `out`; earlier folders win."""
     files = {file.name: file for place in reversed(places) for file in sorted(place.glob(pattern))}
     for name, file in files.items():
         if file.is_file() and file.suffix in (".csv", ".txt", ".h5") and "feature" not in name:

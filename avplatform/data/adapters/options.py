@@ -1,4 +1,4 @@
-"""Options of an import that every dataset has; each adapter adds its own."""
+"""The import options that every dataset has; each adapter adds its own."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ NONE = "none"
 
 @dataclass(kw_only=True)
 class ImportOptions:
-    """Turn the files that a dataset's authors published into a store; every clip that is left out is listed.
+    """Turn the files that a dataset's authors published into a store and list every clip left out.
 
     Raises:
-        UsageError: an option of another dataset, or a combination that cannot be.
+        UsageError: an option belongs to another dataset, or two options contradict each other.
     """
 
     dataset: tyro.conf.Positional[str]
-    """which dataset the files are of"""
+    """which dataset the files belong to"""
     source: tyro.conf.Positional[str]
-    """folder of the dataset; parts of it may lie elsewhere, see below"""
+    """folder of the dataset; the options below name parts that lie elsewhere"""
     out: str
     """folder to write; it must not exist yet"""
     name: str | None = None
@@ -31,11 +31,11 @@ class ImportOptions:
     strict: bool = False
     """write nothing if a clip of the splits would be left out"""
     workers: int | None = None
-    """threads that read; default: one a core, at most 8"""
+    """threads that read; default: one per core, at most 8"""
     annotations: str | None = None
     """folder of the annotation files; default: SOURCE or SOURCE/data"""
 
     def content(self) -> dict[str, object]:
-        """Return the options that decide what is written."""
+        """Return the options that decide the contents of the store."""
         left_out = ("out", "strict", "workers")
         return {name: value for name, value in vars(self).items() if name not in left_out}

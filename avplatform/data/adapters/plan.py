@@ -1,4 +1,4 @@
-"""What an import of any dataset consists of: the clips in their order, a way to read some of them, and what was found."""
+"""The plan of an import: the clips in their order, how to read them, and what was found."""
 
 from __future__ import annotations
 
@@ -12,20 +12,14 @@ import numpy as np
 from avplatform.base.npy import BadFeature
 from avplatform.data.adapters.official_files import NO_SPLIT, Defect
 from avplatform.data.store.schema import DataSpec
-from avplatform.models.errors import DataError
-from avplatform.models.files import expanded
-
-MARKER = "SYNTHETIC.txt"
-"""Lies in a folder of official layout whose features were made up, so that they never pass as real ones."""
-
 
 WHOLE_NUMBERS = "features are whole numbers"
-"""A kind of defect that is listed once for a part of a dataset, not for each clip."""
+"""A kind of defect that is listed once per folder of features, not once per clip."""
 
 
 @dataclass
 class LeftOut:
-    """A clip that is not stored; `file` is the one at fault, with the row where it holds many clips."""
+    """A clip that is not stored; `reason` names the row where `file` holds many clips."""
 
     clip_id: str
     file: str
@@ -34,7 +28,11 @@ class LeftOut:
 
 @dataclass
 class Part:
-    """Some clips as read: columns of the good ones (None if all are bad), positions of the bad ones and of defects."""
+    """Some clips as read from the official files.
+
+    `columns` holds the good clips, or is None if there are none; `left_out` and `defects` come with
+    the clips' positions in the split.
+    """
 
     columns: dict[str, Any] | None
     left_out: list[tuple[int, LeftOut]] = field(default_factory=list)
@@ -42,24 +40,24 @@ class Part:
 
 
 class Plan(Protocol):
-    """A dataset that is ready to be read."""
+    """A dataset whose official files are open and checked, ready to be read block by block."""
 
     spec: DataSpec
     splits: dict[str, np.ndarray]  # the rows of each split, in the order in which they are stored
-    block: int  # clips that are read at once
-    parallel: bool  # whether several blocks may be read at once
+    block: int  # number of clips to read at once
+    parallel: bool  # whether several threads may read at once
     defects: list[Defect]
-    left_out: list[LeftOut]  # clips that no split names: see `in_no_split`
-    remarks: list[str]  # what a user should know: parts that are not there
-    sources: dict[str, Any]  # what was read, for the provenance
-    fingerprint: list[Any]  # changes when a source file does
+    left_out: list[LeftOut]  # clips in no split, see `in_no_split`
+    remarks: list[str]  # notes for the user, e.g. which optional parts are missing
+    sources: dict[str, Any]  # the files that are read, for the provenance
+    fingerprint: list[Any]  # changes whenever a source file does
 
     def read(self, split: str, positions: Sequence[int], dtype: str) -> Part:
-        """Read the clips at positions of a split, as `dtype`."""
+        """Read the clips at some positions of a split, with features of type `dtype`."""
         ...
 
     def bytes_of(self, rows: set[int]) -> int:
-        """Return the size of the official feature files of some clips."""
+        """Return the size in bytes of some clips' features in the official files."""
         ...
 
 
@@ -67,7 +65,7 @@ def cast(values: np.ndarray, dtype: str) -> np.ndarray:
     """Return features in the stored precision.
 
     Raises:
-        BadFeature: a value is NaN or infinite, or too large for it.
+        BadFeature: a value is NaN, infinite, or too large for that precision.
     """
     if not np.isfinite(values).all():
         raise BadFeature("holds NaN or infinite values")
@@ -79,7 +77,7 @@ def cast(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def whole_numbers(dtype: np.dtype, file: str, clip_id: str | None = None) -> Defect | None:
-    """Return what to say of features that are whole numbers in their files: they are taken as they stand, not scaled."""
+    """Return a defect where a feature file holds integers, which are stored unscaled; else None."""
     if dtype.kind == "f":
         return None
     first = f"; first in {clip_id}" if clip_id is not None else ""
@@ -92,7 +90,10 @@ def whole_numbers(dtype: np.dtype, file: str, clip_id: str | None = None) -> Def
 
 
 def is_repeated(defect: Defect, seen: set[tuple[str, str]]) -> bool:
-    """Whether a defect that is listed once for a folder of features and type of numbers was seen before; remember it."""
+    """Return whether a defect was listed before, and remember it in `seen`.
+
+    Only WHOLE_NUMBERS can repeat: it is listed once per folder of features and type of numbers.
+    """
     if defect.kind != WHOLE_NUMBERS:
         return False
     key = (defect.file.rsplit("/", 1)[0], defect.text.partition(",")[0])
@@ -102,7 +103,7 @@ def is_repeated(defect: Defect, seen: set[tuple[str, str]]) -> bool:
 
 
 def in_no_split(defects: Sequence[Defect], annotations: Path, what: str) -> list[LeftOut]:
-    """Return the clips that stand in an annotation file but in none that names a split, so that nothing is read of them."""
+    """Return the annotated clips that belong to no split; their features are not read."""
     return [
         LeftOut(
             d.text,
@@ -112,26 +113,3 @@ def in_no_split(defects: Sequence[Defect], annotations: Path, what: str) -> list
         for d in defects
         if d.kind == NO_SPLIT
     ]
-
-
-def find(source: Path, given: str | None, names: Sequence[str]) -> Path | None:
-    """Return a file or folder: the one that is given, or the first of `names` in the source or its `data/`.
-
-    Raises:
-        DataError: the one that is given is not there.
-    """
-    if given is not None:
-        path = expanded(given)
-        if not path.exists():
-            raise DataError(f"{path} is not there")
-        return path
-    places = [place / name for name in names for place in (source, source / "data")]
-    return next((place for place in places if place.exists()), None)
-
-
-def is_synthetic(source: Path, parts: Sequence[Path]) -> bool:
-    """Whether the source, a part of it or a folder around one says that its features were made up."""
-    places = {source, source / "data"}
-    for part in parts:
-        places |= {part, *list(part.resolve().parents)[:3]}
-    return any((place / MARKER).is_file() for place in places)

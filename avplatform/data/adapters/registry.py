@@ -1,4 +1,4 @@
-"""Datasets by name. A third party adds its own with `register_dataset`."""
+"""Datasets by name; third parties add their own with `register_dataset`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def register_dataset(name: str, adapter: DatasetAdapter) -> None:
 
 
 def find_adapter(task: str) -> DatasetAdapter | None:
-    """Return the dataset that a task is mostly trained on, the first one that was registered for it."""
+    """Return the first dataset that was registered for a task, or None."""
     return next((adapter for adapter in DATASETS.values() if adapter.task == task), None)
 
 
 def adapter_of_task(task: str) -> DatasetAdapter:
-    """Return what `find_adapter` finds.
+    """Return the first dataset that was registered for a task.
 
     Raises:
         UsageError: no dataset is registered for the task.
@@ -45,13 +45,13 @@ def adapter_of_task(task: str) -> DatasetAdapter:
 
 
 def adapter_of_spec(spec: DataSpec) -> DatasetAdapter | None:
-    """Return the dataset whose task and classes a store has, in any order of the classes."""
+    """Return the dataset that has a store's task and classes, in any order of the classes."""
     known = [a for a in DATASETS.values() if a.task == spec.task]
     return next((a for a in known if set(a.classes) == set(spec.classes)), None)
 
 
 def texts_of(spec: DataSpec) -> Mapping[str, Sequence[str]]:
-    """Return the label texts of a store by spelling: its own, else those of the dataset that has the same classes."""
+    """Return a store's label texts by spelling: its own, or else those of its dataset."""
     adapter = adapter_of_spec(spec)
     if spec.texts or adapter is None or list(adapter.classes) != list(spec.classes):
         return spec.texts
@@ -62,12 +62,12 @@ def make_task(name: str, config: Any = None, *, spec: DataSpec | None = None) ->
     """Return a task with its classes and texts.
 
     Args:
-        name: of the task.
-        config: its options; default: the defaults.
-        spec: of the data that it is to work on; default: those that it is mostly trained on.
+        name: the task's name.
+        config: the task's options; default: their defaults.
+        spec: specification of the data to work on; default: the first dataset of the task.
 
     Raises:
-        UsageError: an unknown task, or one that no dataset is registered for.
+        UsageError: the task is unknown, or no dataset is registered for it.
     """
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)

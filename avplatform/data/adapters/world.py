@@ -1,6 +1,6 @@
-"""The latent world that synthetic features are drawn from: class prototypes, backgrounds, and how they are observed.
+"""The latent world of synthetic features: class prototypes, backgrounds, and how they are observed.
 
-Everything here follows from a world seed alone, never from the clips that are drawn.
+All of it depends on the world seed alone, except the calibration of `Observation`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from avplatform.models.texts.glove import glove_embedder
 
 LABEL_SEED = 20241
-"""Of the labels of demo data."""
+"""Seed of the labels of demo data."""
 
 
 @dataclass(kw_only=True, frozen=True)
 class WorldSimulation:
-    """Constants that all simulations share; docs/simulation.md explains each."""
+    """Constants that all simulations share; docs/simulation.md explains each of them."""
 
     world_seed: int = 20240701
     latent: int = 48
@@ -42,7 +42,7 @@ class WorldSimulation:
 
 @dataclass
 class Observation:
-    """How one feature type sees the latent vector: a linear map, a standardisation, and a nonlinearity."""
+    """How one feature type sees a latent vector: linear map, standardisation, nonlinearity."""
 
     weight: np.ndarray  # (K, D), standardised
     offset: np.ndarray  # (D,), standardised
@@ -69,7 +69,7 @@ class World:
 
     Args:
         constants: the world's constants.
-        texts: class texts; their GloVe vectors give the prototypes part of their geometry.
+        texts: class texts; similar GloVe vectors make similar prototypes.
         outputs: name -> (modality, width, kind) of each feature type.
     """
 
@@ -106,7 +106,7 @@ class World:
         self.observations: dict[str, Observation] = {}
 
     def calibrate(self, latents: dict[str, np.ndarray]) -> None:
-        """Fix each channel's standardisation from a sample of latent vectors a modality, [n, K]."""
+        """Fix each channel's standardisation from a sample of latents [n, K] per modality."""
         for name, (modality, _, kind) in self.outputs.items():
             z, w = latents[modality].astype(np.float64), self._maps[name]
             spread = np.sqrt(np.einsum("kd,kl,ld->d", w, np.cov(z.T), w))
@@ -118,7 +118,7 @@ class World:
             )
 
     def instance(self, rng: np.random.Generator, modality: str, label: int) -> np.ndarray:
-        """Draw one clip's own version of a class, [K]."""
+        """Draw one clip's own variant of a class prototype, [K]."""
         c = self.constants
         q = self.prototypes[modality][label, rng.integers(c.sub_prototypes)]
         return q + c.instance_spread * rng.standard_normal(c.latent, dtype=np.float32) / np.sqrt(
@@ -126,7 +126,7 @@ class World:
         )
 
     def ground(self, rng: np.random.Generator, modality: str, segments: int) -> np.ndarray:
-        """Draw a clip's background over time: a mix of two scenes, its own offset, slow drift and noise: [T, K]."""
+        """Draw a background: a mix of two scenes, an offset, slow drift and noise, [T, K]."""
         c, unit = self.constants, np.float32(1 / np.sqrt(self.constants.latent))
         two = self.backgrounds[modality][rng.choice(c.backgrounds, 2, replace=False)]
         share = np.float32(rng.random())
@@ -140,17 +140,20 @@ class World:
 
 
 def clip_generator(seed: int, key: str) -> np.random.Generator:
-    """Return a clip's own random stream: it does not change with the subset or the order of the clips."""
+    """Return a clip's own generator, the same for any subset and order of the clips."""
     return np.random.default_rng([seed, zlib.crc32(key.encode()), len(key)])
 
 
 def spread_out(count: int, wanted: int) -> list[int]:
-    """Return at most `wanted` evenly spaced positions out of `count` (files are sorted by class)."""
+    """Return at most `wanted` evenly spaced positions out of `count`: files are sorted by class."""
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)).tolist()
 
 
 def jitter(rng: np.random.Generator, rows: np.ndarray, amount: float) -> np.ndarray:
-    """Move each end of each run by one segment, with probability amount/2 each way: [..., T] bool -> the same."""
+    """Move each end of each run by one segment, with probability amount/2 in either direction.
+
+    Shape: bool [..., T] -> bool [..., T].
+    """
     change = rows[..., 1:] != rows[..., :-1]
     draw = rng.random(change.shape)
     out = rows.copy()
@@ -161,19 +164,19 @@ def jitter(rng: np.random.Generator, rows: np.ndarray, amount: float) -> np.ndar
 
 
 def smear(h: np.ndarray) -> np.ndarray:
-    """Let a segment see a little of its neighbours, along the last axis."""
+    """Mix each segment with its two neighbours, along the last axis."""
     padded = np.concatenate([h[..., :1], h, h[..., -1:]], axis=-1)
     return 0.7 * h + 0.15 * padded[..., :-2] + 0.15 * padded[..., 2:]
 
 
 def mask_out(h: np.ndarray) -> np.ndarray:
-    """Let simultaneous events weaken each other, along the first axis (classes)."""
+    """Weaken events that occur at the same time, along the first axis (classes)."""
     total = np.sqrt((h**2).sum(axis=0, keepdims=True))
     return h * np.divide(np.abs(h), total, out=np.zeros_like(h), where=total > 0)
 
 
 def _semantic_coordinates(texts: list[str]) -> np.ndarray:
-    """Centred GloVe rows of the class texts, of unit norm, in their own singular directions: [C, S]."""
+    """Return the centred GloVe rows of the class texts, rotated and of unit norm, [C, S]."""
     rows = glove_embedder()(texts).numpy().astype(np.float64)
     rows = rows - rows.mean(axis=0)
     u, s, _ = np.linalg.svd(rows, full_matrices=False)

@@ -1,4 +1,4 @@
-"""Datasets as their authors published them, made into stores."""
+"""The import of datasets, as their authors published them, into stores."""
 
 from __future__ import annotations
 
@@ -34,27 +34,29 @@ def import_data(
     progress: Callable[[int, int], None] | None = None,
     rows_per_shard: int | None = None,
 ) -> ImportReport:
-    """Write a store of a dataset's official files; clips with a bad or missing feature or without a split are left out.
+    """Write a store of a dataset's official files, without clips that are faulty or in no split.
 
-    The report lists each of them. Clips that no file of a split names are no fault: `strict` does not refuse them.
+    The report lists each clip that is left out. A clip in no split is not a fault, so `strict` does
+    not refuse it; a missing or bad feature is one.
 
-    An import that was stopped goes on after its last finished shard when it is started again with the same options and
-    sources.
+    An import that was stopped resumes after its last finished shard when it is started again with
+    the same options and sources.
 
     Args:
         options: what to import, and how.
         card: makes README.md from the manifest.
-        note: told what a person should know while it runs.
-        progress: told how many clips are done, and of how many.
-        rows_per_shard: clips in a shard; by default as many as 128 MiB hold.
+        note: called with messages for the user while the import runs.
+        progress: called with the number of finished clips and the number of all clips.
+        rows_per_shard: clips per shard; default: as many as 128 MiB hold.
 
     Returns:
-        The report, which also lies in the store as import_report.json. `written` is False where `strict` refused.
+        The report, which is also stored as import_report.json. `written` is False if `strict`
+        refused the import.
 
     Raises:
-        UsageError: options that contradict each other, or a folder that is not empty.
-        DataError: sources that are missing or malformed as a whole, no clip that could be stored, a full disk, or another
-            process that imports to the same folder.
+        UsageError: the options contradict each other, or the folder is not empty.
+        DataError: the sources are missing or malformed as a whole, no clip can be stored, the disk
+            is full, or another process imports to the same folder.
     """
     plan = _plan(options)
     total = {split: len(rows) for split, rows in plan.splits.items()}
@@ -119,7 +121,7 @@ def _copy(
     options: AnyOptions,
     progress: Callable[[int, int], None] | None,
 ) -> set[int]:
-    """Read what earlier attempts have not stored, and add it; return the rows that are stored."""
+    """Read and add the clips that earlier attempts have not stored; return all stored rows."""
     total, done = sum(map(len, plan.splits.values())), 0
     rows: set[int] = set()
     starts: dict[str, int] = {}
@@ -128,7 +130,7 @@ def _copy(
         rows.update(stored.tolist())
         last = order.tolist().index(stored[-1]) + 1 if len(stored) else 0
         starts[split] = len(order) if closed else last
-    # Findings about clips after the last finished shard are made again.
+    # Clips after the last finished shard are read again, so drop what was found in them.
     writer.remarks = [r for r in writer.remarks if r["position"] < starts[r["split"]]]
     failed = any("left_out" in remark for remark in writer.remarks)
     workers = (options.workers or min(MOST_WORKERS, os.cpu_count() or 1)) if plan.parallel else 1
@@ -143,12 +145,11 @@ def _copy(
             failed |= bool(part.left_out)
             if part.columns is not None:
                 rows.update(part.columns["row"].tolist())
-                if not (
-                    options.strict and failed
-                ):  # nothing will be written; the rest is only looked at
+                # With `strict`, nothing is written after a fault; the rest is only checked.
+                if not (options.strict and failed):
                     writer.add(split, part.columns)
             done += len(block)
-            del part  # before the next one comes
+            del part  # free its memory before the next one is read
             if progress is not None:
                 progress(done, total)
         if not (options.strict and failed) and starts[split] < len(order):
@@ -159,7 +160,7 @@ def _copy(
 def _read(
     plan: Plan, split: str, blocks: list[range], dtype: str, workers: int
 ) -> Iterator[tuple[range, Part]]:
-    """Read blocks on threads and yield them in order: as many blocks as threads are in memory, the yielded one included."""
+    """Read blocks on threads and yield them in order, with at most `workers` blocks in memory."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[tuple[range, Future[Part]]] = deque()
         try:
@@ -175,13 +176,13 @@ def _read(
 
 
 def _first(waiting: deque[tuple[range, Future[Part]]]) -> tuple[range, Part]:
-    """Take the oldest block without leaving a name behind that would keep it in memory."""
+    """Return the oldest block, without a variable in the caller that would keep it in memory."""
     block, future = waiting.popleft()
     return block, future.result()
 
 
 def _remarks(split: str, part: Part) -> list[dict[str, Any]]:
-    """Return what was found as the writer's journal keeps it."""
+    """Return a part's findings in the form in which the writer's journal keeps them."""
     out = [
         {"split": split, "position": position, "left_out": asdict(item)}
         for position, item in part.left_out
@@ -193,7 +194,7 @@ def _remarks(split: str, part: Part) -> list[dict[str, Any]]:
 
 
 class _Findings:
-    """What the journal holds, as objects again."""
+    """The findings of the writer's journal as objects."""
 
     def __init__(self, remarks: list[dict[str, Any]]) -> None:
         self.left_out = [

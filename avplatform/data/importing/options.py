@@ -1,4 +1,4 @@
-"""The options of an import, those of all datasets together, from which the command line is made too."""
+"""The import options of all datasets in one dataclass, from which the command line is made."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from avplatform.models.errors import UsageError, unknown_name
 
 
 def import_options() -> type[Any]:
-    """Return the dataclass of all options: the general ones and those of every registered dataset."""
-    names = Literal[tuple(DATASETS)]  # type: ignore[valid-type]
+    """Return a dataclass of the general options and those of every registered dataset."""
+    names: Any = Literal[tuple(DATASETS)]
     own = dict.fromkeys(
         adapter.Options for adapter in DATASETS.values() if adapter.Options is not object
     )
     return dataclasses.make_dataclass(
         "ImportOptions",
-        [("dataset", tyro.conf.Positional[names])],
+        [("dataset", tyro.conf.Positional[names])],  # type: ignore[misc]
         bases=(*reversed(own), _Checked),
         namespace={"__doc__": general.ImportOptions.__doc__, "__module__": __name__},
         kw_only=True,
@@ -29,7 +29,7 @@ def import_options() -> type[Any]:
 
 @dataclasses.dataclass(kw_only=True)
 class _Checked(general.ImportOptions):
-    """Refuses options of other datasets."""
+    """Import options that refuse those of other datasets."""
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
@@ -48,11 +48,11 @@ class _Checked(general.ImportOptions):
 
 
 def option_names(options: type[Any]) -> dict[str, Any]:
-    """Return the default of each option of an adapter."""
+    """Return the defaults of an adapter's options by name."""
     if not dataclasses.is_dataclass(options):
         return {}
     return {field.name: field.default for field in dataclasses.fields(options)}
 
 
 ImportOptions = import_options()
-"""The options with the datasets that are built in."""
+"""The options of the built-in datasets."""

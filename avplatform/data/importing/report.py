@@ -1,4 +1,4 @@
-"""What an import leaves behind besides the clips: import_report.json, the lines of the card, and what is printed."""
+"""The report of an import: import_report.json, the lines of the card, and what is printed."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ CARD_CLIPS = 20
 
 @dataclass(kw_only=True)
 class ImportReport:
-    """The outcome of an import. `bytes_read` and `bytes_written` are those of the stored clips' features and shards.
+    """The outcome of an import.
 
-    The last `in_no_split` of the clips left out are those that no split names: `clips` does not count them, and they are no
-    fault of a feature.
+    The last `in_no_split` entries of `left_out` are clips in no split: `clips` does not count them,
+    and their features are not at fault. `bytes_read` is the size of the stored clips' features in
+    the official files, `bytes_written` that of the shards.
     """
 
     dataset: str
@@ -53,12 +54,12 @@ class ImportReport:
 
     @property
     def clips_left_out(self) -> int:
-        """Clips of the splits that are not stored; one clip may be listed for several files."""
+        """Number of clips of the splits that are not stored; `bad` may list one several times."""
         return sum(self.clips.values()) - sum(self.stored.values())
 
     @property
     def bad(self) -> list[LeftOut]:
-        """The clips of the splits that are left out, for a feature that is missing or cannot be used."""
+        """The clips of the splits that are left out because a feature is missing or unusable."""
         return self.left_out[: len(self.left_out) - self.in_no_split]
 
     def to_json(self) -> str:
@@ -66,7 +67,10 @@ class ImportReport:
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     def defect_lines(self) -> list[str]:
-        """Return one line a kind and file, with all cases where that is worth it and the first ones otherwise."""
+        """Return one line per kind of defect and file.
+
+        A line names all cases of the kinds in LISTED_WHOLE, and a few cases of the other kinds.
+        """
         groups: dict[tuple[str, str], list[Defect]] = {}
         for defect in self.defects:
             file = (
@@ -92,11 +96,11 @@ class ImportReport:
         return lines
 
     def left_out_lines(self, limit: int = CARD_CLIPS) -> list[str]:
-        """Return one line a clip that is left out for a bad feature, at most `limit`."""
+        """Return one line for each of at most `limit` clips left out because of a bad feature."""
         return left_out_lines(self.bad, self.source, limit)
 
     def provenance(self) -> dict[str, Any]:
-        """Return what the store's manifest keeps of it."""
+        """Return the part of the report that goes into the store's manifest."""
         out: dict[str, Any] = {**self.sources, "defects": self.defect_lines()}
         if self.bad:
             counts = {
@@ -106,7 +110,7 @@ class ImportReport:
         return out
 
     def summary(self) -> list[str]:
-        """Return what is printed at the end."""
+        """Return the lines that are printed at the end of an import."""
         lines = list(self.remarks)
         if self.in_no_split:
             verbs = ("stands", "is") if self.in_no_split == 1 else ("stand", "are")
@@ -122,13 +126,19 @@ class ImportReport:
         lines += [f"defect: {kind}: {count}" for kind, count in counts.items()]
         if self.written and self.bytes_written:
             ratio = self.bytes_read / self.bytes_written
-            sizes = f"{self.bytes_read / 1e6:,.1f} MB of features read, {self.bytes_written / 1e6:,.1f} MB written"
+            sizes = (
+                f"{self.bytes_read / 1e6:,.1f} MB of features read, "
+                f"{self.bytes_written / 1e6:,.1f} MB written"
+            )
             lines.append(f"{sizes}: 1/{ratio:.1f}")
         return lines
 
 
 def left_out_lines(items: Sequence[LeftOut], source: str, limit: int) -> list[str]:
-    """Return one line a clip, however many of its files are bad; files are shown as they lie in the source."""
+    """Return one line per clip, whatever the number of its bad files.
+
+    Paths are shown relative to the source.
+    """
     clips = by_clip(items)
     lines = []
     for first, *others in clips[:limit]:
@@ -140,7 +150,7 @@ def left_out_lines(items: Sequence[LeftOut], source: str, limit: int) -> list[st
 
 
 def _within(source: str, file: str) -> str:
-    """Return a path as it lies in the source, whose name may have been given relative to any folder above it."""
+    """Return a path relative to the source, which may itself be relative to any folder above it."""
     parts = Path(source).parts
     for start in range(len(parts)):
         place = f"{Path(*parts[start:])}/"
@@ -150,7 +160,7 @@ def _within(source: str, file: str) -> str:
 
 
 def by_clip(items: Sequence[LeftOut]) -> list[list[LeftOut]]:
-    """Return what was left out clip by clip; as ids may repeat, two rows of a h5 file are two clips."""
+    """Group left-out items by clip; as ids may repeat, two rows of an h5 file are two clips."""
     clips: dict[tuple[str, str], list[LeftOut]] = {}
     for item in items:
         row = re.match(r"row \d+", item.reason)
@@ -159,7 +169,7 @@ def by_clip(items: Sequence[LeftOut]) -> list[list[LeftOut]]:
 
 
 def count_kinds(defects: Sequence[Defect]) -> dict[str, int]:
-    """Return how often each kind of defect occurs."""
+    """Return the number of defects of each kind."""
     counts: dict[str, int] = {}
     for defect in defects:
         counts[defect.kind] = counts.get(defect.kind, 0) + 1
@@ -167,9 +177,9 @@ def count_kinds(defects: Sequence[Defect]) -> dict[str, int]:
 
 
 def without_places(text: str) -> str:
-    """Return import_report.json without paths of the machine that made it, to be shown to others.
+    """Return import_report.json without local paths, so that it can be published.
 
-    The source folder becomes ".", and folders that were given apart keep their last name.
+    The source folder becomes ".", and other given folders are reduced to their last name.
     """
     content = json.loads(text)
     places = {str(content.get("source", "")): "."}

@@ -1,1 +1,1 @@
-"""Reading a store: mapped or streamed, from disk or the Hub, in batches and for several processes."""
+"""Reading a store: mapped or streamed, from disk or the Hub, in batches for several processes."""

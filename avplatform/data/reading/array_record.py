@@ -1,9 +1,10 @@
-"""Checksums of mapped arrays: written when they are built, compared whenever they are opened, at the cost of a few reads.
+"""Checksums of mapped arrays: recorded when they are built, compared whenever they are opened.
 
-The record lies in the arrays' folder as `complete`. For every file it holds the size, the time of the last change, a sha256
-of the whole and one of a sample. Opening compares sizes, times and samples, and the whole file where its time is another one
-than recorded: a file that was cut, half copied, overwritten or swapped is found. One whose bytes were changed under an
-unchanged time and outside the sample is not; `avplatform data verify` compares every byte with the shards.
+The record is the file `complete` in the arrays' folder. For every file it holds the size, the time
+of the last change, and the sha256 of the whole file and of a sample. Opening compares size, time
+and sample, and the whole file if its time differs. This finds files that were cut, half copied,
+overwritten or swapped, but not bytes that changed outside the sample while the time stayed the
+same; `avplatform data verify` compares every byte with the shards.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from typing import Any
 from avplatform.models.files import file_sha256, write_atomic
 
 RECORD = "complete"
-SAMPLES, SAMPLE_BYTES = 16, 4096  # 64 KiB of a file, its first and last bytes among them
+SAMPLES, SAMPLE_BYTES = 16, 4096  # 64 KiB per file, including its first and last bytes
 
 
 def write_record(folder: Path, *, contents: str, split: str, names: list[str]) -> None:
-    """Record the files of a folder, which is whole with this.
+    """Record the files of a folder, which is complete with this record.
 
     Args:
-        folder: of one split's arrays.
-        contents: names what the arrays were built from.
-        split: its name.
-        names: of the files.
+        folder: folder of one split's arrays.
+        contents: fingerprint of the store from which the arrays were built.
+        split: name of the split.
+        names: names of the files.
     """
     files = {name: {**_stat(folder / name), "sha256": file_sha256(folder / name)} for name in names}
     for name in names:
@@ -36,7 +37,7 @@ def write_record(folder: Path, *, contents: str, split: str, names: list[str]) -
 
 
 def what_is_wrong(folder: Path, *, contents: str, split: str, names: list[str]) -> str | None:
-    """Return why a folder's files are not the ones that were built, or None; arguments as for `write_record`."""
+    """Return why a folder's files are not those that `write_record` recorded, or None."""
     if not (folder / RECORD).exists():
         return "they are incomplete"
     try:
@@ -45,9 +46,9 @@ def what_is_wrong(folder: Path, *, contents: str, split: str, names: list[str]) 
             return f"they are those of {record['split']} of other data"
         files: dict[str, Any] = {name: record["files"][name] for name in names}
         moved = [name for name in names if _differs(folder / name, files[name])]
-        if moved:  # copied, say; next time a sample will do
+        if moved:  # e.g. copied; with the new time recorded, the next opening reads samples only
             files |= {name: {**files[name], **_stat(folder / name)} for name in moved}
-            with contextlib.suppress(OSError):  # a cache that others own
+            with contextlib.suppress(OSError):  # a cache that belongs to another user
                 _write(folder, {**record, "files": files})
     except _ChangedError as error:
         return str(error)
@@ -63,7 +64,7 @@ class _ChangedError(Exception):
 
 
 def _differs(file: Path, known: dict[str, Any]) -> bool:
-    """Return whether a file's time differs from the recorded one; raise _ChangedError where its contents do."""
+    """Return whether a file's time differs from the record; raise _ChangedError if its bytes do."""
     found = _stat(file)
     if found["bytes"] != known["bytes"]:
         raise _ChangedError(f"{file.name} has {found['bytes']} bytes instead of {known['bytes']}")
@@ -79,7 +80,7 @@ def _stat(file: Path) -> dict[str, Any]:
 
 
 def _sample(file: Path) -> str:
-    """Return the sha256 of blocks spread evenly over a file."""
+    """Return the sha256 of blocks that are spread evenly over a file."""
     digest, last = hashlib.sha256(), max(0, file.stat().st_size - SAMPLE_BYTES)
     with file.open("rb", buffering=0) as stream:
         for at in sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)}):

@@ -1,4 +1,4 @@
-"""One split as memory-mapped flat arrays, built once from the parquet shards beside or in a cache folder."""
+"""A split as memory-mapped flat arrays, built once from its shards, in the store or in a cache."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from avplatform.models.errors import DataError, counted
 from avplatform.models.files import write_atomic
 from avplatform.tasks.contracts import Batch
 
-LARGE_ROW = 2**17  # bytes of a row from which a copy of its own costs nothing
+LARGE_ROW = 2**17  # bytes from which copying a row separately costs no extra time
 
 
 class SplitArrays:
-    """The clips of one split; features stay on disk until a batch asks for them."""
+    """The clips of one split; features stay on disk until a batch needs them."""
 
     def __init__(self, folder: Path, spec: DataSpec, name: str) -> None:
         self.spec, self.name = spec, name
-        # Mapped copy-on-write, not read-only, only because torch wants memory that it may write to; nothing writes.
+        # Mapped copy-on-write only because torch needs writable memory; nothing writes to it.
         self._arrays = {
             key: read_npy(folder / f"{key}.npy", kinds=None, mapped=True)
             for key in ("row", *spec.shapes())
@@ -46,7 +46,7 @@ class SplitArrays:
 
     @property
     def rows(self) -> np.ndarray:
-        """Unique integer key of every clip."""
+        """The unique integer key of every clip."""
         return np.asarray(self._arrays["row"])
 
     def labels(self, name: str) -> np.ndarray:
@@ -62,7 +62,7 @@ class SplitArrays:
         return np.asarray(self._arrays[name])
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return the mapped arrays: "row", every feature and every label that is known here; nothing is read."""
+        """Return the mapped arrays, without reading them: "row", features and known labels."""
         names = ("row", *self.spec.feature_names, *known_labels(self.spec, self.name))
         return {name: self._arrays[name] for name in names}
 
@@ -73,12 +73,12 @@ class SplitArrays:
         dtype: torch.dtype = torch.float32,
         labels: Sequence[str] | None = None,
     ) -> Batch:
-        """Gather clips by position into new tensors: no batch shares memory with another, or with the mapped file.
+        """Gather clips into new tensors, which share no memory with the file or another batch.
 
         Args:
             indices: positions in the split, in any order.
-            dtype: of the features; 0/1 labels become float32, class indices stay int64.
-            labels: which of the known labels; default: all.
+            dtype: type of the features; 0/1 labels become float32, class indices stay int64.
+            labels: which of the known labels to include; default: all.
         """
         index = torch.from_numpy(np.array(indices, dtype=np.int64))
         labels = known_labels(self.spec, self.name) if labels is None else labels
@@ -92,19 +92,18 @@ class SplitArrays:
 
 
 def gather(values: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return rows of a mapped tensor as a new one of `dtype`."""
+    """Return rows of a mapped tensor as a new tensor of `dtype`."""
     if values.dtype == dtype or values[0].nbytes < LARGE_ROW:
         return values.index_select(0, index).to(dtype)
     out = torch.empty((len(index), *values.shape[1:]), dtype=dtype)
-    for row, position in zip(
-        out, index.tolist(), strict=True
-    ):  # cast on the way: maps gathered first are memory twice
+    # Cast row by row: gathering large maps first would need the memory twice.
+    for row, position in zip(out, index.tolist(), strict=True):
         row.copy_(values[position])
     return out
 
 
 def known_labels(spec: DataSpec, *splits: str) -> list[str]:
-    """Return the labels that are really known in all of these splits; elsewhere they are stored as zeros."""
+    """Return the labels that are known in all of these splits, not merely stored as zeros."""
     limits: dict[str, list[str]] = getattr(spec, "label_splits", {})
     return [
         name for name in spec.labels if all(split in limits.get(name, splits) for split in splits)
@@ -118,7 +117,7 @@ def make_batch(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> Batch:
-    """Turn columns, of which labels may be missing, into a Batch; features become `dtype`, 0/1 labels float32."""
+    """Turn columns into a Batch; features become `dtype`, 0/1 labels float32."""
     labels = {
         name: columns[name].float() if spec.label_dtypes[name] == "uint8" else columns[name]
         for name in spec.labels
@@ -144,18 +143,19 @@ def open_split(
     progress: Callable[[str], None] | None = None,
     why: str = "",
 ) -> SplitArrays:
-    """Return a split's arrays, building them on first use, or again where their checksums differ.
+    """Return a split's arrays; build them on first use, and again if their checksums differ.
 
-    Several processes may ask at once.
+    Several processes may call this at the same time.
 
     Args:
         store: folder of the shards.
-        manifest: its manifest.
-        name: a split of it.
-        cache_dir: where the arrays go; default: `.arrays` inside the store, or the user's cache where that is read-only.
-        fetch: called before the shards are read, to bring them here.
-        progress: told once when arrays are built, and how large they are, and why they are built again.
-        why: why the split is mapped, if that needs to be said.
+        manifest: the store's manifest.
+        name: name of the split.
+        cache_dir: folder for the arrays; default: `.arrays` in the store, or the user's cache if
+            the store is read-only.
+        fetch: called before the shards are read, to download them.
+        progress: called with a message when arrays are built (with their size) or built again.
+        why: why the split is mapped, for that message.
 
     Raises:
         DataError: a shard is missing or damaged, or the arrays cannot be written.
@@ -171,20 +171,22 @@ def open_split(
         return SplitArrays(folder, manifest.spec, name)
     except (OSError, ValueError, BadFeature) as error:
         raise DataError(
-            f"the arrays in {folder} are damaged ({error}); delete that folder, they are built again"
+            f"the arrays in {folder} are damaged ({error}); "
+            "delete that folder, and they will be built again"
         ) from None
 
 
 def array_folder(store: Path, manifest: Manifest, cache_dir: Path | None = None) -> Path:
-    """Return the folder in which a store's splits are mapped, one folder a split."""
+    """Return the folder of a store's mapped arrays, which has one subfolder per split."""
     if cache_dir is None and os.access(store, os.W_OK):
         return store / ".arrays" / manifest.checksum[:16]
-    # Shared by all datasets: two that differ only in how they cut the same clips into splits must not meet.
+    # The cache is shared by all stores. The fingerprint covers more than the clips' checksum, so
+    # two stores with the same clips but other splits have separate folders.
     return (cache_dir or cache_root()) / "arrays" / manifest.fingerprint[:16]
 
 
 def _damage(folder: Path, manifest: Manifest, name: str) -> str | None:
-    """Return why a split's arrays are not the ones that were built, or None."""
+    """Return why a split's arrays are not as they were built, or None."""
     return what_is_wrong(
         folder, contents=manifest.fingerprint, split=name, names=_files(manifest.spec)
     )
@@ -205,7 +207,7 @@ def _build(
     names = _files(manifest.spec)
 
     def fill(temporary: Path) -> None:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with this id
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with the same id
         temporary.mkdir()
         _copy(store, manifest, name, temporary)
         write_record(temporary, contents=manifest.fingerprint, split=name, names=names)
@@ -217,7 +219,8 @@ def _build(
             write_atomic(folder, fill)
         except OSError as error:
             raise DataError(
-                f"cannot build the arrays of {name} in {folder}: {error.strerror or error}; free space or give another cache"
+                f"cannot build the arrays of {name} in {folder}: {error.strerror or error}; "
+                "free space or give another cache"
             ) from None
         if progress is not None:
             because = why and f" ({why})"
@@ -229,7 +232,7 @@ def _build(
 
 
 def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> None:
-    """Copy one split's shards into flat arrays, a row group at a time."""
+    """Copy a split's shards into flat arrays, one row group at a time."""
     spec, info = manifest.spec, manifest.splits[name]
     shapes = {"row": (), **spec.shapes()}
     kinds = {key: np.dtype(spec.label_dtypes.get(key, manifest.dtype)) for key in spec.shapes()} | {
@@ -237,7 +240,7 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> None:
     }
     clip_ids: list[str] = []
     with contextlib.ExitStack() as stack:
-        # Written as files and mapped later: a write to a mapped file on a full disk ends the process (SIGBUS).
+        # Written as files, not as maps: writing to a map on a full disk kills the process (SIGBUS).
         files = {key: stack.enter_context((folder / f"{key}.npy").open("wb")) for key in shapes}
         for key, shape in shapes.items():
             header = {

@@ -1,4 +1,4 @@
-"""A store through Hugging Face `datasets`: a split as a map-style Dataset without a copy, or as a stream shared out once."""
+"""A split as a map-style Dataset of Hugging Face `datasets` without a copy, and back to a Batch."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 def as_dataset(split: SplitArrays, *, fingerprint: str) -> datasets.Dataset:
     """Return a split as a `datasets.Dataset` whose columns are the mapped arrays themselves.
 
-    Features and labels are flat lists of fixed size. The dataset is in arrow format: asked for a list of positions it
-    returns a table, which `batch_of` turns into a Batch without unpacking a value in Python; every other format of
-    `datasets` works too (`with_format("numpy")`), and slower.
+    Features and labels are flat lists of fixed size. The dataset has arrow format: indexed with a
+    list of positions it returns a table, which `batch_of` turns into a Batch without unpacking
+    values in Python. The other formats of `datasets`, e.g. `with_format("numpy")`, work but are
+    slower.
 
     Args:
         split: the mapped split.
-        fingerprint: names the contents, so that `datasets` need not read them all to name its caches.
+        fingerprint: identifies the contents; without it `datasets` would read them all to name its
+            caches.
     """
     import datasets
     from datasets.table import InMemoryTable
@@ -54,8 +56,9 @@ def batch_of(spec: DataSpec, table: pa.Table, *, dtype: torch.dtype = torch.floa
     Raises:
         DataError: a column has empty entries.
     """
-    # A table is in one piece, which may be a view of the mapped file, or (gathered from a dataset) in as many as it has clips.
-    # They are joined for all columns in one call, and neither here nor below by name: with few clips, that is what costs.
+    # A column is one piece, perhaps a view of the mapped file, or one piece per clip if the table
+    # was gathered from a dataset. All columns are joined in one call and never looked up by name:
+    # with few clips, these calls are what takes time.
     pieces = [column.num_chunks for column in table.columns]
     whole = table.combine_chunks() if max(pieces) > 1 else table
     shapes, features = {"row": (), **spec.shapes()}, spec.feature_names
@@ -73,7 +76,6 @@ def batch_of(spec: DataSpec, table: pa.Table, *, dtype: torch.dtype = torch.floa
             raise DataError(f"the column {name!r} of a table of '{spec.name}' has empty entries")
         tensor = torch.from_dlpack(values).reshape(len(table), *shapes[name])
         casts = tensor.dtype != dtype if name in features else tensor.dtype == torch.uint8
-        tensors[name] = (
-            tensor if casts or count > 1 else tensor.clone()
-        )  # a batch shares its memory with nothing
+        # A batch shares its memory with nothing: clone what neither a cast nor a join has copied.
+        tensors[name] = tensor if casts or count > 1 else tensor.clone()
     return make_batch(spec, tensors, whole.column("clip_id").to_pylist(), dtype=dtype)

@@ -26,7 +26,8 @@ from avplatform.tasks.contracts import Batch
 class Share(NamedTuple):
     """One process's part of a global batch of `global_size` clips.
 
-    A process that gets none still receives one clip to keep step with the others; `clips` is then 0, its weight.
+    A process without clips still receives one, to stay in step with the others; its weight,
+    `clips`, is then 0.
     """
 
     global_size: int
@@ -35,10 +36,10 @@ class Share(NamedTuple):
 
 
 class Loader(Protocol):
-    """What the training loop reads from."""
+    """The source of batches in the training loop."""
 
     def __len__(self) -> int:
-        """Global batches in an epoch."""
+        """Return the number of global batches per epoch."""
         ...
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Share]:
@@ -47,51 +48,53 @@ class Loader(Protocol):
 
 
 class SharesOut(DataLoader):
-    """Base of loaders that deal the clips to the processes themselves: Accelerate must not deal them once more.
+    """Base of loaders that distribute the clips themselves, so that Accelerate must not.
 
-    It has nothing of a DataLoader but the type, without which `Accelerator.prepare` would hand it back unread.
+    It is a DataLoader in type only: `Accelerator.prepare` returns objects of other types without
+    looking at them, so that no error could be raised.
     """
 
     batch_size: int
 
     def __init__(self) -> None:
-        """Leave a DataLoader's own set-up out: there is nothing for it to do."""
+        """Skip the set-up of DataLoader, which has nothing to do here."""
 
     @property
     def dataset(self) -> NoReturn:  # type: ignore[override]
-        """What a DataLoader has; only who wants to deal its clips asks for it.
+        """Refuse access to the dataset, which only code that distributes clips asks for.
 
         Raises:
             UsageError: always.
         """
         raise UsageError(
-            f"{type(self).__name__} deals the clips to the processes itself and must not be prepared by Accelerate, which "
-            "would deal them a second time and lose clips; prepare model and optimizer only, and iterate loader.epoch(n)"
+            f"{type(self).__name__} distributes the clips to the processes itself and must not be "
+            "prepared by Accelerate, which would distribute them a second time and lose clips; "
+            "prepare model and optimizer only, and iterate loader.epoch(n)"
         )
 
     _is_accelerate_prepared = dataset  # Accelerator.prepare_data_loader looks at this first
 
     def __iter__(self) -> NoReturn:
-        """Batches belong to an epoch.
+        """Refuse to iterate without an epoch.
 
         Raises:
             UsageError: always.
         """
         raise UsageError(
-            f"a {type(self).__name__} is read an epoch at a time; iterate loader.epoch(n)"
+            f"{type(self).__name__} is read one epoch at a time; iterate loader.epoch(n)"
         )
 
 
 class TrainLoader(SharesOut):
-    """Map-style loader over one or more splits read as one.
+    """Loader of one or more mapped splits, which are read as one.
 
     Args:
-        splits: read one after the other.
-        batch_size: clips in a global batch.
+        splits: the splits, in the order in which they are joined.
+        batch_size: clips per global batch.
         seed, shuffle, drop_last: decide the batches, together with the epoch.
         order: "default", or "psp-full" or "psp-weak" for the batches of PSP's published loaders.
-        num_workers: threads that read ahead, in order; 0 reads when asked.
-        process_index, num_processes: whose share.
+        num_workers: threads that read ahead, in order; 0 reads each batch when it is needed.
+        process_index, num_processes: which share of each batch to read.
     """
 
     def __init__(
@@ -127,7 +130,7 @@ class TrainLoader(SharesOut):
         )
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Share]:
-        """Yield shares; batches before `start` are skipped without being read."""
+        """Yield this process's shares; batches before `start` are skipped without being read."""
         clips, size, seed = int(self.starts[-1]), self.batch_size, self.seed
         if self.order == "default":
             batches = epoch_batches(
@@ -146,7 +149,7 @@ class TrainLoader(SharesOut):
         return Share(len(batch), self._gather(mine if len(mine) else batch[:1]), len(mine))
 
     def _gather(self, positions: np.ndarray) -> Batch:
-        """Read clips at positions of the joined splits, in that order."""
+        """Read the clips at some positions of the joined splits, in that order."""
         if len(self.splits) == 1:
             return self.splits[0].batch(positions, labels=self.labels)
         owner = np.searchsorted(self.starts, positions, side="right") - 1
@@ -165,7 +168,7 @@ class TrainLoader(SharesOut):
 
 
 def join(parts: list[Batch]) -> Batch:
-    """Put batches one after the other."""
+    """Concatenate batches."""
     first = parts[0]
     return Batch(
         audio=torch.cat([p.audio for p in parts]),
@@ -195,7 +198,7 @@ def reorder(batch: Batch, order: np.ndarray) -> Batch:
 def read_ahead(jobs: list[Callable[[], Share]], workers: int) -> Iterator[Share]:
     """Run jobs on threads, a few ahead of the reader, and yield their results in order.
 
-    An error in a job is raised where its result is due; leaving the loop early stops the threads.
+    A job's error is raised in place of its result; leaving the loop early stops the threads.
     """
     todo: queue.Queue[int] = queue.Queue()
     done: dict[int, Share | BaseException] = {}
@@ -234,7 +237,6 @@ def read_ahead(jobs: list[Callable[[], Share]], workers: int) -> Iterator[Share]
         stop.set()
         for _ in threads:
             todo.put(-1)
-        for (
-            thread
-        ) in threads:  # one that is still reading when the interpreter ends would abort the process
+        # A thread that still reads when the interpreter exits would abort the process.
+        for thread in threads:
             thread.join()

@@ -1,8 +1,9 @@
-"""A stream's clips are shared out between processes once: who would deal them a second time is told so, and loses none.
+"""Distribute a stream's clips between processes exactly once; a second distribution is an error.
 
-`datasets` and Accelerate each deal a stream's clips, and neither asks whether it was done already. What they do ask is
-answered here with an error: a share refuses the arithmetic by which `split_dataset_by_node` would split it again, and looks,
-whenever it is read, whether a DataLoader that Accelerate prepared is the reader.
+Both `datasets` and Accelerate can distribute a stream's clips, and neither checks whether the other
+did, in which case clips would silently be lost. A share made here raises an error instead: in the
+arithmetic by which `split_dataset_by_node` would split it again, and when it is read by a
+DataLoader that Accelerate prepared.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 def share_of(
     stream: datasets.IterableDataset, process_index: int, num_processes: int
 ) -> datasets.IterableDataset:
-    """Return one process's share of a stream that was not shared out; it cannot be shared out again.
+    """Return one process's share of an unsplit stream; the share cannot be split again.
 
-    Streams made of the share (`map`, `shuffle`, `shard`) refuse it as well.
+    This also holds for streams made from the share (`map`, `shuffle`, `shard`).
 
     Raises:
-        UsageError: it was split by node already: half of the clips or more would silently be lost.
+        UsageError: the stream was split by node before, so that splitting it again would silently
+            lose half of the clips or more.
     """
     check_not_shared_out(stream)
     if num_processes == 1:
@@ -38,29 +40,31 @@ def share_of(
 
 
 def check_not_shared_out(stream: datasets.IterableDataset) -> None:
-    """Raise UsageError where a stream already gives each process only a part (`split_dataset_by_node`)."""
+    """Raise UsageError if a stream was split before by `split_dataset_by_node`."""
     distributed = getattr(stream, "_distributed", None)
     if distributed is not None and distributed.world_size > 1:
         raise UsageError(
-            f"this stream was already split between {distributed.world_size} processes (split_dataset_by_node); splitting it "
-            "again would lose clips: give the unsplit stream, or leave out num_processes"
+            f"this stream was already split between {distributed.world_size} processes "
+            "(split_dataset_by_node); splitting it again would lose clips: "
+            "give the unsplit stream, or leave out num_processes"
         )
 
 
 class _Index(int):
-    """Number of a process; `split_dataset_by_node` multiplies it to split a share again."""
+    """Index of a process; `split_dataset_by_node` multiplies it to split a share again."""
 
     def __rmul__(self, other: Any) -> int:
         if other != 1:
             raise UsageError(
-                "this stream is already one process's share of the clips; splitting it again (split_dataset_by_node) would "
-                "lose clips: leave that out, or call stream_dataset without num_processes"
+                "this stream is already one process's share of the clips; "
+                "splitting it again (split_dataset_by_node) would lose clips: "
+                "leave that out, or call stream_dataset without num_processes"
             )
         return int(self)
 
 
 class _Share(DistributedConfig):
-    """Which share a stream gives; `datasets` carries it along and asks for its truth before a stream is read."""
+    """Which share a stream gives; `datasets` evaluates its truth before it reads a stream."""
 
     def __bool__(self) -> bool:
         reader = GradientState().active_dataloader
@@ -69,8 +73,9 @@ class _Share(DistributedConfig):
         if isinstance(getattr(dataset, "_distributed", None), _Share):
             reader.end()  # an abandoned reader would stay the active one
             raise UsageError(
-                f"this stream is already one of {self.world_size} processes' share of the clips; a DataLoader of it must not "
-                "be prepared by Accelerate, which would deal them a second time and lose clips: iterate the DataLoader as it "
-                "is, or call stream_dataset without num_processes"
+                f"this stream is already one of {self.world_size} processes' share of the clips; "
+                "a DataLoader of it must not be prepared by Accelerate, which would distribute "
+                "them a second time and lose clips: iterate the DataLoader as it is, "
+                "or call stream_dataset without num_processes"
             )
         return True

@@ -1,11 +1,11 @@
 """The numbers of a parquet row group, copied from its pages where nothing has to be decoded.
 
 Stores write features as uncompressed, plainly encoded lists without missing values: their bytes in
-the file are the array. A general reader still walks through the two levels that parquet keeps of
-every value, which costs several times the copy. Whatever does not look exactly like that
-(compressed, encoded, another page version) is left to the general reader.
+the file are the array. A general reader still decodes the two levels that parquet stores for
+every value, which costs several times the copy. Anything else (compressed, encoded, another page
+version) is left to the general reader.
 
-Pyarrow alone is no replacement. Clips a second of ``StreamLoader`` on the clips of
+Pyarrow alone cannot replace it. Clips per second of ``StreamLoader`` on the clips of
 ``benchmarks/data.py`` (600 videos, 2 x86-64 cores, 1 thread, pyarrow 26.0.1, medians of 5 rounds),
 by the way in which a row group is read:
 
@@ -59,18 +59,18 @@ def read_group(
     features: dict[str, int],
     others: list[str],
 ) -> tuple[dict[str, np.ndarray], pa.Table]:
-    """Return the features of a row group as flat arrays [rows, values], and its other columns as a table.
+    """Return a row group's features as arrays [rows, values], and its other columns as a table.
 
     Args:
         raw: the row group's bytes.
-        start: where they lie in the file.
-        footer: of the file.
-        group: number of the row group.
+        start: their position in the file.
+        footer: the file's footer.
+        group: index of the row group.
         features: columns of floating-point lists, with the length of the lists.
-        others: columns to decode.
+        others: other columns to read.
 
     Raises:
-        OSError, ValueError, pyarrow.ArrowException: the bytes are no such row group.
+        OSError, ValueError, pyarrow.ArrowException: the bytes are not that row group.
     """
     meta = footer.row_group(group)
     chunks = {
@@ -101,7 +101,7 @@ def _place(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
 def _plain_values(
     raw: bytes, start: int, chunk: pq.ColumnChunkMetaData, count: int
 ) -> np.ndarray | None:
-    """Return the values of a column chunk, or None where they would have to be decoded."""
+    """Return the values of a column chunk, or None if they need decoding."""
     dtype = PHYSICAL.get(chunk.physical_type)
     at, size = _place(chunk)
     if (
@@ -122,7 +122,7 @@ def _plain_values(
 
 
 def _pages(raw: bytes, at: int, end: int, itemsize: int) -> Iterator[tuple[int, int]]:
-    """Yield where the values of each page start, and how many there are."""
+    """Yield the position of each page's values, and their number."""
     while at < end:
         header, at = _struct(raw, at)
         about, size = header.get(5), header.get(3, -1)
@@ -132,20 +132,19 @@ def _pages(raw: bytes, at: int, end: int, itemsize: int) -> Iterator[tuple[int, 
             or about.get(2) != PLAIN
             or size < 0
         ):
-            raise ValueError("a page of another kind")
+            raise ValueError("the page is of another kind")
         first = at
-        for _ in range(2):  # repetition and definition levels, each after its length
+        for _ in range(2):  # skip repetition and definition levels, each preceded by its length
             first += 4 + int.from_bytes(raw[first : first + 4], "little")
-        if (
-            first + about[1] * itemsize != at + size
-        ):  # a value is missing, or an item has another size
-            raise ValueError("a page whose values do not fill it")
+        # Not equal if a value is missing or an item has another size.
+        if first + about[1] * itemsize != at + size:
+            raise ValueError("the values do not fill the page")
         yield first, about[1]
         at += size
 
 
 def _struct(raw: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """Read a struct in thrift's compact protocol; return its fields by number, and where it ends."""
+    """Read a struct in thrift's compact protocol; return its fields by number, and its end."""
     fields: dict[int, Any] = {}
     number = 0
     while kind := raw[at]:
@@ -165,7 +164,7 @@ def _struct(raw: bytes, at: int) -> tuple[dict[int, Any], int]:
         elif kind == STRUCT:
             fields[number], at = _struct(raw, at)
         else:
-            raise ValueError(f"a field of kind {kind}, which no page header has")
+            raise ValueError(f"field of kind {kind}, which no page header has")
     return fields, at + 1
 
 
@@ -185,7 +184,7 @@ def _integer(raw: bytes, at: int) -> tuple[int, int]:
 
 
 class _Window(io.BytesIO):
-    """A part of a file at its own offsets."""
+    """A part of a file, read by the offsets of the whole file."""
 
     def __init__(self, raw: bytes, start: int) -> None:
         super().__init__(raw)

@@ -1,4 +1,4 @@
-"""A dataset seen through some of its classes: the other labels are gone, and clips that hold none of them are left out."""
+"""A view of a dataset with some of its classes, without the other labels and the other clips."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ class RestrictedData(Data):
     """A view of data with some of their classes; nothing is copied.
 
     Args:
-        data: with all classes.
-        names: events whose labels stay, in the store's order; background stays where the store has it.
-        holding: keep the clips that hold one of these; default: those that hold one of `names`, or no event at all.
+        data: data with all classes.
+        names: events whose labels are kept, in the store's order; background is always kept.
+        holding: keep the clips that hold one of these events; default: those that hold one of
+            `names` or no event at all.
     """
 
     def __init__(
@@ -41,25 +42,26 @@ class RestrictedData(Data):
         super().__init__(spec, checksum=data.checksum, splits=data.splits)
 
     def split_name(self, name: str) -> str:
-        """Return the stored name of a split of the source that exists and is not empty."""
+        """Return the stored name of a split of the source, which must not be empty."""
         return self.source.split_name(name)
 
     def split(self, name: str) -> RestrictedSplit:
-        """Return a split, seen so.
+        """Return the view of a split.
 
         Raises:
-            UsageError: no such split.
-            DataError: no clip of it is left.
+            UsageError: there is no such split.
+            DataError: no clip of the split is left.
         """
         found = self._restricted(name)
         if not len(found):
             raise DataError(
-                f"no clip of the split '{found.name}' of '{self.name}' holds one of the chosen classes"
+                f"no clip of the split '{found.name}' of '{self.name}' holds one of the chosen "
+                "classes; choose others"
             )
         return found
 
     def rows(self, name: str) -> int:
-        """Return how many clips are left of a split."""
+        """Return the number of clips that are left of a split."""
         return len(self._restricted(name))
 
     def _restricted(self, name: str) -> RestrictedSplit:
@@ -77,7 +79,7 @@ class RestrictedData(Data):
 
 
 class RestrictedSplit(SplitArrays):
-    """Some clips of a split with some classes of their labels."""
+    """Some clips of a split, with some classes of their labels."""
 
     def __init__(
         self, whole: SplitArrays, positions: np.ndarray, columns: Sequence[int], spec: DataSpec
@@ -85,13 +87,14 @@ class RestrictedSplit(SplitArrays):
         self.spec, self.name, self._whole, self._positions = spec, whole.name, whole, positions
         self.clip_ids = [whole.clip_ids[i] for i in positions]
         self._columns, count = torch.tensor(list(columns)), len(whole.spec.classes)
-        # Class indices: a class that is gone becomes background, in the seconds of a clip that holds another class as well.
+        # For class indices: a removed class becomes background, as in the segments of a clip that
+        # also holds a kept class.
         self._index = torch.full((count,), len(columns), dtype=torch.int64)
         self._index[self._columns] = torch.arange(len(columns))
 
     @property
     def rows(self) -> np.ndarray:
-        """Unique integer key of every clip that is left."""
+        """The unique integer key of every clip that is left."""
         return self._whole.rows[self._positions]
 
     def labels(self, name: str) -> np.ndarray:
@@ -111,7 +114,7 @@ class RestrictedSplit(SplitArrays):
         dtype: torch.dtype = torch.float32,
         labels: Sequence[str] | None = None,
     ) -> Batch:
-        """Gather clips by position among those that are left."""
+        """Gather clips by their position among those that are left."""
         batch = self._whole.batch(
             self._positions[np.asarray(indices, dtype=np.int64)], dtype=dtype, labels=labels
         )
@@ -125,10 +128,10 @@ class RestrictedSplit(SplitArrays):
 
 
 def restricted_spec(spec: DataSpec, columns: Sequence[int]) -> DataSpec:
-    """Return what a store holds when only some classes are left.
+    """Return the specification of a store when only some classes are left.
 
     Raises:
-        DataError: a label that is neither a class index nor a map of all classes.
+        DataError: a label is neither a class index nor a map of all classes.
     """
     background = [BACKGROUND] if BACKGROUND in spec.classes else []
     labels = {}
@@ -139,7 +142,8 @@ def restricted_spec(spec: DataSpec, columns: Sequence[int]) -> DataSpec:
             labels[name] = [*shape[:-1], len(columns)]
         else:
             raise DataError(
-                f"the label '{name}' of '{spec.name}' has shape {shape}, which says nothing of classes apart"
+                f"the label '{name}' of '{spec.name}' has shape {shape}, "
+                "which has no axis of classes; use data whose labels have one"
             )
     classes = [*(spec.classes[n] for n in columns), *background]
     kept = [*columns, *(spec.classes.index(name) for name in background)]
@@ -148,7 +152,7 @@ def restricted_spec(spec: DataSpec, columns: Sequence[int]) -> DataSpec:
 
 
 def classes_present(split: SplitArrays) -> np.ndarray:
-    """Return which events each clip holds by any of its known labels; background is none.
+    """Return which events each clip holds by any of its known labels; background does not count.
 
     Shape: bool [N, C], C classes of the store.
     """

@@ -1,4 +1,4 @@
-"""Which clips make which batch: a function of the seed and the epoch, the same on every process."""
+"""The clips of every batch, as a function of seed and epoch that is the same on every process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import random
 
 import numpy as np
 
-LANES = 8  # places of the epoch's order that a shuffled, streamed batch draws from at once
-MIXED_GROUPS = 2  # row groups of a lane whose rows are mixed
+LANES = 8  # parts of an epoch's order from which each shuffled, streamed batch draws
+MIXED_GROUPS = 2  # row groups of a lane whose rows are shuffled together
 
 
 def epoch_batches(
@@ -30,19 +30,23 @@ def epoch_batches(
 def stream_order(
     shards: list[list[int]], batch_size: int, *, seed: int, epoch: int, shuffle: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row group and the row in it of every clip of a streamed epoch, batch after batch.
+    """Return the row group, and the row in it, of every clip of a streamed epoch in reading order.
 
-    Shards are put in a random order, and so are the row groups of each. The resulting sequence is cut into LANES parts, of
-    lengths that fit the batches exactly, and each part is shuffled by blocks of MIXED_GROUPS row groups. A batch takes its
-    first clips from the first lane, and so on: it mixes 2 * LANES row groups, and a process that gets a part of every batch
-    reads only the lanes of that part, while the batches stay the same for any number of processes.
+    The shards are put in random order, and so are the row groups of each shard. The resulting
+    sequence is cut into LANES parts (lanes), whose lengths fit the batches exactly, and each lane
+    is shuffled in blocks of MIXED_GROUPS row groups. A batch takes its first clips from the first
+    lane, the next ones from the second lane, and so on. Thus it mixes 2 * LANES row groups, a
+    process that gets a part of every batch reads only the lanes of that part, and the batches are
+    the same for any number of processes.
 
     Args:
-        shards: the sizes of each shard's row groups; row groups are numbered through, in this order.
-        batch_size: clips in a global batch.
-        seed: decides the order,
-        epoch: together with this.
+        shards: the sizes of each shard's row groups, which are numbered consecutively.
+        batch_size: clips per global batch.
+        seed: random seed; it decides the order together with `epoch`.
+        epoch: number of the epoch.
         shuffle: False for the order of the files.
+
+    Shape: returns two arrays [N] for N clips.
     """
     sizes = np.array([size for shard in shards for size in shard], dtype=np.int64)
     sequence = np.arange(len(sizes))
@@ -54,7 +58,7 @@ def stream_order(
         [rng.permutation(of_shard[shard]) for shard in rng.permutation(len(shards))]
     )
     group, row = _rows_of(sequence, sizes)
-    position = np.argsort(sequence)[group]  # of a row's group in the sequence
+    position = np.argsort(sequence)[group]  # position of each row's group in the sequence
 
     bounds = np.arange(LANES + 1)
     whole, rest = divmod(len(group), batch_size)
@@ -63,9 +67,8 @@ def stream_order(
     heads, tails = [], []
     for lane, end in enumerate(ends):
         places = np.arange(ends[lane - 1] if lane else 0, end)
-        if (
-            lane % 2
-        ):  # neighbours run towards each other, and need the row group that they share at the same time
+        # Neighbours run in opposite directions, to use the row group that they share at one time.
+        if lane % 2:
             places = places[::-1]
         block = (
             np.abs(position[places] - position[places[0]]) // MIXED_GROUPS
@@ -80,7 +83,7 @@ def stream_order(
 
 
 def _rows_of(sequence: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return row group and row of every clip of a sequence of row groups."""
+    """Return the row group and row of every clip of a sequence of row groups."""
     counts = sizes[sequence]
     firsts = np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(sequence, counts), np.arange(len(firsts)) - firsts
@@ -89,11 +92,12 @@ def _rows_of(sequence: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.nd
 def psp_batches(
     clips: int, batch_size: int, *, seed: int, epoch: int, weak: bool
 ) -> list[np.ndarray]:
-    """Return the batches of one epoch as PSP's published loaders deliver them; the remainder is dropped.
+    """Return the batches of one epoch as PSP's published loaders give them, without the remainder.
 
-    Source: PSP (CVPR 2021), released code. The fully supervised loader shuffles one list in place once an epoch. The weakly
-    supervised one copies its look-up list anew after the shuffle, so that only the first batch of an epoch is a random draw
-    and all others are the fixed positions i * batch_size onwards.
+    Source: PSP (CVPR 2021), released code. The fully supervised loader shuffles one list in place
+    once per epoch. The weakly supervised one copies its look-up list again after the shuffle, so
+    that only the first batch of an epoch is a random draw, and all others are the fixed positions
+    from i * batch_size on.
     """
     rng, order = random.Random(seed), list(range(clips))
     before = list(order)
@@ -111,12 +115,15 @@ def psp_batches(
 
 
 def count_batches(clips: int, batch_size: int, *, drop_last: bool = False) -> int:
-    """Return how many global batches an epoch has."""
+    """Return the number of global batches per epoch."""
     return clips // batch_size if drop_last else -(-clips // batch_size)
 
 
 def process_share(batch: np.ndarray, process_index: int, num_processes: int) -> np.ndarray:
-    """Return one process's contiguous part of a global batch; parts differ by one clip at most, and may be empty."""
+    """Return one process's contiguous part of a global batch, which may be empty.
+
+    The parts' sizes differ by one clip at most.
+    """
     start = len(batch) * process_index // num_processes
     end = len(batch) * (process_index + 1) // num_processes
     return batch[start:end]
@@ -125,6 +132,6 @@ def process_share(batch: np.ndarray, process_index: int, num_processes: int) -> 
 def eval_batches(
     clips: int, batch_size: int, process_index: int, num_processes: int
 ) -> list[np.ndarray]:
-    """Return one process's evaluation batches: whole batches of fixed composition, dealt in turn."""
+    """Return one process's evaluation batches: every `num_processes`-th one of a fixed list."""
     batches = [np.arange(i, min(i + batch_size, clips)) for i in range(0, clips, batch_size)]
     return batches[process_index::num_processes]

@@ -1,4 +1,4 @@
-"""Where parquet shards are read from: a folder, or a dataset repository on the Hub, in place."""
+"""Read parquet shards from a folder, or from a dataset repository on the Hub in place."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from avplatform.models.errors import DataError, counted
 from avplatform.models.files import file_sha256
 
 REMEDY = "copy or write the data again"
-FETCHERS = 8  # footers that are fetched at once
+FETCHERS = 8  # number of footers that are fetched at once
 
 
 class Shards(Protocol):
-    """The shards of a store, to be read a row group at a time."""
+    """The shards of a store, which are read one row group at a time."""
 
     def footers(self, shards: list[Shard]) -> list[pq.FileMetaData]:
-        """Return the footers of shards after checking that they are there and hold what the manifest says."""
+        """Check that shards exist and match the manifest, and return their footers."""
         ...
 
     def read(self, shard: Shard, start: int, size: int) -> bytes:
@@ -32,11 +32,11 @@ class Shards(Protocol):
         ...
 
     def urls(self, shards: list[Shard]) -> list[str]:
-        """Return what `datasets` calls the shards."""
+        """Return the shards' addresses for `datasets`."""
         ...
 
     def failure(self, shard: Shard, error: BaseException) -> DataError:
-        """Return what to tell the user of a shard that cannot be read."""
+        """Return the error to raise for a shard that cannot be read."""
         ...
 
 
@@ -60,7 +60,7 @@ class LocalShards:
             return file.read(size)
 
     def urls(self, shards: list[Shard]) -> list[str]:
-        """Return absolute paths, as patterns that mean themselves."""
+        """Return absolute paths, escaped because `datasets` expands patterns."""
         return [glob.escape(str(arrow_path(self.folder / shard.file))) for shard in shards]
 
     def failure(self, shard: Shard, error: BaseException) -> DataError:
@@ -69,7 +69,7 @@ class LocalShards:
 
 
 class HubShards:
-    """Shards of a dataset repository at one commit, read over HTTP by ranges; nothing is stored here."""
+    """Shards of a dataset repository at one commit, read in ranges over HTTP and not stored."""
 
     def __init__(self, repo_id: str, revision: str, manifest: Manifest) -> None:
         self.repo_id, self.revision = repo_id, revision
@@ -77,7 +77,7 @@ class HubShards:
         self._files: Any = None
 
     def footers(self, shards: list[Shard]) -> list[pq.FileMetaData]:
-        """Check sizes and checksums by the repository's own listing, then fetch and check the footers."""
+        """Check sizes and checksums against the repository's listing, and fetch the footers."""
         from avplatform.base.hub_errors import FAILURES, explain
 
         try:
@@ -95,17 +95,19 @@ class HubShards:
                 raise DataError(f"{self._name(shard)} is missing on the Hub; {REMEDY}")
             if entry["size"] != shard.bytes:
                 raise DataError(
-                    f"{self._name(shard)} has {entry['size']} bytes, in the manifest {shard.bytes}; {REMEDY}"
+                    f"{self._name(shard)} has {entry['size']} bytes, "
+                    f"in the manifest {shard.bytes}; {REMEDY}"
                 )
             if (large := entry.get("lfs")) and large["sha256"] != shard.sha256:
                 raise DataError(
-                    f"{self._name(shard)} is not what the manifest says (its sha256 differs); {REMEDY}"
+                    f"{self._name(shard)} does not match the manifest "
+                    f"(its sha256 differs); {REMEDY}"
                 )
         with ThreadPoolExecutor(FETCHERS) as pool:
             return list(pool.map(self._footer, shards))
 
     def read(self, shard: Shard, start: int, size: int) -> bytes:
-        """Return a part of a shard, by one request."""
+        """Return a part of a shard with one request."""
         with self._open(shard) as file:
             file.seek(start)
             return file.read(size)
@@ -148,16 +150,16 @@ class HubShards:
 
 
 def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool = False) -> Path:
-    """Return a shard's path after checking that it is there and, by its footer, holds what it should.
+    """Check that a shard exists and that its size and footer are right, and return its path.
 
     Args:
-        store: the folder.
-        shard: what the manifest says of it.
-        schema: the columns it must have.
-        contents: also compute its sha256, which reads every byte.
+        store: the store's folder.
+        shard: the shard's entry in the manifest.
+        schema: the columns that the shard must have.
+        contents: also compare the sha256, which reads every byte.
 
     Raises:
-        DataError: missing, or of another size, checksum, number of rows or columns.
+        DataError: the shard is missing, or its size, checksum, rows or columns differ.
     """
     file = store / shard.file
     if not file.is_file():
@@ -168,7 +170,7 @@ def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool 
         )
     try:
         if contents and file_sha256(file) != shard.sha256:
-            raise DataError(f"{file} is not what the manifest says (its sha256 differs); {REMEDY}")
+            raise DataError(f"{file} does not match the manifest (its sha256 differs); {REMEDY}")
         with pq.ParquetFile(arrow_path(file)) as parquet:
             check_footer(str(file), parquet, shard, schema)
     except DataError:
@@ -176,12 +178,12 @@ def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool 
     except PermissionError as error:
         raise DataError(f"{file} cannot be read ({error.strerror})") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{file} is no parquet file ({error}); {REMEDY}") from None
+        raise DataError(f"{file} is not a parquet file ({error}); {REMEDY}") from None
     return file
 
 
 def check_footer(name: str, parquet: pq.ParquetFile, shard: Shard, schema: pa.Schema) -> None:
-    """Raise DataError unless a shard has the manifest's rows and the schema's columns."""
+    """Raise DataError unless a shard has the manifest's number of rows and the schema's columns."""
     rows, found = (
         parquet.metadata.num_rows,
         {field.name: field.type for field in parquet.schema_arrow},
@@ -194,5 +196,5 @@ def check_footer(name: str, parquet: pq.ParquetFile, shard: Shard, schema: pa.Sc
         if found.get(field.name) != field.type:
             kind = found.get(field.name, "not there")
             raise DataError(
-                f"{name}: column {field.name} is {kind}, by the manifest {field.type}; {REMEDY}"
+                f"{name}: column {field.name} is {kind}, in the manifest {field.type}; {REMEDY}"
             )

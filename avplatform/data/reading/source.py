@@ -1,4 +1,4 @@
-"""Open a dataset by what a user calls it: demo, a folder, or a hub id."""
+"""Open a dataset by the name that a user gives: demo, a folder, or a hub id."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ from avplatform.models.files import expanded
 if TYPE_CHECKING:
     import datasets
 
-UNLABELLED = "; it has no labels: `avplatform extract --annotations DIR` takes labels and splits from the official files"
+UNLABELLED = (
+    "; it has no labels: `avplatform extract --annotations DIR` takes labels and splits from the "
+    "official files"
+)
 ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 
 
 class Data(ABC):
-    """What runs and evaluations ask of data, be they a whole store or a view of one.
+    """Data of runs and evaluations: a whole store or a view of one.
 
     Args:
-        spec: what they hold.
-        checksum: of the contents of the store.
+        spec: specification of the contents.
+        checksum: checksum of the store's contents.
         splits: names of the splits.
     """
 
@@ -39,32 +42,33 @@ class Data(ABC):
 
     @abstractmethod
     def split_name(self, name: str) -> str:
-        """Return the stored name of a split that exists and is not empty; "val" is understood as "validation"."""
+        """Return the stored name of a split, which must not be empty; "val" means "validation"."""
 
     @abstractmethod
     def split(self, name: str) -> SplitArrays:
-        """Return a split, mapped; "val" is understood as "validation".
+        """Return a mapped split; "val" means "validation".
 
         Raises:
-            UsageError: no such split; names the nearest.
+            UsageError: there is no such split; suggests the nearest name.
             DataError: the split is empty or its shards are damaged.
         """
 
     @abstractmethod
     def rows(self, name: str) -> int:
-        """Return how many clips a split holds."""
+        """Return the number of clips in a split."""
 
 
 class DataSource(Data):
     """A store and its splits.
 
     Args:
-        path: its folder; of a store on the Hub, the one that holds its small files.
-        manifest: what it holds.
-        hub: (repository, commit) of a store on the Hub, whose shards come when a split is asked for, or are streamed.
-        cache_dir: where mapped arrays go.
-        progress: told what takes time.
-        why_mapped: why splits are mapped, where that needs to be said.
+        path: the store's folder; for a store on the Hub, the local folder of its small files.
+        manifest: the store's manifest.
+        hub: (repository, commit) of a store on the Hub, whose shards are streamed, or downloaded
+            when a split is needed.
+        cache_dir: folder for mapped arrays.
+        progress: called with a message before and after slow steps.
+        why_mapped: why splits are mapped, for these messages.
     """
 
     def __init__(
@@ -83,12 +87,12 @@ class DataSource(Data):
             LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest)
         )
         self._hub, self._progress = hub, progress
-        # What is mapped does not go into the Hub client's own cache, whose files are counted and deleted by its commands.
+        # Mapped arrays stay out of the Hub client's cache, whose commands count and delete files.
         self.cache_dir = cache_root() if hub is not None and cache_dir is None else cache_dir
         self._open: dict[str, SplitArrays] = {}
 
     def split(self, name: str) -> SplitArrays:
-        """Return a split, mapped on first use."""
+        """Return a split, which is mapped on first use."""
         name = self.split_name(name)
         if name not in self._open:
             self._open[name] = open_split(
@@ -103,24 +107,25 @@ class DataSource(Data):
         return self._open[name]
 
     def rows(self, name: str) -> int:
-        """Return how many clips a split holds, by the manifest."""
+        """Return the number of clips in a split according to the manifest."""
         return self.manifest.splits[self.split_name(name)].rows
 
     def as_dataset(self, name: str) -> datasets.Dataset:
-        """Return a split as a map-style `datasets.Dataset` over the mapped arrays; see `avplatform.data.reading.hf`."""
+        """Return a split as a map-style Dataset; see `avplatform.data.reading.hf.as_dataset`."""
         from avplatform.data.reading.hf import as_dataset
 
         return as_dataset(self.split(name), fingerprint=self.manifest.fingerprint)
 
     def fetch(self, name: str) -> None:
-        """Download the shards of one split of a store on the Hub, and of no other."""
+        """Download the shards of one split, if the store is on the Hub."""
         if self._hub is None:
             return
         files = [shard.file for shard in self.manifest.splits[name].shards]
         if self._progress is not None:
             size = sum(shard.bytes for shard in self.manifest.splits[name].shards)
             self._progress(
-                f"getting {name} of {self._hub[0]}: {counted(len(files), 'shard')}, {size / 2**20:.0f} MiB"
+                f"downloading {name} of {self._hub[0]}: "
+                f"{counted(len(files), 'shard')}, {size / 2**20:.0f} MiB"
             )
         download(
             self._hub[0],
@@ -130,13 +135,14 @@ class DataSource(Data):
         )
 
     def split_name(self, name: str) -> str:
-        """Return the stored name of a split that exists and is not empty."""
+        """Return the stored name of a split, which must not be empty."""
         name = ALIASES.get(name, name)
         if name not in self.manifest.splits:
             known = ", ".join(self.splits)
             hint = "" if self.manifest.spec.labels else UNLABELLED
             raise UsageError(
-                f"'{self.name}' has no split '{name}'{nearest(name, self.splits)} (splits: {known}){hint}"
+                f"'{self.name}' has no split '{name}'{nearest(name, self.splits)} "
+                f"(splits: {known}){hint}"
             )
         if self.manifest.splits[name].rows == 0:
             raise DataError(f"the split '{name}' of {self.path} is empty")
@@ -154,15 +160,15 @@ def open_data(
     """Open "demo", a data folder, or a hub dataset id.
 
     Args:
-        data: the name.
-        task: the task that the data must be for.
-        cache_dir: where mapped arrays and downloads go.
-        progress: told what takes time.
-        why_mapped: why splits are mapped, where that needs to be said.
+        data: "demo", a folder, or a hub id.
+        task: the task for which the data must be.
+        cache_dir: folder for mapped arrays and downloads.
+        progress: called with a message before and after slow steps.
+        why_mapped: why splits are mapped, for these messages.
 
     Raises:
-        DataError: nothing there, not in the platform's format, or not to be had from the Hub.
-        UsageError: data of another task.
+        DataError: the data do not exist, are not in the platform's format, or cannot be downloaded.
+        UsageError: the data are for another task.
     """
     cache, hub = expanded(cache_dir) if cache_dir is not None else None, None
     if str(data) == "demo":
@@ -194,7 +200,10 @@ def train_loader(
     process_index: int = 0,
     num_processes: int = 1,
 ) -> Loader:
-    """Return the loader of the training splits; splits that a dataset may lack (background) are left out if absent."""
+    """Return the loader of the training splits.
+
+    Splits after the first one (e.g. background) are optional and skipped if the data lack them.
+    """
     names = [data.split_name(name) for name in splits if name == splits[0] or name in data.splits]
     options: dict[str, Any] = dict(
         batch_size=batch_size,
@@ -209,7 +218,7 @@ def train_loader(
             raise UsageError(f"--batch-order {order} needs mapped data; leave out --streaming")
         if not isinstance(data, DataSource):
             raise UsageError(
-                "--streaming reads whole stores, not some of their classes; leave it out"
+                "--streaming cannot read some classes of a store, only all of them; leave it out"
             )
         return StreamLoader(data.shards, data.manifest, names, num_workers=num_workers, **options)
     return TrainLoader(
@@ -220,18 +229,18 @@ def train_loader(
 def locate_store(
     data: str, cache: Path | None = None, progress: Callable[[str], None] | None = None
 ) -> tuple[Path, tuple[str, str] | None]:
-    """Return the folder of a store, and its repository and commit where it is on the Hub."""
+    """Return the folder of a store, and its repository and commit if it is on the Hub."""
     path = expanded(data)
     if path.is_dir() or data.startswith((".", "/", "~")) or data.count("/") != 1:
         return path, None
     if progress is not None:
-        progress(f"'{data}' is no folder here; asking the Hub for it")
+        progress(f"'{data}' is not a folder; looking for it on the Hub")
     path = download(data, ignore_patterns=["*.parquet"], cache_dir=cache and cache / "hub")
     return path, (data, path.name)  # the client's cache names a snapshot's folder after its commit
 
 
 def download(repo_id: str, **options: Any) -> Path:
-    """Download files of a dataset repository; return the folder that holds them.
+    """Download files of a dataset repository and return their folder.
 
     Raises:
         DataError: the repository or the Hub cannot be reached.
@@ -244,10 +253,10 @@ def download(repo_id: str, **options: Any) -> Path:
         return Path(snapshot_download(repo_id, repo_type="dataset", **options))
     except FAILURES as error:
         raise DataError(
-            f"'{repo_id}' is no data folder, and cannot be had from the Hub: {explain(error)}"
+            f"'{repo_id}' is not a data folder, and cannot be read from the Hub: {explain(error)}"
         ) from None
 
 
 def _hub_cache(snapshot: Path) -> Path:
-    """Return the cache that a snapshot's folder lies in: CACHE/datasets--owner--name/snapshots/COMMIT."""
+    """Return the cache of a snapshot's folder CACHE/datasets--owner--name/snapshots/COMMIT."""
     return snapshot.parents[2]

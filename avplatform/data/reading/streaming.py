@@ -1,10 +1,11 @@
-"""Training batches streamed from parquet shards, here or on the Hub, for data that do not fit or are not here.
+"""Training batches streamed from parquet shards, on disk or on the Hub, without mapped arrays.
 
-The order of an epoch's clips is computed from the shards' footers, the same on every process (`sampling.stream_order`): a
-clip is seen exactly once an epoch whatever the number of processes and shards, and no process can run dry before another.
-A process reads only the row groups that hold clips of its own, each once, and forgets them after their last clip; what lies
-before a resumed batch is not read at all. The stock per-example shuffle buffer of `datasets` is not used: it unpacks every
-feature value in Python.
+Every process computes the same order of an epoch's clips from the shards' footers
+(`sampling.stream_order`), so that each clip is seen exactly once per epoch for any number of
+processes and shards, and all processes have the same number of batches. A process reads only the
+row groups that hold its own clips, each once, and drops them after their last clip; a resumed epoch
+does not read row groups that only earlier batches needed. The shuffle buffer of `datasets` is not
+used, because it unpacks every feature value in Python.
 """
 
 from __future__ import annotations
@@ -29,22 +30,23 @@ from avplatform.data.store.schema import DataSpec, Manifest
 
 
 class StreamLoader(SharesOut):
-    """Stream one or more splits of a store; the same interface as `TrainLoader`.
+    """Streams one or more splits of a store, with the interface of `TrainLoader`.
 
-    Shards are checked by their footers; their sha256 is not computed, which would read every byte once more. With
-    `shuffle` off the batches follow the files, and several processes each read nearly all of them.
+    Shards are checked by their footers, not by their sha256, which would read every byte once more.
+    Without `shuffle` the batches follow the files, and each of several processes reads nearly all
+    of them.
 
     Args:
-        shards: where to read.
-        manifest: of the store.
-        splits: read one after the other.
-        batch_size: clips in a global batch.
+        shards: the store's shards.
+        manifest: the store's manifest.
+        splits: names of the splits, in the order in which they are joined.
+        batch_size: clips per global batch.
         seed, shuffle, drop_last: decide the batches, together with the epoch.
-        num_workers: threads that read ahead, in order; 0 reads when asked.
-        process_index, num_processes: whose share.
+        num_workers: threads that read ahead, in order; 0 reads each batch when it is needed.
+        process_index, num_processes: which share of each batch to read.
 
     Raises:
-        DataError: a shard is missing or holds something else than the manifest says.
+        DataError: a shard is missing or does not match the manifest.
     """
 
     def __init__(
@@ -87,11 +89,11 @@ class StreamLoader(SharesOut):
         return count_batches(self.clips, self.batch_size, drop_last=self.drop_last)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Share]:
-        """Yield shares; row groups that only batches before `start` need are not read."""
+        """Yield this process's shares, without reading what only batches before `start` need."""
         group, row = stream_order(
             self.group_sizes, self.batch_size, seed=self.seed, epoch=epoch, shuffle=self.shuffle
         )
-        parts = []  # size of the global batch, places to read, clips of this process
+        parts = []  # per batch: its global size, the places to read, this process's clips
         for number in range(start, len(self)):
             batch = np.arange(
                 number * self.batch_size, min((number + 1) * self.batch_size, self.clips)
@@ -109,7 +111,7 @@ class StreamLoader(SharesOut):
     def _share(
         self, held: _HeldGroups, size: int, groups: np.ndarray, rows: np.ndarray, clips: int
     ) -> Share:
-        """Gather clips from their row groups, in the order given."""
+        """Gather clips from their row groups, in the given order."""
         columns: dict[str, Any] = {}
         clip_ids = np.empty(len(rows), dtype=object)
         for number in np.unique(groups):
@@ -148,21 +150,23 @@ _Group = tuple[dict[str, np.ndarray], np.ndarray]  # the columns of a row group,
 
 
 def table_columns(spec: DataSpec, table: pa.Table) -> dict[str, np.ndarray]:
-    """Return the numbers of a table of flat lists as arrays in the spec's shapes, without a copy where it is in one piece."""
+    """Return the numeric columns of a table as arrays in the spec's shapes.
+
+    A column in one piece is not copied.
+    """
     columns = {}
     for name, shape in {"row": (), **spec.shapes()}.items():
         if name in table.column_names:
             chunks = table.column(name)
-            column = (
-                chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
-            )  # which always copies
+            # combine_chunks always copies, so it is avoided for a single chunk.
+            column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
             flat = column.flatten() if shape else column
             columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), *shape)
     return columns
 
 
 class _HeldGroups:
-    """Row groups in memory, each read at its first use and dropped after its last; several threads may ask at once."""
+    """Row groups in memory, each read at its first use and dropped after its last; thread-safe."""
 
     def __init__(self, read: Callable[[int], _Group], uses: Counter[int]) -> None:
         self._read, self._left = read, uses
@@ -171,11 +175,11 @@ class _HeldGroups:
         self._locks = {number: threading.Lock() for number in uses}
 
     def group(self, number: int) -> _Use:
-        """Return a context in which a row group is there."""
+        """Return a context manager that holds a row group in memory."""
         return _Use(self, number)
 
     def _take(self, number: int) -> _Group:
-        with self._locks[number]:  # who comes second waits for the one that reads
+        with self._locks[number]:  # a second thread waits for the one that reads
             if number not in self._held:
                 self._held[number] = self._read(number)
             return self._held[number]

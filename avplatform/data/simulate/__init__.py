@@ -1,4 +1,4 @@
-"""Synthetic features for real annotations; docs/simulation.md says how and how far to trust them."""
+"""Synthetic features for real annotations; docs/simulation.md tells how far to trust them."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def simulate(
     """Draw features for the clips of official annotation files and write them as a store.
 
     Args:
-        task: whose dataset is simulated.
-        annotations: folder of the official files.
+        task: task whose dataset is simulated.
+        annotations: folder of the official annotation files.
         out: folder to write.
         preset: name of the simulation; default: the dataset's own.
-        seed: of the clips; default: the preset's.
-        subset: how many clips of a split to keep: the first ones, or evenly spaced ones where files are
-            sorted by class; a clip stays the same in any subset.
-        dtype: stored precision of a store.
-        layout: "store", or "official" for the authors' file layout (which has no manifest; None is returned). With a subset
-            its annotation files are cut to the clips that are written.
-        progress: told the share that is done.
+        seed: seed of the clips; default: the preset's.
+        subset: number of clips to keep per split: the first ones, or evenly spaced ones if the
+            files are sorted by class; a clip is the same in any subset.
+        dtype: precision of the features in a store.
+        layout: "store", or "official" for the authors' file layout. The latter has no manifest
+            (None is returned); with a subset, its annotation files are cut to the written clips.
+        progress: called with the finished share.
         card: makes README.md from the manifest.
 
     Raises:
-        UsageError: unknown task, preset or layout, or a folder that is not empty.
-        DataError: annotation files that are missing or malformed.
+        UsageError: the task, preset or layout is unknown, or the folder is not empty.
+        DataError: annotation files are missing or malformed.
     """
     adapter = adapter_of_task(task)
     if layout not in ("store", "official"):
@@ -69,9 +69,8 @@ def simulate(
     }
     spec = adapter.simulated_spec(constants, provenance=provenance)
     if layout == "official":
-        events = len(clips.rows) - len(
-            clips.splits.get("background", ())
-        )  # also of clips in no split: rows are lines
+        # Clips in no split count too: the rows are the lines of the annotation file.
+        events = len(clips.rows) - len(clips.splits.get("background", ()))
         rows = None
         if subset:
             rows = [
@@ -96,7 +95,7 @@ def write(
     progress: Callable[[float], None] | None = None,
     card: Callable[[Manifest], str] | None = None,
 ) -> Manifest:
-    """Draw all splits of `clips`, a block at a time, into a store."""
+    """Draw all splits of `clips`, one block at a time, into a store."""
     with StoreWriter(out, spec, dtype=dtype, card=card) as writer:
         draw(writer, simulator, clips, subset=subset, progress=progress)
     assert writer.manifest is not None
@@ -111,7 +110,7 @@ def draw(
     subset: dict[str, int] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Draw the clips of all splits, a block at a time, and hand them to a writer."""
+    """Draw the clips of all splits, one block at a time, and pass them to a writer."""
     chosen = choose(clips, subset)
     total, done = sum(map(len, chosen.values())), 0
     for split, indices in chosen.items():
@@ -124,7 +123,7 @@ def draw(
 
 
 def choose(clips: Any, subset: dict[str, int] | None) -> dict[str, np.ndarray]:
-    """Return the indices of the clips that are drawn, by split."""
+    """Return the indices of the clips to draw, by split."""
     chosen = {}
     for split, indices in clips.splits.items():
         wanted = (subset or {}).get(split, len(indices))

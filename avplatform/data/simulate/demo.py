@@ -1,6 +1,7 @@
-"""The built-in synthetic data: labels drawn with the shares of a dataset, features by the simulator.
+"""The built-in synthetic data, for users without annotation files.
 
-For users who have no annotation files. One fixed dataset a task, from its own seeds: independent of any run's seed.
+Labels are distributed as in a real dataset, and features are simulated. There is one fixed dataset
+per task, with fixed seeds that do not depend on the seed of a run.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from avplatform.models.errors import unknown_name
 def demo_store(
     task: str, *, cache_dir: Path | None = None, progress: Callable[[str], None] | None = None
 ) -> Path:
-    """Return the folder of a task's demo data, made on first use; several processes may ask at once.
+    """Return the folder of a task's demo data, which are made on first use.
+
+    Several processes may call this at the same time.
 
     Raises:
-        UsageError: a task without demo data.
+        UsageError: the task has no demo data.
     """
     name = _demo_adapter(task).demo
     folder = (cache_dir or cache_root()) / name
@@ -40,7 +43,7 @@ def demo_store(
 
 
 def make_demo(task: str, folder: Path, *, sizes: dict[str, int] | None = None) -> None:
-    """Draw the demo data of a task into a new folder; `sizes` makes smaller ones for tests."""
+    """Draw the demo data of a task into a new folder; tests make small ones with `sizes`."""
     adapter = _demo_adapter(task)
     constants, clips = adapter.preset(), adapter.demo_clips(sizes)
     provenance = {

@@ -1,6 +1,6 @@
-"""Write simulated data in the authors' file layouts, so that their own code and our importers can read them.
+"""Write simulated data in the authors' file layouts, for their own code and for our importers.
 
-Each adapter says which files there are; this writes them.
+Each adapter decides which files there are; this module writes them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ import numpy as np
 
 from avplatform.base.files import publish
 from avplatform.data.adapters.contracts import DatasetAdapter
-from avplatform.data.adapters.plan import MARKER
+from avplatform.data.adapters.source import MARKER
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.errors import UsageError
 
 
 class OfficialWriter:
-    """The counterpart of `StoreWriter` for the authors' layouts; the folder appears when all is written.
+    """The counterpart of `StoreWriter` for the authors' layouts; the folder appears when complete.
 
     Args:
         path: folder to make.
-        adapter: the dataset's.
-        spec: what is written.
-        annotations: folder of the official annotation files, which are copied along.
-        clips: number of clips with an event, the rows of h5 arrays (background clips follow in files of their own).
-        rows: the clips that will be added, where these are not all: the annotation files are cut to them, and rows of h5
-            arrays numbered anew.
+        adapter: the dataset's adapter.
+        spec: specification of what is written.
+        annotations: folder of the official annotation files, which are copied.
+        clips: number of clips with an event, which are the rows of h5 arrays (background clips have
+            separate files).
+        rows: the clips that will be added, if not all: the annotation files are cut to them, and
+            the rows of h5 arrays are renumbered.
 
     Raises:
         UsageError: the folder is not empty.
@@ -83,11 +84,11 @@ class OfficialWriter:
         return self
 
     def add(self, split: str, columns: dict[str, Any]) -> None:
-        """Write some clips of a split."""
+        """Write clips of a split."""
         self.adapter.write_official(self, split, columns)
 
     def npy(self, name: str, values: np.ndarray) -> None:
-        """Write one array into a file of its own."""
+        """Write one array to a .npy file."""
         file = self._temporary / name
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, values)
@@ -95,7 +96,7 @@ class OfficialWriter:
     def h5(
         self, name: str, key: str, values: np.ndarray, rows: np.ndarray, *, background: bool
     ) -> None:
-        """Write rows of an array of float64; background clips are numbered behind the others."""
+        """Write rows of a float64 array in an h5 file; background clips follow the others."""
         if not background:
             rows = np.searchsorted(self._events, rows)
         elif self._background is None:

@@ -1,1 +1,1 @@
-"""A data folder: its schema, its shards and checksums, and how it is written whole."""
+"""A data folder (store): its schema, shards and checksums, and how it is written."""

@@ -17,7 +17,7 @@ def render_dataset_card(manifest: Manifest | dict[str, Any], repo_id: str | None
 
     Args:
         manifest: the store's manifest, or the content of its dataset.json.
-        repo_id: the repository that the example loads from.
+        repo_id: the repository from which the card's example loads the store.
     """
     data = dataclasses.asdict(manifest) if isinstance(manifest, Manifest) else manifest
     fields = dict(data["spec"])
@@ -28,7 +28,7 @@ def render_dataset_card(manifest: Manifest | dict[str, Any], repo_id: str | None
 
 
 def card_of_spec(spec: DataSpec) -> str:
-    """Return README.md of a dataset that is not written yet: without counts and checksum."""
+    """Return README.md of a dataset that is not yet written, without counts and checksum."""
     return _dataset_card(spec, {})
 
 

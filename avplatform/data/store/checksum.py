@@ -1,4 +1,4 @@
-"""The checksum of a store's contents: the same however the clips were handed over or cut into shards."""
+"""The checksum of a store's contents, which does not depend on blocks, shards or row groups."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from avplatform.data.store.schema import DataSpec, Manifest
 
 
 class ContentDigest:
-    """Digests clips as they pass; needs all clips of a split in their order, and splits in any.
+    """Computes the checksum from clips that are added block by block.
 
-    One sha256 a split and column is taken over the column's bytes (of `clip_id`: each id and a line feed, in UTF-8), and the
-    checksum is the sha256 of the lines "split column digest", splits by name and columns as in the schema.
+    The clips of a split must come in their order; the splits may come in any order. One sha256 per
+    split and column is taken over the column's bytes (for `clip_id`: each id and a line feed, in
+    UTF-8). The checksum is the sha256 of the lines "split column digest", with the splits sorted by
+    name and the columns in the order of the schema.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -37,7 +39,7 @@ class ContentDigest:
                     digest.update(flat.to_numpy(zero_copy_only=True).data)
 
     def hexdigest(self) -> str:
-        """Return the checksum of all that was added."""
+        """Return the checksum of all clips added so far."""
         lines = [
             f"{split} {name} {digest.hexdigest()}\n"
             for split in sorted(self._digests)
@@ -47,9 +49,9 @@ class ContentDigest:
 
 
 def content_checksum(store: str | Path, manifest: Manifest) -> str:
-    """Compute a store's checksum anew from its shards, a row group at a time.
+    """Compute a store's checksum from its shards, one row group at a time.
 
-    It equals `manifest.checksum` from version 2 on; version 1 computed another one while writing.
+    It equals `manifest.checksum` from version 2 on; version 1 defined the checksum differently.
     """
     digest = ContentDigest(manifest.spec)
     for split, info in manifest.splits.items():

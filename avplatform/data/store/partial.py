@@ -1,4 +1,4 @@
-"""The folder in which a store grows until it is whole: hidden, locked, and with a journal where it can be resumed."""
+"""The hidden folder of a store that is being written, with a lock and a journal for resuming."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ JOURNAL, LOCK, STORE = "journal.json", "lock", "store"
 
 
 class PartialFolder:
-    """`.NAME.partial` beside a store that is being written.
+    """The folder `.NAME.partial` beside the place where a store will appear.
 
     Args:
-        path: the store's folder, which appears by renaming.
-        fingerprint: what is being written; a later attempt with the same one goes on. None: nothing is kept for a later one.
-        note: told when something is resumed or thrown away.
+        path: the store's final folder; it appears by renaming when the store is complete.
+        fingerprint: identifies what is written; a later attempt with the same fingerprint resumes.
+            None: nothing is kept for a later attempt.
+        note: called with a message when an earlier attempt is resumed or discarded.
     """
 
     def __init__(
@@ -40,16 +41,17 @@ class PartialFolder:
         self._lock = Lock(
             self.base / LOCK,
             lambda owner: DataError(
-                f"another process (id {owner}) is writing {path}; wait for it, or give another folder"
+                f"another process (id {owner}) is writing {path}; "
+                "wait for it, or give another folder"
             ),
         )
 
     def open(self) -> dict[str, Any]:
-        """Take the folder and return the journal of an earlier attempt, or an empty one.
+        """Lock the folder and return the journal of an earlier attempt, or an empty one.
 
         Raises:
-            DataError: another process writes there.
-            UsageError: the store's folder is not empty, or a stranger's folder has the partial one's name.
+            DataError: another process is writing the same store.
+            UsageError: the store's folder is not empty, or the partial folder's name is taken.
         """
         if self.fingerprint is None:
             check_empty(self.path)
@@ -59,9 +61,9 @@ class PartialFolder:
         if self.base.exists() and (
             not self.base.is_dir() or (any(self.base.iterdir()) and not (self.base / LOCK).exists())
         ):
-            raise UsageError(f"{self.base} is in the way; it is none of ours, so move it")
+            raise UsageError(f"{self.base} was not made by avplatform; move it out of the way")
         self._lock.take()
-        try:  # only now: another process may have finished while this one came
+        try:  # only now: another process may have finished while this one waited for the lock
             check_empty(self.path)
         except UsageError:
             self.close(keep=False)
@@ -70,25 +72,25 @@ class PartialFolder:
         if journal.get("fingerprint") == self.fingerprint and self.folder.is_dir():
             return journal
         if journal:
-            self._note(f"{self.base} was begun with other options or sources; starting anew")
+            self._note(f"{self.base} was begun with other options or sources; starting again")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.record({})
         return {}
 
     def record(self, content: dict[str, Any]) -> None:
-        """Write the journal: what a later attempt need not do again."""
+        """Write the journal: what a later attempt need not repeat."""
         if self.fingerprint is None:
             return
         content = {"fingerprint": self.fingerprint, **content}
         write_atomic(self.base / JOURNAL, json.dumps(content))
 
     def publish(self) -> None:
-        """Let the store appear under its name."""
+        """Move the finished store to its final folder."""
         publish(self.folder, self.path)
 
     def close(self, *, keep: bool) -> None:
-        """Give the folder up; without `keep` remove it."""
+        """Release the lock; without `keep`, also remove the folder."""
         if not keep or self.fingerprint is None:
             shutil.rmtree(self.base, ignore_errors=True)
         self._lock.release()
@@ -102,19 +104,19 @@ class PartialFolder:
 
 
 def check_empty(path: Path) -> None:
-    """Refuse a folder that holds something.
+    """Check that a store can be written to a folder.
 
     Raises:
-        UsageError: it does, or is no folder, or is the one that this process runs in, which cannot be replaced; or its name
-            is one that shards cannot be written to.
+        UsageError: it is not empty, not a folder, or the current directory (which cannot be
+            replaced), or Arrow cannot write to a path of that name.
     """
     if path.name in ("", "..") or path.resolve() == Path.cwd():
-        raise UsageError(f"{path} cannot be made anew; give a new folder by its name")
+        raise UsageError(f"{path} cannot be replaced; give a new folder by its name")
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
         raise UsageError(
-            f"the name of {path.absolute()} is no UTF-8, which Arrow cannot write; give another folder"
+            f"the name of {path.absolute()} is not UTF-8, which Arrow needs; give another folder"
         ) from None
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} exists and is not empty; give a new folder")

@@ -1,4 +1,4 @@
-"""What a dataset in the platform's format holds: its specification, and the manifest of what was written."""
+"""The platform's dataset format: the specification of the contents, and the manifest of a store."""
 
 from __future__ import annotations
 
@@ -27,30 +27,33 @@ from avplatform.models.typed_values import build
 from avplatform.tasks.contracts import Task
 
 SCHEMA_VERSION = 3
-BACKGROUND = "background"  # the class of a segment without an event, where a task has one
+BACKGROUND = "background"  # the class of a segment without an event, in tasks that have one
 MANIFEST_FILE = "dataset.json"
 EXTRACT_REPORT_FILE = "extract_report.json"
 SPLITS = ("train", "validation", "test")
 FEATURE_DTYPES = ("float16", "float32")
-LARGEST = 2**31 - 1  # values of a column a clip, in arrow's lists
+LARGEST = 2**31 - 1  # most values per clip in a column: the limit of Arrow's lists
 LABEL_DTYPES = ("uint8", "int64")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of splits and labels: they become file names
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # splits and labels, which become file names
 FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(kw_only=True)
 class DataSpec:
-    """The contents of a dataset.
+    """The specification of a dataset's contents.
 
-    `labels` maps each label's name to its shape per clip ([] for one number), `label_dtypes` to "uint8" (0 or 1) or "int64"
-    (the position of a class). `label_splits` names the splits in which a label is known, for labels that are not known in
-    all of them: there the column holds zeros (some datasets annotate no segments of training clips). `frames_per_segment` is
-    above 1 where a vector dataset keeps several visual vectors a segment. `texts` are label texts of the classes by spelling
-    (none: the names of the classes say enough). A clip lasts `segments` times `segment_seconds`.
+    `labels` maps each label's name to its shape per clip ([] for one number), and `label_dtypes` to
+    "uint8" (0 or 1) or "int64" (the index of a class). `label_splits` names the splits in which a
+    label is known, for labels that are not known in all splits (some datasets do not annotate the
+    segments of training clips); in other splits the column holds zeros. `frames_per_segment` is
+    above 1 where a dataset of vectors keeps several visual vectors per segment. `texts` are label
+    texts of the classes by spelling; empty means that the class names serve as texts. A clip lasts
+    `segments` times `segment_seconds`.
 
     Raises:
-        UsageError: no classes or one twice, texts of another number, segments of no length, a label without a type, of another type, or with a name no file can have, splits
-            of a label that is none, frames of maps, or a shape that no column can have.
+        UsageError: classes are missing or repeated, texts do not match the classes in number,
+            segments have no length, a label has a bad name, type or shape, `label_splits` names an
+            unknown label, or there are several frames per segment of visual maps.
     """
 
     name: str
@@ -76,7 +79,8 @@ class DataSpec:
             )
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise UsageError(
-                f"DataSpec.classes holds {counted(len(self.classes), 'name')}; give at least one, and each once"
+                f"DataSpec.classes holds {counted(len(self.classes), 'name')}; "
+                "give at least one, and each once"
             )
         for spelling, texts in self.texts.items():
             if len(texts) != len(self.classes):
@@ -86,16 +90,19 @@ class DataSpec:
                 )
         if set(self.labels) != set(self.label_dtypes):
             raise UsageError(
-                f"DataSpec.label_dtypes is for {sorted(self.label_dtypes)}; labels are {sorted(self.labels)}"
+                f"DataSpec.label_dtypes is for {sorted(self.label_dtypes)}; "
+                f"labels are {sorted(self.labels)}"
             )
         for name, dtype in self.label_dtypes.items():
             if not NAME.fullmatch(name) or name in ("row", "clip_id", "audio", "visual", "motion"):
                 raise UsageError(
-                    f"DataSpec.labels has the name {name!r}; use letters, digits, _ and -, and no column's name"
+                    f"DataSpec.labels has the name {name!r}; "
+                    "use letters, digits, _ and -, and not the name of another column"
                 )
             if dtype not in LABEL_DTYPES:
                 raise UsageError(
-                    f"DataSpec.label_dtypes[{name!r}] is {dtype!r}; choose from {', '.join(LABEL_DTYPES)}"
+                    f"DataSpec.label_dtypes[{name!r}] is {dtype!r}; "
+                    f"choose from {', '.join(LABEL_DTYPES)}"
                 )
         for name, splits in self.label_splits.items():
             if name not in self.labels:
@@ -110,7 +117,8 @@ class DataSpec:
         for name, shape in self.shapes().items():
             if any(size < 1 for size in shape) or math.prod(shape) > LARGEST:
                 raise UsageError(
-                    f"DataSpec: {name} has shape {shape} a clip; give sizes from 1, {LARGEST} values at the most"
+                    f"DataSpec: {name} has shape {shape} per clip; "
+                    f"give sizes of at least 1, and at most {LARGEST} values"
                 )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -123,7 +131,7 @@ class DataSpec:
         return {**shapes, **{name: tuple(shape) for name, shape in self.labels.items()}}
 
     def known(self, label: str, split: str) -> bool:
-        """Whether a label is known in a split, or stored as zeros there."""
+        """Return whether a label is known in a split; otherwise it is stored as zeros there."""
         return split in self.label_splits.get(label, [split])
 
     @property
@@ -134,7 +142,7 @@ class DataSpec:
 
 @dataclass(kw_only=True)
 class Shard:
-    """One parquet file of a split."""
+    """A parquet file with a part of a split's clips."""
 
     file: str
     rows: int
@@ -144,7 +152,7 @@ class Shard:
 
 @dataclass(kw_only=True)
 class SplitInfo:
-    """One split: its clips and its shards."""
+    """The number of clips of a split, and its shards."""
 
     rows: int
     shards: list[Shard]
@@ -152,7 +160,10 @@ class SplitInfo:
 
 @dataclass(kw_only=True)
 class Manifest:
-    """dataset.json of a store; `checksum` is over contents, not over files (see `avplatform.data.store.checksum`)."""
+    """The contents of a store's dataset.json.
+
+    `checksum` is that of the clips, not of the files; see `avplatform.data.store.checksum`.
+    """
 
     spec: DataSpec
     splits: dict[str, SplitInfo]
@@ -162,17 +173,17 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Checksum of all that the manifest says: contents, files, splits and specification."""
+        """Checksum of the whole manifest: contents, files, splits and specification."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
         """Return the text of dataset.json."""
         content = {"_type": "avplatform-dataset", **dataclasses.asdict(self)}
-        if (
-            not self.spec.features.extractors
-        ):  # a store that does not know them keeps the text that it had before they were
+        # Fields that older versions did not have are left out at their defaults, so that an older
+        # store keeps its text and thereby its fingerprint.
+        if not self.spec.features.extractors:
             del content["spec"]["features"]["extractors"]
-        for name, plain in (("texts", {}), ("segment_seconds", 1.0)):  # as before version 3
+        for name, plain in (("texts", {}), ("segment_seconds", 1.0)):
             if content["spec"][name] == plain:
                 del content["spec"][name]
         return json.dumps(content, indent=2) + "\n"
@@ -182,7 +193,7 @@ class Manifest:
         """Read a store's manifest.
 
         Raises:
-            DataError: no such folder, no manifest, or one that cannot be read or contradicts itself.
+            DataError: the folder or manifest is missing, unreadable, or contradicts itself.
         """
         file = Path(folder) / MANIFEST_FILE
         try:
@@ -191,18 +202,22 @@ class Manifest:
                     f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote"
                 )
             if not file.is_file():
-                made = "`avplatform data import` (from official files), `data simulate` or `extract` wrote"
+                made = (
+                    "`avplatform data import` (from official files), `data simulate` or "
+                    "`extract` wrote"
+                )
                 raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that {made}")
             data = json.loads(file.read_text())
             if data["_type"] != "avplatform-dataset":
                 raise KeyError("_type")
             if data["version"] > SCHEMA_VERSION:
                 raise DataError(
-                    f"{file} has version {data['version']}; this avplatform reads up to {SCHEMA_VERSION}"
+                    f"{file} has version {data['version']}; "
+                    f"this avplatform reads up to {SCHEMA_VERSION}, update it"
                 )
         except OSError as error:
             text = f"{file} cannot be read: {error.strerror or error}"
-            raise DataError(f"{text}; check the disk and who may read it") from None
+            raise DataError(f"{text}; check the disk and the file's permissions") from None
         except (
             json.JSONDecodeError,
             UnicodeDecodeError,
@@ -217,57 +232,60 @@ class Manifest:
             manifest: Manifest = build(cls, data)
             manifest._check()
         except AVError as error:
-            raise DataError(f"{file} is not right: {error}; write the data again") from None
+            raise DataError(f"{file} is not valid: {error}; write the data again") from None
         return manifest
 
     def _check(self) -> None:
-        """Refuse what no writer writes; names become paths, and a manifest may come from a stranger."""
+        """Refuse what no writer writes: names become paths, and anybody may have written them."""
         if self.dtype not in FEATURE_DTYPES:
             raise UsageError(f"dtype is {self.dtype!r}; choose from {', '.join(FEATURE_DTYPES)}")
         if not re.fullmatch(r"[0-9a-f]{64}", self.checksum):
-            raise UsageError(f"checksum {self.checksum!r} is no sha256")
+            raise UsageError(f"checksum {self.checksum!r} is not a sha256")
         for name, info in self.splits.items():
             for file in [shard.file for shard in info.shards]:
                 if not FILE.fullmatch(file):
                     raise UsageError(
-                        f"split {name!r} names the file {file!r}, which does not lie in the data's folder"
+                        f"split {name!r} names the file {file!r}, "
+                        "which does not lie in the data's folder"
                     )
             if not NAME.fullmatch(name):
-                raise UsageError(f"the split {name!r} has a name that cannot be a folder's")
+                raise UsageError(f"the split name {name!r} cannot be the name of a folder")
             if info.rows != sum(shard.rows for shard in info.shards):
                 raise UsageError(
-                    f"split {name!r} has {info.rows} rows, its shards {sum(s.rows for s in info.shards)}"
+                    f"split {name!r} has {info.rows} rows, "
+                    f"its shards {sum(s.rows for s in info.shards)}"
                 )
 
 
 def check_columns(spec: DataSpec, split: str, columns: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns as arrays of the right kind after checking them.
+    """Check columns and return them as arrays.
 
     Raises:
-        DataError: no clips, a missing or unknown column, no numbers, a wrong shape, a NaN, or a label out of range; names
-            split, column and clip.
+        DataError: there are no clips, a column is missing or unknown, has a wrong shape or holds
+            something other than numbers, NaN or a label out of range; names split, column, clip.
     """
     shapes = spec.shapes()
     wanted = {"row", "clip_id", *shapes}
     if set(columns) != wanted:
         missing, extra = sorted(wanted - set(columns)), sorted(set(columns) - wanted)
-        raise DataError(f"split {split}: columns do not fit (missing: {missing}, unknown: {extra})")
+        raise DataError(f"split {split}: wrong columns (missing: {missing}, unknown: {extra})")
     ids = list(columns["clip_id"])
     if not ids:
-        raise DataError(f"split {split}: no clips; a split that is written holds at least one")
+        raise DataError(f"split {split}: no clips; a split needs at least one")
     if not all(isinstance(clip_id, str) for clip_id in ids):
-        raise DataError(f"split {split}: clip_id holds something else than texts")
+        raise DataError(f"split {split}: clip_id must hold strings only")
     rows = _numbers(split, "row", columns["row"])
     if rows.shape != (len(ids),) or rows.dtype.kind not in "iu":
         raise DataError(
-            f"split {split}: row is {rows.dtype} {rows.shape}; give one integer for each of {len(ids)} clips"
+            f"split {split}: row is {rows.dtype} {rows.shape}; "
+            f"give one integer for each of {len(ids)} clips"
         )
     out: dict[str, Any] = {"row": rows.astype(np.int64), "clip_id": ids}
     for name, shape in shapes.items():
         values = _numbers(split, name, columns[name])
         if values.shape != (len(ids), *shape):
             raise DataError(
-                f"split {split}: {name} has shape {values.shape[1:]} a clip instead of {shape}"
+                f"split {split}: {name} has shape {values.shape[1:]} per clip instead of {shape}"
             )
         bad = bad_clips(spec, name, values)
         if bad.any():
@@ -281,10 +299,10 @@ def check_columns(spec: DataSpec, split: str, columns: dict[str, Any]) -> dict[s
 def bad_clips(spec: DataSpec, name: str, values: np.ndarray) -> np.ndarray:
     """Return which clips hold a feature that is NaN or infinite, or a label outside its range.
 
-    Shape: [N, ...] -> [N].
+    Shape: [N, ...] -> bool [N].
     """
     if name not in spec.labels:
-        # For half precision the bits are asked: all ones in the exponent. It is six times as fast as numpy's isfinite.
+        # Half precision is tested by its bits, an exponent of ones: six times as fast as isfinite.
         half = values.dtype == np.float16
         bad = (
             (np.ascontiguousarray(values).view(np.uint16) & 0x7C00) == 0x7C00
@@ -299,7 +317,7 @@ def bad_clips(spec: DataSpec, name: str, values: np.ndarray) -> np.ndarray:
 
 
 def what_is_bad(spec: DataSpec, name: str) -> str:
-    """Say what `bad_clips` finds in a column."""
+    """Return the words for what `bad_clips` finds in a column."""
     return "holds a label outside its range" if name in spec.labels else "is NaN or infinite"
 
 
@@ -321,11 +339,15 @@ def events(classes: Sequence[str]) -> list[str]:
 
 
 def check_labels(spec: DataSpec, task: Task) -> None:
-    """Raise DataError unless the data's classes are the task's, in the same order; a task may add background to them."""
+    """Raise DataError unless data and task have the same classes in the same order.
+
+    Background is not compared, as a task may add it.
+    """
     if events(spec.classes) == events(task.classes):
         return
     pairs = zip(spec.classes, task.classes, strict=False)
     wrong = next((f"{a!r} instead of {b!r}" for a, b in pairs if a != b), "their number")
     raise DataError(
-        f"the classes of '{spec.name}' are not those of {task.name} ({wrong}); give data with the same classes in the same order"
+        f"the classes of '{spec.name}' are not those of {task.name} ({wrong}); "
+        "give data with the same classes in the same order"
     )

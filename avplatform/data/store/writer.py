@@ -1,4 +1,4 @@
-"""Write a store: parquet shards of flat fixed-size lists, checksums and a manifest, whole or not at all."""
+"""Write a store, whole or not at all: parquet shards of flat lists, checksums and a manifest."""
 
 from __future__ import annotations
 
@@ -30,30 +30,32 @@ from avplatform.data.store.schema import (
 from avplatform.models.errors import DataError, UsageError, counted, nearest
 from avplatform.models.files import expanded, file_sha256
 
-SHARD_BYTES = 128 * 2**20  # uncompressed features in a shard
-GROUP_BYTES = 4 * 2**20  # and in a row group
+SHARD_BYTES = 128 * 2**20  # uncompressed features per shard
+GROUP_BYTES = 4 * 2**20  # uncompressed features per row group
 COMPRESSIONS = ("none", "zstd")
 
 
 class StoreWriter:
-    """Writes a store clip by clip with flat memory; the folder appears under its name when all is written.
+    """Writes a store block by block with constant memory; the folder appears when it is complete.
 
     Args:
-        path: folder to make; it must not exist, or be empty.
-        spec: what the store holds; its provenance may still be filled in until the end.
-        dtype: "float16" or "float32", the precision of the features.
+        path: folder to make; it must be missing or empty.
+        spec: what the store holds; its provenance may be filled in until the end.
+        dtype: precision of the features, "float16" or "float32".
         card: makes the text of README.md from the finished manifest.
-        rows_per_shard: clips in a shard; by default as many as SHARD_BYTES hold.
-        compression: of the shards, "none" or "zstd"; features are noise to a compressor, labels and rows of zeros are not.
-        resume: fingerprint of what is written. Finished shards are then kept when writing ends early, and a later writer with
-            the same fingerprint begins after them: `stored` says which clips it has, and the caller adds the others, in the
-            same order as before.
-        note: told when finished shards are used again or thrown away.
+        rows_per_shard: clips per shard; default: as many as SHARD_BYTES hold.
+        compression: compression of the shards, "none" or "zstd". Features hardly compress; labels
+            and rows of zeros do.
+        resume: fingerprint of what is written. If it is given and writing ends early, finished
+            shards are kept, and a later writer with the same fingerprint continues after them:
+            `stored` tells which clips it has, and the caller adds the others in the same order as
+            before.
+        note: called with a message when finished shards are used again or discarded.
 
     Raises:
-        UsageError: the folder is not empty, or an option is none of its choices.
-        DataError: columns that do not fit the spec, rows that occur twice, a store without clips, a full disk, or another
-            process that writes the same store.
+        UsageError: the folder is not empty, or an option is not one of its choices.
+        DataError: columns do not fit the spec, a row occurs twice, there are no clips, the disk is
+            full, or another process is writing the same store.
     """
 
     def __init__(
@@ -74,21 +76,20 @@ class StoreWriter:
         ):
             if value not in choices:
                 raise UsageError(
-                    f"{name} is {value!r}{nearest(value, choices)}; choose from {', '.join(choices)}"
+                    f"{name} is {value!r}{nearest(value, choices)}; "
+                    f"choose from {', '.join(choices)}"
                 )
         if rows_per_shard is not None and rows_per_shard < 1:
             raise UsageError(f"rows_per_shard is {rows_per_shard}; it must be at least 1")
         self.path, self.spec, self.dtype, self.card = expanded(path), spec, dtype, card
-        if (
-            self.path.is_symlink()
-        ):  # the folder that it leads to is made; the link itself cannot be replaced
+        if self.path.is_symlink():  # write its target: the link itself cannot be replaced
             self.path = self.path.resolve()
         check_empty(self.path)
         self.manifest: Manifest | None = None
         self.remarks: list[dict[str, Any]] = []
-        """Whatever the caller wants to find again after a resumption; written down whenever a shard is finished."""
+        """Notes of the caller that survive a resumption; saved whenever a shard is finished."""
         self.attachments: dict[str, str] = {}
-        """Further text files of the store: name and content."""
+        """Further text files of the store, content by name."""
         self._note = note or (lambda text: None)
         self._partial = PartialFolder(self.path, fingerprint=resume, note=note)
         self._schema = arrow_schema(spec, dtype)
@@ -115,18 +116,24 @@ class StoreWriter:
         return self
 
     def add(self, split: str, columns: dict[str, Any]) -> None:
-        """Add clips to a split: "row", "clip_id", every feature and every label, with n entries each."""
+        """Add clips to a split.
+
+        Args:
+            split: name of the split.
+            columns: "row", "clip_id", every feature and every label, with one entry per clip.
+        """
         if not NAME.fullmatch(split):
             raise DataError(
-                f"split {split!r}: the name becomes a file's; use letters, digits, _ and -"
+                f"split {split!r}: the name is used for files; use letters, digits, _ and -"
             )
         if split in self._splits and self._splits[split].closed:
-            raise DataError(f"split {split} is closed; its clips are added before `close_split`")
+            raise DataError(f"split {split} is closed; add its clips before `close_split`")
         columns = check_columns(self.spec, split, columns)
         for row, clip_id in zip(columns["row"].tolist(), columns["clip_id"], strict=True):
             if row in self._rows:
                 raise DataError(
-                    f"split {split}: row {row} (clip {clip_id}) is added twice; rows are unique in a dataset"
+                    f"split {split}: row {row} (clip {clip_id}) is added twice; "
+                    "rows are unique in a dataset"
                 )
             self._rows.add(row)
         table = pa.Table.from_arrays(
@@ -137,7 +144,7 @@ class StoreWriter:
             self._split(split).add(table)
 
     def stored(self, split: str) -> tuple[np.ndarray, bool]:
-        """Return the rows of a split that finished shards hold, in order, and whether the split is closed."""
+        """Return a split's rows in finished shards, in order, and whether the split is closed."""
         writer = self._splits.get(split)
         return (
             (np.array([], dtype=np.int64), False)
@@ -146,17 +153,17 @@ class StoreWriter:
         )
 
     def close_split(self, split: str) -> None:
-        """Say that a split is whole, so that its last shard is finished too."""
+        """Mark a split as complete and finish its last shard."""
         with self._disk():
             self._split(split).close()
             self._record()
 
     def shard_bytes(self) -> int:
-        """Return the bytes of all shards that are finished."""
+        """Return the size in bytes of all finished shards."""
         return sum(shard.bytes for writer in self._splits.values() for shard in writer.shards)
 
     def discard(self) -> None:
-        """Give up: nothing is written, and nothing kept to go on from."""
+        """Give up: write nothing, and keep nothing to resume from."""
         self._discarded = True
 
     def __exit__(
@@ -179,7 +186,7 @@ class StoreWriter:
             self._partial.close(keep=finished and not written and not self._discarded)
 
     def _take_up(self, journal: dict[str, Any]) -> None:
-        """Go on after an earlier attempt: keep its finished shards that are whole, remove all other files."""
+        """Resume an earlier attempt: keep its intact finished shards and remove all other files."""
         self.remarks = journal.get("remarks", [])
         folder, count = self._partial.folder, 0
         for split, state in journal.get("splits", {}).items():
@@ -209,7 +216,7 @@ class StoreWriter:
             self._note(f"going on after {counted(count, 'clip')} that an earlier attempt wrote")
 
     def _array(self, split: str, columns: dict[str, Any], field: pa.Field) -> pa.Array:
-        """Return one column as the store has it."""
+        """Return one column in the form in which it is stored."""
         if field.name == "clip_id":
             return pa.array(columns["clip_id"], type=pa.string())
         values = np.asarray(columns[field.name])
@@ -260,7 +267,7 @@ class StoreWriter:
         if self.card is not None:
             texts["README.md"] = self.card(self.manifest)
         for name, text in texts.items():
-            # Names of files that are no UTF-8 are written as JSON's escapes.
+            # File names that are not UTF-8 are written with escapes.
             (self._partial.folder / name).write_text(
                 text, encoding="utf-8", errors="backslashreplace"
             )
@@ -268,7 +275,7 @@ class StoreWriter:
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:
-        """Turn what the file system says into an error that a person can act on."""
+        """Turn errors of the file system into messages that a user can act on."""
         try:
             yield
         except OSError as error:
@@ -281,7 +288,8 @@ class StoreWriter:
                 and self._partial.fingerprint is not None
             )
             then = (
-                f"; finished shards stay in {self._partial.base}, the same command goes on from them"
+                f"; finished shards stay in {self._partial.base}, "
+                "and the same command continues after them"
                 if kept
                 else ""
             )
@@ -306,7 +314,7 @@ class _SplitWriter:
         self.group_rows, self.shard_rows, self.finished = group_rows, shard_rows, finished
         self.pending: list[pa.Table] = []
         self.shards: list[Shard] = []
-        self.kept: list[int] = []  # rows that an earlier attempt wrote
+        self.kept: list[int] = []  # rows in shards of an earlier attempt
         self.closed = False
         self.count = 0  # clips in the open shard
         self.writer: pq.ParquetWriter | None = None
@@ -320,7 +328,8 @@ class _SplitWriter:
 
     def _write(self, group: pa.Table) -> None:
         if self.writer is None:
-            # Features are noise to a dictionary: plain pages read fastest. Parquet has no byte, a plain 0 or 1 takes four.
+            # Dictionaries do not help features, and plain pages read fastest. Labels have them,
+            # as parquet has no byte type: a plain 0 or 1 would take four bytes.
             labels = [
                 f.name + ".list.element"
                 for f in self.schema
@@ -338,7 +347,7 @@ class _SplitWriter:
             self._finish_shard()
 
     def close(self) -> SplitInfo:
-        """Write what is left; return what the split holds."""
+        """Write the remaining clips and return what the split holds."""
         if self.pending:
             self._write(pa.concat_tables(self.pending))
             self.pending = []
@@ -348,7 +357,7 @@ class _SplitWriter:
         return SplitInfo(rows=sum(shard.rows for shard in self.shards), shards=self.shards)
 
     def abandon(self) -> None:
-        """Close the file of a shard that stays unfinished."""
+        """Close the open shard's file, if any."""
         if self.writer is not None:
             writer, self.writer = self.writer, None
             writer.close()
@@ -368,7 +377,7 @@ class _SplitWriter:
 
 
 def arrow_schema(spec: DataSpec, dtype: str) -> pa.Schema:
-    """Return the columns of a store's shards: numbers, and flat lists of fixed size (unpacked fastest)."""
+    """Return the schema of a store's shards: numbers, and flat lists of fixed size for speed."""
     fields = [pa.field("row", pa.int64()), pa.field("clip_id", pa.string())]
     for name, shape in spec.shapes().items():
         kind = spec.label_dtypes.get(name, dtype)

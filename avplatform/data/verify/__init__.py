@@ -1,4 +1,4 @@
-"""Whether a store is what its manifest says, and whether its clips and labels make sense."""
+"""Checks that a store matches its manifest, and that its clips and labels make sense."""
 
 from __future__ import annotations
 
@@ -43,22 +43,23 @@ def verify_data(
     note: Callable[[str], None] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> VerifyReport:
-    """Check a store: files, counts, values, labels, clips that are stored twice or leak, checksum, annotation variant.
+    """Check a store: files, counts, values, labels, repeated or leaking clips, and checksums.
 
-    Every shard is read once for its sha256 and once a row group at a time, so memory does not grow with the store. Mapped
-    arrays beside it are compared with the shards.
+    Every shard is read once for its sha256 and once row group by row group, so memory does not grow
+    with the store. Mapped arrays beside the store are compared with the shards.
 
     Args:
         data: a folder, or a dataset repository on the Hub, whose shards are downloaded.
-        annotations: folder of the official annotation files, to compare the labels of every clip with.
-        audio_annotations: another file of dense audio annotations than the one in that folder.
-        fast: check sizes and footers of shards only.
-        note: told what takes time.
-        progress: told the share that is done.
+        annotations: folder of the official annotation files, with which all labels are compared.
+        audio_annotations: a file of dense audio annotations that replaces the one in that folder.
+        fast: only check the sizes and footers of shards.
+        note: called with a message before slow steps.
+        progress: called with the finished share.
 
     Raises:
-        DataError: nothing there, annotations that cannot be read, or a repository that cannot be had.
-        UsageError: annotations for data of no dataset that has such files, or audio annotations that go with nothing.
+        DataError: there are no data, or annotations or a repository cannot be read.
+        UsageError: annotations are given for data of an unknown dataset, or audio annotations
+            without annotations.
     """
     if audio_annotations is not None and annotations is None:
         raise UsageError(
@@ -91,7 +92,8 @@ def verify_data(
         if adapter is None:
             known = ", ".join(dataset.title for dataset in DATASETS.values())
             raise UsageError(
-                f"--annotations is for {known}; these data, for {manifest.spec.task!r}, have other classes"
+                f"--annotations is for {known}; "
+                f"these data, for {manifest.spec.task!r}, have other classes"
             )
         official = OfficialLabels(
             annotations, manifest, adapter, report, audio_file=audio_annotations
@@ -132,7 +134,7 @@ def _describe(manifest: Manifest, report: VerifyReport) -> None:
 
 
 def _check_spec(manifest: Manifest, report: VerifyReport) -> None:
-    """Check what the manifest says of tasks, classes and splits."""
+    """Check the task, classes and splits in the manifest."""
     spec = manifest.spec
     if spec.task not in TASKS:
         report.error("manifest", str(unknown_name("task", spec.task, TASKS)), file=MANIFEST_FILE)
@@ -152,7 +154,7 @@ def _check_spec(manifest: Manifest, report: VerifyReport) -> None:
 
 
 def _check_files(path: Path, manifest: Manifest, report: VerifyReport) -> None:
-    """Warn of files that the manifest does not name, and of a card of other contents."""
+    """Warn of files that the manifest does not name, and of a card that is out of date."""
     shards = {shard.file for info in manifest.splits.values() for shard in info.shards}
     for file in sorted(path.iterdir()):
         if file.name not in shards | OWN_FILES:
@@ -173,13 +175,16 @@ def _check_files(path: Path, manifest: Manifest, report: VerifyReport) -> None:
     if other:
         report.warn(
             "card of other contents",
-            "`avplatform data card DIR --write` makes it anew",
+            "`avplatform data card DIR --write` writes it again",
             file=card.name,
         )
 
 
 def _check_import_report(path: Path, manifest: Manifest, report: VerifyReport) -> list[Defect]:
-    """Compare import_report.json with the manifest, show what was left out, and return the defects that it lists."""
+    """Compare import_report.json with the manifest, and return the defects that it lists.
+
+    The clips that it lists as left out are added to the report.
+    """
     file = path / REPORT_FILE
     if not file.is_file():
         return []

@@ -1,4 +1,4 @@
-"""Shards read whole, a row group at a time: their values, labels, clips and the checksum of the contents."""
+"""Check the shards of a store row group by row group: values, labels, clips and checksum."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Contents:
 
     Args:
         store: folder of the shards.
-        manifest: what they must hold.
-        report: told what is wrong.
-        fast: sizes and footers only.
-        official: labels to compare with.
-        cache_dir: where mapped arrays lie, if not beside the store.
-        progress: told the share of bytes that is done.
+        manifest: the store's manifest, which the shards must match.
+        report: report to which findings are added.
+        fast: only check sizes and footers.
+        official: official labels to compare with.
+        cache_dir: folder of mapped arrays, if not in the store.
+        progress: called with the finished share of bytes.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class Contents:
         self.arrays = array_folder(store, manifest, cache_dir)
         self._progress = progress or (lambda share: None)
         self._index, self._digest = ClipIndex(), ContentDigest(manifest.spec)
-        self._all = True  # every shard could be read to its end
+        self._all = True  # whether all shards so far could be read to their end
 
     def check(self) -> None:
-        """Check all shards, and what only all of them together show."""
+        """Check each shard, and then what only all shards together show."""
         total = max(
             1, sum(shard.bytes for info in self.manifest.splits.values() for shard in info.shards)
         )
@@ -90,7 +90,7 @@ class Contents:
                 arrays.close()
         if self.fast:
             return
-        if self.store in self.arrays.parents:  # a cache folder holds the arrays of other stores too
+        if self.store in self.arrays.parents:  # a cache also holds arrays of other stores
             leftovers(self.arrays, self.store, self.report)
         self.report.counts["mapped arrays"] = (
             f"compared with the shards: {', '.join(mapped)}" if mapped else "none"
@@ -99,13 +99,13 @@ class Contents:
         self._checksum()
 
     def _shard(self, split: str, shard: Shard, arrays: MappedArrays | None) -> bool:
-        """Check a shard; return whether it could be read whole."""
+        """Check a shard; return whether it could be read to its end."""
         where = {"file": shard.file, "split": split}
         try:
             file = check_shard(self.store, shard, self.schema, contents=not self.fast)
         except DataError as error:
             self.report.error("damaged shard", _without(str(error), self.store), **where)
-            try:  # its sha256 may differ by one value: look for it, if the rest is right
+            try:  # if only the sha256 differs, go on and look for the bad value
                 file = check_shard(self.store, shard, self.schema)
             except DataError:
                 return False
@@ -120,11 +120,8 @@ class Contents:
                     table = parquet.read_row_group(group, columns=self.schema.names)
                     if not self._table(split, shard.file, table, arrays):
                         return False
-        except (
-            OSError,
-            ValueError,
-            pa.ArrowException,
-        ) as error:  # ValueError: a clip id that is no UTF-8
+        except (OSError, ValueError, pa.ArrowException) as error:
+            # A clip id that is not UTF-8 raises ValueError.
             text = f"row group {group} cannot be read ({str(error).splitlines()[0][:120]})"
             self.report.error("damaged shard", text, **where)
             return False
@@ -178,19 +175,22 @@ class Contents:
     def _checksum(self) -> None:
         if self.manifest.version < 2:
             self.report.counts["checksum"] = (
-                f"{self.manifest.checksum} (of version 1, which cannot be computed anew)"
+                f"{self.manifest.checksum} (of version 1, which cannot be computed again)"
             )
         elif not self._all:
             self.report.counts["checksum"] = "not computed, as not all shards could be read"
         elif (found := self._digest.hexdigest()) != self.manifest.checksum:
-            text = f"it is {found}, in dataset.json {self.manifest.checksum}: the clips are not the ones that were written"
+            text = (
+                f"it is {found}, in dataset.json {self.manifest.checksum}: "
+                "the clips are not the ones that were written"
+            )
             self.report.error("checksum of the contents", text, file="dataset.json")
         else:
             self.report.counts["checksum"] = found
 
 
 def _has_nulls(column: pa.ChunkedArray) -> bool:
-    """Whether a column, or a list in it, has an entry without a value."""
+    """Return whether a column, or a list in it, has an entry without a value."""
     if column.null_count:
         return True
     return pa.types.is_fixed_size_list(column.type) and any(
@@ -199,5 +199,5 @@ def _has_nulls(column: pa.ChunkedArray) -> bool:
 
 
 def _without(text: str, folder: Path) -> str:
-    """Return a message without the path that stands before it already."""
+    """Return a message without a folder's path, which the report names elsewhere."""
     return text.replace(f"{folder}/", "")

@@ -1,4 +1,4 @@
-"""Clips that are stored twice, and clips that leak from one split into another."""
+"""Find clips that are stored twice, and clips that leak from one split into another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Place:
 
 
 class ClipIndex:
-    """Remembers every clip's row, id and a digest of its features: a few hundred bytes a clip, whatever the features."""
+    """Index of every clip's row, id and a digest of its features, a few hundred bytes per clip."""
 
     def __init__(self) -> None:
         self._rows: dict[int, list[_Place]] = {}
@@ -32,7 +32,7 @@ class ClipIndex:
         self._features: dict[bytes, list[_Place]] = {}
 
     def add(self, split: str, file: str, ids: list[str], columns: dict[str, np.ndarray]) -> None:
-        """Add clips of a shard."""
+        """Add some clips of a shard."""
         for i, clip_id in enumerate(ids):
             place = _Place(split, file, int(columns["row"][i]), clip_id)
             self._rows.setdefault(place.row, []).append(place)
@@ -43,7 +43,7 @@ class ClipIndex:
             self._features.setdefault(digest.digest(), []).append(place)
 
     def check(self, adapter: DatasetAdapter | None, report: VerifyReport) -> None:
-        """Report what is there twice; where a dataset's own ids repeat, also across splits, it is a warning."""
+        """Report what is stored twice; repeated ids are only a warning if the dataset has some."""
         for places in self._rows.values():
             for place in places[1:]:
                 where = {
@@ -120,7 +120,7 @@ class ClipIndex:
         )
 
     def _same_video(self, adapter: DatasetAdapter, report: VerifyReport) -> None:
-        """Warn of other seconds of one video in another split."""
+        """Warn of videos whose clips are in several splits."""
         videos: dict[str, list[_Place]] = {}
         for clip_id, places in self._ids.items():
             if (video := adapter.video_of(clip_id)) is not None:

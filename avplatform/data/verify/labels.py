@@ -1,4 +1,4 @@
-"""Rules that the labels of a clip obey among themselves."""
+"""Check that the labels of a clip agree with each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avplatform.tasks.registry import TASKS
 
 
 def check_labels_agree(spec: DataSpec, split: str, columns: dict[str, np.ndarray]) -> Iterator[Odd]:
-    """Yield which of some clips have labels that contradict each other, or that stand where none is known."""
+    """Yield the clips whose labels contradict each other, or are set where none is known."""
     for name in spec.labels:
         if not spec.known(name, split):
             for i in np.flatnonzero(columns[name].reshape(len(columns["row"]), -1).any(axis=1)):

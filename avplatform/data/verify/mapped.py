@@ -1,4 +1,4 @@
-"""The mapped arrays beside a store, compared with its shards in the same pass, and read front to back, never mapped."""
+"""Compare the mapped arrays of a store with its shards, reading both front to back."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from avplatform.data.verify.report import VerifyReport
 
 
 class MappedArrays:
-    """The arrays of one split; a first difference is reported, and nothing after it.
+    """The mapped arrays of one split; only their first difference from the shards is reported.
 
     Args:
-        folder: the split's folder, which is complete.
-        place: the same as reports show it.
-        spec: of the store.
-        split: its name.
-        rows: clips that it must have.
-        report: told what differs.
+        folder: the split's folder of arrays, which must be complete.
+        place: the same folder as reports show it.
+        spec: specification of the store.
+        split: name of the split.
+        rows: number of clips that the arrays must have.
+        report: report to which findings are added.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class MappedArrays:
         self.at += n
 
     def close(self) -> None:
-        """Close the files; nothing is compared any more."""
+        """Close the files, after which nothing is compared."""
         for stream in self._streams.values():
             stream.close()
         self._streams = {}
@@ -80,7 +80,7 @@ class MappedArrays:
     def _differ(self, text: str, **where: Any) -> None:
         self.report.error(
             "mapped arrays",
-            f"{text}; delete that folder, it is built again",
+            f"{text}; delete that folder, and it will be built again",
             file=self.place,
             **where,
         )
@@ -88,7 +88,7 @@ class MappedArrays:
 
 
 def leftovers(folder: Path, store: Path, report: VerifyReport) -> None:
-    """Warn of arrays of other contents, which nothing reads any more; `folder` of a store is the one in use."""
+    """Warn of folders of mapped arrays that are no longer used; `folder` is the one in use."""
     with contextlib.suppress(OSError):
         for other in sorted(folder.parent.iterdir()):
             if other != folder and other.is_dir():
@@ -101,5 +101,5 @@ def leftovers(folder: Path, store: Path, report: VerifyReport) -> None:
 
 
 def _bits(values: np.ndarray, n: int) -> np.ndarray:
-    """Return values as bytes, one row a clip, so that a NaN equals itself."""
+    """Return values as bytes, one row per clip, so that a NaN equals itself."""
     return np.ascontiguousarray(values).reshape(n, -1).view(np.uint8)

@@ -1,4 +1,4 @@
-"""A store beside the dataset's official annotation files: numbers of clips, labels clip by clip, variants and defects."""
+"""Compare a store with the dataset's official annotation files: counts, labels and versions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_counts(manifest: Manifest, adapter: DatasetAdapter, report: VerifyRepo
 
 
 def check_provenance(manifest: Manifest, adapter: DatasetAdapter, report: VerifyReport) -> None:
-    """Say what the adapter knows of the files that were imported."""
+    """Report what the adapter knows about the imported files."""
     counts, odd = adapter.check_provenance(manifest.spec.provenance)
     report.counts |= counts
     for kind, text, file in odd:
@@ -42,9 +42,9 @@ def check_provenance(manifest: Manifest, adapter: DatasetAdapter, report: Verify
 def list_defects(
     defects: list[Defect], source: str, report: VerifyReport, *, told: Collection[str] = ()
 ) -> None:
-    """List what is odd in the official files, one line a kind and file; none of it is a fault of the store.
+    """List the defects of the official files, one line per kind and file, as warnings.
 
-    Kinds of `told` are left out: the provenance tells them already.
+    Kinds in `told` are left out, as they were reported before.
     """
     others = [defect for defect in defects if defect.kind not in told]
     summary = ImportReport(dataset="", source="", options={}, clips={}, stored={}, defects=others)
@@ -54,17 +54,17 @@ def list_defects(
 
 
 class OfficialLabels:
-    """The labels of official annotation files, to compare clips with.
+    """The labels of official annotation files, with which clips are compared.
 
     Args:
-        folder: where the files are, or their `data/`.
-        manifest: of the store.
-        adapter: the dataset's.
-        report: told what differs.
-        audio_file: dense audio annotations, if they are another file than the one in the folder.
+        folder: the folder of the files, or the one whose `data/` holds them.
+        manifest: the store's manifest.
+        adapter: the dataset's adapter.
+        report: report to which findings are added.
+        audio_file: a file of dense audio annotations that replaces the one in the folder.
 
     Raises:
-        DataError: files that are missing or malformed.
+        DataError: files are missing or malformed.
     """
 
     def __init__(
@@ -110,10 +110,8 @@ class OfficialLabels:
             self._seen.add(official)
             if official != row:
                 self.report.error("row is not the official one", f"it is {official} there", **where)
-            if clip_id not in (
-                self.ids[official],
-                f"{official}:{self.ids[official]}",
-            ):  # simulated ids carry their row
+            # Simulated ids may begin with their row.
+            if clip_id not in (self.ids[official], f"{official}:{self.ids[official]}"):
                 self.report.error(
                     "clip id is not the official one",
                     f"row {row} is {self.ids[official]} there",
@@ -134,7 +132,7 @@ class OfficialLabels:
                     self.report.error("label is not the official one", f"{name} differs", **where)
 
     def finish(self, left_out: set[str]) -> None:
-        """Warn of official clips that are not here, and list the files' own defects."""
+        """Warn of official clips that the store lacks, and list the defects of the files."""
         missing = [
             self.ids[row]
             for row in sorted(set(self._split_of) - self._seen)
@@ -148,7 +146,7 @@ class OfficialLabels:
         list_defects(self.defects, str(self.folder), self.report, told=told)
 
     def _compare_files(self, manifest: Manifest) -> None:
-        """Warn of a file that is not the one that was imported."""
+        """Warn of annotation files that are not the imported ones."""
         recorded, kind = (
             manifest.spec.provenance.get("annotations"),
             "annotation file is not the one imported",

@@ -1,4 +1,4 @@
-"""What a check of a store found: errors, warnings and counts, as text of 80 columns and as JSON."""
+"""The findings of a check of a store: errors, warnings and counts, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = {"error": 20, "warning": 5}
 
 @dataclass
 class Finding:
-    """Something that is wrong or odd; `row` is the clip's key, None where it is about a file or the whole."""
+    """An error or a warning; `row` is the clip's key, or None if it is about files or the store."""
 
     level: str
     kind: str
@@ -29,7 +29,7 @@ class Finding:
     clip_id: str = ""
 
     def line(self) -> str:
-        """Return where it is and what."""
+        """Return the place and the text of the finding."""
         where = [self.file] if self.file else []
         where += [] if self.row is None else [f"row {self.row}"]
         where += [f"clip {self.clip_id}"] if self.clip_id else []
@@ -38,7 +38,7 @@ class Finding:
 
 @dataclass(kw_only=True)
 class VerifyReport:
-    """The outcome: findings in the order in which they were made, what was counted, what an import of `source` left out."""
+    """The outcome of a check: findings, counts, and what the import of `source` left out."""
 
     path: str
     source: str = ""
@@ -49,29 +49,29 @@ class VerifyReport:
 
     @property
     def errors(self) -> list[Finding]:
-        """What is wrong."""
+        """The findings that are errors of the store."""
         return [finding for finding in self.findings if finding.level == "error"]
 
     @property
     def warnings(self) -> list[Finding]:
-        """What is odd, but no fault of the store."""
+        """The findings that are odd, but not errors of the store."""
         return [finding for finding in self.findings if finding.level == "warning"]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong; warnings are allowed."""
+        """Whether there are no errors; warnings are allowed."""
         return not self.errors
 
     def error(self, kind: str, text: str, **where: Any) -> None:
-        """Add what is wrong."""
+        """Add an error."""
         self.findings.append(Finding("error", kind, text, **where))
 
     def warn(self, kind: str, text: str, **where: Any) -> None:
-        """Add what is odd."""
+        """Add a warning."""
         self.findings.append(Finding("warning", kind, text, **where))
 
     def to_json(self) -> str:
-        """Return all of it, however many findings there are."""
+        """Return the whole report as JSON, with all findings."""
         content = {
             "path": self.path,
             "ok": self.ok,
@@ -107,9 +107,8 @@ class VerifyReport:
         width = max(map(len, self.counts), default=0)
         for name, text in self.counts.items():
             head, indent = f"{name:<{width}}  ", " " * (width + 2)
-            if (
-                max(map(len, text.split()), default=0) + len(head) > WIDTH
-            ):  # a checksum, which is copied as one word
+            # A word that is too long, such as a checksum, starts on its own line and is not cut.
+            if max(map(len, text.split()), default=0) + len(head) > WIDTH:
                 out += [head.rstrip(), *wrapped(text)]
             else:
                 out += wrapped(text, head, indent) or [head.rstrip()]
@@ -123,7 +122,7 @@ class VerifyReport:
 
 
 def wrapped(text: str, first: str = "  ", others: str = "    ") -> list[str]:
-    """Return an indented text in lines of at most 80 columns; names of files and checksums are not cut."""
+    """Return an indented text in lines of at most 80 columns, without cutting words."""
     return textwrap.wrap(
         " ".join(text.split()),
         WIDTH,

@@ -1,1 +1,1 @@
-"""AVE: 28 classes of events that are heard and seen, and background."""
+"""AVE: events of 28 classes that are audible and visible at once, and background."""

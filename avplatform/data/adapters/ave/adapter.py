@@ -1,4 +1,4 @@
-"""What the platform asks of AVE."""
+"""AVE's adapter: what the platform asks of the dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class AVEAdapter(DatasetAdapter):
-    """Audio-Visual Events: 4,143 clips of ten seconds, one event each; video ids repeat, also across splits.
+    """Audio-Visual Events: 4,143 clips of ten seconds with one event each; some video ids repeat.
 
     Source: AVE (ECCV 2018).
     """
@@ -39,7 +39,7 @@ class AVEAdapter(DatasetAdapter):
     def read(
         self, folder: str | Path, *, audio_file: str | Path | None = None, thorough: bool = False
     ) -> Annotations:
-        """Read Annotations.txt and the orders."""
+        """Read Annotations.txt and the order files of the splits."""
         from avplatform.data.adapters.ave.annotations import (
             SPLIT_FILES,
             beside,
@@ -64,7 +64,7 @@ class AVEAdapter(DatasetAdapter):
         )
 
     def plan(self, options: Any) -> Plan:
-        """Return an import of the h5 files."""
+        """Open the annotations and the h5 files."""
         from avplatform.data.adapters.ave.importing import AVEPlan
 
         return AVEPlan(options)
@@ -76,19 +76,19 @@ class AVEAdapter(DatasetAdapter):
         return AVESimulation()
 
     def clips(self, folder: str | Path, *, seed: int) -> AVEClips:
-        """Return the clips, and the background clips of weak training as a split of their own."""
+        """Return the clips, with the background clips of weak training as a further split."""
         from avplatform.data.adapters.ave.simulation import official_clips
 
         return official_clips(folder)
 
     def demo_clips(self, sizes: Mapping[str, int] | None = None) -> AVEClips:
-        """Return clips whose classes and spans have AVE's shares."""
+        """Return clips whose classes and spans are distributed as in AVE."""
         from avplatform.data.adapters.ave.demo import BACKGROUND_CLIPS, SIZES, demo_clips
 
         return demo_clips(sizes or SIZES, BACKGROUND_CLIPS if sizes is None else 4)
 
     def simulator(self, constants: Any, clips: Any) -> AVESimulator:
-        """Return what draws vectors of sound and maps of pictures."""
+        """Return the simulator of audio vectors and visual maps."""
         from avplatform.data.adapters.ave.simulation import AVESimulator
 
         return AVESimulator(constants, clips)
@@ -104,7 +104,7 @@ class AVEAdapter(DatasetAdapter):
     def copy_annotations(
         self, source: str | Path, out: Path, rows: Sequence[int] | None = None
     ) -> None:
-        """Copy Annotations.txt, orders and label files, cut to the clips that stay."""
+        """Copy Annotations.txt, order and label files, cut to the clips that are kept."""
         from avplatform.data.adapters.ave.official_layout import copy_annotations
 
         copy_annotations(source, out, rows)

@@ -1,4 +1,4 @@
-"""AVE's official annotation files: one event a clip, split orders, and the background clips of weak training."""
+"""AVE's official annotation files: one event per clip, splits, number of background clips."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from avplatform.data.adapters.ave.classes import BACKGROUND, EVENTS
 from avplatform.data.adapters.ave.derived import compare_labels, noisy_labels, pair_targets
 from avplatform.data.adapters.ave.h5 import read_h5
 from avplatform.data.adapters.official_files import NO_SPLIT, Defect, read_lines
+from avplatform.data.adapters.source import Source
 from avplatform.models.errors import DataError, counted, nearest
-from avplatform.models.files import expanded
 
 SEGMENTS = 10
 SPLIT_FILES = {"train": "train_order.h5", "validation": "val_order.h5", "test": "test_order.h5"}
@@ -22,10 +22,12 @@ SPLIT_FILES = {"train": "train_order.h5", "validation": "val_order.h5", "test": 
 
 @dataclass
 class AVEAnnotations:
-    """All of AVE. Row n is line n of Annotations.txt, and the row of every official array.
+    """All annotations of AVE; row n is line n of Annotations.txt and row n of every official array.
 
-    Shape: class_index, onset, offset [N]; segment [N, 10] with 28 for background; splits hold row numbers.
-    `background_count` clips without any event follow in the weak setting.
+    In the weak setting, `background_count` clips without any event follow.
+
+    Shape: class_index, onset, offset [N]; segment [N, 10] with 28 for background; splits hold row
+        numbers.
     """
 
     clip_ids: list[str]
@@ -39,13 +41,13 @@ class AVEAnnotations:
 
 
 def read_annotations(folder: str | Path) -> AVEAnnotations:
-    """Read Annotations.txt and the order files; compare with the derived label files that are there.
+    """Read Annotations.txt and the order files, and compare them with the label files that exist.
 
-    Derived labels that disagree are listed as defects: ours are used.
+    Labels are computed from Annotations.txt; label files that disagree are listed as defects.
 
     Raises:
-        DataError: a file that is missing or malformed, an unknown class, or orders that are no partition; names file and
-            line.
+        DataError: a file is missing or malformed, a class is unknown, or the order files share
+            rows; names file and line.
     """
     folder = locate(folder)
     file = folder / "Annotations.txt"
@@ -55,23 +57,27 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
         columns = line.split("&")
         if len(columns) != 5:
             raise DataError(
-                f"{file}, line {number}: {counted(len(columns), 'column')} instead of Category&VideoID&Quality&Onset&Offset"
+                f"{file}, line {number}: {counted(len(columns), 'column')} "
+                "instead of Category&VideoID&Quality&Onset&Offset"
             )
         category, clip_id, _, onset, offset = columns
         if number == 1 and not onset.strip().lstrip("+-").isdecimal():
             continue  # a header line
         if not (onset.strip().isdecimal() and offset.strip().isdecimal()):
             raise DataError(
-                f"{file}, line {number}: onset and offset must be whole seconds, not '{onset}' and '{offset}'"
+                f"{file}, line {number}: onset and offset must be whole seconds, "
+                f"not '{onset}' and '{offset}'"
             )
         if category not in EVENTS:
             raise DataError(
-                f"{file}, line {number}: '{category}' is no AVE class{nearest(category, EVENTS)}"
+                f"{file}, line {number}: '{category}' is not an AVE class"
+                f"{nearest(category, EVENTS)}"
             )
         begin, end = int(onset), int(offset)
         if begin > SEGMENTS or end > SEGMENTS:
             raise DataError(
-                f"{file}, line {number}: the event {begin} to {end} s passes {SEGMENTS} s"
+                f"{file}, line {number}: the event {begin} to {end} s "
+                f"lies outside 0 to {SEGMENTS} s"
             )
         if end <= begin:
             defects.append(Defect("event of no length", file.name, number, line))
@@ -128,7 +134,7 @@ def segment_labels(
 ) -> np.ndarray:
     """Return the label of every segment: the class where onset <= t < offset, else background.
 
-    Shape: three [N] -> [N, T].
+    Shape: class_index, onset, offset [N] -> [N, T].
     """
     t = np.arange(segments)
     inside = (t >= onset[:, None]) & (t < offset[:, None])
@@ -136,29 +142,26 @@ def segment_labels(
 
 
 def locate(folder: str | Path) -> Path:
-    """Return the folder itself or its `data/`, where the annotations are.
+    """Return the folder itself or its `data/`, whichever holds the annotations.
 
     Raises:
-        DataError: they are in neither.
+        DataError: neither holds them.
     """
-    folder = expanded(folder)
-    for place in (folder, folder / "data"):
-        if (place / "Annotations.txt").is_file():
-            return place
-    raise DataError(
-        f"no Annotations.txt in {folder} or {folder / 'data'}; give the folder of AVE's annotation files"
-    )
+    return Source(folder).place_of("Annotations.txt", "give the folder of AVE's annotation files")
 
 
 def beside(folder: Path, name: str) -> Path:
-    """Return an official file that goes with the Annotations.txt of a folder: one of the two may lie in a `data/`."""
+    """Return the official file of this name that goes with a folder's Annotations.txt.
+
+    Either of the two may lie in the other's `data/`.
+    """
     return next(
         (place / name for place in places(folder) if (place / name).exists()), folder / name
     )
 
 
 def places(folder: Path) -> tuple[Path, Path]:
-    """Return the folder of Annotations.txt, and where else the files that go with it may lie."""
+    """Return the folder of Annotations.txt, and the other folder in which its files may lie."""
     return folder, folder.parent if folder.name == "data" else folder / "data"
 
 
@@ -172,7 +175,7 @@ def _lines(file: Path) -> list[str]:
 def _in_several_splits(
     file: str, ids: list[str], numbers: list[int], splits: dict[str, np.ndarray]
 ) -> list[Defect]:
-    """List video ids whose clips lie in more than one split: their test clips are not wholly unseen."""
+    """List video ids with clips in several splits: their test clips are not wholly unseen."""
     where: dict[str, set[str]] = {}
     first: dict[str, int] = {}
     for split, rows in splits.items():
@@ -197,14 +200,15 @@ def _order(file: Path, clips: int) -> np.ndarray:
     numbers = read_h5(file, "order").ravel()
     if (odd := numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))]).size:
         raise DataError(
-            f"{file} holds {odd[0]}, which is no row number; it must be AVE's official h5 file"
+            f"{file} holds {odd[0]}, which is not a row number; it must be AVE's official h5 file"
         )
     rows = numbers.astype(np.int64)
     if len(rows) == 0:
         raise DataError(f"{file} names no row; it must be AVE's official h5 file")
     if rows.min() < 0 or rows.max() >= clips:
         raise DataError(
-            f"{file}: row numbers must lie between 0 and {clips - 1}, the lines of Annotations.txt"
+            f"{file}: row numbers must lie between 0 and {clips - 1}, "
+            "one per line of Annotations.txt"
         )
     return rows
 
@@ -219,7 +223,8 @@ def _background_count(file: Path) -> int:
         or (labels != expected).any()
     ):
         raise DataError(
-            f"{file}: every row must be the one-hot label of background, with {BACKGROUND + 1} columns"
+            f"{file}: every row must be the one-hot label of background, "
+            f"with {BACKGROUND + 1} columns"
         )
     return len(labels)
 

@@ -1,4 +1,4 @@
-"""Labels drawn with the shares of AVE, for users who have no annotation files; independent of any run's seed."""
+"""Demo labels distributed as in AVE, for users without annotation files; their seed is fixed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from avplatform.data.adapters.world import LABEL_SEED
 SIZES = {"train": 800, "validation": 200, "test": 402}
 BACKGROUND_CLIPS = 40
 
-# Clips a class in AVE's Annotations.txt (28 classes), and the share of clips whose event fills all ten seconds.
+# Number of clips per class in AVE's Annotations.txt (28 classes).
 COUNTS = (
-    188, 176, 171, 184, 188, 175, 178, 187, 172, 163, 182, 138, 102, 99, 186, 176, 160, 183, 100, 83, 69, 160, 60, 64, 180,
-    109, 154, 156,
+    188, 176, 171, 184, 188, 175, 178, 187, 172, 163, 182, 138, 102, 99, 186, 176, 160, 183, 100,
+    83, 69, 160, 60, 64, 180, 109, 154, 156,
 )  # fmt: skip
-FULL_SHARE = 2750 / 4143
+FULL_SHARE = 2750 / 4143  # share of clips whose event fills all ten seconds
 LENGTHS = (1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9)
 
 
 def demo_clips(sizes: Mapping[str, int], background: int) -> AVEClips:
-    """Draw event classes and spans: classes in AVE's proportions, lengths stratified to AVE's background share."""
+    """Draw classes in AVE's proportions, and event lengths that give AVE's share of background."""
     segments, splits, videos, start = [], {}, [], 0
     for number, (split, size) in enumerate(sizes.items()):
         rng = np.random.default_rng([LABEL_SEED, number])

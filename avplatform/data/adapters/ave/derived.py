@@ -1,7 +1,8 @@
-"""Labels that the published code reads from files, built from Annotations.txt, and compared with the files that are there.
+"""The label files of the published code: rebuilt from Annotations.txt, and compared with it.
 
-The files: labels.h5 (segments), labels_closs.h5 (which segments have the event), mil_labels.h5 (video classes),
-labels_noisy.h5 (background clips), and PSP's right_labels.h5 and prob_label.h5, whose making is not published.
+The files: labels.h5 (segments), labels_closs.h5 (which segments have the event), mil_labels.h5
+(video classes), labels_noisy.h5 (background clips), and PSP's right_labels.h5 and prob_label.h5,
+for which no code is published.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ EXAMPLES = 10
 
 
 def segment_onehot(segment: np.ndarray) -> np.ndarray:
-    """Return labels.h5: every segment's label as one of 29 columns.
+    """Return labels.h5: the one-hot label of every segment.
 
     Shape: [N, T] -> [N, T, 29].
     """
@@ -32,7 +33,7 @@ def segment_onehot(segment: np.ndarray) -> np.ndarray:
 
 
 def mil_labels(class_index: np.ndarray) -> np.ndarray:
-    """Return mil_labels.h5: the class of each clip, also of one whose event has no length; never background.
+    """Return mil_labels.h5: the one-hot class of each clip, even if its event has no length.
 
     Shape: [N] -> [N, 29].
     """
@@ -40,7 +41,7 @@ def mil_labels(class_index: np.ndarray) -> np.ndarray:
 
 
 def event_mask(segment: np.ndarray) -> np.ndarray:
-    """Return labels_closs.h5: 1 where a segment has the event.
+    """Return labels_closs.h5: 1 for segments that have the event, else 0.
 
     Shape: [N, T] -> [N, T].
     """
@@ -48,7 +49,7 @@ def event_mask(segment: np.ndarray) -> np.ndarray:
 
 
 def noisy_labels(count: int) -> np.ndarray:
-    """Return labels_noisy.h5: background for every clip.
+    """Return labels_noisy.h5: the one-hot label of background for every clip.
 
     Shape: [count, 29].
     """
@@ -56,7 +57,7 @@ def noisy_labels(count: int) -> np.ndarray:
 
 
 def proportions(segment: np.ndarray) -> np.ndarray:
-    """Return the share of segments that each label has, our reading of prob_label.h5.
+    """Return each label's share of the segments, which is how we understand prob_label.h5.
 
     Shape: [N, T] -> [N, 29].
     """
@@ -64,7 +65,7 @@ def proportions(segment: np.ndarray) -> np.ndarray:
 
 
 def pair_targets(segment: np.ndarray) -> np.ndarray:
-    """PSP's soft target per clip: 1/n on the n segments of the event, 0.1 everywhere for a clip of background.
+    """Return PSP's soft targets: 1/n on the n segments of a clip's event, 1/T without an event.
 
     Shape: segment labels [N, T] -> [N, T].
     """
@@ -76,12 +77,12 @@ def pair_targets(segment: np.ndarray) -> np.ndarray:
 def compare_labels(
     place: Callable[[str], Path], class_index: np.ndarray, segment: np.ndarray
 ) -> list[Defect]:
-    """Return how the label files differ from what Annotations.txt says; files that are not there do not count.
+    """Return how the label files that exist differ from Annotations.txt.
 
     Args:
-        place: where a file of that name lies, or would lie.
-        class_index: of each clip.
-        segment: label of each of its segments.
+        place: returns the path of the label file of a given name, which need not exist.
+        class_index: class of each clip, [N].
+        segment: label of each segment, [N, T].
     """
     built = {
         "mil_labels.h5": mil_labels(class_index),

@@ -1,4 +1,4 @@
-"""Read small arrays of AVE's h5 family."""
+"""Read small arrays of AVE's h5 files."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 from avplatform.models.errors import DataError
 
 KEY = "avadataset"
-"""Name of the array in all of AVE's files but the orders."""
+"""Name of the array in all of AVE's h5 files except the order files."""
 
 
 def read_h5(file: Path, key: str = KEY, *, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Read an array whole.
+    """Read a whole array.
 
     Args:
         file: the file.
-        key: the array's name in it.
-        shape: the shape it must have, checked before anything is read.
+        key: the array's name in the file.
+        shape: the shape that the array must have, checked before anything is read.
 
     Raises:
-        DataError: a file that cannot be read, no such array in it, no numbers, or another shape.
+        DataError: the file cannot be read or has no such array of numbers of that shape.
     """
     try:
         with h5py.File(file) as h5:
             dataset = h5[key]
             if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "biuf":
-                raise DataError(f"'{key}' of {file} is no array of numbers")
+                raise DataError(f"'{key}' of {file} is not an array of numbers")
             if shape is not None and dataset.shape != shape:
                 raise DataError(f"{file} has shape {dataset.shape} instead of {shape}")
             return np.asarray(dataset)

@@ -1,4 +1,4 @@
-"""AVE's official files: h5 arrays whose rows are the lines of Annotations.txt, and background clips in files of their own."""
+"""Import of AVE: h5 arrays with one row per line of Annotations.txt, and background clips."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from avplatform.data.adapters.plan import (
     LeftOut,
     Part,
     cast,
-    find,
     in_no_split,
-    is_synthetic,
     whole_numbers,
 )
+from avplatform.data.adapters.source import Source
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError
-from avplatform.models.files import expanded, file_sha256
+from avplatform.models.files import file_sha256
 
 AUDIO_SHAPE, VISUAL_SHAPE = (SEGMENTS, 128), (SEGMENTS, 7, 7, 512)
 BLOCK = 16
-BAND_BLOCK = 64  # where chunks span several clips and can only be read whole: fewer blocks read each chunk less often
+# Chunks that span several clips can only be read whole: larger blocks read each chunk less often.
+BAND_BLOCK = 64
 BAND_ROWS = 64  # most clips that are read at once from such a file; 64 maps are 126 MB as float64
 
 
 class H5Rows:
-    """An array of a h5 file, read a few rows at a time.
+    """An array of an h5 file, read a few rows at a time.
 
     Raises:
-        DataError: a file that cannot be read, no array of that name, or another shape or type.
+        DataError: the file cannot be read or has no such array of that shape and type.
     """
 
     def __init__(self, file: Path, shape: tuple[int, ...], rows: int | None = None) -> None:
@@ -59,7 +59,7 @@ class H5Rows:
         expected = (found[0] if rows is None and found else rows, *shape)
         if found != expected:
             hint = (
-                "; one row a line of Annotations.txt"
+                "; one row per line of Annotations.txt"
                 if found[1:] == shape
                 else "; channels come last"
                 if len(shape) > 2
@@ -75,7 +75,7 @@ class H5Rows:
         self.note = whole_numbers(self._dataset.dtype, file.name)
 
     def _band(self) -> int:
-        """Return how many rows have to be read at once; 1 where a row lies in one piece, whatever its chunk holds besides."""
+        """Return how many rows must be read at once; 1 where a row can be read on its own."""
         chunks = self._dataset.chunks
         if chunks is None or (
             chunks[1:] == self.shape and self._dataset.id.get_create_plist().get_nfilters() == 0
@@ -84,11 +84,11 @@ class H5Rows:
         return min(chunks[0], BAND_ROWS)
 
     def read(self, rows: Sequence[int], dtype: str) -> tuple[np.ndarray, dict[int, str]]:
-        """Return the rows in the stored precision, and why some cannot be had; a chunk is read once for all rows in it.
+        """Return rows in the stored precision, and for each bad row the reason.
 
-        Every row is written where it stays, and no more than one band is held beside them.
+        A chunk is read once for all rows in it, and only one band is in memory besides the result.
 
-        Shape: -> [len(rows), *shape], with zeros for bad rows.
+        Shape: returns [len(rows), *shape], with zeros for bad rows.
         """
         bands: dict[int, list[int]] = {}
         for row in sorted(rows):
@@ -111,7 +111,7 @@ class H5Rows:
         return out, bad
 
     def _read_band(self, band: list[int]) -> np.ndarray | None:
-        """Return all rows from the first to the last of a band, or None where they are to be read one by one."""
+        """Return all rows from the first to the last of a band, or None to read them one by one."""
         if len(band) == 1:
             return None
         try:
@@ -127,7 +127,7 @@ class H5Rows:
 
     @property
     def stamp(self) -> dict[str, Any]:
-        """What a report says of the file."""
+        """Size, type and rows of the file, for the provenance."""
         return {
             "bytes": self.path.stat().st_size,
             "dtype": str(self._dataset.dtype),
@@ -136,15 +136,15 @@ class H5Rows:
 
 
 class AVEPlan:
-    """An import of AVE: rows are those of the official arrays, background clips follow.
+    """The plan of an import of AVE: rows are those of the official arrays, background clips follow.
 
     Raises:
-        DataError: annotations or features that are missing or malformed.
+        DataError: annotations or features are missing or malformed.
     """
 
     def __init__(self, options: Any) -> None:
-        source = expanded(options.source)
-        annotations = locate(options.annotations or source)
+        source = Source(options.source)
+        annotations = locate(options.annotations or source.folder)
         self.data = read_annotations(annotations)
         self.count, self.defects = len(self.data.clip_ids), list(self.data.defects)
         self.left_out = in_no_split(self.defects, annotations, "no order file")
@@ -196,7 +196,7 @@ class AVEPlan:
             self.sources,
             [(str(a.path), a.path.stat().st_mtime_ns) for a in arrays],
         ]
-        synthetic = is_synthetic(source, [annotations, *(array.path.parent for array in arrays)])
+        synthetic = source.is_synthetic([annotations, *(array.path.parent for array in arrays)])
         self.spec = DataSpec(
             name=options.name or ("ave-synthetic" if synthetic else "ave"),
             task=TASK,
@@ -213,22 +213,20 @@ class AVEPlan:
 
     def _open(
         self,
-        source: Path,
+        source: Source,
         given: str | None,
         name: str,
         shape: tuple[int, ...],
         rows: int | None,
         flag: str,
     ) -> H5Rows:
-        file = find(source, given, [name])
+        file = source.find([name], given)
         if file is None:
-            raise DataError(
-                f"no {name} in {source} or {source / 'data'}; give the file with {flag}"
-            )
+            raise source.missing(name, f"give the file with {flag}")
         return H5Rows(file, shape, rows)
 
-    def _background(self, source: Path, options: Any) -> dict[str, H5Rows]:
-        """Open the features of background clips, which weak training reads and nothing else needs."""
+    def _background(self, source: Source, options: Any) -> dict[str, H5Rows]:
+        """Open the features of background clips, which only weak training needs."""
         given = {"audio": options.noisy_audio_file, "visual": options.noisy_visual_file}
         if NONE in given.values():
             self.remarks.append("the background clips of weak training are left out (none)")
@@ -238,11 +236,12 @@ class AVEPlan:
         for name, shape in (("audio", AUDIO_SHAPE), ("visual", VISUAL_SHAPE)):
             flag, file = (
                 f"--noisy-{name}-file",
-                find(source, given[name], [f"{name}_feature_noisy.h5"]),
+                source.find([f"{name}_feature_noisy.h5"], given[name]),
             )
             if file is None:
                 self.remarks.append(
-                    f"no {name}_feature_noisy.h5: stored without background clips (give the file with {flag})"
+                    f"no {name}_feature_noisy.h5: stored without background clips "
+                    f"(give the file with {flag})"
                 )
                 return {}
             out[name] = H5Rows(file, shape, rows)
@@ -250,14 +249,14 @@ class AVEPlan:
         return out
 
     def read(self, split: str, positions: Sequence[int], dtype: str) -> Part:
-        """Read the clips at positions of a split; each bad row is named with its file."""
+        """Read the clips at some positions of a split; each bad row is listed with its file."""
         part, rows = Part(None), [int(self.splits[split][position]) for position in positions]
         first = self.count if split == "background" else 0
         arrays = self._noisy if split == "background" else self._main
         found = {
             name: array.read([row - first for row in rows], dtype) for name, array in arrays.items()
         }
-        good: list[int] = []  # places of the rows that are whole
+        good: list[int] = []  # places of the rows without a bad value
         for place, (position, row) in enumerate(zip(positions, rows, strict=True)):
             bad = [
                 (name, reasons[row - first])
@@ -287,7 +286,7 @@ class AVEPlan:
         return part
 
     def bytes_of(self, rows: set[int]) -> int:
-        """Return the size of the official features of some clips."""
+        """Return the size in bytes of some clips' features in the official files."""
         main = sum(array.row_bytes for array in self._main.values())
         noisy = sum(array.row_bytes for array in self._noisy.values())
         return sum(noisy if row >= self.count else main for row in rows)

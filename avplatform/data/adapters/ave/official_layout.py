@@ -1,4 +1,4 @@
-"""AVE in its authors' layout: h5 arrays of float64 whose rows are the lines of Annotations.txt."""
+"""AVE in its authors' layout: h5 arrays of float64 with one row per line of Annotations.txt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from avplatform.data.adapters.official_files import copy_files, read_lines
 
 
 def copy_annotations(source: str | Path, out: Path, rows: Sequence[int] | None = None) -> None:
-    """Copy Annotations.txt and the label files; with `rows`, arrays and lines of these clips alone, orders numbered anew."""
+    """Copy Annotations.txt, order and label files; if `rows` is given, keep only these clips.
+
+    The order files then hold the new row numbers.
+    """
     folder = locate(source)
     copy_files(places(folder), "*", out)
     if rows is not None:
@@ -30,7 +33,7 @@ def copy_annotations(source: str | Path, out: Path, rows: Sequence[int] | None =
 
 
 def write_official(files: OfficialFiles, split: str, columns: dict[str, Any]) -> None:
-    """Write features and labels; background clips go to files of their own."""
+    """Write features and labels; background clips go to separate files."""
     background, rows = split == "background", np.asarray(columns["row"])
     suffix = "_noisy" if background else ""
     arrays = {
@@ -69,7 +72,7 @@ def _cut(folder: Path, out: Path, rows: list[int]) -> None:
 
 
 def _cut_array(file: Path, count: int, rows: list[int]) -> None:
-    """Keep some rows of an array with a row a clip; leave what is no such array as it is."""
+    """Keep some rows of an array that has one row per clip; leave any other file unchanged."""
     if len(rows) == count:
         return
     try:

@@ -1,4 +1,4 @@
-"""Options of an import of AVE."""
+"""Import options of AVE."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(kw_only=True)
 class AVEOptions:
-    """What only AVE's files have."""
+    """Import options that only AVE has."""
 
     visual_file: str | None = None
-    """ave: default: visual_feature.h5"""
+    """ave: file of visual features; default: visual_feature.h5"""
     audio_file: str | None = None
-    """ave: default: audio_feature.h5"""
+    """ave: file of audio features; default: audio_feature.h5"""
     noisy_visual_file: str | None = None
-    """ave: features of background clips for weak training, or none; default: visual_feature_noisy.h5 where it is there"""
+    """ave: visual file of background clips, or none; default: visual_feature_noisy.h5, if there"""
     noisy_audio_file: str | None = None
-    """ave: the same; default: audio_feature_noisy.h5"""
+    """ave: audio file of background clips, or none; default: audio_feature_noisy.h5, if there"""

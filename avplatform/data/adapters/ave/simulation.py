@@ -1,4 +1,4 @@
-"""Synthetic AVE: audio vectors and 7x7 visual maps from one event a clip."""
+"""Simulation of AVE: audio vectors and 7x7 visual maps from one event per clip."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class AVESimulation(WorldSimulation):
 
 @dataclass
 class AVEClips:
-    """Clips to draw: keys [N], rows [N], segment labels [N, 10] and video labels [N] (28: background)."""
+    """Clips to draw: keys, rows, video labels [N] and segment labels [N, 10] (28: background)."""
 
     keys: list[str]
     rows: np.ndarray
@@ -57,7 +57,7 @@ class AVEClips:
 
 
 class AVESimulator:
-    """Draws features of clips; a clip depends on the constants, the seed and its key alone."""
+    """Draws the features of clips, each from the constants, the seed and its key alone."""
 
     def __init__(self, constants: AVESimulation, calibration: AVEClips) -> None:
         self.constants = constants
@@ -77,7 +77,7 @@ class AVESimulator:
         )
 
     def columns(self, clips: AVEClips, indices: Sequence[int]) -> dict[str, Any]:
-        """Return the store's columns for some clips."""
+        """Return the columns of a store for the clips at `indices`."""
         c, audio, visual = self.constants, [], []
         for i in indices:
             rng = clip_generator(c.seed, clips.keys[i])
@@ -142,7 +142,7 @@ class AVESimulator:
         audio: np.ndarray,
         visual: np.ndarray,
     ) -> None:
-        """Add an event to a latent stream; on the map, as a bump around a slowly walking centre."""
+        """Add an event to one latent stream; on the map as a bump with a slowly moving centre."""
         q, drive = self.world.instance(rng, modality, label), drive.astype(np.float32)
         if modality == "audio":
             audio += drive[:, None] * q
@@ -159,7 +159,7 @@ class AVESimulator:
 
 
 def official_clips(folder: str | Path) -> AVEClips:
-    """Return AVE's clips, and after them the background clips of weak training as a split of their own."""
+    """Return AVE's clips, followed by the background clips of weak training as a further split."""
     data = read_annotations(folder)
     count, extra = len(data.clip_ids), data.background_count
     keys = [f"{row}:{clip}" for row, clip in enumerate(data.clip_ids)]

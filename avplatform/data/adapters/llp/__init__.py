@@ -1,1 +1,1 @@
-"""LLP: 25 classes, what is heard and what is seen labelled apart."""
+"""LLP: clips of 25 classes, with separate labels for audible and visible events."""

@@ -1,4 +1,4 @@
-"""What the platform asks of LLP."""
+"""LLP's adapter: what the platform asks of the dataset."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class LLPAdapter(DatasetAdapter):
     def read(
         self, folder: str | Path, *, audio_file: str | Path | None = None, thorough: bool = False
     ) -> Annotations:
-        """Read the csv files; `audio_file` is another one of dense audio annotations."""
+        """Read the csv files; `audio_file` replaces the file of dense audio annotations."""
         folder = locate(folder)
         audio = expanded(audio_file or folder / DENSE_FILES["audio"])
         data = read_annotations(folder, audio_file=audio)
@@ -84,13 +84,13 @@ class LLPAdapter(DatasetAdapter):
         )
 
     def plan(self, options: Any) -> Plan:
-        """Return an import of the csv files and the folders of .npy files."""
+        """Open the csv files and the folders of .npy files."""
         from avplatform.data.adapters.llp.importing import LLPPlan
 
         return LLPPlan(options)
 
     def check_options(self, options: Any) -> None:
-        """Refuse features that are given and not chosen."""
+        """Raise UsageError where a folder is given for features that are not chosen."""
         check_options(options)
 
     def preset(self) -> LLPSimulation:
@@ -106,13 +106,13 @@ class LLPAdapter(DatasetAdapter):
         return official_clips(folder, seed=seed)
 
     def demo_clips(self, sizes: Mapping[str, int] | None = None) -> LLPClips:
-        """Return clips whose classes, modalities and spans have LLP's shares."""
+        """Return clips whose classes, modalities and spans are distributed as in LLP."""
         from avplatform.data.adapters.llp.demo import SIZES, demo_clips
 
         return demo_clips(sizes or SIZES)
 
     def simulator(self, constants: Any, clips: Any) -> LLPSimulator:
-        """Return what draws features and pseudo-labels."""
+        """Return the simulator of features and pseudo-labels."""
         from avplatform.data.adapters.llp.simulation import LLPSimulator
 
         return LLPSimulator(constants, clips)
@@ -128,7 +128,7 @@ class LLPAdapter(DatasetAdapter):
     def copy_annotations(
         self, source: str | Path, out: Path, rows: Sequence[int] | None = None
     ) -> None:
-        """Copy the csv files, without the lines of clips that do not stay."""
+        """Copy the csv files, without the lines of clips that are not kept."""
         from avplatform.data.adapters.llp.official_layout import copy_annotations
 
         copy_annotations(source, out, rows)
@@ -140,11 +140,11 @@ class LLPAdapter(DatasetAdapter):
         write_official(files, columns)
 
     def video_of(self, clip_id: str) -> str | None:
-        """Return the YouTube id that a clip's name begins with."""
+        """Return the YouTube id with which a clip's name begins."""
         return clip_id[:ID_LENGTH] if NAME.fullmatch(clip_id) else None
 
     def file_name(self, name: str) -> str:
-        """Return the YouTube id: files may be named by it alone."""
+        """Return the YouTube id alone, by which media files may be named."""
         return name[:ID_LENGTH]
 
     def check_provenance(

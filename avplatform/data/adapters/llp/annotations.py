@@ -1,4 +1,4 @@
-"""LLP's official annotation files: weak labels of all clips, dense audio and visual events of validation and test."""
+"""LLP's official annotation files: weak labels of all clips, dense ones of validation and test."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.data.adapters.official_files import Defect, read_lines
+from avplatform.data.adapters.source import Source
 from avplatform.models.errors import DataError, counted, nearest
-from avplatform.models.files import expanded
 
 SEGMENTS = 10
 ID_LENGTH = 11
@@ -23,16 +23,17 @@ SPLIT_FILES = {
 }
 DENSE_FILES = {"audio": "AVVP_eval_audio.csv", "visual": "AVVP_eval_visual.csv"}
 COUNTS = {"train": 10000, "validation": 649, "test": 1200}
-"""Clips of the official splits."""
+"""Number of clips in each official split."""
 WEAK_HEADER = ["filename", "event_labels"]
 DENSE_HEADER = ["filename", "onset", "offset", "event_labels"]
 
 
 @dataclass
 class LLPAnnotations:
-    """All of LLP. Row n of every array is clip n: train, then validation, then test, in file order.
+    """All annotations of LLP; row n of every array is clip n: train, validation, then test clips.
 
-    Shape: weak [N, 25]; dense_audio and dense_visual [N, 10, 25], zero for train; seconds [N, 2] (start, end).
+    Shape: weak [N, 25]; dense_audio and dense_visual [N, 10, 25], zero for train clips;
+        seconds [N, 2] (start, end).
     """
 
     filenames: list[str]
@@ -45,7 +46,7 @@ class LLPAnnotations:
 
     @property
     def video_ids(self) -> list[str]:
-        """The 11-character video ids (feature files are named by them)."""
+        """The 11-character video ids, by which feature files are named."""
         return [name[:ID_LENGTH] for name in self.filenames]
 
 
@@ -53,11 +54,11 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
     """Read the csv files at the root of a folder or in its `data/`.
 
     Args:
-        folder: where the files are.
-        audio_file: another dense audio file (a variant with three corrupted rows is in circulation).
+        folder: the folder of the files, or the one whose `data/` holds them.
+        audio_file: another dense audio file (a variant with three corrupted rows exists).
 
     Raises:
-        DataError: a file that is missing or malformed, or a class outside the list; names file and line.
+        DataError: a file is missing or malformed, or a class is unknown; names file and line.
     """
     folder = locate(folder)
     filenames: list[str] = []
@@ -72,7 +73,7 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
             names = labels.split(",")
             place = f"{folder / name}, line {line}"
             if filename in places:
-                text = f"the clip {filename} stands in the split files twice, first in {places[filename]}"
+                text = f"the clip {filename} is listed twice, first in {places[filename]}"
                 raise DataError(f"{place}: {text}; each clip belongs to one split")
             places[filename] = place
             target = np.zeros(len(CLASSES), dtype=np.uint8)
@@ -100,7 +101,7 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
 
 
 def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarray:
-    """Rasterise half-open intervals [onset, offset); the union of rows, so duplicates and overlaps count once."""
+    """Return events [onset, offset) as maps [N, 10, 25], in which repeated rows count once."""
     maps = np.zeros((len(index), SEGMENTS, len(CLASSES)), dtype=np.uint8)
     seen: set[tuple[str, ...]] = set()
     for line, row in read_rows(file, DENSE_HEADER):
@@ -134,25 +135,19 @@ def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarr
 
 
 def locate(folder: str | Path) -> Path:
-    """Return the folder itself or its `data/`, where the csv files are.
+    """Return the folder itself or its `data/`, whichever holds the csv files.
 
     Raises:
-        DataError: they are in neither.
+        DataError: neither holds them.
     """
-    folder = expanded(folder)
-    for place in (folder, folder / "data"):
-        if (place / SPLIT_FILES["train"]).is_file():
-            return place
-    raise DataError(
-        f"no {SPLIT_FILES['train']} in {folder} or {folder / 'data'}; give the folder of LLP's csv files"
-    )
+    return Source(folder).place_of(SPLIT_FILES["train"], "give the folder of LLP's csv files")
 
 
 def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
-    """Return (line number, columns) of a tab-separated file with a header; blank lines at its end do not count.
+    """Return (line number, columns) of every line of a tab-separated file below its header.
 
     Raises:
-        DataError: a file that cannot be read, another header, or a line with another number of columns.
+        DataError: the file cannot be read, or its header or a line has other columns.
     """
     try:
         lines = read_lines(file)
@@ -169,7 +164,8 @@ def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
         columns = line.split("\t")
         if len(columns) != len(header):
             raise DataError(
-                f"{file}, line {number}: {counted(len(columns), 'column')} instead of {len(header)} ({line[:80]!r})"
+                f"{file}, line {number}: {counted(len(columns), 'column')} "
+                f"instead of {len(header)} ({line[:80]!r})"
             )
         rows.append((number, columns))
     if not rows:
@@ -187,12 +183,12 @@ def _class_index(label: str, file: Path, line: int) -> int:
         return CLASSES.index(label)
     except ValueError:
         raise DataError(
-            f"{file}, line {line}: '{label}' is no LLP class{nearest(label, CLASSES)}"
+            f"{file}, line {line}: '{label}' is not an LLP class{nearest(label, CLASSES)}"
         ) from None
 
 
 def _seconds(filename: str, place: str) -> tuple[float, float]:
-    """Start and end of a clip; ids may hold underscores, so the name is cut by position."""
+    """Return a clip's start and end; as ids may hold underscores, the name is cut by position."""
     try:
         start, end = filename[ID_LENGTH + 1 :].split("_")
         return float(start), float(end)

@@ -1,4 +1,4 @@
-"""What can be checked about LLP's annotation files beyond reading them: variants, the file of all clips, repeated ids."""
+"""Further checks of LLP's annotation files: their version, the file of all clips, repeated ids."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ AUDIO_SHA256 = {
     "d5435664668bec6e7eafb39059d2f424ed2682f6b55395262fc3cb691b7d0778": UNCORRUPTED,
     "249122f65501d8d611c0027a48643798fe622bedee60f7e6224b5a8e3c02f886": CORRUPTED,
 }
-"""The two versions of AVVP_eval_audio.csv in circulation; in the second, three rows of two test clips name no clip."""
+"""The two known versions of AVVP_eval_audio.csv; the second lost three rows of two test clips."""
 
 
 def audio_variant(file: Path) -> str:
-    """Say which version of the dense audio annotations a file is: by its text, whatever ends its lines, else by its rows.
+    """Return the version of a file of dense audio annotations.
+
+    The checksum of the text, which does not depend on line ends, tells a known version; the typical
+    corrupted rows tell the second one otherwise.
 
     Raises:
         DataError: the file cannot be read.
@@ -48,10 +51,10 @@ def audio_variant(file: Path) -> str:
 
 
 def check_files(folder: Path, annotations: LLPAnnotations) -> list[Defect]:
-    """List where the file of all clips disagrees with the split files, and clips that share a video id.
+    """List clips on which the file of all clips and the split files differ, and repeated video ids.
 
     Raises:
-        DataError: the file of all clips is there and malformed.
+        DataError: the file of all clips exists but is malformed.
     """
     defects = (
         _compare_full(folder / FULL_FILE, annotations) if (folder / FULL_FILE).is_file() else []

@@ -1,21 +1,22 @@
-"""The 25 classes of LLP, in their fixed order, and the texts that stand for them."""
+"""The 25 classes of LLP in their fixed order, and the texts that describe them."""
 
 from __future__ import annotations
 
 from avplatform.tasks.avvp import AVVP
 
 TASK = AVVP.name
-"""The task that it was made for."""
+"""Name of the task that LLP was made for."""
 
 CLASSES: tuple[str, ...] = (
-    "Speech", "Car", "Cheering", "Dog", "Cat", "Frying_(food)", "Basketball_bounce", "Fire_alarm", "Chainsaw", "Cello",
-    "Banjo", "Singing", "Chicken_rooster", "Violin_fiddle", "Vacuum_cleaner", "Baby_laughter", "Accordion", "Lawn_mower",
-    "Motorcycle", "Helicopter", "Acoustic_guitar", "Telephone_bell_ringing", "Baby_cry_infant_cry", "Blender", "Clapping",
+    "Speech", "Car", "Cheering", "Dog", "Cat", "Frying_(food)", "Basketball_bounce", "Fire_alarm",
+    "Chainsaw", "Cello", "Banjo", "Singing", "Chicken_rooster", "Violin_fiddle", "Vacuum_cleaner",
+    "Baby_laughter", "Accordion", "Lawn_mower", "Motorcycle", "Helicopter", "Acoustic_guitar",
+    "Telephone_bell_ringing", "Baby_cry_infant_cry", "Blender", "Clapping",
 )  # fmt: skip
 """Class names as the annotation files write them."""
 
 LABEL_TEXTS: tuple[str, ...] = tuple(name.replace("_", " ") for name in CLASSES)
-"""Texts whose embeddings LEAP queries."""
+"""Texts whose embeddings are the queries of a label-text decoder."""
 
 OFFICIAL_LABEL_TEXTS: tuple[str, ...] = tuple(
     {"Frying_(food)": "fry food", "Baby_cry_infant_cry": "baby cry infancy cry"}.get(
@@ -23,7 +24,7 @@ OFFICIAL_LABEL_TEXTS: tuple[str, ...] = tuple(
     )
     for name in CLASSES
 )
-"""The texts behind the published label embeddings, spelt as there."""
+"""The texts from which the published label embeddings were made, with their spelling."""
 
 SHORT_NAMES: tuple[str, ...] = tuple(
     {

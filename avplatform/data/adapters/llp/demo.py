@@ -1,4 +1,4 @@
-"""Labels drawn with the shares of LLP, for users who have no annotation files; independent of any run's seed."""
+"""Demo labels distributed as in LLP, for users without annotation files; their seed is fixed."""
 
 from __future__ import annotations
 
@@ -12,71 +12,25 @@ from avplatform.data.adapters.world import LABEL_SEED
 
 SIZES = {"train": 2000, "validation": 300, "test": 400}
 
-# Clips a class with a weak label (training), and with audio and visual events (test).
+# Number of clips per class: with the weak label (training), with audio and visual events (test).
 WEAK = (
-    4988, 624, 528, 761, 192, 343, 455, 218, 299, 602, 186, 1172, 437, 1457, 495, 146, 445, 224, 411, 587, 503, 99, 430, 291,
-    164,
+    4988, 624, 528, 761, 192, 343, 455, 218, 299, 602, 186, 1172, 437, 1457, 495, 146, 445, 224,
+    411, 587, 503, 99, 430, 291, 164,
 )  # fmt: skip
 AUDIO = (
-    620,
-    70,
-    85,
-    95,
-    28,
-    45,
-    36,
-    24,
-    27,
-    85,
-    31,
-    183,
-    62,
-    153,
-    57,
-    20,
-    51,
-    28,
-    54,
-    68,
-    93,
-    11,
-    42,
-    34,
-    81,
-)
+    620, 70, 85, 95, 28, 45, 36, 24, 27, 85, 31, 183, 62, 153, 57, 20, 51, 28, 54, 68, 93, 11, 42,
+    34, 81,
+)  # fmt: skip
 VISUAL = (
-    142,
-    93,
-    36,
-    99,
-    41,
-    43,
-    44,
-    19,
-    26,
-    76,
-    25,
-    125,
-    59,
-    133,
-    54,
-    16,
-    37,
-    28,
-    59,
-    63,
-    98,
-    6,
-    35,
-    34,
-    53,
-)
-PER_CLIP = (0.46, 0.36, 0.14, 0.04)  # 1, 2, 3, 4 classes
+    142, 93, 36, 99, 41, 43, 44, 19, 26, 76, 25, 125, 59, 133, 54, 16, 37, 28, 59, 63, 98, 6, 35,
+    34, 53,
+)  # fmt: skip
+PER_CLIP = (0.46, 0.36, 0.14, 0.04)  # share of clips with 1, 2, 3 and 4 classes
 FULL_SHARE = 0.5
 
 
 def demo_clips(sizes: Mapping[str, int]) -> LLPClips:
-    """Draw classes, modalities and spans of events, with LLP's shares."""
+    """Draw classes, modalities and spans of events, distributed as in LLP."""
     count, classes = sum(sizes.values()), len(CLASSES)
     popularity = np.array(WEAK) / sum(WEAK)
     either = np.maximum(AUDIO, VISUAL) * 1.05
@@ -104,7 +58,7 @@ def demo_clips(sizes: Mapping[str, int]) -> LLPClips:
 
 
 def _span(rng: np.random.Generator) -> np.ndarray:
-    """Return the segments of an event: the whole clip, one run, or two."""
+    """Draw the segments of an event: the whole clip, one run, or two."""
     if rng.random() < FULL_SHARE:
         return np.arange(SEGMENTS)
     runs = []

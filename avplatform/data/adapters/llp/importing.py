@@ -1,4 +1,4 @@
-"""LLP's official files: csv files, one .npy a video and kind of feature, VALOR's pseudo-labels."""
+"""Import of LLP: csv files, one .npy per video and kind of feature, VALOR's pseudo-labels."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ from avplatform.data.adapters.plan import (
     LeftOut,
     Part,
     cast,
-    find,
     in_no_split,
     is_repeated,
-    is_synthetic,
     whole_numbers,
 )
+from avplatform.data.adapters.source import Source
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
-from avplatform.models.errors import DataError, counted
+from avplatform.models.errors import counted
 from avplatform.models.files import expanded, file_sha256
 from avplatform.models.stem import pool_clap
 
@@ -45,7 +44,7 @@ BLOCK = 32
 
 @dataclass
 class Feature:
-    """A column of the store and the folder it comes from: shape in a file, and what is stored of it."""
+    """A feature column of the store: where its files lie, their shape, and how they are reduced."""
 
     column: str
     option: str
@@ -56,7 +55,7 @@ class Feature:
 
 
 def average_frames(frames: np.ndarray) -> np.ndarray:
-    """Average 80 frame vectors to 10 segments.
+    """Average 80 frame vectors to 10 segment vectors.
 
     Shape: [80, D] -> [10, D], float32.
     """
@@ -64,7 +63,7 @@ def average_frames(frames: np.ndarray) -> np.ndarray:
 
 
 def pool_tokens(tokens: np.ndarray) -> np.ndarray:
-    """Average CLAP's tokens to segments.
+    """Average CLAP's 64 tokens to 10 segment vectors.
 
     Shape: [64, D] -> [10, D], float32.
     """
@@ -72,7 +71,7 @@ def pool_tokens(tokens: np.ndarray) -> np.ndarray:
 
 
 def features_of(options: Any) -> list[Feature]:
-    """Return the feature columns that are asked for."""
+    """Return the feature columns that the options choose."""
 
     def same(x: np.ndarray) -> np.ndarray:
         return x
@@ -96,18 +95,18 @@ def features_of(options: Any) -> list[Feature]:
 
 
 class LLPPlan:
-    """An import of LLP.
+    """The plan of an import of LLP.
 
     Raises:
-        DataError: annotations that are missing or malformed, or a folder of features that is not there or empty.
+        DataError: annotations are missing or malformed, or a feature folder is missing or empty.
     """
 
     block = BLOCK
     parallel = True
 
     def __init__(self, options: Any) -> None:
-        source = expanded(options.source)
-        annotations = locate(options.annotations or source)
+        source = Source(options.source)
+        annotations = locate(options.annotations or source.folder)
         audio_file = expanded(options.audio_annotations or annotations / DENSE_FILES["audio"])
         self.data = read_annotations(annotations, audio_file=audio_file)
         self.splits, self.videos = self.data.splits, self.data.video_ids
@@ -130,7 +129,7 @@ class LLPPlan:
                 else:
                     folder = self._folders.pop(column).folder
                     self.remarks.append(
-                        f"{folder} has labels of no split that can be used: stored without {column}"
+                        f"{folder} has usable labels for no split: stored without {column}"
                     )
         self._strangers()
         files = [
@@ -160,8 +159,8 @@ class LLPPlan:
                 Defect("dense audio annotations of another version", audio_file.name, 0, text)
             )
         self.fingerprint = [self.sources, [folder.fingerprint for folder in self._folders.values()]]
-        self.synthetic = is_synthetic(
-            source, [annotations, *(f.folder for f in self._folders.values())]
+        self.synthetic = source.is_synthetic(
+            [annotations, *(f.folder for f in self._folders.values())]
         )
         self.spec = self._spec(options)
 
@@ -169,7 +168,7 @@ class LLPPlan:
         self,
         column: str,
         options: Any,
-        source: Path,
+        source: Source,
         option: str,
         places: Sequence[str],
         optional: bool,
@@ -179,31 +178,26 @@ class LLPPlan:
         if given == NONE and optional:
             self.remarks.append(f"{column} is left out ({flag} none)")
             return False
-        folder = find(
-            source,
-            given,
-            [*places, *(f"feats/{place}" for place in places if not place.startswith("feats/"))],
-        )
+        inside = [f"feats/{place}" for place in places if not place.startswith("feats/")]
+        folder = source.find([*places, *inside], given)
         if folder is None:
             if not optional:
-                raise DataError(
-                    f"no {places[0]} in {source} or {source / 'data'}; give its folder with {flag}"
-                )
+                raise source.missing(places[0], f"give its folder with {flag}")
             self.remarks.append(
                 f"no {places[0]}: stored without {column} (give a folder with {flag})"
             )
             return False
-        remedy = f"give {flag} the folder that holds one a video"
+        remedy = f"give {flag} the folder that holds one per video"
         self._folders[column] = NpyFolder(
-            folder, f"{remedy}, or {flag} none to do without" if optional else remedy
+            folder, f"{remedy}, or {flag} none to leave it out" if optional else remedy
         )
         return True
 
     def _known_splits(self, column: str) -> list[str]:
         """Return the splits in which pseudo-labels are known.
 
-        They are needed in training only: elsewhere a file that is missing or damaged makes them unknown in its split, and
-        costs no clip.
+        Only training needs them: in another split, a missing or damaged file makes them unknown
+        for the whole split, and no clip is left out for it.
         """
         known, folder = [], self._folders[column]
         for split, rows in self.splits.items():
@@ -217,15 +211,16 @@ class LLPPlan:
             if not lack or (split == "train" and lack < len(rows)):
                 known.append(split)
             elif len(missing) < len(rows):
-                text = f", and {damaged} a damaged one" if damaged else ""
+                text = f", and {damaged} have a damaged one" if damaged else ""
                 clips = counted(len(rows), "clip")
                 self.remarks.append(
-                    f"{column} is not known in {split}: {len(missing)} of {clips} have none{text}"
+                    f"{column} is not known in {split}: "
+                    f"{len(missing)} of {clips} have no file{text}"
                 )
         return known
 
     def _damaged(self, folder: NpyFolder, rows: Sequence[int]) -> int:
-        """List the files of clips whose pseudo-labels cannot be used; return how many."""
+        """List damaged pseudo-label files of some clips as defects; return their number."""
         count = 0
         for row in rows:
             try:
@@ -277,7 +272,7 @@ class LLPPlan:
         )
 
     def read(self, split: str, positions: Sequence[int], dtype: str) -> Part:
-        """Read the clips at positions of a split; every bad file of a clip is named."""
+        """Read the clips at some positions of a split; every bad file of a clip is listed."""
         part, seen = Part(None), set[tuple[str, str]]()
         columns: dict[str, list[Any]] = {
             name: [] for name in ("row", "clip_id", *self.spec.shapes())
@@ -305,7 +300,7 @@ class LLPPlan:
     def _clip(
         self, split: str, row: int, dtype: str
     ) -> tuple[dict[str, Any], list[tuple[Path, str]], list[Defect]]:
-        """Return a clip's columns, the files that are bad and why, and what is to be said of the good ones."""
+        """Return a clip's columns, its bad files with reasons, and defects of its good files."""
         data, video = self.data, self.videos[row]
         clip: dict[str, Any] = {"row": row, "clip_id": data.filenames[row], "weak": data.weak[row]}
         clip |= {"dense_audio": data.dense_audio[row], "dense_visual": data.dense_visual[row]}
@@ -340,7 +335,7 @@ class LLPPlan:
         return labels.astype(np.uint8)
 
     def _outside(self, clip: dict[str, Any], row: int) -> list[Defect]:
-        """List pseudo-labels that VALOR's rule cannot have made: it sets only classes of the weak label."""
+        """List pseudo-labels outside the weak label, which VALOR's rule never sets."""
         defects = []
         for column in self._pseudo:
             outside = np.flatnonzero(clip[column].any(axis=0) & (self.data.weak[row] == 0))
@@ -358,6 +353,6 @@ class LLPPlan:
         return defects
 
     def bytes_of(self, rows: set[int]) -> int:
-        """Return the size of the official feature files (not of pseudo-labels) of some clips."""
+        """Return the size in bytes of some clips' feature files, without pseudo-labels."""
         folders = [self._folders[feature.column].sizes for feature in self._features]
         return sum(sizes[self.videos[row]] for row in rows for sizes in folders)

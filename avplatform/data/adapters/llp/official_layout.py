@@ -1,4 +1,4 @@
-"""LLP in its authors' layout: csv files, one .npy per video under feats/, and pseudo-labels under CLIP/ and CLAP/."""
+"""LLP in its authors' layout: csv files, and one .npy per video in feats/, CLIP/ and CLAP/."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FRAME_JITTER = 0.05
 
 
 def copy_annotations(source: str | Path, out: Path, rows: Sequence[int] | None = None) -> None:
-    """Copy the csv files; with `rows`, without the lines of all other clips."""
+    """Copy the csv files; if `rows` is given, only the lines of these clips are kept."""
     folder = locate(source)
     copy_files([folder], FILES, out)
     if rows is not None:
@@ -31,12 +31,15 @@ def _cut(folder: Path, out: Path, rows: set[int]) -> None:
     for file in out.glob(FILES):
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.split("\t")[0].strip() not in away]
-        if len(kept) < len(lines):  # else its bytes stay, by which a version of the file is known
+        if len(kept) < len(lines):  # otherwise keep its bytes: their checksum tells the version
             file.write_text("".join(kept), encoding="utf-8")
 
 
 def write_official(files: OfficialFiles, columns: dict[str, Any]) -> None:
-    """Write one .npy per video and kind of feature or pseudo-label; pictures become 80 frames, whose mean is the segment."""
+    """Write one .npy per video and kind of feature or pseudo-label.
+
+    Visual vectors become 80 frame vectors; the mean of a segment's frames is the segment's vector.
+    """
     places = {
         "audio": "feats/vggish",
         "motion": "feats/r2plus1d_18",
@@ -51,9 +54,7 @@ def write_official(files: OfficialFiles, columns: dict[str, Any]) -> None:
         noise = FRAME_JITTER * clip_generator(0, f"frames:{clip_id}").standard_normal(
             (len(columns["visual"][n]), FRAMES, columns["visual"].shape[-1]), dtype=np.float32
         )
-        noise -= noise.mean(
-            axis=1, keepdims=True
-        )  # the mean of a segment's frames stays the segment's vector
+        noise -= noise.mean(axis=1, keepdims=True)  # keeps the mean of a segment's frames
         frames = columns["visual"][n][:, None] + noise
         files.npy(
             f"feats/res152/{video}.npy", frames.reshape(-1, frames.shape[-1]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Options of an import of LLP."""
+"""Import options of LLP."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from avplatform.models.errors import UsageError
 
 @dataclass(kw_only=True)
 class LLPOptions:
-    """What only LLP's files have."""
+    """Import options that only LLP has."""
 
     frames: Literal[10, 80] = 10
-    """llp: 10 averages the 80 frame vectors to one a segment (what every stem does first), 80 keeps them"""
+    """llp: 80 keeps all frame vectors, 10 averages them per segment (as every stem does first)"""
     visual: Literal["res152", "clip"] = "res152"
     """llp: visual features"""
     audio: Literal["vggish", "clap"] = "vggish"
@@ -25,22 +25,23 @@ class LLPOptions:
     res152: str | None = None
     """llp: folder of ResNet-152 features; default: feats/res152"""
     r2plus1d: str | None = None
-    """llp: folder of R(2+1)D features, or none; default: feats/r2plus1d_18 where it is there"""
+    """llp: folder of R(2+1)D features, or none; default: feats/r2plus1d_18 if there"""
     clip_features: str | None = None
     """llp: folder of CLIP image features; default: CLIP/features"""
     clap_features: str | None = None
     """llp: folder of CLAP audio features; default: CLAP/features"""
     pseudo_audio: str | None = None
-    """llp: folder of audio pseudo-labels, or none; default: CLAP/segment_pseudo_labels where it is there"""
+    """llp: folder of audio pseudo-labels, or none; default: CLAP/segment_pseudo_labels if there"""
     pseudo_visual: str | None = None
-    """llp: folder of visual pseudo-labels, or none; default: CLIP/segment_pseudo_labels where it is there"""
+    """llp: folder of visual pseudo-labels, or none; default: CLIP/segment_pseudo_labels if there"""
 
 
 def check_options(options: Any) -> None:
-    """Raise UsageError where features are chosen and others are given."""
+    """Raise UsageError where the folder of one kind of features is given and another is chosen."""
     if options.frames == 80 and options.visual == "clip":
         raise UsageError(
-            "--frames 80 does not go with --visual clip, which has one vector a segment; leave it out"
+            "--frames 80 does not go with --visual clip, which has one vector per segment; "
+            "leave it out"
         )
     for name, feature in (("visual", "clip"), ("audio", "clap")):
         unused = (

@@ -1,7 +1,7 @@
 """Prompts and thresholds of LLP's segment pseudo-labels.
 
-Source: VALOR (NeurIPS 2023), section 3: CLIP scores frames against image prompts, CLAP scores seconds of sound against
-audio prompts.
+Source: VALOR (NeurIPS 2023), section 3: CLIP scores frames against image prompts, CLAP scores
+seconds of sound against audio prompts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SPELLINGS: tuple[Spelling, ...] = ("official", "corrected")
 
 
 class ClassPrompt(NamedTuple):
-    """What stands for a class in the prompts of both teachers, and the logits above which it is on."""
+    """A class in the prompts of both teacher models, and the logits above which it is active."""
 
     image: str
     visual_threshold: float
@@ -54,10 +54,10 @@ PROMPTS: dict[str, ClassPrompt] = {
     "Blender": ClassPrompt("a blender", 15, "blender", 3),
     "Clapping": ClassPrompt("hands clapping", 18, "clapping", 0),
 }
-"""By class, spelt as the published labels were made ("vaccum", "a acoustic guiter")."""
+"""Prompts by class, with the spelling of the published labels ("vaccum", "a acoustic guiter")."""
 
 CORRECTED_IMAGES = {"Vacuum_cleaner": "a vacuum cleaner", "Acoustic_guitar": "an acoustic guitar"}
-"""Image texts of the corrected spelling, where it differs."""
+"""Image texts in the corrected spelling, where it differs."""
 
 
 def prompts(modality: Modality, spelling: Spelling = "official") -> tuple[str, ...]:
@@ -79,7 +79,10 @@ def prompts(modality: Modality, spelling: Spelling = "official") -> tuple[str, .
 
 
 def thresholds(modality: Modality) -> np.ndarray:
-    """Return the 25 logits above which a class is on: float64 [C]."""
+    """Return the 25 logits above which a class is active.
+
+    Shape: float64 [C].
+    """
     _check_modality(modality)
     return np.array(
         [getattr(PROMPTS[name], f"{modality}_threshold") for name in CLASSES], dtype=np.float64

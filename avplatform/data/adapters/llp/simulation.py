@@ -1,4 +1,4 @@
-"""Synthetic LLP: features, and pseudo-labels with errors, from audio and visual event maps."""
+"""Simulation of LLP: features, and pseudo-labels with errors, from audio and visual event maps."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LLPSimulation(WorldSimulation):
 
 @dataclass
 class LLPClips:
-    """Clips to draw: keys [N], weak labels [N, 25], event maps [N, 10, 25] of both modalities."""
+    """Clips to draw: keys [N], weak labels [N, 25], event maps [N, 10, 25] per modality."""
 
     keys: list[str]
     rows: np.ndarray
@@ -68,11 +68,11 @@ class _Drawn:
 
 
 class LLPSimulator:
-    """Draws features and pseudo-labels of clips; a clip depends on the constants, the seed and its key alone.
+    """Draws clips' features and pseudo-labels, each from the constants, the seed and its key alone.
 
     Args:
         constants: the preset.
-        calibration: all clips; a fixed selection of them fixes the channels' mean and spread.
+        calibration: all clips; a fixed selection of them fixes each channel's mean and spread.
     """
 
     def __init__(self, constants: LLPSimulation, calibration: LLPClips) -> None:
@@ -86,7 +86,7 @@ class LLPSimulator:
         self.world.calibrate({m: np.concatenate([d.latent[m] for d in drawn]) for m in MODALITIES})
 
     def columns(self, clips: LLPClips, indices: Sequence[int]) -> dict[str, Any]:
-        """Return the store's columns for some clips."""
+        """Return the columns of a store for the clips at `indices`."""
         generators = [clip_generator(self.constants.seed, clips.keys[i]) for i in indices]
         drawn = [self._draw(rng, clips, i) for rng, i in zip(generators, indices, strict=True)]
         columns: dict[str, Any] = {
@@ -142,7 +142,7 @@ class LLPSimulator:
         gain: np.ndarray,
         traced: np.ndarray,
     ) -> np.ndarray:
-        """Draw a teacher's segment labels, [T, C]: gated by the weak label, wrong where the signal is weak."""
+        """Draw a teacher's labels within the weak label, wrong where the signal is weak, [T, C]."""
         c = self.constants
         labels, segments = own.shape
         u, at = rng.random((2, labels)), rng.random((2, labels, segments))
@@ -160,7 +160,7 @@ class LLPSimulator:
 
 
 def official_clips(folder: str | Path, *, seed: int) -> LLPClips:
-    """Return LLP's clips; training clips, which have weak labels only, borrow events from validation clips."""
+    """Return LLP's clips; training clips, which have weak labels only, borrow validation events."""
     data = read_annotations(folder)
     audio, visual = data.dense_audio.copy(), data.dense_visual.copy()
     train = data.splits["train"]
@@ -210,13 +210,15 @@ def hot_deck(
     keys: list[str],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give clips that have only weak labels event maps borrowed from densely annotated ones.
+    """Return event maps for weakly labelled clips, borrowed from densely annotated donors.
 
-    With a donor of the same weak labels, its whole maps are taken with probability 0.7; otherwise each class borrows the
-    audio and visual rows of one donor together, preferably from one with as few or as many classes. Time is reversed with
-    probability 0.5.
+    With probability 0.7, the whole maps of a donor with the same weak labels are taken, if there is
+    one. Otherwise each class borrows its audio and visual rows from one donor of that class,
+    preferably one that has several classes if the clip has, and a single one if not. Time is
+    reversed with probability 0.5.
 
-    Shape: weak [N, C]; donors: positions in audio, visual [M, T, C] and donor_weak [M, C] -> two maps [N, T, C].
+    Shape: weak [N, C]; donors: positions in audio and visual [M, T, C] and donor_weak [M, C];
+        returns an audio and a visual map [N, T, C].
     """
     signature: dict[bytes, list[int]] = {}
     for d in donors:

@@ -1,0 +1,78 @@
+"""What reading media asks of PyAV itself, whose versions 14 to 19 differ in details."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any
+
+from avplatform.models.errors import UsageError
+
+
+def import_av() -> Any:
+    """Return PyAV.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise UsageError('reading media needs PyAV: pip install "avplatform[media]"') from None
+    return av
+
+
+def stream_seconds(stream: Any) -> float | None:
+    """Return the declared length of a stream, or None; Matroska declares it in a tag."""
+    if stream.duration is None or not stream.time_base or stream.duration < 0:
+        tag = re.fullmatch(
+            r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", str(stream.metadata.get("DURATION", ""))
+        )
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3]) if tag else None
+    return float(stream.duration * stream.time_base)
+
+
+def reason(error: BaseException) -> str:
+    """Return in a few words what FFmpeg found."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())[:160]
+
+
+def beginning(container: Any, video: Any, audio: Any) -> Fraction:
+    """Return the moment at which a file begins.
+
+    FFmpeg before 8.1 (PyAV before 17) lets Matroska begin with the samples that the decoder of its sound leaves out.
+    """
+    zero = Fraction(container.start_time or 0, 1_000_000)
+    context = audio.codec_context if audio is not None else None
+    if (
+        zero >= 0 or context is None or -zero > context.delay / max(1, context.sample_rate) + 0.001
+    ):  # stamps are rounded
+        return zero
+    dated = video is not None and video.start_time is not None and video.time_base
+    return max(zero, min(Fraction(0), video.start_time * video.time_base)) if dated else Fraction(0)
+
+
+def any_metadata() -> dict[str, Any]:
+    """Return the argument that lets PyAV open files whose metadata is not UTF-8.
+
+    From version 19 on it always does, and takes no such argument.
+    """
+    from av.container import InputContainer
+
+    return {"metadata_errors": "replace"} if hasattr(InputContainer, "metadata_errors") else {}
+
+
+def attached_picture() -> Any:
+    """Return the disposition of a stream that holds a cover picture."""
+    from av.stream import Disposition
+
+    return Disposition.attached_pic
+
+
+def no_timestamps() -> int:
+    """Return the flag of formats without time stamps, such as raw streams of pictures."""
+    from av.format import Flags
+
+    flag: Any = Flags.no_timestamps
+    return int(flag.value)
