@@ -109,7 +109,7 @@ if (_home / "models").is_dir() and (_home / "pyproject.toml").is_file():
 # On a busy machine, OpenMP threads that spin while they wait for each other make two threads slower
 # than one. This must be set before torch loads its OpenMP runtime; a user's own setting wins.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# DDP warns, in 500 characters per process, that a model could be told that it uses all parameters.
+# DDP warns, in 500 characters per process, that a search for unused parameters found none.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 

@@ -1,4 +1,4 @@
-"""`python -m avplatform`."""
+"""The command line, as `python -m avplatform`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The platform from Python: models by name, training and evaluation; all of it is importable from `avplatform`."""
+"""Models by name, training and evaluation from Python; import them from `avplatform`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def list_models(pattern: str = "*") -> list[str]:
     """Return the names that `create_model` and `train` know, sorted: cells and presets.
 
     Args:
-        pattern: with the wildcards of `fnmatch`.
+        pattern: a pattern with the wildcards of `fnmatch`.
 
     Example:
         >>> list_models("avel-ave-leap*")
@@ -47,23 +47,23 @@ def list_models(pattern: str = "*") -> list[str]:
 def create_model(
     name: str | Path, *, features: FeatureSpec | None = None, **options: Any
 ) -> AVModel:
-    """Return a freshly initialised model of a cell or preset, or a trained one from a folder or the Hub.
+    """Return a new model of a cell or preset, or a trained one from a folder or the Hub.
 
-    A fresh model is in training mode and has the weights that `torch.manual_seed` decides; a trained
-    one is ready for inference.
+    A new model is in training mode, with weights that depend on `torch.manual_seed`. A trained
+    model is ready for inference.
 
     Args:
-        name: a cell (avel-ave-leap-full, avel/ave/leap) or a preset, as `list_models` shows them; or
-            a run folder, a model folder or a hub id.
-        features: what a fresh model reads per segment; default: the features of `data` where that
-            is given, else those that the task's published models read.
-        options: of a fresh model's run, by their names in YAML, such as
+        name: a cell (avel-ave-leap-full, avel/ave/leap) or a preset, as in `list_models`; or a run
+            folder, a model folder or a hub id.
+        features: the features that a new model reads; default: those of `data` if that is given,
+            else those of the task's published models.
+        options: options of the run of a new model, by their names in YAML, such as
             `encoder_config={"width": 256}`.
 
     Raises:
-        UsageError: an unknown name or option, with the nearest right one; options that do not fit
-            together; or options for a trained model, which has its own.
-        DataError: a folder or hub id without a model.
+        UsageError: a name or option is unknown (the message suggests the nearest one), options do
+            not fit together, or options are given for a trained model, which has its own.
+        DataError: a folder or hub id has no model.
 
     Example:
         >>> model = create_model("avel-ave-leap-full", decoder_config={"heads": 2})
@@ -91,27 +91,27 @@ def create_model(
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run that is finished: its folder, and what its results.json holds."""
+    """A finished run: its folder, and the content of its results.json."""
 
     folder: Path
     results: dict[str, Any]
 
 
 def train(run: str | RunConfig | None = None, /, **options: Any) -> TrainedRun:
-    """Train, evaluate and save a model; the same as `avplatform train`.
+    """Train, evaluate and save a model, as `avplatform train` does.
 
     Args:
-        run: a cell or preset, as `list_models` shows them, or a whole configuration; default: what
-            the options say.
-        options: by their names in YAML, such as `data="data/ave"`, `max_steps=100`,
-            `optim={"lr": 1e-4}`. `config` takes the other options from a YAML file or run folder,
-            and `resume` goes on with a run.
+        run: a cell or preset, as in `list_models`, or a whole configuration; default: the cell that
+            the options name.
+        options: options by their names in YAML, such as `data="data/ave"`, `max_steps=100` and
+            `optim={"lr": 1e-4}`. `config` reads the other options from a YAML file or run folder,
+            and `resume` continues a run.
 
     Raises:
-        UsageError: an unknown name or option, with the nearest right one, or options that do not
-            fit together.
-        DataError: data that cannot be read, a loss that became NaN, or a full disk.
-        Stopped: a signal (Ctrl-C, SIGTERM) asked for it; the run is saved and can be resumed.
+        UsageError: a name or option is unknown (the message suggests the nearest one), or options
+            do not fit together.
+        DataError: the data cannot be read, the loss became NaN, or the disk is full.
+        Stopped: a signal (Ctrl-C, SIGTERM) stopped the run, which is saved and can be resumed.
 
     Example:
         run = train("avel-ave-leap-full", data="data/ave", output_dir="runs/mine")
@@ -139,13 +139,14 @@ def evaluate(model: AVModel | TrainedRun | str | Path, **options: Any) -> dict[s
     """Score a model on a split and return the results, as `avplatform eval --json` writes them.
 
     Args:
-        model: a model, what `train` returned, a run folder, a model folder or a hub id.
-        options: the flags of `avplatform eval` with underscores: `data` (default: what the run was
-            trained on), `split`, `held_out`, `threshold`, `bootstrap`, `predictions`, ...
+        model: a model, the result of `train`, a run folder, a model folder or a hub id.
+        options: the flags of `avplatform eval` with underscores: `data` (default: the data of the
+            run), `split`, `held_out`, `threshold`, `bootstrap`, `predictions`, ...
 
     Raises:
-        UsageError: an unknown option, with the nearest right one; a wrong value; or no data named.
-        DataError: a model or data that cannot be read, or do not fit each other.
+        UsageError: an option is unknown (the message suggests the nearest one), a value is wrong,
+            or no data are given.
+        DataError: the model or the data cannot be read, or do not fit each other.
 
     Example:
         evaluate("runs/mine", split="validation")["validation"]["accuracy"]
@@ -162,7 +163,7 @@ def evaluate(model: AVModel | TrainedRun | str | Path, **options: Any) -> dict[s
 
 
 def _is_place(name: str | Path) -> bool:
-    """Whether a name means a folder or a hub id, and not a cell or preset."""
+    """Return whether a name is a folder or a hub id, and not a cell or preset."""
     if Path(name).is_dir() or isinstance(name, Path):
         return True
     try:
@@ -175,7 +176,7 @@ def _is_place(name: str | Path) -> bool:
 
 
 def _config(name: str | None, options: dict[str, Any]) -> RunConfig:
-    """Return the configuration of a cell or preset with options put over it."""
+    """Return the configuration of a cell or preset, changed by options."""
     if name in list_presets():
         options = {"preset": name, **options}
     elif name is not None:

@@ -1,4 +1,4 @@
-"""The command line: one module a command; errors end in one message and an exit code, never in a traceback."""
+"""The command line: one module per command; an error ends in one message and an exit code."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from avplatform.models.errors import AVError, unknown_name
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
-    """Run a command; return 0, 1 (data) or 2 (usage)."""
+    """Run a command and return its exit code: 0, 1 (wrong data) or 2 (wrong usage)."""
     end_with_starter()
     args = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
             errors="backslashreplace"
-        )  # no name of a file may stop a command that prints it
+        )  # a command must be able to print any file name
     if not args or args[0] in ("-h", "--help"):
         print(usage())
         return 0 if args else 2
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
 
 
 def usage() -> str:
-    """Return the list of commands."""
+    """Return the help text with the list of commands."""
     lines = ["usage: avplatform COMMAND [OPTIONS]", "", "commands:"]
     lines += [f"  {name:<14} {about}" for name, (_, about) in COMMANDS.items()]
     return "\n".join([*lines, "", "`avplatform COMMAND --help` lists a command's options."])
@@ -59,29 +59,29 @@ def usage() -> str:
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train, evaluate and save a model"),
     "eval": ("evaluate", "score a saved model or run on a split"),
-    "compare": ("compare", "hold runs against each other: figures, paired test, classes"),
+    "compare": ("compare", "compare runs: figures, paired test, classes"),
     "sweep": ("sweep", "train every combination of a file's axes and seeds"),
     "reproduce": (
         "reproduce",
-        "train what a paper's tables need, and set ours beside the published figures",
+        "train what the tables of a paper need, and compare with the published figures",
     ),
     "predict": (
         "predict",
         "find the events of videos: JSON, CSV, PNG, an HTML timeline, ELAN and WebVTT",
     ),
     "list": ("listing", "list the cells, tasks, encoders, decoders, datasets and presets"),
-    "info": ("info", "all about one cell, preset, run or model"),
+    "info": ("info", "describe one cell, preset, run or model"),
     "data": ("data", "import official files, verify, simulate, describe or push a dataset"),
-    "extract": ("extract", "make segment features of video files"),
+    "extract": ("extract", "extract segment features from video files"),
     "pseudo-label": (
         "pseudo_label",
         "make segment pseudo-labels by VALOR's procedure, or score them",
     ),
-    "embed-labels": ("embed_labels", "turn label texts into embeddings, and show which are near"),
+    "embed-labels": ("embed_labels", "embed label texts, and show which are similar"),
     "convert": (
         "convert",
-        "turn a checkpoint that a paper's authors published into a model folder",
+        "convert a checkpoint that the authors of a paper published to a model folder",
     ),
     "push": ("push", "push a run's model to the Hub, with its card"),
 }
-"""Commands by name: their module in avplatform.commands, imported when it runs, and one line of help."""
+"""Commands by name: the module in avplatform.commands, imported on use, and one line of help."""

@@ -29,7 +29,7 @@ def test_a_launchers_variable_that_is_no_number_is_refused_by_name(
         main(["train", "--task", "avel", "--cpu", "--max-steps", "1", "--output-dir", str(out)])
         == 2
     )
-    assert f"the environment says {name}={value!r}" in capsys.readouterr().err
+    assert f"the environment variable {name} is {value!r}" in capsys.readouterr().err
     assert not out.exists()
 
 

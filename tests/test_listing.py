@@ -329,7 +329,7 @@ def test_info_on_a_converted_model_says_where_its_weights_come_from(tmp_path, ca
     ("target", "code", "message"),
     [
         ("./nothing", 1, "there is no folder ./nothing; give a run folder"),
-        ("owner/nothing", 1, "cannot be had from the Hub"),
+        ("owner/nothing", 1, "cannot be fetched from the Hub"),
         ("empty", 1, "holds neither config.yaml (a run) nor config.json (a model)"),
         ("broken", 1, "config.json is not a model config"),
         ("nonsense", 2, "no cell, preset or folder 'nonsense'"),

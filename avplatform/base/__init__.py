@@ -1,1 +1,1 @@
-"""What every room may use: console, files, locks, arrays on disk, drawing, the machine and its processes."""
+"""Tools that every package may use: console, files, locks, .npy files, figures, processes."""

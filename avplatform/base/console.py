@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: progress bars on a terminal, plain lines in a log, tables at the end."""
+"""Output for a person: progress bars on a terminal, plain lines in a log, tables at the end."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rich.table import Table
 
 
 class Bar:
-    """A progress bar that may be switched off."""
+    """A progress bar, which shows nothing where there is no terminal."""
 
     def __init__(self, progress: Progress | None, task: Any) -> None:
         self._progress, self._task = progress, task
 
     def advance(self, count: int = 1, **shown: float) -> None:
-        """Move on by `count`; `shown` values stand beside the bar."""
+        """Move on by `count`, and show the values of `shown` beside the bar."""
         if self._progress is not None:
             text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
             self._progress.update(self._task, advance=count, shown=text)
 
     def fraction(self, share: float) -> None:
-        """Move to a share of the whole."""
+        """Move to a share of the total, between 0 and 1."""
         if self._progress is not None:
             self._progress.update(
                 self._task, completed=share * (self._progress.tasks[self._task].total or 1)
@@ -35,7 +35,7 @@ class Bar:
 
 
 class Console:
-    """Prints on the main process only."""
+    """Prints to the standard output, on the main process only."""
 
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
@@ -49,7 +49,7 @@ class Console:
 
     @contextlib.contextmanager
     def bar(self, title: str, *, total: int, done: int = 0) -> Iterator[Bar]:
-        """Show a progress bar for the time of the block (terminals only)."""
+        """Show a progress bar while the block runs (on terminals only)."""
         if not self.enabled or not self._rich.is_terminal:
             yield Bar(None, None)
             return
@@ -64,7 +64,7 @@ class Console:
             yield Bar(progress, progress.add_task(title, total=total, completed=done, shown=""))
 
     def epoch(self, record: dict[str, Any], *, metric: str, best: bool) -> None:
-        """Print one line about a finished epoch."""
+        """Print one line about a finished epoch, marked with a star where it is the best."""
         mark = " *" if best else ""
         loss = record.get("loss", float("nan"))
         self.note(
@@ -83,12 +83,14 @@ class Console:
 
 
 def named(file: str, reason: str) -> str:
-    """Return a reason that names its file once."""
+    """Return the reason with the name of its file in front, unless it contains the name already."""
     return reason if file in reason else f"{file}: {reason}"
 
 
 def readable(path: str | Path) -> str:
-    r"""Return a path, or a message with one, as one line of text: what is no UTF-8, and control characters, become a mark.
+    r"""Return a path, or a message that contains one, as one line of printable text.
+
+    Bytes that are not UTF-8 and control characters become the replacement character.
 
     Example:
         >>> readable("caf\udce9\n.mp4")

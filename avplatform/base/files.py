@@ -1,4 +1,4 @@
-"""Files and folders of this platform: the cache, JSON, recovery after a kill, and errors of the disk."""
+"""Files and folders: the cache, JSON, recovery after a kill, and errors of the disk."""
 
 from __future__ import annotations
 
@@ -17,24 +17,31 @@ from avplatform.models.files import write_atomic
 
 
 def cache_root() -> Path:
-    """Folder for what can be made again: $AVPLATFORM_CACHE or ~/.cache/avplatform."""
+    """Return the cache folder: $AVPLATFORM_CACHE or ~/.cache/avplatform.
+
+    All that it holds can be made again.
+    """
     return Path(os.environ.get("AVPLATFORM_CACHE") or Path.home() / ".cache" / "avplatform")
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write JSON, indented, whole or not at all."""
+    """Write a value as indented JSON, completely or not at all, and return the path."""
     return write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Let a folder that was written under another name appear as `path`, where an empty folder may be."""
+    """Rename a finished temporary folder to `path`, which may be an empty folder."""
     if path.is_dir():
         path.rmdir()
     os.replace(temporary, path)
 
 
 def recover(folder: Path) -> None:
-    """Tidy up after a process that was killed inside `write_atomic`: folders moved aside come back, half-written ones go."""
+    """Clean a folder up after a process that was killed inside `write_atomic`.
+
+    A folder that was moved aside for its successor is restored, unless the successor is there.
+    Partly written files and folders are deleted.
+    """
     for path in folder.glob(".*.replaced") if folder.is_dir() else ():
         whole = path.with_name(path.name.removeprefix(".").removesuffix(".replaced"))
         if whole.exists():
@@ -47,7 +54,12 @@ def recover(folder: Path) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
-    """Turn an error of the disk (full, read-only, over quota) into a DataError that says how to go on: with `go_on`."""
+    """Turn a disk error in the block (full, read-only, over quota) into a DataError.
+
+    Args:
+        path: what the block writes; the message names it.
+        go_on: the option that continues the work afterwards; the message names it too.
+    """
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -57,10 +69,14 @@ def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
             else " ".join(str(error).split())
         )
         raise DataError(
-            f"cannot write {path}: {reason}; what was written before is whole: make room, then go on with {go_on}"
+            f"cannot write {path}: {reason}; what was written before is intact: make room, then "
+            f"go on with {go_on}"
         ) from None
 
 
 def arrow_path(file: Path) -> Path:
-    """Return a file's absolute path: Arrow takes a relative one such as file:x/train.parquet for an address."""
+    """Return the absolute path of a file.
+
+    Arrow would take a relative path such as file:x/train.parquet for a URL.
+    """
     return file.absolute()

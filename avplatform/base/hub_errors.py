@@ -1,4 +1,4 @@
-"""What the client of the Hugging Face Hub raises, and what to tell the user about it."""
+"""Errors of the client of the Hugging Face Hub, and what to tell the user about them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-# The base of all errors of the client's HTTP library, such as a refused connection; the library itself is not imported.
+# The base class of all errors of the client's HTTP library, such as a refused connection. It is
+# found in this way because the library differs between versions of the client.
 HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
 
-# What the client raises when it does not succeed: ValueError is what it refuses itself, RuntimeError a failed upload.
+# What the client raises when it fails. ValueError: it refuses the request itself. RuntimeError: an
+# upload failed.
 FAILURES: tuple[type[BaseException], ...] = (HTTP_ERROR, OSError, ValueError, RuntimeError)
 
 
 def explain(error: BaseException) -> str:
-    """Return in one sentence why the Hub's client failed, and what to do about it."""
+    """Return one sentence that says why the client failed and what to do about it."""
     if isinstance(error, RuntimeError) and error.__cause__ is not None:
         return explain(error.__cause__)
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
@@ -30,13 +32,18 @@ def explain(error: BaseException) -> str:
     ):
         return "HF_HUB_OFFLINE is set; unset it"
     if isinstance(error, LocalTokenNotFoundError) or status == 401:
-        return "there is no such repository, or no valid token (401); check the name, and log in with `hf auth login`"
+        return (
+            "there is no such repository, or no valid token (401); check the name, and log in with "
+            "`hf auth login`"
+        )
     if status == 403:
-        return "the token may not do this (403); take one with write access to the repository"
+        return (
+            "the token has no right to do this (403); use one with write access to the repository"
+        )
     if isinstance(error, RevisionNotFoundError):
         return "no such branch or revision (404); check --revision"
     if isinstance(error, RepositoryNotFoundError):
-        return "no such repository (404); check the name, and that the token may see it"
+        return "no such repository (404); check the name, and that the token has access to it"
     reason = " ".join(str(error).split())[:200]
     if isinstance(error, HFValidationError):
         return f"{reason.removesuffix('.')}; give owner/name"
@@ -45,5 +52,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, ValueError):
         return f"it was refused ({reason}); correct that and try again"
     if isinstance(error, (HTTP_ERROR, ConnectionError, TimeoutError, LocalEntryNotFoundError)):
-        return f"it could not be reached ({reason or type(error).__name__}); check the network and HF_ENDPOINT"
+        return (
+            f"it could not be reached ({reason or type(error).__name__}); check the network and "
+            "HF_ENDPOINT"
+        )
     return f"{type(error).__name__}: {reason}"

@@ -17,14 +17,16 @@ POLL = 0.05
 
 
 class Lock:
-    """A lock of the operating system on a lock file, which is made where it is missing, or on a folder that exists.
+    """A lock of the operating system on a lock file or on an existing folder.
 
-    The system frees it when the process ends, however it ends. On a file system without locks nobody is kept out.
+    A missing lock file is created. The system releases the lock when the process ends, however it
+    ends. On a file system without locks no process is kept out.
 
     Args:
-        path: the lock file, which then holds the id of the process that has the lock, or the folder.
-        busy: makes the error for a lock that another process holds; it is given that process's id, or "unknown".
-        wait: seconds that the other process is given to let go.
+        path: the lock file, which then holds the id of the process that has the lock, or a folder.
+        busy: makes the error to raise while another process holds the lock, from the id of that
+            process or "unknown".
+        wait: seconds to wait for another process to release the lock.
     """
 
     def __init__(self, path: Path, busy: Callable[[str], AVError], *, wait: float = 0.0) -> None:
@@ -35,7 +37,7 @@ class Lock:
         """Take the lock; return False on a file system without locks.
 
         Raises:
-            AVError: another process holds it; the error that `busy` makes.
+            AVError: another process holds the lock; this is the error that `busy` makes.
             OSError: the lock file cannot be opened for writing.
         """
         from filelock import lock_descriptor
@@ -58,7 +60,7 @@ class Lock:
             time.sleep(0 if free else POLL)
 
     def release(self) -> None:
-        """Give the lock up, where it is held."""
+        """Release the lock if it is held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -79,7 +81,10 @@ class Lock:
                 return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
 
     def _in_place(self, descriptor: int) -> bool:
-        """Sign the lock file; return False where it was deleted meanwhile: then others lock another file."""
+        """Write the process id to the lock file; return False if the file was deleted meanwhile.
+
+        Other processes would then lock a new file of the same name.
+        """
         try:
             if not os.path.samestat(os.fstat(descriptor), self.path.stat()):
                 return False
@@ -96,7 +101,7 @@ def locked(path: Path) -> Lock:
     """Return a lock for a `with` block that waits up to an hour while another process holds it.
 
     Raises:
-        DataError: the hour is over.
+        DataError: another process still holds the lock after an hour.
     """
     return Lock(
         path,
@@ -108,7 +113,7 @@ def locked(path: Path) -> Lock:
 
 
 def _holder(descriptor: int) -> str:
-    """Return the id that the holder wrote into its lock file; a folder has no such note."""
+    """Return the process id in a lock file, or "unknown", which it is for every folder."""
     with contextlib.suppress(OSError):
         return os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
     return "unknown"

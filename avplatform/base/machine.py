@@ -1,4 +1,4 @@
-"""The machine and the processes of a run: accelerator, precision, threads, and what is written down about them."""
+"""The machine and the processes of a run: accelerator, precision, threads and their description."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def make_accelerator(
 ) -> Accelerator:
     """Return the Accelerator of this process, with the threads and the precision of the run.
 
-    Several processes that were launched for accelerators which are not there would not know of each other; they are joined
-    on the CPU. Where that cannot be, the first goes on alone and the others end.
+    Processes that were launched for accelerators on a machine without any would not form a group;
+    they are joined on the CPU. If that is impossible, the first goes on alone and the others end.
 
     Args:
         cpu: stay on the CPU.
-        precision: "no", "bf16", "fp16", "float64" (the caller makes the weights double), or "auto": bf16 on a CPU with
-            bf16 instructions, otherwise what `accelerate launch` was told.
+        precision: "no", "bf16", "fp16", "float64" (the caller makes the weights double), or "auto":
+            bf16 on a CPU with bf16 instructions, otherwise what `accelerate launch` was told.
         threads: CPU threads per process; 0 for the cores of this machine divided by its processes.
 
     Raises:
-        UsageError: fp16 on a CPU, FSDP of version 1, or a launcher's variable that is no number.
-        SystemExit: this process is not needed.
+        UsageError: fp16 on a CPU, FSDP of version 1, or a launcher's variable that is not a number.
+        SystemExit: the first process goes on alone, and this is another one.
     """
     set_threads(threads)
     _launched("LOCAL_RANK", -1)
@@ -55,30 +55,31 @@ def make_accelerator(
         and on_cpu
         and all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR"))
     )
-    # Told of the CPU, Accelerate insists on joining; where there is nothing else, it need not be told.
+    # With cpu=True, Accelerate insists on a group; on a machine without accelerators it stays on
+    # the CPU in any case.
     told = cpu and (launched == 1 or torch.accelerator.is_available())
-    # Accelerate keeps its state for the life of the process; a second run in it may want another precision.
+    # Accelerate keeps its state while the process lives; a second run may want another precision.
     AcceleratorState._reset_state(reset_partial_state=launched == 1)
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     accelerator = Accelerator(cpu=told or join, mixed_precision=mode, kwargs_handlers=handlers)
     check_processes(accelerator, launched, joined=join and not cpu)
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise UsageError(
-            "FSDP is used in its second version; set fsdp_version: 2 in the accelerate config"
+            "only version 2 of FSDP is supported; set fsdp_version: 2 in the accelerate config"
         )
     return accelerator
 
 
 def check_processes(accelerator: Accelerator, launched: int, *, joined: bool = False) -> None:
-    """Compare the processes that were launched with those that know of each other.
+    """Check that the processes that were launched form one group.
 
     Args:
-        accelerator: knows how many work together.
-        launched: how many were started, as WORLD_SIZE says.
-        joined: they were joined on the CPU although accelerators were asked for; the first one says so.
+        accelerator: says how many processes are in the group.
+        launched: the number of processes that were started, from WORLD_SIZE.
+        joined: they were joined on the CPU for lack of accelerators; the first one says so.
 
     Raises:
-        SystemExit: they do not work together, and this is not the first.
+        SystemExit: they do not form one group, and this is not the first.
     """
     first = _launched("RANK", 0) == 0
     if accelerator.num_processes == launched:
@@ -91,21 +92,25 @@ def check_processes(accelerator: Accelerator, launched: int, *, joined: bool = F
     if not first:
         sys.exit(0)
     print(
-        f"{launched} processes were launched but they cannot reach each other; this one goes on alone, the others end. Start "
-        "several with `torchrun --nproc_per_node N train.py --cpu`, or `accelerate launch` with its --multi_gpu config",
+        f"{launched} processes were launched but they cannot reach each other; this one goes on "
+        "alone, the others end. Start several with `torchrun --nproc_per_node N train.py --cpu`, "
+        "or `accelerate launch` with its --multi_gpu config",
         file=sys.stderr,
     )
 
 
 def leave(accelerator: Accelerator) -> None:
-    """Wait for the other processes and leave their group: a process that just ends can abort the others' last messages."""
+    """Wait for the other processes, then leave their group.
+
+    A process that ends without this can abort the last messages of the others.
+    """
     if accelerator.num_processes > 1:
         accelerator.wait_for_everyone()
         accelerator.state.destroy_process_group()
 
 
 def set_threads(threads: int = 0) -> int:
-    """Set and return the number of CPU threads: a fixed number, so that results do not depend on the moment."""
+    """Set and return the number of CPU threads, which is fixed so that results are reproducible."""
     local = _launched("LOCAL_WORLD_SIZE", 1)
     if threads <= 0:
         threads = max(1, available_cores() // local)
@@ -114,7 +119,7 @@ def set_threads(threads: int = 0) -> int:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
@@ -122,13 +127,13 @@ def available_cores() -> int:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware."""
+    """Return whether this CPU multiplies bfloat16 in hardware."""
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def describe() -> dict[str, str]:
-    """Return versions, commit, platform, hardware and command line, for results.json."""
+    """Return the versions, commit, platform, hardware and command line for results.json."""
     return {
         "avplatform": _version("avplatform"),
         "commit": _commit(),
@@ -145,18 +150,22 @@ def describe() -> dict[str, str]:
 
 
 def _launched(name: str, low: int) -> int:
-    """Return a variable that launchers such as torchrun set; a process without one is alone."""
+    """Return the number in a variable that launchers set, or `low` if it is not set."""
     text = os.environ.get(name, str(low))
     if not re.fullmatch(r"-?[0-9]+", text) or int(text) < low:
         raise UsageError(
-            f"the environment says {name}={text!r}; launchers such as torchrun set a number there: unset it"
+            f"the environment variable {name} is {text!r}, but launchers such as torchrun set it "
+            "to a number; unset it"
         )
     return int(text)
 
 
 @cache
 def _commit() -> str:
-    """The commit of a source checkout, with "+" where files differ from it; "not a checkout" for an installed package."""
+    """Return the commit of a source checkout, with "+" where files differ from it.
+
+    For an installed package this is "not a checkout".
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return "not a checkout"

@@ -1,4 +1,7 @@
-"""Reading .npy files that may be damaged or hostile: nothing is unpickled, and shape and type are checked first."""
+"""Reading .npy files that may be damaged or hostile.
+
+Nothing is unpickled, and the shape and the type are checked before the values are read.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ import numpy as np
 from avplatform.models.errors import DataError
 
 NUMBERS = "fiu"
-"""Kinds of numbers (numpy's `dtype.kind`) that features may be in their files."""
+"""Kinds of numbers (NumPy's `dtype.kind`) that the files of features may hold."""
 
 
 class BadFeature(Exception):  # noqa: N818
-    """A clip's feature that cannot be used; the text is the reason, without the name of the file."""
+    """A feature file that cannot be used; the text is the reason, without the name of the file."""
 
 
 def read_npy(
@@ -32,13 +35,15 @@ def read_npy(
 
     Args:
         file: the file.
-        shape: what it must have; None for an axis of any length but zero, or for any shape at all.
-        kinds: of numbers that are accepted, as numpy's `dtype.kind`; None for anything but Python objects.
+        shape: the required shape, where None is an axis of any length but zero; None for any shape.
+        kinds: the accepted kinds of numbers, as NumPy's `dtype.kind`; None for any type but Python
+            objects.
         finite: refuse NaN and infinite numbers.
         mapped: leave the values in the file and map them, copy-on-write.
 
     Raises:
-        BadFeature: the file cannot be read, is not a .npy file, is truncated, or holds another array than asked for.
+        BadFeature: the file cannot be read, is not a .npy file, is truncated, or its array is not
+            of the required shape or kind.
     """
     try:
         with file.open("rb") as stream:
@@ -55,8 +60,11 @@ def read_npy(
             array = np.frombuffer(data, dtype).reshape(found, order=order)
     except OSError as error:
         raise BadFeature(f"cannot be read ({error.strerror or error})") from None
-    except (ValueError, OverflowError) as error:  # items of no bytes, or an axis beyond any number
-        raise BadFeature(f"is no .npy file ({error})") from None
+    except (
+        ValueError,
+        OverflowError,
+    ) as error:  # items of zero bytes, or an axis beyond any number
+        raise BadFeature(f"is not a .npy file ({error})") from None
     if finite and not np.isfinite(array).all():
         raise BadFeature("holds a NaN or an infinite number")
     return array
@@ -65,10 +73,10 @@ def read_npy(
 def read_input(
     file: Path, shape: tuple[int | None, ...] | None = None, **wanted: Any
 ) -> np.ndarray:
-    """Return the array of a file that a user gave; arguments as for `read_npy`.
+    """Return the array of a file that a user gave, with the arguments of `read_npy`.
 
     Raises:
-        DataError: as for `read_npy`; names the file.
+        DataError: in the cases of `read_npy`; the message names the file.
     """
     try:
         return read_npy(file, shape, **wanted)
@@ -79,10 +87,12 @@ def read_input(
 def read_header(
     stream: IO[bytes], shape: tuple[int | None, ...] | None = None, *, kinds: str | None = NUMBERS
 ) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, Fortran order and type of an array, and leave the stream at its values; arguments as for `read_npy`.
+    """Return the shape, Fortran order and type in the header, with the arguments of `read_npy`.
+
+    The stream is left at the first value.
 
     Raises:
-        BadFeature: this is not a .npy file, or one of another array.
+        BadFeature: this is not a .npy file, or its array is not of the required shape or kind.
     """
     try:
         version = np.lib.format.read_magic(stream)
@@ -92,13 +102,15 @@ def read_header(
         }.get(version)
         if header is None:
             number = ".".join(map(str, version))
-            raise BadFeature(f"is a .npy file of version {number}, which no array of numbers has")
+            raise BadFeature(
+                f"is a .npy file of version {number}, which arrays of numbers never have"
+            )
         found, fortran, dtype = header(stream)
     except _HEADER_ERRORS as error:
         if os.fstat(stream.fileno()).st_size == 0:
             raise BadFeature("is empty") from None
         text = [*str(error).splitlines(), type(error).__name__][0]
-        raise BadFeature(f"is no .npy file ({text[:80]})") from None
+        raise BadFeature(f"is not a .npy file ({text[:80]})") from None
     if dtype.hasobject:
         raise BadFeature("holds pickled Python objects, which are never read")
     if shape is not None and not _fits(found, shape):
@@ -111,7 +123,7 @@ def read_header(
     return found, fortran, dtype
 
 
-# What NumPy raises for a damaged header, which it reads as an expression of Python.
+# What NumPy raises for a damaged header, which it reads as a Python expression.
 _HEADER_ERRORS = (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
 
 

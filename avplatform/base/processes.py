@@ -1,4 +1,4 @@
-"""What the processes of a run do together: one acts for all, and all learn of its failure."""
+"""What the processes of a run do together: one acts for all, and all learn if it fails."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 
 def on_main(accelerator: Accelerator, act: Callable[[], T]) -> T:
-    """Let the main process act; return its result, or raise its error, on every process.
+    """Call `act` on the main process; return its result, or raise its error, on every process.
 
-    Without this the others would wait for a main process that has given up.
+    Otherwise the others would wait for a main process that has failed.
     """
     answer: list[Any] = [None]
     if accelerator.is_main_process:
@@ -41,7 +41,7 @@ def on_main(accelerator: Accelerator, act: Callable[[], T]) -> T:
 
 
 def on_all(message: str) -> DataError:
-    """Return an error that every process of the run raises alike; the command line then says it once."""
+    """Return an error that every process of the run raises and the command line prints once."""
     error = DataError(message)
     error.shared = True
     return error
@@ -55,14 +55,14 @@ def mean_over_processes(
     double = accelerator.num_processes > 1 or any(s.dtype == torch.float64 for s in scalars)
     dtype = (
         torch.float64 if double else torch.float32
-    )  # some devices have no float64, but they work alone
+    )  # some devices have no float64, but a run on them has one process
     stacked = torch.stack([scalar.to(accelerator.device, dtype) for scalar in scalars])
     stacked = accelerator.reduce(stacked, reduction="mean")
     return dict(zip(values, stacked.tolist(), strict=True))
 
 
 def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = False) -> Exception:
-    """Return an error with a message for a person, where it is one of those that a run can meet; else the error itself."""
+    """Return an error with a message for a person if the cause is known, else the error itself."""
     text, where = " ".join(str(error).split()), type(error).__module__
     if (
         isinstance(error, RuntimeError)
@@ -70,7 +70,8 @@ def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = Fals
         and _lost(error, text.lower())
     ):
         return DataError(
-            "another process of this run has ended, so this one ends too; its own message says why. Go on with --resume"
+            "another process of this run has ended, so this one ends too; the message of the other "
+            "one says why. Go on with --resume"
         )
     if (
         isinstance(error, torch.OutOfMemoryError)
@@ -78,7 +79,8 @@ def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = Fals
         or isinstance(error, MemoryError)
     ):
         return DataError(
-            "out of memory; lower --batch-size, or raise --accumulation for the same step in smaller pieces"
+            "out of memory; lower --batch-size, or raise --accumulation for the same step in "
+            "smaller pieces"
         )
     full = isinstance(error, OSError) and error.errno in (
         errno.ENOSPC,

@@ -1,11 +1,12 @@
-"""Being told to stop: SIGTERM (a cluster's preemption) and Ctrl-C let a run save its state and end.
+"""Stopping a run: SIGTERM (preemption on a cluster) and Ctrl-C let it save its state and end.
 
-A run that another program started ends with it, however that one ended: else it would train on unseen, and lock its folder.
+A run that another program started ends when that program ends, for whatever reason. Otherwise it
+would go on training unnoticed and keep its folder locked.
 
-* A sweep holds one end of a pipe, which the system closes when the sweep is gone. That needs no polling, works on every POSIX
-  system, and leaves no moment in which a starter could be missed.
-* torchrun and `accelerate launch` hold no such pipe; with them, a run looks twice a second whether its parent is still the
-  same. A run that nobody launched in this way outlives its shell as ever.
+* A sweep holds one end of a pipe, which the system closes when the sweep ends. This needs no
+  polling, works on every POSIX system, and also works if the sweep ends before the run is ready.
+* torchrun and `accelerate launch` hold no such pipe. Under them, a run checks twice a second that
+  its parent is still the same. A run that was started from a shell outlives the shell as usual.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 END_WITH_STDIN = "AVPLATFORM_END_WITH_STDIN"
-"""Set for a command whose standard input is a pipe that its starter holds open for as long as it lives."""
+"""Environment variable for a command whose standard input is a pipe that its starter holds open."""
 LOOK = 0.5
-"""Seconds between two looks for a launcher."""
+"""Seconds between two checks of the parent process."""
 THREAD = "end-with-starter"
 
 
 def end_with_starter() -> None:
-    """Let SIGTERM reach this process when the sweep or the launcher that started it is gone."""
-    # Commands that this one starts have a standard input of their own, hence the pop.
+    """Send SIGTERM to this process when the sweep or the launcher that started it ends."""
+    # Commands that this process starts have another standard input, hence the pop.
     piped, parent = os.environ.pop(END_WITH_STDIN, None) is not None, os.getppid()
     if (not piped and not _launched(parent)) or any(
         thread.name == THREAD for thread in threading.enumerate()
     ):
         return
     pipe = os.dup(0) if piped else -1
-    if piped:  # what asks a question finds the end of its input, not a pipe into which nobody will ever write
+    if piped:  # a program that asks a question must find the end of its input, not an idle pipe
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
@@ -48,7 +49,7 @@ def end_with_starter() -> None:
 
 
 def _launched(parent: int) -> bool:
-    """Whether the parent is torchrun, or `accelerate launch` on a system that shows its command."""
+    """Return whether the parent is torchrun or, where /proc tells, `accelerate launch`."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return True
     try:
@@ -65,12 +66,13 @@ class Stopped(Exception):  # noqa: N818
     def __init__(self, signum: int, step: int, folder: str) -> None:
         self.signum, self.step = signum, step
         super().__init__(
-            f"stopped by {signal.Signals(signum).name} after step {step}; all is saved, go on with --resume {folder}"
+            f"stopped by {signal.Signals(signum).name} after step {step}; all is saved, go on with "
+            f"--resume {folder}"
         )
 
 
 class StopSignals:
-    """While it is open, SIGTERM and SIGINT are noted, not obeyed; a second SIGINT interrupts at once."""
+    """A context in which SIGTERM and SIGINT are recorded; a second SIGINT interrupts at once."""
 
     def __init__(self) -> None:
         self.received: int = 0

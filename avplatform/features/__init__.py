@@ -1,1 +1,1 @@
-"""From video files to segment features: decoding, sampling, backbones, and the command that writes a store."""
+"""From video files to segment features in a store: decoding, sampling and backbones."""

@@ -1,4 +1,4 @@
-"""`python -m avplatform.features` and `accelerate launch -m avplatform.features`: the command `avplatform extract`."""
+"""The command `avplatform extract` as a module, which `accelerate launch -m` needs."""
 
 from __future__ import annotations
 

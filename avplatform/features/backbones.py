@@ -1,4 +1,4 @@
-"""The networks behind a recipe's names: what each takes of a segment, and the vector or map that it makes of it."""
+"""The networks that a recipe names: the input that each reads per segment, and its features."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ MOTION_SIZE = FrameSize(height=112, width=112)
 
 @dataclass(kw_only=True)
 class Backbone:
-    """A network ready to run.
+    """A network that is ready to run.
 
-    `run` turns a batch of items into features, float32. An item is what `width` values (or a map of `map_size`) are made of:
-    an image of `size` (uint8), eight of them for motion, or what `items` makes of a waveform at `rate`, one a segment.
+    `run` turns a batch of items into float32 features. An item is the input for one feature: an
+    image of `size` (uint8), eight images for motion, or one of the arrays, one per segment, that
+    `items` cuts a waveform at `rate` into.
     """
 
     name: str
     width: int
     run: Callable[[Tensor], Tensor]
     source: dict[str, Any]
-    """Where the weights are from: file or hub id, and the checksum of their values."""
+    """Where the weights come from: the file or hub id, and the checksum of their values."""
     size: FrameSize | None = None
     map_size: tuple[int, int] | None = None
     rate: int = 0
@@ -48,20 +49,20 @@ class Backbone:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one feature."""
+        """The shape of one feature: [width], or [*map_size, width]."""
         return (*(self.map_size or ()), self.width)
 
 
 @dataclass(kw_only=True)
 class Where:
-    """Where a network runs, and in which arithmetic."""
+    """Where and in which precision networks run, and which weights the user gave."""
 
     device: torch.device
     dtype: torch.dtype
     weights: Weights
 
     def put(self, network: nn.Module) -> nn.Module:
-        """Move a network there, ready for inference; pictures are read with their channels last."""
+        """Move a network to the device for inference, in the channels-last memory format."""
         network = network.eval().requires_grad_(False).to(self.device, self.dtype)
         dims = {value.ndim for value in network.parameters()}
         if 5 in dims:
@@ -73,7 +74,7 @@ def audio_backbone(name: str, where: Where) -> Backbone:
     """Return the backbone of the audio stream.
 
     Raises:
-        DataError: weights that are missing (the message says where they are published) or wrong.
+        DataError: the weights are missing (the message says where they are published) or wrong.
     """
     kind, _, inner = name.partition(":")
     if kind == "soundnet8":
@@ -128,10 +129,10 @@ def audio_backbone(name: str, where: Where) -> Backbone:
 
 
 def visual_backbone(name: str, where: Where) -> Backbone:
-    """Return the backbone of the pictures.
+    """Return the backbone of the visual stream.
 
     Raises:
-        DataError: weights that are missing (the message says where they are published) or wrong.
+        DataError: the weights are missing (the message says where they are published) or wrong.
         UsageError: timm has no such model.
     """
     kind, _, inner = name.partition(":")
@@ -172,10 +173,10 @@ def visual_backbone(name: str, where: Where) -> Backbone:
 
 
 def motion_backbone(name: str, where: Where) -> Backbone:
-    """Return the backbone of motion: eight frames of 112 x 112 a segment, stretched and not cropped.
+    """Return the backbone of motion: eight frames of 112 x 112 per segment, stretched, not cropped.
 
     Raises:
-        DataError: weights that are missing (the message says where they are published) or wrong.
+        DataError: the weights are missing (the message says where they are published) or wrong.
     """
     from torchvision.models.video import r2plus1d_18
 
@@ -208,14 +209,14 @@ def motion_backbone(name: str, where: Where) -> Backbone:
 def _normalised(
     items: Tensor, mean: tuple[float, ...], std: tuple[float, ...], where: Where
 ) -> Tensor:
-    """Bytes [B, H, W, 3] to what networks of pictures read, [B, 3, H, W], with channels last in memory."""
+    """Normalise images: uint8 [B, H, W, 3] -> [B, 3, H, W], with channels last in memory."""
     scale = torch.tensor([1 / (255 * value) for value in std], device=items.device)
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=items.device)
     return (items.float() * scale - shift).to(where.dtype).permute(0, 3, 1, 2)
 
 
 def _seconds(rate: int) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Cut a waveform into seconds; where it ends earlier there is silence."""
+    """Return a function that cuts a waveform into seconds and pads it with silence."""
 
     def cut(samples: np.ndarray, segments: int) -> np.ndarray:
         padded = np.zeros(segments * rate, np.float32)
@@ -226,7 +227,11 @@ def _seconds(rate: int) -> Callable[[np.ndarray, int], np.ndarray]:
 
 
 def _filled(samples: np.ndarray, segments: int) -> np.ndarray:
-    """A sound that ends much before its clip is silent in the rest; one that nearly fits is cut evenly, as VALOR cuts it."""
+    """Pad a sound that ends well before its clip with silence.
+
+    A sound that differs from its clip by up to half a second is left as it is: it is then cut
+    evenly, as VALOR cuts it.
+    """
     length = segments * SAMPLE_RATE
     if abs(len(samples) - length) <= SAMPLE_RATE // 2:
         return samples
@@ -247,17 +252,20 @@ def _model(where: Where, kind: str, name: str) -> str:
 
 
 def _source(network: nn.Module, **known: str) -> dict[str, Any]:
-    """Say where weights are from; before the network is moved to another precision."""
+    """Return the source of a network's weights; call it before the precision is changed."""
     return {**known, "sha256": weights_digest(network.state_dict())}
 
 
 def _public(name: str) -> str:
-    """A hub id as it is; of a folder its last name only, since this is stored with the features and may be published."""
+    """Return a hub id unchanged, and of a folder only its name.
+
+    The result is stored with the features, and may be published with them.
+    """
     return Path(name).resolve().name if Path(name).is_dir() else name
 
 
 def weights_digest(tensors: dict[str, Tensor]) -> str:
-    """Return a checksum of weights: of their values as float32, so whatever file they came in."""
+    """Return a checksum of the float32 values of weights, whatever the format of their file."""
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         values = value.detach().float().cpu().contiguous().numpy()

@@ -1,7 +1,8 @@
-"""Features of many files into a store: what the command `avplatform extract` does.
+"""Extraction of many files into a store, which is what the command `avplatform extract` does.
 
-Every file's features lie in a piece of their own until the store is written, in a hidden folder beside it. So a run that was
-stopped goes on where it was, with any number of processes, and each process writes only its own pieces.
+The features of each file are saved as a piece in a hidden folder beside the store until the store
+is written. So an extraction that was stopped can be continued, with any number of processes, and
+each process writes only its own pieces.
 """
 
 from __future__ import annotations
@@ -41,19 +42,19 @@ Long = Literal["split", "first", "refuse"]
 
 @dataclass(kw_only=True)
 class ExtractReport:
-    """What became of the files."""
+    """The result of an extraction: what was stored, and what was left out and why."""
 
     files: int
     stored: dict[str, int] = field(default_factory=dict)
     """clips by split"""
     bad: list[tuple[str, str]] = field(default_factory=list)
-    """files that are not in the store, and why"""
+    """files that are not in the store, with the reason"""
     without_audio: list[str] = field(default_factory=list)
     without_video: list[str] = field(default_factory=list)
     ignored: int = 0
-    """files of a folder that are no media by their names"""
+    """files in folders that are not media, judged by their names"""
     taken_up: int = 0
-    """files whose features an earlier attempt had made"""
+    """files whose features an earlier attempt had saved"""
 
 
 def extract(
@@ -72,26 +73,27 @@ def extract(
 ) -> ExtractReport:
     """Extract the features of files into a store.
 
-    A file that is bad costs only itself; the report says why. A file that is longer than `segments` seconds becomes several
-    clips, NAME_START_END (`long` = "split"), or one of its beginning ("first"), or is refused; one that is shorter is filled
-    with zeros. Where annotations are given it is one clip.
+    A bad file is left out, and the report says why. A file that is longer than `segments` seconds
+    becomes several clips, NAME_START_END (`long` = "split"), or one clip of its beginning
+    ("first"), or is refused; a shorter one is padded with zeros. With annotations, a file is always
+    one clip.
 
     Args:
-        found: what `find_files` listed.
-        out: folder to make.
-        extractor: the recipe, its weights and where they run.
-        catalogue: what is known of the clips.
-        segments: of a clip.
-        long: what becomes of longer files.
-        dtype: stored precision.
-        name: of the data set.
-        accelerator: shares the files out between processes; the first writes the store.
-        card: makes README.md of the finished manifest.
-        advance: called after every file of this process.
+        found: the files, from `find_files`.
+        out: the folder to create.
+        extractor: the recipe, its weights and the device.
+        catalogue: the splits and labels of the clips.
+        segments: segments per clip.
+        long: what to do with longer files.
+        dtype: the stored precision.
+        name: the name of the dataset.
+        accelerator: distributes the files over its processes; the first one writes the store.
+        card: makes README.md from the finished manifest.
+        advance: called after each file of this process.
 
     Raises:
-        UsageError: a folder that is not empty.
-        DataError: no file that could be extracted, or a disk that is full.
+        UsageError: the folder is not empty.
+        DataError: no file could be extracted, or the disk is full.
     """
     check_empty(Path(out))
     job = _Job(Path(out), extractor, segments, long if not catalogue.annotated else "first")
@@ -113,7 +115,7 @@ def extract(
         )
     parts = (
         [part] if count == 1 else gather_object([part])
-    )  # all learn of it; else the others would wait for this one
+    )  # an error must reach all processes, else the others would wait for this one
     for part in parts:
         if part.error is not None:
             raise part.error
@@ -132,7 +134,7 @@ def extract(
 
 @dataclass
 class _Part:
-    """What one process has to say."""
+    """The result of one process."""
 
     bad: list[tuple[str, str]] = field(default_factory=list)
     taken_up: int = 0
@@ -141,7 +143,7 @@ class _Part:
 
 @dataclass(kw_only=True)
 class _Piece:
-    """The clips of one file."""
+    """The features of the clips of one file, as they are saved."""
 
     windows: list[tuple[float, float]]
     columns: dict[str, np.ndarray]
@@ -150,7 +152,7 @@ class _Piece:
 
 
 class _Job:
-    """The pieces of a store that is being extracted."""
+    """Makes the pieces of a store, and puts them together."""
 
     def __init__(self, out: Path, extractor: Extractor, segments: int, long: Long) -> None:
         self.out, self.extractor, self.segments, self.long = out, extractor, segments, long
@@ -164,7 +166,10 @@ class _Job:
     def run(
         self, files: Sequence[Path], advance: Callable[[], None]
     ) -> tuple[list[tuple[str, str]], int]:
-        """Make the pieces of some files; return the bad ones with the reason, and how many an earlier attempt had made."""
+        """Make the pieces of files that have none yet.
+
+        Return the bad files with the reason, and how many pieces an earlier attempt had made.
+        """
         bad: list[tuple[str, str]] = []
         taken_up = 0
         todo = []
@@ -182,13 +187,14 @@ class _Job:
                     self._save(file, clips)
                 except OSError as error:
                     raise DataError(
-                        f"cannot write {self.work}: {error.strerror or error}; the same command goes on"
+                        f"cannot write {self.work}: {error.strerror or error}; run the same "
+                        "command again to go on"
                     ) from None
             advance()
         return bad, taken_up
 
     def read(self, file: Path) -> _Piece | None:
-        """Return a file's piece, or None where there is none that is whole."""
+        """Return the piece of a file, or None if it is missing or incomplete."""
         try:
             path = self._piece(file)
             if not path.is_file():
@@ -210,7 +216,7 @@ class _Job:
         name: str,
         card: Callable[[Manifest], str] | None,
     ) -> None:
-        """Put the pieces together as a store, and remove them."""
+        """Write the store from the pieces, and remove them."""
         spec = DataSpec(
             name=name,
             task=catalogue.task,
@@ -262,7 +268,7 @@ class _Job:
     def _extracted(
         self, files: Sequence[Path]
     ) -> Iterator[tuple[Path, list[ClipFeatures] | DataError]]:
-        """Yield the clips of files, in order; batches go across the files."""
+        """Yield the clips of each file, in order; a batch may hold items of several files."""
         failed: dict[Path, DataError] = {}
         expected: dict[Path, int] = {}
 
@@ -285,7 +291,7 @@ class _Job:
         current = next(todo, None)
         clips: list[ClipFeatures] = []
         for request, result in results:
-            while current in failed and current != request.path:  # they gave no request
+            while current in failed and current != request.path:  # files that made no request
                 yield current, failed[current]
                 current = next(todo, None)
             file = Path(request.path)
@@ -340,6 +346,7 @@ def _finite(clips: list[ClipFeatures]) -> list[ClipFeatures] | DataError:
             values = getattr(clip, stream)
             if values is not None and not np.isfinite(values).all():
                 return DataError(
-                    f"{clip.info.path}: its {stream} features are NaN or infinite; use --precision no"
+                    f"{clip.info.path}: its {stream} features are NaN or infinite; "
+                    "use --precision no"
                 )
     return clips

@@ -1,4 +1,4 @@
-"""Features of clips by a recipe: decoding, moments, and batches that go across clips."""
+"""Extraction of features by a recipe: decoding, sampling, and batches across clips."""
 
 from __future__ import annotations
 
@@ -38,22 +38,25 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(kw_only=True, frozen=True)
 class Request:
-    """What is wanted of a file: its features from `start` on, for `seconds` (default: to its end), in `segments` segments."""
+    """A request for the features of a file, from `start` for `seconds` (default: to its end)."""
 
     path: str | Path
     start: float = 0.0
     seconds: float | None = None
     segments: int | None = None
-    """number of segments; default: the clip's seconds, rounded"""
+    """number of segments; default: the length in seconds, rounded"""
     info: MediaInfo | None = None
-    """what `probe` said of the file, if it was asked already"""
+    """the result of `probe`, if the file was probed already"""
 
 
 @dataclass(kw_only=True)
 class ClipFeatures:
-    """Features of a clip, a segment a second; a stream that is absent is zeros and says so.
+    """Features of a clip, one segment per second.
 
-    Shape: audio [T, Da]; visual [T, Dv], or [T, H, W, Dv] where the recipe makes maps; motion [T, Dm] or None; float32.
+    The features of a stream that the file lacks are zeros; see `has_audio` and `has_video`.
+
+    Shape: audio [T, Da]; visual [T, Dv], or [T, H, W, Dv] where the recipe makes maps; motion
+    [T, Dm] or None; float32.
     """
 
     audio: np.ndarray
@@ -70,17 +73,18 @@ class Extractor:
     """Turns media files into segment features.
 
     Args:
-        recipe: its name, its JSON value, or itself.
-        weights: files by the name of a backbone or stream; "folder" for a folder of them. What is not given is looked for in
-            the folder of weights and on the Hub.
+        recipe: a recipe, its name, or its JSON value.
+        weights: files by the name of a backbone or stream; "folder" is a folder of them. Other
+            weights are looked for in the default folder of weights and on the Hub.
         device: where the networks run.
-        dtype: their arithmetic.
-        batch: images in a batch; motion clips and seconds of sound are batched by a quarter of it.
-        limits: what a file may ask for.
+        dtype: the precision of the networks.
+        batch: images or seconds of sound in a batch; a batch of motion clips is a quarter of it.
+        limits: the limits of a file's duration, size and rates.
 
     Raises:
-        UsageError: an unknown recipe, a model that timm does not have, or weights for no backbone.
-        DataError: weights that are missing (says which file, and where it is published) or wrong.
+        UsageError: an unknown recipe, a model that timm does not have, or weights that no backbone
+            reads.
+        DataError: the weights are missing (the message says where they are published) or wrong.
     """
 
     def __init__(
@@ -108,7 +112,7 @@ class Extractor:
 
     @property
     def features(self) -> FeatureSpec:
-        """What the features look like to a model, with how they were made."""
+        """The widths of the features, with the description of how they were made."""
         return FeatureSpec(
             audio_dim=self.audio.width,
             visual_dim=self.visual.width,
@@ -118,7 +122,7 @@ class Extractor:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Return the recipe, the sizes that frames were brought to, and the weights with their checksums, as JSON values."""
+        """Return the recipe, the frame sizes, and the weights with checksums, as JSON values."""
         streams = {"audio": self.audio, "visual": self.visual, "motion": self.motion}
         return {
             "recipe": self.recipe.to_dict(),
@@ -139,14 +143,18 @@ class Extractor:
         }
 
     def spent_on(self, request: Request) -> Spent:
-        """Return the account of a file whose parts are asked for one after the other; going back in it opens a new one."""
+        """Return the pixels spent on a file so far.
+
+        The parts of one file share a count while they are requested in order; an earlier part or
+        another file starts a new one.
+        """
         before, self._reading = self._reading, request
         if str(request.path) != str(before.path) or request.start <= before.start:
             self._spent = Spent()
         return self._spent
 
     takes_info: ClassVar[bool] = True
-    """`clip` can be told what `probe` said of the file."""
+    """`clip` accepts the result of `probe` as `info`."""
 
     def clip(
         self,
@@ -156,18 +164,18 @@ class Extractor:
         *,
         info: MediaInfo | None = None,
     ) -> ClipFeatures:
-        """Return the features of a file, or of a part of it; `info` as in `Request`.
+        """Return the features of a file or of a part of it; the arguments are those of `Request`.
 
         Raises:
-            DataError: the file is no media, damaged, cut off, or beyond a limit.
+            DataError: the file is not media, damaged, cut off, or beyond a limit.
         """
         return self.clips([Request(path=path, start=start, seconds=seconds, info=info)])[0]
 
     def clips(self, paths: Iterable[str | Path | Request]) -> list[ClipFeatures]:
-        """Return the features of several files, in batches that go across them.
+        """Return the features of several files, in batches across the files.
 
         Raises:
-            DataError: of the first file that is bad.
+            DataError: a file is bad; the error of the first such file.
         """
         found = []
         for _, result in self.stream(paths):
@@ -179,7 +187,7 @@ class Extractor:
     def stream(
         self, paths: Iterable[str | Path | Request]
     ) -> Iterator[tuple[Request, ClipFeatures | DataError]]:
-        """Yield every file, in order, with its features or with what is wrong with it."""
+        """Yield each request, in order, with its features or the error of its file."""
         batchers = _Batchers(self)
         waiting: list[tuple[Request, _Clip | DataError]] = []
         for path in paths:
@@ -207,7 +215,7 @@ def weight_names(recipe: FeatureRecipe) -> set[str]:
 
 
 class _Clip:
-    """The features of one clip while they come in."""
+    """The features of one clip while they are computed."""
 
     def __init__(
         self, extractor: Extractor, info: MediaInfo, request: Request, seconds: float, segments: int
@@ -221,7 +229,7 @@ class _Clip:
 
 
 class _Batcher:
-    """Collects items of one backbone until there are enough, runs them, and hands every feature to its clip's segment."""
+    """Collects items for one backbone into batches, and adds each feature to its clip's segment."""
 
     def __init__(self, backbone: Backbone, size: int, device: torch.device) -> None:
         self.backbone, self.size, self.device = backbone, size, device
@@ -252,7 +260,7 @@ class _Batcher:
 
 
 class _Batchers:
-    """The batchers of a recipe's backbones, and how a file's content reaches them."""
+    """The batchers of a recipe's backbones; decodes files and gives them their items."""
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
@@ -269,20 +277,21 @@ class _Batchers:
                 batcher.flush()
 
     def read(self, request: Request) -> _Clip:
-        """Decode what is wanted of a file and hand it on."""
+        """Decode a request and give its frames and sound to the batchers."""
         extractor, limits = self.extractor, self.extractor.limits
         info = request.info or probe(request.path, limits=limits)
         left = info.duration - request.start
         seconds = left if request.seconds is None else min(left, request.seconds)
         if request.start < 0 or seconds <= 0:
             raise DataError(
-                f"{request.path} lasts {info.duration:.2f} s; there is nothing from {request.start:.2f} s on"
+                f"{request.path} lasts {info.duration:.2f} s; there is nothing from "
+                f"{request.start:.2f} s on"
             )
         segments = request.segments or count_segments(seconds)
         clip = _Clip(extractor, info, request, seconds, segments)
         covered = min(
             segments, count_segments(seconds)
-        )  # a clip that is shorter than its segments is zeros in the rest
+        )  # the segments after the end of a short clip stay zeros
         if info.has_video:
             self._video(request, clip, min(seconds, covered + 0.5), covered)
         if info.has_audio:
@@ -327,7 +336,8 @@ class _Batchers:
         assert backbone.items is not None
         for first in range(0, segments, AUDIO_BLOCK):
             count = min(AUDIO_BLOCK, segments - first)
-            # A part of a file ends where it ends; a whole file to its last sample, which may lie behind its last picture.
+            # A part of a file ends at its length. A whole file is read to its last sample, which
+            # may come after its last frame.
             to_the_end = request.seconds is None and first + count == segments
             length = (
                 count + 0.5 if to_the_end else max(0.0, min(clip.seconds - first, float(count)))
@@ -347,7 +357,10 @@ class _Batchers:
 def _merged(
     stills: np.ndarray, moving: np.ndarray | None
 ) -> tuple[np.ndarray, list[tuple[int | None, int | None]]]:
-    """Return the moments of both kinds of frames, each once, and the positions at which each kind wants it."""
+    """Merge the times of still frames and of motion frames.
+
+    Return all times in order and, for each, its index among the stills or among the motion frames.
+    """
     wanted: list[tuple[float, int | None, int | None]] = [
         (time, index, None) for index, time in enumerate(stills)
     ]

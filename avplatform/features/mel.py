@@ -1,7 +1,8 @@
-"""VGGish's front end: the log-mel spectrogram as AudioSet's release computes it, one patch a second.
+"""VGGish's front end: the log-mel spectrogram of AudioSet's release, one patch per second.
 
-Source: Hershey et al., ICASSP 2017, and the release's parameters: 16 kHz, windows of 25 ms every 10 ms (periodic Hann), an FFT
-of 512, magnitudes, 64 bands from 125 to 7,500 Hz on the HTK scale, log(x + 0.01), patches of 96 windows.
+Source: Hershey et al., ICASSP 2017, and the release's parameters: 16 kHz, windows of 25 ms every
+10 ms (periodic Hann), an FFT of 512, magnitudes, 64 bands from 125 to 7,500 Hz on the HTK scale,
+log(x + 0.01), patches of 96 windows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ WINDOW, HOP, FFT = 400, 160, 512  # samples
 BANDS, LOW, HIGH = 64, 125.0, 7500.0  # Hz
 OFFSET = 0.01
 PATCH = 96  # windows, 0.96 s
-PATCH_HOP = 100  # windows: one patch a second, so that patch t is segment t
+PATCH_HOP = 100  # windows: one patch per second, so that patch t belongs to segment t
 
 
 def log_mel(waveform: np.ndarray) -> np.ndarray:
@@ -34,7 +35,10 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
 
 
 def mel_filters() -> Tensor:
-    """Return the triangles of the mel bands, straight on the mel scale: [257, 64], float64; the zeroth bin is in none."""
+    """Return the triangular filters of the mel bands; their sides are straight on the mel scale.
+
+    Shape: float64 [257, 64]; bin 0 is in no band.
+    """
     bins = _mel(torch.linspace(0, RATE / 2, FFT // 2 + 1, dtype=torch.float64))[:, None]
     edges = torch.linspace(float(_mel(LOW)), float(_mel(HIGH)), BANDS + 2, dtype=torch.float64)
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
@@ -46,11 +50,12 @@ def mel_filters() -> Tensor:
 
 
 def patches(waveform: np.ndarray, segments: int) -> np.ndarray:
-    """Return one log-mel patch a segment; where the sound ends earlier there is silence.
+    """Return one log-mel patch per segment; a sound that ends earlier is padded with silence.
 
     Shape: [samples] -> float32 [T, 96, 64].
 
-    Departs: the release steps by 0.96 s; extractors of one vector a second step by 1 s, which keeps patch and second together.
+    Departs: the patches of the release start every 0.96 s; ours start every second, as in
+    extractors of one vector per second, so that each patch belongs to one segment.
     """
     length = segments * RATE
     padded = np.zeros(length, np.float32)

@@ -1,4 +1,7 @@
-"""What a set of features is made of: its backbones and how moments are chosen; one JSON value, stored with the features."""
+"""Recipes: which backbones make a set of features, and from which frames.
+
+A recipe is one JSON value, which is stored with the features.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,15 @@ RECIPE_VERSION = 1
 
 @dataclass(kw_only=True, frozen=True)
 class FeatureRecipe:
-    """The backbones of the streams, and which frames of a segment they see.
+    """The backbones of the streams, and the frames of a segment that they read.
 
-    `audio` is vggish, vggish-pca, soundnet8 or clap[:NAME]; `visual` is timm:NAME (any model of timm), vgg19-pool5 (maps) or
-    clip[:NAME]; `motion` is r2plus1d_18 or None. The video is brought to `fps` frames a second, and of these
-    `frames_per_segment` for each segment are taken, evenly over the clip; their features are averaged.
+    `audio` is vggish, vggish-pca, soundnet8 or clap[:NAME]; `visual` is timm:NAME (any model of
+    timm), vgg19-pool5 (maps) or clip[:NAME]; `motion` is r2plus1d_18 or None. The video is
+    resampled to `fps` frames per second. Of these, `frames_per_segment` per segment are taken,
+    evenly spaced over the clip, and the features of a segment's frames are averaged.
 
     Raises:
-        UsageError: an unknown backbone, or numbers that nothing can be made of.
+        UsageError: an unknown backbone, or a number below 1.
     """
 
     name: str
@@ -43,31 +47,31 @@ class FeatureRecipe:
             if kind not in known or (kind == "timm" and not inner):
                 shown = [f"{name}:NAME" if named else name for name, named in known.items()]
                 raise UsageError(
-                    f"{stream}: no backbone '{value}'{nearest(kind, known)}; choose from {', '.join(shown)}"
+                    f"{stream}: no backbone '{value}'{nearest(kind, known)}; choose from "
+                    f"{', '.join(shown)}"
                 )
             if inner and not known[kind]:
                 raise UsageError(f"{stream}: '{kind}' has no variants, so not '{value}'")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, with a version."""
+        """Return the recipe as plain JSON values, with a version."""
         return {"version": RECIPE_VERSION, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> FeatureRecipe:
-        """Rebuild a recipe from what `to_dict` gave, or from the `extractors` of a store or a model.
+        """Return the recipe in a value of `to_dict`, or in the `extractors` of a store or a model.
 
         Raises:
-            DataError: no recipe, or one of a newer version.
+            DataError: there is no recipe, or it has a newer version.
         """
         data = dict(data.get("recipe", data))
         version = data.pop("version", None)
         if not isinstance(version, int):
-            raise DataError(
-                "this says nothing of how features were extracted; name a recipe instead"
-            )
+            raise DataError("this does not say how features were extracted; name a recipe instead")
         if version > RECIPE_VERSION:
             raise DataError(
-                f"the recipe has version {version}; this avplatform reads up to {RECIPE_VERSION}: upgrade it"
+                f"the recipe has version {version}; this avplatform reads up to {RECIPE_VERSION}: "
+                "upgrade it"
             )
         try:
             return cls(**data)
@@ -80,7 +84,7 @@ BACKBONES: dict[str, dict[str, bool]] = {
     "visual": {"timm": True, "vgg19-pool5": False, "clip": True},
     "motion": {"r2plus1d_18": False},
 }
-"""Names of backbones by stream, and whether a name may follow after a colon."""
+"""Names of backbones by stream, and whether the name of a model may follow after a colon."""
 
 RECIPES: dict[str, FeatureRecipe] = {
     recipe.name: recipe
@@ -99,7 +103,7 @@ RECIPES: dict[str, FeatureRecipe] = {
         FeatureRecipe(name="clip-clap", audio="clap", visual="clip", frames_per_segment=1),
     )
 }
-"""Recipes by name: the features of the official data sets, a light one without a hub, and VALOR's teachers."""
+"""Recipes by name: the official datasets', a light one without the Hub, and VALOR's teachers."""
 
 
 def get_recipe(recipe: str | dict[str, Any] | FeatureRecipe) -> FeatureRecipe:
@@ -107,7 +111,7 @@ def get_recipe(recipe: str | dict[str, Any] | FeatureRecipe) -> FeatureRecipe:
 
     Raises:
         UsageError: an unknown name.
-        DataError: JSON that is no recipe.
+        DataError: the JSON value is not a recipe.
     """
     if isinstance(recipe, FeatureRecipe):
         return recipe

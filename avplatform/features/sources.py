@@ -1,4 +1,4 @@
-"""Which files are extracted, under which clip ids, and what is known of their clips from official annotations."""
+"""The files to extract, their clip ids, and the labels of their clips in official annotations."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ NOT_MEDIA = {
     ".py",
     ".yaml",
 }
-"""Files beside videos in a folder that are not looked at; a file that is named is always looked at."""
+"""Suffixes of files that are ignored in a folder; a file that is named itself is never ignored."""
 
 
 @dataclass(kw_only=True)
 class Found:
-    """Files to extract with their names, and those that cannot be, with the reason."""
+    """Files to extract by name, bad files with the reason, and the number of ignored files."""
 
     files: dict[str, Path] = field(default_factory=dict)
     bad: list[tuple[str, str]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Found:
 
 @dataclass(kw_only=True)
 class Entry:
-    """A clip as the store has it."""
+    """The row, id, split and labels of a clip in the store."""
 
     row: int
     clip_id: str
@@ -50,16 +50,16 @@ class Entry:
 
 
 def find_files(places: Sequence[str | Path]) -> Found:
-    """List the files of some places; a folder gives all of its files and those of the folders in it, in order of their names.
+    """List the media files in `places`; a folder is searched recursively, in order of names.
 
     Raises:
-        UsageError: no places.
+        UsageError: there are no places.
     """
     if not places:
         raise UsageError("nothing to extract; give video files or folders of them")
     found = Found()
     for place in map(Path, places):
-        if not os.path.isdir(place):  # unlike Path's, it takes names that no file can have
+        if not os.path.isdir(place):  # unlike Path.is_dir, it accepts names that no file can have
             found_files = [place]
         else:
             inside = sorted(
@@ -74,13 +74,16 @@ def find_files(places: Sequence[str | Path]) -> Found:
                 found.bad.append(
                     (
                         str(file).encode("utf-8", "replace").decode(),
-                        "its name is no UTF-8; rename it",
+                        "its name is not UTF-8; rename it",
                     )
                 )
                 continue
             if file.stem in found.files:
                 if found.files[file.stem].resolve() != file.resolve():
-                    reason = f"has the name of {found.files[file.stem]}, and names become clip ids; rename one of them"
+                    reason = (
+                        f"has the name of {found.files[file.stem]}, and names become clip ids; "
+                        "rename one of them"
+                    )
                     found.bad.append((str(file), reason))
                 continue
             found.files[file.stem] = file
@@ -88,21 +91,21 @@ def find_files(places: Sequence[str | Path]) -> Found:
 
 
 def may_be_media(file: Path) -> bool:
-    """Say whether a file of a folder is looked at: it is not hidden, and its suffix is not one of texts, tables and arrays."""
+    """Return whether a file may be media: it is not hidden, and its suffix is not in NOT_MEDIA."""
     return not file.name.startswith(".") and file.suffix.lower() not in NOT_MEDIA
 
 
 class Catalogue:
-    """What is known of clips: their split and labels.
+    """The splits and labels of clips.
 
     Args:
-        task: the classes of its dataset become the store's.
-        annotations: folder of the official annotation files; without it there are no labels, and all clips are of one split.
-        split: that split.
+        task: the task, whose dataset gives the store its classes.
+        annotations: folder of the official annotation files; without it, clips have no labels.
+        split: the split of all clips when there are no annotations.
 
     Raises:
         UsageError: an unknown task.
-        DataError: annotations that are missing or malformed.
+        DataError: the annotations are missing or malformed.
     """
 
     def __init__(
@@ -122,10 +125,10 @@ class Catalogue:
             self._read(annotations)
 
     def entries(self, name: str, starts: Sequence[tuple[float, float]]) -> list[Entry]:
-        """Return the clips of a file: one for each of its windows (start and end), or what the annotations know of it.
+        """Return the clips of a file: one per window (start, end), or those in the annotations.
 
         Raises:
-            DataError: the annotations do not know the file.
+            DataError: the annotations do not contain the file.
         """
         if self.annotated:
             found = self._entries.get(name) or self._entries.get(self.adapter.file_name(name))

@@ -1,6 +1,8 @@
-"""The teachers, CLIP and CLAP: text features with the scale of their logits, from a file or from a model that is run.
+"""The teachers CLIP and CLAP: text features and the scale of their logits, from a file or a model.
 
-Running one needs `transformers` (extra "text"). Source: CLIP (ICML 2021); CLAP (ICASSP 2023), the model with feature fusion.
+Running a model needs `transformers` (extra "text").
+
+Source: CLIP (ICML 2021); CLAP (ICASSP 2023), the model with feature fusion.
 """
 
 from __future__ import annotations
@@ -30,16 +32,16 @@ NO_SAFETENSORS = (
     "no file named model.safetensors",
     "not appear to have a file named model.safetensors",
 )
-"""What transformers says of a folder, and of a hub id."""
+"""Parts of the errors that transformers raises for a folder and for a hub id."""
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(kw_only=True)
 class TextFeatures:
-    """Text features of the 25 prompts, and what the cosine is multiplied by.
+    """The text features of the prompts, and the factor of the cosine in the logits.
 
-    Shape: vectors [C, D].
+    Shape: vectors [C, D], one per class.
     """
 
     vectors: np.ndarray
@@ -55,11 +57,11 @@ class TextFeatures:
             )
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """Return cosine times scale, in float64: [T, D] -> [T, C]."""
+        """Return the logits, the cosine times the scale, in float64: [T, D] -> [T, C]."""
         return self.scale * _unit(features) @ _unit(self.vectors).T
 
     def describe(self) -> dict[str, Any]:
-        """Return a digest of the vectors, the scale, and the model and prompts where they are known."""
+        """Return a digest of the vectors, the scale, and the model and prompts if known."""
         digest = hashlib.sha256(
             np.ascontiguousarray(self.vectors, dtype="<f4").tobytes()
         ).hexdigest()
@@ -68,7 +70,7 @@ class TextFeatures:
         return {**made_by, "text_features_sha256": digest, "scale": self.scale, "prompts": known}
 
     def write(self, file: Path) -> None:
-        """Write a file that `read` understands."""
+        """Write a safetensors file that `read` understands."""
         tensors = {
             "text": np.ascontiguousarray(self.vectors, dtype=np.float32),
             "logit_scale": np.array([math.log(self.scale)]),
@@ -84,16 +86,17 @@ class TextFeatures:
     def read(
         cls, file: str | Path, *, scale: float | None, prompts: tuple[str, ...]
     ) -> TextFeatures:
-        """Read a .npy [C, D], or a .safetensors with "text" [C, D] and, if it has it, "logit_scale" (a logarithm).
+        """Read text features from a file.
 
         Args:
-            file: the file.
-            scale: overrides the file's.
-            prompts: what a file that says its prompts must have been made of.
+            file: a .npy [C, D], or a .safetensors with "text" [C, D] and optionally "logit_scale",
+                the logarithm of the scale.
+            scale: the scale, instead of the one in the file.
+            prompts: the prompts of the classes; a file that names its prompts must have the same.
 
         Raises:
-            DataError: a file that is missing, unreadable or wrong.
-            UsageError: no scale is known, or the file was made of other prompts.
+            DataError: the file is missing, unreadable or wrong.
+            UsageError: no scale is known, or the file was made from other prompts.
         """
         path = Path(file)
         if not path.is_file():
@@ -109,11 +112,12 @@ class TextFeatures:
                 ((a, b) for a, b in zip(known, prompts, strict=False) if a != b), ("", "")
             )
             raise UsageError(
-                f"{path} was made of other prompts ({theirs!r}; here {ours!r}); see --spelling"
+                f"{path} was made from other prompts ({theirs!r}; here {ours!r}); see --spelling"
             )
         if scale is None:
             raise UsageError(
-                f"{path} does not say the scale of the logits; give --visual-scale (CLIP: 100) or --audio-scale"
+                f"{path} does not say the scale of the logits; give --visual-scale (CLIP: 100) or "
+                "--audio-scale"
             )
         if not vectors.any(axis=1).all():
             prompt = prompts[int((~vectors.any(axis=1)).argmax())]
@@ -122,7 +126,7 @@ class TextFeatures:
 
 
 class Teacher(ABC):
-    """A model of `transformers` that puts texts and segments into one space.
+    """A model of `transformers` that embeds texts and segments in one space.
 
     Args:
         name: hub id or local folder.
@@ -130,7 +134,8 @@ class Teacher(ABC):
 
     Raises:
         UsageError: transformers is not installed.
-        DataError: no such model, one of another kind, or one whose weights are not all there or not in safetensors.
+        DataError: the model does not exist, is of another type, lacks weights, or its weights are
+            not in safetensors.
     """
 
     model_type: ClassVar[str]
@@ -151,7 +156,7 @@ class Teacher(ABC):
                 name,
                 output_loading_info=True,
                 dtype=torch.float32,
-                use_safetensors=True,  # the other format is pickle, which runs what a stranger wrote into it
+                use_safetensors=True,  # the other format is pickle, which can run any code
             )
             self.reader = self._reader(transformers, name)
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
@@ -159,8 +164,8 @@ class Teacher(ABC):
                 raise
             if any(text in str(error) for text in NO_SAFETENSORS):
                 raise DataError(
-                    f"{name} has no model.safetensors, and weights in pickle (pytorch_model.bin) are not read; "
-                    "give a model that was saved as safetensors"
+                    f"{name} has no model.safetensors, and weights in pickle (pytorch_model.bin) "
+                    "are not read; give a model that was saved as safetensors"
                 ) from None
             raise DataError(
                 f"cannot load {name}: {_first_line(error)}; give a hub id or a folder of weights"
@@ -168,7 +173,8 @@ class Teacher(ABC):
         missing = sorted(set(info["missing_keys"]) & {key for key, _ in model.named_parameters()})
         if missing:
             raise DataError(
-                f"{name} lacks {counted(len(missing), 'weight')}, {missing[0]} among them; give a whole model"
+                f"{name} lacks {counted(len(missing), 'weight')}, {missing[0]} among them; give a "
+                "complete model"
             )
         self.model = model.to(self.device).eval()
 
@@ -180,19 +186,19 @@ class Teacher(ABC):
     @property
     @abstractmethod
     def scale(self) -> float:
-        """What the cosine is multiplied by."""
+        """The factor of the cosine in the logits."""
 
     @abstractmethod
     def _tokens(self, texts: Sequence[str]) -> Any:
-        """Return the tokens of some texts."""
+        """Return the tokens of texts."""
 
     @abstractmethod
     def segment_features(self, content: np.ndarray) -> np.ndarray:
-        """Return one vector a segment: [T, ...] -> [T, D]."""
+        """Return one vector per segment: [T, ...] -> [T, D]."""
 
     @torch.inference_mode()
     def text_features(self, texts: Sequence[str]) -> TextFeatures:
-        """Return the text features of prompts; call it once."""
+        """Return the text features of prompts."""
         tokens = {name: value.to(self.device) for name, value in self._tokens(texts).items()}
         vectors = _pooled(self.model.get_text_features(**tokens))
         revision = getattr(self.model.config, "_commit_hash", None)
@@ -206,7 +212,7 @@ class Teacher(ABC):
 
 
 class CLIPTeacher(Teacher):
-    """CLIP: frames against image prompts."""
+    """CLIP, which compares frames with image prompts."""
 
     model_type, model_class = "clip", "CLIPModel"
 
@@ -235,10 +241,10 @@ class CLIPTeacher(Teacher):
 
 
 class CLAPTeacher(Teacher):
-    """CLAP: seconds of sound against audio prompts.
+    """CLAP, which compares seconds of sound with audio prompts.
 
-    Departs: where no segment is longer than CLAP's ten seconds, its reference code treats one, drawn at random, as if it were.
-    Here none is, so that labels repeat.
+    Departs: if no segment is longer than CLAP's ten seconds, its reference code treats one, drawn
+    at random, as if it were longer. We treat none so, which makes the labels reproducible.
     """
 
     model_type, model_class = "clap", "ClapModel"
@@ -247,7 +253,7 @@ class CLAPTeacher(Teacher):
         super().__init__(name, device=device)
         rate = self.reader.feature_extractor.sampling_rate
         if rate != SAMPLE_RATE:
-            raise DataError(f"{name} hears {rate} Hz; give a CLAP of {SAMPLE_RATE} Hz")
+            raise DataError(f"{name} reads sound at {rate} Hz; give a CLAP of {SAMPLE_RATE} Hz")
 
     @staticmethod
     def _reader(transformers: Any, name: str) -> Any:
@@ -264,7 +270,7 @@ class CLAPTeacher(Teacher):
     @torch.inference_mode()
     def segment_features(self, content: np.ndarray) -> np.ndarray:
         """Return audio features of waveforms at 48 kHz: [T, samples] -> [T, D]."""
-        state = np.random.get_state()  # the processor draws from it; the draw is not used
+        state = np.random.get_state()  # the processor draws a number, which is not used
         inputs = self.reader(audio=list(content), sampling_rate=SAMPLE_RATE, return_tensors="pt")
         np.random.set_state(state)
         longer = torch.zeros(len(content), 1, dtype=torch.bool, device=self.device)
@@ -283,7 +289,10 @@ def _transformers() -> Any:
 
 
 def _pooled(output: Tensor | Any) -> np.ndarray:
-    """Features of either API: a tensor, or an output whose pooled part is the projected feature."""
+    """Return the projected features, which are a tensor or the pooled part of an output.
+
+    Which of them depends on the version of transformers.
+    """
     vectors = output if isinstance(output, Tensor) else output.pooler_output
     return vectors.float().cpu().numpy()
 

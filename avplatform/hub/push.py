@@ -1,4 +1,4 @@
-"""Push a run's model or a dataset to the Hub; get a model's folder from a run, a folder or the Hub."""
+"""Pushing the model of a run, or a dataset, to the Hub."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = [
 
 
 class HubOptions(TypedDict, total=False):
-    """How to push.
+    """Options of a push.
 
     Args:
-        private: the repository must be private; a new one is made so.
-        token: a token that may write; default: the one of `hf auth login` or HF_TOKEN.
-        revision: branch to push to; made if it does not exist.
-        commit_message: default "Upload model with avplatform", or "Upload data with avplatform".
+        private: the repository must be private; a new one is created as private.
+        token: a token with write access; default: the one of `hf auth login` or HF_TOKEN.
+        revision: branch to push to, which is created if it does not exist.
+        commit_message: default: "Upload model with avplatform" or "Upload data with avplatform".
     """
 
     private: bool
@@ -47,20 +47,20 @@ class HubOptions(TypedDict, total=False):
 
 
 def push_run(run: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> str:
-    """Push a run's model folder to the Hub, in one commit; return the repository's address.
+    """Push a run's model folder to the Hub in one commit, and return the URL of the repository.
 
-    What is pushed is the model folder: config, weights, card (with the repository's id in its example) and, where there
-    are some, valid `.eval_results/*.yaml`. avplatform writes none of these itself, since neither LLP nor AVE is
-    registered as a benchmark on the Hub.
+    The model folder holds the config, the weights, the card, whose example gets the id of the
+    repository, and possibly valid `.eval_results/*.yaml`. avplatform does not write the latter,
+    since neither LLP nor AVE is registered as a benchmark on the Hub.
 
     Args:
         run: run folder, model folder or hub id.
-        repo_id: "owner/name"; made if it does not exist.
+        repo_id: "owner/name"; it is created if it does not exist.
         options: see `HubOptions`.
 
     Raises:
-        DataError: the folder is no whole model, or the Hub refuses or cannot be reached.
-        UsageError: `private`, but the repository exists and is public.
+        DataError: the model is not complete, or the Hub refuses it or cannot be reached.
+        UsageError: `private` is set, but the repository exists and is public.
     """
     return _push(
         _operations(model_folder(run), repo_id),
@@ -72,20 +72,20 @@ def push_run(run: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> st
 
 
 def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> str:
-    """Push a store to a dataset repository on the Hub, in one commit; return the repository's address.
+    """Push a store to a dataset repository on the Hub in one commit, and return the URL.
 
-    What is pushed is the manifest, the shards that it names (after their checksums were compared), the card and the report of
-    the import without this machine's paths; nothing else that lies in the folder, mapped arrays in particular. What is there
-    already in the same bits is not sent again.
+    The commit holds the manifest, its shards (after their checksums were compared), the card, and
+    the report of the import without the paths of this machine. Other files in the folder, such as
+    mapped arrays, are not pushed. Files that the Hub has already are not sent again.
 
     Args:
         folder: the store.
-        repo_id: "owner/name"; made if it does not exist.
+        repo_id: "owner/name"; it is created if it does not exist.
         options: see `HubOptions`.
 
     Raises:
-        DataError: the folder is no whole store, or the Hub refuses or cannot be reached.
-        UsageError: `private`, but the repository exists and is public.
+        DataError: the store is not complete, or the Hub refuses it or cannot be reached.
+        UsageError: `private` is set, but the repository exists and is public.
     """
     folder = Path(folder)
     manifest = Manifest.read(folder)
@@ -125,17 +125,18 @@ def _push(
     revision: str | None = None,
     commit_message: str | None = None,
 ) -> str:
-    """Commit files to a repository of a kind ("model" or "dataset"), which is made if need be."""
+    """Commit files to a "model" or "dataset" repository, which is created if it does not exist."""
     api = HfApi(token=token)
     try:
         url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
         if private and not api.repo_info(repo_id, repo_type=kind).private:
             raise UsageError(
-                f"{repo_id} exists and is public, so --private would do nothing; leave it out or take another name"
+                f"{repo_id} exists and is public, so --private would have no effect; leave it out, "
+                "or give another name"
             )
         if revision is not None and not revision.startswith(
             "refs/"
-        ):  # a pull request's branch is there already
+        ):  # the branch of a pull request exists already
             api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
         api.create_commit(
             repo_id,
@@ -152,7 +153,7 @@ def _push(
 
 
 def _operations(folder: Path, repo_id: str) -> list[CommitOperationAdd]:
-    """Return what is pushed, after checking that it is whole."""
+    """Return the files to push, after checking that the model is complete."""
     for name in UPLOADED:
         if not (folder / name).is_file():
             raise DataError(
@@ -167,7 +168,7 @@ def _operations(folder: Path, repo_id: str) -> list[CommitOperationAdd]:
         except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(
-                f"{file} holds no valid evaluation results ({reason}); correct or delete it"
+                f"{file} does not hold valid evaluation results ({reason}); correct or delete it"
             ) from None
         contents[str(file.relative_to(folder))] = file
     return [

@@ -1,1 +1,1 @@
-"""Texts of labels: their embeddings, labels that a user gives, and classes held out of training."""
+"""Label texts: their embeddings, labels given by a user, and classes held out of training."""

@@ -1,7 +1,8 @@
-"""Label embeddings by source, kept in the user's cache where they are slow to make.
+"""Label embeddings by source, with a cache for those that are slow to compute.
 
-What is kept lies under a key made of the texts, the source, the checksums of its files, the pooling and the library
-versions: a change of any of them makes a new entry. An entry is an ordinary file of label embeddings.
+The key of an entry is made of the texts, the source, the checksums of its files, the pooling and
+the library versions: a change of any of them makes a new entry. An entry is an ordinary file of
+label embeddings.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ def label_embeddings(
     """Return the embeddings of label texts, with what they were made from.
 
     Args:
-        texts: one text a class.
-        source: as `avplatform.models.texts.sources` lists them.
-        pooling: "cls" or "mean" in place of the source's own.
-        cache_dir: where slow ones are kept; default: `labels` in the user's cache.
+        texts: one text per class.
+        source: one of the sources in `avplatform.models.texts.sources`.
+        pooling: "cls" or "mean" instead of the source's own pooling.
+        cache_dir: where slow embeddings are kept; default: `labels` in the user's cache.
 
     Shape: C texts -> values [C, E].
 
     Raises:
-        UsageError: an unknown source, with the nearest one.
-        DataError: a source that cannot be read, or a word that it lacks.
+        UsageError: the source is unknown; the message suggests the nearest one.
+        DataError: the source cannot be read, or lacks a word.
     """
     texts = list(texts)
     opened = open_source(source, pooling=pooling)
@@ -50,7 +51,8 @@ def label_embeddings(
     if found is not None:
         return found
     with ExitStack() as stack:
-        # Processes of one run ask at once; one of them embeds. A cache that cannot be written only costs time.
+        # All processes of a run get here at once, and one of them embeds. A cache that cannot be
+        # written only costs time.
         with suppress(OSError, DataError):
             stack.enter_context(locked(file.with_suffix(".lock")))
         found = _kept(file, texts, opened.provenance)
@@ -62,7 +64,7 @@ def label_embeddings(
 
 
 def cache_key(texts: Sequence[str], provenance: dict[str, Any]) -> str:
-    """Return the name under which embeddings are kept."""
+    """Return the name of the embeddings in the cache."""
     whole = json.dumps([CACHE_VERSION, list(texts), provenance], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
@@ -72,7 +74,7 @@ def _embed(texts: list[str], source: LabelSource) -> LabelEmbeddings:
 
 
 def _kept(file: Path, texts: list[str], provenance: dict[str, Any]) -> LabelEmbeddings | None:
-    """Return what the cache holds; None where it holds nothing, or something damaged, which is then made again."""
+    """Return the embeddings in the cache, or None if they are missing or damaged."""
     try:
         found = read_label_file(file) if file.is_file() else None
     except DataError:

@@ -1,7 +1,8 @@
-"""Classes that a run never sees, and what a model makes of them afterwards: zero-shot evaluation with LEAP.
+"""Classes that are held out of training, and the zero-shot evaluation of a LEAP model on them.
 
-Training without a class means: its label text is not queried, its column is gone from the labels of training, validation and
-test, and clips that hold no other event are left out. Clips that hold others too stay, without the label.
+In training without a class, its label text is not queried, its column is removed from the labels of
+training, validation and test, and clips without any other event are left out. Clips with other
+events stay, without the label.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ BACKGROUND = "background"
 
 
 def with_others(task: Task, held_out: Sequence[str]) -> Task:
-    """Return the task of all classes but these.
+    """Return the task with all classes except those in `held_out`.
 
     Raises:
-        UsageError: unknown classes, or none left.
+        UsageError: a class is unknown, or no class is left.
     """
     if not held_out:
         return task
@@ -38,7 +39,7 @@ def with_others(task: Task, held_out: Sequence[str]) -> Task:
 
 
 def data_for(data: Data, task: Task) -> Data:
-    """Return data with the labels of a task's classes only: the data themselves where it has them all."""
+    """Return the data with the labels of the task's classes only, unchanged if it has no others."""
     if list(data.spec.classes) == list(task.classes) or not set(task.classes) < set(
         data.spec.classes
     ):
@@ -55,18 +56,21 @@ def zero_shot(
     among: str,
     source: str | None,
 ) -> tuple[nn.Module, Task, Data, dict[str, Any]]:
-    """Return what scores a model on classes by their texts: model, task, data, and what the results must say about it.
+    """Return the model, task and data that score a model on classes by their label texts.
+
+    The fourth value is what the results must record about the evaluation.
 
     Args:
-        model: with LEAP.
-        task: with all its classes.
-        data: with all its classes.
-        held_out: classes; clips without any of them are left out.
+        model: a model with LEAP.
+        task: the task with all its classes.
+        data: the data with all their classes.
+        held_out: the classes to score; clips without any of them are left out.
         among: "held-out" to choose among these classes only, "all" to choose among all.
-        source: of label embeddings; default: the model's own.
+        source: the source of label embeddings; default: the model's own.
 
     Raises:
-        UsageError: unknown classes, or a model that cannot look for labels that it was not trained on.
+        UsageError: a class is unknown, or the model cannot look for labels that it was not trained
+            on.
     """
     from avplatform.labels.open import embed_labels
 
@@ -83,7 +87,7 @@ def zero_shot(
 
 
 class WithLabels(nn.Module):
-    """A model that parses labels of the caller's instead of its own."""
+    """A model that looks for given labels instead of its own."""
 
     def __init__(self, model: AVModel, labels: Tensor) -> None:
         super().__init__()
@@ -91,15 +95,17 @@ class WithLabels(nn.Module):
         self.register_buffer("labels", labels)
 
     def forward(self, audio: Tensor, visual: Tensor, motion: Tensor | None = None) -> Output:
-        """Parse clips."""
+        """Parse clips with the given labels."""
         return self.model(audio, visual, motion, label_embeddings=self.labels)
 
 
 def find_classes(task: Task, names: Iterable[str]) -> list[str]:
-    """Return classes of a task in its order, by their names, in any case, with _ or spaces, or their first phrase.
+    """Return classes of a task by their names, in the order of the task.
+
+    Names are accepted in upper or lower case, with _ or spaces, and up to the first comma.
 
     Raises:
-        UsageError: an unknown name, with the nearest, or one twice.
+        UsageError: a name is unknown (the message suggests the nearest one), or is given twice.
 
     Example:
         >>> from avplatform.tasks.avel import AVEL, AVELConfig
@@ -126,7 +132,7 @@ def find_classes(task: Task, names: Iterable[str]) -> list[str]:
 def events_of_task(
     task: Task, decoder: str | None = None, encoder: str | None = None
 ) -> tuple[list[str], list[str]]:
-    """Return the names and texts of a task's events, without background."""
+    """Return the names and texts of a task's classes, without background."""
     names, texts = task.model_classes(decoder, encoder)
     pairs = [(name, text) for name, text in zip(names, texts, strict=True) if name != BACKGROUND]
     return [name for name, _ in pairs], [text for _, text in pairs]

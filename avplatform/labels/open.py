@@ -1,4 +1,4 @@
-"""Any labels with LEAP: embed texts that a model was never trained on by the source of its own label embeddings."""
+"""Other labels for a model that queries with label texts, embedded by the source of its own."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from avplatform.models.texts.sources import POOLED, SOURCES
 def embed_labels(
     model: AVModel, texts: Sequence[str], *, source: str | None = None
 ) -> LabelEmbeddings:
-    """Return embeddings of label texts from the space of the model's own.
+    """Return embeddings of label texts in the space of the model's own label embeddings.
 
     Args:
-        model: any; it must query with label texts.
+        model: a model that queries with label texts.
         texts: the labels.
-        source: where embeddings come from (as `train --labels.embeddings`); default: what the model was trained with. It must
-            embed the model's own texts as they were.
+        source: the source of the embeddings, as for `train --labels.embeddings`; default: the one
+            of the model's training. It must embed the model's own texts as they were.
 
     Raises:
-        UsageError: a decoder without label texts, learned embeddings, or a source that is not the model's.
-        DataError: a source that cannot be read, or a word that it lacks.
+        UsageError: the decoder does not read label texts, the model's embeddings are learned, or
+            the source is not the model's.
+        DataError: the source cannot be read, or lacks a word.
     """
     check_open(model)
     given = source or source_of(model.config.label_source)
@@ -43,25 +44,26 @@ def embed_labels(
         own.values.float(), trained, rtol=1e-2, atol=1e-3
     ):
         raise UsageError(
-            f"'{given}' embeds the model's own label texts differently from what it was trained with "
-            f"({_named(model.config.label_source)}); other labels would land in another space: give the same source"
+            f"'{given}' embeds the model's own label texts differently from what it was trained "
+            f"with ({_named(model.config.label_source)}), so other labels would be in another "
+            "space; give the same source"
         )
     return label_embeddings(list(texts), given, pooling=pooling)
 
 
 def check_open(model: AVModel) -> None:
-    """Raise UsageError unless the model can parse labels that it was not trained on; says why not."""
+    """Raise UsageError, with the reason, unless the model can look for other labels."""
     kind = model.config.decoder._type
     if not DECODERS[kind].needs_labels:
         why = DECODERS[kind].closed or f"the decoder {kind} does not read label texts"
         raise UsageError(
-            f"{why}, so it cannot look for other labels; train a model with --decoder {label_decoders()}, or leave "
-            "them out"
+            f"{why}, so it cannot look for other labels; train a model with "
+            f"--decoder {label_decoders()}, or leave them out"
         )
     if model.config.learned_labels:
         raise UsageError(
-            "the label embeddings of this model were learned with it, for its own classes only; to look for other labels, "
-            "train with embeddings of texts (--labels.embeddings glove-50d)"
+            "the label embeddings of this model were learned with it, for its own classes only; to "
+            "look for other labels, train with embeddings of texts (--labels.embeddings glove-50d)"
         )
 
 
@@ -69,7 +71,7 @@ def source_of(about: dict[str, Any]) -> str:
     """Return the source of label embeddings that a model's config records.
 
     Raises:
-        UsageError: it records none that texts can be given to.
+        UsageError: it records none that can embed other texts.
     """
     kind, name = about.get("kind"), about.get("name")
     if kind == "glove-50d":
@@ -78,13 +80,13 @@ def source_of(about: dict[str, Any]) -> str:
         revision = about.get("revision")
         return f"{kind}:{name}@{revision}" if revision else f"{kind}:{name}"
     raise UsageError(
-        f"the model's label embeddings come from {_named(about)}, which other texts cannot be given to; name the source that "
-        "they were made with: --embeddings SOURCE"
+        f"the model's label embeddings come from {_named(about)}, which cannot embed other texts; "
+        "name the source that they were made with: --embeddings SOURCE"
     )
 
 
 def check_texts(found: LabelEmbeddings) -> None:
-    """Raise DataError where two labels have one embedding: the model could not tell them apart."""
+    """Raise DataError if two labels have the same embedding and so cannot be told apart."""
     values = found.values.double()
     for number, row in enumerate(values):
         same = [
@@ -95,7 +97,8 @@ def check_texts(found: LabelEmbeddings) -> None:
         if same:
             pair = f"'{found.texts[same[0]]}' and '{found.texts[number]}'"
             raise DataError(
-                f"the labels {pair} have the same embedding, so they cannot be told apart; leave one out"
+                f"the labels {pair} have the same embedding, so they cannot be told apart; leave "
+                "one out"
             )
 
 

@@ -1,4 +1,4 @@
-"""Segment pseudo-labels by VALOR's procedure, from logits, features, or frames and waveforms; and their score."""
+"""Segment pseudo-labels by VALOR's procedure, and their score against dense annotations."""
 
 from avplatform.pseudo_labels.make import FOLDERS, RECORD_FILE, Clips, make
 from avplatform.pseudo_labels.score import Scores, read_folder, score_folder

@@ -1,4 +1,4 @@
-"""The dataset that pseudo-labels are made for: the first registered one that has prompts for its classes."""
+"""The dataset that gets pseudo-labels: the first registered one with prompts for its classes."""
 
 from __future__ import annotations
 

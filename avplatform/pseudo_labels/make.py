@@ -1,7 +1,8 @@
-"""Write pseudo-labels for clips: one file a video, what was left out, and a record of how they were made.
+"""Writing pseudo-labels: one file per video, and a record of how they were made.
 
-The folders are those of VALOR's release, so that `data import` reads them. A run that was stopped goes on where it was: a
-video is done when its label file is there and the files that it was made of are the same.
+The folders are those of VALOR's release, so that `data import` reads them. A command that was
+stopped can be run again: a video is done if its label file exists and the files that it was made
+from have not changed.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ SHOWN = 5  # bad clips named in an error
 
 @dataclass(kw_only=True)
 class Clips:
-    """The clips that get labels.
+    """The clips that get labels, and a checksum of the weak labels of the whole dataset.
 
-    Shape: weak [N, C]. `checksum` is over the weak labels of the whole dataset.
+    Shape: weak [N, C].
     """
 
     names: list[str]
@@ -81,19 +82,21 @@ def make(
     """Write the labels of one modality and return its part of the record.
 
     Args:
-        out: folder to write; it may hold the other modality's labels, or part of this one's, made the same way.
+        out: folder to write. It may contain labels of the other modality, or labels of this one
+            that were made with the same settings.
         modality: "visual" or "audio".
         source: gives the logits.
-        clips: what to label.
-        spelling: of the prompts, for the record.
-        threshold_offset: added to every threshold.
-        save_logits: also write the logits, so that other thresholds need no teacher.
-        strict: write nothing if any clip's input is bad.
-        advance: called after every clip.
+        clips: the clips to label.
+        spelling: the spelling of the prompts, for the record.
+        threshold_offset: a number to add to each threshold.
+        save_logits: also write the logits, so that other thresholds can be tried without a teacher.
+        strict: write nothing if the input of any clip is bad.
+        advance: called after each clip.
 
     Raises:
-        UsageError: the folder holds labels that were made otherwise, or another process is writing it.
-        DataError: bad input where `strict`, or a file that cannot be written.
+        UsageError: the folder holds labels that were made with other settings, or another process
+            is writing to it.
+        DataError: the input of a clip is bad and `strict` is set, or a file cannot be written.
     """
     limits = DATASET.thresholds(modality) + threshold_offset
     settings = {
@@ -108,27 +111,30 @@ def make(
         refuse_bad_input(source, clips)
 
     def busy(holder: str) -> UsageError:
-        return UsageError(f"another process is writing {out}; wait for it, or give another --out")
+        return UsageError(
+            f"another process is writing to {out}; wait for it, or give another --out"
+        )
 
     try:
         out.mkdir(parents=True, exist_ok=True)
         with Lock(out / ".lock", busy):
-            # Another process may have begun and ended while this one read.
+            # Another process may have written here while this one was reading.
             check_settings(out, modality, settings)
             run = _Run(out, modality, settings, source, save_logits)
             left_out = run.label(clips, limits, strict, advance)
             return run.finish(clips, left_out)
     except OSError as error:
         raise DataError(
-            f"cannot write {error.filename or out}: {error.strerror}; what is written stays, run it again"
+            f"cannot write {error.filename or out}: {error.strerror}; what was written before is "
+            "kept: run the same command again"
         ) from None
 
 
 def read_record(out: Path) -> dict[str, Any]:
-    """Return the record of a folder, or an empty one.
+    """Return the record of a folder, or an empty one if there is none.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the record cannot be read.
     """
     file = out / RECORD_FILE
     if not file.exists():
@@ -147,7 +153,10 @@ def read_record(out: Path) -> dict[str, Any]:
 
 
 def check_settings(out: Path, modality: Modality, settings: dict[str, Any]) -> None:
-    """Raise UsageError if labels of this modality are there that were made otherwise, or not by this command."""
+    """Raise UsageError if the folder holds labels that were made with other settings.
+
+    Labels of this modality that are not in the record count as such.
+    """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give a folder")
     folder = out / FOLDERS[modality]
@@ -165,7 +174,7 @@ def check_settings(out: Path, modality: Modality, settings: dict[str, Any]) -> N
 
 
 def refuse_bad_input(source: Source, clips: Clips) -> None:
-    """Raise DataError if any clip's input is missing or wrong."""
+    """Raise DataError if the input of any clip is missing or wrong."""
     bad = []
     for name in clips.names:
         try:
@@ -176,12 +185,13 @@ def refuse_bad_input(source: Source, clips: Clips) -> None:
         more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         listed = "\n  ".join(bad[:SHOWN])
         raise DataError(
-            f"bad input for {len(bad)} of {counted(len(clips.names), 'clip')}; nothing was written:\n  {listed}{more}"
+            f"bad input for {len(bad)} of {counted(len(clips.names), 'clip')}; nothing was written:"
+            f"\n  {listed}{more}"
         )
 
 
 class _Run:
-    """The files of one modality while they are written."""
+    """Writes the files of one modality."""
 
     def __init__(
         self,
@@ -221,7 +231,7 @@ class _Run:
                 except DataError as error:
                     if strict:
                         raise
-                    for target in self._targets(video):  # of an earlier input
+                    for target in self._targets(video):  # made from an earlier input
                         target.unlink(missing_ok=True)
                     self.done.pop(video, None)
                     left_out.append(
@@ -244,7 +254,7 @@ class _Run:
         journal.flush()
 
     def finish(self, clips: Clips, left_out: list[LeftOut]) -> dict[str, Any]:
-        """Write the list of sources in order, count the labels, and write the record."""
+        """Write the sorted list of sources, and the record with the number of labels per class."""
         text = "".join(f"{video}\t{self.done[video]}\n" for video in sorted(self.done))
         write_atomic(self.journal, text)
         counts = np.zeros(len(DATASET.classes), dtype=np.int64)
@@ -281,7 +291,7 @@ class _Run:
 
 
 def _read_journal(file: Path) -> dict[str, str]:
-    """Return {video: fingerprint}; a line that a stop cut off is not there."""
+    """Return {video: fingerprint}, without a line that was cut off when the command was stopped."""
     if not file.is_file():
         return {}
     pairs = [line.split("\t") for line in file.read_text().splitlines()]

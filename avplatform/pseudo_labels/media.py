@@ -1,6 +1,7 @@
-"""Frames and waveforms of a video as VALOR's procedure feeds them to CLIP and CLAP.
+"""Frames and waveforms of a video, prepared for CLIP and CLAP as in VALOR's procedure.
 
-Nothing is resampled: a wav file must be at 48 kHz. Frames are expected at 8 a second, about 80 a clip.
+Nothing is resampled: a wav file must be at 48 kHz. Frames are expected at 8 per second, which are
+about 80 per clip.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ FRAME_TYPES = (".jpg", ".jpeg", ".png")
 
 
 def find_frames(folder: Path, video: str) -> list[Path]:
-    """Return ID.npy, or of the images in ID/ the ten that stand for the segments.
+    """Return the file ID.npy, or the images in the folder ID that represent the segments.
 
-    Images are ordered by name, with the numbers in names compared as numbers.
+    Images are sorted by name, and numbers in names are compared as numbers.
 
     Raises:
-        DataError: neither is there, or there are fewer frames than segments.
+        DataError: neither exists, or there are fewer frames than segments.
     """
     if (folder / f"{video}.npy").is_file():
         return [folder / f"{video}.npy"]
@@ -41,12 +42,14 @@ def find_frames(folder: Path, video: str) -> list[Path]:
 
 
 def read_frames(files: list[Path], *, size: int) -> np.ndarray:
-    """Return the ten frames in [0, 1], resized to a square without keeping the aspect ratio: [T, 3, S, S].
+    """Return the frames of the segments in [0, 1], stretched to a square.
+
+    Shape: [T, 3, S, S].
 
     Departs: the filter is not published; ours is bilinear with antialiasing, torchvision's default.
 
     Raises:
-        DataError: a file that is no image, or an array that is not uint8 [n, H, W, 3].
+        DataError: a file is not an image, or an array is not uint8 [n, H, W, 3].
     """
     if files[0].suffix == ".npy":
         frames = read_input(files[0], kinds=None)
@@ -57,7 +60,8 @@ def read_frames(files: list[Path], *, size: int) -> np.ndarray:
             or 0 in frames.shape
         ):
             raise DataError(
-                f"{files[0]} is {frames.dtype} {frames.shape}; frames are uint8 [n, height, width, 3]"
+                f"{files[0]} is {frames.dtype} {frames.shape}; frames are "
+                "uint8 [n, height, width, 3]"
             )
         _enough(len(frames), files[0])
         images = [frames[index] for index in frame_indices(len(frames), DATASET.segments)]
@@ -67,10 +71,10 @@ def read_frames(files: list[Path], *, size: int) -> np.ndarray:
 
 
 def find_waveform(folder: Path, video: str) -> Path:
-    """Return ID.wav or ID.npy.
+    """Return the file ID.wav or ID.npy.
 
     Raises:
-        DataError: neither is there.
+        DataError: neither exists.
     """
     for suffix in (".wav", ".npy"):
         if (folder / f"{video}{suffix}").is_file():
@@ -79,12 +83,12 @@ def find_waveform(folder: Path, video: str) -> Path:
 
 
 def read_waveform(file: Path) -> np.ndarray:
-    """Return a waveform at 48 kHz in [-1, 1], channels averaged: float32 [N].
+    """Return a waveform at 48 kHz in [-1, 1], with the channels averaged: float32 [N].
 
-    A .npy holds float samples in [-1, 1] or int16, mono, and is taken to be at 48 kHz.
+    A .npy file holds mono samples, as int16 or as floats in [-1, 1], and is taken to be at 48 kHz.
 
     Raises:
-        DataError: unreadable, at another rate, or shorter than a second.
+        DataError: the file is unreadable, at another rate, or shorter than a second.
     """
     samples = _wav(file) if file.suffix == ".wav" else _samples(file)
     if len(samples) < SAMPLE_RATE:
@@ -109,11 +113,13 @@ def _wav(file: Path) -> np.ndarray:
         ) from None
     if rate != SAMPLE_RATE:
         raise DataError(
-            f"{file} is at {rate} Hz; CLAP hears {SAMPLE_RATE} Hz and nothing is resampled here ({_advice(file)})"
+            f"{file} is at {rate} Hz; CLAP needs {SAMPLE_RATE} Hz, and nothing is resampled here "
+            f"({_advice(file)})"
         )
     if len(raw) != promised * channels * width:
         raise DataError(
-            f"{file} is cut off: {len(raw)} bytes of samples instead of {promised * channels * width}"
+            f"{file} is cut off: {len(raw)} bytes of samples instead of "
+            f"{promised * channels * width}"
         )
     if width == 1:  # unsigned
         values = np.frombuffer(raw, np.uint8).astype(np.float32) / 128 - 1
@@ -166,11 +172,12 @@ def _square(image: Tensor, size: int) -> Tensor:
 def _enough(count: int, place: Path) -> None:
     if count < DATASET.segments:
         raise DataError(
-            f"{place} holds {count} frames; a clip needs at least {DATASET.segments}, and has about 80 at 8 a second"
+            f"{place} holds {count} frames; a clip needs at least {DATASET.segments}, and has "
+            "about 80 at 8 per second"
         )
 
 
 def _natural(file: Path) -> list[tuple[int, int | str]]:
-    """Order "frame 2" before "frame 10"."""
+    """Return a sorting key that puts "frame 2" before "frame 10"."""
     parts = re.split(r"(\d+)", file.stem)
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]

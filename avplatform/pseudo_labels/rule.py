@@ -1,7 +1,7 @@
-"""The rule that makes segment pseudo-labels of a teacher's logits.
+"""The rule that turns a teacher's logits into segment pseudo-labels.
 
-Source: VALOR (NeurIPS 2023), section 3: within the clip's weak labels, a class is on where its logit is above the class's
-threshold.
+Source: VALOR (NeurIPS 2023), section 3: a class among the clip's weak labels is active in a segment
+if its logit is above the threshold of the class.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import numpy as np
 
 
 def pseudo_labels(logits: np.ndarray, weak: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-    """Return segment labels: 1 where the clip's weak labels hold the class and its logit is above (never at) its threshold.
+    """Return the segment labels: 1 for a weak label of the clip whose logit is above its threshold.
 
-    The comparison is exact: logits of any float type are widened to float64.
+    A logit at the threshold is not above it. The comparison is exact: logits of any float type are
+    converted to float64.
 
     Shape: logits [..., T, C], weak [..., C], threshold [C] -> int64 [..., T, C].
     """
@@ -21,5 +22,5 @@ def pseudo_labels(logits: np.ndarray, weak: np.ndarray, threshold: np.ndarray) -
 
 
 def video_labels(segments: np.ndarray) -> np.ndarray:
-    """Return the classes that are on in any segment: [..., T, C] -> [..., C]."""
+    """Return the classes that are active in any segment: [..., T, C] -> [..., C]."""
     return np.asarray(segments).max(axis=-2)

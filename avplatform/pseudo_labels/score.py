@@ -1,4 +1,4 @@
-"""Score pseudo-labels, from whatever source, against the dense annotations with the metrics of the task."""
+"""Scoring of pseudo-labels from any source against the dense annotations, by the task's metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ OF_ONE_MODALITY = {"audio": ("segment_A", "event_A"), "visual": ("segment_V", "e
 
 @dataclass(kw_only=True)
 class Scores:
-    """Figures in percent over the clips that could be scored, and the clips that could not: (clip, modality, reason)."""
+    """The metrics in percent over the scored clips, and the clips that could not be scored.
+
+    `missing` lists (clip, modality, reason).
+    """
 
     figures: dict[str, float]
     clips: int
@@ -34,13 +37,13 @@ def score_folder(
     audio: str | Path | None,
     strict: bool = False,
 ) -> Scores:
-    """Score folders of label files (one .npy [T, C] a video, named by its id).
+    """Score folders of label files: one .npy [T, C] per video, named by its id.
 
-    With one folder, the two figures of its modality are returned; with both, all ten.
+    One folder gives the two metrics of its modality; both folders give all ten.
 
     Raises:
-        UsageError: neither folder, or a split without dense annotations.
-        DataError: no clip can be scored; where `strict`, any clip that cannot.
+        UsageError: there is no folder, or the split has no dense annotations.
+        DataError: no clip can be scored, or `strict` is set and some clip cannot.
     """
     if split not in ("validation", "test"):
         raise UsageError(f"split '{split}' has no dense annotations; score validation or test")
@@ -50,7 +53,7 @@ def score_folder(
         if folder is not None
     }
     if not folders:
-        raise UsageError("no folder of pseudo-labels to score")
+        raise UsageError("there are no pseudo-labels to score; give a folder of them")
     rows = annotations.splits[split]
     names = [annotations.clip_ids[row] for row in rows]
     maps: dict[str, np.ndarray] = {}
@@ -64,7 +67,8 @@ def score_folder(
     if missing and (strict or not scored.any()):
         name, _, reason = missing[0]
         raise DataError(
-            f"{counted(len(missing), 'label file')} of split {split} missing or wrong, that of {name} first: {reason}"
+            f"{counted(len(missing), 'label file')} of split {split} missing or wrong, that of "
+            f"{name} first: {reason}"
         )
     nothing = np.zeros((len(rows), *SHAPE), dtype=np.int64)
     parts = [maps.get(name, nothing)[scored] for name in ("audio", "visual")]
@@ -76,13 +80,13 @@ def score_folder(
 
 
 def read_folder(folder: Path, videos: list[str]) -> tuple[np.ndarray, dict[int, str]]:
-    """Return the labels of some videos, int64 [N, T, C], and why some of them (by position) could not be read.
+    """Return the labels of videos, int64 [N, T, C], and by position why some could not be read.
 
     Raises:
-        DataError: no such folder.
+        DataError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise DataError(f"no folder {folder}; give a folder of pseudo-labels, one .npy a video")
+        raise DataError(f"no folder {folder}; give a folder of pseudo-labels, one .npy per video")
     labels = np.zeros((len(videos), *SHAPE), dtype=np.int64)
     reasons: dict[int, str] = {}
     for index, video in enumerate(videos):
@@ -95,12 +99,12 @@ def read_folder(folder: Path, videos: list[str]) -> tuple[np.ndarray, dict[int, 
 
 
 def read_label(file: Path) -> np.ndarray:
-    """Return one video's labels, int64 [T, C].
+    """Return the labels of one video, int64 [T, C].
 
     Raises:
-        DataError: unreadable, of another shape, or with a number that is neither 0 nor 1.
+        DataError: the file is unreadable, or has another shape or a number other than 0 and 1.
     """
     values = read_input(file, SHAPE, finite=True)
     if not np.isin(values, (0, 1)).all():
-        raise DataError(f"{file} holds other numbers than 0 and 1")
+        raise DataError(f"{file} holds numbers other than 0 and 1")
     return values.astype(np.int64)

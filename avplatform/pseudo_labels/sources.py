@@ -1,4 +1,4 @@
-"""Where logits of segments come from: files of logits, of a teacher's features, or frames and waveforms."""
+"""Sources of segment logits: files of logits or of features, or frames and waveforms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from avplatform.pseudo_labels.media import (
 
 
 class Source(ABC):
-    """Gives the logits of one modality, a video at a time.
+    """Gives the logits of one modality, one video at a time.
 
     Raises:
         DataError: the folder does not exist.
@@ -36,7 +36,7 @@ class Source(ABC):
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise DataError(
-                f"no folder {self.folder}; give the folder that holds one {self.kind} file a video"
+                f"no folder {self.folder}; give the folder with one {self.kind} file per video"
             )
 
     @abstractmethod
@@ -44,15 +44,15 @@ class Source(ABC):
         """Return the files of a video that are read.
 
         Raises:
-            DataError: there are none; says what was looked for.
+            DataError: there are none; the message says what was looked for.
         """
 
     @abstractmethod
     def read(self, video: str) -> np.ndarray:
-        """Return what stands in a video's files, checked.
+        """Return the checked contents of the files of a video.
 
         Raises:
-            DataError: a file that is missing, unreadable or wrong; names it.
+            DataError: a file is missing, unreadable or wrong; the message names it.
         """
 
     @abstractmethod
@@ -60,14 +60,14 @@ class Source(ABC):
         """Turn what `read` returned into logits [T, C]."""
 
     def settings(self) -> dict[str, Any]:
-        """Return what the logits depend on besides the files, for the record."""
+        """Return, for the record, what the logits depend on besides the files."""
         return {"source": self.kind}
 
     def logits(self, video: str) -> np.ndarray:
         """Return the logits of a video, [T, C].
 
         Raises:
-            DataError: see `read`; or logits that are not finite.
+            DataError: in the cases of `read`, or if the logits are not finite.
         """
         logits = self.score(self.read(video))
         if not np.isfinite(logits).all():
@@ -90,7 +90,7 @@ class Source(ABC):
 
 
 class _OneFile(Source):
-    """One .npy a video, named by its id."""
+    """One .npy file per video, named by its id."""
 
     def files(self, video: str) -> list[Path]:
         file = self.folder / f"{video}.npy"
@@ -100,7 +100,7 @@ class _OneFile(Source):
 
 
 class LogitFiles(_OneFile):
-    """Logits that were made elsewhere: one .npy [T, C] a video."""
+    """Logits that were made elsewhere: one .npy [T, C] per video."""
 
     kind = "logits"
 
@@ -110,15 +110,15 @@ class LogitFiles(_OneFile):
         return read_input(self.files(video)[0], shape, finite=True)
 
     def score(self, content: np.ndarray) -> np.ndarray:
-        """Return them."""
+        """Return the logits unchanged."""
         return content
 
 
 class FeatureFiles(_OneFile):
-    """A teacher's segment features, one .npy [T, D] a video, scored against its text features.
+    """A teacher's segment features, one .npy [T, D] per video, compared with its text features.
 
     Args:
-        folder: where they are.
+        folder: the folder of the files.
         texts: text features [C, D] and the scale of the logits.
     """
 
@@ -136,7 +136,8 @@ class FeatureFiles(_OneFile):
         silent = ~features.any(axis=1)
         if silent.any():
             raise DataError(
-                f"{file}: the feature of segment {int(silent.argmax())} is all zeros, which has no direction"
+                f"{file}: the feature of segment {int(silent.argmax())} is all zeros, which has no "
+                "direction"
             )
         return features
 
@@ -152,13 +153,14 @@ class FeatureFiles(_OneFile):
 class MediaFiles(Source):
     """Frames (visual) or waveforms (audio), scored by a teacher that is run here.
 
-    Frames: a folder of jpg or png files a video, or one .npy [n, H, W, 3] uint8. Waveforms: one .wav or .npy [N] a video.
+    A video has a folder of jpg or png frames or one .npy [n, H, W, 3] of uint8, and one .wav or
+    .npy [N] with its waveform.
 
     Args:
-        folder: where they are.
+        folder: the folder of the files.
         modality: "visual" or "audio".
         teacher: CLIP or CLAP.
-        spelling: of the prompts.
+        spelling: the spelling of the prompts.
     """
 
     def __init__(
@@ -175,7 +177,7 @@ class MediaFiles(Source):
         self.texts = teacher.text_features(DATASET.prompts(modality, spelling))
 
     def files(self, video: str) -> list[Path]:
-        """Return the frames that stand for the segments, or the file of all frames, or the waveform."""
+        """Return the frames of the segments or the file of all frames, or the waveform's file."""
         return (
             find_frames(self.folder, video)
             if self.modality == "visual"
@@ -183,16 +185,16 @@ class MediaFiles(Source):
         )
 
     def read(self, video: str) -> np.ndarray:
-        """Return frames ready for the teacher [T, 3, S, S], or segments of the waveform [T, N // T]."""
+        """Return the frames [T, 3, S, S], or the segments of the waveform [T, N // T]."""
         files = self.files(video)
         if self.modality == "visual":
             return read_frames(files, size=self.teacher.input_size)
         return split_waveform(read_waveform(files[0]), DATASET.segments)
 
     def score(self, content: np.ndarray) -> np.ndarray:
-        """Return the cosine of the teacher's features and the texts, times the scale."""
+        """Return the cosine of the teacher's features and the text features, times the scale."""
         return self.texts.logits(self.teacher.segment_features(content))
 
     def settings(self) -> dict[str, Any]:
-        """Return the kind, and the model and its text features."""
+        """Return the kind, the model and its text features."""
         return {"source": self.kind, **self.texts.describe()}

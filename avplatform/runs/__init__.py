@@ -1,1 +1,1 @@
-"""What a run leaves in its folder: results, predictions and pictures."""
+"""The files in the folder of a run: results, predictions and plots."""

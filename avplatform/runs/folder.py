@@ -1,6 +1,8 @@
-"""A run's folder: config.yaml, environment.json, metrics.jsonl, results.json, plots/, checkpoints/ and model/.
+"""The folder of a run.
 
-Files appear by write-then-rename, so a run that is killed leaves the last whole state. config.yaml is written first.
+It holds config.yaml, environment.json, metrics.jsonl, results.json, plots/, checkpoints/ and
+model/. Files are written under another name and then renamed, so a run that is killed leaves its
+last complete state. config.yaml is written first.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ def read_results(file: Path) -> dict[str, Any]:
     """Read a results.json.
 
     Raises:
-        DataError: it cannot be read, or does not hold results.
+        DataError: the file cannot be read, or does not hold results.
     """
     try:
         content = json.loads(file.read_text())
@@ -47,9 +49,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, output_dir: str | None, *, name: str) -> RunFolder:
-        """Make the folder of a new run.
+        """Create the folder of a new run.
 
-        The rest of a config.yaml that a run was killed in does not count as content: there is nothing to resume.
+        A partly written config.yaml of a run that was killed does not count as content, since there
+        is nothing to resume.
 
         Raises:
             UsageError: `output_dir` exists and is not empty.
@@ -61,24 +64,26 @@ class RunFolder:
             path = Path(output_dir)
             if path.exists() and (not path.is_dir() or not all(map(_begun_config, path.iterdir()))):
                 raise UsageError(
-                    f"--output-dir {path} exists and is not empty; give a new folder, or go on with --resume {path}"
+                    f"--output-dir {path} exists and is not empty; give a new folder, or go on "
+                    f"with --resume {path}"
                 )
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             place = output_dir or "runs"
             raise DataError(
-                f"cannot make the run folder in {place}: {error.strerror}; give another --output-dir"
+                f"cannot make the run folder in {place}: {error.strerror}; give another "
+                "--output-dir"
             ) from None
         return cls(path)
 
     def lock(self, *, wait: float = 0.0) -> None:
-        """Keep every other process from training in this folder, until this one ends (however it ends) or unlocks.
+        """Keep other processes from training in this folder until this one ends or unlocks it.
 
         Args:
-            wait: seconds that another process is given to end.
+            wait: seconds to wait for another process to end.
 
         Raises:
-            UsageError: another process trains in it.
+            UsageError: another process is training in the folder.
         """
 
         def busy(holder: str) -> UsageError:
@@ -90,43 +95,43 @@ class RunFolder:
         lock = Lock(self.path, busy, wait=wait)
         if lock.take():
             self._lock = lock
-            # Nobody else is at work here: what is half-written is the rest of a killed process.
+            # No other process works here, so partly written files are those of a killed process.
             recover(self.path)
 
     def unlock(self) -> None:
-        """Let others train in this folder."""
+        """Let other processes train in this folder."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     @property
     def results_file(self) -> Path:
-        """The finished run's results."""
+        """The results of a finished run."""
         return self.path / "results.json"
 
     @property
     def environment_file(self) -> Path:
-        """One entry a launch of the run: versions, commit, hardware, processes and command line."""
+        """One entry per launch of the run: versions, commit, hardware, processes, command line."""
         return self.path / "environment.json"
 
     @property
     def metrics_file(self) -> Path:
-        """One JSON object a line: training, validation and resume records."""
+        """One JSON object per line: training, validation and resume records."""
         return self.path / "metrics.jsonl"
 
     @property
     def plots(self) -> Path:
-        """Folder of the PNG files."""
+        """The folder of the PNG files."""
         return self.path / "plots"
 
     @property
     def model(self) -> Path:
-        """The model's own folder: exactly what goes to the Hub."""
+        """The model folder, which holds exactly the files that go to the Hub."""
         return self.path / "model"
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the states to resume from."""
+        """The folder of the states to resume from."""
         return self.path / "checkpoints"
 
     def write_config(self, config: dict[str, Any]) -> None:
@@ -137,7 +142,7 @@ class RunFolder:
             write_atomic(file, text)
 
     def write_environment(self, launch: dict[str, Any]) -> None:
-        """Add a launch (the first one, or one that resumes) to environment.json."""
+        """Append a launch, the first one or a resumed one, to environment.json."""
         try:
             launches = json.loads(self.environment_file.read_text())
         except (OSError, ValueError):
@@ -151,7 +156,7 @@ class RunFolder:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """Read metrics.jsonl; a line cut off by a kill, or damaged, is left out."""
+        """Return the records of metrics.jsonl, without lines that are cut off or damaged."""
         if not self.metrics_file.exists():
             return []
         records = []
@@ -165,7 +170,10 @@ class RunFolder:
         return records
 
     def rewind(self, step: int, *, validated: int | None = None) -> None:
-        """Drop the records after `step`, and of validations after step `validated`: they are about to be made again."""
+        """Drop the records after `step`, and those of validations after step `validated`.
+
+        The resumed run makes them again.
+        """
         validated = step if validated is None else validated
         last = dict.fromkeys(("epoch", "test_epoch", "epoch_without_validation"), validated)
         kept = [r for r in self.records() if r.get("step", 0) <= last.get(r.get("event", ""), step)]
@@ -174,12 +182,12 @@ class RunFolder:
 
 
 def _begun_config(path: Path) -> bool:
-    """Whether this is what `write_atomic` leaves of a config.yaml when it is killed in it."""
+    """Return whether this is a partly written config.yaml of a `write_atomic` that was killed."""
     return path.name.startswith(".config.yaml.partial-")
 
 
 def _new_folder(path: Path) -> Path:
-    """Make and return a folder of this name, or of this name and the first free number."""
+    """Create and return a folder of this name, with the first free number if the name is taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
@@ -190,7 +198,7 @@ def _new_folder(path: Path) -> Path:
 
 
 def results_beside(model: str) -> dict[str, Any]:
-    """Return the results.json of the run that a run or model folder belongs to, or an empty dictionary."""
+    """Return the results of the run that a run or model folder belongs to, or an empty dict."""
     folder = Path(model)
     for place in (folder, folder.parent):
         file = place / "results.json"
@@ -200,7 +208,7 @@ def results_beside(model: str) -> dict[str, Any]:
 
 
 def trained_on(model: str) -> str | None:
-    """Return what the run that a run or model folder belongs to was given as --data, or None."""
+    """Return the --data of the run that a run or model folder belongs to, or None."""
     folder = Path(model)
     for place in (folder, folder.parent):
         if folder.is_dir() and (place / "config.yaml").is_file():

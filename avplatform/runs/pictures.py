@@ -1,4 +1,4 @@
-"""Curves, bars and timelines as PNG files, drawn without any global plotting state."""
+"""Curves, bars and timelines as PNG files, drawn without global plotting state."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ MAPS = ("truth", "prediction")
 def curves(
     metrics_file: Path, out: Path, *, metric: str, selected: int | None = None, note: str = ""
 ) -> Path:
-    """Draw the loss of every step and epoch, and the selection metric of every epoch with the kept one marked.
+    """Draw the training loss, and the selection metric per epoch with the selected epoch marked.
 
     Args:
         metrics_file: metrics.jsonl of a run.
-        out: PNG to write.
-        metric: what selects the epoch.
-        selected: the epoch that was kept; by default the last one with the highest metric.
-        note: added to the title, such as "synthetic features".
+        out: the PNG file to write.
+        metric: the metric that selects the epoch.
+        selected: the selected epoch; default: the last one with the highest metric.
+        note: an addition to the title, such as "synthetic features".
 
     Raises:
-        DataError: the file cannot be read, or holds no finished epoch with the metric, or not the selected one.
+        DataError: the file cannot be read, or has no finished epoch with the metric, or not the
+            selected one.
     """
     records = _records(metrics_file)
     steps = [r for r in records if r.get("event") == "step"]
@@ -84,7 +85,7 @@ def curves(
     )
     right.legend(
         loc="lower right", markerscale=0.6
-    )  # framed: a star in the open would pass for an epoch
+    )  # with a frame, since the star in the legend would look like an epoch
     right.set(xlabel="epoch", ylabel=f"{epochs[best].get('split', 'validation')} {metric} (%)")
     right.set_xlim(min(r["epoch"] for r in epochs) - 0.5, max(r["epoch"] for r in epochs) + 0.5)
     for axes in (left, right):
@@ -97,12 +98,12 @@ def curves(
 
 
 def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Path:
-    """Draw the scores of every class in class order: F of audio and visual segments, or the first figure of "per_class".
+    """Draw the scores per class in class order: F of both streams, or the first figure.
 
     Args:
-        details: details of one split, with "class_segment" or "per_class".
-        out: PNG to write.
-        note: added to the title, such as "synthetic features".
+        details: details of one split, with "class_segment" (F) or "per_class" (accuracy).
+        out: the PNG file to write.
+        note: an addition to the title, such as "synthetic features".
 
     Raises:
         DataError: the details hold no scores per class.
@@ -158,12 +159,13 @@ def has_classes(details: dict[str, Any]) -> bool:
 
 
 def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") -> Path:
-    """Draw truth above prediction for a few clips; a class has one colour in all of them.
+    """Draw the truth above the prediction for a few clips; a class has one colour in all of them.
 
     Args:
-        examples: each `{"clip_id", "classes", "tracks": {stream: {"truth": bool [T, C], "prediction": bool [T, C]}}}`.
-        out: PNG to write.
-        note: added to the title, such as "synthetic features".
+        examples: per clip a dictionary with "clip_id", "classes" and "tracks", which are
+            `{stream: {"truth": bool [T, C], "prediction": bool [T, C]}}`.
+        out: the PNG file to write.
+        note: an addition to the title, such as "synthetic features".
 
     Raises:
         DataError: there is no clip.
@@ -179,7 +181,7 @@ def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") 
                 "hatch": HATCHES[number // 8 % 4],
                 "edgecolor": "white",
             }
-    # Inches a clip: its rows, or its legend where a model finds everything.
+    # Inches per clip: the height of its rows, or of its legend if that is larger.
     heights = [
         max(0.6 * len(e["tracks"]) + 0.2, 0.19 * len(_classes_in(e)) + 0.1) for e in examples
     ]
@@ -195,7 +197,7 @@ def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") 
 
 
 def _timeline(ax: Any, example: dict[str, Any], looks: dict[str, dict[str, Any]]) -> None:
-    """Draw one clip: two rows a stream, in them a lane for each class that occurs in the clip."""
+    """Draw one clip: two rows per stream, each with a lane per class that occurs in the clip."""
     classes, present, labels = example["classes"], _classes_in(example), []
     for number, (stream, track) in enumerate(example["tracks"].items()):
         for row, name in enumerate(MAPS, start=2 * number):
@@ -246,7 +248,7 @@ def _classes_in(example: dict[str, Any]) -> list[str]:
 
 
 def _records(file: Path) -> list[dict[str, Any]]:
-    """Return the objects of a metrics.jsonl; a last line cut off by a kill is left out."""
+    """Return the objects of a metrics.jsonl, without lines that are cut off."""
     try:
         lines = Path(file).read_text().splitlines()
     except OSError as error:

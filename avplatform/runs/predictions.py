@@ -1,6 +1,7 @@
-"""Predictions of a split as one safetensors file: decisions, truth and evidence of every clip, without any feature.
+"""Predictions of a split as one safetensors file: decisions, truth and evidence of each clip.
 
-All figures can be made again from it, and two runs compared clip by clip, where neither data nor model are at hand.
+The file holds no features. All metrics can be computed again from it, and two runs can be compared
+clip by clip, without the data or the model.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ IDENTITY = (
 class Predictions:
     """What a model decided on a split.
 
-    `state` is that of the task's metrics, `evidence` what thresholds are laid on (to half precision, so a probability within
-    0.0003 of its threshold may fall on the other side; the decisions themselves are exact). Both have one entry a clip, in the
-    order of state["row"].
+    `state` is the state of the task's metrics. `evidence` are the values that thresholds apply to.
+    They are stored in half precision, so a probability within 0.0003 of its threshold may fall on
+    the other side; the decisions themselves are exact. Both have one entry per clip, in the order
+    of state["row"].
     """
 
     split: str
@@ -49,12 +51,12 @@ class Predictions:
 
     @classmethod
     def of(cls, metrics: Metrics, *, split: str, about: dict[str, Any]) -> Predictions:
-        """Return the predictions that were scored; `about` says of which model and data."""
+        """Return the predictions that were scored; `about` describes the model and the data."""
         known = {name: about.get(name) for name in IDENTITY}
         return cls(split=split, state=metrics.state(), evidence=metrics.evidence, about=known)
 
     def metrics(self, task: Task) -> Metrics:
-        """Return the metrics that were scored."""
+        """Return the task's metrics over these predictions."""
         metrics = task.metrics()
         metrics.merge([self.state])
         metrics.evidence = self.evidence
@@ -65,10 +67,12 @@ class Predictions:
 
 
 def save_predictions(predictions: Predictions, path: str | Path) -> Path:
-    """Write a file, whole or not at all; booleans take one bit each, evidence half precision.
+    """Write predictions to a file, completely or not at all.
+
+    Booleans take one bit each, and evidence is stored in half precision.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: the file cannot be written.
     """
     arrays, shapes = {}, {}
     groups = {"state": predictions.state, "evidence": predictions.evidence or {}}
@@ -95,18 +99,20 @@ def load_predictions(path: str | Path) -> Predictions:
     """Read a file that `save_predictions` wrote.
 
     Raises:
-        DataError: it is missing, damaged, or something else.
+        DataError: the file is missing, damaged, or not a file of predictions.
     """
     if not Path(path).is_file():
         raise DataError(
-            f"there are no predictions in {path}; `avplatform eval RUN --predictions {path}` writes them"
+            f"there are no predictions in {path}; write them with "
+            f"`avplatform eval RUN --predictions {path}`"
         )
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise DataError(
-                    f"{path} is no file of predictions; give one that a run or `avplatform eval` wrote"
+                    f"{path} is not a file of predictions; give one that a run or "
+                    "`avplatform eval` wrote"
                 )
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         head = json.loads(metadata["head"])
@@ -131,7 +137,7 @@ def load_predictions(path: str | Path) -> Predictions:
 
 
 def predictions_file(run: str | Path, split: str) -> Path:
-    """Return where a run keeps the predictions of a split."""
+    """Return the file of a run's predictions for a split."""
     return Path(run) / FOLDER / f"{split}.safetensors"
 
 

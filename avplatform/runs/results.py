@@ -1,4 +1,4 @@
-"""results.json: one schema for a finished run and for `avplatform eval --json`."""
+"""The schema of results.json, which is the same for a finished run and `avplatform eval --json`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def results(
 
     Args:
         identity: task, encoder, decoder, supervision, data, synthetic, seed, data_checksum.
-        selection: split, metric, epoch and value by which the epoch was picked.
-        metrics: per split.
+        selection: split, metric, epoch and value by which the epoch was selected.
+        metrics: the metrics by split.
         extra: parameters, steps, environment and the like.
     """
     return {
@@ -36,19 +36,22 @@ def results(
 def best_record(
     records: Sequence[dict[str, Any]], *, metric: str, ties: str = "latest"
 ) -> dict[str, Any] | None:
-    """Return the record that scores best on a metric; None where there are no records.
+    """Return the record with the highest value of a metric, or None if there are no records.
 
     Args:
         records: one per epoch, in order.
-        metric: one of their figures.
-        ties: which of equally good ones, "latest" or "first".
+        metric: the name of the metric.
+        ties: which of equally good records, "latest" or "first".
     """
     ordered = reversed(records) if ties == "latest" else records
     return max(ordered, key=lambda record: record[metric], default=None)
 
 
 def presence_of(task: Task, metrics: dict[str, Metrics]) -> dict[str, Any] | None:
-    """Return, per split, the scores of events by the modalities that they are in; None where a task does not tell."""
+    """Return the scores of events by the modalities in which they are present, per split.
+
+    Return None if the task has no such analysis.
+    """
     analysis = task.analysis()
     found = {
         split: None if analysis is None else analysis.presence(values.state())
@@ -58,7 +61,7 @@ def presence_of(task: Task, metrics: dict[str, Metrics]) -> dict[str, Any] | Non
 
 
 def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:
-    """Print the results as a table, with what the anchors score on the same split."""
+    """Print the results as a table, with the reference scores ("anchors") of the last split."""
     names = list(content[splits[0]])
     anchors = content["details"][splits[-1]].get("anchors", {})
     headers = [
@@ -76,8 +79,8 @@ def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:
         rows.append([name, *cells])
     kind = " (SYNTHETIC features)" if content["synthetic"] else ""
     title = (
-        f"{content['encoder']} + {content['decoder']} on {content['task']} ({content['supervision']}), "
-        f"data {content['data']}{kind}, percent"
+        f"{content['encoder']} + {content['decoder']} on {content['task']} "
+        f"({content['supervision']}), data {content['data']}{kind}, percent"
     )
     console.table(title, headers, rows)
 

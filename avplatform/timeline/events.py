@@ -11,12 +11,12 @@ import numpy as np
 from avplatform.tasks.spans import runs
 
 STREAM_NAMES = {"audio": "audio", "visual": "visual", "av": "audio-visual"}
-"""Streams as a reader meets them; "audio-visual" is what is heard and seen at the same time."""
+"""Names of the streams for a reader; an audio-visual event is heard and seen at the same time."""
 
 
 @dataclass(kw_only=True, frozen=True)
 class Event:
-    """One event: which stream, what, from when to when in seconds, and its mean probability."""
+    """One event: stream, label, onset and offset in seconds, and mean probability."""
 
     stream: str
     label: str
@@ -26,7 +26,7 @@ class Event:
 
     @property
     def stream_name(self) -> str:
-        """The stream in words."""
+        """The name of the stream for a reader."""
         return STREAM_NAMES.get(self.stream, self.stream)
 
 
@@ -34,8 +34,8 @@ class Event:
 class Timeline:
     """What a model found in one video.
 
-    Shape: scores and found, by stream, are [N, C] for N segments and C labels; attention, by stream, is [C, N] and adds up to
-    1 in time.
+    Shape: scores and found are [N, C] per stream, for N segments and C labels; attention is [C, N]
+    per stream, and sums to 1 over time.
     """
 
     video: str
@@ -48,25 +48,25 @@ class Timeline:
     encoder: str = ""
     labels: list[str]
     open_labels: bool = False
-    """whether the labels are others than those that the model was trained on"""
+    """whether the user gave the labels, so that they are not those of the model's training"""
     events: list[Event] = field(default_factory=list)
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     found: dict[str, np.ndarray] = field(default_factory=dict)
     attention: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    """what a reader must know, such as a stream that the file lacks"""
+    """sentences that a reader must know, such as that the file lacks a stream"""
     about: dict[str, Any] = field(default_factory=dict)
-    """of the file: frame rate, size, streams"""
+    """properties of the file: frame rate, size, streams"""
     segment_seconds: float = 1.0
 
     @property
     def streams(self) -> list[str]:
-        """Streams that were parsed, in the order audio, visual, audio-visual."""
+        """The streams that were parsed, in the order audio, visual, audio-visual."""
         return [stream for stream in STREAM_NAMES if stream in self.found]
 
     @property
     def cell(self) -> str:
-        """Encoder, decoder and task in words."""
+        """The encoder, decoder and task for a reader."""
         return (
             f"{self.encoder} + {self.decoder} on {self.task}"
             if self.encoder
@@ -74,7 +74,7 @@ class Timeline:
         )
 
     def shown_labels(self) -> list[str]:
-        """Labels that occur in an event, in class order."""
+        """Return the labels that occur in an event, in class order."""
         present = {event.label for event in self.events}
         return [label for label in self.labels if label in present]
 
@@ -87,11 +87,12 @@ def events_of(
     duration: float,
     segment_seconds: float = 1.0,
 ) -> list[Event]:
-    """Return the runs of found segments as events, ordered by onset, stream and class.
+    """Return each run of found segments as an event, sorted by onset, stream and class.
 
-    An event's score is the mean of its segments' probabilities; the last segment ends where the video does.
+    The score of an event is the mean probability of its segments. The last segment ends where the
+    video ends.
 
-    Shape: found bool [N, C] and scores [N, C] by stream.
+    Shape: found (bool) and scores are [N, C] per stream.
     """
     events = []
     for stream, maps in found.items():

@@ -15,11 +15,12 @@ from avplatform.timeline.events import STREAM_NAMES, Event, Timeline
 from avplatform.version import __version__
 
 COLUMNS = ("stream", "label", "onset", "offset", "score")
-ELAN_DATE = "1970-01-01T00:00:00+00:00"  # the format wants one; without a clock the same video gives the same file
+# The format requires a date; a fixed one makes the same file from the same video.
+ELAN_DATE = "1970-01-01T00:00:00+00:00"
 
 
 def as_json(timeline: Timeline, *, indent: int | None = 2) -> str:
-    """Return everything: events, and scores and attention of every segment."""
+    """Return the whole timeline as JSON: events, and the scores and attention of all segments."""
     each = timeline.segment_seconds
     content: dict[str, Any] = {
         "_type": "avplatform-timeline",
@@ -57,7 +58,7 @@ def event_row(event: Event) -> dict[str, Any]:
 
 
 def as_csv(timeline: Timeline) -> str:
-    """Return one line an event under a header."""
+    """Return the events as CSV, one line per event under a header."""
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -66,22 +67,28 @@ def as_csv(timeline: Timeline) -> str:
 
 
 def as_vtt(timeline: Timeline) -> str:
-    """Return WebVTT with one cue an event; players show them as subtitles, with the stream as the voice."""
+    """Return WebVTT with one cue per event, which players show as a subtitle.
+
+    The stream is the voice of the cue.
+    """
     cues = ["WEBVTT", f"NOTE events found by avplatform {__version__} ({timeline.task})"]
     for number, event in enumerate(sorted(timeline.events, key=lambda e: (e.onset, e.offset)), 1):
         text = f"<v {event.stream_name}>{_escaped(event.label)} ({event.score:.2f})"
         cues.append(
-            f"{number}\n{_clock(event.onset)} --> {_clock(max(event.offset, event.onset + 0.001))}\n{text}"
+            f"{number}\n{_clock(event.onset)} --> "
+            f"{_clock(max(event.offset, event.onset + 0.001))}\n{text}"
         )
     return "\n\n".join(cues) + "\n"
 
 
 def as_eaf(timeline: Timeline, *, media: str) -> str:
-    """Return an ELAN document, one tier for each label of a stream, since annotations of a tier may not overlap.
+    """Return an ELAN document with one tier per stream and label.
+
+    Annotations of one tier may not overlap.
 
     Args:
-        timeline: what was found.
-        media: the video's path relative to the document.
+        timeline: the timeline.
+        media: the path of the video relative to the document.
     """
     root = ET.Element(
         "ANNOTATION_DOCUMENT",
@@ -155,16 +162,19 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _clock(seconds: float) -> str:
-    """Seconds as hours:minutes:seconds.milliseconds."""
+    """Return seconds as hours:minutes:seconds.milliseconds."""
     whole = _milliseconds(seconds)
-    return f"{whole // 3_600_000:02d}:{whole // 60_000 % 60:02d}:{whole // 1000 % 60:02d}.{whole % 1000:03d}"
+    return (
+        f"{whole // 3_600_000:02d}:{whole // 60_000 % 60:02d}:{whole // 1000 % 60:02d}"
+        f".{whole % 1000:03d}"
+    )
 
 
 def _escaped(text: str) -> str:
-    """A label inside a WebVTT cue: on one line, without markup."""
+    """Return a label for a WebVTT cue: on one line, without markup."""
     return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _clean(text: str) -> str:
-    """A label inside XML, which has no place for control characters."""
+    """Return a label for XML, without the control characters that XML does not allow."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())

@@ -1,4 +1,7 @@
-"""A timeline as one HTML file: tracks, frames, sound and attention, in step with the video, without a network."""
+"""A timeline as one HTML file that needs no network.
+
+It shows events, frames, sound and attention in step with the video.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,15 @@ from avplatform.timeline.export import event_row
 from avplatform.timeline.preview import Preview
 
 EMBED_LIMIT = 64 * 2**20
-"""Bytes of a video up to which it is embedded: browsers get slow beyond."""
-GREY = "#767676"  # in place of the palette's black, which a dark page would swallow
+"""Bytes of the largest video that is embedded; larger ones make browsers slow."""
+GREY = "#767676"  # instead of the palette's black, which is invisible on a dark page
 
 
 def render_page(timeline: Timeline, preview: Preview | None = None, *, source: str) -> str:
     """Return the HTML of a timeline.
 
     Args:
-        timeline: what was found.
+        timeline: the timeline.
         preview: frames and sound to show.
         source: where the page finds the video: a relative path or a data URI (`video_source`).
     """
@@ -67,10 +70,10 @@ def render_page(timeline: Timeline, preview: Preview | None = None, *, source: s
 
 
 def video_source(video: Path, page: Path, *, embed: bool) -> str:
-    """Return what a page names as its video: the path from the page to it, or the whole file.
+    """Return the address of the video in a page: a relative path, or the whole file as a data URI.
 
     Raises:
-        UsageError: a file that is too large to embed.
+        UsageError: the file is too large to embed.
     """
     if not embed:
         return quote(
@@ -81,23 +84,24 @@ def video_source(video: Path, page: Path, *, embed: bool) -> str:
     size = video.stat().st_size
     if size > EMBED_LIMIT:
         raise UsageError(
-            f"{video} has {size / 2**20:.0f} MiB; up to {EMBED_LIMIT // 2**20} are embedded: leave out --embed-video"
+            f"{video} has {size / 2**20:.0f} MiB, but only up to {EMBED_LIMIT // 2**20} MiB are "
+            "embedded; leave out --embed-video"
         )
     return data_uri(video.read_bytes(), mimetypes.guess_type(video.name)[0] or "video/mp4")
 
 
 def summary(timeline: Timeline) -> str:
-    """Return one line about what was done."""
+    """Return one line about the events, the model and the labels."""
     labels = counted(len(timeline.labels), "label")
     given = " given by the user" if timeline.open_labels else ""
     return (
-        f"{counted(len(timeline.events), 'event')} in {timeline.duration:.1f} s, by {timeline.model} "
-        f"({timeline.cell}, {labels}{given}); one decision a second"
+        f"{counted(len(timeline.events), 'event')} in {timeline.duration:.1f} s, by "
+        f"{timeline.model} ({timeline.cell}, {labels}{given}); one decision per second"
     )
 
 
 def absent_streams(timeline: Timeline) -> list[str]:
-    """Return the streams that the file lacks, and the audio-visual one with them."""
+    """Return the streams that the file lacks, and with any of them the audio-visual one."""
     absent = [
         s
         for s, key in (("audio", "has_audio"), ("visual", "has_video"))
@@ -107,18 +111,24 @@ def absent_streams(timeline: Timeline) -> list[str]:
 
 
 def look(number: int) -> dict[str, str]:
-    """Return colour, pattern and text colour of the n-th label: eight colours, then with stripes, then with the others'."""
+    """Return the colour, background and text colour of the n-th label.
+
+    There are eight plain colours, then the same colours with stripes at three angles.
+    """
     colour = {"#000000": GREY}.get(COLOURS[number % 8], COLOURS[number % 8])
     angles = (None, 45, 135, 90)
     angle = angles[number // 8 % 4]
     background = colour
     if angle is not None:
-        background = f"repeating-linear-gradient({angle}deg, {colour} 0 7px, color-mix(in srgb, {colour}, white 45%) 7px 11px)"
+        background = (
+            f"repeating-linear-gradient({angle}deg, {colour} 0 7px, "
+            f"color-mix(in srgb, {colour}, white 45%) 7px 11px)"
+        )
     return {"colour": colour, "background": background, "text": text_on(colour)}
 
 
 def text_on(colour: str) -> str:
-    """Return black or white, whichever is read better on a colour.
+    """Return black or white, whichever is easier to read on a colour.
 
     Example:
         >>> text_on("#E69F00"), text_on("#0072B2")
@@ -131,21 +141,22 @@ def text_on(colour: str) -> str:
 
 
 def scaled(peaks: list[float]) -> list[float]:
-    """Return peaks with the loudest at 1, so that a quiet recording can be seen; silence stays flat."""
+    """Return peaks scaled to a maximum of 1, so that quiet sound is visible; silence stays flat."""
     loudest = max(peaks, default=0.0)
     return [round(p / loudest, 3) for p in peaks] if loudest > 1e-3 else peaks
 
 
 def missing_text(source: str, video: str) -> str:
-    """Return what the page says where the video does not load."""
+    """Return the text that the page shows if the video does not load."""
     if source.startswith("data:"):
         return (
             "This browser cannot play the embedded video; tracks, keys and clock work without it."
         )
     name = Path(video).name
     return (
-        f"{name} is not where this page expects it, or this browser cannot play it. Tracks, keys and clock work without "
-        "it; keep the page and the video in the places they had, or make the page with --embed-video."
+        f"{name} is not where this page expects it, or this browser cannot play it. Tracks, keys "
+        "and clock work without it. Keep the page and the video in their original places, or make "
+        "the page with --embed-video."
     )
 
 
@@ -161,11 +172,11 @@ def clock(seconds: float) -> str:
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Return a file as an address that holds it."""
+    """Return the contents of a file as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def safe_json(value: Any) -> str:
-    """Return JSON that cannot end the script element that holds it, whatever the labels say."""
+    """Return JSON that cannot end the script element around it, whatever the labels contain."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

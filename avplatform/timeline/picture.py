@@ -1,4 +1,4 @@
-"""A timeline as a PNG: frames, sound, and the events of every stream."""
+"""A timeline as a PNG file: frames, sound, and the events of each stream."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LANE, GAP = 0.27, 0.35  # inches
 
 
 def picture(timeline: Timeline, out: Path, preview: Preview | None = None) -> Path:
-    """Draw a timeline; a label has one colour and pattern in all streams.
+    """Draw a timeline, in which a label has the same colour and pattern in all streams.
 
     Args:
-        timeline: what was found.
-        out: PNG to write.
+        timeline: the timeline.
+        out: the PNG file to write.
         preview: frames and sound to show above the events.
     """
     preview = preview or Preview()

@@ -1,4 +1,4 @@
-"""From any video to its event timeline: `pipeline(model)(video)`."""
+"""From a video of any length to its event timeline: `pipeline(model)(video)`."""
 
 from __future__ import annotations
 
@@ -49,48 +49,49 @@ class PipelineConfig:
     """How a video of any length is parsed."""
 
     window: int | None = None
-    """seconds that the model sees at once; default: as long as the clips that it was trained on"""
+    """seconds that the model sees at once; default: the length of the clips of its training"""
     hop: int | None = None
-    """seconds from one window to the next; smaller is smoother and slower; default: half of such a clip"""
+    """seconds from one window to the next; smaller is smoother and slower; default: half a clip"""
     batch_size: int = 16
     """windows that are parsed at a time"""
     threshold: float | None = None
-    """probability from which on a class is decided (avvp); default: the model's own"""
+    """probability from which a class is decided (avvp); default: the model's own"""
     cpu: bool = False
     """stay on the CPU"""
     max_seconds: float = 3600.0
     """refuse longer files"""
     max_pixels: int = 7680 * 4320
-    """refuse larger pictures"""
+    """refuse larger frames"""
     max_gigapixels: float = 1000.0
-    """refuse files whose pictures have more thousand millions of pixels together"""
+    """refuse files with more pixels than this in all frames together, in billions"""
 
     def __post_init__(self) -> None:
         for name in ("window", "hop", "batch_size"):
             if getattr(self, name) is not None:
                 at_least(self, name, 1)
         if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise UsageError(f"threshold is {self.threshold}; a probability lies between 0 and 1")
+            raise UsageError(f"threshold is {self.threshold}; it must be between 0 and 1")
         _ = self.limits
 
     def windows(self, model: AVModelConfig) -> tuple[int, int]:
-        """Return window and hop in a model's segments.
+        """Return the window and the hop in segments of a model.
 
         Raises:
-            UsageError: windows that leave gaps.
+            UsageError: the windows would leave gaps.
         """
         each = model.segment_seconds
         window = model.segments if self.window is None else max(1, round(self.window / each))
         hop = max(1, model.segments // 2) if self.hop is None else max(1, round(self.hop / each))
         if hop > window:
             raise UsageError(
-                f"hop is {hop * each:g} and window {window * each:g}; a hop beyond the window leaves gaps"
+                f"hop is {hop * each:g} and window {window * each:g}; a hop beyond the window "
+                "leaves gaps"
             )
         return window, hop
 
     @property
     def limits(self) -> Limits:
-        """What a file may ask for."""
+        """The limits for a file."""
         from avplatform.features.container import Limits
 
         return Limits(
@@ -115,15 +116,16 @@ def pipeline(
     Args:
         model: run folder, model folder, hub id, or a model.
         labels: texts to look for instead of the model's own classes (LEAP).
-        embeddings: source of the labels' embeddings; default: the one that the model was trained with.
-        recipe: features that the model reads, by name; default: what its config says.
+        embeddings: source of the labels' embeddings; default: the one of the model's training.
+        recipe: name of the recipe of the model's features; default: the recipe in its config.
         weights: files of the recipe's backbones by name, or "folder" for a folder of them.
         extractor: makes the features; default: one for the recipe.
         config: windows and decisions.
 
     Raises:
-        UsageError: labels for a model that cannot look for others, or features that are not known or do not fit.
-        DataError: no such model.
+        UsageError: the model cannot look for other labels, or its features are not known or do not
+            fit the recipe.
+        DataError: the model does not exist.
 
     Example:
         parse = pipeline("runs/mine")
@@ -137,7 +139,8 @@ def pipeline(
         check_open(loaded)
     elif embeddings is not None:
         raise UsageError(
-            "embeddings name the source for labels of the user's; give labels too, or leave them out"
+            "embeddings are the source of the labels that you give; give labels too, or leave them "
+            "out"
         )
     if extractor is None:
         device = device_of(config)
@@ -187,19 +190,19 @@ class Pipeline:
 
         Args:
             video: any file that PyAV reads.
-            info: what `avplatform.features.media.probe` said of it; default: it is asked here.
-            on_progress: told the share that is done.
+            info: the result of `avplatform.features.media.probe`; default: the file is probed here.
+            on_progress: called with the fraction of the features that are extracted.
 
         Raises:
-            DataError: the file cannot be read, or is no video and no sound.
-            UsageError: the model's segments are not of one second, by which the features of files are extracted.
+            DataError: the file cannot be read, or has neither video nor sound.
+            UsageError: the model's segments do not last one second, as those of files do.
         """
         from avplatform.features.media import probe
 
         if self.segment_seconds != 1:
             raise UsageError(
                 f"the model's segments last {self.segment_seconds:g} s, but features of a file are "
-                "extracted by the second; extract them yourself and give them to `parse`"
+                "extracted per second; extract them yourself and give them to `parse`"
             )
         info = info or probe(video, limits=self.config.limits)
         features, present = read_features(
@@ -223,13 +226,13 @@ class Pipeline:
         duration: float | None = None,
         video: str = "",
     ) -> Timeline:
-        """Parse features that are there already.
+        """Parse features that were extracted before.
 
         Args:
-            features: of the whole video.
-            present: whether the file has "audio" and "visual"; default: both.
-            duration: seconds; default: those of all segments.
-            video: its name.
+            features: the features of the whole video.
+            present: whether the file has "audio" and "visual"; default: it has both.
+            duration: length in seconds; default: that of all segments.
+            video: the name of the video.
         """
         parse = parse_windows(
             self.model,
@@ -247,7 +250,7 @@ class Pipeline:
             name: values[:, 0].numpy() for name, values in self.task.probabilities(parse).items()
         }
         notes = _silence_absent(found, scores, present or {})
-        # The last segment goes on to the end of the video: up to half a segment more, or less, than a whole one.
+        # The last segment ends where the video ends, up to half a segment earlier or later.
         each = self.segment_seconds
         whole = len(features) * each
         duration = whole if duration is None else min(duration, whole + each / 2)
@@ -269,24 +272,26 @@ class Pipeline:
         )
         if self.open_labels:
             timeline.notes.append(
-                "The labels were given by the user; the model need not have been trained on them."
+                "The labels were given by the user; the model was not necessarily trained on them."
             )
         threshold = getattr(self.task.config, "threshold", None)
         if threshold is not None and not timeline.events:
             highest = max(float(values.max()) for values in scores.values())
             advice = (
-                "Labels that a model was never trained on score low: try a lower threshold, such as 0.01."
+                "Labels that a model was never trained on score low: try a lower threshold, "
+                "such as 0.01."
                 if self.open_labels
                 else "A lower threshold shows weaker events."
             )
             timeline.notes.append(
-                f"No label reached the threshold of {threshold:g}; the highest probability was {highest:.2g}. {advice}"
+                f"No label reached the threshold of {threshold:g}; the highest probability was "
+                f"{highest:.2g}. {advice}"
             )
         return timeline
 
 
 def device_of(config: PipelineConfig) -> torch.device:
-    """Return where models run: the accelerator if there is one and it is wanted."""
+    """Return the device of the model: the accelerator if there is one and `cpu` is not set."""
     found = (
         None
         if config.cpu or not torch.accelerator.is_available()
@@ -296,10 +301,12 @@ def device_of(config: PipelineConfig) -> torch.device:
 
 
 def open_task(task: Task, model: AVModel, labels: Sequence[str]) -> tuple[Task, list[str]]:
-    """Return the task that decides among other labels, and the texts to embed for it (background among them, on AVEL).
+    """Return the task that decides among other labels, and the label texts to embed for it.
+
+    The texts include the background where the task has one.
 
     Raises:
-        UsageError: no label, or one twice.
+        UsageError: there is no label, or one is given twice.
     """
     labels = [label.strip() for label in labels]
     if not labels or not all(labels):
@@ -312,7 +319,7 @@ def open_task(task: Task, model: AVModel, labels: Sequence[str]) -> tuple[Task, 
 
 
 def event_names(task: Task, model: AVModel) -> list[str]:
-    """Return the names of the events that a model's maps have columns for, without background, in everyday spelling."""
+    """Return the names of a model's event classes, without background and with spaces for "_"."""
     names, _ = task.model_classes(model.config.decoder._type, model.config.encoder._type)
     return [name.replace("_", " ") for name in names if name != "background"]
 
@@ -324,7 +331,7 @@ def _task(model: AVModel, config: PipelineConfig) -> Task:
 def _silence_absent(
     found: dict[str, np.ndarray], scores: dict[str, np.ndarray], present: dict[str, bool]
 ) -> list[str]:
-    """Take back what was found in a stream that the file lacks; return what is to be said about it."""
+    """Clear what was found in streams that the file lacks, and return the notes about it."""
     notes = []
     for stream, kind in (("audio", "sound"), ("visual", "pictures")):
         if present.get(stream, True):
@@ -335,7 +342,8 @@ def _silence_absent(
             scores[name] = np.zeros_like(scores[name])
         names = " and ".join(STREAM_NAMES[name] for name in silenced)
         notes.append(
-            f"The file has no {kind}; the model got zeros for it, and no {names} events are reported."
+            f"The file has no {kind}; the model got zeros for it, and no {names} events are "
+            "reported."
         )
     return notes
 
@@ -343,7 +351,7 @@ def _silence_absent(
 def _attention(
     model: AVModel, parse: Parse, labels: int, present: dict[str, bool]
 ) -> dict[str, np.ndarray]:
-    """Return LEAP's attention by stream, of the events' labels and the streams that are there."""
+    """Return the attention per stream, for the labels of events and the streams in the file."""
     streams: tuple[str, ...] = getattr(model.decoder, "streams", ())
     if parse.attention is None:
         return {}

@@ -1,4 +1,4 @@
-"""What a reader sees and hears of a video beside its events: a strip of small frames, and the outline of the sound."""
+"""The preview of a video: a strip of small frames, and the outline of its sound."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHUNK = 60.0  # seconds of sound in memory at a time
 
 @dataclass(kw_only=True)
 class Preview:
-    """Small frames, evenly spread over the video, as JPEG with their seconds; and the loudest sample of each short stretch."""
+    """Small frames, evenly spaced, as (seconds, JPEG); and the peaks of stretches of sound."""
 
     frames: list[tuple[float, bytes]] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
@@ -33,8 +33,8 @@ def preview(path: str | Path, info: Any, limits: Limits | None = None) -> Previe
 
     Args:
         path: the file.
-        info: what `avplatform.features.media.probe` said of it.
-        limits: of the file.
+        info: the result of `avplatform.features.media.probe`.
+        limits: the limits for the file.
 
     Raises:
         DataError: the file cannot be read.
@@ -50,7 +50,7 @@ def preview(path: str | Path, info: Any, limits: Limits | None = None) -> Previe
 def frame_strip(
     path: str | Path, info: Any, limits: Limits | None = None
 ) -> list[tuple[float, bytes]]:
-    """Return one frame a second, or fewer of a long video, each from the middle of its stretch."""
+    """Return one frame per second, or fewer of a long video, from the middle of each stretch."""
     from avplatform.features.media import read_frames
 
     count = max(1, min(MOST_FRAMES, round(info.duration)))
@@ -63,14 +63,14 @@ def frame_strip(
 
 
 def outline(path: str | Path, duration: float, limits: Limits | None = None) -> list[float]:
-    """Return the largest amplitude of each short stretch, from 0 to 1, a minute of sound at a time."""
+    """Return the peak of each short stretch, from 0 to 1; the sound is read a minute at a time."""
     from avplatform.features.media import read_waveform
 
     stretch = max(1.0 / PEAKS_A_SECOND, duration / MOST_PEAKS)
     parts: list[np.ndarray] = []
     start = 0.0
     while start < duration:
-        last = duration - start < 2 * CHUNK  # the rest goes with the last whole minute
+        last = duration - start < 2 * CHUNK  # the remainder is read with the last whole minute
         samples = read_waveform(
             path, RATE, start=start, seconds=duration - start if last else CHUNK, limits=limits
         )

@@ -1,4 +1,4 @@
-"""Reads from a file what a model was trained on: the features that its config names, a minute at a time."""
+"""Reading the features of a file that a model needs, as its config names them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from avplatform.features.container import Limits, MediaInfo
 
 CHUNK = 60
-"""Seconds whose features are extracted at a time: memory for frames does not grow with the video."""
+"""Seconds whose features are extracted at a time, so that memory does not grow with the video."""
 
 
 class ClipFeatures(Protocol):
-    """Segment features of a stretch of video; an absent stream is zeros.
+    """Segment features of a stretch of video; those of an absent stream are zeros.
 
     Shape: audio [T, Da], visual [T, Dv] or [T, H, W, Dv], motion [T, Dm] or None.
     """
@@ -36,15 +36,15 @@ class ClipFeatures(Protocol):
 
 
 class Extractor(Protocol):
-    """What turns a stretch of a media file into features, one vector (or map) a second.
+    """Turns a stretch of a media file into features, one vector or map per second.
 
-    Where it has a true attribute `takes_info`, its `clip` is also given `info`, what `probe` said of the file.
+    If it has a true attribute `takes_info`, its `clip` also gets `info`, the result of `probe`.
     """
 
     def clip(
         self, path: str | Path, start: float = 0.0, seconds: float | None = None
     ) -> ClipFeatures:
-        """Return the features from `start` on, of so many seconds or to the end."""
+        """Return the features from `start`, for `seconds` or to the end."""
         ...
 
 
@@ -56,11 +56,12 @@ def extractor_of_model(
     device: torch.device | None = None,
     limits: Limits | None = None,
 ) -> Extractor:
-    """Return what makes the features that a model was trained on, as its config says or as `recipe` names them.
+    """Return the extractor of a model's features, by the recipe in its config or by `recipe`.
 
     Raises:
-        UsageError: the config does not say, a recipe whose features are of another size, or weights for none of its backbones.
-        DataError: weights that are missing.
+        UsageError: the config has no recipe, the recipe makes features of another size, or weights
+            are given that none of its backbones reads.
+        DataError: weights are missing.
     """
     from avplatform.features.extractor import Extractor as MediaExtractor
     from avplatform.features.recipe import RECIPES
@@ -69,22 +70,23 @@ def extractor_of_model(
     if recipe is None and not spec.extractors:
         *names, last = RECIPES
         raise UsageError(
-            "the model does not say how its features were extracted (it was trained on synthetic or imported ones); if you "
-            f"know that they were made as here, name the recipe: --recipe {', '.join(names)} or {last}"
+            "the model does not say how its features were extracted (it was trained on synthetic "
+            "or imported ones); if you know that they were made as here, name the recipe: --recipe "
+            f"{', '.join(names)} or {last}"
         )
     made = MediaExtractor(
         recipe or spec.extractors, dict(weights or {}), device or torch.device("cpu"), limits=limits
     )
     if made.features != spec:
         raise UsageError(
-            f"the model reads {widths(spec)}, but the recipe {made.recipe.name} makes {widths(made.features)}; give the "
-            "--recipe of the features that it was trained on"
+            f"the model reads {widths(spec)}, but the recipe {made.recipe.name} makes "
+            f"{widths(made.features)}; give the --recipe of the features that it was trained on"
         )
     return made
 
 
 def widths(spec: FeatureSpec) -> str:
-    """Return the sizes of a second of features in words.
+    """Return the sizes of the features in words.
 
     Example:
         >>> widths(FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7)))
@@ -105,7 +107,8 @@ def read_features(
 ) -> tuple[Features, dict[str, bool]]:
     """Return the features of a whole file, extracted a minute at a time, and which streams it has.
 
-    A rest of less than a minute goes with the last whole one. An extractor that takes it is told what `probe` said (`info`).
+    A remainder of less than a minute is extracted with the last whole minute. `info` is the result
+    of `probe`, for extractors that accept it.
 
     Raises:
         DataError: the file cannot be read.
@@ -133,7 +136,7 @@ def read_features(
     audio, visual = joined["audio"], joined["visual"]
     assert audio is not None and visual is not None
     if len(audio) == 0:
-        raise DataError(f"{video} is too short to hold a segment; give at least a part of a second")
+        raise DataError(f"{video} is too short for one segment; give a longer file")
     present = {
         "audio": any(part.has_audio for part in parts),
         "visual": any(part.has_video for part in parts),
@@ -148,7 +151,7 @@ def read_features(
 
 
 def check_fits(model: AVModel, features: Features) -> None:
-    """Raise UsageError unless the features are of the kind that the model reads."""
+    """Raise UsageError unless the features have the sizes that the model reads."""
     spec = model.config.features
     *maps, visual = features.visual.shape[1:]
     got = FeatureSpec(
@@ -159,5 +162,5 @@ def check_fits(model: AVModel, features: Features) -> None:
     )
     if got != spec:
         raise UsageError(
-            f"the model reads {widths(spec)} a second, but the features are {widths(got)}"
+            f"the model reads {widths(spec)} per second, but the features are {widths(got)}"
         )

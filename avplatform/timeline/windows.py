@@ -1,8 +1,10 @@
-"""Parse features of any length by a model that was trained on short clips: overlapping windows, merged without seams.
+"""Parsing videos of any length with a model of short clips, by overlapping windows.
 
-Every second gets the mean of the scores of all windows that hold it, weighted by its distance from their edges, so that the
-window that sees most around it counts most and nothing jumps where a window begins. The scores of whole windows (which gate
-the segments, or name the clip's class) are averaged in the same way. A second is then decided like a clip of one segment.
+Each segment gets the weighted mean of its scores over all windows that contain it. The weight is
+the distance of the segment from the nearer edge of the window, so that windows with more context
+count more and there is no jump where a window begins. The scores of whole windows, which gate the
+segments or give the class of the clip, are averaged in the same way. Each segment is then decided
+like a clip of one segment.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ STREAMS = ("audio", "visual", "av")
 class Features:
     """Segment features of a whole video.
 
-    Shape: audio [N, Da], visual [N, Dv] or [N, H, W, Dv], motion [N, Dm] or None; N segments of one second.
+    Shape: audio [N, Da], visual [N, Dv] or [N, H, W, Dv], motion [N, Dm] or None, for N segments.
     """
 
     audio: np.ndarray
@@ -48,26 +50,26 @@ def parse_windows(
     label_embeddings: Tensor | None = None,
     on_windows: Callable[[int], None] | None = None,
 ) -> Parse:
-    """Return the merged parse of N seconds as a batch of N clips of one segment each.
+    """Return the merged parse of N segments as a batch of N clips of one segment each.
 
     Args:
-        model: in eval mode.
-        features: of the whole video.
-        window: seconds of a window; a shorter video is one window.
-        hop: seconds from one window's beginning to the next one's.
-        batch_size: windows at a time.
-        label_embeddings: [C, E], other labels than the model's own.
-        on_windows: told how many windows were parsed.
+        model: the model, in eval mode.
+        features: the features of the whole video.
+        window: segments per window; a shorter video is one window.
+        hop: segments from the beginning of one window to that of the next.
+        batch_size: windows that are parsed at a time.
+        label_embeddings: [C, E], for labels other than the model's own.
+        on_windows: called with the number of windows after each batch.
 
-    Shape: segment values [N, 1, C], video values [N, C], relevance [N, 1]; attention [1, stream, C, N], adding up to 1 in
-    time.
+    Shape: segment values [N, 1, C], video values [N, C], relevance [N, 1]; attention
+    [1, stream, C, N], which sums to 1 over time.
 
     Raises:
-        UsageError: windows that leave gaps.
+        UsageError: the windows would leave gaps.
     """
     if not 1 <= hop <= window:
         raise UsageError(
-            f"hop is {hop} and window {window}; windows leave no gap with 1 <= hop <= window"
+            f"hop is {hop} and window {window}; windows leave no gaps if 1 <= hop <= window"
         )
     starts = window_starts(len(features), window=window, hop=hop)
     length = min(window, len(features))
@@ -87,7 +89,7 @@ def parse_windows(
 
 
 def window_starts(seconds: int, *, window: int, hop: int) -> list[int]:
-    """Return where windows begin; the last one ends with the video.
+    """Return where the windows begin; the last one ends where the video ends.
 
     Example:
         >>> window_starts(23, window=10, hop=5), window_starts(7, window=10, hop=5)
@@ -100,7 +102,7 @@ def window_starts(seconds: int, *, window: int, hop: int) -> list[int]:
 
 
 def edge_weights(length: int) -> np.ndarray:
-    """Return the weight of each second of a window: its distance from the nearer edge.
+    """Return the weight of each segment of a window: its distance from the nearer edge.
 
     Example:
         >>> edge_weights(5).tolist()
@@ -111,7 +113,7 @@ def edge_weights(length: int) -> np.ndarray:
 
 
 class _Merged:
-    """Weighted sums over windows of everything that decisions read."""
+    """Weighted sums over windows of all values that decisions read."""
 
     def __init__(self, seconds: int) -> None:
         self.seconds = seconds
@@ -171,7 +173,7 @@ class _Merged:
         return parse
 
     def _parts(self, parse: Parse) -> dict[str, Tensor]:
-        """Return, by name, values with a leading axis of windows; segments' and attention's second axis is time."""
+        """Return values by name: [windows, ...], or [windows, T, ...] for those per segment."""
         parts: dict[str, Tensor] = {}
         for level in ("segment", "video"):
             for stream in STREAMS:
@@ -183,7 +185,7 @@ class _Merged:
                     )
         if parse.relevance is not None:
             parts["relevance"], self.like["relevance"] = parse.relevance.values, parse.relevance
-        if "raw_logits" in parse.aux:  # CMBS's weak head names the clip's class by them
+        if "raw_logits" in parse.aux:  # some weak heads decide the clip's class by them
             parts["raw_logits"] = parse.aux["raw_logits"]
         if parse.attention is not None:
             parts["attention"] = parse.attention.permute(0, 3, 1, 2)  # (W, T, stream, C)

@@ -32,11 +32,11 @@ def _nan(values):
 
 FAULTS = {
     "truncated": ("res152", cut, "is truncated: 655260 of 655360 bytes"),
-    "corrupt": ("vggish", lambda f: f.write_bytes(b"\x00" * 900), "is no .npy file"),
-    "cut in the header": ("vggish", lambda f: f.write_bytes(f.read_bytes()[:30]), "is no .npy file"),
+    "corrupt": ("vggish", lambda f: f.write_bytes(b"\x00" * 900), "is not a .npy file"),
+    "cut in the header": ("vggish", lambda f: f.write_bytes(f.read_bytes()[:30]), "is not a .npy file"),
     "empty": ("vggish", lambda f: f.write_bytes(b""), "is empty"),
     "object array": ("vggish", lambda f: np.save(f, np.array([Evil()], dtype=object)), "pickled Python objects"),
-    "plain pickle": ("vggish", lambda f: f.write_bytes(pickle.dumps(Evil())), "is no .npy file"),
+    "plain pickle": ("vggish", lambda f: f.write_bytes(pickle.dumps(Evil())), "is not a .npy file"),
     "82 frames": ("res152", _resave(lambda a: np.concatenate([a, a[:2]])), r"has shape (82, 2048) instead of (80, 2048)"),
     "wrong width": ("r2plus1d_18", _resave(lambda a: a[:, :500]), r"has shape (10, 500) instead of (10, 512)"),
     "NaN": ("r2plus1d_18", _resave(_nan), "NaN or infinite"),

@@ -190,7 +190,7 @@ def test_a_footer_that_arrow_knows_no_type_of_is_a_damaged_shard(own_tree, tmp_p
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"PK\x03\x04zzzz", "is no .npy file"), (b"x", "is no .npy file"), (b"", "is empty")],
+    [(b"PK\x03\x04zzzz", "is not a .npy file"), (b"x", "is not a .npy file"), (b"", "is empty")],
 )
 def test_what_is_no_array_is_said_to_be_none(tmp_path, content, reason):
     file = tmp_path / "clip.npy"

@@ -57,7 +57,7 @@ def test_what_is_no_file_of_predictions_is_said(tmp_path):
     with pytest.raises(DataError, match="no predictions in .*avplatform eval"):
         load_predictions(file)
     save_file({"row": np.arange(3)}, file)
-    with pytest.raises(DataError, match="is no file of predictions"):
+    with pytest.raises(DataError, match="is not a file of predictions"):
         load_predictions(file)
     save_predictions(predictions(), file)
     whole = file.read_bytes()

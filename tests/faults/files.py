@@ -140,7 +140,7 @@ def llp_together(clips: int) -> list[Fault]:
         Fault(
             "file of another kind",
             bytes_of(vgg, 2, lambda b: b"no array"),
-            (clip(2), "video-00002.npy", "is no .npy file"),
+            (clip(2), "video-00002.npy", "is not a .npy file"),
         ),
         Fault("pickled objects", pickled, (clip(3), "vggish/video-00003.npy", "pickled")),
         Fault(

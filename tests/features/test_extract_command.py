@@ -242,7 +242,7 @@ def test_nothing_good_writes_nothing(place, tmp_path, capsys):
     "more, code, text",
     [
         (["--backbones", "light"], 2, "did you mean 'lite'"),
-        (["--weights", "/absent"], 2, "no folder"),
+        (["--weights", "/absent"], 2, "no such folder"),
         (["--audio", "vgish"], 2, "did you mean 'vggish'"),
         (["--segments", "0"], 2, "at least 1"),
         (["--max-seconds", "0"], 2, "at least 1"),
@@ -346,7 +346,7 @@ def test_of_a_thousand_files_the_good_ones_are_done(place, tmp_path, capsys):
 def test_names_that_no_clip_can_have_are_listed(tmp_path):
     (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
     found = find_files([tmp_path, "x" * 300])
-    assert [why for _, why in found.bad] == ["its name is no UTF-8; rename it"] and list(
+    assert [why for _, why in found.bad] == ["its name is not UTF-8; rename it"] and list(
         found.files
     ) == ["x" * 300]
 

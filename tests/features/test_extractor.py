@@ -253,7 +253,7 @@ def test_a_wrong_recipe_is_refused(change, text):
 def test_recipes_of_the_future_and_of_nothing_are_refused():
     with pytest.raises(DataError, match="version 99"):
         FeatureRecipe.from_dict({**SMALL.to_dict(), "version": 99})
-    with pytest.raises(DataError, match="says nothing of how"):
+    with pytest.raises(DataError, match="does not say how features were extracted"):
         get_recipe({})
     with pytest.raises(UsageError, match="did you mean 'lite'"):
         get_recipe("light")

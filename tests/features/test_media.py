@@ -313,7 +313,7 @@ def test_a_sound_longer_than_the_limit_is_not_held(tmp_path):
 def test_limits_and_times_are_checked(numbered):
     with pytest.raises(UsageError, match="max_seconds"):
         Limits(max_seconds=0)
-    with pytest.raises(UsageError, match="do not fall"):
+    with pytest.raises(UsageError, match="ascending order"):
         list(iter_frames(numbered, np.array([2.0, 1.0]), [FrameSize(height=8, width=8)]))
     with pytest.raises(UsageError, match="short side of 10"):
         FrameSize(height=20, width=20, short_side=10)

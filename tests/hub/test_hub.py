@@ -136,7 +136,7 @@ def test_valid_evaluation_results_go_along_and_others_are_refused(hub, run, tmp_
     assert set(hub.repos["models/tester/x"].files()) == WHOLE | {".eval_results/x.yaml"}
     for wrong in ("- value: 1\n", "a: [\n", "just text\n", ""):
         (folder / "x.yaml").write_text(wrong)
-        with pytest.raises(DataError, match="no valid evaluation results"):
+        with pytest.raises(DataError, match="does not hold valid evaluation results"):
             push_run(run, "tester/x")
 
 

@@ -132,7 +132,7 @@ def test_text_features_of_other_prompts_are_refused(tree, capsys):
     source = ["--visual-features", tree / "features", "--visual-texts", tree / "texts.safetensors"]
     assert main(flags(tree, *source, "--spelling", "corrected")) == 2
     error = capsys.readouterr().err
-    assert "made of other prompts" in error and "vaccum" in error and "vacuum" in error
+    assert "made from other prompts" in error and "vaccum" in error and "vacuum" in error
     assert main(flags(tree, *source)) == 0
 
 

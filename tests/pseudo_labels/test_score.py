@@ -104,7 +104,7 @@ def test_one_modality_gets_its_two_figures(tmp_path):
     [
         (lambda file: file.unlink(), "no file"),
         (lambda file: np.save(file, np.zeros((25, 10))), "instead of (10, 25)"),
-        (lambda file: np.save(file, np.full((10, 25), 2)), "other numbers than 0 and 1"),
+        (lambda file: np.save(file, np.full((10, 25), 2)), "numbers other than 0 and 1"),
         (lambda file: file.write_bytes(b"x"), "cannot read"),
     ],
 )
