@@ -238,7 +238,8 @@ def test_features_of_another_size_are_refused():
     made = cell("avvp", "han", "leap").model
     short = noise()
     with pytest.raises(
-        UsageError, match="reads audio 6, visual 8, motion 4 per second, but the features are audio 3"
+        UsageError,
+        match="reads audio 6, visual 8, motion 4 per second, but the features are audio 3",
     ):
         module.check_fits(
             made, Features(audio=short.audio[:, :3], visual=short.visual, motion=short.motion)
