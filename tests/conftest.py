@@ -6,7 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-# As `import avplatform` does, before torch loads OpenMP: threads that spin while they wait make a busy machine slow.
+# As `import avplatform` does, before torch loads OpenMP: threads that spin while they wait make a
+# busy machine slow.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
@@ -45,7 +46,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def handlers(one_thread):
-    """The cases were measured on one thread; some are sensitive to the order in which a sum is split."""
+    """Run these cases on one thread, as they were measured: some depend on the order of a sum."""
     return HANDLERS
 
 
@@ -80,7 +81,7 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config: pytest.Config)
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Small models are fastest on one thread, and a test must not depend on the threads that an earlier one set."""
+    """Use one thread: fastest for small models, and no test depends on an earlier one's setting."""
     torch.set_num_threads(1)
 
 

@@ -1,7 +1,7 @@
 """Who imports whom: modules, rooms (folders that belong together), and circles among either.
 
-The analysis reads source text. It counts imports inside functions, since a lazy import hides a circle without
-removing it, and leaves out `if TYPE_CHECKING:`, which never runs.
+The analysis reads source text. It counts imports inside functions, since a lazy import hides a
+circle without removing it, and leaves out `if TYPE_CHECKING:`, which never runs.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _imports(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def _lazy_names(package: Path) -> dict[str, str]:
-    """Return the module behind each name that a package loads when it is used, as its `_HOMES` has it."""
+    """Return the module behind each name that a package loads lazily, as in its `_HOMES`."""
     for node in ast.parse(package.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOMES":
             return ast.literal_eval(node.value)
@@ -83,7 +83,7 @@ def _lazy_names(package: Path) -> dict[str, str]:
 
 
 def room(module: str) -> str:
-    """Return the room of a module: a folder of `avplatform` or of `avplatform/data`, or a file at the root.
+    """Return the room of a module: a folder of `avplatform` or `avplatform/data`, or a root file.
 
     `models`, `tasks` and `hub_cards` are one room each, and every `__main__` is a door of its own.
 
@@ -125,7 +125,7 @@ def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def arrows_up(graph: Mapping[str, set[str]], order: list[str]) -> list[str]:
-    """Return the imports of modules from a room that does not stand below their own one in `order`."""
+    """Return the imports of modules from a room that is not below their own in `order`."""
     floor = {name: number for number, name in enumerate(order)}
     return sorted(
         f"{module} -> {target}"

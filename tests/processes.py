@@ -1,6 +1,9 @@
-"""Runs in processes of their own, forked from a server that has everything imported: a start takes a fraction of a second.
+"""Runs in processes of their own, forked from a server that has everything imported.
 
-They can be killed from outside, at any moment, and be told to die at a given call inside a checkpoint write.
+A start takes a fraction of a second.
+
+They can be killed from outside, at any moment, and be told to die at a given call inside a
+checkpoint write.
 """
 
 from __future__ import annotations

@@ -211,9 +211,11 @@ def test_help_lists_commands_and_options(capsys):
         main(["train", "--task", "avvp", "--help"], prog="train.py")
     text = capsys.readouterr().out
     assert caught.value.code == 0
-    for flag in ("--task", "--encoder", "--decoder", "--supervision", "--data", "--seed", "--epochs", "--max-steps",
-                 "--batch-size", "--num-workers", "--optim.lr", "--checkpointing.every", "--output-dir", "--resume",
-                 "--streaming", "--preset", "--config", "--cpu", "--dry-run", "--decoder-config.blocks"):  # fmt: skip
+    for flag in ("--task", "--encoder", "--decoder", "--supervision", "--data", "--seed",
+                 "--epochs", "--max-steps", "--batch-size", "--num-workers", "--optim.lr",
+                 "--checkpointing.every", "--output-dir", "--resume", "--streaming",
+                 "--preset", "--config", "--cpu", "--dry-run",
+                 "--decoder-config.blocks"):  # fmt: skip
         assert flag in text
     with pytest.raises(DataError):
         parse(["--config", "/nowhere"])

@@ -35,7 +35,7 @@ def build(config):
 
 
 def lstm_flops(read: int, width: int) -> int:
-    """Two directions, four gates, each a product with the input and one with the state, a segment."""
+    """Per segment, two directions of four gates: a product each with the input and the state."""
     return 2 * T * 2 * 4 * width * (read + width)
 
 
@@ -72,7 +72,7 @@ def test_han_with_mmil_costs_what_its_products_add_up_to():
 
 
 def test_lstms_count_by_their_formula():
-    """Behind vectors AVE's encoder is nothing but two LSTMs: a map of one position passes its attention by."""
+    """On vectors, AVE's encoder is just two LSTMs: a map of one position needs no attention."""
     assert cost_of(config_of("avvp", "ave", "mmil")).flops["encoder"] == lstm_flops(
         128, 128
     ) + lstm_flops(512, 128)

@@ -27,7 +27,7 @@ def blocks(page, language="python"):
 
 
 def parts_of_the_page():
-    """Return the page's my_parts.py and my_platform.py, and the code that makes a folder of files."""
+    """Return the page's my_parts.py and my_platform.py, and the code that makes its files."""
     code = blocks("docs/extend.md")
     (program,) = [block for block in code if "main(" in block]
     (files,) = [block for block in code if "default_rng" in block]
@@ -39,13 +39,15 @@ def test_the_page_on_extending_trains_its_encoder_and_decoder(task, small_stores
     code, _, _ = parts_of_the_page()
     assert "register_encoder" in code and "register_decoder" in code
     out = tmp_path / "run"
-    flags = ["train", "--task", task, "--encoder", "gated", "--decoder", "linear", "--max-steps", "3", "--cpu",
-             "--encoder-config.width", "8", "--data", str(small_stores[task]), "--output-dir", str(out)]  # fmt: skip
+    flags = ["train", "--task", task, "--encoder", "gated", "--decoder", "linear",
+             "--max-steps", "3", "--cpu", "--encoder-config.width", "8",
+             "--data", str(small_stores[task]), "--output-dir", str(out)]  # fmt: skip
     script = tmp_path / "mine.py"
     script.write_text(
         f"{code}\nfrom avplatform.cli import main\n"
         f"assert main({flags!r}) == 0\n"
-        f"assert main(['eval', {str(out)!r}, '--data', {str(small_stores[task])!r}, '--cpu']) == 0\n"
+        f"assert main(['eval', {str(out)!r}, "
+        f"'--data', {str(small_stores[task])!r}, '--cpu']) == 0\n"
     )
     done = run_script(script)
     assert done.returncode == 0, done.stderr[-2000:]

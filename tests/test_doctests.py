@@ -1,4 +1,4 @@
-"""The examples in docstrings give what they show; they run in the modules that the platform uses."""
+"""The examples in docstrings give what they show, run in the modules that the platform uses."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""Label embeddings in runs and from the command line: kept with their provenance, shown, written, trained."""
+"""Label embeddings in runs and commands: kept with their provenance, shown, written, trained."""
 
 import importlib.util
 import json

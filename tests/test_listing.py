@@ -1,4 +1,4 @@
-"""The matrix as users see it: the list, the page, and the information of cells, presets, runs and models."""
+"""The matrix as users see it: list, page, and information on cells, presets, runs and models."""
 
 import json
 import re
@@ -77,10 +77,14 @@ def test_the_loss_line_says_what_the_task_computes(cell):
         "relevance": "BCE on relevance" in cell.loss,
         "segment_audio": "L_basic" in cell.loss,
         "global": "L_basic" in cell.loss or "three BCE terms" in cell.loss,
-        "video": any(text in cell.loss for text in ("video logit", "video probability, over", "pooled video", "occur in the",
-                                                    "maximum over time of the segment logits", "weighted segment scores",
+        "video": any(text in cell.loss for text in ("video logit", "video probability, over",
+                                                    "pooled video", "occur in the",
+                                                    "maximum over time of the segment logits",
+                                                    "weighted segment scores",
                                                     "maximum over time of gate")),
-        "segment": cell.task == "avel" and any(text in cell.loss for text in ("every segment", "P_a P_v", "segment prob")),
+        "segment": cell.task == "avel" and any(
+            text in cell.loss for text in ("every segment", "P_a P_v", "segment prob")
+        ),
     }  # fmt: skip
     assert {name: name in terms for name in words} == words
     decisions = task.decide(model(batch.audio, batch.visual, batch.motion).parse)
@@ -93,9 +97,11 @@ def test_presets_say_what_the_lines_on_defaults_say():
         name for name in list_presets() if parse(["--preset", name]).select_on == "test"
     }
     soft = {c.exact for c in ALL if "soft margin" in c.default}
-    assert soft == {c.exact for c in ALL if c.exact and getattr(parse(["--preset", c.exact]).task_config, "head_loss", "")
+    assert soft == {c.exact for c in ALL if c.exact
+                    and getattr(parse(["--preset", c.exact]).task_config, "head_loss", "")
                     == "soft_margin"}  # fmt: skip
-    assert all(getattr(default_config(c.task, c.encoder, c.decoder, c.supervision).task_config, "head_loss", "ce") == "ce"
+    assert all(getattr(default_config(c.task, c.encoder, c.decoder, c.supervision).task_config,
+                       "head_loss", "ce") == "ce"
                for c in ALL)  # fmt: skip
     assert parse(["--preset", "ave-dch-avel-weak-official"]).select_on == "last"
     pooled = {
@@ -156,12 +162,15 @@ def test_the_list_as_json_has_every_cell_with_cost_and_figures(capsys):
 
 
 def test_filters_choose_cells_and_kinds(capsys):
-    assert [c["name"] for c in listed(capsys, "--task", "avel", "--encoder", "psp", "--decoder", "dch")["cells"]] == [
+    assert [c["name"] for c in listed(
+        capsys, "--task", "avel", "--encoder", "psp", "--decoder", "dch"
+    )["cells"]] == [
         "avel-psp-dch-full", "avel-psp-dch-weak"
     ]  # fmt: skip
     assert set(listed(capsys, "presets")) == {"presets"}
     assert listed(capsys, "presets", "valor", "official")["presets"] == [
-        "valor-mmil-avvp-official", "valorplus-mmil-avvp-official", "valorplusplus-mmil-avvp-official"
+        "valor-mmil-avvp-official", "valorplus-mmil-avvp-official",
+        "valorplusplus-mmil-avvp-official"
     ]  # fmt: skip
     assert [c["name"] for c in listed(capsys, "cells", "psp", "leap-weak")["cells"]] == [
         "avel-psp-leap-weak", "avvp-psp-leap-weak"
@@ -285,8 +294,9 @@ def test_info_on_a_preset_says_in_what_it_differs_from_the_cells_defaults(capsys
 
 def test_info_on_a_run_and_on_its_model(small_stores, tmp_path, capsys):
     out = tmp_path / "run"
-    flags = ["train", "--task", "avel", "--decoder", "mmil", "--encoder-config.lstm-width", "8", "--max-steps", "2", "--cpu",
-             "--data", str(small_stores["avel"]), "--output-dir", str(out), "--no-save-plots"]  # fmt: skip
+    flags = ["train", "--task", "avel", "--decoder", "mmil", "--encoder-config.lstm-width", "8",
+             "--max-steps", "2", "--cpu", "--data", str(small_stores["avel"]),
+             "--output-dir", str(out), "--no-save-plots"]  # fmt: skip
     assert main(flags) == 0
     capsys.readouterr()
     found, shown = info(capsys, out)
@@ -316,8 +326,10 @@ def test_info_on_a_run_and_on_its_model(small_stores, tmp_path, capsys):
 def test_info_on_a_converted_model_says_where_its_weights_come_from(tmp_path, capsys):
     build("avel", "ave", "leap").save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "README.md").write_text(
-        "# A model\n\n## Where the weights come from\n\n| | |\n|---|---|\n| published model | AVE (ECCV 2018) |\n"
-        "| file | `AVE.pt` (zip) |\n\n| option | value | origin | |\n|---|---|---|---|\n| weak | no | default | x |\n\n"
+        "# A model\n\n## Where the weights come from\n\n| | |\n|---|---|\n"
+        "| published model | AVE (ECCV 2018) |\n"
+        "| file | `AVE.pt` (zip) |\n\n| option | value | origin | |\n|---|---|---|---|\n"
+        "| weak | no | default | x |\n\n"
         "## Use\n"
     )
     found, shown = info(capsys, tmp_path / "model")

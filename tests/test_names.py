@@ -1,4 +1,7 @@
-"""No part's name stands as a literal outside the part's own files: the platform asks a part what it is, never who."""
+"""No part's name stands as a literal outside the part's own files.
+
+The platform asks a part what it is, never who.
+"""
 
 import ast
 from pathlib import Path
@@ -26,8 +29,8 @@ NAMES = {*ENCODERS, *DECODERS, *TASKS, *DATASETS}
 def literals(source: str) -> list[tuple[int, str]]:
     """Lines and values of all text constants that are names of parts.
 
-    The values of an option (the field of a config that is a `Literal`) are words of that option, wherever its own file uses
-    them: a head's form may be called as the paper is.
+    The values of an option (the field of a config that is a `Literal`) are words of that option,
+    wherever its own file uses them: a head's form may be called as the paper is.
     """
     tree = ast.parse(source)
     words = {

@@ -1,4 +1,4 @@
-"""The built wheel is whole, and avplatform works installed in either way, beside packages of other people's."""
+"""The built wheel is whole, and avplatform works installed in either way, beside other packages."""
 
 import shutil
 import subprocess
@@ -13,9 +13,11 @@ from tests.test_structure import STRANGER, clean_environment, strangers_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = (
-    "from avplatform.data.adapters.llp import simulation as llp\nfrom avplatform.hub.push import card_of_spec\n"
+    "from avplatform.data.adapters.llp import simulation as llp\n"
+    "from avplatform.hub.push import card_of_spec\n"
     "from avplatform.catalogue.published import published_tables\n"
-    "import avplatform, avplatform.models.texts.glove as m\nprint(avplatform.__file__)\nprint(len(m.shipped_vectors()))\n"
+    "import avplatform, avplatform.models.texts.glove as m\n"
+    "print(avplatform.__file__)\nprint(len(m.shipped_vectors()))\n"
     "print(len(published_tables()))\n"
     "print(card_of_spec(llp.spec(llp.LLPSimulation())))"
 )
@@ -58,7 +60,8 @@ def run(command, folder=None):
 def environment(folder, *what):
     """Make a virtual environment, install avplatform into it, and return its python."""
     run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
-    # The dependencies come from here; plain path entries do not bring this environment's own avplatform with them.
+    # The dependencies come from here; plain path entries do not bring this environment's own
+    # avplatform with them.
     site = next((folder / "lib").glob("python*/site-packages"))
     others = [path for path in sys.path if path and Path(path).resolve() != ROOT]
     (site / "dependencies.pth").write_text("\n".join(others) + "\n")

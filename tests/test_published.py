@@ -1,4 +1,4 @@
-"""The published figures: whole, by the names that tasks, encoders, decoders and presets have, and copied without a slip."""
+"""The published figures: complete, copied without error, and under registered names."""
 
 import numpy as np
 import pytest
@@ -33,9 +33,11 @@ def test_every_table_of_the_leap_paper_is_there_with_all_its_rows():
     found = {
         key: len(table.rows) for key, table in published_tables().items() if key.startswith("leap")
     }
-    # Table 1 prints N = 2 with GloVe twice; Table 3 has two subsets a method, Table 5 two heads an encoder.
+    # Table 1 prints N = 2 with GloVe twice; Table 3 has two subsets per method, and
+    # Table 5 two heads per encoder.
     assert found == {
-        "leap-table-1": 5, "leap-table-2": 6, "leap-table-3": 8, "leap-table-4": 12, "leap-table-5": 6, "leap-figure-3": 2
+        "leap-table-1": 5, "leap-table-2": 6, "leap-table-3": 8, "leap-table-4": 12,
+        "leap-table-5": 6, "leap-figure-3": 2
     }  # fmt: skip
 
 
@@ -80,8 +82,9 @@ def test_type_at_av_is_the_mean_of_its_three_streams_but_where_the_sources_print
                 if abs(np.mean(three) - row.metrics[f"{level}_Type@AV"]) > 0.09:
                     strays.add((key, row.method, level))
     assert strays == {
-        ("leap-table-4", "MA", "segment"), ("leap-table-4", "BPS", "event"), ("leap-table-4", "MM-Pyr", "event"),
-        ("leap-table-4", "DHHN", "event"), ("uwav-table-1", "MA", "segment"), ("uwav-table-1", "PPL", "event"),
+        ("leap-table-4", "MA", "segment"), ("leap-table-4", "BPS", "event"),
+        ("leap-table-4", "MM-Pyr", "event"), ("leap-table-4", "DHHN", "event"),
+        ("uwav-table-1", "MA", "segment"), ("uwav-table-1", "PPL", "event"),
         ("uwav-table-1", "CoLeaF", "event"),
     }  # fmt: skip
 
@@ -169,7 +172,8 @@ def test_the_smallest_good_file_is_read():
         (", table: Table 1", "", "source must hold paper, venue and table"),
         ("task: avel", "task: avle", "unknown task 'avle'"),
         ("    title: a table\n", "", "table t has no title"),
-        ("headline: true}", "headline: true}\n      - {method: n, encoder: ave, decoder: dch, supervision: full, "
+        ("headline: true}", "headline: true}\n      - {method: n, encoder: ave, decoder: dch, "
+          "supervision: full, "
          "values: [1], headline: true}", "two headlines for avel ave dch full"),
         ("values: [70.5], ", "", "0 values for 1 column"),
     ],

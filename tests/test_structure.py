@@ -1,4 +1,4 @@
-"""The structure holds: imports run one way, without circles, and a stranger's `models` stays a stranger's."""
+"""The structure holds: imports run one way without circles; others' `models` stay theirs."""
 
 import ast
 import importlib
@@ -71,12 +71,14 @@ PLANTED = [
     ("models/stem.py", "import avplatform.base.console", "arrow up"),
     ("tasks/losses.py", "from avplatform import open_data", "arrow up"),
     ("tasks/losses.py", "importlib.import_module('avplatform.cli')", "arrow up"),
-    ("avplatform/base/files.py", "def f():\n    from avplatform.training.loop import Run", "circle of rooms"),
+    ("avplatform/base/files.py", "def f():\n    from avplatform.training.loop import Run",
+     "circle of rooms"),
     ("models/checks.py", "def f():\n    from avplatform.models import config", "circle of modules"),
     ("tasks/avvp/metrics.py", "from avplatform.tasks.avvp.task import AVVP", "circle of modules"),
     ("avplatform/cli.py", "from models.errors import AVError", "say avplatform.models"),
     ("benchmarks/x.py", "from tasks.registry import TASKS", None),
-    ("avplatform/base/files.py", "if TYPE_CHECKING:\n    from avplatform.training.loop import Run", None),
+    ("avplatform/base/files.py", "if TYPE_CHECKING:\n    from avplatform.training.loop import Run",
+     None),
 ]  # fmt: skip
 
 
@@ -139,7 +141,7 @@ print(avplatform.__file__)
 
 
 def strangers_folder(folder: Path) -> Path:
-    """Make a folder with packages named `models` and `tasks`, as many research repositories have them."""
+    """Make a folder with packages `models` and `tasks`, as many research repositories have."""
     for name in ("models", "tasks"):
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text(f"OWN = {name!r}\n")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tests.parity.golden_case import DEFAULT_GOLDEN, Case
 
-# case -> name after --from, further flags, class path of the pickled module as the authors' scripts had it
+# case -> name after --from, further flags, the pickled module's class path in the authors' scripts
 CASES: dict[str, tuple[str, list[str], str]] = {
     "han_mmil": ("han", [], "nets.net_audiovisual.MMIL_Net"),
     "valor_han_post": ("valor", [], "model.ModelDispatcher"),

@@ -78,8 +78,8 @@ def test_a_call_is_refused_by_name_wherever_it_stands(
             found.weight, found.extra = torch.nn.Parameter(WEIGHT), value
             file = save(found, tmp_path / "a.pt", legacy=legacy)
     else:
-        file = save({"alone": value, "beside": {"state_dict": {"w": WEIGHT}, "note": value}}[place], tmp_path / "a.pt",
-                    legacy=legacy)  # fmt: skip
+        file = save({"alone": value, "beside": {"state_dict": {"w": WEIGHT}, "note": value}}[place],
+                    tmp_path / "a.pt", legacy=legacy)  # fmt: skip
     refused(file, name, "refused")
     assert main(["convert", str(file), "--from", "ave", "--out", "out"]) == 1
     assert not (tmp_path / "canary").exists() and not (tmp_path / "out").exists()

@@ -1,4 +1,6 @@
-"""Whole modules as torch 0.3 and Python 2 pickled them: parameters are calls, and every module names its back end.
+"""Whole modules as torch 0.3 and Python 2 pickled them.
+
+Parameters are calls, and every module names its back end.
 
 At the other end, precisions that are too new to be read are named.
 """

@@ -79,7 +79,7 @@ def ave_arrays(rows, seed=0):
 
 
 def ave_tree(folder, *, noisy=2, **layout):
-    """Twelve clips of two classes, float64, and background clips; `layout` is that of the h5 datasets."""
+    """Twelve clips of two classes in float64, and background clips; `layout` is the h5 files'."""
     folder.mkdir(parents=True, exist_ok=True)
     write_ave(folder, AVE_LINES, AVE_ORDERS)
     for suffix, rows, seed in (("", len(AVE_LINES), 0), ("_noisy", noisy, 1)):

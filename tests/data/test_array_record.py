@@ -1,4 +1,4 @@
-"""Mapped arrays that are not the ones that were built are found on opening, said, and built again."""
+"""Mapped arrays that are not the ones built are found on opening, reported, and built again."""
 
 import json
 import os

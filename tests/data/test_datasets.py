@@ -1,4 +1,4 @@
-"""A split through `datasets`, labels that are known in some splits only, and what a batch shares its memory with."""
+"""Splits through `datasets`, labels known in some splits only, and the memory of batches."""
 
 import numpy as np
 import pyarrow as pa

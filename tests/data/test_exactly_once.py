@@ -1,4 +1,7 @@
-"""Every clip once: in training and evaluation, mapped and streamed, on any number of processes, threads and shards."""
+"""Training and evaluation read every clip exactly once.
+
+Mapped and streamed, on any number of processes, threads and shards.
+"""
 
 import dataclasses
 import json
@@ -30,7 +33,7 @@ SHARDS = (1, 3, 5, 7)
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """Stores of every size in every number of shards; the shards are uneven, and none divides by 2 or 4 processes."""
+    """Stores of all sizes in uneven shards, whose number 2 or 4 processes do not divide."""
     folder = tmp_path_factory.mktemp("exactly-once")
     for size in SIZES:
         for shards in SHARDS:
@@ -49,8 +52,8 @@ def test_an_epoch_holds_every_clip_once(stores, streaming, size, shards, process
     data, seen, steps = open_data(stores / f"{size}-{shards}", task="avvp"), [], set()
     for index in range(processes):
         loader = train_loader(
-            data, ["train"], streaming=streaming, num_workers=workers, batch_size=16, seed=1, process_index=index,
-            num_processes=processes,
+            data, ["train"], streaming=streaming, num_workers=workers, batch_size=16, seed=1,
+            process_index=index, num_processes=processes,
         )  # fmt: skip
         shares = list(loader.epoch(3))
         assert len(shares) == len(loader) == -(-size // 16)
@@ -175,14 +178,17 @@ READER = """
 import json, os, signal, sys
 from avplatform.data import open_data
 from avplatform.data.reading.source import train_loader
-store, log, streaming, start, processes = sys.argv[1], sys.argv[2], sys.argv[3] == "1", int(sys.argv[4]), int(sys.argv[5])
+store, log, streaming, start, processes = \
+sys.argv[1], sys.argv[2], sys.argv[3] == "1", int(sys.argv[4]), int(sys.argv[5])
 loaders = [
-    train_loader(open_data(store, task="avvp"), ["train"], streaming=streaming, num_workers=2, batch_size=16, seed=7,
+    train_loader(open_data(store, task="avvp"), ["train"], streaming=streaming, num_workers=2, \
+batch_size=16, seed=7,
                  process_index=i, num_processes=processes)
     for i in range(processes)
 ]
 with open(log, "a") as file:
-    for number, shares in enumerate(zip(*(l.epoch(5, start=start) for l in loaders), strict=True), start):
+    for number, shares in enumerate(\
+zip(*(l.epoch(5, start=start) for l in loaders), strict=True), start):
         rows = [row for share in shares for row in share.batch.row.tolist()[: share.clips]]
         print(json.dumps([number, rows]), file=file, flush=True)
         if start == 0 and number == 13:
@@ -223,16 +229,20 @@ accelerator = Accelerator(cpu=True)
 data, out = open_data(sys.argv[1], task="avvp"), {"processes": accelerator.num_processes}
 for streaming in (False, True):
     for workers in (0, 2):
-        loader = train_loader(data, ["train"], streaming=streaming, num_workers=workers, batch_size=16, seed=1,
-                              process_index=accelerator.process_index, num_processes=accelerator.num_processes)
+        loader = train_loader(data, ["train"], streaming=streaming, num_workers=workers, \
+batch_size=16, seed=1,
+                              process_index=accelerator.process_index, \
+num_processes=accelerator.num_processes)
         rows = []
         for share in loader.epoch(1):
             rows += share.batch.row.tolist()[: share.clips]
-            accelerator.wait_for_everyone()  # as the gradients of every step do: who has no batch hangs here
+            accelerator.wait_for_everyone()  \
+# as the gradients of every step do: who has no batch hangs here
         out[f"{streaming} {workers}"] = gather_object(rows)
 split = data.split("train")
 shares = eval_batches(len(split), 64, accelerator.process_index, accelerator.num_processes)
-out["evaluation"] = gather_object([row for indices in shares for row in split.batch(indices).row.tolist()])
+out["evaluation"] = gather_object(\
+[row for indices in shares for row in split.batch(indices).row.tolist()])
 if accelerator.is_main_process:
     json.dump(out, open(sys.argv[2], "w"))
 leave(accelerator)

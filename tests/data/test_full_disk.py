@@ -1,4 +1,4 @@
-"""A disk that fills while arrays are built ends in an error that says so, and leaves nothing half done behind."""
+"""A disk that fills while arrays are built ends in a clear error and leaves nothing half done."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ print(sorted(path.name for path in Path(sys.argv[2]).rglob("*") if path.is_file(
 
 
 def on_a_small_disk(size, folder, *command):
-    """Run a command for which `folder` is a disk of its own, in namespaces of its own; skip where that is not allowed."""
+    """Run a command in namespaces where `folder` is its own disk; skip where not allowed."""
     private = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     mounted = SMALL.format(size=size, folder=folder)
     try:

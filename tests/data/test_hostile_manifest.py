@@ -1,4 +1,4 @@
-"""A dataset.json that was changed by hand or by somebody else ends in a DataError that names the file."""
+"""A dataset.json that somebody changed by hand ends in a DataError that names the file."""
 
 import json
 import shutil

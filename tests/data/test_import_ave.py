@@ -1,4 +1,4 @@
-"""Importing AVE's h5 files: rows, orders, background clips, the label files that are compared, and damage."""
+"""Importing AVE's h5 files: rows, orders, background clips, compared label files, and damage."""
 
 import functools
 import json

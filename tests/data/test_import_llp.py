@@ -148,8 +148,12 @@ def test_a_damaged_pseudo_label_outside_training_costs_no_clip(own_tree, tmp_pat
         d["file"]: d["text"] for d in report["defects"] if d["kind"] == "damaged pseudo-label file"
     }
     assert found == {
-        "CLAP/segment_pseudo_labels/ccccccccccc.npy": "ccccccccccc_101.8_111.8: is truncated: 1900 of 2000 bytes",
-        "CLIP/segment_pseudo_labels/ccccccccccc.npy": "ccccccccccc_101.8_111.8: holds labels other than 0 and 1",
+        "CLAP/segment_pseudo_labels/ccccccccccc.npy": (
+            "ccccccccccc_101.8_111.8: is truncated: 1900 of 2000 bytes"
+        ),
+        "CLIP/segment_pseudo_labels/ccccccccccc.npy": (
+            "ccccccccccc_101.8_111.8: holds labels other than 0 and 1"
+        ),
     }
     spec = Manifest.read(tmp_path / "store").spec
     assert (

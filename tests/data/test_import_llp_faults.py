@@ -1,4 +1,7 @@
-"""Importing LLP's official files with faults in them: every one is named, and the rest is stored or nothing is."""
+"""Importing LLP's official files with faults in them.
+
+Every fault is named, and either the rest is stored or nothing is.
+"""
 
 import json
 import os
@@ -33,22 +36,31 @@ def _nan(values):
 FAULTS = {
     "truncated": ("res152", cut, "is truncated: 655260 of 655360 bytes"),
     "corrupt": ("vggish", lambda f: f.write_bytes(b"\x00" * 900), "is not a .npy file"),
-    "cut in the header": ("vggish", lambda f: f.write_bytes(f.read_bytes()[:30]), "is not a .npy file"),
+    "cut in the header": ("vggish", lambda f: f.write_bytes(f.read_bytes()[:30]),
+                          "is not a .npy file"),
     "empty": ("vggish", lambda f: f.write_bytes(b""), "is empty"),
-    "object array": ("vggish", lambda f: np.save(f, np.array([Evil()], dtype=object)), "pickled Python objects"),
+    "object array": ("vggish", lambda f: np.save(f, np.array([Evil()], dtype=object)),
+                     "pickled Python objects"),
     "plain pickle": ("vggish", lambda f: f.write_bytes(pickle.dumps(Evil())), "is not a .npy file"),
-    "82 frames": ("res152", _resave(lambda a: np.concatenate([a, a[:2]])), r"has shape (82, 2048) instead of (80, 2048)"),
-    "wrong width": ("r2plus1d_18", _resave(lambda a: a[:, :500]), r"has shape (10, 500) instead of (10, 512)"),
+    "82 frames": ("res152", _resave(lambda a: np.concatenate([a, a[:2]])),
+                  r"has shape (82, 2048) instead of (80, 2048)"),
+    "wrong width": ("r2plus1d_18", _resave(lambda a: a[:, :500]),
+                    r"has shape (10, 500) instead of (10, 512)"),
     "NaN": ("r2plus1d_18", _resave(_nan), "NaN or infinite"),
     "infinite": ("res152", _resave(lambda a: a / np.float32(0)), "NaN or infinite"),
-    "too large": ("vggish", _resave(lambda a: a * 1e6), "too large for float16; use --dtype float32"),
-    "whole numbers too large": ("vggish", _resave(lambda a: (a * 1e6).astype(np.int32)), "too large for float16"),
+    "too large": ("vggish", _resave(lambda a: a * 1e6),
+                  "too large for float16; use --dtype float32"),
+    "whole numbers too large": ("vggish", _resave(lambda a: (a * 1e6).astype(np.int32)),
+                                "too large for float16"),
     "texts": ("vggish", _resave(lambda a: a.astype(str)), "not numbers"),
     "missing": ("vggish", lambda f: f.unlink(), "is missing"),
     "a folder": ("vggish", lambda f: (f.unlink(), f.mkdir()), "cannot be read"),
-    "label 2": ("../CLIP/segment_pseudo_labels", _resave(lambda a: a * 2), "labels other than 0 and 1"),
-    "labels of another shape": ("../CLAP/segment_pseudo_labels", _resave(lambda a: a.T), "instead of (10, 25)"),
-    "labels that are fractions": ("../CLAP/segment_pseudo_labels", _resave(lambda a: a * 0.5), "labels other than 0 and 1"),
+    "label 2": ("../CLIP/segment_pseudo_labels", _resave(lambda a: a * 2),
+                "labels other than 0 and 1"),
+    "labels of another shape": ("../CLAP/segment_pseudo_labels", _resave(lambda a: a.T),
+                                "instead of (10, 25)"),
+    "labels that are fractions": ("../CLAP/segment_pseudo_labels", _resave(lambda a: a * 0.5),
+                                  "labels other than 0 and 1"),
 }  # fmt: skip
 
 
@@ -133,9 +145,11 @@ def test_odd_things_are_defects_and_stand_in_the_card(own_tree, tmp_path):
     kinds = importing.report.count_kinds(report.defects)
     assert kinds == {
         "class named twice": 1, "event of no length": 1, "reversed event": 1, "row given twice": 1,
-        "clip outside all splits": 1, "labels differ from the split file's": 1, "clip in no split": 1,
-        "clip missing from the file of all clips": 8, "feature file of several clips": 1, "feature file of no clip": 1,
-        "dense audio annotations of another version": 1, "pseudo-label outside the weak label": 1,
+        "clip outside all splits": 1, "labels differ from the split file's": 1,
+        "clip in no split": 1,
+        "clip missing from the file of all clips": 8, "feature file of several clips": 1,
+        "feature file of no clip": 1, "dense audio annotations of another version": 1,
+        "pseudo-label outside the weak label": 1,
     }  # fmt: skip
     assert [(item.clip_id, item.reason) for item in report.left_out] == [
         ("zzzzzzzzzzz_0_10", "line 3: stands in no split file, so it belongs to no split")
@@ -159,11 +173,13 @@ def _empty(place):
     [
         (
             lambda t: write_llp(t, train="train-00000_0_10\tDog\ntrain-00000_0_10\tDog"),
-            "AVVP_train.csv, line 3: the clip train-00000_0_10 is listed twice, first in .*AVVP_train.csv, line 2;",
+            "AVVP_train.csv, line 3: the clip train-00000_0_10 is listed twice, "
+            "first in .*AVVP_train.csv, line 2;",
         ),
         (
             lambda t: write_llp(t, train="b_b-bbbbbbb_30_40\tDog"),
-            "AVVP_val_pd.csv, line 2: the clip b_b-bbbbbbb_30_40 is listed twice, first in .*AVVP_train.csv, line 2;",
+            "AVVP_val_pd.csv, line 2: the clip b_b-bbbbbbb_30_40 is listed twice, "
+            "first in .*AVVP_train.csv, line 2;",
         ),
         (lambda t: write_llp(t, train="train-00000_0_10\tDgo"), "did you mean 'Dog'"),
         (lambda t: write_llp(t, train="train-00000_0_10"), "1 column instead of 2"),
@@ -178,7 +194,8 @@ def _empty(place):
         ),
         (
             _empty("feats/r2plus1d_18"),
-            "holds no .npy file; give --r2plus1d the .* per video, or --r2plus1d none to leave it out",
+            "holds no .npy file; give --r2plus1d the .* per video, "
+            "or --r2plus1d none to leave it out",
         ),
         (
             lambda t: [f.write_bytes(b"x") for f in (t / "feats" / "res152").iterdir()],

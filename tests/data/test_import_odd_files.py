@@ -1,4 +1,7 @@
-"""Official files as editors, archives and disks leave them: marks, blank lines, links, names, places."""
+"""Official files as editors, archives and disks leave them.
+
+Byte order marks, blank lines, links, names, places.
+"""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Stores of other classes, lengths and texts than any known dataset has, and a dataset from outside."""
+"""Stores with other classes, lengths and texts than the known datasets, and an external dataset."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Pages that are copied hold what a general reader decodes; whatever cannot be copied is decoded."""
+"""Copied pages hold what a general reader decodes; what cannot be copied is decoded."""
 
 import io
 

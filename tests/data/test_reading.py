@@ -1,4 +1,7 @@
-"""Reading: every clip once an epoch, the same batches on any number of processes and threads, mapped or streamed."""
+"""Reading gives every clip once per epoch.
+
+The batches are the same on any number of processes and threads, mapped or streamed.
+"""
 
 import threading
 import time

@@ -21,7 +21,7 @@ SIZES = {"train": 23, "validation": 7}
 
 
 def attempt(path, *, stop_at=None, resume="same", block=3, notes=None, **options):
-    """Write SIZES clips in blocks; break off before clip `stop_at`. Clips that are stored already are not added again."""
+    """Write SIZES clips in blocks up to clip `stop_at`; clips already stored are skipped."""
     spec, start = spec_of(), 0
     note = notes.append if notes is not None else None
     with StoreWriter(path, spec, rows_per_shard=5, resume=resume, note=note, **options) as writer:

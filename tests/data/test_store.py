@@ -1,4 +1,4 @@
-"""The store: what goes in comes out, what is wrong is named, and nothing half-written looks whole."""
+"""The store returns what was put in, names what is wrong; half-written never passes as whole."""
 
 import dataclasses
 import json

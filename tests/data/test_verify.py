@@ -1,4 +1,4 @@
-"""Verifying a store: what is clean, what is a warning, what the command prints and returns. See also planted faults."""
+"""Verifying a store: clean stores, warnings, output and exit codes. See also planted faults."""
 
 import dataclasses
 import json
@@ -344,7 +344,8 @@ def test_the_card_is_printed_or_written(llp, capsys):
 HUB = """
 from avplatform.cli import main
 from pathlib import Path
-for repo, *flags in (("clips", "--fast"), ("shorter", "--fast"), ("clips",), ("shorter",), ("nothing",)):
+for repo, *flags in (("clips", "--fast"), ("shorter", "--fast"), ("clips",), \
+("shorter",), ("nothing",)):
     code = main(["data", "verify", f"tester/{repo}", *flags])
     print("====", code, len(list(Path.home().rglob("train-*.parquet"))))
 """

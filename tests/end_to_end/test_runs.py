@@ -20,9 +20,10 @@ from tests.models.cells import SMALL as WIDTHS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = {
-    "avel": ["--task", "avel", "--batch-size", "8", "--optim.lr", "1e-3", "--cpu", "--precision", "no", "--threads", "1"],
-    "avvp": ["--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16", "--encoder-config.hidden", "16", "--cpu",
+    "avel": ["--task", "avel", "--batch-size", "8", "--optim.lr", "1e-3", "--cpu",
              "--precision", "no", "--threads", "1"],
+    "avvp": ["--task", "avvp", "--batch-size", "8", "--encoder-config.width", "16",
+             "--encoder-config.hidden", "16", "--cpu", "--precision", "no", "--threads", "1"],
 }  # fmt: skip
 
 
@@ -182,8 +183,8 @@ def torchrun(*args, processes=2):
 def test_two_processes_evaluate_every_clip_once_and_alike(run, small_stores, tmp_path):
     out = tmp_path / "scores.json"
     done = torchrun(
-        "-m", "avplatform", "eval", str(run), "--data", str(small_stores["avel"]), "--json", str(out), "--cpu",
-        "--batch-size", "4",
+        "-m", "avplatform", "eval", str(run), "--data", str(small_stores["avel"]),
+        "--json", str(out), "--cpu", "--batch-size", "4",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     found, expected = json.loads(out.read_text()), json.loads((run / "results.json").read_text())
@@ -519,7 +520,7 @@ def test_the_last_epoch_is_kept_though_it_is_not_due_for_validation(small_stores
 
 
 def test_what_a_resume_changed_holds_for_the_next_one(small_stores, tmp_path, monkeypatch, capsys):
-    """Interrupted again, a run that was made longer ends where it was to end, and says so when it is finished."""
+    """A run made longer and interrupted again ends at its new end, and says so when finished."""
     out, real = tmp_path / "run", loop.save_state
     flags = ["--epochs", "4", "--max-steps", "2", "--checkpointing.every", "1", "--no-save-plots"]
 

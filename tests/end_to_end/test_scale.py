@@ -28,7 +28,7 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """Training clips that 1, 2 and 4 processes cannot share evenly: 8 in a step, 3 in the last one of an epoch."""
+    """Training clips that 2 and 4 processes share unevenly: 8 per step, 3 in an epoch's last."""
     folder = tmp_path_factory.mktemp("stores")
     for task in ("avel", "avvp"):
         make_demo(task, folder / task, sizes={"train": 43, "validation": 9, "test": 10})
@@ -200,7 +200,7 @@ def clean_environment():
     torch.accelerator.is_available(), reason="the config asks for accelerators, and here they are"
 )
 def test_a_launch_for_several_gpus_joins_its_processes_where_there_are_none(stores, tmp_path):
-    """The shipped config starts 2 processes that Accelerate leaves unconnected on a machine without accelerators."""
+    """Without accelerators, Accelerate leaves the shipped config's 2 processes unconnected."""
     flags = flags_of(("avel", "ave", "leap", "full"), stores, tmp_path / "run", "--max-steps", "6")
     flags = [flag for flag in flags[1:] if flag != "--cpu"]
     command = [

@@ -1,4 +1,7 @@
-"""Runs are killed at random moments and inside checkpoint writes, preempted, starved of disk and memory, and go on."""
+"""Runs go on after kills, preemption, and a lack of disk space or memory.
+
+They are killed at random moments and inside checkpoint writes.
+"""
 
 import json
 import os
@@ -62,7 +65,7 @@ def records(folder, event):
 
 
 def die_in_write(rank, *, call, chance, seed):
-    """Let the main process be killed at one of the calls that write a checkpoint: before, between or after its files."""
+    """Kill the main process before, between or after the calls that write a checkpoint."""
     from avplatform.training import checkpoint
 
     if rank:
@@ -334,7 +337,7 @@ def test_a_full_disk_ends_every_process_with_a_clear_line_and_loses_nothing(
 
 
 def test_two_runs_in_one_folder_are_refused(small_stores, tmp_path):
-    """The second one finds the folder locked for as long as the first one lives, however it ends."""
+    """The second run finds the folder locked for as long as the first lives, however it ends."""
     flags = [*FLAGS, "--data", str(small_stores["avvp"]), "--output-dir", str(tmp_path / "run")]
     first = processes.Launch(flags, tmp_path / "log")
     wait_until(lambda: len(whole_records(tmp_path / "run", "step")) > 3)

@@ -80,7 +80,8 @@ def test_eval_adds_what_is_asked_for(runs, task, tmp_path, capsys):
         "--robustness",
         "--presence",
     ]
-    assert main(["eval", str(run), "--cpu", *flags, "--json", str(out), "--out", str(tmp_path / "pages"),
+    assert main(["eval", str(run), "--cpu", *flags, "--json", str(out),
+                 "--out", str(tmp_path / "pages"),
                  "--predictions", str(tmp_path / "kept")]) == 0  # fmt: skip
     content, own = read(out), read(run / "results.json")
     assert content["thresholds"] == "per class, chosen on validation"

@@ -25,7 +25,8 @@ from avplatform.data import open_data
 from avplatform.base.machine import leave
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.models.av_model import AVModel
-model, store, out, broken, kind = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+model, store, out, broken, kind = \
+sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
 accelerator = Accelerator(cpu=True)
 model = AVModel.from_pretrained(model)
 split = open_data(store, task="avvp").split("test")
@@ -97,7 +98,8 @@ def test_a_split_without_labels_ends_the_command_on_two_processes(model, small_s
     manifest = json.loads((store / "dataset.json").read_text())
     manifest["spec"]["label_splits"] = {"dense_audio": ["test"]}
     (store / "dataset.json").write_text(json.dumps(manifest))
-    # All clips are in the first process's batch: the second has none, and goes straight to where it would wait.
+    # All clips are in the first process's batch: the second has none, and goes straight to where
+    # it would wait.
     done = torchrun(
         "-m", "avplatform", "eval", model, "--data", store, "--split", "validation", "--cpu"
     )

@@ -214,7 +214,7 @@ def test_evidence_of_several_processes_is_joined_in_the_order_of_the_rows():
 
 
 def test_a_class_that_the_gate_keeps_out_anyway_does_not_move_its_threshold():
-    """False alarms in clips whose gate is closed do not count, so a low threshold costs nothing there."""
+    """False alarms in clips with a closed gate do not count, so a low threshold is free there."""
     validation = parsing()
     state, evidence = validation.state(), validation.evidence
     quiet = ~state["true_visual"].any(axis=1)  # (N, C)
@@ -228,7 +228,7 @@ def test_a_class_that_the_gate_keeps_out_anyway_does_not_move_its_threshold():
 
 
 def test_a_segment_that_another_rule_made_background_is_scored_below_the_threshold():
-    """Weakly supervised, the whole clip is background where that has the highest video score, whatever segments say."""
+    """Weakly supervised, a clip is background if that has the highest video score."""
     built = cell("avel", "ave", "leap", "weak")
     segment, video = torch.full((1, 10, 29), -5.0), torch.zeros(1, 29)
     segment[:, :, 4], video[:, BACKGROUND] = 5.0, 9.0

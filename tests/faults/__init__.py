@@ -1,1 +1,1 @@
-"""Faults of official files and of stores, to be planted in small trees and found by import and verification."""
+"""Faults of official files and stores, planted in small trees for import and verification."""

@@ -34,7 +34,7 @@ def clip(i: int) -> str:
 
 
 def llp_annotations(folder: Path, clips: int) -> Path:
-    """Write csv files: two thirds train, a sixth validation, a sixth test; every clip has one of four classes."""
+    """Write csv files: 2/3 train, 1/6 validation, 1/6 test; every clip has one of four classes."""
     folder.mkdir(parents=True)
     bounds = {
         "AVVP_train.csv": (0, 4 * clips // 6),
@@ -54,7 +54,7 @@ def llp_annotations(folder: Path, clips: int) -> Path:
 
 
 def ave_annotations(folder: Path, rows: int) -> Path:
-    """Write Annotations.txt, orders, and labels.h5; two thirds train, a sixth validation, a sixth test."""
+    """Write Annotations.txt, orders, and labels.h5: 2/3 train, 1/6 validation, 1/6 test."""
     folder.mkdir(parents=True)
     lines = [f"{EVENTS[i % 3]}&event-{i:05d}&good&{i % 3}&{6 + i % 4}\n" for i in range(rows)]
     (folder / "Annotations.txt").write_text("".join(lines))
@@ -123,7 +123,10 @@ def outside(values: np.ndarray) -> np.ndarray:
 
 
 def llp_together(clips: int) -> list[Fault]:
-    """Return faults that cost a clip or are odd, to be planted all in one tree; clip n belongs to split n // (clips / 6)."""
+    """Return faults that cost a clip or are odd, to be planted all in one tree.
+
+    Clip n belongs to split n // (clips / 6).
+    """
     res, vgg, motion = "feats/res152", "feats/vggish", "feats/r2plus1d_18"
     dense, last = "AVVP_eval_audio.csv", clips - 1
     return [

@@ -1,9 +1,10 @@
 """Faults of more than forty kinds, planted one or more at a time: `python -m tests.faults.planted`.
 
-Small LLP and AVE trees in the official formats (made-up annotations, drawn features) and stores imported from them are
-damaged, then imported or verified by the commands themselves. A fault counts as found if the command ends with the exit
-code that its page promises, and one of its messages names the place (file, line, clip or row) and what is wrong. Ends with
-exit code 1 unless every fault was found.
+Small LLP and AVE trees in the official formats (made-up annotations, drawn features) and stores
+imported from them are damaged, then imported or verified by the commands themselves. A fault counts
+as found if the command ends with the exit code that its page promises, and one of its messages
+names the place (file, line, clip or row) and what is wrong. Ends with exit code 1 unless every
+fault was found.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def ran(*args: str) -> tuple[int, str]:
 
 
 def imported(dataset: str, tree: Path, out: Path) -> tuple[int, list[str]]:
-    """Import; return the exit code and the messages: what was printed, and the entries of the report."""
+    """Import; return the exit code and the messages: what was printed, and the report's entries."""
     code, text = ran("data", "import", dataset, str(tree), "--out", str(out))
     messages = text.splitlines()
     if (out / "import_report.json").is_file():

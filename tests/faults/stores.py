@@ -37,7 +37,7 @@ def edit_manifest(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], N
 
 
 def rewrite(file: str, change: Callable[[dict[str, list[Any]]], Any]) -> Callable[[Path], None]:
-    """Return a plant that changes a shard's values, and the manifest with it, so that sizes and sha256 agree."""
+    """Return a plant that changes a shard's values and its size and sha256 in the manifest."""
 
     def plant(store: Path) -> None:
         table = pq.read_table(store / file)

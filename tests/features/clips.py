@@ -53,7 +53,7 @@ def render(
     layout: str = "mono",
     pix_fmt: str = "yuv420p",
 ) -> Path:
-    """Write a media file; `stamps` are the frames' moments in milliseconds where the rate varies."""
+    """Write a media file; `stamps` are the frame times in milliseconds if the rate varies."""
     with av.open(str(path), "w") as container:
         video: Any = None
         audio: Any = None

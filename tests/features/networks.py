@@ -15,7 +15,7 @@ SMALL = FeatureRecipe(name="small", audio="vggish", visual="timm:test_resnet", f
 
 
 def vggish_file(path: Path, *, channels: int = 4, hidden: int = 16, width: int = 8) -> Path:
-    """Weights under the names of the published ones, of a narrower network; their state dict was pickled by torch."""
+    """Weights of a narrower network under the published names; torch pickled the state dict."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:

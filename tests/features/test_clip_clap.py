@@ -1,4 +1,7 @@
-"""CLIP and CLAP as feature extractors, with random weights at tiny widths: the path is right, not what real ones would see."""
+"""CLIP and CLAP as feature extractors, with random weights at tiny widths.
+
+The tests check the path, not what real weights would see.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`avplatform extract`: good files are in the store, bad ones are listed with their reason, and a stopped run goes on."""
+"""`avplatform extract` stores good files, lists bad ones with a reason, and resumes."""
 
 from __future__ import annotations
 
@@ -409,8 +409,8 @@ def test_training_on_a_store_without_labels_says_how_to_get_them(extracted, caps
     ]
     assert main(["train", *data, "--dry-run"]) == 2
     assert (
-        "has no split 'train' (splits: test); it has no labels: `avplatform extract --annotations DIR`"
-        in capsys.readouterr().err
+        "has no split 'train' (splits: test); "
+        "it has no labels: `avplatform extract --annotations DIR`" in capsys.readouterr().err
     )
 
 

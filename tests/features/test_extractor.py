@@ -142,7 +142,7 @@ def test_vgg_maps_have_their_channels_last(folder, tmp_path):
 
 
 def vgg_file(path):
-    """VGG-19's convolutions with random weights; its classifier, most of the file, is not needed."""
+    """VGG-19's convolutions with random weights, without its classifier (most of the file)."""
     import timm
     from safetensors.torch import save_file
 

@@ -145,7 +145,7 @@ def far_apart(path: Path) -> None:
 
 
 def late_sound(path: Path) -> None:
-    """A sound that begins half an hour after the picture: silence for all that time would have to be made up."""
+    """A sound that begins half an hour after the picture must not be filled up with silence."""
     render(
         path,
         pictures=[bits_of(0)],

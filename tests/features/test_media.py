@@ -1,4 +1,4 @@
-"""Frames and waveforms are those of the right moments, and files that are no media are refused with a reason."""
+"""Frames and waveforms are those of the right times, and files that are not media are refused."""
 
 from __future__ import annotations
 
@@ -175,7 +175,8 @@ def test_a_beep_is_heard_in_its_second(numbered):
 def test_a_part_of_a_sound_is_the_same_as_in_the_whole(numbered):
     whole = read_waveform(numbered, 16000)
     part = read_waveform(numbered, 16000, start=4.5, seconds=2.0)
-    # Where FFmpeg finds a key frame is up to its version; from there positions are rounded to a sample of the result.
+    # Where FFmpeg finds a key frame depends on its version; from there positions are rounded to a
+    # sample of the result.
     half_a_sample = 0.5 * np.pi * 1000 / 16000  # of a tone of 1 kHz and 0.5
     assert (
         len(part) == 32000
@@ -200,7 +201,10 @@ def test_sound_of_many_channels_is_their_mean(tmp_path, channels):
         file.setsampwidth(2)
         file.setframerate(8000)
         file.writeframes(np.tile(levels, 8000).astype("<i2").tobytes())
-    code = "import sys; from avplatform.features.media import read_waveform; print(read_waveform(sys.argv[1], 8000).mean())"
+    code = (
+        "import sys; from avplatform.features.media import read_waveform; "
+        "print(read_waveform(sys.argv[1], 8000).mean())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "many.wav"], capture_output=True, text=True
     )
@@ -247,9 +251,10 @@ def make_bad(tmp_path):
     (tmp_path / "head.mp4").write_bytes(whole[:40])
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     return {
-        "picture.png": "no video or sound", "picture.mp4": "no video or sound", "text.mp4": "cannot read", "list.m3u8": "",
-        "list.mp4": "", "empty.mp4": "is empty", "folder.mp4": "is no file", "pipe.mp4": "is no file",
-        "head.mp4": "cannot read", "cut.mp4": "cannot read", "absent.mp4": "no file", "nul\0.mp4": "",
+        "picture.png": "no video or sound", "picture.mp4": "no video or sound",
+        "text.mp4": "cannot read", "list.m3u8": "", "list.mp4": "", "empty.mp4": "is empty",
+        "folder.mp4": "is no file", "pipe.mp4": "is no file", "head.mp4": "cannot read",
+        "cut.mp4": "cannot read", "absent.mp4": "no file", "nul\0.mp4": "",
     }  # fmt: skip
 
 
@@ -278,8 +283,8 @@ def test_a_file_that_ends_early_is_said_to_be_cut_off(tmp_path):
 @pytest.mark.parametrize(
     "limits, text",
     [
-        ({"max_seconds": 5.0}, "lasts 10 s; the limit is 5 s"), ({"max_pixels": 1000}, "pictures of 128 x 96"),
-        ({"max_audio_rate": 8000}, "44100 Hz"),
+        ({"max_seconds": 5.0}, "lasts 10 s; the limit is 5 s"),
+        ({"max_pixels": 1000}, "pictures of 128 x 96"), ({"max_audio_rate": 8000}, "44100 Hz"),
     ],
 )  # fmt: skip
 def test_what_is_beyond_a_limit_is_refused(numbered, limits, text):
@@ -395,7 +400,7 @@ def test_a_frame_of_sound_at_an_absurdly_low_rate_is_refused_before_it_is_resamp
 
 
 def late(path: Path, sound_codec: str = "flac") -> Path:
-    """Three seconds with a beep and another picture in the last, whose time stamps begin at 100 s."""
+    """Three seconds, the last with a beep and another picture; time stamps begin at 100 s."""
     fps, first = 10, 100
     pictures = [bits_of(10 * (index >= 2 * fps)) for index in range(3 * fps)]
     stamps = [1000 * first + 100 * index for index in range(3 * fps)]
@@ -434,7 +439,10 @@ def test_the_length_of_raw_sound_is_measured_and_not_guessed_from_its_beginning(
     "name, codec", [("raw.h264", "libx264"), ("raw.m1v", "mpeg1video"), ("raw.m4v", "mpeg4")]
 )
 def test_raw_pictures_are_measured_and_found_where_they_are(tmp_path, name, codec):
-    """Of the first FFmpeg cannot seek and has used it up when it says so; of the second it declares a wrong length."""
+    """In the first file FFmpeg cannot seek; for the second it declares a wrong length.
+
+    FFmpeg has used up the first file when it says so.
+    """
     path = render(
         tmp_path / name, pictures=[bits_of(2 ** (index // 25)) for index in range(250)], codec=codec
     )
@@ -471,7 +479,8 @@ def test_pictures_beyond_all_pixels_that_a_file_may_have_are_refused_before_they
     monkeypatch.setattr(Opened, "frames", lambda *_: decoded.append(1) or iter(()))
     with pytest.raises(
         DataError,
-        match=r"100 pictures of 128 x 96, together 0.00123 gigapixels; the limit is 0.001 \(--max-gig",
+        match=r"100 pictures of 128 x 96, together 0.00123 gigapixels; "
+        r"the limit is 0.001 \(--max-gig",
     ):
         read_frames(path, [0.5], 8, limits=Limits(max_gigapixels=0.001))
     assert not decoded

@@ -1,11 +1,14 @@
-"""A small stand-in for the Hub over HTTP: in memory, in this process, on the loopback address and a free port.
+"""A small stand-in for the Hub over HTTP, in memory and in this process.
 
-It knows what pushing and loading a model or a dataset needs: repositories with branches and commits, git and LFS files,
-ranges, a token, private repositories. It is a double: it does not show token scopes, rate limits, xet storage, redirects to
-another host, conflicts between pushes, or the Hub's real validation of cards (it looks at the form of the model index).
+It listens on the loopback address and a free port.
 
-The client reads its environment once, when huggingface_hub is imported, so it runs in a process of its own with
-`environment(hub, home)`.
+It knows what pushing and loading a model or a dataset needs: repositories with branches and
+commits, git and LFS files, ranges, a token, private repositories. It is a double: it does not show
+token scopes, rate limits, xet storage, redirects to another host, conflicts between pushes, or the
+Hub's real validation of cards (it looks at the form of the model index).
+
+The client reads its environment once, when huggingface_hub is imported, so it runs in a process of
+its own with `environment(hub, home)`.
 """
 
 from __future__ import annotations
@@ -62,7 +65,7 @@ class FakeRepo:
 
 
 class FakeHub:
-    """Start it, point HF_ENDPOINT at `.url`, look into `.repos` ("models/owner/name") and `.requests`."""
+    """Start it, set HF_ENDPOINT to `.url`, read `.repos` ("models/owner/name") and `.requests`."""
 
     def __init__(self) -> None:
         self.repos: dict[str, FakeRepo] = {}
@@ -89,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
 
-    # In the order in which they are tried: method, pattern of the path, name of the function, whether it needs the token.
+    # In the order in which they are tried: method, path pattern, function name, needs the token.
     ROUTES = (
         ("POST", r"/api/validate-yaml", "validate", False),
         ("GET", r"/api/whoami-v2", "whoami", True),

@@ -1,4 +1,7 @@
-"""A dataset on (a stand-in for) the Hub: pushed whole, mapped or streamed over HTTP, and no more asked for than is read."""
+"""A dataset on (a stand-in for) the Hub: pushed whole, mapped or streamed over HTTP.
+
+No more is requested than is read.
+"""
 
 import json
 import re
@@ -39,7 +42,8 @@ for name, options in READS.items():
 mark("own")
 data = open_data("tester/clips", task="avvp", cache_dir="cache")
 parts = [stream_dataset(data, process_index=i, num_processes=2) for i in range(2)]
-found["own"] = [row for part in parts for table in part.iter(batch_size=8) for row in table["row"].to_pylist()]
+found["own"] = [row for part in parts for table in part.iter(batch_size=8) \
+for row in table["row"].to_pylist()]
 print(json.dumps(found))
 """
 
@@ -49,8 +53,8 @@ def read(name, *, streaming, num_workers=0, processes=1, start=0, cache_dir=None
     data, out = open_data(name, task="avvp", cache_dir=cache_dir), []
     for index in range(processes):
         loader = train_loader(
-            data, ["train"], streaming=streaming, num_workers=num_workers, batch_size=16, seed=4, process_index=index,
-            num_processes=processes,
+            data, ["train"], streaming=streaming, num_workers=num_workers, batch_size=16, seed=4,
+            process_index=index, num_processes=processes,
         )  # fmt: skip
         batches = [share.batch for share in loader.epoch(2, start=start)]
         out.append(
@@ -83,7 +87,7 @@ def pushed(hub, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reads(hub, pushed, tmp_path_factory):
-    """What a client without a token reads in every way, and the shards and ranges that it asked for each time."""
+    """What a client without a token reads in every way, and the shards and ranges it requests."""
     hub.requests.clear()
     home = tmp_path_factory.mktemp("client")
     found = json.loads(done(client(hub, home, READ, token=None)).splitlines()[-1])

@@ -1,4 +1,4 @@
-"""What is pushed loads again from (a stand-in for) the Hub with the same bits; what fails, fails in one sentence."""
+"""Models on (a stand-in for) the Hub: loaded bit for bit as pushed; failures are one sentence."""
 
 import json
 import subprocess
@@ -24,7 +24,8 @@ WHOLE = {"config.json", "model.safetensors", "README.md"}
 OUTPUT = (
     "from tests.models.cells import inputs\n"
     f"import torch; torch.set_num_threads({torch.get_num_threads()})\n"
-    "def output(model): return model(*inputs('avel')).parse.segment.av.values.double().flatten().tolist()\n"
+    "def output(model): "
+    "return model(*inputs('avel')).parse.segment.av.values.double().flatten().tolist()\n"
 )
 
 
@@ -63,7 +64,10 @@ def test_a_pushed_run_loads_from_a_fresh_process_with_the_same_outputs(hub, run,
     assert b'from_pretrained("tester/ave-leap")' in repo.files()["README.md"]
     assert PLACEHOLDER.encode() not in repo.files()["README.md"]
     assert PLACEHOLDER in (run / "model" / "README.md").read_text()
-    code = f"{OUTPUT}from avplatform.models.av_model import AVModel\nprint(output(AVModel.from_pretrained('tester/ave-leap')))"
+    code = (
+        f"{OUTPUT}from avplatform.models.av_model import AVModel\n"
+        "print(output(AVModel.from_pretrained('tester/ave-leap')))"
+    )
     loaded = json.loads(done(client(hub, tmp_path, code, token=None)))
     expected = (
         build("avel", "ave", "leap")(*inputs("avel"))
@@ -83,8 +87,10 @@ def test_a_card_that_was_edited_is_pushed_as_it_is(hub, run, tmp_path):
 
 def test_a_push_to_a_branch_leaves_main_alone(hub, run, tmp_path):
     code = (
-        f"from avplatform.cli import main\nassert main(['push', {str(run)!r}, 'tester/x', '--revision', 'second']) == 0\n"
-        "from avplatform.models.av_model import AVModel\nAVModel.from_pretrained('tester/x', revision='second')"
+        "from avplatform.cli import main\n"
+        f"assert main(['push', {str(run)!r}, 'tester/x', '--revision', 'second']) == 0\n"
+        "from avplatform.models.av_model import AVModel\n"
+        "AVModel.from_pretrained('tester/x', revision='second')"
     )
     done(client(hub, tmp_path, code))
     repo = hub.repos["models/tester/x"]
@@ -106,7 +112,8 @@ def test_a_private_push_is_private(hub, run, tmp_path):
 def test_the_same_weights_are_uploaded_once_and_a_hub_id_is_a_model_folder(hub, run, tmp_path):
     code = (
         "from avplatform.hub.push import model_folder, push_run\n"
-        f"push_run({str(run)!r}, 'tester/x')\npush_run('tester/x', 'tester/copy')\nprint(model_folder('tester/copy'))"
+        f"push_run({str(run)!r}, 'tester/x')\n"
+        "push_run('tester/x', 'tester/copy')\nprint(model_folder('tester/copy'))"
     )
     folder = Path(done(client(hub, tmp_path, code)).strip())
     assert {path.name for path in folder.iterdir()} == WHOLE and len(hub.large) == 1
@@ -118,8 +125,10 @@ def test_the_same_weights_are_uploaded_once_and_a_hub_id_is_a_model_folder(hub, 
 
 def test_a_model_pushes_itself(hub, run, tmp_path):
     code = (
-        f"{OUTPUT}from avplatform.models.av_model import AVModel\nm = AVModel.from_pretrained({str(run / 'model')!r})\n"
-        "m.push_to_hub('tester/plain')\nprint(output(AVModel.from_pretrained('tester/plain')) == output(m))"
+        f"{OUTPUT}from avplatform.models.av_model import AVModel\n"
+        f"m = AVModel.from_pretrained({str(run / 'model')!r})\n"
+        "m.push_to_hub('tester/plain')\n"
+        "print(output(AVModel.from_pretrained('tester/plain')) == output(m))"
     )
     assert done(client(hub, tmp_path, code)).strip().endswith("True")
     card = hub.repos["models/tester/plain"].files()["README.md"]
@@ -146,12 +155,16 @@ def test_a_store_goes_to_the_hub_and_comes_back(hub, small_stores, tmp_path):
     code = (
         "import json\nfrom huggingface_hub import HfApi\nfrom datasets import load_dataset\n"
         "from avplatform.data import open_data\n"
-        "api, place = HfApi(), {'repo_id': 'tester/store', 'repo_type': 'dataset'}\napi.create_repo(**place)\n"
-        f"api.upload_folder(folder_path={str(small_stores['avel'])!r}, allow_patterns=['*.parquet', '*.json'], **place)\n"
-        f"api.upload_file(path_or_fileobj={str(tmp_path / 'README.md')!r}, path_in_repo='README.md', **place)\n"
+        "api, place = HfApi(), {'repo_id': 'tester/store', 'repo_type': 'dataset'}\n"
+        "api.create_repo(**place)\n"
+        f"api.upload_folder(folder_path={str(small_stores['avel'])!r}, "
+        "allow_patterns=['*.parquet', '*.json'], **place)\n"
+        f"api.upload_file(path_or_fileobj={str(tmp_path / 'README.md')!r}, "
+        "path_in_repo='README.md', **place)\n"
         "data = open_data('tester/store', task='avel')\n"
         "total = float(data.split('test').batch(range(3)).audio.double().sum())\n"
-        "counts = {name: sum(1 for _ in split) for name, split in load_dataset('tester/store', streaming=True).items()}\n"
+        "counts = {name: sum(1 for _ in split) "
+        "for name, split in load_dataset('tester/store', streaming=True).items()}\n"
         "print(json.dumps([data.checksum, total, counts]))"
     )
     cache = {"AVPLATFORM_CACHE": str(tmp_path / "cache")}
@@ -202,14 +215,17 @@ def test_a_dataset_that_is_not_on_the_machine_says_so_offline(hub, tmp_path):
 
 def test_wrong_tokens_and_names_are_one_sentence(hub, run, tmp_path):
     code = (
-        "from avplatform.models.errors import DataError\nfrom avplatform.hub.push import model_folder, push_run\n"
+        "from avplatform.models.errors import DataError\n"
+        "from avplatform.hub.push import model_folder, push_run\n"
         "from avplatform.models.av_model import AVModel\n"
         "def failing(call, *args, **kwargs):\n"
-        "    try:\n        call(*args, **kwargs)\n    except DataError as error:\n        print(error)\n"
+        "    try:\n        call(*args, **kwargs)\n"
+        "    except DataError as error:\n        print(error)\n"
         f"failing(push_run, {str(run)!r}, 'tester/x', token='hf_wrong')\n"
         f"failing(push_run, {str(run)!r}, 'no such/name!')\n"
         f"failing(push_run, {str(run)!r}, 'tester/x', revision='a b')\n"
-        "failing(model_folder, 'tester/nothing')\nfailing(AVModel.from_pretrained, 'tester/nothing')\n"
+        "failing(model_folder, 'tester/nothing')\n"
+        "failing(AVModel.from_pretrained, 'tester/nothing')\n"
     )
     token, name, branch, unknown, unknown_model = done(client(hub, tmp_path, code)).splitlines()
     assert "tester/x" in token and "no valid token (401)" in token

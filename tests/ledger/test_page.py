@@ -1,4 +1,4 @@
-"""The page: every number on it follows from a run folder that it names, and what is missing is said."""
+"""The page: every number follows from a run folder that it names; what is missing is said."""
 
 import json
 import re
@@ -28,7 +28,7 @@ DRAWN = [
 
 
 class Cells(HTMLParser):
-    """Collects what stands in the table cells of a page: {data-cell: text}, and the texts of the other cells."""
+    """Collects a page's table cells: {data-cell: text}, and the texts of the other cells."""
 
     def __init__(self, text):
         super().__init__()
@@ -308,8 +308,9 @@ def test_runs_without_scores_on_test_say_so(small_stores, tmp_path):
 @pytest.mark.parametrize(
     ("values", "paper", "verdict"),
     [
-        ([60.0, 61.0, 62.0], 63.0, "inside"), ([60.0, 61.0, 62.0], 63.1, "outside"), ([60.0, 61.0, 62.0], 58.9, "outside"),
-        ([60.0, 62.0], 61.0, "n too small"), ([60.0], 60.0, "n too small"), ([60.0, 61.0, 62.0], None, None),
+        ([60.0, 61.0, 62.0], 63.0, "inside"), ([60.0, 61.0, 62.0], 63.1, "outside"),
+        ([60.0, 61.0, 62.0], 58.9, "outside"), ([60.0, 62.0], 61.0, "n too small"),
+        ([60.0], 60.0, "n too small"), ([60.0, 61.0, 62.0], None, None),
     ],
 )  # fmt: skip
 def test_inside_the_spread_means_within_two_standard_deviations(values, paper, verdict):

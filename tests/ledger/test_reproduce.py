@@ -1,4 +1,4 @@
-"""`avplatform reproduce`: what it plans, what it refuses, and one real run from the command to the page."""
+"""`avplatform reproduce`: its plan, its refusals, and one real run from command to page."""
 
 import json
 import shutil
@@ -141,7 +141,7 @@ def test_runs_of_other_options_or_other_data_are_not_taken(data, tmp_path):
 
 
 def test_the_page_alone_calls_no_run_what_it_is_not(data, tmp_path, small_stores, capsys):
-    """Without training, a folder of runs with a short schedule or of other data would stand under the recipe's name."""
+    """Without training, runs of a short schedule or of other data would pass as the recipe's."""
     write_runs(planned(data, only=("han-mmil",), extra={"max_steps": 1}), tmp_path, data)
     command = [
         "reproduce",
@@ -246,10 +246,10 @@ def test_the_list_of_runs_writes_nothing(tmp_path, capsys, small_stores):
 
 
 def test_from_the_command_to_the_page(tmp_path, small_stores, capsys):
-    """One setting is trained for one step; its own model then stands for an authors' checkpoint and scores the same."""
+    """Train one setting for one step; its model as the authors' checkpoint scores the same."""
     out, models = tmp_path / "out", tmp_path / "models"
-    command = ["reproduce", "table2", "--data", str(small_stores["avvp"]), "--out", str(out), "--seeds", "1",
-               "--max-steps", "1", "--only", "han-mmil", "--cpu"]  # fmt: skip
+    command = ["reproduce", "table2", "--data", str(small_stores["avvp"]), "--out", str(out),
+               "--seeds", "1", "--max-steps", "1", "--only", "han-mmil", "--cpu"]  # fmt: skip
     assert main(command) == 0
     assert "1 finished now, 0 before, 0 failed" in capsys.readouterr().out
     run = out / RUNS / "han-mmil-avvp_seed-1"
@@ -276,6 +276,6 @@ def test_from_the_command_to_the_page(tmp_path, small_stores, capsys):
 
 def test_settings_have_names_that_say_what_they_are():
     assert set(settings_of(["table2"])) == {
-        "han-mmil-avvp", "han-leap-avvp-official_avss-off", "han-leap-avvp-official", "mmpyr-mmil-avvp",
-        "mmpyr-leap-avvp-official_avss-off", "mmpyr-leap-avvp-official",
+        "han-mmil-avvp", "han-leap-avvp-official_avss-off", "han-leap-avvp-official",
+        "mmpyr-mmil-avvp", "mmpyr-leap-avvp-official_avss-off", "mmpyr-leap-avvp-official",
     }  # fmt: skip

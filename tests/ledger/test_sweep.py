@@ -1,4 +1,4 @@
-"""Sweeps: axes become runs, all checked first; jobs are skipped, told when they fail, and ended in order."""
+"""Sweeps: axes become runs, all checked first; jobs are skipped, reported on failure, and ended."""
 
 import json
 import os
@@ -64,8 +64,8 @@ def job(name, code, done):
 def test_every_combination_is_a_run_and_one_seed_comes_before_the_next(tmp_path):
     runs = read_sweep(write(tmp_path, SWEEP))
     assert [r.name for r in runs][:5] == [
-        "width-16_mmil_seed-1", "width-16_leap_seed-1", "width-32_mmil_seed-1", "width-32_leap_seed-1",
-        "width-16_mmil_seed-2",
+        "width-16_mmil_seed-1", "width-16_leap_seed-1", "width-32_mmil_seed-1",
+        "width-32_leap_seed-1", "width-16_mmil_seed-2",
     ]  # fmt: skip
     assert len(runs) == 8 and runs[3].axes == {
         "encoder_config.width": 32,
@@ -162,7 +162,8 @@ def test_a_file_that_holds_itself_and_a_folder_that_cannot_be_made_are_said(
     assert main(["sweep", str(file)]) == 1
     assert "holds an alias (*name) inside the value that it refers to" in capsys.readouterr().err
     file.write_text(
-        f"base: {{data: {small_stores['avel']}, optim: &o {{lr: 0.1}}}}\naxes: {{o: {{a: {{optim: *o}}}}}}\nseeds: 1\n"
+        f"base: {{data: {small_stores['avel']}, optim: &o {{lr: 0.1}}}}\n"
+        "axes: {o: {a: {optim: *o}}}\nseeds: 1\n"
     )
     assert (
         main(["sweep", str(file), "--out", str(file)]) == 1
@@ -182,7 +183,8 @@ def test_finished_jobs_are_skipped_and_failed_ones_do_not_stop_the_others(tmp_pa
         job("before", "raise SystemExit(7)", lambda: True),
         job(
             "bad",
-            "import sys; print('hello'); print('error: no such data', file=sys.stderr); sys.exit(2)",
+            "import sys; print('hello'); "
+            "print('error: no such data', file=sys.stderr); sys.exit(2)",
             lambda: False,
         ),
         job("lying", "print('all went well')", lambda: False),
@@ -201,7 +203,10 @@ def test_finished_jobs_are_skipped_and_failed_ones_do_not_stop_the_others(tmp_pa
 
 def test_no_more_jobs_run_at_a_time_than_asked_for(tmp_path):
     code = f"import os, time; d = {str(tmp_path)!r}; open(f'{{d}}/{{os.getpid()}}.on', 'w'); "
-    code += "n = sum(f.endswith('.on') for f in os.listdir(d)); time.sleep(0.3); open(f'{d}/{os.getpid()}.{n}', 'w'); "
+    code += (
+        "n = sum(f.endswith('.on') for f in os.listdir(d)); time.sleep(0.3); "
+        "open(f'{d}/{os.getpid()}.{n}', 'w'); "
+    )
     code += "os.remove(f'{d}/{os.getpid()}.on')"
     run_jobs(
         [job(str(i), code, lambda: False) for i in range(4)],
@@ -242,7 +247,7 @@ time.sleep(60)
 
 
 def test_jobs_end_when_the_sweep_is_killed(tmp_path):
-    """Nobody tells them; they notice that the pipe which the sweep held is closed, and have time to save."""
+    """Jobs notice that the pipe which the sweep held is closed, and have time to save."""
     child = f"""
 import signal, sys, time
 from avplatform.base.stopping import end_with_starter
@@ -259,7 +264,8 @@ while True:
     starter = f"""
 from pathlib import Path
 from tests.ledger.test_sweep import QUIET, job, run_jobs
-jobs = [job("long", {child!r}, lambda: False), job("idle", "import time; time.sleep(1)", lambda: False)]
+jobs = [job("long", {child!r}, lambda: False), \
+job("idle", "import time; time.sleep(1)", lambda: False)]
 run_jobs(jobs, logs=Path({str(tmp_path / "logs")!r}), parallel=2, console=QUIET)
 """
     process = subprocess.Popen([sys.executable, "-c", starter], cwd=ROOT)
@@ -319,8 +325,8 @@ def test_a_run_made_with_other_options_is_not_taken_for_this_one(tmp_path):
 
 def test_the_sweep_trains_resumes_and_fills_the_ledger(tmp_path, small_stores, capsys):
     """One real run, begun elsewhere and left without a checkpoint: the sweep goes on with it."""
-    base = {"task": "avel", "data": str(small_stores["avel"]), "max_steps": 1, "batch_size": 8, "cpu": True, "precision": "no",
-            "save_plots": False}  # fmt: skip
+    base = {"task": "avel", "data": str(small_stores["avel"]), "max_steps": 1, "batch_size": 8,
+            "cpu": True, "precision": "no", "save_plots": False}  # fmt: skip
     file, out = (
         write(tmp_path, {"base": base, "axes": {"decoder": ["dch"]}, "seeds": [3]}),
         tmp_path / "out",

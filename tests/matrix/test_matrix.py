@@ -1,7 +1,9 @@
-"""Every encoder with every decoder, task and supervision: losses, gradients, updates, saving, odd sizes.
+"""Every encoder with every decoder, task and supervision.
 
-In double precision a gradient that vanishes identically comes out below 1e-15 of the model's largest, and any other
-above 1e-6 of it, so one threshold tells them apart.
+Losses, gradients, updates, saving, odd sizes.
+
+In double precision a gradient that vanishes identically comes out below 1e-15 of the model's
+largest, and any other above 1e-6 of it, so one threshold tells them apart.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ NOTHING = 1e-11  # of the model's largest gradient
 
 
 class Steps(NamedTuple):
-    """Two optimiser steps of a cell: what was measured, the first gradients, the parameters before and after both."""
+    """Two optimiser steps of a cell: measurements, first gradients, parameters before and after."""
 
     name: str
     result: StepResult
@@ -236,7 +238,7 @@ def test_published_widths_take_their_steps(preset, features, frames):
     found = two_steps(build_cell(config, features), batch, "-".join(names))
     check_losses(found)
     assert [n for n, g in found.gradients.items() if not g.isfinite().all()] == []
-    # In single precision rounding hides the smallest gradients, so only one that is not there at all counts as none.
+    # In single precision rounding hides the smallest gradients, so only absent ones count as none.
     assert silent(found, threshold=0.0) <= expected_zeros(found.name, list(found.before))
     kept = {n for n in found.before if torch.equal(found.before[n], found.after[n])}
     assert kept <= expected_zeros(found.name, list(found.before))

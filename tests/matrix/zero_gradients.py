@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 
 class Zero(NamedTuple):
-    """Parameters whose gradient vanishes identically, in the cells `task-encoder-decoder-supervision` that match."""
+    """Parameters with an identically zero gradient in the cells that match.
+
+    A cell is `task-encoder-decoder-supervision`.
+    """
 
     cells: str
     parameters: str
@@ -20,7 +23,8 @@ ZEROS = (
     Zero(
         ".*-han-.*|.*-cmbs-.*",
         r"encoder\..*\.in_proj_bias\[key\]",
-        "q.(k_t + b) = q.k_t + q.b: the bias adds the same to the scores of all keys, and a softmax over keys drops it",
+        "q.(k_t + b) = q.k_t + q.b: the bias adds the same to the scores of all keys, "
+        "and a softmax over keys drops it",
     ),
     Zero(
         ".*-mmpyr-.*",
@@ -51,7 +55,8 @@ ZEROS = (
         "avvp-cmbs-.*",
         r"encoder\.attention\.(query|key|self_mean|self_position|self_score|spatial_visual|spatial_audio|spatial_score)"
         r"\.(weight|bias)",
-        "vectors are a map of one position, and a softmax over one position is 1 whatever its score",
+        "vectors are a map of one position, "
+        "and a softmax over one position is 1 whatever its score",
     ),
 )
 
@@ -63,7 +68,10 @@ def expected_zeros(cell: str, names: list[str]) -> set[str]:
 
 
 def pieces(model: nn.Module, *, gradients: bool) -> dict[str, Tensor]:
-    """Return copies of all trainable parameters, or of their gradients where there is one; packed maps as their three."""
+    """Return copies of all trainable parameters, or of the gradients that exist.
+
+    Packed maps are returned as their three parts.
+    """
     found = {}
     for name, parameter in model.named_parameters():
         value = parameter.grad if gradients else parameter

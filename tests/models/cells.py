@@ -1,4 +1,4 @@
-"""Every cell of the matrix at small widths, with random features and labels that look like the real ones."""
+"""Every cell of the matrix at small widths, with random features and realistic labels."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def random_batch(
     seed: int = 0,
     features: FeatureSpec | None = None,
 ) -> Batch:
-    """Return random features with events of random classes and times; AVEL's second clip is background throughout."""
+    """Return random features with random events; AVEL's second clip is all background."""
     audio, visual, motion = inputs(task, clips, segments, seed, features)
     rng = torch.Generator().manual_seed(seed + 1)
     labels = (

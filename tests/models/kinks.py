@@ -10,10 +10,11 @@ from torch.overrides import TorchFunctionMode
 
 
 class Kinks(TorchFunctionMode):
-    """Records on which side of each kink a computation runs, and refuses a later one that runs on another.
+    """Records on which side of each kink a computation runs, and refuses one on another side.
 
-    Kinks are those of relu, abs, clamp, normalize, maximum and minimum over an axis, the largest k, and comparisons of real
-    numbers (hard decisions, pruning). Enter it around each computation; the first one is what others are compared with.
+    Kinks are those of relu, abs, clamp, normalize, maximum and minimum over an axis, the largest k,
+    and comparisons of real numbers (hard decisions, pruning). Enter it around each computation; the
+    first one is what others are compared with.
 
     Raises:
         AssertionError: a computation lies on another side of a kink than the first one.

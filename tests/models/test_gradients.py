@@ -1,8 +1,9 @@
 """The gradient of every model's loss, by finite differences in double precision.
 
-All parameters and features are checked together, dropout off, at parameters moved away from their symmetric start. `Kinks`
-makes sure that no difference crosses a kink. Four models are checked entry by entry; the others, most of them larger, in
-gradcheck's fast mode: one random direction a tensor instead of each entry, because each entry costs two runs of the model.
+All parameters and features are checked together, dropout off, at parameters moved away from their
+symmetric start. `Kinks` makes sure that no difference crosses a kink. Four models are checked entry
+by entry; the others, most of them larger, in gradcheck's fast mode: one random direction per tensor
+instead of each entry, because each entry costs two runs of the model.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ TINY: dict[str, dict[str, Any]] = {
     "mmpyr": {"width": 3, "heads": 1, "hidden": 2, "levels": 2},
     "ave": {"lstm_width": 2, "attention_width": 2},
     "psp": {"lstm_width": 2, "attention_width": 2, "threshold": 0.25},
-    "cmbs": {"width": 4, "heads": 2, "interaction_heads": 2, "layers": 1, "encoder_hidden": 2, "decoder_hidden": 2,
-             "lstm_width": 2},
+    "cmbs": {"width": 4, "heads": 2, "interaction_heads": 2, "layers": 1, "encoder_hidden": 2,
+             "decoder_hidden": 2, "lstm_width": 2},
     "leap": {"heads": 1, "hidden": 2},
     "mmil": {},
     "dch": {"hidden": 2},
@@ -72,7 +73,10 @@ def tiny(
     decoder_options: dict[str, Any] | None = None,
     task_options: dict[str, Any] | None = None,
 ) -> Tiny:
-    """Build a tiny cell at generic parameters; video parsing with three classes (localization's losses need all 29)."""
+    """Build a tiny cell at generic parameters.
+
+    Video parsing has three classes; localization's losses need all 29.
+    """
     torch.manual_seed(0)
     config = default_config(task, encoder, decoder, supervision)
     config = dataclasses.replace(
@@ -127,7 +131,7 @@ def check_gradient(built: Tiny, *, fast: bool = False) -> Kinks:
     """Compare the gradient with finite differences; return the kinks that were watched.
 
     Raises:
-        GradcheckError: they differ by more than 1e-6 and 1e-5 of the value (rounding alone gives 1e-7).
+        GradcheckError: they differ by more than 1e-6 and 1e-5 of the value (rounding gives 1e-7).
         AssertionError: a difference crosses a kink.
     """
     model, task, batch = built
@@ -156,10 +160,12 @@ ENTRY_BY_ENTRY = {
 }  # fmt: skip
 BY_DIRECTION = {
     "DMRN": ("avel", "ave", "dch", "full", {
-        "encoder_options": {"variant": "dmrn"}, "decoder_options": {"form": "dmrn"}, "task_options": SOFT_MARGIN}),
+        "encoder_options": {"variant": "dmrn"}, "decoder_options": {"form": "dmrn"},
+        "task_options": SOFT_MARGIN}),
     "PSP, weak": ("avel", "psp", "dch", "weak", {}),
     "VALOR, norm after": ("avvp", "han", "mmil", "pseudo", {
-        "encoder_options": {**VALOR, "norm": "post", "layers": 1}, "task_options": {"objective": "valor"}}),
+        "encoder_options": {**VALOR, "norm": "post", "layers": 1},
+        "task_options": {"objective": "valor"}}),
     "AVE, weak": ("avel", "ave", "dch", "weak", {"task_options": SOFT_MARGIN}),
     "VALOR, norm before, two layers": ("avvp", "han", "mmil", "pseudo", {
         "encoder_options": {**VALOR, "norm": "pre"}, "task_options": {"objective": "valor"}}),
@@ -174,7 +180,8 @@ BY_DIRECTION = {
     "CMBS, weak": ("avel", "cmbs", "dch", "weak", {"task_options": SOFT_MARGIN}),
     "LEAP on localization": ("avel", "ave", "leap", "full", {"task_options": {"avss": "paper"}}),
     "LEAP on localization, weak": ("avel", "ave", "leap", "weak", {}),
-    "LEAP on localization, events": ("avel", "ave", "leap", "full", {"task_options": {"label_set": "events"}}),
+    "LEAP on localization, events": ("avel", "ave", "leap", "full",
+                                     {"task_options": {"label_set": "events"}}),
     "MMIL on localization": ("avel", "han", "mmil", "full", {}),
     "MMIL on localization, weak": ("avel", "han", "mmil", "weak", {}),
 }  # fmt: skip
@@ -278,7 +285,7 @@ def test_probabilities_beyond_the_clamp_teach_nothing():
     terms = built.terms()
     for name in ("audio", "visual"):
         assert terms[name].isfinite() and nonzero(gradients_of(terms[name], built.model)) == set()
-    # The prediction of both streams together is no average: it still falls short of 1, or passes it.
+    # The prediction of both streams together is not an average: it falls short of 1, or passes it.
     assert nonzero(gradients_of(terms["global"], built.model))
     check_gradient(built, fast=True)  # and finite differences agree
 

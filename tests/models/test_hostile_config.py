@@ -1,4 +1,4 @@
-"""A model's config.json that was changed by hand or by somebody else ends in a DataError, and takes no memory."""
+"""A model's config.json that somebody changed ends in a DataError, and takes no memory."""
 
 import json
 import math

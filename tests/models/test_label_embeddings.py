@@ -1,4 +1,4 @@
-"""Label embeddings without text encoders: GloVe in its forms, files of embeddings, learned tables."""
+"""Label embeddings without text encoders: GloVe's forms, embedding files, learned tables."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""LEAP's options on event localization: which streams and features labels are projected onto, and what else it predicts."""
+"""LEAP's options on event localization: streams and features to project onto, other outputs."""
 
 import pytest
 import torch

@@ -22,7 +22,8 @@ def test_a_fresh_process_gives_the_same_bits(tmp_path):
     model = build("avel", "ave", "leap")
     model.save_pretrained(tmp_path)
     code = (
-        "import sys, torch; from avplatform.models.av_model import AVModel; from tests.models.cells import inputs; "
+        "import sys, torch; from avplatform.models.av_model import AVModel; "
+        "from tests.models.cells import inputs; "
         "torch.set_num_threads(int(sys.argv[2])); m = AVModel.from_pretrained(sys.argv[1]); "
         "print(m(*inputs('avel')).parse.segment.av.values.double().flatten().tolist())"
     )

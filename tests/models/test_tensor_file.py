@@ -1,4 +1,4 @@
-"""Tensor files have the rights of any other new file, whatever the writer of their format gives them."""
+"""Tensor files have the permissions of any new file, whatever their writer gives them."""
 
 import os
 

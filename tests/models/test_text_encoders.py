@@ -1,4 +1,4 @@
-"""Label embeddings by text encoders: tiny ones with known weights, and a real one where it is installed."""
+"""Label embeddings by text encoders: tiny ones with known weights, and a real one if installed."""
 
 import importlib.util
 import shutil

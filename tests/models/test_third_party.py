@@ -1,4 +1,4 @@
-"""A model of somebody else's parts is saved and loaded, however its config is annotated and its modules are built."""
+"""A model of third-party parts is saved and loaded, however they are annotated and built."""
 
 import json
 import typing

@@ -19,7 +19,10 @@ SIZES = dict(
 def make_bert(
     folder: Path, *, seed: int = 0, pooling: str | None = None, head: bool = False
 ) -> Path:
-    """A BERT with WordPiece; `pooling` makes it a sentence encoder's folder, `head` saves it as a masked language model."""
+    """A BERT with WordPiece.
+
+    `pooling` makes it a sentence encoder's folder, `head` saves it as a masked language model.
+    """
     transformers = pytest.importorskip("transformers")
     vocabulary = {
         word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])
@@ -74,8 +77,9 @@ def make_clap(folder: Path) -> Path:
         vocab=vocabulary, merges=merges, model_max_length=30
     ).save_pretrained(folder)
     text = dict(**SIZES, vocab_size=len(vocabulary), max_position_embeddings=40, pad_token_id=1)
-    audio = dict(patch_embeds_hidden_size=8, depths=[1, 1], num_attention_heads=[1, 1], spec_size=32, num_mel_bins=8,
-                 window_size=2, patch_size=4, patch_stride=[4, 4], hidden_size=16)  # fmt: skip
+    audio = dict(patch_embeds_hidden_size=8, depths=[1, 1], num_attention_heads=[1, 1],
+                 spec_size=32, num_mel_bins=8, window_size=2, patch_size=4,
+                 patch_stride=[4, 4], hidden_size=16)  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(2)
         config = transformers.ClapConfig(text_config=text, audio_config=audio, projection_dim=10)

@@ -17,7 +17,10 @@ from tests.parity.golden_case import Case
 
 
 def build(case: Case, name: str) -> torch.nn.Module:
-    """The model; LEAP's own label embeddings are those of the first clip (each clip's are given to the forward pass)."""
+    """The model; LEAP's own label embeddings are the first clip's.
+
+    Each clip's embeddings are given to the forward pass.
+    """
     heads = case.config.get("heads", case.config.get("mmp_heads"))
     labels = {}
     if name == "leap":

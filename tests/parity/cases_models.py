@@ -31,7 +31,7 @@ def official_options(case: Case) -> dict[str, Any]:
 
 
 def build(case: Case, name: str, weak: bool = False) -> torch.nn.Module:
-    """The model of the case's own weights, with the classes and decisions that a conversion gives it."""
+    """The model with the case's own weights, and the classes and decisions of a conversion."""
     labels = published_labels(name, weak=weak) if name in PRESETS else Labels(classes=[])
     return read_official(name, case.weights(), labels, **official_options(case))
 
@@ -39,7 +39,7 @@ def build(case: Case, name: str, weak: bool = False) -> torch.nn.Module:
 def grad_norms(
     case: Case, name: str, model: torch.nn.Module, names: list[str], options: Any = None
 ) -> Tensor:
-    """L2 norm of the gradient of each official parameter; 0 where the forward pass does not read it."""
+    """L2 norm of each official parameter's gradient; 0 if the forward pass does not read it."""
     parameters, keys = (
         dict(model.named_parameters()),
         key_map(name, case.weights(), **(options or official_options(case))),
@@ -76,7 +76,10 @@ def han_mmil(case: Case, model: torch.nn.Module | None = None) -> None:
 
 
 def same_model(case: Case) -> Case:
-    """The case whose model and inputs this one shares, filled with this one's seed; its names are known if it is absent."""
+    """The case whose model and inputs this one shares, filled with this one's seed.
+
+    Its names are known if it is absent.
+    """
     name = case.config["same_model_as"]
     folder = case.folder if (case.folder / f"{name}.json").exists() else DEFAULT_GOLDEN
     base = Case(name, folder)

@@ -162,7 +162,10 @@ def metrics(case: Case) -> None:
 
 
 def metrics_sanity(case: Case) -> None:
-    """Trivial predictors on the real test annotations; without the csv files, those that need no weak label."""
+    """Trivial predictors on the real test annotations.
+
+    Without the csv files, only those that need no weak labels.
+    """
     folder = os.environ.get("AVP_LLP_DIR")
     if folder:
         data = read_annotations(folder)
@@ -192,7 +195,8 @@ def metrics_sanity(case: Case) -> None:
         }
     else:
         warnings.warn(
-            "metrics_sanity: three predictors need the weak labels; set AVP_LLP_DIR to check them too",
+            "metrics_sanity: three predictors need the weak labels; "
+            "set AVP_LLP_DIR to check them too",
             stacklevel=1,
         )
     tolerance = {"atol": case.json["tolerance"], "rtol": 0.0}

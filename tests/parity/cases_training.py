@@ -1,4 +1,4 @@
-"""Golden optimiser steps in float64, through the product's own step, optimiser, clipping and losses."""
+"""Golden optimiser steps in float64, with the product's step, optimiser, clipping and losses."""
 
 from __future__ import annotations
 

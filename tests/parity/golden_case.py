@@ -1,4 +1,4 @@
-"""A golden case: its json, its stored tensors, and the weights and inputs that `fill.py` regenerates by name."""
+"""A golden case: its json, stored tensors, and weights and inputs that `fill.py` regenerates."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Case:
         return out
 
     def labels_above(self, name: str, *, step: int | None = None) -> Tensor:
-        """Labels `fill > threshold`, with the threshold that the case's own text gives for `name`."""
+        """Labels `fill > threshold`; the case's own text gives the threshold for `name`."""
         values = self.input(name if step is None else f"step{step}.{name}")
         labels = (values > self.threshold(name)).to(self.dtype)
         exception = (self.json.get("labels") or {}).get("exception", "")
@@ -92,7 +92,10 @@ class Case:
     def segment_labels(
         self, step: str | None = None, *, segments: int = 10
     ) -> tuple[Tensor, Tensor]:
-        """Segment labels [B, T] and video labels [B] from the listed (class, onset, offset); 28 is background."""
+        """Segment labels [B, T] and video labels [B] from (class, onset, offset).
+
+        Class 28 is background.
+        """
         rows = self.json["labels"]["class_onset_offset"]
         rows = rows[step] if step is not None else rows
         segment = torch.full((len(rows), segments), 28)
@@ -103,7 +106,7 @@ class Case:
         return segment, video
 
     def compare(self, produced: dict[str, Any], *, given: tuple[str, ...] = ()) -> None:
-        """Check every stored tensor that is not in `given` (stored inputs) against what was produced."""
+        """Check all stored tensors except `given` (stored inputs) against those produced."""
         compared = 0
         assert self.stored, f"{self.name}: the safetensors file is missing or empty"
         tolerance = self.json["tolerance"]

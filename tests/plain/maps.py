@@ -1,7 +1,10 @@
-"""Straightforward eager models of event localization (AVE, PSP, CMBS with their heads), baselines of `benchmarks.training_step`.
+"""Plain eager models of event localization (AVE, PSP, CMBS with their heads).
 
-They compute the functions of `models` on [B, T, 7, 7, 512] maps, written the way one first writes them; modules have the
-names of ours, so that the same weights are loaded into both. Each returns the logits that its loss and the check read.
+They are the baselines of `benchmarks.training_step`.
+
+They compute the functions of `models` on [B, T, 7, 7, 512] maps, written the way one first writes
+them; modules have the names of ours, so that the same weights are loaded into both. Each returns
+the logits that its loss and the check read.
 """
 
 from __future__ import annotations
@@ -132,8 +135,9 @@ class PlainSpatialChannel(nn.Module):
         sizes = {
             "query": (visual, visual // 4), "key": (visual, visual // 4), "value": (visual, visual),
             "self_mean": (visual, half), "self_position": (visual, half), "self_score": (half, 1),
-            "channel_audio": (audio, visual), "channel_visual": (visual, visual), "bottleneck": (visual, half),
-            "channel_score": (half, visual), "spatial_visual": (visual, half), "spatial_audio": (audio, half),
+            "channel_audio": (audio, visual), "channel_visual": (visual, visual),
+            "bottleneck": (visual, half), "channel_score": (half, visual),
+            "spatial_visual": (visual, half), "spatial_audio": (audio, half),
             "spatial_score": (half, 1),
         }  # fmt: skip
         for name, (read, write) in sizes.items():
@@ -179,7 +183,7 @@ class PlainTransformer(nn.Module):
 
 
 class PlainStream(nn.Module):
-    """A stream's encoder (two layers) or decoder (one layer that reads the other stream and itself)."""
+    """A stream's encoder (two layers) or decoder (one layer that reads both streams)."""
 
     def __init__(self, read: int, *, decoder: bool) -> None:
         super().__init__()

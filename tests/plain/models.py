@@ -1,8 +1,11 @@
-"""Straightforward eager models of video parsing (HAN, MM-Pyr, MMIL, LEAP), the baselines of `benchmarks.training_step`.
+"""Plain eager models of video parsing (HAN, MM-Pyr, MMIL, LEAP).
 
-They compute the functions of `models`, written the way one first writes them: a call of `nn.MultiheadAttention` (or a
-linear layer a map) for every attention, 80 frames through the visual map before they are averaged, one stream after the
-other, masks built in Python loops. Modules have the names of ours, so that the same weights are loaded into both.
+They are the baselines of `benchmarks.training_step`.
+
+They compute the functions of `models`, written the way one first writes them: a call of
+`nn.MultiheadAttention` (or a linear layer per map) for every attention, 80 frames through the
+visual map before they are averaged, one stream after the other, masks built in Python loops.
+Modules have the names of ours, so that the same weights are loaded into both.
 """
 
 from __future__ import annotations
@@ -102,7 +105,7 @@ class PlainMMIL(nn.Module):
 
 
 class PlainAttention(nn.Module):
-    """Attention with four linear maps; returns what was found, and the scores before the softmax."""
+    """Attention with four linear maps; returns the result, and the scores before the softmax."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -228,7 +231,7 @@ class PlainMMPyr(nn.Module):
 
 
 class PlainLEAP(nn.Module):
-    """Labels projected for every clip; a second whole attention pass scores the segments in every block."""
+    """Labels projected for every clip; a second attention pass in every block scores segments."""
 
     def __init__(self, width: int, label_dim: int, blocks: int = 2) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""What `benchmarks.training_step` times: rows of our models with their plain counterparts, on the same weights and inputs."""
+"""What `benchmarks.training_step` times: our models next to their plain counterparts.
+
+Both have the same weights and inputs.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Row:
-    """One model: what it is made of, the batch, and the goals (single precision, bfloat16, share of the GEMM peak)."""
+    """One model: its parts, the batch, and the goals.
+
+    Goals are for single precision, bfloat16, and the share of the GEMM peak.
+    """
 
     encoder: str
     decoder: str
@@ -51,7 +57,10 @@ ROWS = {
 
 
 def pair(row: Row) -> tuple[Task, AVModel, nn.Module, Batch, Tensor | None]:
-    """Return the task, our model, the plain one with the same weights, a batch, and label embeddings (LEAP)."""
+    """Return the task, our model, the plain one, a batch, and label embeddings (LEAP).
+
+    Both models have the same weights.
+    """
     torch.manual_seed(0)
     task, model, labels = our_model(row)
     batch, plain = make_batch(row, task), plain_model(row)

@@ -1,4 +1,4 @@
-"""Small trees for pseudo-labels: three clips of LLP, and their logits, features, frames or waveforms."""
+"""Small trees for pseudo-labels: three LLP clips, their logits, features, frames or waveforms."""
 
 import wave
 

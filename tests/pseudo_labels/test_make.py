@@ -1,4 +1,4 @@
-"""`avplatform pseudo-label` from files: labels, the record, what is left out, going on, refusals."""
+"""`avplatform pseudo-label` from files: labels, the record, omissions, resuming, refusals."""
 
 import json
 import multiprocessing

@@ -1,4 +1,7 @@
-"""VALOR's rule: prompts, thresholds, labels from logits against a plain second implementation, frames and segments."""
+"""VALOR's rule: prompts, thresholds, frames and segments.
+
+Labels from logits are compared with a plain second implementation.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +19,8 @@ from avplatform.features.sampling import frame_indices, split_waveform
 from avplatform.models.errors import DataError, UsageError
 from avplatform.pseudo_labels.rule import pseudo_labels, video_labels
 
-# Typed in again from the description of the procedure, by class number; not taken from the table under test.
+# Typed in again from the description of the procedure, by class number; not taken from the table
+# under test.
 PLAIN_THRESHOLDS = {
     "visual": [
         20,
@@ -63,7 +67,7 @@ def plain_labels(logits, weak, modality):
 @pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_planted_logits_give_the_labels_of_a_second_implementation(modality, dtype):
-    """Every class, in and outside the weak labels, below, at, and one float step around its threshold."""
+    """Every class, in and outside the weak labels, below, at and just above its threshold."""
     generator = np.random.default_rng(0)
     limits = np.array(PLAIN_THRESHOLDS[modality], dtype=dtype)
     inf = dtype(np.inf)

@@ -1,4 +1,4 @@
-"""`avplatform pseudo-label score`: the ten figures of any folder of labels, against the dense annotations."""
+"""`avplatform pseudo-label score`: ten figures of a label folder against dense annotations."""
 
 import json
 import os

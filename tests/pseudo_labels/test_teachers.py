@@ -1,4 +1,6 @@
-"""Frames and waveforms through CLIP and CLAP with random weights: what the procedure does, done again with their own forward.
+"""Frames and waveforms through CLIP and CLAP with random weights.
+
+The procedure is done again with the models' own forward pass.
 
 No real weights are used, so this shows that the path is right, not that real labels come out.
 """
@@ -93,9 +95,9 @@ def test_frames_and_waveforms_become_labels(models, media, tmp_path, capsys):
     out = tmp_path / "out"
     command = [
         "pseudo-label", "--annotations", media / "llp", "--out", out, "--frames", media / "frames",
-        "--waveforms", media / "waves", "--clip-model", models["clip"], "--clap-model", models["clap"],
-        "--visual-threshold-offset", "-15", "--audio-threshold-offset", "-2", "--save-logits", "--cpu",
-        "--splits", "validation",
+        "--waveforms", media / "waves", "--clip-model", models["clip"],
+        "--clap-model", models["clap"], "--visual-threshold-offset", "-15",
+        "--audio-threshold-offset", "-2", "--save-logits", "--cpu", "--splits", "validation",
     ]  # fmt: skip
     assert main([str(word) for word in command]) == 0
     assert np.random.get_state()[1].tolist() == random_state
@@ -160,8 +162,9 @@ def test_texts_are_embedded_once(models, media, monkeypatch):
 
 def test_features_can_be_scored_against_a_models_own_prompts(models, media, tmp_path):
     arrays(tmp_path / "features", (10, 12))
-    command = ["pseudo-label", "--annotations", media / "llp", "--out", tmp_path / "out", "--save-logits", "--cpu",
-               "--audio-features", tmp_path / "features", "--clap-model", models["clap"]]  # fmt: skip
+    command = ["pseudo-label", "--annotations", media / "llp", "--out", tmp_path / "out",
+               "--save-logits", "--cpu", "--audio-features", tmp_path / "features",
+               "--clap-model", models["clap"]]  # fmt: skip
     assert main([str(word) for word in command]) == 0
     texts = CLAPTeacher(models["clap"]).text_features(prompts("audio"))
     feature = np.load(tmp_path / "features" / f"{VIDEOS[0]}.npy")

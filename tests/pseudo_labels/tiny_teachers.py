@@ -1,4 +1,4 @@
-"""CLIP and CLAP of the right classes at tiny widths, with random weights, saved as folders that load like real ones."""
+"""CLIP and CLAP of the right classes at tiny widths, with random weights, saved like real ones."""
 
 import json
 
@@ -75,7 +75,7 @@ def save_clap(folder):
 
 
 def _spread(model):
-    """Draw weights that keep the size of what passes through: different inputs differ by much more than rounding."""
+    """Draw weights under which different inputs differ by much more than rounding."""
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if weights.ndim > 1 and "relative_position" not in name:

@@ -60,7 +60,7 @@ def file(tmp_path_factory, material, clip):
 
 
 def heard_at(file, hertz):
-    """Seconds in which a tone is heard in the decoded file: power within 60 Hz against all in any second."""
+    """Seconds of the decoded file with a tone: power within 60 Hz against all in any second."""
     with av.open(str(file)) as container:
         samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
     seconds = samples[: 10 * RATE].reshape(10, RATE)

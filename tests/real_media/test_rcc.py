@@ -10,7 +10,7 @@ FOLDER, COMPRESSED, ZSTD = 2, 1, 4
 
 
 def archive(version=3, *, flags=0, sound=b"bark" * 9):
-    """A root with a folder `dogs` of two files and a file beside it, written as Qt's compiler writes it."""
+    """A root with a folder `dogs` of two files and a file beside it, in Qt's format."""
     names, offsets = b"", {}
     for name in ("dogs", "loud.ogg", "small.txt", "top.webp"):
         offsets[name] = len(names)

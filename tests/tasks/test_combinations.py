@@ -1,4 +1,4 @@
-"""Options that nothing would read are refused, and so are parts that do not go together; what is read is let through."""
+"""Options that nothing would read and parts that do not go together are refused, others are not."""
 
 import pytest
 

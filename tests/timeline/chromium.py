@@ -14,9 +14,10 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--mute-audio",
-    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND", "--proxy-server=127.0.0.1:9", "--autoplay-policy=no-user-gesture-required",
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+    "--hide-scrollbars", "--mute-audio", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--proxy-server=127.0.0.1:9", "--autoplay-policy=no-user-gesture-required",
 )  # fmt: skip
 PATIENCE = 60.0  # seconds
 
@@ -28,7 +29,7 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """One page in one browser without a network; remembers requests, console errors and uncaught exceptions."""
+    """One page in a browser without a network; records requests, console errors, exceptions."""
 
     def __init__(self, profile: Path, *, width: int = 1280, height: int = 1100) -> None:
         command = find_chromium()
@@ -39,9 +40,8 @@ class Browser:
         self.requests: list[str] = []
         self.errors: list[str] = []
 
-        def plumb() -> (
-            None
-        ):  # the browser reads commands from 3 and writes answers to 4; the pipes may have these numbers
+        # The browser reads commands from 3 and writes answers to 4; the pipes may be these.
+        def plumb() -> None:
             one, two = os.dup(child_in), os.dup(child_out)
             high = (os.dup2(one, 63), os.dup2(two, 64))
             os.dup2(high[0], 3)
@@ -103,7 +103,8 @@ class Browser:
         self.errors.clear()
         self.send("Page.navigate", url=address)
         self.wait_for(
-            "document.readyState === 'complete' && document.body && document.body.dataset.ready === 'yes'"
+            "document.readyState === 'complete' && document.body && "
+            "document.body.dataset.ready === 'yes'"
         )
 
     def evaluate(self, expression: str) -> Any:

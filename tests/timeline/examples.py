@@ -13,7 +13,7 @@ LABELS = [name.replace("_", " ") for name in CLASSES]
 def example(
     video="clip.mp4", seconds=10, *, attention=True, labels=LABELS, duration=None
 ) -> Timeline:
-    """A dog that is seen all the time and barks twice, a man who speaks unseen, and a car that is only seen."""
+    """A dog, always seen, that barks twice; a man who speaks unseen; a car that is only seen."""
     generator = np.random.default_rng(7)
     spans = {
         "audio": {"Dog": [(0, 3), (6, 8)], "Speech": [(2, 9)]},

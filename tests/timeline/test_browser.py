@@ -1,4 +1,4 @@
-"""The HTML timeline in a real browser: no network, in step with the video, by keyboard and mouse."""
+"""The HTML timeline in a real browser: no network, in sync with the video, keyboard and mouse."""
 
 import av
 import pytest
@@ -95,7 +95,8 @@ def test_tab_reaches_the_events_and_enter_goes_there(page):
     for _ in range(40):
         page.press("Tab")
         if page.evaluate(
-            "document.activeElement.className.startsWith('event') && document.activeElement.ariaLabel.startsWith('Car')"
+            "document.activeElement.className.startsWith('event') && "
+            "document.activeElement.ariaLabel.startsWith('Car')"
         ):
             break
     else:
@@ -134,7 +135,8 @@ def test_zoom_keeps_bars_at_their_seconds(page):
     )
     assert width == pytest.approx(3 * pps, rel=0.01)
     assert page.evaluate(
-        "document.getElementById('scroll').scrollWidth > document.getElementById('scroll').clientWidth"
+        "document.getElementById('scroll').scrollWidth > "
+        "document.getElementById('scroll').clientWidth"
     )
 
 
@@ -181,7 +183,8 @@ def test_dark_pages_are_readable(page, tmp_path):
     for dark in (False, True):
         page.dark(dark)
         colours = page.evaluate(
-            "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+            "[getComputedStyle(document.body).color, "
+            "getComputedStyle(document.body).backgroundColor]"
         )
         contrasts[dark] = contrast(*colours)
     page.dark(False)

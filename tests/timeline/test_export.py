@@ -57,7 +57,8 @@ def test_vtt_has_a_cue_an_event_in_order(timeline, odd):
     text = as_vtt(timeline)
     assert text.startswith("WEBVTT\n")
     cues = re.findall(
-        r"(\d\d):(\d\d):(\d\d\.\d{3}) --> (\d\d):(\d\d):(\d\d\.\d{3})\n<v ([\w-]+)>(.+) \((\d\.\d\d)\)",
+        r"(\d\d):(\d\d):(\d\d\.\d{3}) --> (\d\d):(\d\d):(\d\d\.\d{3})"
+        r"\n<v ([\w-]+)>(.+) \((\d\.\d\d)\)",
         text,
     )
     onsets = [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s, *_ in cues]

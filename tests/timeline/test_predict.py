@@ -1,4 +1,4 @@
-"""`avplatform predict` on files that the tests write: good ones are done, bad ones listed, names never collide."""
+"""`avplatform predict` on files that the tests write: bad ones are listed, names never collide."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.timeline.test_pipeline import Clip
 
 
 class Loudness:
-    """Features that are the loudness and brightness of each second: enough to see that seconds stay in place."""
+    """Features are each second's loudness and brightness: enough to see that seconds stay put."""
 
     def clip(self, path, start=0.0, seconds=None):
         from avplatform.features.media import read_frames, read_waveform

@@ -1,4 +1,7 @@
-"""Windows: every second is covered, merged by distance from the edges, and one window decides as the task alone would."""
+"""Windows: every second is covered, and merged by distance from the edges.
+
+One window alone decides as the task would.
+"""
 
 import numpy as np
 import pytest
@@ -74,7 +77,7 @@ def test_overlapping_scores_are_means_weighted_by_the_distance_from_the_edge():
     parse = parse_windows(Counting(), seconds_of(15), window=10, hop=5)
     # Second 7 is place 7 of the window at 0 (weight 3) and place 2 of the window at 5 (weight 3).
     assert parse.segment.audio.values[7, 0, 0] == pytest.approx((3 * 7 + 3 * 502) / 6)
-    # Second 9 is the last of the first window (weight 1) and near the middle of the second (weight 5).
+    # Second 9 is the last of the first window (weight 1), near the middle of the second (weight 5).
     assert parse.segment.audio.values[9, 0, 0] == pytest.approx((1 * 9 + 5 * 504) / 6)
     assert parse.segment.audio.values[2, 0, 0] == 2  # only the first window holds it
     assert parse.video.audio.values[9, 0] == pytest.approx((1 * 0 + 5 * 5) / 6)

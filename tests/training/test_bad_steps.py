@@ -1,4 +1,4 @@
-"""A loss or gradient that is NaN: the run stops with what to do, or skips the step and counts it."""
+"""A NaN loss or gradient: the run stops with advice, or skips the step and counts it."""
 
 import json
 

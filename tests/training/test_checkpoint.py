@@ -1,4 +1,4 @@
-"""Checkpoints that are truncated, emptied, changed or deleted are found out, and a run falls back to the one before."""
+"""Damaged or deleted checkpoints are detected, and a run falls back to the one before."""
 
 import json
 import random
@@ -161,7 +161,7 @@ FLAGS += [
 
 @pytest.fixture(scope="module")
 def begun(small_stores, tmp_path_factory):
-    """A run that was stopped by an error after step 5, with checkpoints of steps 4 and 5; and the same run whole."""
+    """A run stopped by an error after step 5, with checkpoints of steps 4 and 5; and a full run."""
     from avplatform.training import loop
 
     folder = tmp_path_factory.mktemp("runs")

@@ -1,4 +1,4 @@
-"""Trackers by name: none by default, csv for everybody, others where they are installed; resumed runs go on in them."""
+"""Trackers by name: none by default, csv always, others where installed; resumed runs go on."""
 
 import csv
 import errno
@@ -128,7 +128,10 @@ def test_a_validation_that_is_made_again_has_one_row(small_stores, tmp_path, mon
 def test_tensorboard_shows_each_step_and_validation_once_after_a_resume(
     small_stores, tmp_path, monkeypatch, every
 ):
-    """Killed between the scores of its second epoch and their checkpoint, a run makes them again, or all from step 0 on."""
+    """Killed between an epoch's scores and their checkpoint, a run makes them again.
+
+    The run repeats its second epoch, or all from step 0 on.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out, real, saved = tmp_path / "run", loop.save_best, []

@@ -109,7 +109,7 @@ def test_weights_of_another_model_are_refused():
 
 
 def shard_and_step(rank, *, folder):
-    """In each of two processes: shard a model, train, save, and put all into a fresh sharded model."""
+    """In each of two processes: shard a model, train, save, load into a fresh sharded model."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -166,7 +166,7 @@ def test_a_sharded_model_is_saved_whole_and_resumes_exactly(tmp_path):
 
 
 def pretend_fsdp(rank):
-    """Let Accelerate shard on the CPU, which it does on accelerators only, as an FSDP config would ask for it."""
+    """Make Accelerate shard on the CPU as under an FSDP config; it does so on accelerators only."""
     from accelerate import Accelerator, FullyShardedDataParallelPlugin
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedType

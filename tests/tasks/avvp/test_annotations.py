@@ -75,7 +75,8 @@ def test_a_wrong_header_names_the_right_columns(tmp_path):
 
 
 def test_label_texts_differ_from_the_official_ones_in_two_classes():
-    differ = {name: official for name, plain, official in zip(CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS, strict=True)
+    differ = {name: official for name, plain, official
+              in zip(CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS, strict=True)
               if plain != official}  # fmt: skip
     assert differ == {"Frying_(food)": "fry food", "Baby_cry_infant_cry": "baby cry infancy cry"}
 

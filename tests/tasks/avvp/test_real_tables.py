@@ -22,10 +22,12 @@ pytestmark = pytest.mark.skipif(
 
 # Clips of the training list with a class, and test clips with it in their audio and visual map.
 FREQUENCIES = {
-    "weak": [4988, 624, 528, 761, 192, 343, 455, 218, 299, 602, 186, 1172, 437, 1457, 495, 146, 445, 224, 411, 587, 503, 99,
-             430, 291, 164],
-    "audio": [620, 70, 85, 95, 28, 45, 36, 24, 27, 85, 31, 183, 62, 153, 57, 20, 51, 28, 54, 68, 93, 11, 42, 34, 81],
-    "visual": [142, 93, 36, 99, 41, 43, 44, 19, 26, 76, 25, 125, 59, 133, 54, 16, 37, 28, 59, 63, 98, 6, 35, 34, 53],
+    "weak": [4988, 624, 528, 761, 192, 343, 455, 218, 299, 602, 186, 1172, 437, 1457, 495, 146, 445,
+             224, 411, 587, 503, 99, 430, 291, 164],
+    "audio": [620, 70, 85, 95, 28, 45, 36, 24, 27, 85, 31, 183, 62, 153, 57, 20, 51, 28, 54, 68, 93,
+              11, 42, 34, 81],
+    "visual": [142, 93, 36, 99, 41, 43, 44, 19, 26, 76, 25, 125, 59, 133, 54, 16, 37, 28, 59, 63,
+               98, 6, 35, 34, 53],
 }  # fmt: skip
 
 
@@ -120,7 +122,8 @@ def test_rows_and_defects_of_the_dense_files(data):
     assert kinds.count(("event of no length", "AVVP_eval_audio.csv")) == 5
     assert kinds.count(("reversed event", "AVVP_eval_audio.csv")) == 1
     assert kinds.count(("row given twice", "AVVP_eval_visual.csv")) == 0
-    orphans = {file: {d.text.split("\t")[0] for d in data.defects if d.kind == "clip outside all splits" and d.file == file}
+    orphans = {file: {d.text.split("\t")[0] for d in data.defects
+                      if d.kind == "clip outside all splits" and d.file == file}
                for file in DENSE_FILES.values()}  # fmt: skip
     assert {file: len(names) for file, names in orphans.items()} == {
         "AVVP_eval_audio.csv": 8,
