@@ -28,8 +28,6 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import UsageError, unknown_name
 
-"""Options that say where the other ones come from."""
-
 
 def list_models(pattern: str = "*") -> list[str]:
     """Return the names that `create_model` and `train` know, sorted: cells and presets.
