@@ -186,10 +186,7 @@ class Analysis:
     default: float = 0.5
 
     def contributions(self, state: Arrays) -> Arrays:
-        """Return the contribution of each clip to each headline figure.
-
-        Shape: figure -> [N], in percent; the mean is the figure.
-        """
+        """Return per headline figure the score of each clip, [N] in percent, whose mean it is."""
         raise NotImplementedError
 
     def class_terms(self, state: Arrays) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
@@ -201,17 +198,11 @@ class Analysis:
         raise NotImplementedError
 
     def judged(self, state: Arrays, evidence: Arrays) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return the scores that are compared with thresholds, and whether each should be high.
-
-        Shape: stream -> two flat arrays of equal length.
-        """
+        """Return per stream, flat, the scores to threshold and whether each should be high."""
         raise NotImplementedError
 
     def objective(self, state: Arrays, evidence: Arrays, grid: np.ndarray) -> Arrays:
-        """Return how good each threshold of `grid` is for each class.
-
-        Shape: grid [G] -> stream -> [G, C]; NaN where no clip can tell.
-        """
+        """Return per stream how good each threshold is per class, [G, C]; NaN: no clip tells."""
         raise NotImplementedError
 
     def redecide(self, state: Arrays, evidence: Arrays, thresholds: Arrays) -> Arrays:
@@ -219,11 +210,7 @@ class Analysis:
         raise NotImplementedError
 
     def late(self, state: Arrays, segments: int) -> Arrays:
-        """Return the state if the audio of each clip came some segments later.
-
-        Truth and decisions that belong to the audio are shifted. The result is what a model scores
-        that had shifted its decisions along with the audio.
-        """
+        """Return the state as if truth and decisions on audio came some segments later."""
         return state
 
     def presence(self, state: Arrays) -> dict[str, Any] | None:
@@ -357,10 +344,7 @@ class Task:
         """Raise UsageError if the task cannot be trained with some of its classes held out."""
 
     def check_training_labels(self, names: Iterable[str]) -> None:
-        """Raise DataError if training reads a label that the data lack.
-
-        It is called before the folder of a run is made.
-        """
+        """Raise DataError if the data lack a label that training reads (before a run)."""
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted loss terms, each a mean over the batch; their sum is minimised."""
