@@ -102,9 +102,9 @@ def named_classes(classes: Sequence[str], indices: np.ndarray) -> str:
 class Metrics:
     """Accumulator of decisions, keyed by row: any batch size, order and number of processes.
 
-    A subclass defines `columns` and `compute`. A row that is added twice is an error, never counted twice. `evidence` is what
-    the decisions were made from, one entry per clip in the order of `state`, where the task has it (see `Task.evidence`); no
-    headline figure reads it.
+    A subclass defines `columns` and `compute`. A row that is added twice is an error; it is never
+    counted twice. `evidence` holds what the decisions were made from, one entry per clip in the
+    order of `state`, where the task has it (see `Task.evidence`); no headline figure reads it.
     """
 
     evidence: Arrays | None = None
@@ -113,7 +113,7 @@ class Metrics:
         self._parts: list[Arrays] = []
 
     def columns(self, decisions: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Return what `compute` reads of a batch: decisions and labels by name, each with B rows."""
+        """Return what `compute` reads: decisions and labels of a batch by name, each of B rows."""
         raise NotImplementedError
 
     def update(self, decisions: dict[str, Tensor], batch: Batch) -> None:
@@ -149,7 +149,7 @@ class Metrics:
         return self.state()
 
     def merge(self, states: Iterable[Arrays]) -> None:
-        """Replace the content by the union of several processes' states.
+        """Replace the content by the union of the states of several processes.
 
         Raises:
             DataError: a row occurs twice.
@@ -162,11 +162,11 @@ class Metrics:
         raise NotImplementedError
 
     def figures(self) -> dict[str, float]:
-        """Return `compute` as plain numbers, which files can hold."""
+        """Return what `compute` returns as plain numbers, for files."""
         return {name: float(value) for name, value in self.compute().items()}
 
     def details(self) -> dict[str, Any]:
-        """Return further figures (per class, subsets, anchors), JSON-ready."""
+        """Return further figures (per class, subsets, anchors) as plain JSON values."""
         return {"clips": len(self)}
 
     def __len__(self) -> int:
@@ -186,10 +186,7 @@ class Analysis:
     default: float = 0.5
 
     def contributions(self, state: Arrays) -> Arrays:
-        """Return the contribution of each clip to each headline figure.
-
-        Shape: figure -> [N], in percent; the mean is the figure.
-        """
+        """Return per headline figure the score of each clip, [N] in percent, whose mean it is."""
         raise NotImplementedError
 
     def class_terms(self, state: Arrays) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
@@ -201,17 +198,11 @@ class Analysis:
         raise NotImplementedError
 
     def judged(self, state: Arrays, evidence: Arrays) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return the scores that are compared with thresholds, and whether each should be high.
-
-        Shape: stream -> two flat arrays of equal length.
-        """
+        """Return per stream, flat, the scores to threshold and whether each should be high."""
         raise NotImplementedError
 
     def objective(self, state: Arrays, evidence: Arrays, grid: np.ndarray) -> Arrays:
-        """Return how good each threshold of `grid` is for each class.
-
-        Shape: grid [G] -> stream -> [G, C]; NaN where no clip can tell.
-        """
+        """Return per stream how good each threshold is per class, [G, C]; NaN: no clip tells."""
         raise NotImplementedError
 
     def redecide(self, state: Arrays, evidence: Arrays, thresholds: Arrays) -> Arrays:
@@ -219,11 +210,7 @@ class Analysis:
         raise NotImplementedError
 
     def late(self, state: Arrays, segments: int) -> Arrays:
-        """Return the state if the audio of each clip came some segments later.
-
-        Truth and decisions that belong to the audio are shifted. The result is what a model scores
-        that had shifted its decisions along with the audio.
-        """
+        """Return the state as if truth and decisions on audio came some segments later."""
         return state
 
     def presence(self, state: Arrays) -> dict[str, Any] | None:
@@ -242,9 +229,10 @@ class TaskConfig:
 class Task:
     """Base class of all tasks: the meaning of labels, the loss, the decisions and the metrics.
 
-    A subclass is built from its own config dataclass (`Config`, keyword-only, validated), sets the class variables that have
-    no value here, and defines `loss`, `decide` and `metrics`. Class variables with a value are facts that lists, cards and
-    presets are made from, and may be left out. It works for any list of classes.
+    A subclass is built from its own config dataclass (`Config`, keyword-only, validated) and works
+    for any list of classes. It sets the class variables that have no value here, and defines
+    `loss`, `decide` and `metrics`. Class variables with a value are facts for lists, cards and
+    presets, and may be omitted.
 
     Args:
         config: an instance of `Config`.
@@ -334,9 +322,9 @@ class Task:
         return DECODERS[decoder].options_for(self.needs, ENCODERS[encoder])
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
-        """Raise UsageError where the options of encoder, decoder and task contradict each other.
+        """Raise UsageError if the options of encoder, decoder and task contradict each other.
 
-        By default this asks the decoder of a task that says which `streams` it wants.
+        By default, the encoder and decoder are checked if the task sets `streams`.
         """
         if self.streams is not None:
             parts = ENCODERS[encoder], DECODERS[decoder]
@@ -356,10 +344,7 @@ class Task:
         """Raise UsageError if the task cannot be trained with some of its classes held out."""
 
     def check_training_labels(self, names: Iterable[str]) -> None:
-        """Raise DataError if training reads a label that the data lack.
-
-        It is called before the folder of a run is made.
-        """
+        """Raise DataError if the data lack a label that training reads (before a run)."""
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted loss terms, each a mean over the batch; their sum is minimised."""
@@ -392,8 +377,8 @@ class Task:
         """Return a copy of the task that trains on, decides among and scores these events only.
 
         Args:
-            names: some of the task's own events, or labels that it never heard of.
-            texts: their label texts; default: the names.
+            names: some of the task's own events, or labels that it does not know.
+            texts: their label texts; None: the names.
         """
         other = copy.copy(self)
         other.classes = tuple(names)
@@ -401,23 +386,27 @@ class Task:
         return other
 
     def events(self, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return decisions as event maps, bool [B, T, C], by stream ("audio", "visual", "av"); C without background.
+        """Return decisions as event maps by stream ("audio", "visual", "av").
 
-        By default they are the decisions that are called by a stream.
+        By default these are the decisions that have the name of a stream.
+
+        Shape: stream -> bool [B, T, C], C without background.
         """
         return {name: decisions[name].bool() for name in STREAMS if name in decisions}
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
-        """Return how likely each event is, [B, T, C] in [0, 1], for the streams that `events` returns.
+        """Return the probability of each event, for the streams that `events` returns.
 
         Only timelines need it.
+
+        Shape: stream -> [B, T, C] in [0, 1].
         """
         raise UsageError(
             f"the task {self.name} makes no timelines: it does not define probabilities"
         )
 
     def truth(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the labels as event maps, bool [B, T, C], by stream; none: pictures show no clips of this task."""
+        """Return the labels as event maps, as `events` does; {}: no pictures of clips are made."""
         return {}
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:

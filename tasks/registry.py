@@ -19,7 +19,7 @@ def register_task(name: str, task: type[Task]) -> None:
     """Make `task` available under `name`.
 
     Raises:
-        UsageError: it lacks something that every task defines.
+        UsageError: the class does not define what every task must define.
     """
     check_part(task, Task, "default_encoder", "selection_metric", "loss", "decide", "metrics")
     if not hasattr(task.Config, "supervision"):

@@ -15,7 +15,7 @@ def register_decoder(name: str, decoder: type[Decoder]) -> None:
     """Make `decoder` available under `name`; saved models keep it as `_type` of the config.
 
     Raises:
-        UsageError: the decoder lacks something that every decoder defines.
+        UsageError: the class does not define what every decoder must define.
     """
     check_part(decoder, Decoder, "Config", "forward")
     decoder.name = decoder.Config._type = name  # type: ignore[attr-defined]

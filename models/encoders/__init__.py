@@ -17,7 +17,7 @@ def register_encoder(name: str, encoder: type[Encoder]) -> None:
     """Make `encoder` available under `name`; saved models keep it as `_type` of the config.
 
     Raises:
-        UsageError: the encoder lacks something that every encoder defines.
+        UsageError: the class does not define what every encoder must define.
     """
     check_part(encoder, Encoder, "Config", "forward")
     encoder.name = encoder.Config._type = name  # type: ignore[attr-defined]
