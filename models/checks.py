@@ -80,7 +80,10 @@ def _is_number(value: Any) -> bool:
 
 
 def check_part(part: type, base: type, *needed: str) -> None:
-    """Raise UsageError unless the class of a part is a `base` and defines what that leaves to it: attributes and methods."""
+    """Raise UsageError unless `part` is a subclass of `base` that defines all it must.
+
+    `needed` names the attributes and methods that the base class leaves to its subclasses.
+    """
     if not (isinstance(part, type) and issubclass(part, base)):
         raise UsageError(
             f"{part!r} is not a subclass of {base.__name__}, which parts are made from"
@@ -93,5 +96,6 @@ def check_part(part: type, base: type, *needed: str) -> None:
             missing.append(" ".join([f"`{name}`", *(f"({line.rstrip('.')})" for line in about)]))
     if missing:
         raise UsageError(
-            f"{part.__name__} does not define {', '.join(missing)}; see the docstring of {base.__name__}"
+            f"{part.__name__} does not define {', '.join(missing)}; "
+            f"see the docstring of {base.__name__}"
         )

@@ -102,9 +102,9 @@ def named_classes(classes: Sequence[str], indices: np.ndarray) -> str:
 class Metrics:
     """Accumulator of decisions, keyed by row: any batch size, order and number of processes.
 
-    A subclass defines `columns` and `compute`. A row that is added twice is an error, never counted twice. `evidence` is what
-    the decisions were made from, one entry per clip in the order of `state`, where the task has it (see `Task.evidence`); no
-    headline figure reads it.
+    A subclass defines `columns` and `compute`. A row that is added twice is an error; it is never
+    counted twice. `evidence` is what the decisions were made from, with one entry per clip in the
+    order of `state`, for tasks that provide it (see `Task.evidence`); no headline figure reads it.
     """
 
     evidence: Arrays | None = None
@@ -113,7 +113,7 @@ class Metrics:
         self._parts: list[Arrays] = []
 
     def columns(self, decisions: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Return what `compute` reads of a batch: decisions and labels by name, each with B rows."""
+        """Return what `compute` reads of a batch: decisions and labels by name, B rows each."""
         raise NotImplementedError
 
     def update(self, decisions: dict[str, Tensor], batch: Batch) -> None:
@@ -242,9 +242,10 @@ class TaskConfig:
 class Task:
     """Base class of all tasks: the meaning of labels, the loss, the decisions and the metrics.
 
-    A subclass is built from its own config dataclass (`Config`, keyword-only, validated), sets the class variables that have
-    no value here, and defines `loss`, `decide` and `metrics`. Class variables with a value are facts that lists, cards and
-    presets are made from, and may be left out. It works for any list of classes.
+    A subclass is built from its own config dataclass (`Config`, keyword-only, validated), sets the
+    class variables that have no value here, and defines `loss`, `decide` and `metrics`. Class
+    variables with a value are facts from which lists, cards and presets are made; they may be left
+    out. A task works for any list of classes.
 
     Args:
         config: an instance of `Config`.
@@ -401,14 +402,14 @@ class Task:
         return other
 
     def events(self, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return decisions as event maps, bool [B, T, C], by stream ("audio", "visual", "av"); C without background.
+        """Return decisions as event maps, bool [B, T, C], by stream ("audio", "visual", "av").
 
-        By default they are the decisions that are called by a stream.
+        C does not count the background. By default, these are the decisions named after a stream.
         """
         return {name: decisions[name].bool() for name in STREAMS if name in decisions}
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
-        """Return how likely each event is, [B, T, C] in [0, 1], for the streams that `events` returns.
+        """Return the probability of each event, [B, T, C], for the streams that `events` returns.
 
         Only timelines need it.
         """
@@ -417,7 +418,10 @@ class Task:
         )
 
     def truth(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the labels as event maps, bool [B, T, C], by stream; none: pictures show no clips of this task."""
+        """Return the labels as event maps, bool [B, T, C], by stream.
+
+        By default there are none, and figures show no clips of this task.
+        """
         return {}
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ from avplatform.tasks.contracts import Batch, Metrics
 class AVELMetrics(Metrics):
     """Accumulator of decided and true labels of segments, by row; the last class is background.
 
-    `columns` reads the decision "segment" (int [B, T]) and the labels "segment" [B, T] and "video" [B].
+    `columns` reads the decision "segment" (int [B, T]) and the labels "segment" [B, T] and "video"
+    [B].
     """
 
     def __init__(self, classes: Iterable[str]) -> None:
@@ -36,7 +37,7 @@ class AVELMetrics(Metrics):
         return {"accuracy": 100 * segment_accuracy(s["predicted"], s["true"])}
 
     def details(self) -> dict[str, Any]:
-        """Return accuracies apart for events and background, per class, of the clip's class, and the anchors."""
+        """Return the accuracy on events, background, clips and per class, and the anchors."""
         s = self.scored()
         predicted, true, video = s["predicted"], s["true"], s["video"]
         event, right = true != self.background, predicted == true

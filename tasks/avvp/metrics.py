@@ -38,8 +38,8 @@ STREAMS = ("audio", "visual")
 class AVVPMetrics(Metrics):
     """Accumulator of decisions and truth by row, which scores all clips at the end.
 
-    `columns` reads decisions "audio", "visual" (bool [B, T, C]) and "video" (bool [B, C]), and labels "dense_audio",
-    "dense_visual" [B, T, C] and "weak" [B, C].
+    `columns` reads the decisions "audio", "visual" (bool [B, T, C]) and "video" (bool [B, C]), and
+    the labels "dense_audio", "dense_visual" [B, T, C] and "weak" [B, C].
     """
 
     def __init__(self, classes: Iterable[str]) -> None:
@@ -52,7 +52,8 @@ class AVVPMetrics(Metrics):
         for stream in STREAMS:
             if f"dense_{stream}" not in batch.labels:
                 raise DataError(
-                    f"the split has no 'dense_{stream}' labels, so events cannot be scored; score validation or test"
+                    f"the split has no 'dense_{stream}' labels, so events cannot be scored; "
+                    "score validation or test"
                 )
             columns[f"predicted_{stream}"] = decisions[stream].bool()
             columns[f"true_{stream}"] = batch.labels[f"dense_{stream}"].bool()
