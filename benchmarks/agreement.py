@@ -1,10 +1,13 @@
-"""bf16 against float32, and 2 processes against 1 with dropout on: is the difference inside the spread over seeds?
+"""Check that bf16 and two processes change results by no more than the spread over seeds.
 
-    python -m benchmarks.agreement --data STORE --out DIR [--seeds 3] [--steps 600] [-- OPTIONS of train]
+    python -m benchmarks.agreement --data STORE --out DIR [--seeds 3] [--steps 600]
+        [-- OPTIONS of train]
 
-Every variant is trained once a seed to the end (finished runs in DIR are kept, unfinished ones resumed), and scored on the
-test split. A difference of means lies inside the spread when it is at most two standard deviations over seeds (pooled over
-both variants); its standard error stands beside it. Ends with exit code 1 unless all do.
+Compares bf16 with float32, and 2 processes with 1, with dropout on. Every variant is trained to the
+end once per seed (finished runs in DIR are kept, unfinished ones are resumed) and scored on the
+test split. A difference of means is inside the spread when it is at most two standard deviations
+over seeds (pooled over both variants); its standard error is printed next to it. The exit code is 1
+unless all differences are inside.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ VARIANTS = {
 
 
 def main() -> int:
-    """Train what is missing, print the table, return 0 where all differences are inside the spread."""
+    """Train what is missing, print the table, and return 0 if all differences are in the spread."""
     args, options = arguments()
     results: dict[str, list[dict]] = {}
     for seed in range(1, args.seeds + 1):
@@ -80,13 +83,20 @@ def run(folder: Path, flags: list[str], processes: int) -> dict:
 
 
 def report(results: dict[str, list[dict]]) -> int:
-    """Print mean and standard deviation of every figure, and each difference from the first variant with its verdict."""
+    """Print the mean and standard deviation of every figure, and how each variant differs.
+
+    Differences are taken from the first variant; each has a verdict.
+    """
     first, *others = results
     content = results[first][0]
     kind = "SYNTHETIC features" if content["synthetic"] else "features"
-    cell = f"{content['encoder']} + {content['decoder']} on {content['task']} ({content['supervision']})"
+    cell = (
+        f"{content['encoder']} + {content['decoder']} on {content['task']} "
+        f"({content['supervision']})"
+    )
     print(
-        f"{cell}, data {content['data']} ({kind}), {content['steps']} steps, {len(results[first])} seeds, test split\n"
+        f"{cell}, data {content['data']} ({kind}), {content['steps']} steps, "
+        f"{len(results[first])} seeds, test split\n"
     )
     print(
         "| figure | "
@@ -110,7 +120,8 @@ def report(results: dict[str, list[dict]]) -> int:
             fits = abs(difference) <= 2 * spread
             inside &= fits
             cells.append(
-                f"{difference:+.1f} ± {error:.1f} ({'inside' if fits else 'OUTSIDE'} {2 * spread:.1f})"
+                f"{difference:+.1f} ± {error:.1f} "
+                f"({'inside' if fits else 'OUTSIDE'} {2 * spread:.1f})"
             )
         print(f"| {metric} | " + " | ".join(cells) + " |")
     return 0 if inside else 1

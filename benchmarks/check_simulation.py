@@ -1,7 +1,10 @@
-"""Simulated audio features beside real ones: `python benchmarks/check_simulation.py AVE_ANNOTATIONS [LLP_STORE]`.
+"""Compare simulated audio features with real ones.
 
-The real side is AVE's public file of VGGish vectors of 178 clips without events (audio_feature_noisy.h5), so the comparison
-says something about backgrounds only. With a simulated LLP store it also prints how good its pseudo-labels are on test.
+    python benchmarks/check_simulation.py AVE_ANNOTATIONS [LLP_STORE]
+
+The real features are AVE's public file of VGGish vectors of 178 clips without events
+(audio_feature_noisy.h5), so the comparison covers backgrounds only. Given a simulated LLP store, it
+also prints how good the store's pseudo-labels are on the test split.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Peak memory of an AVE import whose h5 maps are chunked over several clips.
+"""Measure the peak memory of an AVE import whose h5 maps are chunked over several clips.
 
-    AVP_AVE_DIR=... python -m benchmarks.chunked_maps [--chunk 16] [--filters none shuffle] [--dtype float16 float32]
+    AVP_AVE_DIR=... python -m benchmarks.chunked_maps [--chunk 16] [--filters none shuffle]
+        [--dtype float16 float32]
 
-Writes random float64 features for the 4,143 real lines with `--chunk` clips a chunk, plain or through a filter (then a chunk
-can only be read whole), imports them in a process of their own, and prints its time and peak memory. Takes 11 GB of disk,
-which are free again afterwards. Ends with exit code 1 unless every import stored all clips and stayed below 2 GiB.
+Writes random float64 features for the 4,143 real lines with `--chunk` clips per chunk, plain or
+through a filter (then a chunk can only be read whole), imports them in a separate process, and
+prints its time and peak memory. Takes 11 GB of disk, which are freed afterwards. The exit code is 1
+unless every import stored all clips and stayed below 2 GiB.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """How fast clips are read, as ratios measured in one run: `python benchmarks/data.py`.
 
-Baselines are kept here: one Dataset item that loads three .npy files a video (float32, 80 visual frames, as the published
-LLP loaders do) behind a torch DataLoader, and `datasets` streaming with its own shuffle buffer of 1000 examples. All read
-the same synthetic clips (noise in LLP's shapes) in random order, in batches of 16, on one thread, from a warm page cache;
-the readers take turns, and a ratio is the median over the rounds. Then AVE's maps: the loader against the rate at which
-the fastest AVEL model trains (AVE + DCH in bf16), and what stays in memory. Ends with exit code 1 unless every goal is met.
+There are two baselines, both in this file: a torch DataLoader over a Dataset that loads three .npy
+files per video (float32, 80 visual frames, like the published LLP loaders), and `datasets`
+streaming with its own shuffle buffer of 1000 examples. All read the same synthetic clips (noise in
+LLP's shapes) in random order, in batches of 16, on one thread, from a warm page cache. The readers
+take turns, and a ratio is the median over the rounds. AVE's maps come next: the rate of the loader
+against the rate at which the fastest AVEL model trains (AVE + DCH in bf16), and what stays in
+memory. The exit code is 1 unless every goal is met.
 """
 
 from __future__ import annotations
@@ -68,7 +70,10 @@ class ThreeFilesAVideo(Dataset):
 
 
 def write_noise(folder: Path, videos: int) -> np.ndarray:
-    """Write the same clips as one file a feature and video, and as stores in both precisions; return the labels."""
+    """Write the same clips in all formats and return their labels.
+
+    The formats are one file per feature and video, and a store in each precision.
+    """
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (videos, 25)).astype(np.float32)
     for name in SHAPES:
@@ -141,7 +146,10 @@ def readers(folder: Path, labels: np.ndarray) -> dict[str, Callable[[int], Itera
 def rates(
     read: dict[str, Callable[[int], Iterator[int]]], clips: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Return clips per second of every reader in every round; the first reading of each warms the page cache."""
+    """Return the clips per second of every reader in every round.
+
+    Before the first round, each reader reads once to warm the page cache.
+    """
     found: dict[str, list[float]] = {name: [] for name in read}
     for epoch in range(rounds + 1):
         for name, reader in read.items():
@@ -165,7 +173,11 @@ def ratio(found: dict[str, list[float]], name: str, to: str) -> float:
 
 
 def maps(folder: Path, rounds: int) -> tuple[float, float, float, float]:
-    """Return the loader's rate to that of training, and the anonymous memory in batches: at most, and left afterwards."""
+    """Time the loader on AVE's maps against training, and measure its memory.
+
+    Returns the loader's rate relative to that of training and, in batches, how much the anonymous
+    memory grew at most, how much of that was left afterwards, and the size of the whole split.
+    """
     make_demo("avel", folder / "maps", sizes={"train": MAP_CLIPS, "validation": 2, "test": 2})
     data, config = open_data(folder / "maps", task="avel"), default_config("avel", "ave", "dch")
     data.split("train")
@@ -226,7 +238,8 @@ def main() -> int:
         labels = write_noise(folder, options.videos)
         found = rates(readers(folder, labels), options.videos, options.rounds)
         print(
-            f"{options.videos} synthetic videos, {options.rounds} rounds, 1 thread; clips/s (medians) and ratios"
+            f"{options.videos} synthetic videos, {options.rounds} rounds, 1 thread; "
+            "clips/s (medians) and ratios"
         )
         print(f"{'reader':<28}{'clips/s':>10}{'to files':>10}{'to stock':>10}")
         for reader, values in found.items():
@@ -258,7 +271,8 @@ def main() -> int:
         most <= 2 and left <= 1
     )  # what is left does not depend on the size of the split: the allocator keeps it
     print(
-        f"AVE maps: anonymous memory grew by {most:.2f} batches while reading and {left:.2f} after it; a resident copy of",
+        f"AVE maps: anonymous memory grew by {most:.2f} batches while reading "
+        f"and {left:.2f} after it; a resident copy of",
         end="",
     )
     print(f" the split would be {copy:.0f}: {'met' if resident else 'MISSED'}")

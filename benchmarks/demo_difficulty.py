@@ -1,8 +1,11 @@
-"""The built-in AVEL data are no giveaway: `python benchmarks/demo_difficulty.py --out runs/difficulty`.
+"""Check that the built-in AVEL data are not too easy.
 
-Trains AVE + LEAP and AVE + DCH by default settings, a linear classifier on single segments, and AVE + LEAP on shuffled
-labels; compares their test accuracies in one run. Ends with exit code 1 unless the linear classifier stays at least 10 points
-below the trained model, shuffled labels within 3 points of always-background, and no model above 90.
+    python benchmarks/demo_difficulty.py --out runs/difficulty
+
+Trains AVE + LEAP and AVE + DCH with default settings, a linear classifier on single segments, and
+AVE + LEAP on shuffled labels, and compares their test accuracies in one run. The exit code is 1
+unless the linear classifier stays at least 10 points below the trained model, the model trained on
+shuffled labels is within 3 points of always-background, and no model is above 90.
 """
 
 from __future__ import annotations
@@ -53,7 +56,10 @@ def segments(split: SplitArrays) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def linear_accuracy(train_split: SplitArrays, validation: SplitArrays, test: SplitArrays) -> float:
-    """Return the test accuracy of ridge regression on single segments, its penalty chosen on validation."""
+    """Return the test accuracy of ridge regression on single segments.
+
+    Its penalty is chosen on the validation split.
+    """
     (x, y), held, tested = segments(train_split), segments(validation), segments(test)
     mean, spread = x.mean(dim=0), x.std(dim=0) + 1e-6
 
@@ -76,7 +82,10 @@ def linear_accuracy(train_split: SplitArrays, validation: SplitArrays, test: Spl
 
 
 def shuffled_store(out: Path) -> Path:
-    """Write the demo data with the labels of training clips exchanged between clips and shuffled over time."""
+    """Write the demo data with shuffled training labels.
+
+    They are exchanged between clips and shuffled over time.
+    """
     if out.exists():
         return out
     data, rng = open_data("demo", task="avel"), np.random.default_rng(0)

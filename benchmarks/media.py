@@ -1,10 +1,11 @@
-"""Decoding and features of clips against the usual pipeline: `python -m benchmarks.media`.
+"""Time decoding and feature extraction against the usual pipeline: `python -m benchmarks.media`.
 
-The usual one writes frames at 8 a second as .jpg files and the sound as a .wav file, reads them again with PIL and `wave`, and
-runs the networks on one image after the other in float32. Ours decodes to tensors and batches, in float32 and in bf16 with
-channels last. Both take the same frames, and the same networks from the same random weights (time does not depend on them);
-their features are compared before anything is timed. All run in turn in one process, by its CPU time and by the clock; a
-figure is the median over rounds of the ratio within a round.
+The usual pipeline writes 8 frames per second as .jpg files and the sound as a .wav file, reads them
+again with PIL and `wave`, and runs the networks on one image after the other in float32. Ours
+decodes to tensors and runs batches, in float32 and in bf16 with channels last. Both use the same
+frames, and the same networks with the same random weights (the time does not depend on them); their
+features are compared before anything is timed. All run in turn in one process and are measured by
+its CPU time and by the clock. A figure is the median over rounds of the ratio within a round.
 """
 
 from __future__ import annotations
@@ -68,14 +69,16 @@ def main() -> None:
         }
         videos = [video] * options.clips
         print(
-            f"torch {torch.__version__}, PyAV {av.__version__}, {options.threads} thread(s), {options.visual}, {video.name}"
+            f"torch {torch.__version__}, PyAV {av.__version__}, {options.threads} thread(s), "
+            f"{options.visual}, {video.name}"
         )
         theirs = plain.clip(video)
         for name, extractor in ours.items():
             found = extractor.clip(video)
             for stream in ("audio", "visual"):
                 print(
-                    f"{name}: {stream} differs by {difference(getattr(found, stream), theirs[stream]):.1%} of its size"
+                    f"{name}: {stream} differs by "
+                    f"{difference(getattr(found, stream), theirs[stream]):.1%} of its size"
                 )
         rows: dict[str, list[tuple[float, float]]] = {name: [] for name in ours}
         times: dict[str, list[float]] = {name: [] for name in ("usual", *ours)}
@@ -87,10 +90,12 @@ def main() -> None:
                 rows[name].append((base[0] / taken[0], base[1] / taken[1]))
                 times[name].append(taken[1] / options.clips)
         print(
-            "\n| pipeline | s a clip | ratio, CPU time | ratio, clock | goal | |\n|---|---|---|---|---|---|"
+            "\n| pipeline | s a clip | ratio, CPU time | ratio, clock | goal | |\n"
+            "|---|---|---|---|---|---|"
         )
         print(
-            f"| usual: jpg, wav, batch 1, float32 | {statistics.median(times['usual']):.2f} | | | | |"
+            f"| usual: jpg, wav, batch 1, float32 | "
+            f"{statistics.median(times['usual']):.2f} | | | | |"
         )
         for name, ratios in rows.items():
             cpu, clock = (statistics.median(pair[kind] for pair in ratios) for kind in (0, 1))
@@ -98,7 +103,8 @@ def main() -> None:
             verdict = "met" if cpu >= 2 else "not met"
             seconds = statistics.median(times[name])
             print(
-                f"| {name} | {seconds:.2f} | x{cpu:.2f} ({low:.2f} to {high:.2f}) | x{clock:.2f} | >= 2 | {verdict} |"
+                f"| {name} | {seconds:.2f} | x{cpu:.2f} ({low:.2f} to {high:.2f}) | "
+                f"x{clock:.2f} | >= 2 | {verdict} |"
             )
 
 

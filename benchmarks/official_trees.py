@@ -1,12 +1,15 @@
-"""Full-size LLP and AVE in the official formats: imported, measured and verified.
+"""Import, measure and verify full-size LLP and AVE in the official formats.
 
-    AVP_LLP_DIR=... AVP_AVE_DIR=... python benchmarks/official_trees.py [--clips N] [--dtype float16 float32] [--keep DIR]
+    AVP_LLP_DIR=... AVP_AVE_DIR=... python benchmarks/official_trees.py [--clips N]
+        [--dtype float16 float32] [--keep DIR]
 
-The annotations are the real ones, the features drawn by `avplatform data simulate --layout official`. Every step is a
-process of its own, so that its peak memory is its own. LLP takes 8 GB of disk, AVE 8 GB, their stores 4 GB at most; all is
-deleted afterwards unless --keep says where it stays (trees that are there already are used again). `--clips` takes the
-first N clips of each split for a smaller try. Ends with exit code 1 unless everything imported whole, verified clean, and
-LLP's storage is at most a twelfth (float16) or a sixth (float32) of the official files.
+The annotations are the real ones; the features are drawn by `avplatform data simulate --layout
+official`. Every step runs in a separate process, so that its peak memory can be measured. LLP takes
+8 GB of disk, AVE 8 GB, and their stores at most 4 GB. All of it is deleted afterwards, unless
+`--keep` names a folder for it (trees that are already there are used again). `--clips` takes the
+first N clips of each split, for a smaller run. The exit code is 1 unless everything is imported
+completely and verified without errors, and LLP's store takes at most a twelfth (float16) or a sixth
+(float32) of the official files.
 """
 
 from __future__ import annotations
@@ -76,7 +79,8 @@ def main() -> int:
         if options.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
     print(
-        "\n| data | clips | read, MB | written, MB | ratio | import, s | peak, MB | verify, s | peak, MB | errors | warnings |"
+        "\n| data | clips | read, MB | written, MB | ratio "
+        "| import, s | peak, MB | verify, s | peak, MB | errors | warnings |"
     )
     print("|---|" + "---:|" * 10)
     for row in rows:
@@ -125,11 +129,15 @@ def measure(
 
 
 def child(*args: str) -> tuple[int, float, float, str]:
-    """Run a command of the platform; return exit code, seconds, its peak memory in MB, and what it printed."""
+    """Run a command of the platform in a child process.
+
+    Returns its exit code, its seconds, its peak memory in MB, and what it printed.
+    """
     start = time.perf_counter()
     root = str(Path(__file__).resolve().parent.parent)
     env = {**os.environ, "PYTHONPATH": root}
-    # The child's own peak is asked for inside it: RUSAGE_CHILDREN here would be the largest of all children so far.
+    # The child reports its own peak: RUSAGE_CHILDREN here would be the largest of all children so
+    # far.
     code = (
         "import resource, sys; from avplatform.cli import main; code = main(sys.argv[1:]); "
         "print(f'peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}'); sys.exit(code)"

@@ -1,8 +1,9 @@
 """Where the time of mapped reading goes: `python -m benchmarks.reading_parts`.
 
-The clips and batches are those of `benchmarks/data.py`. Each line is a part of what a batch of 16 costs, measured by itself
-in CPU time of the process (one thread, warm page cache, parts taken in turns, medians over the rounds), and how many times as
-fast as three files a video reading would be if it did nothing but this.
+The clips and batches are those of `benchmarks/data.py`. Each line is a part of the cost of a batch
+of 16, measured separately in CPU time of the process (one thread, warm page cache, parts in turn,
+medians over the rounds). The ratio says how many times as fast as three files per video reading
+would be if it did nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ REPEATS = 3  # readings of an epoch in a round
 
 
 def parts(folder: Path, labels: np.ndarray, dtype: str) -> dict[str, Callable[[], Any]]:
-    """Return what is timed, for one precision of the store: each function works through one epoch."""
+    """Return the timed functions for one precision of the store; each runs through one epoch."""
     data, read = open_data(folder / dtype, task="avvp"), readers(folder, labels)
     split, dataset = data.split("train"), data.as_dataset("train")
     order = np.random.default_rng(0).permutation(len(split))

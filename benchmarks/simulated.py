@@ -2,12 +2,13 @@
 
 `python benchmarks/simulated.py --llp STORE --ave STORE --out runs/simulated`
 
-AVVP: HAN and MM-Pyr with MMIL and LEAP. AVEL, full and weak: AVE, PSP and CMBS with DCH and LEAP. Within a task every cell
-gets the same steps, batch size and schedule; losses are our defaults. Learning rates are the cells' own (below), or, with
-`--choose-rates`, chosen for each on validation after a third of the steps on the first seed. The stores are those of
-`avplatform data simulate`. The script can be stopped and started again: a finished run is not repeated, an unfinished one is
-resumed. Seed 1 of every cell comes first. After every seed `table.md` is written anew from all finished runs in the output
-folder, with their CPU time. All numbers are on SYNTHETIC features.
+AVVP: HAN and MM-Pyr with MMIL and LEAP. AVEL, full and weak: AVE, PSP and CMBS with DCH and LEAP.
+Within a task, every cell has the same steps, batch size and schedule; the losses are our defaults.
+Each cell has its own learning rate: the one below or, with `--choose-rates`, the best on validation
+after a third of the steps on the first seed. The stores are those of `avplatform data simulate`.
+The script can be stopped and started again: a finished run is not repeated, and an unfinished one
+is resumed. Seed 1 of every cell comes first. After every seed, `table.md` is rewritten from all
+finished runs in the output folder, with their CPU time. All numbers are on SYNTHETIC features.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from avplatform.sweeps.runner import report, run_jobs, train_jobs
 from avplatform.sweeps.sweep import PlannedRun, slug
 
 RUN = {
-    "epochs": 1_000_000, "batch_size": 32, "schedule": {"name": "late_decay", "after": 0.75}, "cpu": True, "save_plots": False,
+    "epochs": 1_000_000, "batch_size": 32, "schedule": {"name": "late_decay", "after": 0.75},
+    "cpu": True, "save_plots": False,
 }  # fmt: skip
 Options = dict[str, Any]
 
@@ -44,7 +46,11 @@ class Cell:
 
 
 def cells(avvp_steps: int, avel_steps: int) -> list[Cell]:
-    """Return the published cells, the cheap ones first, and LEAP on HAN with its learned gain and bias."""
+    """Return the cells to train.
+
+    They are the published ones, the cheap ones first, and LEAP on HAN with its learned gain and
+    bias.
+    """
     slow, fast = (3e-4, 5e-4), (3e-4, 5e-4, 1e-3)
 
     def avvp(name: str, rate: float, encoder: str, decoder: str, **options: Any) -> Cell:

@@ -1,11 +1,12 @@
-"""Training steps of our models against straightforward eager ones: `python -m benchmarks.training_step`.
+"""Time training steps against plain eager models: `python -m benchmarks.training_step`.
 
-A step is forward, loss, backward and Adam, with dropout, on the batch size of the published recipes, on one thread. The
-baseline is the plain model of `tests/plain` with a plain loss and torch's default Adam; ours goes
-through the product's own step, losses and optimiser. Both read the same inputs and start from the same weights, and their
-outputs in evaluation mode are compared before anything is timed. All are timed in turn in one process, by its CPU time;
-a figure is the median over rounds of the ratio within a round (the share of the GEMM peak compares best with best).
-`--only NAME ...` chooses rows, `--rounds N` is how often each is timed.
+A step is forward, loss, backward and Adam, with dropout, at the batch size of the published
+recipes, on one thread. The baseline is the plain model of `tests/plain` with a plain loss and
+torch's default Adam; ours goes through the product's own step, losses and optimiser. Both read the
+same inputs and start from the same weights, and their outputs in evaluation mode are compared
+before anything is timed. All are timed in turn in one process, by its CPU time. A figure is the
+median over rounds of the ratio within a round (the share of the GEMM peak compares the best with
+the best). `--only NAME ...` chooses rows, and `--rounds N` sets how often each is timed.
 """
 
 from __future__ import annotations
@@ -64,12 +65,14 @@ def main() -> None:
     torch.set_num_threads(1)
     bf16 = has_bf16()
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} thread, {torch.backends.cpu.get_cpu_capability()}, bf16: {bf16}"
+        f"torch {torch.__version__}, {torch.get_num_threads()} thread, "
+        f"{torch.backends.cpu.get_cpu_capability()}, bf16: {bf16}"
     )
     if not bf16:
         print("bf16 rows are left out: this CPU has neither avx512_bf16 nor AMX")
     print(
-        "\n| row | batch | plain ms | ours ms | ratio (lowest to highest) | goal | |\n|---|---|---|---|---|---|---|",
+        "\n| row | batch | plain ms | ours ms | ratio (lowest to highest) | goal | |\n"
+        "|---|---|---|---|---|---|---|",
         flush=True,
     )
     for name in options.only:
@@ -121,16 +124,18 @@ def model_rows(name: str, row: Row, rounds: int, bf16: bool) -> None:
         share, reached = speed / peak, f"{speed / 1e9:.0f} of {peak / 1e9:.0f} GF/s"
         goal = f"{row.peak[0]}: >= {row.peak[1]:.2f}"
         print(
-            f"| {title}, share of GEMM peak | {row.batch} | | {reached} | {share:.2f} | {goal} | {verdict(share, row.peak)} |"
+            f"| {title}, share of GEMM peak | {row.batch} | | {reached} | {share:.2f} | {goal} "
+            f"| {verdict(share, row.peak)} |"
         )
     print(
-        f"| {name}: largest difference of outputs in eval mode | {row.batch} | | | {difference:.1e} | < {TOLERANCE} | |",
+        f"| {name}: largest difference of outputs in eval mode | {row.batch} "
+        f"| | | {difference:.1e} | < {TOLERANCE} | |",
         flush=True,
     )
 
 
 def plain_step(row: Row, model: nn.Module, batch: Batch, labels: Tensor | None) -> Step:
-    """Return the baseline's step: zero, forward, loss, backward, Adam as torch makes it by default."""
+    """Return the step of the baseline: zero, forward, loss, backward and torch's default Adam."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
 
     def step() -> None:
@@ -148,7 +153,10 @@ def our_step(task: Task, model: nn.Module, batch: Batch) -> Step:
 
 
 def stem_row(rounds: int) -> None:
-    """The visual map on 80 frames and then the mean, against the mean and then the map, forward and backward."""
+    """Time the visual map on 80 frames followed by the mean, against the mean followed by the map.
+
+    Both run forward and backward.
+    """
     torch.manual_seed(0)
     frames, layer, grad = torch.randn(16, 80, 2048), nn.Linear(2048, 512), torch.randn(16, 10, 512)
     late = lambda: layer(frames).unflatten(1, (10, 8)).mean(dim=2).backward(grad)  # noqa: E731
@@ -182,7 +190,8 @@ def adam_row(rounds: int) -> None:
 def measure(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     """Time the steps in turn, after two untimed rounds.
 
-    It is the process's CPU time: on one thread the wall time of an idle machine, and other programs disturb it less.
+    The CPU time of the process is measured: on one thread, it is the wall time of an idle machine,
+    and other programs disturb it less.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 2):
@@ -202,7 +211,8 @@ def report(
     ratio, (p, o) = statistics.median(ratios), (statistics.median(x) * 1e3 for x in (plain, ours))
     spread = f"x{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
     print(
-        f"| {title} | {batch} | {p:.1f} | {o:.1f} | {spread} | {goal[0]}: >= {goal[1]} | {verdict(ratio, goal)} |",
+        f"| {title} | {batch} | {p:.1f} | {o:.1f} | {spread} "
+        f"| {goal[0]}: >= {goal[1]} | {verdict(ratio, goal)} |",
         flush=True,
     )
 

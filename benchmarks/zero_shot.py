@@ -2,9 +2,10 @@
 
     python benchmarks/zero_shot.py RUN [RUN ...] --data DATA --held-out Cat Violin_fiddle
 
-Over the seconds of the test split: the area under the ROC curve of each class's probability (50 is chance), for what is heard
-and what is seen (AVVP) or both at once (AVEL). Among clips that hold exactly one of the classes: how often its text has the
-highest probability. Mean and standard deviation over the runs, which differ in their seeds.
+Over the seconds of the test split: the area under the ROC curve of each class's probability (50 is
+chance), for the audio and the visual stream (AVVP) or both at once (AVEL). Over the clips that hold
+exactly one of the classes: how often its text has the highest probability. Figures are the mean and
+standard deviation over the runs, which differ in their seeds.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def main() -> None:
         + "".join(f"{spread(np.nanmean(runs[:, s], axis=1)):>18}" for s in range(len(streams)))
     )
     print(
-        f"the right text is on top in {spread(np.array(tops))} % of the clips with one of the {runs.shape[-1]} classes"
+        f"the right text is on top in {spread(np.array(tops))} % of the clips "
+        f"with one of the {runs.shape[-1]} classes"
     )
 
 
@@ -102,7 +104,10 @@ def events(split: SplitArrays, names: list[str], task: str) -> list[np.ndarray]:
 
 
 def area(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Area under the ROC curve in percent: how often a second with the event scores higher than one without."""
+    """Return the area under the ROC curve in percent.
+
+    It is how often a second with the event scores higher than one without.
+    """
     s, t = scores.reshape(-1), truth.reshape(-1)
     positive, negative = int(t.sum()), int((~t).sum())
     if not positive or not negative:
@@ -111,7 +116,10 @@ def area(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def top_of_clips(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
-    """Return in how many percent of the clips that hold exactly one of the classes its text scores highest."""
+    """Return the percentage of clips in which the text of the right class scores highest.
+
+    Only clips that hold exactly one of the classes count.
+    """
     present = np.any([stream.any(axis=1) for stream in truth], axis=0)  # (clips, C)
     highest = np.max([stream.max(axis=1) for stream in found], axis=0).argmax(axis=1)  # (clips,)
     chosen = present.sum(axis=1) == 1

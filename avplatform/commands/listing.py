@@ -37,7 +37,10 @@ WIDE = 118  # terminals with at least this many columns show the presets beside 
 
 @dataclass(kw_only=True)
 class ListOptions:
-    """List cells (task, encoder, decoder, supervision), tasks, encoders, decoders, datasets, presets."""
+    """List cells, tasks, encoders, decoders, datasets and presets.
+
+    A cell is a task, an encoder, a decoder and a supervision.
+    """
 
     filter: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """only names that contain all these texts; a kind, such as cells or datasets: only these"""

@@ -1,6 +1,9 @@
-"""Opens a media file that may come from a stranger: only that file is read, and only so much of it as the limits allow.
+"""Opens media files from sources that are not trusted.
 
-PyAV gives None for a time base or a rate that a file lacks, and from 19 on a rational number that is false.
+Only the file itself is read, and only as much of it as the limits allow.
+
+For a time base or a rate that a file lacks, PyAV returns None; from version 19 on, it returns a
+rational number that is falsy.
 """
 
 from __future__ import annotations
@@ -37,7 +40,10 @@ REFUSED_FORMATS = {
     "webvtt_dash_manifest",
     "vapoursynth",
 }
-"""Lists of other files, still pictures and text; what a "video" of these kinds would make FFmpeg do is not decoding."""
+"""Formats that are refused: lists of other files, still pictures and text.
+
+For a "video" of such a format, FFmpeg would do other things than decode.
+"""
 GUESSED_LENGTH = {
     "aac",
     "ac3",
@@ -51,16 +57,20 @@ GUESSED_LENGTH = {
     "loas",
     "mp3",
 }
-"""Raw streams of sound: FFmpeg guesses their length from the bit rate of the beginning, or a header that may lack."""
+"""Raw audio streams: FFmpeg guesses their length from the bit rate at their beginning.
+
+For some, it reads the length from a header, which may be missing.
+"""
 COUNTED_FROM_THE_START = {"mpegts", "mpeg", "mov"}
-"""Formats whose declared length begins with their first time stamp; elsewhere it may begin with time stamp 0."""
-LATE = 0.5  # seconds after time stamp 0 from which on that makes a difference
-NEAR = 0.2  # seconds by which packets, with their padding, are longer than what they hold
-PASSES = (
-    4  # times the pixels of a file that its parts may cost: each begins at a key frame before it
-)
+"""Formats whose declared length counts from their first time stamp.
+
+In other formats, it may count from time stamp 0.
+"""
+LATE = 0.5  # seconds between time stamp 0 and the first one, above which that matters
+NEAR = 0.2  # seconds by which the packets, with their padding, may exceed their content
+PASSES = 4  # decoding may cost this many times the pixels of a file: a part starts at a key frame
 BAD_SHARE = (
-    0.1  # of the packets may be broken; a file cut without re-encoding often begins with a few
+    0.1  # of the packets may be broken: a file cut without re-encoding often begins with some
 )
 MOST_PACKETS = 1_000_000
 READ_BUFFER = 2**18
@@ -68,10 +78,10 @@ READ_BUFFER = 2**18
 
 @dataclass(kw_only=True, frozen=True)
 class Limits:
-    """What a file may ask for; a file beyond a limit is refused before memory is taken.
+    """Limits of a file; a file beyond a limit is refused before memory is allocated for it.
 
     Raises:
-        UsageError: a limit that nothing could meet.
+        UsageError: a limit is so low that no file could meet it.
     """
 
     max_seconds: float = 3600.0
@@ -79,13 +89,13 @@ class Limits:
     max_pixels: int = 7680 * 4320
     """largest picture: width times height"""
     max_fps: float = 250.0
-    """most pictures a second, of those that are decoded"""
+    """most decoded pictures per second"""
     max_audio_rate: int = 384_000
-    """highest sampling rate, Hz"""
+    """highest sampling rate in Hz"""
     max_channels: int = 64
-    """most channels of a sound"""
+    """most audio channels"""
     max_gigapixels: float = 1000.0
-    """most pixels of all pictures of a file together, in thousand millions: an hour of 4K at 30 pictures a second has 900"""
+    """most pixels of all pictures together, in gigapixels: an hour of 4K video at 30 Hz has 900"""
 
     def __post_init__(self) -> None:
         at_least(
@@ -96,14 +106,18 @@ class Limits:
 
 @dataclass(kw_only=True)
 class Spent:
-    """What a file has cost so far, over the passes that its parts take."""
+    """Cost of decoding a file so far, summed over all passes through it."""
 
     pixels: int = 0
 
 
 @dataclass(kw_only=True, frozen=True)
 class MediaInfo:
-    """What a file says of itself: seconds, frames a second, width and height as shown (rotation applied), degrees, Hz."""
+    """Properties that a file declares.
+
+    The duration is in seconds, `fps` in frames per second, the rotation in degrees and the audio
+    rate in Hz. Width and height are those of the picture as it is shown, after rotation.
+    """
 
     path: str
     duration: float
@@ -120,9 +134,9 @@ class MediaInfo:
 
 
 class Opened:
-    """An open file: its first real video stream, its first audio stream, and the moment that counts as zero.
+    """An open file: its first real video stream, its first audio stream, and its zero of time.
 
-    The moment is where the file's first stream begins, so that sound and picture keep their distance.
+    Zero is where the file's first stream begins, so that sound and picture stay aligned.
     """
 
     def __init__(
@@ -148,7 +162,7 @@ class Opened:
         late = abs(self.zero) > LATE and not names & COUNTED_FROM_THE_START
         self.stamped = (
             not container.format.flags & no_timestamps()
-        )  # raw streams of pictures have none
+        )  # raw video streams have no time stamps
         self.trusted = self.stamped and not late and not names & GUESSED_LENGTH
         self._check()
         for stream in (self.video, self.audio):
@@ -168,7 +182,8 @@ class Opened:
         declared = self.duration
         if declared > limits.max_seconds:
             raise DataError(
-                f"{self.path} says that it lasts {declared:,.0f} s; the limit is {limits.max_seconds:,.0f} s"
+                f"{self.path} says that it lasts {declared:,.0f} s; "
+                f"the limit is {limits.max_seconds:,.0f} s"
             )
         if self.video is not None:
             context = self.video.codec_context
@@ -181,21 +196,26 @@ class Opened:
             count = self.video.frames or (declared * rate if rate <= limits.max_fps else 0)
             if (gigapixels := count * context.width * context.height / 1e9) > limits.max_gigapixels:
                 raise DataError(
-                    f"{self.path} has {count:,.0f} pictures of {context.width} x {context.height}, together {gigapixels:,.3g} "
-                    f"gigapixels; the limit is {limits.max_gigapixels:,g} (--max-gigapixels)"
+                    f"{self.path} has {count:,.0f} pictures of {context.width} x {context.height}, "
+                    f"together {gigapixels:,.3g} gigapixels; "
+                    f"the limit is {limits.max_gigapixels:,g} (--max-gigapixels)"
                 )
         if self.audio is not None:
             context = self.audio.codec_context
             if not 0 < context.sample_rate <= limits.max_audio_rate:
                 raise DataError(
-                    f"{self.path} has sound at {context.sample_rate} Hz; the limit is {limits.max_audio_rate} Hz"
+                    f"{self.path} has sound at {context.sample_rate} Hz; "
+                    f"the limit is {limits.max_audio_rate} Hz"
                 )
             if not 0 < context.channels <= limits.max_channels:
                 raise DataError(f"{self.path} has sound of {counted(context.channels, 'channel')}")
 
     @property
     def duration(self) -> float:
-        """Seconds that the container or its streams declare; 0.0 where they declare none, or count from elsewhere."""
+        """Seconds that the container or its streams declare, where that can be trusted.
+
+        It is 0.0 where they declare none, or where it may not count from the beginning.
+        """
         return self.declared if self.trusted else 0.0
 
     @property
@@ -206,10 +226,10 @@ class Opened:
         return max([max(whole, 0.0), *lengths])
 
     def frames(self, stream: Any) -> Iterator[Any]:
-        """Decode a stream; broken packets are left out, up to a share of them.
+        """Decode a stream; broken packets are skipped, up to a share of all packets.
 
         Raises:
-            DataError: more broken packets than that, or more pictures than the limits allow.
+            DataError: there are more broken packets, or more pictures than the limits allow.
         """
         import av
 
@@ -218,7 +238,7 @@ class Opened:
             + 1000
         )
         packets = broken = frames = 0
-        heard = 0.0  # seconds of sound, whatever their time stamps are
+        heard = 0.0  # seconds of decoded sound, whatever the time stamps say
         first: str = ""
         with reading(self.path):
             for packet in self.container.demux(stream):
@@ -244,30 +264,34 @@ class Opened:
                         self._spend(stream)
                     if heard > 2 * self.limits.max_seconds + 60:
                         raise DataError(
-                            f"{self.path} has sound of more than {heard:,.0f} s, which its time stamps deny"
+                            f"{self.path} has sound of more than {heard:,.0f} s, "
+                            "which its time stamps deny"
                         )
                     if frames > most:
                         raise DataError(
-                            f"{self.path} has more than {most:,} frames; raise the limits if that is meant"
+                            f"{self.path} has more than {most:,} frames; "
+                            "raise the limits if that is meant"
                         )
                     yield frame
         if broken > BAD_SHARE * packets or (broken and not frames):
             what = "picture" if stream.type == "video" else "sound"
             raise DataError(
-                f"{self.path} is damaged: {broken} of {packets} packets of its {what} cannot be decoded ({first})"
+                f"{self.path} is damaged: {broken} of {packets} packets of its {what} "
+                f"cannot be decoded ({first})"
             )
 
     def _spend(self, stream: Any) -> None:
-        """Count a picture; also one that is decoded and not shown."""
+        """Count a picture, including one that is decoded but not shown."""
         self.spent.pixels += stream.codec_context.width * stream.codec_context.height
         if self.spent.pixels > PASSES * self.limits.max_gigapixels * 1e9:
             raise DataError(
-                f"{self.path} took {self.spent.pixels / 1e9:,.3g} gigapixels of decoding so far, over {PASSES} times the "
-                f"limit of {self.limits.max_gigapixels:,g} (--max-gigapixels)"
+                f"{self.path} took {self.spent.pixels / 1e9:,.3g} gigapixels of decoding so far, "
+                f"over {PASSES} times the limit of {self.limits.max_gigapixels:,g} "
+                "(--max-gigapixels)"
             )
 
     def seconds(self, frame: Any) -> float | None:
-        """When a frame begins, from the file's zero; None where the file does not say."""
+        """Return when a frame begins, from the file's zero; None where the file does not say."""
         if frame.pts is None or not frame.time_base:
             return None
         return float(frame.pts * frame.time_base - self.zero)
@@ -277,17 +301,19 @@ class Opened:
 def opened(
     path: str | Path, limits: Limits | None = None, spent: Spent | None = None
 ) -> Iterator[Opened]:
-    """Open a media file; what decoding it costs is added to `spent`.
+    """Open a media file; the cost of decoding it is added to `spent`.
 
     Raises:
-        DataError: missing, unreadable, empty, no media, or beyond a limit; names the file.
+        DataError: the file is missing, unreadable, empty, not a media file, or beyond a limit; the
+            message names it.
         UsageError: PyAV is not installed.
     """
     av = import_av()
     file = Path(path)
     _check_file(file)
     with reading(file), file.open("rb") as raw:
-        # From a Python file nothing else can be opened: a file that names others (a playlist, say) is refused.
+        # Given a Python file object, FFmpeg can open nothing else: a file that refers to others,
+        # such as a playlist, is refused.
         container = av.open(
             raw, mode="r", buffer_size=READ_BUFFER, io_open=_refuse_other_files, **any_metadata()
         )
@@ -295,14 +321,15 @@ def opened(
             names = set(container.format.name.split(","))
             if names & REFUSED_FORMATS or any(name.endswith("_pipe") for name in names):
                 raise DataError(
-                    f"{file} is no video or sound ({container.format.long_name or container.format.name})"
+                    f"{file} is no video or sound "
+                    f"({container.format.long_name or container.format.name})"
                 )
             yield Opened(container, file, limits or Limits(), spent)
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what FFmpeg and the file system say into an error that names the file."""
+    """Turn the errors of FFmpeg and the file system into one that names the file."""
     import av
 
     try:
@@ -323,10 +350,12 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def length_of(file: Opened) -> float:
-    """Return the seconds of a file: what it declares, unless that cannot be trusted and is not what its packets say.
+    """Return the length of a file in seconds.
+
+    It is the declared length, unless that cannot be trusted and the packets say otherwise.
 
     Raises:
-        DataError: as `measured_seconds`.
+        DataError: see `measured_seconds`.
     """
     if file.duration:
         return file.duration
@@ -335,7 +364,9 @@ def length_of(file: Opened) -> float:
 
 
 def measured_seconds(path: str | Path, limits: Limits) -> float:
-    """Return the length of a file that declares none, such as a recording of a browser: the end of its last packet.
+    """Return the length in seconds of a file that declares none: the end of its last packet.
+
+    Recordings made by a browser are such files.
 
     Raises:
         DataError: the file cannot be read, or is beyond a limit.

@@ -1,4 +1,4 @@
-"""What reading media asks of PyAV itself, whose versions 14 to 19 differ in details."""
+"""Hides the differences between PyAV 14 and 19 from the code that reads media."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def import_av() -> Any:
     """Return PyAV.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: PyAV is not installed.
     """
     try:
         import av
@@ -33,21 +33,22 @@ def stream_seconds(stream: Any) -> float | None:
 
 
 def reason(error: BaseException) -> str:
-    """Return in a few words what FFmpeg found."""
+    """Return in a few words what an error of FFmpeg says."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())[:160]
 
 
 def beginning(container: Any, video: Any, audio: Any) -> Fraction:
-    """Return the moment at which a file begins.
+    """Return the time at which a file begins.
 
-    FFmpeg before 8.1 (PyAV before 17) lets Matroska begin with the samples that the decoder of its sound leaves out.
+    With FFmpeg before 8.1 (PyAV before 17), a Matroska file begins with the samples that the audio
+    decoder discards.
     """
     zero = Fraction(container.start_time or 0, 1_000_000)
     context = audio.codec_context if audio is not None else None
     if (
         zero >= 0 or context is None or -zero > context.delay / max(1, context.sample_rate) + 0.001
-    ):  # stamps are rounded
+    ):  # time stamps are rounded
         return zero
     dated = video is not None and video.start_time is not None and video.time_base
     return max(zero, min(Fraction(0), video.start_time * video.time_base)) if dated else Fraction(0)
@@ -56,7 +57,7 @@ def beginning(container: Any, video: Any, audio: Any) -> Fraction:
 def any_metadata() -> dict[str, Any]:
     """Return the argument that lets PyAV open files whose metadata is not UTF-8.
 
-    From version 19 on it always does, and takes no such argument.
+    From version 19 on, PyAV always opens them and takes no such argument.
     """
     from av.container import InputContainer
 
@@ -71,7 +72,7 @@ def attached_picture() -> Any:
 
 
 def no_timestamps() -> int:
-    """Return the flag of formats without time stamps, such as raw streams of pictures."""
+    """Return the flag of formats without time stamps, such as raw video streams."""
     from av.format import Flags
 
     flag: Any = Flags.no_timestamps

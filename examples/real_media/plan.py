@@ -1,4 +1,4 @@
-"""Draws what happens in a clip: which events are heard and seen, and in which seconds. Nothing is rendered here."""
+"""Draws at random which events of a clip are heard and seen, and when; nothing is rendered here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ TRIES = 200
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedEvent:
-    """An event: heard ("audio") or seen ("visual") from `onset` to `offset`, whole seconds, half-open."""
+    """An event that is heard ("audio") or seen ("visual").
+
+    It lasts from `onset` to `offset`, in whole seconds; `offset` is excluded.
+    """
 
     label: str
     stream: str

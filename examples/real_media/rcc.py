@@ -1,7 +1,8 @@
 """Qt's resource archives (.rcc): read into a dictionary of names and contents.
 
-Source: the format is that of Qt's resource compiler, versions 1 to 3: big-endian, a tree of entries, names in UTF-16, and
-contents that are plain or compressed by zlib (behind four bytes that say how long they are).
+Source: the format of Qt's resource compiler, versions 1 to 3: big-endian, with a tree of entries,
+names in UTF-16, and contents that are plain or compressed by zlib (after four bytes that give their
+length).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def read_rcc(file: Path) -> dict[str, bytes]:
     """Return the files of an archive by their path in it, such as /app/resource/dog.ogg.
 
     Raises:
-        DataError: no archive, a damaged one, or one whose contents are compressed by something else than zlib.
+        DataError: the file is not an archive, is damaged, or holds contents that are compressed by
+            something other than zlib.
     """
     try:
         if file.stat().st_size > LARGEST:

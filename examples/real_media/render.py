@@ -22,7 +22,9 @@ GAP = 0.15  # seconds between repetitions of a sound, at most
 
 
 def render_sound(clip: PlannedClip, material: Material, seed: int) -> np.ndarray:
-    """Return a clip's sound: faint ambience, and the sound of every event that is heard, looped over its seconds.
+    """Return the sound of a clip.
+
+    It is faint ambience and the sound of every event that is heard, looped over its seconds.
 
     Shape: [samples] at 44,100 Hz, float32 in [-1, 1].
     """
@@ -43,9 +45,10 @@ def render_sound(clip: PlannedClip, material: Material, seed: int) -> np.ndarray
 
 
 def render_frames(clip: PlannedClip, material: Material, seed: int) -> Iterator[np.ndarray]:
-    """Yield a clip's pictures: a background that pans and zooms, and on it the photo of every event that is seen.
+    """Yield the pictures of a clip.
 
-    Two that are seen in one clip at the same time stand side by side.
+    A picture is a background that pans and zooms, with the photo of every event that is seen on it.
+    Two events that are seen at the same time are shown side by side.
 
     Shape: [240, 320, 3], uint8; 8 a second.
     """
@@ -128,7 +131,10 @@ class _Actor:
 
 
 def _slot(event: PlannedEvent, seen: Sequence[PlannedEvent]) -> tuple[float, float]:
-    """Return the part of the frame's width that an event has: all, or a half where another is seen at the same time."""
+    """Return the part of the frame's width that an event takes.
+
+    It is all of it, or half where another event is seen at the same time.
+    """
     rivals = [other for other in seen if other.onset < event.offset and event.onset < other.offset]
     if len(rivals) == 1:
         return 0, WIDTH
@@ -139,7 +145,10 @@ def _slot(event: PlannedEvent, seen: Sequence[PlannedEvent]) -> tuple[float, flo
 def _window(
     size: Sequence[int], rng: np.random.Generator, room: Any = (WIDTH, HEIGHT)
 ) -> np.ndarray:
-    """Return a window of a picture that has the proportions of `room` and at least three quarters of its smaller side."""
+    """Return a random window of a picture, with the proportions of `room`.
+
+    It is at least three quarters of the largest such window.
+    """
     full = np.asarray(size, float)
     shape = np.asarray(room, float)
     extent = shape * (full / shape).min() * rng.uniform(0.75, 1.0)
@@ -150,7 +159,10 @@ def _window(
 def _filled(
     sounds: list[np.ndarray], samples: int, rng: np.random.Generator, level: float
 ) -> np.ndarray:
-    """Fill a stretch with a recording, begun anywhere and repeated; short ones follow one another as they are drawn."""
+    """Fill a stretch with a recording that begins at a random place and is repeated.
+
+    If there are many short recordings, randomly drawn ones follow one another.
+    """
     out = np.zeros(samples, np.float64)
     sound = sounds[rng.integers(len(sounds))]
     at, begin = 0, int(rng.integers(max(1, len(sound) // 2)))

@@ -1,4 +1,4 @@
-"""Tables of what was trained on the composed clips: figures over seeds, and how often each class occurs."""
+"""Tables of the models trained on the composed clips: figures over seeds, and class counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ FIGURES = ("A", "V", "AV", "Type@AV", "Event@AV")
 
 
 def score_table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Return the figures of the test split: mean and standard deviation over the seeds, and what knows no content scores.
+    """Return the table of the figures on the test split.
+
+    They are the mean and standard deviation over the seeds, and the scores of the anchors, which
+    know nothing of the content.
 
     Args:
         results: results.json of every seed, by the name of the row.
@@ -31,7 +34,11 @@ def score_table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def class_table(plan: Plan, results: dict[str, list[dict[str, Any]]]) -> str:
-    """Return, per class, its events in training and test, and its segment F in the test split by row (audio/visual)."""
+    """Return the table of the classes.
+
+    Per class, it has the number of events in training and test and, for every row of results, the
+    segment F on the test split (audio/visual).
+    """
     lines = []
     for label in CLASSES:
         counts = [

@@ -1,8 +1,9 @@
-"""The whole way on real content: `python -m examples.real_media.run --cache CACHE --out RUNS [--sample VIDEO]`.
+"""Run all: `python -m examples.real_media.run --cache CACHE --out RUNS [--sample VIDEO]`.
 
-Fetches, composes, extracts with the lite backbones, trains HAN with MMIL and with LEAP over seeds (from clip labels alone,
-and from the composed timeline), scores the test split, prints the tables, and parses a video with a model trained here. Every
-step is one of the platform's own commands or skipped because its result is there, so it can be stopped and started again.
+Fetches, composes, extracts with the lite backbones, trains HAN with MMIL and with LEAP over seeds
+(from clip labels alone, and from the composed timeline), scores the test split, prints the tables,
+and parses a video with a model trained here. Every step is one of the platform's own commands and
+is skipped if its result is already there, so the script can be stopped and started again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ CELLS = {
 }
 """Rows of the table."""
 OPTIONS = {"task": "avvp", "encoder": "han", "batch_size": 16, "cpu": True}
-"""What all share. Batches are smaller than the default because there are few clips; nothing else was chosen for them."""
+"""Options of all rows.
+
+Batches are smaller than the default because there are few clips; nothing else was chosen for them.
+"""
 SHOWN = "HAN+LEAP, timeline"  # the cell whose first seed parses the sample
 SAMPLE_PLACE = "sample/BjCEufrlXm4.mp4"  # in the folder of LLP's files
 
@@ -128,7 +132,8 @@ def tell(cache: Path, out: Path, plan: Plan, *, seeds: int) -> None:
         f"{sum(clip.split == split for clip in plan.clips)} {split}" for split in SPLITS
     )
     parts = [
-        f"Clips: {counts}. {len(CLASSES)} of LLP's 25 classes occur: {', '.join(CLASSES)}. Sources:",
+        f"Clips: {counts}. {len(CLASSES)} of LLP's 25 classes occur: "
+        f"{', '.join(CLASSES)}. Sources:",
         material_table(cache),
         f"Test split, percent, mean ± standard deviation over {seeds} seeds:",
         score_table(results),

@@ -1,6 +1,7 @@
-"""The photographs and sounds by class and split, where they lie in the packages, and what may be done with them.
+"""Lists the photographs and sounds by class and split, their places in packages, and licences.
 
-A source is written PACKAGE:PLACE; a place with "!" lies in a Qt archive, one with "*" is several files.
+A source is written PACKAGE:PLACE. A place with "!" lies in a Qt archive; one with "*" stands for
+several files.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class Package:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassSources:
-    """Sources of a class. Validation clips are made of the training sources, test clips of the test sources.
+    """The sources of a class.
 
-    Where there are no test sources but there are others, training gets the first part of the recordings and the photos as
-    they are, and test the rest of the recordings and the photos mirrored.
+    Validation clips are made from the training sources, test clips from the test sources. Where
+    there are only training sources, training gets the first part of the recordings and the photos
+    as they are, and test gets the rest of the recordings and the photos mirrored.
     """
 
     photos: tuple[str, ...] = ()
@@ -38,7 +40,10 @@ class ClassSources:
     test_sounds: tuple[str, ...] = ()
 
     def of(self, kind: str, split: str) -> tuple[tuple[str, ...], bool]:
-        """Return the sources of a kind ("photos" or "sounds") for a split, and whether train and test share them."""
+        """Return the sources of a kind for a split, and whether train and test share them.
+
+        The kind is "photos" or "sounds".
+        """
         train, test = getattr(self, kind), getattr(self, f"test_{kind}")
         return (test, False) if split == "test" and test else (train, bool(train) and not test)
 
@@ -153,14 +158,16 @@ CLASSES: dict[str, ClassSources] = {
 
 _PLACES = {
     "photos": (
-        "Nature/beach-malibu Nature/canyon Nature/flower-bed Nature/garden-rock Nature/grand-canyon Nature/gravel-desert "
-        "Nature/hill Nature/lake Outdoors/boardwalk Outdoors/building-at-mit Outdoors/castle Outdoors/city-with-water2 "
-        "Outdoors/driveway Outdoors/hay_field Outdoors/train-tracks1 Outdoors/village Indoors/kitchen Indoors/hall"
+        "Nature/beach-malibu Nature/canyon Nature/flower-bed Nature/garden-rock "
+        "Nature/grand-canyon Nature/gravel-desert Nature/hill Nature/lake Outdoors/boardwalk "
+        "Outdoors/building-at-mit Outdoors/castle Outdoors/city-with-water2 Outdoors/driveway "
+        "Outdoors/hay_field Outdoors/train-tracks1 Outdoors/village Indoors/kitchen Indoors/hall"
     ),
     "test_photos": (
-        "Nature/pathway Nature/tree Nature/water-and-rocks Outdoors/bench-with-view Outdoors/brick-wall-and-stairs "
-        "Outdoors/building-fireproof Outdoors/hallway_outdoors Outdoors/houses Outdoors/mansion Outdoors/pool "
-        "Outdoors/silos Outdoors/train-tracks2 Indoors/clothing-store Sports/playing-field"
+        "Nature/pathway Nature/tree Nature/water-and-rocks Outdoors/bench-with-view "
+        "Outdoors/brick-wall-and-stairs Outdoors/building-fireproof Outdoors/hallway_outdoors "
+        "Outdoors/houses Outdoors/mansion Outdoors/pool Outdoors/silos Outdoors/train-tracks2 "
+        "Indoors/clothing-store Sports/playing-field"
     ),
 }
 BACKGROUND = ClassSources(
@@ -174,7 +181,10 @@ BACKGROUND = ClassSources(
     ),
     test_sounds=(f"{_SOUND}Effects/WaterRunning.mp3", f"{_SOUND}Effects/Ripples.wav"),
 )
-"""What is seen and faintly heard where there is no event; the photos are photographs, not the drawings beside them."""
+"""Sources of what is seen and faintly heard where there is no event.
+
+The photos are the photographs of the packages, not the drawings beside them.
+"""
 
 
 def content(cache: Path, source: str) -> list[tuple[str, bytes]]:
@@ -198,7 +208,8 @@ def content(cache: Path, source: str) -> list[tuple[str, bytes]]:
     elif (folder / place).is_file():
         return [(source, (folder / place).read_bytes())]
     raise DataError(
-        f"{source} is not in {folder}; the list was made for Debian 12's {PACKAGES[package].name}: fetch it on that release"
+        f"{source} is not in {folder}; the list was made for "
+        f"Debian 12's {PACKAGES[package].name}: fetch it on that release"
     )
 
 

@@ -19,10 +19,12 @@ NAME = "real-media"
 
 
 def label_store(features: Path, plan: Plan, out: Path) -> None:
-    """Write the store that training reads: LLP's 25 classes, of which those without a source are zero in every clip.
+    """Write the store that training reads.
 
-    As in LLP, training clips have no dense labels. Their composed timeline stands under the names of pseudo-labels: a teacher
-    without errors. So `--supervision weak` learns from clip labels alone, and `--supervision pseudo` from the timeline.
+    It has LLP's 25 classes; those without a source are zero in every clip. As in LLP, training
+    clips have no dense labels. Their composed timeline is stored under the names of the
+    pseudo-labels, like those of a teacher without errors. So `--supervision weak` learns from clip
+    labels alone, and `--supervision pseudo` from the timeline.
 
     Args:
         features: the store that `avplatform extract` wrote of the clips.
@@ -58,7 +60,8 @@ def label_store(features: Path, plan: Plan, out: Path) -> None:
         provenance={
             **source.spec.provenance,
             "composition": {
-                "made_by": "examples/real_media: photographs and recordings of Debian packages, composed with known events",
+                "made_by": "examples/real_media: photographs and recordings of Debian packages, "
+                "composed with known events",
                 "seed": plan.seed,
                 "classes_that_occur": sorted(COMPOSED),
                 "pseudo_labels": "the composed timeline of the training clips",
