@@ -101,7 +101,7 @@ class RunConfig:
     data: str = option("demo", Change(compared=False))
     """demo (built-in, synthetic), a data folder, or a hub dataset id"""
     cache_dir: str | None = option(None, HOW_IT_RUNS)
-    """for arrays and downloads; default: in the data, $AVPLATFORM_CACHE or ~/.cache/avplatform"""
+    """folder for cached data; default: the data folder, $AVPLATFORM_CACHE or ~/.cache/avplatform"""
     held_out: tuple[str, ...] = ()
     """classes to train without (leap); `avplatform eval --held-out` then scores them zero-shot"""
     seed: int = option(1, Change(compared=False))

@@ -47,7 +47,7 @@ class EvalOptions:
     data: str | None = None
     """demo, a data folder or a hub dataset id; default: the data that the run was trained on"""
     cache_dir: str | None = None
-    """for arrays and downloads; default: in the data, $AVPLATFORM_CACHE or ~/.cache/avplatform"""
+    """folder for cached data; default: the data folder, $AVPLATFORM_CACHE or ~/.cache/avplatform"""
     split: str = "test"
     """train, validation or test"""
     held_out: tuple[str, ...] = ()

@@ -250,7 +250,7 @@ def test_what_cannot_be_compared_is_said_by_name(runs, tmp_path, capsys):
     assert "at least two" in refused(capsys, 2, a)
     assert "same run" in refused(capsys, 2, a, runs / "avel" / ".." / "avel" / "a1")
     assert "is not a run folder" in refused(capsys, 2, a, tmp_path / "absent")
-    assert "of avel" in refused(capsys, 1, a, runs / "avvp" / "a1")
+    assert "has the task avel" in refused(capsys, 1, a, runs / "avvp" / "a1")
     shutil.copytree(runs / "avel" / "b1", b)
     assert "are the same training twice (equal options, seed 1)" in refused(
         capsys, 2, a, runs / "avel" / "b1", b
@@ -287,8 +287,8 @@ def test_other_clips_and_other_thresholds_are_refused(runs, tmp_path, capsys):
     whole = load_predictions(file)
     whole.about["thresholds"] = "per class, chosen on validation"
     save_predictions(whole, file)
-    assert "other thresholds" in refused(capsys, 1, a, b)
+    assert "different thresholds" in refused(capsys, 1, a, b)
     whole.about["thresholds"] = None
     whole.state["row"] = whole.state["row"] + 1
     save_predictions(whole, file)
-    assert "other test clips" in refused(capsys, 1, a, b)
+    assert "different test clips" in refused(capsys, 1, a, b)

@@ -354,7 +354,7 @@ def test_names_that_no_clip_can_have_are_listed(tmp_path):
 @pytest.mark.parametrize("flag", [["--split", "train"], ["--long", "refuse"]])
 def test_what_annotations_decide_is_not_asked_for_beside_them(place, tmp_path, capsys, flag):
     assert main(flags(place, tmp_path / "out", "--annotations", str(tmp_path), *flag)) == 2
-    assert f"{flag[0]}: with --annotations" in capsys.readouterr().err
+    assert f"{flag[0]} cannot be given with --annotations" in capsys.readouterr().err
 
 
 def test_annotated_files_of_ave_become_a_store_with_labels_that_trains(place, tmp_path):
