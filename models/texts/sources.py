@@ -15,7 +15,6 @@ The string is `KIND`, `KIND:ARGUMENT` or the path of a file:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -241,7 +240,7 @@ def _about(
     about: dict[str, Any] = {
         "kind": kind,
         "name": name,
-        "sha256": {file.name: file_sha256(file) for file in files},
+        "sha256": {file.name: _checksum(file) for file in files},
     }
     return about if pooling is None else {**about, "pooling": pooling}
 
@@ -257,14 +256,9 @@ def _needs(argument: str, kind: str, what: str) -> None:
         raise UsageError(f"{kind}: needs a name after the colon: {what}")
 
 
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, which is read in blocks.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
+def _checksum(path: Path) -> str:
+    """Return the sha256 of a file of label embeddings or of a text encoder."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
