@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError, nearest
+from avplatform.models.files import file_sha256
 from avplatform.models.texts.encoders import (
     POOLINGS,
     ModelFolder,
