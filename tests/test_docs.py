@@ -150,7 +150,7 @@ def test_the_commands_of_the_page_on_extending_run(kitchen):
         ["eval", "runs/dense"],
     ]
     for said in (
-        "dense-kitchen is not simulated",
+        "dense-kitchen has no simulation",
         "no demo data for dense",
         "'dense' has no analysis",
     ):
@@ -191,7 +191,7 @@ def test_a_strangers_run_leaves_what_every_run_leaves(kitchen):
     assert config["task_config"] == {"supervision": "full", "threshold": 0.5}
     assert (config["segments"], config["segment_seconds"]) == (6, 0.5)
     card = (run / "model" / "README.md").read_text()
-    assert "`dense` was registered from outside avplatform." in card and "segment_F" in card
+    assert "`dense` was registered by another package." in card and "segment_F" in card
     assert {file.name for file in (run / "plots").iterdir()} == {"curves.png", "timelines.png"}
     assert (folder / "runs" / "avvp" / "plots" / "per_class.png").is_file()
     held = json.loads((folder / "runs" / "held" / "model" / "config.json").read_text())

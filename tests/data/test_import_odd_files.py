@@ -202,7 +202,7 @@ def test_what_is_no_array_is_said_to_be_none(tmp_path, content, reason):
         read_npy(file, (10, 25))
     with pytest.raises(DataError, match=reason):
         read_input(file, (10, 25))
-    with pytest.raises(DataError, match="is no .npy file"):
+    with pytest.raises(DataError, match="is not a .npy file"):
         read_label_file(file)
 
 
