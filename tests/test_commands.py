@@ -78,4 +78,4 @@ def test_eval_refuses_data_with_other_features(small_stores, tmp_path, capsys):
     assert main(["eval", str(tmp_path / "model"), "--data", str(small_stores["avel"])]) == 1
     assert "the model reads" in capsys.readouterr().err
     assert main(["eval", str(tmp_path / "nothing"), "--data", str(small_stores["avel"])]) == 1
-    assert "no folder" in capsys.readouterr().err
+    assert "no model folder" in capsys.readouterr().err
