@@ -11,6 +11,7 @@ import pytest
 
 from avplatform.cli import main
 from avplatform.data import open_data
+from avplatform.data.adapters.registry import DATASETS
 from avplatform.data.importing import ImportOptions, import_data
 from avplatform.data.store.card import render_dataset_card
 from avplatform.data.store.schema import Manifest, bad_clips
@@ -152,7 +153,7 @@ def test_the_eighteen_real_ids_in_several_splits_are_listed():
     for split, rows in data.splits.items():
         columns = {"row": rows, "audio": rows.reshape(-1, 1), "visual": rows.reshape(-1, 1)}
         index.add(split, "file", [data.clip_ids[row] for row in rows], columns)
-    index.check("avel", report)
+    index.check(DATASETS["ave"], report)
     leak = next(f for f in report.findings if f.kind == "leak: video id in several splits")
     assert report.ok and leak.text.startswith("18 video ids") and leak.text.count(";") == 17
 

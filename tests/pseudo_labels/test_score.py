@@ -33,7 +33,7 @@ def write_labels(folder, videos, maps, modalities=("visual", "audio")):
 def test_the_weak_labels_of_all_real_test_videos_score_their_known_figures(tmp_path, capsys):
     annotations = DATASET.read(os.environ["AVP_LLP_DIR"])
     rows = annotations.splits["test"]
-    videos = [annotations.video_ids[row] for row in rows]
+    videos = [DATASET.video_of(annotations.clip_ids[row]) for row in rows]
     maps = np.repeat(annotations.labels["weak"][rows][:, None, :], 10, axis=1)
     assert len(rows) == 1200
     write_labels(tmp_path / "labels", videos, maps)

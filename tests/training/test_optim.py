@@ -106,7 +106,7 @@ def test_a_norm_that_nobody_asks_for_is_not_measured_and_changes_no_step():
         )
         result = optimisation_step(
             _Toy(layer),
-            _SumLoss(None),
+            _SumLoss(None, classes=("Dog",)),
             batch,
             build_optimizer(layer, OptimConfig()),
             lr=0.1,
@@ -128,7 +128,11 @@ def test_a_clipped_step_measures_the_norm_in_any_case():
     )
     options = dict(lr=0.1, clip_norm=1.0, measure_norm=False)
     result = optimisation_step(
-        _Toy(layer), _SumLoss(None), batch, build_optimizer(layer, OptimConfig()), **options
+        _Toy(layer),
+        _SumLoss(None, classes=("Dog",)),
+        batch,
+        build_optimizer(layer, OptimConfig()),
+        **options,
     )
     assert result.grad_norm.item() == pytest.approx(3**0.5)
     assert layer.weight.grad.norm().item() < 1
