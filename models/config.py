@@ -8,12 +8,7 @@ from typing import Any
 
 from avplatform.models.checks import in_range, sizes
 from avplatform.models.contracts import FeatureSpec
-from avplatform.models.errors import (
-    DataError,
-    UsageError,
-    counted,
-    unknown_name,
-)
+from avplatform.models.errors import DataError, UsageError, counted, unknown_name
 from avplatform.models.typed_values import build
 
 CONFIG_VERSION = 2

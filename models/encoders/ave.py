@@ -130,10 +130,8 @@ class AVE(Encoder):
         fused = None
         if self.config.variant == "dmrn":
             for _ in range(self.config.residual_blocks):
-                aux["audio_update"], aux["visual_update"] = (
-                    self.audio_update(a),
-                    self.visual_update(v),
-                )
+                aux["audio_update"] = self.audio_update(a)
+                aux["visual_update"] = self.visual_update(v)
                 mixed = (aux["visual_update"] + aux["audio_update"]) / 2
                 a, v = torch.tanh(v + mixed), torch.tanh(a + mixed)  # swapped, as published
             fused = (a + v) / 2
