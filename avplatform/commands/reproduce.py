@@ -151,38 +151,25 @@ def make_page(
         for task, (_, source) in data.items()
     ]
     seeds = {len(entries) for entries in shelf.runs.values() if entries}
-    facts.append(
-        f"runs: {sum(map(len, shelf.runs.values()))}, of {len(shelf.runs)} settings, "
-        + (
-            f"{min(seeds)} to {max(seeds)} seeds each"
-            if len(seeds) > 1
-            else f"{counted(max(seeds, default=0), 'seed')} each"
-        )
-    )
-    facts += sorted(
-        {
-            f"machine: {_machine(entry.results)}"
-            for entries in shelf.runs.values()
-            for entry in entries
-        }
-    )
+    each = counted(max(seeds, default=0), "seed")
+    if len(seeds) > 1:
+        each = f"{min(seeds)} to {max(seeds)} seeds"
+    entries = [entry for found in shelf.runs.values() for entry in found]
+    facts.append(f"runs: {len(entries)}, of {len(shelf.runs)} settings, {each} each")
+    facts += sorted({f"machine: {_machine(entry.results)}" for entry in entries})
     synthetic = {task for task, (_, source) in data.items() if source.synthetic}
     return Page(sections=sections, facts=facts, synthetic=synthetic, warnings=list(warnings))
 
 
 def _extra(options: ReproduceOptions) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in ("epochs", "max_steps", "cache_dir")}
-    return {name: value for name, value in given.items() if value is not None} | (
-        {"cpu": True} if options.cpu else {}
-    )
+    given["cpu"] = options.cpu or None
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _warnings(options: ReproduceOptions) -> list[str]:
-    given = [
-        f"--{name.replace('_', '-')} {value}"
-        for name in ("epochs", "max_steps")
-        if (value := getattr(options, name))
-    ]
+    flags = {"--epochs": options.epochs, "--max-steps": options.max_steps}
+    given = [f"{flag} {value}" for flag, value in flags.items() if value]
     if not given:
         return []
     return [

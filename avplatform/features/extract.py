@@ -98,24 +98,19 @@ def extract(
     check_empty(Path(out))
     job = _Job(Path(out), extractor, segments, long if not catalogue.annotated else "first")
     at_least(job, "segments", 1)
-    index, count = (
-        (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
-    )
-    mine = list(found.files.values())[index::count]
+    index, count = 0, 1
+    if accelerator is not None:
+        index, count = accelerator.process_index, accelerator.num_processes
     part = _Part()
     try:
-        part.bad, part.taken_up = job.run(mine, advance)
+        part.bad, part.taken_up = job.run(list(found.files.values())[index::count], advance)
     except Exception as error:
         if count == 1:
             raise
-        part.error = (
-            error
-            if isinstance(error, AVError)
-            else DataError(f"process {index} failed ({error!r})")
-        )
-    parts = (
-        [part] if count == 1 else gather_object([part])
-    )  # an error must reach all processes, else the others would wait for this one
+        known = isinstance(error, AVError)
+        part.error = error if known else DataError(f"process {index} failed ({error!r})")
+    # An error must reach all processes, else the others would wait for this one.
+    parts = [part] if count == 1 else gather_object([part])
     for part in parts:
         if part.error is not None:
             raise part.error
@@ -158,9 +153,7 @@ class _Job:
         self.out, self.extractor, self.segments, self.long = out, extractor, segments, long
         self.work = out.with_name(f".{out.name}.extract")
         made_by = extractor.describe()
-        made_by["weights"] = {
-            stream: source["sha256"] for stream, source in made_by["weights"].items()
-        }
+        made_by["weights"] = {name: found["sha256"] for name, found in made_by["weights"].items()}
         self.fingerprint = [__version__, made_by, segments, long]
 
     def run(
@@ -171,14 +164,12 @@ class _Job:
         Return the bad files with the reason, and how many pieces an earlier attempt had made.
         """
         bad: list[tuple[str, str]] = []
-        taken_up = 0
         todo = []
         for file in files:
-            if self.read(file) is not None:
-                taken_up += 1
-                advance()
-            else:
+            if self.read(file) is None:
                 todo.append(file)
+            else:
+                advance()
         for file, clips in self._extracted(todo):
             if isinstance(clips, DataError):
                 bad.append((str(file), str(clips)))
@@ -191,7 +182,7 @@ class _Job:
                         "command again to go on"
                     ) from None
             advance()
-        return bad, taken_up
+        return bad, len(files) - len(todo)
 
     def read(self, file: Path) -> _Piece | None:
         """Return the piece of a file, or None if it is missing or incomplete."""
@@ -241,9 +232,7 @@ class _Job:
                     continue
                 for position, entry in enumerate(entries):
                     window = 0 if catalogue.annotated else position
-                    columns = {
-                        key: values[window : window + 1] for key, values in piece.columns.items()
-                    }
+                    columns = {key: x[window : window + 1] for key, x in piece.columns.items()}
                     labels = {key: np.asarray(value)[None] for key, value in entry.labels.items()}
                     ids = {"row": np.array([entry.row]), "clip_id": [entry.clip_id]}
                     writer.add(entry.split, {**ids, **columns, **labels})
@@ -329,12 +318,8 @@ class _Job:
         return self.work / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
     def _save(self, file: Path, clips: list[ClipFeatures]) -> None:
-        columns = {
-            "audio": np.stack([clip.audio for clip in clips]),
-            "visual": np.stack([clip.visual for clip in clips]),
-        }
-        if self.extractor.motion is not None:
-            columns["motion"] = np.stack([clip.motion for clip in clips if clip.motion is not None])
+        streams = ["audio", "visual", *(["motion"] if self.extractor.motion else [])]
+        columns = {name: np.stack([getattr(clip, name) for clip in clips]) for name in streams}
         columns["windows"] = np.array([(clip.start, clip.start + self.segments) for clip in clips])
         columns["streams"] = np.array([clips[0].has_audio, clips[0].has_video], dtype=np.uint8)
         write_atomic(self._piece(file), lambda path: save_tensors(columns, path))

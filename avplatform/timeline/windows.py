@@ -18,10 +18,14 @@ import torch
 from torch import Tensor
 
 from avplatform.models.av_model import AVModel
-from avplatform.models.contracts import Parse, Prediction, StreamPredictions, at_least_single
+from avplatform.models.contracts import (
+    STREAMS,
+    Parse,
+    Prediction,
+    StreamPredictions,
+    at_least_single,
+)
 from avplatform.models.errors import UsageError
-
-STREAMS = ("audio", "visual", "av")
 
 
 @dataclass(kw_only=True)
@@ -128,16 +132,11 @@ class _Merged:
             values = at_least_single(values).double().cpu()
             for start, one in zip(starts, values, strict=True):
                 at = slice(start, start + len(weight))
-                per_second = (
-                    one
-                    if name.startswith(("segment", "attention", "relevance"))
-                    else one.expand(len(weight), -1)
-                )
+                if not name.startswith(("segment", "attention", "relevance")):
+                    one = one.expand(len(weight), -1)
                 if name not in self.sums:
-                    self.sums[name] = torch.zeros(
-                        (self.seconds, *per_second.shape[1:]), dtype=torch.float64
-                    )
-                self.sums[name][at] += per_second * weight.reshape(-1, *[1] * (per_second.ndim - 1))
+                    self.sums[name] = one.new_zeros((self.seconds, *one.shape[1:]))
+                self.sums[name][at] += one * weight.reshape(-1, *[1] * (one.ndim - 1))
         for start in starts:
             self.total[start : start + len(weight)] += weight
         self.queried = parse.queried_by_labels
@@ -166,9 +165,8 @@ class _Merged:
         if "raw_logits" in means:
             parse.aux["raw_logits"] = means["raw_logits"]
         if "attention" in means:
-            shares = means["attention"] / means["attention"].sum(
-                dim=0, keepdim=True
-            )  # (N, stream, C)
+            found = means["attention"]  # (N, stream, C)
+            shares = found / found.sum(dim=0, keepdim=True)
             parse.attention = shares.permute(1, 2, 0)[None]
         return parse
 
@@ -179,10 +177,8 @@ class _Merged:
             for stream in STREAMS:
                 prediction = getattr(getattr(parse, level), stream)
                 if prediction is not None:
-                    parts[f"{level}.{stream}"], self.like[f"{level}.{stream}"] = (
-                        prediction.values,
-                        prediction,
-                    )
+                    parts[f"{level}.{stream}"] = prediction.values
+                    self.like[f"{level}.{stream}"] = prediction
         if parse.relevance is not None:
             parts["relevance"], self.like["relevance"] = parse.relevance.values, parse.relevance
         if "raw_logits" in parse.aux:  # some weak heads decide the clip's class by them
@@ -197,6 +193,5 @@ def _stack(
 ) -> Tensor | None:
     if stream is None:
         return None
-    return torch.from_numpy(np.stack([stream[start : start + length] for start in starts])).to(
-        device
-    )
+    windows = np.stack([stream[start : start + length] for start in starts])
+    return torch.from_numpy(windows).to(device)

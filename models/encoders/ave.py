@@ -121,12 +121,8 @@ class AVE(Encoder):
         """Encode both streams."""
         attended, weights = self.attention(audio, visual)
         a, v = self.audio_lstm(audio)[0], self.visual_lstm(attended)[0]  # (B, T, D)
-        aux = {
-            "spatial_attention": weights,
-            "attended_visual": attended,
-            "lstm_audio": a,
-            "lstm_visual": v,
-        }
+        aux = {"spatial_attention": weights, "attended_visual": attended}
+        aux |= {"lstm_audio": a, "lstm_visual": v}
         fused = None
         if self.config.variant == "dmrn":
             for _ in range(self.config.residual_blocks):

@@ -46,11 +46,9 @@ class Setting:
     @property
     def shown(self) -> str:
         """The value as it is printed."""
-        return (
-            {True: "yes", False: "no"}[self.value]
-            if isinstance(self.value, bool)
-            else str(self.value)
-        )
+        if isinstance(self.value, bool):
+            return "yes" if self.value else "no"
+        return str(self.value)
 
     def __str__(self) -> str:
         return f"{self.name} {self.shown}: {self.origin}" + (f" ({self.why})" if self.why else "")

@@ -156,37 +156,19 @@ def _file(argument: str) -> LabelSource:
     return LabelSource(embed, {**about, "made_by": stored.source} if stored.source else about)
 
 
-def _bert(argument: str, *, pooling: str = "cls") -> LabelSource:
-    return _pooled("bert", argument, "bert", pooling)
-
-
-def _sentence(argument: str, *, pooling: str | None = None) -> LabelSource:
-    return _pooled("sentence", argument, "", pooling)
-
-
-def _transformers(argument: str, *, pooling: str = "mean") -> LabelSource:
-    return _pooled("transformers", argument, "", pooling)
-
-
-def _pooled(kind: str, argument: str, family: str, pooling: str | None) -> LabelSource:
+def _pooled(
+    argument: str, *, kind: str, family: str = "", pooling: str | None = None
+) -> LabelSource:
     folder = _encoder_folder(kind, argument, family)
     pooling = pooling or declared_pooling(folder)
     embed = partial(encode_pooled, folder, pooling=pooling)
     return LabelSource(embed, _about_encoder(kind, folder, pooling), slow=True)
 
 
-def _clip(argument: str) -> LabelSource:
-    folder = _encoder_folder("clip", argument, "clip")
-    embed = partial(encode_projected, folder, kind="CLIP")
-    return LabelSource(
-        embed, _about_encoder("clip", folder, "projected end-of-text token"), slow=True
-    )
-
-
-def _clap(argument: str) -> LabelSource:
-    folder = _encoder_folder("clap", argument, "clap")
-    embed = partial(encode_projected, folder, kind="Clap")
-    return LabelSource(embed, _about_encoder("clap", folder, "projected first token"), slow=True)
+def _projected(argument: str, *, kind: str, tower: str, token: str) -> LabelSource:
+    folder = _encoder_folder(kind, argument, kind)
+    embed = partial(encode_projected, folder, kind=tower)
+    return LabelSource(embed, _about_encoder(kind, folder, f"projected {token} token"), slow=True)
 
 
 def _learned(argument: str) -> LabelSource:
@@ -209,11 +191,11 @@ SOURCES: dict[str, Callable[..., LabelSource]] = {
     "glove-50d": _shipped,
     "glove": _glove,
     "file": _file,
-    "bert": _bert,
-    "clip": _clip,
-    "clap": _clap,
-    "sentence": _sentence,
-    "transformers": _transformers,
+    "bert": partial(_pooled, kind="bert", family="bert", pooling="cls"),
+    "clip": partial(_projected, kind="clip", tower="CLIP", token="end-of-text"),
+    "clap": partial(_projected, kind="clap", tower="Clap", token="first"),
+    "sentence": partial(_pooled, kind="sentence"),
+    "transformers": partial(_pooled, kind="transformers", pooling="mean"),
     "learned": _learned,
 }
 """Kinds of sources by name: functions from the text after the colon to a LabelSource."""

@@ -150,11 +150,9 @@ def gate_term(
     """Return CMBS's loss on its gate, the probabilities [B, T]; "official" squashes them again."""
     gate = at_least_single(gate)
     event = (segment != background).to(gate.dtype)
-    return (
-        F.binary_cross_entropy_with_logits(gate, event)
-        if kind == "official"
-        else clamped_bce(gate, event)
-    )
+    if kind == "official":
+        return F.binary_cross_entropy_with_logits(gate, event)
+    return clamped_bce(gate, event)
 
 
 def class_score_loss(scores: Tensor, segment: Tensor, *, background: int) -> Tensor:

@@ -245,11 +245,8 @@ class AVVP(Task):
 
     def events(self, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the events that are heard, seen, and both in the same segment."""
-        return {
-            "audio": decisions["audio"],
-            "visual": decisions["visual"],
-            "av": decisions["audio"] & decisions["visual"],
-        }
+        audio, visual = decisions["audio"], decisions["visual"]
+        return {"audio": audio, "visual": visual, "av": audio & visual}
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
         """Return the probabilities of both streams, and as "av" the lower of the two."""
