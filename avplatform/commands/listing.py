@@ -129,8 +129,7 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
         marked = marked or bool(figure and figure.marked)
         following = chosen[index + 1] if index + 1 < len(chosen) else cell
         table.add_row(
-            *row,
-            end_section=(cell.task, cell.encoder) != (following.task, following.encoder),
+            *row, end_section=(cell.task, cell.encoder) != (following.task, following.encoder)
         )
     console.print(table)
     notes = (

@@ -144,11 +144,7 @@ def visual_backbone(name: str, where: Where) -> Backbone:
         return out.permute(0, 2, 3, 1) if loaded.map_size else out
 
     return Backbone(
-        width=loaded.width,
-        run=run,
-        source=source,
-        size=loaded.size,
-        map_size=loaded.map_size,
+        width=loaded.width, run=run, source=source, size=loaded.size, map_size=loaded.map_size
     )
 
 

@@ -18,14 +18,7 @@ from avplatform.features.backbones import (
     motion_backbone,
     visual_backbone,
 )
-from avplatform.features.media import (
-    Limits,
-    MediaInfo,
-    Spent,
-    iter_frames,
-    probe,
-    read_waveform,
-)
+from avplatform.features.media import Limits, MediaInfo, Spent, iter_frames, probe, read_waveform
 from avplatform.features.recipe import FeatureRecipe, get_recipe
 from avplatform.features.sampling import count_segments, frame_times
 from avplatform.features.weights import Weights, check_names

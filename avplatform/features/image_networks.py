@@ -11,13 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from avplatform.features.media import FrameSize
-from avplatform.features.weights import (
-    PUBLISHED,
-    Weights,
-    find_weights,
-    given_file,
-    weights_folder,
-)
+from avplatform.features.weights import PUBLISHED, Weights, find_weights, given_file, weights_folder
 from avplatform.models.checkpoint.file import read_checkpoint
 from avplatform.models.errors import DataError, UsageError, nearest
 from avplatform.models.files import write_atomic

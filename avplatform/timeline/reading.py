@@ -118,11 +118,8 @@ def read_features(
     parts: list[ClipFeatures] = []
     for number in range(chunks):
         last = number == chunks - 1
-        parts.append(
-            extractor.clip(
-                video, start=float(number * CHUNK), seconds=None if last else float(CHUNK), **told
-            )
-        )
+        seconds = None if last else float(CHUNK)
+        parts.append(extractor.clip(video, start=float(number * CHUNK), seconds=seconds, **told))
         if on_progress is not None:
             on_progress((number + 1) / chunks)
     joined: dict[str, np.ndarray] = {}

@@ -165,8 +165,8 @@ class _Merged:
         if "raw_logits" in means:
             parse.aux["raw_logits"] = means["raw_logits"]
         if "attention" in means:
-            found = means["attention"]  # (N, stream, C)
-            shares = found / found.sum(dim=0, keepdim=True)
+            whole = means["attention"]  # (N, stream, C)
+            shares = whole / whole.sum(dim=0, keepdim=True)
             parse.attention = shares.permute(1, 2, 0)[None]
         return parse
 

@@ -99,7 +99,8 @@ class AVE(Encoder):
         self, *, config: AVEConfig, audio_dim: int, visual_dim: int, positions: int
     ) -> None:
         super().__init__()
-        self.config, self.width = config, 2 * config.lstm_width
+        each = config.lstm_width
+        self.config, self.width = config, 2 * each
         self.attention = AudioGuidedAttention(
             audio_dim=audio_dim,
             visual_dim=visual_dim,
@@ -107,12 +108,8 @@ class AVE(Encoder):
             width=config.attention_width,
             xavier=config.official_init and config.variant == "att",
         )
-        self.audio_lstm = nn.LSTM(
-            audio_dim, config.lstm_width, batch_first=True, bidirectional=True
-        )
-        self.visual_lstm = nn.LSTM(
-            visual_dim, config.lstm_width, batch_first=True, bidirectional=True
-        )
+        self.audio_lstm = nn.LSTM(audio_dim, each, batch_first=True, bidirectional=True)
+        self.visual_lstm = nn.LSTM(visual_dim, each, batch_first=True, bidirectional=True)
         if config.variant == "dmrn":
             self.audio_update = _update(self.width)
             self.visual_update = _update(self.width)

@@ -15,20 +15,8 @@ from avplatform.models.layers.spatial_channel_attention import SpatialChannelAtt
 
 # The options in which the published fully and weakly supervised models differ.
 PUBLISHED = {
-    "full": {
-        "alpha": 0.1,
-        "beta": 0.4,
-        "encoder_hidden": 1024,
-        "interaction_heads": 4,
-        "map_dropout": 0.2,
-    },
-    "weak": {
-        "alpha": 0.2,
-        "beta": 0.5,
-        "encoder_hidden": 2048,
-        "interaction_heads": 2,
-        "map_dropout": 0.1,
-    },
+    "full": dict(alpha=0.1, beta=0.4, encoder_hidden=1024, interaction_heads=4, map_dropout=0.2),
+    "weak": dict(alpha=0.2, beta=0.5, encoder_hidden=2048, interaction_heads=2, map_dropout=0.1),
 }
 
 
@@ -162,13 +150,10 @@ class CMBS(Encoder):
             dropout=config.attended_dropout,
         )
         if config.variant == "full":
-            self.audio_lstm = nn.LSTM(
-                audio_dim, config.lstm_width, batch_first=True, bidirectional=True
-            )
-            self.visual_lstm = nn.LSTM(
-                visual_dim, 2 * config.lstm_width, batch_first=True, bidirectional=True
-            )
-            audio_dim, visual_dim = 2 * config.lstm_width, 4 * config.lstm_width
+            each = config.lstm_width
+            self.audio_lstm = nn.LSTM(audio_dim, each, batch_first=True, bidirectional=True)
+            self.visual_lstm = nn.LSTM(visual_dim, 2 * each, batch_first=True, bidirectional=True)
+            audio_dim, visual_dim = 2 * each, 4 * each
         hidden = int(config.value("encoder_hidden"))
         self.audio_encoder = StreamEncoder(config, audio_dim, hidden)
         self.visual_encoder = StreamEncoder(config, visual_dim, hidden)

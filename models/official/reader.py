@@ -136,8 +136,8 @@ class Reader:
 
     def model(self, labels: Labels, **config: Any) -> AVModel:
         """Return a model of these labels; the other fields of its config are given."""
-        given = dict(task=labels.task, classes=labels.classes, task_config=labels.task_config)
-        return AVModel(AVModelConfig(**given, **config), label_embeddings=self.label_embeddings)
+        config |= dict(task=labels.task, classes=labels.classes, task_config=labels.task_config)
+        return AVModel(AVModelConfig(**config), label_embeddings=self.label_embeddings)
 
     def unused(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return the keys that the published forward pass never reads."""
@@ -285,8 +285,10 @@ def unit_rules(prefix: str, ours: str, *, groups: int = 1) -> tuple[tuple[str, s
 
 def stem_features(tensors: Mapping[str, Tensor]) -> FeatureSpec:
     """Return the widths of the features that HAN's stem reads."""
-    names = {"audio_dim": "fc_a", "visual_dim": "fc_v", "motion_dim": "fc_st"}
-    return FeatureSpec(**{ours: need(tensors, f"{n}.weight").shape[1] for ours, n in names.items()})
+    audio, visual, motion = (
+        need(tensors, f"{layer}.weight").shape[1] for layer in ("fc_a", "fc_v", "fc_st")
+    )
+    return FeatureSpec(audio_dim=audio, visual_dim=visual, motion_dim=motion)
 
 
 def count_below(tensors: Mapping[str, Tensor], prefix: str) -> int:

@@ -142,11 +142,8 @@ def declared_pooling(folder: ModelFolder) -> str:
         return "mean"
     try:
         modes = json.loads(file.read_text(encoding="utf-8"))
-        on = sorted(
-            name.removeprefix("pooling_mode_")
-            for name, value in modes.items()
-            if value is True and "mode" in name
-        )
+        on = sorted(name for name, value in modes.items() if value is True and "mode" in name)
+        on = [name.removeprefix("pooling_mode_") for name in on]
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{file} cannot be read: {error}") from None
     known = {"cls_token": "cls", "mean_tokens": "mean"}

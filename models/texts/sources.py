@@ -108,10 +108,8 @@ def _shipped(argument: str) -> LabelSource:
         raise UsageError(
             f"glove-50d takes no argument; for other GloVe files give glove:{argument}"
         )
-    return LabelSource(
-        glove_embedder(),
-        _about("glove-50d", "GloVe 6B 50d, shipped words", [SHIPPED_TABLE], "mean of words"),
-    )
+    about = _about("glove-50d", "GloVe 6B 50d, shipped words", [SHIPPED_TABLE], "mean of words")
+    return LabelSource(glove_embedder(), about)
 
 
 def _glove(argument: str) -> LabelSource:
@@ -135,9 +133,8 @@ def _glove(argument: str) -> LabelSource:
     else:
         files, slow = [path], True
     name = argument if path != Path(argument) else path.name
-    return LabelSource(
-        glove_embedder(path), _about("glove", name, files, "mean of words"), slow=slow
-    )
+    about = _about("glove", name, files, "mean of words")
+    return LabelSource(glove_embedder(path), about, slow=slow)
 
 
 def _file(argument: str) -> LabelSource:
@@ -182,9 +179,8 @@ def _learned(argument: str) -> LabelSource:
     def embed(texts: Sequence[str]) -> Tensor:
         return torch.randn(len(texts), width, generator=torch.Generator().manual_seed(LEARNED_SEED))
 
-    return LabelSource(
-        embed, {"kind": "learned", "start": f"normal, seed {LEARNED_SEED}"}, learned=True
-    )
+    about = {"kind": "learned", "start": f"normal, seed {LEARNED_SEED}"}
+    return LabelSource(embed, about, learned=True)
 
 
 SOURCES: dict[str, Callable[..., LabelSource]] = {
@@ -220,11 +216,8 @@ def _encoder_folder(kind: str, argument: str, family: str) -> ModelFolder:
 def _about(
     kind: str, name: str, files: Sequence[Path], pooling: str | None = None
 ) -> dict[str, Any]:
-    about: dict[str, Any] = {
-        "kind": kind,
-        "name": name,
-        "sha256": {file.name: _checksum(file) for file in files},
-    }
+    sums = {file.name: _checksum(file) for file in files}
+    about: dict[str, Any] = {"kind": kind, "name": name, "sha256": sums}
     return about if pooling is None else {**about, "pooling": pooling}
 
 

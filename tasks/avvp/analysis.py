@@ -6,14 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.tasks.avvp.metrics import (
-    COLUMNS,
-    STREAMS,
-    class_counts,
-    class_f,
-    figures,
-    score,
-)
+from avplatform.tasks.avvp.metrics import COLUMNS, STREAMS, class_counts, class_f, figures, score
 from avplatform.tasks.contracts import Analysis, Arrays, later
 
 LEVELS = ("segment", "event")

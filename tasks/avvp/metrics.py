@@ -131,7 +131,7 @@ def averages(table: np.ndarray) -> dict[str, float]:
 
 def figures(columns: dict[str, Any]) -> dict[str, Any]:
     """Return the ten figures of the eight scores, which are numbers or arrays."""
-    out = {}
+    out: dict[str, Any] = {}
     for level in ("segment", "event"):
         a, v, av = (columns[f"{level}_{stream}"] for stream in ("A", "V", "AV"))
         out |= {f"{level}_A": a, f"{level}_V": v, f"{level}_AV": av}
