@@ -136,16 +136,6 @@ class _Part:
     error: Exception | None = None
 
 
-@dataclass(kw_only=True)
-class _Piece:
-    """The features of the clips of one file, as they are saved."""
-
-    windows: list[tuple[float, float]]
-    columns: dict[str, np.ndarray]
-    has_audio: bool
-    has_video: bool
-
-
 class _Job:
     """Makes the pieces of a store, and puts them together."""
 
@@ -184,18 +174,13 @@ class _Job:
             advance()
         return bad, len(files) - len(todo)
 
-    def read(self, file: Path) -> _Piece | None:
-        """Return the piece of a file, or None if it is missing or incomplete."""
+    def read(self, file: Path) -> dict[str, np.ndarray] | None:
+        """Return the arrays that `_save` wrote, or None if they are missing or incomplete."""
         try:
             path = self._piece(file)
-            if not path.is_file():
-                return None
-            columns = load_file(path)
+            return load_file(path) if path.is_file() else None
         except (OSError, SafetensorError):
             return None
-        windows = [(float(start), float(end)) for start, end in columns.pop("windows")]
-        has_audio, has_video = (bool(value) for value in columns.pop("streams"))
-        return _Piece(windows=windows, columns=columns, has_audio=has_audio, has_video=has_video)
 
     def write(
         self,
@@ -225,20 +210,22 @@ class _Job:
                 piece = None if str(file) in failed else self.read(file)
                 if piece is None:
                     continue
+                windows = [(float(start), float(end)) for start, end in piece.pop("windows")]
+                has_audio, has_video = piece.pop("streams")
                 try:
-                    entries = catalogue.entries(stem, piece.windows)
+                    entries = catalogue.entries(stem, windows)
                 except DataError as error:
                     report.bad.append((str(file), str(error)))
                     continue
                 for position, entry in enumerate(entries):
                     window = 0 if catalogue.annotated else position
-                    columns = {key: x[window : window + 1] for key, x in piece.columns.items()}
+                    columns = {key: x[window : window + 1] for key, x in piece.items()}
                     labels = {key: np.asarray(value)[None] for key, value in entry.labels.items()}
                     ids = {"row": np.array([entry.row]), "clip_id": [entry.clip_id]}
                     writer.add(entry.split, {**ids, **columns, **labels})
                     report.stored[entry.split] = report.stored.get(entry.split, 0) + 1
-                    report.without_audio += [] if piece.has_audio else [entry.clip_id]
-                    report.without_video += [] if piece.has_video else [entry.clip_id]
+                    report.without_audio += [] if has_audio else [entry.clip_id]
+                    report.without_video += [] if has_video else [entry.clip_id]
             if not report.stored:
                 writer.discard()
                 first = readable(f" (first: {named(*report.bad[0])})") if report.bad else ""

@@ -131,8 +131,8 @@ def as_eaf(timeline: Timeline, *, media: str) -> str:
             )
             value = ET.SubElement(annotation, "ANNOTATION_VALUE")
             value.text = f"{_clean(event.label)} ({event.score:.2f})"
-    kind = {"GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "event", "TIME_ALIGNABLE": "true"}
-    ET.SubElement(root, "LINGUISTIC_TYPE", kind)
+    of_tiers = {"LINGUISTIC_TYPE_ID": "event", "TIME_ALIGNABLE": "true"}
+    ET.SubElement(root, "LINGUISTIC_TYPE", {"GRAPHIC_REFERENCES": "false", **of_tiers})
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 

@@ -10,21 +10,14 @@ like a clip of one segment.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from avplatform.models.av_model import AVModel
-from avplatform.models.contracts import (
-    STREAMS,
-    Parse,
-    Prediction,
-    StreamPredictions,
-    at_least_single,
-)
+from avplatform.models.contracts import STREAMS, Parse, Prediction, at_least_single
 from avplatform.models.errors import UsageError
 
 
@@ -146,22 +139,14 @@ class _Merged:
         means: dict[str, Tensor] = {}
         for name, sums in self.sums.items():
             means[name] = (sums / self.total.reshape(-1, *[1] * (sums.ndim - 1))).float()
-        levels: dict[str, StreamPredictions] = {}
-        for level in ("segment", "video"):
-            found: dict[str, Any] = {}
-            for stream in STREAMS:
-                if (name := f"{level}.{stream}") in means:
-                    values = means[name][:, None] if level == "segment" else means[name]
-                    found[stream] = Prediction(
-                        values, self.like[name].kind, self.like[name].activation
-                    )
-            levels[level] = StreamPredictions(**found)
-        parse = Parse(
-            segment=levels["segment"], video=levels["video"], queried_by_labels=self.queried
-        )
-        if "relevance" in means:
-            like = self.like["relevance"]
-            parse.relevance = Prediction(means["relevance"][:, None], like.kind, like.activation)
+        parse = Parse(queried_by_labels=self.queried)
+        for name, like in self.like.items():
+            level, _, stream = name.partition(".")
+            values = means[name] if level == "video" else means[name][:, None]
+            if stream:
+                setattr(getattr(parse, level), stream, replace(like, values=values))
+            else:
+                parse.relevance = replace(like, values=values)
         if "raw_logits" in means:
             parse.aux["raw_logits"] = means["raw_logits"]
         if "attention" in means:

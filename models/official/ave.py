@@ -41,11 +41,8 @@ class AVEReader(Reader):
 
     def look(self, tensors: Mapping[str, Tensor]) -> None:
         """Set the supervision, which the tensors do not tell."""
-        self.by_default(
-            "weak",
-            False,
-            "both settings have the same tensors; give --weak for the weakly supervised model",
-        )
+        why = "both settings have the same tensors; give --weak for the weakly supervised model"
+        self.by_default("weak", False, why)
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build AVE + DCH."""

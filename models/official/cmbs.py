@@ -89,11 +89,8 @@ class CMBSReader(Reader):
         visual_dim = need(tensors, "v_fc.weight").shape[0]
         lstm = tensors.get("audio_visual_rnn_layer.audio_rnn.weight_hh_l0")
         variant: Literal["full", "weak"] = "weak" if self.weak else "full"
-        self.by_default(
-            "interaction heads",
-            PUBLISHED[variant]["interaction_heads"],
-            "as published with this variant",
-        )
+        heads = PUBLISHED[variant]["interaction_heads"]
+        self.by_default("interaction heads", heads, "as published with this variant")
         self.by_default("map size", "7x7", "shapes do not tell it")
         self.check_classes(tensors, "video_cas.weight", labels)
         layer = "layers.0.linear1.weight"
