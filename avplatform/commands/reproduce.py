@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import tyro
 
 from avplatform.base.console import Console
-from avplatform.commands.flags import parse_flags
+from avplatform.commands.flags import parse_flags, writing
 from avplatform.data.reading.source import DataSource
 from avplatform.models.checks import at_least
-from avplatform.models.errors import DataError, counted
+from avplatform.models.errors import counted
 from avplatform.reproduce.page import Page, write_page
 from avplatform.reproduce.pictures import draw
 from avplatform.reproduce.reproduce import (
@@ -117,12 +117,10 @@ def run(args: list[str], prog: str) -> int:
         cpu=options.cpu,
         warnings=_warnings(options),
     )
-    try:
+    with writing(f"cannot write into {out}", "; give another --out"):
         write_page(page, out)
         if (out / RUNS).is_dir():
             write_ledger(out / RUNS)
-    except OSError as error:
-        raise DataError(f"cannot write into {out}: {error.strerror}; give another --out") from None
     code = report(outcome, console, logs=out / LOGS)
     console.note(
         f"took {time.monotonic() - begun:.0f} s; page: {out / 'page.html'}, {out / 'page.md'}, "
