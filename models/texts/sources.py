@@ -116,12 +116,9 @@ def _glove(argument: str) -> LabelSource:
     _needs(argument, "glove", "a GloVe text file, a folder of .npy and .parquet, or a package")
     path, slow = Path(argument), False
     if not path.exists():
-        places = [
-            place
-            for root in package_folders(argument)
-            for place in (root, root / "data")
-            if any(place.glob("*.npy"))
-        ]
+        roots = package_folders(argument)
+        places = [place for root in roots for place in (root, root / "data")]
+        places = [place for place in places if any(place.glob("*.npy"))]
         if not places:
             raise DataError(
                 f"no GloVe at '{argument}': "

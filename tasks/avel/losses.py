@@ -46,13 +46,11 @@ def head_weak_loss(
     """Return the loss of a softmax head on its video prediction; targets [B, C] sum to 1."""
     prediction = joint(parse, "video")
     if kind == "bce":  # PSP applies it to softmax probabilities
-        probability = prediction.probability
-        return {"video": binary_cross_entropy(probability, video_target)}
+        return {"video": binary_cross_entropy(prediction.probability, video_target)}
     if kind == "ce":
         log_probability = prediction.logit.log_softmax(dim=-1)
-        return {
-            "video": -(video_target.to(log_probability.dtype) * log_probability).sum(dim=-1).mean()
-        }
+        per_clip = (video_target.to(log_probability.dtype) * log_probability).sum(dim=-1)
+        return {"video": -per_clip.mean()}
     return {"video": soft_margin(prediction.probability, video_target)}
 
 
@@ -71,10 +69,8 @@ def leap_full_loss(
     elif segment_loss == "bce":
         terms = {"segment": bce(prediction, target)}
     else:
-        terms = {
-            f"segment_{name}": bce(getattr(parse.segment, name), target)
-            for name in ("audio", "visual")
-        }
+        names = ("audio", "visual")
+        terms = {f"segment_{name}": bce(getattr(parse.segment, name), target) for name in names}
     present = target.amax(dim=1)
     if video_loss == "combined":
         terms["video"] = bce(joint(parse, "video"), present)
@@ -103,10 +99,9 @@ def relevance_loss(parse: Parse, segment: Tensor, video: Tensor) -> Terms:
     target = F.one_hot(segment, background + 1)[..., :background].to(logits.dtype)
     known = video != background
     per_clip = F.cross_entropy(video_logits, video.clamp(max=background - 1), reduction="none")
+    relevance = relevance_logit(parse)
     return {
-        "relevance": F.binary_cross_entropy_with_logits(
-            relevance_logit(parse), event.to(logits.dtype)
-        ),
+        "relevance": F.binary_cross_entropy_with_logits(relevance, event.to(logits.dtype)),
         "video": (per_clip * known).mean(),
         "segment": F.binary_cross_entropy_with_logits(logits, target),
     }
