@@ -40,6 +40,15 @@ def read_results(file: Path) -> dict[str, Any]:
     return content
 
 
+def read_records(file: Path) -> list[dict[str, Any]]:
+    """Return the records of a metrics.jsonl, without lines that are cut off or damaged."""
+    records = []
+    for line in file.read_text(errors="replace").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
+
+
 class RunFolder:
     """The files of one run."""
 
@@ -157,17 +166,7 @@ class RunFolder:
 
     def records(self) -> list[dict[str, Any]]:
         """Return the records of metrics.jsonl, without lines that are cut off or damaged."""
-        if not self.metrics_file.exists():
-            return []
-        records = []
-        for line in self.metrics_file.read_text(errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(record, dict):
-                records.append(record)
-        return records
+        return read_records(self.metrics_file) if self.metrics_file.exists() else []
 
     def rewind(self, step: int, *, validated: int | None = None) -> None:
         """Drop the records after `step`, and those of validations after step `validated`.
