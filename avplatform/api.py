@@ -149,7 +149,8 @@ def evaluate(model: AVModel | TrainedRun | str | Path, **options: Any) -> dict[s
     Example:
         evaluate("runs/mine", split="validation")["validation"]["accuracy"]
     """
-    from avplatform.evaluation.scoring import EvalOptions, score_model
+    from avplatform.evaluation.options import EvalOptions
+    from avplatform.evaluation.scoring import score_model
 
     known = {field.name for field in dataclasses.fields(EvalOptions)} - {"model"}
     for name in options:

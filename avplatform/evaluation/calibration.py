@@ -50,10 +50,7 @@ def reliability(scores: np.ndarray, true: np.ndarray, *, bins: int = BINS) -> di
     Raises:
         DataError: there is no score.
     """
-    scores, true = (
-        np.asarray(scores, dtype=float).reshape(-1),
-        np.asarray(true, dtype=float).reshape(-1),
-    )
+    scores, true = (np.asarray(values, dtype=float).reshape(-1) for values in (scores, true))
     if not scores.size:
         raise DataError("there is no score to calibrate; the split is empty")
     at = np.minimum((scores * bins).astype(int), bins - 1)
