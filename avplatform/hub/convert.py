@@ -126,9 +126,8 @@ def published_labels(name: str, *, weak: bool = False) -> Labels:
     presets = PRESETS[name]
     options = preset_options(presets["weak"] if weak else next(iter(presets.values())))
     kind = TASKS[options["task"]]
-    config = config_from_dict(
-        kind.Config, {**options.get("task_config", {}), "supervision": options["supervision"]}
-    )
+    told = {**options.get("task_config", {}), "supervision": options["supervision"]}
+    config = config_from_dict(kind.Config, told)
     task = make_task(kind.name, config)
     classes, texts = task.model_classes(options["decoder"], options["encoder"])
     stored = {key: value for key, value in config_to_dict(config).items() if key != "_type"}
