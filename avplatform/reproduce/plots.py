@@ -67,9 +67,8 @@ def dots(section: Section, columns: Sequence[str], out: Path, *, note: str = "")
         axes.set_xlabel(f"{column.replace('_', ' ')} (%)")
         grid(axes, "x")
     if seen:
-        handles, names = list(seen.values()), list(seen)
-        place, width = "outside lower center", min(6, len(seen))
-        canvas.legend(handles, names, loc=place, ncols=width, frameon=False)
+        handles, names, width = list(seen.values()), list(seen), min(6, len(seen))
+        canvas.legend(handles, names, loc="outside lower center", ncols=width, frameon=False)
     canvas.suptitle(with_note(section.title, note), fontsize=10)
     return save_figure(canvas, out)
 

@@ -194,7 +194,7 @@ def draw_clip(
         looks: colour and hatch by class, as `class_looks` returns them.
         most: the longest column of the legend.
     """
-    classes, present, labels = clip[0]["classes"], _classes_in(clip), []
+    classes, present, labels = clip[0]["classes"], _classes_in(clip), list[str]()
     lane = 0.8 / max(1, len(present))
     for stream, track in clip[0]["tracks"].items():
         found = [example["tracks"][stream]["prediction"] for example in clip]
