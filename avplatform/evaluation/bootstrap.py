@@ -67,11 +67,7 @@ def check_resamples(resamples: int) -> None:
 
 
 def paired_test(
-    first: Sequence[Arrays],
-    other: Sequence[Arrays],
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
+    first: Sequence[Arrays], other: Sequence[Arrays], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """Return, per figure, the difference other - first, its interval, and a two-sided p.
 

@@ -111,14 +111,7 @@ def make_plan(
     return plan
 
 
-def carry_out(
-    plan: Plan,
-    out: Path,
-    *,
-    parallel: int,
-    console: Console,
-    data: Stores,
-) -> Outcome:
+def carry_out(plan: Plan, out: Path, *, parallel: int, console: Console, data: Stores) -> Outcome:
     """Train and score what is missing; existing runs must have the same options and data.
 
     Raises:
@@ -157,12 +150,7 @@ def check_there(plan: Plan, out: Path, data: Stores) -> None:
 
 
 def collect(
-    plan: Plan,
-    out: Path,
-    *,
-    data: Stores,
-    labels: dict[str, str],
-    failed: dict[str, str],
+    plan: Plan, out: Path, *, data: Stores, labels: dict[str, str], failed: dict[str, str]
 ) -> Shelf:
     """Return the finished runs and scores that fill the page."""
     shelf = Shelf(root=out, missing=dict(plan.missing), labels=labels)
@@ -194,11 +182,7 @@ def describe_features(source: DataSource) -> str:
 
 
 def _planned(
-    setting: Setting,
-    seed: int,
-    data: Stores,
-    labels: dict[str, str],
-    extra: dict[str, Any],
+    setting: Setting, seed: int, data: Stores, labels: dict[str, str], extra: dict[str, Any]
 ) -> PlannedRun:
     options = merge({"preset": setting.preset}, setting.options)
     options = merge(options, {"data": data[setting.task][0], "seed": seed, **extra})

@@ -41,9 +41,7 @@ class Setup:
         set_seed(config.seed)
         streamed = "training streams the data, but evaluation always reads mapped arrays"
         self.task, self.data, model = open_run(
-            config,
-            progress=self.console.note,
-            why_mapped=streamed if config.streaming else "",
+            config, progress=self.console.note, why_mapped=streamed if config.streaming else ""
         )
         self.step_clips = config.batch_size
         if config.batch_scope == "process":
