@@ -14,7 +14,7 @@ from tests.test_structure import STRANGER, clean_environment, strangers_folder
 ROOT = Path(__file__).resolve().parent.parent
 CARD = (
     "from avplatform.data.adapters.llp import simulation as llp\n"
-    "from avplatform.hub.push import card_of_spec\n"
+    "from avplatform.data.store.card import card_of_spec\n"
     "from avplatform.catalogue.published import published_tables\n"
     "import avplatform, avplatform.models.texts.glove as m\n"
     "print(avplatform.__file__)\nprint(len(m.shipped_vectors()))\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from avplatform.data.store.schema import DataSpec, Manifest
 from avplatform.hub_cards.descriptions import segment_words, task_text
-from avplatform.hub_cards.render import PLACEHOLDER, _render, _yaml
+from avplatform.hub_cards.render import PLACEHOLDER, metadata_text, render
 from avplatform.models.contracts import FeatureSpec
 
 
@@ -53,9 +53,9 @@ def _dataset_card(
     if splits:  # so that datasets.load_dataset finds them
         files = [{"split": name, "path": f"{name}-*.parquet"} for name in splits]
         metadata["configs"] = [{"config_name": "default", "data_files": files}]
-    return _render(
+    return render(
         "dataset_card.md.jinja",
-        metadata=_yaml(metadata),
+        metadata=metadata_text(metadata),
         spec=spec,
         task_title=task_text(spec.task).title,
         unit=segment_words(spec.segment_seconds),
