@@ -19,7 +19,8 @@ import numpy as np
 
 from avplatform.base.files import write_json
 from avplatform.base.locks import Lock
-from avplatform.data.adapters.contracts import Annotations, Modality, Spelling
+from avplatform.data.adapters.contracts import Modality, Spelling
+from avplatform.data.adapters.official_files import Annotations
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.files import save_array, write_atomic
 from avplatform.pseudo_labels.dataset import DATASET

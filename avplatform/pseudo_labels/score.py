@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from avplatform.base.npy import read_input
-from avplatform.data.adapters.contracts import Annotations
+from avplatform.data.adapters.official_files import Annotations
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.tasks.avvp.metrics import averages, score

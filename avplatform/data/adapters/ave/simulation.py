@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from avplatform.data.adapters.ave.annotations import SEGMENTS, read_annotations
-from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES, EVENTS, TASK, spec_texts
+from avplatform.data.adapters.ave.classes import BACKGROUND, EVENTS
 from avplatform.data.adapters.world import (
     World,
     WorldSimulation,
@@ -19,8 +19,6 @@ from avplatform.data.adapters.world import (
     smear,
     spread_out,
 )
-from avplatform.data.store.schema import DataSpec
-from avplatform.models.contracts import FeatureSpec
 
 SIDE = 7
 OUTPUTS = {"audio": ("audio", 128, "vggish"), "visual": ("visual", 512, "relu")}
@@ -168,21 +166,3 @@ def official_clips(folder: str | Path) -> AVEClips:
     video = np.concatenate([data.class_index, np.full(extra, BACKGROUND)])
     splits = {**data.splits, "background": np.arange(count, count + extra)}
     return AVEClips(keys, np.arange(count + extra), segment, video, splits)
-
-
-def spec(
-    constants: AVESimulation, *, name: str | None = None, provenance: dict[str, Any] | None = None
-) -> DataSpec:
-    """Return the specification of a simulated AVE store."""
-    return DataSpec(
-        name=name or constants.name,
-        task=TASK,
-        classes=list(CLASSES),
-        features=FeatureSpec(audio_dim=128, visual_dim=512, map_size=(SIDE, SIDE)),
-        labels={"segment": [SEGMENTS], "video": []},
-        label_dtypes={"segment": "int64", "video": "int64"},
-        segments=SEGMENTS,
-        texts=spec_texts(),
-        synthetic=True,
-        provenance=provenance or {},
-    )

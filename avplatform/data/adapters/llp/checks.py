@@ -16,6 +16,8 @@ from avplatform.data.adapters.llp.annotations import (
 from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.data.adapters.official_files import NO_SPLIT, Defect
 
+VARIANT = "dense audio annotations"
+OTHER_VERSION = f"{VARIANT} of another version"
 FULL_FILE = "AVVP_dataset_full.csv"
 UNCORRUPTED, CORRUPTED, UNKNOWN = (
     "uncorrupted",

@@ -43,8 +43,3 @@ SHORT_NAMES: tuple[str, ...] = tuple(
 
 TEXTS: dict[str, tuple[str, ...]] = {"plain": LABEL_TEXTS, "official": OFFICIAL_LABEL_TEXTS}
 """Label texts by spelling."""
-
-
-def spec_texts() -> dict[str, list[str]]:
-    """Return the label texts as a store holds them."""
-    return {spelling: list(texts) for spelling, texts in TEXTS.items()}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from avplatform.data.adapters.llp.annotations import SEGMENTS, read_annotations
-from avplatform.data.adapters.llp.classes import CLASSES, LABEL_TEXTS, TASK, spec_texts
+from avplatform.data.adapters.llp.classes import CLASSES, LABEL_TEXTS
 from avplatform.data.adapters.world import (
     World,
     WorldSimulation,
@@ -20,8 +20,6 @@ from avplatform.data.adapters.world import (
     smear,
     spread_out,
 )
-from avplatform.data.store.schema import DataSpec
-from avplatform.models.contracts import FeatureSpec
 
 OUTPUTS = {
     "audio": ("audio", 128, "vggish"),
@@ -175,29 +173,6 @@ def official_clips(folder: str | Path, *, seed: int) -> LLPClips:
     )
     rows = np.arange(len(data.filenames))
     return LLPClips(data.filenames, rows, data.weak, audio, visual, data.splits)
-
-
-def spec(
-    constants: LLPSimulation, *, name: str | None = None, provenance: dict[str, Any] | None = None
-) -> DataSpec:
-    """Return the specification of a simulated LLP store."""
-    maps = [SEGMENTS, len(CLASSES)]
-    labels = {
-        "weak": [len(CLASSES)],
-        **{f"{k}_{m}": maps for k in ("pseudo", "dense") for m in MODALITIES},
-    }
-    return DataSpec(
-        name=name or constants.name,
-        task=TASK,
-        classes=list(CLASSES),
-        features=FeatureSpec(audio_dim=128, visual_dim=2048, motion_dim=512),
-        labels=labels,
-        label_dtypes=dict.fromkeys(labels, "uint8"),
-        segments=SEGMENTS,
-        texts=spec_texts(),
-        synthetic=True,
-        provenance=provenance or {},
-    )
 
 
 def hot_deck(
