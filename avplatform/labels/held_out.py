@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from avplatform.data import Data
 from avplatform.data.reading.restricted import RestrictedData
+from avplatform.data.store.schema import BACKGROUND, events
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Output
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.tasks.contracts import Task
-
-BACKGROUND = "background"
 
 
 def with_others(task: Task, held_out: Sequence[str]) -> Task:
@@ -136,11 +135,6 @@ def events_of_task(
     names, texts = task.model_classes(decoder, encoder)
     pairs = [(name, text) for name, text in zip(names, texts, strict=True) if name != BACKGROUND]
     return [name for name, _ in pairs], [text for _, text in pairs]
-
-
-def events(classes: Sequence[str]) -> list[str]:
-    """Return class names without background."""
-    return [name for name in classes if name != BACKGROUND]
 
 
 def _plain(name: str) -> str:

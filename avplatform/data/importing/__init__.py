@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any
 
 from avplatform.data.adapters.official_files import Defect
 from avplatform.data.adapters.options import ImportOptions as AnyOptions
@@ -58,7 +57,9 @@ def import_data(
         DataError: the sources are missing or malformed as a whole, no clip can be stored, the disk
             is full, or another process imports to the same folder.
     """
-    plan = _plan(options)
+    if not expanded(options.source).is_dir():
+        raise DataError(f"no folder {options.source}; give the folder of the dataset's files")
+    plan = DATASETS[options.dataset].plan(options)
     total = {split: len(rows) for split, rows in plan.splits.items()}
     report = ImportReport(
         dataset=options.dataset,
@@ -76,21 +77,21 @@ def import_data(
     key = json.dumps(
         [__version__, report.source, report.options, rows_per_shard, plan.fingerprint], default=str
     )
-    fingerprint = hashlib.sha256(key.encode()).hexdigest()
-    writer = StoreWriter(
+    with StoreWriter(
         options.out,
         plan.spec,
         dtype=options.dtype,
         card=card,
         rows_per_shard=rows_per_shard,
-        resume=fingerprint,
+        resume=hashlib.sha256(key.encode()).hexdigest(),
         note=note,
-    )
-    with writer:
+    ) as writer:
         rows = _copy(plan, writer, options, progress)
-        found = _Findings(writer.remarks)
-        report.left_out, report.in_no_split = found.left_out + plan.left_out, len(plan.left_out)
-        report.defects = plan.defects + found.defects
+        bad = [LeftOut(**remark["left_out"]) for remark in writer.remarks if "left_out" in remark]
+        report.left_out, report.in_no_split = bad + plan.left_out, len(plan.left_out)
+        odd = [Defect(**remark["defect"]) for remark in writer.remarks if "defect" in remark]
+        seen = set[tuple[str, str]]()
+        report.defects = plan.defects + [item for item in odd if not is_repeated(item, seen)]
         report.stored = {split: len(set(plan.splits[split].tolist()) & rows) for split in total}
         report.bytes_read = plan.bytes_of(rows)
         if not rows:
@@ -107,12 +108,6 @@ def import_data(
         plan.spec.provenance.update(report.provenance())
         writer.attachments[REPORT_FILE] = report.to_json()
     return report
-
-
-def _plan(options: AnyOptions) -> Plan:
-    if not expanded(options.source).is_dir():
-        raise DataError(f"no folder {options.source}; give the folder of the dataset's files")
-    return DATASETS[options.dataset].plan(options)
 
 
 def _copy(
@@ -141,7 +136,11 @@ def _copy(
             for at in range(starts[split], len(order), plan.block)
         ]
         for block, part in _read(plan, split, blocks, options.dtype, workers):
-            writer.remarks += _remarks(split, part)
+            writer.remarks += [
+                {"split": split, "position": position, kind: asdict(item)}
+                for kind, found in (("left_out", part.left_out), ("defect", part.defects))
+                for position, item in found
+            ]
             failed |= bool(part.left_out)
             if part.columns is not None:
                 rows.update(part.columns["row"].tolist())
@@ -179,32 +178,6 @@ def _first(waiting: deque[tuple[range, Future[Part]]]) -> tuple[range, Part]:
     """Return the oldest block, without a variable in the caller that would keep it in memory."""
     block, future = waiting.popleft()
     return block, future.result()
-
-
-def _remarks(split: str, part: Part) -> list[dict[str, Any]]:
-    """Return a part's findings in the form in which the writer's journal keeps them."""
-    out = [
-        {"split": split, "position": position, "left_out": asdict(item)}
-        for position, item in part.left_out
-    ]
-    return out + [
-        {"split": split, "position": position, "defect": asdict(item)}
-        for position, item in part.defects
-    ]
-
-
-class _Findings:
-    """The findings of the writer's journal as objects."""
-
-    def __init__(self, remarks: list[dict[str, Any]]) -> None:
-        self.left_out = [
-            LeftOut(**remark["left_out"]) for remark in remarks if "left_out" in remark
-        ]
-        defects, seen = (
-            [Defect(**remark["defect"]) for remark in remarks if "defect" in remark],
-            set[tuple[str, str]](),
-        )
-        self.defects = [defect for defect in defects if not is_repeated(defect, seen)]
 
 
 __all__ = ["ImportOptions", "ImportReport", "import_data"]

@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 from avplatform.base.files import arrow_path
 from avplatform.data.adapters.registry import adapter_of_spec
 from avplatform.data.reading.array_record import RECORD
-from avplatform.data.reading.arrays import array_folder
+from avplatform.data.reading.arrays import array_folder, table_columns
 from avplatform.data.reading.shards import check_shard
-from avplatform.data.reading.streaming import table_columns
 from avplatform.data.store.checksum import ContentDigest
 from avplatform.data.store.schema import DataSpec, Manifest, Shard, bad_clips, what_is_bad
 from avplatform.data.store.writer import arrow_schema
