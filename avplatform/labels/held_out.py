@@ -39,11 +39,9 @@ def with_others(task: Task, held_out: Sequence[str]) -> Task:
 
 def data_for(data: Data, task: Task) -> Data:
     """Return the data with the labels of the task's classes only, unchanged if it has no others."""
-    if list(data.spec.classes) == list(task.classes) or not set(task.classes) < set(
-        data.spec.classes
-    ):
-        return data
-    return RestrictedData(data, events(task.classes))
+    if set(task.classes) < set(data.spec.classes):
+        return RestrictedData(data, events(task.classes))
+    return data
 
 
 def zero_shot(

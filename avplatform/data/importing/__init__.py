@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 
 from avplatform.data.adapters.official_files import Defect
 from avplatform.data.adapters.options import ImportOptions as AnyOptions
-from avplatform.data.adapters.plan import LeftOut, Part, Plan, is_repeated
+from avplatform.data.adapters.plan import LeftOut, Plan, is_repeated
 from avplatform.data.adapters.registry import DATASETS
 from avplatform.data.importing.options import ImportOptions
 from avplatform.data.importing.report import REPORT_FILE, ImportReport
+from avplatform.data.reading.loader import read_ahead
 from avplatform.data.store.schema import Manifest
 from avplatform.data.store.writer import StoreWriter
 from avplatform.models.errors import DataError
@@ -135,7 +135,11 @@ def _copy(
             range(at, min(at + plan.block, len(order)))
             for at in range(starts[split], len(order), plan.block)
         ]
-        for block, part in _read(plan, split, blocks, options.dtype, workers):
+        # With `workers` blocks ahead, no more of them are in memory.
+        jobs = [partial(plan.read, split, block, options.dtype) for block in blocks]
+        parts = read_ahead(jobs, workers, ahead=workers)
+        for block in blocks:
+            part = next(parts)
             writer.remarks += [
                 {"split": split, "position": position, kind: asdict(item)}
                 for kind, found in (("left_out", part.left_out), ("defect", part.defects))
@@ -154,30 +158,6 @@ def _copy(
         if not (options.strict and failed) and starts[split] < len(order):
             writer.close_split(split)
     return rows
-
-
-def _read(
-    plan: Plan, split: str, blocks: list[range], dtype: str, workers: int
-) -> Iterator[tuple[range, Part]]:
-    """Read blocks on threads and yield them in order, with at most `workers` blocks in memory."""
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[tuple[range, Future[Part]]] = deque()
-        try:
-            for block in blocks:
-                waiting.append((block, pool.submit(plan.read, split, block, dtype)))
-                if len(waiting) >= workers:
-                    yield _first(waiting)
-            while waiting:
-                yield _first(waiting)
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _first(waiting: deque[tuple[range, Future[Part]]]) -> tuple[range, Part]:
-    """Return the oldest block, without a variable in the caller that would keep it in memory."""
-    block, future = waiting.popleft()
-    return block, future.result()
 
 
 __all__ = ["ImportOptions", "ImportReport", "import_data"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from avplatform.data.reading.sampling import (
 )
 from avplatform.models.errors import UsageError
 from avplatform.tasks.contracts import Batch
+
+_T = TypeVar("_T")
 
 
 class Share(NamedTuple):
@@ -192,48 +194,29 @@ def join(parts: list[Batch], order: np.ndarray) -> Batch:
     )
 
 
-def read_ahead(jobs: list[Callable[[], Share]], workers: int) -> Iterator[Share]:
+def read_ahead(
+    jobs: list[Callable[[], _T]], workers: int, *, ahead: int | None = None
+) -> Iterator[_T]:
     """Run jobs on threads, a few ahead of the reader, and yield their results in order.
 
     A job's error is raised in place of its result; leaving the loop early stops the threads.
+
+    Args:
+        jobs: what to run.
+        workers: number of threads.
+        ahead: most jobs that run or wait to be read; default: two per thread.
     """
-    todo: queue.Queue[int] = queue.Queue()
-    done: dict[int, Share | BaseException] = {}
-    changed, stop = threading.Condition(), threading.Event()
-
-    def work() -> None:
-        while not stop.is_set():
-            number = todo.get()
-            if number < 0:
-                return
-            try:
-                result: Share | BaseException = jobs[number]()
-            except BaseException as error:
-                result = error
-            with changed:
-                done[number] = result
-                changed.notify_all()
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    ahead = 2 * workers
-    for number in range(min(ahead, len(jobs))):
-        todo.put(number)
-    try:
-        for number in range(len(jobs)):
-            with changed:
-                changed.wait_for(lambda: number in done)  # noqa: B023
-                result = done.pop(number)
-            if number + ahead < len(jobs):
-                todo.put(number + ahead)
-            if isinstance(result, BaseException):
-                raise result
-            yield result
-    finally:
-        stop.set()
-        for _ in threads:
-            todo.put(-1)
-        # A thread that still reads when the interpreter exits would abort the process.
-        for thread in threads:
-            thread.join()
+    waiting: deque[Future[_T]] = deque()
+    # Leaving the block waits for the threads: one that still reads when the interpreter exits
+    # would abort the process.
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(job))
+                if len(waiting) >= (ahead or 2 * workers):
+                    yield waiting.popleft().result()  # no variable here, which would keep it alive
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
