@@ -103,14 +103,10 @@ def make(
     if strict:
         refuse_bad_input(source, clips)
 
-    def busy(holder: str) -> UsageError:
-        return UsageError(
-            f"another process is writing to {out}; wait for it, or give another --out"
-        )
-
+    busy = UsageError(f"another process is writing to {out}; wait for it, or give another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with Lock(out / ".lock", busy):
+        with Lock(out / ".lock", lambda holder: busy):
             # Another process may have written here while this one was reading.
             check_settings(out, modality, settings)
             run = _Run(out, modality, settings, source, save_logits)

@@ -47,11 +47,8 @@ def score_folder(
     """
     if split not in ("validation", "test"):
         raise UsageError(f"split '{split}' has no dense annotations; score validation or test")
-    folders = {
-        name: Path(folder)
-        for name, folder in (("audio", audio), ("visual", visual))
-        if folder is not None
-    }
+    given = {"audio": audio, "visual": visual}
+    folders = {name: Path(folder) for name, folder in given.items() if folder is not None}
     if not folders:
         raise UsageError("there are no pseudo-labels to score; give a folder of them")
     rows = annotations.splits[split]

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
+from avplatform.base.read_ahead import read_ahead
 from avplatform.data.adapters.official_files import Defect
 from avplatform.data.adapters.options import ImportOptions as AnyOptions
 from avplatform.data.adapters.plan import LeftOut, Plan, is_repeated
 from avplatform.data.adapters.registry import DATASETS
 from avplatform.data.importing.options import ImportOptions
 from avplatform.data.importing.report import REPORT_FILE, ImportReport
-from avplatform.data.reading.loader import read_ahead
 from avplatform.data.store.schema import Manifest
 from avplatform.data.store.writer import StoreWriter
 from avplatform.models.errors import DataError

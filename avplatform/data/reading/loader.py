@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from avplatform.base.read_ahead import read_ahead
 from avplatform.data.reading.arrays import SplitArrays, known_labels
 from avplatform.data.reading.sampling import (
     count_batches,
@@ -22,8 +21,6 @@ from avplatform.data.reading.sampling import (
 )
 from avplatform.models.errors import UsageError
 from avplatform.tasks.contracts import Batch
-
-_T = TypeVar("_T")
 
 
 class Share(NamedTuple):
@@ -192,31 +189,3 @@ def join(parts: list[Batch], order: np.ndarray) -> Batch:
         clip_id=[ids[i] for i in order],
         labels={name: joined([p.labels[name] for p in parts]) for name in parts[0].labels},
     )
-
-
-def read_ahead(
-    jobs: list[Callable[[], _T]], workers: int, *, ahead: int | None = None
-) -> Iterator[_T]:
-    """Run jobs on threads, a few ahead of the reader, and yield their results in order.
-
-    A job's error is raised in place of its result; leaving the loop early stops the threads.
-
-    Args:
-        jobs: what to run.
-        workers: number of threads.
-        ahead: most jobs that run or wait to be read; default: two per thread.
-    """
-    waiting: deque[Future[_T]] = deque()
-    # Leaving the block waits for the threads: one that still reads when the interpreter exits
-    # would abort the process.
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for job in jobs:
-                waiting.append(pool.submit(job))
-                if len(waiting) >= (ahead or 2 * workers):
-                    yield waiting.popleft().result()  # no variable here, which would keep it alive
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -58,13 +58,9 @@ class H5Rows:
         found: tuple[int, ...] = getattr(self._dataset, "shape", ())
         expected = (found[0] if rows is None and found else rows, *shape)
         if found != expected:
-            hint = (
-                "; one row per line of Annotations.txt"
-                if found[1:] == shape
-                else "; channels come last"
-                if len(shape) > 2
-                else ""
-            )
+            hint = "; channels come last" if len(shape) > 2 else ""
+            if found[1:] == shape:
+                hint = "; one row per line of Annotations.txt"
             raise DataError(f"{file} has shape {found} instead of {expected}{hint}")
         if self._dataset.dtype.kind not in NUMBERS:
             raise DataError(f"{file} holds {self._dataset.dtype}, not numbers")

@@ -105,10 +105,8 @@ class AVESimulator:
         visual = np.repeat(self.world.ground(rng, "visual", SEGMENTS)[:, None], SIDE * SIDE, axis=1)
         visual += c.texture * unit * rng.standard_normal((SIDE * SIDE, c.latent), dtype=np.float32)
         visual += c.noise * unit * rng.standard_normal(visual.shape, dtype=np.float32)
-        drives = {m: np.zeros(SEGMENTS) for m in ("audio", "visual")}
         outside = rng.random()
-        for m in drives:
-            drives[m] += jitter(rng, inside, c.label_jitter)
+        drives = {m: jitter(rng, inside, c.label_jitter).astype(float) for m in OUTPUTS}
         leaks = {
             "visual": outside < c.seen_outside,
             "audio": c.seen_outside <= outside < c.seen_outside + c.heard_outside,
@@ -117,18 +115,14 @@ class AVESimulator:
             if leaks[m]:
                 drives[m] = np.where(drives[m] > 0, drives[m], rng.uniform(*c.outside_gain))
             drive = np.exp(c.gain_spread * rng.standard_normal()) * smear(drives[m])
-            drive = (
-                c.amplitude[number]
-                * drive
-                * np.exp(c.segment_gain_spread * rng.standard_normal(SEGMENTS))
-            )
+            spread = np.exp(c.segment_gain_spread * rng.standard_normal(SEGMENTS))
+            drive = c.amplitude[number] * drive * spread
             if label != BACKGROUND:
                 self._add(rng, m, label, drive, audio, visual)
             if rng.random() < c.distractor[number]:
                 other = int(rng.integers(len(EVENTS)))
-                self._add(
-                    rng, m, other, np.full(SEGMENTS, rng.uniform(*c.distractor_gain)), audio, visual
-                )
+                drive = np.full(SEGMENTS, rng.uniform(*c.distractor_gain))
+                self._add(rng, m, other, drive, audio, visual)
         return audio, visual
 
     def _add(
@@ -146,12 +140,10 @@ class AVESimulator:
             audio += drive[:, None] * q
             return
         c = self.constants
-        centre = rng.uniform(1, SIDE - 2, 2) + np.cumsum(
-            c.walk * rng.standard_normal((SEGMENTS, 2)), axis=0
-        )
-        distance = ((self._grid[None] - centre[:, None].astype(np.float32)) ** 2).sum(
-            axis=-1
-        )  # (T, P)
+        start = rng.uniform(1, SIDE - 2, 2)
+        centre = start + np.cumsum(c.walk * rng.standard_normal((SEGMENTS, 2)), axis=0)
+        away = self._grid[None] - centre[:, None].astype(np.float32)  # (T, P, 2)
+        distance = (away**2).sum(axis=-1)  # (T, P)
         bump = np.exp(-distance / (2 * rng.uniform(*c.bump_width) ** 2)).astype(np.float32)
         visual += (drive[:, None] * bump)[..., None] * q
 

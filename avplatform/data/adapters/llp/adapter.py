@@ -151,10 +151,8 @@ class LLPAdapter(DatasetAdapter):
         variant = provenance.get("dense_audio_annotations")
         if variant is None:
             return {}, []
-        odd = (
-            [] if variant == UNCORRUPTED else [(OTHER_VERSION, str(variant), DENSE_FILES["audio"])]
-        )
-        return {VARIANT: str(variant)}, odd
+        odd = (OTHER_VERSION, str(variant), DENSE_FILES["audio"])
+        return {VARIANT: str(variant)}, [] if variant == UNCORRUPTED else [odd]
 
     def prompts(self, modality: Modality, spelling: Spelling = "official") -> tuple[str, ...]:
         """Return VALOR's prompts."""

@@ -59,10 +59,7 @@ class LLPClips:
     sorted_by_class: bool = False
 
 
-@dataclass
-class _Drawn:
-    latent: dict[str, np.ndarray]
-    pseudo: dict[str, np.ndarray]
+_Drawn = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # latents, pseudo-labels
 
 
 class LLPSimulator:
@@ -76,12 +73,13 @@ class LLPSimulator:
     def __init__(self, constants: LLPSimulation, calibration: LLPClips) -> None:
         self.constants = constants
         self.world = World(constants, LABEL_TEXTS, OUTPUTS)
-        chosen = spread_out(len(calibration.keys), CALIBRATION_CLIPS)
         drawn = [
             self._draw(clip_generator(constants.seed, calibration.keys[i]), calibration, i)
-            for i in chosen
+            for i in spread_out(len(calibration.keys), CALIBRATION_CLIPS)
         ]
-        self.world.calibrate({m: np.concatenate([d.latent[m] for d in drawn]) for m in MODALITIES})
+        self.world.calibrate(
+            {m: np.concatenate([latent[m] for latent, _ in drawn]) for m in MODALITIES}
+        )
 
     def columns(self, clips: LLPClips, indices: Sequence[int]) -> dict[str, Any]:
         """Return the columns of a store for the clips at `indices`."""
@@ -92,24 +90,22 @@ class LLPSimulator:
             "clip_id": [clips.keys[i] for i in indices],
         }
         for name, (modality, width, _) in OUTPUTS.items():
-            latent = np.stack([d.latent[modality] for d in drawn])  # (n, T, K)
+            latent = np.stack([found[modality] for found, _ in drawn])  # (n, T, K)
             noise = np.stack(
                 [rng.standard_normal((SEGMENTS, width), dtype=np.float32) for rng in generators]
             )
             columns[name] = self.world.observations[name](latent, noise, self.constants.pixel_noise)
         columns["weak"] = clips.weak[list(indices)]
         for modality in MODALITIES:
-            columns[f"pseudo_{modality}"] = np.stack([d.pseudo[modality] for d in drawn]).astype(
-                np.uint8
-            )
+            pseudo = np.stack([found[modality] for _, found in drawn])
+            columns[f"pseudo_{modality}"] = pseudo.astype(np.uint8)
             columns[f"dense_{modality}"] = getattr(clips, modality)[list(indices)]
         return columns
 
     def _draw(self, rng: np.random.Generator, clips: LLPClips, index: int) -> _Drawn:
         c = self.constants
-        maps: dict[str, Any] = {
-            m: getattr(clips, m)[index].T.astype(bool) for m in MODALITIES
-        }  # (C, T)
+        # (C, T) per modality
+        maps: dict[str, Any] = {m: getattr(clips, m)[index].T.astype(bool) for m in MODALITIES}
         weak = clips.weak[index].astype(bool)
         latent, pseudo = {}, {}
         for number, modality in enumerate(MODALITIES):
@@ -128,7 +124,7 @@ class LLPSimulator:
                 )
             latent[modality] = z
             pseudo[modality] = self._pseudo(rng, number, weak, own, other, gain, traced)
-        return _Drawn(latent, pseudo)
+        return latent, pseudo
 
     def _pseudo(
         self,
