@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 def read_ahead(
-    jobs: list[Callable[[], _T]], workers: int, *, ahead: int | None = None
+    jobs: Iterable[Callable[[], _T]], workers: int, *, ahead: int | None = None
 ) -> Iterator[_T]:
     """Run jobs on threads, a few ahead of the reader, and yield their results in order.
 
