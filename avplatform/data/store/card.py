@@ -45,11 +45,8 @@ def _dataset_card(
     kinds = {
         name: spec.label_dtypes.get(name, dtype or "float16 or float32") for name in spec.shapes()
     }
-    metadata: dict[str, Any] = {
-        "pretty_name": spec.name,
-        "tags": ["avplatform", "audio-visual", spec.task]
-        + (["synthetic"] if spec.synthetic else []),
-    }
+    tags = ["avplatform", "audio-visual", spec.task, *(["synthetic"] if spec.synthetic else [])]
+    metadata: dict[str, Any] = {"pretty_name": spec.name, "tags": tags}
     if splits:  # so that datasets.load_dataset finds them
         files = [{"split": name, "path": f"{name}-*.parquet"} for name in splits]
         metadata["configs"] = [{"config_name": "default", "data_files": files}]
