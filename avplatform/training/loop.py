@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 
 from avplatform.base.console import Console
-from avplatform.base.processes import explain, mean_over_processes, on_all, on_main
+from avplatform.base.processes import error_on_all, explain, mean_over_processes, on_main
 from avplatform.base.stopping import Stopped, StopSignals
 from avplatform.config.run import RunConfig
 from avplatform.config.values import to_dict
@@ -171,7 +171,7 @@ class Run:
         if stops or progress.skipped_in_a_row >= PATIENCE:
             what = ", ".join(bad) or "the gradient"
             often = f" ({PATIENCE} steps in a row)" if not stops else ""
-            raise on_all(
+            raise error_on_all(
                 f"{what} became NaN or infinite in step {progress.step}{often}; lower --optim.lr, "
                 "set --optim.clip-norm, skip single bad steps with --on-nan skip, or check the "
                 f"data. The last good checkpoint is in {self.folder.checkpoints}"
