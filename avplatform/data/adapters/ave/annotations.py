@@ -143,7 +143,7 @@ def locate(folder: str | Path) -> Path:
 def beside(folder: Path, name: str) -> Path:
     """Return the official file of this name that goes with a folder's Annotations.txt.
 
-    Either of the two may lie in the other's `data/`.
+    It may lie in the same folder, in its `data/`, or, if that folder is called `data`, above it.
     """
     files = [place / name for place in places(folder)]
     return next((file for file in files if file.exists()), files[0])
