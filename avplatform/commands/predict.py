@@ -16,7 +16,7 @@ from avplatform.commands.flags import parse_flags
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, DataError, UsageError, counted
 from avplatform.models.files import expanded
-from avplatform.timeline.events import STREAM_NAMES
+from avplatform.timeline.events import NEVER_TRAINED
 
 if TYPE_CHECKING:
     from avplatform.timeline.events import Timeline
@@ -121,6 +121,7 @@ def run(args: list[str], prog: str) -> int:
                         "video": readable(video),
                         "folder": name,
                         "events": len(timeline.events),
+                        "never_trained_on": timeline.never_trained_on,
                         "notes": timeline.notes,
                     }
                 )
@@ -226,8 +227,7 @@ def open_labels(options: PredictOptions) -> list[str] | None:
 def line_about(timeline: Timeline, page: Path) -> str:
     """Return one line that says what was found in a video."""
     counts = [
-        f"{STREAM_NAMES[s]} {sum(event.stream == s for event in timeline.events)}"
-        for s in timeline.streams
+        f"{s} {sum(event.stream == s for event in timeline.events)}" for s in timeline.streams
     ]
     lacks = [
         n
@@ -235,6 +235,8 @@ def line_about(timeline: Timeline, page: Path) -> str:
         if timeline.about.get(key) is False
     ]
     said = f"; the file has no {lacks[0]}" if lacks else ""
+    if timeline.never_trained_on:
+        said += f"; {NEVER_TRAINED}: {', '.join(timeline.never_trained_on)}"
     return (
         f"{timeline.video}: {counted(len(timeline.events), 'event')} "
         f"({', '.join(counts)}){said} -> {page}"

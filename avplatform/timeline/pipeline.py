@@ -12,7 +12,7 @@ import torch
 
 from avplatform.base.console import readable
 from avplatform.hub.folder import model_folder
-from avplatform.labels.open import check_open, check_texts, embed_labels
+from avplatform.labels.open import check_open, check_texts, embed_labels, never_trained_on
 from avplatform.models.av_model import AVModel
 from avplatform.models.checks import at_least
 from avplatform.models.config import AVModelConfig
@@ -20,7 +20,7 @@ from avplatform.models.contracts import Parse
 from avplatform.models.errors import UsageError
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import task_of_model, with_threshold
-from avplatform.timeline.events import STREAM_NAMES, Event, Timeline, events_of
+from avplatform.timeline.events import NEVER_TRAINED, Event, Timeline, events_of
 from avplatform.timeline.reading import (
     ClipFeatures,
     Extractor,
@@ -178,6 +178,7 @@ class Pipeline:
             check_texts(found)
             self.label_embeddings = found.values.to(next(model.parameters()).device)
         self.labels = event_names(self.task, model)
+        self.never_trained_on = never_trained_on(model.config, self.labels)
 
     def __call__(
         self,
@@ -263,24 +264,37 @@ class Pipeline:
             encoder=self.model.config.encoder._type,
             labels=self.labels,
             open_labels=self.open_labels,
-            events=events_of(found, scores, self.labels, duration=duration, segment_seconds=each),
+            never_trained_on=self.never_trained_on,
+            events=events_of(
+                found,
+                scores,
+                self.labels,
+                duration=duration,
+                segment_seconds=each,
+                never_trained_on=self.never_trained_on,
+            ),
             segment_seconds=each,
             scores=scores,
             found=found,
             attention=_attention(self.model, parse, len(self.labels), present or {}),
             notes=notes,
         )
-        if self.open_labels:
-            timeline.notes.append(
-                "The labels were given by the user; the model was not necessarily trained on them."
+        if self.never_trained_on or self.open_labels:
+            given = "The labels were given by the user; the" if self.open_labels else "The"
+            rest = (
+                f"{NEVER_TRAINED} {', '.join(self.never_trained_on)}: its probabilities for them "
+                "are guesses."
+                if self.never_trained_on
+                else "trained on all of them."
             )
+            timeline.notes.append(f"{given} model was {rest}")
         threshold = getattr(self.task.config, "threshold", None)
         if threshold is not None and not timeline.events:
             highest = max(float(values.max()) for values in scores.values())
             advice = (
                 "Labels that a model was never trained on score low: try a lower threshold, "
                 "such as 0.01."
-                if self.open_labels
+                if self.open_labels or self.never_trained_on
                 else "A lower threshold shows weaker events."
             )
             timeline.notes.append(
@@ -340,7 +354,7 @@ def _silence_absent(
         for name in silenced:
             found[name] = np.zeros_like(found[name])
             scores[name] = np.zeros_like(scores[name])
-        names = " and ".join(STREAM_NAMES[name] for name in silenced)
+        names = " and ".join(silenced)
         notes.append(
             f"The file has no {kind}; the model got zeros for it, and no {names} events are "
             "reported."
@@ -352,9 +366,9 @@ def _attention(
     model: AVModel, parse: Parse, labels: int, present: dict[str, bool]
 ) -> dict[str, np.ndarray]:
     """Return the attention per stream, for the labels of events and the streams in the file."""
-    streams: tuple[str, ...] = getattr(model.decoder, "streams", ())
     if parse.attention is None:
         return {}
+    streams: tuple[str, ...] = getattr(model.decoder, "streams", ())
     names = [{"fused": "av"}.get(name, name) for name in streams]
     return {
         name: parse.attention[0, number, :labels].numpy()
