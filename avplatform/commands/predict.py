@@ -35,9 +35,9 @@ class PredictOptions:
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """video or audio files, or folders of them"""
     model: str
-    """run folder, model folder or hub id"""
+    """run folder, model folder or hub id; training-free: CLIP and CLAP, for any --labels"""
     labels: str | None = None
-    """texts to look for instead of the model's own classes, separated by commas (LEAP)"""
+    """texts to look for, separated by commas, not the model's own classes (LEAP, training-free)"""
     labels_file: str | None = None
     """file with one text per line, for texts that contain commas"""
     embeddings: str | None = None

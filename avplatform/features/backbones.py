@@ -16,7 +16,13 @@ from avplatform.features import mel, soundnet
 from avplatform.features.image_networks import load_frames_network, load_maps_network
 from avplatform.features.media import FrameSize
 from avplatform.features.sampling import SAMPLE_RATE, split_waveform
-from avplatform.features.teachers import CLAP_MODEL, CLIP_MODEL, CLAPTeacher, CLIPTeacher
+from avplatform.features.teachers import (
+    CLAP_MODEL,
+    CLIP_MODEL,
+    CLAPTeacher,
+    CLIPTeacher,
+    Teacher,
+)
 from avplatform.features.vggish import Postprocessor, read_vggish
 from avplatform.features.weights import Weights, find_weights, weights_folder
 from avplatform.models.checkpoint.file import read_checkpoint
@@ -46,6 +52,8 @@ class Backbone:
     map_size: tuple[int, int] | None = None
     rate: int = 0
     items: Callable[[np.ndarray, int], np.ndarray] | None = None
+    teacher: Teacher | None = None
+    """The model behind the features, where it also embeds texts (CLIP, CLAP)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,6 +109,7 @@ def audio_backbone(name: str, where: Where) -> Backbone:
             source=_source(clap.model, model=_public(clap.name)),
             rate=SAMPLE_RATE,
             items=lambda samples, segments: split_waveform(_filled(samples, segments), segments),
+            teacher=clap,
         )
     file = find_weights(where.weights, "vggish", "audio")
     network = read_vggish(file)
@@ -152,6 +161,7 @@ def visual_backbone(name: str, where: Where) -> Backbone:
             run=see,
             source=_source(clip.model, model=_public(clip.name)),
             size=FrameSize(height=side, width=side),
+            teacher=clip,
         )
     load = load_maps_network if kind == "vgg19-pool5" else load_frames_network
     loaded = load(inner or "vgg19.tv_in1k", kind, where.weights)

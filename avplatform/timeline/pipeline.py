@@ -12,6 +12,7 @@ import torch
 
 from avplatform.base.console import readable
 from avplatform.hub.folder import model_folder
+from avplatform.labels.held_out import BACKGROUND
 from avplatform.labels.open import check_open, check_texts, embed_labels, never_trained_on
 from avplatform.models.av_model import AVModel
 from avplatform.models.checks import at_least
@@ -29,6 +30,7 @@ from avplatform.timeline.reading import (
     read_features,
 )
 from avplatform.timeline.windows import Features, parse_windows
+from avplatform.training_free.model import TRAINING_FREE, TrainingFree, open_for_videos
 
 if TYPE_CHECKING:
     from avplatform.features.container import Limits, MediaInfo
@@ -114,8 +116,8 @@ def pipeline(
     """Return a callable that parses videos.
 
     Args:
-        model: run folder, model folder, hub id, or a model.
-        labels: texts to look for instead of the model's own classes (LEAP).
+        model: run folder, model folder, hub id, "training-free", or a model.
+        labels: texts to look for instead of the model's own classes (LEAP, training-free).
         embeddings: source of the labels' embeddings; default: the one of the model's training.
         recipe: name of the recipe of the model's features; default: the recipe in its config.
         weights: files of the recipe's backbones by name, or "folder" for a folder of them.
@@ -133,15 +135,29 @@ def pipeline(
             print(event.stream_name, event.label, event.onset, event.offset)
     """
     name = "model" if isinstance(model, AVModel) else str(model)
-    loaded = model if isinstance(model, AVModel) else AVModel.from_pretrained(model_folder(model))
     config = config or PipelineConfig()
-    if labels is not None:
-        check_open(loaded)
-    elif embeddings is not None:
+    if labels is None and embeddings is not None:
         raise UsageError(
             "embeddings are the source of the labels that you give; give labels too, or leave them "
             "out"
         )
+    if name == TRAINING_FREE:
+        if embeddings is not None:
+            raise UsageError(
+                f"{TRAINING_FREE} embeds labels by CLIP and CLAP; leave embeddings out"
+            )
+        loaded, extractor = open_for_videos(
+            None if labels is None else checked_labels(labels),
+            recipe=recipe,
+            weights=weights,
+            extractor=extractor,
+            device=device_of(config),
+            limits=config.limits,
+        )
+        return Pipeline(loaded, extractor, name=name, labels=None, embeddings=None, config=config)
+    loaded = model if isinstance(model, AVModel) else AVModel.from_pretrained(model_folder(model))
+    if labels is not None:
+        check_open(loaded)
     if extractor is None:
         device = device_of(config)
         extractor = extractor_of_model(
@@ -170,7 +186,8 @@ class Pipeline:
         self.task = _task(model, config)
         self.window, self.hop = config.windows(model.config)
         self.segment_seconds = model.config.segment_seconds
-        self.open_labels = labels is not None
+        self.training_free = isinstance(model, TrainingFree)
+        self.open_labels = labels is not None or self.training_free
         self.label_embeddings: torch.Tensor | None = None
         if labels is not None:
             self.task, texts = open_task(self.task, model, labels)
@@ -294,7 +311,7 @@ class Pipeline:
             advice = (
                 "Labels that a model was never trained on score low: try a lower threshold, "
                 "such as 0.01."
-                if self.open_labels or self.never_trained_on
+                if (self.open_labels or self.never_trained_on) and not self.training_free
                 else "A lower threshold shows weaker events."
             )
             timeline.notes.append(
@@ -322,20 +339,32 @@ def open_task(task: Task, model: AVModel, labels: Sequence[str]) -> tuple[Task, 
     Raises:
         UsageError: there is no label, or one is given twice.
     """
+    labels = checked_labels(labels)
+    other = task.with_classes(labels)
+    return other, other.model_classes(model.config.decoder._type, model.config.encoder._type)[1]
+
+
+def checked_labels(labels: Sequence[str]) -> list[str]:
+    """Return labels without spaces around them.
+
+    Raises:
+        UsageError: there is no label, one is empty, is given twice, or is "background".
+    """
     labels = [label.strip() for label in labels]
     if not labels or not all(labels):
         raise UsageError('give at least one label, and no empty one, such as "train horn,dog"')
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise UsageError(f"the label '{twice}' is given twice")
-    other = task.with_classes(labels)
-    return other, other.model_classes(model.config.decoder._type, model.config.encoder._type)[1]
+    if BACKGROUND in labels:
+        raise UsageError(f"the label '{BACKGROUND}' means that there is no event; leave it out")
+    return labels
 
 
 def event_names(task: Task, model: AVModel) -> list[str]:
     """Return the names of a model's event classes, without background and with spaces for "_"."""
     names, _ = task.model_classes(model.config.decoder._type, model.config.encoder._type)
-    return [name.replace("_", " ") for name in names if name != "background"]
+    return [name.replace("_", " ") for name in names if name != BACKGROUND]
 
 
 def _task(model: AVModel, config: PipelineConfig) -> Task:
