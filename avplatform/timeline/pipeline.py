@@ -146,7 +146,7 @@ def pipeline(
             raise UsageError(
                 f"{TRAINING_FREE} embeds labels by CLIP and CLAP; leave embeddings out"
             )
-        loaded, extractor = open_for_videos(
+        opened, extractor = open_for_videos(
             None if labels is None else checked_labels(labels),
             recipe=recipe,
             weights=weights,
@@ -154,7 +154,7 @@ def pipeline(
             device=device_of(config),
             limits=config.limits,
         )
-        return Pipeline(loaded, extractor, name=name, labels=None, embeddings=None, config=config)
+        return Pipeline(opened, extractor, name=name, labels=None, embeddings=None, config=config)
     loaded = model if isinstance(model, AVModel) else AVModel.from_pretrained(model_folder(model))
     if labels is not None:
         check_open(loaded)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -151,11 +151,13 @@ def open_for_videos(
     *,
     recipe: str | None = None,
     weights: Weights | None = None,
-    extractor: Extractor | None = None,
+    extractor: Any = None,
     device: torch.device | str = "cpu",
     limits: Limits | None = None,
 ) -> tuple[TrainingFree, Extractor]:
     """Return the model for some labels, and the extractor of its embeddings.
+
+    A given `extractor` must be one of CLIP and CLAP.
 
     Raises:
         UsageError: there are no labels, transformers is not installed, or the recipe does not make
@@ -180,7 +182,9 @@ def open_for_videos(
             extractor = MediaExtractor(chosen, weights, device, limits=limits)
         except DataError as error:
             raise DataError(f"{error}{_also_missing(chosen, weights or {}, str(error))}") from None
-    clip, clap = extractor.visual.teacher, extractor.audio.teacher
+    clip, clap = (
+        getattr(getattr(extractor, stream, None), "teacher", None) for stream in ("visual", "audio")
+    )
     if clip is None or clap is None:
         raise UsageError(f"the {TRAINING_FREE} model needs an extractor of clip and clap")
     return TrainingFree(labels, clip=clip, clap=clap, features=extractor.features), extractor
