@@ -15,11 +15,7 @@ from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import TASKS
 
 DATASETS: dict[str, DatasetAdapter] = {
-    adapter.name: adapter
-    for adapter in (
-        LLPAdapter(),
-        AVEAdapter(),
-    )
+    adapter.name: adapter for adapter in (LLPAdapter(), AVEAdapter())
 }
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,11 +74,8 @@ class ImportReport:
         """
         groups: dict[tuple[str, str], list[Defect]] = {}
         for defect in self.defects:
-            file = (
-                defect.file.rsplit("/", 1)[0]
-                if defect.file.endswith(".npy") and "/" in defect.file
-                else defect.file
-            )
+            folder, _, name = defect.file.rpartition("/")
+            file = folder if folder and name.endswith(".npy") else defect.file
             groups.setdefault((defect.kind, file), []).append(defect)
         lines = []
         for (kind, file), found in groups.items():
@@ -87,11 +85,8 @@ class ImportReport:
                 + (f" (line {d.line})" if d.line and not file.endswith(".h5") else "")
                 for d in shown
             ]
-            more = (
-                f"; and {len(found) - len(shown)} more in {REPORT_FILE}"
-                if len(shown) < len(found)
-                else ""
-            )
+            rest = len(found) - len(shown)
+            more = f"; and {rest} more in {REPORT_FILE}" if rest else ""
             lines.append(f"{kind}, {file}: {counted(len(found), 'case')}: {'; '.join(texts)}{more}")
         return lines
 
@@ -119,11 +114,9 @@ class ImportReport:
         if self.bad:
             share = f"{self.clips_left_out:,} of {counted(sum(self.clips.values()), 'clip')}"
             lines += [f"left out {share}:" if self.written else f"would be left out, {share}:"]
-            lines += [
-                f"  {line}" for line in self.left_out_lines(CARD_CLIPS if self.written else 200)
-            ]
-        counts = count_kinds(self.defects)
-        lines += [f"defect: {kind}: {count}" for kind, count in counts.items()]
+            limit = CARD_CLIPS if self.written else 200
+            lines += [f"  {line}" for line in self.left_out_lines(limit)]
+        lines += [f"defect: {kind}: {n}" for kind, n in count_kinds(self.defects).items()]
         if self.written and self.bytes_read and self.bytes_written:
             ratio = self.bytes_read / self.bytes_written
             sizes = (
@@ -170,10 +163,7 @@ def by_clip(items: Sequence[LeftOut]) -> list[list[LeftOut]]:
 
 def count_kinds(defects: Sequence[Defect]) -> dict[str, int]:
     """Return the number of defects of each kind."""
-    counts: dict[str, int] = {}
-    for defect in defects:
-        counts[defect.kind] = counts.get(defect.kind, 0) + 1
-    return counts
+    return Counter(defect.kind for defect in defects)
 
 
 def without_places(text: str) -> str:

@@ -16,11 +16,9 @@ from avplatform.data.reading.arrays import SplitArrays, known_labels
 from avplatform.data.reading.shards import LocalShards
 from avplatform.data.reading.source import Data, DataSource
 from avplatform.data.reading.streaming import table_columns
-from avplatform.data.store.schema import DataSpec
+from avplatform.data.store.schema import BACKGROUND, DataSpec
 from avplatform.models.errors import DataError
 from avplatform.tasks.contracts import Batch
-
-BACKGROUND = "background"
 
 
 class RestrictedData(Data):
