@@ -142,9 +142,10 @@ def pipeline(
             "out"
         )
     if name == TRAINING_FREE:
-        if embeddings is not None:
+        if embeddings is not None or (config.window, config.hop) != (None, None):
             raise UsageError(
-                f"{TRAINING_FREE} embeds labels by CLIP and CLAP; leave embeddings out"
+                f"{TRAINING_FREE} embeds labels by CLIP and CLAP, and scores every second by "
+                "itself; leave embeddings, window and hop out"
             )
         opened, extractor = open_for_videos(
             None if labels is None else checked_labels(labels),

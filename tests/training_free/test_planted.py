@@ -15,6 +15,8 @@ from avplatform.data import DataSpec, StoreWriter
 from avplatform.features import backbones
 from avplatform.features.extractor import Extractor
 from avplatform.models.errors import DataError, UsageError
+from avplatform.timeline.pipeline import PipelineConfig
+from avplatform.timeline.windows import Features
 from avplatform.training_free import model as module
 from tests.training_free.planted import (
     BOTH,
@@ -81,14 +83,8 @@ def test_a_video_longer_than_a_window_is_cut_nowhere():
     kinds = np.full(500, NOTHING)
     kinds[[*range(3, 40), *range(95, 305)]] = 0
     stream = np.stack([vector(kind) for kind in kinds])
-    found = parse.parse(module_features(stream, stream))
+    found = parse.parse(Features(audio=stream, visual=stream))
     assert spans([vars(e) for e in found.events], "av") == {"dog barking": [(3, 40), (95, 305)]}
-
-
-def module_features(audio, visual):
-    from avplatform.timeline.windows import Features
-
-    return Features(audio=audio, visual=visual)
 
 
 def maps(spans_of, seconds=SECONDS):
@@ -187,7 +183,8 @@ def test_weights_are_refused_for_a_model_that_has_its_own(tmp_path):
         ({"labels": None}, 'say what to look for: --labels "dog barking, siren"'),
         ({"labels": ["dog", "dog"]}, "given twice"),
         ({"labels": ["dog", "background"]}, "means that there is no event"),
-        ({"labels": ["dog"], "embeddings": "glove-50d"}, "leave embeddings out"),
+        ({"labels": ["dog"], "embeddings": "glove-50d"}, "leave embeddings, window and hop out"),
+        ({"labels": ["dog"], "config": PipelineConfig(window=10)}, "window and hop out"),
         ({"labels": ["dog"], "recipe": "lite"}, "reads clap and clip: leave --recipe out"),
     ],
 )
