@@ -13,7 +13,7 @@ from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import DataError, UsageError, counted, unknown_name
 from avplatform.models.typed_values import build
 
-CONFIG_VERSION = 2
+CONFIG_VERSION = 3
 COMPONENTS = ("encoder", "decoder")
 
 
@@ -40,6 +40,8 @@ class AVModelConfig:
             official checkpoints set it.
         segments: the number of segments of the clips that the model was trained on.
         segment_seconds: the length of a segment in seconds.
+        training_clips: the number of training clips that held each class; empty where nobody
+            counted them, as in models of older releases, whose classes count as trained.
     """
 
     task: str
@@ -55,6 +57,7 @@ class AVModelConfig:
     reference_order: bool = False
     segments: int = 10
     segment_seconds: float = 1.0
+    training_clips: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sizes(self, "label_dim", "segments")
@@ -71,12 +74,15 @@ class AVModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary for JSON, with `_type` and `_version`.
 
-        A model for clips of ten one-second segments is written as version 1, without these two
-        fields, so that older releases can read it.
+        A model without counts of training clips is written as version 2, and one for clips of ten
+        one-second segments as version 1, without these fields, so that older releases can read it.
         """
         content = config_to_dict(self)
-        if (self.segments, self.segment_seconds) != (10, 1.0):
+        if self.training_clips:
             return {"_version": CONFIG_VERSION, **content}
+        del content["training_clips"]
+        if (self.segments, self.segment_seconds) != (10, 1.0):
+            return {"_version": 2, **content}
         del content["segments"], content["segment_seconds"]
         return {"_version": 1, **content}
 

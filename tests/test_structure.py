@@ -33,7 +33,7 @@ FLOORS = [
         "data",
         "data.verify",
     ),
-    *("labels", "config", "features", "pseudo_labels", "runs", "hub", "timeline"),
+    *("labels", "config", "features", "pseudo_labels", "training_free", "runs", "hub", "timeline"),
     *("evaluation", "catalogue", "training", "sweeps", "reproduce"),
     *("commands", "cli", "__main__", "api", "avplatform"),
 ]

@@ -16,7 +16,7 @@ from avplatform.commands.flags import from_options, parse_flags, writing
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, UsageError, counted
 from avplatform.models.files import expanded
-from avplatform.timeline.events import STREAM_NAMES
+from avplatform.timeline.events import NEVER_TRAINED
 
 if TYPE_CHECKING:
     from avplatform.timeline.events import Timeline
@@ -35,9 +35,9 @@ class PredictOptions:
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """video or audio files, or folders of them"""
     model: str
-    """run folder, model folder or hub id"""
+    """run folder, model folder or hub id; training-free: CLIP and CLAP, for any --labels"""
     labels: str | None = None
-    """texts to look for instead of the model's own classes, separated by commas (LEAP)"""
+    """texts to look for, separated by commas, not the model's own classes (LEAP, training-free)"""
     labels_file: str | None = None
     """file with one text per line, for texts that contain commas"""
     embeddings: str | None = None
@@ -104,7 +104,8 @@ def run(args: list[str], prog: str) -> int:
                 failed.append((str(video), f"{type(error).__name__}: {text}"))
             else:
                 entry = {"video": readable(video), "folder": name, "events": len(timeline.events)}
-                done.append({**entry, "notes": timeline.notes})
+                entry |= {"never_trained_on": timeline.never_trained_on, "notes": timeline.notes}
+                done.append(entry)
                 console.note(line_about(timeline, out / name / "timeline.html"))
                 if timeline.notes and not timeline.events:
                     console.note(f"  {timeline.notes[-1]}")
@@ -202,10 +203,12 @@ def open_labels(options: PredictOptions) -> list[str] | None:
 def line_about(timeline: Timeline, page: Path) -> str:
     """Return one line that says what was found in a video."""
     found = [event.stream for event in timeline.events]
-    counts = [f"{STREAM_NAMES[stream]} {found.count(stream)}" for stream in timeline.streams]
+    counts = [f"{stream} {found.count(stream)}" for stream in timeline.streams]
     kinds = {"sound": "has_audio", "pictures": "has_video"}
     lacks = [kind for kind, key in kinds.items() if timeline.about.get(key) is False]
     said = f"; the file has no {lacks[0]}" if lacks else ""
+    if timeline.never_trained_on:
+        said += f"; {NEVER_TRAINED}: {', '.join(timeline.never_trained_on)}"
     return (
         f"{timeline.video}: {counted(len(timeline.events), 'event')} "
         f"({', '.join(counts)}){said} -> {page}"

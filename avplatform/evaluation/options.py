@@ -13,7 +13,7 @@ class EvalOptions:
     """Score a saved model or run; several processes share the work and give the same numbers."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """run folder, model folder or hub id"""
+    """run folder, model folder or hub id; training-free: CLIP and CLAP, on a store of those"""
     data: str | None = None
     """demo, a data folder or a hub dataset id; default: the data that the run was trained on"""
     cache_dir: str | None = None
@@ -46,6 +46,8 @@ class EvalOptions:
     """folder for the calibration and robustness pages; default: evaluation/ in the run's folder"""
     seed: int = 0
     """seed of the resamples and of the noise"""
+    weights: tuple[str, ...] = ()
+    """with training-free: folders of other weights as clip=FOLDER and clap=FOLDER"""
     batch_size: int = 64
     """clips per batch"""
     cpu: bool = False

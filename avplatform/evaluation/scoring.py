@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from avplatform.base.console import Console
@@ -13,20 +14,24 @@ from avplatform.base.machine import describe, leave, make_accelerator
 from avplatform.data import Data, open_data
 from avplatform.data.adapters.registry import make_task
 from avplatform.data.reading.arrays import SplitArrays
-from avplatform.data.store.schema import check_labels
+from avplatform.data.reading.source import locate_store
+from avplatform.data.store.schema import Manifest, check_labels
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.evaluation.extras import check_extras, extras, show_extras, write_extras
 from avplatform.evaluation.options import EvalOptions
 from avplatform.evaluation.perturbations import Change
+from avplatform.features.weights import parse_weights
 from avplatform.labels.held_out import data_for, zero_shot
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.checks import at_least
 from avplatform.models.errors import DataError, UsageError
+from avplatform.models.files import expanded
 from avplatform.runs.folder import results_beside, trained_on
 from avplatform.runs.predictions import Predictions, save_predictions
 from avplatform.runs.results import presence_of, results, show
 from avplatform.tasks.contracts import Metrics
 from avplatform.tasks.registry import task_of_model, with_threshold
+from avplatform.training_free.model import TRAINING_FREE, TrainingFree, open_for_data
 
 SPLITS = ("validation", "test")
 
@@ -51,6 +56,11 @@ def score_model(
     console = Console(enabled=accelerator.is_main_process and not quiet)
     known = results_beside(options.model)
     data_name = options.data or trained_on(options.model)
+    if model is None and options.model == TRAINING_FREE:
+        model = training_free_model(options, accelerator.device, console)
+        known = {"supervision": "none"}
+    elif options.weights:
+        raise UsageError(f"--weights are those of {TRAINING_FREE}; leave them out")
     if data_name is None:
         raise UsageError(
             f"{options.model} does not say what it was trained on; "
@@ -97,7 +107,7 @@ def score_model(
             "task": task.name,
             "encoder": known.get("encoder") or model.config.encoder._type,
             "decoder": known.get("decoder") or model.config.decoder._type,
-            "supervision": task.config.supervision,
+            "supervision": known.get("supervision") or task.config.supervision,
             "preset": known.get("preset"),
             "data": data.name,
             "synthetic": data.synthetic,
@@ -136,6 +146,30 @@ def score_model(
                 raise DataError(f"cannot write {options.json}: {error.strerror}") from None
     leave(accelerator)
     return content
+
+
+def training_free_model(
+    options: EvalOptions, device: torch.device, console: Console
+) -> TrainingFree:
+    """Return the training-free model for the classes of the data.
+
+    Raises:
+        UsageError: no data are given, or options that need a trained model.
+        DataError: the data hold no embeddings of CLIP and CLAP, or the weights are missing.
+    """
+    if options.data in (None, "demo") or options.held_out:
+        raise UsageError(
+            f"{TRAINING_FREE} was trained on no data; "
+            + (
+                "leave --held-out out"
+                if options.held_out
+                else "give --data STORE, a store of embeddings of CLIP and CLAP"
+            )
+        )
+    cache = None if options.cache_dir is None else expanded(options.cache_dir)
+    path, _ = locate_store(options.data, cache, console.note)
+    weights = parse_weights(options.weights)
+    return open_for_data(Manifest.read(path).spec, weights=weights, device=device)
 
 
 def about_held_out(about: dict[str, Any]) -> str:

@@ -45,6 +45,8 @@ class Backbone:
     map_size: tuple[int, int] | None = None
     rate: int = 0
     items: Callable[[np.ndarray, int], np.ndarray] | None = None
+    teacher: Teacher | None = None
+    """The model behind the features, where it also embeds texts (CLIP, CLAP)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,6 +86,7 @@ def audio_backbone(name: str, where: Where) -> Backbone:
             source=_source(clap.model, model=_public(clap.name)),
             rate=SAMPLE_RATE,
             items=lambda samples, segments: split_waveform(_filled(samples, segments), segments),
+            teacher=clap,
         )
     file = find_weights(where.weights, "soundnet8" if kind == "soundnet8" else "vggish", "audio")
     if kind == "soundnet8":
@@ -132,6 +135,7 @@ def visual_backbone(name: str, where: Where) -> Backbone:
             run=see,
             source=_source(clip.model, model=_public(clip.name)),
             size=FrameSize(height=side, width=side),
+            teacher=clip,
         )
     load = load_maps_network if kind == "vgg19-pool5" else load_frames_network
     loaded = load(inner or "vgg19.tv_in1k", kind, where.weights)

@@ -28,6 +28,9 @@ from avplatform.models.errors import DataError, UsageError, counted
 
 CLIP_MODEL = "openai/clip-vit-large-patch14"
 CLAP_MODEL = "laion/clap-htsat-fused"
+CLIP_PINNED = f"{CLIP_MODEL}@32bd64288804d66eefd0ccbe215aa642df71cc41"
+CLAP_PINNED = f"{CLAP_MODEL}@365dea6ef167def6676140ed93bbc43f84dabb28"
+"""Commits of these models that hold their weights as safetensors."""
 NO_SAFETENSORS = (
     "no file named model.safetensors",
     "not appear to have a file named model.safetensors",
@@ -125,7 +128,7 @@ class Teacher(ABC):
     """A model of `transformers` that embeds texts and segments in one space.
 
     Args:
-        name: hub id or local folder.
+        name: hub id, with @REVISION for a revision, or local folder.
         device: where to run it.
 
     Raises:
@@ -143,20 +146,24 @@ class Teacher(ABC):
     def __init__(self, name: str, *, device: torch.device | str = "cpu") -> None:
         transformers = _transformers()
         self.name, self.device = name, torch.device(device)
+        place, revision = _located(name)
+        pinned = {} if revision is None else {"revision": revision}
         try:
-            found = transformers.AutoConfig.from_pretrained(name).model_type
+            found = transformers.AutoConfig.from_pretrained(place, **pinned).model_type
             if found != self.model_type:
                 raise DataError(
                     f"{name} is a model of type '{found}'; give one of type '{self.model_type}'"
                 )
             loader = getattr(transformers, self.model_class)
             model, info = loader.from_pretrained(
-                name,
+                place,
+                **pinned,
                 output_loading_info=True,
                 dtype=torch.float32,
                 use_safetensors=True,  # the other format is pickle, which can run any code
             )
-            self.reader = getattr(transformers, self.reader_class).from_pretrained(name)
+            reader = getattr(transformers, self.reader_class)
+            self.reader = reader.from_pretrained(place, **pinned)
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
             if isinstance(error, DataError):
                 raise
@@ -167,6 +174,7 @@ class Teacher(ABC):
                 ) from None
             raise DataError(
                 f"cannot load {name}: {_first_line(error)}; give a hub id or a folder of weights"
+                f"{how_to_fetch(name)}"
             ) from None
         missing = sorted(set(info["missing_keys"]) & {key for key, _ in model.named_parameters()})
         if missing:
@@ -252,6 +260,22 @@ def _transformers() -> Any:
             "frames, waveforms and prompts need transformers: pip install 'avplatform[text]'"
         ) from None
     return transformers
+
+
+def _located(name: str) -> tuple[str, str | None]:
+    """Return a folder or hub id, and the revision behind its @."""
+    place, _, revision = name.partition("@")
+    return (name, None) if Path(name).is_dir() else (place, revision or None)
+
+
+def how_to_fetch(name: str) -> str:
+    """Return the end of a message: the command that fetches a hub id's weights, if it is one."""
+    place, revision = _located(name)
+    if Path(place).is_dir() or place.startswith((".", "/", "~")) or place.count("/") != 1:
+        return ""
+    at = f" --revision {revision}" if revision else ""
+    wanted = " ".join(f"--include '{pattern}'" for pattern in ("*.json", "*.txt", "*.safetensors"))
+    return f"; where there is a network, `hf download {place}{at} {wanted}` fetches {place}"
 
 
 def _pooled(output: Tensor | Any) -> np.ndarray:

@@ -49,7 +49,7 @@ def render_model_card(
         decisions=task.decisions,
         recipe=_recipe(results) + _labels(config),
         command=results.get("environment", {}).get("command", ""),
-        classes=config["classes"],
+        classes=[_marked(name, config) for name in config["classes"]],
         label_texts=[] if config.get("learned_labels") else config.get("label_texts"),
         citations=citations,
     )
@@ -205,6 +205,12 @@ def _labels(config: dict[str, Any]) -> list[tuple[str, Any]]:
     ]
     parts += [f"{name} {version}" for name, version in (source.get("versions") or {}).items()]
     return [("label embeddings", "; ".join(parts))]
+
+
+def _marked(name: str, config: dict[str, Any]) -> str:
+    """Return the name of a class, with the mark of those that no training clip held."""
+    held = config.get("training_clips", {}).get(name, 1)
+    return name if held else f"{name} (never trained on)"
 
 
 def _percent(value: float | None) -> str:

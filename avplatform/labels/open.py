@@ -9,9 +9,11 @@ import torch
 
 from avplatform.labels.cache import label_embeddings
 from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig
 from avplatform.models.decoders import DECODERS, label_decoders
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.texts.files import LabelEmbeddings
+from avplatform.models.texts.glove import words_of
 from avplatform.models.texts.sources import POOLED, SOURCES
 
 
@@ -63,6 +65,19 @@ def check_open(model: AVModel) -> None:
             "the label embeddings of this model were learned with it, for its own classes only; to "
             "look for other labels, train with embeddings of texts (--labels.embeddings glove-50d)"
         )
+
+
+def never_trained_on(config: AVModelConfig, labels: Sequence[str]) -> list[str]:
+    """Return those of some labels that a model was never trained on.
+
+    A label was trained on if a training clip held the class that it names: by the words of the
+    class's name, of the name up to its first comma, or of its label text.
+    """
+    trained = set[str]()
+    for name, text in zip(config.classes, config.label_texts or config.classes, strict=True):
+        if config.training_clips.get(name, 1):
+            trained |= {" ".join(words_of(known)) for known in (name, name.split(",")[0], text)}
+    return [label for label in labels if " ".join(words_of(label)) not in trained]
 
 
 def source_of(about: dict[str, Any]) -> str:

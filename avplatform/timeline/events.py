@@ -11,23 +11,35 @@ import numpy as np
 from avplatform.tasks.spans import runs
 
 STREAM_NAMES = {"audio": "audio", "visual": "visual", "av": "audio-visual"}
-"""Names of the streams for a reader; an audio-visual event is heard and seen at the same time."""
+"""Names of the streams in ELAN and WebVTT; an audio-visual event is heard and seen at once."""
+NEVER_TRAINED = "never trained on"
+"""What stands beside a label that the model was never trained on, whatever its score."""
 
 
 @dataclass(kw_only=True, frozen=True)
 class Event:
-    """One event: stream, label, onset and offset in seconds, and mean probability."""
+    """One event: stream, label, onset and offset in seconds, and mean probability.
+
+    `never_trained_on` tells that the model was never trained on the label, so that the probability
+    is a guess.
+    """
 
     stream: str
     label: str
     onset: float
     offset: float
     score: float
+    never_trained_on: bool = False
 
     @property
     def stream_name(self) -> str:
         """The name of the stream for a reader."""
         return STREAM_NAMES.get(self.stream, self.stream)
+
+    @property
+    def score_text(self) -> str:
+        """The score for a reader, never without the word about a label never trained on."""
+        return f"{self.score:.2f}" + (f", {NEVER_TRAINED}" if self.never_trained_on else "")
 
 
 @dataclass(kw_only=True)
@@ -49,6 +61,8 @@ class Timeline:
     labels: list[str]
     open_labels: bool = False
     """whether the user gave the labels, so that they are not those of the model's training"""
+    never_trained_on: list[str] = field(default_factory=list)
+    """those of the labels that the model was never trained on"""
     events: list[Event] = field(default_factory=list)
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     found: dict[str, np.ndarray] = field(default_factory=dict)
@@ -75,6 +89,10 @@ class Timeline:
         present = {event.label for event in self.events}
         return [label for label in self.labels if label in present]
 
+    def marked(self, label: str) -> str:
+        """Return a label for a reader, with the mark if the model was never trained on it."""
+        return f"{label} ({NEVER_TRAINED})" if label in self.never_trained_on else label
+
 
 def events_of(
     found: dict[str, np.ndarray],
@@ -83,6 +101,7 @@ def events_of(
     *,
     duration: float,
     segment_seconds: float = 1.0,
+    never_trained_on: Sequence[str] = (),
 ) -> list[Event]:
     """Return each run of found segments as an event, sorted by onset, stream and class.
 
@@ -100,7 +119,14 @@ def events_of(
                 if last == len(maps) and onset < duration:
                     offset = duration
                 events.append(
-                    Event(stream=stream, label=label, onset=onset, offset=offset, score=score)
+                    Event(
+                        stream=stream,
+                        label=label,
+                        onset=onset,
+                        offset=offset,
+                        score=score,
+                        never_trained_on=label in never_trained_on,
+                    )
                 )
     order = list(STREAM_NAMES)
     return sorted(events, key=lambda e: (e.onset, order.index(e.stream), labels.index(e.label)))

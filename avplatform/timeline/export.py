@@ -34,6 +34,7 @@ def as_json(timeline: Timeline, *, indent: int | None = 2) -> str:
         "decoder": timeline.decoder,
         "labels": timeline.labels,
         "open_labels": timeline.open_labels,
+        "never_trained_on": timeline.never_trained_on,
         "streams": timeline.streams,
         "notes": timeline.notes,
         "about": timeline.about,
@@ -54,15 +55,22 @@ def event_row(event: Event) -> dict[str, Any]:
         "onset": round(event.onset, 3),
         "offset": round(event.offset, 3),
         "score": round(event.score, 4),
+        "never_trained_on": event.never_trained_on,
     }
 
 
 def as_csv(timeline: Timeline) -> str:
-    """Return the events as CSV, one line per event under a header."""
+    """Return the events as CSV, one line per event under a header.
+
+    The column never_trained_on (true, false) is there where the model was never trained on a label.
+    """
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    mark = ["never_trained_on"] if timeline.never_trained_on else []
+    writer = csv.DictWriter(out, [*COLUMNS, *mark], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(event_row(event) for event in timeline.events)
+    for event in timeline.events:
+        row = event_row(event)
+        writer.writerow({**row, "never_trained_on": json.dumps(row["never_trained_on"])})
     return out.getvalue()
 
 
@@ -73,7 +81,7 @@ def as_vtt(timeline: Timeline) -> str:
     """
     cues = ["WEBVTT", f"NOTE events found by avplatform {__version__} ({timeline.task})"]
     for number, event in enumerate(sorted(timeline.events, key=lambda e: (e.onset, e.offset)), 1):
-        text = f"<v {event.stream_name}>{_escaped(event.label)} ({event.score:.2f})"
+        text = f"<v {event.stream_name}>{_escaped(event.label)} ({event.score_text})"
         cues.append(
             f"{number}\n{_clock(event.onset)} --> "
             f"{_clock(max(event.offset, event.onset + 0.001))}\n{text}"
@@ -130,7 +138,7 @@ def as_eaf(timeline: Timeline, *, media: str) -> str:
                 TIME_SLOT_REF2=slots[_milliseconds(event.offset)],
             )
             value = ET.SubElement(annotation, "ANNOTATION_VALUE")
-            value.text = f"{_clean(event.label)} ({event.score:.2f})"
+            value.text = f"{_clean(event.label)} ({event.score_text})"
     of_tiers = {"LINGUISTIC_TYPE_ID": "event", "TIME_ALIGNABLE": "true"}
     ET.SubElement(root, "LINGUISTIC_TYPE", {"GRAPHIC_REFERENCES": "false", **of_tiers})
     ET.indent(root)

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from avplatform.base.drawing import COLOURS
 from avplatform.models.errors import UsageError, counted
-from avplatform.timeline.events import STREAM_NAMES, Timeline
+from avplatform.timeline.events import NEVER_TRAINED, Timeline
 from avplatform.timeline.export import event_row
 from avplatform.timeline.preview import Preview
 
@@ -41,8 +41,9 @@ def render_page(timeline: Timeline, preview: Preview | None = None, *, source: s
         "duration": timeline.duration,
         "labels": timeline.labels,
         "streams": timeline.streams,
-        "stream_names": STREAM_NAMES,
         "absent": absent_streams(timeline),
+        "never_trained_on": timeline.never_trained_on,
+        "mark": NEVER_TRAINED,
         "events": [event_row(event) for event in timeline.events],
         "scores": {name: values.round(3).tolist() for name, values in timeline.scores.items()},
         "attention": {
@@ -64,6 +65,8 @@ def render_page(timeline: Timeline, preview: Preview | None = None, *, source: s
         source=source,
         length=clock(timeline.duration),
         events=timeline.events,
+        mark=NEVER_TRAINED,
+        streams=timeline.streams,
         data=Markup(safe_json(content)),
         script=Markup(script),
     )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from avplatform.base.drawing import COLOURS, HATCHES, save_figure
-from avplatform.timeline.events import STREAM_NAMES, Timeline
+from avplatform.timeline.events import Timeline
 from avplatform.timeline.preview import Preview
 
 LANE, GAP = 0.27, 0.35  # inches
@@ -81,9 +81,10 @@ def _stream(
         for event in (e for e in timeline.events if e.stream == stream and e.label == label):
             bar = (event.onset, event.offset - event.onset)
             ax.broken_barh([bar], (lane - 0.4, 0.8), linewidth=0, **looks[label])
-    ax.set_yticks(range(len(labels)), labels, fontsize=8, parse_math=False)
+    names = [timeline.marked(label) for label in labels]
+    ax.set_yticks(range(len(labels)), names, fontsize=8, parse_math=False)
     ax.set_ylim(max(1, len(labels)) - 0.5, -0.5)
-    ax.set_title(STREAM_NAMES[stream], loc="left", fontsize=9)
+    ax.set_title(stream, loc="left", fontsize=9)
     ax.grid(axis="x", color="#D9D9D9", linewidth=0.6)
     ax.set_axisbelow(True)
     if not labels:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from avplatform.base.console import readable
+from avplatform.data.store.schema import BACKGROUND
 from avplatform.hub.folder import model_folder
-from avplatform.labels.open import check_open, check_texts, embed_labels
+from avplatform.labels.open import check_open, check_texts, embed_labels, never_trained_on
 from avplatform.models.av_model import AVModel
 from avplatform.models.checks import at_least
 from avplatform.models.config import AVModelConfig
@@ -20,7 +21,7 @@ from avplatform.models.contracts import Parse
 from avplatform.models.errors import UsageError
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import task_of_model, with_threshold
-from avplatform.timeline.events import STREAM_NAMES, Event, Timeline, events_of
+from avplatform.timeline.events import NEVER_TRAINED, Event, Timeline, events_of
 from avplatform.timeline.reading import (
     ClipFeatures,
     Extractor,
@@ -29,6 +30,7 @@ from avplatform.timeline.reading import (
     read_features,
 )
 from avplatform.timeline.windows import Features, parse_windows
+from avplatform.training_free.model import TRAINING_FREE, TrainingFree, open_for_videos
 
 if TYPE_CHECKING:
     from avplatform.features.container import Limits, MediaInfo
@@ -114,8 +116,8 @@ def pipeline(
     """Return a callable that parses videos.
 
     Args:
-        model: run folder, model folder, hub id, or a model.
-        labels: texts to look for instead of the model's own classes (LEAP).
+        model: run folder, model folder, hub id, "training-free", or a model.
+        labels: texts to look for instead of the model's own classes (LEAP, training-free).
         embeddings: source of the labels' embeddings; default: the one of the model's training.
         recipe: name of the recipe of the model's features; default: the recipe in its config.
         weights: files of the recipe's backbones by name, or "folder" for a folder of them.
@@ -133,15 +135,30 @@ def pipeline(
             print(event.stream_name, event.label, event.onset, event.offset)
     """
     name = "model" if isinstance(model, AVModel) else str(model)
-    loaded = model if isinstance(model, AVModel) else AVModel.from_pretrained(model_folder(model))
     config = config or PipelineConfig()
-    if labels is not None:
-        check_open(loaded)
-    elif embeddings is not None:
+    if labels is None and embeddings is not None:
         raise UsageError(
             "embeddings are the source of the labels that you give; give labels too, or leave them "
             "out"
         )
+    if name == TRAINING_FREE:
+        if embeddings is not None or (config.window, config.hop) != (None, None):
+            raise UsageError(
+                f"{TRAINING_FREE} embeds labels by CLIP and CLAP, and scores every second by "
+                "itself; leave embeddings, window and hop out"
+            )
+        opened, extractor = open_for_videos(
+            None if labels is None else checked_labels(labels),
+            recipe=recipe,
+            weights=weights,
+            extractor=extractor,
+            device=device_of(config),
+            limits=config.limits,
+        )
+        return Pipeline(opened, extractor, name=name, labels=None, embeddings=None, config=config)
+    loaded = model if isinstance(model, AVModel) else AVModel.from_pretrained(model_folder(model))
+    if labels is not None:
+        check_open(loaded)
     if extractor is None:
         device = device_of(config)
         extractor = extractor_of_model(
@@ -170,7 +187,8 @@ class Pipeline:
         self.task = with_threshold(task_of_model(model.config), config.threshold)
         self.window, self.hop = config.windows(model.config)
         self.segment_seconds = model.config.segment_seconds
-        self.open_labels = labels is not None
+        self.training_free = isinstance(model, TrainingFree)
+        self.open_labels = labels is not None or self.training_free
         self.label_embeddings: torch.Tensor | None = None
         if labels is not None:
             self.task, texts = open_task(self.task, model, labels)
@@ -178,6 +196,7 @@ class Pipeline:
             check_texts(found)
             self.label_embeddings = found.values.to(next(model.parameters()).device)
         self.labels = event_names(self.task, model)
+        self.never_trained_on = never_trained_on(model.config, self.labels)
 
     def __call__(
         self,
@@ -259,22 +278,35 @@ class Pipeline:
             encoder=self.model.config.encoder._type,
             labels=self.labels,
             open_labels=self.open_labels,
-            events=events_of(found, scores, self.labels, duration=duration, segment_seconds=each),
+            never_trained_on=self.never_trained_on,
+            events=events_of(
+                found,
+                scores,
+                self.labels,
+                duration=duration,
+                segment_seconds=each,
+                never_trained_on=self.never_trained_on,
+            ),
             segment_seconds=each,
             scores=scores,
             found=found,
             attention=_attention(self.model, parse, len(self.labels), present or {}),
             notes=notes,
         )
-        if self.open_labels:
-            timeline.notes.append(
-                "The labels were given by the user; the model was not necessarily trained on them."
+        if self.never_trained_on or self.open_labels:
+            given = "The labels were given by the user; the" if self.open_labels else "The"
+            rest = (
+                f"{NEVER_TRAINED} {', '.join(self.never_trained_on)}: its probabilities for them "
+                "are guesses."
+                if self.never_trained_on
+                else "trained on all of them."
             )
+            timeline.notes.append(f"{given} model was {rest}")
         threshold = getattr(self.task.config, "threshold", None)
         if threshold is not None and not timeline.events:
             highest = max(float(values.max()) for values in scores.values())
             advice = "A lower threshold shows weaker events."
-            if self.open_labels:
+            if (self.open_labels or self.never_trained_on) and not self.training_free:
                 advice = (
                     "Labels that a model was never trained on score low: try a lower threshold, "
                     "such as 0.01."
@@ -302,20 +334,32 @@ def open_task(task: Task, model: AVModel, labels: Sequence[str]) -> tuple[Task, 
     Raises:
         UsageError: there is no label, or one is given twice.
     """
+    labels = checked_labels(labels)
+    other = task.with_classes(labels)
+    return other, other.model_classes(model.config.decoder._type, model.config.encoder._type)[1]
+
+
+def checked_labels(labels: Sequence[str]) -> list[str]:
+    """Return labels without spaces around them.
+
+    Raises:
+        UsageError: there is no label, one is empty, is given twice, or is "background".
+    """
     labels = [label.strip() for label in labels]
     if not labels or not all(labels):
         raise UsageError('give at least one label, and no empty one, such as "train horn,dog"')
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise UsageError(f"the label '{twice}' is given twice")
-    other = task.with_classes(labels)
-    return other, other.model_classes(model.config.decoder._type, model.config.encoder._type)[1]
+    if BACKGROUND in labels:
+        raise UsageError(f"the label '{BACKGROUND}' means that there is no event; leave it out")
+    return labels
 
 
 def event_names(task: Task, model: AVModel) -> list[str]:
     """Return the names of a model's event classes, without background and with spaces for "_"."""
     names, _ = task.model_classes(model.config.decoder._type, model.config.encoder._type)
-    return [name.replace("_", " ") for name in names if name != "background"]
+    return [name.replace("_", " ") for name in names if name != BACKGROUND]
 
 
 def _silence_absent(
@@ -330,7 +374,7 @@ def _silence_absent(
         for name in silenced:
             found[name] = np.zeros_like(found[name])
             scores[name] = np.zeros_like(scores[name])
-        names = " and ".join(STREAM_NAMES[name] for name in silenced)
+        names = " and ".join(silenced)
         notes.append(
             f"The file has no {kind}; the model got zeros for it, and no {names} events are "
             "reported."
@@ -342,9 +386,9 @@ def _attention(
     model: AVModel, parse: Parse, labels: int, present: dict[str, bool]
 ) -> dict[str, np.ndarray]:
     """Return the attention per stream, for the labels of events and the streams in the file."""
-    streams: tuple[str, ...] = getattr(model.decoder, "streams", ())
     if parse.attention is None:
         return {}
+    streams: tuple[str, ...] = getattr(model.decoder, "streams", ())
     names = [{"fused": "av"}.get(name, name) for name in streams]
     return {
         name: parse.attention[0, number, :labels].numpy()

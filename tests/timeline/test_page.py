@@ -40,7 +40,7 @@ def test_the_page_names_nothing_outside_itself_but_the_video():
 def test_the_table_stands_in_the_page_without_javascript():
     page = render_page(example(), source="x.mp4")
     rows = re.findall(r"<tr><td>([\w-]+)</td><td>(\w+)</td>", page)
-    assert sorted(rows) == sorted((e.stream_name, e.label) for e in example().events)
+    assert sorted(rows) == sorted((e.stream, e.label) for e in example().events)
     assert "No event was found" in render_page(
         type(example())(**{**vars(example()), "events": []}), source="x.mp4"
     )

@@ -83,7 +83,7 @@ def test_a_file_without_sound_gets_no_audio_events_and_says_so():
     assert {e.stream for e in both.events} == {"audio", "visual", "av"} and not both.notes
     silent = parse.parse(noise(), present={"audio": False, "visual": True}, video="x.mp4")
     assert {e.stream for e in silent.events} == {"visual"}
-    assert "no sound" in silent.notes[0] and "audio and audio-visual events" in silent.notes[0]
+    assert "no sound" in silent.notes[0] and "audio and av events" in silent.notes[0]
     assert not silent.scores["audio"].any() and list(silent.attention) == ["visual"]
     blind = parse.parse(noise(), present={"audio": True, "visual": False}, video="x.mp4")
     assert {e.stream for e in blind.events} == {"audio"} and "no pictures" in blind.notes[0]

@@ -98,7 +98,7 @@ def test_a_video_becomes_a_folder_with_every_format(models, clips, tmp_path, cap
     page = (tmp_path / "out" / "a" / "timeline.html").read_text()
     source = re.search(r'<video[^>]* src="([^"]+)"', page)[1]
     assert (tmp_path / "out" / "a" / source).resolve() == (clips / "a.webm").resolve()
-    assert "75 events (audio 25, visual 25, audio-visual 25)" in capsys.readouterr().out
+    assert "75 events (audio 25, visual 25, av 25)" in capsys.readouterr().out
 
 
 def test_the_same_call_writes_the_same_files(models, clips, tmp_path):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from avplatform.base.files import arrow_path
 from avplatform.data.reading.arrays import SplitArrays, known_labels
-from avplatform.data.reading.source import Data
+from avplatform.data.reading.shards import LocalShards
+from avplatform.data.reading.source import Data, DataSource
+from avplatform.data.reading.streaming import table_columns
 from avplatform.data.store.schema import BACKGROUND, DataSpec
 from avplatform.models.errors import DataError
 from avplatform.tasks.contracts import Batch
@@ -154,15 +159,52 @@ def classes_present(split: SplitArrays) -> np.ndarray:
 
     Shape: bool [N, C], C classes of the store.
     """
-    classes = split.spec.classes
-    present = np.zeros((len(split), len(classes)), bool)
-    for name in known_labels(split.spec, split.name):
-        values = split.labels(name)
-        if split.spec.label_dtypes[name] == "int64":
-            rows = np.repeat(np.arange(len(values)), int(np.prod(values.shape[1:])))
+    known = {name: split.labels(name) for name in known_labels(split.spec, split.name)}
+    return _present(split.spec, known, len(split))
+
+
+def clips_per_class(data: Data, splits: Sequence[str], *, mapped: bool = True) -> dict[str, int]:
+    """Return how many clips of some splits hold each event, by any label with an axis of classes.
+
+    Args:
+        data: the data.
+        splits: the splits; those that the data lack are left out.
+        mapped: read mapped arrays; False reads the labels from the shards of a local store, and
+            returns {} for a store on the Hub.
+    """
+    counts = np.zeros(len(data.spec.classes), int)
+    for name in (split for split in splits if split in data.splits):
+        spec = data.spec
+        labels = [label for label in known_labels(spec, name) if _tells_classes(spec, label)]
+        if mapped:
+            arrays = data.split(name)
+            known = {label: arrays.labels(label) for label in labels}
+        elif isinstance(data, DataSource) and isinstance(data.shards, LocalShards):
+            files = [data.path / shard.file for shard in data.manifest.splits[name].shards]
+            tables = [pq.read_table(arrow_path(file), columns=labels) for file in files]
+            known = table_columns(spec, pa.concat_tables(tables))
+        else:
+            return {}
+        if not known:
+            return {}
+        counts += _present(spec, known, data.rows(name)).sum(axis=0)
+    found = dict(zip(data.spec.classes, counts.tolist(), strict=True))
+    return {name: count for name, count in found.items() if name != BACKGROUND}
+
+
+def _tells_classes(spec: DataSpec, label: str) -> bool:
+    shape = spec.labels[label]
+    return spec.label_dtypes[label] == "int64" or shape[-1:] == [len(spec.classes)]
+
+
+def _present(spec: DataSpec, labels: Mapping[str, np.ndarray], clips: int) -> np.ndarray:
+    present = np.zeros((clips, len(spec.classes)), bool)
+    for name, values in labels.items():
+        if spec.label_dtypes[name] == "int64":
+            rows = np.repeat(np.arange(clips), int(np.prod(values.shape[1:])))
             present[rows, values.reshape(-1)] = True
         else:
-            present |= values.reshape(len(values), -1, values.shape[-1]).any(axis=1)
-    if BACKGROUND in classes:
-        present[:, classes.index(BACKGROUND)] = False
+            present |= values.reshape(clips, -1, values.shape[-1]).any(axis=1)
+    if BACKGROUND in spec.classes:
+        present[:, spec.classes.index(BACKGROUND)] = False
     return present
