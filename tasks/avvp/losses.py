@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from avplatform.models.contracts import Parse, Prediction, at_least_single
-from avplatform.tasks.losses import clamped_bce
+from avplatform.tasks.losses import CLAMP, clamped_bce
 
 Terms = dict[str, Tensor]
+Pooling = Literal["linear", "attention", "top", "noisy_or"]
 
 
 def smooth(target: Tensor, smoothing: float) -> Tensor:
@@ -78,6 +80,62 @@ def basic_loss(
     ):
         terms[name] = segment_weight * clamped_bce(prediction.probability, target)  # type: ignore[union-attr]
     return terms
+
+
+def multiple_instance_loss(
+    parse: Parse,
+    weak: Tensor,
+    *,
+    pooling: Pooling = "linear",
+    audio_smooth: float = 1.0,
+    visual_smooth: float = 0.9,
+) -> Terms:
+    """Return the loss of video labels on segments that are pooled over time, and on whole videos.
+
+    The label of a clip says that some of its segments have the class, not which. Its segments are
+    therefore pooled before they are compared with it: those of each stream, and those of both
+    streams together. The decoder's own video predictions are trained on the same labels, as in
+    L_basic. It serves decoders whose segments are not pooled by themselves, such as LEAP.
+
+    Source: ours, with HAN's three terms (ECCV 2020, section 4.3). Departs: LEAP's published code
+    repeats the clip's label over all segments, which does not tell when an event happens.
+
+    Shape: weak [B, C].
+    """
+    audio, visual, _ = video_probabilities(parse)
+    segments = [stream.probability for stream in (parse.segment.audio, parse.segment.visual)]  # type: ignore[union-attr]
+    heard, seen = smooth(weak, audio_smooth), smooth(weak, visual_smooth)
+    return {
+        "audio": clamped_bce(audio, heard),
+        "visual": clamped_bce(visual, seen),
+        "pooled_audio": clamped_bce(pooled(segments[0], pooling), heard),
+        "pooled_visual": clamped_bce(pooled(segments[1], pooling), seen),
+        "pooled": clamped_bce(pooled(torch.cat(segments, dim=1), pooling), weak),
+    }
+
+
+def pooled(probability: Tensor, pooling: Pooling) -> Tensor:
+    """Return the probability that a clip has a class, from those of its segments.
+
+    * linear: the mean of the probabilities, weighted by themselves;
+    * attention: their mean, weighted by the softmax of their logits over time;
+    * top: the mean of the largest tenth and at least three;
+    * noisy_or: 1 minus the product of their complements.
+
+    Source: linear is the linear softmax of Wang et al., "A comparison of five multiple instance
+    learning pooling functions for sound event detection with weak labeling" (ICASSP 2019).
+
+    Shape: [B, T, C] -> [B, C].
+    """
+    p = at_least_single(probability)
+    if pooling == "linear":
+        return p.square().sum(dim=1) / p.sum(dim=1).clamp(min=CLAMP)
+    if pooling == "attention":
+        return (p.logit(eps=CLAMP).softmax(dim=1) * p).sum(dim=1)
+    if pooling == "top":
+        count = min(p.shape[1], max(3, p.shape[1] // 10))
+        return p.topk(count, dim=1).values.mean(dim=1)
+    return 1 - (1 - p).clamp(min=CLAMP).log().sum(dim=1).exp()
 
 
 def video_probabilities(parse: Parse, *, threshold: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:

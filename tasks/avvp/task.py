@@ -18,6 +18,7 @@ from avplatform.tasks.avvp import labels as label_rules
 from avplatform.tasks.avvp.analysis import AVVPAnalysis
 from avplatform.tasks.avvp.cells import CELLS
 from avplatform.tasks.avvp.losses import (
+    Pooling,
     Terms,
     as_target,
     basic_loss,
@@ -25,6 +26,7 @@ from avplatform.tasks.avvp.losses import (
     han_loss,
     has_soft_global,
     labels_without_pseudo,
+    multiple_instance_loss,
     predicted_events,
     valor_loss,
     video_probabilities,
@@ -41,8 +43,11 @@ class AVVPConfig:
 
     supervision: Literal["pseudo", "weak"] = "pseudo"
     """segment pseudo-labels, or video labels only"""
-    objective: Literal["auto", "basic", "han", "valor"] = "auto"
-    """auto: L_basic with pseudo-labels, else HAN's loss (LEAP: L_basic on repeated weak labels)"""
+    objective: Literal["auto", "basic", "han", "valor", "mil"] = "auto"
+    """auto: L_basic with pseudo-labels, else HAN's loss (LEAP: L_basic on repeated weak labels);
+    mil: weak labels on segments that are pooled over time"""
+    pooling: Pooling = "linear"
+    """how the objective mil pools segments over time"""
     audio_smooth: float = 1.0
     """smoothing of the audio label in the weak losses; 1: none"""
     visual_smooth: float = 0.9
@@ -68,7 +73,7 @@ class AVVPConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        fits = {"pseudo": ("auto", "basic", "valor"), "weak": ("auto", "basic", "han")}[
+        fits = {"pseudo": ("auto", "basic", "valor"), "weak": ("auto", "basic", "han", "mil")}[
             self.supervision
         ]
         if self.objective not in fits:
@@ -129,7 +134,7 @@ class AVVP(Task):
         Options that a decoder may read that does not declare its outputs count as read.
         """
         config, weak = self.config, self.config.supervision == "weak"
-        pooled = config.objective in ("han", "valor") or (
+        pooled = config.objective in ("han", "valor", "mil") or (
             config.objective == "auto" and weak and given is not None and "pooled" in given
         )
         return [
@@ -137,6 +142,7 @@ class AVVP(Task):
             ("visual_smooth", weak, "weak supervision"),
             ("segment_weight", not pooled, "L_basic (objective basic)"),
             ("global_term", not pooled, "L_basic (objective basic)"),
+            ("pooling", config.objective == "mil", "the objective mil"),
             ("avss_weight", config.avss != "off", "the similarity loss (avss)"),
             ("avss_eps", config.avss == "official", "avss official"),
             ("empty_pair", config.avss == "paper", "avss paper"),
@@ -161,7 +167,9 @@ class AVVP(Task):
         smoothing = dict(audio_smooth=config.audio_smooth, visual_smooth=config.visual_smooth)
         pseudo = self._pseudo(batch, scores) if config.supervision == "pseudo" else None
         objective = self._objective(parse)
-        if objective == "han":
+        if objective == "mil":
+            terms = multiple_instance_loss(parse, weak, pooling=config.pooling, **smoothing)
+        elif objective == "han":
             terms = han_loss(parse, weak, **smoothing)
         elif objective == "valor":
             audio, visual = pseudo or self._pseudo(batch, scores)
