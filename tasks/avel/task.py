@@ -54,6 +54,7 @@ class AVEL(Task):
     )
     decisions = "segment: a label's index for each second"
     cells = CELLS
+    from_events = labels.FROM_EVENTS
     config: AVELConfig
 
     def __init__(

@@ -108,6 +108,7 @@ class AVVP(Task):
     )
     decisions = "audio, visual: true where the class is heard, seen"
     cells = CELLS
+    from_events = label_rules.FROM_EVENTS
     config: AVVPConfig
 
     def model_classes(

@@ -7,6 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from avplatform.models.errors import counted
+
+LISTED_WHOLE = (
+    "event of no length",
+    "reversed event",
+    "row given twice",
+    "class named twice",
+    "clip outside all splits",
+    "video id of several clips",
+    "video id in several splits",
+)
+EXAMPLES = 3
 NO_SPLIT = "clip in no split"
 """The kind of defect for a clip (`text` is its id) that the file of no split lists."""
 
@@ -22,6 +34,37 @@ class Defect:
     file: str
     line: int
     text: str
+
+
+def defect_lines(defects: Sequence[Defect], report_file: str) -> list[str]:
+    """Return one line per kind of defect and file.
+
+    A line names all cases of the kinds in LISTED_WHOLE, and a few cases of the other kinds; the
+    report file holds the others.
+    """
+    groups: dict[tuple[str, str], list[Defect]] = {}
+    for defect in defects:
+        file = (
+            defect.file.rsplit("/", 1)[0]
+            if defect.file.endswith(".npy") and "/" in defect.file
+            else defect.file
+        )
+        groups.setdefault((defect.kind, file), []).append(defect)
+    lines = []
+    for (kind, file), found in groups.items():
+        shown = found if kind in LISTED_WHOLE else found[:EXAMPLES]
+        texts = [
+            " ".join(d.text.split())
+            + (f" (line {d.line})" if d.line and not file.endswith(".h5") else "")
+            for d in shown
+        ]
+        more = (
+            f"; and {len(found) - len(shown)} more in {report_file}"
+            if len(shown) < len(found)
+            else ""
+        )
+        lines.append(f"{kind}, {file}: {counted(len(found), 'case')}: {'; '.join(texts)}{more}")
+    return lines
 
 
 def read_lines(file: Path) -> list[str]:

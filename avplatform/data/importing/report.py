@@ -11,21 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.official_files import Defect, defect_lines
 from avplatform.data.adapters.plan import LeftOut
 from avplatform.models.errors import counted
 
 REPORT_FILE = "import_report.json"
-LISTED_WHOLE = (
-    "event of no length",
-    "reversed event",
-    "row given twice",
-    "class named twice",
-    "clip outside all splits",
-    "video id of several clips",
-    "video id in several splits",
-)
-EXAMPLES = 3
 CARD_CLIPS = 20
 
 
@@ -67,33 +57,8 @@ class ImportReport:
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     def defect_lines(self) -> list[str]:
-        """Return one line per kind of defect and file.
-
-        A line names all cases of the kinds in LISTED_WHOLE, and a few cases of the other kinds.
-        """
-        groups: dict[tuple[str, str], list[Defect]] = {}
-        for defect in self.defects:
-            file = (
-                defect.file.rsplit("/", 1)[0]
-                if defect.file.endswith(".npy") and "/" in defect.file
-                else defect.file
-            )
-            groups.setdefault((defect.kind, file), []).append(defect)
-        lines = []
-        for (kind, file), found in groups.items():
-            shown = found if kind in LISTED_WHOLE else found[:EXAMPLES]
-            texts = [
-                " ".join(d.text.split())
-                + (f" (line {d.line})" if d.line and not file.endswith(".h5") else "")
-                for d in shown
-            ]
-            more = (
-                f"; and {len(found) - len(shown)} more in {REPORT_FILE}"
-                if len(shown) < len(found)
-                else ""
-            )
-            lines.append(f"{kind}, {file}: {counted(len(found), 'case')}: {'; '.join(texts)}{more}")
-        return lines
+        """Return one line per kind of defect and file; see `defect_lines`."""
+        return defect_lines(self.defects, REPORT_FILE)
 
     def left_out_lines(self, limit: int = CARD_CLIPS) -> list[str]:
         """Return one line for each of at most `limit` clips left out because of a bad feature."""
