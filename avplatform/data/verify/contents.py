@@ -24,6 +24,7 @@ from avplatform.data.verify.labels import check_labels_agree
 from avplatform.data.verify.mapped import MappedArrays, leftovers
 from avplatform.data.verify.official import OfficialLabels
 from avplatform.data.verify.report import VerifyReport
+from avplatform.data.verify.statistics import LabelCounts
 from avplatform.models.errors import DataError
 
 
@@ -62,6 +63,7 @@ class Contents:
         self.arrays = array_folder(store, manifest, cache_dir)
         self._progress = progress or (lambda share: None)
         self._index, self._digest = ClipIndex(), ContentDigest(manifest.spec)
+        self._counts = LabelCounts(manifest.spec)
         self._all = True  # whether all shards so far could be read to their end
 
     def check(self) -> None:
@@ -95,6 +97,7 @@ class Contents:
         self.report.counts["mapped arrays"] = (
             f"compared with the shards: {', '.join(mapped)}" if mapped else "none"
         )
+        self._counts.report(self.report)
         self._index.check(adapter_of_spec(self.manifest.spec), self.report)
         self._checksum()
 
@@ -151,6 +154,7 @@ class Contents:
         for level, kind, position, text in check_labels_agree(spec, split, columns):
             self._clip(level, kind, position, text, split, file, ids, columns)
         self._index.add(split, file, ids, columns)
+        self._counts.add(split, columns)
         self._digest.update(split, table)
         if self.official is not None:
             self.official.compare(split, file, ids, columns)

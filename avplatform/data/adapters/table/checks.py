@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,7 +116,7 @@ def _distinct(rows: Sequence[Event], notes: list[Defect]) -> Iterable[Event]:
         key = (row.label, row.stream, row.onset, row.offset)
         if key in seen:
             text = f"{row.label}, first in {seen[key].unit} {seen[key].line}"
-            notes.append(_defect("row given twice", row, text))
+            notes.append(_defect("event listed twice", row, text))
             continue
         for other in seen.values():
             alike = other.label == row.label and other.stream == row.stream
@@ -135,7 +136,8 @@ def _spellings(events: Sequence[Event], notes: list[Defect]) -> Iterable[str]:
     first = {event.label: event for event in reversed(events)}
     by_key: dict[str, list[str]] = {}
     for label in counts:
-        by_key.setdefault(re.sub(r"[\W_]+", "", label.casefold()) or label, []).append(label)
+        folded = unicodedata.normalize("NFKC", label).casefold()
+        by_key.setdefault(re.sub(r"[\W_]+", "", folded) or folded, []).append(label)
     for labels in by_key.values():
         usual, *others = sorted(labels, key=lambda label: (-counts[label], first[label].line))
         for label in others:
@@ -180,6 +182,10 @@ def _all_or_none(table: EventTable) -> Iterable[str]:
 
 def known_when(table: EventTable, splits: Mapping[str, str]) -> set[str]:
     """Return the splits in which all events have times.
+
+    Args:
+        table: the events.
+        splits: the split of each video, or one name for all where nobody chose the splits.
 
     Raises:
         DataError: a split has videos with times and others without.

@@ -205,13 +205,13 @@ def labels_of(text: str, *, several: bool, separator: str | None = None) -> list
         >>> labels_of("dog;siren", several=False), labels_of("siren, police", several=False)
         (['dog', 'siren'], 'siren, police')
     """
-    marks = [separator] if separator else [";", "|", *([","] if several else [])]
-    mark = next((mark for mark in marks if mark in text), None)
-    if mark is None:
-        return text
-    if not separator:
-        text = text.replace("|", ";") if mark != "," else text
-    return text.split(mark)
+    if separator:
+        parts = text.split(separator)
+    elif ";" in text or "|" in text:
+        parts = re.split("[;|]", text)
+    else:
+        parts = text.split(",") if several else [text]
+    return parts if len(parts) > 1 else text
 
 
 def names_of(video: str) -> list[str]:

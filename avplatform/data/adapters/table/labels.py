@@ -64,12 +64,21 @@ class EventLabels:
         self.notes, self.classes = [*notes, *self.table.notes], self.table.classes
         self.remarks: list[str] = []
         self.splits = self._splits(split, splits)
-        self.timed = known_when(self.table, self.splits)
+        chosen = self.table.splits or dict.fromkeys(self.splits, "this list")
+        known = known_when(self.table, chosen)
+        self.timed = known if self.table.splits else set(self.splits.values()) if known else set()
         self.spec = self._spec()
         """The fields of a store's specification that labels decide."""
         self.files = sorted({event.file for event in [*events, *listed]})
         self.found: dict[str, dict[str, int]] = {}
         """Clips of each class by split, of the videos that were asked for."""
+        weak = [s for s in dict.fromkeys(self.splits.values()) if s not in self.timed]
+        if weak:
+            unscored = [split for split in weak if split != SPLITS[0]]
+            self.remarks.append(
+                f"the events of {', '.join(weak)} have no times: labels of whole videos"
+                + (f"; {' and '.join(unscored)} cannot be scored by segments" if unscored else "")
+            )
         if any(event.score is not None for rows in self.table.videos.values() for event in rows):
             self.remarks.append("scores are not read: every event counts, whatever its score")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from avplatform.data.adapters.table.events import STREAM_WORDS, Reading
@@ -11,7 +12,6 @@ ARROW = "-->"
 VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")
 TAG = re.compile(r"<[^>]*>")
 SCORE = re.compile(r"\s*\((0?\.\d+|0|1(?:\.0+)?|0\.\d+)\)$")
-ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&nbsp;": " "}
 
 
 def read_vtt(reading: Reading) -> None:
@@ -35,16 +35,16 @@ def read_vtt(reading: Reading) -> None:
         offset = (rest.split() or [""])[0]
         if at + 1 == len(lines):
             lines.append("")
-        for line, text in enumerate(lines[at + 1 :], begin + at + 1):
+        for text in lines[at + 1 :]:
             voice = VOICE.search(text)
             stream = voice[1].strip() if voice and voice[1].strip() in STREAM_WORDS else None
             label = TAG.sub("", text)
             score = SCORE.search(label)
-            label = SCORE.sub("", label)
-            for name, mark in ENTITIES.items():
-                label = label.replace(name, mark)
+            label = html.unescape(SCORE.sub("", label))
             cells = {"video": reading.file.stem, "onset": onset, "offset": offset, "label": label}
-            reading.add(line, {**cells, "stream": stream, "score": score[1] if score else None})
+            reading.add(
+                begin + at, {**cells, "stream": stream, "score": score[1] if score else None}
+            )
 
 
 def _blocks(text: str) -> list[tuple[int, list[str]]]:
