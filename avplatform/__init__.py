@@ -16,7 +16,8 @@ from avplatform.version import __version__
 if TYPE_CHECKING:
     from avplatform.api import create_model, evaluate, list_models, train
     from avplatform.data import open_data
-    from avplatform.data.adapters.contracts import Annotations, DatasetAdapter
+    from avplatform.data.adapters.contracts import DatasetAdapter
+    from avplatform.data.adapters.official_files import Annotations
     from avplatform.data.adapters.registry import register_dataset
     from avplatform.features.extractor import Extractor
     from avplatform.labels.cache import label_embeddings
@@ -72,7 +73,7 @@ __all__ = [
 
 _HOMES = {
     "AVModel": "avplatform.models.av_model",
-    "Annotations": "avplatform.data.adapters.contracts",
+    "Annotations": "avplatform.data.adapters.official_files",
     "DatasetAdapter": "avplatform.data.adapters.contracts",
     "Decoder": "avplatform.models.contracts",
     "Encoder": "avplatform.models.contracts",

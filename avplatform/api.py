@@ -14,13 +14,14 @@ from avplatform.config.build import build_model, build_task, new_model
 from avplatform.config.compose import (
     CELL,
     changed_options,
-    check_resumed,
     compose,
+    file_layer,
+    resumed_with,
     stored_config,
 )
 from avplatform.config.presets import list_presets
-from avplatform.config.run import RunConfig, option_names
-from avplatform.config.values import build, load_yaml
+from avplatform.config.run import RunConfig
+from avplatform.config.values import build
 from avplatform.data import open_data
 from avplatform.data.adapters.registry import find_adapter
 from avplatform.hub.folder import model_folder
@@ -149,7 +150,8 @@ def evaluate(model: AVModel | TrainedRun | str | Path, **options: Any) -> dict[s
     Example:
         evaluate("runs/mine", split="validation")["validation"]["accuracy"]
     """
-    from avplatform.evaluation.scoring import EvalOptions, score_model
+    from avplatform.evaluation.options import EvalOptions
+    from avplatform.evaluation.scoring import score_model
 
     known = {field.name for field in dataclasses.fields(EvalOptions)} - {"model"}
     for name in options:
@@ -182,13 +184,11 @@ def _config(name: str | None, options: dict[str, Any]) -> RunConfig:
         options = {**{part: getattr(cell, part) for part in CELL}, **options}
     if options.get("resume"):
         stored = stored_config(options["resume"])
-        changed = changed_options(stored, options, where="options")
-        check_resumed(stored, changed)
-        return build(type(stored), changed)
+        return resumed_with(stored, changed_options(stored, options, where="options"))
     layers = [("options", options)]
     if options.get("config"):
-        own, values = option_names(of_command=True), load_yaml(options["config"])
-        kept = {key: value for key, value in values.items() if key not in own}
-        kept |= {key: options[key] for key in ("preset",) if key in options}
-        layers.insert(0, (str(options["config"]), kept))
+        where, values = file_layer(options["config"])
+        if "preset" in options:
+            values["preset"] = options["preset"]
+        layers.insert(0, (where, values))
     return compose(*layers)

@@ -17,9 +17,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
     end_with_starter()
     args = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a command must be able to print any file name
+        # A command must be able to print any file name.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not args or args[0] in ("-h", "--help"):
         print(usage())
         return 0 if args else 2
@@ -43,9 +42,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
-        print(
-            "stopped; go on with --resume RUN" if args[0] == "train" else "stopped", file=sys.stderr
-        )
+        remedy = "; go on with --resume RUN" if args[0] == "train" else ""
+        print(f"stopped{remedy}", file=sys.stderr)
         return 130
 
 

@@ -13,11 +13,13 @@ PLACEHOLDER = "<this folder or repository>"
 """Placeholder for the repository's id in a card that is not pushed yet."""
 
 
-def _yaml(metadata: dict[str, Any]) -> str:
+def metadata_text(metadata: dict[str, Any]) -> str:
+    """Return the metadata of a card as YAML."""
     return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).strip()
 
 
-def _render(name: str, **values: Any) -> str:
+def render(name: str, **values: Any) -> str:
+    """Return the text of a template with its values filled in."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(template),
         undefined=jinja2.StrictUndefined,

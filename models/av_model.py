@@ -49,10 +49,9 @@ class AVModel(
         self, config: AVModelConfig | dict[str, Any], label_embeddings: Tensor | None = None
     ) -> None:
         super().__init__()
-        self.config = (
-            config if isinstance(config, AVModelConfig) else AVModelConfig.from_dict(config)
-        )
-        features = self.config.features
+        if not isinstance(config, AVModelConfig):
+            config = AVModelConfig.from_dict(config)
+        self.config, features = config, config.features
         encoder_kind = ENCODERS[self.config.encoder._type]
         decoder_kind = DECODERS[self.config.decoder._type]
         if encoder_kind.wants == "vectors":
@@ -66,11 +65,8 @@ class AVModel(
             audio_dim, visual_dim, positions = width, width, 1
         else:
             self.stem = MapStem(features=features)
-            audio_dim, visual_dim, positions = (
-                features.audio_dim,
-                self.stem.visual_dim,
-                features.positions,
-            )
+            audio_dim, visual_dim = features.audio_dim, self.stem.visual_dim
+            positions = features.positions
         self.encoder = encoder_kind(
             config=self.config.encoder,
             audio_dim=audio_dim,
@@ -126,10 +122,8 @@ class AVModel(
                 "train with embeddings of texts (--labels.embeddings glove-50d)"
             )
         dtype = self.dtype
-        audio, visual = audio.to(dtype), visual.to(dtype)
-        encoding = self.encoder(
-            *self.stem(audio, visual, None if motion is None else motion.to(dtype))
-        )
+        motion = None if motion is None else motion.to(dtype)
+        encoding = self.encoder(*self.stem(audio.to(dtype), visual.to(dtype), motion))
         labels = self.label_embeddings if label_embeddings is None else label_embeddings.to(dtype)
         return Output(self.decoder(encoding, labels), encoding)
 
@@ -141,7 +135,7 @@ class AVModel(
     @property
     def num_parameters(self) -> int:
         """The number of trainable parameters."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return count_parameters(self)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -198,15 +192,12 @@ class AVModel(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write config.json and model.safetensors, each one atomically."""
-        folder = Path(save_directory)
-        text = (
-            json.dumps(self.config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        )
-        tensors = self.state_dict()
+        folder, tensors = Path(save_directory), self.state_dict()
+        text = json.dumps(self.config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False)
         write_atomic(
             folder / WEIGHTS_FILE, lambda path: save_tensors(tensors, path, {"format": "pt"})
         )
-        write_atomic(folder / CONFIG_FILE, text)
+        write_atomic(folder / CONFIG_FILE, text + "\n")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
         """Return a short card; `avplatform push` writes a full one with results."""

@@ -18,8 +18,7 @@ def at_least(config: Any, names: str | tuple[str, ...], low: float) -> None:
     for name in (names,) if isinstance(names, str) else names:
         value = getattr(config, name)
         if not _is_number(value) or not low <= value < math.inf:
-            what = "finite" if value == math.inf else f"at least {low}"
-            raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be {what}")
+            raise _wrong(config, name, "finite" if value == math.inf else f"at least {low}")
 
 
 def sizes(config: Any, *names: str, most: int = WIDTH) -> None:
@@ -29,10 +28,7 @@ def sizes(config: Any, *names: str, most: int = WIDTH) -> None:
         if value is not None and not (
             _is_number(value) and isinstance(value, int) and 1 <= value <= most
         ):
-            raise UsageError(
-                f"{type(config).__name__}.{name} is {value!r}; "
-                f"it must be a whole number from 1 to {most}"
-            )
+            raise _wrong(config, name, f"a whole number from 1 to {most}")
 
 
 def in_range(config: Any, names: str | tuple[str, ...], low: float, high: float) -> None:
@@ -50,7 +46,7 @@ def finite(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if value is not None and not (_is_number(value) and math.isfinite(value)):
-            raise UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be a number")
+            raise _wrong(config, name, "a number")
 
 
 def check_choices(config: Any) -> None:
@@ -73,6 +69,11 @@ def divides(config: Any, part: str, whole: int, what: str) -> None:
             f"{type(config).__name__}.{part} is {getattr(config, part)}; "
             f"it must divide {what} ({whole})"
         )
+
+
+def _wrong(config: Any, name: str, right: str) -> UsageError:
+    value = getattr(config, name)
+    return UsageError(f"{type(config).__name__}.{name} is {value!r}; it must be {right}")
 
 
 def _is_number(value: Any) -> bool:

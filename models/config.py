@@ -8,12 +8,7 @@ from typing import Any
 
 from avplatform.models.checks import in_range, sizes
 from avplatform.models.contracts import FeatureSpec
-from avplatform.models.errors import (
-    DataError,
-    UsageError,
-    counted,
-    unknown_name,
-)
+from avplatform.models.errors import DataError, UsageError, counted, unknown_name
 from avplatform.models.typed_values import build
 
 CONFIG_VERSION = 2
@@ -105,7 +100,7 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     out: dict[str, Any] = {"_type": getattr(type(config), "_type", type(config).__name__)}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
-        out[f.name] = config_to_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
+        out[f.name] = config_to_dict(value) if dataclasses.is_dataclass(value) else plain(value)
     return out
 
 
@@ -138,9 +133,10 @@ def component_config(kind: str, data: dict[str, Any]) -> Any:
     return config_from_dict(table[name].Config, data)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value with lists for tuples and text for the names in dictionaries, as in JSON."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value

@@ -64,11 +64,10 @@ class VectorStem(nn.Module):
         elif self.features.map_size is not None:
             visual = reduce(visual, "b t h w d -> b t d", "mean")
         segments = audio.shape[1]
-        x = (
-            self.visual(pool_frames(visual, segments))
-            if self.pool_first
-            else average_pool(self.visual(visual), segments)
-        )
+        if self.pool_first:
+            x = self.visual(pool_frames(visual, segments))
+        else:
+            x = average_pool(self.visual(visual), segments)
         if motion is not None and self.features.motion_dim is not None:
             x = self.fusion(torch.cat([x, self.motion(motion)], dim=-1))
         return self.audio(audio), x

@@ -8,20 +8,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avplatform.models.contracts import (
-    STREAMS,
-    Encoding,
-    Needs,
-    Options,
-    Parse,
-    Publication,
-)
+from avplatform.models.contracts import STREAMS, Encoding, Needs, Options, Parse, Publication
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import DataError, UsageError
@@ -65,9 +58,7 @@ class Batch:
             motion=None if self.motion is None else cast(self.motion),
             row=self.row.to(device),
             clip_id=self.clip_id,
-            labels={
-                name: value.to(device, non_blocking=True) for name, value in self.labels.items()
-            },
+            labels={name: x.to(device, non_blocking=True) for name, x in self.labels.items()},
         )
 
     def split(self, parts: int) -> list[Batch]:
@@ -375,7 +366,7 @@ class Task:
         """Return the analysis of this task; None: it has no intervals and thresholds."""
         return None
 
-    def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> Task:
+    def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> Self:
         """Return a copy of the task that trains on, decides among and scores these events only.
 
         Args:

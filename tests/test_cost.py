@@ -118,11 +118,8 @@ def test_what_a_decoder_costs_follows_its_options_and_classes():
 
 
 def test_the_features_are_those_of_the_real_datasets():
-    from avplatform.data.adapters.ave import simulation as ave
-    from avplatform.data.adapters.llp import simulation as llp
-
-    assert adapter_of_task("avel").features == ave.spec(ave.AVESimulation()).features
-    assert adapter_of_task("avvp").features == llp.spec(llp.LLPSimulation()).features
+    for adapter in (adapter_of_task("avel"), adapter_of_task("avvp")):
+        assert adapter.features == adapter.simulated_spec(adapter.preset()).features
     assert input_shapes(adapter_of_task("avvp").features, segments=10) == {
         "audio": [1, 10, 128],
         "visual": [1, 10, 2048],

@@ -13,13 +13,13 @@ from tests.test_structure import STRANGER, clean_environment, strangers_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = (
-    "from avplatform.data.adapters.llp import simulation as llp\n"
-    "from avplatform.hub.push import card_of_spec\n"
+    "from avplatform.data.adapters.llp.adapter import LLPAdapter\n"
+    "from avplatform.data.store.card import card_of_spec\n"
     "from avplatform.catalogue.published import published_tables\n"
     "import avplatform, avplatform.models.texts.glove as m\n"
     "print(avplatform.__file__)\nprint(len(m.shipped_vectors()))\n"
     "print(len(published_tables()))\n"
-    "print(card_of_spec(llp.spec(llp.LLPSimulation())))"
+    "print(card_of_spec(LLPAdapter().simulated_spec(LLPAdapter().preset())))"
 )
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 OFFLINE = ["--no-deps", "--no-index", "--no-build-isolation"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -14,6 +16,31 @@ from avplatform.models.files import write_atomic
 # classes beyond its eight colours.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1")
 HATCHES = ("", "////", "....", "xxxx")
+
+
+def with_note(title: str, note: str) -> str:
+    """Return a title with a note in brackets, such as "synthetic features", if there is one."""
+    return f"{title} ({note})" if note else title
+
+
+def grid(axes: Any, axis: str = "both", colour: str = "#E5E5E5") -> None:
+    """Draw light grid lines behind everything else."""
+    axes.grid(axis=axis, color=colour, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def name_rows(
+    axes: Any, names: Sequence[str], *, below: float = 0.4, above: float = 0.6, **text: Any
+) -> None:
+    """Name rows of bars or dots from the top down; `below` and `above` are the room at the ends."""
+    axes.set_yticks(range(len(names)), names, parse_math=False, **text)
+    axes.set_ylim(len(names) - below, -above)
+
+
+def plain_legend(figure: Any, *entries: Any, **looks: Any) -> None:
+    """Add a legend without a frame whose texts are no formulas."""
+    for text in figure.legend(*entries, frameon=False, **looks).get_texts():
+        text.set_parse_math(False)
 
 
 def save_figure(figure: Figure, out: Path) -> Path:

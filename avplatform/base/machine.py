@@ -10,6 +10,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -43,18 +44,12 @@ def make_accelerator(
     on_cpu = cpu or not torch.accelerator.is_available()
     mode = "no" if precision == "float64" else precision
     if precision == "auto":
-        mode = (
-            "bf16"
-            if on_cpu and cpu_has_bf16()
-            else os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-        )
+        told_mode = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        mode = "bf16" if on_cpu and cpu_has_bf16() else told_mode
     if on_cpu and mode == "fp16":
         raise UsageError("--precision fp16 needs an accelerator; on a CPU use bf16 or no")
-    join = (
-        launched > 1
-        and on_cpu
-        and all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR"))
-    )
+    meets = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR"))
+    join = launched > 1 and on_cpu and meets
     # With cpu=True, Accelerate insists on a group; on a machine without accelerators it stays on
     # the CPU in any case.
     told = cpu and (launched == 1 or torch.accelerator.is_available())
@@ -169,14 +164,10 @@ def _commit() -> str:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return "not a checkout"
-    git = ["git", "-C", str(root)]
+    told: Any = dict(cwd=root, capture_output=True, text=True, timeout=10)
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
-        status = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10
-        )
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, **told)
+        status = subprocess.run(["git", "status", "--porcelain", "-uno"], **told)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return commit.stdout.strip() + ("+" if status.stdout.strip() else "")
@@ -192,12 +183,9 @@ def _memory() -> str:
 def _accelerators() -> str:
     if not torch.accelerator.is_available():
         return "none"
-    device = torch.get_device_module(torch.accelerator.current_accelerator())
-    name = (
-        device.get_device_name()
-        if hasattr(device, "get_device_name")
-        else str(torch.accelerator.current_accelerator())
-    )
+    kind = torch.accelerator.current_accelerator()
+    module = torch.get_device_module(kind)
+    name = module.get_device_name() if hasattr(module, "get_device_name") else str(kind)
     return f"{torch.accelerator.device_count()} x {name}"
 
 

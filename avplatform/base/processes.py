@@ -53,9 +53,8 @@ def mean_over_processes(
     """Return the mean of each scalar over the processes, in float64."""
     scalars = [torch.as_tensor(value).detach() for value in values.values()]
     double = accelerator.num_processes > 1 or any(s.dtype == torch.float64 for s in scalars)
-    dtype = (
-        torch.float64 if double else torch.float32
-    )  # some devices have no float64, but a run on them has one process
+    # Some devices have no float64, but a run on them has one process.
+    dtype = torch.float64 if double else torch.float32
     stacked = torch.stack([scalar.to(accelerator.device, dtype) for scalar in scalars])
     stacked = accelerator.reduce(stacked, reduction="mean")
     return dict(zip(values, stacked.tolist(), strict=True))
@@ -64,30 +63,19 @@ def mean_over_processes(
 def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = False) -> Exception:
     """Return an error with a message for a person if the cause is known, else the error itself."""
     text, where = " ".join(str(error).split()), type(error).__module__
-    if (
-        isinstance(error, RuntimeError)
-        and accelerator.num_processes > 1
-        and _lost(error, text.lower())
-    ):
+    if accelerator.num_processes > 1 and _lost(error, text.lower()):
         return DataError(
             "another process of this run has ended, so this one ends too; the message of the other "
             "one says why. Go on with --resume"
         )
-    if (
-        isinstance(error, torch.OutOfMemoryError)
-        or "can't allocate memory" in text
-        or isinstance(error, MemoryError)
-    ):
+    no_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    if no_memory or "can't allocate memory" in text:
         return DataError(
             "out of memory; lower --batch-size, or raise --accumulation for the same step in "
             "smaller pieces"
         )
-    full = isinstance(error, OSError) and error.errno in (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EROFS,
-    )
+    causes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    full = isinstance(error, OSError) and error.errno in causes
     if full or (isinstance(error, SafetensorError) and "os error" in text.lower()):
         return DataError(
             f"cannot write the run's files ({text}); make room, then go on with --resume"
@@ -97,6 +85,8 @@ def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = Fals
     return error
 
 
-def _lost(error: RuntimeError, text: str) -> bool:
+def _lost(error: Exception, text: str) -> bool:
     marks = ("connection closed by peer", "connection reset", "gloo/transport", "broken pipe")
+    if not isinstance(error, RuntimeError):
+        return False
     return isinstance(error, torch.distributed.DistError) or any(mark in text for mark in marks)

@@ -48,11 +48,9 @@ def cost_of(config: AVModelConfig, *, segments: int | None = None) -> Cost:
     meta device an LSTM runs as the matrix products that it consists of, which the counter sees; on
     a CPU it is one opaque kernel.
     """
-    part = {
-        "task": "",
-        "classes": ["-"],
-        "decoder": {"_type": next(n for n, kind in DECODERS.items() if not kind.needs_labels)},
-    }  # the stem and the encoder do not depend on these values
+    # The stem and the encoder do not depend on the task, the classes and the decoder.
+    simple = next(name for name, kind in DECODERS.items() if not kind.needs_labels)
+    part = {"task": "", "classes": ["-"], "decoder": {"_type": simple}}
     shared = {name: config_to_dict(getattr(config, name)) for name in ("features", "encoder")}
     key = json.dumps({**part, **shared, "reference_order": config.reference_order}, sort_keys=True)
     segments = segments or config.segments
@@ -67,9 +65,8 @@ def cost_of(config: AVModelConfig, *, segments: int | None = None) -> Cost:
 
 def flops_per_clip(model: AVModel | AVModelConfig, *, segments: int | None = None) -> int:
     """Return the floating-point operations of one clip, counted as `cost_of` says."""
-    return cost_of(
-        model.config if isinstance(model, AVModel) else model, segments=segments
-    ).total_flops
+    config = model.config if isinstance(model, AVModel) else model
+    return cost_of(config, segments=segments).total_flops
 
 
 def input_shapes(features: FeatureSpec, *, segments: int) -> dict[str, list[int]]:
@@ -107,10 +104,7 @@ def _encode(key: str, segments: int) -> _Encoded:
     return _Encoded(
         encoding=encoding,
         width=model.encoder.width,
-        parameters={
-            "stem": count_parameters(model.stem),
-            "encoder": count_parameters(model.encoder),
-        },
+        parameters={n: count_parameters(getattr(model, n)) for n in ("stem", "encoder")},
         flops={"stem": stem.get_total_flops(), "encoder": encoder.get_total_flops()},
     )
 

@@ -13,11 +13,10 @@ from avplatform.catalogue.cells import Cell, find_cell
 from avplatform.catalogue.cost import cost_of, input_shapes
 from avplatform.catalogue.figures import cell_record, figure
 from avplatform.catalogue.published import headline, published_rows
-from avplatform.config.build import build_task, make_model_config
+from avplatform.config.build import published_config
 from avplatform.config.compose import CELL, compose, stored_config
 from avplatform.config.presets import list_presets
 from avplatform.config.run import RunConfig, default_config
-from avplatform.data.adapters.registry import find_adapter
 from avplatform.hub.folder import model_folder
 from avplatform.models.av_model import CONFIG_FILE
 from avplatform.models.config import AVModelConfig, config_to_dict
@@ -70,16 +69,12 @@ def describe(target: str) -> dict[str, Any]:
 
 def _of_config(kind: str, name: str, config: RunConfig) -> dict[str, Any]:
     """Return the description of what a run of this configuration would train."""
-    model = None
-    dataset = find_adapter(config.task)
-    if dataset is not None:
-        model = make_model_config(config, build_task(config), dataset.features)
+    model = published_config(config)
     cell = [getattr(config, part) for part in CELL]
-    own = {part: getattr(config, part) for part in PARTS}
     return {
         "kind": kind,
         "name": name,
-        **_cell(cell, own),
+        **_cell(cell, _own(config)),
         **(_built(model) if model else {}),
         "label_embeddings_from": config.labels.embeddings if model and model.label_texts else None,
         "recipe": _recipe(config),
@@ -106,8 +101,8 @@ def _model(target: str, folder: Path) -> dict[str, Any]:
     supervision = config.task_config.get("supervision")
     cell = [config.task, config.encoder._type, config.decoder._type, supervision]
     own = {
-        "encoder_config": config.encoder,
-        "decoder_config": config.decoder,
+        "encoder_config": dataclasses.asdict(config.encoder),
+        "decoder_config": dataclasses.asdict(config.decoder),
         "task_config": config.task_config,
     }
     return {
@@ -126,11 +121,10 @@ def _cell(cell: Sequence[Any], own: dict[str, Any]) -> dict[str, Any]:
     defaults = default_config(task, encoder, decoder, supervision)
     found = find_cell("-".join((task, encoder, decoder, defaults.supervision)))
     differs = {}
-    for part, options in own.items():
-        plain = options if isinstance(options, dict) else dataclasses.asdict(options)
-        for name, value in dataclasses.asdict(getattr(defaults, part)).items():
-            if name in plain and plain[name] != value:
-                differs[f"{part}.{name}"] = {"value": plain[name], "default": value}
+    for part, options in _own(defaults).items():
+        for name, value in options.items():
+            if name in own[part] and own[part][name] != value:
+                differs[f"{part}.{name}"] = {"value": own[part][name], "default": value}
     return {"cell": cell_record(found), "differs": differs, "published": _published(found, own)}
 
 
@@ -145,7 +139,7 @@ def _published(cell: Cell, own: dict[str, Any]) -> list[dict[str, Any]]:
     for key, row in rows:
         if row.preset and not row.subset:
             config = compose((key, {"preset": row.preset, **row.options}))
-            if _plain({part: getattr(config, part) for part in PARTS}) == wanted:
+            if _plain(_own(config)) == wanted:
                 exact.append((key, row))
     known_by = headline(cell.task, cell.encoder, cell.decoder, cell.supervision)
     return [figure(key, row) for key, row in exact or rows if exact or row is known_by]
@@ -153,27 +147,27 @@ def _published(cell: Cell, own: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _plain(own: dict[str, Any]) -> dict[str, Any]:
     """Return options as if read from a file, so that a run's and a model's can be compared."""
-    parts = {
-        part: options if isinstance(options, dict) else dataclasses.asdict(options)
-        for part, options in own.items()
-    }
-    return json.loads(
-        json.dumps(
-            {part: {k: v for k, v in o.items() if k != "_type"} for part, o in parts.items()}
-        )
-    )
+    return json.loads(json.dumps({part: _without_type(options) for part, options in own.items()}))
+
+
+def _own(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Return the options of the encoder, decoder and task of a run."""
+    return {part: dataclasses.asdict(getattr(config, part)) for part in PARTS}
+
+
+def _without_type(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "_type"}
 
 
 def _built(config: AVModelConfig) -> dict[str, Any]:
     """Return the configuration, cost, inputs, classes and labels of a model."""
     cost = cost_of(config)
-    stored = config_to_dict(config)
     return {
         "config": {
-            part: {k: v for k, v in stored[part].items() if k != "_type"}
-            for part in ("encoder", "decoder")
-        }
-        | {"task": config.task_config},
+            "encoder": _without_type(config_to_dict(config.encoder)),
+            "decoder": _without_type(config_to_dict(config.decoder)),
+            "task": config.task_config,
+        },
         "parameters": {**cost.parameters, "total": cost.total_parameters},
         "flops_per_clip": {**cost.flops, "total": cost.total_flops},
         "inputs": input_shapes(config.features, segments=config.segments),
@@ -185,13 +179,10 @@ def _built(config: AVModelConfig) -> dict[str, Any]:
 
 def _recipe(config: RunConfig) -> dict[str, Any]:
     """Return the training options of a configuration; a limit of steps only if there is one."""
-    parts = {
-        "optim": dataclasses.asdict(config.optim),
-        "schedule": dataclasses.asdict(config.schedule),
-    }
     steps = {} if config.max_steps is None else {"max_steps": config.max_steps}
     return {
-        **parts,
+        "optim": dataclasses.asdict(config.optim),
+        "schedule": dataclasses.asdict(config.schedule),
         **{name: getattr(config, name) for name in RECIPE},
         **steps,
         "precision": config.precision,
@@ -235,19 +226,11 @@ def provenance(folder: Path) -> dict[str, str] | None:
 
 def _read_config(folder: Path) -> AVModelConfig:
     try:
-        return AVModelConfig.from_dict(
-            json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        )
+        content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        return AVModelConfig.from_dict(content)
     except AVError as error:
         raise DataError(f"{folder / CONFIG_FILE}: {error}") from None
-    except (
-        json.JSONDecodeError,
-        UnicodeDecodeError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{folder / CONFIG_FILE} is not a model config ({error}); fetch or save it again"
         ) from None

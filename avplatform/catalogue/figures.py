@@ -8,19 +8,16 @@ from typing import Any
 from avplatform.catalogue.cells import Cell
 from avplatform.catalogue.cost import Cost, cost_of
 from avplatform.catalogue.published import Row, headline, published_rows
-from avplatform.config.build import build_task, make_model_config
+from avplatform.config.build import published_config
 from avplatform.config.run import default_config
-from avplatform.data.adapters.registry import find_adapter
 from avplatform.tasks.registry import TASKS
 
 
 def cell_cost(cell: Cell) -> Cost | None:
     """Return the cost of a cell's defaults on real features; None if no dataset gives shapes."""
-    dataset = find_adapter(cell.task)
-    if dataset is None:
-        return None
     config = default_config(cell.task, cell.encoder, cell.decoder, cell.supervision)
-    return cost_of(make_model_config(config, build_task(config), dataset.features))
+    model = published_config(config)
+    return None if model is None else cost_of(model)
 
 
 def cell_record(cell: Cell) -> dict[str, Any]:

@@ -65,9 +65,8 @@ def _overview(chosen: list[Cell]) -> str:
         assert cost is not None
         mark = r"\*" if figure and figure.marked else ""
         shown = f"{figure.numbers}{mark} ({figure.source})" if figure else ""
-        presets = "<br>".join(f"`{name}`" for name in short_presets(cell.presets)).replace(
-            "|", "\\|"
-        )
+        presets = "<br>".join(f"`{name}`" for name in short_presets(cell.presets))
+        presets = presets.replace("|", "\\|")
         millions, billions = in_millions(cost.total_parameters), in_billions(cost.total_flops)
         rows.append(
             [f"`{cell.name}`", cell.status, f"{millions} M", f"{billions} G", shown, presets]
@@ -97,13 +96,10 @@ def _ours(chosen: list[Cell], order: list[str]) -> str:
             by_text.setdefault((cell.decoder, cell.default, cell.figures or ""), []).append(cell)
     rows = []
     for (decoder, text, figures), same in by_text.items():
-        names = {
-            encoder: [c.supervision for c in same if c.encoder == encoder]
-            for encoder in dict.fromkeys(c.encoder for c in same)
-        }
-        who = "; ".join(
-            f"{encoder} ({', '.join(supervisions)})" for encoder, supervisions in names.items()
-        )
+        names: dict[str, list[str]] = {}
+        for cell in same:
+            names.setdefault(cell.encoder, []).append(cell.supervision)
+        who = "; ".join(f"{encoder} ({', '.join(kinds)})" for encoder, kinds in names.items())
         rows.append([decoder, who, text, figures])
     rows.sort(key=lambda row: order.index(row[0]))
     return _table(["decoder", "behind", "what it is", "figures"], rows)

@@ -66,11 +66,8 @@ class Row:
 
     def is_of(self, task: str, encoder: str, decoder: str, supervision: str) -> bool:
         """Return whether this is a result of the cell; without a supervision it fits every one."""
-        return (self.task, self.encoder, self.decoder) == (
-            task,
-            encoder,
-            decoder,
-        ) and self.supervision in (None, supervision)
+        own = (self.task, self.encoder, self.decoder)
+        return own == (task, encoder, decoder) and self.supervision in (None, supervision)
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -145,8 +142,7 @@ def _table(key: str, data: dict[str, Any]) -> Table:
             raise DataError(f"{FILE}: table {key} has no {name}")
     rows = []
     for number, own in enumerate(data["rows"], start=1):
-        where = f"{FILE}: table {key}, row {number}"
-        rows.append(_row({**shared, **own}, where))
+        rows.append(_row({**shared, **own}, f"{FILE}: table {key}, row {number}"))
     return Table(key=key, title=data["title"], rows=tuple(rows))
 
 
@@ -160,11 +156,8 @@ def _row(data: dict[str, Any], where: str) -> Row:
     for name in data:
         if name not in names or name == "metrics":
             raise DataError(f"{where}: unknown field '{name}'{nearest(name, names)}")
-    needed = [
-        n
-        for n, f in names.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
+    nothing = dataclasses.MISSING
+    needed = [n for n, f in names.items() if f.default is f.default_factory is nothing]
     missing = [name for name in needed if not data.get(name)]
     if missing:
         raise DataError(f"{where}: {', '.join(missing)} missing")
@@ -201,11 +194,7 @@ def _check(row: Row, where: str) -> None:
     numbers = [*row.metrics.values(), *row.per_class_average.values()]
     numbers += [value for stream in row.per_class.values() for value in stream.values()]
     numbers += [] if row.average is None else [row.average]
-    wrong = [
-        n
-        for n in numbers
-        if isinstance(n, bool) or not isinstance(n, (int, float)) or not 0 <= n <= 100
-    ]
+    wrong = [n for n in numbers if type(n) not in (int, float) or not 0 <= n <= 100]
     if wrong:
         raise DataError(f"{where}: {wrong[0]!r} is not a percentage from 0 to 100")
 

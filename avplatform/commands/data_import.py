@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from avplatform.base.console import Bar, Console
+from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags
 from avplatform.data.importing.options import import_options
 
@@ -23,7 +23,10 @@ def run(args: list[str], prog: str) -> int:
     try:
         with console.bar(f"import {options.dataset}", total=1) as bar:
             report = import_data(
-                options, card=render_dataset_card, note=console.note, progress=_Advance(bar)
+                options,
+                card=render_dataset_card,
+                note=console.note,
+                progress=lambda done, total: bar.fraction(done / total),
             )
     except KeyboardInterrupt:
         print(
@@ -41,13 +44,3 @@ def run(args: list[str], prog: str) -> int:
         f"wrote {options.out}: {counts}; {REPORT_FILE} lists what was left out and every defect"
     )
     return 1 if report.bad else 0
-
-
-class _Advance:
-    """Callback that moves a bar to the share of clips that are done."""
-
-    def __init__(self, bar: Bar) -> None:
-        self.bar = bar
-
-    def __call__(self, done: int, total: int) -> None:
-        self.bar.fraction(done / total)

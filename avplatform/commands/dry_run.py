@@ -16,9 +16,8 @@ FLOAT_BYTES = 4
 def describe_run(config: RunConfig) -> str:
     """Return a run's resolved configuration, data, shapes, number of parameters and memory."""
     _, data, model = open_run(config)
-    split = data.split(
-        "validation" if config.streaming else "train"
-    )  # a dry run does not fetch streamed shards
+    # A dry run does not fetch streamed shards.
+    split = data.split("validation" if config.streaming else "train")
     batch = split.batch(list(range(min(2, len(split)))))
     with torch.inference_mode():
         output = model.eval()(batch.audio, batch.visual, batch.motion)
@@ -29,23 +28,18 @@ def describe_run(config: RunConfig) -> str:
     ]
     lines += [f"  {name}: {counted(data.rows(name), 'clip')}" for name in data.splits]
     lines.append("shapes (B clips):")
-    for name, value in (("audio", batch.audio), ("visual", batch.visual), ("motion", batch.motion)):
-        if value is not None:
-            lines.append(f"  {name}: {_shape(value)}")
-    lines.append(
-        f"  encoding: audio {_shape(output.encoding.audio)}, "
-        f"visual {_shape(output.encoding.visual)}"
-    )
+    streams = {"audio": batch.audio, "visual": batch.visual, "motion": batch.motion}
+    present = {name: value for name, value in streams.items() if value is not None}
+    lines += [f"  {name}: {_shape(value)}" for name, value in present.items()]
+    encoding = output.encoding
+    lines.append(f"  encoding: audio {_shape(encoding.audio)}, visual {_shape(encoding.visual)}")
     for level in ("segment", "video"):
         for stream in ("audio", "visual", "av"):
             prediction = getattr(getattr(output.parse, level), stream)
             if prediction is not None:
                 lines.append(f"  {level} {stream}: {_shape(prediction.values)}")
     parameters = count_parameters(model)
-    clip = (
-        sum(t[0].numel() for t in (batch.audio, batch.visual, batch.motion) if t is not None)
-        * FLOAT_BYTES
-    )
+    clip = sum(value[0].numel() for value in present.values()) * FLOAT_BYTES
     lines += [
         f"parameters: {parameters:,}",
         "memory: weights, gradients and optimiser "

@@ -68,12 +68,7 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
         UsageError: there is no text, more than one list of texts, or a text that occurs twice.
         DataError: the file of texts cannot be read.
     """
-    given = [
-        name
-        for name, value in vars(options).items()
-        if name in ("labels", "texts", "task") and value
-    ]
-    if len(given) != 1:
+    if sum(map(bool, (options.labels, options.texts, options.task))) != 1:
         raise UsageError(
             'give the label texts once: as "violin,dog", as --texts FILE, or as --task NAME'
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from avplatform.commands.flags import parse_flags
-from avplatform.evaluation.scoring import EvalOptions, score_model
+from avplatform.evaluation.options import EvalOptions
+from avplatform.evaluation.scoring import score_model
 
 
 def run(args: list[str], prog: str) -> int:

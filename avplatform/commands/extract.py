@@ -11,7 +11,7 @@ import tyro
 
 from avplatform.base.console import Console, named, readable
 from avplatform.commands.choices import DEFAULT_DATASET, DatasetTask
-from avplatform.commands.flags import parse_flags
+from avplatform.commands.flags import from_options, parse_flags
 from avplatform.data.adapters.table.options import EventOptions, check_events
 from avplatform.models.errors import UsageError, counted
 
@@ -78,10 +78,9 @@ def run(args: list[str], prog: str) -> int:
 
     import_av()
     recipe = get_recipe(options.backbones)
-    changes: dict[str, Any] = {
-        key: getattr(options, key) for key in ("audio", "visual", "motion") if getattr(options, key)
-    }
-    if changes.get("motion") == "none":
+    given = {"audio": options.audio, "visual": options.visual, "motion": options.motion}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value}
+    if options.motion == "none":
         changes["motion"] = None
     if changes:
         recipe = replace(recipe, name="custom", **changes)
@@ -118,14 +117,9 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
     accelerator = make_accelerator(
         cpu=options.cpu, precision=options.precision, threads=options.threads
     )
-    dtype = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[
-        str(accelerator.mixed_precision)
-    ]
-    limits = Limits(
-        max_seconds=options.max_seconds,
-        max_pixels=options.max_pixels,
-        max_gigapixels=options.max_gigapixels,
-    )
+    names = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+    dtype = names[str(accelerator.mixed_precision)]
+    limits = from_options(Limits, options)
     extractor = Extractor(
         recipe,
         weights,

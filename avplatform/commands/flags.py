@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
+
+from avplatform.models.errors import DataError
 
 Options = TypeVar("Options")
 
@@ -26,14 +29,25 @@ def parse_flags(kind: type[Options], args: Sequence[str], prog: str, **more: Any
     return tyro.cli(kind, args=list(args), prog=prog, **more)
 
 
+def from_options(kind: type[Options], options: Any) -> Options:
+    """Build a dataclass from those options that have the names of its fields."""
+    names = [f.name for f in dataclasses.fields(kind) if hasattr(options, f.name)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(options, name) for name in names})
+
+
+@contextlib.contextmanager
+def writing(what: str, remedy: str = "") -> Iterator[None]:
+    """Turn an error of the file system in the block into a DataError: what, why and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{what}: {error.strerror}{remedy}") from None
+
+
 def _hide_unset(kind: type) -> None:
     """Leave "(default: None)" out of a dataclass's help, whose texts say what the default does."""
     own = kind.__dict__.get("__annotations__", {})
-    unset = [
-        field.name
-        for field in dataclasses.fields(kind)
-        if field.default is None and field.name in own
-    ]
+    unset = [f.name for f in dataclasses.fields(kind) if f.default is None and f.name in own]
     if any(isinstance(own[name], str) for name in unset):
         hints = typing.get_type_hints(kind, include_extras=True)
         for name in unset:

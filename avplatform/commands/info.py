@@ -69,75 +69,47 @@ def show(found: dict[str, Any], console: Console | None = None) -> None:
 def _lines(found: dict[str, Any], cell: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [] if found["kind"] == "cell" else [("cell", cell["name"])]
     by = f"published: {cell['source']}" if cell["source"] else cell["status"]
-    lines += [
-        ("by", by + (f"; {cell['figures']}" if cell["figures"] else "")),
-        ("reads", cell["reads"]),
-    ]
-    lines += [("loss", cell["loss"]), ("decision", cell["decision"])]
+    lines.append(("by", by + (f"; {cell['figures']}" if cell["figures"] else "")))
+    lines += [(part, cell[part]) for part in ("reads", "loss", "decision")]
     lines.append(("by default" if cell["source"] else "defined as", cell["default"]))
     if cell["exact_preset"]:
         lines.append(("as published", cell["exact_preset"]))
     if cell["presets"]:
         lines.append(("presets", "\n".join(short_presets(tuple(cell["presets"])))))
     if found["differs"]:
-        differs = [
-            f"{name}: {d['value']} (default {d['default']})" for name, d in found["differs"].items()
-        ]
-        lines.append(
-            (
-                "differs",
-                "from the cell's defaults, which loss and decision above describe:\n"
-                + "\n".join(differs),
-            )
-        )
+        differs = ["from the cell's defaults, which loss and decision above describe:"]
+        for name, d in found["differs"].items():
+            differs.append(f"{name}: {d['value']} (default {d['default']})")
+        lines.append(("differs", "\n".join(differs)))
     if "config" in found:
         lines += [(part, _flat(found["config"][part])) for part in ("encoder", "decoder", "task")]
         lines.append(("parameters", _parts(found["parameters"], lambda n: f"{n:,}")))
-        lines.append(
-            ("FLOPs", _parts(found["flops_per_clip"], _operations) + ", one clip, forward")
-        )
-        shapes = [
-            f"{name} [{', '.join(map(str, shape))}]" for name, shape in found["inputs"].items()
-        ]
-        lines += [
-            ("inputs", ", ".join(shapes)),
-            ("classes", f"{len(found['classes'])}: {'; '.join(found['classes'])}"),
-        ]
+        flops = _parts(found["flops_per_clip"], _operations)
+        lines.append(("FLOPs", f"{flops}, one clip, forward"))
+        shapes = [f"{name} [{', '.join(map(str, s))}]" for name, s in found["inputs"].items()]
+        lines.append(("inputs", ", ".join(shapes)))
+        lines.append(("classes", f"{len(found['classes'])}: {'; '.join(found['classes'])}"))
     if found.get("label_texts"):
-        same = [t.replace(" ", "_") for t in found["label_texts"]] == [
-            c.replace(" ", "_") for c in found["classes"]
-        ]
-        source = (
-            f" from {found['label_embeddings_from']}" if found.get("label_embeddings_from") else ""
-        )
-        texts = "of the classes' names" if same else f"of: {'; '.join(found['label_texts'])}"
-        lines.append(
-            (
-                "labels",
-                f"{counted(len(found['label_texts']), 'embedding')} of width "
-                f"{found['label_dim']}{source}, {texts}",
-            )
-        )
+        texts, source = found["label_texts"], found.get("label_embeddings_from")
+        names = [name.replace(" ", "_") for name in found["classes"]]
+        same = [text.replace(" ", "_") for text in texts] == names
+        shown = "of the classes' names" if same else f"of: {'; '.join(texts)}"
+        width = f"{found['label_dim']}{f' from {source}' if source else ''}"
+        embeddings = counted(len(texts), "embedding")
+        lines.append(("labels", f"{embeddings} of width {width}, {shown}"))
     if "recipe" in found:
-        lines.append(
-            ("recipe", _flat({k: v for k, v in found["recipe"].items() if not isinstance(v, dict)}))
-        )
+        plain = {k: v for k, v in found["recipe"].items() if not isinstance(v, dict)}
+        lines.append(("recipe", _flat(plain)))
         lines += [(part, _flat(found["recipe"][part])) for part in ("optim", "schedule")]
     if found.get("preset"):
         lines.append(("preset", found["preset"]))
     if found.get("data"):
         lines.append(("data", found["data"]))
     for name, value in (found.get("provenance") or {}).items():
-        lines.append(
-            (
-                name[:LABEL] if len(name) <= LABEL else "from",
-                value if len(name) <= LABEL else f"{name}: {value}",
-            )
-        )
+        lines.append((name, value) if len(name) <= LABEL else ("from", f"{name}: {value}"))
     if found["kind"] == "run" and not found["results"]:
-        lines.append(
-            ("results", f"none yet: the run did not finish; go on with --resume {found['name']}")
-        )
+        text = f"none yet: the run did not finish; go on with --resume {found['name']}"
+        lines.append(("results", text))
     return lines
 
 

@@ -31,7 +31,13 @@ from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.tasks.registry import TASKS
 
-KINDS = ("cells", "tasks", "encoders", "decoders", "datasets", "presets")
+TABLES: dict[str, Any] = {
+    "tasks": TASKS,
+    "encoders": ENCODERS,
+    "decoders": DECODERS,
+    "datasets": DATASETS,
+}
+KINDS = ("cells", *TABLES, "presets")
 WIDE = 118  # terminals with at least this many columns show the presets beside the cells
 
 
@@ -71,14 +77,16 @@ def run(args: list[str], prog: str) -> int:
         print(render(), end="")
         return 0
     kinds, texts = _kinds(options)
-    found: dict[str, list[Any]] = (
-        {"cells": [c for c in cells() if _fits(c, options, texts)]} if "cells" in kinds else {}
-    )
-    found |= {
-        k: [n for n in names if all(t in n for t in texts)]
-        for k, names in everything().items()
-        if k in kinds
+    found: dict[str, list[Any]] = {}
+    if "cells" in kinds:
+        found["cells"] = [cell for cell in cells() if _fits(cell, options, texts)]
+    registered = {
+        **{kind: sorted(table) for kind, table in TABLES.items()},
+        "presets": list_presets(),
     }
+    for kind, names in registered.items():
+        if kind in kinds:
+            found[kind] = [name for name in names if all(text in name for text in texts)]
     if not any(found.values()):
         wanted = " and ".join(f"'{text}'" for text in texts) or "these options"
         *first, last = [kind.removesuffix("s") for kind in kinds]
@@ -86,12 +94,9 @@ def run(args: list[str], prog: str) -> int:
             f"no {', '.join(first)}{' or ' if first else ''}{last} has {wanted} in its name"
         )
     if options.json:
-        print(
-            json.dumps(
-                {k: [cell_record(c) for c in v] if k == "cells" else v for k, v in found.items()},
-                indent=2,
-            )
-        )
+        if "cells" in found:
+            found["cells"] = [cell_record(cell) for cell in found["cells"]]
+        print(json.dumps(found, indent=2))
         return 0
     if found.get("cells"):
         show_cells(found["cells"])
@@ -106,35 +111,25 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     wide = console.width >= WIDE
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name, justify in (
-        ("cell", "left"),
-        ("by", "left"),
-        ("params\nM", "right"),
-        ("FLOPs\nG", "right"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("published\n%", no_wrap=True)
-    table.add_column("where", no_wrap=True)
+    for name in ("cell", "by", "params\nM", "FLOPs\nG", "published\n%", "where"):
+        right = name.startswith(("params", "FLOPs"))
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
     if wide:
         table.add_column("presets", overflow="fold")
     marked = False
     for index, cell in enumerate(chosen):
         cost, figure = cell_cost(cell), cell_headline(cell)
-        row = [cell.name, cell.status]
-        row += (
-            [in_millions(cost.total_parameters), in_billions(cost.total_flops)]
-            if cost
-            else ["", ""]
-        )
-        row += (
-            [figure.numbers + ("*" if figure.marked else ""), figure.source] if figure else ["", ""]
-        )
+        row = [cell.name, cell.status, "", "", "", ""]
+        if cost:
+            row[2:4] = in_millions(cost.total_parameters), in_billions(cost.total_flops)
+        if figure:
+            row[4:6] = figure.numbers + ("*" if figure.marked else ""), figure.source
+        if wide:
+            row.append("\n".join(short_presets(cell.presets)).replace("[", r"\["))
         marked = marked or bool(figure and figure.marked)
         following = chosen[index + 1] if index + 1 < len(chosen) else cell
         table.add_row(
-            *row,
-            *(["\n".join(short_presets(cell.presets)).replace("[", r"\[")] if wide else []),
-            end_section=(cell.task, cell.encoder) != (following.task, following.encoder),
+            *row, end_section=(cell.task, cell.encoder) != (following.task, following.encoder)
         )
     console.print(table)
     notes = (
@@ -157,36 +152,15 @@ def show_names(kind: str, names: list[str], width: int | None = None) -> None:
     print(f"{kind}:")
     for name in names:
         text = f"  {name}".ljust(column) + about(kind, name)
-        print(
-            textwrap.fill(
-                text, max(width, 2 * column), subsequent_indent=" " * column, break_on_hyphens=False
-            )
-        )
-
-
-def everything() -> dict[str, list[str]]:
-    """Return all registered names by kind."""
-    return {
-        "tasks": sorted(TASKS),
-        "encoders": sorted(ENCODERS),
-        "decoders": sorted(DECODERS),
-        "datasets": sorted(DATASETS),
-        "presets": list_presets(),
-    }
+        limit, indent = max(width, 2 * column), " " * column
+        print(textwrap.fill(text, limit, subsequent_indent=indent, break_on_hyphens=False))
 
 
 def about(kind: str, name: str) -> str:
     """Return the first line of what a name stands for."""
-    tables: dict[str, dict[str, Any]] = {
-        "tasks": TASKS,
-        "encoders": ENCODERS,
-        "decoders": DECODERS,
-        "datasets": DATASETS,
-    }
-    entry = tables.get(kind, {}).get(name)
-    return (
-        (entry.__doc__ or "").strip().splitlines()[0] if entry is not None and entry.__doc__ else ""
-    )
+    entry = TABLES.get(kind, {}).get(name)
+    text = "" if entry is None else (entry.__doc__ or "").strip()
+    return text.partition("\n")[0]
 
 
 def _kinds(options: ListOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -197,9 +171,8 @@ def _kinds(options: ListOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
             nearest one), or the filters exclude each other.
     """
     check_names(options.task, options.encoder, options.decoder)
-    known = {
-        s for name in ([options.task] if options.task else TASKS) for s in TASKS[name].supervisions
-    }
+    tasks = [options.task] if options.task else list(TASKS)
+    known = {supervision for name in tasks for supervision in TASKS[name].supervisions}
     if options.supervision is not None and options.supervision not in known:
         raise unknown_name("supervision", options.supervision, known)
     kinds = tuple(text for text in options.filter if text in KINDS)

@@ -12,9 +12,9 @@ import tyro
 
 from avplatform.base.console import Console, named, readable
 from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
-from avplatform.commands.flags import parse_flags
+from avplatform.commands.flags import from_options, parse_flags, writing
 from avplatform.models.checks import at_least
-from avplatform.models.errors import AVError, DataError, UsageError, counted
+from avplatform.models.errors import AVError, UsageError, counted
 from avplatform.models.files import expanded
 from avplatform.timeline.events import STREAM_NAMES
 
@@ -87,23 +87,11 @@ def run(args: list[str], prog: str) -> int:
         embeddings=options.embeddings,
         recipe=options.recipe,
         weights=parse_weights(options.weights),
-        config=PipelineConfig(
-            window=options.window,
-            hop=options.hop,
-            threshold=options.threshold,
-            cpu=options.cpu,
-            max_seconds=options.max_seconds,
-            max_pixels=options.max_pixels,
-            max_gigapixels=options.max_gigapixels,
-        ),
+        config=from_options(PipelineConfig, options),
     )
     out = Path(options.out)
-    try:
+    with writing(f"cannot make the folder {out}", "; give another --out"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"cannot make the folder {out}: {error.strerror}; give another --out"
-        ) from None
     done: list[dict[str, Any]] = []
     with console.bar("predict", total=len(jobs)) as bar:
         for video, name in jobs:
@@ -112,18 +100,11 @@ def run(args: list[str], prog: str) -> int:
             except AVError as error:
                 failed.append((str(video), readable(str(error))))
             except Exception as error:  # one strange file must not stop the others
-                failed.append(
-                    (str(video), f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-                )
+                text = " ".join(str(error).split())[:300]
+                failed.append((str(video), f"{type(error).__name__}: {text}"))
             else:
-                done.append(
-                    {
-                        "video": readable(video),
-                        "folder": name,
-                        "events": len(timeline.events),
-                        "notes": timeline.notes,
-                    }
-                )
+                entry = {"video": readable(video), "folder": name, "events": len(timeline.events)}
+                done.append({**entry, "notes": timeline.notes})
                 console.note(line_about(timeline, out / name / "timeline.html"))
                 if timeline.notes and not timeline.events:
                     console.note(f"  {timeline.notes[-1]}")
@@ -155,14 +136,11 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
     shown = preview(video, info, limits)
     source = video_source(video, folder / "timeline.html", embed=embed)
     page = render_page(timeline, shown, source=source)
-    try:
-        write_exports(
-            timeline, folder, media=video_source(video, folder / "events.eaf", embed=False)
-        )
+    media = video_source(video, folder / "events.eaf", embed=False)
+    with writing(f"cannot write into {folder}"):
+        write_exports(timeline, folder, media=media)
         picture(timeline, folder / "timeline.png", shown)
         write_atomic(folder / "timeline.html", page)
-    except OSError as error:
-        raise DataError(f"cannot write into {folder}: {error.strerror}") from None
     return timeline
 
 
@@ -199,10 +177,8 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
     for file in files:
         if file.resolve() in jobs:
             continue
-        stem, number = (
-            readable(file.stem).strip(". ") or "video",
-            1,
-        )  # never a parent folder: the stem of "...mp4" is ".."
+        # Never a parent folder: the stem of "...mp4" is "..".
+        stem, number = readable(file.stem).strip(". ") or "video", 1
         name = stem
         while name.lower() in taken:  # some file systems ignore upper and lower case
             number += 1
@@ -225,15 +201,10 @@ def open_labels(options: PredictOptions) -> list[str] | None:
 
 def line_about(timeline: Timeline, page: Path) -> str:
     """Return one line that says what was found in a video."""
-    counts = [
-        f"{STREAM_NAMES[s]} {sum(event.stream == s for event in timeline.events)}"
-        for s in timeline.streams
-    ]
-    lacks = [
-        n
-        for n, key in (("sound", "has_audio"), ("pictures", "has_video"))
-        if timeline.about.get(key) is False
-    ]
+    found = [event.stream for event in timeline.events]
+    counts = [f"{STREAM_NAMES[stream]} {found.count(stream)}" for stream in timeline.streams]
+    kinds = {"sound": "has_audio", "pictures": "has_video"}
+    lacks = [kind for kind, key in kinds.items() if timeline.about.get(key) is False]
     said = f"; the file has no {lacks[0]}" if lacks else ""
     return (
         f"{timeline.video}: {counted(len(timeline.events), 'event')} "
@@ -249,7 +220,5 @@ def write_summary(out: Path, done: list[dict[str, Any]], failed: list[tuple[str,
         "done": done,
         "not_done": [{"video": readable(video), "reason": reason} for video, reason in failed],
     }
-    try:
+    with writing(f"cannot write {out / 'summary.json'}"):
         write_json(out / "summary.json", content)
-    except OSError as error:
-        raise DataError(f"cannot write {out / 'summary.json'}: {error.strerror}") from None

@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 
 from avplatform.base.console import Console
-from avplatform.commands.flags import parse_flags
+from avplatform.commands.flags import parse_flags, writing
 from avplatform.models.errors import DataError, UsageError, counted
 
 LISTED = 10  # clips listed on the screen; the files list all
@@ -113,15 +113,15 @@ def run(args: list[str], prog: str) -> int:
                 strict=options.strict,
                 advance=bar.advance,
             )
-        left_out = [item for item in entry["left_out"] if item["clip_id"] in set(clips.names)]
+        chosen_clips = set(clips.names)
+        left_out = [item for item in entry["left_out"] if item["clip_id"] in chosen_clips]
         labelled = len(clips.names) - len(left_out)
         console.note(
             f"{modality}: {labelled} of {counted(len(clips.names), 'clip')} labelled in "
             f"{options.out}/{FOLDERS[modality]}"
         )
-        _list_clips(
-            console, [f"{item['clip_id']}: {item['reason']}" for item in left_out], "left out"
-        )
+        lines = [f"{item['clip_id']}: {item['reason']}" for item in left_out]
+        _list_clips(console, lines, "left out")
         bad += len(left_out)
     if bad:
         console.note(f"all clips that were left out are listed in {options.out}/{RECORD_FILE}")
@@ -164,20 +164,13 @@ def _source(options: PseudoLabelOptions, modality: Any) -> Any:
     from avplatform.pseudo_labels.dataset import DATASET
     from avplatform.pseudo_labels.sources import FeatureFiles, LogitFiles, MediaFiles
 
-    logits, features = (
-        getattr(options, f"{modality}_logits"),
-        getattr(options, f"{modality}_features"),
-    )
-    if logits is not None:
+    features = getattr(options, f"{modality}_features")
+    if (logits := getattr(options, f"{modality}_logits")) is not None:
         return LogitFiles(logits)
     if features is None:
-        media = options.frames if modality == "visual" else options.waveforms
-        return MediaFiles(
-            str(media),
-            modality=modality,
-            teacher=_teacher(options, modality),
-            spelling=options.spelling,
-        )
+        media = str(options.frames if modality == "visual" else options.waveforms)
+        teacher = _teacher(options, modality)
+        return MediaFiles(media, modality=modality, teacher=teacher, spelling=options.spelling)
     texts, scale = getattr(options, f"{modality}_texts"), getattr(options, f"{modality}_scale")
     wanted = DATASET.prompts(modality, options.spelling)
     if texts is not None:
@@ -211,10 +204,8 @@ def _score(args: list[str], prog: str) -> int:
         raise DataError(
             f"there is no folder {base}; give a folder that `avplatform pseudo-label` wrote"
         )
-    found = {
-        name: base / place if (base / place).is_dir() else None for name, place in FOLDERS.items()
-    }
-    visual, audio = options.visual or found["visual"], options.audio or found["audio"]
+    found = {name: base / place for name, place in FOLDERS.items() if (base / place).is_dir()}
+    visual, audio = options.visual or found.get("visual"), options.audio or found.get("audio")
     if visual is None and audio is None:
         raise DataError(
             f"{base} has neither {' nor '.join(FOLDERS.values())}; give --visual and --audio"
@@ -230,26 +221,14 @@ def _score(args: list[str], prog: str) -> int:
         ["", options.split],
         rows,
     )
-    _list_clips(
-        console,
-        [f"{clip}: {modality}: {why}" for clip, modality, why in scores.missing],
-        "not scored",
-    )
+    lines = [": ".join(item) for item in scores.missing]
+    _list_clips(console, lines, "not scored")
     if options.json:
-        missing = [
-            dict(zip(("clip_id", "modality", "reason"), item, strict=True))
-            for item in scores.missing
-        ]
-        content = {
-            "split": options.split,
-            "clips": scores.clips,
-            "figures": scores.figures,
-            "missing": missing,
-        }
-        try:
-            write_json(Path(options.json), content)
-        except OSError as error:
-            raise DataError(f"cannot write {options.json}: {error.strerror}") from None
+        names = ("clip_id", "modality", "reason")
+        missing = [dict(zip(names, item, strict=True)) for item in scores.missing]
+        content = {"split": options.split, "clips": scores.clips, "figures": scores.figures}
+        with writing(f"cannot write {options.json}"):
+            write_json(Path(options.json), {**content, "missing": missing})
     return 1 if scores.missing else 0
 
 

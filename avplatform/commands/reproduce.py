@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import tyro
 
 from avplatform.base.console import Console
-from avplatform.commands.flags import parse_flags
+from avplatform.commands.flags import parse_flags, writing
 from avplatform.data.reading.source import DataSource
 from avplatform.models.checks import at_least
-from avplatform.models.errors import DataError, counted
+from avplatform.models.errors import counted
 from avplatform.reproduce.page import Page, write_page
 from avplatform.reproduce.pictures import draw
 from avplatform.reproduce.reproduce import (
@@ -117,12 +117,10 @@ def run(args: list[str], prog: str) -> int:
         cpu=options.cpu,
         warnings=_warnings(options),
     )
-    try:
+    with writing(f"cannot write into {out}", "; give another --out"):
         write_page(page, out)
         if (out / RUNS).is_dir():
             write_ledger(out / RUNS)
-    except OSError as error:
-        raise DataError(f"cannot write into {out}: {error.strerror}; give another --out") from None
     code = report(outcome, console, logs=out / LOGS)
     console.note(
         f"took {time.monotonic() - begun:.0f} s; page: {out / 'page.html'}, {out / 'page.md'}, "
@@ -151,38 +149,25 @@ def make_page(
         for task, (_, source) in data.items()
     ]
     seeds = {len(entries) for entries in shelf.runs.values() if entries}
-    facts.append(
-        f"runs: {sum(map(len, shelf.runs.values()))}, of {len(shelf.runs)} settings, "
-        + (
-            f"{min(seeds)} to {max(seeds)} seeds each"
-            if len(seeds) > 1
-            else f"{counted(max(seeds, default=0), 'seed')} each"
-        )
-    )
-    facts += sorted(
-        {
-            f"machine: {_machine(entry.results)}"
-            for entries in shelf.runs.values()
-            for entry in entries
-        }
-    )
+    each = counted(max(seeds, default=0), "seed")
+    if len(seeds) > 1:
+        each = f"{min(seeds)} to {max(seeds)} seeds"
+    entries = [entry for found in shelf.runs.values() for entry in found]
+    facts.append(f"runs: {len(entries)}, of {len(shelf.runs)} settings, {each} each")
+    facts += sorted({f"machine: {_machine(entry.results)}" for entry in entries})
     synthetic = {task for task, (_, source) in data.items() if source.synthetic}
     return Page(sections=sections, facts=facts, synthetic=synthetic, warnings=list(warnings))
 
 
 def _extra(options: ReproduceOptions) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in ("epochs", "max_steps", "cache_dir")}
-    return {name: value for name, value in given.items() if value is not None} | (
-        {"cpu": True} if options.cpu else {}
-    )
+    given["cpu"] = options.cpu or None
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _warnings(options: ReproduceOptions) -> list[str]:
-    given = [
-        f"--{name.replace('_', '-')} {value}"
-        for name in ("epochs", "max_steps")
-        if (value := getattr(options, name))
-    ]
+    flags = {"--epochs": options.epochs, "--max-steps": options.max_steps}
+    given = [f"{flag} {value}" for flag, value in flags.items() if value]
     if not given:
         return []
     return [

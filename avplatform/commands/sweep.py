@@ -49,13 +49,8 @@ def run(args: list[str], prog: str) -> int:
     work = train_jobs(runs, out, parallel=options.jobs, where=options.file)
     if options.dry_run:
         for job in work:
-            state = (
-                "finished"
-                if job.done()
-                else "unfinished"
-                if (out / job.name / "config.yaml").is_file()
-                else "new"
-            )
+            state = "unfinished" if (out / job.name / "config.yaml").is_file() else "new"
+            state = "finished" if job.done() else state
             console.note(f"{state:<11}{job.name}")
         for job in work:
             job.check()

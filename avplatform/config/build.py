@@ -17,7 +17,6 @@ from avplatform.models.config import AVModelConfig, config_to_dict
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS, label_decoders
 from avplatform.models.errors import UsageError
-from avplatform.models.texts.files import LabelEmbeddings
 from avplatform.tasks.contracts import Task
 
 
@@ -44,7 +43,7 @@ def open_run(config: RunConfig, **told: Any) -> OpenRun:
     task = build_task(config, data.spec)
     data = data_of_run(config, task, data)
     torch.manual_seed(config.seed)
-    model = build_model(config, task, data.spec)
+    model = new_model(config, task, data.spec.features, data.spec)
     return OpenRun(task, data, model.double() if config.precision == "float64" else model)
 
 
@@ -79,16 +78,12 @@ def build_task(config: RunConfig, spec: DataSpec | None = None) -> Task:
 
 
 def build_model(config: RunConfig, task: Task, spec: DataSpec) -> AVModel:
-    """Return a new model for a run's data; the caller seeds the random generator before.
+    """Return a new model for data of the run's task; the caller seeds the random generator before.
 
     Raises:
         UsageError: the task, encoder, decoder and data do not fit together.
+        DataError: the data have other classes than the task.
     """
-    if spec.task != config.task:
-        raise UsageError(
-            f"the data '{spec.name}' are for {spec.task}, not {config.task}; "
-            f"give --task {spec.task}"
-        )
     check_labels(spec, task)
     return new_model(config, task, spec.features, spec)
 
@@ -100,19 +95,16 @@ def new_model(
 
     Raises:
         UsageError: the task, encoder, decoder and features do not fit together.
+        DataError: the label embeddings cannot be read, or lack a word.
     """
     model_config = make_model_config(config, task, features, spec)
-    embeddings = (
-        embed(model_config.label_texts, config.labels)
-        if DECODERS[config.decoder].needs_labels
-        else None
-    )
-    if embeddings is None:
+    if not DECODERS[config.decoder].needs_labels:
         return AVModel(model_config)
-    model_config.label_dim, model_config.label_source = (
-        embeddings.values.shape[1],
-        embeddings.source,
-    )
+    pooling = None if config.labels.pooling == "default" else config.labels.pooling
+    texts, source = model_config.label_texts, config.labels.embeddings
+    embeddings = label_embeddings(texts, source, pooling=pooling)
+    model_config.label_dim = embeddings.values.shape[1]
+    model_config.label_source = embeddings.source
     model_config.learned_labels = embeddings.source["kind"] == "learned"
     return AVModel(model_config, label_embeddings=embeddings.values)
 
@@ -156,16 +148,18 @@ def make_model_config(
     return model_config
 
 
-def embed(texts: list[str], labels: LabelConfig) -> LabelEmbeddings:
-    """Return label embeddings [C, E] of class texts, with their source; slow sources are cached.
+def published_config(config: RunConfig) -> AVModelConfig | None:
+    """Return the config of a run's model for the features of the published models of its task.
+
+    Return None if no dataset is registered for the task.
 
     Raises:
-        UsageError: the source of embeddings is unknown.
-        DataError: the source cannot be read, or lacks a word.
+        UsageError: the options of task, encoder and decoder contradict each other.
     """
-    return label_embeddings(
-        texts, labels.embeddings, pooling=None if labels.pooling == "default" else labels.pooling
-    )
+    dataset = find_adapter(config.task)
+    if dataset is None:
+        return None
+    return make_model_config(config, build_task(config), dataset.features)
 
 
 def without_held_out(task: Task, config: RunConfig) -> Task:

@@ -37,12 +37,19 @@ def parse(args: Sequence[str], *, prog: str = "train.py") -> RunConfig:
     given = peek(args, (*CELL, "preset", "config", "resume"))
     if given.get("resume"):
         return _resumed(args, given["resume"], prog=prog)
-    layers: list[Layer] = []
-    if given.get("config"):
-        own, values = option_names(of_command=True), load_yaml(given["config"])
-        layers.append((given["config"], {k: v for k, v in values.items() if k not in own}))
+    layers = [file_layer(given["config"])] if given.get("config") else []
     cls, options = _merged(_with_preset(layers, given), given)
     return build(cls, _with_flags(cls, options, args, prog))
+
+
+def file_layer(path: str | Path) -> Layer:
+    """Return the options in a YAML file or run folder, without those of a single command.
+
+    Raises:
+        DataError: the file does not exist, or is not a YAML mapping.
+    """
+    own = option_names(of_command=True)
+    return str(path), {name: v for name, v in load_yaml(path).items() if name not in own}
 
 
 def compose(*layers: Layer) -> RunConfig:
@@ -129,13 +136,15 @@ def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
     if not Path(path).is_dir():
         raise DataError(f"--resume {path}: there is no such run folder")
     stored = stored_config(path)
-    options = _with_flags(type(stored), dataclasses.asdict(stored), args, prog)
-    check_resumed(stored, options)
-    return build(type(stored), options)
+    return resumed_with(stored, _with_flags(type(stored), dataclasses.asdict(stored), args, prog))
 
 
-def check_resumed(stored: RunConfig, options: Options) -> None:
-    """Raise UsageError if options change what a resumed run must keep."""
+def resumed_with(stored: RunConfig, options: Options) -> RunConfig:
+    """Return the configuration of a resumed run with all its options, of which some have changed.
+
+    Raises:
+        UsageError: an option has changed that a resumed run must keep, or a value is wrong.
+    """
     before = dataclasses.asdict(stored)
     was, now = stored.precision, options["precision"]
     if "float64" in (was, now) and was != now:
@@ -149,6 +158,7 @@ def check_resumed(stored: RunConfig, options: Options) -> None:
                 f"--{name.replace('_', '-')} cannot change when a run is resumed (it was "
                 f"{getattr(stored, name)!r}); start a new run, or leave it out"
             )
+    return build(type(stored), options)
 
 
 def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], prog: str) -> Options:

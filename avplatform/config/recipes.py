@@ -27,10 +27,8 @@ class Recipe:
     @classmethod
     def of(cls, options: Options) -> Recipe:
         """Return the recipe with these options, as an encoder or decoder declares them."""
-        optim, schedule = (
-            OptimConfig(**options.get("optim", {})),
-            ScheduleConfig(**options.get("schedule", {})),
-        )
+        optim = OptimConfig(**options.get("optim", {}))
+        schedule = ScheduleConfig(**options.get("schedule", {}))
         return cls(**{**options, "optim": optim, "schedule": schedule})
 
 

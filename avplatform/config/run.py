@@ -263,8 +263,7 @@ def default_config(
     are presets (`avplatform.config.presets`).
     """
     task = task or next(iter(TASKS))
-    if task not in TASKS:
-        raise unknown_name("task", task, TASKS)
+    check_names(task, None, None)
     kind = TASKS[task]
     encoder, decoder = encoder or kind.default_encoder, decoder or next(iter(DECODERS))
     supervision = supervision or kind.supervisions[0]
@@ -273,10 +272,12 @@ def default_config(
     task_config = kind.Config(
         supervision=supervision, **kind.task_options(encoder, decoder, supervision)
     )
-    adapter = kind(
-        task_config, classes=("-",)
-    )  # no option of an encoder or decoder depends on the classes
-    values: dict[str, Any] = dict(
+    # No option of an encoder or decoder depends on the classes.
+    adapter = kind(task_config, classes=("-",))
+    training = dict(kind.training)
+    if "optim" in training:
+        training["optim"] = OptimConfig(**training["optim"])
+    return cls(
         task=task,
         encoder=encoder,
         decoder=decoder,
@@ -284,8 +285,5 @@ def default_config(
         task_config=task_config,
         encoder_config=ENCODERS[encoder].Config(**adapter.encoder_options(encoder)),
         decoder_config=DECODERS[decoder].Config(**adapter.decoder_options(encoder, decoder)),
+        **training,
     )
-    training = dict(kind.training)
-    if "optim" in training:
-        training["optim"] = OptimConfig(**training["optim"])
-    return cls(**values, **training)

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import yaml
 
+from avplatform.models.config import plain
+from avplatform.models.contracts import Options
 from avplatform.models.errors import DataError, UsageError, nearest
 from avplatform.models.typed_values import KindError, convert_field, field_kinds
 
-Options = dict[str, Any]
-"""Options by name, with nested groups, as in a YAML file."""
 Config = TypeVar("Config")
 
 
@@ -68,7 +68,7 @@ def build(cls: type[Config], options: Options) -> Config:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a configuration as a dictionary that YAML can hold."""
-    return _plain(dataclasses.asdict(config))
+    return plain(dataclasses.asdict(config))
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -122,14 +122,6 @@ def _holds_itself(value: Any, above: set[int], seen: set[int]) -> bool:
     seen.add(id(value))
     inner = value.values() if isinstance(value, dict) else value
     return any(_holds_itself(v, above | {id(value)}, seen) for v in inner)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
 
 
 def merge(base: Options, extra: Options) -> Options:

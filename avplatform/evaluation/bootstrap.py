@@ -19,13 +19,15 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.contracts import Arrays
 
 LEVEL = 0.95
+"""Share of resamples inside an interval."""
+ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 FEWEST = 40  # resamples: with fewer, not even one lies beyond each end of a 95 % interval
 MOST = 20_000  # resamples: more would not change a printed figure
 CHUNK = 250  # resamples at a time: 250 of 10,000 clips take 20 MB
 
 
 def confidence(
-    contributions: Arrays, *, resamples: int = 1000, seed: int = 0, level: float = LEVEL
+    contributions: Arrays, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """Return, per figure, its percentile interval and standard error over resampled clips.
 
@@ -34,11 +36,11 @@ def confidence(
         resamples: number of resamples; with 1,000 an end of the interval is accurate to about a
             tenth of the interval's width.
         seed: seed of the resamples; the same clips are drawn for every figure.
-        level: share of resamples inside the interval.
     """
     names, table = _table(contributions)
-    means = _resampled(table, resamples, seed)
-    low, high = _ends(means, level)
+    counts = _counts(len(table), resamples, np.random.default_rng(seed))
+    means = np.concatenate([shares @ table for shares in counts])
+    low, high = _ends(means)
     return {
         name: {
             "value": float(table[:, i].mean()),
@@ -65,12 +67,7 @@ def check_resamples(resamples: int) -> None:
 
 
 def paired_test(
-    first: Sequence[Arrays],
-    other: Sequence[Arrays],
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    level: float = LEVEL,
+    first: Sequence[Arrays], other: Sequence[Arrays], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """Return, per figure, the difference other - first, its interval, and a two-sided p.
 
@@ -89,10 +86,8 @@ def paired_test(
         raise DataError(
             "the runs were scored on different numbers of clips; a paired test needs the same clips"
         )
-    (a, b), rng = (
-        (np.stack(side) for side in tables),
-        np.random.default_rng(seed),
-    )  # (runs, N, M) each
+    a, b = (np.stack(side) for side in tables)  # (runs, N, M) each
+    rng = np.random.default_rng(seed)
     differences = []
     for counts in _counts(a.shape[1], resamples, rng):
         side = []
@@ -102,7 +97,7 @@ def paired_test(
             side.append(np.einsum("rs,srm->rm", drawn, scores))
         differences.append(side[1] - side[0])
     resampled = np.concatenate(differences)
-    low, high = _ends(resampled, level)
+    low, high = _ends(resampled)
     observed = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
     p = p_value(resampled)
     return {
@@ -123,7 +118,6 @@ def paired_ratios(
     *,
     resamples: int = 1000,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> dict[str, Any]:
     """Return, per class, both sides' scores, the difference other - first, and its interval.
 
@@ -132,33 +126,19 @@ def paired_ratios(
     averaged and resampled as in `paired_test`. The value is None where a class has no score on one
     side; resamples in which the class has no score are left out.
     """
-    rng = np.random.default_rng(seed)
-    counts = np.concatenate(list(_counts(len(first[0][0]), resamples, rng)))  # (R, N)
-    whole, equal = (
-        np.ones((1, len(first[0][0]))),
-        [np.full((1, len(side)), 1 / len(side)) for side in (first, other)],
-    )
-    scores = [
-        _mean_of_known(shares, np.stack([_ratio(whole, *run) for run in side]))[0]
-        for side, shares in zip((first, other), equal, strict=True)
-    ]
-    drawn = [
-        _mean_of_known(
-            _draw_runs(len(side), resamples, rng), np.stack([_ratio(counts, *run) for run in side])
-        )
-        for side in (first, other)
-    ]
-    resampled, tail = drawn[1] - drawn[0], (1 - level) / 2
-    ends = np.full((2, resampled.shape[1]), np.nan)
-    known = ~np.isnan(resampled).all(axis=0) & ~np.isnan(scores[1] - scores[0])
-    ends[:, known] = np.nanquantile(resampled[:, known], [tail, 1 - tail], axis=0)
-    table = {
-        "first": scores[0],
-        "other": scores[1],
-        "difference": scores[1] - scores[0],
-        "low": ends[0],
-        "high": ends[1],
-    }
+    rng, clips = np.random.default_rng(seed), len(first[0][0])
+    counts = np.concatenate(list(_counts(clips, resamples, rng)))  # (R, N)
+    whole, scores, drawn = np.ones((1, clips)), [], []
+    for side in (first, other):
+        equal = np.full((1, len(side)), 1 / len(side))
+        scores.append(_mean_of_known(equal, np.stack([_ratio(whole, *run) for run in side]))[0])
+        shares = _draw_runs(len(side), resamples, rng)
+        drawn.append(_mean_of_known(shares, np.stack([_ratio(counts, *run) for run in side])))
+    resampled, difference = drawn[1] - drawn[0], scores[1] - scores[0]
+    low, high = np.full((2, resampled.shape[1]), np.nan)
+    known = ~np.isnan(resampled).all(axis=0) & ~np.isnan(difference)
+    low[known], high[known] = np.nanquantile(resampled[:, known], ENDS, axis=0)
+    table = dict(first=scores[0], other=scores[1], difference=difference, low=low, high=high)
     return {
         name: [None if np.isnan(v) else float(v) for v in values] for name, values in table.items()
     }
@@ -200,18 +180,10 @@ def _table(
 def _counts(clips: int, resamples: int, rng: np.random.Generator) -> Any:
     """Yield how often each resample draws each clip, as shares of all draws: [up to CHUNK, N]."""
     for start in range(0, resamples, CHUNK):
-        yield (
-            rng.multinomial(clips, np.full(clips, 1 / clips), size=min(CHUNK, resamples - start))
-            / clips
-        )
+        size = min(CHUNK, resamples - start)
+        yield rng.multinomial(clips, np.full(clips, 1 / clips), size=size) / clips
 
 
-def _resampled(table: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    return np.concatenate(
-        [counts @ table for counts in _counts(len(table), resamples, np.random.default_rng(seed))]
-    )
-
-
-def _ends(values: np.ndarray, level: float) -> tuple[list[float], list[float]]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+def _ends(values: np.ndarray) -> tuple[list[float], list[float]]:
+    low, high = np.quantile(values, ENDS, axis=0)
     return low.tolist(), high.tolist()

@@ -38,7 +38,7 @@ def calibration(
     return out
 
 
-def reliability(scores: np.ndarray, true: np.ndarray, *, bins: int = BINS) -> dict[str, Any]:
+def reliability(scores: np.ndarray, true: np.ndarray) -> dict[str, Any]:
     """Return the expected calibration error and the Brier score in percent, and the curve.
 
     The error is the mean, over all scores, of the distance between the mean score of the score's
@@ -50,21 +50,18 @@ def reliability(scores: np.ndarray, true: np.ndarray, *, bins: int = BINS) -> di
     Raises:
         DataError: there is no score.
     """
-    scores, true = (
-        np.asarray(scores, dtype=float).reshape(-1),
-        np.asarray(true, dtype=float).reshape(-1),
-    )
+    scores, true = (np.asarray(values, dtype=float).reshape(-1) for values in (scores, true))
     if not scores.size:
         raise DataError("there is no score to calibrate; the split is empty")
-    at = np.minimum((scores * bins).astype(int), bins - 1)
+    at = np.minimum((scores * BINS).astype(int), BINS - 1)
     count, score, share = (
-        np.bincount(at, weights=w, minlength=bins) for w in (np.ones_like(scores), scores, true)
+        np.bincount(at, weights=w, minlength=BINS) for w in (np.ones_like(scores), scores, true)
     )
     held = np.flatnonzero(count)
     curve = [
         {
-            "low": b / bins,
-            "high": (b + 1) / bins,
+            "low": b / BINS,
+            "high": (b + 1) / BINS,
             "count": int(count[b]),
             "score": score[b] / count[b],
             "share": share[b] / count[b],

@@ -13,7 +13,7 @@ import numpy as np
 from avplatform.config.run import option_names
 from avplatform.config.values import flat, load_yaml
 from avplatform.data.adapters.registry import make_task
-from avplatform.evaluation.bootstrap import paired_ratios, paired_test
+from avplatform.evaluation.bootstrap import LEVEL, paired_ratios, paired_test
 from avplatform.evaluation.selection import both_splits, mean_and_spread, selection_report
 from avplatform.labels.held_out import with_others
 from avplatform.models.av_model import CONFIG_FILE
@@ -75,25 +75,23 @@ def compare(
             "see Task.analysis"
         )
     first, *others = groups
-    contributions = {id(run): analysis.contributions(run.predictions.state) for run in runs}
-    terms = {id(run): analysis.class_terms(run.predictions.state) for run in runs}
-
-    def of(group: Group, table: dict[int, Any]) -> list[Any]:
-        return [table[id(run)] for run in group.runs]
-
+    states = {g.label: [run.predictions.state for run in g.runs] for g in groups}
+    contributions = {name: list(map(analysis.contributions, own)) for name, own in states.items()}
+    terms = {name: list(map(analysis.class_terms, own)) for name, own in states.items()}
     sampling = {"resamples": resamples, "seed": seed}
     content: dict[str, Any] = {
         **{name: runs[0].results[name] for name in ("task", "data", "data_checksum", "synthetic")},
         "split": split,
         "clips": len(runs[0].predictions),
-        "bootstrap": sampling | {"level": 0.95},
-        "groups": [_summary(group, of(group, contributions), split) for group in groups],
+        "bootstrap": sampling | {"level": LEVEL},
+        "groups": [_summary(group, contributions[group.label], split) for group in groups],
         "tests": {
-            g.label: paired_test(of(first, contributions), of(g, contributions), **sampling)
+            g.label: paired_test(contributions[first.label], contributions[g.label], **sampling)
             for g in others
         },
         "per_class": {
-            g.label: _per_class(of(first, terms), of(g, terms), analysis, sampling) for g in others
+            g.label: _per_class(terms[first.label], terms[g.label], analysis, sampling)
+            for g in others
         },
     }
     # A run that picks its epoch on test does not score validation, so there is no bias to measure.
@@ -173,16 +171,13 @@ def _labels(groups: list[list[ComparedRun]]) -> list[str]:
     labels = []
     for name, group in zip(names, groups, strict=True):
         alike = [g[0].options for g, n in zip(groups, names, strict=True) if n == name]
-        keys = sorted(
-            {
-                key
-                for options in alike
-                for key in options
-                if any(options.get(key) != o.get(key) for o in alike)
-            }
-        )
-        own = [f"{key} {group[0].options.get(key)}" for key in keys]
-        labels.append(name if not own else f"{name}, {', '.join(own)}")
+        keys = sorted({key for options in alike for key in options})
+        own = [
+            f"{key} {group[0].options.get(key)}"
+            for key in keys
+            if any(options.get(key) != alike[0].get(key) for options in alike)
+        ]
+        labels.append(", ".join([name, *own]))
     if any(len(label) > 70 for label in labels) or len(set(labels)) < len(labels):
         folders = [group[0].folder for group in groups]
         short = [folder.name for folder in folders]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from avplatform.base.drawing import with_note
 from avplatform.base.files import write_json
 from avplatform.evaluation.markdown import markdown_table, signed
 from avplatform.evaluation.pictures import class_differences, differences
@@ -35,22 +36,15 @@ def write_comparison(content: dict[str, Any], folder: Path) -> list[Path]:
             )
         for number, (other, levels) in enumerate(content["per_class"].items(), start=1):
             for level, streams in levels.items():
-                title = (
-                    f"{level.capitalize()} scores per class, {content['split']}: "
-                    f"{other}, minus {first}"
-                )
-                title += f" ({note})" if note else ""
+                title = f"{level.capitalize()} scores per class, {content['split']}: {other}, "
+                title = with_note(f"{title}minus {first}", note)
                 rows = {name: streams[name] for name in STREAMS if name in streams}
                 file = folder / f"per_class_{number}_{level}.png"
                 pictures.append(
                     class_differences(rows, file, title=title, first=first, other=other)
                 )
         text = comparison_page(content, [picture.name for picture in pictures])
-        return [
-            *files,
-            write_atomic(folder / "compare.md", text),
-            *pictures,
-        ]
+        return [*files, write_atomic(folder / "compare.md", text), *pictures]
     except OSError as error:
         raise DataError(f"cannot write into {folder}: {error.strerror}") from None
 
@@ -93,10 +87,8 @@ def figure_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     names = list(content["groups"][0]["figures"])
     rows = []
     for group in content["groups"]:
-        cells = [spread_cell(group["figures"][name]) for name in names]
-        rows.append(
-            [group["label"], str(len(group["runs"])), group["selection"] or "unknown", *cells]
-        )
+        head = [group["label"], str(len(group["runs"])), group["selection"] or "unknown"]
+        rows.append([*head, *(spread_cell(group["figures"][name]) for name in names)])
     return ["run", "seeds", "epoch picked on", *names], rows
 
 
@@ -116,14 +108,9 @@ def test_table(content: dict[str, Any], other: str) -> tuple[list[str], list[lis
 
 def selection_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows of what picking the epoch on test adds: one row per group."""
+    picked = ("picked_on_validation", "picked_on_test", "added")
     rows = [
-        [
-            label,
-            *(
-                spread_cell(entry["summary"][key])
-                for key in ("picked_on_validation", "picked_on_test", "added")
-            ),
-        ]
+        [label, *(spread_cell(entry["summary"][key]) for key in picked)]
         for label, entry in content["selection_bias"].items()
     ]
     metric = next(iter(content["selection_bias"].values()))["metric"]
@@ -152,6 +139,5 @@ def method(content: dict[str, Any]) -> str:
 
 def spread_cell(figure: dict[str, Any]) -> str:
     """Return a mean and, for several runs, the spread."""
-    return f"{figure['mean']:.1f}" + (
-        f" ± {figure['spread']:.1f}" if figure["spread"] is not None else ""
-    )
+    spread = "" if figure["spread"] is None else f" ± {figure['spread']:.1f}"
+    return f"{figure['mean']:.1f}{spread}"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from avplatform.base.console import Console
 from avplatform.data import Data
 from avplatform.data.reading.arrays import SplitArrays
-from avplatform.evaluation.bootstrap import check_resamples, confidence
+from avplatform.evaluation.bootstrap import LEVEL, check_resamples, confidence
 from avplatform.evaluation.calibration import calibration
 from avplatform.evaluation.markdown import signed
+from avplatform.evaluation.options import EvalOptions
 from avplatform.evaluation.perturbations import Change
 from avplatform.evaluation.pictures import reliability_curves
 from avplatform.evaluation.robustness import robustness, write_card
@@ -31,22 +30,6 @@ SHOWN = ("segment_A", "segment_V", "segment_Type@AV", "event_Type@AV")
 """Figures that the robustness picture and table show; a task without them shows its first three."""
 
 
-@dataclass(kw_only=True)
-class Extras:
-    """The extras to compute; the fields are flags of `avplatform eval`."""
-
-    bootstrap: int = 0
-    thresholds: Literal["own", "validation"] = "own"
-    calibration: bool = False
-    robustness: bool = False
-    seed: int = 0
-
-    @property
-    def reads_validation(self) -> bool:
-        """Return whether something is learnt on the validation split."""
-        return self.calibration or self.thresholds == "validation"
-
-
 class Score(Protocol):
     """A function that scores a split."""
 
@@ -56,9 +39,7 @@ class Score(Protocol):
         """Score a split, with a title for the progress bar and a change applied to its batches."""
 
 
-def check_extras(
-    asked: Extras, data: Data, split: str, *, out: str | None, model: str
-) -> Path | None:
+def check_extras(asked: EvalOptions, data: Data, split: str) -> Path | None:
     """Check the extras before anything is scored; return the folder for pages and pictures, if any.
 
     Raises:
@@ -77,22 +58,23 @@ def check_extras(
         data.split_name("validation")
     if not (asked.calibration or asked.robustness):
         return None
-    if out is not None:
-        return Path(out)
-    if not (Path(model) / "config.yaml").is_file():
+    if asked.out is not None:
+        return Path(asked.out)
+    if not (Path(asked.model) / "config.yaml").is_file():
         raise UsageError(
-            f"{model} is not a run folder, so it cannot hold pages and pictures; give --out FOLDER"
+            f"{asked.model} is not a run folder, so it cannot hold pages and pictures; "
+            "give --out FOLDER"
         )
-    return Path(model) / "evaluation"
+    return Path(asked.model) / "evaluation"
 
 
 def extras(
-    asked: Extras, task: Task, data: Data, split: SplitArrays, own: Metrics, *, score: Score
+    asked: EvalOptions, task: Task, data: Data, split: SplitArrays, own: Metrics, *, score: Score
 ) -> tuple[Metrics, dict[str, Any]]:
     """Return the metrics to report, and the content that the extras add to the results.
 
     Args:
-        asked: the extras to compute.
+        asked: says what to compute.
         task: makes the decisions and scores them.
         data: holds the validation split.
         split: the split that is reported.
@@ -111,7 +93,7 @@ def extras(
         contributions = require_analysis(task).contributions(metrics.state())
         intervals = confidence(contributions, resamples=asked.bootstrap, seed=asked.seed)
         content["confidence"] = {
-            "level": 0.95,
+            "level": LEVEL,
             "resamples": asked.bootstrap,
             "seed": asked.seed,
             split.name: intervals,
@@ -121,10 +103,13 @@ def extras(
         judged = [analysis.judged(m.state(), require_evidence(m)) for m in (validation, own)]
         content["calibration"] = {split.name: calibration(*judged)}
     if asked.robustness:
-        perturbed: Callable[[str, Change], Metrics] = lambda name, change: score(  # noqa: E731
-            split, f"{name}:", change
+        content["robustness"] = robustness(
+            task,
+            split,
+            own,
+            score=lambda name, change: score(split, f"{name}:", change),
+            seed=asked.seed,
         )
-        content["robustness"] = robustness(task, split, own, score=perturbed, seed=asked.seed)
     return metrics, content
 
 
@@ -148,15 +133,9 @@ def show_extras(console: Console, content: dict[str, Any], split: str, *, presen
         )
         console.table(title, ["", split, "low", "high", "standard error"], rows)
     if "calibration" in content:
+        shown = [(when, what) for when in ("before", "after") for what in ("error", "brier")]
         rows = [
-            [
-                stream,
-                *(
-                    f"{entry[when][what]:.2f}"
-                    for when in ("before", "after")
-                    for what in ("error", "brier")
-                ),
-            ]
+            [stream, *(f"{entry[when][what]:.2f}" for when, what in shown)]
             for stream, entry in content["calibration"][split].items()
         ]
         columns = ["", "error", "Brier", "error rescaled", "Brier rescaled"]
@@ -199,24 +178,22 @@ def write_extras(content: dict[str, Any], split: str, folder: Path | None) -> li
     Raises:
         DataError: the folder cannot be written.
     """
+    if folder is None:
+        return []
+    files: list[Path] = []
+    note = "synthetic features" if content["synthetic"] else ""
+    title = f"{content['encoder']} + {content['decoder']} on {content['data']}"
     try:
-        return _write(content, split, folder)
+        if "calibration" in content:
+            file = folder / f"reliability_{split}.png"
+            files.append(reliability_curves(content["calibration"][split], file, note=note))
+        if "robustness" in content:
+            card = content["robustness"]
+            files += write_card(card, folder, title=title, metrics=_shown(card), note=note)
     except OSError as error:
         raise DataError(
             f"cannot write into {folder}: {error.strerror}; give another --out"
         ) from None
-
-
-def _write(content: dict[str, Any], split: str, folder: Path | None) -> list[Path]:
-    files: list[Path] = []
-    note = "synthetic features" if content["synthetic"] else ""
-    title = f"{content['encoder']} + {content['decoder']} on {content['data']}"
-    if folder is not None and "calibration" in content:
-        file = folder / f"reliability_{split}.png"
-        files.append(reliability_curves(content["calibration"][split], file, note=note))
-    if folder is not None and "robustness" in content:
-        card = content["robustness"]
-        files += write_card(card, folder, title=title, metrics=_shown(card), note=note)
     return files
 
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table; the first column is aligned as text, the others as numbers."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
+    return "\n".join(map(markdown_row, [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]))
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """Return one line of a table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def signed(value: float) -> str:

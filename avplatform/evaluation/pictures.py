@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from avplatform.base.drawing import COLOURS, save_figure
+from avplatform.base.drawing import COLOURS, grid, name_rows, plain_legend, save_figure, with_note
 from avplatform.evaluation.markdown import signed
 from avplatform.models.errors import DataError
 
@@ -45,23 +45,15 @@ def robustness_bars(card: dict[str, Any], out: Path, *, metrics: list[str], note
             axes.text(0.98 * right, at, text, va="center", ha="right", fontsize=8)
         axes.set(xlim=(0, right), xlabel="percent")
         axes.set_title(f"{metric}: clean {card['clean'][metric]:.1f}", fontsize=9)
-        _grid(axes, "x")
+        grid(axes, "x")
     moved = any(row["reference"] != card["clean"] for row in card["perturbations"].values())
     held = "clean (late audio: clean decisions, moved with the labels)" if moved else "clean"
-    figure.legend(
-        [bars, line],
-        ["score", held],
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=8,
+    plain_legend(
+        figure, [bars, line], ["score", held], loc="outside lower center", ncols=2, fontsize=8
     )
-    panels[0].set_yticks(range(len(names)), names)
-    panels[0].set_ylim(len(names) - 0.4, -0.6)
-    figure.suptitle(
-        f"Scores under perturbation, {card['split']} split{f' ({note})' if note else ''}",
-        fontsize=11,
-    )
+    name_rows(panels[0], names)
+    title = f"Scores under perturbation, {card['split']} split"
+    figure.suptitle(with_note(title, note), fontsize=11)
     return save_figure(figure, out)
 
 
@@ -87,21 +79,17 @@ def reliability_curves(calibration: dict[str, Any], out: Path, *, note: str = ""
             above.plot(x, y, "os"[number] + "-", color=COLOURS[number], markersize=4, label=label)
             offset = (number - 0.5) * 0.4
             middle = [(b["low"] + b["high"]) / 2 + offset * (b["high"] - b["low"]) for b in bins]
-            below.bar(
-                middle,
-                [b["count"] for b in bins],
-                width=0.4 * (bins[0]["high"] - bins[0]["low"]),
-                color=COLOURS[number],
-            )
+            width, counts = 0.4 * (bins[0]["high"] - bins[0]["low"]), [b["count"] for b in bins]
+            below.bar(middle, counts, width=width, color=COLOURS[number])
         above.set(ylim=(-0.02, 1.02), ylabel="share that came true" if column == 0 else "")
         above.set_title(stream, fontsize=10)
         above.legend(frameon=False, fontsize=8, loc="upper left")
         below.set(
             xlabel="score", xlim=(-0.02, 1.02), yscale="log", ylabel="scores" if column == 0 else ""
         )
-        _grid(above, "both")
-        _grid(below, "x")
-    figure.suptitle(f"Reliability{f' ({note})' if note else ''}", fontsize=11)
+        grid(above)
+        grid(below, "x")
+    figure.suptitle(with_note("Reliability", note), fontsize=11)
     return save_figure(figure, out)
 
 
@@ -134,20 +122,17 @@ def class_differences(
         fill(f"left of 0: better with {first}", room),
     ]
     columns = 2 if sum(map(len, legend)) < 0.8 * room else 1
-    texts = 0.2 * (heading.count("\n") + 1) + 0.15 * sum(
-        text.count("\n") + 1 for text in legend
-    )  # inches
-    figure = Figure(figsize=(width, 0.24 * len(classes) + 1.4 + texts), layout="constrained")
+    lines = sum(text.count("\n") + 1 for text in legend)
+    inches = 0.24 * len(classes) + 1.4 + 0.2 * (heading.count("\n") + 1) + 0.15 * lines
+    figure = Figure(figsize=(width, inches), layout="constrained")
     panels = figure.subplots(1, len(known), sharey=True, sharex=True, squeeze=False)[0]
     for axes, stream in zip(panels, known, strict=True):
         row = rows[stream]
-        for y, (value, low, high) in enumerate(
-            zip(row["difference"], row["low"], row["high"], strict=True)
-        ):
+        ends = zip(row["difference"], row["low"], row["high"], strict=True)
+        for y, (value, low, high) in enumerate(ends):
             if value is None:
-                axes.text(
-                    0, y, "not in this split", va="center", ha="center", fontsize=6, color="#666666"
-                )
+                words = "not in this split"
+                axes.text(0, y, words, va="center", ha="center", fontsize=6, color="#666666")
                 continue
             axes.barh(y, value, height=0.7, color=COLOURS[0] if value >= 0 else COLOURS[1])
             if low is not None:
@@ -156,21 +141,11 @@ def class_differences(
         axes.set_title(stream, fontsize=10)
         axes.set_xlabel("difference (points), 95 % interval")
         axes.use_sticky_edges = False  # room on both sides of 0
-        _grid(axes, "x")
-    panels[0].set_yticks(
-        range(len(classes)),
-        [name.replace("_", " ") for name in classes],
-        fontsize=8,
-        parse_math=False,
-    )
-    panels[0].set_ylim(len(classes) - 0.4, -0.6)
+        grid(axes, "x")
+    name_rows(panels[0], [name.replace("_", " ") for name in classes], fontsize=8)
     figure.suptitle(heading, fontsize=11, parse_math=False)
     handles = [Patch(color=COLOURS[i]) for i in range(2)]
-    found = figure.legend(
-        handles, legend, loc="outside lower center", ncols=columns, frameon=False, fontsize=8
-    )
-    for text in found.get_texts():
-        text.set_parse_math(False)
+    plain_legend(figure, handles, legend, loc="outside lower center", ncols=columns, fontsize=8)
     return save_figure(figure, out)
 
 
@@ -187,9 +162,8 @@ def differences(
     """
     runs = list(tests)
     metrics = list(tests[runs[0]])
-    figure = Figure(
-        figsize=(8, 0.3 * len(metrics) * max(1, len(runs) * 0.6) + 1.8), layout="constrained"
-    )
+    height = 0.3 * len(metrics) * max(1, len(runs) * 0.6) + 1.8
+    figure = Figure(figsize=(8, height), layout="constrained")
     axes = figure.subplots()
     for number, run in enumerate(runs):
         y = np.arange(len(metrics)) + (number - (len(runs) - 1) / 2) * 0.7 / len(runs)
@@ -200,21 +174,9 @@ def differences(
         axes.hlines(y, ends[:, 0], ends[:, 1], color=colour, linewidth=1.6)
         axes.plot(value, y, "o", color=colour, markersize=5, label=run)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(metrics)), metrics)
-    axes.set_ylim(len(metrics) - 0.4, -0.6)
+    name_rows(axes, metrics)
     axes.set_xlabel("difference (points), 95 % interval")
-    axes.set_title(
-        f"Difference to {first}{f' ({note})' if note else ''}", fontsize=11, parse_math=False
-    )
-    legend = figure.legend(
-        loc="outside lower center", ncols=min(3, len(runs)), frameon=False, fontsize=8
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-    _grid(axes, "x")
+    axes.set_title(with_note(f"Difference to {first}", note), fontsize=11, parse_math=False)
+    plain_legend(figure, loc="outside lower center", ncols=min(3, len(runs)), fontsize=8)
+    grid(axes, "x")
     return save_figure(figure, out)
-
-
-def _grid(axes: Any, axis: str) -> None:
-    axes.grid(axis=axis, color="#E5E5E5", linewidth=0.6)
-    axes.set_axisbelow(True)

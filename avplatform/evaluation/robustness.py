@@ -38,8 +38,7 @@ def robustness(
         score: returns the metrics of the split for a perturbation's name and its change of batches.
         seed: seed of the noise.
     """
-    analysis, rows = task.analysis(), {}
-    references = {}
+    analysis, rows, references = task.analysis(), {}, {}
     if analysis is not None:
         for segments in SHIFTS:
             moved = task.metrics()
@@ -78,15 +77,8 @@ def robustness_page(card: dict[str, Any], *, title: str, note: str = "") -> str:
     names = list(card["clean"])
     rows = [["clean", *(f"{card['clean'][name]:.1f}" for name in names)]]
     for perturbation, row in card["perturbations"].items():
-        rows.append(
-            [
-                perturbation,
-                *(
-                    f"{row['scores'][name]:.1f} ({signed(row['difference'][name])})"
-                    for name in names
-                ),
-            ]
-        )
+        scores, change = row["scores"], row["difference"]
+        rows.append([perturbation, *(f"{scores[n]:.1f} ({signed(change[n])})" for n in names)])
     head = (
         f"# Robustness of {title}\n\nSplit {card['split']}, {card['clips']} clips. Figures are in "
         "percent, with the difference to the clean figure in brackets."
@@ -96,11 +88,5 @@ def robustness_page(card: dict[str, Any], *, title: str, note: str = "") -> str:
             " Late audio moves its labels along, and is compared to the clean decisions, delayed "
             "in the same way."
         )
-    return "\n".join(
-        [
-            head + (f" **{note[0].upper()}{note[1:]}.**" if note else ""),
-            "",
-            markdown_table(["", *names], rows),
-            "",
-        ]
-    )
+    head += f" **{note[0].upper()}{note[1:]}.**" if note else ""
+    return f"{head}\n\n{markdown_table(['', *names], rows)}\n"

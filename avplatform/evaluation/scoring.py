@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import tyro
 from torch import nn
 
 from avplatform.base.console import Console
@@ -17,13 +15,8 @@ from avplatform.data.adapters.registry import make_task
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.store.schema import check_labels
 from avplatform.evaluation.evaluate import evaluate
-from avplatform.evaluation.extras import (
-    Extras,
-    check_extras,
-    extras,
-    show_extras,
-    write_extras,
-)
+from avplatform.evaluation.extras import check_extras, extras, show_extras, write_extras
+from avplatform.evaluation.options import EvalOptions
 from avplatform.evaluation.perturbations import Change
 from avplatform.labels.held_out import data_for, zero_shot
 from avplatform.models.av_model import AVModel, count_parameters
@@ -36,52 +29,6 @@ from avplatform.tasks.contracts import Metrics
 from avplatform.tasks.registry import task_of_model, with_threshold
 
 SPLITS = ("validation", "test")
-
-
-@dataclass(kw_only=True)
-class EvalOptions:
-    """Score a saved model or run; several processes share the work and give the same numbers."""
-
-    model: Annotated[str, tyro.conf.Positional]
-    """run folder, model folder or hub id"""
-    data: str | None = None
-    """demo, a data folder or a hub dataset id; default: the data that the run was trained on"""
-    cache_dir: str | None = None
-    """folder for cached data; default: the data folder, $AVPLATFORM_CACHE or ~/.cache/avplatform"""
-    split: str = "test"
-    """train, validation or test"""
-    held_out: tuple[str, ...] = ()
-    """score these classes by their label texts (leap), on the clips that hold one of them"""
-    among: Literal["held-out", "all"] = "held-out"
-    """with --held-out: let the model choose among those classes only, or among all of the task"""
-    embeddings: str | None = None
-    """with --held-out: source of label embeddings; default: the source used in training"""
-    threshold: float | None = None
-    """lowest probability at which a class is detected (avvp); default: the model's own"""
-    json: str | None = None
-    """write the results to this file"""
-    predictions: str | None = None
-    """write decisions, truth and scores of all clips to this file, or FOLDER/SPLIT.safetensors"""
-    bootstrap: int = 0
-    """resamples of the clips for 95 % intervals of the headline figures, such as 1000; 0: none"""
-    thresholds: Literal["own", "validation"] = "own"
-    """own: the model's; validation: per class, chosen on the validation split (results say so)"""
-    calibration: bool = False
-    """test scores as probabilities, both unchanged and after rescaling on the validation split"""
-    presence: bool = False
-    """print the scores of events that are only audible, only visible, or both (avvp)"""
-    robustness: bool = False
-    """score with late, muted, noisy or missing audio and with frozen, noisy or missing video"""
-    out: str | None = None
-    """folder for the calibration and robustness pages; default: evaluation/ in the run's folder"""
-    seed: int = 0
-    """seed of the resamples and of the noise"""
-    batch_size: int = 64
-    """clips per batch"""
-    cpu: bool = False
-    """stay on the CPU"""
-    threads: int = 0
-    """CPU threads per process; 0: cores divided by the number of processes on this machine"""
 
 
 def score_model(
@@ -110,10 +57,8 @@ def score_model(
             "give --data (demo, a folder or a hub id)"
         )
     if model is None:
-        folder = Path(options.model)
-        model = AVModel.from_pretrained(
-            str(folder / "model" if (folder / "model").is_dir() else options.model)
-        )
+        folder = Path(options.model) / "model"
+        model = AVModel.from_pretrained(str(folder) if folder.is_dir() else options.model)
     task = with_threshold(task_of_model(model.config), options.threshold)
     data: Data = open_data(
         data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note
@@ -131,14 +76,7 @@ def score_model(
     data = data_for(data, task)
     check_labels(data.spec, task)
     split, parser = data.split(name), parser.to(accelerator.device)
-    asked = Extras(
-        bootstrap=options.bootstrap,
-        thresholds=options.thresholds,
-        calibration=options.calibration,
-        robustness=options.robustness,
-        seed=options.seed,
-    )
-    pages = check_extras(asked, data, split.name, out=options.out, model=options.model)
+    pages = check_extras(options, data, split.name)
 
     def score(arrays: SplitArrays, title: str = "score", change: Change | None = None) -> Metrics:
         with console.bar(f"{title} {arrays.name}", total=len(arrays)) as bar:
@@ -153,7 +91,7 @@ def score_model(
             )
 
     own = score(split)
-    metrics, more = extras(asked, task, data, split, own, score=score)
+    metrics, more = extras(options, task, data, split, own, score=score)
     content = results(
         identity={
             "task": task.name,

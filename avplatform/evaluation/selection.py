@@ -43,7 +43,7 @@ def selection_bias(
     for split, records in (("validation", validated), ("test", tested)):
         best = best_record([records[epoch] for epoch in epochs], metric=metric, ties=ties)
         assert best is not None
-        picked[split] = best["epoch"]
+        picked[split] = tested[best["epoch"]]
     names = [
         n for n, v in tested[epochs[0]].items() if n in validated[epochs[0]] and _is_figure(n, v)
     ]
@@ -51,13 +51,10 @@ def selection_bias(
         "metric": metric,
         "epochs": len(epochs),
         **{
-            f"picked_on_{split}": _at(tested[epoch], epoch, names)
-            for split, epoch in picked.items()
+            f"picked_on_{split}": {name: record[name] for name in ("epoch", *names)}
+            for split, record in picked.items()
         },
-        "added": {
-            name: tested[picked["test"]][name] - tested[picked["validation"]][name]
-            for name in names
-        },
+        "added": {name: picked["test"][name] - picked["validation"][name] for name in names},
     }
 
 
@@ -82,19 +79,17 @@ def selection_report(
             )
         except DataError as error:
             raise DataError(f"{run}: {error}") from None
-    summary = {}
-    for key in ("picked_on_validation", "picked_on_test", "added"):
-        summary[key] = mean_and_spread([entry[key][metric] for entry in entries.values()])
+    summary = {
+        key: mean_and_spread([entry[key][metric] for entry in entries.values()])
+        for key in ("picked_on_validation", "picked_on_test", "added")
+    }
     return {"metric": metric, "runs": entries, "summary": summary}
 
 
 def both_splits(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """Return the validation and the test records of a metrics.jsonl."""
-    validation = [
-        r
-        for r in records
-        if r.get("event") == "epoch" and r.get("split", "validation") == "validation"
-    ]
+    epochs = [r for r in records if r.get("event") == "epoch"]
+    validation = [r for r in epochs if r.get("split", "validation") == "validation"]
     return validation, [r for r in records if r.get("event") == "test_epoch"]
 
 
@@ -105,12 +100,5 @@ def mean_and_spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _is_figure(name: str, value: Any) -> bool:
-    return (
-        isinstance(value, float)
-        and not name.startswith("loss")
-        and name not in ("epoch", "step", "lr")
-    )
-
-
-def _at(record: Record, epoch: int, names: list[str]) -> dict[str, Any]:
-    return {"epoch": epoch, **{name: record[name] for name in names}}
+    known = name.startswith("loss") or name in ("epoch", "step", "lr")
+    return isinstance(value, float) and not known

@@ -26,9 +26,8 @@ def choose_thresholds(analysis: Analysis, validation: Metrics) -> Arrays:
     grid = np.array(sorted({*GRID, analysis.default}, key=lambda t: (abs(t - analysis.default), t)))
     out = {}
     for stream, values in analysis.objective(validation.state(), evidence, grid).items():
-        best = np.where(np.isnan(values), -np.inf, values).argmax(
-            axis=0
-        )  # the first of equally good ones, which is the nearest to the default
+        # The first of equally good ones, which is the nearest to the default.
+        best = np.where(np.isnan(values), -np.inf, values).argmax(axis=0)
         out[stream] = np.where(np.isnan(values).all(axis=0), analysis.default, grid[best])
     return out
 

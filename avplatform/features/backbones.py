@@ -16,7 +16,7 @@ from avplatform.features import mel, soundnet
 from avplatform.features.image_networks import load_frames_network, load_maps_network
 from avplatform.features.media import FrameSize
 from avplatform.features.sampling import SAMPLE_RATE, split_waveform
-from avplatform.features.teachers import CLAP_MODEL, CLIP_MODEL, CLAPTeacher, CLIPTeacher
+from avplatform.features.teachers import CLAP_MODEL, CLIP_MODEL, CLAPTeacher, CLIPTeacher, Teacher
 from avplatform.features.vggish import Postprocessor, read_vggish
 from avplatform.features.weights import Weights, find_weights, weights_folder
 from avplatform.models.checkpoint.file import read_checkpoint
@@ -37,7 +37,6 @@ class Backbone:
     `items` cuts a waveform at `rate` into.
     """
 
-    name: str
     width: int
     run: Callable[[Tensor], Tensor]
     source: dict[str, Any]
@@ -77,33 +76,21 @@ def audio_backbone(name: str, where: Where) -> Backbone:
         DataError: the weights are missing (the message says where they are published) or wrong.
     """
     kind, _, inner = name.partition(":")
-    if kind == "soundnet8":
-        file = find_weights(where.weights, kind, "audio")
-        read = soundnet.read_soundnet(file, weights_folder(where.weights))
-        source = _source(read, file=file.name)
-        sound = where.put(read)
-        return Backbone(
-            name=name,
-            width=soundnet.SoundNet8.width,
-            run=lambda items: sound(items.to(where.dtype)).float(),
-            source=source,
-            rate=soundnet.RATE,
-            items=_seconds(soundnet.RATE),
-        )
     if kind == "clap":
-        clap = CLAPTeacher(_model(where, "clap", inner or CLAP_MODEL), device=where.device)
+        clap = CLAPTeacher(_model(where, "clap", "audio", inner or CLAP_MODEL), device=where.device)
         return Backbone(
-            name=name,
             width=int(clap.model.config.projection_dim),
-            run=lambda items: torch.from_numpy(
-                _in(where, clap.segment_features, items.cpu().numpy())
-            ),
+            run=lambda items: _seen_by(clap, items, where),
             source=_source(clap.model, model=_public(clap.name)),
             rate=SAMPLE_RATE,
             items=lambda samples, segments: split_waveform(_filled(samples, segments), segments),
         )
-    file = find_weights(where.weights, "vggish", "audio")
-    network = read_vggish(file)
+    file = find_weights(where.weights, "soundnet8" if kind == "soundnet8" else "vggish", "audio")
+    if kind == "soundnet8":
+        network: Any = soundnet.read_soundnet(file, weights_folder(where.weights))
+        rate, items = soundnet.RATE, _seconds(soundnet.RATE)
+    else:
+        network, rate, items = read_vggish(file), mel.RATE, mel.patches
     source, pca = _source(network, file=file.name), None
     if kind == "vggish-pca":
         parameters = find_weights(where.weights, "vggish-pca")
@@ -118,14 +105,8 @@ def audio_backbone(name: str, where: Where) -> Backbone:
         out = moved(items.to(where.dtype)).float()
         return out if pca is None else pca(out)
 
-    return Backbone(
-        name=name,
-        width=network.width,
-        run=run,
-        source=source,
-        rate=mel.RATE,
-        items=mel.patches,
-    )
+    width = network.width
+    return Backbone(width=width, run=run, source=source, rate=rate, items=items)
 
 
 def visual_backbone(name: str, where: Where) -> Backbone:
@@ -137,17 +118,16 @@ def visual_backbone(name: str, where: Where) -> Backbone:
     """
     kind, _, inner = name.partition(":")
     if kind == "clip":
-        clip = CLIPTeacher(_model(where, "clip", inner or CLIP_MODEL), device=where.device)
+        clip = CLIPTeacher(
+            _model(where, "clip", "visual", inner or CLIP_MODEL), device=where.device
+        )
         side = clip.input_size
 
         def see(items: Tensor) -> Tensor:
-            pixels = items.permute(0, 3, 1, 2).float().div(255).cpu().numpy()
-            return nn.functional.normalize(
-                torch.from_numpy(_in(where, clip.segment_features, pixels)), dim=-1
-            )
+            pixels = items.permute(0, 3, 1, 2).float().div(255)
+            return nn.functional.normalize(_seen_by(clip, pixels, where), dim=-1)
 
         return Backbone(
-            name=name,
             width=int(clip.model.config.projection_dim),
             run=see,
             source=_source(clip.model, model=_public(clip.name)),
@@ -159,16 +139,12 @@ def visual_backbone(name: str, where: Where) -> Backbone:
     network = where.put(loaded.network)
 
     def run(items: Tensor) -> Tensor:
-        out = network(_normalised(items, loaded.mean, loaded.std, where)).float()
+        pixels = _normalised(items, loaded.config["mean"], loaded.config["std"], where)
+        out = network(pixels).float()
         return out.permute(0, 2, 3, 1) if loaded.map_size else out
 
     return Backbone(
-        name=name,
-        width=loaded.width,
-        run=run,
-        source=source,
-        size=loaded.size,
-        map_size=loaded.map_size,
+        width=loaded.width, run=run, source=source, size=loaded.size, map_size=loaded.map_size
     )
 
 
@@ -182,11 +158,8 @@ def motion_backbone(name: str, where: Where) -> Backbone:
 
     file = find_weights(where.weights, name, "motion")
     network = r2plus1d_18(weights=None)
-    tensors = {
-        key: value
-        for key, value in read_checkpoint(file).tensors.items()
-        if not key.startswith("fc.")
-    }
+    tensors = read_checkpoint(file).tensors
+    tensors = {key: value for key, value in tensors.items() if not key.startswith("fc.")}
     network.fc = nn.Identity()
     try:
         network.load_state_dict(tensors)
@@ -203,7 +176,7 @@ def motion_backbone(name: str, where: Where) -> Backbone:
         clips = pixels.unflatten(0, (batch, MOTION_FRAMES)).transpose(1, 2)  # (B, 3, 8, 112, 112)
         return moved(clips.contiguous(memory_format=torch.channels_last_3d)).float()
 
-    return Backbone(name=name, width=512, run=run, source=source, size=MOTION_SIZE)
+    return Backbone(width=512, run=run, source=source, size=MOTION_SIZE)
 
 
 def _normalised(
@@ -238,17 +211,13 @@ def _filled(samples: np.ndarray, segments: int) -> np.ndarray:
     return _seconds(SAMPLE_RATE)(samples, segments).reshape(-1)
 
 
-def _in(where: Where, call: Callable[[np.ndarray], np.ndarray], content: np.ndarray) -> np.ndarray:
+def _seen_by(teacher: Teacher, items: Tensor, where: Where) -> Tensor:
     with torch.autocast(where.device.type, where.dtype, enabled=where.dtype != torch.float32):
-        return call(content)
+        return torch.from_numpy(teacher.segment_features(items.cpu().numpy()))
 
 
-def _model(where: Where, kind: str, name: str) -> str:
-    return str(
-        where.weights.get(kind)
-        or where.weights.get({"clip": "visual", "clap": "audio"}[kind])
-        or name
-    )
+def _model(where: Where, kind: str, stream: str, name: str) -> str:
+    return str(where.weights.get(kind) or where.weights.get(stream) or name)
 
 
 def _source(network: nn.Module, **known: str) -> dict[str, Any]:

@@ -28,35 +28,16 @@ from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, DataError, counted
 
 REFUSED_FORMATS = {
-    "hls",
-    "concat",
-    "concatf",
-    "dash",
-    "sdp",
-    "rtsp",
-    "imf",
-    "image2",
-    "tty",
-    "webvtt_dash_manifest",
-    "vapoursynth",
-}
+    "hls", "concat", "concatf", "dash", "sdp", "rtsp", "imf", "image2", "tty",
+    "webvtt_dash_manifest", "vapoursynth",
+}  # fmt: skip
 """Formats that are refused: lists of other files, still pictures and text.
 
 For a "video" of such a format, FFmpeg would do other things than decode.
 """
 GUESSED_LENGTH = {
-    "aac",
-    "ac3",
-    "ac4",
-    "amr",
-    "amrnb",
-    "amrwb",
-    "dts",
-    "dtshd",
-    "eac3",
-    "loas",
-    "mp3",
-}
+    "aac", "ac3", "ac4", "amr", "amrnb", "amrwb", "dts", "dtshd", "eac3", "loas", "mp3",
+}  # fmt: skip
 """Raw audio streams: FFmpeg guesses their length from the bit rate at their beginning.
 
 For some, it reads the length from a header, which may be missing.
@@ -69,9 +50,8 @@ In other formats, it may count from time stamp 0.
 LATE = 0.5  # seconds between time stamp 0 and the first one, above which that matters
 NEAR = 0.2  # seconds by which the packets, with their padding, may exceed their content
 PASSES = 4  # decoding may cost this many times the pixels of a file: a part starts at a key frame
-BAD_SHARE = (
-    0.1  # of the packets may be broken: a file cut without re-encoding often begins with some
-)
+# Share of the packets that may be broken: a file cut without re-encoding often begins with some.
+BAD_SHARE = 0.1
 MOST_PACKETS = 1_000_000
 READ_BUFFER = 2**18
 
@@ -142,27 +122,17 @@ class Opened:
     def __init__(
         self, container: Any, path: Path, limits: Limits, spent: Spent | None = None
     ) -> None:
-        self.container, self.path, self.limits, self.spent = (
-            container,
-            path,
-            limits,
-            spent or Spent(),
-        )
-        covers = attached_picture()
-        videos = [
-            s
-            for s in container.streams.video
-            if not s.disposition & covers and s.codec_context is not None
-        ]
-        sounds = [s for s in container.streams.audio if s.codec_context is not None]
-        self.video: Any = videos[0] if videos else None
-        self.audio: Any = sounds[0] if sounds else None
+        self.container, self.path, self.limits = container, path, limits
+        self.spent, covers = spent or Spent(), attached_picture()
+        videos = (s for s in container.streams.video if not s.disposition & covers)
+        sounds = container.streams.audio
+        self.video: Any = next((s for s in videos if s.codec_context is not None), None)
+        self.audio: Any = next((s for s in sounds if s.codec_context is not None), None)
         self.zero = beginning(container, self.video, self.audio)
         names = set(container.format.name.split(","))
         late = abs(self.zero) > LATE and not names & COUNTED_FROM_THE_START
-        self.stamped = (
-            not container.format.flags & no_timestamps()
-        )  # raw video streams have no time stamps
+        # Raw video streams have no time stamps.
+        self.stamped = not container.format.flags & no_timestamps()
         self.trusted = self.stamped and not late and not names & GUESSED_LENGTH
         self._check()
         for stream in (self.video, self.audio):
@@ -171,9 +141,7 @@ class Opened:
                     "max_pixels": str(limits.max_pixels),
                     "max_samples": "1048576",
                 }
-                stream.thread_count = (
-                    1 if stream is self.audio else min(4, max(1, (os.cpu_count() or 1)))
-                )
+                stream.thread_count = 1 if stream is self.audio else min(4, os.cpu_count() or 1)
 
     def _check(self) -> None:
         limits = self.limits
@@ -233,10 +201,8 @@ class Opened:
         """
         import av
 
-        most = (
-            int(self.limits.max_seconds * (self.limits.max_fps if stream.type == "video" else 1000))
-            + 1000
-        )
+        rate = self.limits.max_fps if stream.type == "video" else 1000
+        most = int(self.limits.max_seconds * rate) + 1000
         packets = broken = frames = 0
         heard = 0.0  # seconds of decoded sound, whatever the time stamps say
         first: str = ""
@@ -337,12 +303,8 @@ def reading(path: Path) -> Iterator[None]:
     except AVError:
         raise
     except (
-        av.error.FFmpegError,
-        OSError,
-        EOFError,
-        ValueError,
-        MemoryError,
-        OverflowError,
+        *(av.error.FFmpegError, OSError, EOFError),
+        *(ValueError, MemoryError, OverflowError),
     ) as error:
         raise DataError(
             f"cannot read {path}: {reason(error)}; give a whole video or sound file"
@@ -381,10 +343,9 @@ def measured_seconds(path: str | Path, limits: Limits) -> float:
             if not packet.size or not packet.time_base:
                 continue
             length = float((packet.duration or 0) * packet.time_base)
-            before = counted_on.get(packet.stream.index, 0.0)  # raw streams have no time stamps
-            began = (
-                before if packet.pts is None else float(packet.pts * packet.time_base - file.zero)
-            )
+            began = counted_on.get(packet.stream.index, 0.0)  # raw streams have no time stamps
+            if packet.pts is not None:
+                began = float(packet.pts * packet.time_base - file.zero)
             counted_on[packet.stream.index] = began + length
             end = max(end, began + length)
     if end > limits.max_seconds:

@@ -30,7 +30,7 @@ from avplatform.data.store.writer import StoreWriter
 from avplatform.features.extractor import ClipFeatures, Extractor, Request
 from avplatform.features.media import MediaInfo, probe
 from avplatform.features.sampling import count_segments
-from avplatform.features.sources import Catalogue, Findings, Found, Window
+from avplatform.features.sources import Catalogue, Findings, Found
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, DataError, counted
 from avplatform.models.files import save_tensors, write_atomic
@@ -102,24 +102,19 @@ def extract(
         Path(out), extractor, catalogue, segments, long if not catalogue.one_clip else "first"
     )
     at_least(job, "segments", 1)
-    index, count = (
-        (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
-    )
-    mine = list(found.files.values())[index::count]
+    index, count = 0, 1
+    if accelerator is not None:
+        index, count = accelerator.process_index, accelerator.num_processes
     part = _Part()
     try:
-        part.bad, part.taken_up = job.run(mine, advance)
+        part.bad, part.taken_up = job.run(list(found.files.values())[index::count], advance)
     except Exception as error:
         if count == 1:
             raise
-        part.error = (
-            error
-            if isinstance(error, AVError)
-            else DataError(f"process {index} failed ({error!r})")
-        )
-    parts = (
-        [part] if count == 1 else gather_object([part])
-    )  # an error must reach all processes, else the others would wait for this one
+        known = isinstance(error, AVError)
+        part.error = error if known else DataError(f"process {index} failed ({error!r})")
+    # An error must reach all processes, else the others would wait for this one.
+    parts = [part] if count == 1 else gather_object([part])
     for part in parts:
         if part.error is not None:
             raise part.error
@@ -145,17 +140,6 @@ class _Part:
     error: Exception | None = None
 
 
-@dataclass(kw_only=True)
-class _Piece:
-    """The features of the clips of one file, as they are saved."""
-
-    windows: list[Window]
-    duration: float
-    columns: dict[str, np.ndarray]
-    has_audio: bool
-    has_video: bool
-
-
 class _Job:
     """Makes the pieces of a store, and puts them together."""
 
@@ -167,9 +151,7 @@ class _Job:
         self.clip = segments * self.each  # seconds
         self.work = out.with_name(f".{out.name}.extract")
         made_by = extractor.describe()
-        made_by["weights"] = {
-            stream: source["sha256"] for stream, source in made_by["weights"].items()
-        }
+        made_by["weights"] = {name: found["sha256"] for name, found in made_by["weights"].items()}
         self.fingerprint = [__version__, made_by, segments, self.each, long]
 
     def run(
@@ -180,14 +162,12 @@ class _Job:
         Return the bad files with the reason, and how many pieces an earlier attempt had made.
         """
         bad: list[tuple[str, str]] = []
-        taken_up = 0
         todo = []
         for file in files:
-            if self.read(file) is not None:
-                taken_up += 1
-                advance()
-            else:
+            if self.read(file) is None:
                 todo.append(file)
+            else:
+                advance()
         for file, clips in self._extracted(todo):
             if isinstance(clips, DataError):
                 bad.append((str(file), str(clips)))
@@ -200,27 +180,15 @@ class _Job:
                         "command again to go on"
                     ) from None
             advance()
-        return bad, taken_up
+        return bad, len(files) - len(todo)
 
-    def read(self, file: Path) -> _Piece | None:
-        """Return the piece of a file, or None if it is missing or incomplete."""
+    def read(self, file: Path) -> dict[str, np.ndarray] | None:
+        """Return the arrays that `_save` wrote, or None if they are missing or incomplete."""
         try:
             path = self._piece(file)
-            if not path.is_file():
-                return None
-            columns = load_file(path)
+            return load_file(path) if path.is_file() else None
         except (OSError, SafetensorError):
             return None
-        windows = [(float(start), float(end)) for start, end in columns.pop("windows")]
-        has_audio, has_video = (bool(value) for value in columns.pop("streams"))
-        (duration,) = columns.pop("duration")
-        return _Piece(
-            windows=windows,
-            duration=float(duration),
-            columns=columns,
-            has_audio=has_audio,
-            has_video=has_video,
-        )
 
     def write(
         self,
@@ -251,22 +219,23 @@ class _Job:
                 piece = None if str(file) in failed else self.read(file)
                 if piece is None:
                     continue
+                windows = [(float(start), float(end)) for start, end in piece.pop("windows")]
+                has_audio, has_video = piece.pop("streams")
+                duration = float(piece.pop("duration")[0])
                 try:
-                    entries = catalogue.entries(stem, piece.windows, piece.duration)
+                    entries = catalogue.entries(stem, windows, duration)
                 except DataError as error:
                     report.bad.append((str(file), str(error)))
                     continue
                 for position, entry in enumerate(entries):
                     window = 0 if catalogue.one_clip else position
-                    columns = {
-                        key: values[window : window + 1] for key, values in piece.columns.items()
-                    }
+                    columns = {key: x[window : window + 1] for key, x in piece.items()}
                     labels = {key: np.asarray(value)[None] for key, value in entry.labels.items()}
                     ids = {"row": np.array([entry.row]), "clip_id": [entry.clip_id]}
                     writer.add(entry.split, {**ids, **columns, **labels})
                     report.stored[entry.split] = report.stored.get(entry.split, 0) + 1
-                    report.without_audio += [] if piece.has_audio else [entry.clip_id]
-                    report.without_video += [] if piece.has_video else [entry.clip_id]
+                    report.without_audio += [] if has_audio else [entry.clip_id]
+                    report.without_video += [] if has_video else [entry.clip_id]
             if not report.stored:
                 writer.discard()
                 first = readable(f" (first: {named(*report.bad[0])})") if report.bad else ""
@@ -354,12 +323,8 @@ class _Job:
         return self.work / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
     def _save(self, file: Path, clips: list[ClipFeatures]) -> None:
-        columns = {
-            "audio": np.stack([clip.audio for clip in clips]),
-            "visual": np.stack([clip.visual for clip in clips]),
-        }
-        if self.extractor.motion is not None:
-            columns["motion"] = np.stack([clip.motion for clip in clips if clip.motion is not None])
+        streams = ["audio", "visual", *(["motion"] if self.extractor.motion else [])]
+        columns = {name: np.stack([getattr(clip, name) for clip in clips]) for name in streams}
         columns["windows"] = np.array([(clip.start, clip.start + self.clip) for clip in clips])
         columns["duration"] = np.array([clips[0].info.duration])
         columns["streams"] = np.array([clips[0].has_audio, clips[0].has_video], dtype=np.uint8)

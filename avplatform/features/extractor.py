@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,14 +18,7 @@ from avplatform.features.backbones import (
     motion_backbone,
     visual_backbone,
 )
-from avplatform.features.media import (
-    Limits,
-    MediaInfo,
-    Spent,
-    iter_frames,
-    probe,
-    read_waveform,
-)
+from avplatform.features.media import Limits, MediaInfo, Spent, iter_frames, probe, read_waveform
 from avplatform.features.recipe import FeatureRecipe, get_recipe
 from avplatform.features.sampling import count_segments, frame_times
 from avplatform.features.weights import Weights, check_names
@@ -67,6 +60,8 @@ class ClipFeatures:
     has_audio: bool
     has_video: bool
     info: MediaInfo
+    pending: int = 0
+    """number of items that are decoded, but whose features are not added yet"""
 
 
 class Extractor:
@@ -130,15 +125,9 @@ class Extractor:
         return {
             "recipe": self.recipe.to_dict(),
             "precision": str(self.dtype).removeprefix("torch."),
-            "weights": {
-                name: backbone.source for name, backbone in streams.items() if backbone is not None
-            },
+            "weights": {name: b.source for name, b in streams.items() if b is not None},
             "resize": {
-                name: {
-                    "height": b.size.height,
-                    "width": b.size.width,
-                    "short_side": b.size.short_side,
-                }
+                name: asdict(b.size)
                 for name, b in streams.items()
                 if b is not None and b.size is not None
             },
@@ -192,19 +181,18 @@ class Extractor:
     ) -> Iterator[tuple[Request, ClipFeatures | DataError]]:
         """Yield each request, in order, with its features or the error of its file."""
         batchers = _Batchers(self)
-        waiting: list[tuple[Request, _Clip | DataError]] = []
+        waiting: list[tuple[Request, ClipFeatures | DataError]] = []
         for path in paths:
             request = path if isinstance(path, Request) else Request(path=path)
             try:
-                clip: _Clip | DataError = batchers.read(request)
+                clip: ClipFeatures | DataError = batchers.read(request)
             except DataError as error:
                 clip = error
             waiting.append((request, clip))
             while waiting and (isinstance(waiting[0][1], DataError) or not waiting[0][1].pending):
-                yield _finished(*waiting.pop(0))
+                yield waiting.pop(0)
         batchers.flush()
-        for item in waiting:
-            yield _finished(*item)
+        yield from waiting
 
 
 def weight_names(recipe: FeatureRecipe) -> set[str]:
@@ -217,30 +205,16 @@ def weight_names(recipe: FeatureRecipe) -> set[str]:
     return names | {kind, inner, inner.split(".")[0]} - {"", "timm"}
 
 
-class _Clip:
-    """The features of one clip while they are computed."""
-
-    def __init__(
-        self, extractor: Extractor, info: MediaInfo, request: Request, seconds: float, segments: int
-    ) -> None:
-        self.info, self.start, self.seconds, self.segments = info, request.start, seconds, segments
-        self.pending = 0
-        self.audio = np.zeros((segments, *extractor.audio.shape), np.float32)
-        self.visual = np.zeros((segments, *extractor.visual.shape), np.float32)
-        motion = extractor.motion
-        self.motion = None if motion is None else np.zeros((segments, *motion.shape), np.float32)
-
-
 class _Batcher:
     """Collects items for one backbone into batches, and adds each feature to its clip's segment."""
 
     def __init__(self, backbone: Backbone, size: int, device: torch.device) -> None:
         self.backbone, self.size, self.device = backbone, size, device
         self.items: list[np.ndarray] = []
-        self.targets: list[tuple[_Clip, np.ndarray, int, float]] = []
+        self.targets: list[tuple[ClipFeatures, np.ndarray, int, float]] = []
 
     def add(
-        self, item: np.ndarray, clip: _Clip, out: np.ndarray, segment: int, share: float
+        self, item: np.ndarray, clip: ClipFeatures, out: np.ndarray, segment: int, share: float
     ) -> None:
         if self.items and self.items[0].shape != item.shape:
             self.flush()
@@ -268,19 +242,18 @@ class _Batchers:
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
         size, device = extractor.batch, extractor.device
-        self.audio = _Batcher(extractor.audio, max(1, size), device)
+        self.audio = _Batcher(extractor.audio, size, device)
         self.visual = _Batcher(extractor.visual, size, device)
-        self.motion = (
-            _Batcher(extractor.motion, max(1, size // 4), device) if extractor.motion else None
-        )
+        motion = extractor.motion
+        self.motion = _Batcher(motion, max(1, size // 4), device) if motion else None
 
     def flush(self) -> None:
         for batcher in (self.audio, self.visual, self.motion):
             if batcher is not None:
                 batcher.flush()
 
-    def read(self, request: Request) -> _Clip:
-        """Decode a request and give its frames and sound to the batchers."""
+    def read(self, request: Request) -> ClipFeatures:
+        """Decode a request, and give its frames and sound to the batchers."""
         extractor, limits = self.extractor, self.extractor.limits
         info = request.info or probe(request.path, limits=limits)
         left = info.duration - request.start
@@ -292,50 +265,54 @@ class _Batchers:
             )
         each = extractor.segment_seconds
         segments = request.segments or count_segments(seconds, each)
-        clip = _Clip(extractor, info, request, seconds, segments)
-        covered = min(
-            segments, count_segments(seconds, each)
-        )  # the segments after the end of a short clip stay zeros
+        motion = extractor.motion
+        clip = ClipFeatures(
+            audio=np.zeros((segments, *extractor.audio.shape), np.float32),
+            visual=np.zeros((segments, *extractor.visual.shape), np.float32),
+            motion=np.zeros((segments, *motion.shape), np.float32) if motion else None,
+            seconds=seconds,
+            start=request.start,
+            has_audio=info.has_audio,
+            has_video=info.has_video,
+            info=info,
+        )
+        # The segments after the end of a short clip stay zeros.
+        covered = min(segments, count_segments(seconds, each))
         if info.has_video:
             self._video(request, clip, min(seconds, (covered + 0.5) * each), covered)
         if info.has_audio:
             self._audio(request, clip, covered)
         return clip
 
-    def _video(self, request: Request, clip: _Clip, seconds: float, segments: int) -> None:
-        recipe, visual, motion = self.extractor.recipe, self.extractor.visual, self.extractor.motion
+    def _video(self, request: Request, clip: ClipFeatures, seconds: float, segments: int) -> None:
+        extractor, recipe = self.extractor, self.extractor.recipe
         count = recipe.frames_per_segment
-        times = frame_times(seconds, segments, fps=recipe.fps, per_segment=count)
-        sizes = [
-            size for size in (visual.size, motion.size if motion else None) if size is not None
-        ]
-        wanted, steps = _merged(
-            times,
-            frame_times(seconds, segments, fps=recipe.fps, per_segment=MOTION_FRAMES)
-            if motion
-            else None,
+        # The times of still frames and of motion frames, merged in order, each with its index.
+        numbers = [count, MOTION_FRAMES] if extractor.motion else [count]
+        wanted: list[tuple[float, int, int]] = []
+        for moving, number in enumerate(numbers):
+            times = frame_times(seconds, segments, fps=recipe.fps, per_segment=number)
+            wanted += [(time, index, moving) for index, time in enumerate(times)]
+        wanted.sort(key=lambda entry: entry[0])
+        backbones = (extractor.visual, extractor.motion)
+        frames = iter_frames(
+            request.path,
+            np.array([time for time, _, _ in wanted]) + request.start,
+            [part.size for part in backbones if part is not None and part.size is not None],
+            limits=extractor.limits,
+            spent=extractor.spent_on(request),
         )
         held: list[np.ndarray] = []
-        for pictures, (still, moving) in zip(
-            iter_frames(
-                request.path,
-                wanted + request.start,
-                sizes,
-                limits=self.extractor.limits,
-                spent=self.extractor.spent_on(request),
-            ),
-            steps,
-            strict=True,
-        ):
-            if still is not None:
-                self.visual.add(pictures[0], clip, clip.visual, still // count, 1.0 / count)
-            if moving is not None and self.motion is not None and clip.motion is not None:
+        for pictures, (_, index, moving) in zip(frames, wanted, strict=True):
+            if not moving:
+                self.visual.add(pictures[0], clip, clip.visual, index // count, 1.0 / count)
+            elif self.motion is not None and clip.motion is not None:
                 held.append(pictures[1])
                 if len(held) == MOTION_FRAMES:
-                    self.motion.add(np.stack(held), clip, clip.motion, moving // MOTION_FRAMES, 1.0)
+                    self.motion.add(np.stack(held), clip, clip.motion, index // MOTION_FRAMES, 1.0)
                     held = []
 
-    def _audio(self, request: Request, clip: _Clip, segments: int) -> None:
+    def _audio(self, request: Request, clip: ClipFeatures, segments: int) -> None:
         backbone = self.extractor.audio
         assert backbone.items is not None
         if self.extractor.segment_seconds != 1:
@@ -346,21 +323,18 @@ class _Batchers:
             # A part of a file ends at its length. A whole file is read to its last sample, which
             # may come after its last frame.
             to_the_end = request.seconds is None and first + count == segments
-            length = (
-                count + 0.5 if to_the_end else max(0.0, min(clip.seconds - first, float(count)))
-            )
-            begin = request.start + first
+            left = max(0.0, min(clip.seconds - first, float(count)))
             samples = read_waveform(
                 request.path,
                 backbone.rate,
-                start=begin,
-                seconds=length,
+                start=request.start + first,
+                seconds=count + 0.5 if to_the_end else left,
                 limits=self.extractor.limits,
             )
             for offset, item in enumerate(backbone.items(samples, count)):
                 self.audio.add(item, clip, clip.audio, first + offset, 1.0)
 
-    def _audio_of_segments(self, request: Request, clip: _Clip, segments: int) -> None:
+    def _audio_of_segments(self, request: Request, clip: ClipFeatures, segments: int) -> None:
         """Give the sound of segments that do not last one second, as the networks' inputs do.
 
         A shorter segment is heard with the sound around it, one second in all; a longer one in
@@ -390,38 +364,3 @@ class _Batchers:
                 part[max(0, -at) : max(0, -at) + len(sound)] = sound
             for index, item in enumerate(backbone.items(parts.reshape(-1), len(starts))):
                 self.audio.add(item, clip, clip.audio, first + index // count, 1.0 / count)
-
-
-def _merged(
-    stills: np.ndarray, moving: np.ndarray | None
-) -> tuple[np.ndarray, list[tuple[int | None, int | None]]]:
-    """Merge the times of still frames and of motion frames.
-
-    Return all times in order and, for each, its index among the stills or among the motion frames.
-    """
-    wanted: list[tuple[float, int | None, int | None]] = [
-        (time, index, None) for index, time in enumerate(stills)
-    ]
-    wanted += [
-        (time, None, index) for index, time in enumerate(moving if moving is not None else [])
-    ]
-    wanted.sort(key=lambda entry: entry[0])
-    return np.array([entry[0] for entry in wanted]), [(entry[1], entry[2]) for entry in wanted]
-
-
-def _finished(
-    request: Request, clip: _Clip | DataError
-) -> tuple[Request, ClipFeatures | DataError]:
-    if isinstance(clip, DataError):
-        return request, clip
-    info = clip.info
-    return request, ClipFeatures(
-        audio=clip.audio,
-        visual=clip.visual,
-        motion=clip.motion,
-        seconds=clip.seconds,
-        start=clip.start,
-        has_audio=info.has_audio,
-        has_video=info.has_video,
-        info=info,
-    )

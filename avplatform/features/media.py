@@ -33,12 +33,10 @@ __all__ = [
     "read_waveform",
 ]
 
-SEEK_BEYOND = (
-    4.0  # seconds into a file beyond which seeking to a key frame is faster than decoding up to it
-)
-MOST_SAMPLES = (
-    2**26
-)  # per frame of sound after resampling, over all channels: a rate of 1 Hz would make gigabytes
+# Seconds into a file beyond which seeking to a key frame is faster than decoding up to it.
+SEEK_BEYOND = 4.0
+# Per frame of sound after resampling, over all channels: a rate of 1 Hz would make gigabytes.
+MOST_SAMPLES = 2**26
 LONGEST = 16  # ratio of the sides of a frame, beyond which only its middle is scaled
 GAP = 0.1  # seconds by which sound may be late before silence is inserted
 
@@ -56,10 +54,8 @@ class FrameSize:
     short_side: int | None = None
 
     def __post_init__(self) -> None:
-        smallest = min(self.height, self.width)
-        if smallest < 1 or (
-            self.short_side is not None and self.short_side < max(self.height, self.width)
-        ):
+        sides = (self.height, self.width)
+        if min(sides) < 1 or (self.short_side is not None and self.short_side < max(sides)):
             raise UsageError(
                 f"frames of {self.height} x {self.width} cannot be cut from a short side of "
                 f"{self.short_side}"
@@ -75,14 +71,12 @@ def probe(path: str | Path, *, limits: Limits | None = None) -> MediaInfo:
     """
     with opened(path, limits) as file:
         video, audio = file.video, file.audio
-        rotation = _declared_rotation(file) if video is not None else 0
-        size = (
-            (video.codec_context.width, video.codec_context.height)
-            if video is not None
-            else (None, None)
-        )
+        rotation, rate = 0, None
+        size: tuple[Any, Any] = (None, None)
+        if video is not None:
+            rotation, rate = _declared_rotation(file), video.average_rate or video.guessed_rate
+            size = (video.codec_context.width, video.codec_context.height)
         width, height = size[::-1] if rotation % 180 else size
-        rate = None if video is None else (video.average_rate or video.guessed_rate)
         return MediaInfo(
             path=str(path),
             duration=length_of(file),
@@ -194,9 +188,9 @@ def read_waveform(
     with opened(path, limits) as file:
         if file.audio is None:
             raise DataError(f"{path} has no audio; give a file with sound")
-        longest = (
-            file.limits.max_seconds if seconds is None else min(seconds, file.limits.max_seconds)
-        )
+        longest = file.limits.max_seconds
+        if seconds is not None:
+            longest = min(seconds, longest)
         begin, end = round(start * rate), round((start + longest) * rate)
         _seek(file, file.audio, start)
         parts: list[np.ndarray] = []
@@ -319,11 +313,8 @@ def _seek(file: Opened, stream: Any, seconds: float) -> None:
         try:
             target = (seconds - 1.0) + float(file.zero)
             file.container.seek(int(target / stream.time_base), stream=stream, backward=True)
-        except (
-            av.error.FFmpegError,
-            OverflowError,
-            ValueError,
-        ):  # not every container can seek; then the file is decoded from its beginning
+        except (av.error.FFmpegError, OverflowError, ValueError):
+            # Not every container can seek; then the file is decoded from its beginning.
             file.container.seek(0)
 
 

@@ -27,9 +27,8 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
     samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float64))
     if len(samples) < WINDOW:
         return np.zeros((0, BANDS), np.float32)
-    windows = samples.unfold(0, WINDOW, HOP) * torch.hann_window(
-        WINDOW, periodic=True, dtype=torch.float64
-    )
+    hann = torch.hann_window(WINDOW, periodic=True, dtype=torch.float64)
+    windows = samples.unfold(0, WINDOW, HOP) * hann
     magnitudes = torch.fft.rfft(windows, n=FFT).abs()  # (windows, 257)
     return torch.log(magnitudes @ mel_filters() + OFFSET).float().numpy()
 
@@ -42,9 +41,8 @@ def mel_filters() -> Tensor:
     bins = _mel(torch.linspace(0, RATE / 2, FFT // 2 + 1, dtype=torch.float64))[:, None]
     edges = torch.linspace(float(_mel(LOW)), float(_mel(HIGH)), BANDS + 2, dtype=torch.float64)
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
-    filters = torch.minimum(
-        (bins - low) / (middle - low), (high - bins) / (high - middle)
-    ).clamp_min(0)
+    rising, falling = (bins - low) / (middle - low), (high - bins) / (high - middle)
+    filters = torch.minimum(rising, falling).clamp_min(0)
     filters[0] = 0
     return filters
 

@@ -25,9 +25,8 @@ def import_av() -> Any:
 def stream_seconds(stream: Any) -> float | None:
     """Return the declared length of a stream, or None; Matroska declares it in a tag."""
     if stream.duration is None or not stream.time_base or stream.duration < 0:
-        tag = re.fullmatch(
-            r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", str(stream.metadata.get("DURATION", ""))
-        )
+        declared = str(stream.metadata.get("DURATION", ""))
+        tag = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", declared)
         return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3]) if tag else None
     return float(stream.duration * stream.time_base)
 
@@ -46,9 +45,9 @@ def beginning(container: Any, video: Any, audio: Any) -> Fraction:
     """
     zero = Fraction(container.start_time or 0, 1_000_000)
     context = audio.codec_context if audio is not None else None
-    if (
-        zero >= 0 or context is None or -zero > context.delay / max(1, context.sample_rate) + 0.001
-    ):  # time stamps are rounded
+    if zero >= 0 or context is None:
+        return zero
+    if -zero > context.delay / max(1, context.sample_rate) + 0.001:  # time stamps are rounded
         return zero
     dated = video is not None and video.start_time is not None and video.time_base
     return max(zero, min(Fraction(0), video.start_time * video.time_base)) if dated else Fraction(0)

@@ -95,15 +95,11 @@ def convert_soundnet(file: Path, cache: Path) -> Path:
     """
     target = cache / CONVERTED
     beside = file.name in PUBLISHED_NAMES and file.parent.resolve() == cache.resolve()
-    if (
-        beside and target.is_file()
-    ):  # a file from another folder is checked first, since it may be a different one
+    # A file from another folder is checked first, since it may be a different one.
+    if beside and target.is_file():
         return target
-    content = (
-        _from_archive(file)
-        if file.name.endswith((".tar.gz", ".tgz"))
-        else file.read_bytes()[: LARGEST + 1]
-    )
+    packed = file.name.endswith((".tar.gz", ".tgz"))
+    content = _from_archive(file) if packed else file.read_bytes()[: LARGEST + 1]
     if hashlib.sha256(content).hexdigest() != FILE_SHA256:
         raise DataError(
             f"{file} is not the sound8.npy of soundnet 0.1.2; give that file, since no other "
@@ -115,18 +111,13 @@ def convert_soundnet(file: Path, cache: Path) -> Path:
     tensors: dict[str, Tensor] = {}
     for index in range(len(LAYERS)):
         layer = arrays[f"conv{index + 1}"]
-        weight = torch.from_numpy(np.array(layer["weights"], dtype=np.float32))[
-            :, 0
-        ]  # (kernel, 1, in, out)
+        # (kernel, 1, in, out)
+        weight = torch.from_numpy(np.array(layer["weights"], dtype=np.float32))[:, 0]
         tensors[f"layers.{index}.0.weight"] = weight.permute(2, 1, 0).contiguous()
-        tensors[f"layers.{index}.0.bias"] = _vector(layer["biases"])
-        for ours, theirs in (
-            ("weight", "gamma"),
-            ("bias", "beta"),
-            ("running_mean", "mean"),
-            ("running_var", "var"),
-        ):
-            tensors[f"layers.{index}.1.{ours}"] = _vector(layer[theirs])
+        names = {"0.bias": "biases", "1.weight": "gamma", "1.bias": "beta"}
+        names |= {"1.running_mean": "mean", "1.running_var": "var"}
+        for ours, theirs in names.items():
+            tensors[f"layers.{index}.{ours}"] = _vector(layer[theirs])
         tensors[f"layers.{index}.1.num_batches_tracked"] = torch.tensor(0)
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -158,11 +149,8 @@ def _from_archive(file: Path) -> bytes:
     try:
         with tarfile.open(file, "r:gz") as archive:
             for member in archive:
-                if (
-                    member.isfile()
-                    and member.name.endswith("/sound8.npy")
-                    and member.size <= LARGEST
-                ):
+                wanted = member.isfile() and member.name.endswith("/sound8.npy")
+                if wanted and member.size <= LARGEST:
                     inner = archive.extractfile(member)
                     return inner.read() if inner is not None else b""
     except (OSError, EOFError, tarfile.TarError) as error:

@@ -14,22 +14,9 @@ from avplatform.data.adapters.table.labels import EventLabels
 from avplatform.models.errors import DataError, UsageError
 
 NOT_MEDIA = {
-    ".txt",
-    ".csv",
-    ".tsv",
-    ".json",
-    ".jsonl",
-    ".md",
-    ".html",
-    ".srt",
-    ".vtt",
-    ".eaf",
-    ".parquet",
-    ".npy",
-    ".h5",
-    ".py",
-    ".yaml",
-}
+    ".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".srt", ".vtt", ".eaf", ".npy",
+    ".parquet", ".h5", ".py", ".yaml",
+}  # fmt: skip
 """Suffixes of files that are ignored in a folder; a file that is named itself is never ignored."""
 
 
@@ -79,31 +66,19 @@ def find_files(places: Sequence[str | Path]) -> Found:
         if not os.path.isdir(place):  # unlike Path.is_dir, it accepts names that no file can have
             found_files = [place]
         else:
-            inside = sorted(
-                path
-                for path in place.rglob("*")
-                if not path.is_dir() and not _hidden(path.relative_to(place))
-            )
+            inside = sorted(path for path in place.rglob("*") if not path.is_dir())
+            inside = [path for path in inside if not _hidden(path.relative_to(place))]
             found_files = [path for path in inside if may_be_media(path)]
             found.ignored += len(inside) - len(found_files)
         for file in found_files:
             if not _utf8(file.stem):
-                found.bad.append(
-                    (
-                        str(file).encode("utf-8", "replace").decode(),
-                        "its name is not UTF-8; rename it",
-                    )
-                )
+                name = str(file).encode("utf-8", "replace").decode()
+                found.bad.append((name, "its name is not UTF-8; rename it"))
                 continue
-            if file.stem in found.files:
-                if found.files[file.stem].resolve() != file.resolve():
-                    reason = (
-                        f"has the name of {found.files[file.stem]}, and names become clip ids; "
-                        "rename one of them"
-                    )
-                    found.bad.append((str(file), reason))
-                continue
-            found.files[file.stem] = file
+            first = found.files.setdefault(file.stem, file)
+            if first is not file and first.resolve() != file.resolve():
+                reason = f"has the name of {first}, and names become clip ids; rename one of them"
+                found.bad.append((str(file), reason))
     return found
 
 

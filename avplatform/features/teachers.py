@@ -62,9 +62,8 @@ class TextFeatures:
 
     def describe(self) -> dict[str, Any]:
         """Return a digest of the vectors, the scale, and the model and prompts if known."""
-        digest = hashlib.sha256(
-            np.ascontiguousarray(self.vectors, dtype="<f4").tobytes()
-        ).hexdigest()
+        content = np.ascontiguousarray(self.vectors, dtype="<f4").tobytes()
+        digest = hashlib.sha256(content).hexdigest()
         known = None if self.prompts is None else list(self.prompts)
         made_by = {"model": self.model, "revision": self.revision}
         return {**made_by, "text_features_sha256": digest, "scale": self.scale, "prompts": known}
@@ -75,11 +74,9 @@ class TextFeatures:
             "text": np.ascontiguousarray(self.vectors, dtype=np.float32),
             "logit_scale": np.array([math.log(self.scale)]),
         }
-        metadata = (
-            None
-            if self.prompts is None
-            else {"prompts": json.dumps(self.prompts), "model": self.model or ""}
-        )
+        metadata = None
+        if self.prompts is not None:
+            metadata = {"prompts": json.dumps(self.prompts), "model": self.model or ""}
         file.write_bytes(save(tensors, metadata=metadata))
 
     @classmethod
@@ -108,9 +105,8 @@ class TextFeatures:
             vectors, stored, known = _read_safetensors(path, len(prompts))
             scale = stored if scale is None else scale
         if known is not None and known != prompts:
-            theirs, ours = next(
-                ((a, b) for a, b in zip(known, prompts, strict=False) if a != b), ("", "")
-            )
+            differing = ((a, b) for a, b in zip(known, prompts, strict=False) if a != b)
+            theirs, ours = next(differing, ("", ""))
             raise UsageError(
                 f"{path} was made from other prompts ({theirs!r}; here {ours!r}); see --spelling"
             )
@@ -140,6 +136,8 @@ class Teacher(ABC):
 
     model_type: ClassVar[str]
     model_class: ClassVar[str]
+    reader_class: ClassVar[str]
+    scale_name: ClassVar[str]
     input_size: int = 0
 
     def __init__(self, name: str, *, device: torch.device | str = "cpu") -> None:
@@ -158,7 +156,7 @@ class Teacher(ABC):
                 dtype=torch.float32,
                 use_safetensors=True,  # the other format is pickle, which can run any code
             )
-            self.reader = self._reader(transformers, name)
+            self.reader = getattr(transformers, self.reader_class).from_pretrained(name)
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
             if isinstance(error, DataError):
                 raise
@@ -178,19 +176,10 @@ class Teacher(ABC):
             )
         self.model = model.to(self.device).eval()
 
-    @staticmethod
-    @abstractmethod
-    def _reader(transformers: Any, name: str) -> Any:
-        """Return the tokenizer or processor."""
-
     @property
-    @abstractmethod
     def scale(self) -> float:
-        """The factor of the cosine in the logits."""
-
-    @abstractmethod
-    def _tokens(self, texts: Sequence[str]) -> Any:
-        """Return the tokens of texts."""
+        """The factor of the cosine in the logits, about 100."""
+        return float(getattr(self.model, self.scale_name).detach().double().exp())
 
     @abstractmethod
     def segment_features(self, content: np.ndarray) -> np.ndarray:
@@ -199,15 +188,14 @@ class Teacher(ABC):
     @torch.inference_mode()
     def text_features(self, texts: Sequence[str]) -> TextFeatures:
         """Return the text features of prompts."""
-        tokens = {name: value.to(self.device) for name, value in self._tokens(texts).items()}
-        vectors = _pooled(self.model.get_text_features(**tokens))
-        revision = getattr(self.model.config, "_commit_hash", None)
+        tokens = self.reader(text=list(texts), padding=True, return_tensors="pt")
+        tokens = {name: value.to(self.device) for name, value in tokens.items()}
         return TextFeatures(
-            vectors=vectors,
+            vectors=_pooled(self.model.get_text_features(**tokens)),
             scale=self.scale,
             prompts=tuple(texts),
             model=self.name,
-            revision=revision,
+            revision=getattr(self.model.config, "_commit_hash", None),
         )
 
 
@@ -215,22 +203,11 @@ class CLIPTeacher(Teacher):
     """CLIP, which compares frames with image prompts."""
 
     model_type, model_class = "clip", "CLIPModel"
+    reader_class, scale_name = "AutoTokenizer", "logit_scale"
 
     def __init__(self, name: str = CLIP_MODEL, *, device: torch.device | str = "cpu") -> None:
         super().__init__(name, device=device)
         self.input_size = int(self.model.config.vision_config.image_size)
-
-    @staticmethod
-    def _reader(transformers: Any, name: str) -> Any:
-        return transformers.AutoTokenizer.from_pretrained(name)
-
-    @property
-    def scale(self) -> float:
-        """Return exp(logit_scale), about 100."""
-        return float(self.model.logit_scale.detach().double().exp())
-
-    def _tokens(self, texts: Sequence[str]) -> Any:
-        return self.reader(list(texts), padding=True, return_tensors="pt")
 
     @torch.inference_mode()
     def segment_features(self, content: np.ndarray) -> np.ndarray:
@@ -248,24 +225,13 @@ class CLAPTeacher(Teacher):
     """
 
     model_type, model_class = "clap", "ClapModel"
+    reader_class, scale_name = "ClapProcessor", "logit_scale_a"
 
     def __init__(self, name: str = CLAP_MODEL, *, device: torch.device | str = "cpu") -> None:
         super().__init__(name, device=device)
         rate = self.reader.feature_extractor.sampling_rate
         if rate != SAMPLE_RATE:
             raise DataError(f"{name} reads sound at {rate} Hz; give a CLAP of {SAMPLE_RATE} Hz")
-
-    @staticmethod
-    def _reader(transformers: Any, name: str) -> Any:
-        return transformers.ClapProcessor.from_pretrained(name)
-
-    @property
-    def scale(self) -> float:
-        """Return exp(logit_scale_a)."""
-        return float(self.model.logit_scale_a.detach().double().exp())
-
-    def _tokens(self, texts: Sequence[str]) -> Any:
-        return self.reader(text=list(texts), padding=True, return_tensors="pt")
 
     @torch.inference_mode()
     def segment_features(self, content: np.ndarray) -> np.ndarray:
@@ -313,11 +279,9 @@ def _read_safetensors(
             if "text" not in names:
                 raise DataError(f"{path} has no tensor 'text' (it has: {', '.join(names)})")
             vectors = file.get_tensor("text")
-            scale = (
-                math.exp(float(np.ravel(file.get_tensor("logit_scale"))[0]))
-                if "logit_scale" in names
-                else None
-            )
+            scale = None
+            if "logit_scale" in names:
+                scale = math.exp(float(np.ravel(file.get_tensor("logit_scale"))[0]))
             stored = json.loads((file.metadata() or {}).get("prompts", "null"))
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise DataError(

@@ -59,9 +59,8 @@ class VGGish(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Return the vectors of patches."""
         maps = self.features(patches[:, None])
-        return self.embeddings(
-            maps.permute(0, 2, 3, 1).flatten(1)
-        )  # channels last, as the release flattens them
+        # Channels last, as the release flattens them.
+        return self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))
 
 
 def read_vggish(file: Path) -> VGGish:
@@ -75,9 +74,8 @@ def read_vggish(file: Path) -> VGGish:
         channels = tuple(tensors[f"features.{place}.bias"].shape[0] for place in CONVOLUTIONS)
         hidden, width = (tensors[f"embeddings.{place}.bias"].shape[0] for place in (0, 4))
         network = VGGish(channels, hidden, width)
-        network.load_state_dict(
-            {name: value for name, value in tensors.items() if not name.startswith("pproc.")}
-        )
+        own = {name: value for name, value in tensors.items() if not name.startswith("pproc.")}
+        network.load_state_dict(own)
     except (KeyError, IndexError, RuntimeError) as error:
         text = str(error).splitlines()[0][:200]
         raise DataError(
@@ -105,10 +103,8 @@ class Postprocessor:
             except (OSError, ValueError, KeyError, EOFError) as error:
                 raise DataError(f"{file} does not hold the PCA of VGGish ({error})") from None
         else:
-            tensors = {
-                name.removeprefix("pproc."): value
-                for name, value in read_checkpoint(file).tensors.items()
-            }
+            tensors = read_checkpoint(file).tensors
+            tensors = {name.removeprefix("pproc."): value for name, value in tensors.items()}
             if missing := [name for name in names if name not in tensors]:
                 raise DataError(
                     f"{file} has no {missing[0]}; give vggish_pca_params-970ea276.pth or "
@@ -124,7 +120,6 @@ class Postprocessor:
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Return the whole numbers from 0 to 255 as floats: [B, D] -> [B, D]."""
-        projected = (embeddings.float() - self.means.to(embeddings.device)) @ self.vectors.to(
-            embeddings.device
-        ).T
+        means, vectors = (x.to(embeddings.device) for x in (self.means, self.vectors))
+        projected = (embeddings.float() - means) @ vectors.T
         return ((projected.clamp(LOW, HIGH) - LOW) * (255.0 / (HIGH - LOW))).floor()

@@ -8,7 +8,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from avplatform.hub_cards.descriptions import about, segment_words, task_text
-from avplatform.hub_cards.render import PLACEHOLDER, _render, _yaml
+from avplatform.hub_cards.render import PLACEHOLDER, metadata_text, render
 from avplatform.version import __version__
 
 PIPELINE = "video-classification"
@@ -30,9 +30,9 @@ def render_model_card(
     names = list(results[splits[0]]) if splits else []
     task = task_text(results["task"])
     sentences, citations = about(results["task"], results["encoder"], results["decoder"])
-    return _render(
+    return render(
         "model_card.md.jinja",
-        metadata=_yaml(_model_metadata(results)),
+        metadata=metadata_text(_model_metadata(results)),
         encoder=results["encoder"],
         decoder=results["decoder"],
         task_title=task.title,
@@ -83,9 +83,9 @@ def render_converted_card(
         "pipeline_tag": PIPELINE,
         "tags": ["avplatform", "audio-visual", name, encoder, decoder, "converted"],
     }
-    return _render(
+    return render(
         "converted_card.md.jinja",
-        metadata=_yaml(metadata),
+        metadata=metadata_text(metadata),
         published=published,
         settings=settings,
         encoder=encoder,
@@ -195,11 +195,8 @@ def _labels(config: dict[str, Any]) -> list[tuple[str, Any]]:
         f"{source['kind']}: {source['name']}" if source.get("name") else source["kind"],
         f"width {config['label_dim']}",
     ]
-    parts += [
-        f"{key} {source[key]}"
-        for key in ("pooling", "revision", "rows", "start")
-        if source.get(key)
-    ]
+    told = ("pooling", "revision", "rows", "start")
+    parts += [f"{key} {source[key]}" for key in told if source.get(key)]
     digests = source.get("sha256") or {}
     parts += [
         f"{name} sha256 {digest[:12]}"

@@ -16,13 +16,7 @@ from avplatform.labels.cache import label_embeddings as label_embeddings_of
 from avplatform.models.av_model import AVModel
 from avplatform.models.checkpoint.file import read_checkpoint
 from avplatform.models.config import config_from_dict, config_to_dict
-from avplatform.models.errors import (
-    AVError,
-    DataError,
-    UsageError,
-    counted,
-    unknown_name,
-)
+from avplatform.models.errors import AVError, DataError, UsageError, counted, unknown_name
 from avplatform.models.files import file_sha256, write_atomic
 from avplatform.models.official import OFFICIAL, Labels, open_reader
 from avplatform.models.official.reader import Reader, clean
@@ -126,9 +120,8 @@ def published_labels(name: str, *, weak: bool = False) -> Labels:
     presets = PRESETS[name]
     options = preset_options(presets["weak"] if weak else next(iter(presets.values())))
     kind = TASKS[options["task"]]
-    config = config_from_dict(
-        kind.Config, {**options.get("task_config", {}), "supervision": options["supervision"]}
-    )
+    told = {**options.get("task_config", {}), "supervision": options["supervision"]}
+    config = config_from_dict(kind.Config, told)
     task = make_task(kind.name, config)
     classes, texts = task.model_classes(options["decoder"], options["encoder"])
     stored = {key: value for key, value in config_to_dict(config).items() if key != "_type"}

@@ -11,23 +11,12 @@ from huggingface_hub import CommitOperationAdd, HfApi, parse_eval_result_entries
 from avplatform.base.hub_errors import FAILURES, explain
 from avplatform.data.importing.report import REPORT_FILE, without_places
 from avplatform.data.reading.shards import check_shard
-from avplatform.data.store.card import card_of_spec, render_dataset_card
+from avplatform.data.store.card import render_dataset_card
 from avplatform.data.store.schema import MANIFEST_FILE, Manifest
 from avplatform.data.store.writer import arrow_schema
-from avplatform.hub.cards import render_model_card
 from avplatform.hub.folder import EVAL_RESULTS, UPLOADED, model_folder
 from avplatform.hub_cards.render import PLACEHOLDER
 from avplatform.models.errors import AVError, DataError, UsageError
-
-__all__ = [
-    "HubOptions",
-    "card_of_spec",
-    "model_folder",
-    "push_data",
-    "push_run",
-    "render_dataset_card",
-    "render_model_card",
-]
 
 
 class HubOptions(TypedDict, total=False):
@@ -62,13 +51,8 @@ def push_run(run: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> st
         DataError: the model is not complete, or the Hub refuses it or cannot be reached.
         UsageError: `private` is set, but the repository exists and is public.
     """
-    return _push(
-        _operations(model_folder(run), repo_id),
-        repo_id,
-        "model",
-        "Upload model with avplatform",
-        **options,
-    )
+    files = _model_files(model_folder(run), repo_id)
+    return _push(files, repo_id, "model", "Upload model with avplatform", **options)
 
 
 def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> str:
@@ -90,32 +74,21 @@ def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -
     folder = Path(folder)
     manifest = Manifest.read(folder)
     schema = arrow_schema(manifest.spec, manifest.dtype)
-    contents: dict[str, bytes | Path] = {MANIFEST_FILE: folder / MANIFEST_FILE}
-    contents["README.md"] = render_dataset_card(manifest, repo_id).encode()
+    files: dict[str, bytes | Path] = {MANIFEST_FILE: folder / MANIFEST_FILE}
     if (folder / "README.md").is_file():
-        contents["README.md"] = (
-            (folder / "README.md")
-            .read_text(encoding="utf-8")
-            .replace(PLACEHOLDER, repo_id)
-            .encode()
-        )
+        files["README.md"] = _card(folder, repo_id)
+    else:
+        files["README.md"] = render_dataset_card(manifest, repo_id).encode()
     if (folder / REPORT_FILE).is_file():
-        contents[REPORT_FILE] = without_places(
-            (folder / REPORT_FILE).read_text(encoding="utf-8")
-        ).encode()
-    for info in manifest.splits.values():
-        contents |= {
-            shard.file: check_shard(folder, shard, schema, contents=True) for shard in info.shards
-        }
-    operations = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
-        for name, content in contents.items()
-    ]
-    return _push(operations, repo_id, "dataset", "Upload data with avplatform", **options)
+        report = (folder / REPORT_FILE).read_text(encoding="utf-8")
+        files[REPORT_FILE] = without_places(report).encode()
+    for shard in (shard for info in manifest.splits.values() for shard in info.shards):
+        files[shard.file] = check_shard(folder, shard, schema, contents=True)
+    return _push(files, repo_id, "dataset", "Upload data with avplatform", **options)
 
 
 def _push(
-    operations: list[CommitOperationAdd],
+    files: dict[str, bytes | Path],
     repo_id: str,
     kind: str,
     message: str,
@@ -134,13 +107,12 @@ def _push(
                 f"{repo_id} exists and is public, so --private would have no effect; leave it out, "
                 "or give another name"
             )
-        if revision is not None and not revision.startswith(
-            "refs/"
-        ):  # the branch of a pull request exists already
+        # The branch of a pull request exists already.
+        if revision is not None and not revision.startswith("refs/"):
             api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
         api.create_commit(
             repo_id,
-            operations,
+            [CommitOperationAdd(path_in_repo=n, path_or_fileobj=f) for n, f in files.items()],
             repo_type=kind,
             commit_message=commit_message or message,
             revision=revision,
@@ -152,16 +124,21 @@ def _push(
     return str(url)
 
 
-def _operations(folder: Path, repo_id: str) -> list[CommitOperationAdd]:
+def _card(folder: Path, repo_id: str) -> bytes:
+    """Return the card of a folder, whose example reads from the repository."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    return text.replace(PLACEHOLDER, repo_id).encode()
+
+
+def _model_files(folder: Path, repo_id: str) -> dict[str, bytes | Path]:
     """Return the files to push, after checking that the model is complete."""
     for name in UPLOADED:
         if not (folder / name).is_file():
             raise DataError(
                 f"{folder} has no {name}, so it is not pushed; give the folder of a finished run"
             )
-    card = (folder / "README.md").read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id)
-    contents: dict[str, bytes | Path] = {name: folder / name for name in UPLOADED}
-    contents["README.md"] = card.encode()
+    files: dict[str, bytes | Path] = {name: folder / name for name in UPLOADED}
+    files["README.md"] = _card(folder, repo_id)
     for file in sorted(folder.glob(EVAL_RESULTS)):
         try:
             parse_eval_result_entries(yaml.safe_load(file.read_text(encoding="utf-8")))
@@ -170,8 +147,5 @@ def _operations(folder: Path, repo_id: str) -> list[CommitOperationAdd]:
             raise DataError(
                 f"{file} does not hold valid evaluation results ({reason}); correct or delete it"
             ) from None
-        contents[str(file.relative_to(folder))] = file
-    return [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
-        for name, content in contents.items()
-    ]
+        files[str(file.relative_to(folder))] = file
+    return files

@@ -44,9 +44,8 @@ def label_embeddings(
     opened = open_source(source, pooling=pooling)
     if not opened.slow:
         return _embed(texts, opened)
-    file = (
-        cache_dir or cache_root() / "labels"
-    ) / f"{cache_key(texts, opened.provenance)}.safetensors"
+    folder = cache_dir or cache_root() / "labels"
+    file = folder / f"{cache_key(texts, opened.provenance)}.safetensors"
     found = _kept(file, texts, opened.provenance)
     if found is not None:
         return found

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from avplatform.data import Data
 from avplatform.data.reading.restricted import RestrictedData
+from avplatform.data.store.schema import BACKGROUND, events
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Output
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.tasks.contracts import Task
-
-BACKGROUND = "background"
 
 
 def with_others(task: Task, held_out: Sequence[str]) -> Task:
@@ -40,11 +39,9 @@ def with_others(task: Task, held_out: Sequence[str]) -> Task:
 
 def data_for(data: Data, task: Task) -> Data:
     """Return the data with the labels of the task's classes only, unchanged if it has no others."""
-    if list(data.spec.classes) == list(task.classes) or not set(task.classes) < set(
-        data.spec.classes
-    ):
-        return data
-    return RestrictedData(data, events(task.classes))
+    if set(task.classes) < set(data.spec.classes):
+        return RestrictedData(data, events(task.classes))
+    return data
 
 
 def zero_shot(
@@ -136,11 +133,6 @@ def events_of_task(
     names, texts = task.model_classes(decoder, encoder)
     pairs = [(name, text) for name, text in zip(names, texts, strict=True) if name != BACKGROUND]
     return [name for name, _ in pairs], [text for _, text in pairs]
-
-
-def events(classes: Sequence[str]) -> list[str]:
-    """Return class names without background."""
-    return [name for name in classes if name != BACKGROUND]
 
 
 def _plain(name: str) -> str:

@@ -33,16 +33,14 @@ def embed_labels(
     """
     check_open(model)
     given = source or source_of(model.config.label_source)
-    pooling = (
-        model.config.label_source.get("pooling") if given.partition(":")[0] in POOLED else None
-    )
+    pooled = given.partition(":")[0] in POOLED
+    pooling = model.config.label_source.get("pooling") if pooled else None
     own = label_embeddings(model.config.label_texts, given, pooling=pooling)
     stored = model.label_embeddings
     assert stored is not None
     trained = stored.detach().float().cpu()
-    if own.values.shape != trained.shape or not torch.allclose(
-        own.values.float(), trained, rtol=1e-2, atol=1e-3
-    ):
+    values = own.values.float()
+    if values.shape != trained.shape or not torch.allclose(values, trained, rtol=1e-2, atol=1e-3):
         raise UsageError(
             f"'{given}' embeds the model's own label texts differently from what it was trained "
             f"with ({_named(model.config.label_source)}), so other labels would be in another "

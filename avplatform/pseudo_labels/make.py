@@ -19,7 +19,9 @@ import numpy as np
 
 from avplatform.base.files import write_json
 from avplatform.base.locks import Lock
-from avplatform.data.adapters.contracts import Annotations, Modality, Spelling
+from avplatform.data.adapters.contracts import Modality, Spelling
+from avplatform.data.adapters.official_files import Annotations
+from avplatform.data.adapters.plan import LeftOut
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.files import save_array, write_atomic
 from avplatform.pseudo_labels.dataset import DATASET
@@ -56,15 +58,6 @@ class Clips:
         digest.update(np.ascontiguousarray(weak).tobytes())
         names = [annotations.clip_ids[row] for row in rows]
         return cls(names=names, weak=weak[rows], checksum=digest.hexdigest())
-
-
-@dataclass(kw_only=True)
-class LeftOut:
-    """A clip without labels, and why."""
-
-    clip_id: str
-    file: str
-    reason: str
 
 
 def make(
@@ -110,14 +103,10 @@ def make(
     if strict:
         refuse_bad_input(source, clips)
 
-    def busy(holder: str) -> UsageError:
-        return UsageError(
-            f"another process is writing to {out}; wait for it, or give another --out"
-        )
-
+    busy = UsageError(f"another process is writing to {out}; wait for it, or give another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with Lock(out / ".lock", busy):
+        with Lock(out / ".lock", lambda holder: busy):
             # Another process may have written here while this one was reading.
             check_settings(out, modality, settings)
             run = _Run(out, modality, settings, source, save_logits)
@@ -141,9 +130,8 @@ def read_record(out: Path) -> dict[str, Any]:
         return {"_type": "avplatform-pseudo-labels", "version": 1, "modalities": {}}
     try:
         record = json.loads(file.read_text())
-        if record["_type"] != "avplatform-pseudo-labels" or not isinstance(
-            record["modalities"], dict
-        ):
+        known = record["_type"] == "avplatform-pseudo-labels"
+        if not known or not isinstance(record["modalities"], dict):
             raise KeyError("_type")
         return record
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -215,9 +203,9 @@ class _Run:
         self.earlier = read_record(out)["modalities"].get(modality, {}).get("left_out", [])
         self._record({**self.entry, "left_out": self.earlier})
         self.labels.mkdir(parents=True, exist_ok=True)
-        texts = getattr(source, "texts", None)
-        if texts is not None:
-            write_atomic(out / TEACHERS[modality] / "text_features.safetensors", texts.write)
+        if source.texts is not None:
+            file = out / TEACHERS[modality] / "text_features.safetensors"
+            write_atomic(file, source.texts.write)
 
     def label(
         self, clips: Clips, limits: np.ndarray, strict: bool, advance: Callable[[], None]
@@ -234,9 +222,7 @@ class _Run:
                     for target in self._targets(video):  # made from an earlier input
                         target.unlink(missing_ok=True)
                     self.done.pop(video, None)
-                    left_out.append(
-                        LeftOut(clip_id=name, file=self._file(video), reason=str(error))
-                    )
+                    left_out.append(LeftOut(name, self._file(video), str(error)))
                 advance()
         return left_out
 

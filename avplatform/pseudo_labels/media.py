@@ -53,12 +53,8 @@ def read_frames(files: list[Path], *, size: int) -> np.ndarray:
     """
     if files[0].suffix == ".npy":
         frames = read_input(files[0], kinds=None)
-        if (
-            frames.ndim != 4
-            or frames.shape[-1] != 3
-            or frames.dtype != np.uint8
-            or 0 in frames.shape
-        ):
+        fits = frames.ndim == 4 and frames.shape[-1] == 3 and 0 not in frames.shape
+        if not fits or frames.dtype != np.uint8:
             raise DataError(
                 f"{files[0]} is {frames.dtype} {frames.shape}; frames are "
                 "uint8 [n, height, width, 3]"
@@ -101,12 +97,8 @@ def read_waveform(file: Path) -> np.ndarray:
 def _wav(file: Path) -> np.ndarray:
     try:
         with wave.open(str(file), "rb") as opened:
-            rate, channels, width = (
-                opened.getframerate(),
-                opened.getnchannels(),
-                opened.getsampwidth(),
-            )
-            promised, raw = opened.getnframes(), opened.readframes(opened.getnframes())
+            channels, width, rate, promised, *_ = opened.getparams()
+            raw = opened.readframes(promised)
     except (OSError, EOFError, wave.Error) as error:
         raise DataError(
             f"cannot read {file}: {str(error) or 'it is cut off'}; it must be PCM ({_advice(file)})"
@@ -116,11 +108,8 @@ def _wav(file: Path) -> np.ndarray:
             f"{file} is at {rate} Hz; CLAP needs {SAMPLE_RATE} Hz, and nothing is resampled here "
             f"({_advice(file)})"
         )
-    if len(raw) != promised * channels * width:
-        raise DataError(
-            f"{file} is cut off: {len(raw)} bytes of samples instead of "
-            f"{promised * channels * width}"
-        )
+    if len(raw) != (size := promised * channels * width):
+        raise DataError(f"{file} is cut off: {len(raw)} bytes of samples instead of {size}")
     if width == 1:  # unsigned
         values = np.frombuffer(raw, np.uint8).astype(np.float32) / 128 - 1
     elif width == 3:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from avplatform.base.npy import read_input
-from avplatform.data.adapters.contracts import Annotations
+from avplatform.data.adapters.official_files import Annotations
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.tasks.avvp.metrics import averages, score
@@ -47,11 +47,8 @@ def score_folder(
     """
     if split not in ("validation", "test"):
         raise UsageError(f"split '{split}' has no dense annotations; score validation or test")
-    folders = {
-        name: Path(folder)
-        for name, folder in (("audio", audio), ("visual", visual))
-        if folder is not None
-    }
+    given = {"audio": audio, "visual": visual}
+    folders = {name: Path(folder) for name, folder in given.items() if folder is not None}
     if not folders:
         raise UsageError("there are no pseudo-labels to score; give a folder of them")
     rows = annotations.splits[split]

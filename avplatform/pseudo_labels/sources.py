@@ -14,6 +14,7 @@ from avplatform.data.adapters.contracts import Modality, Spelling
 from avplatform.features.sampling import split_waveform
 from avplatform.features.teachers import Teacher, TextFeatures
 from avplatform.models.errors import DataError
+from avplatform.models.files import file_sha256
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.media import (
     find_frames,
@@ -31,6 +32,7 @@ class Source(ABC):
     """
 
     kind: str
+    texts: TextFeatures | None = None
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -61,7 +63,7 @@ class Source(ABC):
 
     def settings(self) -> dict[str, Any]:
         """Return, for the record, what the logits depend on besides the files."""
-        return {"source": self.kind}
+        return {"source": self.kind, **({} if self.texts is None else self.texts.describe())}
 
     def logits(self, video: str) -> np.ndarray:
         """Return the logits of a video, [T, C].
@@ -81,8 +83,7 @@ class Source(ABC):
         digest = hashlib.sha256()
         for file in self.files(video):
             try:
-                with file.open("rb") as opened:
-                    content = hashlib.file_digest(opened, "sha256").hexdigest()
+                content = file_sha256(file)
             except OSError as error:
                 raise DataError(f"cannot read {file}: {error.strerror}") from None
             digest.update(f"{file.name}\t{content}\n".encode())
@@ -123,6 +124,7 @@ class FeatureFiles(_OneFile):
     """
 
     kind = "features"
+    texts: TextFeatures
 
     def __init__(self, folder: str | Path, *, texts: TextFeatures) -> None:
         super().__init__(folder)
@@ -145,10 +147,6 @@ class FeatureFiles(_OneFile):
         """Return the cosine times the scale."""
         return self.texts.logits(content)
 
-    def settings(self) -> dict[str, Any]:
-        """Return the kind and the text features."""
-        return {"source": self.kind, **self.texts.describe()}
-
 
 class MediaFiles(Source):
     """Frames (visual) or waveforms (audio), scored by a teacher that is run here.
@@ -162,6 +160,8 @@ class MediaFiles(Source):
         teacher: CLIP or CLAP.
         spelling: the spelling of the prompts.
     """
+
+    texts: TextFeatures
 
     def __init__(
         self,
@@ -194,7 +194,3 @@ class MediaFiles(Source):
     def score(self, content: np.ndarray) -> np.ndarray:
         """Return the cosine of the teacher's features and the text features, times the scale."""
         return self.texts.logits(self.teacher.segment_features(content))
-
-    def settings(self) -> dict[str, Any]:
-        """Return the kind, the model and its text features."""
-        return {"source": self.kind, **self.texts.describe()}

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from avplatform.runs.folder import read_results
 from avplatform.sweeps.ledger import Entry
 
 ENOUGH = 3
@@ -80,9 +79,7 @@ class Figure:
             "paper": self.paper,
             "difference": self.difference,
             "verdict": self.verdict,
-            "runs": sorted(
-                {str(Path(term["file"]).parent) for terms in self.made_of for term in terms}
-            ),
+            "runs": sorted({str(Path(t["file"]).parent) for terms in self.made_of for t in terms}),
             "made_of": self.made_of,
         }
 
@@ -106,8 +103,7 @@ def measure(
     """
     figure = Figure(paper=paper)
     for group in runs:
-        total = 0.0
-        parts: list[dict[str, Any]] = []
+        total, parts = 0.0, list[dict[str, Any]]()
         for entry, own in zip(group, terms, strict=True):
             for term in own:
                 value = look_up(entry, term)
@@ -120,9 +116,7 @@ def measure(
                     "weight": term.weight,
                 }
                 if term.file != "results.json" and entry.test_selected:
-                    part["record"] = {
-                        name: entry.test_selected[name] for name in ("event", "epoch")
-                    }
+                    part["record"] = {key: entry.test_selected[key] for key in ("event", "epoch")}
                 parts.append(part)
         figure.values.append(total)
         figure.made_of.append(parts)
@@ -149,23 +143,14 @@ def place(path: Path, root: Path) -> Path:
     return Path(os.path.relpath(path.resolve(), root.resolve()))
 
 
-class Rescored(Entry):
-    """The results of an authors' checkpoint, which `avplatform eval --json` wrote into a folder."""
-
-    @cached_property
-    def test_selected(self) -> dict[str, Any] | None:
-        """Return None, because a checkpoint has no epochs to pick from."""
-        return None
-
-
-def read_rescored(folder: Path) -> Rescored | None:
+def read_rescored(folder: Path) -> Entry | None:
     """Return the results of a re-scored checkpoint in `folder`, or None if there are none.
 
     Raises:
         DataError: the results are damaged.
     """
-    file = folder / "results.json"
-    if not file.is_file():
+    if not (folder / "results.json").is_file():
         return None
-    read_results(file)
-    return Rescored(folder)
+    entry = Entry(folder)
+    _ = entry.results  # raises here, before the page is made
+    return entry

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.base.files import write_json
+from avplatform.evaluation.markdown import markdown_row
 from avplatform.models.files import write_atomic
 from avplatform.reproduce.figures import ENOUGH, SPREADS, Figure
 from avplatform.reproduce.tables import Group, Line, Section
@@ -59,7 +60,7 @@ class Page:
 
 def write_page(page: Page, out: Path) -> None:
     """Write page.json, page.md and page.html into a folder."""
-    cells = {key: record for section in page.sections for key, record in _cells(section)}
+    cells = {key: record for section in page.sections for key, record in _cells(section).items()}
     write_json(
         out / "page.json",
         {"title": page.title, "facts": page.facts, "warnings": page.warnings, "cells": cells},
@@ -82,16 +83,13 @@ def as_markdown(page: Page, out: Path) -> str:
         lines += [f"{section.source}.", "", *(f"{note}\n" for note in section.notes)]
         if section.groups:
             head = ["", "picked on", "n", *(_short(c) for c in section.columns), "features", "runs"]
-            lines += [_md_row(head), "|---" * len(head) + "|"]
+            lines += [markdown_row(head), "|---" * len(head) + "|"]
             for group in section.groups:
                 note = f" ({group.note})" if group.note else ""
-                lines.append(_md_row([f"**{group.title}**{note}", *([""] * (len(head) - 1))]))
+                lines.append(markdown_row([f"**{group.title}**{note}", *([""] * (len(head) - 1))]))
                 lines += [_md_line(line, section) for line in group.lines]
-            lines += [
-                "",
-                *(f"* features {letter}: {text}" for text, letter in _features(section).items()),
-                "",
-            ]
+            letters = _features(section).items()
+            lines += ["", *(f"* features {letter}: {text}" for text, letter in letters), ""]
         for title, path in section.pictures:
             lines += [f"![{title}]({path.relative_to(out)})", ""]
     return "\n".join(lines)
@@ -119,14 +117,12 @@ def as_html(page: Page) -> str:
             body.append(_table(section))
         for title, path in section.pictures:
             data = base64.b64encode(path.read_bytes()).decode()
-            body.append(
-                f'<figure><img alt="{esc(title)}" src="data:image/png;base64,{data}"></figure>'
-            )
+            image = f'<img alt="{esc(title)}" src="data:image/png;base64,{data}">'
+            body.append(f"<figure>{image}</figure>")
         body.append("</section>")
     head = f'<meta charset="utf-8"><title>{esc(page.title)}</title><style>{STYLE}</style>'
-    return (
-        f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
-    )
+    text = f"<head>{head}</head><body>{''.join(body)}</body>"
+    return f'<!doctype html><html lang="en">{text}</html>\n'
 
 
 def number(value: float, *, sign: bool = False) -> str:
@@ -146,15 +142,12 @@ def _table(section: Section) -> str:
     out.append("<th>feat.</th><th>runs</th></tr></thead><tbody>")
     width = len(section.columns) + 5
     for group in section.groups:
-        note = f" <small>{html.escape(group.note)}</small>" if group.note else ""
-        out.append(
-            f'<tr class="group"><th colspan="{width}">{html.escape(group.title)}{note}</th></tr>'
-        )
-        for line in group.lines:
-            out.append(_html_line(section, group, line, starts))
-    keys = "; ".join(
-        f"<b>{letter}</b> {html.escape(text)}" for text, letter in _features(section).items()
-    )
+        title = html.escape(group.title)
+        title += f" <small>{html.escape(group.note)}</small>" if group.note else ""
+        out.append(f'<tr class="group"><th colspan="{width}">{title}</th></tr>')
+        out += [_html_line(section, group, line, starts) for line in group.lines]
+    letters = _features(section).items()
+    keys = "; ".join(f"<b>{letter}</b> {html.escape(text)}" for text, letter in letters)
     return "".join([*out, f'</tbody></table></div><p class="key">Features: {keys}</p>'])
 
 
@@ -163,9 +156,8 @@ def _html_line(section: Section, group: Group, line: Line, starts: list[int]) ->
     kind = "paper" if line.published else "ours"
     cells = [f'<th class="label">{esc(line.label)}</th><td class="text">{esc(line.selection)}</td>']
     if line.message:
-        cells.append(
-            f'<td class="message" colspan="{len(section.columns) + 3}">{esc(line.message)}</td>'
-        )
+        width = len(section.columns) + 3
+        cells.append(f'<td class="message" colspan="{width}">{esc(line.message)}</td>')
         return f'<tr class="{kind}">{"".join(cells)}</tr>'
     cells.append(f"<td>{_count(line)}</td>")
     for index, column in enumerate(section.columns):
@@ -173,16 +165,11 @@ def _html_line(section: Section, group: Group, line: Line, starts: list[int]) ->
         if not _filled(line, column):
             cells.append(f'<td class="none{edge}">–</td>')
             continue
-        value = _value(line, column, **IN_HTML)
-        cells.append(
-            f'<td class="number{edge}" '
-            f'data-cell="{esc(cell_key(section, group, line, column))}">{value}</td>'
-        )
+        value, key = _value(line, column, **IN_HTML), esc(cell_key(section, group, line, column))
+        cells.append(f'<td class="number{edge}" data-cell="{key}">{value}</td>')
     links = " ".join(f'<a href="{esc(path)}">{esc(text)}</a>' for text, path in line.links)
-    cells.append(
-        f'<td class="text">{_features(section).get(line.features, "")}</td>'
-        f'<td class="text">{links}</td>'
-    )
+    for text in (_features(section).get(line.features, ""), links):
+        cells.append(f'<td class="text">{text}</td>')
     return f'<tr class="{kind}">{"".join(cells)}</tr>'
 
 
@@ -196,35 +183,22 @@ def _value(line: Line, column: str, *, spread: str, difference: str) -> str:
     if figure.spread is not None:
         text += spread.format(number(figure.spread))
     if figure.difference is not None and figure.verdict is not None:
-        name = figure.verdict.replace(" ", "-")
-        text += difference.format(
-            number(figure.difference, sign=True), MARKS[figure.verdict], name=name
-        )
+        name, points = figure.verdict.replace(" ", "-"), number(figure.difference, sign=True)
+        text += difference.format(points, MARKS[figure.verdict], name=name)
     return text
 
 
 def _md_line(line: Line, section: Section) -> str:
     columns = section.columns
     if line.message:
-        return _md_row([line.label, line.selection, line.message, *([""] * (len(columns) + 2))])
+        rest = [""] * (len(columns) + 2)
+        return markdown_row([line.label, line.selection, line.message, *rest])
     links = " ".join(f"[{text}]({path})" for text, path in line.links)
     values = [
         _value(line, column, **IN_MARKDOWN) if _filled(line, column) else "–" for column in columns
     ]
-    return _md_row(
-        [
-            line.label,
-            line.selection,
-            _count(line),
-            *values,
-            _features(section).get(line.features, ""),
-            links,
-        ]
-    )
-
-
-def _md_row(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    letter = _features(section).get(line.features, "")
+    return markdown_row([line.label, line.selection, _count(line), *values, letter, links])
 
 
 def _filled(line: Line, column: str) -> bool:
@@ -248,26 +222,18 @@ def _short(column: str) -> str:
     return column.replace("segment_", "seg ").replace("event_", "evt ").replace(" - ", " − ")
 
 
-def _cells(section: Section) -> list[tuple[str, dict[str, Any]]]:
-    found: list[tuple[str, dict[str, Any]]] = []
+def _cells(section: Section) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     for group in section.groups:
         for line in group.lines:
             about = {"features": line.features, "selection": line.selection}
             for column in section.columns:
                 key, figure = cell_key(section, group, line, column), line.figures.get(column)
                 if column in line.published:
-                    found.append(
-                        (
-                            key,
-                            {
-                                "published": line.published[column],
-                                "source": section.source,
-                                **about,
-                            },
-                        )
-                    )
+                    value = line.published[column]
+                    found[key] = {"published": value, "source": section.source, **about}
                 elif figure is not None:
-                    found.append((key, {**figure.record, **about}))
+                    found[key] = {**figure.record, **about}
     return found
 
 

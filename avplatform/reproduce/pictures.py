@@ -59,9 +59,10 @@ def draw(
         ):
             section.pictures.append((section.title, drawn))
     elif any(line.figures for group in section.groups for line in group.lines):
-        drawn = class_differences(section, file, note=note) if section.key == "fig3" else dots(
-            section, DOTS[section.key], file, note=note
-        )  # fmt: skip
+        if section.key == "fig3":
+            drawn = class_differences(section, file, note=note)
+        else:
+            drawn = dots(section, DOTS[section.key], file, note=note)
         section.pictures.append((section.title, drawn))
 
 
@@ -81,23 +82,15 @@ def _timelines(
     entries = [shelf.runs[stem][0] for stem in stems]
     split = data.split("test")
     clips = example_clips(split.labels("dense_audio"), split.labels("dense_visual"))
-    found = []
+    found, accelerator = [], make_accelerator(cpu=cpu, precision="no")
     for entry in entries:
         try:
             model = AVModel.from_pretrained(str(entry.folder / "model")).eval()
         except DataError as error:  # a deleted model only costs this picture, not the tables
             section.notes.append(f"not drawn: {error}")
             return None
-        accelerator = make_accelerator(cpu=cpu, precision="no")
-        found.append(
-            example_tracks(
-                model.to(accelerator.device),
-                task_of_model(model.config),
-                split,
-                clips,
-                accelerator=accelerator,
-            )
-        )
+        task, placed = task_of_model(model.config), model.to(accelerator.device)
+        found.append(example_tracks(placed, task, split, clips, accelerator=accelerator))
     names = [item.row.method.split(" + ")[-1] for item in pair]
     folders = " and ".join(
         f"{n}: {place(e.folder, shelf.root)}" for n, e in zip(names, entries, strict=True)
@@ -123,7 +116,6 @@ def example_clips(audio: np.ndarray, visual: np.ndarray) -> list[int]:
     chosen: list[int] = []
     for kind in (crowded & some, ~crowded & some):
         at = np.flatnonzero(kind)
-        chosen += [
-            int(at[len(at) * (2 * i + 1) // (2 * CLIPS)]) for i in range(min(CLIPS, len(at)))
-        ]
+        count = min(CLIPS, len(at))
+        chosen += [int(at[len(at) * (2 * i + 1) // (2 * CLIPS)]) for i in range(count)]
     return chosen

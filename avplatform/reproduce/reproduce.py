@@ -19,16 +19,12 @@ from avplatform.reproduce.tables import Shelf
 from avplatform.reproduce.targets import TABLES, Setting, settings_of
 from avplatform.sweeps.checks import check_runs
 from avplatform.sweeps.ledger import Entry
-from avplatform.sweeps.runner import (
-    PROGRAM,
-    Job,
-    Outcome,
-    run_jobs,
-    train_jobs,
-)
+from avplatform.sweeps.runner import PROGRAM, Job, Outcome, run_jobs, train_jobs
 from avplatform.sweeps.sweep import PlannedRun, check_unchanged, resolve
 from avplatform.tasks.registry import TASKS
 
+Stores = dict[str, tuple[str, DataSource]]
+"""The name that the user gave and the store, by task."""
 RUNS, CHECKPOINTS, LOGS = "runs", "checkpoints", "logs"
 
 
@@ -46,16 +42,14 @@ class Plan:
     checkpoints: dict[str, Path] = field(default_factory=dict)
 
 
-def find_data(
-    given: Sequence[str], *, cache_dir: str | None = None
-) -> dict[str, tuple[str, DataSource]]:
-    """Return (name that the user gave, store) by task; a folder may be a store, or hold several.
+def find_data(given: Sequence[str], *, cache_dir: str | None = None) -> Stores:
+    """Return stores by task; a folder may be a store, or hold several.
 
     Raises:
         UsageError: two stores have the same task.
         DataError: there is no store.
     """
-    found: dict[str, tuple[str, DataSource]] = {}
+    found: Stores = {}
     for name in (store for text in given for store in _stores(text)):
         tasks = list(TASKS) if name == "demo" else [_task_of(name, cache_dir)]
         for task in tasks:
@@ -70,7 +64,7 @@ def find_data(
 
 def make_plan(
     targets: Sequence[str],
-    data: dict[str, tuple[str, DataSource]],
+    data: Stores,
     *,
     labels: dict[str, str],
     seeds: int,
@@ -99,36 +93,25 @@ def make_plan(
         if setting.task not in data:
             dataset = find_adapter(setting.task)
             name = dataset.title if dataset else setting.task
-            plan.missing[stem] = (
-                f"not run: no data for {setting.task} given; give --data with a store of {name}"
-            )
+            why = f"no data for {setting.task} given; give --data with a store of {name}"
         elif setting.labels not in ("", "glove", *labels):
             kind = setting.labels
-            plan.missing[stem] = (
-                f"not run: no {kind.upper()} vectors given; give --labels {kind}=FILE"
-            )
+            why = f"no {kind.upper()} vectors given; give --labels {kind}=FILE"
         elif only and not any(text in stem for text in only):
-            plan.missing[stem] = "not run: left out by --only"
+            why = "left out by --only"
         else:
             plan.runs[stem] = [
                 _planned(setting, seed, data, labels, extra) for seed in range(1, seeds + 1)
             ]
+            continue
+        plan.missing[stem] = f"not run: {why}"
     if not plan.runs and not plan.checkpoints:
-        raise UsageError(
-            "nothing to run: "
-            f"{'; '.join(sorted({r.removeprefix('not run: ') for r in plan.missing.values()}))}"
-        )
+        reasons = {reason.removeprefix("not run: ") for reason in plan.missing.values()}
+        raise UsageError(f"nothing to run: {'; '.join(sorted(reasons))}")
     return plan
 
 
-def carry_out(
-    plan: Plan,
-    out: Path,
-    *,
-    parallel: int,
-    console: Console,
-    data: dict[str, tuple[str, DataSource]],
-) -> Outcome:
+def carry_out(plan: Plan, out: Path, *, parallel: int, console: Console, data: Stores) -> Outcome:
     """Train and score what is missing; existing runs must have the same options and data.
 
     Raises:
@@ -145,7 +128,7 @@ def carry_out(
     return run_jobs(jobs, logs=out / LOGS, parallel=parallel, console=console)
 
 
-def check_there(plan: Plan, out: Path, data: dict[str, tuple[str, DataSource]]) -> None:
+def check_there(plan: Plan, out: Path, data: Stores) -> None:
     """Check that the existing runs in a folder are those of the plan.
 
     Raises:
@@ -153,7 +136,8 @@ def check_there(plan: Plan, out: Path, data: dict[str, tuple[str, DataSource]]) 
     """
     for stem, planned in plan.runs.items():
         checksum = data[plan.settings[stem].task][1].checksum
-        for run, entry in ((run, Entry(out / RUNS / run.name)) for run in planned):
+        for run in planned:
+            entry = Entry(out / RUNS / run.name)
             if (entry.folder / "config.yaml").is_file():
                 check_unchanged(entry.folder, to_dict(resolve(run, where="reproduce")))
             if (entry.folder / "results.json").is_file() and entry.results.get(
@@ -166,22 +150,18 @@ def check_there(plan: Plan, out: Path, data: dict[str, tuple[str, DataSource]]) 
 
 
 def collect(
-    plan: Plan,
-    out: Path,
-    *,
-    data: dict[str, tuple[str, DataSource]],
-    labels: dict[str, str],
-    failed: dict[str, str],
+    plan: Plan, out: Path, *, data: Stores, labels: dict[str, str], failed: dict[str, str]
 ) -> Shelf:
     """Return the finished runs and scores that fill the page."""
     shelf = Shelf(root=out, missing=dict(plan.missing), labels=labels)
     shelf.features = {task: describe_features(source) for task, (_, source) in data.items()}
     for stem, planned in plan.runs.items():
-        shelf.runs[stem] = _entries(planned, out)
-        absent = [run for run in planned if not (out / RUNS / run.name / "results.json").is_file()]
+        runs = {run.name: Entry(out / RUNS / run.name) for run in planned}
+        absent = [n for n, e in runs.items() if not (e.folder / "results.json").is_file()]
+        shelf.runs[stem] = [entry for name, entry in runs.items() if name not in absent]
         if absent:
             words = next(
-                (failed[run.name] for run in absent if run.name in failed),
+                (failed[name] for name in absent if name in failed),
                 "not finished; run the same command again",
             )
             shelf.missing[stem] = f"{len(absent)} of {len(planned)} runs missing: {words}"
@@ -202,11 +182,7 @@ def describe_features(source: DataSource) -> str:
 
 
 def _planned(
-    setting: Setting,
-    seed: int,
-    data: dict[str, tuple[str, DataSource]],
-    labels: dict[str, str],
-    extra: dict[str, Any],
+    setting: Setting, seed: int, data: Stores, labels: dict[str, str], extra: dict[str, Any]
 ) -> PlannedRun:
     options = merge({"preset": setting.preset}, setting.options)
     options = merge(options, {"data": data[setting.task][0], "seed": seed, **extra})
@@ -214,11 +190,6 @@ def _planned(
         options = merge(options, {"labels": {"embeddings": labels[setting.labels]}})
     options["score_test"] = True  # so that one training gives the figures of both selections
     return PlannedRun(name=f"{setting.stem}_seed-{seed}", options=options)
-
-
-def _entries(planned: Sequence[PlannedRun], out: Path) -> list[Entry]:
-    folders = [out / RUNS / run.name for run in planned]
-    return [Entry(folder) for folder in folders if (folder / "results.json").is_file()]
 
 
 def _score_job(stem: str, model: Path, out: Path, data: tuple[str, DataSource]) -> Job:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from avplatform.catalogue.published import Row, published_tables
-from avplatform.reproduce.figures import (
-    Figure,
-    Rescored,
-    Term,
-    look_up,
-    mean_of,
-    measure,
-    place,
-)
+from avplatform.reproduce.figures import Figure, Term, look_up, mean_of, measure, place
 from avplatform.reproduce.targets import TABLES, Setting, Wanted, wanted
 from avplatform.sweeps.ledger import Entry
 
@@ -77,7 +69,7 @@ class Shelf:
     root: Path
     runs: dict[str, list[Entry]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
-    checkpoints: dict[str, Rescored] = field(default_factory=dict)
+    checkpoints: dict[str, Entry] = field(default_factory=dict)
     features: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -113,31 +105,29 @@ def _metrics(out: Section, shelf: Shelf) -> None:
     rows = wanted(out.key)
     out.columns = _columns([w.row for w in rows])
     for item in rows:
-        group = Group(
-            title=item.title, note=item.row.note or "", lines=[_published(item.row, out.columns)]
-        )
+        lines = [_published(item.row, out.columns)]
+        group = Group(title=item.title, note=item.row.note or "", lines=lines)
         out.groups.append(group)
         if item.setting is None:
             continue
-        group.lines += _checkpoint_lines(item, shelf, out, lambda metric: ("test", metric))
+        group.lines += _checkpoint_lines(item, shelf, out, ("test",))
         entries = shelf.runs.get(item.setting.stem, [])
         if entries:
             line = _our_line(item, shelf, selection=_selection(entries), label="ours")
-            _fill(line, item, out.columns, entries, shelf, lambda metric: ("test", metric))
+            _fill(line, item, out.columns, entries, shelf, ("test",))
             group.lines += [line, _test_selected(item, shelf, out.columns, entries)]
         _why_missing(group, item, shelf)
 
 
 def _test_selected(item: Wanted, shelf: Shelf, columns: list[str], entries: list[Entry]) -> Line:
-    counts = [entry.test_selected for entry in entries]
     line = _our_line(item, shelf, selection="test (optimistic)", label="ours, best epoch on test")
-    if any(record is None for record in counts):
+    if any(entry.test_selected is None for entry in entries):
         line.message = (
             "these runs recorded no test scores after each epoch, so no epoch can be picked on test"
         )
         line.links = []
         return line
-    _fill(line, item, columns, entries, shelf, lambda metric: (metric,), file="metrics.jsonl")
+    _fill(line, item, columns, entries, shelf, (), file="metrics.jsonl")
     return line
 
 
@@ -155,20 +145,14 @@ def _subsets(out: Section, shelf: Shelf) -> None:
     out.columns = _columns([w.row for w in rows])
     for item in rows:
         subset = str(item.row.subset)
-        group = Group(
-            title=f"{item.title}, {subset.replace('_', '-')}",
-            lines=[_published(item.row, out.columns)],
-        )
+        title = f"{item.title}, {subset.replace('_', '-')}"
+        group = Group(title=title, lines=[_published(item.row, out.columns)])
         out.groups.append(group)
         assert item.setting is not None
         entries = shelf.runs.get(item.setting.stem, [])
         for reading in READINGS:
             at = ("details", "test", "subsets", reading, subset)
-
-            def places(metric: str, at: tuple[str, ...] = at) -> tuple[str, ...]:
-                return (*at, metric)
-
-            checkpoint = _checkpoint_lines(item, shelf, out, places)
+            checkpoint = _checkpoint_lines(item, shelf, out, at)
             for line in checkpoint:
                 line.label += f", {reading.replace('_', ' ')}"
             group.lines += checkpoint
@@ -176,7 +160,7 @@ def _subsets(out: Section, shelf: Shelf) -> None:
                 clips = entries[0].results["details"]["test"]["subsets"][reading][subset]["clips"]
                 label = f"ours, {reading.replace('_', ' ')} ({clips} clips)"
                 line = _our_line(item, shelf, selection=_selection(entries), label=label)
-                _fill(line, item, out.columns, entries, shelf, places)
+                _fill(line, item, out.columns, entries, shelf, at)
                 group.lines.append(line)
         _why_missing(group, item, shelf)
 
@@ -193,42 +177,30 @@ def _per_class(out: Section, shelf: Shelf) -> None:
     names = (first.row.method.split(" + ")[-1], second.row.method.split(" + ")[-1])
     kinds = (*names, f"{names[1]} - {names[0]}")
     out.columns = [f"{stream}: {kind}" for stream in STREAMS for kind in kinds]
-    by_seed = [
+    one, two = (
         {entry.results["seed"]: entry for entry in shelf.runs.get(setting.stem, [])}
         for setting in (first.setting, second.setting)
-    ]
-    pairs = [
-        [by_seed[0][seed], by_seed[1][seed]]
-        for seed in sorted(by_seed[0].keys() & by_seed[1].keys())
-    ]
+    )
+    pairs = [[one[seed], two[seed]] for seed in sorted(one.keys() & two.keys())]
     classes = list(first.row.per_class["audio"])
     for name in (*classes, AVERAGE):
         paper: dict[str, float] = {}
         for stream in STREAMS:
-            values = [_published_class(w.row, stream, name) for w in (first, second)]
-            values.append(values[1] - values[0])
-            paper |= {
-                f"{stream}: {kind}": round(v, 1) for kind, v in zip(kinds, values, strict=True)
-            }
+            a, b = (_published_class(w.row, stream, name) for w in (first, second))
+            for kind, value in zip(kinds, (a, b, b - a), strict=True):
+                paper[f"{stream}: {kind}"] = round(value, 1)
         line = Line(
             label="paper",
             features=first.row.features,
-            selection=(
-                f"{first.row.selection or 'not stated'}; {second.row.selection or 'not stated'}"
-            ),
+            selection="; ".join(w.row.selection or "not stated" for w in (first, second)),
             published=paper,
         )
         group = Group(title=name.replace("_", " "), lines=[line])
         out.groups.append(group)
-        for rule, label in (("class_event", "ours"), ("class_event_pooled", "ours, pooled")):
-            if not pairs:
-                continue
-            line = _our_line(
-                second,
-                shelf,
-                selection=_selection([e for pair in pairs for e in pair]),
-                label=label,
-            )
+        rules = {"class_event": "ours", "class_event_pooled": "ours, pooled"} if pairs else {}
+        for rule, label in rules.items():
+            selection = _selection([entry for pair in pairs for entry in pair])
+            line = _our_line(second, shelf, selection=selection, label=label)
             line.links = [
                 (f"{name} {seed}", path)
                 for name, entries in zip(names, zip(*pairs, strict=True), strict=True)
@@ -241,13 +213,10 @@ def _per_class(out: Section, shelf: Shelf) -> None:
                 ]
                 present = [at for at in places if all(_has(pair, at) for pair in pairs)]
                 for kind, weights in zip(kinds, ((1.0, 0.0), (0.0, 1.0), (-1.0, 1.0)), strict=True):
-                    terms = [mean_of(present, weight=w) if w and present else [] for w in weights]
-                    column = f"{stream}: {kind}"
-                    figure = (
-                        measure(pairs, terms, root=shelf.root, paper=paper[column])
-                        if present
-                        else None
-                    )
+                    column, figure = f"{stream}: {kind}", None
+                    if present:
+                        terms = [mean_of(present, weight=w) if w else [] for w in weights]
+                        figure = measure(pairs, terms, root=shelf.root, paper=paper[column])
                     line.figures[column] = figure
             group.lines.append(line)
     for item in (first, second):
@@ -270,9 +239,7 @@ def _published(row: Row, columns: list[str]) -> Line:
     )
 
 
-def _checkpoint_lines(
-    item: Wanted, shelf: Shelf, out: Section, places: Callable[[str], tuple[str, ...]]
-) -> list[Line]:
+def _checkpoint_lines(item: Wanted, shelf: Shelf, out: Section, at: tuple[str, ...]) -> list[Line]:
     assert item.setting is not None
     found = shelf.checkpoints.get(item.setting.stem)
     if found is None:
@@ -284,7 +251,7 @@ def _checkpoint_lines(
         selection=f"{item.row.selection or 'not stated'} (the authors')",
         links=[("scores", str(place(found.folder, shelf.root) / "results.json"))],
     )
-    _fill(line, item, out.columns, [found], shelf, places)
+    _fill(line, item, out.columns, [found], shelf, at)
     return [line]
 
 
@@ -305,15 +272,18 @@ def _fill(
     columns: list[str],
     entries: Sequence[Entry],
     shelf: Shelf,
-    places: Callable[[str], tuple[str, ...]],
+    at: tuple[str, ...],
     *,
     file: str = "results.json",
 ) -> None:
-    """Put the figures of every column into a line; the average is that of the source's columns."""
+    """Put the figures of every column, which lie below `at` in a file, into a line.
+
+    The average is that of the source's columns.
+    """
     metrics = [name for name in columns if name != AVERAGE]
     for name in columns:
         paper = item.row.average if name == AVERAGE else item.row.metrics.get(name)
-        found = [places(metric) for metric in (metrics if name == AVERAGE else [name])]
+        found = [(*at, metric) for metric in (metrics if name == AVERAGE else [name])]
         line.figures[name] = measure(
             [[e] for e in entries], [mean_of(found, file=file)], root=shelf.root, paper=paper
         )

@@ -14,11 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from avplatform.base.files import disk_errors, recover, write_json
 from avplatform.base.locks import Lock
-from avplatform.config.values import load_yaml
+from avplatform.config.values import as_yaml, load_yaml
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.files import write_atomic
 
@@ -40,11 +38,32 @@ def read_results(file: Path) -> dict[str, Any]:
     return content
 
 
+def read_records(file: Path) -> list[dict[str, Any]]:
+    """Return the records of a metrics.jsonl, without lines that are cut off or damaged."""
+    records = []
+    for line in file.read_text(errors="replace").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
+
+
 class RunFolder:
     """The files of one run."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.results_file = self.path / "results.json"
+        """The results of a finished run."""
+        self.environment_file = self.path / "environment.json"
+        """One entry per launch of the run: versions, commit, hardware, processes, command line."""
+        self.metrics_file = self.path / "metrics.jsonl"
+        """One JSON object per line: training, validation and resume records."""
+        self.plots = self.path / "plots"
+        """The folder of the PNG files."""
+        self.model = self.path / "model"
+        """The model folder, which holds exactly the files that go to the Hub."""
+        self.checkpoints = self.path / "checkpoints"
+        """The folder of the states to resume from."""
         self._lock: Lock | None = None
 
     @classmethod
@@ -104,42 +123,11 @@ class RunFolder:
             self._lock.release()
             self._lock = None
 
-    @property
-    def results_file(self) -> Path:
-        """The results of a finished run."""
-        return self.path / "results.json"
-
-    @property
-    def environment_file(self) -> Path:
-        """One entry per launch of the run: versions, commit, hardware, processes, command line."""
-        return self.path / "environment.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        """One JSON object per line: training, validation and resume records."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def plots(self) -> Path:
-        """The folder of the PNG files."""
-        return self.path / "plots"
-
-    @property
-    def model(self) -> Path:
-        """The model folder, which holds exactly the files that go to the Hub."""
-        return self.path / "model"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the states to resume from."""
-        return self.path / "checkpoints"
-
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         file = self.path / "config.yaml"
         with disk_errors(file, go_on="--resume" if file.exists() else "the same command"):
-            write_atomic(file, text)
+            write_atomic(file, as_yaml(config))
 
     def write_environment(self, launch: dict[str, Any]) -> None:
         """Append a launch, the first one or a resumed one, to environment.json."""
@@ -157,17 +145,7 @@ class RunFolder:
 
     def records(self) -> list[dict[str, Any]]:
         """Return the records of metrics.jsonl, without lines that are cut off or damaged."""
-        if not self.metrics_file.exists():
-            return []
-        records = []
-        for line in self.metrics_file.read_text(errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(record, dict):
-                records.append(record)
-        return records
+        return read_records(self.metrics_file) if self.metrics_file.exists() else []
 
     def rewind(self, step: int, *, validated: int | None = None) -> None:
         """Drop the records after `step`, and those of validations after step `validated`.
@@ -199,21 +177,21 @@ def _new_folder(path: Path) -> Path:
 
 def results_beside(model: str) -> dict[str, Any]:
     """Return the results of the run that a run or model folder belongs to, or an empty dict."""
-    folder = Path(model)
-    for place in (folder, folder.parent):
-        file = place / "results.json"
-        if folder.is_dir() and file.is_file():
-            return read_results(file)
-    return {}
+    file = _beside(model, "results.json")
+    return {} if file is None else read_results(file)
 
 
 def trained_on(model: str) -> str | None:
     """Return the --data of the run that a run or model folder belongs to, or None."""
+    file = _beside(model, "config.yaml")
+    return None if file is None else load_yaml(file).get("data")
+
+
+def _beside(model: str, name: str) -> Path | None:
+    """Return a file of the run that a run or model folder belongs to, or None."""
     folder = Path(model)
-    for place in (folder, folder.parent):
-        if folder.is_dir() and (place / "config.yaml").is_file():
-            return load_yaml(place).get("data")
-    return None
+    places = (folder / name, folder.parent / name) if folder.is_dir() else ()
+    return next((file for file in places if file.is_file()), None)
 
 
 def finished_results(folder: RunFolder) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from avplatform.base.drawing import COLOURS, HATCHES, save_figure
+from avplatform.base.drawing import (
+    COLOURS,
+    HATCHES,
+    grid,
+    name_rows,
+    plain_legend,
+    save_figure,
+    with_note,
+)
 from avplatform.models.errors import DataError
+from avplatform.runs.folder import read_records
 from avplatform.tasks.spans import runs
 
 STREAMS = {"audio": "heard", "visual": "seen", "av": "heard and seen"}
@@ -36,7 +44,12 @@ def curves(
         DataError: the file cannot be read, or has no finished epoch with the metric, or not the
             selected one.
     """
-    records = _records(metrics_file)
+    try:
+        records = read_records(metrics_file)
+    except OSError as error:
+        raise DataError(
+            f"cannot read {metrics_file}: {error.strerror}; give the metrics.jsonl of a run"
+        ) from None
     steps = [r for r in records if r.get("event") == "step"]
     epochs = [r for r in records if r.get("event") == "epoch" and r.get(metric) is not None]
     if not epochs:
@@ -54,44 +67,25 @@ def curves(
     best = kept[-1]
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot(
-        [r["step"] for r in steps],
-        [r["loss"] for r in steps],
-        color="#B0B0B0",
-        linewidth=0.7,
-        label="step",
-    )
     means = [r for r in epochs if r.get("loss") is not None]
-    left.plot(
-        [r["step"] for r in means],
-        [r["loss"] for r in means],
-        "o-",
-        color=COLOURS[0],
-        markersize=3,
-        label="epoch mean",
-    )
+    for shown, line, looks in (
+        (steps, "-", dict(color="#B0B0B0", linewidth=0.7, label="step")),
+        (means, "o-", dict(color=COLOURS[0], markersize=3, label="epoch mean")),
+    ):
+        left.plot([r["step"] for r in shown], [r["loss"] for r in shown], line, **looks)
     left.set(xlabel="optimiser step", ylabel="training loss")
     left.legend(frameon=False)
     right.plot([r["epoch"] for r in epochs], values, "o-", color=COLOURS[1], markersize=3)
-    label = f"kept: epoch {epochs[best]['epoch']}, {values[best]:.1f}"
-    right.plot(
-        epochs[best]["epoch"],
-        values[best],
-        marker="*",
-        markersize=14,
-        color=COLOURS[1],
-        linestyle="",
-        label=label,
-    )
-    right.legend(
-        loc="lower right", markerscale=0.6
-    )  # with a frame, since the star in the legend would look like an epoch
+    epoch, value = epochs[best]["epoch"], values[best]
+    label = f"kept: epoch {epoch}, {value:.1f}"
+    right.plot(epoch, value, "*", markersize=14, color=COLOURS[1], label=label)
+    # With a frame, since the star in the legend would look like an epoch.
+    right.legend(loc="lower right", markerscale=0.6)
     right.set(xlabel="epoch", ylabel=f"{epochs[best].get('split', 'validation')} {metric} (%)")
     right.set_xlim(min(r["epoch"] for r in epochs) - 0.5, max(r["epoch"] for r in epochs) + 0.5)
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(color="#E5E5E5", linewidth=0.6)
-        axes.set_axisbelow(True)
+        grid(axes)
     if note:
         figure.suptitle(note)
     return save_figure(figure, out)
@@ -121,33 +115,20 @@ def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Pat
             "these results hold no scores per class; give details with per_class or class_segment"
         )
     names = list(next(iter(bars.values())))
-    figure = Figure(
-        figsize=(8, max(2.4, 0.26 * len(names) * (1.5 if len(bars) > 1 else 1) + 1.3)),
-        layout="constrained",
-    )
+    inches = max(2.4, 0.26 * len(names) * (1.5 if len(bars) > 1 else 1) + 1.3)
+    figure = Figure(figsize=(8, inches), layout="constrained")
     axes = figure.subplots()
     height = 0.8 / len(bars)
     for number, (series, values) in enumerate(bars.items()):
         at = np.arange(len(names)) + (number - (len(bars) - 1) / 2) * height
-        axes.barh(
-            at,
-            [values[n] or 0.0 for n in names],
-            height=height,
-            color=COLOURS[number],
-            label=series,
-        )
+        widths = [values[n] or 0.0 for n in names]
+        axes.barh(at, widths, height=height, color=COLOURS[number], label=series)
         for y, name in zip(at, names, strict=True):
             if values[name] is None:
                 axes.text(0.6, y, "not in this split", va="center", fontsize=7, color="#666666")
-    axes.set_yticks(
-        np.arange(len(names)), [name.replace("_", " ") for name in names], parse_math=False
-    )
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set(
-        xlabel=label, xlim=(0, 100), title=f"test scores per class{f' ({note})' if note else ''}"
-    )
-    axes.grid(axis="x", color="#E5E5E5", linewidth=0.6)
-    axes.set_axisbelow(True)
+    name_rows(axes, [name.replace("_", " ") for name in names])
+    axes.set(xlabel=label, xlim=(0, 100), title=with_note("test scores per class", note))
+    grid(axes, "x")
     if len(bars) > 1:
         figure.legend(loc="outside lower right", ncols=len(bars), frameon=False)
     return save_figure(figure, out)
@@ -172,93 +153,80 @@ def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") 
     """
     if not examples:
         raise DataError("no clip to draw a timeline of; give at least one example")
-    looks: dict[str, dict[str, Any]] = {}
-    for name in (name for example in examples for name in _classes_in(example)):
-        number = len(looks)
-        if name not in looks:
-            looks[name] = {
-                "facecolor": COLOURS[number % 8],
-                "hatch": HATCHES[number // 8 % 4],
-                "edgecolor": "white",
-            }
+    looks = class_looks([[example] for example in examples])
     # Inches per clip: the height of its rows, or of its legend if that is larger.
     heights = [
-        max(0.6 * len(e["tracks"]) + 0.2, 0.19 * len(_classes_in(e)) + 0.1) for e in examples
+        max(0.6 * len(e["tracks"]) + 0.2, 0.19 * len(_classes_in([e])) + 0.1) for e in examples
     ]
-    figure = Figure(
-        figsize=(10, sum(height + 0.55 for height in heights) + 0.9), layout="constrained"
-    )
-    axes = np.atleast_1d(figure.subplots(len(examples), 1, height_ratios=heights))
-    for ax, example in zip(axes, examples, strict=True):
-        _timeline(ax, example, looks)
-    axes[-1].set_xlabel("seconds")
-    figure.suptitle(f"Events: truth, and below it the prediction{f' ({note})' if note else ''}")
+    size = (10, sum(height + 0.55 for height in heights) + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(examples), 1, height_ratios=heights))
+    for axes, example in zip(panels, examples, strict=True):
+        draw_clip(axes, [example], ["prediction"], looks)
+    panels[-1].set_xlabel("seconds")
+    figure.suptitle(with_note("Events: truth, and below it the prediction", note))
     return save_figure(figure, out)
 
 
-def _timeline(ax: Any, example: dict[str, Any], looks: dict[str, dict[str, Any]]) -> None:
-    """Draw one clip: two rows per stream, each with a lane per class that occurs in the clip."""
-    classes, present, labels = example["classes"], _classes_in(example), []
-    for number, (stream, track) in enumerate(example["tracks"].items()):
-        for row, name in enumerate(MAPS, start=2 * number):
-            lane = 0.8 / max(1, len(present))
+def class_looks(clips: Sequence[Sequence[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return the colour and hatch of each class that occurs in some clips, or was found in them."""
+    names = dict.fromkeys(name for clip in clips for name in _classes_in(clip))
+    return {
+        name: {"facecolor": COLOURS[n % 8], "hatch": HATCHES[n // 8 % 4], "edgecolor": "white"}
+        for n, name in enumerate(names)
+    }
+
+
+def draw_clip(
+    axes: Any,
+    clip: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    looks: dict[str, dict[str, Any]],
+    *,
+    most: int = 1000,
+) -> None:
+    """Draw one clip: per stream, one row for the truth and one per model, with a lane per class.
+
+    Args:
+        axes: where to draw.
+        clip: one entry per model, as `timelines` reads them.
+        names: names of the models.
+        looks: colour and hatch by class, as `class_looks` returns them.
+        most: the longest column of the legend.
+    """
+    classes, present, labels = clip[0]["classes"], _classes_in(clip), list[str]()
+    lane = 0.8 / max(1, len(present))
+    for stream, track in clip[0]["tracks"].items():
+        found = [example["tracks"][stream]["prediction"] for example in clip]
+        for name, decided in zip(("truth", *names), (track["truth"], *found), strict=True):
             for at, class_name in enumerate(present):
-                for begin, end in runs(track[name][:, classes.index(class_name)]):
-                    place = (row - 0.4 + at * lane, lane * 0.94)
-                    ax.broken_barh(
+                for begin, end in runs(decided[:, classes.index(class_name)]):
+                    axes.broken_barh(
                         [(begin, end - begin)],
-                        place,
+                        (len(labels) - 0.4 + at * lane, lane * 0.94),
                         linewidth=0,
-                        alpha=0.6 if row % 2 else 1,
+                        alpha=1 if name == "truth" else 0.6,
                         **looks[class_name],
                     )
-            labels.append(f"{STREAMS.get(stream, stream)}: {name}" if name == "truth" else name)
-        ax.axhline(2 * number + 1.5, color="black", linewidth=0.8)
-    segments = len(next(iter(example["tracks"].values()))["truth"])
-    ax.set(xlim=(0, segments), ylim=(len(labels) - 0.5, -0.5))
-    ax.set_yticks(range(len(labels)), labels, fontsize=8)
-    ax.set_xticks(range(segments + 1))
-    ax.grid(axis="x", color="#D9D9D9", linewidth=0.6)
-    ax.set_axisbelow(True)
-    ax.set_title(example["clip_id"], loc="left", fontsize=9, parse_math=False)
+            labels.append(f"{STREAMS.get(stream, stream)}: truth" if name == "truth" else name)
+        axes.axhline(len(labels) - 0.5, color="black", linewidth=0.8)
+    segments = len(next(iter(clip[0]["tracks"].values()))["truth"])
+    axes.set(xlim=(0, segments))
+    name_rows(axes, labels, below=0.5, above=0.5, fontsize=8)
+    axes.set_xticks(range(segments + 1))
+    grid(axes, "x", "#D9D9D9")
+    axes.set_title(clip[0]["clip_id"], loc="left", fontsize=9, parse_math=False)
     if present:
         handles = [Patch(label=name, linewidth=0, **looks[name]) for name in present]
-        legend = ax.legend(
-            handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8
-        )
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+        beside = dict(loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=1 + len(present) // most)
+        plain_legend(axes, handles=handles, fontsize=8, **beside)
     else:
-        ax.text(
-            segments / 2,
-            len(labels) / 2 - 0.5,
-            "no event, none found",
-            ha="center",
-            va="center",
-            color="#666666",
-        )
+        middle, words = (segments / 2, len(labels) / 2 - 0.5), "no event, none found"
+        axes.text(*middle, words, ha="center", va="center", color="#666666")
 
 
-def _classes_in(example: dict[str, Any]) -> list[str]:
-    """Return the classes that are true or found in a clip, in class order."""
-    maps = [track[name] for track in example["tracks"].values() for name in MAPS]
-    return [
-        example["classes"][c] for c in np.flatnonzero(np.any([m.any(axis=0) for m in maps], axis=0))
-    ]
-
-
-def _records(file: Path) -> list[dict[str, Any]]:
-    """Return the objects of a metrics.jsonl, without lines that are cut off."""
-    try:
-        lines = Path(file).read_text().splitlines()
-    except OSError as error:
-        raise DataError(
-            f"cannot read {file}: {error.strerror}; give the metrics.jsonl of a run"
-        ) from None
-    records = []
-    for line in lines:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
+def _classes_in(clip: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the classes that are true in a clip or that a model found in it, in class order."""
+    tracks = [track for example in clip for track in example["tracks"].values()]
+    seen = np.any([track[name].any(axis=0) for track in tracks for name in MAPS], axis=0)
+    return [clip[0]["classes"][c] for c in np.flatnonzero(seen)]

@@ -132,26 +132,19 @@ def _train_job(run: PlannedRun, folder: Path, threads: int, where: str) -> Job:
             shutil.rmtree(home.path)  # the run ended before it wrote its first file
         file = folder / "configs" / f"{run.name}.yaml"
         write_atomic(file, as_yaml(run.options))
-        return [
-            *PROGRAM,
-            "train",
-            "--config",
-            str(file),
-            "--output-dir",
-            str(home.path),
-            "--threads",
-            str(threads),
-        ]
+        told = ["--output-dir", str(home.path), "--threads", str(threads)]
+        return [*PROGRAM, "train", "--config", str(file), *told]
 
     def check() -> None:
         if (home.path / "config.yaml").is_file():
             check_unchanged(home.path, to_dict(resolve(run, where=where)))
 
-    def after() -> None:
-        shutil.rmtree(home.checkpoints, ignore_errors=True)
-
     return Job(
-        name=run.name, command=command, done=home.results_file.is_file, check=check, after=after
+        name=run.name,
+        command=command,
+        done=home.results_file.is_file,
+        check=check,
+        after=lambda: shutil.rmtree(home.checkpoints, ignore_errors=True),
     )
 
 
@@ -246,17 +239,12 @@ def _work(
 
 
 def _last_words(log: Path, code: int) -> str:
-    """Return the last error message of a log, or else its last line."""
+    """Return the error message at the end of a log, or else its last line."""
+    if code < 0:
+        return f"killed by signal {-code}"
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("error:")]
-    words = (
-        errors[-1]
-        if errors and errors[-1] in lines[-3:]
-        else lines[-1]
-        if lines
-        else "its log is empty"
-    )
-    return f"killed by signal {-code}" if code < 0 else words.removeprefix("error: ")
+    errors = [line for line in lines[-3:] if line.startswith("error:")]
+    return (errors or lines or ["its log is empty"])[-1].removeprefix("error: ")
 
 
 @contextlib.contextmanager

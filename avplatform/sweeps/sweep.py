@@ -26,9 +26,8 @@ from avplatform.config.values import Options, flat, load_yaml, merge, nest
 from avplatform.models.errors import AVError, DataError, UsageError, nearest
 
 PARTS = ("base", "axes", "seeds")
-LONGEST = (
-    200  # characters of a run's name: logs are named after it, and file systems allow 255 bytes
-)
+LONGEST = 200
+"""Characters of a run's name: logs are named after it, and file systems allow 255 bytes."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -75,11 +74,9 @@ def plan(values: dict[str, Any], *, where: str) -> list[PlannedRun]:
         _axis(str(name), choices, where)
         for name, choices in _mapping(values.get("axes"), f"{where}: axes").items()
     ]
-    seeds = (
-        [_axis("seed", _seeds(values["seeds"], where), where)]
-        if values.get("seeds") is not None
-        else []
-    )
+    seeds = []
+    if values.get("seeds") is not None:
+        seeds.append(_axis("seed", _seeds(values["seeds"], where), where))
     if not axes and not seeds:
         raise UsageError(
             f"{where}: there are neither axes nor seeds, so nothing varies; "
@@ -179,24 +176,15 @@ def _axis(name: str, choices: Any, where: str) -> list[_Point]:
         )
     short = slug(name.rsplit(".", 1)[-1])
     return [
-        _Point(
-            axis=name,
-            value=value,
-            name=f"{short}-{slug(value)}",
-            options=nest({name: value}, where=where),
-        )
-        for value in choices
+        _Point(axis=name, value=v, name=f"{short}-{slug(v)}", options=nest({name: v}, where=where))
+        for v in choices
     ]
 
 
 def _seeds(seeds: Any, where: str) -> list[Any]:
     if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
         return list(range(1, seeds + 1))
-    if (
-        not isinstance(seeds, list)
-        or not seeds
-        or any(isinstance(s, bool) or not isinstance(s, int) for s in seeds)
-    ):
+    if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
         raise UsageError(
             f"{where}: seeds is {seeds!r}; give a list of whole numbers, or the number of seeds"
         )

@@ -67,11 +67,8 @@ class Timeline:
     @property
     def cell(self) -> str:
         """The encoder, decoder and task for a reader."""
-        return (
-            f"{self.encoder} + {self.decoder} on {self.task}"
-            if self.encoder
-            else f"{self.decoder} on {self.task}"
-        )
+        encoder = f"{self.encoder} + " if self.encoder else ""
+        return f"{encoder}{self.decoder} on {self.task}"
 
     def shown_labels(self) -> list[str]:
         """Return the labels that occur in an event, in class order."""

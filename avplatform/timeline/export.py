@@ -108,40 +108,31 @@ def as_eaf(timeline: Timeline, *, media: str) -> str:
     tiers: dict[tuple[str, str], list[Event]] = {}
     for event in timeline.events:
         tiers.setdefault((event.stream, event.label), []).append(event)
-    times = sorted(
-        {_milliseconds(t) for event in timeline.events for t in (event.onset, event.offset)}
-    )
+    bounds = [t for event in timeline.events for t in (event.onset, event.offset)]
+    times = sorted(set(map(_milliseconds, bounds)))
     slots = {time: f"ts{number}" for number, time in enumerate(times, 1)}
     order = ET.SubElement(root, "TIME_ORDER")
     for time, slot in slots.items():
         ET.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slot, "TIME_VALUE": str(time)})
     number = 0
-    for stream, label in sorted(
-        tiers, key=lambda t: (list(STREAM_NAMES).index(t[0]), timeline.labels.index(t[1]))
-    ):
-        tier = ET.SubElement(
-            root,
-            "TIER",
-            {"LINGUISTIC_TYPE_REF": "event", "TIER_ID": f"{STREAM_NAMES[stream]}: {_clean(label)}"},
-        )
+    streams, labels = list(STREAM_NAMES), timeline.labels
+    for stream, label in sorted(tiers, key=lambda t: (streams.index(t[0]), labels.index(t[1]))):
+        tier_id = f"{STREAM_NAMES[stream]}: {_clean(label)}"
+        tier = ET.SubElement(root, "TIER", LINGUISTIC_TYPE_REF="event", TIER_ID=tier_id)
         for event in tiers[stream, label]:
             number += 1
-            attributes = {
-                "ANNOTATION_ID": f"a{number}",
-                "TIME_SLOT_REF1": slots[_milliseconds(event.onset)],
-                "TIME_SLOT_REF2": slots[_milliseconds(event.offset)],
-            }
+            outer = ET.SubElement(tier, "ANNOTATION")
             annotation = ET.SubElement(
-                ET.SubElement(tier, "ANNOTATION"), "ALIGNABLE_ANNOTATION", attributes
+                outer,
+                "ALIGNABLE_ANNOTATION",
+                ANNOTATION_ID=f"a{number}",
+                TIME_SLOT_REF1=slots[_milliseconds(event.onset)],
+                TIME_SLOT_REF2=slots[_milliseconds(event.offset)],
             )
-            ET.SubElement(
-                annotation, "ANNOTATION_VALUE"
-            ).text = f"{_clean(event.label)} ({event.score:.2f})"
-    ET.SubElement(
-        root,
-        "LINGUISTIC_TYPE",
-        {"GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "event", "TIME_ALIGNABLE": "true"},
-    )
+            value = ET.SubElement(annotation, "ANNOTATION_VALUE")
+            value.text = f"{_clean(event.label)} ({event.score:.2f})"
+    of_tiers = {"LINGUISTIC_TYPE_ID": "event", "TIME_ALIGNABLE": "true"}
+    ET.SubElement(root, "LINGUISTIC_TYPE", {"GRAPHIC_REFERENCES": "false", **of_tiers})
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -164,10 +155,8 @@ def _milliseconds(seconds: float) -> int:
 def _clock(seconds: float) -> str:
     """Return seconds as hours:minutes:seconds.milliseconds."""
     whole = _milliseconds(seconds)
-    return (
-        f"{whole // 3_600_000:02d}:{whole // 60_000 % 60:02d}:{whole // 1000 % 60:02d}"
-        f".{whole % 1000:03d}"
-    )
+    hours, minutes, rest = whole // 3_600_000, whole // 60_000 % 60, whole // 1000 % 60
+    return f"{hours:02d}:{minutes:02d}:{rest:02d}.{whole % 1000:03d}"
 
 
 def _escaped(text: str) -> str:

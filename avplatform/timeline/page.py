@@ -76,11 +76,8 @@ def video_source(video: Path, page: Path, *, embed: bool) -> str:
         UsageError: the file is too large to embed.
     """
     if not embed:
-        return quote(
-            os.fsencode(
-                os.path.relpath(video.resolve(), page.parent.resolve()).replace(os.sep, "/")
-            )
-        )
+        path = os.path.relpath(video.resolve(), page.parent.resolve())
+        return quote(os.fsencode(path.replace(os.sep, "/")))
     size = video.stat().st_size
     if size > EMBED_LIMIT:
         raise UsageError(
@@ -102,11 +99,8 @@ def summary(timeline: Timeline) -> str:
 
 def absent_streams(timeline: Timeline) -> list[str]:
     """Return the streams that the file lacks, and with any of them the audio-visual one."""
-    absent = [
-        s
-        for s, key in (("audio", "has_audio"), ("visual", "has_video"))
-        if timeline.about.get(key) is False
-    ]
+    keys = {"audio": "has_audio", "visual": "has_video"}
+    absent = [stream for stream, key in keys.items() if timeline.about.get(key) is False]
     return [*absent, "av"] if absent else []
 
 

@@ -87,12 +87,5 @@ def _stream(
     ax.grid(axis="x", color="#D9D9D9", linewidth=0.6)
     ax.set_axisbelow(True)
     if not labels:
-        ax.text(
-            timeline.duration / 2,
-            0,
-            "no event found",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="#666666",
-        )
+        style = dict(ha="center", va="center", fontsize=8, color="#666666")
+        ax.text(timeline.duration / 2, 0, "no event found", **style)

@@ -167,7 +167,7 @@ class Pipeline:
     ) -> None:
         self.model = model.eval().to(device_of(config))
         self.extractor, self.name, self.config = extractor, name, config
-        self.task = _task(model, config)
+        self.task = with_threshold(task_of_model(model.config), config.threshold)
         self.window, self.hop = config.windows(model.config)
         self.segment_seconds = model.config.segment_seconds
         self.open_labels = labels is not None
@@ -242,13 +242,9 @@ class Pipeline:
             batch_size=self.config.batch_size,
             label_embeddings=self.label_embeddings,
         )
-        found = {
-            name: maps[:, 0].numpy()
-            for name, maps in self.task.events(self.task.decide(parse)).items()
-        }
-        scores = {
-            name: values[:, 0].numpy() for name, values in self.task.probabilities(parse).items()
-        }
+        decided, scored = self.task.events(self.task.decide(parse)), self.task.probabilities(parse)
+        found = {name: maps[:, 0].numpy() for name, maps in decided.items()}
+        scores = {name: values[:, 0].numpy() for name, values in scored.items()}
         notes = _silence_absent(found, scores, present or {})
         # The last segment ends where the video ends, up to half a segment earlier or later.
         each = self.segment_seconds
@@ -277,12 +273,12 @@ class Pipeline:
         threshold = getattr(self.task.config, "threshold", None)
         if threshold is not None and not timeline.events:
             highest = max(float(values.max()) for values in scores.values())
-            advice = (
-                "Labels that a model was never trained on score low: try a lower threshold, "
-                "such as 0.01."
-                if self.open_labels
-                else "A lower threshold shows weaker events."
-            )
+            advice = "A lower threshold shows weaker events."
+            if self.open_labels:
+                advice = (
+                    "Labels that a model was never trained on score low: try a lower threshold, "
+                    "such as 0.01."
+                )
             timeline.notes.append(
                 f"No label reached the threshold of {threshold:g}; the highest probability was "
                 f"{highest:.2g}. {advice}"
@@ -292,11 +288,9 @@ class Pipeline:
 
 def device_of(config: PipelineConfig) -> torch.device:
     """Return the device of the model: the accelerator if there is one and `cpu` is not set."""
-    found = (
-        None
-        if config.cpu or not torch.accelerator.is_available()
-        else torch.accelerator.current_accelerator()
-    )
+    found = None
+    if torch.accelerator.is_available() and not config.cpu:
+        found = torch.accelerator.current_accelerator()
     return found or torch.device("cpu")
 
 
@@ -322,10 +316,6 @@ def event_names(task: Task, model: AVModel) -> list[str]:
     """Return the names of a model's event classes, without background and with spaces for "_"."""
     names, _ = task.model_classes(model.config.decoder._type, model.config.encoder._type)
     return [name.replace("_", " ") for name in names if name != "background"]
-
-
-def _task(model: AVModel, config: PipelineConfig) -> Task:
-    return with_threshold(task_of_model(model.config), config.threshold)
 
 
 def _silence_absent(

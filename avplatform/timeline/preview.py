@@ -91,9 +91,8 @@ def peaks_of(samples: np.ndarray, length: int) -> list[float]:
     if not len(samples):
         return []
     starts = np.arange(0, len(samples), max(1, length))
-    return [
-        round(float(p), 3) for p in np.minimum(np.maximum.reduceat(np.abs(samples), starts), 1.0)
-    ]
+    peaks = np.minimum(np.maximum.reduceat(np.abs(samples), starts), 1.0)
+    return [round(float(peak), 3) for peak in peaks]
 
 
 def as_jpeg(frame: np.ndarray) -> bytes:

@@ -118,24 +118,16 @@ def read_features(
     parts: list[ClipFeatures] = []
     for number in range(chunks):
         last = number == chunks - 1
-        parts.append(
-            extractor.clip(
-                video, start=float(number * CHUNK), seconds=None if last else float(CHUNK), **told
-            )
-        )
+        seconds = None if last else float(CHUNK)
+        parts.append(extractor.clip(video, start=float(number * CHUNK), seconds=seconds, **told))
         if on_progress is not None:
             on_progress((number + 1) / chunks)
-    joined: dict[str, np.ndarray | None] = {}
+    joined: dict[str, np.ndarray] = {}
     for name in ("audio", "visual", "motion"):
         values = [getattr(part, name) for part in parts]
-        joined[name] = (
-            None
-            if values[0] is None
-            else np.concatenate([np.asarray(v, dtype=np.float32) for v in values])
-        )
-    audio, visual = joined["audio"], joined["visual"]
-    assert audio is not None and visual is not None
-    if len(audio) == 0:
+        if values[0] is not None:
+            joined[name] = np.concatenate([np.asarray(v, dtype=np.float32) for v in values])
+    if not len(joined["audio"]):
         raise DataError(f"{video} is too short for one segment; give a longer file")
     present = {
         "audio": any(part.has_audio for part in parts),
@@ -143,11 +135,10 @@ def read_features(
     }
     if not any(present.values()):
         raise DataError(f"{video} has neither sound nor pictures; give a video or a sound file")
-    if not present["audio"]:
-        audio = np.zeros_like(audio)
-    if not present["visual"]:
-        visual = np.zeros_like(visual)
-    return Features(audio=audio, visual=visual, motion=joined["motion"]), present
+    for name, there in present.items():
+        if not there:
+            joined[name] = np.zeros_like(joined[name])
+    return Features(**joined), present
 
 
 def check_fits(model: AVModel, features: Features) -> None:

@@ -10,18 +10,15 @@ like a clip of one segment.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from avplatform.models.av_model import AVModel
-from avplatform.models.contracts import Parse, Prediction, StreamPredictions, at_least_single
+from avplatform.models.contracts import STREAMS, Parse, Prediction, at_least_single
 from avplatform.models.errors import UsageError
-
-STREAMS = ("audio", "visual", "av")
 
 
 @dataclass(kw_only=True)
@@ -128,16 +125,11 @@ class _Merged:
             values = at_least_single(values).double().cpu()
             for start, one in zip(starts, values, strict=True):
                 at = slice(start, start + len(weight))
-                per_second = (
-                    one
-                    if name.startswith(("segment", "attention", "relevance"))
-                    else one.expand(len(weight), -1)
-                )
+                if not name.startswith(("segment", "attention", "relevance")):
+                    one = one.expand(len(weight), -1)
                 if name not in self.sums:
-                    self.sums[name] = torch.zeros(
-                        (self.seconds, *per_second.shape[1:]), dtype=torch.float64
-                    )
-                self.sums[name][at] += per_second * weight.reshape(-1, *[1] * (per_second.ndim - 1))
+                    self.sums[name] = one.new_zeros((self.seconds, *one.shape[1:]))
+                self.sums[name][at] += one * weight.reshape(-1, *[1] * (one.ndim - 1))
         for start in starts:
             self.total[start : start + len(weight)] += weight
         self.queried = parse.queried_by_labels
@@ -147,28 +139,19 @@ class _Merged:
         means: dict[str, Tensor] = {}
         for name, sums in self.sums.items():
             means[name] = (sums / self.total.reshape(-1, *[1] * (sums.ndim - 1))).float()
-        levels: dict[str, StreamPredictions] = {}
-        for level in ("segment", "video"):
-            found: dict[str, Any] = {}
-            for stream in STREAMS:
-                if (name := f"{level}.{stream}") in means:
-                    values = means[name][:, None] if level == "segment" else means[name]
-                    found[stream] = Prediction(
-                        values, self.like[name].kind, self.like[name].activation
-                    )
-            levels[level] = StreamPredictions(**found)
-        parse = Parse(
-            segment=levels["segment"], video=levels["video"], queried_by_labels=self.queried
-        )
-        if "relevance" in means:
-            like = self.like["relevance"]
-            parse.relevance = Prediction(means["relevance"][:, None], like.kind, like.activation)
+        parse = Parse(queried_by_labels=self.queried)
+        for name, like in self.like.items():
+            level, _, stream = name.partition(".")
+            values = means[name] if level == "video" else means[name][:, None]
+            if stream:
+                setattr(getattr(parse, level), stream, replace(like, values=values))
+            else:
+                parse.relevance = replace(like, values=values)
         if "raw_logits" in means:
             parse.aux["raw_logits"] = means["raw_logits"]
         if "attention" in means:
-            shares = means["attention"] / means["attention"].sum(
-                dim=0, keepdim=True
-            )  # (N, stream, C)
+            whole = means["attention"]  # (N, stream, C)
+            shares = whole / whole.sum(dim=0, keepdim=True)
             parse.attention = shares.permute(1, 2, 0)[None]
         return parse
 
@@ -179,10 +162,8 @@ class _Merged:
             for stream in STREAMS:
                 prediction = getattr(getattr(parse, level), stream)
                 if prediction is not None:
-                    parts[f"{level}.{stream}"], self.like[f"{level}.{stream}"] = (
-                        prediction.values,
-                        prediction,
-                    )
+                    parts[f"{level}.{stream}"] = prediction.values
+                    self.like[f"{level}.{stream}"] = prediction
         if parse.relevance is not None:
             parts["relevance"], self.like["relevance"] = parse.relevance.values, parse.relevance
         if "raw_logits" in parse.aux:  # some weak heads decide the clip's class by them
@@ -197,6 +178,5 @@ def _stack(
 ) -> Tensor | None:
     if stream is None:
         return None
-    return torch.from_numpy(np.stack([stream[start : start + length] for start in starts])).to(
-        device
-    )
+    windows = np.stack([stream[start : start + length] for start in starts])
+    return torch.from_numpy(windows).to(device)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -57,9 +56,8 @@ def load_checkpoint(
     """
     state = _state(path) if checked else check_checkpoint(path)
     try:
-        return {
-            name.removesuffix(".safetensors"): load_file(path / name) for name in state.pop("files")
-        }, state
+        files = {name: load_file(path / name) for name in state.pop("files")}
+        return {name.removesuffix(".safetensors"): file for name, file in files.items()}, state
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from None
 
@@ -117,11 +115,8 @@ def prune_checkpoints(folder: Path, keep: int, best_step: int | None) -> None:
     needed = {best_step}
     for step in steps[-keep:]:
         try:
-            needed.add(
-                (json.loads((folder / str(step) / STATE).read_bytes()).get("best") or {}).get(
-                    "step"
-                )
-            )
+            state = json.loads((folder / str(step) / STATE).read_bytes())
+            needed.add((state.get("best") or {}).get("step"))
         except (OSError, ValueError, AttributeError):
             # The checkpoint is damaged and may refer to any best weights, so none are deleted.
             return
@@ -155,9 +150,8 @@ def _write(
             save_tensors(values, file)
             files[file.name] = file_sha256(file)
         content = {**state, "files": files}
-        (path / STATE).write_text(
-            json.dumps({**content, "digest": _digest_of_state(content)}, indent=2)
-        )
+        content["digest"] = _digest_of_state(content)
+        (path / STATE).write_text(json.dumps(content, indent=2))
 
     with disk_errors(target):
         return write_atomic(target, write)
@@ -186,31 +180,3 @@ def _digest_of_state(state: dict[str, Any]) -> str:
 def _damaged(path: Path, error: Exception) -> DataError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return DataError(f"checkpoint {path} is damaged ({reason})")
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
-    """Return an optimiser's moments by "kind/parameter name"; `names` are in parameter order."""
-    tensors = {}
-    for index, entry in optimizer.state_dict()["state"].items():
-        for kind, value in entry.items():
-            tensors[f"{kind}/{names[index]}"] = torch.as_tensor(value)
-    return tensors
-
-
-def put_optimizer_tensors(
-    optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]
-) -> None:
-    """Load what `optimizer_tensors` returned into an optimiser of the same parameters."""
-    entries = {names.index(name): entry for name, entry in by_parameter(tensors).items()}
-    optimizer.load_state_dict(
-        {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
-
-
-def by_parameter(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Return tensors named "kind/parameter name" as {parameter name: {kind: tensor}}."""
-    entries: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        kind, name = key.split("/", 1)
-        entries.setdefault(name, {})[kind] = value
-    return entries

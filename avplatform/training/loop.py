@@ -7,7 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -70,14 +70,9 @@ class Run:
         self.console.note(self.setup.heading())
         if config.resume:
             self.progress = restore_state(self.setup)
-            self._log(
-                {
-                    "event": "resume",
-                    "step": self.progress.step,
-                    "resumed_from_step": self.progress.step,
-                }
-            )
-            self.console.note(f"resumed from step {self.progress.step}")
+            step = self.progress.step
+            self._log({"event": "resume", "step": step, "resumed_from_step": step})
+            self.console.note(f"resumed from step {step}")
         start_trackers(
             self.accelerator,
             config.trackers,
@@ -87,10 +82,8 @@ class Run:
             step=self.progress.step,
             validated=self.progress.validated,
         )
-        self._clock = (
-            time.monotonic() - self.progress.seconds,
-            cpu_time() - self.progress.cpu_seconds,
-        )
+        self._started = time.monotonic() - self.progress.seconds
+        self._cpu_started = cpu_time() - self.progress.cpu_seconds
         progress, total = self.progress, self.setup.total_steps
         while progress.step < total or progress.validated < progress.step:
             if progress.step < total:
@@ -112,11 +105,7 @@ class Run:
                 if due or stop:
                     self._checkpoint()
                 if stop:
-                    raise Stopped(
-                        self._signals.received or signal.SIGTERM,
-                        progress.step,
-                        str(self.folder.path),
-                    )
+                    self._stop()
                 if progress.step >= self.setup.total_steps:
                     break
 
@@ -146,9 +135,9 @@ class Run:
             measure_norm=False,
             skip_nonfinite=config.on_nan == "skip",
         )
-        values = {
+        values: dict[str, Any] = {
             "loss": result.total,
-            **prefixed(result.losses),
+            **{f"loss_{name}": value for name, value in result.losses.items()},
             "stop": float(self._signals.received > 0),
         }
         losses = mean_over_processes(self.accelerator, values)
@@ -165,26 +154,17 @@ class Run:
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         record = {"epoch": progress.epoch, "step": progress.step, "lr": lr}
         if skipped:
-            progress.skipped, progress.skipped_in_a_row = (
-                progress.skipped + 1,
-                progress.skipped_in_a_row + 1,
-            )
-            self._log(
-                {
-                    "event": "skipped_step",
-                    **record,
-                    **{name: v for name, v in losses.items() if name not in bad},
-                }
-            )
+            progress.skipped += 1
+            progress.skipped_in_a_row += 1
+            good = {name: value for name, value in losses.items() if name not in bad}
+            self._log({"event": "skipped_step", **record, **good})
         elif not bad:
             progress.skipped_in_a_row = 0
             progress.summed += 1
             for name, value in losses.items():
                 progress.sums[name] = progress.sums.get(name, 0.0) + value
             self._log({"event": "step", **record, **losses})
-            self.accelerator.log(
-                {f"train/{name}": v for name, v in {**losses, "lr": lr}.items()}, step=progress.step
-            )
+            self._track("train", {**losses, "lr": lr})
         # With fp16 the gradient scaler skips steps by itself while it searches for its scale;
         # a loss that is NaN is not its doing.
         stops = bad and (not skipped or self.config.on_nan == "stop")
@@ -237,18 +217,14 @@ class Run:
         )
         record = {"event": "epoch", **where, "split": split, **means, **scores}
         self._log(record)
-        self.accelerator.log(
-            {f"{split}/{name}": value for name, value in scores.items()}, step=progress.step
-        )
+        self._track(split, scores)
         if config.score_test:
             tested = scores if split == "test" else self._evaluate("test").figures()
             self._log({"event": "test_epoch", **where, **tested})
         if better:
             progress.best = {"epoch": progress.epoch, "step": progress.step, "value": score}
-            on_main(
-                self.accelerator,
-                lambda: save_best(self.folder.checkpoints, weights, step=progress.step),
-            )
+            folder, step = self.folder.checkpoints, progress.step
+            on_main(self.accelerator, lambda: save_best(folder, weights, step=step))
         self.console.epoch(record, metric=self.task.selection_metric, best=better)
         self._next_epoch()
 
@@ -266,12 +242,8 @@ class Run:
         progress = self.progress
         progress.validated = progress.step
         if progress.batch >= len(self.setup.loader):
-            progress.epoch, progress.batch, progress.sums, progress.summed = (
-                progress.epoch + 1,
-                0,
-                {},
-                0,
-            )
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+            progress.sums, progress.summed = {}, 0
         self._checkpoint()
 
     def _finish(self) -> dict[str, Any]:
@@ -281,10 +253,8 @@ class Run:
         metrics = {split: self._evaluate(split) for split in ("validation", "test")}
         content = write_report(self.setup, self.progress, metrics)
         if self.progress.skipped:
-            self.console.note(
-                f"skipped {counted(self.progress.skipped, 'step')} "
-                "whose loss or gradient was NaN or infinite"
-            )
+            steps = counted(self.progress.skipped, "step")
+            self.console.note(f"skipped {steps} whose loss or gradient was NaN or infinite")
         return content
 
     def _scored_weights(self) -> dict[str, torch.Tensor]:
@@ -309,7 +279,7 @@ class Run:
                 and self.progress.validated < self.progress.step
             ):
                 self._checkpoint()
-                raise Stopped(self._signals.received, self.progress.step, str(self.folder.path))
+                self._stop()
 
         with self.console.bar(f"score {split}", total=len(arrays)) as bar:
             return evaluate(
@@ -322,15 +292,20 @@ class Run:
             )
 
     def _measure_time(self) -> None:
-        started, cpu_started = self._clock
-        self.progress.seconds, self.progress.cpu_seconds = (
-            time.monotonic() - started,
-            cpu_time() - cpu_started,
-        )
+        self.progress.seconds = time.monotonic() - self._started
+        self.progress.cpu_seconds = cpu_time() - self._cpu_started
+
+    def _stop(self) -> NoReturn:
+        number = self._signals.received or signal.SIGTERM
+        raise Stopped(number, self.progress.step, str(self.folder.path))
 
     def _checkpoint(self) -> None:
         self._measure_time()
         save_state(self.setup, self.progress)
+
+    def _track(self, group: str, values: dict[str, Any]) -> None:
+        named = {f"{group}/{name}": value for name, value in values.items()}
+        self.accelerator.log(named, step=self.progress.step)
 
     def _log(self, record: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
@@ -346,8 +321,3 @@ def cpu_time() -> float:
 def seed_step(seed: int, step: int, process: int) -> None:
     """Seed torch for one step from seed, step and process, so that a resumed run is exact."""
     torch.manual_seed((seed * 1_000_003 + step) * 4099 + process)
-
-
-def prefixed(losses: dict[str, Any]) -> dict[str, Any]:
-    """Return the loss terms under the names that they have in metrics.jsonl."""
-    return {f"loss_{name}": value for name, value in losses.items()}

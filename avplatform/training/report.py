@@ -8,7 +8,7 @@ from avplatform.base.files import write_json
 from avplatform.base.machine import describe
 from avplatform.base.processes import on_main
 from avplatform.evaluation.evaluate import example_tracks
-from avplatform.hub.push import render_model_card
+from avplatform.hub.cards import render_model_card
 from avplatform.models.av_model import count_parameters
 from avplatform.models.config import config_to_dict
 from avplatform.models.files import write_atomic
@@ -103,22 +103,13 @@ def draw(setup: Setup, content: dict[str, Any]) -> None:
     note = "synthetic features" if setup.data.synthetic else ""
     split = setup.data.split("test")
     count = min(6, len(split))
+    clips = [len(split) * (2 * i + 1) // (2 * count) for i in range(count)]
     examples = example_tracks(
-        setup.bare_model,
-        setup.task,
-        split,
-        [len(split) * (2 * i + 1) // (2 * count) for i in range(count)],
-        accelerator=setup.accelerator,
+        setup.bare_model, setup.task, split, clips, accelerator=setup.accelerator
     )
+    curves, metric = setup.folder.plots / "curves.png", setup.task.selection_metric
     epoch = content["selection"]["epoch"]
-    curves = setup.folder.plots / "curves.png"
-    plots.curves(
-        setup.folder.metrics_file,
-        curves,
-        metric=setup.task.selection_metric,
-        selected=epoch,
-        note=note,
-    )
+    plots.curves(setup.folder.metrics_file, curves, metric=metric, selected=epoch, note=note)
     details = content["details"]["test"]
     if plots.has_classes(details):
         plots.per_class_bars(details, setup.folder.plots / "per_class.png", note=note)

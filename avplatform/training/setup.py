@@ -39,16 +39,13 @@ class Setup:
         check_order_dependence(config, self.accelerator.num_processes)
         check_trackers(config.trackers)
         set_seed(config.seed)
+        streamed = "training streams the data, but evaluation always reads mapped arrays"
         self.task, self.data, model = open_run(
-            config,
-            progress=self.console.note,
-            why_mapped="training streams the data, but evaluation always reads mapped arrays"
-            if config.streaming
-            else "",
+            config, progress=self.console.note, why_mapped=streamed if config.streaming else ""
         )
-        self.step_clips = config.batch_size * (
-            self.accelerator.num_processes if config.batch_scope == "process" else 1
-        )
+        self.step_clips = config.batch_size
+        if config.batch_scope == "process":
+            self.step_clips *= self.accelerator.num_processes
         self.loader = train_loader(
             self.data,
             self.task.train_splits(),
@@ -79,14 +76,12 @@ class Setup:
         """
         config = self.config
         sharded = self.accelerator.distributed_type == DistributedType.FSDP
-        replica = (
-            copy.deepcopy(model) if config.ema is not None or config.compile or sharded else None
-        )
+        apart = config.ema is not None or config.compile or sharded
+        replica = copy.deepcopy(model) if apart else None
         if config.compile:
             model.compile()
-        self.model, self.optimizer = self.accelerator.prepare(
-            model, build_optimizer(model, config.optim)
-        )
+        optimizer = build_optimizer(model, config.optim)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Accelerate builds autocast into the model's forward. Evaluation must run without it, and a
         # training step enters it explicitly.
         self.trained_model: AVModel = self.accelerator.unwrap_model(
@@ -95,19 +90,16 @@ class Setup:
         self.average = (
             WeightAverage(self.trained_model, config.ema) if config.ema is not None else None
         )
-        self.bare_model: AVModel = (
-            self.trained_model if replica is None else replica.to(self.accelerator.device)
-        )
+        self.bare_model: AVModel = self.trained_model
         """The model that is scored and saved, without wrappers: the trained model or its copy."""
+        if replica is not None:
+            self.bare_model = replica.to(self.accelerator.device)
 
     @property
     def precision(self) -> str:
         """Return the precision of training: "no" (float32), "bf16", "fp16" or "float64"."""
-        return (
-            "float64"
-            if self.config.precision == "float64"
-            else str(self.accelerator.mixed_precision)
-        )
+        double = self.config.precision == "float64"
+        return "float64" if double else str(self.accelerator.mixed_precision)
 
     def heading(self) -> str:
         """Return the line that says what is about to be trained, printed before the first step."""
@@ -130,29 +122,21 @@ class Setup:
 
     def _open_folder(self) -> RunFolder:
         """Create (or reopen) and lock the run's folder on the main process; return it on all."""
-        config, name = (
-            self.config,
-            f"{self.config.task}-{self.config.encoder}-{self.config.decoder}",
-        )
-        opened: list[RunFolder] = []
+        config, opened = self.config, list[RunFolder]()
 
         def make() -> str:
-            folder = (
-                RunFolder(config.resume)
-                if config.resume
-                else RunFolder.create(config.output_dir, name=name)
-            )
+            if config.resume:
+                folder = RunFolder(config.resume)
+            else:
+                name = f"{config.task}-{config.encoder}-{config.decoder}"
+                folder = RunFolder.create(config.output_dir, name=name)
             folder.lock(wait=LEAVING if config.resume else 0.0)
             opened.append(folder)
             # A changed option of a resumed run (epochs, trackers) also holds for its next resume.
             folder.write_config(to_dict(config) | {"resume": None})
-            folder.write_environment(
-                {
-                    **describe(),
-                    "processes": self.accelerator.num_processes,
-                    "precision": self.precision,
-                }
-            )
+            processes = self.accelerator.num_processes
+            launch = {**describe(), "processes": processes, "precision": self.precision}
+            folder.write_environment(launch)
             return str(folder.path)
 
         path = on_main(self.accelerator, make)

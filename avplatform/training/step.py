@@ -83,12 +83,9 @@ def optimisation_step(
                 accelerator.backward(total * share)
             else:
                 (total * share).backward()
-        for name, value in {**losses, "": total}.items():
-            value = value.detach() * share
-            if name:
-                result.losses[name] = result.losses.get(name, 0) + value
-            else:
-                result.total = value if result.total is None else result.total + value
+        for name, value in losses.items():
+            result.losses[name] = result.losses.get(name, 0) + value.detach() * share
+        result.total = (0 if result.total is None else result.total) + total.detach() * share
 
     scaler = accelerator.scaler if accelerator is not None else None
     if accelerator is not None and scaler is not None:

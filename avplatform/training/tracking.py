@@ -132,12 +132,9 @@ class CsvTracker(GeneralTracker):
             with file.open(newline="") as stream:
                 rows = list(csv.reader(stream))
             last = self.after if file.stem == "train" else self.validated
-            kept = [
-                r
-                for r in rows[1:]
-                if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= last
-            ]
-            write_atomic(file, partial(_write_rows, rows=rows[:1] + kept))
+            whole = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit()]
+            kept = rows[:1] + [row for row in whole if int(row[0]) <= last]
+            write_atomic(file, partial(_write_rows, rows=kept))
 
     @on_main_process
     def store_init_configuration(self, values: dict[str, Any]) -> None:
@@ -152,13 +149,9 @@ class CsvTracker(GeneralTracker):
             groups.setdefault(group, {})[own] = value
         for group, row in groups.items():
             file = self.folder / f"{group}.csv"
-            lines = (
-                [[step, *row.values()]]
-                if file.exists()
-                else [["step", *row], [step, *row.values()]]
-            )
+            head = [] if file.exists() else [["step", *row]]
             with disk_errors(file), file.open("a", newline="") as stream:
-                csv.writer(stream).writerows(lines)
+                csv.writer(stream).writerows([*head, [step, *row.values()]])
 
 
 def _write_rows(path: Path, rows: list[list[str]]) -> None:

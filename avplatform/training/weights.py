@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from avplatform.models.errors import DataError
-from avplatform.training.checkpoint import by_parameter, optimizer_tensors, put_optimizer_tensors
+from avplatform.training.step import whole
 
 WHOLE = StateDictOptions(full_state_dict=True)
 
@@ -44,28 +45,20 @@ def put_model_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     Raises:
         DataError: the weights belong to another model.
     """
-    try:
+    with _of_this_model():
         if is_sharded(model):
             set_model_state_dict(model, dict(weights), options=WHOLE)
         else:
             model.load_state_dict(weights)
-    except (RuntimeError, KeyError) as error:
-        raise DataError(
-            f"the checkpoint is of another model ({' '.join(str(error).split())[:300]})"
-        ) from None
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimiser's moments as full tensors by "kind/parameter name"."""
-    if not is_sharded(model):
-        return optimizer_tensors(optimizer, _trained(model))
-    entries: Any = get_optimizer_state_dict(model, _plain(optimizer), options=WHOLE).get(
-        "state", {}
-    )
+    names, entries = _trained(model), _whole_state(model, optimizer).get("state", {})
     return {
-        f"{kind}/{name}": torch.as_tensor(v)
+        f"{kind}/{name if isinstance(name, str) else names[name]}": torch.as_tensor(value)
         for name, entry in entries.items()
-        for kind, v in entry.items()
+        for kind, value in entry.items()
     }
 
 
@@ -77,16 +70,19 @@ def put_optimizer_state(
     Raises:
         DataError: the state belongs to another model.
     """
-    try:
-        if not is_sharded(model):
-            return put_optimizer_tensors(optimizer, _trained(model), tensors)
-        groups = get_optimizer_state_dict(model, _plain(optimizer), options=WHOLE)["param_groups"]
-        whole: Any = {"state": by_parameter(tensors), "param_groups": groups}
-        set_optimizer_state_dict(model, _plain(optimizer), whole, options=WHOLE)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise DataError(
-            f"the checkpoint is of another model ({' '.join(str(error).split())[:300]})"
-        ) from None
+    with _of_this_model():
+        entries: dict[Any, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            kind, name = key.split("/", 1)
+            entries.setdefault(name, {})[kind] = value
+        groups = _whole_state(model, optimizer)["param_groups"]
+        if is_sharded(model):
+            stored: Any = {"state": entries, "param_groups": groups}
+            set_optimizer_state_dict(model, _plain(optimizer), stored, options=WHOLE)
+        else:
+            names = _trained(model)
+            entries = {names.index(name): entry for name, entry in entries.items()}
+            optimizer.load_state_dict({"state": entries, "param_groups": groups})
 
 
 class WeightAverage:
@@ -112,20 +108,17 @@ class WeightAverage:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the full averaged parameters by name; every process has to call it."""
-        return {
-            name: v.full_tensor() if isinstance(v, DTensor) else v
-            for name, v in self._values.items()
-        }
+        return {name: whole(value) for name, value in self._values.items()}
 
     def load(self, weights: Mapping[str, Tensor], model: nn.Module) -> None:
         """Restore what `weights` returned, sharded like the parameters of `model`."""
         for name, parameter in model.named_parameters():
-            value, whole = self._values[name], weights[name]
+            value = weights[name]
             if isinstance(parameter, DTensor):
-                whole = distribute_tensor(
-                    whole.to(parameter.device), parameter.device_mesh, parameter.placements
+                value = distribute_tensor(
+                    value.to(parameter.device), parameter.device_mesh, parameter.placements
                 )
-            value.copy_(whole)
+            self._values[name].copy_(value)
 
 
 def _wide(value: Tensor) -> Tensor:
@@ -134,6 +127,24 @@ def _wide(value: Tensor) -> Tensor:
 
 def _trained(model: nn.Module) -> list[str]:
     return [name for name, p in model.named_parameters() if p.requires_grad]
+
+
+@contextlib.contextmanager
+def _of_this_model() -> Iterator[None]:
+    """Turn an error of the block into a DataError that says that the tensors do not fit."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise DataError(
+            f"the checkpoint is of another model ({' '.join(str(error).split())[:300]})"
+        ) from None
+
+
+def _whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the optimiser's state, by parameter name if it is sharded, else by position."""
+    if is_sharded(model):
+        return get_optimizer_state_dict(model, _plain(optimizer), options=WHOLE)
+    return optimizer.state_dict()
 
 
 def _plain(optimizer: Any) -> torch.optim.Optimizer:

@@ -8,6 +8,7 @@ file takes at most a few times its own size.
 
 from __future__ import annotations
 
+import functools
 import io
 import mmap
 import struct
@@ -265,7 +266,7 @@ def _zip(path: Path, use: Callable[..., Any]) -> Any:
                     raise DataError(f"its storage {key} is cut off")
                 return data
 
-            return use(found, _Values(machine, read))
+            return use(found, _values(machine, read))
     except DataError:
         raise
     except (
@@ -310,43 +311,38 @@ def _legacy(content: Any, length: int, use: Callable[..., Any]) -> Any:
         content.seek(starts[key])
         return bytearray(content.read(size))
 
-    return use(found, _Values(machine, read))
+    return use(found, _values(machine, read))
 
 
 def _big_endian() -> DataError:
     return DataError("it was written on a big-endian machine; save it again on a common one")
 
 
-class _Values:
-    """Turn descriptions into tensors.
+def _values(machine: PickleMachine, read: ReadStorage) -> ReadTensors:
+    """Return a function from descriptions to tensors.
 
     Each storage is read once, so tensors that share a storage in the file share it here too.
     """
 
-    def __init__(self, machine: PickleMachine, read: ReadStorage) -> None:
-        self.machine, self.read = machine, read
-        self.storages: dict[str, Tensor] = {}
+    @functools.cache
+    def storage(key: str) -> Tensor:
+        dtype, numel = machine.storages[key]
+        data = read(key, numel * dtype.itemsize)
+        return torch.frombuffer(data, dtype=dtype) if numel else torch.empty(0, dtype=dtype)
 
-    def __call__(self, refs: Mapping[str, TensorRef]) -> dict[str, Tensor]:
+    def values(refs: Mapping[str, TensorRef]) -> dict[str, Tensor]:
         """Return the tensors, after checking that they do not use the file's bytes too often."""
-        used = {ref.storage.key for ref in refs.values()}
-        storages = [self.machine.storages[key] for key in used]
-        held = sum(numel * dtype.itemsize for dtype, numel in storages)
+        used = [machine.storages[key] for key in {ref.storage.key for ref in refs.values()}]
+        held = sum(numel * dtype.itemsize for dtype, numel in used)
         wanted = sum(ref.numel * ref.storage.dtype.itemsize for ref in refs.values())
         if wanted > MOST_SHARING * held + 2**20:
             what = f"its tensors hold {wanted:,} bytes but the file only {held:,}"
             raise DataError(f"{what}; no checkpoint shares that much")
-        return {name: self._tensor(ref) for name, ref in refs.items()}
-
-    def _tensor(self, ref: TensorRef) -> Tensor:
-        whole = self._storage(ref.storage)
-        return whole.as_strided(ref.size, ref.stride, ref.storage.offset + ref.offset)
-
-    def _storage(self, ref: StorageRef) -> Tensor:
-        if ref.key not in self.storages:
-            dtype, numel = self.machine.storages[ref.key]
-            data = self.read(ref.key, numel * dtype.itemsize)
-            self.storages[ref.key] = (
-                torch.frombuffer(data, dtype=dtype) if numel else torch.empty(0, dtype=dtype)
+        return {
+            name: storage(ref.storage.key).as_strided(
+                ref.size, ref.stride, ref.storage.offset + ref.offset
             )
-        return self.storages[ref.key]
+            for name, ref in refs.items()
+        }
+
+    return values

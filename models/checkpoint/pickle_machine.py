@@ -116,15 +116,6 @@ class _Opcodes(pickle._Unpickler):
                 f"it calls {what.name} with {values}, which it does not take; refused"
             ) from None
 
-    def _new(self, what: Any, args: Any) -> None:
-        """Make an object as `__new__` of its class does; of an unknown class, a description."""
-        if not isinstance(what, Global):
-            raise DataError(f"it makes an object of {kind_of(what)}, which is not a class; refused")
-        if what.name in self.calls:
-            self._call(what, args)
-        else:
-            self.append(Instance(what))
-
     def _count_copies(self, *values: Any) -> None:
         """Count the values that a call or state copies, since a file can copy one list often."""
         for value in values:
@@ -158,8 +149,14 @@ class _Opcodes(pickle._Unpickler):
         self._call(what, args)
 
     def load_newobj(self) -> None:
+        """Make an object as `__new__` of its class does; of an unknown class, a description."""
         args, what = self.stack.pop(), self.stack.pop()
-        self._new(what, args)
+        if not isinstance(what, Global):
+            raise DataError(f"it makes an object of {kind_of(what)}, which is not a class; refused")
+        if what.name in self.calls:
+            self._call(what, args)
+        else:
+            self.append(Instance(what))
 
     def load_newobj_ex(self) -> None:
         self.stack.pop()  # keywords

@@ -30,22 +30,15 @@ def tensors_of(found: Any) -> tuple[dict[str, TensorRef], list[str], str]:
     ignored: list[str] = []
     where = ""
     if type(found) is dict:
-        inside = [
-            key
-            for key in CONTAINERS
-            if type(found.get(key)) is dict or isinstance(found.get(key), Instance)
-        ]
+        inside = [key for key in CONTAINERS if isinstance(found.get(key), (dict, Instance))]
         if len(inside) > 1:
             raise DataError(
                 f"it holds weights under '{inside[0]}' and '{inside[1]}'; "
                 "save only those that are meant"
             )
         if inside:
-            ignored = sorted(
-                short(key if type(key) is str else kind_of(key))
-                for key in found
-                if key != inside[0]
-            )
+            others = (key for key in found if key != inside[0])
+            ignored = sorted(short(key if type(key) is str else kind_of(key)) for key in others)
             found, where = found[inside[0]], f" under '{inside[0]}'"
     if type(found) is dict:
         return _state_dict(found), ignored, f"state dict{where}"

@@ -24,10 +24,8 @@ class CMBSHead(nn.Module):
         super().__init__()
         self.weak = weak
         self.gamma = GAMMA["weak" if weak else "full"] if gamma is None else gamma
-        self.audio_class, self.visual_class = (
-            nn.Linear(width, num_classes),
-            nn.Linear(width, num_classes),
-        )
+        self.audio_class = nn.Linear(width, num_classes)
+        self.visual_class = nn.Linear(width, num_classes)
         if weak:
             self.classifier = nn.Linear(width, num_classes, bias=False)
         else:
@@ -42,10 +40,8 @@ class CMBSHead(nn.Module):
                 "the cmbs head reads CMBS's gates and queries, which this encoder does not give; "
                 "use form ave"
             )
-        by_audio, by_visual = (
-            self.audio_class(aux["audio_query"]),
-            self.visual_class(aux["visual_query"]),
-        )  # (B, T, C)
+        by_audio = self.audio_class(aux["audio_query"])  # (B, T, C)
+        by_visual = self.visual_class(aux["visual_query"])
         extra = {"audio_class": by_audio, "visual_class": by_visual, "gate": aux["av_gate"]}
         if self.weak:
             scores = self.classifier(fused)

@@ -162,7 +162,8 @@ class BothStreams(Form):
     def parse(self, head: Any, encoding: Encoding) -> Parse:
         """Classify [audio; visual]."""
         both = torch.cat([encoding.audio, encoding.visual], dim=-1).relu()  # (B, T, 2D)
-        return _by_segments(head.classifier(head.hidden(both).relu()))
+        logits = head.classifier(head.hidden(both).relu())
+        return _joint(logits, logits.amax(dim=1), {})
 
 
 class FusedLinear(Form):
@@ -178,7 +179,8 @@ class FusedLinear(Form):
 
     def parse(self, head: Any, encoding: Encoding) -> Parse:
         """Classify."""
-        return _by_segments(head.classifier(_fused(head, encoding)))
+        logits = head.classifier(_fused(head, encoding))
+        return _joint(logits, logits.amax(dim=1), {})
 
 
 class FusedPair(Form):
@@ -204,11 +206,7 @@ class FusedPair(Form):
             weight = head.weighting(score).relu().sigmoid()  # (B, T, 1), between 0.5 and 1
             aux = {"raw_score": score, "temporal_weight": weight}
             score = score * weight
-        return Parse(
-            segment=StreamPredictions(av=Prediction(score, activation="softmax")),
-            video=StreamPredictions(av=Prediction(score.mean(dim=1), activation="softmax")),
-            aux=aux,
-        )
+        return _joint(score, score.mean(dim=1), aux)
 
 
 class RelevanceForm(Form):
@@ -265,10 +263,12 @@ FORMS: dict[str, Form] = {
 }
 
 
-def _by_segments(logits: Tensor) -> Parse:
+def _joint(segment: Tensor, video: Tensor, aux: dict[str, Tensor]) -> Parse:
+    """Return a parse of joint logits under a softmax."""
     return Parse(
-        segment=StreamPredictions(av=Prediction(logits, activation="softmax")),
-        video=StreamPredictions(av=Prediction(logits.amax(dim=1), activation="softmax")),
+        segment=StreamPredictions(av=Prediction(segment, activation="softmax")),
+        video=StreamPredictions(av=Prediction(video, activation="softmax")),
+        aux=aux,
     )
 
 

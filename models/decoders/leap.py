@@ -127,12 +127,7 @@ Wang, Meng},
     )
     recipes = {"leap": _recipe(30), "leap-paper": _recipe(20)}
     fixed = {
-        "apart": {
-            "combine": "none",
-            "streams": "both",
-            "relevance": "none",
-            "classify_queries": False,
-        }
+        "apart": dict(combine="none", streams="both", relevance="none", classify_queries=False)
     }
 
     @classmethod
@@ -164,11 +159,9 @@ Wang, Meng},
         streams, combine = config.streams, config.combine
         joint, fused = needs.streams == "joint", streams == "fused"
         given = encoder.gives(encoder_config)
-        no_queries = (
-            f"needs gated queries, which {encoder.name} does not give; leave it out"
-            if "queries" not in (given or ())
-            else ""
-        )
+        no_queries = ""
+        if "queries" not in (given or ()):
+            no_queries = f"needs gated queries, which {encoder.name} does not give; leave it out"
         no_fused = joint and streams != "both" and not may_give(given, "fused")
         squashed = joint and not fused and combine != "mean" and needs.logits
         faults = (
@@ -224,25 +217,19 @@ Wang, Meng},
         for name in self.streams:
             if inner != width:
                 setattr(self, f"adapt_{name}", nn.Linear(width, inner))
-            setattr(
-                self,
-                f"{name}_blocks",
-                nn.ModuleList(block(config, inner) for _ in range(config.blocks)),
-            )
+            blocks = nn.ModuleList(block(config, inner) for _ in range(config.blocks))
+            setattr(self, f"{name}_blocks", blocks)
             if name == self.streams[0] or not config.shared_video_classifier:
                 setattr(self, f"{name}_video", nn.Linear(inner, 1))
         if config.official_init:
             first, *others = (b for name in self.streams for b in getattr(self, f"{name}_blocks"))
             for other in others:
                 other.load_state_dict(first.state_dict())
+        each = (len(self.streams),)
         if config.score_gain is not None:
-            self.score_gain = nn.Parameter(
-                torch.full((len(self.streams),), float(config.score_gain))
-            )
+            self.score_gain = nn.Parameter(torch.full(each, float(config.score_gain)))
         if config.score_bias is not None:
-            self.score_bias = nn.Parameter(
-                torch.full((len(self.streams),), float(config.score_bias))
-            )
+            self.score_bias = nn.Parameter(torch.full(each, float(config.score_bias)))
         if config.relevance == "linear":
             self.relevance = nn.Linear(width, 1)
         if config.classify_queries:
@@ -270,19 +257,16 @@ Wang, Meng},
                 raw = raw * self.score_gain[index]
             if self.config.score_bias is not None:
                 raw = raw + self.score_bias[index]
-            classify = getattr(
-                self, f"{self.streams[0] if self.config.shared_video_classifier else name}_video"
-            )
-            whole = at_least_single(classify(state).squeeze(-1))
+            classifier = self.streams[0] if self.config.shared_video_classifier else name
+            whole = at_least_single(getattr(self, f"{classifier}_video")(state).squeeze(-1))
             streams[name] = Prediction(raw.transpose(1, 2)), Prediction(whole)  # (B, T, C), (B, C)
         segment = self._predictions({name: pair[0] for name, pair in streams.items()})
         video = self._predictions({name: pair[1] for name, pair in streams.items()})
         attention = torch.stack(scores, dim=1).softmax(dim=-1)
         parse = Parse(segment=segment, video=video, attention=attention, queried_by_labels=True)
         if self.config.relevance == "linear":
-            fused = (
-                (encoding.audio + encoding.visual) / 2 if encoding.fused is None else encoding.fused
-            )
+            fused = encoding.fused
+            fused = (encoding.audio + encoding.visual) / 2 if fused is None else fused
             parse.relevance = Prediction(self.relevance(fused).squeeze(-1))
         if self.config.classify_queries:
             parse.aux["class_scores"] = self.query_classes(encoding)
@@ -328,13 +312,11 @@ Wang, Meng},
         elif self.config.combine == "mean":
             both = Prediction(torch.stack([p.values for p in found]).mean(dim=0))
         elif self.config.combine == "product":
-            both = Prediction(
-                torch.stack([p.probability for p in found]).prod(dim=0), "probability"
-            )
+            every = torch.stack([p.probability for p in found]).prod(dim=0)
+            both = Prediction(every, "probability")
         elif self.config.combine == "or":
-            both = Prediction(
-                1 - torch.stack([1 - p.probability for p in found]).prod(dim=0), "probability"
-            )
+            neither = torch.stack([1 - p.probability for p in found]).prod(dim=0)
+            both = Prediction(1 - neither, "probability")
         return StreamPredictions(audio=streams.get("audio"), visual=streams.get("visual"), av=both)
 
 
@@ -369,16 +351,6 @@ class LEAPBlock(AttentionUnit):
     Shape: labels [B, C, D] or [C, D], memory [B, T, D] -> labels [B, C, D], scores [B, C, T] (or
     [B, H, C, T]).
     """
-
-    def __init__(self, config: LEAPConfig, width: int) -> None:
-        super().__init__(
-            width=width,
-            heads=config.heads,
-            hidden=config.hidden,
-            dropout=config.dropout,
-            attention_dropout=config.attention_dropout,
-            official_init=config.official_init,
-        )
 
     def forward(  # type: ignore[override]
         self, labels: Tensor, memory: Tensor, *, scored: bool = True, per_head: bool = False

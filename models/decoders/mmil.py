@@ -76,22 +76,18 @@ class MMIL(Decoder):
         maps = (self.classifier, self.segment_attention, self.modality_attention)
         weight, bias = torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
         wide = F.linear(x, weight, bias)  # (B, T, 2, 3C): one product for three maps
-        logits, over_time, over_modality = (
-            wide if wide.dtype == torch.float64 else wide.float()
-        ).chunk(3, dim=-1)
+        wide = wide if wide.dtype == torch.float64 else wide.float()
+        logits, over_time, over_modality = wide.chunk(3, dim=-1)
         probability = logits.sigmoid()
         over_time, over_modality = over_time.softmax(dim=1), over_modality.softmax(dim=2)
         audio, visual = (over_time * probability).sum(dim=1).unbind(dim=1)  # (B, C) each
         both = (over_time * over_modality * probability).sum(dim=(1, 2))  # (B, C)
-        pair = (
-            Prediction(probability[:, :, 0] * probability[:, :, 1], "probability")
-            if self.config.product
-            else None
-        )
+        audio_logits, visual_logits = Prediction(logits[:, :, 0]), Prediction(logits[:, :, 1])
+        segment = StreamPredictions(audio=audio_logits, visual=visual_logits)
+        if self.config.product:
+            segment.av = Prediction(probability[:, :, 0] * probability[:, :, 1], "probability")
         return Parse(
-            segment=StreamPredictions(
-                audio=Prediction(logits[:, :, 0]), visual=Prediction(logits[:, :, 1]), av=pair
-            ),
+            segment=segment,
             video=StreamPredictions(
                 audio=Prediction(audio, "probability"),
                 visual=Prediction(visual, "probability"),

@@ -99,7 +99,8 @@ class AVE(Encoder):
         self, *, config: AVEConfig, audio_dim: int, visual_dim: int, positions: int
     ) -> None:
         super().__init__()
-        self.config, self.width = config, 2 * config.lstm_width
+        each = config.lstm_width
+        self.config, self.width = config, 2 * each
         self.attention = AudioGuidedAttention(
             audio_dim=audio_dim,
             visual_dim=visual_dim,
@@ -107,12 +108,8 @@ class AVE(Encoder):
             width=config.attention_width,
             xavier=config.official_init and config.variant == "att",
         )
-        self.audio_lstm = nn.LSTM(
-            audio_dim, config.lstm_width, batch_first=True, bidirectional=True
-        )
-        self.visual_lstm = nn.LSTM(
-            visual_dim, config.lstm_width, batch_first=True, bidirectional=True
-        )
+        self.audio_lstm = nn.LSTM(audio_dim, each, batch_first=True, bidirectional=True)
+        self.visual_lstm = nn.LSTM(visual_dim, each, batch_first=True, bidirectional=True)
         if config.variant == "dmrn":
             self.audio_update = _update(self.width)
             self.visual_update = _update(self.width)
@@ -121,19 +118,13 @@ class AVE(Encoder):
         """Encode both streams."""
         attended, weights = self.attention(audio, visual)
         a, v = self.audio_lstm(audio)[0], self.visual_lstm(attended)[0]  # (B, T, D)
-        aux = {
-            "spatial_attention": weights,
-            "attended_visual": attended,
-            "lstm_audio": a,
-            "lstm_visual": v,
-        }
+        aux = {"spatial_attention": weights, "attended_visual": attended}
+        aux |= {"lstm_audio": a, "lstm_visual": v}
         fused = None
         if self.config.variant == "dmrn":
             for _ in range(self.config.residual_blocks):
-                aux["audio_update"], aux["visual_update"] = (
-                    self.audio_update(a),
-                    self.visual_update(v),
-                )
+                aux["audio_update"] = self.audio_update(a)
+                aux["visual_update"] = self.visual_update(v)
                 mixed = (aux["visual_update"] + aux["audio_update"]) / 2
                 a, v = torch.tanh(v + mixed), torch.tanh(a + mixed)  # swapped, as published
             fused = (a + v) / 2

@@ -8,34 +8,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from avplatform.models.checks import (
-    DEPTH,
-    check_choices,
-    divides,
-    finite,
-    in_range,
-    sizes,
-)
+from avplatform.models.checks import DEPTH, check_choices, divides, finite, in_range, sizes
 from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.layers.attention import FeedForward, PackedAttention
 from avplatform.models.layers.spatial_channel_attention import SpatialChannelAttention
 
 # The options in which the published fully and weakly supervised models differ.
 PUBLISHED = {
-    "full": {
-        "alpha": 0.1,
-        "beta": 0.4,
-        "encoder_hidden": 1024,
-        "interaction_heads": 4,
-        "map_dropout": 0.2,
-    },
-    "weak": {
-        "alpha": 0.2,
-        "beta": 0.5,
-        "encoder_hidden": 2048,
-        "interaction_heads": 2,
-        "map_dropout": 0.1,
-    },
+    "full": dict(alpha=0.1, beta=0.4, encoder_hidden=1024, interaction_heads=4, map_dropout=0.2),
+    "weak": dict(alpha=0.2, beta=0.5, encoder_hidden=2048, interaction_heads=2, map_dropout=0.1),
 }
 
 
@@ -78,28 +59,15 @@ class CMBSConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        sizes(
-            self,
-            "width",
-            "heads",
-            "encoder_hidden",
-            "decoder_hidden",
-            "interaction_heads",
-            "lstm_width",
-        )
+        sizes(self, "width", "heads", "encoder_hidden", "decoder_hidden", "interaction_heads")
+        sizes(self, "lstm_width")
         sizes(self, "layers", most=DEPTH)
         divides(self, "heads", self.width, "width")
         if self.interaction_heads is not None:
             divides(self, "interaction_heads", self.width, "width")
         finite(self, "alpha", "beta")
-        for name in (
-            "dropout",
-            "map_dropout",
-            "attended_dropout",
-            "interaction_attention_dropout",
-            "interaction_dropout",
-        ):
-            if getattr(self, name) is not None:
+        for name, value in vars(self).items():
+            if "dropout" in name and value is not None:
                 in_range(self, name, 0, 0.999)
 
     def value(self, name: str) -> float:
@@ -182,13 +150,10 @@ class CMBS(Encoder):
             dropout=config.attended_dropout,
         )
         if config.variant == "full":
-            self.audio_lstm = nn.LSTM(
-                audio_dim, config.lstm_width, batch_first=True, bidirectional=True
-            )
-            self.visual_lstm = nn.LSTM(
-                visual_dim, 2 * config.lstm_width, batch_first=True, bidirectional=True
-            )
-            audio_dim, visual_dim = 2 * config.lstm_width, 4 * config.lstm_width
+            each = config.lstm_width
+            self.audio_lstm = nn.LSTM(audio_dim, each, batch_first=True, bidirectional=True)
+            self.visual_lstm = nn.LSTM(visual_dim, 2 * each, batch_first=True, bidirectional=True)
+            audio_dim, visual_dim = 2 * each, 4 * each
         hidden = int(config.value("encoder_hidden"))
         self.audio_encoder = StreamEncoder(config, audio_dim, hidden)
         self.visual_encoder = StreamEncoder(config, visual_dim, hidden)
@@ -209,10 +174,8 @@ class CMBS(Encoder):
             audio, visual = self.audio_lstm(audio)[0], self.visual_lstm(visual)[0]
             aux |= {"lstm_audio": audio, "lstm_visual": visual}
         visual_kv, audio_kv = self.visual_encoder(visual), self.audio_encoder(audio)
-        audio_query, visual_query = (
-            self.audio_decoder(audio, visual_kv),
-            self.visual_decoder(visual, audio_kv),
-        )
+        audio_query = self.audio_decoder(audio, visual_kv)
+        visual_query = self.visual_decoder(visual, audio_kv)
         aux |= {"audio_kv": audio_kv, "visual_kv": visual_kv}
         aux |= {"audio_query_before": audio_query, "visual_query_before": visual_query}
         audio_query, visual_query, gates = self._gate(
@@ -232,10 +195,8 @@ class CMBS(Encoder):
         """Multiply each query by a gate of the other stream."""
         full = self.config.variant == "full"
         read_audio, read_visual = (akv, vkv) if full else (vkv, akv)
-        g_a, g_v = (
-            self.audio_gate(read_audio).sigmoid(),
-            self.visual_gate(read_visual).sigmoid(),
-        )  # (B, T, 1)
+        g_a = self.audio_gate(read_audio).sigmoid()  # (B, T, 1)
+        g_v = self.visual_gate(read_visual).sigmoid()
         keep = 1.0 if full else 1.0 - self.alpha
         vq = keep * vq + self.alpha * g_a * vq
         aq = keep * aq + self.alpha * g_v * aq

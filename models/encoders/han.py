@@ -8,13 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from avplatform.models.checks import (
-    DEPTH,
-    check_choices,
-    divides,
-    in_range,
-    sizes,
-)
+from avplatform.models.checks import DEPTH, check_choices, divides, in_range, sizes
 from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.layers.attention import FeedForward, PackedAttention
 
@@ -143,17 +137,12 @@ class HANLayer(nn.Module):
     def __init__(self, config: HANConfig) -> None:
         super().__init__()
         self.pre = config.norm == "pre"
-        attention: dict[str, Any] = dict(
-            width=config.width, heads=config.heads, dropout=config.dropout
-        )
-        self.self_attention = PackedAttention(**attention)
-        self.cross_attention = PackedAttention(**attention)
-        self.feedforward = FeedForward(
-            width=config.width, hidden=config.hidden, dropout=config.dropout
-        )
-        self.norm1 = nn.LayerNorm(config.width)
-        self.norm2 = nn.LayerNorm(config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        width, heads, dropout = config.width, config.heads, config.dropout
+        self.self_attention = PackedAttention(width=width, heads=heads, dropout=dropout)
+        self.cross_attention = PackedAttention(width=width, heads=heads, dropout=dropout)
+        self.feedforward = FeedForward(width=width, hidden=config.hidden, dropout=dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, stream: Tensor, other: Tensor | None = None) -> Tensor:
         """Update `stream`; keys and values of `other` are never normalised.

@@ -108,11 +108,10 @@ Localization and Video Parsing},
         super().__init__()
         self.config, self.width = config, config.width
         self.levels = nn.ModuleList(PyramidLevel(config, reach=2**i) for i in range(config.levels))
-        self.audio_fusion, self.visual_fusion = _unit(config), _unit(config)
-        self.audio_select, self.visual_select = (
-            nn.Linear(config.width, 1),
-            nn.Linear(config.width, 1),
-        )
+        self.audio_fusion = AttentionUnit(config, config.width)
+        self.visual_fusion = AttentionUnit(config, config.width)
+        self.audio_select = nn.Linear(config.width, 1)
+        self.visual_select = nn.Linear(config.width, 1)
         if config.official_init:
             self._copy()
 
@@ -148,15 +147,14 @@ class PyramidLevel(nn.Module):
     def __init__(self, config: MMPyrConfig, *, reach: int) -> None:
         super().__init__()
         self.reach, self.reference_order = reach, config.reference_order
-        self.visual_self, self.audio_self, self.cross = _unit(config), _unit(config), _unit(config)
-        self.visual_gates = nn.ModuleList(
-            nn.Linear(2 * config.width, config.width) for _ in range(2)
-        )
-        self.audio_gates = nn.ModuleList(
-            nn.Linear(2 * config.width, config.width) for _ in range(2)
-        )
-        self.visual_temporal = TemporalBlock(config.width, config.kernel, dilation=reach)
-        self.audio_temporal = TemporalBlock(config.width, config.kernel, dilation=reach)
+        width = config.width
+        self.visual_self = AttentionUnit(config, width)
+        self.audio_self = AttentionUnit(config, width)
+        self.cross = AttentionUnit(config, width)
+        self.visual_gates = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(2))
+        self.audio_gates = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(2))
+        self.visual_temporal = TemporalBlock(width, config.kernel, dilation=reach)
+        self.audio_temporal = TemporalBlock(width, config.kernel, dilation=reach)
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         """Return both streams of this level."""
@@ -167,10 +165,8 @@ class PyramidLevel(nn.Module):
         """Return both streams after attention and gates; the cross unit serves both directions."""
         mask = window(audio.shape[1], self.reach, audio.device)
         if self.reference_order:
-            visual_cross, audio_cross = (
-                self.cross(visual, audio, mask),
-                self.cross(audio, visual, mask),
-            )
+            visual_cross = self.cross(visual, audio, mask)
+            audio_cross = self.cross(audio, visual, mask)
         else:
             both, other = torch.cat([visual, audio]), torch.cat([audio, visual])
             visual_cross, audio_cross = self.cross(both, other, mask).chunk(2)
@@ -203,17 +199,6 @@ def window(segments: int, reach: int, device: torch.device) -> Tensor:
     """Return which segments may see each other: bool [T, T], True for at most `reach` apart."""
     t = torch.arange(segments, device=device)
     return (t[:, None] - t[None, :]).abs() <= reach
-
-
-def _unit(config: MMPyrConfig) -> AttentionUnit:
-    return AttentionUnit(
-        width=config.width,
-        heads=config.heads,
-        hidden=config.hidden,
-        dropout=config.dropout,
-        attention_dropout=config.attention_dropout,
-        official_init=config.official_init,
-    )
 
 
 def _gated(own: Tensor, cross: Tensor, gates: nn.ModuleList) -> Tensor:

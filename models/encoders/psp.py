@@ -97,9 +97,8 @@ class PSP(Encoder):
         super().__init__()
         width = config.lstm_width
         self.config, self.width = config, 2 * width
-        self.threshold = (
-            THRESHOLDS[config.variant] if config.threshold is None else config.threshold
-        )
+        given = config.threshold
+        self.threshold = THRESHOLDS[config.variant] if given is None else given
         read_dim = width if config.variant == "full" else audio_dim
         if config.variant == "full":
             self.audio_map = _two_maps(audio_dim, 2 * width, width)
@@ -125,12 +124,8 @@ class PSP(Encoder):
         attended, weights = self.attention(audio, visual)
         read = self.visual_map(attended)
         a, v = self.audio_lstm(audio)[0], self.visual_lstm(read)[0]  # (B, T, D)
-        aux = {
-            "spatial_attention": weights,
-            "attended_visual": attended,
-            "lstm_audio": a,
-            "lstm_visual": v,
-        }
+        aux = {"spatial_attention": weights, "attended_visual": attended}
+        aux |= {"lstm_audio": a, "lstm_visual": v}
         aux |= {"mapped_audio": audio, "mapped_visual": read}
         a, v, gammas = self.propagation(a, v, self.threshold)
         similarity = (F.normalize(v, dim=-1) * F.normalize(a, dim=-1)).sum(dim=-1)
@@ -173,11 +168,8 @@ class Propagation(nn.Module):
         if self.renormalise:
             new_visual = self._map(self.visual_fusion, new_visual)
             new_audio = self._map(self.audio_fusion, new_audio)
-        return (
-            self.norm(new_audio),
-            self.norm(new_visual),
-            {"gamma_va": gamma_va, "gamma_av": gamma_av},
-        )
+        gammas = {"gamma_va": gamma_va, "gamma_av": gamma_av}
+        return self.norm(new_audio), self.norm(new_visual), gammas
 
     def _map(self, layer: Any, x: Tensor) -> Tensor:
         return self.dropout(layer(x).relu())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -125,6 +127,16 @@ class FeedForward(nn.Module):
         return self.outer(self.dropout(self.inner(x).relu()))
 
 
+class UnitOptions(Protocol):
+    """The options of an `AttentionUnit`, which the configs of MM-Pyr and LEAP hold."""
+
+    heads: int
+    hidden: int
+    dropout: float
+    attention_dropout: float
+    official_init: bool
+
+
 class AttentionUnit(nn.Module):
     """Attention and feed-forward, each with a residual; a norm on the query and the feed-forward.
 
@@ -137,24 +149,18 @@ class AttentionUnit(nn.Module):
     [B, Tq, D].
     """
 
-    def __init__(
-        self,
-        *,
-        width: int,
-        heads: int,
-        hidden: int,
-        dropout: float,
-        attention_dropout: float,
-        official_init: bool,
-    ) -> None:
+    def __init__(self, config: UnitOptions, width: int) -> None:
         super().__init__()
         self.attention = SeparateAttention(
-            width=width, heads=heads, dropout=attention_dropout, official_init=official_init
+            width=width,
+            heads=config.heads,
+            dropout=config.attention_dropout,
+            official_init=config.official_init,
         )
-        self.feedforward = FeedForward(width=width, hidden=hidden, dropout=dropout)
+        self.feedforward = FeedForward(width=width, hidden=config.hidden, dropout=config.dropout)
         self.attention_norm = nn.LayerNorm(width)
         self.feedforward_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
         """Update the query."""

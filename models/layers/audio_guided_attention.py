@@ -37,14 +37,8 @@ class AudioGuidedAttention(nn.Module):
         self.audio_scores = nn.Linear(width, positions, bias=False)
         self.score = nn.Linear(positions, 1, bias=False)
         if xavier:
-            for layer in (
-                self.audio,
-                self.visual,
-                self.visual_scores,
-                self.audio_scores,
-                self.score,
-            ):
-                nn.init.xavier_uniform_(layer.weight)
+            for layer in self.children():
+                nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         """Return the attended visual vectors and the weights."""

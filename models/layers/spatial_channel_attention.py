@@ -24,23 +24,15 @@ class SpatialChannelAttention(nn.Module):
         self.query, self.key = nn.Linear(visual_dim, quarter), nn.Linear(visual_dim, quarter)
         self.value = nn.Linear(visual_dim, visual_dim)
         self.norm, self.dropout = nn.LayerNorm(visual_dim), nn.Dropout(dropout)
-        self.self_mean, self.self_position = (
-            nn.Linear(visual_dim, half),
-            nn.Linear(visual_dim, half),
-        )
+        self.self_mean = nn.Linear(visual_dim, half)
+        self.self_position = nn.Linear(visual_dim, half)
         self.self_score = nn.Linear(half, 1)
-        self.channel_audio, self.channel_visual = (
-            nn.Linear(audio_dim, visual_dim),
-            nn.Linear(visual_dim, visual_dim),
-        )
-        self.bottleneck, self.channel_score = (
-            nn.Linear(visual_dim, half),
-            nn.Linear(half, visual_dim),
-        )
-        self.spatial_visual, self.spatial_audio = (
-            nn.Linear(visual_dim, half),
-            nn.Linear(audio_dim, half),
-        )
+        self.channel_audio = nn.Linear(audio_dim, visual_dim)
+        self.channel_visual = nn.Linear(visual_dim, visual_dim)
+        self.bottleneck = nn.Linear(visual_dim, half)
+        self.channel_score = nn.Linear(half, visual_dim)
+        self.spatial_visual = nn.Linear(visual_dim, half)
+        self.spatial_audio = nn.Linear(audio_dim, half)
         self.spatial_score = nn.Linear(half, 1)
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

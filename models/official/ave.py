@@ -7,21 +7,22 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from avplatform.models.av_model import AVModel
-from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders.dch import DCHConfig
 from avplatform.models.encoders.ave import AVEConfig
-from avplatform.models.official.reader import Labels, Reader, need
+from avplatform.models.official.reader import Labels, Reader, map_size, need
 
-_BODY = (
-    (r"lstm_audio\.(.+)", r"encoder.audio_lstm.\1"),
-    (r"lstm_video\.(.+)", r"encoder.visual_lstm.\1"),
+ATTENTION_RULES = (
     (r"affine_audio\.(.+)", r"encoder.attention.audio.\1"),
     (r"affine_video\.(.+)", r"encoder.attention.visual.\1"),
     (r"affine_v\.(.+)", r"encoder.attention.visual_scores.\1"),
     (r"affine_g\.(.+)", r"encoder.attention.audio_scores.\1"),
     (r"affine_h\.(.+)", r"encoder.attention.score.\1"),
+)
+_BODY = (
+    (r"lstm_audio\.(.+)", r"encoder.audio_lstm.\1"),
+    (r"lstm_video\.(.+)", r"encoder.visual_lstm.\1"),
+    *ATTENTION_RULES,
 )
 
 
@@ -40,26 +41,21 @@ class AVEReader(Reader):
 
     def look(self, tensors: Mapping[str, Tensor]) -> None:
         """Set the supervision, which the tensors do not tell."""
-        self.by_default(
-            "weak",
-            False,
-            "both settings have the same tensors; give --weak for the weakly supervised model",
-        )
+        why = "both settings have the same tensors; give --weak for the weakly supervised model"
+        self.by_default("weak", False, why)
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build AVE + DCH."""
         width, audio_dim = need(tensors, "affine_audio.weight").shape
         positions = need(tensors, "affine_h.weight").shape[1]
-        side = round(positions**0.5)
         hidden = need(tensors, "L1.weight").shape[0] if self.variant == "att" else 64
-        config = AVModelConfig(
-            task=labels.task,
-            classes=self.classes(tensors, "L2.weight", labels),
-            task_config=labels.task_config,
+        self.check_classes(tensors, "L2.weight", labels)
+        return self.model(
+            labels,
             features=FeatureSpec(
                 audio_dim=audio_dim,
                 visual_dim=need(tensors, "affine_video.weight").shape[1],
-                map_size=(side, positions // side),
+                map_size=map_size(positions),
             ),
             encoder=AVEConfig(
                 variant=self.variant,  # type: ignore[arg-type]
@@ -68,7 +64,6 @@ class AVEReader(Reader):
             ),
             decoder=DCHConfig(form="ave" if self.variant == "att" else "dmrn", hidden=hidden),
         )
-        return AVModel(config)
 
 
 class DMRNReader(AVEReader):

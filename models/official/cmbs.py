@@ -7,12 +7,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from avplatform.models.av_model import AVModel
-from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders.dch import DCHConfig
 from avplatform.models.encoders.cmbs import PUBLISHED, CMBSConfig
-from avplatform.models.official.reader import Labels, Reader, need
+from avplatform.models.official.reader import Labels, Reader, count_below, need
 
 _ATTENTION = {
     "video_query": "query", "video_key": "key", "video_value": "value", "norm": "norm",
@@ -32,21 +30,16 @@ _STREAMS = {"video": "visual", "audio": "audio"}
 
 
 def _stream_rules(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
-    encoder, decoder = (
-        rf"{theirs}_encoder\.encoder\.layers\.(\d+)\.",
-        rf"{theirs}_decoder\.decoder\.layers\.0\.",
-    )
-    layers = rf"encoder.{ours}_encoder.layers.\1."
+    encoder = rf"{theirs}_encoder\.encoder\.layers\.(\d+)\."
+    decoder = rf"{theirs}_decoder\.decoder\.layers\.0\."
+    layers, layer = rf"encoder.{ours}_encoder.layers.\1.", f"encoder.{ours}_decoder.layer."
     return (
         (rf"{theirs}_encoder\.affine_matrix\.(.+)", rf"encoder.{ours}_encoder.affine.\1"),
         (rf"{theirs}_decoder\.affine_matrix\.(.+)", rf"encoder.{ours}_decoder.affine.\1"),
         (encoder + r"self_attn\.(.+)", layers + r"attention.\2"),
-        (decoder + r"multihead_attn\.(.+)", rf"encoder.{ours}_decoder.layer.attention.\1"),
+        (decoder + r"multihead_attn\.(.+)", layer + r"attention.\1"),
         *((encoder + rf"{a}\.(.+)", layers + rf"{b}.\2") for a, b in _LAYER.items()),
-        *(
-            (decoder + rf"{a}\.(.+)", rf"encoder.{ours}_decoder.layer.{b}.\1")
-            for a, b in _LAYER.items()
-        ),
+        *((decoder + rf"{a}\.(.+)", layer + rf"{b}.\1") for a, b in _LAYER.items()),
         (rf"{theirs}_gated\.0\.(.+)", rf"encoder.{ours}_gate.\1"),
         (rf"{theirs}_cas\.(.+)", rf"decoder.head.{ours}_class.\1"),
     )
@@ -87,11 +80,7 @@ class CMBSReader(Reader):
 
     def look(self, tensors: Mapping[str, Tensor]) -> None:
         """Tell the two published models apart: only the weak one has this classifier."""
-        key = "CAS_model.classifier.0.weight"
-        has = "has" if key in tensors else "lacks"
-        self.weak = self.by_file(
-            "weak", key in tensors, f"it {has} '{key}', which the weakly supervised model has"
-        )
+        self.weak = self.weak_if(tensors, "CAS_model.classifier.0.weight")
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build CMBS with its own head."""
@@ -100,36 +89,22 @@ class CMBSReader(Reader):
         visual_dim = need(tensors, "v_fc.weight").shape[0]
         lstm = tensors.get("audio_visual_rnn_layer.audio_rnn.weight_hh_l0")
         variant: Literal["full", "weak"] = "weak" if self.weak else "full"
-        self.by_default(
-            "interaction heads",
-            PUBLISHED[variant]["interaction_heads"],
-            "as published with this variant",
-        )
+        heads = PUBLISHED[variant]["interaction_heads"]
+        self.by_default("interaction heads", heads, "as published with this variant")
         self.by_default("map size", "7x7", "shapes do not tell it")
-        config = AVModelConfig(
-            task=labels.task,
-            classes=self.classes(tensors, "video_cas.weight", labels),
-            task_config=labels.task_config,
+        self.check_classes(tensors, "video_cas.weight", labels)
+        layer = "layers.0.linear1.weight"
+        return self.model(
+            labels,
             features=FeatureSpec(audio_dim=audio_dim, visual_dim=visual_dim, map_size=(7, 7)),
             encoder=CMBSConfig(
                 variant=variant,
                 width=width,
                 heads=self.by_default("heads", 4, "shapes do not tell it"),
-                encoder_hidden=need(tensors, "video_encoder.encoder.layers.0.linear1.weight").shape[
-                    0
-                ],
-                decoder_hidden=need(tensors, "video_decoder.decoder.layers.0.linear1.weight").shape[
-                    0
-                ],
-                layers=len(
-                    {
-                        n.split(".")[3]
-                        for n in tensors
-                        if n.startswith("video_encoder.encoder.layers.")
-                    }
-                ),
+                encoder_hidden=need(tensors, f"video_encoder.encoder.{layer}").shape[0],
+                decoder_hidden=need(tensors, f"video_decoder.decoder.{layer}").shape[0],
+                layers=count_below(tensors, "video_encoder.encoder.layers."),
                 lstm_width=128 if lstm is None else lstm.shape[-1],
             ),
             decoder=DCHConfig(form="cmbs", weighting=bool(self.weak)),
         )
-        return AVModel(config)

@@ -7,13 +7,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from avplatform.models.av_model import AVModel
-from avplatform.models.config import AVModelConfig
-from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders.mmil import MMILConfig
 from avplatform.models.encoders.han import HANConfig
 from avplatform.models.official.mmil import MMIL_RULES
-from avplatform.models.official.reader import Labels, Reader, need
+from avplatform.models.official.reader import Labels, Reader, count_below, need, stem_features
 
 STEM_RULES = (
     (r"fc_a\.(weight|bias)", r"stem.audio.\1"),
@@ -48,22 +45,16 @@ class HANReader(Reader):
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build HAN + MMIL."""
-        width, audio_dim = need(tensors, "fc_a.weight").shape
-        layers = {name.split(".")[2] for name in tensors if name.startswith("hat_encoder.layers.")}
-        config = AVModelConfig(
-            task=labels.task,
-            classes=self.classes(tensors, "fc_prob.weight", labels),
-            task_config=labels.task_config,
-            features=FeatureSpec(
-                audio_dim=audio_dim,
-                visual_dim=need(tensors, "fc_v.weight").shape[1],
-                motion_dim=need(tensors, "fc_st.weight").shape[1],
-            ),
+        width = need(tensors, "fc_a.weight").shape[0]
+        self.check_classes(tensors, "fc_prob.weight", labels)
+        return self.model(
+            labels,
+            features=stem_features(tensors),
             encoder=HANConfig(
                 width=width,
                 heads=self.by_default("heads", self.default_heads, "shapes do not tell it"),
                 hidden=need(tensors, "hat_encoder.layers.0.linear1.weight").shape[0],
-                layers=len(layers),
+                layers=count_below(tensors, "hat_encoder.layers."),
                 norm=self.norm_placement(tensors),
                 update=self.update,  # type: ignore[arg-type]
                 stacked=self.stacked,
@@ -71,7 +62,6 @@ class HANReader(Reader):
             decoder=MMILConfig(),
             reference_order=True,
         )
-        return AVModel(config)
 
     def norm_placement(self, tensors: Mapping[str, Tensor]) -> Literal["post", "pre"]:
         """Return "post", because HAN has its norms after each residual sum."""
@@ -104,21 +94,12 @@ class VALORReader(HANReader):
 
     def norm_placement(self, tensors: Mapping[str, Tensor]) -> Literal["post", "pre"]:
         """Return the given placement or "post"; trained final norms only hint at "pre"."""
-        final = [
-            value for name, value in tensors.items() if name.startswith("hat_encoder.final_norm_")
-        ]
+        final = {n: v for n, v in tensors.items() if n.startswith("hat_encoder.final_norm_")}
         if not final:
             return self.by_file("norm", "post", "it has no final norms, which pre-norm needs")
-        moved = any(
-            bool((value != (1 if name.endswith("weight") else 0)).any())
-            for name, value in tensors.items()
-            if name.startswith("hat_encoder.final_norm_")
-        )
-        hint = (
-            "were trained, which speaks for --norm pre"
-            if moved
-            else "have their initial values, which speaks for post"
-        )
+        hint = "have their initial values, which speaks for post"
+        if any(bool((v != (1 if n.endswith("weight") else 0)).any()) for n, v in final.items()):
+            hint = "were trained, which speaks for --norm pre"
         return self.by_default(
             "norm", "post", f"keys and shapes do not tell it; the file's final norms {hint}"
         )

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from avplatform.models.av_model import AVModel
 from avplatform.models.decoders.leap import LEAP, LEAPConfig
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.official.han import STEM_RULES
 from avplatform.models.official.mmpyr import MMP_RULES, MMPyrReader
-from avplatform.models.official.reader import Labels, Reader, need, unit_rules
+from avplatform.models.official.reader import Labels, Reader, count_below, need, unit_rules
 
 _BLOCK = r"l([av])_cma_network\.(\d+)\."
 
@@ -30,20 +29,17 @@ class LEAPDecoderReader(Reader):
         r"(multiheadattn|feedforward)\..+",
         _BLOCK + r"self_attn\.layer_norm\.(weight|bias)",
     )
-    not_in_checkpoint = (
-        "labels.weight",
-        "labels.bias",
-        "audio_video.weight",
-        "audio_video.bias",
-        "visual_video.weight",
-        "visual_video.bias",
+    not_in_checkpoint = tuple(
+        f"{layer}.{part}"
+        for layer in ("labels", "audio_video", "visual_video")
+        for part in ("weight", "bias")
     )
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build LEAP."""
         inner = need(tensors, "lv_cma_network.0.feed_forward.w_1.weight")
-        blocks = {name.split(".")[1] for name in tensors if name.startswith("lv_cma_network.")}
-        config = LEAPConfig(blocks=len(blocks), heads=self.heads or 8, hidden=inner.shape[0])
+        blocks = count_below(tensors, "lv_cma_network.")
+        config = LEAPConfig(blocks=blocks, heads=self.heads or 8, hidden=inner.shape[0])
         return LEAP(config=config, width=inner.shape[1])
 
 
@@ -77,21 +73,19 @@ class LEAPReader(MMPyrReader):
                 "give them (--label-embeddings FILE)"
             )
         dim = need(tensors, "fc_l.weight").shape[1]
-        if list(self.label_embeddings.shape) != [len(labels.classes), dim]:
-            have = list(self.label_embeddings.shape)
+        have, wanted = list(self.label_embeddings.shape), [len(labels.classes), dim]
+        if have != wanted:
             raise DataError(
-                f"the label embeddings have shape {have}; "
-                f"the checkpoint needs {[len(labels.classes), dim]}"
+                f"the label embeddings have shape {have}; the checkpoint needs {wanted}"
             )
-        blocks = {name.split(".")[2] for name in tensors if name.startswith("AVL.lv_cma_network.")}
+        blocks = count_below(tensors, "AVL.lv_cma_network.")
         decoder = LEAPConfig(
             blocks=self.by_file(
-                "blocks", len(blocks), f"it has {len(blocks)} projection blocks per modality"
+                "blocks", blocks, f"it has {blocks} projection blocks per modality"
             ),
             heads=self.by_default("heads", 8, "shapes do not tell it"),
             hidden=need(tensors, "AVL.lv_cma_network.0.feed_forward.w_1.weight").shape[0],
         )
-        config = self._config(
-            tensors, labels, decoder, label_texts=labels.label_texts, label_dim=dim
+        return self.pyramid(
+            tensors, labels, decoder=decoder, label_texts=labels.label_texts, label_dim=dim
         )
-        return AVModel(config, label_embeddings=self.label_embeddings)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from avplatform.models.av_model import AVModel
-from avplatform.models.config import AVModelConfig
-from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders.mmil import MMILConfig
 from avplatform.models.encoders.mmpyr import MMPyrConfig
 from avplatform.models.errors import DataError
 from avplatform.models.official.han import STEM_RULES
 from avplatform.models.official.mmil import MMIL_RULES
-from avplatform.models.official.reader import Labels, Reader, need, unit_rules
+from avplatform.models.official.reader import (
+    Labels,
+    Reader,
+    count_below,
+    need,
+    stem_features,
+    unit_rules,
+)
 
 _MSA = r"MMP\.capture\.msa\.(\d+)\."
 MMP_RULES = (
@@ -54,38 +59,27 @@ class MMPyrReader(Reader):
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build MM-Pyr + MMIL."""
-        self.classes(tensors, "fc_prob.weight", labels)
-        return AVModel(self._config(tensors, labels, MMILConfig()))
+        self.check_classes(tensors, "fc_prob.weight", labels)
+        return self.pyramid(tensors, labels, decoder=MMILConfig())
 
-    def _config(
-        self, tensors: Mapping[str, Tensor], labels: Labels, decoder: object, **more: object
-    ) -> AVModelConfig:
+    def pyramid(self, tensors: Mapping[str, Tensor], labels: Labels, **config: Any) -> AVModel:
+        """Return a model with MM-Pyr as its encoder; the other fields of its config are given."""
         check_aliases(tensors)
-        width, audio_dim = need(tensors, "fc_a.weight").shape
-        levels = {name.split(".")[3] for name in tensors if name.startswith("MMP.capture.msa.")}
-        return AVModelConfig(
-            task=labels.task,
-            classes=labels.classes,
-            task_config=labels.task_config,
-            features=FeatureSpec(
-                audio_dim=audio_dim,
-                visual_dim=need(tensors, "fc_v.weight").shape[1],
-                motion_dim=need(tensors, "fc_st.weight").shape[1],
-            ),
+        inner = "MMP.capture.msa.0.vsablock.layer.feed_forward.w_1.weight"
+        return self.model(
+            labels,
+            features=stem_features(tensors),
             encoder=MMPyrConfig(
-                width=width,
+                width=need(tensors, "fc_a.weight").shape[0],
                 heads=self.by_default("heads", 8, "shapes do not tell it"),
-                hidden=need(
-                    tensors, "MMP.capture.msa.0.vsablock.layer.feed_forward.w_1.weight"
-                ).shape[0],
-                levels=len(levels),
+                hidden=need(tensors, inner).shape[0],
+                levels=count_below(tensors, "MMP.capture.msa."),
                 kernel=need(tensors, "MMP.capture.vnetwork.0.conv1.weight", 3).shape[2],
                 official_slot_order=self.official_slot_order,
                 reference_order=True,
             ),
-            decoder=decoder,
             reference_order=True,
-            **more,  # type: ignore[arg-type]
+            **config,
         )
 
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from avplatform.models.av_model import AVModel
-from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders.dch import DCHConfig
 from avplatform.models.encoders.psp import PSPConfig
-from avplatform.models.official.reader import Labels, Reader, need
+from avplatform.models.official.ave import ATTENTION_RULES
+from avplatform.models.official.reader import Labels, Reader, map_size, need
 
 _PROPAGATION = {
     "v_L1": "visual_value",
@@ -22,13 +21,6 @@ _PROPAGATION = {
     "a_fc": "audio_fusion",
     "layer_norm": "norm",
 }
-_ATTENTION = {
-    "affine_audio": "audio",
-    "affine_video": "visual",
-    "affine_v": "visual_scores",
-    "affine_g": "audio_scores",
-    "affine_h": "score",
-}
 
 
 class PSPReader(Reader):
@@ -38,10 +30,7 @@ class PSPReader(Reader):
     title = "PSP (CVPR 2021)"
     takes = ("weak",)
     rules = (
-        *(
-            (rf"attention\.{name}\.(.+)", rf"encoder.attention.{ours}.\1")
-            for name, ours in _ATTENTION.items()
-        ),
+        *((r"attention\." + pattern, ours) for pattern, ours in ATTENTION_RULES),
         *(
             (rf"psp\.{name}\.(.+)", rf"encoder.propagation.{ours}.\1")
             for name, ours in _PROPAGATION.items()
@@ -65,12 +54,7 @@ class PSPReader(Reader):
 
     def look(self, tensors: Mapping[str, Tensor]) -> None:
         """Tell the two published models apart: only the weak one has the weighting `W3`."""
-        has = "has" if "W3.weight" in tensors else "lacks"
-        self.weak = self.by_file(
-            "weak",
-            "W3.weight" in tensors,
-            f"it {has} 'W3.weight', which the weakly supervised model has",
-        )
+        self.weak = self.weak_if(tensors, "W3.weight")
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build PSP with its own head."""
@@ -79,14 +63,12 @@ class PSPReader(Reader):
             tensors, "attention.affine_audio.weight" if self.weak else "fa.0.weight"
         ).shape[1]
         positions = need(tensors, "attention.affine_h.weight").shape[1]
-        side = round(positions**0.5)
         attention_width, visual_dim = need(tensors, "attention.affine_video.weight").shape
-        config = AVModelConfig(
-            task=labels.task,
-            classes=self.classes(tensors, "L2.weight", labels),
-            task_config=labels.task_config,
+        self.check_classes(tensors, "L2.weight", labels)
+        return self.model(
+            labels,
             features=FeatureSpec(
-                audio_dim=audio_dim, visual_dim=visual_dim, map_size=(side, positions // side)
+                audio_dim=audio_dim, visual_dim=visual_dim, map_size=map_size(positions)
             ),
             encoder=PSPConfig(
                 variant="weak" if self.weak else "full",
@@ -97,4 +79,3 @@ class PSPReader(Reader):
                 form="psp", weighting=bool(self.weak), hidden=need(tensors, "L1.weight").shape[0]
             ),
         )
-        return AVModel(config)

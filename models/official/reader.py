@@ -10,7 +10,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from avplatform.models.av_model import AVModel
 from avplatform.models.checkpoint.pickle_values import printable
+from avplatform.models.config import AVModelConfig
+from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError, counted
 
 MOST_LISTED = 10
@@ -43,11 +46,9 @@ class Setting:
     @property
     def shown(self) -> str:
         """The value as it is printed."""
-        return (
-            {True: "yes", False: "no"}[self.value]
-            if isinstance(self.value, bool)
-            else str(self.value)
-        )
+        if isinstance(self.value, bool):
+            return "yes" if self.value else "no"
+        return str(self.value)
 
     def __str__(self) -> str:
         return f"{self.name} {self.shown}: {self.origin}" + (f" ({self.why})" if self.why else "")
@@ -133,6 +134,11 @@ class Reader:
         )
         return model.eval()
 
+    def model(self, labels: Labels, **config: Any) -> AVModel:
+        """Return a model of these labels; the other fields of its config are given."""
+        config |= dict(task=labels.task, classes=labels.classes, task_config=labels.task_config)
+        return AVModel(AVModelConfig(**config), label_embeddings=self.label_embeddings)
+
     def unused(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return the keys that the published forward pass never reads."""
         return [
@@ -192,8 +198,14 @@ class Reader:
         self.settings[name] = Setting(name, value, "read from the file", where)
         return value
 
-    def classes(self, tensors: Mapping[str, Tensor], name: str, labels: Labels) -> list[str]:
-        """Return the class names, after checking their number against the rows of a tensor.
+    def weak_if(self, tensors: Mapping[str, Tensor], key: str) -> bool:
+        """Return the supervision, where only the weakly supervised model has a tensor `key`."""
+        has = "has" if key in tensors else "lacks"
+        why = f"it {has} '{key}', which the weakly supervised model has"
+        return self.by_file("weak", key in tensors, why)
+
+    def check_classes(self, tensors: Mapping[str, Tensor], name: str, labels: Labels) -> None:
+        """Check the number of classes against the rows of a tensor.
 
         Raises:
             DataError: the numbers differ.
@@ -204,7 +216,6 @@ class Reader:
                 f"'{name}' is for {counted(count, 'class')}, but the task has "
                 f"{len(labels.classes)}; check that the file is of this model"
             )
-        return labels.classes
 
     def _check(
         self,
@@ -215,36 +226,23 @@ class Reader:
         fitting: list[str],
     ) -> None:
         missing = sorted(set(own) - set(keys.values()) - set(self.not_in_checkpoint))
-        misshapen = [name for name, ours in keys.items() if ours in own and name not in fitting]
-        self._refuse(
-            {
-                "missing": [
-                    f"{self.official_name(ours) or '?'} (ours: {ours})" for ours in missing
-                ],
-                "unknown": sorted(
-                    strangers | {name for name, ours in keys.items() if ours not in own}
-                ),
-                "misshapen": [
-                    f"{name} {list(tensors[name].shape)} "
-                    f"(ours: {keys[name]} {list(own[keys[name]].shape)})"
-                    for name in misshapen
-                ],
-                "not in a precision that is read": [
-                    f"{name} ({str(tensors[name].dtype).removeprefix('torch.')})"
-                    for name in fitting
-                    if tensors[name].dtype not in PRECISIONS
-                ],
-            }
-        )
-        self._refuse(
-            {
-                "not finite": [
-                    name for name in fitting if not bool(torch.isfinite(tensors[name]).all())
-                ]
-            }
-        )
-
-    def _refuse(self, lists: dict[str, list[str]]) -> None:
+        foreign = {name for name, ours in keys.items() if ours not in own}
+        lists = {
+            "missing": [f"{self.official_name(ours) or '?'} (ours: {ours})" for ours in missing],
+            "unknown": sorted(strangers | foreign),
+            "misshapen": [
+                f"{name} {list(tensors[name].shape)} (ours: {ours} {list(own[ours].shape)})"
+                for name, ours in keys.items()
+                if ours in own and name not in fitting
+            ],
+            "not in a precision that is read": [
+                f"{name} ({str(tensors[name].dtype).removeprefix('torch.')})"
+                for name in fitting
+                if tensors[name].dtype not in PRECISIONS
+            ],
+        }
+        if not any(lists.values()):
+            lists["not finite"] = [n for n in fitting if not bool(tensors[n].isfinite().all())]
         if any(lists.values()):
             raise self._wrong(lists)
 
@@ -283,6 +281,26 @@ def unit_rules(prefix: str, ours: str, *, groups: int = 1) -> tuple[tuple[str, s
     return tuple(
         (rf"{prefix}{pattern}\.(.+)", f"{ours}{name}.{last}") for pattern, name in parts.items()
     )
+
+
+def stem_features(tensors: Mapping[str, Tensor]) -> FeatureSpec:
+    """Return the widths of the features that HAN's stem reads."""
+    audio, visual, motion = (
+        need(tensors, f"{layer}.weight").shape[1] for layer in ("fc_a", "fc_v", "fc_st")
+    )
+    return FeatureSpec(audio_dim=audio, visual_dim=visual, motion_dim=motion)
+
+
+def count_below(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    """Return how many parts, such as numbered layers, stand below a prefix."""
+    inside = (name.removeprefix(prefix) for name in tensors if name.startswith(prefix))
+    return len({name.partition(".")[0] for name in inside})
+
+
+def map_size(positions: int) -> tuple[int, int]:
+    """Return the height and width of a map that is as square as possible."""
+    side = round(positions**0.5)
+    return side, positions // side
 
 
 def clean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

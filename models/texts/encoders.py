@@ -126,14 +126,12 @@ def check_transformers() -> dict[str, str]:
 
 def model_type(folder: ModelFolder) -> str:
     """Return the name of the architecture that config.json states, such as "bert"."""
+    file = folder.path / "config.json"
     try:
-        return str(
-            json.loads((folder.path / "config.json").read_text(encoding="utf-8"))["model_type"]
-        )
+        return str(json.loads(file.read_text(encoding="utf-8"))["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{folder.path / 'config.json'} names no model_type ({error}); "
-            "it is not a transformers model"
+            f"{file} names no model_type ({error}); it is not a transformers model"
         ) from None
 
 
@@ -144,11 +142,8 @@ def declared_pooling(folder: ModelFolder) -> str:
         return "mean"
     try:
         modes = json.loads(file.read_text(encoding="utf-8"))
-        on = sorted(
-            name.removeprefix("pooling_mode_")
-            for name, value in modes.items()
-            if value is True and "mode" in name
-        )
+        on = sorted(name for name, value in modes.items() if value is True and "mode" in name)
+        on = [name.removeprefix("pooling_mode_") for name in on]
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{file} cannot be read: {error}") from None
     known = {"cls_token": "cls", "mean_tokens": "mean"}

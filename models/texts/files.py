@@ -103,15 +103,8 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
     try:
         values, about = _read(path)
     except (
-        OSError,
-        SafetensorError,
-        ValueError,
-        EOFError,
-        SyntaxError,
-        TypeError,
-        OverflowError,
-        TokenError,
-        RecursionError,
+        *(OSError, SafetensorError, ValueError, EOFError, SyntaxError, TypeError),
+        *(OverflowError, TokenError, RecursionError),
     ) as error:
         if isinstance(error, DataError):
             raise
@@ -163,15 +156,10 @@ def _read_npy(path: Path) -> tuple[Tensor, dict[str, Any]]:
             raise DataError(f"the label embeddings {path} cannot be read: it is not a .npy file")
     # Mapped, so that a header that claims more than the file holds allocates no memory.
     array = np.load(path, allow_pickle=False, mmap_mode="r")
-    if (
-        not isinstance(array, np.ndarray)
-        or array.dtype.kind not in "fiu"
-        or array.dtype.itemsize > 8
-    ):
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise DataError(f"{path} holds no numbers; label embeddings are floats [classes, width]")
-    return torch.from_numpy(
-        np.array(array, dtype=array.dtype.newbyteorder("="))
-    ), about if isinstance(about, dict) else {}
+    values = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
+    return values, about if isinstance(about, dict) else {}
 
 
 def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:
@@ -181,6 +169,5 @@ def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:
         if name is None:
             raise DataError(f"{path} holds {len(names)} tensors, none called {TENSOR}")
         metadata = file.metadata() or {}
-        return file.get_tensor(name), {
-            key: json.loads(metadata[key]) for key in ("texts", "source") if key in metadata
-        }
+        about = {key: json.loads(metadata[key]) for key in ("texts", "source") if key in metadata}
+        return file.get_tensor(name), about

@@ -42,13 +42,10 @@ def glove_embedder(path: str | Path | None = None) -> LabelEmbedder:
     def embed(texts: Sequence[str]) -> Tensor:
         if path is None:
             return embed_texts(texts, shipped_vectors(), source="the shipped GloVe table")
-        read, words = (
-            (read_glove_arrays, _indexed_words) if Path(path).is_dir() else (read_glove, _words)
-        )
-        wanted = {word for text in texts for word in words_of(text)}
-        return embed_texts(
-            texts, read(path, wanted), source=str(path), vocabulary=lambda: words(Path(path))
-        )
+        folder = Path(path).is_dir()
+        read, words = (read_glove_arrays, _indexed_words) if folder else (read_glove, _words)
+        table = read(path, {word for text in texts for word in words_of(text)})
+        return embed_texts(texts, table, source=str(path), vocabulary=lambda: words(Path(path)))
 
     return embed
 
@@ -193,11 +190,8 @@ def read_glove_arrays(folder: str | Path, wanted: set[str]) -> dict[str, np.ndar
         )
     words = sorted(wanted)
     rows = pc.index_in(pa.array(words, pa.string()), value_set=index).to_pylist()
-    return {
-        word: np.asarray(vectors[row])
-        for word, row in zip(words, rows, strict=True)
-        if row is not None
-    }
+    found = zip(words, rows, strict=True)
+    return {word: np.asarray(vectors[row]) for word, row in found if row is not None}
 
 
 def glove_pair(folder: str | Path) -> tuple[Path, Path]:
@@ -218,12 +212,8 @@ def glove_pair(folder: str | Path) -> tuple[Path, Path]:
 
 def _index(path: Path) -> pa.Array:
     try:
-        return (
-            pq.read_table(path, columns=["index"])
-            .column("index")
-            .cast(pa.string())
-            .combine_chunks()
-        )
+        index = pq.read_table(path, columns=["index"]).column("index")
+        return index.cast(pa.string()).combine_chunks()
     except (OSError, KeyError, pa.ArrowException) as error:
         raise DataError(
             f"the word index {path} cannot be read as a parquet column `index`: {error}"

@@ -108,22 +108,17 @@ def _shipped(argument: str) -> LabelSource:
         raise UsageError(
             f"glove-50d takes no argument; for other GloVe files give glove:{argument}"
         )
-    return LabelSource(
-        glove_embedder(),
-        _about("glove-50d", "GloVe 6B 50d, shipped words", [SHIPPED_TABLE], "mean of words"),
-    )
+    about = _about("glove-50d", "GloVe 6B 50d, shipped words", [SHIPPED_TABLE], "mean of words")
+    return LabelSource(glove_embedder(), about)
 
 
 def _glove(argument: str) -> LabelSource:
     _needs(argument, "glove", "a GloVe text file, a folder of .npy and .parquet, or a package")
     path, slow = Path(argument), False
     if not path.exists():
-        places = [
-            place
-            for root in package_folders(argument)
-            for place in (root, root / "data")
-            if any(place.glob("*.npy"))
-        ]
+        roots = package_folders(argument)
+        places = [place for root in roots for place in (root, root / "data")]
+        places = [place for place in places if any(place.glob("*.npy"))]
         if not places:
             raise DataError(
                 f"no GloVe at '{argument}': "
@@ -135,9 +130,8 @@ def _glove(argument: str) -> LabelSource:
     else:
         files, slow = [path], True
     name = argument if path != Path(argument) else path.name
-    return LabelSource(
-        glove_embedder(path), _about("glove", name, files, "mean of words"), slow=slow
-    )
+    about = _about("glove", name, files, "mean of words")
+    return LabelSource(glove_embedder(path), about, slow=slow)
 
 
 def _file(argument: str) -> LabelSource:
@@ -156,37 +150,19 @@ def _file(argument: str) -> LabelSource:
     return LabelSource(embed, {**about, "made_by": stored.source} if stored.source else about)
 
 
-def _bert(argument: str, *, pooling: str = "cls") -> LabelSource:
-    return _pooled("bert", argument, "bert", pooling)
-
-
-def _sentence(argument: str, *, pooling: str | None = None) -> LabelSource:
-    return _pooled("sentence", argument, "", pooling)
-
-
-def _transformers(argument: str, *, pooling: str = "mean") -> LabelSource:
-    return _pooled("transformers", argument, "", pooling)
-
-
-def _pooled(kind: str, argument: str, family: str, pooling: str | None) -> LabelSource:
+def _pooled(
+    argument: str, *, kind: str, family: str = "", pooling: str | None = None
+) -> LabelSource:
     folder = _encoder_folder(kind, argument, family)
     pooling = pooling or declared_pooling(folder)
     embed = partial(encode_pooled, folder, pooling=pooling)
     return LabelSource(embed, _about_encoder(kind, folder, pooling), slow=True)
 
 
-def _clip(argument: str) -> LabelSource:
-    folder = _encoder_folder("clip", argument, "clip")
-    embed = partial(encode_projected, folder, kind="CLIP")
-    return LabelSource(
-        embed, _about_encoder("clip", folder, "projected end-of-text token"), slow=True
-    )
-
-
-def _clap(argument: str) -> LabelSource:
-    folder = _encoder_folder("clap", argument, "clap")
-    embed = partial(encode_projected, folder, kind="Clap")
-    return LabelSource(embed, _about_encoder("clap", folder, "projected first token"), slow=True)
+def _projected(argument: str, *, kind: str, tower: str, token: str) -> LabelSource:
+    folder = _encoder_folder(kind, argument, kind)
+    embed = partial(encode_projected, folder, kind=tower)
+    return LabelSource(embed, _about_encoder(kind, folder, f"projected {token} token"), slow=True)
 
 
 def _learned(argument: str) -> LabelSource:
@@ -200,20 +176,19 @@ def _learned(argument: str) -> LabelSource:
     def embed(texts: Sequence[str]) -> Tensor:
         return torch.randn(len(texts), width, generator=torch.Generator().manual_seed(LEARNED_SEED))
 
-    return LabelSource(
-        embed, {"kind": "learned", "start": f"normal, seed {LEARNED_SEED}"}, learned=True
-    )
+    about = {"kind": "learned", "start": f"normal, seed {LEARNED_SEED}"}
+    return LabelSource(embed, about, learned=True)
 
 
 SOURCES: dict[str, Callable[..., LabelSource]] = {
     "glove-50d": _shipped,
     "glove": _glove,
     "file": _file,
-    "bert": _bert,
-    "clip": _clip,
-    "clap": _clap,
-    "sentence": _sentence,
-    "transformers": _transformers,
+    "bert": partial(_pooled, kind="bert", family="bert", pooling="cls"),
+    "clip": partial(_projected, kind="clip", tower="CLIP", token="end-of-text"),
+    "clap": partial(_projected, kind="clap", tower="Clap", token="first"),
+    "sentence": partial(_pooled, kind="sentence"),
+    "transformers": partial(_pooled, kind="transformers", pooling="mean"),
     "learned": _learned,
 }
 """Kinds of sources by name: functions from the text after the colon to a LabelSource."""
@@ -238,11 +213,8 @@ def _encoder_folder(kind: str, argument: str, family: str) -> ModelFolder:
 def _about(
     kind: str, name: str, files: Sequence[Path], pooling: str | None = None
 ) -> dict[str, Any]:
-    about: dict[str, Any] = {
-        "kind": kind,
-        "name": name,
-        "sha256": {file.name: _checksum(file) for file in files},
-    }
+    sums = {file.name: _checksum(file) for file in files}
+    about: dict[str, Any] = {"kind": kind, "name": name, "sha256": sums}
     return about if pooling is None else {**about, "pooling": pooling}
 
 

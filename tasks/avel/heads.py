@@ -15,6 +15,7 @@ from torch import Tensor
 from avplatform.models.contracts import Parse, Prediction, at_least_single
 from avplatform.tasks.avel import losses
 from avplatform.tasks.avel.config import AVELConfig
+from avplatform.tasks.avel.losses import joint
 
 
 class Head:
@@ -53,7 +54,7 @@ class Head:
 
     def probabilities(self, parse: Parse) -> Tensor:
         """Return the probability of each event in each segment: [B, T, C] or [B, T, C + 1]."""
-        return _segments(parse).probability
+        return joint(parse, "segment").probability
 
     def video_target(self, parse: Parse, segment: Tensor, video: Tensor) -> Tensor:
         """Return the target of weak training [B, C + 1]: the class, or PSP's shares of segments."""
@@ -86,7 +87,7 @@ class SoftmaxHead(Head):
     @staticmethod
     def reads(parse: Parse, background: int) -> bool:
         """Return whether the segments are logits under a softmax."""
-        return not parse.queried_by_labels and _segments(parse).activation == "softmax"
+        return not parse.queried_by_labels and joint(parse, "segment").activation == "softmax"
 
     def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
         """Return one term, on the segments or on the video."""
@@ -97,11 +98,11 @@ class SoftmaxHead(Head):
 
     def decide(self, parse: Parse) -> Tensor:
         """Return the best label."""
-        return at_least_single(_segments(parse).values).argmax(dim=-1)
+        return at_least_single(joint(parse, "segment").values).argmax(dim=-1)
 
     def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
         """Return the best event against background."""
-        prediction = _segments(parse)
+        prediction = joint(parse, "segment")
         return self.against_background(at_least_single(prediction.values), prediction)
 
 
@@ -111,7 +112,7 @@ class PairHead(Head):
     @staticmethod
     def reads(parse: Parse, background: int) -> bool:
         """Return whether the segments are probabilities."""
-        return not parse.queried_by_labels and _segments(parse).kind == "probability"
+        return not parse.queried_by_labels and joint(parse, "segment").kind == "probability"
 
     def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
         """Return terms on the segments and on the pooled video prediction."""
@@ -126,7 +127,7 @@ class PairHead(Head):
 
     def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
         """Return the most probable event."""
-        best, label = _segments(parse).probability.max(dim=-1)
+        best, label = joint(parse, "segment").probability.max(dim=-1)
         return label, best
 
 
@@ -136,7 +137,7 @@ class LabelHead(Head):
     @staticmethod
     def reads(parse: Parse, background: int) -> bool:
         """Return whether background has a score."""
-        return _segments(parse).values.shape[-1] > background
+        return joint(parse, "segment").values.shape[-1] > background
 
     def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
         """Return terms on the segments and on the video."""
@@ -150,7 +151,7 @@ class LabelHead(Head):
 
     def decide(self, parse: Parse) -> Tensor:
         """Return the best label; for weak supervision see `weak_decision`."""
-        scores, video = at_least_single(_segments(parse).values), _video(parse)
+        scores, video = at_least_single(joint(parse, "segment").values), joint(parse, "video")
         if self.weak:
             return weak_decision(scores, video.values)
         if self.config.decision == "masked":
@@ -161,17 +162,17 @@ class LabelHead(Head):
 
     def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
         """Return the best event of the segment, or of the clip (weak), against background."""
-        prediction = _segments(parse)
+        prediction = joint(parse, "segment")
         scores = at_least_single(prediction.values)
         label = None
         if self.weak:
-            best = _video(parse).values[..., : self.background].argmax(dim=-1, keepdim=True)
+            best = joint(parse, "video").values[..., : self.background].argmax(dim=-1, keepdim=True)
             label = best.expand(scores.shape[:2])
         return self.against_background(scores, prediction, label)
 
     def probabilities(self, parse: Parse) -> Tensor:
         """Return the softmax of logits trained by cross entropy, else independent probabilities."""
-        prediction = _segments(parse)
+        prediction = joint(parse, "segment")
         if prediction.kind == "logit" and self.config.segment_loss == "ce":
             return prediction.logit.softmax(dim=-1)
         return prediction.probability
@@ -186,7 +187,7 @@ class OneEventHead(Head):
 
     def clip_scores(self, parse: Parse) -> Tensor:
         """Return the logits that decide the class of the clip: [B, C] or [B, C + 1]."""
-        return _video(parse).values
+        return joint(parse, "video").values
 
     def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
         """Return the best event of the clip, and the relevance of each segment."""
@@ -196,7 +197,7 @@ class OneEventHead(Head):
 
     def probabilities(self, parse: Parse) -> Tensor:
         """Return the relevance of each segment times the class probabilities of the clip."""
-        whole = parse.aux.get("raw_logits", _video(parse).values)
+        whole = parse.aux.get("raw_logits", joint(parse, "video").values)
         classes = at_least_single(whole).softmax(dim=-1)
         return self.relevance(parse)[..., None] * classes[:, None]  # (B, T, C)
 
@@ -207,7 +208,7 @@ class EventHead(OneEventHead):
     @staticmethod
     def reads(parse: Parse, background: int) -> bool:
         """Return whether only events have scores."""
-        return _segments(parse).values.shape[-1] <= background
+        return joint(parse, "segment").values.shape[-1] <= background
 
     def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
         """Return terms on relevance, video and segments."""
@@ -263,7 +264,7 @@ class RelevanceHead(OneEventHead):
 
     def clip_scores(self, parse: Parse) -> Tensor:
         """Return the class logits; for weak supervision, those before the gate."""
-        return parse.aux["raw_logits"] if self.weak else _video(parse).values
+        return parse.aux["raw_logits"] if self.weak else joint(parse, "video").values
 
 
 HEADS: tuple[type[Head], ...] = (RelevanceHead, PairHead, SoftmaxHead, LabelHead, EventHead)
@@ -299,16 +300,3 @@ def weak_decision(segment_logits: Tensor, video_logits: Tensor) -> Tensor:
 def one_hot_events(segment: Tensor, background: int) -> Tensor:
     """Turn labels [B, T] into events [B, T, C], without background."""
     return F.one_hot(segment, background + 1)[..., :background]
-
-
-def _segments(parse: Parse) -> Prediction:
-    if parse.segment.av is None:
-        raise ValueError(
-            "event localization needs audio-visual segment predictions; the decoder gives none"
-        )
-    return parse.segment.av
-
-
-def _video(parse: Parse) -> Prediction:
-    assert parse.video.av is not None
-    return parse.video.av

@@ -33,7 +33,7 @@ def soft_margin(probability: Tensor, target: Tensor) -> Tensor:
 
 def head_full_loss(parse: Parse, segment: Tensor, *, kind: Literal["ce", "soft_margin"]) -> Terms:
     """Return the loss of a softmax head on every segment."""
-    prediction = _av(parse, "segment")
+    prediction = joint(parse, "segment")
     if kind == "ce":
         return {"segment": F.cross_entropy(prediction.logit.flatten(0, 1), segment.flatten())}
     classes = prediction.values.shape[-1]
@@ -44,15 +44,13 @@ def head_weak_loss(
     parse: Parse, video_target: Tensor, *, kind: Literal["ce", "soft_margin", "bce"]
 ) -> Terms:
     """Return the loss of a softmax head on its video prediction; targets [B, C] sum to 1."""
-    prediction = _av(parse, "video")
+    prediction = joint(parse, "video")
     if kind == "bce":  # PSP applies it to softmax probabilities
-        probability = prediction.probability
-        return {"video": binary_cross_entropy(probability, video_target)}
+        return {"video": binary_cross_entropy(prediction.probability, video_target)}
     if kind == "ce":
         log_probability = prediction.logit.log_softmax(dim=-1)
-        return {
-            "video": -(video_target.to(log_probability.dtype) * log_probability).sum(dim=-1).mean()
-        }
+        per_clip = (video_target.to(log_probability.dtype) * log_probability).sum(dim=-1)
+        return {"video": -per_clip.mean()}
     return {"video": soft_margin(prediction.probability, video_target)}
 
 
@@ -64,20 +62,18 @@ def leap_full_loss(
     video_loss: Literal["combined", "per_modality", "off"],
 ) -> Terms:
     """Return the loss of LEAP on segments, and on the labels that occur, background included."""
-    prediction = _av(parse, "segment")
+    prediction = joint(parse, "segment")
     target = F.one_hot(segment, prediction.values.shape[-1]).to(prediction.probability.dtype)
     if segment_loss == "ce":
         terms = {"segment": F.cross_entropy(prediction.logit.flatten(0, 1), segment.flatten())}
     elif segment_loss == "bce":
         terms = {"segment": bce(prediction, target)}
     else:
-        terms = {
-            f"segment_{name}": bce(getattr(parse.segment, name), target)
-            for name in ("audio", "visual")
-        }
+        names = ("audio", "visual")
+        terms = {f"segment_{name}": bce(getattr(parse.segment, name), target) for name in names}
     present = target.amax(dim=1)
     if video_loss == "combined":
-        terms["video"] = bce(_av(parse, "video"), present)
+        terms["video"] = bce(joint(parse, "video"), present)
     elif video_loss == "per_modality":
         for name in ("audio", "visual"):
             terms[f"video_{name}"] = bce(getattr(parse.video, name), present)
@@ -87,8 +83,8 @@ def leap_full_loss(
 def leap_weak_loss(parse: Parse, video_target: Tensor, *, pool: Pool = "max") -> Terms:
     """Return the loss of LEAP on the video prediction and on the pooled segment probabilities."""
     return {
-        "video": bce(_av(parse, "video"), video_target),
-        "segment": pooled_bce(_av(parse, "segment"), video_target, pool=pool),
+        "video": bce(joint(parse, "video"), video_target),
+        "segment": pooled_bce(joint(parse, "segment"), video_target, pool=pool),
     }
 
 
@@ -97,16 +93,15 @@ def relevance_loss(parse: Parse, segment: Tensor, video: Tensor) -> Terms:
 
     A clip without an event contributes nothing to the term on the video.
     """
-    logits, video_logits = _av(parse, "segment").logit, _av(parse, "video").logit
+    logits, video_logits = joint(parse, "segment").logit, joint(parse, "video").logit
     background = logits.shape[-1]
     event = segment != background
     target = F.one_hot(segment, background + 1)[..., :background].to(logits.dtype)
     known = video != background
     per_clip = F.cross_entropy(video_logits, video.clamp(max=background - 1), reduction="none")
+    relevance = relevance_logit(parse)
     return {
-        "relevance": F.binary_cross_entropy_with_logits(
-            relevance_logit(parse), event.to(logits.dtype)
-        ),
+        "relevance": F.binary_cross_entropy_with_logits(relevance, event.to(logits.dtype)),
         "video": (per_clip * known).mean(),
         "segment": F.binary_cross_entropy_with_logits(logits, target),
     }
@@ -119,7 +114,7 @@ def relevance_logit(parse: Parse) -> Tensor:
     """
     if parse.relevance is not None:
         return parse.relevance.logit
-    return _av(parse, "segment").logit.logsumexp(dim=-1)
+    return joint(parse, "segment").logit.logsumexp(dim=-1)
 
 
 def cmbs_full_loss(
@@ -133,7 +128,7 @@ def cmbs_full_loss(
     does not. As in the released code, a clip without an event is trained as class 0.
     """
     relevance = parse.relevance.logit  # type: ignore[union-attr]
-    logits = _av(parse, "video").logit
+    logits = joint(parse, "video").logit
     background = logits.shape[-1]
     event = (segment != background).to(relevance.dtype)
     return {
@@ -150,11 +145,9 @@ def gate_term(
     """Return CMBS's loss on its gate, the probabilities [B, T]; "official" squashes them again."""
     gate = at_least_single(gate)
     event = (segment != background).to(gate.dtype)
-    return (
-        F.binary_cross_entropy_with_logits(gate, event)
-        if kind == "official"
-        else clamped_bce(gate, event)
-    )
+    if kind == "official":
+        return F.binary_cross_entropy_with_logits(gate, event)
+    return clamped_bce(gate, event)
 
 
 def class_score_loss(scores: Tensor, segment: Tensor, *, background: int) -> Tensor:
@@ -164,21 +157,21 @@ def class_score_loss(scores: Tensor, segment: Tensor, *, background: int) -> Ten
 
 def mmil_full_loss(parse: Parse, segment: Tensor) -> Terms:
     """Return the loss of MMIL on the product of both streams, over the events."""
-    pair = _av(parse, "segment").probability
+    pair = joint(parse, "segment").probability
     events = pair.shape[-1]
     target = F.one_hot(segment, events + 1)[..., :events].to(pair.dtype)
     return {
         "segment": clamped_bce(pair, target),
-        "video": clamped_bce(_av(parse, "video").probability, target.amax(dim=1)),
+        "video": clamped_bce(joint(parse, "video").probability, target.amax(dim=1)),
     }
 
 
 def mmil_weak_loss(parse: Parse, video_target: Tensor) -> Terms:
     """Return the loss of MMIL on the pooled prediction and on the largest product over time."""
-    pair = _av(parse, "segment").probability
+    pair = joint(parse, "segment").probability
     target = video_target[:, : pair.shape[-1]]
     return {
-        "video": clamped_bce(_av(parse, "video").probability, target),
+        "video": clamped_bce(joint(parse, "video").probability, target),
         "segment": clamped_bce(pair.amax(dim=1), target),
     }
 
@@ -295,7 +288,12 @@ def bce(prediction: Prediction, target: Tensor) -> Tensor:
     return clamped_bce(prediction.probability, target)
 
 
-def _av(parse: Parse, level: str) -> Prediction:
+def joint(parse: Parse, level: str) -> Prediction:
+    """Return the audio-visual prediction of "segment" or "video".
+
+    Raises:
+        ValueError: the decoder gives none.
+    """
     prediction = getattr(parse, level).av
     if prediction is None:
         raise ValueError(

@@ -42,6 +42,8 @@ class AVELMetrics(Metrics):
         predicted, true, video = s["predicted"], s["true"], s["video"]
         event, right = true != self.background, predicted == true
         everywhere = np.broadcast_to(video[:, None], true.shape)
+        of_clip = clip_classes(predicted, self.background) == video
+        nothing = np.full_like(true, self.background)
         per_class = {}
         for index, name in enumerate(self.classes):
             chosen = true == index
@@ -51,13 +53,10 @@ class AVELMetrics(Metrics):
             "clips": len(true),
             "event_accuracy": _percent(right[event]),
             "background_accuracy": _percent(right[~event]),
-            "video_accuracy": _percent(
-                (clip_classes(predicted, self.background) == video)[video != self.background]
-            ),
+            "video_accuracy": _percent(of_clip[video != self.background]),
             "per_class": per_class,
             "anchors": {
-                "always_background": 100
-                * segment_accuracy(np.full_like(true, self.background), true),
+                "always_background": 100 * segment_accuracy(nothing, true),
                 "perfect_class_everywhere": 100 * segment_accuracy(everywhere, true),
             },
         }

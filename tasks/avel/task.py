@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from avplatform.tasks.avel.heads import Head, head_of, one_hot_events
 from avplatform.tasks.avel.metrics import AVELMetrics
 from avplatform.tasks.contracts import Batch, Task
 from avplatform.tasks.losses import similarity_loss
-from avplatform.tasks.options import check_parts, refuse_unread
+from avplatform.tasks.options import refuse_unread
 
 
 class AVEL(Task):
@@ -81,11 +80,7 @@ class AVEL(Task):
 
     def state(self) -> dict[str, Tensor]:
         """Return the values of earlier batches that PSP's official pair targets keep."""
-        kept = (
-            self._pair_target.kept
-            if isinstance(self._pair_target, losses.StalePairTargets)
-            else None
-        )
+        kept = getattr(self._pair_target, "kept", None)
         return {} if kept is None else {"pair_targets": kept}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -128,11 +123,10 @@ class AVEL(Task):
                 count = self.background
         return list(self.classes[:count]), list(self.class_texts()[:count])
 
-    def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> AVEL:
+    def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> Self:
         """Return a copy of the task for these events only, and background."""
-        other = copy.copy(self)
-        other.background, other.classes = len(names), (*names, BACKGROUND)
-        other.texts = {self.config.label_texts: (*(texts or names), BACKGROUND)}
+        other = super().with_classes((*names, BACKGROUND), (*(texts or names), BACKGROUND))
+        other.background = len(names)
         return other
 
     @classmethod
@@ -148,12 +142,9 @@ class AVEL(Task):
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
         """Refuse options that do not fit together, and options that are not read."""
-        parts = ENCODERS[encoder], DECODERS[decoder]
-        check_parts(*parts, encoder_config, decoder_config, self.needs)
-        rules = task_rules(
-            self.config, parts[0].gives(encoder_config), parts[1].gives(decoder_config)
-        )
-        refuse_unread(self.config, rules, group="task_config")
+        super().check(encoder, decoder, encoder_config, decoder_config)
+        given = ENCODERS[encoder].gives(encoder_config), DECODERS[decoder].gives(decoder_config)
+        refuse_unread(self.config, task_rules(self.config, *given), group="task_config")
 
     def check_held_out(self, encoder: str) -> None:
         """Refuse losses on a gate, which read all labels, and label sets without background."""
@@ -208,11 +199,10 @@ class AVEL(Task):
             terms["gate"] = weight * losses.gate_term(
                 gate, segment, kind=config.gate_loss, background=self.background
             )
-            if "class_scores" in parse.aux:
-                scores = losses.class_score_loss(
-                    parse.aux["class_scores"], segment, background=self.background
+            if (scores := parse.aux.get("class_scores")) is not None:
+                terms["class_scores"] = weight * losses.class_score_loss(
+                    scores, segment, background=self.background
                 )
-                terms["class_scores"] = weight * scores
         return terms
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
@@ -245,19 +235,15 @@ class AVEL(Task):
         """Return the events, which are heard and seen, as the one stream "av"."""
         return {"av": one_hot_events(decisions["segment"], self.background).bool()}
 
+    def truth(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the labels as `events` returns decisions."""
+        return self.events(batch.labels)
+
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
         """Return the probability of each event in each segment."""
         return {"av": self.head(parse).probabilities(parse)[..., : self.background]}
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
-        """Return one audio-visual track per clip."""
-        truth = one_hot_events(batch.labels["segment"], self.background).bool().cpu().numpy()
-        found = self.events(decisions)["av"].cpu().numpy()
-        return [
-            {
-                "clip_id": clip_id,
-                "classes": list(self.classes[: self.background]),
-                "tracks": {"av": {"truth": truth[i], "prediction": found[i]}},
-            }
-            for i, clip_id in enumerate(batch.clip_id)
-        ]
+        """Return one audio-visual track per clip; background is not among its classes."""
+        classes = list(self.classes[: self.background])
+        return [clip | {"classes": classes} for clip in super().tracks(decisions, batch)]

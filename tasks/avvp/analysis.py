@@ -6,14 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.tasks.avvp.metrics import (
-    COLUMNS,
-    STREAMS,
-    class_counts,
-    class_f,
-    figures,
-    score,
-)
+from avplatform.tasks.avvp.metrics import COLUMNS, STREAMS, class_counts, class_f, figures, score
 from avplatform.tasks.contracts import Analysis, Arrays, later
 
 LEVELS = ("segment", "event")
@@ -62,9 +55,8 @@ class AVVPAnalysis(Analysis):
             for at, threshold in enumerate(grid):
                 predicted = found >= threshold
                 both = (predicted & true).sum(axis=(0, 1))
-                values[at] = (
-                    2 * both / np.maximum(predicted.sum(axis=(0, 1)) + true.sum(axis=(0, 1)), 1)
-                )
+                total = predicted.sum(axis=(0, 1)) + true.sum(axis=(0, 1))
+                values[at] = 2 * both / np.maximum(total, 1)
             out[stream] = np.where(true.any(axis=(0, 1)), values, np.nan)
         return out
 

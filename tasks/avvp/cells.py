@@ -50,14 +50,9 @@ _VALOR: Options = {
     "task_config": {"objective": "valor"},
 }
 _VALOR_PLUS: Options = {
-    "encoder_config": {
-        "width": 256,
-        "heads": 8,
-        "hidden": 1024,
-        "layers": 4,
-        "stacked": True,
-        "update": "sequential",
-    },
+    "encoder_config": dict(
+        width=256, heads=8, hidden=1024, layers=4, stacked=True, update="sequential"
+    ),
     "task_config": {"objective": "valor"},
 }
 

@@ -66,10 +66,8 @@ class AVVPMetrics(Metrics):
     def details(self) -> dict[str, Any]:
         """Return per-class scores, subsets, video-level F, and anchors."""
         s = self.scored()
-        predicted, true = (
-            (s["predicted_audio"], s["predicted_visual"]),
-            (s["true_audio"], s["true_visual"]),
-        )
+        predicted = s["predicted_audio"], s["predicted_visual"]
+        true = s["true_audio"], s["true_visual"]
         weak = np.broadcast_to(s["weak"][:, None, :], true[0].shape)
         nothing = np.zeros_like(weak)
         table = self._table()
@@ -85,7 +83,7 @@ class AVVPMetrics(Metrics):
             "class_event": self._per_class(predicted, true, level=1),
             "class_event_pooled": self._per_class(predicted, true, level=1, pooled=True),
             "subsets": subsets,
-            "video_F": 100 * float(_f(*_set_counts(s["video"], s["weak"])).mean()),
+            "video_F": 100 * float(_f(*_segment_counts(s["video"], s["weak"])).mean()),
             "anchors": {
                 "nothing_predicted": averages(score(nothing, nothing, *true)),
                 "video_labels_everywhere": averages(score(weak, weak, *true)),
@@ -133,17 +131,11 @@ def averages(table: np.ndarray) -> dict[str, float]:
 
 def figures(columns: dict[str, Any]) -> dict[str, Any]:
     """Return the ten figures of the eight scores, which are numbers or arrays."""
-    out = {}
+    out: dict[str, Any] = {}
     for level in ("segment", "event"):
         a, v, av = (columns[f"{level}_{stream}"] for stream in ("A", "V", "AV"))
-        out.update(
-            {
-                f"{level}_A": a,
-                f"{level}_V": v,
-                f"{level}_AV": av,
-                f"{level}_Type@AV": (a + v + av) / 3,
-            }
-        )
+        out |= {f"{level}_A": a, f"{level}_V": v, f"{level}_AV": av}
+        out[f"{level}_Type@AV"] = (a + v + av) / 3
         out[f"{level}_Event@AV"] = columns[f"{level}_Event"]
     return out
 
@@ -219,13 +211,8 @@ def overlap_subsets(audio: np.ndarray, visual: np.ndarray) -> dict[str, np.ndarr
     def crowded(maps: np.ndarray) -> np.ndarray:
         return (maps.astype(bool).sum(axis=2) >= 2).any(axis=1)
 
-    a, v = crowded(audio), crowded(visual)
-    return {
-        "union": crowded(np.logical_or(audio, visual)),
-        "either_modality": a | v,
-        "audio": a,
-        "visual": v,
-    }
+    a, v, union = crowded(audio), crowded(visual), crowded(np.logical_or(audio, visual))
+    return {"union": union, "either_modality": a | v, "audio": a, "visual": v}
 
 
 def _all_counts(
@@ -238,16 +225,10 @@ def _all_counts(
         return {
             name: (_segment_counts(p, t), _event_counts(p, t)) for name, (p, t) in pairs.items()
         }
-    codes_p, codes_t = (_codes(pa), _codes(pv)), (_codes(ta), _codes(tv))
-    coded = {
-        "audio": (codes_p[0], codes_t[0]),
-        "visual": (codes_p[1], codes_t[1]),
-        "av": (codes_p[0] & codes_p[1], codes_t[0] & codes_t[1]),
-    }
     table = _count_table(pa.shape[1])
     out = {}
-    for name, (p, t) in coded.items():
-        packed = table[p, t]  # (N, C), six counts of five bits
+    for name, (p, t) in pairs.items():
+        packed = table[_codes(p), _codes(t)]  # (N, C), six counts of five bits
         fields = np.stack([(packed >> shift) & 31 for shift in range(0, 30, 5)])
         out[name] = (fields[:3], fields[3:])
     return out
@@ -278,7 +259,7 @@ def _count_table(segments: int) -> np.ndarray:
 
 
 def _segment_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Count segments: two maps [N, T, C] -> [3, N, C]."""
+    """Count over the second axis: two maps [N, T, C] -> [3, N, C], or [N, C] -> [3, N]."""
     return np.stack([(p & t).sum(axis=1), (p & ~t).sum(axis=1), (~p & t).sum(axis=1)])
 
 
@@ -331,12 +312,6 @@ def _f(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
 
 def _clip_f(counts: np.ndarray) -> np.ndarray:
     """Return the mean F over the classes that occur or are predicted, or 1: [3, N, C] -> [N]."""
-    active = counts.sum(axis=0) > 0
-    total = np.where(active, _f(*counts), 0.0).sum(axis=1)
+    f, active = class_f(counts)
     number = active.sum(axis=1)
-    return np.where(number > 0, total / np.maximum(number, 1), 1.0)
-
-
-def _set_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Count over classes: two arrays [N, C] -> [3, N]."""
-    return np.stack([(p & t).sum(axis=1), (p & ~t).sum(axis=1), (~p & t).sum(axis=1)])
+    return np.where(number > 0, f.sum(axis=1) / np.maximum(number, 1), 1.0)

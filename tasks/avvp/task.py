@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +12,6 @@ from torch import Tensor
 from avplatform.models.checks import at_least, check_choices, in_range
 from avplatform.models.contracts import Encoding, Gives, Parse, Rule, may_give
 from avplatform.models.decoders import DECODERS
-from avplatform.models.encoders import ENCODERS
 from avplatform.models.encoders.han import HAN
 from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avvp import labels as label_rules
@@ -34,7 +32,7 @@ from avplatform.tasks.avvp.losses import (
 from avplatform.tasks.avvp.metrics import AVVPMetrics
 from avplatform.tasks.contracts import Batch, Task
 from avplatform.tasks.losses import similarity_loss
-from avplatform.tasks.options import check_parts, refuse_unread
+from avplatform.tasks.options import refuse_unread
 
 
 @dataclass(kw_only=True)
@@ -111,24 +109,10 @@ class AVVP(Task):
     from_events = label_rules.FROM_EVENTS
     config: AVVPConfig
 
-    def model_classes(
-        self, decoder: str | None = None, encoder: str | None = None
-    ) -> tuple[list[str], list[str]]:
-        """Return all classes and their texts."""
-        return list(self.classes), list(self.class_texts())
-
-    def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> AVVP:
-        """Return a copy of the task for these events only."""
-        other = copy.copy(self)
-        other.classes = tuple(names)
-        other.texts = {self.config.label_texts: tuple(texts or names)}
-        return other
-
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
         """Refuse options of a joint stream, objectives without predictions, and unread options."""
-        kind = DECODERS[decoder]
-        check_parts(ENCODERS[encoder], kind, encoder_config, decoder_config, self.needs)
-        given, objective = kind.gives(decoder_config), self.config.objective
+        super().check(encoder, decoder, encoder_config, decoder_config)
+        given, objective = DECODERS[decoder].gives(decoder_config), self.config.objective
         if objective in ("han", "valor") and not may_give(given, "pooled"):
             why = {
                 "han": f"needs a pooled prediction, which {decoder} does not give",
@@ -195,11 +179,7 @@ class AVVP(Task):
                 **labels,
             )
         if config.avss != "off":
-            maps = (
-                pseudo
-                if pseudo is not None
-                else predicted_events(parse, threshold=config.threshold)
-            )
+            maps = pseudo or predicted_events(parse, threshold=config.threshold)
             terms["similarity"] = config.avss_weight * similarity_loss(
                 encoding.audio,
                 encoding.visual,
@@ -219,9 +199,8 @@ class AVVP(Task):
 
     def _pseudo(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor]:
         self.check_training_labels(batch.labels)
-        return as_target(batch.labels["pseudo_audio"], like), as_target(
-            batch.labels["pseudo_visual"], like
-        )
+        audio, visual = batch.labels["pseudo_audio"], batch.labels["pseudo_visual"]
+        return as_target(audio, like), as_target(visual, like)
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
         """Return "audio" and "visual" (bool [B, T, C]) and "video" (bool [B, C]).
@@ -233,9 +212,8 @@ class AVVP(Task):
         threshold = self.config.threshold
         decisions = {"video": global_decision(parse, threshold=threshold)}
         for name, gate in self._gates(parse, decisions["video"]).items():
-            decisions[name] = (getattr(parse.segment, name).probability >= threshold) & gate[
-                :, None, :
-            ]
+            found = getattr(parse.segment, name).probability >= threshold
+            decisions[name] = found & gate[:, None, :]
         return decisions
 
     def _gates(self, parse: Parse, whole: Tensor) -> dict[str, Tensor]:
@@ -245,11 +223,9 @@ class AVVP(Task):
             return {"audio": whole, "visual": whole}
         audio, visual, _ = video_probabilities(parse, threshold=threshold)
         own = {"audio": audio >= threshold, "visual": visual >= threshold}
-        return (
-            own
-            if self.config.gate == "modality"
-            else {name: torch.ones_like(gate) for name, gate in own.items()}
-        )
+        if self.config.gate == "modality":
+            return own
+        return {name: torch.ones_like(gate) for name, gate in own.items()}
 
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the ungated probabilities of segments, and the gates.
@@ -270,31 +246,14 @@ class AVVP(Task):
 
     def events(self, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the events that are heard, seen, and both in the same segment."""
-        return {
-            "audio": decisions["audio"],
-            "visual": decisions["visual"],
-            "av": decisions["audio"] & decisions["visual"],
-        }
+        audio, visual = decisions["audio"], decisions["visual"]
+        return {"audio": audio, "visual": visual, "av": audio & visual}
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
         """Return the probabilities of both streams, and as "av" the lower of the two."""
         audio, visual = parse.segment.audio.probability, parse.segment.visual.probability  # type: ignore[union-attr]
         return {"audio": audio, "visual": visual, "av": torch.minimum(audio, visual)}
 
-    def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
-        """Return audio, visual and audio-visual tracks."""
-        truth = self.events(
-            {name: batch.labels[f"dense_{name}"].bool() for name in ("audio", "visual")}
-        )
-        found = self.events(decisions)
-        maps = {name: (truth[name].cpu().numpy(), found[name].cpu().numpy()) for name in found}
-        return [
-            {
-                "clip_id": clip_id,
-                "classes": [name.replace("_", " ") for name in self.classes],
-                "tracks": {
-                    stream: {"truth": t[i], "prediction": p[i]} for stream, (t, p) in maps.items()
-                },
-            }
-            for i, clip_id in enumerate(batch.clip_id)
-        ]
+    def truth(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the dense labels as `events` returns decisions."""
+        return self.events({s: batch.labels[f"dense_{s}"].bool() for s in ("audio", "visual")})

@@ -245,7 +245,8 @@ def test_a_segment_that_another_rule_made_background_is_scored_below_the_thresho
 def test_eval_learns_thresholds_on_the_validation_split_and_on_no_other():
     from types import SimpleNamespace
 
-    from avplatform.evaluation.extras import Extras, extras
+    from avplatform.evaluation.extras import extras
+    from avplatform.evaluation.options import EvalOptions
 
     data = SimpleNamespace(split=lambda name: SimpleNamespace(name=name))
     asked = []
@@ -256,7 +257,7 @@ def test_eval_learns_thresholds_on_the_validation_split_and_on_no_other():
 
     own = localization(1, cut=0.65)
     metrics, content = extras(
-        Extras(thresholds="validation"),
+        EvalOptions(model="", thresholds="validation"),
         task_of("avel"),
         data,
         SimpleNamespace(name="test"),

@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
 from avplatform.data import open_data
-from avplatform.data.adapters.llp import simulation as llp
+from avplatform.data.adapters.registry import DATASETS
 from avplatform.data.store.card import card_of_spec, render_dataset_card
 from avplatform.data.store.schema import Manifest
 from avplatform.hub.cards import render_model_card
@@ -191,7 +191,8 @@ def test_the_code_of_the_dataset_card_runs(small_stores):
 
 
 def test_a_dataset_not_written_yet_has_a_card_without_counts():
-    text = card_of_spec(llp.spec(llp.LLPSimulation()))
+    llp = DATASETS["llp"]
+    text = card_of_spec(llp.simulated_spec(llp.preset()))
     assert (
         DatasetCard(text).data.pretty_name and "| visual |" in text and "Basketball_bounce" in text
     )

@@ -13,12 +13,13 @@ from avplatform.catalogue.published import published_tables
 from avplatform.commands.reproduce import make_page
 from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.reproduce import plots
-from avplatform.reproduce.figures import Figure, Rescored
+from avplatform.reproduce.figures import Figure
 from avplatform.reproduce.page import as_markdown, number, write_page
 from avplatform.reproduce.pictures import CLIPS, example_clips
 from avplatform.reproduce.reproduce import collect, find_data, make_plan
 from avplatform.reproduce.tables import READINGS, section
 from avplatform.reproduce.targets import TABLES, settings_of, wanted
+from avplatform.sweeps.ledger import Entry
 from avplatform.tasks.avvp.metrics import overlap_subsets
 from tests.ledger.folders import write_run, write_runs
 
@@ -81,7 +82,7 @@ def made(small_stores, tmp_path_factory):
     shelf = collect(plan, out, data=data, labels={"bert": "bert.safetensors"}, failed={})
     stem = "mmpyr-leap-avvp-official"
     write_run(out / "checkpoints" / stem, "avvp", 99, checksum="", test_epochs=0)
-    shelf.checkpoints[stem] = Rescored(out / "checkpoints" / stem)
+    shelf.checkpoints[stem] = Entry(out / "checkpoints" / stem)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             plots, "save_figure", lambda figure, file: keep_title(figure, file, out / "titles")

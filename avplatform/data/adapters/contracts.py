@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.official_files import Annotations
 from avplatform.data.adapters.options import ImportOptions
 from avplatform.data.adapters.plan import ClipPlan, Plan
 from avplatform.data.adapters.source import Source
@@ -20,35 +19,6 @@ from avplatform.models.errors import UsageError
 
 Modality = Literal["visual", "audio"]
 Spelling = Literal["official", "corrected"]
-
-
-@dataclass(kw_only=True)
-class Annotations:
-    """The contents of a dataset's official annotation files; clip n is row n of every array.
-
-    `splits` holds the rows of each split. `files` are the annotation files, present or not, under
-    the names that a store's provenance uses. `label_dtypes` may be left out: then labels that are
-    boolean or of one byte are stored as 0 and 1 ("uint8"), all others as positions of classes
-    ("int64"). `label_splits` names the splits in which a label is known, where these are not all.
-    `counts` holds further lines for a report.
-
-    Shape: labels, by name, [N, ...] as a store holds them.
-    """
-
-    folder: Path
-    clip_ids: list[str]
-    splits: dict[str, np.ndarray]
-    labels: dict[str, np.ndarray]
-    files: dict[str, Path] = field(default_factory=dict)
-    label_dtypes: dict[str, str] = field(default_factory=dict)
-    label_splits: dict[str, list[str]] = field(default_factory=dict)
-    defects: list[Defect] = field(default_factory=list)
-    counts: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, values in self.labels.items():
-            one_byte = values.dtype in (np.bool_, np.uint8)
-            self.label_dtypes.setdefault(name, "uint8" if one_byte else "int64")
 
 
 class Clips(Protocol):
@@ -169,28 +139,39 @@ class DatasetAdapter:
         source = Source(options.source)
         found = self.read(options.annotations or source.folder)
         synthetic = source.is_synthetic([found.folder])
-        spec = DataSpec(
-            name=options.name or self.name + ("-synthetic" if synthetic else ""),
-            task=self.task,
-            classes=list(self.classes),
-            features=self.features,
-            labels={name: list(values.shape[1:]) for name, values in found.labels.items()},
+        spec = self.store_spec(
+            options.name,
+            {name: list(values.shape[1:]) for name, values in found.labels.items()},
             label_dtypes=found.label_dtypes,
             label_splits=found.label_splits,
-            segments=self.segments,
-            segment_seconds=self.segment_seconds,
-            texts={spelling: list(texts) for spelling, texts in self.texts.items()},
             synthetic=synthetic,
         )
-        return ClipPlan(
-            spec,
-            source=source.folder,
-            clip_ids=found.clip_ids,
-            splits=found.splits,
-            labels=found.labels,
-            load=partial(self.load, source.folder),
-            files=found.files,
-            defects=found.defects,
+        return ClipPlan(spec, source.folder, found, partial(self.load, source.folder))
+
+    def store_spec(
+        self, name: str | None, labels: dict[str, list[int]], *, synthetic: bool, **fields: Any
+    ) -> DataSpec:
+        """Return the specification of a store of this dataset.
+
+        Args:
+            name: name of the store; default: the dataset's own.
+            labels: the shape per clip of each label.
+            synthetic: whether the features were drawn by code.
+            fields: further fields of the specification, such as `label_dtypes`.
+        """
+        usual = {
+            "features": self.features,
+            "segments": self.segments,
+            "segment_seconds": self.segment_seconds,
+        }
+        return DataSpec(
+            name=name or self.name + ("-synthetic" if synthetic else ""),
+            task=self.task,
+            classes=list(self.classes),
+            labels=labels,
+            texts={spelling: list(texts) for spelling, texts in self.texts.items()},
+            synthetic=synthetic,
+            **{**usual, **fields},
         )
 
     def check_options(self, options: ImportOptions) -> None:

@@ -23,9 +23,7 @@ class NpyFolder:
         DataError: the folder is missing or holds no .npy file.
     """
 
-    def __init__(
-        self, folder: Path, remedy: str = "give the folder that holds one per video"
-    ) -> None:
+    def __init__(self, folder: Path, remedy: str) -> None:
         self.folder = folder
         self.sizes: dict[str, int] = {}
         stamps = []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from avplatform.models.errors import counted
 
@@ -19,6 +21,7 @@ LISTED_WHOLE = (
     "video id in several splits",
 )
 EXAMPLES = 3
+
 NO_SPLIT = "clip in no split"
 """The kind of defect for a clip (`text` is its id) that the file of no split lists."""
 
@@ -44,11 +47,8 @@ def defect_lines(defects: Sequence[Defect], report_file: str) -> list[str]:
     """
     groups: dict[tuple[str, str], list[Defect]] = {}
     for defect in defects:
-        file = (
-            defect.file.rsplit("/", 1)[0]
-            if defect.file.endswith(".npy") and "/" in defect.file
-            else defect.file
-        )
+        folder, _, name = defect.file.rpartition("/")
+        file = folder if folder and name.endswith(".npy") else defect.file
         groups.setdefault((defect.kind, file), []).append(defect)
     lines = []
     for (kind, file), found in groups.items():
@@ -58,13 +58,39 @@ def defect_lines(defects: Sequence[Defect], report_file: str) -> list[str]:
             + (f" (line {d.line})" if d.line and not file.endswith(".h5") else "")
             for d in shown
         ]
-        more = (
-            f"; and {len(found) - len(shown)} more in {report_file}"
-            if len(shown) < len(found)
-            else ""
-        )
+        rest = len(found) - len(shown)
+        more = f"; and {rest} more in {report_file}" if rest else ""
         lines.append(f"{kind}, {file}: {counted(len(found), 'case')}: {'; '.join(texts)}{more}")
     return lines
+
+
+@dataclass(kw_only=True)
+class Annotations:
+    """The contents of a dataset's official annotation files; clip n is row n of every array.
+
+    `splits` holds the rows of each split. `files` are the annotation files, present or not, under
+    the names that a store's provenance uses. `label_dtypes` may be left out: then labels that are
+    boolean or of one byte are stored as 0 and 1 ("uint8"), all others as positions of classes
+    ("int64"). `label_splits` names the splits in which a label is known, where these are not all.
+    `counts` holds further lines for a report.
+
+    Shape: labels, by name, [N, ...] as a store holds them.
+    """
+
+    folder: Path
+    clip_ids: list[str]
+    splits: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    files: dict[str, Path] = field(default_factory=dict)
+    label_dtypes: dict[str, str] = field(default_factory=dict)
+    label_splits: dict[str, list[str]] = field(default_factory=dict)
+    defects: list[Defect] = field(default_factory=list)
+    counts: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in self.labels.items():
+            one_byte = values.dtype in (np.bool_, np.uint8)
+            self.label_dtypes.setdefault(name, "uint8" if one_byte else "int64")
 
 
 def read_lines(file: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from avplatform.base.npy import BadFeature
-from avplatform.data.adapters.official_files import NO_SPLIT, Defect
+from avplatform.data.adapters.official_files import NO_SPLIT, Annotations, Defect
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.files import file_sha256
 
@@ -68,13 +68,9 @@ class ClipPlan:
     Args:
         spec: the specification of the store.
         source: the folder of the dataset.
-        clip_ids: the ids of all clips; clip n is row n of every label.
-        splits: the rows of each split.
-        labels: the labels by name, [N, ...].
+        found: what the annotation files hold.
         load: returns the features of a clip. An `OSError`, `KeyError` or `ValueError` leaves the
             clip out.
-        files: the annotation files by name.
-        defects: the defects of these files.
     """
 
     block, parallel = 16, True
@@ -82,32 +78,23 @@ class ClipPlan:
     def __init__(
         self,
         spec: DataSpec,
-        *,
         source: Path,
-        clip_ids: list[str],
-        splits: dict[str, np.ndarray],
-        labels: dict[str, np.ndarray],
+        found: Annotations,
         load: Callable[[str], dict[str, np.ndarray]],
-        files: Mapping[str, Path],
-        defects: Sequence[Defect] = (),
     ) -> None:
-        self.spec, self.splits, self.defects = spec, splits, list(defects)
-        self.source, self.clip_ids, self.labels, self.load = source, clip_ids, labels, load
+        self.spec, self.source, self.load = spec, source, load
+        self.clip_ids, self.labels = found.clip_ids, found.labels
+        self.splits, self.defects = found.splits, list(found.defects)
         self.remarks: list[str] = []
-        stored = {int(row) for rows in splits.values() for row in rows}
+        stored = {int(row) for rows in self.splits.values() for row in rows}
         self.left_out = [
             LeftOut(clip_id, str(source), "belongs to no split")
-            for row, clip_id in enumerate(clip_ids)
+            for row, clip_id in enumerate(self.clip_ids)
             if row not in stored
         ]
-        stamps = {
-            name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
-            for name, file in files.items()
-            if file.is_file()
-        }
-        self.sources: dict[str, Any] = {"annotations": stamps}
-        found = sorted((str(f), f.stat().st_mtime_ns) for f in source.rglob("*") if f.is_file())
-        self.fingerprint = [stamps, found]
+        self.sources: dict[str, Any] = {"annotations": stamps(found.files)}
+        files = sorted((str(f), f.stat().st_mtime_ns) for f in source.rglob("*") if f.is_file())
+        self.fingerprint = [self.sources["annotations"], files]
 
     def read(self, split: str, positions: Sequence[int], dtype: str) -> Part:
         """Read clips at positions of a split."""
@@ -150,6 +137,15 @@ class ClipPlan:
     def bytes_of(self, rows: set[int]) -> int:
         """Return 0: which files hold a clip is not known here."""
         return 0
+
+
+def stamps(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Return the size and checksum of those files that exist, for the provenance."""
+    return {
+        name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+        for name, file in files.items()
+        if file.is_file()
+    }
 
 
 def cast(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -16,12 +16,7 @@ from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import TASKS
 
 DATASETS: dict[str, DatasetAdapter] = {
-    adapter.name: adapter
-    for adapter in (
-        LLPAdapter(),
-        AVEAdapter(),
-        TableAdapter(),
-    )
+    adapter.name: adapter for adapter in (LLPAdapter(), AVEAdapter(), TableAdapter())
 }
 
 

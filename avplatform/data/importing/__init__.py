@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from functools import partial
 
+from avplatform.base.read_ahead import read_ahead
 from avplatform.data.adapters.official_files import Defect
 from avplatform.data.adapters.options import ImportOptions as AnyOptions
-from avplatform.data.adapters.plan import LeftOut, Part, Plan, is_repeated
+from avplatform.data.adapters.plan import LeftOut, Plan, is_repeated
 from avplatform.data.adapters.registry import DATASETS
 from avplatform.data.importing.options import ImportOptions
 from avplatform.data.importing.report import REPORT_FILE, ImportReport
@@ -58,7 +57,9 @@ def import_data(
         DataError: the sources are missing or malformed as a whole, no clip can be stored, the disk
             is full, or another process imports to the same folder.
     """
-    plan = _plan(options)
+    if not expanded(options.source).is_dir():
+        raise DataError(f"no folder {options.source}; give the folder of the dataset's files")
+    plan = DATASETS[options.dataset].plan(options)
     total = {split: len(rows) for split, rows in plan.splits.items()}
     report = ImportReport(
         dataset=options.dataset,
@@ -76,21 +77,21 @@ def import_data(
     key = json.dumps(
         [__version__, report.source, report.options, rows_per_shard, plan.fingerprint], default=str
     )
-    fingerprint = hashlib.sha256(key.encode()).hexdigest()
-    writer = StoreWriter(
+    with StoreWriter(
         options.out,
         plan.spec,
         dtype=options.dtype,
         card=card,
         rows_per_shard=rows_per_shard,
-        resume=fingerprint,
+        resume=hashlib.sha256(key.encode()).hexdigest(),
         note=note,
-    )
-    with writer:
+    ) as writer:
         rows = _copy(plan, writer, options, progress)
-        found = _Findings(writer.remarks)
-        report.left_out, report.in_no_split = found.left_out + plan.left_out, len(plan.left_out)
-        report.defects = plan.defects + found.defects
+        bad = [LeftOut(**remark["left_out"]) for remark in writer.remarks if "left_out" in remark]
+        report.left_out, report.in_no_split = bad + plan.left_out, len(plan.left_out)
+        odd = [Defect(**remark["defect"]) for remark in writer.remarks if "defect" in remark]
+        seen = set[tuple[str, str]]()
+        report.defects = plan.defects + [item for item in odd if not is_repeated(item, seen)]
         report.stored = {split: len(set(plan.splits[split].tolist()) & rows) for split in total}
         report.bytes_read = plan.bytes_of(rows)
         if not rows:
@@ -107,12 +108,6 @@ def import_data(
         plan.spec.provenance.update(report.provenance())
         writer.attachments[REPORT_FILE] = report.to_json()
     return report
-
-
-def _plan(options: AnyOptions) -> Plan:
-    if not expanded(options.source).is_dir():
-        raise DataError(f"no folder {options.source}; give the folder of the dataset's files")
-    return DATASETS[options.dataset].plan(options)
 
 
 def _copy(
@@ -140,8 +135,16 @@ def _copy(
             range(at, min(at + plan.block, len(order)))
             for at in range(starts[split], len(order), plan.block)
         ]
-        for block, part in _read(plan, split, blocks, options.dtype, workers):
-            writer.remarks += _remarks(split, part)
+        # With `workers` blocks ahead, no more of them are in memory.
+        jobs = [partial(plan.read, split, block, options.dtype) for block in blocks]
+        parts = read_ahead(jobs, workers, ahead=workers)
+        for block in blocks:
+            part = next(parts)
+            writer.remarks += [
+                {"split": split, "position": position, kind: asdict(item)}
+                for kind, found in (("left_out", part.left_out), ("defect", part.defects))
+                for position, item in found
+            ]
             failed |= bool(part.left_out)
             if part.columns is not None:
                 rows.update(part.columns["row"].tolist())
@@ -155,56 +158,6 @@ def _copy(
         if not (options.strict and failed) and starts[split] < len(order):
             writer.close_split(split)
     return rows
-
-
-def _read(
-    plan: Plan, split: str, blocks: list[range], dtype: str, workers: int
-) -> Iterator[tuple[range, Part]]:
-    """Read blocks on threads and yield them in order, with at most `workers` blocks in memory."""
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[tuple[range, Future[Part]]] = deque()
-        try:
-            for block in blocks:
-                waiting.append((block, pool.submit(plan.read, split, block, dtype)))
-                if len(waiting) >= workers:
-                    yield _first(waiting)
-            while waiting:
-                yield _first(waiting)
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _first(waiting: deque[tuple[range, Future[Part]]]) -> tuple[range, Part]:
-    """Return the oldest block, without a variable in the caller that would keep it in memory."""
-    block, future = waiting.popleft()
-    return block, future.result()
-
-
-def _remarks(split: str, part: Part) -> list[dict[str, Any]]:
-    """Return a part's findings in the form in which the writer's journal keeps them."""
-    out = [
-        {"split": split, "position": position, "left_out": asdict(item)}
-        for position, item in part.left_out
-    ]
-    return out + [
-        {"split": split, "position": position, "defect": asdict(item)}
-        for position, item in part.defects
-    ]
-
-
-class _Findings:
-    """The findings of the writer's journal as objects."""
-
-    def __init__(self, remarks: list[dict[str, Any]]) -> None:
-        self.left_out = [
-            LeftOut(**remark["left_out"]) for remark in remarks if "left_out" in remark
-        ]
-        defects, seen = (
-            [Defect(**remark["defect"]) for remark in remarks if "defect" in remark],
-            set[tuple[str, str]](),
-        )
-        self.defects = [defect for defect in defects if not is_repeated(defect, seen)]
 
 
 __all__ = ["ImportOptions", "ImportReport", "import_data"]

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,11 +85,9 @@ class ImportReport:
         if self.bad:
             share = f"{self.clips_left_out:,} of {counted(sum(self.clips.values()), 'clip')}"
             lines += [f"left out {share}:" if self.written else f"would be left out, {share}:"]
-            lines += [
-                f"  {line}" for line in self.left_out_lines(CARD_CLIPS if self.written else 200)
-            ]
-        counts = count_kinds(self.defects)
-        lines += [f"defect: {kind}: {count}" for kind, count in counts.items()]
+            limit = CARD_CLIPS if self.written else 200
+            lines += [f"  {line}" for line in self.left_out_lines(limit)]
+        lines += [f"defect: {kind}: {n}" for kind, n in count_kinds(self.defects).items()]
         if self.written and self.bytes_read and self.bytes_written:
             ratio = self.bytes_read / self.bytes_written
             sizes = (
@@ -135,10 +134,7 @@ def by_clip(items: Sequence[LeftOut]) -> list[list[LeftOut]]:
 
 def count_kinds(defects: Sequence[Defect]) -> dict[str, int]:
     """Return the number of defects of each kind."""
-    counts: dict[str, int] = {}
-    for defect in defects:
-        counts[defect.kind] = counts.get(defect.kind, 0) + 1
-    return counts
+    return Counter(defect.kind for defect in defects)
 
 
 def without_places(text: str) -> str:

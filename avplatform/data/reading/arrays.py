@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -104,10 +105,23 @@ def gather(values: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
 
 def known_labels(spec: DataSpec, *splits: str) -> list[str]:
     """Return the labels that are known in all of these splits, not merely stored as zeros."""
-    limits: dict[str, list[str]] = getattr(spec, "label_splits", {})
-    return [
-        name for name in spec.labels if all(split in limits.get(name, splits) for split in splits)
-    ]
+    return [name for name in spec.labels if all(spec.known(name, split) for split in splits)]
+
+
+def table_columns(spec: DataSpec, table: pa.Table) -> dict[str, np.ndarray]:
+    """Return the numeric columns of a table as arrays in the spec's shapes.
+
+    A column in one piece is not copied.
+    """
+    columns = {}
+    for name, shape in {"row": (), **spec.shapes()}.items():
+        if name in table.column_names:
+            chunks = table.column(name)
+            # combine_chunks always copies, so it is avoided for a single chunk.
+            column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
+            flat = column.flatten() if shape else column
+            columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), *shape)
+    return columns
 
 
 def make_batch(
@@ -235,9 +249,8 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> None:
     """Copy a split's shards into flat arrays, one row group at a time."""
     spec, info = manifest.spec, manifest.splits[name]
     shapes = {"row": (), **spec.shapes()}
-    kinds = {key: np.dtype(spec.label_dtypes.get(key, manifest.dtype)) for key in spec.shapes()} | {
-        "row": np.dtype("int64")
-    }
+    types = {"row": "int64", **spec.label_dtypes}
+    kinds = {key: np.dtype(types.get(key, manifest.dtype)) for key in shapes}
     clip_ids: list[str] = []
     with contextlib.ExitStack() as stack:
         # Written as files, not as maps: writing to a map on a full disk kills the process (SIGBUS).
@@ -254,12 +267,8 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> None:
             with pq.ParquetFile(arrow_path(file)) as parquet:
                 for group in range(parquet.num_row_groups):
                     table = parquet.read_row_group(group)
-                    for key, shape in shapes.items():
-                        column = table.column(key).combine_chunks()
-                        flat = column.flatten() if shape else column
-                        rows = np.ascontiguousarray(
-                            flat.to_numpy(zero_copy_only=False), dtype=kinds[key]
-                        )
+                    for key, values in table_columns(spec, table).items():
+                        rows = np.ascontiguousarray(values, dtype=kinds[key]).reshape(-1)
                         files[key].write(rows.view(np.uint8).data)
                     clip_ids += table.column("clip_id").to_pylist()
     (folder / "clip_id.json").write_text(json.dumps(clip_ids))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from avplatform.base.read_ahead import read_ahead
 from avplatform.data.reading.arrays import SplitArrays, known_labels
 from avplatform.data.reading.sampling import (
     count_batches,
@@ -52,12 +52,40 @@ class SharesOut(DataLoader):
 
     It is a DataLoader in type only: `Accelerator.prepare` returns objects of other types without
     looking at them, so that no error could be raised.
+
+    Args:
+        batch_size: clips per global batch.
+        seed, shuffle, drop_last: decide the batches, together with the epoch.
+        num_workers: threads that read ahead, in order; 0 reads each batch when it is needed.
+        process_index, num_processes: which share of each batch to read.
     """
 
     batch_size: int
 
-    def __init__(self) -> None:
-        """Skip the set-up of DataLoader, which has nothing to do here."""
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        num_workers: int = 0,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        # The set-up of DataLoader is skipped: it has nothing to do here.
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
+        self.process_index, self.num_processes = process_index, num_processes
+
+    def part(self, batch: np.ndarray) -> tuple[np.ndarray, int]:
+        """Return the clips of a global batch that this process reads, and their weight."""
+        mine = process_share(batch, self.process_index, self.num_processes)
+        return (mine if len(mine) else batch[:1]), len(mine)
+
+    def shares(self, jobs: list[Callable[[], Share]]) -> Iterator[Share]:
+        """Run jobs in order, ahead of the reader if there are workers."""
+        return read_ahead(jobs, self.num_workers) if self.num_workers else (job() for job in jobs)
 
     @property
     def dataset(self) -> NoReturn:  # type: ignore[override]
@@ -90,36 +118,16 @@ class TrainLoader(SharesOut):
 
     Args:
         splits: the splits, in the order in which they are joined.
-        batch_size: clips per global batch.
-        seed, shuffle, drop_last: decide the batches, together with the epoch.
         order: "default", or "psp-full" or "psp-weak" for the batches of PSP's published loaders.
-        num_workers: threads that read ahead, in order; 0 reads each batch when it is needed.
-        process_index, num_processes: which share of each batch to read.
+        batches: the arguments of `SharesOut`.
     """
 
     def __init__(
-        self,
-        splits: list[SplitArrays],
-        *,
-        batch_size: int,
-        seed: int,
-        shuffle: bool = True,
-        drop_last: bool = False,
-        order: str = "default",
-        num_workers: int = 0,
-        process_index: int = 0,
-        num_processes: int = 1,
+        self, splits: list[SplitArrays], *, order: str = "default", **batches: Any
     ) -> None:
-        self.splits = splits
+        super().__init__(**batches)
+        self.splits, self.order = splits, order
         self.labels = known_labels(splits[0].spec, *(split.name for split in splits))
-        self.batch_size, self.seed, self.shuffle, self.drop_last = (
-            batch_size,
-            seed,
-            shuffle,
-            drop_last,
-        )
-        self.order, self.num_workers = order, num_workers
-        self.process_index, self.num_processes = process_index, num_processes
         self.starts = np.cumsum([0, *map(len, splits)])
 
     def __len__(self) -> int:
@@ -140,13 +148,11 @@ class TrainLoader(SharesOut):
             batches = psp_batches(
                 clips, size, seed=seed, epoch=epoch, weak=self.order == "psp-weak"
             )
-        batches = batches[start:]
-        jobs: list[Callable[[], Share]] = [partial(self._share, batch) for batch in batches]
-        return read_ahead(jobs, self.num_workers) if self.num_workers else (job() for job in jobs)
+        return self.shares([partial(self._share, batch) for batch in batches[start:]])
 
     def _share(self, batch: np.ndarray) -> Share:
-        mine = process_share(batch, self.process_index, self.num_processes)
-        return Share(len(batch), self._gather(mine if len(mine) else batch[:1]), len(mine))
+        places, clips = self.part(batch)
+        return Share(len(batch), self._gather(places), clips)
 
     def _gather(self, positions: np.ndarray) -> Batch:
         """Read the clips at some positions of the joined splits, in that order."""
@@ -164,79 +170,22 @@ class TrainLoader(SharesOut):
             places.append(chosen)
         if len(parts) == 1:
             return parts[0]
-        return reorder(join(parts), np.argsort(np.concatenate(places)))
+        return join(parts, np.argsort(np.concatenate(places)))
 
 
-def join(parts: list[Batch]) -> Batch:
-    """Concatenate batches."""
-    first = parts[0]
+def join(parts: list[Batch], order: np.ndarray) -> Batch:
+    """Concatenate batches and put their clips in another order."""
+    index, ids = torch.from_numpy(order), [clip_id for p in parts for clip_id in p.clip_id]
+
+    def joined(values: list[Tensor]) -> Tensor:
+        return torch.cat(values)[index]
+
+    motions = [p.motion for p in parts if p.motion is not None]
     return Batch(
-        audio=torch.cat([p.audio for p in parts]),
-        visual=torch.cat([p.visual for p in parts]),
-        motion=None
-        if first.motion is None
-        else torch.cat([p.motion for p in parts if p.motion is not None]),
-        row=torch.cat([p.row for p in parts]),
-        clip_id=[c for p in parts for c in p.clip_id],
-        labels={name: torch.cat([p.labels[name] for p in parts]) for name in first.labels},
+        audio=joined([p.audio for p in parts]),
+        visual=joined([p.visual for p in parts]),
+        motion=joined(motions) if motions else None,
+        row=joined([p.row for p in parts]),
+        clip_id=[ids[i] for i in order],
+        labels={name: joined([p.labels[name] for p in parts]) for name in parts[0].labels},
     )
-
-
-def reorder(batch: Batch, order: np.ndarray) -> Batch:
-    """Return the batch's clips in another order."""
-    index = torch.from_numpy(np.ascontiguousarray(order))
-    return Batch(
-        audio=batch.audio[index],
-        visual=batch.visual[index],
-        motion=None if batch.motion is None else batch.motion[index],
-        row=batch.row[index],
-        clip_id=[batch.clip_id[i] for i in order],
-        labels={name: value[index] for name, value in batch.labels.items()},
-    )
-
-
-def read_ahead(jobs: list[Callable[[], Share]], workers: int) -> Iterator[Share]:
-    """Run jobs on threads, a few ahead of the reader, and yield their results in order.
-
-    A job's error is raised in place of its result; leaving the loop early stops the threads.
-    """
-    todo: queue.Queue[int] = queue.Queue()
-    done: dict[int, Share | BaseException] = {}
-    changed, stop = threading.Condition(), threading.Event()
-
-    def work() -> None:
-        while not stop.is_set():
-            number = todo.get()
-            if number < 0:
-                return
-            try:
-                result: Share | BaseException = jobs[number]()
-            except BaseException as error:
-                result = error
-            with changed:
-                done[number] = result
-                changed.notify_all()
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    ahead = 2 * workers
-    for number in range(min(ahead, len(jobs))):
-        todo.put(number)
-    try:
-        for number in range(len(jobs)):
-            with changed:
-                changed.wait_for(lambda: number in done)  # noqa: B023
-                result = done.pop(number)
-            if number + ahead < len(jobs):
-                todo.put(number + ahead)
-            if isinstance(result, BaseException):
-                raise result
-            yield result
-    finally:
-        stop.set()
-        for _ in threads:
-            todo.put(-1)
-        # A thread that still reads when the interpreter exits would abort the process.
-        for thread in threads:
-            thread.join()

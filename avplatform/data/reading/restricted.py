@@ -11,11 +11,9 @@ from torch import Tensor
 
 from avplatform.data.reading.arrays import SplitArrays, known_labels
 from avplatform.data.reading.source import Data
-from avplatform.data.store.schema import DataSpec
+from avplatform.data.store.schema import BACKGROUND, DataSpec
 from avplatform.models.errors import DataError
 from avplatform.tasks.contracts import Batch
-
-BACKGROUND = "background"
 
 
 class RestrictedData(Data):

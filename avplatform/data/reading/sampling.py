@@ -70,11 +70,7 @@ def stream_order(
         # Neighbours run in opposite directions, to use the row group that they share at one time.
         if lane % 2:
             places = places[::-1]
-        block = (
-            np.abs(position[places] - position[places[0]]) // MIXED_GROUPS
-            if len(places)
-            else places
-        )
+        block = np.abs(position[places] - position[places[:1]]) // MIXED_GROUPS
         places = places[np.lexsort((rng.random(len(places)), block))]
         heads.append(places[: whole * a_batch[lane]].reshape(whole, a_batch[lane]))
         tails.append(places[whole * a_batch[lane] :])
@@ -109,9 +105,8 @@ def psp_batches(
         return [np.array(order[i * batch_size : (i + 1) * batch_size]) for i in range(count)]
     place = {clip: position for position, clip in enumerate(before)}
     first = np.array([place[clip] for clip in order[:batch_size]])
-    return [first, *(np.arange(i * batch_size, (i + 1) * batch_size) for i in range(1, count))][
-        :count
-    ]
+    others = [np.arange(i * batch_size, (i + 1) * batch_size) for i in range(1, count)]
+    return [first, *others][:count]
 
 
 def count_batches(clips: int, batch_size: int, *, drop_last: bool = False) -> int:

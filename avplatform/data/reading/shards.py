@@ -184,10 +184,8 @@ def check_shard(store: Path, shard: Shard, schema: pa.Schema, *, contents: bool 
 
 def check_footer(name: str, parquet: pq.ParquetFile, shard: Shard, schema: pa.Schema) -> None:
     """Raise DataError unless a shard has the manifest's number of rows and the schema's columns."""
-    rows, found = (
-        parquet.metadata.num_rows,
-        {field.name: field.type for field in parquet.schema_arrow},
-    )
+    rows = parquet.metadata.num_rows
+    found = {field.name: field.type for field in parquet.schema_arrow}
     if rows != shard.rows:
         raise DataError(
             f"{name} holds {counted(rows, 'clip')}, in the manifest {shard.rows}; {REMEDY}"

@@ -131,7 +131,8 @@ class DataSource(Data):
             self._hub[0],
             revision=self._hub[1],
             allow_patterns=files,
-            cache_dir=_hub_cache(self.path),
+            # The path is CACHE/datasets--owner--name/snapshots/COMMIT.
+            cache_dir=self.path.parents[2],
         )
 
     def split_name(self, name: str) -> str:
@@ -255,8 +256,3 @@ def download(repo_id: str, **options: Any) -> Path:
         raise DataError(
             f"'{repo_id}' is not a data folder, and cannot be read from the Hub: {explain(error)}"
         ) from None
-
-
-def _hub_cache(snapshot: Path) -> Path:
-    """Return the cache of a snapshot's folder CACHE/datasets--owner--name/snapshots/COMMIT."""
-    return snapshot.parents[2]

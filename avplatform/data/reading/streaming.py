@@ -10,6 +10,7 @@ used, because it unpacks every feature value in Python.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,12 +22,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from avplatform.data.reading.arrays import known_labels, make_batch
-from avplatform.data.reading.loader import Share, SharesOut, read_ahead
+from avplatform.data.reading.arrays import known_labels, make_batch, table_columns
+from avplatform.data.reading.loader import Share, SharesOut
 from avplatform.data.reading.pages import group_range, read_group
-from avplatform.data.reading.sampling import count_batches, process_share, stream_order
+from avplatform.data.reading.sampling import count_batches, stream_order
 from avplatform.data.reading.shards import Shards
-from avplatform.data.store.schema import DataSpec, Manifest
+from avplatform.data.store.schema import Manifest
 
 
 class StreamLoader(SharesOut):
@@ -40,29 +41,16 @@ class StreamLoader(SharesOut):
         shards: the store's shards.
         manifest: the store's manifest.
         splits: names of the splits, in the order in which they are joined.
-        batch_size: clips per global batch.
-        seed, shuffle, drop_last: decide the batches, together with the epoch.
-        num_workers: threads that read ahead, in order; 0 reads each batch when it is needed.
-        process_index, num_processes: which share of each batch to read.
+        batches: the arguments of `SharesOut`.
 
     Raises:
         DataError: a shard is missing or does not match the manifest.
     """
 
     def __init__(
-        self,
-        shards: Shards,
-        manifest: Manifest,
-        splits: list[str],
-        *,
-        batch_size: int,
-        seed: int,
-        shuffle: bool = True,
-        drop_last: bool = False,
-        num_workers: int = 0,
-        process_index: int = 0,
-        num_processes: int = 1,
+        self, shards: Shards, manifest: Manifest, splits: list[str], **batches: Any
     ) -> None:
+        super().__init__(**batches)
         self.shards, self.spec = shards, manifest.spec
         self.labels = known_labels(manifest.spec, *splits)
         self.files = [shard for split in splits for shard in manifest.splits[split].shards]
@@ -76,14 +64,6 @@ class StreamLoader(SharesOut):
             for group in range(len(sizes))
         ]
         self.clips = sum(manifest.splits[split].rows for split in splits)
-        self.batch_size, self.seed, self.shuffle, self.drop_last = (
-            batch_size,
-            seed,
-            shuffle,
-            drop_last,
-        )
-        self.num_workers = num_workers
-        self.process_index, self.num_processes = process_index, num_processes
 
     def __len__(self) -> int:
         return count_batches(self.clips, self.batch_size, drop_last=self.drop_last)
@@ -98,15 +78,15 @@ class StreamLoader(SharesOut):
             batch = np.arange(
                 number * self.batch_size, min((number + 1) * self.batch_size, self.clips)
             )
-            mine = process_share(batch, self.process_index, self.num_processes)
-            parts.append((len(batch), mine if len(mine) else batch[:1], len(mine)))
+            parts.append((len(batch), *self.part(batch)))
         uses = Counter(int(g) for _, places, _ in parts for g in np.unique(group[places]))
         held = _HeldGroups(self._read, uses)
-        jobs: list[Callable[[], Share]] = [
-            partial(self._share, held, size, group[places], row[places], clips)
-            for size, places, clips in parts
-        ]
-        return read_ahead(jobs, self.num_workers) if self.num_workers else (job() for job in jobs)
+        return self.shares(
+            [
+                partial(self._share, held, size, group[places], row[places], clips)
+                for size, places, clips in parts
+            ]
+        )
 
     def _share(
         self, held: _HeldGroups, size: int, groups: np.ndarray, rows: np.ndarray, clips: int
@@ -149,22 +129,6 @@ class StreamLoader(SharesOut):
 _Group = tuple[dict[str, np.ndarray], np.ndarray]  # the columns of a row group, and its clip ids
 
 
-def table_columns(spec: DataSpec, table: pa.Table) -> dict[str, np.ndarray]:
-    """Return the numeric columns of a table as arrays in the spec's shapes.
-
-    A column in one piece is not copied.
-    """
-    columns = {}
-    for name, shape in {"row": (), **spec.shapes()}.items():
-        if name in table.column_names:
-            chunks = table.column(name)
-            # combine_chunks always copies, so it is avoided for a single chunk.
-            column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
-            flat = column.flatten() if shape else column
-            columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), *shape)
-    return columns
-
-
 class _HeldGroups:
     """Row groups in memory, each read at its first use and dropped after its last; thread-safe."""
 
@@ -174,29 +138,20 @@ class _HeldGroups:
         self._lock = threading.Lock()
         self._locks = {number: threading.Lock() for number in uses}
 
-    def group(self, number: int) -> _Use:
-        """Return a context manager that holds a row group in memory."""
-        return _Use(self, number)
+    @contextlib.contextmanager
+    def group(self, number: int) -> Iterator[_Group]:
+        """Hold a row group in memory."""
+        group = self._take(number)
+        try:
+            yield group
+        finally:
+            with self._lock:
+                self._left[number] -= 1
+                if not self._left[number]:
+                    self._held.pop(number, None)
 
     def _take(self, number: int) -> _Group:
         with self._locks[number]:  # a second thread waits for the one that reads
             if number not in self._held:
                 self._held[number] = self._read(number)
             return self._held[number]
-
-    def _done(self, number: int) -> None:
-        with self._lock:
-            self._left[number] -= 1
-            if not self._left[number]:
-                self._held.pop(number, None)
-
-
-class _Use:
-    def __init__(self, held: _HeldGroups, number: int) -> None:
-        self.held, self.number = held, number
-
-    def __enter__(self) -> _Group:
-        return self.held._take(self.number)
-
-    def __exit__(self, *error: object) -> None:
-        self.held._done(self.number)

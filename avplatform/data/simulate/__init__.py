@@ -71,11 +71,8 @@ def simulate(
     if layout == "official":
         # Clips in no split count too: the rows are the lines of the annotation file.
         events = len(clips.rows) - len(clips.splits.get("background", ()))
-        rows = None
-        if subset:
-            rows = [
-                int(clips.rows[i]) for indices in choose(clips, subset).values() for i in indices
-            ]
+        kept = choose(clips, subset).values() if subset else ()
+        rows = [int(clips.rows[i]) for indices in kept for i in indices] if subset else None
         with OfficialWriter(out, adapter, spec, annotations, events, rows) as official:
             draw(official, simulator, clips, subset=subset, progress=progress)
         return None
@@ -128,11 +125,8 @@ def choose(clips: Any, subset: dict[str, int] | None) -> dict[str, np.ndarray]:
     for split, indices in clips.splits.items():
         wanted = (subset or {}).get(split, len(indices))
         if len(indices):
-            chosen[split] = (
-                indices[spread_out(len(indices), wanted)]
-                if clips.sorted_by_class
-                else indices[:wanted]
-            )
+            places = spread_out(len(indices), wanted) if clips.sorted_by_class else slice(wanted)
+            chosen[split] = indices[places]
     return chosen
 
 

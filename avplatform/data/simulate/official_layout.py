@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -50,23 +49,9 @@ class OfficialWriter:
         rows: Sequence[int] | None = None,
     ) -> None:
         self.path, self.adapter, self.spec = Path(path), adapter, spec
-        self.annotations, self._rows = Path(annotations), rows
-        events = (
-            np.arange(clips)
-            if rows is None
-            else np.array(sorted(row for row in rows if row < clips), np.int64)
-        )
-        background = (
-            None
-            if rows is None
-            else np.array(sorted(row for row in rows if row >= clips), np.int64)
-        )
-        self.clips, self._events, self._first, self._background = (
-            len(events),
-            events,
-            clips,
-            background,
-        )
+        self.annotations, self._rows, self._first = Path(annotations), rows, clips
+        kept = np.arange(clips) if rows is None else np.array(sorted(rows), np.int64)
+        self._events, self._background = kept[kept < clips], kept[kept >= clips]
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UsageError(f"{self.path} exists and is not empty; give a new folder")
         self._temporary = self.path.with_name(f".{self.path.name}.partial-{os.getpid()}")
@@ -74,9 +59,8 @@ class OfficialWriter:
 
     def __enter__(self) -> OfficialWriter:
         self._temporary.mkdir(parents=True)
-        text = json.dumps(
-            {"name": self.spec.name, **self.spec.provenance}, indent=2, ensure_ascii=False
-        )
+        about = {"name": self.spec.name, **self.spec.provenance}
+        text = json.dumps(about, indent=2, ensure_ascii=False)
         (self._temporary / MARKER).write_text(
             f"The features in this folder were drawn by code; no video was read.\n\n{text}\n"
         )
@@ -99,12 +83,12 @@ class OfficialWriter:
         """Write rows of a float64 array in an h5 file; background clips follow the others."""
         if not background:
             rows = np.searchsorted(self._events, rows)
-        elif self._background is None:
+        elif self._rows is None:
             rows = rows - self._first
         else:
             rows = np.searchsorted(self._background, rows)
         order = np.argsort(rows)
-        target = self._array(name, key, values.shape[1:], 0 if background else self.clips)
+        target = self._array(name, key, values.shape[1:], 0 if background else len(self._events))
         if len(target) < rows.max() + 1:
             target.resize(rows.max() + 1, axis=0)
         target[rows[order]] = np.asarray(values, dtype=np.float64)[order]
@@ -117,12 +101,7 @@ class OfficialWriter:
             )
         return self._files[name][key]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         for file in self._files.values():
             file.close()
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from avplatform.data.store.schema import DataSpec, Manifest
 from avplatform.hub_cards.descriptions import segment_words, task_text
-from avplatform.hub_cards.render import PLACEHOLDER, _render, _yaml
+from avplatform.hub_cards.render import PLACEHOLDER, metadata_text, render
 from avplatform.models.contracts import FeatureSpec
 
 
@@ -45,17 +45,14 @@ def _dataset_card(
     kinds = {
         name: spec.label_dtypes.get(name, dtype or "float16 or float32") for name in spec.shapes()
     }
-    metadata: dict[str, Any] = {
-        "pretty_name": spec.name,
-        "tags": ["avplatform", "audio-visual", spec.task]
-        + (["synthetic"] if spec.synthetic else []),
-    }
+    tags = ["avplatform", "audio-visual", spec.task, *(["synthetic"] if spec.synthetic else [])]
+    metadata: dict[str, Any] = {"pretty_name": spec.name, "tags": tags}
     if splits:  # so that datasets.load_dataset finds them
         files = [{"split": name, "path": f"{name}-*.parquet"} for name in splits]
         metadata["configs"] = [{"config_name": "default", "data_files": files}]
-    return _render(
+    return render(
         "dataset_card.md.jinja",
-        metadata=_yaml(metadata),
+        metadata=metadata_text(metadata),
         spec=spec,
         task_title=task_text(spec.task).title,
         unit=segment_words(spec.segment_seconds),

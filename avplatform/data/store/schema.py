@@ -16,13 +16,7 @@ import numpy as np
 
 from avplatform.models.checks import in_range, sizes
 from avplatform.models.contracts import FeatureSpec
-from avplatform.models.errors import (
-    AVError,
-    DataError,
-    UsageError,
-    counted,
-    nearest,
-)
+from avplatform.models.errors import AVError, DataError, UsageError, counted, nearest
 from avplatform.models.typed_values import build
 from avplatform.tasks.contracts import Task
 
@@ -202,11 +196,10 @@ class Manifest:
                     f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote"
                 )
             if not file.is_file():
-                made = (
-                    "`avplatform data import` (from official files), `data simulate` or "
-                    "`extract` wrote"
+                raise DataError(
+                    f"{folder} has no {MANIFEST_FILE}; give a folder that `avplatform data import` "
+                    "(from official files), `data simulate` or `extract` wrote"
                 )
-                raise DataError(f"{folder} has no {MANIFEST_FILE}; give a folder that {made}")
             data = json.loads(file.read_text())
             if data["_type"] != "avplatform-dataset":
                 raise KeyError("_type")
@@ -242,19 +235,16 @@ class Manifest:
         if not re.fullmatch(r"[0-9a-f]{64}", self.checksum):
             raise UsageError(f"checksum {self.checksum!r} is not a sha256")
         for name, info in self.splits.items():
-            for file in [shard.file for shard in info.shards]:
-                if not FILE.fullmatch(file):
+            for shard in info.shards:
+                if not FILE.fullmatch(shard.file):
                     raise UsageError(
-                        f"split {name!r} names the file {file!r}, "
+                        f"split {name!r} names the file {shard.file!r}, "
                         "which does not lie in the data's folder"
                     )
             if not NAME.fullmatch(name):
                 raise UsageError(f"the split name {name!r} cannot be the name of a folder")
-            if info.rows != sum(shard.rows for shard in info.shards):
-                raise UsageError(
-                    f"split {name!r} has {info.rows} rows, "
-                    f"its shards {sum(s.rows for s in info.shards)}"
-                )
+            if info.rows != (rows := sum(shard.rows for shard in info.shards)):
+                raise UsageError(f"split {name!r} has {info.rows} rows, its shards {rows}")
 
 
 def check_columns(spec: DataSpec, split: str, columns: dict[str, Any]) -> dict[str, Any]:
@@ -303,12 +293,10 @@ def bad_clips(spec: DataSpec, name: str, values: np.ndarray) -> np.ndarray:
     """
     if name not in spec.labels:
         # Half precision is tested by its bits, an exponent of ones: six times as fast as isfinite.
-        half = values.dtype == np.float16
-        bad = (
-            (np.ascontiguousarray(values).view(np.uint16) & 0x7C00) == 0x7C00
-            if half
-            else ~np.isfinite(values)
-        )
+        if values.dtype == np.float16:
+            bad = (np.ascontiguousarray(values).view(np.uint16) & 0x7C00) == 0x7C00
+        else:
+            bad = ~np.isfinite(values)
     elif spec.label_dtypes[name] == "uint8":
         bad = (values != 0) & (values != 1)
     else:

@@ -7,7 +7,6 @@ import dataclasses
 import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -70,10 +69,8 @@ class StoreWriter:
         resume: str | None = None,
         note: Callable[[str], None] | None = None,
     ) -> None:
-        for name, value, choices in (
-            ("dtype", dtype, FEATURE_DTYPES),
-            ("compression", compression, COMPRESSIONS),
-        ):
+        given = (("dtype", dtype, FEATURE_DTYPES), ("compression", compression, COMPRESSIONS))
+        for name, value, choices in given:
             if value not in choices:
                 raise UsageError(
                     f"{name} is {value!r}{nearest(value, choices)}; "
@@ -93,10 +90,8 @@ class StoreWriter:
         self._note = note or (lambda text: None)
         self._partial = PartialFolder(self.path, fingerprint=resume, note=note)
         self._schema = arrow_schema(spec, dtype)
-        clip_bytes = (
-            sum(np.prod(spec.shapes()[name]) for name in spec.feature_names)
-            * np.dtype(dtype).itemsize
-        )
+        values = sum(np.prod(spec.shapes()[name]) for name in spec.feature_names)
+        clip_bytes = values * np.dtype(dtype).itemsize
         self._shard_rows = rows_per_shard or max(1, int(SHARD_BYTES // clip_bytes))
         self._group_rows = min(self._shard_rows, max(1, int(GROUP_BYTES // clip_bytes)))
         self._compression = compression
@@ -146,11 +141,8 @@ class StoreWriter:
     def stored(self, split: str) -> tuple[np.ndarray, bool]:
         """Return a split's rows in finished shards, in order, and whether the split is closed."""
         writer = self._splits.get(split)
-        return (
-            (np.array([], dtype=np.int64), False)
-            if writer is None
-            else (np.array(writer.kept, np.int64), writer.closed)
-        )
+        kept = [] if writer is None else writer.kept
+        return np.array(kept, np.int64), writer is not None and writer.closed
 
     def close_split(self, split: str) -> None:
         """Mark a split as complete and finish its last shard."""
@@ -166,12 +158,7 @@ class StoreWriter:
         """Give up: write nothing, and keep nothing to resume from."""
         self._discarded = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         written = False
         try:
             if kind is None and not self._discarded:
@@ -279,21 +266,17 @@ class StoreWriter:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            what = (
-                f"the disk of {self.path} is full" if full else f"cannot write {self.path}: {error}"
-            )
-            kept = (
-                any(writer.shards for writer in self._splits.values())
-                and self._partial.fingerprint is not None
-            )
-            then = (
-                f"; finished shards stay in {self._partial.base}, "
-                "and the same command continues after them"
-                if kept
-                else ""
-            )
-            raise DataError(f"{what}; free space or give another folder{then}") from None
+            text = f"cannot write {self.path}: {error}"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                text = f"the disk of {self.path} is full"
+            text += "; free space or give another folder"
+            finished = any(writer.shards for writer in self._splits.values())
+            if finished and self._partial.fingerprint is not None:
+                text += (
+                    f"; finished shards stay in {self._partial.base}, "
+                    "and the same command continues after them"
+                )
+            raise DataError(text) from None
 
 
 class _SplitWriter:
@@ -380,13 +363,7 @@ def arrow_schema(spec: DataSpec, dtype: str) -> pa.Schema:
     """Return the schema of a store's shards: numbers, and flat lists of fixed size for speed."""
     fields = [pa.field("row", pa.int64()), pa.field("clip_id", pa.string())]
     for name, shape in spec.shapes().items():
-        kind = spec.label_dtypes.get(name, dtype)
-        value = {
-            "float16": pa.float16(),
-            "float32": pa.float32(),
-            "uint8": pa.uint8(),
-            "int64": pa.int64(),
-        }[kind]
+        value = pa.from_numpy_dtype(np.dtype(spec.label_dtypes.get(name, dtype)))
         fields.append(pa.field(name, pa.list_(value, int(np.prod(shape))) if shape else value))
     return pa.schema(fields)
 

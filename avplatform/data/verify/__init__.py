@@ -166,18 +166,13 @@ def _check_files(path: Path, manifest: Manifest, report: VerifyReport) -> None:
             report.warn("file that does not belong here", text, file=file.name)
     card = path / "README.md"
     try:
-        other = card.is_file() and manifest.checksum not in card.read_text(
-            encoding="utf-8", errors="replace"
-        )
+        text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     except OSError as error:
         report.warn("card that cannot be read", str(error.strerror), file=card.name)
         return
-    if other:
-        report.warn(
-            "card of other contents",
-            "`avplatform data card DIR --write` writes it again",
-            file=card.name,
-        )
+    if card.is_file() and manifest.checksum not in text:
+        remedy = "`avplatform data card DIR --write` writes it again"
+        report.warn("card of other contents", remedy, file=card.name)
 
 
 def _check_import_report(path: Path, manifest: Manifest, report: VerifyReport) -> list[Defect]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,19 +12,19 @@ import pyarrow.parquet as pq
 from avplatform.base.files import arrow_path
 from avplatform.data.adapters.registry import adapter_of_spec
 from avplatform.data.reading.array_record import RECORD
-from avplatform.data.reading.arrays import array_folder
+from avplatform.data.reading.arrays import array_folder, table_columns
 from avplatform.data.reading.shards import check_shard
-from avplatform.data.reading.streaming import table_columns
 from avplatform.data.store.checksum import ContentDigest
-from avplatform.data.store.schema import Manifest, Shard, bad_clips, what_is_bad
+from avplatform.data.store.schema import DataSpec, Manifest, Shard, bad_clips, what_is_bad
 from avplatform.data.store.writer import arrow_schema
 from avplatform.data.verify.identity import ClipIndex
-from avplatform.data.verify.labels import check_labels_agree
 from avplatform.data.verify.mapped import MappedArrays, leftovers
 from avplatform.data.verify.official import OfficialLabels
 from avplatform.data.verify.report import VerifyReport
 from avplatform.data.verify.statistics import LabelCounts
 from avplatform.models.errors import DataError
+from avplatform.tasks.contracts import Odd
+from avplatform.tasks.registry import TASKS
 
 
 class Contents:
@@ -52,13 +51,8 @@ class Contents:
         cache_dir: Path | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        self.store, self.manifest, self.report, self.fast, self.official = (
-            store,
-            manifest,
-            report,
-            fast,
-            official,
-        )
+        self.store, self.manifest, self.report = store, manifest, report
+        self.fast, self.official = fast, official
         self.schema = arrow_schema(manifest.spec, manifest.dtype)
         self.arrays = array_folder(store, manifest, cache_dir)
         self._progress = progress or (lambda share: None)
@@ -68,9 +62,8 @@ class Contents:
 
     def check(self) -> None:
         """Check each shard, and then what only all shards together show."""
-        total = max(
-            1, sum(shard.bytes for info in self.manifest.splits.values() for shard in info.shards)
-        )
+        splits = self.manifest.splits.values()
+        total = max(1, sum(shard.bytes for info in splits for shard in info.shards))
         done, mapped = 0, []
         for split, info in self.manifest.splits.items():
             arrays = None
@@ -138,21 +131,19 @@ class Contents:
             return False
         spec, ids = self.manifest.spec, table.column("clip_id").to_pylist()
         columns = table_columns(spec, table)
-        for name in spec.shapes():
-            for i in np.flatnonzero(bad_clips(spec, name, columns[name])):
-                kind = "label out of range" if name in spec.labels else "NaN or infinite values"
-                self._clip(
-                    "error",
-                    kind,
-                    int(i),
-                    f"{name} {what_is_bad(spec, name)}",
-                    split,
-                    file,
-                    ids,
-                    columns,
-                )
-        for level, kind, position, text in check_labels_agree(spec, split, columns):
-            self._clip(level, kind, position, text, split, file, ids, columns)
+        odd = [
+            (
+                "error",
+                "label out of range" if name in spec.labels else "NaN or infinite values",
+                int(i),
+                f"{name} {what_is_bad(spec, name)}",
+            )
+            for name in spec.shapes()
+            for i in np.flatnonzero(bad_clips(spec, name, columns[name]))
+        ]
+        for level, kind, i, text in [*odd, *contradictions(spec, split, columns)]:
+            add = self.report.error if level == "error" else self.report.warn
+            add(kind, text, file=file, split=split, row=int(columns["row"][i]), clip_id=ids[i])
         self._index.add(split, file, ids, columns)
         self._counts.add(split, columns)
         self._digest.update(split, table)
@@ -161,20 +152,6 @@ class Contents:
         if arrays is not None:
             arrays.compare(ids, columns)
         return True
-
-    def _clip(
-        self,
-        level: str,
-        kind: str,
-        i: int,
-        text: str,
-        split: str,
-        file: str,
-        ids: list[str],
-        columns: dict[str, Any],
-    ) -> None:
-        add = self.report.error if level == "error" else self.report.warn
-        add(kind, text, file=file, split=split, row=int(columns["row"][i]), clip_id=ids[i])
 
     def _checksum(self) -> None:
         if self.manifest.version < 2:
@@ -191,6 +168,20 @@ class Contents:
             self.report.error("checksum of the contents", text, file="dataset.json")
         else:
             self.report.counts["checksum"] = found
+
+
+def contradictions(spec: DataSpec, split: str, columns: dict[str, np.ndarray]) -> Iterator[Odd]:
+    """Yield the clips whose labels contradict each other, or are set where none is known."""
+    known = {}
+    for name in spec.labels:
+        if spec.known(name, split):
+            known[name] = columns[name]
+            continue
+        text = f"{name} is not known in {split}, and is not zero"
+        for i in np.flatnonzero(columns[name].reshape(len(columns["row"]), -1).any(axis=1)):
+            yield "error", "label where none is known", int(i), text
+    if spec.task in TASKS:
+        yield from TASKS[spec.task].odd_labels(spec.classes, known)
 
 
 def _has_nulls(column: pa.ChunkedArray) -> bool:

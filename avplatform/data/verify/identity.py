@@ -44,19 +44,10 @@ class ClipIndex:
 
     def check(self, adapter: DatasetAdapter | None, report: VerifyReport) -> None:
         """Report what is stored twice; repeated ids are only a warning if the dataset has some."""
-        for places in self._rows.values():
-            for place in places[1:]:
-                where = {
-                    "file": place.file,
-                    "split": place.split,
-                    "row": place.row,
-                    "clip_id": place.clip_id,
-                }
-                report.error(
-                    "row stored twice",
-                    f"{places[0].file} has that row too (clip {places[0].clip_id})",
-                    **where,
-                )
+        for first, *others in self._rows.values():
+            text = f"{first.file} has that row too (clip {first.clip_id})"
+            for place in others:
+                report.error("row stored twice", text, **vars(place))
         inside: list[list[_Place]] = []
         across: list[list[_Place]] = []
         for places in self._ids.values():
@@ -68,39 +59,36 @@ class ClipIndex:
         if adapter is not None and not adapter.unique_ids:
             self._warn_of_ids(report, inside, across)
         else:
-            for places in inside:
-                self._error(report, "clip twice in a split", places)
-            for places in across:
-                self._error(report, "leak: clip in several splits", places)
+            kinds = (("clip twice in a split", inside), ("leak: clip in several splits", across))
+            for kind, found in kinds:
+                for first, *others in found:
+                    text = "also " + "; ".join(f"{place} ({place.split})" for place in others)
+                    report.error(kind, text, **vars(first))
             if adapter is not None:
                 self._same_video(adapter, report)
-        for places in self._features.values():
-            if len(places) > 1 and len({place.clip_id for place in places}) > 1:
-                first, *others = places
-                leak = len({place.split for place in places}) > 1
-                kind = (
-                    "leak: the same features in several splits"
-                    if leak
-                    else "clips with the same features"
-                )
-                text = "; ".join(
-                    f"{place} (clip {place.clip_id}, {place.split}) has them too"
-                    for place in others
-                )
-                report.warn(
-                    kind,
-                    text,
-                    file=first.file,
-                    split=first.split,
-                    row=first.row,
-                    clip_id=first.clip_id,
-                )
+        for first, *others in self._features.values():
+            if all(place.clip_id == first.clip_id for place in others):
+                continue
+            leak = any(place.split != first.split for place in others)
+            text = "; ".join(
+                f"{place} (clip {place.clip_id}, {place.split}) has them too" for place in others
+            )
+            report.warn(
+                "leak: the same features in several splits"
+                if leak
+                else "clips with the same features",
+                text,
+                **vars(first),
+            )
 
     def _warn_of_ids(
         self, report: VerifyReport, inside: list[list[_Place]], across: list[list[_Place]]
     ) -> None:
         if across:
-            listed = "; ".join(f"{places[0].clip_id} ({_splits(places)})" for places in across)
+            listed = "; ".join(
+                f"{places[0].clip_id} ({', '.join(dict.fromkeys(p.split for p in places))})"
+                for places in across
+            )
             text = f"{counted(len(across), 'video id')} in more than one split: {listed}"
             report.warn("leak: video id in several splits", text)
         if inside:
@@ -112,13 +100,6 @@ class ClipIndex:
                 "video id several times in a split", f"{counted(len(inside), 'video id')}: {listed}"
             )
 
-    def _error(self, report: VerifyReport, kind: str, places: list[_Place]) -> None:
-        first, *others = places
-        text = "also " + "; ".join(f"{place} ({place.split})" for place in others)
-        report.error(
-            kind, text, file=first.file, split=first.split, row=first.row, clip_id=first.clip_id
-        )
-
     def _same_video(self, adapter: DatasetAdapter, report: VerifyReport) -> None:
         """Warn of videos whose clips are in several splits."""
         videos: dict[str, list[_Place]] = {}
@@ -129,7 +110,3 @@ class ClipIndex:
             if len({place.split for place in places}) > 1:
                 text = "; ".join(f"{place.clip_id} ({place.split})" for place in places)
                 report.warn("leak: clips of one video in several splits", text)
-
-
-def _splits(places: list[_Place]) -> str:
-    return ", ".join(dict.fromkeys(place.split for place in places))

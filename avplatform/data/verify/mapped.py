@@ -57,13 +57,13 @@ class MappedArrays:
             found = np.fromfile(stream, dtype=kind, count=values.size)
             if found.size < values.size:
                 return self._differ(f"{name} ends early")
-            same = (
-                _bits(found, n) == _bits(values, n)
-                if kind == values.dtype
-                else np.zeros((n, 1), dtype=bool)
-            )
+            # As bytes, one row per clip, so that a NaN equals itself.
+            bits = [
+                np.ascontiguousarray(part).reshape(n, -1).view(np.uint8) for part in (found, values)
+            ]
+            same = np.all(bits[0] == bits[1], axis=1) if kind == values.dtype else np.zeros(n, bool)
             if not same.all():
-                first = int(same.all(axis=1).argmin())
+                first = int(same.argmin())
                 return self._differ(
                     f"{name} differs from the shards",
                     row=int(columns["row"][first]),
@@ -92,14 +92,6 @@ def leftovers(folder: Path, store: Path, report: VerifyReport) -> None:
     with contextlib.suppress(OSError):
         for other in sorted(folder.parent.iterdir()):
             if other != folder and other.is_dir():
+                text = "nothing reads them; they may be deleted"
                 place = str(other.relative_to(store))
-                report.warn(
-                    "mapped arrays of other contents",
-                    "nothing reads them; they may be deleted",
-                    file=place,
-                )
-
-
-def _bits(values: np.ndarray, n: int) -> np.ndarray:
-    """Return values as bytes, one row per clip, so that a NaN equals itself."""
-    return np.ascontiguousarray(values).reshape(n, -1).view(np.uint8)
+                report.warn("mapped arrays of other contents", text, file=place)

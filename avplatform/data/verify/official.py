@@ -21,14 +21,14 @@ LISTED = 30
 
 def check_counts(manifest: Manifest, adapter: DatasetAdapter, report: VerifyReport) -> None:
     """Warn where the splits have other sizes than the official ones."""
-    official = adapter.counts
     sizes = {split: info.rows for split, info in manifest.splits.items()}
-    differ = {split: count for split, count in official.items() if sizes.get(split, 0) != count}
+    differ = [
+        f"{split} {sizes.get(split, 0)} instead of {count}"
+        for split, count in adapter.counts.items()
+        if sizes.get(split, 0) != count
+    ]
     if differ:
-        text = ", ".join(
-            f"{split} {sizes.get(split, 0)} instead of {count}" for split, count in differ.items()
-        )
-        report.warn(f"numbers of clips are not those of {adapter.title}", text)
+        report.warn(f"numbers of clips are not those of {adapter.title}", ", ".join(differ))
 
 
 def check_provenance(manifest: Manifest, adapter: DatasetAdapter, report: VerifyReport) -> None:
@@ -77,12 +77,10 @@ class OfficialLabels:
         audio_file: str | Path | None = None,
     ) -> None:
         self.adapter, self.report = adapter, report
-        data = adapter.read(folder, audio_file=audio_file, thorough=True)
-        self.folder, self.files, self.ids = data.folder, data.files, data.clip_ids
-        self.splits, self.labels, self.defects = data.splits, data.labels, data.defects
-        self.label_splits = data.label_splits
+        self.found = data = adapter.read(folder, audio_file=audio_file, thorough=True)
+        self.ids, self.labels = data.clip_ids, data.labels
         report.counts |= data.counts
-        self._split_of = {int(row): split for split, rows in self.splits.items() for row in rows}
+        self._split_of = {int(row): split for split, rows in data.splits.items() for row in rows}
         self._rows = {clip_id: row for row, clip_id in enumerate(self.ids)}
         self._seen: set[int] = set()
         self._compare_files(manifest)
@@ -104,7 +102,7 @@ class OfficialLabels:
                 continue
             if official is None or not 0 <= official < len(self.ids):
                 self.report.error(
-                    "clip that the official files do not have", f"in {self.folder}", **where
+                    "clip that the official files do not have", f"in {self.found.folder}", **where
                 )
                 continue
             self._seen.add(official)
@@ -122,13 +120,9 @@ class OfficialLabels:
                 self.report.error(
                     "clip in another split than officially", f"{split} here, {there} there", **where
                 )
-            known = [
-                name
-                for name in self.labels
-                if name in columns and split in self.label_splits.get(name, [split])
-            ]
-            for name, values in [(name, self.labels[name]) for name in known]:
-                if not np.array_equal(columns[name][i], values[official]):
+            for name, values in self.labels.items():
+                known = name in columns and split in self.found.label_splits.get(name, [split])
+                if known and not np.array_equal(columns[name][i], values[official]):
                     self.report.error("label is not the official one", f"{name} differs", **where)
 
     def finish(self, left_out: set[str]) -> None:
@@ -143,16 +137,14 @@ class OfficialLabels:
             text = f"{counted(len(missing), 'clip')}: {', '.join(missing[:LISTED])}{more}"
             self.report.warn("clips of the official files that are not here", text)
         told = {finding.kind for finding in self.report.findings}
-        list_defects(self.defects, str(self.folder), self.report, told=told)
+        list_defects(self.found.defects, str(self.found.folder), self.report, told=told)
 
     def _compare_files(self, manifest: Manifest) -> None:
         """Warn of annotation files that are not the imported ones."""
-        recorded, kind = (
-            manifest.spec.provenance.get("annotations"),
-            "annotation file is not the one imported",
-        )
+        recorded = manifest.spec.provenance.get("annotations")
+        kind = "annotation file is not the one imported"
         for name, stamp in (recorded if isinstance(recorded, dict) else {}).items():
-            file = self.files.get(name)
+            file = self.found.files.get(name)
             usual = self.adapter.audio_annotations
             if file is None and usual is not None:  # the audio annotations may have any name
                 remedy = "leave out" if name == usual else "give it with"

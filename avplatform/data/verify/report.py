@@ -28,6 +28,10 @@ class Finding:
     row: int | None = None
     clip_id: str = ""
 
+    def plain(self) -> dict[str, Any]:
+        """Return the fields that say something, without the level."""
+        return {n: v for n, v in vars(self).items() if n != "level" and v not in ("", None)}
+
     def line(self) -> str:
         """Return the place and the text of the finding."""
         where = [self.file] if self.file else []
@@ -76,8 +80,8 @@ class VerifyReport:
             "path": self.path,
             "ok": self.ok,
             "fast": self.fast,
-            "errors": [_plain(finding) for finding in self.errors],
-            "warnings": [_plain(finding) for finding in self.warnings],
+            "errors": [finding.plain() for finding in self.errors],
+            "warnings": [finding.plain() for finding in self.warnings],
             "counts": self.counts,
             "left_out": [dataclasses.asdict(item) for item in self.left_out],
         }
@@ -131,11 +135,3 @@ def wrapped(text: str, first: str = "  ", others: str = "    ") -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _plain(finding: Finding) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in dataclasses.asdict(finding).items()
-        if name != "level" and value not in ("", None)
-    }

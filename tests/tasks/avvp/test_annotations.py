@@ -12,7 +12,6 @@ from avplatform.data.adapters.llp.classes import (
     CLASSES,
     LABEL_TEXTS,
     OFFICIAL_LABEL_TEXTS,
-    SHORT_NAMES,
 )
 from avplatform.models.errors import DataError
 
@@ -79,11 +78,6 @@ def test_label_texts_differ_from_the_official_ones_in_two_classes():
               in zip(CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS, strict=True)
               if plain != official}  # fmt: skip
     assert differ == {"Frying_(food)": "fry food", "Baby_cry_infant_cry": "baby cry infancy cry"}
-
-
-def test_short_names_are_short_and_tell_classes_apart():
-    assert len(set(SHORT_NAMES)) == len(CLASSES) and max(map(len, SHORT_NAMES)) <= 13
-    assert not any("_" in name for name in SHORT_NAMES)
 
 
 def runs(maps):

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from avplatform.data.adapters.ave import demo, official_layout
+from avplatform.data.adapters.ave.annotations import (
+    SEGMENTS,
+    SPLIT_FILES,
+    beside,
+    locate,
+    read_annotations,
+)
 from avplatform.data.adapters.ave.classes import CLASSES, TASK, TEXTS
+from avplatform.data.adapters.ave.importing import AVEPlan
 from avplatform.data.adapters.ave.options import AVEOptions
-from avplatform.data.adapters.contracts import Annotations, DatasetAdapter, OfficialFiles
+from avplatform.data.adapters.ave.simulation import (
+    AVEClips,
+    AVESimulation,
+    AVESimulator,
+    official_clips,
+)
+from avplatform.data.adapters.contracts import DatasetAdapter, OfficialFiles
+from avplatform.data.adapters.official_files import Annotations
 from avplatform.data.adapters.plan import Plan
+from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
-
-if TYPE_CHECKING:
-    from avplatform.data.adapters.ave.simulation import AVEClips, AVESimulation, AVESimulator
-    from avplatform.data.store.schema import DataSpec
 
 
 class AVEAdapter(DatasetAdapter):
@@ -40,13 +53,6 @@ class AVEAdapter(DatasetAdapter):
         self, folder: str | Path, *, audio_file: str | Path | None = None, thorough: bool = False
     ) -> Annotations:
         """Read Annotations.txt and the order files of the splits."""
-        from avplatform.data.adapters.ave.annotations import (
-            SPLIT_FILES,
-            beside,
-            locate,
-            read_annotations,
-        )
-
         if audio_file is not None:
             super().read(folder, audio_file=audio_file)
         folder = locate(folder)
@@ -65,52 +71,42 @@ class AVEAdapter(DatasetAdapter):
 
     def plan(self, options: Any) -> Plan:
         """Open the annotations and the h5 files."""
-        from avplatform.data.adapters.ave.importing import AVEPlan
-
-        return AVEPlan(options)
+        return AVEPlan(self, options)
 
     def preset(self) -> AVESimulation:
         """Return the constants of sim-ave-1."""
-        from avplatform.data.adapters.ave.simulation import AVESimulation
-
         return AVESimulation()
 
     def clips(self, folder: str | Path, *, seed: int) -> AVEClips:
         """Return the clips, with the background clips of weak training as a further split."""
-        from avplatform.data.adapters.ave.simulation import official_clips
-
         return official_clips(folder)
 
     def demo_clips(self, sizes: Mapping[str, int] | None = None) -> AVEClips:
         """Return clips whose classes and spans are distributed as in AVE."""
-        from avplatform.data.adapters.ave.demo import BACKGROUND_CLIPS, SIZES, demo_clips
-
-        return demo_clips(sizes or SIZES, BACKGROUND_CLIPS if sizes is None else 4)
+        return demo.demo_clips(sizes or demo.SIZES, demo.BACKGROUND_CLIPS if sizes is None else 4)
 
     def simulator(self, constants: Any, clips: Any) -> AVESimulator:
         """Return the simulator of audio vectors and visual maps."""
-        from avplatform.data.adapters.ave.simulation import AVESimulator
-
         return AVESimulator(constants, clips)
 
     def simulated_spec(
         self, constants: Any, *, name: str | None = None, provenance: dict[str, Any] | None = None
     ) -> DataSpec:
         """Return the specification of a simulated store."""
-        from avplatform.data.adapters.ave.simulation import spec
-
-        return spec(constants, name=name, provenance=provenance)
+        return self.store_spec(
+            name or constants.name,
+            {"segment": [SEGMENTS], "video": []},
+            label_dtypes={"segment": "int64", "video": "int64"},
+            synthetic=True,
+            provenance=provenance or {},
+        )
 
     def copy_annotations(
         self, source: str | Path, out: Path, rows: Sequence[int] | None = None
     ) -> None:
         """Copy Annotations.txt, order and label files, cut to the clips that are kept."""
-        from avplatform.data.adapters.ave.official_layout import copy_annotations
-
-        copy_annotations(source, out, rows)
+        official_layout.copy_annotations(source, out, rows)
 
     def write_official(self, files: OfficialFiles, split: str, columns: dict[str, Any]) -> None:
         """Write rows of the h5 files."""
-        from avplatform.data.adapters.ave.official_layout import write_official
-
-        write_official(files, split, columns)
+        official_layout.write_official(files, split, columns)

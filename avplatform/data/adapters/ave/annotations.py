@@ -90,33 +90,23 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
         raise DataError(f"{file} holds no clip")
     for clip_id, count in Counter(ids).items():
         if count > 1:
-            defects.append(
-                Defect(
-                    "video id of several clips",
-                    file.name,
-                    numbers[ids.index(clip_id)],
-                    f"{clip_id} ({count})",
-                )
-            )
+            number, text = numbers[ids.index(clip_id)], f"{clip_id} ({count})"
+            defects.append(Defect("video id of several clips", file.name, number, text))
     class_index, onset_, offset_ = (np.array(x, dtype=np.int64) for x in (classes, onsets, offsets))
     splits = {split: _order(beside(folder, name), len(ids)) for split, name in SPLIT_FILES.items()}
     everything = np.concatenate(list(splits.values()))
     values, times = np.unique(everything, return_counts=True)
     if len(shared := values[times > 1]):
-        listed = ", ".join(f"row {row}" for row in shared[:5]) + (
-            ", ..." if len(shared) > 5 else ""
-        )
+        listed = ", ".join(f"row {row}" for row in shared[:5])
+        listed += ", ..." if len(shared) > 5 else ""
         raise DataError(
             f"{folder}: the order files share rows ({listed}); each row belongs to one split, once"
         )
     for row in sorted(set(range(len(ids))) - set(everything.tolist())):
         defects.append(Defect(NO_SPLIT, file.name, numbers[row], ids[row]))
     defects += _in_several_splits(file.name, ids, numbers, splits)
-    defects += compare_labels(
-        partial(beside, folder),
-        class_index,
-        segment := segment_labels(class_index, onset_, offset_),
-    )
+    segment = segment_labels(class_index, onset_, offset_)
+    defects += compare_labels(partial(beside, folder), class_index, segment)
     return AVEAnnotations(
         clip_ids=ids,
         class_index=class_index,
@@ -155,9 +145,8 @@ def beside(folder: Path, name: str) -> Path:
 
     Either of the two may lie in the other's `data/`.
     """
-    return next(
-        (place / name for place in places(folder) if (place / name).exists()), folder / name
-    )
+    files = [place / name for place in places(folder)]
+    return next((file for file in files if file.exists()), files[0])
 
 
 def places(folder: Path) -> tuple[Path, Path]:
@@ -217,11 +206,7 @@ def _background_count(file: Path) -> int:
     if not file.is_file():
         return 0
     labels = read_h5(file)
-    if (
-        labels.ndim != 2
-        or labels.shape != (expected := noisy_labels(len(labels))).shape
-        or (labels != expected).any()
-    ):
+    if labels.ndim != 2 or not np.array_equal(labels, noisy_labels(len(labels))):
         raise DataError(
             f"{file}: every row must be the one-hot label of background, "
             f"with {BACKGROUND + 1} columns"

@@ -30,8 +30,3 @@ FIRST_PHRASES: tuple[str, ...] = tuple(text.split(",")[0] for text in CLASSES)
 
 TEXTS: dict[str, tuple[str, ...]] = {"full": LABEL_TEXTS, "first_phrase": FIRST_PHRASES}
 """Label texts by spelling."""
-
-
-def spec_texts() -> dict[str, list[str]]:
-    """Return the label texts as a store holds them."""
-    return {spelling: list(texts) for spelling, texts in TEXTS.items()}

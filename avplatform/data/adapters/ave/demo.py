@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from avplatform.data.adapters.ave.annotations import SEGMENTS, segment_labels
 from avplatform.data.adapters.ave.classes import BACKGROUND
-from avplatform.data.adapters.ave.simulation import SEGMENTS, AVEClips
+from avplatform.data.adapters.ave.simulation import AVEClips
 from avplatform.data.adapters.world import LABEL_SEED
 
 SIZES = {"train": 800, "validation": 200, "test": 402}
@@ -34,9 +35,7 @@ def demo_clips(sizes: Mapping[str, int], background: int) -> AVEClips:
         length[:partial] = np.resize(LENGTHS, partial)
         length = rng.permutation(length)
         onset = np.floor(rng.random(size) * (SEGMENTS - length + 1)).astype(np.int64)
-        t = np.arange(SEGMENTS)
-        inside = (t >= onset[:, None]) & (t < (onset + length)[:, None])
-        segments.append(np.where(inside, video[:, None], BACKGROUND))
+        segments.append(segment_labels(video, onset, onset + length))
         videos.append(video)
         splits[split] = np.arange(start, start + size)
         start += size

@@ -104,12 +104,9 @@ def compare_labels(
         close = np.abs(found.astype(np.float32) - expected) <= TOLERANCE  # a NaN is never close
         rows = np.flatnonzero(~close.reshape(len(close), -1).all(axis=1))
         if name.startswith(("right", "prob")):
-            listed = ", ".join(map(str, rows[:EXAMPLES])) + (
-                ", ..." if len(rows) > EXAMPLES else ""
-            )
-            text = f"{len(rows)} of {counted(len(expected), 'row')} differ from ours" + (
-                f": {listed}" if len(rows) else ""
-            )
+            text = f"{len(rows)} of {counted(len(expected), 'row')} differ from ours"
+            text += f": {', '.join(map(str, rows[:EXAMPLES]))}" if len(rows) else ""
+            text += ", ..." if len(rows) > EXAMPLES else ""
             defects.append(Defect(NOTE, name, 0, text))
         else:
             defects += [Defect(DISAGREES, name, int(row), f"row {row}") for row in rows]

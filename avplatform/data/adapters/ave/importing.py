@@ -17,23 +17,23 @@ from avplatform.data.adapters.ave.annotations import (
     locate,
     read_annotations,
 )
-from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES, TASK, spec_texts
+from avplatform.data.adapters.ave.classes import BACKGROUND
 from avplatform.data.adapters.ave.h5 import KEY
+from avplatform.data.adapters.contracts import DatasetAdapter
 from avplatform.data.adapters.options import NONE
 from avplatform.data.adapters.plan import (
     LeftOut,
     Part,
     cast,
     in_no_split,
+    stamps,
     whole_numbers,
 )
 from avplatform.data.adapters.source import Source
-from avplatform.data.store.schema import DataSpec
-from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError
-from avplatform.models.files import file_sha256
 
 AUDIO_SHAPE, VISUAL_SHAPE = (SEGMENTS, 128), (SEGMENTS, 7, 7, 512)
+SHAPES = {"audio": AUDIO_SHAPE, "visual": VISUAL_SHAPE}
 BLOCK = 16
 # Chunks that span several clips can only be read whole: larger blocks read each chunk less often.
 BAND_BLOCK = 64
@@ -58,13 +58,9 @@ class H5Rows:
         found: tuple[int, ...] = getattr(self._dataset, "shape", ())
         expected = (found[0] if rows is None and found else rows, *shape)
         if found != expected:
-            hint = (
-                "; one row per line of Annotations.txt"
-                if found[1:] == shape
-                else "; channels come last"
-                if len(shape) > 2
-                else ""
-            )
+            hint = "; channels come last" if len(shape) > 2 else ""
+            if found[1:] == shape:
+                hint = "; one row per line of Annotations.txt"
             raise DataError(f"{file} has shape {found} instead of {expected}{hint}")
         if self._dataset.dtype.kind not in NUMBERS:
             raise DataError(f"{file} holds {self._dataset.dtype}, not numbers")
@@ -93,11 +89,8 @@ class H5Rows:
         bands: dict[int, list[int]] = {}
         for row in sorted(rows):
             bands.setdefault(row // self.band, []).append(row)
-        out, place = (
-            np.zeros((len(rows), *self.shape), dtype),
-            {row: i for i, row in enumerate(rows)},
-        )
-        bad: dict[int, str] = {}
+        out, bad = np.zeros((len(rows), *self.shape), dtype), dict[int, str]()
+        place = {row: i for i, row in enumerate(rows)}
         for band in bands.values():
             values = self._read_band(band)
             for row in band:
@@ -142,31 +135,19 @@ class AVEPlan:
         DataError: annotations or features are missing or malformed.
     """
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self, adapter: DatasetAdapter, options: Any) -> None:
         source = Source(options.source)
         annotations = locate(options.annotations or source.folder)
         self.data = read_annotations(annotations)
         self.count, self.defects = len(self.data.clip_ids), list(self.data.defects)
         self.left_out = in_no_split(self.defects, annotations, "no order file")
         self.remarks: list[str] = []
-        self._main = {
-            "audio": self._open(
-                source,
-                options.audio_file,
-                "audio_feature.h5",
-                AUDIO_SHAPE,
-                self.count,
-                "--audio-file",
-            ),
-            "visual": self._open(
-                source,
-                options.visual_file,
-                "visual_feature.h5",
-                VISUAL_SHAPE,
-                self.count,
-                "--visual-file",
-            ),
-        }
+        self._main: dict[str, H5Rows] = {}
+        for name, shape in SHAPES.items():
+            file = source.find([f"{name}_feature.h5"], getattr(options, f"{name}_file"))
+            if file is None:
+                raise source.missing(f"{name}_feature.h5", f"give the file with --{name}-file")
+            self._main[name] = H5Rows(file, shape, self.count)
         self._noisy = self._background(source, options)
         extra = self._noisy["audio"].rows if self._noisy else 0
         self.splits = dict(self.data.splits)
@@ -179,17 +160,10 @@ class AVEPlan:
         self.defects += [array.note for array in arrays if array.note is not None]
         self.parallel = all(array.band == 1 for array in arrays)
         self.block = BLOCK if self.parallel else BAND_BLOCK
-        names = [
-            "Annotations.txt",
-            *SPLIT_FILES.values(),
-            *(["labels_noisy.h5"] if self.data.background_count else []),
-        ]
-        files = [beside(annotations, name) for name in names]
+        names = ["Annotations.txt", *SPLIT_FILES.values()]
+        names += ["labels_noisy.h5"] if self.data.background_count else []
         self.sources: dict[str, Any] = {
-            "annotations": {
-                file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
-                for file in files
-            },
+            "annotations": stamps({name: beside(annotations, name) for name in names}),
             "features": {array.path.name: array.stamp for array in arrays},
         }
         self.fingerprint = [
@@ -197,51 +171,27 @@ class AVEPlan:
             [(str(a.path), a.path.stat().st_mtime_ns) for a in arrays],
         ]
         synthetic = source.is_synthetic([annotations, *(array.path.parent for array in arrays)])
-        self.spec = DataSpec(
-            name=options.name or ("ave-synthetic" if synthetic else "ave"),
-            task=TASK,
-            classes=list(CLASSES),
-            features=FeatureSpec(
-                audio_dim=AUDIO_SHAPE[-1], visual_dim=VISUAL_SHAPE[-1], map_size=(7, 7)
-            ),
-            labels={"segment": [SEGMENTS], "video": []},
+        self.spec = adapter.store_spec(
+            options.name,
+            {"segment": [SEGMENTS], "video": []},
             label_dtypes={"segment": "int64", "video": "int64"},
-            segments=SEGMENTS,
-            texts=spec_texts(),
             synthetic=synthetic,
         )
 
-    def _open(
-        self,
-        source: Source,
-        given: str | None,
-        name: str,
-        shape: tuple[int, ...],
-        rows: int | None,
-        flag: str,
-    ) -> H5Rows:
-        file = source.find([name], given)
-        if file is None:
-            raise source.missing(name, f"give the file with {flag}")
-        return H5Rows(file, shape, rows)
-
     def _background(self, source: Source, options: Any) -> dict[str, H5Rows]:
         """Open the features of background clips, which only weak training needs."""
-        given = {"audio": options.noisy_audio_file, "visual": options.noisy_visual_file}
+        given = {name: getattr(options, f"noisy_{name}_file") for name in SHAPES}
         if NONE in given.values():
             self.remarks.append("the background clips of weak training are left out (none)")
             return {}
         rows: int | None = self.data.background_count or None
         out: dict[str, H5Rows] = {}
-        for name, shape in (("audio", AUDIO_SHAPE), ("visual", VISUAL_SHAPE)):
-            flag, file = (
-                f"--noisy-{name}-file",
-                source.find([f"{name}_feature_noisy.h5"], given[name]),
-            )
+        for name, shape in SHAPES.items():
+            file = source.find([f"{name}_feature_noisy.h5"], given[name])
             if file is None:
                 self.remarks.append(
                     f"no {name}_feature_noisy.h5: stored without background clips "
-                    f"(give the file with {flag})"
+                    f"(give the file with --noisy-{name}-file)"
                 )
                 return {}
             out[name] = H5Rows(file, shape, rows)

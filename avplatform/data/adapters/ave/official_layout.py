@@ -49,10 +49,8 @@ def write_official(files: OfficialFiles, split: str, columns: dict[str, Any]) ->
 def _cut(folder: Path, out: Path, rows: list[int]) -> None:
     data = read_annotations(folder)
     count = len(data.clip_ids)
-    kept, background = (
-        [row for row in rows if row < count],
-        [row - count for row in rows if row >= count],
-    )
+    kept = [row for row in rows if row < count]
+    background = [row - count for row in rows if row >= count]
     file = out / "Annotations.txt"
     lines = [f"{line}\n" for line in read_lines(file)]
     header, lines = lines[: len(lines) - count], lines[len(lines) - count :]
@@ -60,15 +58,13 @@ def _cut(folder: Path, out: Path, rows: list[int]) -> None:
     position = {row: place for place, row in enumerate(kept)}
     for split, name in SPLIT_FILES.items():
         with h5py.File(out / name, "w") as h5:
-            h5["order"] = np.array(
-                [position[row] for row in data.splits[split].tolist() if row in position], np.int64
-            )
+            order = [position[row] for row in data.splits[split].tolist() if row in position]
+            h5["order"] = np.array(order, np.int64)
     for file in out.glob("*.h5"):
-        if file.name not in SPLIT_FILES.values():
-            noisy = file.name.endswith("_noisy.h5")
-            _cut_array(
-                file, data.background_count if noisy else count, background if noisy else kept
-            )
+        if file.name.endswith("_noisy.h5"):
+            _cut_array(file, data.background_count, background)
+        elif file.name not in SPLIT_FILES.values():
+            _cut_array(file, count, kept)
 
 
 def _cut_array(file: Path, count: int, rows: list[int]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from avplatform.data.adapters.ave.annotations import SEGMENTS, read_annotations
-from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES, EVENTS, TASK, spec_texts
+from avplatform.data.adapters.ave.classes import BACKGROUND, EVENTS
 from avplatform.data.adapters.world import (
     World,
     WorldSimulation,
@@ -19,8 +19,6 @@ from avplatform.data.adapters.world import (
     smear,
     spread_out,
 )
-from avplatform.data.store.schema import DataSpec
-from avplatform.models.contracts import FeatureSpec
 
 SIDE = 7
 OUTPUTS = {"audio": ("audio", 128, "vggish"), "visual": ("visual", 512, "relu")}
@@ -107,10 +105,8 @@ class AVESimulator:
         visual = np.repeat(self.world.ground(rng, "visual", SEGMENTS)[:, None], SIDE * SIDE, axis=1)
         visual += c.texture * unit * rng.standard_normal((SIDE * SIDE, c.latent), dtype=np.float32)
         visual += c.noise * unit * rng.standard_normal(visual.shape, dtype=np.float32)
-        drives = {m: np.zeros(SEGMENTS) for m in ("audio", "visual")}
         outside = rng.random()
-        for m in drives:
-            drives[m] += jitter(rng, inside, c.label_jitter)
+        drives = {m: jitter(rng, inside, c.label_jitter).astype(float) for m in OUTPUTS}
         leaks = {
             "visual": outside < c.seen_outside,
             "audio": c.seen_outside <= outside < c.seen_outside + c.heard_outside,
@@ -119,18 +115,14 @@ class AVESimulator:
             if leaks[m]:
                 drives[m] = np.where(drives[m] > 0, drives[m], rng.uniform(*c.outside_gain))
             drive = np.exp(c.gain_spread * rng.standard_normal()) * smear(drives[m])
-            drive = (
-                c.amplitude[number]
-                * drive
-                * np.exp(c.segment_gain_spread * rng.standard_normal(SEGMENTS))
-            )
+            spread = np.exp(c.segment_gain_spread * rng.standard_normal(SEGMENTS))
+            drive = c.amplitude[number] * drive * spread
             if label != BACKGROUND:
                 self._add(rng, m, label, drive, audio, visual)
             if rng.random() < c.distractor[number]:
                 other = int(rng.integers(len(EVENTS)))
-                self._add(
-                    rng, m, other, np.full(SEGMENTS, rng.uniform(*c.distractor_gain)), audio, visual
-                )
+                drive = np.full(SEGMENTS, rng.uniform(*c.distractor_gain))
+                self._add(rng, m, other, drive, audio, visual)
         return audio, visual
 
     def _add(
@@ -148,12 +140,10 @@ class AVESimulator:
             audio += drive[:, None] * q
             return
         c = self.constants
-        centre = rng.uniform(1, SIDE - 2, 2) + np.cumsum(
-            c.walk * rng.standard_normal((SEGMENTS, 2)), axis=0
-        )
-        distance = ((self._grid[None] - centre[:, None].astype(np.float32)) ** 2).sum(
-            axis=-1
-        )  # (T, P)
+        start = rng.uniform(1, SIDE - 2, 2)
+        centre = start + np.cumsum(c.walk * rng.standard_normal((SEGMENTS, 2)), axis=0)
+        away = self._grid[None] - centre[:, None].astype(np.float32)  # (T, P, 2)
+        distance = (away**2).sum(axis=-1)  # (T, P)
         bump = np.exp(-distance / (2 * rng.uniform(*c.bump_width) ** 2)).astype(np.float32)
         visual += (drive[:, None] * bump)[..., None] * q
 
@@ -168,21 +158,3 @@ def official_clips(folder: str | Path) -> AVEClips:
     video = np.concatenate([data.class_index, np.full(extra, BACKGROUND)])
     splits = {**data.splits, "background": np.arange(count, count + extra)}
     return AVEClips(keys, np.arange(count + extra), segment, video, splits)
-
-
-def spec(
-    constants: AVESimulation, *, name: str | None = None, provenance: dict[str, Any] | None = None
-) -> DataSpec:
-    """Return the specification of a simulated AVE store."""
-    return DataSpec(
-        name=name or constants.name,
-        task=TASK,
-        classes=list(CLASSES),
-        features=FeatureSpec(audio_dim=128, visual_dim=512, map_size=(SIDE, SIDE)),
-        labels={"segment": [SEGMENTS], "video": []},
-        label_dtypes={"segment": "int64", "video": "int64"},
-        segments=SEGMENTS,
-        texts=spec_texts(),
-        synthetic=True,
-        provenance=provenance or {},
-    )

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from avplatform.data.adapters.contracts import (
-    Annotations,
-    DatasetAdapter,
-    Modality,
-    OfficialFiles,
-    Spelling,
-)
-from avplatform.data.adapters.llp import prompts
+from avplatform.data.adapters.contracts import DatasetAdapter, Modality, OfficialFiles, Spelling
+from avplatform.data.adapters.llp import demo, official_layout, prompts
 from avplatform.data.adapters.llp.annotations import (
     COUNTS,
     DENSE_FILES,
@@ -26,19 +20,28 @@ from avplatform.data.adapters.llp.annotations import (
     locate,
     read_annotations,
 )
-from avplatform.data.adapters.llp.checks import FULL_FILE, UNCORRUPTED, audio_variant, check_files
+from avplatform.data.adapters.llp.checks import (
+    FULL_FILE,
+    OTHER_VERSION,
+    UNCORRUPTED,
+    VARIANT,
+    audio_variant,
+    check_files,
+)
 from avplatform.data.adapters.llp.classes import CLASSES, TASK, TEXTS
+from avplatform.data.adapters.llp.importing import LLPPlan
 from avplatform.data.adapters.llp.options import LLPOptions, check_options
+from avplatform.data.adapters.llp.simulation import (
+    LLPClips,
+    LLPSimulation,
+    LLPSimulator,
+    official_clips,
+)
+from avplatform.data.adapters.official_files import Annotations
 from avplatform.data.adapters.plan import Plan
+from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.files import expanded
-
-if TYPE_CHECKING:
-    from avplatform.data.adapters.llp.simulation import LLPClips, LLPSimulation, LLPSimulator
-    from avplatform.data.store.schema import DataSpec
-
-VARIANT = "dense audio annotations"
-OTHER_VERSION = f"{VARIANT} of another version"
 
 
 class LLPAdapter(DatasetAdapter):
@@ -69,11 +72,12 @@ class LLPAdapter(DatasetAdapter):
         folder = locate(folder)
         audio = expanded(audio_file or folder / DENSE_FILES["audio"])
         data = read_annotations(folder, audio_file=audio)
-        others = (*SPLIT_FILES.values(), DENSE_FILES["visual"], FULL_FILE)
+        lists = {name: folder / name for name in SPLIT_FILES.values()}
+        others = {name: folder / name for name in (DENSE_FILES["visual"], FULL_FILE)}
         dense = {"dense_audio": data.dense_audio, "dense_visual": data.dense_visual}
         return Annotations(
             folder=folder,
-            files={audio.name: audio, **{name: folder / name for name in others}},
+            files={**lists, audio.name: audio, **others},
             clip_ids=data.filenames,
             splits=data.splits,
             labels={"weak": data.weak, **dense},
@@ -85,9 +89,7 @@ class LLPAdapter(DatasetAdapter):
 
     def plan(self, options: Any) -> Plan:
         """Open the csv files and the folders of .npy files."""
-        from avplatform.data.adapters.llp.importing import LLPPlan
-
-        return LLPPlan(options)
+        return LLPPlan(self, options)
 
     def check_options(self, options: Any) -> None:
         """Raise UsageError where a folder is given for features that are not chosen."""
@@ -95,49 +97,44 @@ class LLPAdapter(DatasetAdapter):
 
     def preset(self) -> LLPSimulation:
         """Return the constants of sim-llp-1."""
-        from avplatform.data.adapters.llp.simulation import LLPSimulation
-
         return LLPSimulation()
 
     def clips(self, folder: str | Path, *, seed: int) -> LLPClips:
         """Return the clips; training clips borrow events from validation clips."""
-        from avplatform.data.adapters.llp.simulation import official_clips
-
         return official_clips(folder, seed=seed)
 
     def demo_clips(self, sizes: Mapping[str, int] | None = None) -> LLPClips:
         """Return clips whose classes, modalities and spans are distributed as in LLP."""
-        from avplatform.data.adapters.llp.demo import SIZES, demo_clips
-
-        return demo_clips(sizes or SIZES)
+        return demo.demo_clips(sizes or demo.SIZES)
 
     def simulator(self, constants: Any, clips: Any) -> LLPSimulator:
         """Return the simulator of features and pseudo-labels."""
-        from avplatform.data.adapters.llp.simulation import LLPSimulator
-
         return LLPSimulator(constants, clips)
 
     def simulated_spec(
         self, constants: Any, *, name: str | None = None, provenance: dict[str, Any] | None = None
     ) -> DataSpec:
         """Return the specification of a simulated store."""
-        from avplatform.data.adapters.llp.simulation import spec
-
-        return spec(constants, name=name, provenance=provenance)
+        maps = [SEGMENTS, len(CLASSES)]
+        labels = {"weak": [len(CLASSES)], "pseudo_audio": maps, "pseudo_visual": maps}
+        labels |= {"dense_audio": maps, "dense_visual": maps}
+        return self.store_spec(
+            name or constants.name,
+            labels,
+            label_dtypes=dict.fromkeys(labels, "uint8"),
+            synthetic=True,
+            provenance=provenance or {},
+        )
 
     def copy_annotations(
         self, source: str | Path, out: Path, rows: Sequence[int] | None = None
     ) -> None:
         """Copy the csv files, without the lines of clips that are not kept."""
-        from avplatform.data.adapters.llp.official_layout import copy_annotations
-
-        copy_annotations(source, out, rows)
+        official_layout.copy_annotations(source, out, rows)
 
     def write_official(self, files: OfficialFiles, split: str, columns: dict[str, Any]) -> None:
         """Write one .npy per video and kind of feature."""
-        from avplatform.data.adapters.llp.official_layout import write_official
-
-        write_official(files, columns)
+        official_layout.write_official(files, columns)
 
     def video_of(self, clip_id: str) -> str | None:
         """Return the YouTube id with which a clip's name begins."""
@@ -154,10 +151,8 @@ class LLPAdapter(DatasetAdapter):
         variant = provenance.get("dense_audio_annotations")
         if variant is None:
             return {}, []
-        odd = (
-            [] if variant == UNCORRUPTED else [(OTHER_VERSION, str(variant), DENSE_FILES["audio"])]
-        )
-        return {VARIANT: str(variant)}, odd
+        odd = (OTHER_VERSION, str(variant), DENSE_FILES["audio"])
+        return {VARIANT: str(variant)}, [] if variant == UNCORRUPTED else [odd]
 
     def prompts(self, modality: Modality, spelling: Spelling = "official") -> tuple[str, ...]:
         """Return VALOR's prompts."""

@@ -110,16 +110,13 @@ def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarr
         try:
             begin, end = int(onset), int(offset)
         except ValueError:
-            seconds = f"'{onset}', '{offset}'"
             raise DataError(
-                f"{file}, line {line}: onset and offset must be whole seconds, not {seconds}"
+                f"{file}, line {line}: onset and offset must be whole seconds, "
+                f"not '{onset}', '{offset}'"
             ) from None
         if end <= begin:
-            defects.append(
-                Defect(
-                    "reversed event" if end < begin else "event of no length", file.name, line, text
-                )
-            )
+            kind = "reversed event" if end < begin else "event of no length"
+            defects.append(Defect(kind, file.name, line, text))
         if filename not in index:
             defects.append(Defect("clip outside all splits", file.name, line, text))
             continue
@@ -152,9 +149,8 @@ def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
     try:
         lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read {file}: {error}; LLP's annotations need {', '.join(all_files())}"
-        ) from None
+        names = ", ".join([*SPLIT_FILES.values(), *DENSE_FILES.values()])
+        raise DataError(f"cannot read {file}: {error}; LLP's annotations need {names}") from None
     if not lines or lines[0].split("\t") != header:
         raise DataError(
             f"{file}: the first line must be the columns {', '.join(header)}, separated by tabs"
@@ -171,11 +167,6 @@ def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
     if not rows:
         raise DataError(f"{file} holds no clip")
     return rows
-
-
-def all_files() -> list[str]:
-    """Return the names of the files that are read."""
-    return [*SPLIT_FILES.values(), *DENSE_FILES.values()]
 
 
 def _class_index(label: str, file: Path, line: int) -> int:

@@ -16,12 +16,11 @@ from avplatform.data.adapters.llp.annotations import (
 from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.data.adapters.official_files import NO_SPLIT, Defect
 
+VARIANT = "dense audio annotations"
+OTHER_VERSION = f"{VARIANT} of another version"
 FULL_FILE = "AVVP_dataset_full.csv"
-UNCORRUPTED, CORRUPTED, UNKNOWN = (
-    "uncorrupted",
-    "mm_pyramid variant (3 rows lost)",
-    "not a known one",
-)
+UNCORRUPTED, CORRUPTED = "uncorrupted", "mm_pyramid variant (3 rows lost)"
+UNKNOWN = "not a known one"
 AUDIO_SHA256 = {
     "d5435664668bec6e7eafb39059d2f424ed2682f6b55395262fc3cb691b7d0778": UNCORRUPTED,
     "249122f65501d8d611c0027a48643798fe622bedee60f7e6224b5a8e3c02f886": CORRUPTED,
@@ -39,15 +38,13 @@ def audio_variant(file: Path) -> str:
         DataError: the file cannot be read.
     """
     rows = read_rows(file, DENSE_HEADER)
-    text = "".join(
-        "\t".join(columns) + "\n" for columns in [DENSE_HEADER, *(row for _, row in rows)]
-    )
+    lines = [DENSE_HEADER, *(row for _, row in rows)]
+    text = "".join("\t".join(columns) + "\n" for columns in lines)
     known = AUDIO_SHA256.get(hashlib.sha256(text.encode()).hexdigest())
     if known is not None:
         return known
-    return (
-        CORRUPTED if any(row[0] in CLASSES or row[0].endswith("`") for _, row in rows) else UNKNOWN
-    )
+    corrupted = any(row[0] in CLASSES or row[0].endswith("`") for _, row in rows)
+    return CORRUPTED if corrupted else UNKNOWN
 
 
 def check_files(folder: Path, annotations: LLPAnnotations) -> list[Defect]:
@@ -56,27 +53,20 @@ def check_files(folder: Path, annotations: LLPAnnotations) -> list[Defect]:
     Raises:
         DataError: the file of all clips exists but is malformed.
     """
-    defects = (
-        _compare_full(folder / FULL_FILE, annotations) if (folder / FULL_FILE).is_file() else []
-    )
+    file = folder / FULL_FILE
+    defects = _compare_full(file, annotations) if file.is_file() else []
     first: dict[str, str] = {}
     for filename, video in zip(annotations.filenames, annotations.video_ids, strict=True):
         if video in first:
-            defects.append(
-                Defect(
-                    "feature file of several clips",
-                    f"{video}.npy",
-                    0,
-                    f"{first[video]}, {filename}",
-                )
-            )
+            clips = f"{first[video]}, {filename}"
+            defects.append(Defect("feature file of several clips", f"{video}.npy", 0, clips))
         first.setdefault(video, filename)
     return defects
 
 
 def _compare_full(file: Path, annotations: LLPAnnotations) -> list[Defect]:
     weak = {
-        name: set(np.flatnonzero(row).tolist())
+        name: {CLASSES[i] for i in np.flatnonzero(row)}
         for name, row in zip(annotations.filenames, annotations.weak, strict=True)
     }
     defects, seen = [], set()
@@ -84,12 +74,9 @@ def _compare_full(file: Path, annotations: LLPAnnotations) -> list[Defect]:
         seen.add(filename)
         if filename not in weak:
             defects.append(Defect(NO_SPLIT, file.name, line, filename))
-        elif {CLASSES[i] for i in weak[filename]} != set(labels.split(",")):
-            defects.append(
-                Defect(
-                    "labels differ from the split file's", file.name, line, f"{filename}: {labels}"
-                )
-            )
+        elif weak[filename] != set(labels.split(",")):
+            text = f"{filename}: {labels}"
+            defects.append(Defect("labels differ from the split file's", file.name, line, text))
     missing = [name for name in annotations.filenames if name not in seen]
     return defects + [
         Defect("clip missing from the file of all clips", file.name, 0, name) for name in missing

@@ -26,25 +26,5 @@ OFFICIAL_LABEL_TEXTS: tuple[str, ...] = tuple(
 )
 """The texts from which the published label embeddings were made, with their spelling."""
 
-SHORT_NAMES: tuple[str, ...] = tuple(
-    {
-        "Frying_(food)": "Frying",
-        "Basketball_bounce": "Basketball",
-        "Chicken_rooster": "Chicken",
-        "Violin_fiddle": "Violin",
-        "Vacuum_cleaner": "Vacuum",
-        "Acoustic_guitar": "Guitar",
-        "Telephone_bell_ringing": "Telephone",
-        "Baby_cry_infant_cry": "Baby cry",
-    }.get(name, name.replace("_", " "))
-    for name in CLASSES
-)
-"""Names short enough for the axes of plots."""
-
 TEXTS: dict[str, tuple[str, ...]] = {"plain": LABEL_TEXTS, "official": OFFICIAL_LABEL_TEXTS}
 """Label texts by spelling."""
-
-
-def spec_texts() -> dict[str, list[str]]:
-    """Return the label texts as a store holds them."""
-    return {spelling: list(texts) for spelling, texts in TEXTS.items()}

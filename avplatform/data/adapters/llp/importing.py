@@ -11,15 +11,10 @@ import numpy as np
 import torch
 
 from avplatform.base.npy import BadFeature
-from avplatform.data.adapters.llp.annotations import (
-    DENSE_FILES,
-    SEGMENTS,
-    SPLIT_FILES,
-    locate,
-    read_annotations,
-)
-from avplatform.data.adapters.llp.checks import FULL_FILE, audio_variant, check_files
-from avplatform.data.adapters.llp.classes import CLASSES, TASK, spec_texts
+from avplatform.data.adapters.contracts import DatasetAdapter
+from avplatform.data.adapters.llp.annotations import DENSE_FILES, ID_LENGTH, SEGMENTS
+from avplatform.data.adapters.llp.checks import OTHER_VERSION, UNCORRUPTED, VARIANT
+from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.data.adapters.npy_folder import NpyFolder
 from avplatform.data.adapters.official_files import Defect
 from avplatform.data.adapters.options import NONE
@@ -29,13 +24,13 @@ from avplatform.data.adapters.plan import (
     cast,
     in_no_split,
     is_repeated,
+    stamps,
     whole_numbers,
 )
 from avplatform.data.adapters.source import Source
-from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import counted
-from avplatform.models.files import expanded, file_sha256
+from avplatform.models.files import expanded
 from avplatform.models.stem import pool_clap
 
 FRAMES = 80
@@ -48,7 +43,7 @@ class Feature:
 
     column: str
     option: str
-    places: tuple[str, ...]
+    place: str
     shape: tuple[int, ...]
     reduce: Callable[[np.ndarray], np.ndarray]
     optional: bool = False
@@ -77,19 +72,19 @@ def features_of(options: Any) -> list[Feature]:
         return x
 
     features = {
-        "vggish": Feature("audio", "vggish", ("feats/vggish",), (SEGMENTS, 128), same),
-        "clap": Feature("audio", "clap_features", ("CLAP/features",), (64, 768), pool_tokens),
+        "vggish": Feature("audio", "vggish", "feats/vggish", (SEGMENTS, 128), same),
+        "clap": Feature("audio", "clap_features", "CLAP/features", (64, 768), pool_tokens),
         "res152": Feature(
             "visual",
             "res152",
-            ("feats/res152",),
+            "feats/res152",
             (FRAMES, 2048),
             average_frames if options.frames == 10 else same,
         ),
-        "clip": Feature("visual", "clip_features", ("CLIP/features",), (SEGMENTS, 768), same),
+        "clip": Feature("visual", "clip_features", "CLIP/features", (SEGMENTS, 768), same),
     }
     motion = Feature(
-        "motion", "r2plus1d", ("feats/r2plus1d_18",), (SEGMENTS, 512), same, optional=True
+        "motion", "r2plus1d", "feats/r2plus1d_18", (SEGMENTS, 512), same, optional=True
     )
     return [features[options.audio], features[options.visual], motion]
 
@@ -104,25 +99,26 @@ class LLPPlan:
     block = BLOCK
     parallel = True
 
-    def __init__(self, options: Any) -> None:
-        source = Source(options.source)
-        annotations = locate(options.annotations or source.folder)
-        audio_file = expanded(options.audio_annotations or annotations / DENSE_FILES["audio"])
-        self.data = read_annotations(annotations, audio_file=audio_file)
-        self.splits, self.videos = self.data.splits, self.data.video_ids
-        self.defects = self.data.defects + check_files(annotations, self.data)
-        self.left_out = in_no_split(self.defects, annotations, "no split file")
+    def __init__(self, adapter: DatasetAdapter, options: Any) -> None:
+        self.options, self.source = options, Source(options.source)
+        data = adapter.read(
+            options.annotations or self.source.folder,
+            audio_file=options.audio_annotations,
+            thorough=True,
+        )
+        self.splits, self.labels, self.clip_ids = data.splits, data.labels, data.clip_ids
+        self.videos = [name[:ID_LENGTH] for name in data.clip_ids]
+        self.defects = data.defects
+        self.left_out = in_no_split(self.defects, data.folder, "no split file")
         self.remarks: list[str] = []
         self._folders: dict[str, NpyFolder] = {}
         self._features = [
-            f
-            for f in features_of(options)
-            if self._open(f.column, options, source, f.option, f.places, f.optional)
+            f for f in features_of(options) if self._open(f.column, f.option, f.place, f.optional)
         ]
         self._pseudo = {}
         for modality, model in (("audio", "CLAP"), ("visual", "CLIP")):
-            column, places = f"pseudo_{modality}", (f"{model}/segment_pseudo_labels",)
-            if self._open(column, options, source, column, places, True):
+            column = f"pseudo_{modality}"
+            if self._open(column, column, f"{model}/segment_pseudo_labels", True):
                 known = self._known_splits(column)
                 if known:
                     self._pseudo[column] = known
@@ -132,18 +128,10 @@ class LLPPlan:
                         f"{folder} has usable labels for no split: stored without {column}"
                     )
         self._strangers()
-        files = [
-            *(annotations / name for name in SPLIT_FILES.values()),
-            audio_file,
-            annotations / DENSE_FILES["visual"],
-        ]
-        files += [annotations / FULL_FILE] if (annotations / FULL_FILE).is_file() else []
+        variant = data.counts[f"{VARIANT} given"]
         self.sources: dict[str, Any] = {
-            "annotations": {
-                file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
-                for file in files
-            },
-            "dense_audio_annotations": audio_variant(audio_file),
+            "annotations": stamps(data.files),
+            "dense_audio_annotations": variant,
             "features": {
                 column: {
                     "folder": folder.place,
@@ -153,39 +141,44 @@ class LLPPlan:
                 for column, folder in self._folders.items()
             },
         }
-        if self.sources["dense_audio_annotations"] != "uncorrupted":
-            text = self.sources["dense_audio_annotations"]
-            self.defects.append(
-                Defect("dense audio annotations of another version", audio_file.name, 0, text)
-            )
-        self.fingerprint = [self.sources, [folder.fingerprint for folder in self._folders.values()]]
-        self.synthetic = source.is_synthetic(
-            [annotations, *(f.folder for f in self._folders.values())]
+        if variant != UNCORRUPTED:
+            file = expanded(options.audio_annotations or DENSE_FILES["audio"]).name
+            self.defects.append(Defect(OTHER_VERSION, file, 0, variant))
+        folders = self._folders.values()
+        self.fingerprint = [self.sources, [folder.fingerprint for folder in folders]]
+        synthetic = self.source.is_synthetic([data.folder, *(f.folder for f in folders)])
+        maps = [SEGMENTS, len(CLASSES)]
+        labels = {"weak": [len(CLASSES)]} | dict.fromkeys(
+            [*self._pseudo, "dense_audio", "dense_visual"], maps
         )
-        self.spec = self._spec(options)
+        unknown = {n: known for n, known in self._pseudo.items() if len(known) < len(self.splits)}
+        widths = {feature.column: feature.shape[-1] for feature in self._features}
+        self.spec = adapter.store_spec(
+            options.name,
+            labels,
+            label_dtypes=dict.fromkeys(labels, "uint8"),
+            label_splits=data.label_splits | unknown,
+            features=FeatureSpec(
+                audio_dim=widths["audio"],
+                visual_dim=widths["visual"],
+                motion_dim=widths.get("motion"),
+            ),
+            frames_per_segment=options.frames // SEGMENTS,
+            synthetic=synthetic,
+        )
 
-    def _open(
-        self,
-        column: str,
-        options: Any,
-        source: Source,
-        option: str,
-        places: Sequence[str],
-        optional: bool,
-    ) -> bool:
-        given = getattr(options, option)
+    def _open(self, column: str, option: str, place: str, optional: bool) -> bool:
+        """Open the folder of a column; return whether there is one."""
+        given = getattr(self.options, option)
         flag = f"--{option.replace('_', '-')}"
         if given == NONE and optional:
             self.remarks.append(f"{column} is left out ({flag} none)")
             return False
-        inside = [f"feats/{place}" for place in places if not place.startswith("feats/")]
-        folder = source.find([*places, *inside], given)
+        folder = self.source.find([place, f"feats/{place}"], given)
         if folder is None:
             if not optional:
-                raise source.missing(places[0], f"give its folder with {flag}")
-            self.remarks.append(
-                f"no {places[0]}: stored without {column} (give a folder with {flag})"
-            )
+                raise self.source.missing(place, f"give its folder with {flag}")
+            self.remarks.append(f"no {place}: stored without {column} (give a folder with {flag})")
             return False
         remedy = f"give {flag} the folder that holds one per video"
         self._folders[column] = NpyFolder(
@@ -226,10 +219,8 @@ class LLPPlan:
             try:
                 self._pseudo_labels(folder, row)
             except BadFeature as error:
-                file, text = (
-                    f"{folder.place}/{self.videos[row]}.npy",
-                    f"{self.data.filenames[row]}: {error}",
-                )
+                file = f"{folder.place}/{self.videos[row]}.npy"
+                text = f"{self.clip_ids[row]}: {error}"
                 self.defects.append(Defect("damaged pseudo-label file", file, 0, text))
                 count += 1
         return count
@@ -237,39 +228,10 @@ class LLPPlan:
     def _strangers(self) -> None:
         videos = set(self.videos)
         for folder in self._folders.values():
-            for name in sorted(set(folder.sizes) - videos):
-                self.defects.append(
-                    Defect("feature file of no clip", folder.place, 0, f"{name}.npy")
-                )
-
-    def _spec(self, options: Any) -> DataSpec:
-        maps = [SEGMENTS, len(CLASSES)]
-        labels = {
-            "weak": [len(CLASSES)],
-            **dict.fromkeys([*self._pseudo, "dense_audio", "dense_visual"], maps),
-        }
-        label_splits = {name: ["validation", "test"] for name in ("dense_audio", "dense_visual")}
-        label_splits |= {
-            name: known for name, known in self._pseudo.items() if len(known) < len(self.splits)
-        }
-        widths = {feature.column: feature.shape[-1] for feature in self._features}
-        return DataSpec(
-            name=options.name or ("llp-synthetic" if self.synthetic else "llp"),
-            task=TASK,
-            classes=list(CLASSES),
-            features=FeatureSpec(
-                audio_dim=widths["audio"],
-                visual_dim=widths["visual"],
-                motion_dim=widths.get("motion"),
-            ),
-            labels=labels,
-            label_dtypes=dict.fromkeys(labels, "uint8"),
-            label_splits=label_splits,
-            segments=SEGMENTS,
-            texts=spec_texts(),
-            frames_per_segment=options.frames // SEGMENTS,
-            synthetic=self.synthetic,
-        )
+            self.defects += [
+                Defect("feature file of no clip", folder.place, 0, f"{name}.npy")
+                for name in sorted(set(folder.sizes) - videos)
+            ]
 
     def read(self, split: str, positions: Sequence[int], dtype: str) -> Part:
         """Read the clips at some positions of a split; every bad file of a clip is listed."""
@@ -281,7 +243,7 @@ class LLPPlan:
             row = int(self.splits[split][position])
             clip, bad, notes = self._clip(split, row, dtype)
             part.left_out += [
-                (position, LeftOut(self.data.filenames[row], str(file), text)) for file, text in bad
+                (position, LeftOut(self.clip_ids[row], str(file), text)) for file, text in bad
             ]
             if not bad:
                 found = [*notes, *self._outside(clip, row)]
@@ -301,18 +263,16 @@ class LLPPlan:
         self, split: str, row: int, dtype: str
     ) -> tuple[dict[str, Any], list[tuple[Path, str]], list[Defect]]:
         """Return a clip's columns, its bad files with reasons, and defects of its good files."""
-        data, video = self.data, self.videos[row]
-        clip: dict[str, Any] = {"row": row, "clip_id": data.filenames[row], "weak": data.weak[row]}
-        clip |= {"dense_audio": data.dense_audio[row], "dense_visual": data.dense_visual[row]}
+        video, clip_id = self.videos[row], self.clip_ids[row]
+        clip: dict[str, Any] = {"row": row, "clip_id": clip_id}
+        clip |= {name: values[row] for name, values in self.labels.items()}
         bad, notes = [], []
         for feature in self._features:
             folder = self._folders[feature.column]
             try:
                 values = folder.read(video, feature.shape)
                 clip[feature.column] = cast(feature.reduce(values), dtype)
-                note = whole_numbers(
-                    values.dtype, f"{folder.place}/{video}.npy", data.filenames[row]
-                )
+                note = whole_numbers(values.dtype, f"{folder.place}/{video}.npy", clip_id)
                 notes += [note] if note is not None else []
             except BadFeature as error:
                 bad.append((folder.file(video), str(error)))
@@ -322,7 +282,7 @@ class LLPPlan:
                 clip[column] = (
                     self._pseudo_labels(folder, row)
                     if split in known
-                    else np.zeros_like(data.dense_audio[row])
+                    else np.zeros_like(clip["dense_audio"])
                 )
             except BadFeature as error:
                 bad.append((folder.file(video), str(error)))
@@ -338,18 +298,12 @@ class LLPPlan:
         """List pseudo-labels outside the weak label, which VALOR's rule never sets."""
         defects = []
         for column in self._pseudo:
-            outside = np.flatnonzero(clip[column].any(axis=0) & (self.data.weak[row] == 0))
+            outside = np.flatnonzero(clip[column].any(axis=0) & (clip["weak"] == 0))
             if len(outside):
                 names = ", ".join(CLASSES[i] for i in outside)
                 file = f"{self._folders[column].place}/{self.videos[row]}.npy"
-                defects.append(
-                    Defect(
-                        "pseudo-label outside the weak label",
-                        file,
-                        0,
-                        f"{self.data.filenames[row]}: {names}",
-                    )
-                )
+                text = f"{self.clip_ids[row]}: {names}"
+                defects.append(Defect("pseudo-label outside the weak label", file, 0, text))
         return defects
 
     def bytes_of(self, rows: set[int]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from avplatform.data.adapters.llp.annotations import SEGMENTS, read_annotations
-from avplatform.data.adapters.llp.classes import CLASSES, LABEL_TEXTS, TASK, spec_texts
+from avplatform.data.adapters.llp.classes import CLASSES, LABEL_TEXTS
 from avplatform.data.adapters.world import (
     World,
     WorldSimulation,
@@ -20,8 +20,6 @@ from avplatform.data.adapters.world import (
     smear,
     spread_out,
 )
-from avplatform.data.store.schema import DataSpec
-from avplatform.models.contracts import FeatureSpec
 
 OUTPUTS = {
     "audio": ("audio", 128, "vggish"),
@@ -61,10 +59,7 @@ class LLPClips:
     sorted_by_class: bool = False
 
 
-@dataclass
-class _Drawn:
-    latent: dict[str, np.ndarray]
-    pseudo: dict[str, np.ndarray]
+_Drawn = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # latents, pseudo-labels
 
 
 class LLPSimulator:
@@ -78,12 +73,13 @@ class LLPSimulator:
     def __init__(self, constants: LLPSimulation, calibration: LLPClips) -> None:
         self.constants = constants
         self.world = World(constants, LABEL_TEXTS, OUTPUTS)
-        chosen = spread_out(len(calibration.keys), CALIBRATION_CLIPS)
         drawn = [
             self._draw(clip_generator(constants.seed, calibration.keys[i]), calibration, i)
-            for i in chosen
+            for i in spread_out(len(calibration.keys), CALIBRATION_CLIPS)
         ]
-        self.world.calibrate({m: np.concatenate([d.latent[m] for d in drawn]) for m in MODALITIES})
+        self.world.calibrate(
+            {m: np.concatenate([latent[m] for latent, _ in drawn]) for m in MODALITIES}
+        )
 
     def columns(self, clips: LLPClips, indices: Sequence[int]) -> dict[str, Any]:
         """Return the columns of a store for the clips at `indices`."""
@@ -94,24 +90,22 @@ class LLPSimulator:
             "clip_id": [clips.keys[i] for i in indices],
         }
         for name, (modality, width, _) in OUTPUTS.items():
-            latent = np.stack([d.latent[modality] for d in drawn])  # (n, T, K)
+            latent = np.stack([found[modality] for found, _ in drawn])  # (n, T, K)
             noise = np.stack(
                 [rng.standard_normal((SEGMENTS, width), dtype=np.float32) for rng in generators]
             )
             columns[name] = self.world.observations[name](latent, noise, self.constants.pixel_noise)
         columns["weak"] = clips.weak[list(indices)]
         for modality in MODALITIES:
-            columns[f"pseudo_{modality}"] = np.stack([d.pseudo[modality] for d in drawn]).astype(
-                np.uint8
-            )
+            pseudo = np.stack([found[modality] for _, found in drawn])
+            columns[f"pseudo_{modality}"] = pseudo.astype(np.uint8)
             columns[f"dense_{modality}"] = getattr(clips, modality)[list(indices)]
         return columns
 
     def _draw(self, rng: np.random.Generator, clips: LLPClips, index: int) -> _Drawn:
         c = self.constants
-        maps: dict[str, Any] = {
-            m: getattr(clips, m)[index].T.astype(bool) for m in MODALITIES
-        }  # (C, T)
+        # (C, T) per modality
+        maps: dict[str, Any] = {m: getattr(clips, m)[index].T.astype(bool) for m in MODALITIES}
         weak = clips.weak[index].astype(bool)
         latent, pseudo = {}, {}
         for number, modality in enumerate(MODALITIES):
@@ -130,7 +124,7 @@ class LLPSimulator:
                 )
             latent[modality] = z
             pseudo[modality] = self._pseudo(rng, number, weak, own, other, gain, traced)
-        return _Drawn(latent, pseudo)
+        return latent, pseudo
 
     def _pseudo(
         self,
@@ -175,29 +169,6 @@ def official_clips(folder: str | Path, *, seed: int) -> LLPClips:
     )
     rows = np.arange(len(data.filenames))
     return LLPClips(data.filenames, rows, data.weak, audio, visual, data.splits)
-
-
-def spec(
-    constants: LLPSimulation, *, name: str | None = None, provenance: dict[str, Any] | None = None
-) -> DataSpec:
-    """Return the specification of a simulated LLP store."""
-    maps = [SEGMENTS, len(CLASSES)]
-    labels = {
-        "weak": [len(CLASSES)],
-        **{f"{k}_{m}": maps for k in ("pseudo", "dense") for m in MODALITIES},
-    }
-    return DataSpec(
-        name=name or constants.name,
-        task=TASK,
-        classes=list(CLASSES),
-        features=FeatureSpec(audio_dim=128, visual_dim=2048, motion_dim=512),
-        labels=labels,
-        label_dtypes=dict.fromkeys(labels, "uint8"),
-        segments=SEGMENTS,
-        texts=spec_texts(),
-        synthetic=True,
-        provenance=provenance or {},
-    )
 
 
 def hot_deck(

@@ -11,7 +11,7 @@ import numpy as np
 
 from avplatform.base.npy import BadFeature
 from avplatform.data.adapters.contracts import DatasetAdapter
-from avplatform.data.adapters.official_files import defect_lines
+from avplatform.data.adapters.official_files import Annotations, defect_lines
 from avplatform.data.adapters.plan import ClipPlan, LeftOut
 from avplatform.data.adapters.table.events import names_of
 from avplatform.data.adapters.table.features import open_features
@@ -85,16 +85,14 @@ class TablePlan(ClipPlan):
         self._found, self._bad = features, dict[str, str]()
         self._video_of: dict[str, str] = {}
         clip_ids, splits, columns = self._clips(labels)
-        super().__init__(
-            spec,
-            source=folder,
+        found = Annotations(
+            folder=folder,
             clip_ids=clip_ids,
             splits={name: np.array(rows) for name, rows in splits.items()},
             labels=columns,
-            load=self._load,
-            files={},
             defects=labels.notes,
         )
+        super().__init__(spec, folder, found, self._load)
         self.sources = {**labels.provenance(), **features.provenance}
         self.fingerprint.append(self.sources)
         self.left_out = [

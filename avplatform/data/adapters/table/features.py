@@ -130,7 +130,9 @@ class FolderFeatures:
             )
         self.segments, self.segment = segments, segment
         self.provenance: dict[str, Any] = {}
-        self._folders = {name: NpyFolder(folder / name) for name in there}
+        self._folders = {
+            name: NpyFolder(folder / name, "give the folder of features") for name in there
+        }
         self.videos: dict[str, Video] = {}
         self._lengths: dict[str, int] = {}
         shape: dict[str, tuple[int, ...]] = {}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.plan import stamps
 from avplatform.data.adapters.table.checks import known_when, make_table
 from avplatform.data.adapters.table.events import Event
 from avplatform.data.adapters.table.options import DEFAULT_SHARES, EventOptions
@@ -18,7 +19,6 @@ from avplatform.data.adapters.table.splits import parse_shares, split_videos
 from avplatform.data.store.schema import SPLITS
 from avplatform.models.contracts import STREAMS
 from avplatform.models.errors import DataError, UsageError
-from avplatform.models.files import file_sha256
 from avplatform.tasks.registry import TASKS
 
 Window = tuple[float, float]
@@ -125,13 +125,9 @@ class EventLabels:
 
     def provenance(self) -> dict[str, Any]:
         """Return what a store remembers of its labels: the files and the rules."""
-        files = [Path(file) for file in self.files]
         names = ("segment", "covered", "beyond", "seed", "separator")
         return {
-            "annotations": {
-                file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
-                for file in files
-            },
+            "annotations": stamps({Path(file).name: Path(file) for file in self.files}),
             "rules": {name: getattr(self.options, name) for name in names},
         }
 
