@@ -46,7 +46,7 @@ class LabelCounts:
                 continue
             if active.ndim == 3:
                 self._maps(name, active)
-                active = active.any(axis=1)
+                active = np.asarray(active.any(axis=1))
             present |= active
         self.sizes[split] += size
         self.clips[split] = self.clips.get(split, np.zeros(count, np.int64)) + present.sum(axis=0)

@@ -120,9 +120,8 @@ def _distinct(rows: Sequence[Event], notes: list[Defect]) -> Iterable[Event]:
             continue
         for other in seen.values():
             alike = other.label == row.label and other.stream == row.stream
-            if alike and max(row.onset or 0, other.onset or 0) < min(
-                row.offset or 0, other.offset or 0
-            ):
+            (a, b), (c, d) = row.span or (0, 0), other.span or (0, 0)
+            if alike and max(a, c) < min(b, d):
                 text = f"{row.label} overlaps {other.unit} {other.line}; they are joined"
                 notes.append(_defect("events of one class that overlap", row, text))
                 break

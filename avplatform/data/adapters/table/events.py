@@ -50,9 +50,16 @@ class Event:
         return f"{self.file}, {self.unit} {self.line}"
 
     @property
+    def span(self) -> tuple[float, float] | None:
+        """Onset and offset, or None if it is not known when the event happens."""
+        if self.onset is None or self.offset is None:
+            return None
+        return self.onset, self.offset
+
+    @property
     def timed(self) -> bool:
         """Whether it is known when the event happens."""
-        return self.onset is not None
+        return self.span is not None
 
 
 @dataclass
@@ -89,7 +96,7 @@ class Reading:
         """
         before = len(self.faults)
         onset, offset = (self._time(line, name, cells.get(name)) for name in ("onset", "offset"))
-        values = {
+        values: dict[str, Any] = {
             "video": plain(cells.get("video")),
             "onset": onset,
             "offset": offset,
@@ -117,8 +124,8 @@ class Reading:
             self.fault(line, f"the event '{labels[0]}' {what} ({onset:g} to {offset:g} s); give "
                              "onset before offset, both in seconds")  # fmt: skip
         if len(self.faults) == before:
-            place = {"file": str(self.file), "line": line, "unit": self.unit}
-            self.events += [Event(label=label, **values, **place) for label in labels]
+            values |= {"file": str(self.file), "line": line, "unit": self.unit}
+            self.events += [Event(label=label, **values) for label in labels]
 
     def _time(self, line: int, name: str, value: Any) -> float | None:
         if is_empty(value):

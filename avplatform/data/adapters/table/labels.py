@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,29 +186,30 @@ class EventLabels:
 
     def _within(self, row: Event, duration: float, notes: list[Defect]) -> Event:
         """Return an event, or the part of it that lies in its video."""
-        if row.onset is None or row.offset is None or row.offset <= duration:
+        if row.span is None or row.span[1] <= duration:
             return row
+        onset, offset = row.span
         end = f"the video ends at {duration:.3f} s"
-        if row.onset >= duration:
+        if onset >= duration:
             raise DataError(
-                f"{row.place}: the event '{row.label}' ({row.onset:g} to {row.offset:g} s) lies "
+                f"{row.place}: the event '{row.label}' ({onset:g} to {offset:g} s) lies "
                 f"beyond the end: {end}; give seconds, not milliseconds or frames"
             )
         if self.options.beyond == "refuse":
             raise DataError(
-                f"{row.place}: the event '{row.label}' ends at {row.offset:g} s, and {end}; "
+                f"{row.place}: the event '{row.label}' ends at {offset:g} s, and {end}; "
                 "mend it, or give --beyond cut"
             )
-        text = f"{row.label} of '{row.video}' to {row.offset:g} s, cut: {end}"
+        text = f"{row.label} of '{row.video}' to {offset:g} s, cut: {end}"
         notes.append(_defect("event beyond the end", row, text))
-        return Event(**{**vars(row), "offset": duration})
+        return replace(row, offset=duration)
 
     def _map(self, rows: Sequence[Event], stream: str, segments: int) -> np.ndarray:
         """Return the covered shares of the active segments of a video: float32 [S, C]."""
         out = np.zeros((segments, len(self.classes)), np.float32)
         for label in {row.label for row in rows}:
             mine = [r for r in rows if r.label == label and r.stream in (stream, STREAMS[-1])]
-            spans = [(r.onset, r.offset) for r in mine if r.onset is not None]
+            spans = [r.span for r in mine if r.span is not None]
             column = out[:, self.classes.index(label)]
             if len(spans) < len(mine):
                 column[:] = 1  # somewhere in the video
@@ -222,9 +224,12 @@ class EventLabels:
         joint, each = np.minimum(heard, seen), self.options.segment
         alone = {STREAMS[0]: heard, STREAMS[1]: seen, STREAMS[-1]: joint}
         lost = []
-        for row in (row for row in rows if row.onset is not None and row.offset is not None):
+        for row in rows:
+            if row.span is None:
+                continue
+            onset, offset = row.span
             found = joint if self.task.streams == "joint" else alone[row.stream]
-            begin, end = int(row.onset // each), int(-(-row.offset // each))
+            begin, end = int(onset // each), int(-(-offset // each))
             if found[begin:end, self.classes.index(row.label)].any():
                 continue
             if begin >= len(found):
@@ -233,7 +238,7 @@ class EventLabels:
                 kind = "event that is not both heard and seen"
             else:
                 kind = f"event that covers less than {self.options.covered:g} of every segment"
-            text = f"{row.label} of '{row.video}', {row.onset:g} to {row.offset:g} s"
+            text = f"{row.label} of '{row.video}', {onset:g} to {offset:g} s"
             lost.append(_defect(kind, row, text))
         return lost
 
@@ -252,12 +257,10 @@ def check_apart(rows: Sequence[Event], task: str) -> None:
         )
         for one in heard:
             for other in seen:
-                onset = max(one.onset or 0, other.onset or 0)
-                offset = min(
-                    *((r.offset if r.offset is not None else np.inf) for r in (one, other))
-                )
-                if onset < offset:
-                    spans.append((onset, offset, one if one.line > other.line else other))
+                (a, b), (c, d) = one.span or (0, np.inf), other.span or (0, np.inf)
+                if max(a, c) < min(b, d):
+                    row = one if one.line > other.line else other
+                    spans.append((max(a, c), min(b, d), row))
     spans.sort(key=lambda span: (span[0], span[1]))
     for n, (_, offset, row) in enumerate(spans):
         for onset, _, other in spans[n + 1 :]:
