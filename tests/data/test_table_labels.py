@@ -210,6 +210,13 @@ def import_own(own, task, *flags, source="features", out="store"):
 SEGMENTS = ["--segments", "4", "--segment", "0.5", "--split", "0.5,0.25,0.25"]
 
 
+def train(own, task, *flags):
+    run = ["train", "--task", task, "--encoder", "han", "--data", str(own / "store"), *flags]
+    small = ["--encoder-config.width", "16", "--encoder-config.hidden", "16", "--cpu"]
+    quick = ["--threads", "1", "--precision", "no", "--max-steps", "3", "--no-save-plots"]
+    return main([*run, *small, *quick, "--output-dir", str(own / "run")])
+
+
 @pytest.mark.parametrize(
     ("task", "flags"),
     [
@@ -226,11 +233,41 @@ def test_both_tasks_are_trained_and_scored_on_listed_events(own, task, flags, ca
     spec = Manifest.read(own / "store").spec
     assert spec.classes[:3] == ["drone", "glass breaking", "Türklingel"]
     assert (spec.segments, spec.segment_seconds) == (4, 0.5)
-    run = ["train", "--task", task, "--encoder", "han", "--data", str(own / "store"), *flags]
-    small = ["--encoder-config.width", "16", "--encoder-config.hidden", "16", "--cpu"]
-    quick = ["--threads", "1", "--precision", "no", "--max-steps", "3", "--no-save-plots"]
-    assert main([*run, *small, *quick, "--output-dir", str(own / "run")]) == 0
+    assert train(own, task, *flags) == 0
     assert "test" in json.loads((own / "run" / "results.json").read_text())
+
+
+def test_clips_without_times_are_trained_on_where_others_can_be_scored(own, capsys):
+    head, *rows = (own / "events.csv").read_text(encoding="utf-8").splitlines()
+    cells = [row.split(",") for row in rows]
+    splits = ["train"] * 16 + ["validation"] * 4 + ["test"] * 4
+    lines = [
+        ",".join([c[0], *([c[1], c[2]] if split != "train" else ["", ""]), c[3], split])
+        for c, split in zip(cells, splits, strict=True)
+    ]
+    table = own / "events.csv"
+    table.write_text("\n".join([f"{head},split", *lines]) + "\n", encoding="utf-8")
+    assert import_own(own, "avvp", *SEGMENTS[:4]) == 0
+    assert "the events of train have no times" in capsys.readouterr().out
+    assert verify_data(own / "store").ok
+    assert train(own, "avvp", "--decoder", "mmil") == 1
+    assert "no 'pseudo_audio' labels; use data with pseudo-labels" in capsys.readouterr().err
+    assert train(own, "avvp", "--decoder", "mmil", "--supervision", "weak") == 0
+    (own / "store").rename(own / "avvp")
+    (own / "run").rename(own / "first")
+    assert import_own(own, "avel", *SEGMENTS[:4]) == 0
+    assert train(own, "avel", "--decoder", "dch") == 1
+    assert "the training clips have no 'segment' labels" in capsys.readouterr().err
+    assert train(own, "avel", "--decoder", "dch", "--supervision", "weak") == 0
+    weak = ["video,label", *(f"{c[0]},{c[3]}" for c in cells)]
+    table.write_text("\n".join(weak) + "\n", encoding="utf-8")
+    assert import_own(own, "avvp", *SEGMENTS, out="weak") == 0
+    assert "validation and test cannot be scored by segments" in capsys.readouterr().out
+    (own / "store").rename(own / "other")
+    (own / "weak").rename(own / "store")
+    assert train(own, "avvp", "--decoder", "mmil", "--supervision", "weak") == 1
+    said = "no 'dense_audio' labels in validation, so a run cannot be scored; give onset and offset"
+    assert said in capsys.readouterr().err
 
 
 def test_a_store_is_labelled_anew_with_its_own_features_and_splits(own, capsys):
