@@ -171,3 +171,28 @@ def test_a_quoted_cell_may_hold_a_line_end(tmp_path):
     (tmp_path / "e.csv").write_text('video,onset,offset,label\na,0,1,"dog\nbark"\nb,2,1,cat\n')
     with pytest.raises(DataError, match="e.csv, line 4: the event 'cat' ends before it begins"):
         read_events([tmp_path / "e.csv"])
+
+
+ALL = {**WHOLE, **STREAMED, **PLAIN}
+BYTES = st.binary(max_size=4) | st.sampled_from([b'"', b"\n", b"{", b"<", b"\0", b"\t", b"[1"])
+DAMAGE = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 4), BYTES), min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize("name", ALL)
+@given(found=events(), damage=DAMAGE)
+@QUICK
+def test_a_damaged_file_is_read_or_refused_with_its_name(name, found, damage, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damaged")
+    ALL[name](found, folder)
+    file = sorted(folder.iterdir())[0]
+    content = bytearray(file.read_bytes())
+    for share, removed, added in damage:
+        at = int(share * len(content))
+        content[at : at + removed] = added
+    file.write_bytes(bytes(content))
+    try:
+        read, _ = read_events([file])
+    except DataError as error:
+        assert str(file) in str(error)
+    else:
+        assert all(event.video and (event.label or not event.timed) for event in read)
