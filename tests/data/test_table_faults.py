@@ -302,6 +302,11 @@ def test_a_fault_in_a_parquet_table_is_named_with_its_row(features, tmp_path, ca
     pq.write_table(pa.table({**columns, "label": ["dog", "cat"]}), tmp_path / "e.parquet")
     code, printed = run(features, tmp_path, capsys, tmp_path / "e.parquet")
     assert code == 1 and f"{tmp_path / 'e.parquet'}, row 2: the event 'cat' ends before" in printed
+    lengths = {name: pa.array([1000, 2500], pa.duration("ms")) for name in ("onset", "offset")}
+    columns = {"video": ["clip1", "clip2"], **lengths, "label": ["dog", "cat"]}
+    pq.write_table(pa.table(columns), tmp_path / "e.parquet")
+    code, printed = run(features, tmp_path, capsys, tmp_path / "e.parquet")
+    assert code == 1 and "row 2: the event 'cat' has no length (2.5 to 2.5 s)" in printed
 
 
 def test_entities_of_a_hostile_document_are_not_expanded(features, tmp_path, capsys):

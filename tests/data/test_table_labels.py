@@ -359,6 +359,24 @@ def test_options_that_cannot_be_are_refused(own, flags, said, capsys):
     assert ended.value.code == 2 and said in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_task_from_outside_says_what_its_labels_are(tmp_path, monkeypatch):
+    from avplatform import FromEvents
+    from avplatform.tasks.registry import TASKS
+
+    class Dense(SimpleNamespace):
+        __name__, name, streams = "Dense", "dense", "apart"
+        from_events = FromEvents(
+            labels={"events": "timed"},
+            make=lambda heard, seen: {"events": ((heard > 0) & (seen > 0)).astype(np.uint8)},
+        )
+
+    monkeypatch.setitem(TASKS, "dense", Dense())
+    made = labels_of(tmp_path, ["a,0,2,dog,av", "a,1,3,cat,audio"], task="dense")
+    assert made.spec["labels"] == {"events": [10, 2]} and made.spec["classes"] == ["cat", "dog"]
+    (clip,) = made.labels("a", [(0.0, 10.0)], duration=10)
+    assert np.argwhere(clip["events"]).tolist() == [[0, 1], [1, 1]]
+
+
 def test_a_task_that_events_do_not_teach_says_so(tmp_path, monkeypatch):
     from avplatform.tasks.registry import TASKS
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,5 +25,5 @@ def read_parquet(reading: Reading) -> None:
     if not header.columns:
         return
     for row, values in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True), 1):
-        header.row(row, list(values))
+        header.row(row, [v.total_seconds() if isinstance(v, timedelta) else v for v in values])
     header.finish()
