@@ -11,6 +11,7 @@ import pytest
 
 from avplatform.cli import main
 from avplatform.data import open_data
+from avplatform.data.importing.report import without_places
 from avplatform.data.verify import verify_data
 
 VIDEOS = ("clip1", "clip2", "clip3", "Straße")
@@ -199,7 +200,11 @@ def test_an_unknown_video_is_left_out_and_named(features, tmp_path, capsys):
     (tmp_path / "events.csv").write_text(table((3, "clip11,6,8,cat")))
     code, printed = run(features, tmp_path, capsys, tmp_path / "events.csv")
     place = f"{tmp_path / 'events.csv'}, line 3"
-    assert code == 1 and f"{place}: there is no video 'clip11'; did you mean 'clip1'?" in printed
+    assert code == 1
+    assert "events.csv line 3: there is no video 'clip11'; did you mean 'clip1'?" in printed
+    published = without_places((tmp_path / "store" / "import_report.json").read_text())
+    assert str(tmp_path) not in published and "events.csv" in published
+    assert str(tmp_path) not in (tmp_path / "store" / "README.md").read_text()
     report = json.loads((tmp_path / "store" / "import_report.json").read_text())
     assert sum(report["stored"].values()) == 3
     assert {item["clip_id"] for item in report["left_out"]} == {"clip11", "Straße"}
@@ -212,7 +217,7 @@ def test_an_unknown_video_is_left_out_and_named(features, tmp_path, capsys):
 def test_times_in_milliseconds_lie_beyond_the_end(features, tmp_path, capsys):
     (tmp_path / "events.csv").write_text(table((3, "clip1,6000,8000,cat")))
     code, printed = run(features, tmp_path, capsys, tmp_path / "events.csv")
-    assert code == 1 and "events.csv, line 3: the event 'cat' (6000 to 8000 s) lies" in printed
+    assert code == 1 and "events.csv line 3: the event 'cat' (6000 to 8000 s) lies" in printed
     assert "give seconds, not milliseconds or frames" in printed
     report = json.loads((tmp_path / "store" / "import_report.json").read_text())
     assert "clip1" in {item["clip_id"] for item in report["left_out"]}

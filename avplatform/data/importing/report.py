@@ -144,11 +144,9 @@ def without_places(text: str) -> str:
     """
     content = json.loads(text)
     places = {str(content.get("source", "")): "."}
-    places |= {
-        value: Path(value).name
-        for value in content.get("options", {}).values()
-        if isinstance(value, str)
-    }
+    for given in content.get("options", {}).values():
+        values = given if isinstance(given, list) else [given]
+        places |= {value: Path(value).name for value in values if isinstance(value, str)}
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):

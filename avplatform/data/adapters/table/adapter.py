@@ -82,7 +82,7 @@ class TablePlan(ClipPlan):
             synthetic=features.synthetic,
             **labels.spec,
         )
-        self._found, self._bad = features, dict[str, str]()
+        self._found, self._bad = features, dict[str, BadFeature]()
         self._video_of: dict[str, str] = {}
         clip_ids, splits, columns = self._clips(labels)
         found = Annotations(
@@ -133,16 +133,24 @@ class TablePlan(ClipPlan):
                 rows = labels.labels(name, video.windows, duration=video.duration)
             except DataError as error:
                 rows = [nothing] * len(video.ids)
-                self._bad |= dict.fromkeys(video.ids, str(error))
+                self._bad |= dict.fromkeys(video.ids, _placed(str(error), labels.files))
             add(labels.splits[name], name, video.ids, rows)
         for text in labels.table.unknown:
             name = text.partition("there is no video '")[2].partition("'")[0]
             add(next(iter(splits)), name, [name], [nothing])
-            self._bad[name] = text
+            self._bad[name] = _placed(text, labels.files)
         columns = {name: np.stack([row[name] for row in found]) for name in shapes}
         return ids, splits, columns
 
     def _load(self, clip_id: str) -> dict[str, np.ndarray]:
         if clip_id in self._bad:
-            raise BadFeature(self._bad[clip_id])
+            raise self._bad[clip_id]
         return self._found.load(self._video_of[clip_id], clip_id)
+
+
+def _placed(text: str, files: Sequence[str]) -> BadFeature:
+    """Return the reason why a clip is left out, with the list of events as its file."""
+    file = next((file for file in files if text.startswith(f"{file}, ")), None)
+    error = BadFeature(text if file is None else text.removeprefix(f"{file}, "))
+    error.filename = file  # type: ignore[attr-defined]
+    return error
