@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import datasets
 
 UNLABELLED = (
-    "; it has no labels: `avplatform extract --events FILE` takes labels and splits from a table of "
-    "events, `--annotations DIR` from official files"
+    "; it has no labels: `avplatform extract --annotations DIR` takes labels and splits from the "
+    "official files, and `--events FILE` from a table of events"
 )
 ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 
