@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from avplatform.models.encoders import register_encoder
     from avplatform.runs.predictions import load_predictions
     from avplatform.tasks.contracts import Metrics, Task, TaskConfig
+    from avplatform.tasks.events import FromEvents
     from avplatform.tasks.registry import register_task, task_of_model
     from avplatform.timeline.events import Timeline
     from avplatform.timeline.pipeline import pipeline
@@ -48,6 +49,7 @@ __all__ = [
     "Encoding",
     "Extractor",
     "FeatureSpec",
+    "FromEvents",
     "Metrics",
     "Parse",
     "Prediction",
@@ -80,6 +82,7 @@ _HOMES = {
     "Encoding": "avplatform.models.contracts",
     "Extractor": "avplatform.features.extractor",
     "FeatureSpec": "avplatform.models.contracts",
+    "FromEvents": "avplatform.tasks.events",
     "Metrics": "avplatform.tasks.contracts",
     "Parse": "avplatform.models.contracts",
     "Prediction": "avplatform.models.contracts",

@@ -19,6 +19,7 @@ from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.cells import Cells
+from avplatform.tasks.events import FromEvents
 from avplatform.tasks.options import check_parts
 
 Arrays = dict[str, np.ndarray]
@@ -253,6 +254,7 @@ class Task:
     about: ClassVar[str] = ""  # what its models answer, one sentence without its full stop
     decisions: ClassVar[str] = "see the task"  # what `decide` returns, for the code in cards
     cells: ClassVar[Cells] = Cells()
+    from_events: ClassVar[FromEvents | None] = None  # how listed events become labels
     classes: tuple[str, ...]
     texts: dict[str, tuple[str, ...]]
     config: Any
@@ -393,9 +395,7 @@ class Task:
         return {name: decisions[name].bool() for name in STREAMS if name in decisions}
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
-        """Return the probability of each event, for the streams that `events` returns.
-
-        Only timelines need it.
+        """Return the probability of each event, for timelines, in the streams of `events`.
 
         Shape: stream -> [B, T, C] in [0, 1].
         """

@@ -11,5 +11,5 @@ DEFAULT_DATASET = next(iter(DATASETS.values()))
 if TYPE_CHECKING:
     DatasetTask = str
 else:
-    DatasetTask = Literal[tuple(dict.fromkeys(adapter.task for adapter in DATASETS.values()))]
+    DatasetTask = Literal[tuple(dict.fromkeys(a.task for a in DATASETS.values() if a.task))]
     """A task for which a dataset is registered."""

@@ -12,13 +12,14 @@ import tyro
 from avplatform.base.console import Console, named, readable
 from avplatform.commands.choices import DEFAULT_DATASET, DatasetTask
 from avplatform.commands.flags import from_options, parse_flags
+from avplatform.data.adapters.table.options import EventOptions, check_events
 from avplatform.models.errors import UsageError, counted
 
 LISTED = 20  # bad files listed on the screen; the report lists all
 
 
 @dataclass(kw_only=True)
-class ExtractOptions:
+class ExtractOptions(EventOptions):
     """Extract segment features of videos into a data folder.
 
     Several processes share the files (`accelerate launch`).
@@ -43,9 +44,9 @@ class ExtractOptions:
     annotations: str | None = None
     """folder of the official annotation files, which give labels and splits by file name"""
     split: str | None = None
-    """split of all clips, without annotations; default: test"""
+    """split of all clips, or shares by video (see --events); default: test, events: 0.8,0.1,0.1"""
     segments: int = DEFAULT_DATASET.segments
-    """length of a clip in seconds"""
+    """segments per clip; a segment is a second, or as long as --segment says"""
     long: Literal["split", "first", "refuse"] | None = None
     """longer files (without annotations): split into clips (default), keep the first, or refuse"""
     name: str | None = None
@@ -73,7 +74,6 @@ def run(args: list[str], prog: str) -> int:
     options = parse_flags(ExtractOptions, args, prog)
     from avplatform.features.pyav import import_av
     from avplatform.features.recipe import get_recipe
-    from avplatform.features.sources import Catalogue
     from avplatform.features.weights import parse_weights
 
     import_av()
@@ -85,17 +85,17 @@ def run(args: list[str], prog: str) -> int:
     if changes:
         recipe = replace(recipe, name="custom", **changes)
     weights = parse_weights(options.weights)
-    for name in ("split", "long") if options.annotations else ():
-        if getattr(options, name) is not None:
+    check_events(options)
+    for name in ("split", "long", "events") if options.annotations else ():
+        if getattr(options, name):
             raise UsageError(
-                f"--{name} cannot be given with --annotations, which say the split of every file "
-                "and make it one clip; leave it out"
+                f"--{name} cannot be given with --annotations, which say the split and the labels "
+                "of every file and make it one clip; leave it out"
             )
-    catalogue = Catalogue(
-        options.task, annotations=options.annotations, split=options.split or "test"
-    )
+    if not options.events and options.split is not None and "," in options.split:
+        raise UsageError("--split with shares is for listed events; give them with --events")
     try:
-        return _extract(options, recipe, weights, catalogue)
+        return _extract(options, recipe, weights)
     except KeyboardInterrupt:
         print(
             "stopped; run the same command again to go on after the last finished file",
@@ -104,7 +104,7 @@ def run(args: list[str], prog: str) -> int:
         return 130
 
 
-def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], catalogue: Any) -> int:
+def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> int:
     from avplatform.base.machine import leave, make_accelerator
     from avplatform.data.store.card import render_dataset_card
     from avplatform.data.store.schema import EXTRACT_REPORT_FILE
@@ -112,6 +112,8 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
     from avplatform.features.media import Limits
     from avplatform.features.sources import find_files
 
+    found = find_files(options.videos)
+    catalogue = _catalogue(options, list(found.files))
     accelerator = make_accelerator(
         cpu=options.cpu, precision=options.precision, threads=options.threads
     )
@@ -119,10 +121,15 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
     dtype = names[str(accelerator.mixed_precision)]
     limits = from_options(Limits, options)
     extractor = Extractor(
-        recipe, weights, accelerator.device, dtype, batch=options.batch, limits=limits
+        recipe,
+        weights,
+        accelerator.device,
+        dtype,
+        batch=options.batch,
+        limits=limits,
+        segment_seconds=options.segment,
     )
     console = Console(enabled=accelerator.is_main_process)
-    found = find_files(options.videos)
     share = -(-len(found.files) // accelerator.num_processes)
     with console.bar("extract", total=share) as bar:
         report = extract(
@@ -151,9 +158,41 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
         console.note(readable(f"left out: {named(file, why)}"))
     if len(report.bad) > LISTED:
         console.note(f"and {len(report.bad) - LISTED} more")
+    for line in _of_labels(report.labels):
+        console.note(readable(line))
     counts = ", ".join(f"{split} {count}" for split, count in report.stored.items())
     console.note(
         f"wrote {options.out}: {counts}; {counted(len(report.bad), 'file')} of {report.files} left "
         f"out (see {EXTRACT_REPORT_FILE})"
     )
-    return 1 if report.bad else 0
+    return 1 if report.bad or report.labels.unknown else 0
+
+
+def _catalogue(options: ExtractOptions, videos: list[str]) -> Any:
+    """Return the labels of clips: official ones, listed events, or none."""
+    from avplatform.data.adapters.table.labels import EventLabels
+    from avplatform.features.sources import Catalogue, EventCatalogue
+
+    if not options.events:
+        split = options.split or "test"
+        return Catalogue(options.task, annotations=options.annotations, split=split)
+    return EventCatalogue(
+        EventLabels(
+            options,
+            videos=videos,
+            task=options.task,
+            segments=options.segments,
+            split=options.split,
+        )
+    )
+
+
+def _of_labels(found: Any) -> list[str]:
+    """Return the lines that say what was odd in the lists of events."""
+    from avplatform.data.adapters.official_files import defect_lines
+    from avplatform.data.store.schema import EXTRACT_REPORT_FILE
+
+    lines = [f"left out: {text}" for text in found.unknown[:LISTED]]
+    if len(found.unknown) > LISTED:
+        lines.append(f"and {len(found.unknown) - LISTED} more listed videos")
+    return [*lines, *defect_lines(found.defects, EXTRACT_REPORT_FILE), *found.remarks]

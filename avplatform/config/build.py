@@ -9,6 +9,7 @@ import torch
 from avplatform.config.run import LabelConfig, RunConfig
 from avplatform.data import Data, open_data
 from avplatform.data.adapters.registry import find_adapter, make_task
+from avplatform.data.reading.arrays import known_labels
 from avplatform.data.store.schema import DataSpec, check_labels
 from avplatform.labels.cache import label_embeddings
 from avplatform.labels.held_out import data_for, with_others
@@ -16,7 +17,7 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig, config_to_dict
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS, label_decoders
-from avplatform.models.errors import UsageError
+from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.contracts import Task
 
 
@@ -42,6 +43,7 @@ def open_run(config: RunConfig, **told: Any) -> OpenRun:
     data: Data = open_data(config.data, task=config.task, cache_dir=config.cache_dir, **told)
     task = build_task(config, data.spec)
     data = data_of_run(config, task, data)
+    check_scored_labels(data.spec, task)
     torch.manual_seed(config.seed)
     model = new_model(config, task, data.spec.features, data.spec)
     return OpenRun(task, data, model.double() if config.precision == "float64" else model)
@@ -59,8 +61,20 @@ def data_of_run(config: RunConfig, task: Task, data: Data) -> Data:
     for split in (*task.train_splits()[:1], "validation", "test"):
         data.split_name(split)
     check_labels(data.spec, task)
-    task.check_training_labels(data.spec.labels)
+    task.check_training_labels(known_labels(data.spec, *task.train_splits()[:1]))
     return data
+
+
+def check_scored_labels(spec: DataSpec, task: Task) -> None:
+    """Raise DataError if the splits that a run scores have events without times."""
+    timed = task.from_events.labels.items() if task.from_events is not None else ()
+    needed = {name for name, when in timed if when == "timed"} & set(spec.labels)
+    for split in ("validation", "test"):
+        if missing := sorted(needed - set(known_labels(spec, split))):
+            raise DataError(
+                f"'{spec.name}' has no '{missing[0]}' labels in {split}, so a run cannot be "
+                "scored; give onset and offset for the events of validation and test"
+            )
 
 
 def build_task(config: RunConfig, spec: DataSpec | None = None) -> Task:

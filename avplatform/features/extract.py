@@ -23,13 +23,14 @@ from safetensors.numpy import load_file
 
 from avplatform.base.console import named, readable
 from avplatform.base.processes import on_main
+from avplatform.data.adapters.official_files import defect_lines
 from avplatform.data.store.partial import check_empty
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, DataSpec, Manifest
 from avplatform.data.store.writer import StoreWriter
 from avplatform.features.extractor import ClipFeatures, Extractor, Request
 from avplatform.features.media import MediaInfo, probe
 from avplatform.features.sampling import count_segments
-from avplatform.features.sources import Catalogue, Found
+from avplatform.features.sources import Catalogue, Findings, Found
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, DataError, counted
 from avplatform.models.files import save_tensors, write_atomic
@@ -55,6 +56,7 @@ class ExtractReport:
     """files in folders that are not media, judged by their names"""
     taken_up: int = 0
     """files whose features an earlier attempt had saved"""
+    labels: Findings = field(default_factory=Findings)
 
 
 def extract(
@@ -75,8 +77,8 @@ def extract(
 
     A bad file is left out, and the report says why. A file that is longer than `segments` seconds
     becomes several clips, NAME_START_END (`long` = "split"), or one clip of its beginning
-    ("first"), or is refused; a shorter one is padded with zeros. With annotations, a file is always
-    one clip.
+    ("first"), or is refused; a shorter one is padded with zeros. With official annotations, a file
+    is always one clip.
 
     Args:
         found: the files, from `find_files`.
@@ -96,7 +98,9 @@ def extract(
         DataError: no file could be extracted, or the disk is full.
     """
     check_empty(Path(out))
-    job = _Job(Path(out), extractor, segments, long if not catalogue.annotated else "first")
+    job = _Job(
+        Path(out), extractor, catalogue, segments, long if not catalogue.one_clip else "first"
+    )
     at_least(job, "segments", 1)
     index, count = 0, 1
     if accelerator is not None:
@@ -121,7 +125,7 @@ def extract(
         )
         report.bad += [item for part in parts for item in part.bad]
         report.taken_up = sum(part.taken_up for part in parts)
-        job.write(found.files, catalogue, report, dtype=dtype, name=name, card=card)
+        job.write(found.files, report, dtype=dtype, name=name, card=card)
         return report
 
     return write() if accelerator is None else on_main(accelerator, write)
@@ -139,12 +143,16 @@ class _Part:
 class _Job:
     """Makes the pieces of a store, and puts them together."""
 
-    def __init__(self, out: Path, extractor: Extractor, segments: int, long: Long) -> None:
-        self.out, self.extractor, self.segments, self.long = out, extractor, segments, long
+    def __init__(
+        self, out: Path, extractor: Extractor, catalogue: Catalogue, segments: int, long: Long
+    ) -> None:
+        self.out, self.extractor, self.catalogue = out, extractor, catalogue
+        self.segments, self.long, self.each = segments, long, extractor.segment_seconds
+        self.clip = segments * self.each  # seconds
         self.work = out.with_name(f".{out.name}.extract")
         made_by = extractor.describe()
         made_by["weights"] = {name: found["sha256"] for name, found in made_by["weights"].items()}
-        self.fingerprint = [__version__, made_by, segments, long]
+        self.fingerprint = [__version__, made_by, segments, self.each, long]
 
     def run(
         self, files: Sequence[Path], advance: Callable[[], None]
@@ -185,7 +193,6 @@ class _Job:
     def write(
         self,
         files: dict[str, Path],
-        catalogue: Catalogue,
         report: ExtractReport,
         *,
         dtype: str,
@@ -193,6 +200,7 @@ class _Job:
         card: Callable[[Manifest], str] | None,
     ) -> None:
         """Write the store from the pieces, and remove them."""
+        catalogue = self.catalogue
         spec = DataSpec(
             name=name,
             task=catalogue.task,
@@ -203,6 +211,7 @@ class _Job:
             label_dtypes=catalogue.label_dtypes,
             label_splits=catalogue.label_splits,
             segments=self.segments,
+            segment_seconds=self.each,
         )
         failed = {file for file, _ in report.bad}
         with StoreWriter(self.out, spec, dtype=dtype, card=card) as writer:
@@ -212,13 +221,14 @@ class _Job:
                     continue
                 windows = [(float(start), float(end)) for start, end in piece.pop("windows")]
                 has_audio, has_video = piece.pop("streams")
+                duration = float(piece.pop("duration")[0])
                 try:
-                    entries = catalogue.entries(stem, windows)
+                    entries = catalogue.entries(stem, windows, duration)
                 except DataError as error:
                     report.bad.append((str(file), str(error)))
                     continue
                 for position, entry in enumerate(entries):
-                    window = 0 if catalogue.annotated else position
+                    window = 0 if catalogue.one_clip else position
                     columns = {key: x[window : window + 1] for key, x in piece.items()}
                     labels = {key: np.asarray(value)[None] for key, value in entry.labels.items()}
                     ids = {"row": np.array([entry.row]), "clip_id": [entry.clip_id]}
@@ -230,6 +240,12 @@ class _Job:
                 writer.discard()
                 first = readable(f" (first: {named(*report.bad[0])})") if report.bad else ""
                 raise DataError(f"no file could be extracted{first}; nothing was written")
+            report.labels = catalogue.findings()
+            spec.provenance |= catalogue.provenance()
+            if report.labels.defects:
+                spec.provenance["defects"] = defect_lines(
+                    report.labels.defects, EXTRACT_REPORT_FILE
+                )
             spec.provenance["extraction"] = {
                 "extractor": f"avplatform {__version__}",
                 "files": report.files,
@@ -253,6 +269,8 @@ class _Job:
                 try:
                     info = probe(file, limits=self.extractor.limits)
                     windows = self._windows(info)
+                    ends = [(start, start + self.clip) for start, _ in windows]
+                    self.catalogue.check(file.stem, ends, info.duration)
                 except DataError as error:
                     failed[file] = error
                     continue
@@ -285,17 +303,17 @@ class _Job:
 
     def _windows(self, info: MediaInfo) -> list[tuple[float, float | None]]:
         """Return the start and the length of each clip of a file."""
-        duration = info.duration
-        if count_segments(duration) <= self.segments:
+        duration, count = info.duration, count_segments(info.duration, self.each)
+        if count <= self.segments:
             return [(0.0, None)]
         if self.long == "refuse":
             raise DataError(
                 f"{info.path} lasts {duration:.1f} s, more than {counted(self.segments, 'segment')}"
             )
         if self.long == "first":
-            return [(0.0, float(self.segments))]
-        starts = range(0, count_segments(duration), self.segments)
-        return [(float(start), float(self.segments)) for start in starts if duration - start >= 0.5]
+            return [(0.0, self.clip)]
+        starts = (first * self.each for first in range(0, count, self.segments))
+        return [(start, self.clip) for start in starts if duration - start >= self.each / 2]
 
     def _piece(self, file: Path) -> Path:
         stat = file.stat()
@@ -307,7 +325,8 @@ class _Job:
     def _save(self, file: Path, clips: list[ClipFeatures]) -> None:
         streams = ["audio", "visual", *(["motion"] if self.extractor.motion else [])]
         columns = {name: np.stack([getattr(clip, name) for clip in clips]) for name in streams}
-        columns["windows"] = np.array([(clip.start, clip.start + self.segments) for clip in clips])
+        columns["windows"] = np.array([(clip.start, clip.start + self.clip) for clip in clips])
+        columns["duration"] = np.array([clips[0].info.duration])
         columns["streams"] = np.array([clips[0].has_audio, clips[0].has_video], dtype=np.uint8)
         write_atomic(self._piece(file), lambda path: save_tensors(columns, path))
 

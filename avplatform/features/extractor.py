@@ -37,14 +37,14 @@ class Request:
     start: float = 0.0
     seconds: float | None = None
     segments: int | None = None
-    """number of segments; default: the length in seconds, rounded"""
+    """number of segments; default: as many as the length holds, rounded"""
     info: MediaInfo | None = None
     """the result of `probe`, if the file was probed already"""
 
 
 @dataclass(kw_only=True)
 class ClipFeatures:
-    """Features of a clip, one segment per second.
+    """Features of a clip, one per segment.
 
     The features of a stream that the file lacks are zeros; see `has_audio` and `has_video`.
 
@@ -75,6 +75,7 @@ class Extractor:
         dtype: the precision of the networks.
         batch: images or seconds of sound in a batch; a batch of motion clips is a quarter of it.
         limits: the limits of a file's duration, size and rates.
+        segment_seconds: the length of a segment.
 
     Raises:
         UsageError: an unknown recipe, a model that timm does not have, or weights that no backbone
@@ -91,9 +92,11 @@ class Extractor:
         *,
         batch: int = 32,
         limits: Limits | None = None,
+        segment_seconds: float = 1.0,
     ) -> None:
         if batch < 1:
             raise UsageError(f"batch is {batch}; it must be at least 1")
+        self.segment_seconds = segment_seconds
         self.recipe, self.limits, self.batch = get_recipe(recipe), limits or Limits(), batch
         self._reading, self._spent = Request(path="", start=0.0), Spent()
         self.device = torch.device(device)
@@ -260,7 +263,8 @@ class _Batchers:
                 f"{request.path} lasts {info.duration:.2f} s; there is nothing from "
                 f"{request.start:.2f} s on"
             )
-        segments = request.segments or count_segments(seconds)
+        each = extractor.segment_seconds
+        segments = request.segments or count_segments(seconds, each)
         motion = extractor.motion
         clip = ClipFeatures(
             audio=np.zeros((segments, *extractor.audio.shape), np.float32),
@@ -273,9 +277,9 @@ class _Batchers:
             info=info,
         )
         # The segments after the end of a short clip stay zeros.
-        covered = min(segments, count_segments(seconds))
+        covered = min(segments, count_segments(seconds, each))
         if info.has_video:
-            self._video(request, clip, min(seconds, covered + 0.5), covered)
+            self._video(request, clip, min(seconds, (covered + 0.5) * each), covered)
         if info.has_audio:
             self._audio(request, clip, covered)
         return clip
@@ -311,6 +315,9 @@ class _Batchers:
     def _audio(self, request: Request, clip: ClipFeatures, segments: int) -> None:
         backbone = self.extractor.audio
         assert backbone.items is not None
+        if self.extractor.segment_seconds != 1:
+            self._audio_of_segments(request, clip, segments)
+            return
         for first in range(0, segments, AUDIO_BLOCK):
             count = min(AUDIO_BLOCK, segments - first)
             # A part of a file ends at its length. A whole file is read to its last sample, which
@@ -326,3 +333,34 @@ class _Batchers:
             )
             for offset, item in enumerate(backbone.items(samples, count)):
                 self.audio.add(item, clip, clip.audio, first + offset, 1.0)
+
+    def _audio_of_segments(self, request: Request, clip: ClipFeatures, segments: int) -> None:
+        """Give the sound of segments that do not last one second, as the networks' inputs do.
+
+        A shorter segment is heard with the sound around it, one second in all; a longer one in
+        evenly spaced seconds, whose features are averaged.
+        """
+        backbone, each = self.extractor.audio, self.extractor.segment_seconds
+        count, rate = max(1, int(np.ceil(each))), backbone.rate
+        offsets = np.linspace(min(0.0, (each - 1) / 2), max(each - 1, (each - 1) / 2), count)
+        assert backbone.items is not None
+        block = max(1, int(AUDIO_BLOCK / max(each, 1)))
+        for first in range(0, segments, block):
+            number = min(block, segments - first)
+            starts = ((first + np.arange(number))[:, None] * each + offsets).reshape(-1)
+            last = clip.seconds + (0.5 if request.seconds is None else 0)  # see `_audio`
+            begin, end = max(0.0, float(starts[0])), min(float(starts[-1]) + 1, last)
+            samples = read_waveform(
+                request.path,
+                rate,
+                start=request.start + begin,
+                seconds=max(0.0, end - begin),
+                limits=self.extractor.limits,
+            )
+            parts = np.zeros((len(starts), rate), np.float32)
+            for part, start in zip(parts, starts, strict=True):
+                at = round((start - begin) * rate)
+                sound = samples[max(0, at) : max(0, at + rate)]
+                part[max(0, -at) : max(0, -at) + len(sound)] = sound
+            for index, item in enumerate(backbone.items(parts.reshape(-1), len(starts))):
+                self.audio.add(item, clip, clip.audio, first + index // count, 1.0 / count)

@@ -13,9 +13,9 @@ from avplatform.models.errors import DataError, counted
 JUST_BEFORE = 1e-6  # seconds
 
 
-def count_segments(seconds: float) -> int:
-    """Return the number of one-second segments in a clip: its rounded length, at least 1."""
-    return max(1, int(np.floor(seconds + 0.5)))
+def count_segments(seconds: float, each: float = 1.0) -> int:
+    """Return the number of segments of `each` seconds in a clip: rounded, and at least 1."""
+    return max(1, int(np.floor(seconds / each + 0.5)))
 
 
 def count_ticks(seconds: float, fps: float) -> int:

@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avplatform.data.adapters.official_files import Defect
 from avplatform.data.adapters.registry import adapter_of_task
+from avplatform.data.adapters.table.labels import EventLabels
 from avplatform.models.errors import DataError, UsageError
 
 NOT_MEDIA = {
     ".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".srt", ".vtt", ".eaf", ".npy",
-    ".h5", ".py", ".yaml",
+    ".parquet", ".h5", ".py", ".yaml",
 }  # fmt: skip
 """Suffixes of files that are ignored in a folder; a file that is named itself is never ignored."""
+
+
+Window = tuple[float, float]
 
 
 @dataclass(kw_only=True)
@@ -35,6 +40,17 @@ class Entry:
     clip_id: str
     split: str
     labels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Findings:
+    """What is to be said of the labels of clips."""
+
+    remarks: list[str] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
+    """oddities of the lists, which were read by a fixed rule"""
+    unknown: list[str] = field(default_factory=list)
+    """listed videos that are not among the files"""
 
 
 def find_files(places: Sequence[str | Path]) -> Found:
@@ -71,6 +87,18 @@ def may_be_media(file: Path) -> bool:
     return not file.name.startswith(".") and file.suffix.lower() not in NOT_MEDIA
 
 
+def clip_names(name: str, windows: Sequence[Window]) -> list[str]:
+    """Return the ids of a file's clips: its name, with the seconds where there are several.
+
+    Example:
+        >>> clip_names("long", [(0.0, 2.5), (2.5, 5.0)])
+        ['long_0_2.5', 'long_2.5_5']
+    """
+    if len(windows) == 1:
+        return [name]
+    return [f"{name}_{start:.10g}_{end:.10g}" for start, end in windows]
+
+
 class Catalogue:
     """The splits and labels of clips.
 
@@ -89,7 +117,8 @@ class Catalogue:
     ) -> None:
         self.adapter = adapter_of_task(task)
         self.task, self.split = task, split
-        self.annotated = annotations is not None
+        self.one_clip = annotations is not None
+        """Whether each file is one clip, as in official annotations."""
         self.classes = list(self.adapter.classes)
         self.texts = {spelling: list(texts) for spelling, texts in self.adapter.texts.items()}
         self.labels: dict[str, list[int]] = {}
@@ -100,24 +129,41 @@ class Catalogue:
         if annotations is not None:
             self._read(annotations)
 
-    def entries(self, name: str, starts: Sequence[tuple[float, float]]) -> list[Entry]:
+    def check(self, name: str, windows: Sequence[Window], duration: float | None) -> None:
+        """Raise DataError if a file cannot have labels, before its features are extracted."""
+
+    def entries(
+        self, name: str, windows: Sequence[Window], duration: float | None = None
+    ) -> list[Entry]:
         """Return the clips of a file: one per window (start, end), or those in the annotations.
+
+        Args:
+            name: the name of the file.
+            windows: the start and the end of each clip in seconds.
+            duration: the length of the file in seconds; default: that of its clips.
 
         Raises:
             DataError: the annotations do not contain the file.
         """
-        if self.annotated:
+        if self.one_clip:
             found = self._entries.get(name) or self._entries.get(self.adapter.file_name(name))
             if not found:
                 raise DataError("the annotations have no clip of this name")
             return found
-        whole = len(starts) == 1
-        names = [name if whole else f"{name}_{start:.0f}_{end:.0f}" for start, end in starts]
+        names = clip_names(name, windows)
         first, self._next = self._next, self._next + len(names)
         return [
             Entry(row=first + index, clip_id=clip_id, split=self.split)
             for index, clip_id in enumerate(names)
         ]
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what the store remembers of its labels."""
+        return {}
+
+    def findings(self) -> Findings:
+        """Return what is to be said of the labels, when all clips have them."""
+        return Findings()
 
     def _read(self, folder: str | Path) -> None:
         data = self.adapter.read(folder)
@@ -133,6 +179,48 @@ class Catalogue:
                     continue
                 self._entries[name] = [entry]
                 self._entries.setdefault(self.adapter.file_name(name), [entry])
+
+
+class EventCatalogue(Catalogue):
+    """The splits and labels of clips whose events the user lists.
+
+    Args:
+        events: the labels of the listed videos.
+    """
+
+    one_clip = False
+
+    def __init__(self, events: EventLabels) -> None:
+        self.events, self.task, self._next = events, events.task.name, 0
+        self.classes, self.texts = events.spec["classes"], {}
+        self.labels, self.label_dtypes = events.spec["labels"], events.spec["label_dtypes"]
+        self.label_splits = events.spec["label_splits"]
+
+    def check(self, name: str, windows: Sequence[Window], duration: float | None) -> None:
+        """Raise DataError if a file is not listed, or its events do not fit into it."""
+        self.events.labels(name, windows, duration=duration or windows[-1][1], note=False)
+
+    def entries(
+        self, name: str, windows: Sequence[Window], duration: float | None = None
+    ) -> list[Entry]:
+        """Return the clips of a file, one per window (start, end)."""
+        labels = self.events.labels(name, windows, duration=duration or windows[-1][1])
+        names, split = clip_names(name, windows), self.events.splits[name]
+        first, self._next = self._next, self._next + len(names)
+        return [
+            Entry(row=first + index, clip_id=clip_id, split=split, labels=found)
+            for index, (clip_id, found) in enumerate(zip(names, labels, strict=True))
+        ]
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what the store remembers of its labels."""
+        return self.events.provenance()
+
+    def findings(self) -> Findings:
+        """Return what is to be said of the labels."""
+        events = self.events
+        remarks = [*events.remarks, *events.missing_classes()]
+        return Findings(remarks=remarks, defects=events.notes, unknown=events.table.unknown)
 
 
 def _utf8(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -13,7 +13,7 @@ from avplatform.models.contracts import Encoding, Needs, Parse, at_least_single
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.encoders.ave import AVE
-from avplatform.models.errors import UsageError
+from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avel import labels, losses
 from avplatform.tasks.avel.analysis import AVELAnalysis
 from avplatform.tasks.avel.cells import CELLS
@@ -53,6 +53,7 @@ class AVEL(Task):
     )
     decisions = "segment: a label's index for each second"
     cells = CELLS
+    from_events = labels.FROM_EVENTS
     config: AVELConfig
 
     def __init__(
@@ -163,15 +164,27 @@ class AVEL(Task):
 
     odd_labels = staticmethod(labels.odd_labels)
 
+    def check_training_labels(self, names: Iterable[str]) -> None:
+        """Refuse data without labels of segments where the loss reads them."""
+        config = self.config
+        weak = config.supervision == "weak" and config.weak_target == "mil" and config.avss == "off"
+        if missing := {"video", *([] if weak else ["segment"])} - set(names):
+            raise DataError(
+                f"the training clips have no '{min(missing)}' labels; give the times of their "
+                "events, or train with --supervision weak"
+            )
+
     def head(self, parse: Parse) -> Head:
         """Return the head that reads the decoder's kind of prediction."""
         return head_of(parse, self.config, self.background)
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> losses.Terms:
         """Return the weighted terms of the head, the encoder and the similarity loss."""
-        config, segment = self.config, batch.labels["segment"]
+        config, video = self.config, batch.labels["video"]
+        # Without times, no loss that `check_training_labels` lets through reads the segments.
+        segment = batch.labels.get("segment", video[:, None])
         head = self.head(parse)
-        terms = head.loss(parse, segment, batch.labels["video"])
+        terms = head.loss(parse, segment, video)
         if config.supervision == "full":
             terms |= self._encoder_terms(head, parse, encoding, segment)
         if config.avss != "off":

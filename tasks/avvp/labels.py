@@ -1,4 +1,4 @@
-"""Consistency rules for the labels of a clip."""
+"""The labels of clips: from listed events, and the rules by which they agree."""
 
 from __future__ import annotations
 
@@ -6,7 +6,37 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from avplatform.tasks.contracts import Odd, named_classes
+from avplatform.tasks.contracts import Arrays, Odd, named_classes
+from avplatform.tasks.events import FromEvents
+
+
+def labels_of_events(heard: np.ndarray, seen: np.ndarray) -> Arrays:
+    """Return weak and dense labels of listed events, and the dense ones again for training.
+
+    Supervision by segments reads the names of the pseudo-labels; here no teacher made them.
+
+    Shape: [N, T, C] -> weak [N, C], the others [N, T, C], uint8.
+    """
+    audio, visual = ((share > 0).astype(np.uint8) for share in (heard, seen))
+    return {
+        "weak": np.maximum(audio, visual).max(axis=1),
+        "dense_audio": audio,
+        "dense_visual": visual,
+        "pseudo_audio": audio,
+        "pseudo_visual": visual,
+    }
+
+
+FROM_EVENTS = FromEvents(
+    labels={
+        "weak": "always",
+        "dense_audio": "timed",
+        "dense_visual": "timed",
+        "pseudo_audio": "training",
+        "pseudo_visual": "training",
+    },
+    make=labels_of_events,
+)
 
 
 def odd_labels(classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> Iterator[Odd]:

@@ -111,6 +111,7 @@ class AVVP(Task):
     )
     decisions = "audio, visual: true where the class is heard, seen"
     cells = CELLS
+    from_events = label_rules.FROM_EVENTS
     config: AVVPConfig
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:

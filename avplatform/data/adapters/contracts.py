@@ -77,7 +77,7 @@ class DatasetAdapter:
     title: ClassVar[str] = ""
     """The name as papers write it; default: `name`."""
     task: ClassVar[str]
-    """Name of the task that the dataset was made for."""
+    """Name of the task that the dataset was made for; empty: for any task."""
     classes: ClassVar[tuple[str, ...]]
     """The classes in the order of the labels; background, if there is one, comes last."""
     texts: ClassVar[dict[str, tuple[str, ...]]] = {}

@@ -9,6 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from avplatform.models.errors import counted
+
+LISTED_WHOLE = (
+    "event of no length",
+    "reversed event",
+    "row given twice",
+    "class named twice",
+    "clip outside all splits",
+    "video id of several clips",
+    "video id in several splits",
+)
+EXAMPLES = 3
+
 NO_SPLIT = "clip in no split"
 """The kind of defect for a clip (`text` is its id) that the file of no split lists."""
 
@@ -25,6 +38,31 @@ class Defect:
     file: str
     line: int
     text: str
+
+
+def defect_lines(defects: Sequence[Defect], report_file: str) -> list[str]:
+    """Return one line per kind of defect and file.
+
+    A line names all cases of the kinds in LISTED_WHOLE, and a few cases of the other kinds; the
+    report file holds the others.
+    """
+    groups: dict[tuple[str, str], list[Defect]] = {}
+    for defect in defects:
+        folder, _, name = defect.file.rpartition("/")
+        file = folder if folder and name.endswith(".npy") else defect.file
+        groups.setdefault((defect.kind, file), []).append(defect)
+    lines = []
+    for (kind, file), found in groups.items():
+        shown = found if kind in LISTED_WHOLE else found[:EXAMPLES]
+        texts = [
+            " ".join(d.text.split())
+            + (f" (line {d.line})" if d.line and not file.endswith(".h5") else "")
+            for d in shown
+        ]
+        rest = len(found) - len(shown)
+        more = f"; and {rest} more in {report_file}" if rest else ""
+        lines.append(f"{kind}, {file}: {counted(len(found), 'case')}: {'; '.join(texts)}{more}")
+    return lines
 
 
 @dataclass(kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 from avplatform.data.adapters.ave.adapter import AVEAdapter
 from avplatform.data.adapters.contracts import DatasetAdapter
 from avplatform.data.adapters.llp.adapter import LLPAdapter
+from avplatform.data.adapters.table.adapter import TableAdapter
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.checks import check_part
 from avplatform.models.errors import UsageError, unknown_name
@@ -15,7 +16,7 @@ from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import TASKS
 
 DATASETS: dict[str, DatasetAdapter] = {
-    adapter.name: adapter for adapter in (LLPAdapter(), AVEAdapter())
+    adapter.name: adapter for adapter in (LLPAdapter(), AVEAdapter(), TableAdapter())
 }
 
 
@@ -43,7 +44,7 @@ def adapter_of_task(task: str) -> DatasetAdapter:
     """
     found = find_adapter(task)
     if found is None:
-        raise unknown_name("task", task, [adapter.task for adapter in DATASETS.values()])
+        raise unknown_name("task", task, [a.task for a in DATASETS.values() if a.task])
     return found
 
 

@@ -12,21 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avplatform.data.adapters.official_files import Defect
+from avplatform.data.adapters.official_files import Defect, defect_lines
 from avplatform.data.adapters.plan import LeftOut
 from avplatform.models.errors import counted
 
 REPORT_FILE = "import_report.json"
-LISTED_WHOLE = (
-    "event of no length",
-    "reversed event",
-    "row given twice",
-    "class named twice",
-    "clip outside all splits",
-    "video id of several clips",
-    "video id in several splits",
-)
-EXAMPLES = 3
 CARD_CLIPS = 20
 
 
@@ -68,27 +58,8 @@ class ImportReport:
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     def defect_lines(self) -> list[str]:
-        """Return one line per kind of defect and file.
-
-        A line names all cases of the kinds in LISTED_WHOLE, and a few cases of the other kinds.
-        """
-        groups: dict[tuple[str, str], list[Defect]] = {}
-        for defect in self.defects:
-            folder, _, name = defect.file.rpartition("/")
-            file = folder if folder and name.endswith(".npy") else defect.file
-            groups.setdefault((defect.kind, file), []).append(defect)
-        lines = []
-        for (kind, file), found in groups.items():
-            shown = found if kind in LISTED_WHOLE else found[:EXAMPLES]
-            texts = [
-                " ".join(d.text.split())
-                + (f" (line {d.line})" if d.line and not file.endswith(".h5") else "")
-                for d in shown
-            ]
-            rest = len(found) - len(shown)
-            more = f"; and {rest} more in {REPORT_FILE}" if rest else ""
-            lines.append(f"{kind}, {file}: {counted(len(found), 'case')}: {'; '.join(texts)}{more}")
-        return lines
+        """Return one line per kind of defect and file; see `defect_lines`."""
+        return defect_lines(self.defects, REPORT_FILE)
 
     def left_out_lines(self, limit: int = CARD_CLIPS) -> list[str]:
         """Return one line for each of at most `limit` clips left out because of a bad feature."""
@@ -173,11 +144,9 @@ def without_places(text: str) -> str:
     """
     content = json.loads(text)
     places = {str(content.get("source", "")): "."}
-    places |= {
-        value: Path(value).name
-        for value in content.get("options", {}).values()
-        if isinstance(value, str)
-    }
+    for given in content.get("options", {}).values():
+        values = given if isinstance(given, list) else [given]
+        places |= {value: Path(value).name for value in values if isinstance(value, str)}
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 UNLABELLED = (
     "; it has no labels: `avplatform extract --annotations DIR` takes labels and splits from the "
-    "official files"
+    "official files, and `--events FILE` from a table of events"
 )
 ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 

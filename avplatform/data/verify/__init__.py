@@ -90,7 +90,7 @@ def verify_data(
     official = None
     if annotations is not None:
         if adapter is None:
-            known = ", ".join(dataset.title for dataset in DATASETS.values())
+            known = ", ".join(dataset.title for dataset in DATASETS.values() if dataset.task)
             raise UsageError(
                 f"--annotations is for {known}; "
                 f"these data, for {manifest.spec.task!r}, have other classes"

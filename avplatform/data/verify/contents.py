@@ -21,6 +21,7 @@ from avplatform.data.verify.identity import ClipIndex
 from avplatform.data.verify.mapped import MappedArrays, leftovers
 from avplatform.data.verify.official import OfficialLabels
 from avplatform.data.verify.report import VerifyReport
+from avplatform.data.verify.statistics import LabelCounts
 from avplatform.models.errors import DataError
 from avplatform.tasks.contracts import Odd
 from avplatform.tasks.registry import TASKS
@@ -56,6 +57,7 @@ class Contents:
         self.arrays = array_folder(store, manifest, cache_dir)
         self._progress = progress or (lambda share: None)
         self._index, self._digest = ClipIndex(), ContentDigest(manifest.spec)
+        self._counts = LabelCounts(manifest.spec)
         self._all = True  # whether all shards so far could be read to their end
 
     def check(self) -> None:
@@ -88,6 +90,7 @@ class Contents:
         self.report.counts["mapped arrays"] = (
             f"compared with the shards: {', '.join(mapped)}" if mapped else "none"
         )
+        self._counts.report(self.report)
         self._index.check(adapter_of_spec(self.manifest.spec), self.report)
         self._checksum()
 
@@ -142,6 +145,7 @@ class Contents:
             add = self.report.error if level == "error" else self.report.warn
             add(kind, text, file=file, split=split, row=int(columns["row"][i]), clip_id=ids[i])
         self._index.add(split, file, ids, columns)
+        self._counts.add(split, columns)
         self._digest.update(split, table)
         if self.official is not None:
             self.official.compare(split, file, ids, columns)

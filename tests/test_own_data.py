@@ -1,0 +1,96 @@
+"""What the page on own data says runs, on rendered videos."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avplatform.cli import main
+from tests.features.clips import RATE, beep, render
+from tests.features.networks import small_weights
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "own_data.md").read_text(encoding="utf-8")
+COLORS = {"red lamp": (220, 30, 30), "blue lamp": (30, 30, 220)}
+TONES = {"low tone": 300, "high tone": 3000}
+
+
+def block(language, number=0):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.S)[number].strip().splitlines()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder `videos` of 24 videos and their `events.csv` with the columns of the page."""
+    folder, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
+    (folder / "videos").mkdir()
+    out = io.StringIO()
+    table = csv.writer(out)
+    table.writerow(block("csv")[0].split(","))
+    for n in range(24):
+        name, pictures = f"clip{n:02d}", np.full((80, 64, 96, 3), 40, np.uint8)
+        sound = np.zeros(10 * RATE, np.float32)
+        for stream, classes in (("visual", COLORS), ("audio", TONES)):
+            label = list(classes)[n // (1 if stream == "audio" else 2) % 2]
+            onset, length = (round(float(x), 2) for x in rng.uniform((0, 2), (5, 5)))
+            offset = round(onset + length, 2)
+            if stream == "visual":
+                pictures[round(onset * 8) : round(offset * 8), 16:48, 16:80] = COLORS[label]
+            else:
+                sound += beep(10, onset, offset, hertz=TONES[label])
+            table.writerow([f"{name}.mp4", onset, offset, label, stream])
+        render(folder / "videos" / f"{name}.mp4", pictures=list(pictures), fps=8, sound=sound)
+    (folder / "events.csv").write_text(out.getvalue())
+    return folder
+
+
+def run(line, folder):
+    """Run a command of the page with networks that need no download, and few steps."""
+    weights = small_weights(folder)
+    files = ["--weights", f"vggish={weights['vggish']}", f"visual={weights['visual']}", "--cpu"]
+    recipe = ["--audio", "vggish", "--visual", "timm:test_resnet", "--motion", "none"]
+    small = ["--encoder-config.width", "32", "--encoder-config.hidden", "32", "--cpu"]
+    steps = ["--epochs", "30", "--batch-size", "8", "--threads", "1", "--optim.lr", "3e-3"]
+    more = {
+        "extract": [*recipe, *files],
+        "train": [*small, *steps, "--precision", "no", "--no-save-plots"],
+        "predict": files,
+    }
+    program, command, *flags = line.split()
+    assert program == "avplatform"
+    return main([command, *flags, *more.get(command, [])])
+
+
+def test_the_page_leads_from_a_folder_and_a_csv_to_a_timeline(folder, monkeypatch, capsys):
+    commands = block("bash")
+    assert len(commands) + len(block("csv")) <= 20
+    monkeypatch.chdir(folder)
+    for line in commands:
+        assert run(line, folder) == 0, line
+    output = capsys.readouterr().out
+    assert "videos divided by 0.8,0.1,0.1 (seed 0): train 19, validation 3, test 2" in output
+    assert "clips by class" in output
+    results = json.loads((folder / "runs" / "mine" / "results.json").read_text())
+    assert results["test"]["segment_A"] > 50  # random networks, which hear more than they see
+    found = folder / "found" / "clip00"
+    assert (found / "timeline.html").is_file() or list(found.glob("*.html"))
+    timeline = json.loads((found / "events.json").read_text())
+    assert set(timeline["labels"]) == {*COLORS, *TONES} and timeline["events"]
+    assert run(block("bash", 1)[0], folder) == 0
+
+
+def test_the_table_of_the_page_is_read(folder, tmp_path):
+    from avplatform.data.adapters.table.readers import read_events
+
+    (tmp_path / "events.csv").write_text("\n".join(block("csv")) + "\n")
+    events, notes = read_events([tmp_path / "events.csv"])
+    assert [(e.video, e.onset, e.offset, e.label) for e in events] == [
+        ("clip00.mp4", 2.5, 4.7, "red lamp"),
+        ("clip00.mp4", 1.2, 3.0, "high tone"),
+        ("clip01", 0.0, 7.25, "low tone"),
+        ("clip02", None, None, ""),
+    ]
+    assert notes == []
