@@ -26,6 +26,7 @@ from avplatform.timeline.reading import (
     ClipFeatures,
     Extractor,
     check_fits,
+    check_segments,
     extractor_of_model,
     read_features,
 )
@@ -214,15 +215,11 @@ class Pipeline:
 
         Raises:
             DataError: the file cannot be read, or has neither video nor sound.
-            UsageError: the model's segments do not last one second, as those of files do.
+            UsageError: the extractor's segments do not last as long as the model's.
         """
         from avplatform.features.media import probe
 
-        if self.segment_seconds != 1:
-            raise UsageError(
-                f"the model's segments last {self.segment_seconds:g} s, but features of a file are "
-                "extracted per second; extract them yourself and give them to `parse`"
-            )
+        check_segments(self.model, self.extractor)
         info = info or probe(video, limits=self.config.limits)
         features, present = read_features(
             self.extractor, video, duration=info.duration, info=info, on_progress=on_progress

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from avplatform.features.container import Limits, MediaInfo
 
 CHUNK = 60
-"""Seconds whose features are extracted at a time, so that memory does not grow with the video."""
+"""Seconds, in whole segments, whose features are extracted at a time: memory stays flat."""
 
 
 class ClipFeatures(Protocol):
@@ -36,9 +36,10 @@ class ClipFeatures(Protocol):
 
 
 class Extractor(Protocol):
-    """Turns a stretch of a media file into features, one vector or map per second.
+    """Turns a stretch of a media file into features, one vector or map per segment.
 
     If it has a true attribute `takes_info`, its `clip` also gets `info`, the result of `probe`.
+    Segments last one second, unless an attribute `segment_seconds` says otherwise.
     """
 
     def clip(
@@ -75,7 +76,11 @@ def extractor_of_model(
             f"{', '.join(names)} or {last}"
         )
     made = MediaExtractor(
-        recipe or spec.extractors, dict(weights or {}), device or torch.device("cpu"), limits=limits
+        recipe or spec.extractors,
+        dict(weights or {}),
+        device or torch.device("cpu"),
+        limits=limits,
+        segment_seconds=model.config.segment_seconds,
     )
     if made.features != spec:
         raise UsageError(
@@ -113,13 +118,15 @@ def read_features(
     Raises:
         DataError: the file cannot be read.
     """
-    chunks = max(1, math.floor(duration / CHUNK + 1e-6))
+    each = segment_seconds(extractor)
+    chunk = max(1, round(CHUNK / each)) * each
+    chunks = max(1, math.floor(duration / chunk + 1e-6))
     told = {"info": info} if getattr(extractor, "takes_info", False) else {}
     parts: list[ClipFeatures] = []
     for number in range(chunks):
         last = number == chunks - 1
-        seconds = None if last else float(CHUNK)
-        parts.append(extractor.clip(video, start=float(number * CHUNK), seconds=seconds, **told))
+        seconds = None if last else float(chunk)
+        parts.append(extractor.clip(video, start=float(number * chunk), seconds=seconds, **told))
         if on_progress is not None:
             on_progress((number + 1) / chunks)
     joined: dict[str, np.ndarray] = {}
@@ -141,6 +148,22 @@ def read_features(
     return Features(**joined), present
 
 
+def segment_seconds(extractor: Extractor) -> float:
+    """Return the length of an extractor's segments."""
+    return float(getattr(extractor, "segment_seconds", 1.0))
+
+
+def check_segments(model: AVModel, extractor: Extractor) -> None:
+    """Raise UsageError unless the extractor's segments last as long as those of the model."""
+    wanted, made = model.config.segment_seconds, segment_seconds(extractor)
+    if made != wanted:
+        raise UsageError(
+            f"the model's segments last {wanted:g} s, but the extractor makes segments of "
+            f"{made:g} s; make it with segment_seconds={wanted:g}, or extract the features "
+            "yourself and give them to `parse`"
+        )
+
+
 def check_fits(model: AVModel, features: Features) -> None:
     """Raise UsageError unless the features have the sizes that the model reads."""
     spec = model.config.features
@@ -153,5 +176,5 @@ def check_fits(model: AVModel, features: Features) -> None:
     )
     if got != spec:
         raise UsageError(
-            f"the model reads {widths(spec)} per second, but the features are {widths(got)}"
+            f"the model reads {widths(spec)} per segment, but the features are {widths(got)}"
         )

@@ -44,8 +44,7 @@ class AVVPConfig:
     supervision: Literal["pseudo", "weak"] = "pseudo"
     """segment pseudo-labels, or video labels only"""
     objective: Literal["auto", "basic", "han", "valor", "mil"] = "auto"
-    """auto: L_basic with pseudo-labels, else HAN's loss (LEAP: L_basic on repeated weak labels);
-    mil: weak labels on segments that are pooled over time"""
+    """auto: L_basic with pseudo-labels, else HAN's (LEAP: L_basic); mil: weak, pooled segments"""
     pooling: Pooling = "linear"
     """how the objective mil pools segments over time"""
     audio_smooth: float = 1.0

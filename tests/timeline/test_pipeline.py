@@ -239,7 +239,7 @@ def test_features_of_another_size_are_refused():
     short = noise()
     with pytest.raises(
         UsageError,
-        match="reads audio 6, visual 8, motion 4 per second, but the features are audio 3",
+        match="reads audio 6, visual 8, motion 4 per segment, but the features are audio 3",
     ):
         module.check_fits(
             made, Features(audio=short.audio[:, :3], visual=short.visual, motion=short.motion)
