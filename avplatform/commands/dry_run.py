@@ -9,6 +9,7 @@ from avplatform.config.run import RunConfig
 from avplatform.config.values import as_yaml, to_dict
 from avplatform.models.av_model import count_parameters
 from avplatform.models.errors import counted
+from avplatform.training.start import start_model
 
 FLOAT_BYTES = 4
 
@@ -16,6 +17,7 @@ FLOAT_BYTES = 4
 def describe_run(config: RunConfig) -> str:
     """Return a run's resolved configuration, data, shapes, number of parameters and memory."""
     _, data, model = open_run(config)
+    start = None if config.resume else start_model(model, config)
     # A dry run does not fetch streamed shards.
     split = data.split("validation" if config.streaming else "train")
     batch = split.batch(list(range(min(2, len(split)))))
@@ -38,12 +40,15 @@ def describe_run(config: RunConfig) -> str:
             prediction = getattr(getattr(output.parse, level), stream)
             if prediction is not None:
                 lines.append(f"  {level} {stream}: {_shape(prediction.values)}")
-    parameters = count_parameters(model)
+    if start is not None:
+        lines += start.lines()
+    parameters, trained = sum(p.numel() for p in model.parameters()), count_parameters(model)
+    frozen = f" ({parameters - trained:,} of them frozen)" if trained < parameters else ""
     clip = sum(value[0].numel() for value in present.values()) * FLOAT_BYTES
     lines += [
-        f"parameters: {parameters:,}",
+        f"parameters: {parameters:,}{frozen}",
         "memory: weights, gradients and optimiser "
-        f"{parameters * FLOAT_BYTES * 4 / 2**20:.0f} MiB; features of a batch "
+        f"{(parameters + 3 * trained) * FLOAT_BYTES / 2**20:.0f} MiB; features of a batch "
         f"{clip * config.batch_size / 2**20:.0f} MiB; activations are not included",
     ]
     return "\n".join(lines)

@@ -102,6 +102,10 @@ class RunConfig:
     """demo (built-in, synthetic), a data folder, or a hub dataset id"""
     cache_dir: str | None = option(None, HOW_IT_RUNS)
     """folder for cached data; default: the data folder, $AVPLATFORM_CACHE or ~/.cache/avplatform"""
+    init_from: str | None = None
+    """run, model folder or hub id whose weights the model starts from, as far as they fit"""
+    freeze: Literal["none", "encoder"] = "none"
+    """encoder: stem and encoder keep the weights of init_from; the decoder alone is trained"""
     held_out: tuple[str, ...] = ()
     """classes to train without (leap); `avplatform eval --held-out` then scores them zero-shot"""
     seed: int = option(1, Change(compared=False))
@@ -204,6 +208,13 @@ class RunConfig:
                 f"batch_order {self.batch_order} shuffles and drops the remainder; "
                 "set shuffle and drop_last"
             )
+        if self.init_from is None:
+            given = {"freeze": self.freeze != "none", "optim.head_lr": self.optim.head_lr}
+            for name in (name for name, value in given.items() if value):
+                raise UsageError(
+                    f"{name} is for a model that starts from another one; give --init-from, "
+                    f"or leave {name} out"
+                )
         check_names(self.task, self.encoder, self.decoder)
         one_of_supervision(self.task, self.supervision)
         if self.seed > 2**32 - 1:

@@ -175,6 +175,7 @@ def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
         "data checksum": results.get("data_checksum") and f"`{results['data_checksum']}`",
         "seed": results.get("seed"),
         "epochs, at most": results.get("epochs"),
+        "started from": _start(results.get("init_from")),
         "optimiser steps": results.get("steps"),
         "clips per step": results.get("batch_size"),
         "processes": results.get("processes"),
@@ -184,6 +185,18 @@ def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
         "torch": environment.get("torch"),
     }
     return [(name, value) for name, value in rows.items() if value is not None]
+
+
+def _start(start: dict[str, Any] | None) -> str | None:
+    """Return what the weights started from, or None if they started from random numbers."""
+    if not start:
+        return None
+    tensors = start["taken"] + len(start["new"])
+    frozen = "" if start["frozen"] == "none" else f"; {start['frozen']} frozen"
+    return (
+        f"`{start['source']}` (sha256 `{start['sha256'][:12]}`): {start['taken']} of {tensors} "
+        f"tensors taken over{frozen}"
+    )
 
 
 def _labels(config: dict[str, Any]) -> list[tuple[str, Any]]:

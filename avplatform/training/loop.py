@@ -73,6 +73,9 @@ class Run:
             step = self.progress.step
             self._log({"event": "resume", "step": step, "resumed_from_step": step})
             self.console.note(f"resumed from step {step}")
+        if self.setup.start is not None and self.setup.start.loaded:
+            for line in self.setup.start.lines():
+                self.console.note(line)
         start_trackers(
             self.accelerator,
             config.trackers,
@@ -84,6 +87,8 @@ class Run:
         )
         self._started = time.monotonic() - self.progress.seconds
         self._cpu_started = cpu_time() - self.progress.cpu_seconds
+        if self.setup.start is not None and self.progress.step == 0:
+            self._checkpoint()  # a resume reads the weights that the run started from here
         progress, total = self.progress, self.setup.total_steps
         while progress.step < total or progress.validated < progress.step:
             if progress.step < total:

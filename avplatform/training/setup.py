@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import torch
 from accelerate import Accelerator
@@ -19,7 +18,10 @@ from avplatform.data import train_loader
 from avplatform.models.av_model import AVModel
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.runs.folder import RunFolder
+from avplatform.training.checkpoint import checkpoint_steps
+from avplatform.training.length import check_length, total_steps
 from avplatform.training.optim import build_optimizer, scaled_lr
+from avplatform.training.start import Start, prepare_start, start_model
 from avplatform.training.tracking import check_trackers
 from avplatform.training.weights import WeightAverage
 
@@ -64,10 +66,23 @@ class Setup:
                 f"the training split has fewer clips than one batch of {self.step_clips}; "
                 "lower --batch-size"
             )
+        self._made_longer = check_length(config, len(self.loader))
+        self.start = self._start(model)
         self._prepare(model)
         self.base_lr = scaled_lr(config.optim, self.step_clips)
-        self.total_steps = min(config.epochs * len(self.loader), config.max_steps or math.inf)
+        self.total_steps = total_steps(config, len(self.loader))
         self.folder = self._open_folder()  # last, so that a failure above writes nothing
+
+    def _start(self, model: AVModel) -> Start | None:
+        """Give the model the weights that it starts from; a resumed run has its own already."""
+        config = self.config
+        if config.resume and config.init_from:
+            folder = RunFolder(config.resume)
+            if checkpoint_steps(folder.checkpoints):
+                start = Start.read(folder.start_file)
+                prepare_start(model, config, start)
+                return start
+        return start_model(model, config)
 
     def _prepare(self, model: AVModel) -> None:
         """Build the optimiser, the weight average and the model that is scored.
@@ -80,7 +95,7 @@ class Setup:
         replica = copy.deepcopy(model) if apart else None
         if config.compile:
             model.compile()
-        optimizer = build_optimizer(model, config.optim)
+        optimizer = build_optimizer(model, config.optim, new=self.start.new if self.start else ())
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Accelerate builds autocast into the model's forward. Evaluation must run without it, and a
         # training step enters it explicitly.
@@ -101,6 +116,15 @@ class Setup:
         double = self.config.precision == "float64"
         return "float64" if double else str(self.accelerator.mixed_precision)
 
+    @property
+    def parameters(self) -> int:
+        """Return the number of parameters, frozen ones included."""
+        return sum(p.numel() for p in self.bare_model.parameters())
+
+    def _frozen(self) -> str:
+        frozen = self.parameters - self.bare_model.num_parameters
+        return f" ({frozen:,} of them frozen)" if frozen else ""
+
     def heading(self) -> str:
         """Return the line that says what is about to be trained, printed before the first step."""
         config, kind = self.config, " (SYNTHETIC features)" if self.data.synthetic else ""
@@ -115,7 +139,7 @@ class Setup:
             f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}), "
             f"data {self.data.name}{kind}: {counted(len(self.loader), 'step')} per epoch, each of "
             f"{self.step_clips} clips over all processes, {lr}, "
-            f"{self.bare_model.num_parameters:,} parameters, precision {self.precision}, "
+            f"{self.parameters:,} parameters{self._frozen()}, precision {self.precision}, "
             f"{counted(processes, 'process')} with {counted(threads, 'thread')} each; "
             f"everything is written to {self.folder.path}"
         )
@@ -132,6 +156,10 @@ class Setup:
                 folder = RunFolder.create(config.output_dir, name=name)
             folder.lock(wait=LEAVING if config.resume else 0.0)
             opened.append(folder)
+            if self._made_longer is not None:
+                folder.set_results_aside(self._made_longer)
+            if self.start is not None and self.start.loaded:
+                folder.write_start(self.start.to_json())
             # A changed option of a resumed run (epochs, trackers) also holds for its next resume.
             folder.write_config(to_dict(config) | {"resume": None})
             processes = self.accelerator.num_processes

@@ -54,7 +54,7 @@ def put_model_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimiser's moments as full tensors by "kind/parameter name"."""
-    names, entries = _trained(model), _whole_state(model, optimizer).get("state", {})
+    names, entries = _trained(model, optimizer), _whole_state(model, optimizer).get("state", {})
     return {
         f"{kind}/{name if isinstance(name, str) else names[name]}": torch.as_tensor(value)
         for name, entry in entries.items()
@@ -80,7 +80,7 @@ def put_optimizer_state(
             stored: Any = {"state": entries, "param_groups": groups}
             set_optimizer_state_dict(model, _plain(optimizer), stored, options=WHOLE)
         else:
-            names = _trained(model)
+            names = _trained(model, optimizer)
             entries = {names.index(name): entry for name, entry in entries.items()}
             optimizer.load_state_dict({"state": entries, "param_groups": groups})
 
@@ -125,8 +125,10 @@ def _wide(value: Tensor) -> Tensor:
     return value.clone() if value.dtype == torch.float64 else value.to(torch.float32, copy=True)
 
 
-def _trained(model: nn.Module) -> list[str]:
-    return [name for name, p in model.named_parameters() if p.requires_grad]
+def _trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Return the names of the parameters in the order in which an optimiser numbers them."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return [names.get(id(p), "") for group in optimizer.param_groups for p in group["params"]]
 
 
 @contextlib.contextmanager
