@@ -98,6 +98,8 @@ class Metrics:
     order of `state`, where the task has it (see `Task.evidence`); no headline figure reads it.
     """
 
+    rivals: ClassVar[dict[str, str]] = {}
+    """Trivial answers by their names in `details()["anchors"]`, and what each of them does."""
     evidence: Arrays | None = None
 
     def __init__(self) -> None:
@@ -159,6 +161,10 @@ class Metrics:
     def details(self) -> dict[str, Any]:
         """Return further figures (per class, subsets, anchors) as plain JSON values."""
         return {"clips": len(self)}
+
+    def constant(self) -> str | None:
+        """Return "nothing" or "everything" if the decisions on all clips are that, else None."""
+        return None
 
     def __len__(self) -> int:
         return sum(len(part["row"]) for part in self._parts)

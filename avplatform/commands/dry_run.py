@@ -9,6 +9,14 @@ from avplatform.config.run import RunConfig
 from avplatform.config.values import as_yaml, to_dict
 from avplatform.models.av_model import count_parameters
 from avplatform.models.errors import counted
+from avplatform.training.fit import (
+    advice,
+    fitted,
+    length,
+    steps_per_epoch,
+    training_clips,
+)
+from avplatform.training.length import total_steps
 from avplatform.training.start import start_model
 
 FLOAT_BYTES = 4
@@ -16,7 +24,8 @@ FLOAT_BYTES = 4
 
 def describe_run(config: RunConfig) -> str:
     """Return a run's resolved configuration, data, shapes, number of parameters and memory."""
-    _, data, model = open_run(config)
+    task, data, model = open_run(config)
+    config, followed = fitted(config, task, data)
     start = None if config.resume else start_model(model, config)
     # A dry run does not fetch streamed shards.
     split = data.split("validation" if config.streaming else "train")
@@ -29,6 +38,13 @@ def describe_run(config: RunConfig) -> str:
         f"data: {data.name}{' (synthetic)' if data.synthetic else ''}",
     ]
     lines += [f"  {name}: {counted(data.rows(name), 'clip')}" for name in data.splits]
+    clips = training_clips(task, data)
+    steps = steps_per_epoch(config, clips)
+    total = total_steps(config, steps)
+    lines.append(
+        f"training: {length(clips, steps, total)}, each of {counted(config.batch_size, 'clip')}"
+    )
+    lines += ([followed] if followed else []) + advice(config, clips, steps, total)
     lines.append("shapes (B clips):")
     streams = {"audio": batch.audio, "visual": batch.visual, "motion": batch.motion}
     present = {name: value for name, value in streams.items() if value is not None}

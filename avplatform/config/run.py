@@ -19,6 +19,8 @@ from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError, counted, nearest, unknown_name
 from avplatform.tasks.registry import TASKS
 
+FOLLOW = ("batch_size", "epochs", "optim.lr", "validate_every")
+"""Options of training that follow the number of clips where nobody sets them."""
 TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 """Experiment trackers by name, with the package that each one needs."""
 
@@ -184,6 +186,8 @@ class RunConfig:
     """options of the task's losses and decisions"""
 
     def __post_init__(self) -> None:
+        self.left_open: frozenset[str] = frozenset()
+        """Options of `FOLLOW` that nobody set, so that they may follow the number of clips."""
         check_choices(self)
         counts = ("epochs", "batch_size", "accumulation", "eval_batch_size", "validate_every")
         at_least(self, counts, 1)

@@ -9,6 +9,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from avplatform.hub_cards.descriptions import about, segment_words, task_text
 from avplatform.hub_cards.render import PLACEHOLDER, metadata_text, render
+from avplatform.runs.results import reference_scores
 from avplatform.version import __version__
 
 PIPELINE = "video-classification"
@@ -29,6 +30,7 @@ def render_model_card(
     splits = [split for split in ("validation", "test") if results.get(split)]
     names = list(results[splits[0]]) if splits else []
     task = task_text(results["task"])
+    rivals = reference_scores(results, splits[-1]) if splits else {}
     sentences, citations = about(results["task"], results["encoder"], results["decoder"])
     return render(
         "model_card.md.jinja",
@@ -40,8 +42,20 @@ def render_model_card(
         synthetic=results["synthetic"],
         data=results["data"],
         splits=splits,
+        columns=[*splits, *(f"{splits[-1]}: {rival.replace('_', ' ')}" for rival in rivals)],
         metric_names=names,
-        scores={name: [_percent(results[split].get(name)) for split in splits] for name in names},
+        scores={
+            name: [
+                *(_percent(results[split].get(name)) for split in splits),
+                *(_percent(values.get(name)) for values in rivals.values()),
+            ]
+            for name in names
+        },
+        not_beaten=[
+            f"On {split}: {sentence}"
+            for split, sentences in (results.get("not_beaten") or {}).items()
+            for sentence in sentences
+        ],
         selection_sentence=_selection_sentence(results.get("selection") or {}),
         repo_id=repo_id or PLACEHOLDER,
         inputs=_inputs(config),

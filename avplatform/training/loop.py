@@ -20,6 +20,7 @@ from avplatform.evaluation.evaluate import evaluate
 from avplatform.models.errors import counted
 from avplatform.tasks.contracts import Batch, Metrics
 from avplatform.training.checkpoint import load_best, save_best
+from avplatform.training.fit import monotony
 from avplatform.training.optim import learning_rate
 from avplatform.training.progress import Progress
 from avplatform.training.report import write_report
@@ -38,7 +39,13 @@ class Run:
 
     def __init__(self, config: RunConfig, *, console: Console | None = None) -> None:
         self.setup, self.progress = Setup(config, console=console), Progress()
-        self.config, self.task, self.folder = config, self.setup.task, self.setup.folder
+        self.config, self.task, self.folder = (
+            self.setup.config,
+            self.setup.task,
+            self.setup.folder,
+        )
+        self._said: str | None = None  # what the last validations said of all clips alike,
+        self._times = 0  # so many times in a row
         self.accelerator, self.console = self.setup.accelerator, self.setup.console
 
     def train(self) -> dict[str, Any]:
@@ -73,9 +80,8 @@ class Run:
             step = self.progress.step
             self._log({"event": "resume", "step": step, "resumed_from_step": step})
             self.console.note(f"resumed from step {step}")
-        if self.setup.start is not None and self.setup.start.loaded:
-            for line in self.setup.start.lines():
-                self.console.note(line)
+        for line in self.setup.remarks():
+            self.console.note(line)
         start_trackers(
             self.accelerator,
             config.trackers,
@@ -211,7 +217,8 @@ class Run:
             self._next_epoch()
             return
         weights = self._scored_weights()
-        scores = self._evaluate(split).figures()
+        metrics = self._evaluate(split)
+        scores = metrics.figures()
         score = scores[self.task.selection_metric]
         best = progress.best.get("value")
         better = (
@@ -231,6 +238,10 @@ class Run:
             folder, step = self.folder.checkpoints, progress.step
             on_main(self.accelerator, lambda: save_best(folder, weights, step=step))
         self.console.epoch(record, metric=self.task.selection_metric, best=better)
+        said = metrics.constant()
+        self._said, self._times = said, self._times + 1 if said == self._said else 1
+        if said and self._times == 3:
+            self.console.note(monotony(said))
         self._next_epoch()
 
     def _validation_is_due(self) -> bool:

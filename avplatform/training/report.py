@@ -32,6 +32,7 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
             **best,
         },
         metrics=metrics,
+        metric=setup.task.selection_metric,
         extra={
             "presence": presence_of(setup.task, metrics),
             **started(setup),

@@ -19,6 +19,7 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.runs.folder import RunFolder
 from avplatform.training.checkpoint import checkpoint_steps
+from avplatform.training.fit import advice, fitted, length, training_clips
 from avplatform.training.length import check_length, total_steps
 from avplatform.training.optim import build_optimizer, scaled_lr
 from avplatform.training.start import Start, prepare_start, start_model
@@ -45,6 +46,8 @@ class Setup:
         self.task, self.data, model = open_run(
             config, progress=self.console.note, why_mapped=streamed if config.streaming else ""
         )
+        config, self.followed = fitted(config, self.task, self.data)
+        self.config = config
         self.step_clips = config.batch_size
         if config.batch_scope == "process":
             self.step_clips *= self.accelerator.num_processes
@@ -71,6 +74,7 @@ class Setup:
         self._prepare(model)
         self.base_lr = scaled_lr(config.optim, self.step_clips)
         self.total_steps = total_steps(config, len(self.loader))
+        self.clips = training_clips(self.task, self.data)
         self.folder = self._open_folder()  # last, so that a failure above writes nothing
 
     def _start(self, model: AVModel) -> Start | None:
@@ -137,12 +141,19 @@ class Setup:
             )
         return (
             f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}), "
-            f"data {self.data.name}{kind}: {counted(len(self.loader), 'step')} per epoch, each of "
+            f"data {self.data.name}{kind}: "
+            f"{length(self.clips, len(self.loader), self.total_steps)}, each of "
             f"{self.step_clips} clips over all processes, {lr}, "
             f"{self.parameters:,} parameters{self._frozen()}, precision {self.precision}, "
             f"{counted(processes, 'process')} with {counted(threads, 'thread')} each; "
             f"everything is written to {self.folder.path}"
         )
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know before the first step, one sentence a line."""
+        lines = [self.followed] if self.followed else []
+        lines += advice(self.config, self.clips, len(self.loader), self.total_steps)
+        return lines + (self.start.lines() if self.start and self.start.loaded else [])
 
     def _open_folder(self) -> RunFolder:
         """Create (or reopen) and lock the run's folder on the main process; return it on all."""

@@ -33,6 +33,10 @@ COLUMNS = (
 """Columns of the per-clip table."""
 TABLE_SEGMENTS = 10  # longest clip for the table of counts: 2**20 pairs of codes
 STREAMS = ("audio", "visual")
+EVERYTHING = 0.95
+"""Share of all segments and classes that are decided, from which on a model says everything."""
+PRIORS = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""Shares of the clips from which on a class is said in a second; the best of them is a rival."""
 
 
 class AVVPMetrics(Metrics):
@@ -41,6 +45,13 @@ class AVVPMetrics(Metrics):
     `columns` reads the decisions "audio" and "visual" (bool [B, T, C]) and "video" (bool [B, C]),
     and the labels "dense_audio" and "dense_visual" [B, T, C] and "weak" [B, C].
     """
+
+    rivals = {
+        "nothing_predicted": "finds no event",
+        "video_labels_everywhere": "repeats the true labels of a clip over all its segments",
+        "most_frequent_class": "finds the split's most frequent class in every segment",
+        "class_priors_by_second": "finds in each segment the classes that are frequent there",
+    }
 
     def __init__(self, classes: Iterable[str]) -> None:
         super().__init__()
@@ -68,8 +79,6 @@ class AVVPMetrics(Metrics):
         s = self.scored()
         predicted = s["predicted_audio"], s["predicted_visual"]
         true = s["true_audio"], s["true_visual"]
-        weak = np.broadcast_to(s["weak"][:, None, :], true[0].shape)
-        nothing = np.zeros_like(weak)
         table = self._table()
         subsets = {}
         for name, chosen in overlap_subsets(*true).items():
@@ -84,10 +93,32 @@ class AVVPMetrics(Metrics):
             "class_event_pooled": self._per_class(predicted, true, level=1, pooled=True),
             "subsets": subsets,
             "video_F": 100 * float(_f(*_segment_counts(s["video"], s["weak"])).mean()),
-            "anchors": {
-                "nothing_predicted": averages(score(nothing, nothing, *true)),
-                "video_labels_everywhere": averages(score(weak, weak, *true)),
-            },
+            "anchors": self._anchors(s["weak"], *true),
+        }
+
+    def constant(self) -> str | None:
+        """Return "nothing" or "everything" if the decisions say so of all clips, else None."""
+        s = self.scored()
+        found = float(np.mean([s[f"predicted_{stream}"].mean() for stream in STREAMS]))
+        return "nothing" if found == 0 else "everything" if found >= EVERYTHING else None
+
+    def _anchors(
+        self, weak: np.ndarray, audio: np.ndarray, visual: np.ndarray
+    ) -> dict[str, dict[str, float]]:
+        """Return the figures of answers that need no model; see `rivals`."""
+        everywhere, nothing = np.broadcast_to(weak[:, None, :], audio.shape), np.zeros_like(audio)
+        frequent = np.zeros_like(audio)
+        frequent[..., (audio.sum(axis=(0, 1)) + visual.sum(axis=(0, 1))).argmax()] = True
+        by_second = [
+            [np.broadcast_to(true.mean(axis=0) >= share, true.shape) for true in (audio, visual)]
+            for share in PRIORS
+        ]
+        priors = [averages(score(heard, seen, audio, visual)) for heard, seen in by_second]
+        return {
+            "nothing_predicted": averages(score(nothing, nothing, audio, visual)),
+            "video_labels_everywhere": averages(score(everywhere, everywhere, audio, visual)),
+            "most_frequent_class": averages(score(frequent, frequent, audio, visual)),
+            "class_priors_by_second": max(priors, key=lambda f: f.get("segment_Type@AV", 0.0)),
         }
 
     def _table(self) -> np.ndarray:
