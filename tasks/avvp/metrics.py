@@ -37,6 +37,8 @@ EVERYTHING = 0.95
 """Share of all segments and classes that are decided, from which on a model says everything."""
 PRIORS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Shares of the clips from which on a class is said in a second; the best of them is a rival."""
+Maps = tuple[np.ndarray, np.ndarray]
+"""The event maps of audio and visual, each bool [N, T, C]."""
 
 
 class AVVPMetrics(Metrics):
@@ -75,10 +77,13 @@ class AVVPMetrics(Metrics):
         return averages(self._table())
 
     def details(self) -> dict[str, Any]:
-        """Return per-class scores, subsets, video-level F, and anchors."""
-        s = self.scored()
-        predicted = s["predicted_audio"], s["predicted_visual"]
-        true = s["true_audio"], s["true_visual"]
+        """Return scores per class, of subsets and of whole videos, and anchors.
+
+        The anchors are the figures of trivial predictions, to compare a model with.
+        """
+        state = self.scored()
+        predicted = state["predicted_audio"], state["predicted_visual"]
+        true = state["true_audio"], state["true_visual"]
         table = self._table()
         subsets = {}
         for name, chosen in overlap_subsets(*true).items():
@@ -92,14 +97,14 @@ class AVVPMetrics(Metrics):
             "class_event": self._per_class(predicted, true, level=1),
             "class_event_pooled": self._per_class(predicted, true, level=1, pooled=True),
             "subsets": subsets,
-            "video_F": 100 * float(_f(*_segment_counts(s["video"], s["weak"])).mean()),
-            "anchors": self._anchors(s["weak"], *true),
+            "video_F": 100 * float(_f(*_segment_counts(state["video"], state["weak"])).mean()),
+            "anchors": self._anchors(state["weak"], *true),
         }
 
     def constant(self) -> str | None:
         """Return "nothing" or "everything" if the decisions say so of all clips, else None."""
-        s = self.scored()
-        found = float(np.mean([s[f"predicted_{stream}"].mean() for stream in STREAMS]))
+        state = self.scored()
+        found = float(np.mean([state[f"predicted_{stream}"].mean() for stream in STREAMS]))
         return "nothing" if found == 0 else "everything" if found >= EVERYTHING else None
 
     def _anchors(
@@ -122,12 +127,14 @@ class AVVPMetrics(Metrics):
         }
 
     def _table(self) -> np.ndarray:
+        """Return the scores of each clip, [N, 8] in the order of `COLUMNS`."""
         s = self.scored()
         return score(s["predicted_audio"], s["predicted_visual"], s["true_audio"], s["true_visual"])
 
     def _per_class(
-        self, predicted: tuple, true: tuple, *, level: int, pooled: bool = False
+        self, predicted: Maps, true: Maps, *, level: int, pooled: bool = False
     ) -> dict[str, dict[str, float | None]]:
+        """Return what `classwise` returns by the names of the classes, with None for NaN."""
         rows = classwise(*predicted, *true, level=level, pooled=pooled)
         return {
             stream: {
@@ -161,7 +168,10 @@ def averages(table: np.ndarray) -> dict[str, float]:
 
 
 def figures(columns: dict[str, Any]) -> dict[str, Any]:
-    """Return the ten figures of the eight scores, which are numbers or arrays."""
+    """Return the ten figures of the eight scores in `COLUMNS`, which are numbers or arrays.
+
+    Type@AV is the mean of A, V and AV; Event@AV is the score over both modalities together.
+    """
     out: dict[str, Any] = {}
     for level in ("segment", "event"):
         a, v, av = (columns[f"{level}_{stream}"] for stream in ("A", "V", "AV"))
@@ -182,9 +192,9 @@ def classwise(
 ) -> dict[str, np.ndarray]:
     """Return the mean F per class, in percent, over the clips where it occurs or is predicted.
 
-    A class that occurs and is predicted in no clip is NaN. `pooled` instead adds the counts of all
-    clips and computes one F. No code is published for the per-class event scores of LEAP
-    (ECCV 2024), Fig. 3, so both readings are offered.
+    A class that neither occurs nor is predicted in any clip is NaN. `pooled` instead adds the
+    counts of all clips and computes one F. No code is published for the per-class event scores of
+    LEAP (ECCV 2024), Fig. 3, so both ways are offered.
 
     Shape: four boolean maps [N, T, C] -> streams audio, visual, event (both pooled) and av, each
     [C]. `level` 0: segments, 1: events.
