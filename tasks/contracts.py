@@ -99,8 +99,6 @@ class Metrics:
     order of `state`, where the task has it (see `Task.evidence`); no headline figure reads it.
     """
 
-    rivals: ClassVar[dict[str, str]] = {}
-    """Trivial answers by their names in `details()["anchors"]`, and what each of them does."""
     evidence: Arrays | None = None
 
     def __init__(self) -> None:
@@ -126,9 +124,8 @@ class Metrics:
         joined = {name: np.concatenate([p[name] for p in self._parts]) for name in self._parts[0]}
         rows, counts = np.unique(joined["row"], return_counts=True)
         if (counts > 1).any():
-            raise DataError(
-                f"clip row {rows[counts > 1][0]} was scored twice; every clip counts once"
-            )
+            twice = rows[counts > 1][0]
+            raise DataError(f"clip row {twice} was scored twice; every clip counts once")
         order = np.argsort(joined["row"], kind="stable")
         return {name: values[order] for name, values in joined.items()}
 

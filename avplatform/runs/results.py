@@ -34,33 +34,29 @@ def results(
         "selection": selection,
         **figures,
         "details": details,
-        "not_beaten": {
-            split: not_beaten(figures[split], details[split], values.rivals, metric=metric)
-            for split, values in metrics.items()
-            if metric
+        "not_beaten": {}
+        if metric is None
+        else {
+            split: not_beaten(figures[split], details[split], metric=metric) for split in metrics
         },
         **(extra or {}),
     }
 
 
-def not_beaten(
-    figures: dict[str, float], details: dict[str, Any], rivals: dict[str, str], *, metric: str
-) -> list[str]:
+def not_beaten(figures: dict[str, float], details: dict[str, Any], *, metric: str) -> list[str]:
     """Return a sentence for each trivial answer that scores no less than the model.
 
     Args:
         figures: the model's headline figures on a split.
         details: the details of the same split, whose "anchors" are the scores of the answers.
-        rivals: what each answer does, by name.
         metric: the figure to compare.
     """
     own, sentences = figures[metric], []
     for name, values in details.get("anchors", {}).items():
-        other = values if isinstance(values, float) else values.get(metric)
-        if name in rivals and other is not None and own <= other:
+        other = values if isinstance(values, (int, float)) else values.get(metric)
+        if other is not None and own <= other:
             sentences.append(
-                f"The model does not beat '{_label(name)}', which {rivals[name]}: "
-                f"{metric} {own:.2f} against {other:.2f}."
+                f"The model does not beat '{_label(name)}': {metric} {own:.2f} against {other:.2f}."
             )
     return sentences
 

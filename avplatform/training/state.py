@@ -95,7 +95,7 @@ def restore_state(setup: Setup) -> Progress:
         setup.task.load_state(tensors.get("task", {}))
         progress = Progress(**state)
     elif setup.start is not None and not setup.start.loaded:
-        raise on_all(
+        raise error_on_all(
             f"no checkpoint of {setup.folder.path} is whole, and its model did not start from "
             "random weights; start a new run with the same --init-from"
         )

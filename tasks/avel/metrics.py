@@ -18,13 +18,6 @@ class AVELMetrics(Metrics):
     [B].
     """
 
-    rivals = {
-        "always_background": "finds no event",
-        "perfect_class_everywhere": "repeats the true class of a clip over all its segments",
-        "most_frequent_class": "finds the split's most frequent class in every segment",
-        "class_priors_by_second": "gives each segment the label that is most frequent there",
-    }
-
     def __init__(self, classes: Iterable[str]) -> None:
         super().__init__()
         self.classes = tuple(classes)

@@ -48,13 +48,6 @@ class AVVPMetrics(Metrics):
     and the labels "dense_audio" and "dense_visual" [B, T, C] and "weak" [B, C].
     """
 
-    rivals = {
-        "nothing_predicted": "finds no event",
-        "video_labels_everywhere": "repeats the true labels of a clip over all its segments",
-        "most_frequent_class": "finds the split's most frequent class in every segment",
-        "class_priors_by_second": "finds in each segment the classes that are frequent there",
-    }
-
     def __init__(self, classes: Iterable[str]) -> None:
         super().__init__()
         self.classes = tuple(classes)
@@ -110,7 +103,11 @@ class AVVPMetrics(Metrics):
     def _anchors(
         self, weak: np.ndarray, audio: np.ndarray, visual: np.ndarray
     ) -> dict[str, dict[str, float]]:
-        """Return the figures of answers that need no model; see `rivals`."""
+        """Return the figures of answers that need no model, made from the labels of the split.
+
+        They are nothing; the true labels of a clip in all its segments; the most frequent class in
+        all segments; and in each segment the classes that occur there in a share of the clips.
+        """
         everywhere, nothing = np.broadcast_to(weak[:, None, :], audio.shape), np.zeros_like(audio)
         frequent = np.zeros_like(audio)
         frequent[..., (audio.sum(axis=(0, 1)) + visual.sum(axis=(0, 1))).argmax()] = True
