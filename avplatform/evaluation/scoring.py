@@ -116,6 +116,7 @@ def score_model(
         },
         selection=known.get("selection"),
         metrics={split.name: metrics},
+        metric=task.selection_metric,
         extra={
             "presence": presence_of(task, {split.name: metrics}),
             **more,

@@ -54,6 +54,8 @@ class RunFolder:
         self.path = Path(path)
         self.results_file = self.path / "results.json"
         """The results of a finished run."""
+        self.start_file = self.path / "start.json"
+        """What the weights of a run with --init-from started from, tensor by tensor."""
         self.environment_file = self.path / "environment.json"
         """One entry per launch of the run: versions, commit, hardware, processes, command line."""
         self.metrics_file = self.path / "metrics.jsonl"
@@ -128,6 +130,16 @@ class RunFolder:
         file = self.path / "config.yaml"
         with disk_errors(file, go_on="--resume" if file.exists() else "the same command"):
             write_atomic(file, as_yaml(config))
+
+    def write_start(self, start: dict[str, Any]) -> None:
+        """Write start.json."""
+        with disk_errors(self.start_file):
+            write_json(self.start_file, start)
+
+    def set_results_aside(self, steps: int) -> None:
+        """Rename the results of a finished run, which is made longer, to results-<steps>.json."""
+        with disk_errors(self.results_file):
+            self.results_file.rename(self.path / f"results-{steps}.json")
 
     def write_environment(self, launch: dict[str, Any]) -> None:
         """Append a launch, the first one or a resumed one, to environment.json."""
