@@ -144,7 +144,8 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
             )
         values = values[0]
     theirs = [about[key] for key in TEXT_KEYS if isinstance(about.get(key), list)]
-    texts, source = about.get("texts") or next(iter(theirs), []), about.get("source") or {}
+    texts: Any = about.get("texts") or next(iter(theirs), [])
+    source: Any = about.get("source") or {}
     if isinstance(source, str):
         source = {"kind": "file", "said": source}
     if values.ndim != 2 or 0 in values.shape or not values.is_floating_point():
@@ -164,7 +165,7 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
         raise DataError(
             f"{path} has {counted(len(values), 'row')} but {counted(len(texts), 'text')}"
         )
-    classes = about.get("classes")
+    classes: Any = about.get("classes")
     named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     known = classes if named and len(classes) == len(values) else []
     return LabelEmbeddings(values.float(), texts, source, known)
