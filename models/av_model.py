@@ -19,7 +19,7 @@ from avplatform.models.contracts import Output
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import AVError, DataError, UsageError
-from avplatform.models.files import save_tensors, write_atomic
+from avplatform.models.files import expanded, save_tensors, write_atomic
 from avplatform.models.stem import MapStem, VectorStem
 
 CONFIG_FILE = "config.json"
@@ -190,6 +190,10 @@ class AVModel(
         model.load_state_dict(tensors)
         return model.eval()
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the model to a folder; see `PyTorchModelHubMixin.save_pretrained`."""
+        return super().save_pretrained(expanded(save_directory), **options)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write config.json and model.safetensors, each one atomically."""
         folder, tensors = Path(save_directory), self.state_dict()
@@ -234,8 +238,8 @@ def without_memory(build: Callable[[], Built]) -> Built | None:
 
 def _file(place: str, name: str, options: dict[str, Any]) -> Path:
     """Return a file of a local folder, or of a hub repository."""
-    if Path(place).is_dir():
-        path = Path(place) / name
+    if expanded(place).is_dir():
+        path = expanded(place) / name
         if not path.is_file():
             raise DataError(
                 f"the model folder {place} has no {name}; "

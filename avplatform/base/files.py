@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from avplatform.models.errors import DataError
-from avplatform.models.files import write_atomic
+from avplatform.models.files import expanded, write_atomic
 
 
 def cache_root() -> Path:
@@ -21,7 +21,7 @@ def cache_root() -> Path:
 
     All that it holds can be made again.
     """
-    return Path(os.environ.get("AVPLATFORM_CACHE") or Path.home() / ".cache" / "avplatform")
+    return expanded(os.environ.get("AVPLATFORM_CACHE") or "~/.cache/avplatform")
 
 
 def write_json(path: Path, value: Any) -> Path:

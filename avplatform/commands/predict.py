@@ -89,7 +89,7 @@ def run(args: list[str], prog: str) -> int:
         weights=parse_weights(options.weights),
         config=from_options(PipelineConfig, options),
     )
-    out = Path(options.out)
+    out = expanded(options.out)
     with writing(f"cannot make the folder {out}", "; give another --out"):
         out.mkdir(parents=True, exist_ok=True)
     done: list[dict[str, Any]] = []

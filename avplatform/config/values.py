@@ -12,6 +12,7 @@ import yaml
 from avplatform.models.config import plain
 from avplatform.models.contracts import Options
 from avplatform.models.errors import DataError, UsageError, nearest
+from avplatform.models.files import expanded
 from avplatform.models.typed_values import KindError, convert_field, field_kinds
 
 Config = TypeVar("Config")
@@ -94,7 +95,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: the file does not exist, or is not a YAML mapping.
     """
-    path = Path(path)
+    path = expanded(path)
     file = path / "config.yaml" if path.is_dir() else path
     if not file.is_file():
         raise DataError(

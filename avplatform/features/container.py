@@ -26,6 +26,7 @@ from avplatform.features.pyav import (
 )
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, DataError, counted
+from avplatform.models.files import expanded
 
 REFUSED_FORMATS = {
     "hls", "concat", "concatf", "dash", "sdp", "rtsp", "imf", "image2", "tty",
@@ -275,7 +276,7 @@ def opened(
         UsageError: PyAV is not installed.
     """
     av = import_av()
-    file = Path(path)
+    file = expanded(path)
     _check_file(file)
     with reading(file), file.open("rb") as raw:
         # Given a Python file object, FFmpeg can open nothing else: a file that refers to others,

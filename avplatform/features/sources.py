@@ -10,6 +10,7 @@ from typing import Any
 
 from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.models.errors import DataError, UsageError
+from avplatform.models.files import expanded
 
 NOT_MEDIA = {
     ".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".srt", ".vtt", ".eaf", ".npy",
@@ -46,7 +47,7 @@ def find_files(places: Sequence[str | Path]) -> Found:
     if not places:
         raise UsageError("nothing to extract; give video files or folders of them")
     found = Found()
-    for place in map(Path, places):
+    for place in map(expanded, places):
         if not os.path.isdir(place):  # unlike Path.is_dir, it accepts names that no file can have
             found_files = [place]
         else:

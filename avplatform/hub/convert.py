@@ -17,7 +17,7 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.checkpoint.file import read_checkpoint
 from avplatform.models.config import config_from_dict, config_to_dict
 from avplatform.models.errors import AVError, DataError, UsageError, counted, unknown_name
-from avplatform.models.files import file_sha256, write_atomic
+from avplatform.models.files import expanded, file_sha256, write_atomic
 from avplatform.models.official import OFFICIAL, Labels, open_reader
 from avplatform.models.official.reader import Reader, clean
 from avplatform.models.texts.files import LabelEmbeddings
@@ -63,7 +63,7 @@ def convert(
     """
     if name not in OFFICIAL:
         raise unknown_name("published model", name, OFFICIAL)
-    file, out = Path(file), Path(out)
+    file, out = expanded(file), expanded(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out} exists and is not empty; give a new folder")
     # The options are checked before the embeddings are read.

@@ -17,6 +17,7 @@ from avplatform.data.store.writer import arrow_schema
 from avplatform.hub.folder import EVAL_RESULTS, UPLOADED, model_folder
 from avplatform.hub_cards.render import PLACEHOLDER
 from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.models.files import expanded
 
 
 class HubOptions(TypedDict, total=False):
@@ -71,7 +72,7 @@ def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -
         DataError: the store is not complete, or the Hub refuses it or cannot be reached.
         UsageError: `private` is set, but the repository exists and is public.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     manifest = Manifest.read(folder)
     schema = arrow_schema(manifest.spec, manifest.dtype)
     files: dict[str, bytes | Path] = {MANIFEST_FILE: folder / MANIFEST_FILE}

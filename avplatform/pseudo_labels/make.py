@@ -23,7 +23,7 @@ from avplatform.data.adapters.contracts import Modality, Spelling
 from avplatform.data.adapters.official_files import Annotations
 from avplatform.data.adapters.plan import LeftOut
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.files import save_array, write_atomic
+from avplatform.models.files import expanded, save_array, write_atomic
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.rule import pseudo_labels
 from avplatform.pseudo_labels.score import read_label
@@ -98,7 +98,7 @@ def make(
         "thresholds": limits.tolist(),
         "weak_labels_sha256": clips.checksum,
     }
-    out = Path(out)
+    out = expanded(out)
     check_settings(out, modality, settings)
     if strict:
         refuse_bad_input(source, clips)

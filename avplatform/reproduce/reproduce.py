@@ -237,7 +237,7 @@ def _find_checkpoints(
 
 
 def _stores(text: str) -> list[str]:
-    folder = Path(text)
+    folder = expanded(text)
     if not folder.is_dir() or (folder / MANIFEST_FILE).is_file():
         return [text]
     inside = sorted(str(file.parent) for file in folder.glob(f"*/{MANIFEST_FILE}"))

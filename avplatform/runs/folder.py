@@ -18,7 +18,7 @@ from avplatform.base.files import disk_errors, recover, write_json
 from avplatform.base.locks import Lock
 from avplatform.config.values import as_yaml, load_yaml
 from avplatform.models.errors import DataError, UsageError
-from avplatform.models.files import write_atomic
+from avplatform.models.files import expanded, write_atomic
 
 
 def read_results(file: Path) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class RunFolder:
     """The files of one run."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = expanded(path)
         self.results_file = self.path / "results.json"
         """The results of a finished run."""
         self.environment_file = self.path / "environment.json"
@@ -80,7 +80,7 @@ class RunFolder:
         try:
             if output_dir is None:
                 return cls(_new_folder(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
-            path = Path(output_dir)
+            path = expanded(output_dir)
             if path.exists() and (not path.is_dir() or not all(map(_begun_config, path.iterdir()))):
                 raise UsageError(
                     f"--output-dir {path} exists and is not empty; give a new folder, or go on "
@@ -189,7 +189,7 @@ def trained_on(model: str) -> str | None:
 
 def _beside(model: str, name: str) -> Path | None:
     """Return a file of the run that a run or model folder belongs to, or None."""
-    folder = Path(model)
+    folder = expanded(model)
     places = (folder / name, folder.parent / name) if folder.is_dir() else ()
     return next((file for file in places if file.is_file()), None)
 

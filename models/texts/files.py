@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError, counted, nearest
-from avplatform.models.files import save_array, save_tensors, write_atomic
+from avplatform.models.files import expanded, save_array, save_tensors, write_atomic
 
 TENSOR = "label_embeddings"
 SUFFIXES = (".safetensors", ".npy")
@@ -70,7 +70,7 @@ def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
         UsageError: the path has another suffix.
         DataError: the file cannot be written.
     """
-    path = Path(path)
+    path = expanded(path)
     if path.suffix not in SUFFIXES:
         raise UsageError(
             f"label embeddings are written as {' or '.join(SUFFIXES)}, not '{path.name}'"
@@ -99,7 +99,7 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
         DataError: the file is missing or damaged, or its content is not [C, E] finite numbers with
             C texts.
     """
-    path = Path(path)
+    path = expanded(path)
     try:
         values, about = _read(path)
     except (

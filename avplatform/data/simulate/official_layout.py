@@ -20,6 +20,7 @@ from avplatform.data.adapters.contracts import DatasetAdapter
 from avplatform.data.adapters.source import MARKER
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.errors import UsageError
+from avplatform.models.files import expanded
 
 
 class OfficialWriter:
@@ -48,7 +49,7 @@ class OfficialWriter:
         clips: int,
         rows: Sequence[int] | None = None,
     ) -> None:
-        self.path, self.adapter, self.spec = Path(path), adapter, spec
+        self.path, self.adapter, self.spec = expanded(path), adapter, spec
         self.annotations, self._rows, self._first = Path(annotations), rows, clips
         kept = np.arange(clips) if rows is None else np.array(sorted(rows), np.int64)
         self._events, self._background = kept[kept < clips], kept[kept >= clips]
