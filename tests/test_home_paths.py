@@ -55,7 +55,7 @@ def test_commands_read_and_write_under_the_home(home):
 
 
 def test_python_takes_the_same_paths(home):
-    build("avel", "dch", "full").save_pretrained("~/model")
+    build("avel", "ave", "dch").save_pretrained("~/model")
     assert (home / "model" / "config.json").is_file()
     AVModel.from_pretrained("~/model")
     assert model_folder("~/model") == home / "model"

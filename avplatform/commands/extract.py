@@ -123,6 +123,11 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str], cata
     )
     console = Console(enabled=accelerator.is_main_process)
     found = find_files(options.videos)
+    if found.ignored:
+        console.note(
+            f"{counted(found.ignored, 'file')} ignored: texts, stills, and sound or previews of a "
+            "video of the same name"
+        )
     share = -(-len(found.files) // accelerator.num_processes)
     with console.bar("extract", total=share) as bar:
         report = extract(

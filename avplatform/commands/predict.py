@@ -148,10 +148,10 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
     """Return the files with unique names of their output folders, and what is missing with reasons.
 
     A file that is given twice is parsed once. Files of the same name get "-2", "-3" and so on, in
-    the order given. Texts and tables beside the videos of a folder are skipped, as `avplatform
-    extract` does; a file that is given by name never is.
+    the order given. In a folder, texts, stills and the sound of a video beside it are skipped, as
+    `avplatform extract` does; a file that is given by name never is.
     """
-    from avplatform.features.sources import may_be_media
+    from avplatform.features.sources import media_among
 
     files: list[Path] = []
     failed = []
@@ -159,9 +159,7 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
         path = expanded(text)
         if os.path.isdir(path):  # unlike Path.is_dir, this accepts names that no file can have
             try:
-                inside = sorted(
-                    file for file in path.iterdir() if file.is_file() and may_be_media(file)
-                )
+                inside = media_among(sorted(file for file in path.iterdir() if file.is_file()))
             except OSError as error:
                 failed.append((text, f"cannot read the folder: {error.strerror}"))
                 continue
