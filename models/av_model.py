@@ -262,7 +262,7 @@ def _file(place: str, name: str, options: dict[str, Any]) -> Path:
 
 def _read_config(path: Path) -> AVModelConfig:
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict) or not all(
             isinstance(data.get(k), dict) for k in ("encoder", "decoder", "features")
         ):

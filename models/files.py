@@ -80,8 +80,16 @@ def write_atomic(path: Path, content: str | bytes | Callable[[Path], object]) ->
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with ~ and ~NAME expanded; ~NAME of an unknown user is kept as it is."""
-    return Path(os.path.expanduser(path))
+    """Return a path with ~ and ~NAME expanded; ~NAME of an unknown user is kept as it is.
+
+    In an ASCII locale, a name beyond ASCII becomes the one under which Python finds the file.
+    """
+    text = os.path.expanduser(path)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        text = os.fsdecode(text.encode("utf-8", "surrogateescape"))
+    return Path(text)
 
 
 def _plain(value: Any) -> torch.Tensor:

@@ -13,6 +13,8 @@ import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from avplatform.base.utf8 import print_anything
+
 
 class Bar:
     """A progress bar, which shows nothing where there is no terminal."""
@@ -39,6 +41,7 @@ class Console:
 
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
+        print_anything()
         self._rich = rich.console.Console(
             quiet=not enabled, highlight=False, soft_wrap=True, emoji=False
         )

@@ -75,8 +75,9 @@ def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
 
 
 def arrow_path(file: Path) -> Path:
-    """Return the absolute path of a file.
+    """Return the absolute path of a file, as Arrow reads it.
 
-    Arrow would take a relative path such as file:x/train.parquet for a URL.
+    Arrow would take a relative path such as file:x/train.parquet for a URL, and takes every path
+    for UTF-8, whatever the locale is.
     """
-    return file.absolute()
+    return Path(os.fsencode(file.absolute()).decode("utf-8", "surrogateescape"))

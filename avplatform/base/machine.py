@@ -164,7 +164,7 @@ def _commit() -> str:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return "not a checkout"
-    told: Any = dict(cwd=root, capture_output=True, text=True, timeout=10)
+    told: Any = dict(cwd=root, capture_output=True, encoding="utf-8", errors="replace", timeout=10)
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, **told)
         status = subprocess.run(["git", "status", "--porcelain", "-uno"], **told)
@@ -198,7 +198,7 @@ def _version(package: str) -> str:
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
                 if line.startswith("model name"):
                     return line.split(":", 1)[1].strip()

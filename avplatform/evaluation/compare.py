@@ -213,7 +213,7 @@ def _task_of(run: ComparedRun) -> Task:
     """Return the task of a run, with the classes of its model or else of the task's dataset."""
     file = run.folder / "model" / CONFIG_FILE
     if file.is_file():
-        return task_of_model(AVModelConfig.from_dict(json.loads(file.read_text())))
+        return task_of_model(AVModelConfig.from_dict(json.loads(file.read_text(encoding="utf-8"))))
     return with_others(make_task(str(run.results["task"])), run.results.get("held_out") or ())
 
 

@@ -28,7 +28,7 @@ def read_results(file: Path) -> dict[str, Any]:
         DataError: the file cannot be read, or does not hold results.
     """
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}; is the run finished?") from None
     except ValueError:
@@ -41,7 +41,7 @@ def read_results(file: Path) -> dict[str, Any]:
 def read_records(file: Path) -> list[dict[str, Any]]:
     """Return the records of a metrics.jsonl, without lines that are cut off or damaged."""
     records = []
-    for line in file.read_text(errors="replace").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             records.append(json.loads(line))
     return [record for record in records if isinstance(record, dict)]
@@ -132,7 +132,7 @@ class RunFolder:
     def write_environment(self, launch: dict[str, Any]) -> None:
         """Append a launch, the first one or a resumed one, to environment.json."""
         try:
-            launches = json.loads(self.environment_file.read_text())
+            launches = json.loads(self.environment_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             launches = []
         with disk_errors(self.environment_file):
@@ -140,7 +140,7 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to metrics.jsonl."""
-        with disk_errors(self.metrics_file), self.metrics_file.open("a") as file:
+        with disk_errors(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
@@ -197,6 +197,6 @@ def _beside(model: str, name: str) -> Path | None:
 def finished_results(folder: RunFolder) -> dict[str, Any] | None:
     """Return the results of a finished run, or None."""
     try:
-        return json.loads(folder.results_file.read_text())
+        return json.loads(folder.results_file.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return None

@@ -63,7 +63,8 @@ class OfficialWriter:
         about = {"name": self.spec.name, **self.spec.provenance}
         text = json.dumps(about, indent=2, ensure_ascii=False)
         (self._temporary / MARKER).write_text(
-            f"The features in this folder were drawn by code; no video was read.\n\n{text}\n"
+            f"The features in this folder were drawn by code; no video was read.\n\n{text}\n",
+            encoding="utf-8",
         )
         self.adapter.copy_annotations(self.annotations, self._temporary, self._rows)
         return self

@@ -201,7 +201,7 @@ class Manifest:
                     f"{folder} has no {MANIFEST_FILE}; give a folder that `avplatform data import` "
                     "(from official files), `data simulate` or `extract` wrote"
                 )
-            data = json.loads(file.read_text())
+            data = json.loads(file.read_text(encoding="utf-8"))
             if data["_type"] != "avplatform-dataset":
                 raise KeyError("_type")
             if data["version"] > SCHEMA_VERSION:
