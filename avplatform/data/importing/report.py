@@ -20,6 +20,7 @@ REPORT_FILE = "import_report.json"
 LISTED_WHOLE = (
     "event of no length",
     "reversed event",
+    "event beyond the clip",
     "row given twice",
     "class named twice",
     "clip outside all splits",
