@@ -28,7 +28,7 @@ from avplatform.hub.folder import model_folder
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import UsageError, unknown_name
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 
 def list_models(pattern: str = "*") -> list[str]:

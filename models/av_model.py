@@ -19,7 +19,8 @@ from avplatform.models.contracts import Output
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import AVError, DataError, UsageError
-from avplatform.models.files import expanded, save_tensors, write_atomic
+from avplatform.models.files import save_tensors, write_atomic
+from avplatform.models.paths import expanded
 from avplatform.models.stem import MapStem, VectorStem
 
 CONFIG_FILE = "config.json"

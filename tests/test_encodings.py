@@ -13,7 +13,7 @@ import pytest
 from avplatform.base import utf8
 from avplatform.cli import main
 from avplatform.data.simulate.demo import make_demo
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 ROOT = Path(__file__).resolve().parent.parent
 C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HF_HUB_OFFLINE": "1"}

@@ -13,15 +13,34 @@ from typing import Any
 from safetensors import SafetensorError
 
 from avplatform.models.errors import DataError
-from avplatform.models.files import expanded, write_atomic
+from avplatform.models.files import write_atomic
+from avplatform.models.paths import expanded
 
 
 def cache_root() -> Path:
     """Return the cache folder: $AVPLATFORM_CACHE or ~/.cache/avplatform.
 
     All that it holds can be made again.
+
+    Raises:
+        DataError: the variable is not set, and there is no home folder.
     """
-    return expanded(os.environ.get("AVPLATFORM_CACHE") or "~/.cache/avplatform")
+    told = os.environ.get("AVPLATFORM_CACHE")
+    if not told and os.path.expanduser("~") == "~":
+        raise DataError("this user has no home folder; set AVPLATFORM_CACHE to a folder to write")
+    return expanded(told or "~/.cache/avplatform")
+
+
+@contextlib.contextmanager
+def cache_errors(path: Path) -> Iterator[None]:
+    """Turn an error of the file system in a block that writes to the cache into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write the cache {path}: {error.strerror or error}; give a folder that can be "
+            "written: --cache-dir FOLDER, or AVPLATFORM_CACHE"
+        ) from None
 
 
 def write_json(path: Path, value: Any) -> Path:

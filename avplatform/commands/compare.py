@@ -19,7 +19,7 @@ from avplatform.evaluation.compare_page import (
     write_comparison,
 )
 from avplatform.models.checks import at_least
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,7 @@ import tyro
 
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import DataError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,7 @@ from avplatform.base.console import Console
 from avplatform.commands.choices import DatasetTask
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import UsageError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ import tyro
 from avplatform.commands.choices import DatasetTask
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.models.texts.files import SUFFIXES, LabelEmbeddings
 
 NEIGHBOURS = 3

@@ -15,7 +15,7 @@ from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
 from avplatform.commands.flags import from_options, parse_flags, writing
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, UsageError, counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.timeline.events import STREAM_NAMES
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import tyro
 from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags, writing
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 LISTED = 10  # clips listed on the screen; the files list all
 

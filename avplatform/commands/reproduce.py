@@ -16,7 +16,7 @@ from avplatform.commands.flags import parse_flags, writing
 from avplatform.data.reading.source import DataSource
 from avplatform.models.checks import at_least
 from avplatform.models.errors import counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.reproduce.page import Page, write_page
 from avplatform.reproduce.pictures import draw
 from avplatform.reproduce.reproduce import (

@@ -13,7 +13,7 @@ from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags
 from avplatform.models.checks import at_least
 from avplatform.models.errors import counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.sweeps.checks import check_runs
 from avplatform.sweeps.ledger import write_ledger
 from avplatform.sweeps.runner import report, run_jobs, train_jobs

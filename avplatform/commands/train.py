@@ -10,7 +10,7 @@ from avplatform.config.compose import parse, peek
 from avplatform.config.run import RunConfig
 from avplatform.config.values import load_yaml
 from avplatform.models.errors import UsageError, counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.runs.folder import RunFolder, finished_results
 
 

@@ -16,7 +16,7 @@ from avplatform.config.presets import preset_options
 from avplatform.config.run import RunConfig, default_config, option_names
 from avplatform.config.values import Options, build, load_yaml, merge, typed
 from avplatform.models.errors import DataError, UsageError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.models.typed_values import field_kinds
 
 CELL = ("task", "encoder", "decoder", "supervision")

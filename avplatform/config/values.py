@@ -12,7 +12,7 @@ import yaml
 from avplatform.models.config import plain
 from avplatform.models.contracts import Options
 from avplatform.models.errors import DataError, UsageError, nearest
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.models.typed_values import KindError, convert_field, field_kinds
 
 Config = TypeVar("Config")

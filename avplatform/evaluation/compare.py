@@ -19,7 +19,7 @@ from avplatform.labels.held_out import with_others
 from avplatform.models.av_model import CONFIG_FILE
 from avplatform.models.config import AVModelConfig
 from avplatform.models.errors import DataError, UsageError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.runs.folder import RunFolder, read_results
 from avplatform.runs.predictions import Predictions, load_predictions, predictions_file
 from avplatform.tasks.contracts import Analysis, Task

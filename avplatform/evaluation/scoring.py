@@ -21,7 +21,7 @@ from avplatform.labels.held_out import data_for, zero_shot
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.checks import at_least
 from avplatform.models.errors import DataError, UsageError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.runs.folder import results_beside, trained_on
 from avplatform.runs.predictions import Predictions, save_predictions
 from avplatform.runs.results import presence_of, results, show

@@ -32,7 +32,8 @@ from avplatform.features.sampling import count_segments
 from avplatform.features.sources import Catalogue, Found
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, DataError, counted
-from avplatform.models.files import expanded, save_tensors, write_atomic
+from avplatform.models.files import save_tensors, write_atomic
+from avplatform.models.paths import expanded
 from avplatform.version import __version__
 
 __all__ = ["ClipFeatures", "ExtractReport", "Extractor", "Request", "extract"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.models.errors import AVError, DataError, UsageError, counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 NOT_MEDIA = {
     ".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".srt", ".vtt", ".eaf", ".npy",

@@ -25,7 +25,7 @@ from torch import Tensor
 from avplatform.base.npy import read_input
 from avplatform.features.sampling import SAMPLE_RATE
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 CLIP_MODEL = "openai/clip-vit-large-patch14"
 CLAP_MODEL = "laion/clap-htsat-fused"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from avplatform.base.files import cache_root
 from avplatform.models.errors import DataError, UsageError, nearest
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 Weights = Mapping[str, str | Path]
 """Files by the name of a backbone or stream (such as "audio"); "folder" is a folder of weights."""

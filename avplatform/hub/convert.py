@@ -17,9 +17,10 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.checkpoint.file import read_checkpoint
 from avplatform.models.config import config_from_dict, config_to_dict
 from avplatform.models.errors import AVError, DataError, UsageError, counted, unknown_name
-from avplatform.models.files import expanded, file_sha256, write_atomic
+from avplatform.models.files import file_sha256, write_atomic
 from avplatform.models.official import OFFICIAL, Labels, open_reader
 from avplatform.models.official.reader import Reader, clean
+from avplatform.models.paths import expanded
 from avplatform.models.texts.files import LabelEmbeddings
 from avplatform.tasks.registry import TASKS
 

@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 
 from avplatform.base.hub_errors import FAILURES, explain
 from avplatform.models.errors import DataError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 UPLOADED = ("config.json", "model.safetensors", "README.md")
 EVAL_RESULTS = ".eval_results/*.yaml"

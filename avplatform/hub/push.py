@@ -17,7 +17,7 @@ from avplatform.data.store.writer import arrow_schema
 from avplatform.hub.folder import EVAL_RESULTS, UPLOADED, model_folder
 from avplatform.hub_cards.render import PLACEHOLDER
 from avplatform.models.errors import AVError, DataError, UsageError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 
 class HubOptions(TypedDict, total=False):

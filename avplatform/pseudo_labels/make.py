@@ -23,7 +23,8 @@ from avplatform.data.adapters.contracts import Modality, Spelling
 from avplatform.data.adapters.official_files import Annotations
 from avplatform.data.adapters.plan import LeftOut
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.files import expanded, save_array, write_atomic
+from avplatform.models.files import save_array, write_atomic
+from avplatform.models.paths import expanded
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.rule import pseudo_labels
 from avplatform.pseudo_labels.score import read_label

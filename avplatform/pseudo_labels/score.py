@@ -10,7 +10,7 @@ import numpy as np
 from avplatform.base.npy import read_input
 from avplatform.data.adapters.official_files import Annotations
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.tasks.avvp.metrics import averages, score
 

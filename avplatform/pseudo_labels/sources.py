@@ -14,7 +14,8 @@ from avplatform.data.adapters.contracts import Modality, Spelling
 from avplatform.features.sampling import split_waveform
 from avplatform.features.teachers import Teacher, TextFeatures
 from avplatform.models.errors import DataError
-from avplatform.models.files import expanded, file_sha256
+from avplatform.models.files import file_sha256
+from avplatform.models.paths import expanded
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.media import (
     find_frames,

@@ -18,7 +18,8 @@ from avplatform.base.files import disk_errors, recover, write_json
 from avplatform.base.locks import Lock
 from avplatform.config.values import as_yaml, load_yaml
 from avplatform.models.errors import DataError, UsageError
-from avplatform.models.files import expanded, write_atomic
+from avplatform.models.files import write_atomic
+from avplatform.models.paths import expanded
 
 
 def read_results(file: Path) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from avplatform.models.errors import DataError
-from avplatform.models.files import expanded, save_tensors, write_atomic
+from avplatform.models.files import save_tensors, write_atomic
+from avplatform.models.paths import expanded
 from avplatform.tasks.contracts import Arrays, Metrics, Task
 
 FOLDER = "predictions"

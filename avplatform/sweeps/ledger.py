@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.config.values import load_yaml
-from avplatform.models.files import expanded, write_atomic
+from avplatform.models.files import write_atomic
+from avplatform.models.paths import expanded
 from avplatform.runs.folder import RunFolder, read_results
 from avplatform.runs.results import best_record
 

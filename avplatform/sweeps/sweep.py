@@ -24,7 +24,7 @@ from avplatform.config.compose import compose
 from avplatform.config.run import RunConfig, option_names
 from avplatform.config.values import Options, flat, load_yaml, merge, nest
 from avplatform.models.errors import AVError, DataError, UsageError, nearest
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 PARTS = ("base", "axes", "seeds")
 LONGEST = 200

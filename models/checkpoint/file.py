@@ -37,7 +37,7 @@ from avplatform.models.checkpoint.pickle_values import (
 )
 from avplatform.models.checkpoint.state import tensors_of
 from avplatform.models.errors import DataError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from avplatform.models.errors import AVError, DataError, UsageError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 BATCH = 64
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")

@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError, counted, nearest
-from avplatform.models.files import expanded, save_array, save_tensors, write_atomic
+from avplatform.models.files import save_array, save_tensors, write_atomic
+from avplatform.models.paths import expanded
 
 TENSOR = "label_embeddings"
 SUFFIXES = (".safetensors", ".npy")

@@ -24,7 +24,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 SHIPPED_TABLE = Path(__file__).with_name("glove_6b_50d.safetensors")
 

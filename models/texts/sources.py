@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError, nearest
-from avplatform.models.files import expanded, file_sha256
+from avplatform.models.files import file_sha256
+from avplatform.models.paths import expanded
 from avplatform.models.texts.encoders import (
     POOLINGS,
     ModelFolder,

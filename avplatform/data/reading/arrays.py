@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from avplatform.base.files import arrow_path, cache_root
+from avplatform.base.files import arrow_path, cache_errors, cache_root
 from avplatform.base.locks import locked
 from avplatform.base.npy import BadFeature, read_npy
 from avplatform.data.reading.array_record import what_is_wrong, write_record
@@ -226,7 +226,7 @@ def _build(
         _copy(store, manifest, name, temporary)
         write_record(temporary, contents=manifest.fingerprint, split=name, names=names)
 
-    with locked(folder.with_name(f".{name}.lock")):
+    with cache_errors(folder), locked(folder.with_name(f".{name}.lock")):
         if _damage(folder, manifest, name) is None:  # another process was faster
             return
         try:

@@ -15,7 +15,7 @@ from avplatform.data.reading.shards import HubShards, LocalShards, Shards
 from avplatform.data.reading.streaming import StreamLoader
 from avplatform.data.store.schema import DataSpec, Manifest
 from avplatform.models.errors import DataError, UsageError, counted, nearest
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 if TYPE_CHECKING:
     import datasets

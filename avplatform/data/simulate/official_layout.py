@@ -20,7 +20,7 @@ from avplatform.data.adapters.contracts import DatasetAdapter
 from avplatform.data.adapters.source import MARKER
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.errors import UsageError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 
 class OfficialWriter:

@@ -17,7 +17,7 @@ import numpy as np
 from avplatform.models.checks import in_range, sizes
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import AVError, DataError, UsageError, counted, nearest
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.models.typed_values import build
 from avplatform.tasks.contracts import Task
 
