@@ -84,7 +84,7 @@ class DataSource(Data):
         super().__init__(manifest.spec, checksum=manifest.checksum, splits=list(manifest.splits))
         self.path, self.manifest, self.why_mapped = path, manifest, why_mapped
         self.shards: Shards = (
-            LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest)
+            LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest, cached=path)
         )
         self._hub, self._progress = hub, progress
         # Mapped arrays stay out of the Hub client's cache, whose commands count and delete files.
