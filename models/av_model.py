@@ -53,9 +53,9 @@ class AVModel(
         if not isinstance(config, AVModelConfig):
             config = AVModelConfig.from_dict(config)
         self.config, features = config, config.features
-        encoder_kind = ENCODERS[self.config.encoder._type]
-        decoder_kind = DECODERS[self.config.decoder._type]
-        if encoder_kind.wants == "vectors":
+        encoder_type = ENCODERS[self.config.encoder._type]
+        decoder_type = DECODERS[self.config.decoder._type]
+        if encoder_type.wants == "vectors":
             width = self.config.encoder.width
             self.stem: nn.Module = VectorStem(
                 features=features,
@@ -68,19 +68,19 @@ class AVModel(
             self.stem = MapStem(features=features)
             audio_dim, visual_dim = features.audio_dim, self.stem.visual_dim
             positions = features.positions
-        self.encoder = encoder_kind(
+        self.encoder = encoder_type(
             config=self.config.encoder,
             audio_dim=audio_dim,
             visual_dim=visual_dim,
             positions=positions,
         )
-        self.decoder = decoder_kind(
+        self.decoder = decoder_type(
             config=self.config.decoder,
             width=self.encoder.width,
             num_classes=len(self.config.classes),
             label_dim=self.config.label_dim,
         )
-        if decoder_kind.needs_labels:
+        if decoder_type.needs_labels:
             expected = [len(self.config.classes), self.config.label_dim]
             if label_embeddings is None or list(label_embeddings.shape) != expected:
                 got = "none" if label_embeddings is None else list(label_embeddings.shape)
@@ -151,6 +151,15 @@ class AVModel(
     ) -> AVModel:
         """Load a model from a folder or the Hub, in eval mode.
 
+        Args:
+            pretrained_model_name_or_path: a folder that a run or `save_pretrained` wrote, or a hub
+                id such as owner/name.
+            revision: branch, tag or commit of the repository.
+            token: access token of the Hub; True for the one that is logged in.
+            cache_dir: the Hub client's cache folder.
+            force_download: download the files even if they are in the cache.
+            local_files_only: never ask the Hub; use the files in the cache.
+
         Raises:
             DataError: there is no such folder or repository, or its files are missing, damaged, or
                 do not fit each other.
@@ -179,6 +188,7 @@ class AVModel(
                 "save the model again"
             )
         try:
+            # Compare shapes before any memory is taken: a wrong config may describe a huge model.
             if (shapes := without_memory(lambda: cls(config, label_embeddings=labels))) is not None:
                 _check_fit(shapes, tensors, weights_path)
             model = cls(config, label_embeddings=labels)
@@ -284,6 +294,7 @@ def _read_config(path: Path) -> AVModelConfig:
 
 
 def _check_fit(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Raise DataError unless the tensors of a file have the model's names and shapes."""
     own = model.state_dict()
     problems = {
         "missing": sorted(own.keys() - tensors.keys()),
@@ -306,6 +317,6 @@ def _check_fit(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
         )
 
 
-def count_parameters(model: torch.nn.Module) -> int:
+def count_parameters(model: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

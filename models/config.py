@@ -8,6 +8,8 @@ from typing import Any
 
 from avplatform.models.checks import in_range, sizes
 from avplatform.models.contracts import FeatureSpec
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import DataError, UsageError, counted, unknown_name
 from avplatform.models.typed_values import build
 
@@ -121,10 +123,12 @@ def config_from_dict(cls: type, data: dict[str, Any]) -> Any:
 
 
 def component_config(kind: str, data: dict[str, Any]) -> Any:
-    """Build the config of the encoder or decoder that is named by `data["_type"]`."""
-    from avplatform.models.decoders import DECODERS
-    from avplatform.models.encoders import ENCODERS
+    """Build the config of a component from a dictionary, whose `_type` is its registered name.
 
+    Args:
+        kind: "encoder" or "decoder".
+        data: what `config_to_dict` wrote.
+    """
     tables: dict[str, dict[str, Any]] = {"encoder": {**ENCODERS}, "decoder": {**DECODERS}}
     table = tables[kind]
     name = data.get("_type")
@@ -134,7 +138,7 @@ def component_config(kind: str, data: dict[str, Any]) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return a value with lists for tuples and text for the names in dictionaries, as in JSON."""
+    """Return a value as JSON keeps it: lists instead of tuples, and texts as dictionary keys."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -17,7 +17,7 @@ from avplatform.models.errors import UsageError
 
 STREAMS = ("audio", "visual", "av")
 Gives = frozenset[str] | None
-"""Names of the optional outputs of a part; None: it does not declare them and may give any."""
+"""Names of the optional outputs of an encoder or decoder; None: not declared, it may give any."""
 Rule = tuple[str, bool, str]
 """The name of an option, whether it is read in this combination, and what it is for."""
 Options = dict[str, Any]
@@ -66,8 +66,9 @@ class Needs:
 class Encoding:
     """The output of an encoder.
 
-    Shape: audio, visual and fused are [B, T, D]; `aux` holds named extras, such as
-    spatial_attention [B, T, P].
+    Shape: audio, visual and fused are [B, T, D]. `aux` holds named extras, such as
+    spatial_attention [B, T, P]; the losses and decoders read similarity [B, T] (PSP), and av_gate
+    [B, T], audio_query and visual_query [B, T, D] (CMBS) where they are there.
     """
 
     audio: Tensor
@@ -125,8 +126,11 @@ class StreamPredictions:
 class Parse:
     """The output of a decoder: predictions per segment and for the whole video.
 
-    Shape: segment values [B, T, C], video values [B, C]; attention [B, stream, C, T] with the
-    streams in the order audio, visual; relevance [B, T].
+    `attention` says where each class was looked for, `relevance` which segments have any event.
+    `aux` holds what only certain losses read, such as class_scores [B, C] (CMBS).
+
+    Shape: segment values [B, T, C], video values [B, C]; attention [B, S, C, T] for the S streams
+    that were queried, in the order audio, visual, fused; relevance [B, T].
     """
 
     segment: StreamPredictions = field(default_factory=StreamPredictions)
@@ -185,7 +189,7 @@ class Encoder(nn.Module):
 
     @classmethod
     def unread(cls, config: Any) -> list[Rule]:
-        """Return the options that are read only in combination with certain others."""
+        """Return the rules of options that are read only in combination with certain others."""
         return []
 
     def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
@@ -209,7 +213,7 @@ class Decoder(nn.Module):
     closed: ClassVar[str] = ""  # why it finds only the classes that it was trained on
     paper: ClassVar[Publication | None] = None
     recipes: ClassVar[dict[str, Options]] = {}  # training options of its papers, by name
-    fixed: ClassVar[dict[str, Options]] = {}  # options that are fixed, by `Needs.streams`
+    fixed: ClassVar[dict[str, Options]] = {}  # options without a choice, by `Needs.streams`
 
     @classmethod
     def gives(cls, config: Any) -> Gives:
@@ -228,7 +232,7 @@ class Decoder(nn.Module):
 
     @classmethod
     def scores_background(cls, needs: Needs, encoder: type[Encoder]) -> bool:
-        """Return whether "background" can be one of the classes that exclude each other."""
+        """Return whether the decoder can score "background" as one more class beside the events."""
         return True
 
     @classmethod

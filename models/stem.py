@@ -22,11 +22,11 @@ class VectorStem(nn.Module):
     Source: HAN (ECCV 2020), section 4: affine maps fc_a, fc_v, fc_st and fc_fusion, without
     activation.
 
-    Frames are averaged to segments before the affine map, which gives the same result for an eighth
-    of the work; `pool_first=False` averages afterwards, as the published code does, which rounds
-    differently. Visual maps are averaged over their positions, or weighted by AVE's audio-guided
-    attention (`map_reduction="attention"`). Without motion features there are no layers for motion
-    and fusion.
+    The k frames of a segment are averaged before the affine map, which gives the same result for
+    1/k of the work (k is 8 in LLP); `pool_first=False` averages afterwards, as the published code
+    does, which rounds differently. Visual maps are averaged over their positions, or weighted by
+    AVE's audio-guided attention (`map_reduction="attention"`). Without motion features there are no
+    layers for motion and fusion.
 
     Shape: audio [B, T, Da], visual [B, T*k, Dv] or [B, T, H, W, Dv], motion [B, T, Dm] -> two
     tensors [B, T, D].
@@ -57,7 +57,7 @@ class VectorStem(nn.Module):
     def forward(
         self, audio: Tensor, visual: Tensor, motion: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the projected streams."""
+        """Return the projected streams; see the class docstring for shapes."""
         check_features(self.features, audio, visual, motion)
         if hasattr(self, "map_attention"):
             visual = self.map_attention(audio, rearrange(visual, "b t h w d -> b t (h w) d"))[0]
@@ -77,10 +77,10 @@ class MapStem(nn.Module):
     """Pass on the raw audio, and the visual map as a list of positions.
 
     A dataset of vectors becomes a map of one position: its frames are averaged to segments, and
-    [visual; motion] is projected to 512.
+    the concatenated visual and motion vectors are projected to `MAP_WIDTH`.
 
-    Shape: audio [B, T, Da], visual [B, T, H, W, Dv] or [B, T*k, Dv] -> audio [B, T, Da], visual
-    [B, T, P, Dv'].
+    Shape: audio [B, T, Da], visual [B, T, H, W, Dv] or [B, T*k, Dv], motion [B, T, Dm] -> audio
+    [B, T, Da], visual [B, T, P, Dv'], where Dv' is Dv for maps and `MAP_WIDTH` for vectors.
     """
 
     def __init__(self, *, features: FeatureSpec) -> None:
@@ -94,7 +94,7 @@ class MapStem(nn.Module):
     def forward(
         self, audio: Tensor, visual: Tensor, motion: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return both streams."""
+        """Return both streams; see the class docstring for shapes."""
         check_features(self.features, audio, visual, motion)
         if self.features.map_size is not None:
             return audio, rearrange(visual, "b t h w d -> b t (h w) d")

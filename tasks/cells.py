@@ -67,8 +67,10 @@ class Cells:
     measured: str = ""  # the features on which costs are counted
     presets: tuple[Preset, ...] = ()
     published: dict[tuple[EncoderType, DecoderType, str], Published] = field(default_factory=dict)
-    mentioned: dict[DecoderType, str] = field(default_factory=dict)  # figures without setting, code
-    ours: dict[DecoderType, str] = field(default_factory=dict)  # definition of cells without paper
+    mentioned: dict[DecoderType, str] = field(default_factory=dict)
+    """What papers report of a decoder on this task without telling the setting."""
+    ours: dict[DecoderType, str] = field(default_factory=dict)
+    """How we define the cells of a decoder that no paper describes."""
     rules: dict[tuple[DecoderType, str], tuple[str, str]] = field(default_factory=dict)
     """Loss and decision by decoder and supervision, with the task's default options."""
     heads: dict[tuple[EncoderType, str], tuple[str, str]] = field(default_factory=dict)

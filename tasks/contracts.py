@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from avplatform.tasks.cells import Cells
 from avplatform.tasks.options import check_parts
 
 Arrays = dict[str, np.ndarray]
+Values = TypeVar("Values", np.ndarray, Tensor)
 Odd = tuple[str, str, int, str]
 """Odd labels of a clip: level ("error" or "warning"), kind, position among the clips, and text."""
 
@@ -77,8 +78,8 @@ class Batch:
         )
 
 
-def later(values: Any, segments: int) -> Any:
-    """Shift an array or tensor [B, T, ...] later by some segments; segment 0 fills the start."""
+def later(values: Values, segments: int) -> Values:
+    """Shift an array or tensor [B, T, ...] later by some segments; the start repeats segment 0."""
     length = values.shape[1]
     return values[:, [max(0, t - segments) for t in range(length)]]
 
@@ -153,11 +154,11 @@ class Metrics:
         raise NotImplementedError
 
     def figures(self) -> dict[str, float]:
-        """Return what `compute` returns as plain numbers, for files."""
+        """Return the figures of `compute` as Python floats, which can be written to JSON."""
         return {name: float(value) for name, value in self.compute().items()}
 
     def details(self) -> dict[str, Any]:
-        """Return further figures (per class, subsets, anchors) as plain JSON values."""
+        """Return further figures as plain JSON values, such as scores per class or of subsets."""
         return {"clips": len(self)}
 
     def __len__(self) -> int:
@@ -168,8 +169,8 @@ class Analysis:
     """Base of what intervals, comparisons, calibration and thresholds are computed with.
 
     The methods read the arrays of `Metrics.state` and of `Task.evidence`, of N clips. `streams`
-    names the predictions that have thresholds of their own; `default` is the threshold that the
-    task uses for them.
+    names the predictions that have thresholds of their own; `default` is the threshold at which
+    the task decides if no other is given.
     """
 
     classes: tuple[str, ...]
@@ -177,7 +178,7 @@ class Analysis:
     default: float = 0.5
 
     def contributions(self, state: Arrays) -> Arrays:
-        """Return per headline figure the score of each clip, [N] in percent, whose mean it is."""
+        """Return the score of each clip, [N] in percent, whose mean is the figure, by figure."""
         raise NotImplementedError
 
     def class_terms(self, state: Arrays) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
@@ -189,23 +190,29 @@ class Analysis:
         raise NotImplementedError
 
     def judged(self, state: Arrays, evidence: Arrays) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return per stream, flat, the scores to threshold and whether each should be high."""
+        """Return the scores that thresholds apply to, and whether each belongs to a true event.
+
+        Shape: stream -> two flat arrays of equal length, over clips, segments and maybe classes.
+        """
         raise NotImplementedError
 
     def objective(self, state: Arrays, evidence: Arrays, grid: np.ndarray) -> Arrays:
-        """Return per stream how good each threshold is per class, [G, C]; NaN: no clip tells."""
+        """Return how good each threshold of a grid is for each class; higher is better.
+
+        Shape: grid [G] -> stream -> [G, C], NaN for a class of which the clips tell nothing.
+        """
         raise NotImplementedError
 
     def redecide(self, state: Arrays, evidence: Arrays, thresholds: Arrays) -> Arrays:
-        """Return the state with the decisions of other thresholds (stream -> [C])."""
+        """Return the state with the decisions that other thresholds (stream -> [C]) give."""
         raise NotImplementedError
 
     def late(self, state: Arrays, segments: int) -> Arrays:
-        """Return the state as if truth and decisions on audio came some segments later."""
+        """Return the state with truth and decisions of a separate audio stream shifted later."""
         return state
 
     def presence(self, state: Arrays) -> dict[str, Any] | None:
-        """Return the scores of events by their modalities; None: the labels do not tell these."""
+        """Return the scores of events that are only heard, only seen, or both; None: unlabelled."""
         return None
 
 
@@ -244,7 +251,7 @@ class Task:
     paper: ClassVar[Publication | None] = None
     title: ClassVar[str] = ""
     about: ClassVar[str] = ""  # what its models answer, one sentence without its full stop
-    decisions: ClassVar[str] = "see the task"  # the comment on decisions in example code
+    decisions: ClassVar[str] = "see the task"  # what `decide` returns, for the code in cards
     cells: ClassVar[Cells] = Cells()
     classes: tuple[str, ...]
     texts: dict[str, tuple[str, ...]]
@@ -397,7 +404,7 @@ class Task:
         )
 
     def truth(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the labels as event maps, as `events` does; {}: no pictures of clips are made."""
+        """Return the labels in the form of `events`; if {}, no pictures of clips are made."""
         return {}
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import rich.console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from avplatform.base.utf8 import print_anything
@@ -19,7 +26,7 @@ from avplatform.base.utf8 import print_anything
 class Bar:
     """A progress bar, which shows nothing where there is no terminal."""
 
-    def __init__(self, progress: Progress | None, task: Any) -> None:
+    def __init__(self, progress: Progress | None, task: TaskID = TaskID(0)) -> None:
         self._progress, self._task = progress, task
 
     def advance(self, count: int = 1, **shown: float) -> None:
@@ -54,7 +61,7 @@ class Console:
     def bar(self, title: str, *, total: int, done: int = 0) -> Iterator[Bar]:
         """Show a progress bar while the block runs (on terminals only)."""
         if not self.enabled or not self._rich.is_terminal:
-            yield Bar(None, None)
+            yield Bar(None)
             return
         columns = (
             TextColumn("{task.description}"),
@@ -67,7 +74,13 @@ class Console:
             yield Bar(progress, progress.add_task(title, total=total, completed=done, shown=""))
 
     def epoch(self, record: dict[str, Any], *, metric: str, best: bool) -> None:
-        """Print one line about a finished epoch, marked with a star where it is the best."""
+        """Print one line about a finished epoch, marked with a star where it is the best.
+
+        Args:
+            record: the epoch's line of metrics.jsonl.
+            metric: the figure of the record to show.
+            best: whether it is the best epoch so far.
+        """
         mark = " *" if best else ""
         loss = record.get("loss", float("nan"))
         self.note(

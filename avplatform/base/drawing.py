@@ -67,7 +67,7 @@ def name_rows(
 
 
 def plain_legend(figure: Any, *entries: Any, **looks: Any) -> None:
-    """Add a legend without a frame whose texts are no formulas."""
+    """Add a legend without a frame; a "$" in its texts does not start a formula."""
     for text in figure.legend(*entries, frameon=False, **looks).get_texts():
         text.set_parse_math(False)
 

@@ -1,4 +1,4 @@
-"""Files and folders: the cache, JSON, recovery after a kill, and errors of the disk."""
+"""Files and folders: the cache folder, JSON, recovery after a kill, and errors of the disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from avplatform.models.paths import expanded
 def cache_root() -> Path:
     """Return the cache folder: $AVPLATFORM_CACHE or ~/.cache/avplatform.
 
-    All that it holds can be made again.
+    It may be deleted at any time: all that it holds can be made again.
 
     Raises:
         DataError: the variable is not set, and there is no home folder.
@@ -49,7 +49,7 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Rename a finished temporary folder to `path`, which may be an empty folder."""
+    """Rename a finished temporary folder to `path`, which is missing or an empty folder."""
     if path.is_dir():
         path.rmdir()
     os.replace(temporary, path)
@@ -58,8 +58,8 @@ def publish(temporary: Path, path: Path) -> None:
 def recover(folder: Path) -> None:
     """Clean a folder up after a process that was killed inside `write_atomic`.
 
-    A folder that was moved aside for its successor is restored, unless the successor is there.
-    Partly written files and folders are deleted.
+    The old version of a folder, moved aside as `.NAME.replaced`, is put back if the new version is
+    missing, and deleted if it is there. A `.NAME.partial-*`, which is partly written, is deleted.
     """
     for path in folder.glob(".*.replaced") if folder.is_dir() else ():
         whole = path.with_name(path.name.removeprefix(".").removesuffix(".replaced"))
@@ -77,7 +77,7 @@ def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
 
     Args:
         path: what the block writes; the message names it.
-        go_on: the option that continues the work afterwards; the message names it too.
+        go_on: the option with which the user continues afterwards; the message names it too.
     """
     try:
         yield
@@ -94,7 +94,7 @@ def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
 
 
 def arrow_path(file: Path) -> Path:
-    """Return the absolute path of a file, as Arrow reads it.
+    """Return the path of a file as Arrow reads it: absolute.
 
     Arrow would take a relative path such as file:x/train.parquet for a URL, and takes every path
     for UTF-8, whatever the locale is.

@@ -12,6 +12,7 @@ from typing import Self
 from avplatform.models.errors import AVError, DataError
 
 HOUR = 3600.0
+"""Seconds that `locked` waits for another process."""
 POLL = 0.05
 """Seconds between two attempts to take a lock that another process holds."""
 
@@ -42,7 +43,7 @@ class Lock:
         """
         from filelock import lock_descriptor
 
-        until = time.monotonic() + self.wait
+        deadline = time.monotonic() + self.wait
         while True:
             with contextlib.ExitStack() as stack:
                 descriptor = self._open()
@@ -51,12 +52,13 @@ class Lock:
                     free = lock_descriptor(descriptor, blocking=False)
                 except OSError:
                     return False
-                if free and self._in_place(descriptor):
+                if free and self._sign(descriptor):
                     stack.pop_all()
                     self._descriptor = descriptor
                     return True
-                if not free and time.monotonic() >= until:
+                if not free and time.monotonic() >= deadline:
                     raise self.busy(_holder(descriptor))
+            # Free, but the file was deleted: its successor can be tried at once.
             time.sleep(0 if free else POLL)
 
     def release(self) -> None:
@@ -80,7 +82,7 @@ class Lock:
             with contextlib.suppress(FileNotFoundError):  # the folder was removed in between
                 return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
 
-    def _in_place(self, descriptor: int) -> bool:
+    def _sign(self, descriptor: int) -> bool:
         """Write the process id to the lock file; return False if the file was deleted meanwhile.
 
         Other processes would then lock a new file of the same name.

@@ -25,13 +25,14 @@ def make_accelerator(
 ) -> Accelerator:
     """Return the Accelerator of this process, with the threads and the precision of the run.
 
-    Processes that were launched for accelerators on a machine without any would not form a group;
-    they are joined on the CPU. If that is impossible, the first goes on alone and the others end.
+    Several processes that were launched for accelerators on a machine without any would each run
+    alone; they are joined on the CPU instead. If that is impossible, the first one goes on alone
+    and the others end.
 
     Args:
         cpu: stay on the CPU.
         precision: "no", "bf16", "fp16", "float64" (the caller makes the weights double), or "auto":
-            bf16 on a CPU with bf16 instructions, otherwise what `accelerate launch` was told.
+            what `accelerate launch` was told, otherwise bf16 on a CPU with bf16 instructions.
         threads: CPU threads per process; 0 for the cores of this machine divided by its processes.
 
     Raises:
@@ -39,24 +40,27 @@ def make_accelerator(
         SystemExit: the first process goes on alone, and this is another one.
     """
     set_threads(threads)
-    _launched("LOCAL_RANK", -1)
-    launched = _launched("WORLD_SIZE", 1)
+    _launcher_number("LOCAL_RANK", -1)  # only checked here: Accelerate reads it
+    launched = _launcher_number("WORLD_SIZE", 1)
     on_cpu = cpu or not torch.accelerator.is_available()
     mode = "no" if precision == "float64" else precision
     if precision == "auto":
-        told_mode = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-        mode = "bf16" if on_cpu and cpu_has_bf16() else told_mode
+        usual = "bf16" if on_cpu and cpu_has_bf16() else "no"
+        mode = os.environ.get("ACCELERATE_MIXED_PRECISION") or usual
     if on_cpu and mode == "fp16":
-        raise UsageError("--precision fp16 needs an accelerator; on a CPU use bf16 or no")
-    meets = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR"))
-    join = launched > 1 and on_cpu and meets
+        raise UsageError(
+            "--precision fp16 (or --mixed_precision of accelerate launch) needs an accelerator; "
+            "on a CPU use bf16 or no"
+        )
+    have_address = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR"))
+    join = launched > 1 and on_cpu and have_address
     # With cpu=True, Accelerate insists on a group; on a machine without accelerators it stays on
     # the CPU in any case.
-    told = cpu and (launched == 1 or torch.accelerator.is_available())
+    force_cpu = cpu and (launched == 1 or torch.accelerator.is_available())
     # Accelerate keeps its state while the process lives; a second run may want another precision.
     AcceleratorState._reset_state(reset_partial_state=launched == 1)
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-    accelerator = Accelerator(cpu=told or join, mixed_precision=mode, kwargs_handlers=handlers)
+    accelerator = Accelerator(cpu=force_cpu or join, mixed_precision=mode, kwargs_handlers=handlers)
     check_processes(accelerator, launched, joined=join and not cpu)
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise UsageError(
@@ -76,7 +80,7 @@ def check_processes(accelerator: Accelerator, launched: int, *, joined: bool = F
     Raises:
         SystemExit: they do not form one group, and this is not the first.
     """
-    first = _launched("RANK", 0) == 0
+    first = _launcher_number("RANK", 0) == 0
     if accelerator.num_processes == launched:
         if joined and first:
             print(
@@ -105,10 +109,16 @@ def leave(accelerator: Accelerator) -> None:
 
 
 def set_threads(threads: int = 0) -> int:
-    """Set and return the number of CPU threads, which is fixed so that results are reproducible."""
-    local = _launched("LOCAL_WORLD_SIZE", 1)
+    """Set and return the number of CPU threads, which is fixed so that results are reproducible.
+
+    By default it is $OMP_NUM_THREADS, or the cores divided by the processes of a launcher, which
+    sets that variable itself.
+    """
+    local = _launcher_number("LOCAL_WORLD_SIZE", 1)
     if threads <= 0:
-        threads = max(1, available_cores() // local)
+        told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+        obey = local == 1 and told.isdecimal() and int(told) > 0
+        threads = int(told) if obey else max(1, available_cores() // local)
     torch.set_num_threads(threads)
     return threads
 
@@ -144,7 +154,7 @@ def describe() -> dict[str, str]:
     }
 
 
-def _launched(name: str, low: int) -> int:
+def _launcher_number(name: str, low: int) -> int:
     """Return the number in a variable that launchers set, or `low` if it is not set."""
     text = os.environ.get(name, str(low))
     if not re.fullmatch(r"-?[0-9]+", text) or int(text) < low:
@@ -164,10 +174,10 @@ def _commit() -> str:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return "not a checkout"
-    told: Any = dict(cwd=root, capture_output=True, encoding="utf-8", errors="replace", timeout=10)
+    options: Any = dict(cwd=root, capture_output=True, encoding="utf-8", timeout=10)
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, **told)
-        status = subprocess.run(["git", "status", "--porcelain", "-uno"], **told)
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, **options)
+        status = subprocess.run(["git", "status", "--porcelain", "-uno"], **options)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return commit.stdout.strip() + ("+" if status.stdout.strip() else "")

@@ -9,7 +9,7 @@ import math
 import os
 import tokenize
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import numpy as np
 
@@ -20,7 +20,10 @@ NUMBERS = "fiu"
 
 
 class BadFeature(Exception):  # noqa: N818
-    """A feature file that cannot be used; the text is the reason, without the name of the file."""
+    """A feature file that cannot be used.
+
+    The text is what the reader says after the name of the file, such as "is truncated".
+    """
 
 
 def read_npy(
@@ -36,14 +39,14 @@ def read_npy(
     Args:
         file: the file.
         shape: the required shape, where None is an axis of any length but zero; None for any shape.
-        kinds: the accepted kinds of numbers, as NumPy's `dtype.kind`; None for any type but Python
-            objects.
+        kinds: the accepted kinds of numbers, as letters of NumPy's `dtype.kind`; None for any type
+            but Python objects.
         finite: refuse NaN and infinite numbers.
-        mapped: leave the values in the file and map them, copy-on-write.
+        mapped: leave the values in the file and map them; changes to the array are not written.
 
     Raises:
         BadFeature: the file cannot be read, is not a .npy file, is truncated, or its array is not
-            of the required shape or kind.
+            of the required shape or kind, or not finite.
     """
     try:
         with file.open("rb") as stream:
@@ -51,8 +54,8 @@ def read_npy(
             order: Literal["C", "F"] = "F" if fortran else "C"
             start, count = stream.tell(), math.prod(found) * dtype.itemsize
             # A header may claim more than any memory holds.
-            if (there := os.fstat(stream.fileno()).st_size - start) < count:
-                raise BadFeature(f"is truncated: {there} of {count} bytes")
+            if (present := os.fstat(stream.fileno()).st_size - start) < count:
+                raise BadFeature(f"is truncated: {present} of {count} bytes")
             if mapped:
                 return np.memmap(file, dtype, "c", start, found, order)
             data = bytearray(count)
@@ -60,10 +63,8 @@ def read_npy(
             array = np.frombuffer(data, dtype).reshape(found, order=order)
     except OSError as error:
         raise BadFeature(f"cannot be read ({error.strerror or error})") from None
-    except (
-        ValueError,
-        OverflowError,
-    ) as error:  # items of zero bytes, or an axis beyond any number
+    # ValueError: items of zero bytes; OverflowError: an axis longer than an integer can say.
+    except (ValueError, OverflowError) as error:
         raise BadFeature(f"is not a .npy file ({error})") from None
     if finite and not np.isfinite(array).all():
         raise BadFeature("holds a NaN or an infinite number")
@@ -71,7 +72,11 @@ def read_npy(
 
 
 def read_input(
-    file: Path, shape: tuple[int | None, ...] | None = None, **wanted: Any
+    file: Path,
+    shape: tuple[int | None, ...] | None = None,
+    *,
+    kinds: str | None = NUMBERS,
+    finite: bool = False,
 ) -> np.ndarray:
     """Return the array of a file that a user gave, with the arguments of `read_npy`.
 
@@ -79,7 +84,7 @@ def read_input(
         DataError: in the cases of `read_npy`; the message names the file.
     """
     try:
-        return read_npy(file, shape, **wanted)
+        return read_npy(file, shape, kinds=kinds, finite=finite)
     except BadFeature as error:
         raise DataError(f"cannot read {file}: it {error}") from None
 
@@ -87,9 +92,9 @@ def read_input(
 def read_header(
     stream: IO[bytes], shape: tuple[int | None, ...] | None = None, *, kinds: str | None = NUMBERS
 ) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return the shape, Fortran order and type in the header, with the arguments of `read_npy`.
+    """Return the shape, whether the order is Fortran's, and the type, as the header states them.
 
-    The stream is left at the first value.
+    `shape` and `kinds` are those of `read_npy`. The stream is left at the first value.
 
     Raises:
         BadFeature: this is not a .npy file, or its array is not of the required shape or kind.

@@ -20,9 +20,10 @@ T = TypeVar("T")
 def on_main(accelerator: Accelerator, act: Callable[[], T]) -> T:
     """Call `act` on the main process; return its result, or raise its error, on every process.
 
-    Otherwise the others would wait for a main process that has failed.
+    Every process has to call this. If only the main process raised the error, the others would wait
+    for it until they time out.
     """
-    answer: list[Any] = [None]
+    answer: list[Any] = [None]  # the result or the error; broadcasting fills it on the others
     if accelerator.is_main_process:
         try:
             answer = [act()]
@@ -40,7 +41,7 @@ def on_main(accelerator: Accelerator, act: Callable[[], T]) -> T:
     return answer[0]
 
 
-def on_all(message: str) -> DataError:
+def error_on_all(message: str) -> DataError:
     """Return an error that every process of the run raises and the command line prints once."""
     error = DataError(message)
     error.shared = True
@@ -61,9 +62,15 @@ def mean_over_processes(
 
 
 def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = False) -> Exception:
-    """Return an error with a message for a person if the cause is known, else the error itself."""
-    text, where = " ".join(str(error).split()), type(error).__module__
-    if accelerator.num_processes > 1 and _lost(error, text.lower()):
+    """Return an error that says what to do if the cause is known, else the error itself.
+
+    Args:
+        error: what a library or the system raised during training.
+        accelerator: says whether there are other processes, which may be the cause.
+        compiled: whether the model was compiled with torch.compile.
+    """
+    text, module = " ".join(str(error).split()), type(error).__module__
+    if accelerator.num_processes > 1 and _is_lost_process(error):
         return DataError(
             "another process of this run has ended, so this one ends too; the message of the other "
             "one says why. Go on with --resume"
@@ -74,19 +81,21 @@ def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = Fals
             "out of memory; lower --batch-size, or raise --accumulation for the same step in "
             "smaller pieces"
         )
-    causes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-    full = isinstance(error, OSError) and error.errno in causes
+    disk_codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    full = isinstance(error, OSError) and error.errno in disk_codes
     if full or (isinstance(error, SafetensorError) and "os error" in text.lower()):
         return DataError(
             f"cannot write the run's files ({text}); make room, then go on with --resume"
         )
-    if compiled and where.startswith(("torch._dynamo", "torch._inductor")):
+    if compiled and module.startswith(("torch._dynamo", "torch._inductor")):
         return DataError(f"torch.compile failed ({text[:300]}); leave --compile out")
     return error
 
 
-def _lost(error: Exception, text: str) -> bool:
+def _is_lost_process(error: Exception) -> bool:
+    """Return whether the error says that another process of the run does not answer any more."""
     marks = ("connection closed by peer", "connection reset", "gloo/transport", "broken pipe")
     if not isinstance(error, RuntimeError):
         return False
+    text = " ".join(str(error).lower().split())
     return isinstance(error, torch.distributed.DistError) or any(mark in text for mark in marks)

@@ -20,7 +20,7 @@ def read_ahead(
     Args:
         jobs: what to run.
         workers: number of threads.
-        ahead: most jobs that run or wait to be read; default: two per thread.
+        ahead: most jobs that are in progress or finished but not yet read; default: two per thread.
     """
     waiting: deque[Future[_T]] = deque()
     # Leaving the block waits for the threads: one that still reads when the interpreter exits
@@ -30,7 +30,8 @@ def read_ahead(
             for job in jobs:
                 waiting.append(pool.submit(job))
                 if len(waiting) >= (ahead or 2 * workers):
-                    yield waiting.popleft().result()  # no variable here, which would keep it alive
+                    # A variable would keep the result in memory while the reader works with it.
+                    yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:

@@ -61,7 +61,7 @@ class ExtractOptions:
     max_pixels: int = 7680 * 4320
     """refuse larger frames"""
     max_gigapixels: float = 1000.0
-    """refuse files of more billions of pixels in all; an hour of 4K at 30 fps has 900"""
+    """refuse files of more billions of pixels, which bounds the time too; an hour of 4K has 900"""
     threads: int = 0
     """CPU threads per process; 0: cores divided by the number of processes on this machine"""
     cpu: bool = False

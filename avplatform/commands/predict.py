@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class PredictOptions:
     max_pixels: int = 7680 * 4320
     """refuse larger frames"""
     max_gigapixels: float = 1000.0
-    """refuse files of more billions of pixels in all; an hour of 4K at 30 fps has 900"""
+    """refuse files of more billions of pixels, which bounds the time too; an hour of 4K has 900"""
     cpu: bool = False
     """stay on the CPU"""
     threads: int = 0
@@ -211,12 +212,30 @@ def line_about(timeline: Timeline, page: Path) -> str:
 
 
 def write_summary(out: Path, done: list[dict[str, Any]], failed: list[tuple[str, str]]) -> None:
-    """Write summary.json: the videos that were done, with folders, and the others, with reasons."""
+    """Write summary.json: the videos that were done, with folders, and the others, with reasons.
+
+    Videos of earlier calls stay in it while their folders are there.
+    """
     from avplatform.base.files import write_json
 
+    now = {entry["folder"] for entry in done}
+    kept = [
+        entry
+        for entry in _earlier(out / "summary.json")
+        if entry["folder"] not in now and (out / entry["folder"] / "events.json").is_file()
+    ]
     content = {
-        "done": done,
+        "done": [*kept, *done],
         "not_done": [{"video": readable(video), "reason": reason} for video, reason in failed],
     }
     with writing(f"cannot write {out / 'summary.json'}"):
         write_json(out / "summary.json", content)
+
+
+def _earlier(file: Path) -> list[dict[str, Any]]:
+    """Return the videos that an earlier summary.json lists as done."""
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))["done"]
+        return [entry for entry in entries if isinstance(entry["folder"], str)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

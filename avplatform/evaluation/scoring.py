@@ -51,6 +51,11 @@ def score_model(
     console = Console(enabled=accelerator.is_main_process and not quiet)
     known = results_beside(options.model)
     data_name = options.data or trained_on(options.model)
+    if model is None and data_name is None and not expanded(options.model).exists():
+        raise UsageError(
+            f"{options.model} does not exist; give a run or model folder, or for a model on the "
+            "Hub also --data"
+        )
     if data_name is None:
         raise UsageError(
             f"{options.model} does not say what it was trained on; "

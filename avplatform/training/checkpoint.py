@@ -142,6 +142,8 @@ def load_best(folder: Path, *, step: int) -> dict[str, Tensor]:
 def _write(
     target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]
 ) -> Path:
+    """Write the folder `target`, complete or not at all, with the digest of every file."""
+
     def write(path: Path) -> None:
         path.mkdir(parents=True)
         files = {}
@@ -174,6 +176,7 @@ def _state(path: Path) -> dict[str, Any]:
 
 
 def _digest_of_state(state: dict[str, Any]) -> str:
+    """Return the sha256 of the state, which itself holds the digests of the tensor files."""
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 
 from avplatform.base.console import Console
-from avplatform.base.processes import explain, mean_over_processes, on_all, on_main
+from avplatform.base.processes import error_on_all, explain, mean_over_processes, on_main
 from avplatform.base.stopping import Stopped, StopSignals
 from avplatform.config.run import RunConfig
 from avplatform.config.values import to_dict
@@ -29,7 +29,7 @@ from avplatform.training.step import optimisation_step
 from avplatform.training.tracking import start_trackers
 from avplatform.training.weights import model_weights
 
-PATIENCE = 20
+MOST_SKIPPED = 20
 """Steps in a row that may be skipped for NaN; after that the weights themselves are broken."""
 
 
@@ -85,6 +85,7 @@ class Run:
         self._started = time.monotonic() - self.progress.seconds
         self._cpu_started = cpu_time() - self.progress.cpu_seconds
         progress, total = self.progress, self.setup.total_steps
+        # A run that was stopped after its last step but before the validation still has that to do.
         while progress.step < total or progress.validated < progress.step:
             if progress.step < total:
                 self._epoch()
@@ -112,7 +113,12 @@ class Run:
     def _step(
         self, global_size: int, micro: list[tuple[Batch, int]]
     ) -> tuple[dict[str, float], float, bool]:
-        """Take and log one optimiser step; return its losses, learning rate and whether to stop."""
+        """Take and log one optimiser step; return its losses, learning rate and whether to stop.
+
+        Args:
+            global_size: clips of the step over all processes.
+            micro: this process's micro-batches, each with the number of its clips that count.
+        """
         config, progress = self.config, self.progress
         lr = learning_rate(
             config.schedule,
@@ -120,7 +126,7 @@ class Run:
             epoch=progress.epoch,
             step=progress.step,
             epochs=config.epochs,
-            total_steps=int(self.setup.total_steps),
+            total_steps=self.setup.total_steps,
         )
         seed_step(config.seed, progress.step, self.accelerator.process_index)
         result = optimisation_step(
@@ -138,6 +144,7 @@ class Run:
         values: dict[str, Any] = {
             "loss": result.total,
             **{f"loss_{name}": value for name, value in result.losses.items()},
+            # A signal may reach one process alone; with the losses, all of them learn of it.
             "stop": float(self._signals.received > 0),
         }
         losses = mean_over_processes(self.accelerator, values)
@@ -168,10 +175,10 @@ class Run:
         # With fp16 the gradient scaler skips steps by itself while it searches for its scale;
         # a loss that is NaN is not its doing.
         stops = bad and (not skipped or self.config.on_nan == "stop")
-        if stops or progress.skipped_in_a_row >= PATIENCE:
+        if stops or progress.skipped_in_a_row >= MOST_SKIPPED:
             what = ", ".join(bad) or "the gradient"
-            often = f" ({PATIENCE} steps in a row)" if not stops else ""
-            raise on_all(
+            often = f" ({MOST_SKIPPED} steps in a row)" if not stops else ""
+            raise error_on_all(
                 f"{what} became NaN or infinite in step {progress.step}{often}; lower --optim.lr, "
                 "set --optim.clip-norm, skip single bad steps with --on-nan skip, or check the "
                 f"data. The last good checkpoint is in {self.folder.checkpoints}"
@@ -180,7 +187,7 @@ class Run:
     def _steps_of_epoch(self) -> int:
         """Return the number of batches of this epoch; --max-steps may end the run within it."""
         left = self.setup.total_steps - self.progress.step
-        return int(min(len(self.setup.loader), self.progress.batch + left))
+        return min(len(self.setup.loader), self.progress.batch + left)
 
     def _batches(self) -> Iterator[tuple[int, list[tuple[Batch, int]]]]:
         """Yield the size of each global batch, and this process's micro-batches with their clips.
@@ -239,6 +246,7 @@ class Run:
         return cut or kept or (self.progress.epoch - 1) % self.config.validate_every == 0
 
     def _next_epoch(self) -> None:
+        """Save a checkpoint, in the next epoch if this one is complete."""
         progress = self.progress
         progress.validated = progress.step
         if progress.batch >= len(self.setup.loader):
@@ -267,6 +275,7 @@ class Run:
         return weights
 
     def _evaluate(self, split: str) -> Metrics:
+        """Score the scored model on a split; a signal may stop this, see `advance`."""
         arrays = self.setup.data.split(split)
 
         def advance(clips: int) -> None:
@@ -292,10 +301,12 @@ class Run:
             )
 
     def _measure_time(self) -> None:
+        """Write the wall and CPU time so far into the progress."""
         self.progress.seconds = time.monotonic() - self._started
         self.progress.cpu_seconds = cpu_time() - self._cpu_started
 
     def _stop(self) -> NoReturn:
+        """Raise Stopped; a process that had no signal itself reports SIGTERM."""
         number = self._signals.received or signal.SIGTERM
         raise Stopped(number, self.progress.step, str(self.folder.path))
 

@@ -49,7 +49,7 @@ def learning_rate(
         return base_lr * schedule.factor ** ((epoch - 1) // schedule.every)
     if schedule.name == "milestones":
         return base_lr * schedule.factor ** sum(epoch > m for m in schedule.milestones)
-    if schedule.name == "step_decay":
+    if schedule.name == "step_decay":  # AVE's code steps the schedule before the optimiser: + 1
         return base_lr * schedule.factor ** ((step + 1) // schedule.every)
     if schedule.name == "warmup_cosine":
         warmup, low = schedule.warmup_epochs, base_lr * schedule.min_ratio
@@ -65,7 +65,10 @@ def learning_rate(
 
 
 def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Return the optimiser of all trainable parameters; biases and norm scales decay too."""
+    """Return the optimiser of all trainable parameters, with weight decay on every one of them.
+
+    Biases and the scales of norms are not left out.
+    """
     parameters = [p for p in module.parameters() if p.requires_grad]
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(

@@ -14,10 +14,10 @@ class Progress:
     epoch: int = 1  # current epoch, counted from 1
     batch: int = 0  # batches of the current epoch that are done
     best: dict[str, Any] = field(default_factory=dict)  # epoch, step and value of the best epoch
-    sums: dict[str, float] = field(default_factory=dict)  # sums of this epoch's losses,
-    summed: int = 0  # over this many steps
-    skipped: int = 0  # steps without an update, because of NaN
-    skipped_in_a_row: int = 0
+    sums: dict[str, float] = field(default_factory=dict)  # by name, this epoch's losses added up
+    summed: int = 0  # number of steps in `sums`
+    skipped: int = 0  # steps without an update, because a loss or gradient was NaN or infinite
+    skipped_in_a_row: int = 0  # those since the last step with an update
     seconds: float = 0.0  # wall time of training, before and after every resume
     cpu_seconds: float = 0.0
-    validated: int = 0  # step of the last validation
+    validated: int = 0  # step of the last epoch's end, whether its validation was due or not

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import torch
 from accelerate import Accelerator
@@ -28,7 +27,13 @@ LEAVING = 10.0
 
 
 class Setup:
-    """The accelerator, task, data, model, optimiser and folder of a run."""
+    """The accelerator, task, data, model, optimiser and folder of a run.
+
+    There are three views of the model. `model` is what the training step calls, with the wrappers
+    of Accelerate. `trained_model` is the same model without wrappers. `bare_model` is what is
+    scored and saved: the trained model, or a copy of it with weights that are loaded before each
+    validation.
+    """
 
     def __init__(self, config: RunConfig, *, console: Console | None = None) -> None:
         self.config = config
@@ -66,18 +71,19 @@ class Setup:
             )
         self._prepare(model)
         self.base_lr = scaled_lr(config.optim, self.step_clips)
-        self.total_steps = min(config.epochs * len(self.loader), config.max_steps or math.inf)
+        planned = config.epochs * len(self.loader)
+        self.total_steps = min(planned, config.max_steps or planned)
         self.folder = self._open_folder()  # last, so that a failure above writes nothing
 
     def _prepare(self, model: AVModel) -> None:
-        """Build the optimiser, the weight average and the model that is scored.
+        """Build the optimiser, the weight average, and the views of the model.
 
         The scored model is a copy where training averages, compiles or shards the trained one.
         """
         config = self.config
         sharded = self.accelerator.distributed_type == DistributedType.FSDP
-        apart = config.ema is not None or config.compile or sharded
-        replica = copy.deepcopy(model) if apart else None
+        needs_copy = config.ema is not None or config.compile or sharded
+        replica = copy.deepcopy(model) if needs_copy else None
         if config.compile:
             model.compile()
         optimizer = build_optimizer(model, config.optim)
@@ -90,14 +96,13 @@ class Setup:
         self.average = (
             WeightAverage(self.trained_model, config.ema) if config.ema is not None else None
         )
-        self.bare_model: AVModel = self.trained_model
-        """The model that is scored and saved, without wrappers: the trained model or its copy."""
-        if replica is not None:
-            self.bare_model = replica.to(self.accelerator.device)
+        self.bare_model: AVModel = (
+            self.trained_model if replica is None else replica.to(self.accelerator.device)
+        )
 
     @property
     def precision(self) -> str:
-        """Return the precision of training: "no" (float32), "bf16", "fp16" or "float64"."""
+        """The precision of training: "no" (float32), "bf16", "fp16" or "float64"."""
         double = self.config.precision == "float64"
         return "float64" if double else str(self.accelerator.mixed_precision)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from avplatform.base.processes import on_all, on_main
+from avplatform.base.processes import error_on_all, on_main
 from avplatform.models.errors import UsageError
 from avplatform.training.checkpoint import (
     load_checkpoint,
@@ -37,7 +37,7 @@ def save_state(setup: Setup, progress: Progress) -> None:
     if not all(
         bool(torch.isfinite(v).all()) for v in tensors["model"].values() if v.is_floating_point()
     ):
-        raise on_all(
+        raise error_on_all(
             f"the weights became NaN or infinite before step {progress.step}; lower --optim.lr, "
             "set --optim.clip-norm, or skip such steps with --on-nan skip. "
             f"The last good checkpoint is in {setup.folder.checkpoints}"

@@ -69,12 +69,13 @@ def optimisation_step(
     result = StepResult()
     for index, (batch, share) in enumerate(zip(batches, shares, strict=True)):
         last = index == len(batches) - 1
-        wait = (
+        # The processes exchange gradients once, with the last micro-batch.
+        gradient_sync = (
             accelerator.no_sync(model)
             if accelerator is not None and not last
             else contextlib.nullcontext()
         )
-        with wait:
+        with gradient_sync:
             with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
                 output = model(batch.audio, batch.visual, batch.motion)
             losses = task.loss(output.parse, output.encoding, batch)

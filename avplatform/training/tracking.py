@@ -55,7 +55,7 @@ def start_trackers(
         project: the name under which runs are grouped.
         config: the run's options, nested.
         step: step that the run goes on from; later values in csv and tensorboard are dropped.
-        validated: step of the last validation; values of later validations are dropped too.
+        validated: step of the last epoch's end; values of later validations are dropped too.
     """
     accelerator.trackers = []
     if not names:

@@ -21,6 +21,7 @@ from avplatform.models.errors import DataError
 from avplatform.training.step import whole
 
 WHOLE = StateDictOptions(full_state_dict=True)
+"""Ask for full tensors, not for the part of this process."""
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -45,7 +46,7 @@ def put_model_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     Raises:
         DataError: the weights belong to another model.
     """
-    with _of_this_model():
+    with _fits_model():
         if is_sharded(model):
             set_model_state_dict(model, dict(weights), options=WHOLE)
         else:
@@ -53,8 +54,11 @@ def put_model_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimiser's moments as full tensors by "kind/parameter name"."""
-    names, entries = _trained(model), _whole_state(model, optimizer).get("state", {})
+    """Return the optimiser's state as full tensors by "kind/parameter name".
+
+    The kinds are torch's, such as "exp_avg" and "step". Every process has to call it.
+    """
+    names, entries = _trained_names(model), _whole_state(model, optimizer).get("state", {})
     return {
         f"{kind}/{name if isinstance(name, str) else names[name]}": torch.as_tensor(value)
         for name, entry in entries.items()
@@ -70,7 +74,7 @@ def put_optimizer_state(
     Raises:
         DataError: the state belongs to another model.
     """
-    with _of_this_model():
+    with _fits_model():
         entries: dict[Any, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             kind, name = key.split("/", 1)
@@ -80,7 +84,7 @@ def put_optimizer_state(
             stored: Any = {"state": entries, "param_groups": groups}
             set_optimizer_state_dict(model, _plain(optimizer), stored, options=WHOLE)
         else:
-            names = _trained(model)
+            names = _trained_names(model)
             entries = {names.index(name): entry for name, entry in entries.items()}
             optimizer.load_state_dict({"state": entries, "param_groups": groups})
 
@@ -122,15 +126,17 @@ class WeightAverage:
 
 
 def _wide(value: Tensor) -> Tensor:
+    """Return a copy in float32, or in float64 where the value has it."""
     return value.clone() if value.dtype == torch.float64 else value.to(torch.float32, copy=True)
 
 
-def _trained(model: nn.Module) -> list[str]:
+def _trained_names(model: nn.Module) -> list[str]:
+    """Return the names of the trainable parameters, in the order of the optimiser."""
     return [name for name, p in model.named_parameters() if p.requires_grad]
 
 
 @contextlib.contextmanager
-def _of_this_model() -> Iterator[None]:
+def _fits_model() -> Iterator[None]:
     """Turn an error of the block into a DataError that says that the tensors do not fit."""
     try:
         yield

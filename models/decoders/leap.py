@@ -102,8 +102,8 @@ class LEAP(Decoder):
     updated query; "released" follows the code and "paper" the equations.
 
     Shape: encoding [B, T, D'], label_embeddings [C, E] -> segment logits [B, T, C] and video logits
-    [B, C] per stream; attention [B, stream, C, T], the softmax over time of the last block's
-    scores, with streams in the order audio, visual, fused.
+    [B, C] per stream; attention [B, S, C, T], the softmax over time of the last block's scores,
+    for the S streams of `config.streams` in the order audio, visual, fused.
     """
 
     name = "leap"
@@ -137,10 +137,11 @@ Wang, Meng},
 
     @classmethod
     def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:
-        """Return the options: a joint stream is the mean of both streams.
+        """Return the options; where a task needs a joint stream, it is the mean of both streams.
 
         No code was published for a joint stream. Training is slow there without a learned gain on
-        the scores; weak supervision, with a sigmoid per score, adds a learned bias to "absent".
+        the scores. Weak supervision, with a sigmoid per score, also starts from a learned bias, so
+        that every class is improbable at first.
         """
         if needs.streams == "apart":
             return super().options_for(needs, encoder)
@@ -249,7 +250,7 @@ Wang, Meng},
         streams, scores = {}, []
         for index, (name, blocks, memory) in enumerate(self._streams(encoding)):
             state, raw = queries, queries
-            for block in blocks:
+            for block in blocks:  # only the scores of the last block are used
                 state, raw = block(state, memory, scored=block is blocks[-1])
             raw = at_least_single(raw)  # (B, C, T)
             scores.append(raw.detach())
@@ -258,12 +259,14 @@ Wang, Meng},
             if self.config.score_bias is not None:
                 raw = raw + self.score_bias[index]
             classifier = self.streams[0] if self.config.shared_video_classifier else name
-            whole = at_least_single(getattr(self, f"{classifier}_video")(state).squeeze(-1))
-            streams[name] = Prediction(raw.transpose(1, 2)), Prediction(whole)  # (B, T, C), (B, C)
-        segment = self._predictions({name: pair[0] for name, pair in streams.items()})
-        video = self._predictions({name: pair[1] for name, pair in streams.items()})
-        attention = torch.stack(scores, dim=1).softmax(dim=-1)
-        parse = Parse(segment=segment, video=video, attention=attention, queried_by_labels=True)
+            video = at_least_single(getattr(self, f"{classifier}_video")(state).squeeze(-1))
+            streams[name] = Prediction(raw.transpose(1, 2)), Prediction(video)  # (B, T, C), (B, C)
+        parse = Parse(
+            segment=self._predictions({name: pair[0] for name, pair in streams.items()}),
+            video=self._predictions({name: pair[1] for name, pair in streams.items()}),
+            attention=torch.stack(scores, dim=1).softmax(dim=-1),  # (B, S, C, T)
+            queried_by_labels=True,
+        )
         if self.config.relevance == "linear":
             fused = encoding.fused
             fused = (encoding.audio + encoding.visual) / 2 if fused is None else fused
@@ -273,7 +276,11 @@ Wang, Meng},
         return parse
 
     def trace(self, queries: Tensor, encoding: Encoding) -> dict[str, list[dict[str, Tensor]]]:
-        """Return per stream and block the "labels" [B, C, D] and raw "scores" [B, H, C, T]."""
+        """Return what each block computes, to compare it with other code or to look into it.
+
+        Shape: stream -> one dictionary per block, with "labels" [B, C, D] and raw "scores"
+        [B, H, C, T].
+        """
         found: dict[str, list[dict[str, Tensor]]] = {}
         for name, blocks, memory in self._streams(encoding):
             state, found[name] = queries, []
@@ -283,7 +290,7 @@ Wang, Meng},
         return found
 
     def _streams(self, encoding: Encoding) -> list[tuple[str, nn.ModuleList, Tensor]]:
-        """Return name, blocks and features of each stream that the labels query."""
+        """Return name, blocks and features [B, T, D] of each stream that the labels query."""
         out = []
         for name in self.streams:
             if self.config.reads == "queries" and name != "fused":
@@ -321,7 +328,7 @@ Wang, Meng},
 
 
 class QueryClasses(nn.Module):
-    """Class scores of CMBS's gated queries: the four largest in time, averaged over both streams.
+    """Class scores of CMBS's gated queries: the mean of the four largest in time, and of streams.
 
     Source: CMBS (CVPR 2022), released code, where they are a term of the loss.
 

@@ -17,6 +17,7 @@ from avplatform.models.contracts import (
     Parse,
     Prediction,
     StreamPredictions,
+    at_least_single,
 )
 from avplatform.models.encoders.han import HAN
 
@@ -71,13 +72,13 @@ class MMIL(Decoder):
         self.modality_attention = nn.Linear(width, num_classes)
 
     def forward(self, encoding: Encoding, label_embeddings: Tensor | None = None) -> Parse:
-        """Parse the encoded clip."""
+        """Parse the encoded clip; label embeddings are not read."""
         x = torch.stack([encoding.audio, encoding.visual], dim=2)  # (B, T, 2, D)
         maps = (self.classifier, self.segment_attention, self.modality_attention)
         weight, bias = torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
-        wide = F.linear(x, weight, bias)  # (B, T, 2, 3C): one product for three maps
-        wide = wide if wide.dtype == torch.float64 else wide.float()
-        logits, over_time, over_modality = wide.chunk(3, dim=-1)
+        # One product for the three maps: (B, T, 2, 3C).
+        joined = at_least_single(F.linear(x, weight, bias))
+        logits, over_time, over_modality = joined.chunk(3, dim=-1)  # (B, T, 2, C) each
         probability = logits.sigmoid()
         over_time, over_modality = over_time.softmax(dim=1), over_modality.softmax(dim=2)
         audio, visual = (over_time * probability).sum(dim=1).unbind(dim=1)  # (B, C) each

@@ -33,7 +33,6 @@ class HANConfig:
     """parallel: streams read each other before the update; sequential: visual reads new audio"""
     stacked: bool = True
     """feed each layer the output of the one before it; off: the original inputs (published HAN)"""
-
     map_reduction: Literal["mean", "attention"] = "mean"
     """how a visual map becomes a vector: mean over positions, or AVE's audio-guided attention"""
 
@@ -50,6 +49,7 @@ VALOR = Publication(paper="VALOR", venue="NeurIPS 2023")
 
 
 def _valor(lr: float, seed: int) -> dict[str, Any]:
+    """Return the training options that all variants of VALOR share, with those that differ."""
     optim = dict(name="adamw", lr=lr, betas=(0.5, 0.999), weight_decay=1e-3, clip_norm=1.0)
     return {
         "optim": optim,
@@ -113,10 +113,10 @@ class HAN(Encoder):
             self.final_norm_visual = nn.LayerNorm(config.width)
 
     def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
-        """Encode both streams."""
-        first = audio, visual
+        """Encode both streams; see the class docstring for shapes."""
+        inputs = audio, visual
         for layer in self.layers:
-            read = (audio, visual) if self.config.stacked else first
+            read = (audio, visual) if self.config.stacked else inputs
             if self.config.update == "parallel":
                 # One pass for both streams: (2B, T, D).
                 audio, visual = layer(torch.cat(read)).chunk(2)
@@ -145,10 +145,10 @@ class HANLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, stream: Tensor, other: Tensor | None = None) -> Tensor:
-        """Update `stream`; keys and values of `other` are never normalised.
+        """Update `stream`, which reads itself and `other`; `other` is never normalised.
 
         Without `other`, `stream` holds both streams, one after the other in the batch [2B, T, D],
-        and each one reads the other.
+        and each half reads the other half.
         """
         if other is None:
             if not self.pre:

@@ -46,7 +46,7 @@ class PackedAttention(nn.Module):
         return q, k, v
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend with projected queries, keys and values."""
+        """Attend with projected queries, keys and values, and project the result."""
         return self.out_proj(
             attend(q, k, v, heads=self.heads, dropout=self.dropout if self.training else 0.0)
         )
@@ -76,9 +76,10 @@ class SeparateAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        """Attend with a raw query to keys and values that `project_memory` made.
+        """Attend with a query that is not yet projected to the results of `project_memory`.
 
-        Shape: mask is bool [Tq, Tk], True where attention is allowed.
+        Shape: query [B, Tq, D] or [Tq, D], key and value [B, Tk, D], mask bool [Tq, Tk], True where
+        attention is allowed -> [B, Tq, D].
         """
         q = self.query(query)
         if q.ndim == 2:

@@ -25,12 +25,12 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
     by_leap = "full supervision with LEAP and label_set with_background"
     direct, paired = head and not (own_head and full), pairs and config.pair_weight > 0
     gated = gates and (own_head or config.auxiliary_weight > 0)
-    behind = gates and not own_head
+    other_head = gates and not own_head
     return [
         ("head_loss", direct, "the direct head (dch), except CMBS's own in full supervision"),
         ("pair_weight", pairs, "PSP in full supervision"),
         ("pair_target", paired, "PSP in full supervision, with a pair_weight"),
-        ("auxiliary_weight", behind, "CMBS in full supervision with a head other than its own"),
+        ("auxiliary_weight", other_head, "CMBS in full supervision with a head other than its own"),
         ("gate_loss", gated, "CMBS in full supervision"),
         ("weak_relevance", own_head and not full, "CMBS's own head in weak supervision"),
         ("segment_loss", texts_of_background, by_leap),

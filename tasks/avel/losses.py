@@ -32,7 +32,7 @@ def soft_margin(probability: Tensor, target: Tensor) -> Tensor:
 
 
 def head_full_loss(parse: Parse, segment: Tensor, *, kind: Literal["ce", "soft_margin"]) -> Terms:
-    """Return the loss of a softmax head on every segment."""
+    """Return the loss of a softmax head on every segment, whose labels are [B, T]."""
     prediction = joint(parse, "segment")
     if kind == "ce":
         return {"segment": F.cross_entropy(prediction.logit.flatten(0, 1), segment.flatten())}
@@ -43,7 +43,10 @@ def head_full_loss(parse: Parse, segment: Tensor, *, kind: Literal["ce", "soft_m
 def head_weak_loss(
     parse: Parse, video_target: Tensor, *, kind: Literal["ce", "soft_margin", "bce"]
 ) -> Terms:
-    """Return the loss of a softmax head on its video prediction; targets [B, C] sum to 1."""
+    """Return the loss of a softmax head on its video prediction.
+
+    Shape: video_target [B, C]; each row sums to 1.
+    """
     prediction = joint(parse, "video")
     if kind == "bce":  # PSP applies it to softmax probabilities
         return {"video": binary_cross_entropy(prediction.probability, video_target)}
@@ -61,7 +64,12 @@ def leap_full_loss(
     segment_loss: Literal["ce", "bce", "per_modality"],
     video_loss: Literal["combined", "per_modality", "off"],
 ) -> Terms:
-    """Return the loss of LEAP on segments, and on the labels that occur, background included."""
+    """Return the loss of LEAP on the label of each segment, and on the labels of the video.
+
+    The labels of the video are those of its segments, background included.
+
+    Shape: segment [B, T].
+    """
     prediction = joint(parse, "segment")
     target = F.one_hot(segment, prediction.values.shape[-1]).to(prediction.probability.dtype)
     if segment_loss == "ce":
@@ -81,7 +89,10 @@ def leap_full_loss(
 
 
 def leap_weak_loss(parse: Parse, video_target: Tensor, *, pool: Pool = "max") -> Terms:
-    """Return the loss of LEAP on the video prediction and on the pooled segment probabilities."""
+    """Return the loss of LEAP on the video prediction and on the pooled segment probabilities.
+
+    Shape: video_target [B, C].
+    """
     return {
         "video": bce(joint(parse, "video"), video_target),
         "segment": pooled_bce(joint(parse, "segment"), video_target, pool=pool),
@@ -92,17 +103,18 @@ def relevance_loss(parse: Parse, segment: Tensor, video: Tensor) -> Terms:
     """Return the loss of LEAP with the texts of the events and a relevance per segment.
 
     A clip without an event contributes nothing to the term on the video.
+
+    Shape: segment [B, T], video [B].
     """
     logits, video_logits = joint(parse, "segment").logit, joint(parse, "video").logit
     background = logits.shape[-1]
-    event = segment != background
+    in_event, has_event = segment != background, video != background
     target = F.one_hot(segment, background + 1)[..., :background].to(logits.dtype)
-    known = video != background
     per_clip = F.cross_entropy(video_logits, video.clamp(max=background - 1), reduction="none")
     relevance = relevance_logit(parse)
     return {
-        "relevance": F.binary_cross_entropy_with_logits(relevance, event.to(logits.dtype)),
-        "video": (per_clip * known).mean(),
+        "relevance": F.binary_cross_entropy_with_logits(relevance, in_event.to(logits.dtype)),
+        "video": (per_clip * has_event).mean(),
         "segment": F.binary_cross_entropy_with_logits(logits, target),
     }
 
@@ -156,7 +168,10 @@ def class_score_loss(scores: Tensor, segment: Tensor, *, background: int) -> Ten
 
 
 def mmil_full_loss(parse: Parse, segment: Tensor) -> Terms:
-    """Return the loss of MMIL on the product of both streams, over the events."""
+    """Return the loss of MMIL on the product of both streams, over the events.
+
+    Shape: segment [B, T].
+    """
     pair = joint(parse, "segment").probability
     events = pair.shape[-1]
     target = F.one_hot(segment, events + 1)[..., :events].to(pair.dtype)
@@ -167,7 +182,10 @@ def mmil_full_loss(parse: Parse, segment: Tensor) -> Terms:
 
 
 def mmil_weak_loss(parse: Parse, video_target: Tensor) -> Terms:
-    """Return the loss of MMIL on the pooled prediction and on the largest product over time."""
+    """Return the loss of MMIL on the pooled prediction and on the largest product over time.
+
+    Shape: video_target [B, C], of which background is not read.
+    """
     pair = joint(parse, "segment").probability
     target = video_target[:, : pair.shape[-1]]
     return {
@@ -226,7 +244,10 @@ class StalePairTargets:
 
 
 def event_class_target(segment: Tensor, background: int) -> Tensor:
-    """Return the event class of each clip: [B, T] -> [B]; without an event class 0, as in CMBS."""
+    """Return the event class of each clip; for a clip without an event 0, as CMBS's code does.
+
+    Shape: [B, T] -> [B].
+    """
     return torch.where(segment == background, 0, segment).amax(dim=1)
 
 
@@ -288,8 +309,8 @@ def bce(prediction: Prediction, target: Tensor) -> Tensor:
     return clamped_bce(prediction.probability, target)
 
 
-def joint(parse: Parse, level: str) -> Prediction:
-    """Return the audio-visual prediction of "segment" or "video".
+def joint(parse: Parse, level: Literal["segment", "video"]) -> Prediction:
+    """Return the audio-visual prediction of the segments or of the video.
 
     Raises:
         ValueError: the decoder gives none.

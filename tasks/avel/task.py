@@ -96,17 +96,20 @@ class AVEL(Task):
         """One audio-visual stream, and what the losses read from it."""
         config, events = self.config, self.config.label_set == "events"
         full = config.supervision == "full"
+        # The texts are ends of error messages, see `Needs`.
         logits = (
             "which task_config.segment_loss 'ce' and label_set 'events' cannot use; "
             "set segment_loss to bce and label_set to with_background"
         )
-        per_modality = "per_modality" in (config.segment_loss, config.video_loss)
-        both = "is for full supervision with task_config.label_set 'events'; set both"
+        options = ("segment_loss", "video_loss")
+        per_modality = [name for name in options if getattr(config, name) == "per_modality"]
+        modalities = "task_config.{} 'per_modality' reads the audio and the visual stream"
+        relevance = "is for full supervision with task_config.label_set 'events'; set both"
         return dataclasses.replace(
             super().needs,
             logits=logits if events or (full and config.segment_loss == "ce") else "",
-            modalities="there is no loss per modality" if per_modality else "",
-            no_relevance="" if full and events else both,
+            modalities=modalities.format(per_modality[0]) if per_modality else "",
+            no_relevance="" if full and events else relevance,
         )
 
     def model_classes(
@@ -115,9 +118,10 @@ class AVEL(Task):
         """Return all classes, or only the events for decoders without background."""
         count = len(self.classes)
         if decoder is not None:
-            kind, behind = DECODERS[decoder], ENCODERS[encoder or self.default_encoder]
-            if not kind.scores_background(self.needs, behind) or (
-                kind.needs_labels and self.config.label_set == "events"
+            decoder_type = DECODERS[decoder]
+            encoder_type = ENCODERS[encoder or self.default_encoder]
+            if not decoder_type.scores_background(self.needs, encoder_type) or (
+                decoder_type.needs_labels and self.config.label_set == "events"
             ):
                 count = self.background
         return list(self.classes[:count]), list(self.class_texts()[:count])
@@ -136,7 +140,10 @@ class AVEL(Task):
         return {"weak_pool": pool} if pool and weak_texts else {}
 
     def encoder_options(self, encoder: str) -> dict[str, Any]:
-        """Return the options for this supervision of encoders that were published as two models."""
+        """Return the options of an encoder's published model for this supervision, if it has one.
+
+        Some encoders were published as two models, one per supervision.
+        """
         return ENCODERS[encoder].settings.get(self.config.supervision, {})
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
@@ -205,7 +212,7 @@ class AVEL(Task):
         return terms
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
-        """Return "segment" (int [B, T]), the label of each segment; the last one is background."""
+        """Return "segment" (int [B, T]), the label of each segment; the last is background."""
         return {"segment": self.head(parse).decide(parse)}
 
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ Terms = dict[str, Tensor]
 
 
 def smooth(target: Tensor, smoothing: float) -> Tensor:
-    """Smooth a weak label towards 0.5: s * y + (1 - s) / 2."""
+    """Smooth a weak label towards 0.5: s * y + (1 - s) / 2; smoothing 1 changes nothing."""
     return smoothing * target + (1 - smoothing) / 2
 
 
@@ -115,6 +115,7 @@ def has_soft_global(parse: Parse) -> bool:
 
 
 def _video(parse: Parse) -> tuple[Prediction, Prediction]:
+    """Return the video predictions of audio and visual."""
     if parse.video.audio is None or parse.video.visual is None:
         raise ValueError("video parsing needs video predictions of both modalities")
     return parse.video.audio, parse.video.visual

@@ -33,6 +33,8 @@ COLUMNS = (
 """Columns of the per-clip table."""
 TABLE_SEGMENTS = 10  # longest clip for the table of counts: 2**20 pairs of codes
 STREAMS = ("audio", "visual")
+Maps = tuple[np.ndarray, np.ndarray]
+"""The event maps of audio and visual, each bool [N, T, C]."""
 
 
 class AVVPMetrics(Metrics):
@@ -64,11 +66,14 @@ class AVVPMetrics(Metrics):
         return averages(self._table())
 
     def details(self) -> dict[str, Any]:
-        """Return per-class scores, subsets, video-level F, and anchors."""
-        s = self.scored()
-        predicted = s["predicted_audio"], s["predicted_visual"]
-        true = s["true_audio"], s["true_visual"]
-        weak = np.broadcast_to(s["weak"][:, None, :], true[0].shape)
+        """Return scores per class, of subsets and of whole videos, and anchors.
+
+        The anchors are the figures of two trivial predictions, to compare a model with.
+        """
+        state = self.scored()
+        predicted = state["predicted_audio"], state["predicted_visual"]
+        true = state["true_audio"], state["true_visual"]
+        weak = np.broadcast_to(state["weak"][:, None, :], true[0].shape)
         nothing = np.zeros_like(weak)
         table = self._table()
         subsets = {}
@@ -83,7 +88,7 @@ class AVVPMetrics(Metrics):
             "class_event": self._per_class(predicted, true, level=1),
             "class_event_pooled": self._per_class(predicted, true, level=1, pooled=True),
             "subsets": subsets,
-            "video_F": 100 * float(_f(*_segment_counts(s["video"], s["weak"])).mean()),
+            "video_F": 100 * float(_f(*_segment_counts(state["video"], state["weak"])).mean()),
             "anchors": {
                 "nothing_predicted": averages(score(nothing, nothing, *true)),
                 "video_labels_everywhere": averages(score(weak, weak, *true)),
@@ -91,12 +96,14 @@ class AVVPMetrics(Metrics):
         }
 
     def _table(self) -> np.ndarray:
+        """Return the scores of each clip, [N, 8] in the order of `COLUMNS`."""
         s = self.scored()
         return score(s["predicted_audio"], s["predicted_visual"], s["true_audio"], s["true_visual"])
 
     def _per_class(
-        self, predicted: tuple, true: tuple, *, level: int, pooled: bool = False
+        self, predicted: Maps, true: Maps, *, level: int, pooled: bool = False
     ) -> dict[str, dict[str, float | None]]:
+        """Return what `classwise` returns by the names of the classes, with None for NaN."""
         rows = classwise(*predicted, *true, level=level, pooled=pooled)
         return {
             stream: {
@@ -130,7 +137,10 @@ def averages(table: np.ndarray) -> dict[str, float]:
 
 
 def figures(columns: dict[str, Any]) -> dict[str, Any]:
-    """Return the ten figures of the eight scores, which are numbers or arrays."""
+    """Return the ten figures of the eight scores in `COLUMNS`, which are numbers or arrays.
+
+    Type@AV is the mean of A, V and AV; Event@AV is the score over both modalities together.
+    """
     out: dict[str, Any] = {}
     for level in ("segment", "event"):
         a, v, av = (columns[f"{level}_{stream}"] for stream in ("A", "V", "AV"))
@@ -151,9 +161,9 @@ def classwise(
 ) -> dict[str, np.ndarray]:
     """Return the mean F per class, in percent, over the clips where it occurs or is predicted.
 
-    A class that occurs and is predicted in no clip is NaN. `pooled` instead adds the counts of all
-    clips and computes one F. No code is published for the per-class event scores of LEAP
-    (ECCV 2024), Fig. 3, so both readings are offered.
+    A class that neither occurs nor is predicted in any clip is NaN. `pooled` instead adds the
+    counts of all clips and computes one F. No code is published for the per-class event scores of
+    LEAP (ECCV 2024), Fig. 3, so both ways are offered.
 
     Shape: four boolean maps [N, T, C] -> streams audio, visual, event (both pooled) and av, each
     [C]. `level` 0: segments, 1: events.

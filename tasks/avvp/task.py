@@ -109,7 +109,10 @@ class AVVP(Task):
     config: AVVPConfig
 
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
-        """Refuse options of a joint stream, objectives without predictions, and unread options."""
+        """Refuse options of a joint stream, and options that do not fit the decoder or do nothing.
+
+        The objectives "han" and "valor" need a pooled prediction.
+        """
         super().check(encoder, decoder, encoder_config, decoder_config)
         given, objective = DECODERS[decoder].gives(decoder_config), self.config.objective
         if objective in ("han", "valor") and not may_give(given, "pooled"):
@@ -121,7 +124,10 @@ class AVVP(Task):
         refuse_unread(self.config, self._rules(given), group="task_config")
 
     def _rules(self, given: Gives) -> list[Rule]:
-        """Return which options are read; nothing is assumed about third-party decoders."""
+        """Return which options are read with a decoder that gives these outputs.
+
+        Options that a decoder may read that does not declare its outputs count as read.
+        """
         config, weak = self.config, self.config.supervision == "weak"
         pooled = config.objective in ("han", "valor") or (
             config.objective == "auto" and weak and given is not None and "pooled" in given
@@ -138,7 +144,7 @@ class AVVP(Task):
         ]
 
     def check_training_labels(self, names: Iterable[str]) -> None:
-        """Refuse data without pseudo-labels where the loss reads them."""
+        """Refuse data without pseudo-labels if the supervision is "pseudo"."""
         missing = {"pseudo_audio", "pseudo_visual"} - set(names)
         if missing and self.config.supervision == "pseudo":
             raise DataError(
@@ -190,6 +196,7 @@ class AVVP(Task):
         return terms
 
     def _objective(self, parse: Parse) -> str:
+        """Return "basic", "han" or "valor": the chosen objective, or what "auto" stands for."""
         if self.config.objective != "auto":
             return self.config.objective
         if self.config.supervision == "pseudo":
@@ -197,6 +204,7 @@ class AVVP(Task):
         return "han" if has_soft_global(parse) else "basic"
 
     def _pseudo(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the audio and visual pseudo-labels [B, T, C] in the precision of `like`."""
         self.check_training_labels(batch.labels)
         audio, visual = batch.labels["pseudo_audio"], batch.labels["pseudo_visual"]
         return as_target(audio, like), as_target(visual, like)
@@ -215,11 +223,14 @@ class AVVP(Task):
             decisions[name] = found & gate[:, None, :]
         return decisions
 
-    def _gates(self, parse: Parse, whole: Tensor) -> dict[str, Tensor]:
-        """Return which classes the video prediction lets through: stream -> bool [B, C]."""
+    def _gates(self, parse: Parse, video: Tensor) -> dict[str, Tensor]:
+        """Return which classes may occur in the segments, by the option `gate`.
+
+        Shape: video bool [B, C], the decisions on the whole clip -> stream -> bool [B, C].
+        """
         threshold = self.config.threshold
         if self.config.gate == "global":
-            return {"audio": whole, "visual": whole}
+            return {"audio": video, "visual": video}
         audio, visual, _ = video_probabilities(parse, threshold=threshold)
         own = {"audio": audio >= threshold, "visual": visual >= threshold}
         if self.config.gate == "modality":
@@ -249,7 +260,7 @@ class AVVP(Task):
         return {"audio": audio, "visual": visual, "av": audio & visual}
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
-        """Return the probabilities of both streams, and as "av" the lower of the two."""
+        """Return the probabilities of both streams, and the lower of the two as "av"."""
         audio, visual = parse.segment.audio.probability, parse.segment.visual.probability  # type: ignore[union-attr]
         return {"audio": audio, "visual": visual, "av": torch.minimum(audio, visual)}
 

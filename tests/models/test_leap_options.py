@@ -151,7 +151,7 @@ def test_a_map_can_be_reduced_by_audio_guided_attention():
     [
         ("ave", {"streams": "fused"}, {}, "ave has no fused stream"),
         ("han", {"streams": "all"}, {}, "han has no fused stream"),
-        ("psp", {"streams": "fused"}, {"segment_loss": "per_modality"}, "no loss per modality"),
+        ("psp", {"streams": "fused"}, {"segment_loss": "per_modality"}, "reads the audio and the"),
         ("ave", {"reads": "queries"}, {}, "reads needs gated queries, which ave does not give"),
         (
             "psp",

@@ -8,14 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from avplatform.data.adapters.ave.annotations import pair_targets, read_annotations
+from avplatform.data.adapters.ave.annotations import read_annotations
 from avplatform.data.adapters.ave.classes import BACKGROUND, CLASSES, EVENTS
 from avplatform.data.adapters.registry import make_task
 from avplatform.models.contracts import Encoding, Parse, Prediction, StreamPredictions
 from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avel import AVELConfig
 from avplatform.tasks.avel.heads import weak_decision
-from avplatform.tasks.avel.losses import pool_segments, pooled_bce, proportion_target, soft_margin
+from avplatform.tasks.avel.losses import (
+    pair_target,
+    pool_segments,
+    pooled_bce,
+    proportion_target,
+    soft_margin,
+)
 from avplatform.tasks.avel.metrics import AVELMetrics
 from avplatform.tasks.contracts import Batch
 
@@ -321,8 +327,8 @@ def test_targets():
     assert proportion_target(segment, torch.float32, 29)[0, [3, 28]].tolist() == pytest.approx(
         [0.6, 0.4]
     )
-    assert pair_targets(segment.numpy())[0].tolist() == pytest.approx([0.0] * 4 + [1 / 6] * 6)
-    assert pair_targets(np.full((1, 10), 28))[0].tolist() == pytest.approx([0.1] * 10)
+    assert pair_target(segment)[0].tolist() == pytest.approx([0.0] * 4 + [1 / 6] * 6)
+    assert pair_target(torch.full((1, 10), 28))[0].tolist() == pytest.approx([0.1] * 10)
     values = torch.arange(5.0).reshape(1, 5, 1)
     assert [pool_segments(values, p).item() for p in ("max", "mean", "top4")] == [4.0, 2.0, 2.5]
 

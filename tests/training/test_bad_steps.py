@@ -10,7 +10,7 @@ from avplatform.cli import main
 from avplatform.models.av_model import AVModel
 from avplatform.tasks.losses import binary_cross_entropy
 from avplatform.training import loop
-from avplatform.training.loop import PATIENCE
+from avplatform.training.loop import MOST_SKIPPED
 
 FLAGS = [
     "train",
@@ -242,4 +242,4 @@ def test_skipping_has_an_end(small_stores, tmp_path, monkeypatch, capsys):
         "skip",
     ]
     assert main([*flags, "--output-dir", str(tmp_path / "run")]) == 1
-    assert f"({PATIENCE} steps in a row)" in capsys.readouterr().err
+    assert f"({MOST_SKIPPED} steps in a row)" in capsys.readouterr().err

@@ -22,19 +22,28 @@ Spelling = Literal["official", "corrected"]
 
 
 class Clips(Protocol):
-    """Clips for which a simulation draws features."""
+    """N clips for which a simulation draws features; a dataset adds labels of its own."""
 
     keys: list[str]
+    """Unique text per clip, from which its random numbers follow."""
     rows: np.ndarray
+    """Row of each clip in the dataset, [N]."""
     splits: dict[str, np.ndarray]
+    """Positions of each split's clips, from 0 to N - 1."""
     sorted_by_class: bool
+    """Whether a split lists its clips class by class; a subset is then spread over the list."""
 
 
 class Simulator(Protocol):
     """Draws the features and labels of clips."""
 
     def columns(self, clips: Any, indices: Sequence[int]) -> dict[str, Any]:
-        """Return the columns of a store for the clips at `indices`."""
+        """Return the columns of a store, by name, for the clips at positions `indices`.
+
+        Args:
+            clips: what the dataset's `clips` or `demo_clips` returned.
+            indices: positions of the clips, as in `Clips.splits`.
+        """
         ...
 
 
@@ -78,7 +87,9 @@ class DatasetAdapter:
     recipe: ClassVar[dict[str, Any]] = {}
     """Fields of the recipe that extracts such features; see `avplatform.features.recipe`."""
     segments: ClassVar[int] = 10
+    """Segments per clip, T."""
     segment_seconds: ClassVar[float] = 1.0
+    """Length of a segment in seconds."""
     counts: ClassVar[dict[str, int]] = {}
     """Number of clips in each official split."""
     unique_ids: ClassVar[bool] = True
@@ -102,7 +113,8 @@ class DatasetAdapter:
         Args:
             folder: the folder of the files, or the one whose `data/` holds them.
             audio_file: another file of dense audio annotations, for datasets that have such a file.
-            thorough: also fill in `counts` and list the defects that need more than reading.
+            thorough: also fill in `counts`, and compare the files with each other, which takes
+                longer and may list more defects.
 
         Raises:
             DataError: files are missing or malformed.
@@ -155,7 +167,7 @@ class DatasetAdapter:
 
         Args:
             name: name of the store; default: the dataset's own.
-            labels: the shape per clip of each label.
+            labels: the shape of each label, by its name and without the axis of clips.
             synthetic: whether the features were drawn by code.
             fields: further fields of the specification, such as `label_dtypes`.
         """
@@ -190,7 +202,7 @@ class DatasetAdapter:
         )
 
     def clips(self, folder: str | Path, *, seed: int) -> Any:
-        """Return the clips of official annotation files, see `Clips`."""
+        """Return the clips of official annotation files, as `Clips` describes them."""
         raise self._lacks("clips", "simulated")
 
     def demo_clips(self, sizes: Mapping[str, int] | None = None) -> Any:
@@ -202,7 +214,12 @@ class DatasetAdapter:
         raise self._lacks("demo_clips", "simulated")
 
     def simulator(self, constants: Any, clips: Any) -> Simulator:
-        """Return what draws features, calibrated on all clips."""
+        """Return the simulator of these clips.
+
+        Args:
+            constants: what `preset` returned, perhaps with another seed.
+            clips: what `clips` or `demo_clips` returned; their features set the scale.
+        """
         raise self._lacks("simulator", "simulated")
 
     def simulated_spec(
@@ -241,7 +258,10 @@ class DatasetAdapter:
     def check_provenance(
         self, provenance: dict[str, Any]
     ) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
-        """Return counts, and warnings (kind, text, file), on the files that a store was made of."""
+        """Return what a store's provenance says about the official files.
+
+        These are lines for the report, by name, and warnings as (kind, text, file).
+        """
         return {}, []
 
     def prompts(self, modality: Modality, spelling: Spelling = "official") -> tuple[str, ...]:
@@ -260,7 +280,7 @@ class DatasetAdapter:
         raise UsageError(f"{self.title} has no thresholds for pseudo-labels")
 
     def _lacks(self, name: str, done: str) -> UsageError:
-        """Return what to say of a method that is not written."""
+        """Return the error for a dataset that is to be `done` but does not define a method."""
         return UsageError(
             f"{self.title} cannot be {done}: {type(self).__name__} does not define `{name}`"
         )

@@ -1,4 +1,4 @@
-"""Read .npy files that may be damaged or hostile: shapes are checked, nothing is unpickled."""
+"""A folder of one .npy file per video, as LLP's features and pseudo-labels come."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ NO_SPLIT = "clip in no split"
 class Defect:
     """An oddity of an official file, which an import keeps or leaves out by a fixed rule.
 
-    `line` is the line of a text file, the row of an array, or 0 for the whole file.
+    `line` is the line of a text file, the row of an array, or 0 for the whole file. `text` is the
+    line itself, the id of its clip, or what is odd about it.
     """
 
     kind: str

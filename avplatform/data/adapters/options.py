@@ -36,6 +36,6 @@ class ImportOptions:
     """folder of the annotation files; default: SOURCE or SOURCE/data"""
 
     def content(self) -> dict[str, object]:
-        """Return the options that decide the contents of the store."""
+        """Return the options that decide the contents of the store, with the dataset's own ones."""
         left_out = ("out", "strict", "workers")
         return {name: value for name, value in vars(self).items() if name not in left_out}

@@ -31,8 +31,8 @@ class LeftOut:
 class Part:
     """Some clips as read from the official files.
 
-    `columns` holds the good clips, or is None if there are none; `left_out` and `defects` come with
-    the clips' positions in the split.
+    `columns` holds the columns of the store for the good clips, or is None if there are none;
+    `left_out` and `defects` come with the clips' positions in the split.
     """
 
     columns: dict[str, Any] | None
@@ -135,7 +135,7 @@ class ClipPlan:
         return out
 
     def bytes_of(self, rows: set[int]) -> int:
-        """Return 0: which files hold a clip is not known here."""
+        """Return 0, because only `load` knows which files hold a clip."""
         return 0
 
 
@@ -190,7 +190,13 @@ def is_repeated(defect: Defect, seen: set[tuple[str, str]]) -> bool:
 
 
 def in_no_split(defects: Sequence[Defect], annotations: Path, what: str) -> list[LeftOut]:
-    """Return the annotated clips that belong to no split; their features are not read."""
+    """Return the annotated clips that belong to no split; their features are not read.
+
+    Args:
+        defects: the defects of the annotation files.
+        annotations: the folder of these files.
+        what: what lists none of the clips, such as "no split file".
+    """
     return [
         LeftOut(
             d.text,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn, NotRequired, Protocol, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -47,7 +47,19 @@ class Loader(Protocol):
         ...
 
 
-class SharesOut(DataLoader):
+class BatchOptions(TypedDict):
+    """The arguments of `SharingLoader`, as type hints for its subclasses."""
+
+    batch_size: int
+    seed: int
+    shuffle: NotRequired[bool]
+    drop_last: NotRequired[bool]
+    num_workers: NotRequired[int]
+    process_index: NotRequired[int]
+    num_processes: NotRequired[int]
+
+
+class SharingLoader(DataLoader):
     """Base of loaders that distribute the clips themselves, so that Accelerate must not.
 
     It is a DataLoader in type only: `Accelerator.prepare` returns objects of other types without
@@ -79,7 +91,10 @@ class SharesOut(DataLoader):
         self.process_index, self.num_processes = process_index, num_processes
 
     def part(self, batch: np.ndarray) -> tuple[np.ndarray, int]:
-        """Return the clips of a global batch that this process reads, and their weight."""
+        """Return the clips of a global batch that this process reads, and their weight.
+
+        A process without clips reads the first one, with weight 0 (see `Share`).
+        """
         mine = process_share(batch, self.process_index, self.num_processes)
         return (mine if len(mine) else batch[:1]), len(mine)
 
@@ -113,17 +128,21 @@ class SharesOut(DataLoader):
         )
 
 
-class TrainLoader(SharesOut):
+class TrainLoader(SharingLoader):
     """Loader of one or more mapped splits, which are read as one.
 
     Args:
         splits: the splits, in the order in which they are joined.
         order: "default", or "psp-full" or "psp-weak" for the batches of PSP's published loaders.
-        batches: the arguments of `SharesOut`.
+        batches: the arguments of `SharingLoader`.
     """
 
     def __init__(
-        self, splits: list[SplitArrays], *, order: str = "default", **batches: Any
+        self,
+        splits: list[SplitArrays],
+        *,
+        order: str = "default",
+        **batches: Unpack[BatchOptions],
     ) -> None:
         super().__init__(**batches)
         self.splits, self.order = splits, order

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from avplatform.base.files import cache_root
 from avplatform.data.reading.arrays import SplitArrays, open_split
-from avplatform.data.reading.loader import Loader, TrainLoader
+from avplatform.data.reading.loader import BatchOptions, Loader, TrainLoader
 from avplatform.data.reading.shards import HubShards, LocalShards, Shards
 from avplatform.data.reading.streaming import StreamLoader
 from avplatform.data.store.schema import DataSpec, Manifest
@@ -206,14 +206,15 @@ def train_loader(
     Splits after the first one (e.g. background) are optional and skipped if the data lack them.
     """
     names = [data.split_name(name) for name in splits if name == splits[0] or name in data.splits]
-    options: dict[str, Any] = dict(
-        batch_size=batch_size,
-        seed=seed,
-        shuffle=shuffle,
-        drop_last=drop_last,
-        process_index=process_index,
-        num_processes=num_processes,
-    )
+    batches: BatchOptions = {
+        "batch_size": batch_size,
+        "seed": seed,
+        "shuffle": shuffle,
+        "drop_last": drop_last,
+        "num_workers": num_workers,
+        "process_index": process_index,
+        "num_processes": num_processes,
+    }
     if streaming:
         if order != "default":
             raise UsageError(f"--batch-order {order} needs mapped data; leave out --streaming")
@@ -221,10 +222,8 @@ def train_loader(
             raise UsageError(
                 "--streaming cannot read some classes of a store, only all of them; leave it out"
             )
-        return StreamLoader(data.shards, data.manifest, names, num_workers=num_workers, **options)
-    return TrainLoader(
-        [data.split(name) for name in names], num_workers=num_workers, order=order, **options
-    )
+        return StreamLoader(data.shards, data.manifest, names, **batches)
+    return TrainLoader([data.split(name) for name in names], order=order, **batches)
 
 
 def locate_store(

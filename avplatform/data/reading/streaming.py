@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 
 from avplatform.data.reading.arrays import known_labels, make_batch, table_columns
-from avplatform.data.reading.loader import Share, SharesOut
+from avplatform.data.reading.loader import BatchOptions, Share, SharingLoader
 from avplatform.data.reading.pages import group_range, read_group
 from avplatform.data.reading.sampling import count_batches, stream_order
 from avplatform.data.reading.shards import Shards
 from avplatform.data.store.schema import Manifest
 
 
-class StreamLoader(SharesOut):
+class StreamLoader(SharingLoader):
     """Streams one or more splits of a store, with the interface of `TrainLoader`.
 
     Shards are checked by their footers, not by their sha256, which would read every byte once more.
@@ -41,14 +41,18 @@ class StreamLoader(SharesOut):
         shards: the store's shards.
         manifest: the store's manifest.
         splits: names of the splits, in the order in which they are joined.
-        batches: the arguments of `SharesOut`.
+        batches: the arguments of `SharingLoader`.
 
     Raises:
         DataError: a shard is missing or does not match the manifest.
     """
 
     def __init__(
-        self, shards: Shards, manifest: Manifest, splits: list[str], **batches: Any
+        self,
+        shards: Shards,
+        manifest: Manifest,
+        splits: list[str],
+        **batches: Unpack[BatchOptions],
     ) -> None:
         super().__init__(**batches)
         self.shards, self.spec = shards, manifest.spec

@@ -54,7 +54,7 @@ class AVEAdapter(DatasetAdapter):
     ) -> Annotations:
         """Read Annotations.txt and the order files of the splits."""
         if audio_file is not None:
-            super().read(folder, audio_file=audio_file)
+            super().read(folder, audio_file=audio_file)  # raises the UsageError
         folder = locate(folder)
         data = read_annotations(folder)
         labels = {"segment": data.segment, "video": data.class_index}
@@ -82,7 +82,10 @@ class AVEAdapter(DatasetAdapter):
         return official_clips(folder)
 
     def demo_clips(self, sizes: Mapping[str, int] | None = None) -> AVEClips:
-        """Return clips whose classes and spans are distributed as in AVE."""
+        """Return clips whose classes and spans are distributed as in AVE.
+
+        With given `sizes`, which are small, there are only four background clips.
+        """
         return demo.demo_clips(sizes or demo.SIZES, demo.BACKGROUND_CLIPS if sizes is None else 4)
 
     def simulator(self, constants: Any, clips: Any) -> AVESimulator:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from avplatform.data.adapters.ave.classes import BACKGROUND, EVENTS
-from avplatform.data.adapters.ave.derived import compare_labels, noisy_labels, pair_targets
+from avplatform.data.adapters.ave.derived import compare_labels, noisy_labels
 from avplatform.data.adapters.ave.h5 import read_h5
 from avplatform.data.adapters.official_files import (
     NO_SPLIT,
@@ -72,14 +72,14 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
                 f"{file}, line {number}: {counted(len(columns), 'column')} "
                 "instead of Category&VideoID&Quality&Onset&Offset"
             )
-        category, clip_id, _, onset, offset = columns
-        begin, end = whole_number(onset), whole_number(offset)
+        category, clip_id, _, begin_text, end_text = columns
+        begin, end = whole_number(begin_text), whole_number(end_text)
         if number == 1 and begin is None:
             continue  # a header line
         if begin is None or end is None or begin < 0 or end < 0:
             raise DataError(
                 f"{file}, line {number}: onset and offset must be whole seconds, "
-                f"not '{onset}' and '{offset}'"
+                f"not '{begin_text}' and '{end_text}'"
             )
         if category not in EVENTS:
             raise DataError(
@@ -104,11 +104,11 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
         if count > 1:
             number, text = numbers[ids.index(clip_id)], f"{clip_id} ({count})"
             defects.append(Defect("video id of several clips", file.name, number, text))
-    class_index, onset_, offset_ = (np.array(x, dtype=np.int64) for x in (classes, onsets, offsets))
+    class_index, onset, offset = (np.array(x, dtype=np.int64) for x in (classes, onsets, offsets))
     splits = {split: _order(beside(folder, name), len(ids)) for split, name in SPLIT_FILES.items()}
     everything = np.concatenate(list(splits.values()))
-    values, times = np.unique(everything, return_counts=True)
-    if len(shared := values[times > 1]):
+    rows, counts = np.unique(everything, return_counts=True)
+    if len(shared := rows[counts > 1]):
         listed = ", ".join(f"row {row}" for row in shared[:5])
         listed += ", ..." if len(shared) > 5 else ""
         raise DataError(
@@ -117,13 +117,13 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
     for row in sorted(set(range(len(ids))) - set(everything.tolist())):
         defects.append(Defect(NO_SPLIT, file.name, numbers[row], ids[row]))
     defects += _in_several_splits(file.name, ids, numbers, splits)
-    segment = segment_labels(class_index, onset_, offset_)
+    segment = segment_labels(class_index, onset, offset)
     defects += compare_labels(partial(beside, folder), class_index, segment)
     return AVEAnnotations(
         clip_ids=ids,
         class_index=class_index,
-        onset=onset_,
-        offset=offset_,
+        onset=onset,
+        offset=offset,
         segment=segment,
         splits=splits,
         background_count=_background_count(beside(folder, "labels_noisy.h5")),
@@ -155,7 +155,7 @@ def locate(folder: str | Path) -> Path:
 def beside(folder: Path, name: str) -> Path:
     """Return the official file of this name that goes with a folder's Annotations.txt.
 
-    Either of the two may lie in the other's `data/`.
+    It may lie in the same folder, in its `data/`, or, if that folder is called `data`, above it.
     """
     files = [place / name for place in places(folder)]
     return next((file for file in files if file.exists()), files[0])
@@ -196,6 +196,7 @@ def _in_several_splits(
 
 
 def _order(file: Path, clips: int) -> np.ndarray:
+    """Return the row numbers of a split, in the order of the file."""
     if not file.is_file():
         raise DataError(f"{file} is missing; AVE's splits need {', '.join(SPLIT_FILES.values())}")
     numbers = read_h5(file, "order").ravel()
@@ -215,6 +216,7 @@ def _order(file: Path, clips: int) -> np.ndarray:
 
 
 def _background_count(file: Path) -> int:
+    """Return the number of clips of the "noisy" set, which show no event; 0 without the file."""
     if not file.is_file():
         return 0
     labels = read_h5(file)
@@ -224,14 +226,3 @@ def _background_count(file: Path) -> int:
             f"with {BACKGROUND + 1} columns"
         )
     return len(labels)
-
-
-__all__ = [
-    "AVEAnnotations",
-    "beside",
-    "locate",
-    "pair_targets",
-    "places",
-    "read_annotations",
-    "segment_labels",
-]

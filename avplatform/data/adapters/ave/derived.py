@@ -64,16 +64,6 @@ def proportions(segment: np.ndarray) -> np.ndarray:
     return segment_onehot(segment).mean(axis=1)
 
 
-def pair_targets(segment: np.ndarray) -> np.ndarray:
-    """Return PSP's soft targets: 1/n on the n segments of a clip's event, 1/T without an event.
-
-    Shape: segment labels [N, T] -> [N, T].
-    """
-    label = segment.min(axis=1, keepdims=True)
-    chosen = (segment == label).astype(np.float64)
-    return chosen / chosen.sum(axis=1, keepdims=True)
-
-
 def compare_labels(
     place: Callable[[str], Path], class_index: np.ndarray, segment: np.ndarray
 ) -> list[Defect]:

@@ -11,10 +11,10 @@ import numpy as np
 from avplatform.data.adapters.contracts import DatasetAdapter, Modality, OfficialFiles, Spelling
 from avplatform.data.adapters.llp import demo, official_layout, prompts
 from avplatform.data.adapters.llp.annotations import (
+    CLIP_NAME,
     COUNTS,
     DENSE_FILES,
     ID_LENGTH,
-    NAME,
     SEGMENTS,
     SPLIT_FILES,
     locate,
@@ -138,7 +138,7 @@ class LLPAdapter(DatasetAdapter):
 
     def video_of(self, clip_id: str) -> str | None:
         """Return the YouTube id with which a clip's name begins."""
-        return clip_id[:ID_LENGTH] if NAME.fullmatch(clip_id) else None
+        return clip_id[:ID_LENGTH] if CLIP_NAME.fullmatch(clip_id) else None
 
     def file_name(self, name: str) -> str:
         """Return the YouTube id alone, by which media files may be named."""

@@ -16,7 +16,8 @@ from avplatform.models.errors import DataError, counted, nearest
 
 SEGMENTS = 10
 ID_LENGTH = 11
-NAME = re.compile(rf".{{{ID_LENGTH}}}_[0-9.]+_[0-9.]+")  # video id, start and end
+"""Number of characters of a YouTube id."""
+CLIP_NAME = re.compile(rf".{{{ID_LENGTH}}}_[0-9.]+_[0-9.]+")  # video id, start and end
 SPLIT_FILES = {
     "train": "AVVP_train.csv",
     "validation": "AVVP_val_pd.csv",
@@ -56,7 +57,8 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
 
     Args:
         folder: the folder of the files, or the one whose `data/` holds them.
-        audio_file: another dense audio file (a variant with three corrupted rows exists).
+        audio_file: the file of dense audio annotations; default: the one in the folder. There are
+            two versions of it, see `checks.audio_variant`.
 
     Raises:
         DataError: a file is missing or malformed, or a class is unknown; names file and line.
@@ -102,7 +104,17 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
 
 
 def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarray:
-    """Return events [onset, offset) as maps [N, 10, 25], in which repeated rows count once."""
+    """Return the events of a dense file as maps, and append its oddities to `defects`.
+
+    An event covers the segments from onset to offset - 1.
+
+    Args:
+        file: the file.
+        index: the row of each clip by its name.
+        defects: the list that grows.
+
+    Shape: uint8 [N, 10, 25].
+    """
     maps = np.zeros((len(index), SEGMENTS, len(CLASSES)), dtype=np.uint8)
     seen: set[tuple[str, ...]] = set()
     for line, row in read_rows(file, DENSE_HEADER):

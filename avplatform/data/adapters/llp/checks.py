@@ -31,8 +31,9 @@ AUDIO_SHA256 = {
 def audio_variant(file: Path) -> str:
     """Return the version of a file of dense audio annotations.
 
-    The checksum of the text, which does not depend on line ends, tells a known version; the typical
-    corrupted rows tell the second one otherwise.
+    A known version is found by the checksum of its text, which does not depend on line ends. Any
+    other file counts as corrupted if it has a row like those of the second version, where the name
+    of a class stands in place of the clip's, or the clip's name ends in a backtick.
 
     Raises:
         DataError: the file cannot be read.
@@ -65,6 +66,7 @@ def check_files(folder: Path, annotations: LLPAnnotations) -> list[Defect]:
 
 
 def _compare_full(file: Path, annotations: LLPAnnotations) -> list[Defect]:
+    """List the clips that the file of all clips lacks, has in addition, or labels differently."""
     weak = {
         name: {CLASSES[i] for i in np.flatnonzero(row)}
         for name, row in zip(annotations.filenames, annotations.weak, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from avplatform.models.errors import UsageError
 
@@ -36,7 +36,7 @@ class LLPOptions:
     """llp: folder of visual pseudo-labels, or none; default: CLIP/segment_pseudo_labels if there"""
 
 
-def check_options(options: Any) -> None:
+def check_options(options: LLPOptions) -> None:
     """Raise UsageError where the folder of one kind of features is given and another is chosen."""
     if options.frames == 80 and options.visual == "clip":
         raise UsageError(

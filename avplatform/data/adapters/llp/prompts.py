@@ -19,7 +19,10 @@ SPELLINGS: tuple[Spelling, ...] = ("official", "corrected")
 
 
 class ClassPrompt(NamedTuple):
-    """A class in the prompts of both teacher models, and the logits above which it is active."""
+    """A class in the prompts for CLIP (image) and CLAP (sound), with the logits of its thresholds.
+
+    The class is active where the logit is above its threshold.
+    """
 
     image: str
     visual_threshold: float
