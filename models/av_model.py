@@ -20,6 +20,7 @@ from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import AVError, DataError, UsageError
 from avplatform.models.files import save_tensors, write_atomic
+from avplatform.models.paths import expanded
 from avplatform.models.stem import MapStem, VectorStem
 
 CONFIG_FILE = "config.json"
@@ -200,6 +201,10 @@ class AVModel(
         model.load_state_dict(tensors)
         return model.eval()
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the model to a folder; see `PyTorchModelHubMixin.save_pretrained`."""
+        return super().save_pretrained(expanded(save_directory), **options)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write config.json and model.safetensors, each one atomically."""
         folder, tensors = Path(save_directory), self.state_dict()
@@ -244,8 +249,8 @@ def without_memory(build: Callable[[], Built]) -> Built | None:
 
 def _file(place: str, name: str, options: dict[str, Any]) -> Path:
     """Return a file of a local folder, or of a hub repository."""
-    if Path(place).is_dir():
-        path = Path(place) / name
+    if expanded(place).is_dir():
+        path = expanded(place) / name
         if not path.is_file():
             raise DataError(
                 f"the model folder {place} has no {name}; "
@@ -268,7 +273,7 @@ def _file(place: str, name: str, options: dict[str, Any]) -> Path:
 
 def _read_config(path: Path) -> AVModelConfig:
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict) or not all(
             isinstance(data.get(k), dict) for k in ("encoder", "decoder", "features")
         ):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 from avplatform.config.compose import parse, peek
 from avplatform.config.run import RunConfig
 from avplatform.config.values import load_yaml
 from avplatform.models.errors import counted
+from avplatform.models.paths import expanded
 from avplatform.runs.folder import RunFolder, finished_results
 
 
@@ -59,6 +59,6 @@ def restarted(args: list[str]) -> list[str]:
         return args
     given = peek(args, ("output_dir", "resume"))
     begun = given.get("output_dir")
-    if given.get("resume") or not begun or not (Path(begun) / "config.yaml").is_file():
+    if given.get("resume") or not begun or not (expanded(begun) / "config.yaml").is_file():
         return args
     return ["--resume", begun]

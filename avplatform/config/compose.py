@@ -16,6 +16,7 @@ from avplatform.config.presets import preset_options
 from avplatform.config.run import FOLLOW, RunConfig, default_config, option_names
 from avplatform.config.values import Options, build, flat, load_yaml, merge, typed
 from avplatform.models.errors import DataError, UsageError
+from avplatform.models.paths import expanded
 from avplatform.models.typed_values import field_kinds
 
 CELL = ("task", "encoder", "decoder", "supervision")
@@ -145,7 +146,7 @@ def _merged(layers: Sequence[Layer], given: Mapping[str, str]) -> tuple[type[Run
 
 def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
     """Return the configuration of a resumed run, with the flags that may change it."""
-    if not Path(path).is_dir():
+    if not expanded(path).is_dir():
         raise DataError(f"--resume {path}: there is no such run folder")
     stored = stored_config(path)
     return resumed_with(stored, _with_flags(type(stored), dataclasses.asdict(stored), args, prog))

@@ -139,11 +139,11 @@ class RunConfig:
     precision: Literal["auto", "no", "bf16", "fp16", "float64"] = option(
         "auto", Change(resumable=True)
     )
-    """of training; auto: bf16 if the CPU has it, else accelerate's setting; float64: weights too"""
+    """of training; auto: accelerate's setting, else bf16 if the CPU has it; float64: weights too"""
     accumulation: int = 1
     """micro-batches per optimiser step (less memory, same step)"""
     threads: int = option(0, HOW_IT_RUNS)
-    """CPU threads per process; 0: cores divided by the number of processes on this machine"""
+    """CPU threads per process; 0: $OMP_NUM_THREADS, or cores / processes on this machine"""
     eval_batch_size: int = option(64, Change(compared=False))
     """clips per evaluation batch; batches are the same for any number of processes"""
     select_on: Literal["validation", "test", "last"] = "validation"

@@ -8,6 +8,7 @@ from huggingface_hub import snapshot_download
 
 from avplatform.base.hub_errors import FAILURES, explain
 from avplatform.models.errors import DataError
+from avplatform.models.paths import expanded
 
 UPLOADED = ("config.json", "model.safetensors", "README.md")
 EVAL_RESULTS = ".eval_results/*.yaml"
@@ -19,7 +20,7 @@ def model_folder(path: str | Path) -> Path:
     Raises:
         DataError: there is none; the message says where it was looked for.
     """
-    folder = Path(path)
+    folder = expanded(path)
     if (folder / "model").is_dir():
         return folder / "model"
     if (folder / "config.yaml").is_file():

@@ -100,7 +100,9 @@ def write_model(setup: Setup, content: dict[str, Any]) -> None:
 
     def write(path: Any) -> None:
         path.mkdir(parents=True)
-        (path / "README.md").write_text(render_model_card(content, config_to_dict(model.config)))
+        (path / "README.md").write_text(
+            render_model_card(content, config_to_dict(model.config)), encoding="utf-8"
+        )
         model.save_pretrained(path)
 
     write_atomic(setup.folder.model, write)

@@ -16,7 +16,8 @@ from avplatform.hub.folder import model_folder
 from avplatform.models.av_model import WEIGHTS_FILE, AVModel, without_memory
 from avplatform.models.config import AVModelConfig, config_to_dict
 from avplatform.models.errors import AVError, DataError, UsageError, counted
-from avplatform.models.files import expanded, file_sha256
+from avplatform.models.files import file_sha256
+from avplatform.models.paths import expanded
 
 FROZEN = {"none": (), "encoder": ("stem.", "encoder.")}
 """By value of --freeze, the beginnings of the names of the parameters that keep their values."""

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError, counted, nearest
 from avplatform.models.files import save_array, save_tensors, write_atomic
+from avplatform.models.paths import expanded
 
 TENSOR = "label_embeddings"
 SUFFIXES = (".safetensors", ".npy")
@@ -93,7 +94,7 @@ def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
         UsageError: the path has another suffix.
         DataError: the file cannot be written.
     """
-    path = Path(path)
+    path = expanded(path)
     if path.suffix not in SUFFIXES:
         raise UsageError(
             f"label embeddings are written as {' or '.join(SUFFIXES)}, not '{path.name}'"
@@ -124,7 +125,7 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
         DataError: the file is missing or damaged, or its content is not [C, E] finite numbers with
             C texts.
     """
-    path = Path(path)
+    path = expanded(path)
     try:
         values, about = _read(path)
     except (
