@@ -94,9 +94,11 @@ def summary(timeline: Timeline) -> str:
     """Return one line about the events, the model and the labels."""
     labels = counted(len(timeline.labels), "label")
     given = " given by the user" if timeline.open_labels else ""
+    each = timeline.segment_seconds
     return (
         f"{counted(len(timeline.events), 'event')} in {timeline.duration:.1f} s, by "
-        f"{timeline.model} ({timeline.cell}, {labels}{given}); one decision per second"
+        f"{timeline.model} ({timeline.cell}, {labels}{given}); one decision per "
+        f"{'second' if each == 1 else f'{each:g} s'}"
     )
 
 

@@ -10,6 +10,7 @@ from avplatform.models.config import AVModelConfig
 from avplatform.models.decoders.mmil import MMILConfig
 from avplatform.models.encoders.han import HANConfig
 from avplatform.models.errors import UsageError
+from avplatform.timeline.page import summary
 from avplatform.timeline.pipeline import PipelineConfig, pipeline
 from avplatform.timeline.reading import read_features
 from tests.features.clips import beep, render
@@ -68,6 +69,7 @@ def test_a_video_is_cut_into_the_models_segments(made):
     assert {event.onset for event in found.events} == {0.0}
     ends = [event.offset for event in found.events if event.stream == "audio"]
     assert ends == pytest.approx([found.duration] * len(model.config.classes))
+    assert "one decision per 0.5 s" in summary(found)
 
 
 def test_an_extractor_of_other_segments_is_refused(made):
