@@ -122,6 +122,7 @@ def parse():
 
 
 def test_several_videos_are_parsed_one_by_one_in_order(parse, tmp_path):
+    pytest.importorskip("av", reason="needs PyAV (pip install avplatform[media])")
     files = [write_clip(tmp_path / f"{n}.webm", seconds=5) for n in range(2)]
     bad = tmp_path / "bad.mp4"
     bad.write_text("no video")
