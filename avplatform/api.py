@@ -28,6 +28,7 @@ from avplatform.hub.folder import model_folder
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import UsageError, unknown_name
+from avplatform.models.paths import expanded
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -127,7 +128,7 @@ def train(run: str | RunConfig | None = None, /, **options: Any) -> TrainedRun:
     if config.dry_run:
         raise UsageError("dry_run prints what `avplatform train` would do; leave it out")
     if config.resume and (results := finished(config)) is not None:
-        return TrainedRun(Path(config.resume), results)
+        return TrainedRun(expanded(config.resume), results)
     running = Run(config)
     results = running.train()
     leave(running.setup.accelerator)
@@ -164,7 +165,7 @@ def evaluate(model: AVModel | TrainedRun | str | Path, **options: Any) -> dict[s
 
 def _is_place(name: str | Path) -> bool:
     """Return whether a name is a folder or a hub id, and not a cell or preset."""
-    if Path(name).is_dir() or isinstance(name, Path):
+    if expanded(name).is_dir() or isinstance(name, Path):
         return True
     try:
         find_cell(name)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import importlib
-import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 from avplatform.base.stopping import end_with_starter
+from avplatform.base.utf8 import print_anything, start_in_utf8
 from avplatform.models.errors import AVError, unknown_name
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
     """Run a command and return its exit code: 0, 1 (wrong data) or 2 (wrong usage)."""
+    if argv is None or prog != "avplatform":  # a program, not a call from Python
+        start_in_utf8()
     end_with_starter()
-    args = list(sys.argv[1:] if argv is None else argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A command must be able to print any file name.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    args = [_with_home(arg) for arg in (sys.argv[1:] if argv is None else argv)]
+    print_anything()
     if not args or args[0] in ("-h", "--help"):
         print(usage())
         return 0 if args else 2
@@ -45,6 +46,17 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
         remedy = "; go on with --resume RUN" if args[0] == "train" else ""
         print(f"stopped{remedy}", file=sys.stderr)
         return 130
+
+
+def _with_home(arg: str) -> str:
+    """Return an argument with ~ expanded where the shell leaves it: --out=~/x, NAME=~/x, KIND:~/x.
+
+    Example:
+        >>> _with_home("--weights=vggish=~/x") == f"--weights=vggish={os.path.expanduser('~/x')}"
+        True
+    """
+    parts = re.fullmatch(r"((?:--[\w.-]+=)?(?:[\w-]+[=:])?)(~.*)", arg, re.DOTALL)
+    return parts[1] + os.path.expanduser(parts[2]) if parts else arg
 
 
 def usage() -> str:

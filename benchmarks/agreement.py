@@ -72,11 +72,11 @@ def run(folder: Path, flags: list[str], processes: int) -> dict:
             [sys.executable, *launcher, "train.py", *given],
             cwd=ROOT,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
         if done.returncode:
             sys.exit(f"{folder.name} failed: {done.stderr[-2000:]}")
-    content = json.loads((folder / "results.json").read_text())
+    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if content["processes"] != processes:
         sys.exit(f"{folder.name} ran on {content['processes']} processes, not {processes}")
     return content

@@ -218,7 +218,7 @@ def maps(folder: Path, rounds: int) -> tuple[float, float, float, float]:
 
 def anonymous() -> int:
     """Bytes of memory of this process that no file backs."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) * 1024
     raise SystemExit("this benchmark reads /proc/self/status, which this system does not have")

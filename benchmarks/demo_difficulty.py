@@ -40,7 +40,7 @@ def train(out: Path, *flags: str) -> dict:
             str(out),
         ]
         subprocess.run([*command, *flags], check=True)
-    return json.loads((out / "results.json").read_text())
+    return json.loads((out / "results.json").read_text(encoding="utf-8"))
 
 
 def segments(split: SplitArrays) -> tuple[torch.Tensor, torch.Tensor]:

@@ -100,11 +100,11 @@ def measure(
     )
     if took[0] != 0:
         return [f"{dataset} {dtype}", "import failed", *[""] * 9], False
-    report = json.loads((out / "import_report.json").read_text())
+    report = json.loads((out / "import_report.json").read_text(encoding="utf-8"))
     found = out.with_suffix(".json")
     flags = ["data", "verify", str(out), "--annotations", str(source), "--json", str(found)]
     checked = show(f"verify {dtype}", dataset, *child(*flags))
-    findings = json.loads(found.read_text())
+    findings = json.loads(found.read_text(encoding="utf-8"))
     ratio = report["bytes_read"] / report["bytes_written"]
     row = [
         f"{dataset} {dtype}",
@@ -143,7 +143,7 @@ def child(*args: str) -> tuple[int, float, float, str]:
         "print(f'peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}'); sys.exit(code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *args], capture_output=True, text=True, env=env
+        [sys.executable, "-c", code, *args], capture_output=True, encoding="utf-8", env=env
     )
     peak = re.search(r"^peak (\d+)$", done.stdout, flags=re.M)
     return (

@@ -137,7 +137,7 @@ def main() -> None:
         commands.project("predict", video, *places, *options.split())
         hashes[f"predict/{name}"] = json_sha(folder / "video" / "events.json", "events")
     lines = "".join(f"{name}  {sha}\n" for name, sha in sorted(hashes.items()))
-    (out / "hashes.txt").write_text(lines)
+    (out / "hashes.txt").write_text(lines, encoding="utf-8")
     print(lines, end="")
 
 
@@ -170,9 +170,9 @@ class Commands:
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
         )
-        with self.log.open("a") as log:
+        with self.log.open("a", encoding="utf-8") as log:
             taken = f"{time.monotonic() - begun:.0f} s"
             log.write(f"$ python {' '.join(words)}\n{done.stdout}[{taken}]\n\n")
         print(f"{taken:>6}  python {' '.join(words)}"[:160], file=sys.stderr)
@@ -208,10 +208,10 @@ def write_llp(folder: Path) -> None:
                 dense["visual"].append(f"{file}\t0\t{10 - onset}\t{pair[clip % 2]}")
                 dense["visual"].append(f"{file}\t{onset}\t10\t{pair[1 - clip % 2]}")
         table = "\n".join(["filename\tevent_labels", *rows])
-        (folder / f"AVVP_{name}.csv").write_text(table + "\n")
+        (folder / f"AVVP_{name}.csv").write_text(table + "\n", encoding="utf-8")
     for stream, rows in dense.items():
         table = "\n".join(["filename\tonset\toffset\tevent_labels", *rows])
-        (folder / f"AVVP_eval_{stream}.csv").write_text(table + "\n")
+        (folder / f"AVVP_eval_{stream}.csv").write_text(table + "\n", encoding="utf-8")
 
 
 def write_ave(folder: Path) -> None:
@@ -220,7 +220,7 @@ def write_ave(folder: Path) -> None:
     rows = [
         f"{classes[clip % 4]}&clip-{clip:06d}&good&{clip % 5}&{10 - clip % 3}" for clip in range(64)
     ]
-    (folder / "Annotations.txt").write_text("\n".join(rows) + "\n")
+    (folder / "Annotations.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
     for split, start, stop in (("train", 0, 40), ("val", 40, 52), ("test", 52, 64)):
         with h5py.File(folder / f"{split}_order.h5", "w") as file:
             file["order"] = np.arange(start, stop)
@@ -231,7 +231,7 @@ def train(commands: Commands, run: Run, data: object, folder: Path) -> dict[str,
     options = ("--data", data, *run.options.split(), "--precision", run.precision)
     length = ("--max-steps", STEPS, "--no-save-plots")
     commands.train(run.processes, *options, *length, "--output-dir", folder)
-    launch = json.loads((folder / "environment.json").read_text())[-1]
+    launch = json.loads((folder / "environment.json").read_text(encoding="utf-8"))[-1]
     if launch["processes"] != run.processes:
         sys.exit(f"{run.name}: {launch['processes']} processes instead of {run.processes}")
     weights = folder / "model" / "model.safetensors"
@@ -262,7 +262,7 @@ def tensors_sha(file: Path) -> str:
 
 def json_sha(file: Path, kind: str) -> str:
     """Hash a file of JSON, or of a JSON value per line, without the keys that are dropped."""
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     values = [json.loads(part) for part in (text.splitlines() if kind == "metrics" else [text])]
     kept = [{key: value[key] for key in value if key not in DROPPED[kind]} for value in values]
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -222,9 +222,9 @@ def main() -> None:
         ]
         failed |= train(runs)
         measured = [m for c in known if (m := finished(c, args.out))]
-        (args.out / "table.json").write_text(json.dumps(measured, indent=2))
-        (args.out / "table.md").write_text(table(measured))
-    print((args.out / "table.md").read_text())
+        (args.out / "table.json").write_text(json.dumps(measured, indent=2), encoding="utf-8")
+        (args.out / "table.md").write_text(table(measured), encoding="utf-8")
+    print((args.out / "table.md").read_text(encoding="utf-8"))
     raise SystemExit(failed)
 
 

@@ -20,6 +20,7 @@ from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import AVError, DataError, UsageError
 from avplatform.models.files import save_tensors, write_atomic
+from avplatform.models.paths import expanded
 from avplatform.models.stem import MapStem, VectorStem
 
 CONFIG_FILE = "config.json"
@@ -171,8 +172,8 @@ class AVModel(
             local_files_only=local_files_only,
         )
         place = str(pretrained_model_name_or_path)
-        if Path(place).is_dir():
-            place = str(model_of_run(Path(place)))
+        if expanded(place).is_dir():
+            place = str(model_of_run(expanded(place)))
         config_path = _file(place, CONFIG_FILE, options)
         weights_path = _file(place, WEIGHTS_FILE, options)
         config = _read_config(config_path)
@@ -201,6 +202,10 @@ class AVModel(
             model = model.double()
         model.load_state_dict(tensors)
         return model.eval()
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the model to a folder; see `PyTorchModelHubMixin.save_pretrained`."""
+        return super().save_pretrained(expanded(save_directory), **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write config.json and model.safetensors, each one atomically."""
@@ -261,8 +266,8 @@ def model_of_run(folder: Path) -> Path:
 
 def _file(place: str, name: str, options: dict[str, Any]) -> Path:
     """Return a file of a local folder, or of a hub repository."""
-    if Path(place).is_dir():
-        path = Path(place) / name
+    if expanded(place).is_dir():
+        path = expanded(place) / name
         if not path.is_file():
             raise DataError(
                 f"the model folder {place} has no {name}; "
@@ -285,7 +290,7 @@ def _file(place: str, name: str, options: dict[str, Any]) -> Path:
 
 def _read_config(path: Path) -> AVModelConfig:
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict) or not all(
             isinstance(data.get(k), dict) for k in ("encoder", "decoder", "features")
         ):

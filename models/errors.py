@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_LISTED = 30
+"""Names up to which an error about an unknown one lists all that are known."""
+
 
 class AVError(ValueError):
     """An error in the user's input; the user sees its message alone."""
@@ -65,4 +68,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
         "unknown decoder 'leep'; did you mean 'leap'? (known: dch, leap)"
     """
     known = sorted(known)
-    return UsageError(f"unknown {kind} '{name}'{nearest(name, known)} (known: {', '.join(known)})")
+    listed = f" (known: {', '.join(known)})"
+    if len(known) > MOST_LISTED:
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+        listed = f" (nearest of {len(known)}: {', '.join(close)})" if close else ""
+    return UsageError(f"unknown {kind} '{name}'{nearest(name, known)}{listed}")

@@ -1,4 +1,4 @@
-"""File helpers: atomic writes, safetensors with normal permissions, checksums, and paths with ~."""
+"""File helpers: atomic writes, safetensors with normal permissions, and checksums."""
 
 from __future__ import annotations
 
@@ -77,11 +77,6 @@ def write_atomic(path: Path, content: str | bytes | Callable[[Path], object]) ->
         else:
             temporary.unlink(missing_ok=True)
     return path
-
-
-def expanded(path: str | Path) -> Path:
-    """Return a path with ~ and ~NAME expanded; ~NAME of an unknown user is kept as it is."""
-    return Path(os.path.expanduser(path))
 
 
 def _plain(value: Any) -> torch.Tensor:

@@ -125,9 +125,8 @@ class Metrics:
         joined = {name: np.concatenate([p[name] for p in self._parts]) for name in self._parts[0]}
         rows, counts = np.unique(joined["row"], return_counts=True)
         if (counts > 1).any():
-            raise DataError(
-                f"clip row {rows[counts > 1][0]} was scored twice; every clip counts once"
-            )
+            twice = rows[counts > 1][0]
+            raise DataError(f"clip row {twice} was scored twice; every clip counts once")
         order = np.argsort(joined["row"], kind="stable")
         return {name: values[order] for name, values in joined.items()}
 
@@ -161,6 +160,10 @@ class Metrics:
     def details(self) -> dict[str, Any]:
         """Return further figures as plain JSON values, such as scores per class or of subsets."""
         return {"clips": len(self)}
+
+    def constant(self) -> str | None:
+        """Return "nothing" or "everything" if the decisions on all clips are that, else None."""
+        return None
 
     def __len__(self) -> int:
         return sum(len(part["row"]) for part in self._parts)

@@ -79,3 +79,16 @@ def test_eval_refuses_data_with_other_features(small_stores, tmp_path, capsys):
     assert "the model reads" in capsys.readouterr().err
     assert main(["eval", str(tmp_path / "nothing"), "--data", str(small_stores["avel"])]) == 1
     assert "no model folder" in capsys.readouterr().err
+
+
+def test_a_run_that_does_not_exist_is_said_not_to(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", "runs/nothing", "--cpu"]) == 2
+    assert "runs/nothing does not exist" in capsys.readouterr().err
+
+
+def test_of_many_names_an_error_lists_the_nearest_three(capsys):
+    assert main(["train", "--preset", "han-mmil-avvq"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'han-mmil-avvp'?" in said and "(nearest of " in said
+    assert said.split(": ")[-1].count(",") == 2

@@ -1,7 +1,12 @@
 """Plots are whole PNG files that show what they should."""
 
 import json
+import os
+import re
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from avplatform.data.adapters.llp.classes import CLASSES as LLP_CLASSES
 from avplatform.models.errors import DataError
 from avplatform.runs import pictures as plots
 
+ROOT = Path(__file__).resolve().parent.parent
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -212,3 +218,27 @@ def test_a_picture_that_fails_halfway_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         plots.timelines([example()], out)
     assert out.read_bytes() == before and list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("backend", ["module://of_a_kernel_elsewhere", "nonsense", "agg"])
+def test_figures_are_written_whatever_backend_a_notebook_asks_for(tmp_path, backend):
+    code = (
+        "import os; from pathlib import Path; from avplatform.runs import pictures\n"
+        "figure = pictures.Figure(); figure.subplots().plot([1, 2])\n"
+        f"pictures.save_figure(figure, Path({str(tmp_path / 'a.png')!r}))\n"
+        "print(os.environ['MPLBACKEND'])"
+    )
+    env = {**os.environ, "MPLBACKEND": backend, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == backend and (tmp_path / "a.png").read_bytes().startswith(PNG)
+
+
+def test_only_drawing_imports_matplotlib():
+    """Any other first import would fail where MPLBACKEND names a module that is not installed."""
+    found = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "avplatform").rglob("*.py")
+        if re.search(r"^\s*(import|from) matplotlib", file.read_text(encoding="utf-8"), re.M)
+    }
+    assert found == {"avplatform/base/drawing.py"}

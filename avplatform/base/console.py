@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from avplatform.base.utf8 import print_anything
+
 
 class Bar:
     """A progress bar, which shows nothing where there is no terminal."""
@@ -46,6 +48,7 @@ class Console:
 
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
+        print_anything()
         self._rich = rich.console.Console(
             quiet=not enabled, highlight=False, soft_wrap=True, emoji=False
         )

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from avplatform.models.files import write_atomic
+
+if "matplotlib" not in sys.modules:
+    # A notebook's MPLBACKEND may name a module that this environment lacks, and then importing
+    # matplotlib fails. Figures that are written to files need no backend.
+    told = os.environ.pop("MPLBACKEND", None)
+    import matplotlib
+
+    if told is not None:
+        os.environ["MPLBACKEND"] = told
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = told
+
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
-from avplatform.models.files import write_atomic
+__all__ = [
+    "COLOURS",
+    "HATCHES",
+    "Figure",
+    "MaxNLocator",
+    "Patch",
+    "grid",
+    "name_rows",
+    "plain_legend",
+    "save_figure",
+    "with_note",
+]
 
 # The palette of Okabe and Ito, which colour-blind readers can tell apart. Hatches distinguish the
 # classes beyond its eight colours.

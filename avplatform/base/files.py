@@ -14,14 +14,33 @@ from safetensors import SafetensorError
 
 from avplatform.models.errors import DataError
 from avplatform.models.files import write_atomic
+from avplatform.models.paths import expanded
 
 
 def cache_root() -> Path:
     """Return the cache folder: $AVPLATFORM_CACHE or ~/.cache/avplatform.
 
     It may be deleted at any time: all that it holds can be made again.
+
+    Raises:
+        DataError: the variable is not set, and there is no home folder.
     """
-    return Path(os.environ.get("AVPLATFORM_CACHE") or Path.home() / ".cache" / "avplatform")
+    told = os.environ.get("AVPLATFORM_CACHE")
+    if not told and os.path.expanduser("~") == "~":
+        raise DataError("this user has no home folder; set AVPLATFORM_CACHE to a folder to write")
+    return expanded(told or "~/.cache/avplatform")
+
+
+@contextlib.contextmanager
+def cache_errors(path: Path) -> Iterator[None]:
+    """Turn an error of the file system in a block that writes to the cache into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write the cache {path}: {error.strerror or error}; give a folder that can be "
+            "written: --cache-dir FOLDER, or AVPLATFORM_CACHE"
+        ) from None
 
 
 def write_json(path: Path, value: Any) -> Path:
@@ -77,6 +96,7 @@ def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
 def arrow_path(file: Path) -> Path:
     """Return the path of a file as Arrow reads it: absolute.
 
-    Arrow would take a relative path such as file:x/train.parquet for a URL.
+    Arrow would take a relative path such as file:x/train.parquet for a URL, and takes every path
+    for UTF-8, whatever the locale is.
     """
-    return file.absolute()
+    return Path(os.fsencode(file.absolute()).decode("utf-8", "surrogateescape"))

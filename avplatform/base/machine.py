@@ -32,7 +32,7 @@ def make_accelerator(
     Args:
         cpu: stay on the CPU.
         precision: "no", "bf16", "fp16", "float64" (the caller makes the weights double), or "auto":
-            bf16 on a CPU with bf16 instructions, otherwise what `accelerate launch` was told.
+            what `accelerate launch` was told, otherwise bf16 on a CPU with bf16 instructions.
         threads: CPU threads per process; 0 for the cores of this machine divided by its processes.
 
     Raises:
@@ -45,10 +45,13 @@ def make_accelerator(
     on_cpu = cpu or not torch.accelerator.is_available()
     mode = "no" if precision == "float64" else precision
     if precision == "auto":
-        configured = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-        mode = "bf16" if on_cpu and cpu_has_bf16() else configured
+        usual = "bf16" if on_cpu and cpu_has_bf16() else "no"
+        mode = os.environ.get("ACCELERATE_MIXED_PRECISION") or usual
     if on_cpu and mode == "fp16":
-        raise UsageError("--precision fp16 needs an accelerator; on a CPU use bf16 or no")
+        raise UsageError(
+            "--precision fp16 (or --mixed_precision of accelerate launch) needs an accelerator; "
+            "on a CPU use bf16 or no"
+        )
     have_address = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR"))
     join = launched > 1 and on_cpu and have_address
     # With cpu=True, Accelerate insists on a group; on a machine without accelerators it stays on
@@ -106,10 +109,16 @@ def leave(accelerator: Accelerator) -> None:
 
 
 def set_threads(threads: int = 0) -> int:
-    """Set and return the number of CPU threads, which is fixed so that results are reproducible."""
+    """Set and return the number of CPU threads, which is fixed so that results are reproducible.
+
+    By default it is $OMP_NUM_THREADS, or the cores divided by the processes of a launcher, which
+    sets that variable itself.
+    """
     local = _launcher_number("LOCAL_WORLD_SIZE", 1)
     if threads <= 0:
-        threads = max(1, available_cores() // local)
+        told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+        obey = local == 1 and told.isdecimal() and int(told) > 0
+        threads = int(told) if obey else max(1, available_cores() // local)
     torch.set_num_threads(threads)
     return threads
 
@@ -165,7 +174,7 @@ def _commit() -> str:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return "not a checkout"
-    options: Any = dict(cwd=root, capture_output=True, text=True, timeout=10)
+    options: Any = dict(cwd=root, capture_output=True, encoding="utf-8", timeout=10)
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, **options)
         status = subprocess.run(["git", "status", "--porcelain", "-uno"], **options)
@@ -199,7 +208,7 @@ def _version(package: str) -> str:
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
                 if line.startswith("model name"):
                     return line.split(":", 1)[1].strip()

@@ -53,7 +53,11 @@ def _launched(parent: int) -> bool:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return True
     try:
-        command = Path(f"/proc/{parent}/cmdline").read_text(errors="replace").split("\0")
+        command = (
+            Path(f"/proc/{parent}/cmdline")
+            .read_text(encoding="utf-8", errors="replace")
+            .split("\0")
+        )
     except OSError:
         return False
     by_name = "launch" in command and any(Path(word).name == "accelerate" for word in command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -20,6 +19,7 @@ from avplatform.evaluation.compare_page import (
     write_comparison,
 )
 from avplatform.models.checks import at_least
+from avplatform.models.paths import expanded
 
 
 @dataclass(kw_only=True)
@@ -64,6 +64,6 @@ def run(args: list[str], prog: str) -> int:
     if "selection_bias" in content:
         console.table("what picking the epoch on test adds", *selection_table(content))
     if options.out:
-        for file in write_comparison(content, Path(options.out)):
+        for file in write_comparison(content, expanded(options.out)):
             console.note(f"wrote {file}")
     return 0

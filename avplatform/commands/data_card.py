@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import DataError
+from avplatform.models.paths import expanded
 
 
 @dataclass(kw_only=True)
@@ -32,7 +32,7 @@ def run(args: list[str], prog: str) -> int:
     if not options.write:
         print(card, end="")
         return 0
-    file = Path(options.folder) / "README.md"
+    file = expanded(options.folder) / "README.md"
     try:
         file.write_text(card, encoding="utf-8")
     except OSError as error:

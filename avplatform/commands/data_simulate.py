@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from avplatform.base.console import Console
 from avplatform.commands.choices import DatasetTask
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import UsageError
+from avplatform.models.paths import expanded
 
 
 @dataclass(kw_only=True)
@@ -44,8 +44,8 @@ def run(args: list[str], prog: str) -> int:
     with console.bar("simulate", total=100) as bar:
         manifest = simulate(
             options.task,
-            Path(options.annotations),
-            Path(options.out),
+            expanded(options.annotations),
+            expanded(options.out),
             dtype=options.dtype,
             layout=options.layout,
             seed=options.seed,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -12,6 +11,7 @@ import tyro
 from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import DataError
+from avplatform.models.paths import expanded
 
 
 @dataclass(kw_only=True)
@@ -54,7 +54,7 @@ def run(args: list[str], prog: str) -> int:
         sys.stdout.write(report.to_json())
     elif options.json is not None:
         try:
-            Path(options.json).write_text(
+            expanded(options.json).write_text(
                 report.to_json(), encoding="utf-8", errors="backslashreplace"
             )
         except OSError as error:

@@ -12,6 +12,7 @@ import tyro
 from avplatform.commands.choices import DatasetTask
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import DataError, UsageError, counted
+from avplatform.models.paths import expanded
 from avplatform.models.texts.files import SUFFIXES, LabelEmbeddings
 
 NEIGHBOURS = 3
@@ -40,7 +41,7 @@ def run(args: list[str], prog: str) -> int:
     """Embed the texts, print their neighbours, and write the file."""
     options = parse_flags(EmbedLabelsOptions, args, prog)
     texts = label_texts(options)
-    out = None if options.out is None else _new_file(Path(options.out))
+    out = None if options.out is None else _new_file(expanded(options.out))
     if options.embeddings.partition(":")[0] == "learned":
         raise UsageError(
             "learned label embeddings are made by training (`train --labels.embeddings learned`) "
@@ -78,7 +79,7 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
         texts = list(make_task(options.task).class_texts())
     elif options.texts:
         try:
-            lines = Path(options.texts).read_text(encoding="utf-8-sig").splitlines()
+            lines = expanded(options.texts).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"the file of texts {options.texts} cannot be read: {error}") from None
         texts = [line.strip() for line in lines if line.strip()]

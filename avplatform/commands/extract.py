@@ -62,7 +62,7 @@ class ExtractOptions(EventOptions):
     max_pixels: int = 7680 * 4320
     """refuse larger frames"""
     max_gigapixels: float = 1000.0
-    """refuse files of more billions of pixels in all; an hour of 4K at 30 fps has 900"""
+    """refuse files of more billions of pixels, which bounds the time too; an hour of 4K has 900"""
     threads: int = 0
     """CPU threads per process; 0: cores divided by the number of processes on this machine"""
     cpu: bool = False
@@ -130,6 +130,11 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
         segment_seconds=options.segment,
     )
     console = Console(enabled=accelerator.is_main_process)
+    if found.ignored:
+        console.note(
+            f"{counted(found.ignored, 'file')} ignored: texts, stills, and sound or previews of a "
+            "video of the same name"
+        )
     share = -(-len(found.files) // accelerator.num_processes)
     with console.bar("extract", total=share) as bar:
         report = extract(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
 from avplatform.commands.flags import from_options, parse_flags, writing
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, UsageError, counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.timeline.events import NEVER_TRAINED
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class PredictOptions:
     max_pixels: int = 7680 * 4320
     """refuse larger frames"""
     max_gigapixels: float = 1000.0
-    """refuse files of more billions of pixels in all; an hour of 4K at 30 fps has 900"""
+    """refuse files of more billions of pixels, which bounds the time too; an hour of 4K has 900"""
     cpu: bool = False
     """stay on the CPU"""
     threads: int = 0
@@ -89,7 +90,7 @@ def run(args: list[str], prog: str) -> int:
         weights=parse_weights(options.weights),
         config=from_options(PipelineConfig, options),
     )
-    out = Path(options.out)
+    out = expanded(options.out)
     with writing(f"cannot make the folder {out}", "; give another --out"):
         out.mkdir(parents=True, exist_ok=True)
     done: list[dict[str, Any]] = []
@@ -139,10 +140,10 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
     """Return the files with unique names of their output folders, and what is missing with reasons.
 
     A file that is given twice is parsed once. Files of the same name get "-2", "-3" and so on, in
-    the order given. Texts and tables beside the videos of a folder are skipped, as `avplatform
-    extract` does; a file that is given by name never is.
+    the order given. In a folder, texts, stills and the sound of a video beside it are skipped, as
+    `avplatform extract` does; a file that is given by name never is.
     """
-    from avplatform.features.sources import may_be_media
+    from avplatform.features.sources import media_among
 
     files: list[Path] = []
     failed = []
@@ -150,9 +151,7 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
         path = expanded(text)
         if os.path.isdir(path):  # unlike Path.is_dir, this accepts names that no file can have
             try:
-                inside = sorted(
-                    file for file in path.iterdir() if file.is_file() and may_be_media(file)
-                )
+                inside = media_among(sorted(file for file in path.iterdir() if file.is_file()))
             except OSError as error:
                 failed.append((text, f"cannot read the folder: {error.strerror}"))
                 continue
@@ -206,12 +205,30 @@ def line_about(timeline: Timeline, page: Path) -> str:
 
 
 def write_summary(out: Path, done: list[dict[str, Any]], failed: list[tuple[str, str]]) -> None:
-    """Write summary.json: the videos that were done, with folders, and the others, with reasons."""
+    """Write summary.json: the videos that were done, with folders, and the others, with reasons.
+
+    Videos of earlier calls stay in it while their folders are there.
+    """
     from avplatform.base.files import write_json
 
+    now = {entry["folder"] for entry in done}
+    kept = [
+        entry
+        for entry in _earlier(out / "summary.json")
+        if entry["folder"] not in now and (out / entry["folder"] / "events.json").is_file()
+    ]
     content = {
-        "done": done,
+        "done": [*kept, *done],
         "not_done": [{"video": readable(video), "reason": reason} for video, reason in failed],
     }
     with writing(f"cannot write {out / 'summary.json'}"):
         write_json(out / "summary.json", content)
+
+
+def _earlier(file: Path) -> list[dict[str, Any]]:
+    """Return the videos that an earlier summary.json lists as done."""
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))["done"]
+        return [entry for entry in entries if isinstance(entry["folder"], str)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ import tyro
 from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags, writing
 from avplatform.models.errors import DataError, UsageError, counted
+from avplatform.models.paths import expanded
 
 LISTED = 10  # clips listed on the screen; the files list all
 
@@ -145,7 +145,7 @@ def _check(options: PseudoLabelOptions) -> list[Any]:
         if not np.isfinite(getattr(options, f"{modality}_threshold_offset")):
             raise UsageError(f"--{modality}-threshold-offset must be a finite number")
         if given:
-            if not Path(getattr(options, given[0])).is_dir():
+            if not expanded(getattr(options, given[0])).is_dir():
                 raise DataError(f"{flags[0]} {getattr(options, given[0])}: there is no such folder")
             chosen.append(modality)
     if not chosen:
@@ -199,7 +199,7 @@ def _score(args: list[str], prog: str) -> int:
     from avplatform.pseudo_labels.make import FOLDERS
     from avplatform.pseudo_labels.score import score_folder
 
-    base = Path(options.folder)
+    base = expanded(options.folder)
     if not base.is_dir():
         raise DataError(
             f"there is no folder {base}; give a folder that `avplatform pseudo-label` wrote"
@@ -228,7 +228,7 @@ def _score(args: list[str], prog: str) -> int:
         missing = [dict(zip(names, item, strict=True)) for item in scores.missing]
         content = {"split": options.split, "clips": scores.clips, "figures": scores.figures}
         with writing(f"cannot write {options.json}"):
-            write_json(Path(options.json), {**content, "missing": missing})
+            write_json(expanded(options.json), {**content, "missing": missing})
     return 1 if scores.missing else 0
 
 

@@ -16,6 +16,7 @@ from avplatform.commands.flags import parse_flags, writing
 from avplatform.data.reading.source import DataSource
 from avplatform.models.checks import at_least
 from avplatform.models.errors import counted
+from avplatform.models.paths import expanded
 from avplatform.reproduce.page import Page, write_page
 from avplatform.reproduce.pictures import draw
 from avplatform.reproduce.reproduce import (
@@ -90,9 +91,9 @@ def run(args: list[str], prog: str) -> int:
         seeds=options.seeds,
         only=options.only,
         extra=_extra(options),
-        checkpoints=None if options.checkpoints is None else Path(options.checkpoints),
+        checkpoints=None if options.checkpoints is None else expanded(options.checkpoints),
     )
-    console, out, begun = Console(), Path(options.out), time.monotonic()
+    console, out, begun = Console(), expanded(options.out), time.monotonic()
     if options.dry_run:
         _list(plan, out, console)
         return 0

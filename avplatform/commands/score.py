@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -11,6 +10,7 @@ import tyro
 from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags, writing
 from avplatform.models.checks import in_range
+from avplatform.models.paths import expanded
 
 
 @dataclass(kw_only=True)
@@ -85,5 +85,5 @@ def run(args: list[str], prog: str) -> int:
         console.note(remark)
     if options.json:
         with writing(f"cannot write {options.json}"):
-            write_json(Path(options.json), content)
+            write_json(expanded(options.json), content)
     return 0

@@ -13,6 +13,7 @@ from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags
 from avplatform.models.checks import at_least
 from avplatform.models.errors import counted
+from avplatform.models.paths import expanded
 from avplatform.sweeps.checks import check_runs
 from avplatform.sweeps.ledger import write_ledger
 from avplatform.sweeps.runner import report, run_jobs, train_jobs
@@ -44,7 +45,7 @@ def run(args: list[str], prog: str) -> int:
     at_least(options, "jobs", 1)
     runs = read_sweep(options.file)
     check_runs(runs, where=options.file)
-    out = Path(options.out or Path("runs") / Path(options.file).stem)
+    out = expanded(options.out or Path("runs") / Path(options.file).stem)
     console = Console()
     work = train_jobs(runs, out, parallel=options.jobs, where=options.file)
     if options.dry_run:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 from avplatform.config.compose import parse, peek
 from avplatform.config.run import RunConfig
 from avplatform.config.values import load_yaml
-from avplatform.models.errors import UsageError, counted
+from avplatform.models.errors import counted
+from avplatform.models.paths import expanded
 from avplatform.runs.folder import RunFolder, finished_results
 
 
@@ -44,18 +44,12 @@ def run(args: list[str], prog: str) -> int:
 
 
 def finished(config: RunConfig) -> dict[str, Any] | None:
-    """Return the results of the run to resume if it is already finished, else None.
-
-    Raises:
-        UsageError: the run is finished, but another number of epochs or steps is asked for.
-    """
+    """Return the results of the run to resume if it is finished and stays as long, else None."""
     done = finished_results(RunFolder(str(config.resume)))
     if done is not None:
         stored = load_yaml(str(config.resume))
         if (config.max_steps, config.epochs) != (stored.get("max_steps"), stored.get("epochs")):
-            raise UsageError(
-                f"{config.resume} is finished and cannot be made longer; start a new run"
-            )
+            return None  # to be made longer, if its schedule allows that
     return done
 
 
@@ -65,6 +59,6 @@ def restarted(args: list[str]) -> list[str]:
         return args
     given = peek(args, ("output_dir", "resume"))
     begun = given.get("output_dir")
-    if given.get("resume") or not begun or not (Path(begun) / "config.yaml").is_file():
+    if given.get("resume") or not begun or not (expanded(begun) / "config.yaml").is_file():
         return args
     return ["--resume", begun]

@@ -6,16 +6,17 @@ The sources are merged as dictionaries, and the result is built and checked once
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from avplatform.config.presets import preset_options
-from avplatform.config.run import RunConfig, default_config, option_names
-from avplatform.config.values import Options, build, load_yaml, merge, typed
+from avplatform.config.run import FOLLOW, RunConfig, default_config, option_names
+from avplatform.config.values import Options, build, flat, load_yaml, merge, typed
 from avplatform.models.errors import DataError, UsageError
+from avplatform.models.paths import expanded
 from avplatform.models.typed_values import field_kinds
 
 CELL = ("task", "encoder", "decoder", "supervision")
@@ -38,8 +39,10 @@ def parse(args: Sequence[str], *, prog: str = "train.py") -> RunConfig:
     if given.get("resume"):
         return _resumed(args, given["resume"], prog=prog)
     layers = [file_layer(given["config"])] if given.get("config") else []
-    cls, options = _merged(_with_preset(layers, given), given)
-    return build(cls, _with_flags(cls, options, args, prog))
+    layers = _with_preset(layers, given)
+    cls, options = _merged(layers, given)
+    config = build(cls, _with_flags(cls, options, args, prog))
+    return _left_open(config, layers, peek(args, FOLLOW))
 
 
 def file_layer(path: str | Path) -> Layer:
@@ -61,7 +64,17 @@ def compose(*layers: Layer) -> RunConfig:
     Raises:
         UsageError: a name, value or combination of options is wrong.
     """
-    return build(*_merged(_with_preset(layers, {}), {}))
+    layers = tuple(_with_preset(layers, {}))
+    return _left_open(build(*_merged(layers, {})), layers)
+
+
+def _left_open(
+    config: RunConfig, layers: Sequence[Layer], flags: Collection[str] = ()
+) -> RunConfig:
+    """Return a configuration that knows which options neither a layer nor a flag has set."""
+    given = {name for _, values in layers for name in flat(values)}
+    config.left_open = frozenset(FOLLOW) - given - set(flags)
+    return config
 
 
 def stored_config(folder: str | Path) -> RunConfig:
@@ -133,7 +146,7 @@ def _merged(layers: Sequence[Layer], given: Mapping[str, str]) -> tuple[type[Run
 
 def _resumed(args: Sequence[str], path: str, *, prog: str) -> RunConfig:
     """Return the configuration of a resumed run, with the flags that may change it."""
-    if not Path(path).is_dir():
+    if not expanded(path).is_dir():
         raise DataError(f"--resume {path}: there is no such run folder")
     stored = stored_config(path)
     return resumed_with(stored, _with_flags(type(stored), dataclasses.asdict(stored), args, prog))

@@ -18,6 +18,8 @@ class OptimConfig:
     """adam, or adamw (decoupled weight decay)"""
     lr: float = 1e-3
     """learning rate; not scaled by the batch size unless lr_scaling says so"""
+    head_lr: float | None = None
+    """learning rate of what init_from does not give, scaled and scheduled as lr is; none: lr"""
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
     """scale lr with (clips per step / lr_batch_size): not at all, linearly, or by square root"""
     lr_batch_size: int = 32
@@ -37,7 +39,7 @@ class OptimConfig:
         check_choices(self)
         at_least(self, "lr_batch_size", 1)
         self.betas = (float(self.betas[0]), float(self.betas[1]))
-        for name in ("lr", "eps"):
+        for name in ("lr", "eps", *(() if self.head_lr is None else ("head_lr",))):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 < value < math.inf:
                 raise UsageError(f"optim.{name} is {value!r}; it must be a positive number")

@@ -19,6 +19,8 @@ from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError, counted, nearest, unknown_name
 from avplatform.tasks.registry import TASKS
 
+FOLLOW = ("batch_size", "epochs", "optim.lr", "validate_every")
+"""Options of training that follow the number of clips where nobody sets them."""
 TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 """Experiment trackers by name, with the package that each one needs."""
 
@@ -102,6 +104,10 @@ class RunConfig:
     """demo (built-in, synthetic), a data folder, or a hub dataset id"""
     cache_dir: str | None = option(None, HOW_IT_RUNS)
     """folder for cached data; default: the data folder, $AVPLATFORM_CACHE or ~/.cache/avplatform"""
+    init_from: str | None = None
+    """run, model folder or hub id whose weights the model starts from, as far as they fit"""
+    freeze: Literal["none", "encoder"] = "none"
+    """encoder: stem and encoder keep the weights of init_from; the decoder alone is trained"""
     held_out: tuple[str, ...] = ()
     """classes to train without (leap); `avplatform eval --held-out` then scores them zero-shot"""
     seed: int = option(1, Change(compared=False))
@@ -133,11 +139,11 @@ class RunConfig:
     precision: Literal["auto", "no", "bf16", "fp16", "float64"] = option(
         "auto", Change(resumable=True)
     )
-    """of training; auto: bf16 if the CPU has it, else accelerate's setting; float64: weights too"""
+    """of training; auto: accelerate's setting, else bf16 if the CPU has it; float64: weights too"""
     accumulation: int = 1
     """micro-batches per optimiser step (less memory, same step)"""
     threads: int = option(0, HOW_IT_RUNS)
-    """CPU threads per process; 0: cores divided by the number of processes on this machine"""
+    """CPU threads per process; 0: $OMP_NUM_THREADS, or cores / processes on this machine"""
     eval_batch_size: int = option(64, Change(compared=False))
     """clips per evaluation batch; batches are the same for any number of processes"""
     select_on: Literal["validation", "test", "last"] = "validation"
@@ -180,6 +186,8 @@ class RunConfig:
     """options of the task's losses and decisions"""
 
     def __post_init__(self) -> None:
+        self.left_open: frozenset[str] = frozenset()
+        """Options of `FOLLOW` that nobody set, so that they may follow the number of clips."""
         check_choices(self)
         counts = ("epochs", "batch_size", "accumulation", "eval_batch_size", "validate_every")
         at_least(self, counts, 1)
@@ -204,6 +212,13 @@ class RunConfig:
                 f"batch_order {self.batch_order} shuffles and drops the remainder; "
                 "set shuffle and drop_last"
             )
+        if self.init_from is None:
+            given = {"freeze": self.freeze != "none", "optim.head_lr": self.optim.head_lr}
+            for name in (name for name, value in given.items() if value):
+                raise UsageError(
+                    f"{name} is for a model that starts from another one; give --init-from, "
+                    f"or leave {name} out"
+                )
         check_names(self.task, self.encoder, self.decoder)
         one_of_supervision(self.task, self.supervision)
         if self.seed > 2**32 - 1:

@@ -12,6 +12,7 @@ import yaml
 from avplatform.models.config import plain
 from avplatform.models.contracts import Options
 from avplatform.models.errors import DataError, UsageError, nearest
+from avplatform.models.paths import expanded
 from avplatform.models.typed_values import KindError, convert_field, field_kinds
 
 Config = TypeVar("Config")
@@ -94,7 +95,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: the file does not exist, or is not a YAML mapping.
     """
-    path = Path(path)
+    path = expanded(path)
     file = path / "config.yaml" if path.is_dir() else path
     if not file.is_file():
         raise DataError(
@@ -102,7 +103,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
             "config.yaml"
         )
     try:
-        values = yaml.safe_load(file.read_text())
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

@@ -19,6 +19,7 @@ from avplatform.labels.held_out import with_others
 from avplatform.models.av_model import CONFIG_FILE
 from avplatform.models.config import AVModelConfig
 from avplatform.models.errors import DataError, UsageError
+from avplatform.models.paths import expanded
 from avplatform.runs.folder import RunFolder, read_results
 from avplatform.runs.predictions import Predictions, load_predictions, predictions_file
 from avplatform.tasks.contracts import Analysis, Task
@@ -109,7 +110,7 @@ def compare(
 
 def read_runs(folders: Sequence[str | Path], *, split: str) -> list[ComparedRun]:
     """Read runs and check that they can be compared; raises as `compare` does."""
-    paths = [Path(folder) for folder in folders]
+    paths = [expanded(folder) for folder in folders]
     if len(paths) < 2:
         raise UsageError("compare needs at least two run folders")
     seen: dict[Path, Path] = {}
@@ -212,7 +213,7 @@ def _task_of(run: ComparedRun) -> Task:
     """Return the task of a run, with the classes of its model or else of the task's dataset."""
     file = run.folder / "model" / CONFIG_FILE
     if file.is_file():
-        return task_of_model(AVModelConfig.from_dict(json.loads(file.read_text())))
+        return task_of_model(AVModelConfig.from_dict(json.loads(file.read_text(encoding="utf-8"))))
     return with_others(make_task(str(run.results["task"])), run.results.get("held_out") or ())
 
 

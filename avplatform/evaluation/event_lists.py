@@ -19,7 +19,7 @@ from avplatform.data.adapters.table.readers import read_events
 from avplatform.data.adapters.table.segments import Span, active_shares, joined
 from avplatform.models.contracts import STREAMS
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.tasks.avvp.metrics import averages, score
 
 LONGEST = 86_400.0  # seconds

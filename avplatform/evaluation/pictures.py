@@ -7,10 +7,17 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from avplatform.base.drawing import COLOURS, grid, name_rows, plain_legend, save_figure, with_note
+from avplatform.base.drawing import (
+    COLOURS,
+    Figure,
+    Patch,
+    grid,
+    name_rows,
+    plain_legend,
+    save_figure,
+    with_note,
+)
 from avplatform.evaluation.markdown import signed
 from avplatform.models.errors import DataError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from avplatform.labels.held_out import data_for, zero_shot
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.checks import at_least
 from avplatform.models.errors import DataError, UsageError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.runs.folder import results_beside, trained_on
 from avplatform.runs.predictions import Predictions, save_predictions
 from avplatform.runs.results import presence_of, results, show
@@ -61,13 +60,18 @@ def score_model(
         known = {"supervision": "none"}
     elif options.weights:
         raise UsageError(f"--weights are those of {TRAINING_FREE}; leave them out")
+    if model is None and data_name is None and not expanded(options.model).exists():
+        raise UsageError(
+            f"{options.model} does not exist; give a run or model folder, or for a model on the "
+            "Hub also --data"
+        )
     if data_name is None:
         raise UsageError(
             f"{options.model} does not say what it was trained on; "
             "give --data (demo, a folder or a hub id)"
         )
     if model is None:
-        folder = Path(options.model) / "model"
+        folder = expanded(options.model) / "model"
         model = AVModel.from_pretrained(str(folder) if folder.is_dir() else options.model)
     task = with_threshold(task_of_model(model.config), options.threshold)
     data: Data = open_data(
@@ -116,6 +120,7 @@ def score_model(
         },
         selection=known.get("selection"),
         metrics={split.name: metrics},
+        metric=task.selection_metric,
         extra={
             "presence": presence_of(task, {split.name: metrics}),
             **more,
@@ -135,13 +140,13 @@ def score_model(
         for file in write_extras(content, split.name, pages):
             console.note(f"wrote {file}")
         if options.predictions:
-            place = Path(options.predictions)
+            place = expanded(options.predictions)
             place = place if place.suffix == ".safetensors" else place / f"{split.name}.safetensors"
             save_predictions(Predictions.of(metrics, split=split.name, about=content), place)
             console.note(f"wrote {place}")
         if options.json:
             try:
-                write_json(Path(options.json), content)
+                write_json(expanded(options.json), content)
             except OSError as error:
                 raise DataError(f"cannot write {options.json}: {error.strerror}") from None
     leave(accelerator)

@@ -26,6 +26,7 @@ from avplatform.features.pyav import (
 )
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, DataError, counted
+from avplatform.models.paths import expanded
 
 REFUSED_FORMATS = {
     "hls", "concat", "concatf", "dash", "sdp", "rtsp", "imf", "image2", "tty",
@@ -42,17 +43,28 @@ GUESSED_LENGTH = {
 
 For some, it reads the length from a header, which may be missing.
 """
+BEGIN_ANEW = {"mpegts", "mpeg", "ogg", "flac", "matroska", "nut"}
+"""Formats in which a file of joined recordings can be read on: their time stamps begin anew.
+
+The declared length is then that of the last recording.
+"""
 COUNTED_FROM_THE_START = {"mpegts", "mpeg", "mov"}
 """Formats whose declared length counts from their first time stamp.
 
 In other formats, it may count from time stamp 0.
 """
+RESTART = 1.0  # seconds by which the time stamps of a stream go back where a recording begins
+JOINED = (
+    "{path} holds recordings that were joined as bytes: its time stamps begin anew after {end:.1f} "
+    "s; give them as files of their own, or join them with ffmpeg's concat demuxer"
+)
 LATE = 0.5  # seconds between time stamp 0 and the first one, above which that matters
 NEAR = 0.2  # seconds by which the packets, with their padding, may exceed their content
 PASSES = 4  # decoding may cost this many times the pixels of a file: a part starts at a key frame
 # Share of the packets that may be broken: a file cut without re-encoding often begins with some.
 BAD_SHARE = 0.1
 MOST_PACKETS = 1_000_000
+PACKETS_A_SECOND = 300  # of all streams; mp3 has 42, two streams of a video together about 100
 READ_BUFFER = 2**18
 
 
@@ -76,6 +88,11 @@ class Limits:
     """most audio channels"""
     max_gigapixels: float = 1000.0
     """most pixels of all pictures together, in gigapixels: an hour of 4K video at 30 Hz has 900"""
+
+    @property
+    def max_packets(self) -> int:
+        """Most packets of a file, which grow with the seconds that it may have."""
+        return max(MOST_PACKETS, int(PACKETS_A_SECOND * self.max_seconds))
 
     def __post_init__(self) -> None:
         at_least(
@@ -133,6 +150,7 @@ class Opened:
         late = abs(self.zero) > LATE and not names & COUNTED_FROM_THE_START
         # Raw video streams have no time stamps.
         self.stamped = not container.format.flags & no_timestamps()
+        self.may_begin_anew = bool(names & BEGIN_ANEW)
         self.trusted = self.stamped and not late and not names & GUESSED_LENGTH
         self._check()
         for stream in (self.video, self.audio):
@@ -151,14 +169,15 @@ class Opened:
         if declared > limits.max_seconds:
             raise DataError(
                 f"{self.path} says that it lasts {declared:,.0f} s; "
-                f"the limit is {limits.max_seconds:,.0f} s"
+                f"the limit is {limits.max_seconds:,.0f} s (--max-seconds)"
             )
         if self.video is not None:
             context = self.video.codec_context
             if context.width * context.height > limits.max_pixels:
                 size = f"{context.width} x {context.height}"
                 raise DataError(
-                    f"{self.path} has pictures of {size}; the limit is {limits.max_pixels:,} pixels"
+                    f"{self.path} has pictures of {size}; "
+                    f"the limit is {limits.max_pixels:,} pixels (--max-pixels)"
                 )
             rate = float(self.video.average_rate or 0)
             count = self.video.frames or (declared * rate if rate <= limits.max_fps else 0)
@@ -209,8 +228,8 @@ class Opened:
         with reading(self.path):
             for packet in self.container.demux(stream):
                 packets += 1
-                if packets > MOST_PACKETS:
-                    raise DataError(f"{self.path} has more than {MOST_PACKETS:,} packets")
+                if packets > self.limits.max_packets:
+                    raise too_many_packets(self.path, self.limits)
                 if stream.type == "video":
                     self._spend(stream)
                 try:
@@ -275,7 +294,7 @@ def opened(
         UsageError: PyAV is not installed.
     """
     av = import_av()
-    file = Path(path)
+    file = expanded(path)
     _check_file(file)
     with reading(file), file.open("rb") as raw:
         # Given a Python file object, FFmpeg can open nothing else: a file that refers to others,
@@ -319,10 +338,20 @@ def length_of(file: Opened) -> float:
     Raises:
         DataError: see `measured_seconds`.
     """
-    if file.duration:
+    if file.duration and not file.may_begin_anew:
         return file.duration
     measured = measured_seconds(file.path, file.limits)
+    if file.duration:  # it was only measured to find joined recordings
+        return file.duration
     return file.declared if abs(measured - file.declared) < NEAR else measured
+
+
+def too_many_packets(path: str | Path, limits: Limits) -> DataError:
+    """Return the error for a file of more packets than its limits allow."""
+    return DataError(
+        f"{path} has more than {limits.max_packets:,} packets, the most for "
+        f"{limits.max_seconds:,.0f} s (--max-seconds)"
+    )
 
 
 def measured_seconds(path: str | Path, limits: Limits) -> float:
@@ -331,17 +360,23 @@ def measured_seconds(path: str | Path, limits: Limits) -> float:
     Recordings made by a browser are such files.
 
     Raises:
-        DataError: the file cannot be read, or is beyond a limit.
+        DataError: the file cannot be read, is beyond a limit, or holds joined recordings.
     """
     end = 0.0
     counted_on: dict[int, float] = {}
+    sent: dict[int, float] = {}
     with opened(path, limits) as file, reading(file.path):
         streams = [stream for stream in (file.video, file.audio) if stream is not None]
         for number, packet in enumerate(file.container.demux(streams)):
-            if number > MOST_PACKETS:
-                raise DataError(f"{path} has more than {MOST_PACKETS:,} packets")
+            if number > limits.max_packets:
+                raise too_many_packets(path, limits)
             if not packet.size or not packet.time_base:
                 continue
+            if packet.dts is not None:
+                now, index = float(packet.dts * packet.time_base), packet.stream.index
+                if now < sent.get(index, now) - RESTART:
+                    raise DataError(JOINED.format(path=path, end=sent[index]))
+                sent[index] = now
             length = float((packet.duration or 0) * packet.time_base)
             began = counted_on.get(packet.stream.index, 0.0)  # raw streams have no time stamps
             if packet.pts is not None:
@@ -349,7 +384,9 @@ def measured_seconds(path: str | Path, limits: Limits) -> float:
             counted_on[packet.stream.index] = began + length
             end = max(end, began + length)
     if end > limits.max_seconds:
-        raise DataError(f"{path} lasts {end:,.0f} s; the limit is {limits.max_seconds:,.0f} s")
+        raise DataError(
+            f"{path} lasts {end:,.0f} s; the limit is {limits.max_seconds:,.0f} s (--max-seconds)"
+        )
     return end
 
 

@@ -34,6 +34,7 @@ from avplatform.features.sources import Catalogue, Findings, Found
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, DataError, counted
 from avplatform.models.files import save_tensors, write_atomic
+from avplatform.models.paths import expanded
 from avplatform.version import __version__
 
 __all__ = ["ClipFeatures", "ExtractReport", "Extractor", "Request", "extract"]
@@ -97,10 +98,9 @@ def extract(
         UsageError: the folder is not empty.
         DataError: no file could be extracted, or the disk is full.
     """
-    check_empty(Path(out))
-    job = _Job(
-        Path(out), extractor, catalogue, segments, long if not catalogue.one_clip else "first"
-    )
+    out = expanded(out)
+    check_empty(out)
+    job = _Job(out, extractor, catalogue, segments, long if not catalogue.one_clip else "first")
     at_least(job, "segments", 1)
     index, count = 0, 1
     if accelerator is not None:

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from avplatform.features.container import (
+    NEAR,
     Limits,
     MediaInfo,
     Opened,
     Spent,
     length_of,
+    measured_seconds,
     opened,
     reading,
     stream_seconds,
 )
+from avplatform.features.pyav import pixel_aspect
 from avplatform.models.errors import DataError, UsageError
 
 __all__ = [
@@ -65,17 +68,27 @@ class FrameSize:
 def probe(path: str | Path, *, limits: Limits | None = None) -> MediaInfo:
     """Return what a media file declares about itself; at most one frame is decoded.
 
+    A sound track without any sound in it does not count, nor do pictures beside sound of which
+    there is none.
+
     Raises:
         DataError: the file is missing, unreadable, empty, not media, or beyond a limit.
         UsageError: PyAV is not installed.
     """
     with opened(path, limits) as file:
         video, audio = file.video, file.audio
+        if audio is not None and video is not None and not _has_packets(path, limits):
+            audio = None  # a recorder with its microphone off declares a sound track
         rotation, rate = 0, None
         size: tuple[Any, Any] = (None, None)
         if video is not None:
-            rotation, rate = _declared_rotation(file), video.average_rate or video.guessed_rate
-            size = (video.codec_context.width, video.codec_context.height)
+            first = next(file.frames(video), None)
+            if first is None and audio is not None:
+                video = None  # as above, a camera with its lens off
+        if video is not None:
+            rotation = int(first.rotation) if first is not None else 0
+            context, rate = video.codec_context, video.average_rate or video.guessed_rate
+            size = (round(context.width * pixel_aspect(video)), context.height)
         width, height = size[::-1] if rotation % 180 else size
         return MediaInfo(
             path=str(path),
@@ -155,7 +168,8 @@ def iter_frames(
         if file.video is None:
             raise DataError(f"{path} has no video; give a file with pictures")
         if len(times):
-            yield from _pick(file, times, [_Resizer(size) for size in sizes])
+            aspect = pixel_aspect(file.video)
+            yield from _pick(file, times, [_Resizer(size, aspect) for size in sizes])
 
 
 def read_waveform(
@@ -175,7 +189,8 @@ def read_waveform(
         seconds: length of the result, which is shorter where the file ends; default: all.
         limits: the limits for the file.
 
-    Shape: float32 [samples], about -1 to 1; the channels are averaged.
+    Shape: float32 [samples], about -1 to 1; the channels are averaged. Of a video whose sound track
+        is empty, there are no samples.
 
     Raises:
         DataError: the file is not media, has no audio, is damaged, or is beyond a limit.
@@ -209,7 +224,7 @@ def read_waveform(
                         "the limit"
                     )
                 break
-        if not parts and start == 0.0:
+        if not parts and start == 0.0 and file.video is None:
             raise DataError(
                 f"{path} has an audio stream without any sound in it; it is empty or cut off"
             )
@@ -248,8 +263,12 @@ def _pick(file: Opened, times: np.ndarray, resizers: list[_Resizer]) -> Iterator
 
 def _check_whole(file: Opened, stream: Any, end: float, *, wanted: float, what: str) -> None:
     """Raise DataError if a stream ends before the wanted time and before its declared end."""
-    declared = (stream_seconds(stream) or file.duration) if file.trusted else 0.0
+    own = stream_seconds(stream)
+    declared = (own or file.duration) if file.trusted else 0.0
     if declared - end > max(1.0, 0.05 * declared) and wanted > end + 0.5:
+        both = file.video is not None and file.audio is not None
+        if not own and both and measured_seconds(file.path, file.limits) > declared - NEAR:
+            return  # the other stream is as long as the file says
         raise DataError(
             f"{file.path} is cut off: it says {declared:.1f} s, but its {what} after {end:.1f} s"
         )
@@ -321,15 +340,19 @@ def _seek(file: Opened, stream: Any, seconds: float) -> None:
 class _Resizer:
     """Resizes frames to one size as RGB; the scaler is reused while the frames stay alike."""
 
-    def __init__(self, size: FrameSize) -> None:
+    def __init__(self, size: FrameSize, aspect: float = 1.0) -> None:
         from av.video.reformatter import Interpolation, VideoReformatter
 
-        self.size, self.scaler = size, VideoReformatter()
+        self.size, self.aspect, self.scaler = size, aspect, VideoReformatter()
         self.options = {"format": "rgb24", "interpolation": Interpolation.BILINEAR, **_one_thread()}
 
     def __call__(self, frame: Any) -> np.ndarray:
+        return self._resized(frame, self.aspect)
+
+    def _resized(self, frame: Any, aspect: float) -> np.ndarray:
         size, turns = self.size, round(frame.rotation / 90) % 4
-        shown = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+        wide = max(1, round(frame.width * aspect))  # as a player shows it
+        shown = (wide, frame.height) if turns % 2 else (frame.height, wide)
         if size.short_side is None:
             height, width = size.height, size.width
         else:
@@ -337,7 +360,7 @@ class _Resizer:
             ratio = size.short_side / min(shown)
             height, width = (size.short_side if n == min(shown) else int(n * ratio) for n in shown)
             if max(height, width) > LONGEST * size.short_side:
-                return self(_middle_of(frame, turns))
+                return self._resized(_middle_of(frame, turns), 1.0)
         if turns % 2:
             height, width = width, height
         scaled = self.scaler.reformat(frame, width=width, height=height, **self.options)
@@ -379,8 +402,7 @@ def _middle_of(frame: Any, turns: int) -> Any:
     )
 
 
-def _declared_rotation(file: Opened) -> int:
-    """Return the rotation in degrees, counter-clockwise, which only a decoded frame declares."""
-    for frame in file.frames(file.video):
-        return int(frame.rotation)
-    return 0
+def _has_packets(path: str | Path, limits: Limits | None) -> bool:
+    """Return whether there is anything in the sound track that a file declares."""
+    with opened(path, limits) as file, reading(file.path):
+        return any(packet.size for packet in file.container.demux(file.audio))

@@ -31,6 +31,12 @@ def stream_seconds(stream: Any) -> float | None:
     return float(stream.duration * stream.time_base)
 
 
+def pixel_aspect(stream: Any) -> float:
+    """Return the ratio of the width of a stream's pixels to their height; 1.0 if undeclared."""
+    declared = stream.sample_aspect_ratio
+    return float(declared) if declared and declared > 0 else 1.0
+
+
 def reason(error: BaseException) -> str:
     """Return in a few words what an error of FFmpeg says."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from avplatform.base.files import cache_errors
 from avplatform.models.errors import DataError
 from avplatform.models.files import write_atomic
 
@@ -119,11 +120,8 @@ def convert_soundnet(file: Path, cache: Path) -> Path:
         for ours, theirs in names.items():
             tensors[f"layers.{index}.{ours}"] = _vector(layer[theirs])
         tensors[f"layers.{index}.1.num_batches_tracked"] = torch.tensor(0)
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
+    with cache_errors(target):
         write_atomic(target, save(tensors))
-    except OSError as error:
-        raise DataError(f"cannot write {target}: {error.strerror}") from None
     return target
 
 

@@ -11,13 +11,25 @@ from typing import Any
 from avplatform.data.adapters.official_files import Defect
 from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.data.adapters.table.labels import EventLabels
-from avplatform.models.errors import DataError, UsageError
+from avplatform.models.errors import AVError, DataError, UsageError, counted
+from avplatform.models.paths import expanded
 
 NOT_MEDIA = {
     ".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".srt", ".vtt", ".eaf", ".npy",
-    ".parquet", ".h5", ".py", ".yaml",
+    ".h5", ".py", ".yaml", ".yml", ".xml", ".nfo", ".description", ".ass", ".ssa", ".lrc", ".ttml",
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".thm",
+    ".part", ".ytdl", ".crdownload", ".tmp", ".db", ".ini", ".aae", ".pdf", ".xlsx", ".parquet",
+    ".log", ".zip", ".textgrid",
 }  # fmt: skip
-"""Suffixes of files that are ignored in a folder; a file that is named itself is never ignored."""
+"""Suffixes of files that are ignored in a folder; a file that is named itself is never ignored.
+
+They are texts, tables, still pictures (thumbnails) and downloads that are not finished.
+"""
+COMPANIONS = {
+    ".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wma", ".aif", ".aiff",
+    ".ac3", ".mka", ".weba", ".m4b", ".lrv", ".lrf", ".gif",
+}  # fmt: skip
+"""Suffixes of sound and previews, which are ignored beside a video of the same name."""
 
 
 Window = tuple[float, float]
@@ -56,30 +68,64 @@ class Findings:
 def find_files(places: Sequence[str | Path]) -> Found:
     """List the media files in `places`; a folder is searched recursively, in order of names.
 
+    In a folder, texts, stills and the companions of videos are ignored (see `media_among`).
+
     Raises:
         UsageError: there are no places.
+        DataError: the folders hold no media file.
     """
     if not places:
         raise UsageError("nothing to extract; give video files or folders of them")
     found = Found()
-    for place in map(Path, places):
+    listed: list[Path] = []
+    named: list[Path] = []
+    inside_folders: list[Path] = []
+    for place in map(expanded, places):
         if not os.path.isdir(place):  # unlike Path.is_dir, it accepts names that no file can have
-            found_files = [place]
-        else:
-            inside = sorted(path for path in place.rglob("*") if not path.is_dir())
-            inside = [path for path in inside if not _hidden(path.relative_to(place))]
-            found_files = [path for path in inside if may_be_media(path)]
-            found.ignored += len(inside) - len(found_files)
-        for file in found_files:
-            if not _utf8(file.stem):
-                name = str(file).encode("utf-8", "replace").decode()
-                found.bad.append((name, "its name is not UTF-8; rename it"))
-                continue
-            first = found.files.setdefault(file.stem, file)
-            if first is not file and first.resolve() != file.resolve():
-                reason = f"has the name of {first}, and names become clip ids; rename one of them"
-                found.bad.append((str(file), reason))
+            listed.append(place)
+            named.append(place)
+            continue
+        inside = sorted(path for path in place.rglob("*") if not path.is_dir())
+        inside = [path for path in inside if not _hidden(path.relative_to(place))]
+        listed += inside
+        inside_folders += inside
+    kept = {*named, *media_among(inside_folders)}
+    found.ignored = len(set(listed) - kept)
+    for file in (file for file in listed if file in kept):
+        if not _utf8(file.stem):
+            name = str(file).encode("utf-8", "replace").decode()
+            found.bad.append((name, "its name is not UTF-8; rename it"))
+            continue
+        first = found.files.setdefault(file.stem, file)
+        if first is not file and first.resolve() != file.resolve():
+            reason = f"has the name of {first}, and names become clip ids; rename one of them"
+            found.bad.append((str(file), reason))
+    if not kept:
+        others = f" ({counted(found.ignored, 'other file')})" if found.ignored else ""
+        where = ", ".join(map(str, places))
+        raise DataError(f"{where} holds no video or sound file{others}; give one that does")
     return found
+
+
+def media_among(files: Sequence[Path]) -> list[Path]:
+    """Return the media files among those of a folder, without the companions of a video.
+
+    A companion has the name of a video, but is its sound or a small preview: its suffix is in
+    COMPANIONS, or it has no pictures.
+    """
+    media = [file for file in files if may_be_media(file)]
+    of_name: dict[str, list[Path]] = {}
+    for file in media:
+        of_name.setdefault(file.stem, []).append(file)
+    aside: set[Path] = set()
+    for same in of_name.values():
+        videos = [file for file in same if file.suffix.lower() not in COMPANIONS]
+        if len(videos) > 1:
+            with_pictures = [file for file in videos if not _is_sound(file)]
+            videos = with_pictures or videos
+        if videos:
+            aside.update(file for file in same if file not in videos)
+    return [file for file in media if file not in aside]
 
 
 def may_be_media(file: Path) -> bool:
@@ -221,6 +267,17 @@ class EventCatalogue(Catalogue):
         events = self.events
         remarks = [*events.remarks, *events.missing_classes()]
         return Findings(remarks=remarks, defects=events.notes, unknown=events.table.unknown)
+
+
+def _is_sound(file: Path) -> bool:
+    """Return whether a file can be read and has sound but no pictures."""
+    from avplatform.features.container import opened
+
+    try:
+        with opened(file) as media:
+            return media.video is None
+    except AVError:
+        return False
 
 
 def _utf8(name: str) -> bool:

@@ -25,6 +25,7 @@ from torch import Tensor
 from avplatform.base.npy import read_input
 from avplatform.features.sampling import SAMPLE_RATE
 from avplatform.models.errors import DataError, UsageError, counted
+from avplatform.models.paths import expanded
 
 CLIP_MODEL = "openai/clip-vit-large-patch14"
 CLAP_MODEL = "laion/clap-htsat-fused"
@@ -98,7 +99,7 @@ class TextFeatures:
             DataError: the file is missing, unreadable or wrong.
             UsageError: no scale is known, or the file was made from other prompts.
         """
-        path = Path(file)
+        path = expanded(file)
         if not path.is_file():
             raise DataError(f"no file of text features {path}")
         known: tuple[str, ...] | None = None

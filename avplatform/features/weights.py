@@ -9,6 +9,7 @@ from pathlib import Path
 
 from avplatform.base.files import cache_root
 from avplatform.models.errors import DataError, UsageError, nearest
+from avplatform.models.paths import expanded
 
 Weights = Mapping[str, str | Path]
 """Files by the name of a backbone or stream (such as "audio"); "folder" is a folder of weights."""
@@ -67,11 +68,11 @@ def parse_weights(given: Sequence[str]) -> dict[str, str]:
     weights: dict[str, str] = {}
     for text in given:
         name, equals, file = text.partition("=")
-        if not equals or Path(text).is_dir():
+        if not equals or expanded(text).is_dir():
             name, file = "folder", text
         if not (name and file):
             raise UsageError(f"--weights {text}: give NAME=FILE, or a folder")
-        if name == "folder" and not Path(file).is_dir():
+        if name == "folder" and not expanded(file).is_dir():
             raise UsageError(f"--weights {text}: no such folder; give a folder, or NAME=FILE")
         if name in weights:
             raise UsageError(f"--weights: {name} is given twice")
@@ -82,7 +83,7 @@ def parse_weights(given: Sequence[str]) -> dict[str, str]:
 def weights_folder(weights: Weights | None = None) -> Path:
     """Return the folder of weights: as given, $AVPLATFORM_WEIGHTS, or one in the user's cache."""
     given = (weights or {}).get("folder") or os.environ.get("AVPLATFORM_WEIGHTS")
-    return Path(given) if given else cache_root() / "weights"
+    return expanded(given) if given else cache_root() / "weights"
 
 
 def given_file(weights: Weights | None, *names: str) -> Path | None:
@@ -94,9 +95,9 @@ def given_file(weights: Weights | None, *names: str) -> Path | None:
     for name in names:
         path = (weights or {}).get(name)
         if path is not None:
-            if not Path(path).is_file():
+            if not expanded(path).is_file():
                 raise DataError(f"no file of weights {path} (given for {name})")
-            return Path(path)
+            return expanded(path)
     return None
 
 

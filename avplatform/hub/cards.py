@@ -9,6 +9,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from avplatform.hub_cards.descriptions import about, segment_words, task_text
 from avplatform.hub_cards.render import PLACEHOLDER, metadata_text, render
+from avplatform.runs.results import reference_scores
 from avplatform.version import __version__
 
 PIPELINE = "video-classification"
@@ -29,6 +30,7 @@ def render_model_card(
     splits = [split for split in ("validation", "test") if results.get(split)]
     names = list(results[splits[0]]) if splits else []
     task = task_text(results["task"])
+    rivals = reference_scores(results, splits[-1]) if splits else {}
     sentences, citations = about(results["task"], results["encoder"], results["decoder"])
     return render(
         "model_card.md.jinja",
@@ -40,8 +42,20 @@ def render_model_card(
         synthetic=results["synthetic"],
         data=results["data"],
         splits=splits,
+        columns=[*splits, *(f"{splits[-1]}: {rival.replace('_', ' ')}" for rival in rivals)],
         metric_names=names,
-        scores={name: [_percent(results[split].get(name)) for split in splits] for name in names},
+        scores={
+            name: [
+                *(_percent(results[split].get(name)) for split in splits),
+                *(_percent(values.get(name)) for values in rivals.values()),
+            ]
+            for name in names
+        },
+        not_beaten=[
+            f"On {split}: {sentence}"
+            for split, sentences in (results.get("not_beaten") or {}).items()
+            for sentence in sentences
+        ],
         selection_sentence=_selection_sentence(results.get("selection") or {}),
         repo_id=repo_id or PLACEHOLDER,
         inputs=_inputs(config),
@@ -175,6 +189,7 @@ def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
         "data checksum": results.get("data_checksum") and f"`{results['data_checksum']}`",
         "seed": results.get("seed"),
         "epochs, at most": results.get("epochs"),
+        "started from": _start(results.get("init_from")),
         "optimiser steps": results.get("steps"),
         "clips per step": results.get("batch_size"),
         "processes": results.get("processes"),
@@ -184,6 +199,18 @@ def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
         "torch": environment.get("torch"),
     }
     return [(name, value) for name, value in rows.items() if value is not None]
+
+
+def _start(start: dict[str, Any] | None) -> str | None:
+    """Return what the weights started from, or None if they started from random numbers."""
+    if not start:
+        return None
+    tensors = start["taken"] + len(start["new"])
+    frozen = "" if start["frozen"] == "none" else f"; {start['frozen']} frozen"
+    return (
+        f"`{start['source']}` (sha256 `{start['sha256'][:12]}`): {start['taken']} of {tensors} "
+        f"tensors taken over{frozen}"
+    )
 
 
 def _labels(config: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from avplatform.models.errors import AVError, DataError, UsageError, counted, un
 from avplatform.models.files import file_sha256, write_atomic
 from avplatform.models.official import OFFICIAL, Labels, open_reader
 from avplatform.models.official.reader import Reader, clean
+from avplatform.models.paths import expanded
 from avplatform.models.texts.files import LabelEmbeddings
 from avplatform.tasks.registry import TASKS
 
@@ -63,7 +64,7 @@ def convert(
     """
     if name not in OFFICIAL:
         raise unknown_name("published model", name, OFFICIAL)
-    file, out = Path(file), Path(out)
+    file, out = expanded(file), expanded(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out} exists and is not empty; give a new folder")
     # The options are checked before the embeddings are read.

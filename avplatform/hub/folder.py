@@ -9,6 +9,7 @@ from huggingface_hub import snapshot_download
 from avplatform.base.hub_errors import FAILURES, explain
 from avplatform.models.av_model import model_of_run
 from avplatform.models.errors import DataError
+from avplatform.models.paths import expanded
 
 UPLOADED = ("config.json", "model.safetensors", "README.md")
 EVAL_RESULTS = ".eval_results/*.yaml"
@@ -20,7 +21,7 @@ def model_folder(path: str | Path) -> Path:
     Raises:
         DataError: there is none; the message says where it was looked for.
     """
-    folder = Path(path)
+    folder = expanded(path)
     if folder.is_dir():
         return model_of_run(folder)
     name = str(path)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi, parse_eval_result_entries
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    parse_eval_result_entries,
+)
 
 from avplatform.base.hub_errors import FAILURES, explain
 from avplatform.data.importing.report import REPORT_FILE, without_places
@@ -17,6 +23,10 @@ from avplatform.data.store.writer import arrow_schema
 from avplatform.hub.folder import EVAL_RESULTS, UPLOADED, model_folder
 from avplatform.hub_cards.render import PLACEHOLDER
 from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.models.paths import expanded
+
+STALE = re.compile(rf"[\w-]+-\d{{5}}\.parquet|{re.escape(REPORT_FILE)}")
+"""Files of a store that was pushed before: a push deletes those that the new store lacks."""
 
 
 class HubOptions(TypedDict, total=False):
@@ -60,7 +70,8 @@ def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -
 
     The commit holds the manifest, its shards (after their checksums were compared), the card, and
     the report of the import without the paths of this machine. Other files in the folder, such as
-    mapped arrays, are not pushed. Files that the Hub has already are not sent again.
+    mapped arrays, are not pushed. Files that the Hub has already are not sent again. Shards of an
+    earlier push that the store lacks are deleted, else `datasets` would read them too.
 
     Args:
         folder: the store.
@@ -71,7 +82,7 @@ def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -
         DataError: the store is not complete, or the Hub refuses it or cannot be reached.
         UsageError: `private` is set, but the repository exists and is public.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     manifest = Manifest.read(folder)
     schema = arrow_schema(manifest.spec, manifest.dtype)
     files: dict[str, bytes | Path] = {MANIFEST_FILE: folder / MANIFEST_FILE}
@@ -84,7 +95,7 @@ def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -
         files[REPORT_FILE] = without_places(report).encode()
     for shard in (shard for info in manifest.splits.values() for shard in info.shards):
         files[shard.file] = check_shard(folder, shard, schema, contents=True)
-    return _push(files, repo_id, "dataset", "Upload data with avplatform", **options)
+    return _push(files, repo_id, "dataset", "Upload data with avplatform", stale=STALE, **options)
 
 
 def _push(
@@ -93,12 +104,16 @@ def _push(
     kind: str,
     message: str,
     *,
+    stale: re.Pattern[str] | None = None,
     private: bool = False,
     token: str | None = None,
     revision: str | None = None,
     commit_message: str | None = None,
 ) -> str:
-    """Commit files to a "model" or "dataset" repository, which is created if it does not exist."""
+    """Commit files to a "model" or "dataset" repository, which is created if it does not exist.
+
+    The same commit deletes other files of the repository whose name matches `stale`.
+    """
     api = HfApi(token=token)
     try:
         url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
@@ -110,9 +125,14 @@ def _push(
         # The branch of a pull request exists already.
         if revision is not None and not revision.startswith("refs/"):
             api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
+        there = api.list_repo_files(repo_id, repo_type=kind, revision=revision) if stale else []
+        old = [name for name in there if stale and stale.fullmatch(name) and name not in files]
         api.create_commit(
             repo_id,
-            [CommitOperationAdd(path_in_repo=n, path_or_fileobj=f) for n, f in files.items()],
+            [
+                *(CommitOperationAdd(path_in_repo=n, path_or_fileobj=f) for n, f in files.items()),
+                *(CommitOperationDelete(path_in_repo=name) for name in old),
+            ],
             repo_type=kind,
             commit_message=commit_message or message,
             revision=revision,

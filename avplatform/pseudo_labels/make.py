@@ -24,6 +24,7 @@ from avplatform.data.adapters.official_files import Annotations
 from avplatform.data.adapters.plan import LeftOut
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.files import save_array, write_atomic
+from avplatform.models.paths import expanded
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.rule import pseudo_labels
 from avplatform.pseudo_labels.score import read_label
@@ -98,7 +99,7 @@ def make(
         "thresholds": limits.tolist(),
         "weak_labels_sha256": clips.checksum,
     }
-    out = Path(out)
+    out = expanded(out)
     check_settings(out, modality, settings)
     if strict:
         refuse_bad_input(source, clips)
@@ -129,7 +130,7 @@ def read_record(out: Path) -> dict[str, Any]:
     if not file.exists():
         return {"_type": "avplatform-pseudo-labels", "version": 1, "modalities": {}}
     try:
-        record = json.loads(file.read_text())
+        record = json.loads(file.read_text(encoding="utf-8"))
         known = record["_type"] == "avplatform-pseudo-labels"
         if not known or not isinstance(record["modalities"], dict):
             raise KeyError("_type")
@@ -211,7 +212,7 @@ class _Run:
         self, clips: Clips, limits: np.ndarray, strict: bool, advance: Callable[[], None]
     ) -> list[LeftOut]:
         left_out = []
-        with self.journal.open("a") as journal:
+        with self.journal.open("a", encoding="utf-8") as journal:
             for name, weak in zip(clips.names, clips.weak, strict=True):
                 video = DATASET.file_name(name)
                 try:
@@ -280,5 +281,5 @@ def _read_journal(file: Path) -> dict[str, str]:
     """Return {video: fingerprint}, without a line that was cut off when the command was stopped."""
     if not file.is_file():
         return {}
-    pairs = [line.split("\t") for line in file.read_text().splitlines()]
+    pairs = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and len(pair[1]) == 64}

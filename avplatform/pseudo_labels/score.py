@@ -10,6 +10,7 @@ import numpy as np
 from avplatform.base.npy import read_input
 from avplatform.data.adapters.official_files import Annotations
 from avplatform.models.errors import DataError, UsageError, counted
+from avplatform.models.paths import expanded
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.tasks.avvp.metrics import averages, score
 
@@ -48,7 +49,7 @@ def score_folder(
     if split not in ("validation", "test"):
         raise UsageError(f"split '{split}' has no dense annotations; score validation or test")
     given = {"audio": audio, "visual": visual}
-    folders = {name: Path(folder) for name, folder in given.items() if folder is not None}
+    folders = {name: expanded(folder) for name, folder in given.items() if folder is not None}
     if not folders:
         raise UsageError("there are no pseudo-labels to score; give a folder of them")
     rows = annotations.splits[split]

@@ -15,6 +15,7 @@ from avplatform.features.sampling import split_waveform
 from avplatform.features.teachers import Teacher, TextFeatures
 from avplatform.models.errors import DataError
 from avplatform.models.files import file_sha256
+from avplatform.models.paths import expanded
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.media import (
     find_frames,
@@ -35,7 +36,7 @@ class Source(ABC):
     texts: TextFeatures | None = None
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = expanded(folder)
         if not self.folder.is_dir():
             raise DataError(
                 f"no folder {self.folder}; give the folder with one {self.kind} file per video"

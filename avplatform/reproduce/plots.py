@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
-from matplotlib.patches import Patch
 
-from avplatform.base.drawing import COLOURS, grid, name_rows, save_figure, with_note
+from avplatform.base.drawing import COLOURS, Patch, grid, name_rows, save_figure, with_note
+from avplatform.base.drawing import Figure as Canvas
 from avplatform.reproduce.figures import SPREADS
 from avplatform.reproduce.tables import Line, Section
 from avplatform.runs.pictures import class_looks, draw_clip

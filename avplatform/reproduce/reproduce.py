@@ -13,7 +13,7 @@ from avplatform.data.adapters.registry import find_adapter
 from avplatform.data.reading.source import DataSource, locate_store, open_data
 from avplatform.data.store.schema import MANIFEST_FILE, Manifest
 from avplatform.models.errors import DataError, UsageError, nearest
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.reproduce.figures import read_rescored
 from avplatform.reproduce.tables import Shelf
 from avplatform.reproduce.targets import TABLES, Setting, settings_of
@@ -237,7 +237,7 @@ def _find_checkpoints(
 
 
 def _stores(text: str) -> list[str]:
-    folder = Path(text)
+    folder = expanded(text)
     if not folder.is_dir() or (folder / MANIFEST_FILE).is_file():
         return [text]
     inside = sorted(str(file.parent) for file in folder.glob(f"*/{MANIFEST_FILE}"))

@@ -19,6 +19,7 @@ from avplatform.base.locks import Lock
 from avplatform.config.values import as_yaml, load_yaml
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.files import write_atomic
+from avplatform.models.paths import expanded
 
 
 def read_results(file: Path) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def read_results(file: Path) -> dict[str, Any]:
         DataError: the file cannot be read, or does not hold results.
     """
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}; is the run finished?") from None
     except ValueError:
@@ -41,7 +42,7 @@ def read_results(file: Path) -> dict[str, Any]:
 def read_records(file: Path) -> list[dict[str, Any]]:
     """Return the records of a metrics.jsonl, without lines that are cut off or damaged."""
     records = []
-    for line in file.read_text(errors="replace").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             records.append(json.loads(line))
     return [record for record in records if isinstance(record, dict)]
@@ -51,9 +52,11 @@ class RunFolder:
     """The files of one run."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = expanded(path)
         self.results_file = self.path / "results.json"
         """The results of a finished run."""
+        self.start_file = self.path / "start.json"
+        """What the weights of a run with --init-from started from, tensor by tensor."""
         self.environment_file = self.path / "environment.json"
         """One entry per launch of the run: versions, commit, hardware, processes, command line."""
         self.metrics_file = self.path / "metrics.jsonl"
@@ -80,7 +83,7 @@ class RunFolder:
         try:
             if output_dir is None:
                 return cls(_new_folder(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
-            path = Path(output_dir)
+            path = expanded(output_dir)
             if path.exists() and (not path.is_dir() or not all(map(_begun_config, path.iterdir()))):
                 raise UsageError(
                     f"--output-dir {path} exists and is not empty; give a new folder, or go on "
@@ -129,10 +132,20 @@ class RunFolder:
         with disk_errors(file, go_on="--resume" if file.exists() else "the same command"):
             write_atomic(file, as_yaml(config))
 
+    def write_start(self, start: dict[str, Any]) -> None:
+        """Write start.json."""
+        with disk_errors(self.start_file):
+            write_json(self.start_file, start)
+
+    def set_results_aside(self, steps: int) -> None:
+        """Rename the results of a finished run, which is made longer, to results-<steps>.json."""
+        with disk_errors(self.results_file):
+            self.results_file.rename(self.path / f"results-{steps}.json")
+
     def write_environment(self, launch: dict[str, Any]) -> None:
         """Append a launch, the first one or a resumed one, to environment.json."""
         try:
-            launches = json.loads(self.environment_file.read_text())
+            launches = json.loads(self.environment_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             launches = []
         with disk_errors(self.environment_file):
@@ -140,7 +153,7 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to metrics.jsonl."""
-        with disk_errors(self.metrics_file), self.metrics_file.open("a") as file:
+        with disk_errors(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
@@ -189,7 +202,7 @@ def trained_on(model: str) -> str | None:
 
 def _beside(model: str, name: str) -> Path | None:
     """Return a file of the run that a run or model folder belongs to, or None."""
-    folder = Path(model)
+    folder = expanded(model)
     places = (folder / name, folder.parent / name) if folder.is_dir() else ()
     return next((file for file in places if file.is_file()), None)
 
@@ -197,6 +210,6 @@ def _beside(model: str, name: str) -> Path | None:
 def finished_results(folder: RunFolder) -> dict[str, Any] | None:
     """Return the results of a finished run, or None."""
     try:
-        return json.loads(folder.results_file.read_text())
+        return json.loads(folder.results_file.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return None

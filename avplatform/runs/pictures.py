@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from avplatform.base.drawing import (
     COLOURS,
     HATCHES,
+    Figure,
+    MaxNLocator,
+    Patch,
     grid,
     name_rows,
     plain_legend,

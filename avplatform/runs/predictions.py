@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from avplatform.models.errors import DataError
 from avplatform.models.files import save_tensors, write_atomic
+from avplatform.models.paths import expanded
 from avplatform.tasks.contracts import Arrays, Metrics, Task
 
 FOLDER = "predictions"
@@ -90,7 +91,7 @@ def save_predictions(predictions: Predictions, path: str | Path) -> Path:
     head = {"split": predictions.split, "about": predictions.about, "bits": shapes}
     metadata = {"format": FORMAT, "head": json.dumps(head)}
     try:
-        return write_atomic(Path(path), lambda file: save_tensors(arrays, file, metadata))
+        return write_atomic(expanded(path), lambda file: save_tensors(arrays, file, metadata))
     except OSError as error:
         raise DataError(f"cannot write the predictions {path}: {error.strerror}") from None
 
@@ -101,7 +102,7 @@ def load_predictions(path: str | Path) -> Predictions:
     Raises:
         DataError: the file is missing, damaged, or not a file of predictions.
     """
-    if not Path(path).is_file():
+    if not expanded(path).is_file():
         raise DataError(
             f"there are no predictions in {path}; write them with "
             f"`avplatform eval RUN --predictions {path}`"

@@ -14,6 +14,7 @@ def results(
     identity: dict[str, Any],
     selection: dict[str, Any] | None,
     metrics: dict[str, Metrics],
+    metric: str | None = None,
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of results.json.
@@ -22,15 +23,42 @@ def results(
         identity: task, encoder, decoder, supervision, data, synthetic, seed, data_checksum.
         selection: split, metric, epoch and value by which the epoch was selected.
         metrics: the metrics by split.
+        metric: the headline figure by which the model is compared with trivial answers; None: it is
+            not compared.
         extra: parameters, steps, environment and the like.
     """
+    figures = {split: values.figures() for split, values in metrics.items()}
+    details = {split: values.details() for split, values in metrics.items()}
     return {
         **identity,
         "selection": selection,
-        **{split: values.figures() for split, values in metrics.items()},
-        "details": {split: values.details() for split, values in metrics.items()},
+        **figures,
+        "details": details,
+        "not_beaten": {}
+        if metric is None
+        else {
+            split: not_beaten(figures[split], details[split], metric=metric) for split in metrics
+        },
         **(extra or {}),
     }
+
+
+def not_beaten(figures: dict[str, float], details: dict[str, Any], *, metric: str) -> list[str]:
+    """Return a sentence for each trivial answer that scores no less than the model.
+
+    Args:
+        figures: the model's headline figures on a split.
+        details: the details of the same split, whose "anchors" are the scores of the answers.
+        metric: the figure to compare.
+    """
+    own, sentences = figures[metric], []
+    for name, values in details.get("anchors", {}).items():
+        other = values if isinstance(values, (int, float)) else values.get(metric)
+        if other is not None and own <= other:
+            sentences.append(
+                f"The model does not beat '{_label(name)}': {metric} {own:.2f} against {other:.2f}."
+            )
+    return sentences
 
 
 def best_record(
@@ -63,7 +91,7 @@ def presence_of(task: Task, metrics: dict[str, Metrics]) -> dict[str, Any] | Non
 def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:
     """Print the results as a table, with the reference scores ("anchors") of the last split."""
     names = list(content[splits[0]])
-    anchors = content["details"][splits[-1]].get("anchors", {})
+    anchors = reference_scores(content, splits[-1])
     headers = [
         "",
         *splits,
@@ -72,10 +100,7 @@ def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:
     rows = []
     for name in names:
         cells = [f"{content[split][name]:.1f}" for split in splits]
-        cells += [
-            f"{values[name]:.1f}" if name in values else ""
-            for values in map(_as_dict, anchors.values())
-        ]
+        cells += [f"{values[name]:.1f}" if name in values else "" for values in anchors.values()]
         rows.append([name, *cells])
     kind = " (SYNTHETIC features)" if content["synthetic"] else ""
     title = (
@@ -83,10 +108,22 @@ def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:
         f"({content['supervision']}), data {content['data']}{kind}, percent"
     )
     console.table(title, headers, rows)
+    for split in splits:
+        for sentence in content["not_beaten"][split]:
+            console.note(f"{split}: {sentence}")
 
 
-def _as_dict(value: Any) -> dict[str, float]:
-    return value if isinstance(value, dict) else {"accuracy": value}
+def reference_scores(content: dict[str, Any], split: str) -> dict[str, dict[str, float]]:
+    """Return the headline figures of the trivial answers on a split by their names.
+
+    Where a task has one headline figure, the answers' scores are plain numbers in the details.
+    """
+    metrics = list(content[split])
+    anchors = content.get("details", {}).get(split, {}).get("anchors", {})
+    return {
+        name: value if isinstance(value, dict) else dict.fromkeys(metrics[:1], value)
+        for name, value in anchors.items()
+    }
 
 
 def _label(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from avplatform.config.values import load_yaml
 from avplatform.models.files import write_atomic
+from avplatform.models.paths import expanded
 from avplatform.runs.folder import RunFolder, read_results
 from avplatform.runs.results import best_record
 
@@ -61,7 +62,7 @@ class Entry:
 
 def read_entries(folder: str | Path) -> list[Entry]:
     """Return the finished runs in a folder of run folders, sorted by name."""
-    return [Entry(file.parent) for file in sorted(Path(folder).glob("*/results.json"))]
+    return [Entry(file.parent) for file in sorted(expanded(folder).glob("*/results.json"))]
 
 
 def write_ledger(folder: str | Path) -> Path:
@@ -72,4 +73,4 @@ def write_ledger(folder: str | Path) -> Path:
     """
     lines = [json.dumps(entry.line, ensure_ascii=False) for entry in read_entries(folder)]
     text = "".join(f"{line}\n" for line in lines)
-    return write_atomic(Path(folder) / LEDGER, text)
+    return write_atomic(expanded(folder) / LEDGER, text)

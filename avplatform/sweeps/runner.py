@@ -168,7 +168,7 @@ class _Pool:
     running: list[tuple[Job, subprocess.Popen, IO[str], float]] = field(default_factory=list)
 
     def start(self, job: Job) -> None:
-        log = (self.logs / f"{job.name}.log").open("a")
+        log = (self.logs / f"{job.name}.log").open("a", encoding="utf-8")
         command = [sys.executable, *job.command()]
         # In its own session the job does not get Ctrl-C; this process gets it and stops the jobs
         # in order. If this process is killed, the job's stdin closes, and the job ends by itself.
@@ -242,7 +242,11 @@ def _last_words(log: Path, code: int) -> str:
     """Return the error message at the end of a log, or else its last line."""
     if code < 0:
         return f"killed by signal {-code}"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [
+        line.strip()
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
     errors = [line for line in lines[-3:] if line.startswith("error:")]
     return (errors or lines or ["its log is empty"])[-1].removeprefix("error: ")
 

@@ -24,6 +24,7 @@ from avplatform.config.compose import compose
 from avplatform.config.run import RunConfig, option_names
 from avplatform.config.values import Options, flat, load_yaml, merge, nest
 from avplatform.models.errors import AVError, DataError, UsageError, nearest
+from avplatform.models.paths import expanded
 
 PARTS = ("base", "axes", "seeds")
 LONGEST = 200
@@ -48,7 +49,7 @@ def read_sweep(path: str | Path) -> list[PlannedRun]:
             wrong; the message names it.
     """
     where = str(path)
-    if not Path(path).is_file():
+    if not expanded(path).is_file():
         raise DataError(f"there is no sweep at {where}; give a YAML file with base, axes and seeds")
     runs = plan(load_yaml(path), where=where)
     for run in runs:
@@ -200,7 +201,8 @@ def _mapping(value: Any, where: str) -> dict[Any, Any]:
 
 
 def _place(data: Any) -> Any:
-    return str(Path(data).resolve()) if isinstance(data, str) and Path(data).exists() else data
+    here = isinstance(data, str) and expanded(data).exists()
+    return str(expanded(data).resolve()) if here else data
 
 
 def _short(value: Any, other: Any) -> str:

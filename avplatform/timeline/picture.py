@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
-from avplatform.base.drawing import COLOURS, HATCHES, save_figure
+from avplatform.base.drawing import COLOURS, HATCHES, Figure, save_figure
 from avplatform.timeline.preview import Preview
 
 if TYPE_CHECKING:

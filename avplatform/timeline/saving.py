@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.files import write_atomic
+from avplatform.models.paths import expanded
 from avplatform.timeline.export import as_csv, as_eaf, as_json, as_vtt, write_exports
 from avplatform.timeline.page import render_page, video_source
 from avplatform.timeline.picture import picture
@@ -29,8 +30,8 @@ def save(
     embed_video: bool = False,
 ) -> Path:
     """Write a timeline; see `Timeline.save`."""
-    out, named = Path(path), video if video is not None else timeline.video
-    source = Path(named) if str(named) else None
+    out, named = expanded(path), video if video is not None else timeline.video
+    source = expanded(named) if str(named) else None
     if embed_video and (source is None or not source.is_file()):
         raise UsageError(
             f"there is no video '{named}' to embed; give video, or leave out embed_video"

@@ -153,7 +153,7 @@ def _write(
             files[file.name] = file_sha256(file)
         content = {**state, "files": files}
         content["digest"] = _digest_of_state(content)
-        (path / STATE).write_text(json.dumps(content, indent=2))
+        (path / STATE).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
     with disk_errors(target):
         return write_atomic(target, write)

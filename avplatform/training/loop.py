@@ -20,6 +20,7 @@ from avplatform.evaluation.evaluate import evaluate
 from avplatform.models.errors import counted
 from avplatform.tasks.contracts import Batch, Metrics
 from avplatform.training.checkpoint import load_best, save_best
+from avplatform.training.fit import monotony
 from avplatform.training.optim import learning_rate
 from avplatform.training.progress import Progress
 from avplatform.training.report import write_report
@@ -37,8 +38,11 @@ class Run:
     """One training run: its setup (data, model, optimiser, folder) and its progress."""
 
     def __init__(self, config: RunConfig, *, console: Console | None = None) -> None:
-        self.setup, self.progress = Setup(config, console=console), Progress()
-        self.config, self.task, self.folder = config, self.setup.task, self.setup.folder
+        setup = self.setup = Setup(config, console=console)
+        self.progress = Progress()
+        self.config, self.task, self.folder = setup.config, setup.task, setup.folder
+        self._said: str | None = None  # what the last validations said of all clips alike,
+        self._times = 0  # so many times in a row
         self.accelerator, self.console = self.setup.accelerator, self.setup.console
 
     def train(self) -> dict[str, Any]:
@@ -73,6 +77,8 @@ class Run:
             step = self.progress.step
             self._log({"event": "resume", "step": step, "resumed_from_step": step})
             self.console.note(f"resumed from step {step}")
+        for line in self.setup.remarks():
+            self.console.note(line)
         start_trackers(
             self.accelerator,
             config.trackers,
@@ -84,6 +90,8 @@ class Run:
         )
         self._started = time.monotonic() - self.progress.seconds
         self._cpu_started = cpu_time() - self.progress.cpu_seconds
+        if self.setup.start is not None and self.progress.step == 0:
+            self._checkpoint()  # a resume reads the weights that the run started from here
         progress, total = self.progress, self.setup.total_steps
         # A run that was stopped after its last step but before the validation still has that to do.
         while progress.step < total or progress.validated < progress.step:
@@ -213,7 +221,8 @@ class Run:
             self._next_epoch()
             return
         weights = self._scored_weights()
-        scores = self._evaluate(split).figures()
+        metrics = self._evaluate(split)
+        scores = metrics.figures()
         score = scores[self.task.selection_metric]
         best = progress.best.get("value")
         better = (
@@ -233,6 +242,10 @@ class Run:
             folder, step = self.folder.checkpoints, progress.step
             on_main(self.accelerator, lambda: save_best(folder, weights, step=step))
         self.console.epoch(record, metric=self.task.selection_metric, best=better)
+        said = metrics.constant()
+        self._said, self._times = said, self._times + 1 if said == self._said else 1
+        if said and self._times == 3:
+            self.console.note(monotony(said))
         self._next_epoch()
 
     def _validation_is_due(self) -> bool:

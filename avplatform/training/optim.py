@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,12 +65,26 @@ def learning_rate(
     return base_lr
 
 
-def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def build_optimizer(
+    module: nn.Module, config: OptimConfig, *, new: Collection[str] = ()
+) -> torch.optim.Optimizer:
     """Return the optimiser of all trainable parameters, with weight decay on every one of them.
 
     Biases and the scales of norms are not left out.
+
+    Args:
+        module: what to train.
+        config: the optimiser's options.
+        new: names of the parameters that `config.head_lr`, if set, applies to. They form a group
+            whose "lr_scale" is their learning rate as a multiple of that of the others.
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    parameters: list[Any] = list(trained.values())
+    if config.head_lr is not None:
+        head = [p for name, p in trained.items() if name in new]
+        rest = [p for name, p in trained.items() if name not in new]
+        groups = ((rest, 1.0), (head, config.head_lr / config.lr))
+        parameters = [{"params": found, "lr_scale": scale} for found, scale in groups if found]
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(
         parameters,

@@ -9,7 +9,6 @@ from avplatform.base.machine import describe
 from avplatform.base.processes import on_main
 from avplatform.evaluation.evaluate import example_tracks
 from avplatform.hub.cards import render_model_card
-from avplatform.models.av_model import count_parameters
 from avplatform.models.config import config_to_dict
 from avplatform.models.files import write_atomic
 from avplatform.runs import pictures as plots
@@ -33,9 +32,11 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
             **best,
         },
         metrics=metrics,
+        metric=setup.task.selection_metric,
         extra={
             "presence": presence_of(setup.task, metrics),
-            "parameters": count_parameters(setup.bare_model),
+            **started(setup),
+            "parameters": setup.parameters,
             "steps": progress.step,
             "skipped_steps": progress.skipped,
             "epochs": config.epochs,
@@ -86,13 +87,22 @@ def identity_of_run(setup: Setup) -> dict[str, Any]:
     }
 
 
+def started(setup: Setup) -> dict[str, Any]:
+    """Return what the weights started from, or nothing if they started from random numbers."""
+    if setup.start is None:
+        return {}
+    return {"init_from": setup.start.summary() | {"frozen": setup.config.freeze}}
+
+
 def write_model(setup: Setup, content: dict[str, Any]) -> None:
     """Write model/: config.json, model.safetensors and README.md (the model card)."""
     model = setup.bare_model
 
     def write(path: Any) -> None:
         path.mkdir(parents=True)
-        (path / "README.md").write_text(render_model_card(content, config_to_dict(model.config)))
+        (path / "README.md").write_text(
+            render_model_card(content, config_to_dict(model.config)), encoding="utf-8"
+        )
         model.save_pretrained(path)
 
     write_atomic(setup.folder.model, write)

@@ -19,7 +19,11 @@ from avplatform.data.reading.restricted import clips_per_class
 from avplatform.models.av_model import AVModel
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.runs.folder import RunFolder
+from avplatform.training.checkpoint import checkpoint_steps
+from avplatform.training.fit import advice, fitted, length, training_clips
+from avplatform.training.length import check_length, total_steps
 from avplatform.training.optim import build_optimizer, scaled_lr
+from avplatform.training.start import Start, prepare_start, start_model
 from avplatform.training.tracking import check_trackers
 from avplatform.training.weights import WeightAverage
 
@@ -49,6 +53,8 @@ class Setup:
         self.task, self.data, model = open_run(
             config, progress=self.console.note, why_mapped=streamed if config.streaming else ""
         )
+        config, self.followed = fitted(config, self.task, self.data)
+        self.config = config
         self.step_clips = config.batch_size
         if config.batch_scope == "process":
             self.step_clips *= self.accelerator.num_processes
@@ -73,11 +79,24 @@ class Setup:
                 f"the training split has fewer clips than one batch of {self.step_clips}; "
                 "lower --batch-size"
             )
+        self._made_longer = check_length(config, len(self.loader))
+        self.start = self._start(model)
         self._prepare(model)
         self.base_lr = scaled_lr(config.optim, self.step_clips)
-        planned = config.epochs * len(self.loader)
-        self.total_steps = min(planned, config.max_steps or planned)
+        self.total_steps = total_steps(config, len(self.loader))
+        self.clips = training_clips(self.task, self.data)
         self.folder = self._open_folder()  # last, so that a failure above writes nothing
+
+    def _start(self, model: AVModel) -> Start | None:
+        """Give the model the weights that it starts from; a resumed run has its own already."""
+        config = self.config
+        if config.resume and config.init_from:
+            folder = RunFolder(config.resume)
+            if checkpoint_steps(folder.checkpoints):
+                start = Start.read(folder.start_file)
+                prepare_start(model, config, start)
+                return start
+        return start_model(model, config)
 
     def _prepare(self, model: AVModel) -> None:
         """Build the optimiser, the weight average, and the views of the model.
@@ -90,7 +109,7 @@ class Setup:
         replica = copy.deepcopy(model) if needs_copy else None
         if config.compile:
             model.compile()
-        optimizer = build_optimizer(model, config.optim)
+        optimizer = build_optimizer(model, config.optim, new=self.start.new if self.start else ())
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Accelerate builds autocast into the model's forward. Evaluation must run without it, and a
         # training step enters it explicitly.
@@ -110,6 +129,15 @@ class Setup:
         double = self.config.precision == "float64"
         return "float64" if double else str(self.accelerator.mixed_precision)
 
+    @property
+    def parameters(self) -> int:
+        """Return the number of parameters, frozen ones included."""
+        return sum(p.numel() for p in self.bare_model.parameters())
+
+    def _frozen(self) -> str:
+        frozen = self.parameters - self.bare_model.num_parameters
+        return f" ({frozen:,} of them frozen)" if frozen else ""
+
     def heading(self) -> str:
         """Return the line that says what is about to be trained, printed before the first step."""
         config, kind = self.config, " (SYNTHETIC features)" if self.data.synthetic else ""
@@ -122,12 +150,19 @@ class Setup:
             )
         return (
             f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}), "
-            f"data {self.data.name}{kind}: {counted(len(self.loader), 'step')} per epoch, each of "
+            f"data {self.data.name}{kind}: "
+            f"{length(self.clips, len(self.loader), self.total_steps)}, each of "
             f"{self.step_clips} clips over all processes, {lr}, "
-            f"{self.bare_model.num_parameters:,} parameters, precision {self.precision}, "
+            f"{self.parameters:,} parameters{self._frozen()}, precision {self.precision}, "
             f"{counted(processes, 'process')} with {counted(threads, 'thread')} each; "
             f"everything is written to {self.folder.path}"
         )
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know before the first step, one sentence a line."""
+        lines = [self.followed] if self.followed else []
+        lines += advice(self.config, self.clips, len(self.loader), self.total_steps)
+        return lines + (self.start.lines() if self.start and self.start.loaded else [])
 
     def _open_folder(self) -> RunFolder:
         """Create (or reopen) and lock the run's folder on the main process; return it on all."""
@@ -141,6 +176,10 @@ class Setup:
                 folder = RunFolder.create(config.output_dir, name=name)
             folder.lock(wait=LEAVING if config.resume else 0.0)
             opened.append(folder)
+            if self._made_longer is not None:
+                folder.set_results_aside(self._made_longer)
+            if self.start is not None and self.start.loaded:
+                folder.write_start(self.start.to_json())
             # A changed option of a resumed run (epochs, trackers) also holds for its next resume.
             folder.write_config(to_dict(config) | {"resume": None})
             processes = self.accelerator.num_processes

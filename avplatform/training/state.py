@@ -70,7 +70,8 @@ def restore_state(setup: Setup) -> Progress:
 
     Raises:
         UsageError: the number of processes changed, and the batches depend on it.
-        DataError: the checkpoint belongs to another model.
+        DataError: the checkpoint belongs to another model, or none is left of a run that started
+            from another model's weights.
     """
     path = on_main(
         setup.accelerator, lambda: newest_whole(setup.folder.checkpoints, note=setup.console.note)
@@ -93,6 +94,11 @@ def restore_state(setup: Setup) -> Progress:
             setup.average.load(tensors["average"], setup.trained_model)
         setup.task.load_state(tensors.get("task", {}))
         progress = Progress(**state)
+    elif setup.start is not None and not setup.start.loaded:
+        raise error_on_all(
+            f"no checkpoint of {setup.folder.path} is whole, and its model did not start from "
+            "random weights; start a new run with the same --init-from"
+        )
     on_main(
         setup.accelerator, lambda: setup.folder.rewind(progress.step, validated=progress.validated)
     )

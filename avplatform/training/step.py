@@ -63,7 +63,7 @@ def optimisation_step(
     batches = [batches] if isinstance(batches, Batch) else list(batches)
     shares = [1.0 / len(batches)] * len(batches) if shares is None else list(shares)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
     optimizer.zero_grad(set_to_none=True)
 
     result = StepResult()

@@ -65,7 +65,7 @@ def start_trackers(
     if new and accelerator.is_main_process:
         write_json(identity, {"id": uuid.uuid4().hex[:8]})
     accelerator.wait_for_everyone()
-    key = json.loads(identity.read_text())["id"]
+    key = json.loads(identity.read_text(encoding="utf-8"))["id"]
     name = f"{folder.path.name}-{key}"
     logs = folder.path / "trackers"
     accelerator.project_configuration.set_directories(str(folder.path))
@@ -129,7 +129,7 @@ class CsvTracker(GeneralTracker):
         """Drop the rows that a resumed run repeats."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for file in self.folder.glob("*.csv"):
-            with file.open(newline="") as stream:
+            with file.open(newline="", encoding="utf-8") as stream:
                 rows = list(csv.reader(stream))
             last = self.after if file.stem == "train" else self.validated
             whole = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit()]
@@ -150,12 +150,12 @@ class CsvTracker(GeneralTracker):
         for group, row in groups.items():
             file = self.folder / f"{group}.csv"
             head = [] if file.exists() else [["step", *row]]
-            with disk_errors(file), file.open("a", newline="") as stream:
+            with disk_errors(file), file.open("a", newline="", encoding="utf-8") as stream:
                 csv.writer(stream).writerows([*head, [step, *row.values()]])
 
 
 def _write_rows(path: Path, rows: list[list[str]]) -> None:
-    with path.open("w", newline="") as stream:
+    with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(rows)
 
 

@@ -58,7 +58,8 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[
 
     The kinds are torch's, such as "exp_avg" and "step". Every process has to call it.
     """
-    names, entries = _trained_names(model), _whole_state(model, optimizer).get("state", {})
+    names = _trained_names(model, optimizer)
+    entries = _whole_state(model, optimizer).get("state", {})
     return {
         f"{kind}/{name if isinstance(name, str) else names[name]}": torch.as_tensor(value)
         for name, entry in entries.items()
@@ -84,7 +85,7 @@ def put_optimizer_state(
             stored: Any = {"state": entries, "param_groups": groups}
             set_optimizer_state_dict(model, _plain(optimizer), stored, options=WHOLE)
         else:
-            names = _trained_names(model)
+            names = _trained_names(model, optimizer)
             entries = {names.index(name): entry for name, entry in entries.items()}
             optimizer.load_state_dict({"state": entries, "param_groups": groups})
 
@@ -130,9 +131,10 @@ def _wide(value: Tensor) -> Tensor:
     return value.clone() if value.dtype == torch.float64 else value.to(torch.float32, copy=True)
 
 
-def _trained_names(model: nn.Module) -> list[str]:
-    """Return the names of the trainable parameters, in the order of the optimiser."""
-    return [name for name, p in model.named_parameters() if p.requires_grad]
+def _trained_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Return the names of an optimiser's parameters, in the order in which it numbers them."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return [names.get(id(p), "") for group in optimizer.param_groups for p in group["params"]]
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def loudness(clips: Path) -> tuple[np.ndarray, np.ndarray]:
             f"no {PLAN_FILE} in {clips}; give a folder that examples.real_media.compose wrote"
         )
     heard, other = [], []
-    for clip in Plan.from_json(file.read_text()).clips:
+    for clip in Plan.from_json(file.read_text(encoding="utf-8")).clips:
         with av.open(str(clip_file(clips, clip.name)), "r") as container:
             samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
         samples = np.pad(samples, (0, SEGMENTS * RATE))[: SEGMENTS * RATE].astype(np.float64)

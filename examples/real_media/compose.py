@@ -39,7 +39,7 @@ def compose(cache: Path, out: Path, *, sizes: dict[str, int], seed: int, console
     seen = [name for name, sources in CLASSES.items() if sources.photos]
     plan = make_plan(sizes, heard=heard, seen=seen, seed=seed)
     file = out / PLAN_FILE
-    if file.is_file() and file.read_text() != plan.to_json():
+    if file.is_file() and file.read_text(encoding="utf-8") != plan.to_json():
         raise UsageError(
             f"{out} holds clips of another seed or number; give another --out, or delete it"
         )

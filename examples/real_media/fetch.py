@@ -61,7 +61,7 @@ def _fill(cache: Path) -> None:
                 ["dpkg-deb", "-x", str(newest.resolve()), str(place.resolve())],
                 f"the contents of {newest.name}",
             )
-            done.write_text(newest.stem.split("_")[1] + "\n")  # its version
+            done.write_text(newest.stem.split("_")[1] + "\n", encoding="utf-8")  # its version
     folder = weights_folder(cache)
     folder.mkdir(exist_ok=True)
     for name, options, file in WEIGHTS:
@@ -119,7 +119,14 @@ def _count(cache: Path, sources: ClassSources, kind: str, split: str) -> str:
 
 def _call(command: Sequence[str], what: str, *, folder: Path | None = None) -> None:
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
     except FileNotFoundError:
         raise DataError(
             f"{what} cannot be had: this machine has no {command[0]}; use one with Debian 12"
@@ -146,7 +153,9 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for key, package in PACKAGES.items():
-        version = (args.cache / "packages" / f"{package.name}.done").read_text().strip()
+        version = (
+            (args.cache / "packages" / f"{package.name}.done").read_text(encoding="utf-8").strip()
+        )
         print(f"{key}: {package.name} {version}, {package.licence}")
     if args.list:
         for name, sources in {**CLASSES, "(background)": BACKGROUND}.items():

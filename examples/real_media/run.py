@@ -147,7 +147,7 @@ def tell(cache: Path, out: Path, plan: Plan, *, seeds: int) -> None:
 
 def predict(cache: Path, out: Path, *, sample: Path | None, seed: int, console: Console) -> int:
     """Parse the sample video and the first test clip that has events; return 1 if that failed."""
-    clips = Plan.from_json((out / "clips" / "plan.json").read_text()).clips
+    clips = Plan.from_json((out / "clips" / "plan.json").read_text(encoding="utf-8")).clips
     known = next(clip.name for clip in clips if clip.split == "test" and len(clip.events) > 2)
     videos = [str(clip_file(out / "clips", known)), *([str(sample)] if sample else [])]
     if sample is None:

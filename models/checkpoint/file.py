@@ -37,6 +37,7 @@ from avplatform.models.checkpoint.pickle_values import (
 )
 from avplatform.models.checkpoint.state import tensors_of
 from avplatform.models.errors import DataError
+from avplatform.models.paths import expanded
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
@@ -69,7 +70,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         DataError: the file is missing, not a checkpoint, damaged, or holds what is not allowed.
     """
-    return _read(Path(path), _weights)
+    return _read(expanded(path), _weights)
 
 
 def read_tensor(path: str | Path) -> Tensor:
@@ -78,7 +79,7 @@ def read_tensor(path: str | Path) -> Tensor:
     Raises:
         DataError: as for `read_checkpoint`, or the file holds another number of tensors.
     """
-    return _read(Path(path), _one_tensor)
+    return _read(expanded(path), _one_tensor)
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -90,7 +91,7 @@ def read_pickle(path: str | Path) -> Any:
     Raises:
         DataError: the file is missing, damaged, or holds anything else, which is named.
     """
-    return _open(Path(path), _plain_file)
+    return _open(expanded(path), _plain_file)
 
 
 ReadTensors = Callable[[Mapping[str, TensorRef]], dict[str, Tensor]]

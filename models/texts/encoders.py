@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.models.paths import expanded
 
 BATCH = 64
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -70,11 +71,12 @@ def find_folder(name: str) -> ModelFolder:
     Raises:
         DataError: there is no such encoder, or the Hub cannot be reached.
     """
-    for folder in (Path(name), *package_folders(name)):
+    own = expanded(name)
+    for folder in (own, *package_folders(name)):
         for path in (folder, folder / "model"):
             if (path / "config.json").is_file():
-                return ModelFolder(path, folder.resolve().name if folder == Path(name) else name)
-    if Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
+                return ModelFolder(path, folder.resolve().name if folder == own else name)
+    if own.is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
         raise DataError(
             f"'{name}' is not a folder with a config.json; "
             "give the folder of a text encoder, a package or a Hub id"

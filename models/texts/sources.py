@@ -26,6 +26,7 @@ from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError, nearest
 from avplatform.models.files import file_sha256
+from avplatform.models.paths import expanded
 from avplatform.models.texts.encoders import (
     POOLINGS,
     ModelFolder,
@@ -92,7 +93,7 @@ def open_source(source: str, *, pooling: str | None = None) -> LabelSource:
 
 
 def _kind_of_path(source: str) -> str:
-    path = Path(source)
+    path = expanded(source)
     if path.is_file():
         return "file" if path.suffix in READABLE else "glove"
     if path.is_dir():
@@ -120,7 +121,7 @@ def _shipped(argument: str) -> LabelSource:
 
 def _glove(argument: str) -> LabelSource:
     _needs(argument, "glove", "a GloVe text file, a folder of .npy and .parquet, or a package")
-    path, slow = Path(argument), False
+    path, slow = expanded(argument), False
     if not path.exists():
         roots = package_folders(argument)
         places = [place for root in roots for place in (root, root / "data")]
@@ -136,13 +137,13 @@ def _glove(argument: str) -> LabelSource:
         files = list(glove_pair(path))
     else:
         files, slow = [path], True
-    name = argument if path != Path(argument) else path.name
+    name = argument if path != expanded(argument) else path.name
     about = _about("glove", name, files, "mean of words")
     return LabelSource(glove_embedder(path), about, slow=slow)
 
 
 def _file(argument: str) -> LabelSource:
-    path = Path(argument)
+    path = expanded(argument)
     if path.suffix not in READABLE or not path.is_file():
         raise DataError(
             f"no file of label embeddings '{argument}'; give an existing {', '.join(READABLE)} file"

@@ -43,7 +43,10 @@ class AVELMetrics(Metrics):
         event, right = true != self.background, predicted == true
         everywhere = np.broadcast_to(video[:, None], true.shape)
         of_clip = clip_classes(predicted, self.background) == video
-        nothing = np.full_like(true, self.background)
+        nothing, labels = np.full_like(true, self.background), np.arange(len(self.classes))
+        counts = (true[:, :, None] == labels).sum(axis=0)  # (T, C)
+        frequent = np.full_like(true, counts.sum(axis=0)[: self.background].argmax())
+        by_second = np.broadcast_to(counts.argmax(axis=1), true.shape)
         per_class = {}
         for index, name in enumerate(self.classes):
             chosen = true == index
@@ -58,8 +61,17 @@ class AVELMetrics(Metrics):
             "anchors": {
                 "always_background": 100 * segment_accuracy(nothing, true),
                 "perfect_class_everywhere": 100 * segment_accuracy(everywhere, true),
+                "most_frequent_class": 100 * segment_accuracy(frequent, true),
+                "class_priors_by_second": 100 * segment_accuracy(by_second, true),
             },
         }
+
+    def constant(self) -> str | None:
+        """Return "nothing" or "everything" if all segments are background or one class."""
+        predicted = self.scored()["predicted"]
+        if (predicted != predicted.flat[0]).any():
+            return None
+        return "nothing" if predicted.flat[0] == self.background else "everything"
 
 
 def segment_accuracy(predicted: np.ndarray, true: np.ndarray) -> float:

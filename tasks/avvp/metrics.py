@@ -33,6 +33,10 @@ COLUMNS = (
 """Columns of the per-clip table."""
 TABLE_SEGMENTS = 10  # longest clip for the table of counts: 2**20 pairs of codes
 STREAMS = ("audio", "visual")
+EVERYTHING = 0.95
+"""Share of all segments and classes that are decided, from which on a model says everything."""
+PRIORS = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""Shares of the clips from which on a class is said in a second; the best of them is a rival."""
 Maps = tuple[np.ndarray, np.ndarray]
 """The event maps of audio and visual, each bool [N, T, C]."""
 
@@ -68,13 +72,11 @@ class AVVPMetrics(Metrics):
     def details(self) -> dict[str, Any]:
         """Return scores per class, of subsets and of whole videos, and anchors.
 
-        The anchors are the figures of two trivial predictions, to compare a model with.
+        The anchors are the figures of trivial predictions, to compare a model with.
         """
         state = self.scored()
         predicted = state["predicted_audio"], state["predicted_visual"]
         true = state["true_audio"], state["true_visual"]
-        weak = np.broadcast_to(state["weak"][:, None, :], true[0].shape)
-        nothing = np.zeros_like(weak)
         table = self._table()
         subsets = {}
         for name, chosen in overlap_subsets(*true).items():
@@ -89,10 +91,36 @@ class AVVPMetrics(Metrics):
             "class_event_pooled": self._per_class(predicted, true, level=1, pooled=True),
             "subsets": subsets,
             "video_F": 100 * float(_f(*_segment_counts(state["video"], state["weak"])).mean()),
-            "anchors": {
-                "nothing_predicted": averages(score(nothing, nothing, *true)),
-                "video_labels_everywhere": averages(score(weak, weak, *true)),
-            },
+            "anchors": self._anchors(state["weak"], *true),
+        }
+
+    def constant(self) -> str | None:
+        """Return "nothing" or "everything" if the decisions say so of all clips, else None."""
+        state = self.scored()
+        found = float(np.mean([state[f"predicted_{stream}"].mean() for stream in STREAMS]))
+        return "nothing" if found == 0 else "everything" if found >= EVERYTHING else None
+
+    def _anchors(
+        self, weak: np.ndarray, audio: np.ndarray, visual: np.ndarray
+    ) -> dict[str, dict[str, float]]:
+        """Return the figures of answers that need no model, made from the labels of the split.
+
+        They are nothing; the true labels of a clip in all its segments; the most frequent class in
+        all segments; and in each segment the classes that occur there in a share of the clips.
+        """
+        everywhere, nothing = np.broadcast_to(weak[:, None, :], audio.shape), np.zeros_like(audio)
+        frequent = np.zeros_like(audio)
+        frequent[..., (audio.sum(axis=(0, 1)) + visual.sum(axis=(0, 1))).argmax()] = True
+        by_second = [
+            [np.broadcast_to(true.mean(axis=0) >= share, true.shape) for true in (audio, visual)]
+            for share in PRIORS
+        ]
+        priors = [averages(score(heard, seen, audio, visual)) for heard, seen in by_second]
+        return {
+            "nothing_predicted": averages(score(nothing, nothing, audio, visual)),
+            "video_labels_everywhere": averages(score(everywhere, everywhere, audio, visual)),
+            "most_frequent_class": averages(score(frequent, frequent, audio, visual)),
+            "class_priors_by_second": max(priors, key=lambda f: f.get("segment_Type@AV", 0.0)),
         }
 
     def _table(self) -> np.ndarray:

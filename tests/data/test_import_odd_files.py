@@ -76,10 +76,12 @@ def test_a_version_of_the_annotations_is_known_however_an_editor_saved_it(tmp_pa
     assert audio_variant(file) == "not a known one"
 
 
-def test_a_blank_line_between_clips_is_an_error(tmp_path):
-    write_llp(tmp_path, train="train-00000_0_10\tDog\n\ntrain-00001_0_10\tDog")
-    with pytest.raises(DataError, match="AVVP_train.csv, line 3: 1 column instead of 2"):
+def test_a_blank_line_between_clips_is_passed_over(tmp_path):
+    write_llp(tmp_path, train="train-00000_0_10\tDog\n\t\ntrain-00001_0_10\tDog\nx")
+    with pytest.raises(DataError, match="AVVP_train.csv, line 5: 1 column instead of 2"):
         read_llp(tmp_path)
+    write_llp(tmp_path, train="train-00000_0_10\tDog\n\n\ntrain-00001_0_10\tDog")
+    assert len(read_llp(tmp_path).splits["train"]) == 2
 
 
 def test_a_malformed_clip_name_is_named_with_its_line(tmp_path):

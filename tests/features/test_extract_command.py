@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from avplatform.cli import main
+from avplatform.commands.predict import find_videos
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.run import default_config
 from avplatform.data import open_data
@@ -300,6 +301,43 @@ def test_a_name_that_occurs_twice_is_extracted_once(place):
     found = find_files([place / "videos", place / "videos" / "a.mp4"])
     assert list(found.files) == ["a", "b", "c", "empty", "long", "text"]
     assert len(found.bad) == 1 and "rename one of them" in found.bad[0][1]
+
+
+def test_files_beside_a_video_do_not_take_its_place(tmp_path):
+    """A thumbnail, a sound track, a preview and an unfinished download share the video's name."""
+    (tmp_path / "sounds").mkdir()
+    sound, pictures = beep(1, 0, 1), [bits_of(3)] * 10
+    for name in ("abc.m4a", "def.m4a", "sounds/abc.wav", "alone.m4a"):
+        codec = "pcm_s16le" if name.endswith("wav") else "aac"
+        render(tmp_path / name, sound=sound, sound_codec=codec)
+    render(tmp_path / "silent.mkv", sound=sound)
+    for name in ("abc", "def", "silent"):
+        render(tmp_path / f"{name}.mp4", pictures=pictures, fps=10)
+    (tmp_path / "abc.lrv").write_bytes((tmp_path / "abc.mp4").read_bytes())
+    for name in ("abc.jpg", "abc.webp", "abc.info.json", "abc.mp4.part", "abc.THM", "lone.png"):
+        (tmp_path / name).write_bytes(b"x")
+    found = find_files([tmp_path])
+    assert {name: file.name for name, file in found.files.items()} == {
+        "abc": "abc.mp4", "alone": "alone.m4a", "def": "def.mp4", "silent": "silent.mp4"
+    }  # fmt: skip
+    assert not found.bad and found.ignored == 11
+    names = {file.name for file, _ in find_videos([str(tmp_path)])[0]}
+    assert names == {"abc.mp4", "alone.m4a", "def.mp4", "silent.mp4"}
+    # What is named itself is never ignored.
+    assert find_files([tmp_path / "abc.jpg"]).files == {"abc": tmp_path / "abc.jpg"}
+    # Of two videos, neither is preferred.
+    (tmp_path / "abc.mkv").write_bytes((tmp_path / "abc.mp4").read_bytes())
+    assert "rename one of them" in find_files([tmp_path]).bad[0][1]
+
+
+def test_a_folder_without_media_is_said_to_hold_none(place, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("x")
+    args = flags(place, tmp_path / "out")
+    args[1] = str(empty)
+    assert main(args) == 1
+    assert f"{empty} holds no video or sound file (1 other file)" in capsys.readouterr().err
 
 
 def test_the_core_works_without_pyav_and_says_how_to_get_it(tmp_path):

@@ -535,3 +535,98 @@ def test_the_length_of_an_mp3_is_the_declared_one_unless_its_packets_are_far_fro
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     assert probe(path).duration == pytest.approx(5.0, abs=0.5)
+
+
+def declared_only(path, *, pictures, sound, codec="mpeg4", sound_codec="aac"):
+    """Write a file that declares a video and a sound track, one of which may be empty."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream(codec, rate=10)
+        video.width, video.height, video.pix_fmt = 128, 96, "yuv420p"
+        audio = out.add_stream(sound_codec, rate=RATE, layout="mono")
+        packets = []
+        for index in range(20 if pictures else 0):
+            frame = av.VideoFrame.from_ndarray(bits_of(index), format="rgb24")
+            packets += video.encode(frame)
+        packets += video.encode(None) if pictures else []
+        for start in range(0, RATE * 2 if sound else 0, 1152):
+            frame = av.AudioFrame.from_ndarray(
+                np.full((1, 1152), 0.2, np.float32), format="fltp", layout="mono"
+            )
+            frame.sample_rate, frame.pts = RATE, start
+            packets += audio.encode(frame)
+        packets += audio.encode(None) if sound else []
+        for packet in packets:
+            out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(("name", "sound_codec"), [("mute.mkv", "aac"), ("mute.avi", "mp2")])
+def test_a_sound_track_without_sound_is_none(tmp_path, name, sound_codec):
+    file = declared_only(tmp_path / name, pictures=True, sound=False, sound_codec=sound_codec)
+    info = probe(file)
+    assert info.has_video and not info.has_audio and info.audio_codec is None
+    assert len(read_waveform(file, 16000)) == 0 and numbers(file, [0.5]) == [5]
+    assert probe(declared_only(tmp_path / "a.mkv", pictures=True, sound=True)).has_audio
+
+
+def test_pictures_that_are_only_declared_are_none_beside_sound(tmp_path):
+    info = probe(declared_only(tmp_path / "dark.mkv", pictures=False, sound=True))
+    assert info.has_audio and not info.has_video and info.width is None
+
+
+@pytest.mark.parametrize(("name", "codec"), [("long.flv", "flv"), ("long.nut", "mpeg4")])
+def test_sound_may_go_on_where_the_container_gives_one_length_for_all(tmp_path, name, codec):
+    pictures = [bits_of(index) for index in range(50)]
+    file = render(tmp_path / name, pictures=pictures, sound=beep(8, 4, 5), codec=codec)
+    assert numbers(file, [0.55, 7.5]) == [13, 49]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "sound_codec"),
+    [
+        ("a.ts", "mpeg4", "aac"), ("a.mpg", "mpeg2video", "mp2"), ("a.mkv", "mpeg4", "aac"),
+        ("a.flac", None, "flac"),
+    ],
+)  # fmt: skip
+def test_recordings_that_were_joined_as_bytes_are_said_to_be(tmp_path, name, codec, sound_codec):
+    pictures = [bits_of(index) for index in range(100)] if codec else None
+    options = {"codec": codec} if codec else {}
+    part = render(
+        tmp_path / name, pictures=pictures, sound=beep(4, 1, 2), sound_codec=sound_codec, **options
+    )
+    assert probe(part).duration == pytest.approx(4.0, abs=0.2)
+    part.write_bytes(part.read_bytes() * 2)
+    with pytest.raises(DataError, match=rf"{name} holds recordings that were joined .* after [34]"):
+        probe(part)
+
+
+def test_the_packets_of_a_file_are_limited_by_its_seconds_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("avplatform.features.container.MOST_PACKETS", 10)
+    monkeypatch.setattr("avplatform.features.container.PACKETS_A_SECOND", 50)
+    file = render(tmp_path / "long.mp3", sound=beep(4, 1, 2), sound_codec="libmp3lame")
+    with pytest.raises(DataError, match=r"more than 100 packets, .* 2 s \(--max-seconds\)"):
+        probe(file, limits=Limits(max_seconds=2))
+    assert probe(file, limits=Limits(max_seconds=5)).duration == pytest.approx(4.0, abs=0.2)
+    assert Limits(max_seconds=40_000).max_packets > 1_350_000  # nine hours of mp3
+
+
+@pytest.mark.parametrize(("aspect", "turned"), [((2, 1), 0), ((1, 2), 0), ((2, 1), 90)])
+def test_pixels_that_are_not_square_are_shown_as_a_player_does(tmp_path, aspect, turned):
+    ratio = Fraction(*aspect)
+    y, x = np.mgrid[:96, :96]
+    disc = ((x - 48) * ratio / 24) ** 2 + ((y - 48) / 24) ** 2 < (1 if ratio > 1 else 0.25)
+    picture = np.where(disc[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
+    with av.open(str(tmp_path / "dvd.mp4"), "w") as out:
+        video = out.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 96, 96, "yuv420p"
+        video.codec_context.sample_aspect_ratio = ratio
+        for _ in range(10):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(video.encode(None))
+    file = turn(tmp_path / "dvd.mp4", turned) if turned else tmp_path / "dvd.mp4"
+    info = probe(file)
+    wide = round(96 * ratio)
+    assert (info.width, info.height) == ((96, wide) if turned else (wide, 96))
+    shown = read_frames(file, [0.5], 96, short_side=96)[0][..., 0] > 128
+    across, down = shown.any(0).sum(), shown.any(1).sum()
+    assert across == pytest.approx(down, abs=4) and down > 20

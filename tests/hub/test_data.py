@@ -211,3 +211,33 @@ def test_a_source_that_fails_in_mid_stream_names_the_shard(pushed, monkeypatch):
     monkeypatch.setattr(loader.shards, "read", gone)
     with pytest.raises(DataError, match=r"train-0000\d.parquet cannot be read .reset by peer."):
         list(stream)
+
+
+def test_a_second_push_leaves_no_shard_of_the_first(hub, tmp_path):
+    for name, sizes in (("first", SIZES), ("second", {"train": 30, "test": 10})):
+        write(tmp_path / name, spec_of(), sizes, rows_per_shard=50)
+        done(client(hub, tmp_path, command("data", "push", tmp_path / name, "tester/twice")))
+        if name == "first":  # files that others added stay
+            repo = hub.repos["datasets/tester/twice"]
+            repo.commit("main", {**repo.files(), "notes.md": b"x", "extra/a-00000.parquet": b"x"})
+    assert set(repo.files()) == {
+        "dataset.json", "README.md", "train-00000.parquet", "test-00000.parquet",
+        "notes.md", "extra/a-00000.parquet",
+    }  # fmt: skip
+
+
+def test_shards_in_the_cache_are_read_without_a_network(hub, pushed, tmp_path):
+    read_it = (
+        "import json; from tests.hub.test_data import read\n"
+        "print(json.dumps(read('tester/clips', streaming=True)))"
+    )
+    online = done(client(hub, tmp_path, read_it)).splitlines()[-1]
+    off = {"HF_HUB_OFFLINE": "1"}
+    fast = command("data", "verify", "tester/clips", "--fast")
+    # Only the small files are cached: nothing can be said of the shards, and nothing is.
+    unknown = client(hub, tmp_path, fast, **off)
+    assert unknown.returncode == 1 and "cannot be listed: HF_HUB_OFFLINE is set" in unknown.stderr
+    assert "damaged" not in unknown.stdout + unknown.stderr
+    done(client(hub, tmp_path, command("data", "verify", "tester/clips")))
+    assert "sizes and footers are right" in done(client(hub, tmp_path, fast, **off))
+    assert done(client(hub, tmp_path, read_it, **off)).splitlines()[-1] == online

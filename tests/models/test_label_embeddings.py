@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from avplatform.data.adapters.registry import make_task
+from avplatform.data.adapters.registry import DATASETS, make_task
 from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig
 from avplatform.models.errors import AVError, DataError, UsageError
@@ -179,6 +181,41 @@ def test_a_file_without_texts_gives_its_rows_in_order(tmp_path):
         )
         with pytest.raises(DataError, match="3 rows and no texts, but there are 2 label texts"):
             source.embed(["a", "b"])
+
+
+def test_a_file_of_another_maker_is_read_by_its_texts_and_classes(tmp_path):
+    values = torch.arange(6.0).reshape(3, 2)
+    metadata = {
+        "text": '["Dog", "Fry food", "Baby cry"]',
+        "classes": '["Dog", "Frying_(food)", "Baby_cry"]',
+        "source": "vectors of somebody (6B)",
+    }
+    save_file({"label_embeddings": values}, tmp_path / "x.safetensors", metadata)
+    source = open_source(str(tmp_path / "x.safetensors"))
+    assert torch.equal(source.embed(["fry food", "dog", "Baby cry"]), values[[1, 0, 2]])
+    assert torch.equal(source.embed(["Frying (food)"]), values[[1]])
+    assert source.provenance["made_by"]["said"] == "vectors of somebody (6B)"
+    with pytest.raises(DataError, match="no row for the label text 'cat'"):
+        source.embed(["cat"])
+
+
+@pytest.mark.skipif("AVP_LLP_DIR" not in os.environ, reason="AVP_LLP_DIR is not set")
+def test_the_published_vectors_have_a_row_for_every_class_of_llp():
+    file = Path(os.environ["AVP_LLP_DIR"]) / "glove_300d.safetensors"
+    if not file.is_file():
+        pytest.skip(f"{file} is not here")
+    source, adapter = open_source(str(file)), DATASETS["llp"]
+    plain, official = (source.embed(list(adapter.texts[name])) for name in ("plain", "official"))
+    assert plain.shape == (25, 300) and torch.equal(plain, official)
+
+
+def test_two_texts_that_differ_in_capitals_only_are_never_confused(tmp_path):
+    stored = LabelEmbeddings(torch.eye(3), ["Polish", "polish", "Rock_music"])
+    write_label_file(tmp_path / "x.npy", stored)
+    source = open_source(str(tmp_path / "x.npy"))
+    assert source.embed(["polish", "Polish", "rock music"]).argmax(1).tolist() == [1, 0, 2]
+    with pytest.raises(DataError, match="no row for the label text 'POLISH'"):
+        source.embed(["POLISH"])
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,10 @@ def test_odd_rows_are_listed_and_never_an_error(tmp_path):
             {"audio": ["b_b-bbbbbbb_30_40\tx\t5\tDog"]},
             "line 2: onset and offset must be whole seconds",
         ),
-        ({"audio": ["b_b-bbbbbbb_30_40\t2\t11\tDog"]}, "outside 0 to 10"),
+        ({"audio": ["b_b-bbbbbbb_30_40\t2.5\t5\tDog"]}, "whole seconds, not '2.5', '5'"),
+        ({"audio": ["b_b-bbbbbbb_30_40\t2,0\t5\tDog"]}, "whole seconds, not '2,0', '5'"),
+        ({"audio": ["b_b-bbbbbbb_30_40\t-1\t5\tDog"]}, "outside 0 to 10"),
+        ({"train": 'aaaaaaaaaaa_0_10\t"Dog'}, "line 2: unexpected end of data"),
     ],
 )
 def test_malformed_files_are_named_with_their_line(tmp_path, options, message):

@@ -11,7 +11,7 @@ pytest.importorskip("av", reason="needs PyAV (pip install avplatform[media])")
 
 from avplatform.base.console import named
 from avplatform.cli import main
-from avplatform.commands.predict import FILES, find_videos
+from avplatform.commands.predict import FILES, find_videos, write_summary
 from avplatform.config.run import default_config
 from avplatform.features import media
 from avplatform.features.extractor import Extractor
@@ -333,3 +333,21 @@ def test_the_tracks_end_where_the_video_ends(models, tmp_path):
         2.4, abs=0.05
     )
     assert {event["offset"] for event in content["events"]} == {content["duration"]}
+
+
+def test_the_summary_of_a_used_folder_lists_the_videos_of_all_calls(tmp_path):
+    def call(name, events):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "events.json").write_text("{}")
+        entry = {"video": f"{name}.mp4", "folder": name, "events": events, "notes": []}
+        write_summary(tmp_path, [entry], [])
+        content = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+        return [(entry["folder"], entry["events"]) for entry in content["done"]]
+
+    assert call("a", 1) == [("a", 1)]
+    assert call("b", 2) == [("a", 1), ("b", 2)]
+    assert call("a", 3) == [("b", 2), ("a", 3)]
+    (tmp_path / "b" / "events.json").unlink()
+    assert call("a", 3) == [("a", 3)]
+    (tmp_path / "summary.json").write_text("not JSON")
+    assert call("c", 0) == [("c", 0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from avplatform.models.errors import counted
 LISTED_WHOLE = (
     "event of no length",
     "reversed event",
+    "event beyond the clip",
     "row given twice",
     "class named twice",
     "clip outside all splits",
@@ -105,6 +107,31 @@ def read_lines(file: Path) -> list[str]:
     while lines and not lines[-1].strip():
         lines.pop()
     return lines
+
+
+def cells(line: str, delimiter: str) -> list[str]:
+    """Return the cells of a line; spreadsheets put cells that hold a comma into quotes.
+
+    Raises:
+        csv.Error: a quote is not closed in the line.
+    """
+    if '"' not in line:
+        return line.split(delimiter)
+    return next(csv.reader([line], delimiter=delimiter, strict=True))
+
+
+def whole_number(text: str) -> int | None:
+    """Return a whole number that may be written as pandas does, such as 5.0; None for other text.
+
+    Example:
+        >>> whole_number("5.0"), whole_number("5.5"), whole_number("nan")
+        (5, None, None)
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None
 
 
 def copy_files(places: Sequence[Path], pattern: str, out: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avplatform.models.errors import DataError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 MARKER = "SYNTHETIC.txt"
 """Name of the file that says that a folder of official files was made by code."""

@@ -19,7 +19,7 @@ from avplatform.data.importing.report import REPORT_FILE, ImportReport
 from avplatform.data.store.schema import Manifest
 from avplatform.data.store.writer import StoreWriter
 from avplatform.models.errors import DataError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.version import __version__
 
 MOST_WORKERS = 8

@@ -41,7 +41,7 @@ def what_is_wrong(folder: Path, *, contents: str, split: str, names: list[str]) 
     if not (folder / RECORD).exists():
         return "they are incomplete"
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         if (record["contents"], record["split"]) != (contents, split):
             return f"they are those of {record['split']} of other data"
         files: dict[str, Any] = {name: record["files"][name] for name in names}

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from avplatform.base.files import arrow_path, cache_root
+from avplatform.base.files import arrow_path, cache_errors, cache_root
 from avplatform.base.locks import locked
 from avplatform.base.npy import BadFeature, read_npy
 from avplatform.data.reading.array_record import what_is_wrong, write_record
@@ -40,7 +40,7 @@ class SplitArrays:
             for key in ("row", *spec.shapes())
         }
         self._tensors = {key: torch.from_numpy(array) for key, array in self._arrays.items()}
-        self.clip_ids: list[str] = json.loads((folder / "clip_id.json").read_text())
+        self.clip_ids: list[str] = json.loads((folder / "clip_id.json").read_text(encoding="utf-8"))
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -226,7 +226,7 @@ def _build(
         _copy(store, manifest, name, temporary)
         write_record(temporary, contents=manifest.fingerprint, split=name, names=names)
 
-    with locked(folder.with_name(f".{name}.lock")):
+    with cache_errors(folder), locked(folder.with_name(f".{name}.lock")):
         if _damage(folder, manifest, name) is None:  # another process was faster
             return
         try:
@@ -271,4 +271,4 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> None:
                         rows = np.ascontiguousarray(values, dtype=kinds[key]).reshape(-1)
                         files[key].write(rows.view(np.uint8).data)
                     clip_ids += table.column("clip_id").to_pylist()
-    (folder / "clip_id.json").write_text(json.dumps(clip_ids))
+    (folder / "clip_id.json").write_text(json.dumps(clip_ids), encoding="utf-8")

@@ -68,11 +68,28 @@ class LocalShards:
         return DataError(f"{self.folder / shard.file} cannot be read ({error}); {REMEDY}")
 
 
-class HubShards:
-    """Shards of a dataset repository at one commit, read in ranges over HTTP and not stored."""
+class UnreachableError(DataError):
+    """The Hub could not be asked about shards, which says nothing about the shards."""
 
-    def __init__(self, repo_id: str, revision: str, manifest: Manifest) -> None:
+
+class HubShards:
+    """Shards of a dataset repository at one commit, read in ranges over HTTP and not stored.
+
+    Where the Hub cannot be reached, shards that lie in its client's cache are read from there.
+
+    Args:
+        repo_id: the repository.
+        revision: the commit.
+        manifest: the store's manifest.
+        cached: the commit's folder in the cache.
+    """
+
+    def __init__(
+        self, repo_id: str, revision: str, manifest: Manifest, *, cached: Path | None = None
+    ) -> None:
         self.repo_id, self.revision = repo_id, revision
+        self._cached = LocalShards(cached, manifest) if cached is not None else None
+        self._offline = False
         self.schema = arrow_schema(manifest.spec, manifest.dtype)
         self._files: Any = None
 
@@ -86,7 +103,11 @@ class HubShards:
                 for entry in self._system().ls(self._folder(), detail=True)
             }
         except FAILURES as error:
-            raise DataError(
+            local = self._cached
+            if local and all((local.folder / shard.file).is_file() for shard in shards):
+                self._offline = True
+                return local.footers(shards)
+            raise UnreachableError(
                 f"the shards of {self.repo_id} cannot be listed: {explain(error)}"
             ) from None
         for shard in shards:
@@ -108,12 +129,16 @@ class HubShards:
 
     def read(self, shard: Shard, start: int, size: int) -> bytes:
         """Return a part of a shard with one request."""
+        if self._cached and self._offline:
+            return self._cached.read(shard, start, size)
         with self._open(shard) as file:
             file.seek(start)
             return file.read(size)
 
     def urls(self, shards: list[Shard]) -> list[str]:
         """Return hf:// addresses."""
+        if self._cached and self._offline:
+            return self._cached.urls(shards)
         return [f"hf://{self._folder()}/{shard.file}" for shard in shards]
 
     def failure(self, shard: Shard, error: BaseException) -> DataError:

@@ -15,7 +15,7 @@ from avplatform.data.reading.shards import HubShards, LocalShards, Shards
 from avplatform.data.reading.streaming import StreamLoader
 from avplatform.data.store.schema import DataSpec, Manifest
 from avplatform.models.errors import DataError, UsageError, counted, nearest
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 if TYPE_CHECKING:
     import datasets
@@ -84,7 +84,7 @@ class DataSource(Data):
         super().__init__(manifest.spec, checksum=manifest.checksum, splits=list(manifest.splits))
         self.path, self.manifest, self.why_mapped = path, manifest, why_mapped
         self.shards: Shards = (
-            LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest)
+            LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest, cached=path)
         )
         self._hub, self._progress = hub, progress
         # Mapped arrays stay out of the Hub client's cache, whose commands count and delete files.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from avplatform.base.files import cache_root
+from avplatform.base.files import cache_errors, cache_root
 from avplatform.base.locks import locked
 from avplatform.data.adapters.contracts import DatasetAdapter
 from avplatform.data.adapters.registry import DATASETS
@@ -34,8 +34,7 @@ def demo_store(
     name = _demo_adapter(task).demo
     folder = (cache_dir or cache_root()) / name
     if not (folder / MANIFEST_FILE).exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_name(f".{folder.name}.lock")):
+        with cache_errors(folder), locked(folder.with_name(f".{folder.name}.lock")):
             if not (folder / MANIFEST_FILE).exists():
                 if progress is not None:
                     progress(f"making the synthetic data {name} in {folder} (once)")

@@ -20,6 +20,7 @@ from avplatform.data.adapters.contracts import DatasetAdapter
 from avplatform.data.adapters.source import MARKER
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.errors import UsageError
+from avplatform.models.paths import expanded
 
 
 class OfficialWriter:
@@ -48,7 +49,7 @@ class OfficialWriter:
         clips: int,
         rows: Sequence[int] | None = None,
     ) -> None:
-        self.path, self.adapter, self.spec = Path(path), adapter, spec
+        self.path, self.adapter, self.spec = expanded(path), adapter, spec
         self.annotations, self._rows, self._first = Path(annotations), rows, clips
         kept = np.arange(clips) if rows is None else np.array(sorted(rows), np.int64)
         self._events, self._background = kept[kept < clips], kept[kept >= clips]
@@ -62,7 +63,8 @@ class OfficialWriter:
         about = {"name": self.spec.name, **self.spec.provenance}
         text = json.dumps(about, indent=2, ensure_ascii=False)
         (self._temporary / MARKER).write_text(
-            f"The features in this folder were drawn by code; no video was read.\n\n{text}\n"
+            f"The features in this folder were drawn by code; no video was read.\n\n{text}\n",
+            encoding="utf-8",
         )
         self.adapter.copy_annotations(self.annotations, self._temporary, self._rows)
         return self

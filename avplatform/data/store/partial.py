@@ -97,7 +97,7 @@ class PartialFolder:
 
     def _journal(self) -> dict[str, Any]:
         try:
-            journal = json.loads((self.base / JOURNAL).read_text())
+            journal = json.loads((self.base / JOURNAL).read_text(encoding="utf-8"))
             return journal if isinstance(journal, dict) else {}
         except (OSError, ValueError):
             return {}

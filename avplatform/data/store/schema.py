@@ -17,6 +17,7 @@ import numpy as np
 from avplatform.models.checks import in_range, sizes
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import AVError, DataError, UsageError, counted, nearest
+from avplatform.models.paths import expanded
 from avplatform.models.typed_values import build
 from avplatform.tasks.contracts import Task
 
@@ -189,9 +190,9 @@ class Manifest:
         Raises:
             DataError: the folder or manifest is missing, unreadable, or contradicts itself.
         """
-        file = Path(folder) / MANIFEST_FILE
+        file = expanded(folder) / MANIFEST_FILE
         try:
-            if not Path(folder).is_dir():
+            if not expanded(folder).is_dir():
                 raise DataError(
                     f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote"
                 )
@@ -200,7 +201,7 @@ class Manifest:
                     f"{folder} has no {MANIFEST_FILE}; give a folder that `avplatform data import` "
                     "(from official files), `data simulate` or `extract` wrote"
                 )
-            data = json.loads(file.read_text())
+            data = json.loads(file.read_text(encoding="utf-8"))
             if data["_type"] != "avplatform-dataset":
                 raise KeyError("_type")
             if data["version"] > SCHEMA_VERSION:

@@ -27,7 +27,8 @@ from avplatform.data.store.schema import (
     check_columns,
 )
 from avplatform.models.errors import DataError, UsageError, counted, nearest
-from avplatform.models.files import expanded, file_sha256
+from avplatform.models.files import file_sha256
+from avplatform.models.paths import expanded
 
 SHARD_BYTES = 128 * 2**20  # uncompressed features per shard
 GROUP_BYTES = 4 * 2**20  # uncompressed features per row group

@@ -10,6 +10,7 @@ from avplatform.data.adapters.official_files import Defect
 from avplatform.data.adapters.plan import LeftOut
 from avplatform.data.adapters.registry import DATASETS, adapter_of_spec
 from avplatform.data.importing.report import REPORT_FILE
+from avplatform.data.reading.shards import UnreachableError
 from avplatform.data.reading.source import DataSource, locate_store
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE, Manifest
 from avplatform.data.verify.contents import Contents
@@ -209,6 +210,8 @@ def _check_footers(source: DataSource, report: VerifyReport) -> None:
         for shard in info.shards:
             try:
                 source.shards.footers([shard])
+            except UnreachableError:  # what cannot be looked at is not damaged
+                raise
             except DataError as error:
                 report.error("damaged shard", str(error), file=shard.file, split=split)
 

@@ -34,7 +34,7 @@ class MappedArrays:
         self._shapes = {"row": (), **spec.shapes()}
         self._kinds: dict[str, np.dtype[Any]] = {}
         try:
-            self._ids = json.loads((folder / "clip_id.json").read_text())
+            self._ids = json.loads((folder / "clip_id.json").read_text(encoding="utf-8"))
             for name, shape in self._shapes.items():
                 stream = self._streams[name] = (folder / f"{name}.npy").open("rb")
                 try:

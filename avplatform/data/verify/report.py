@@ -88,7 +88,7 @@ class VerifyReport:
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
     def lines(self) -> list[str]:
-        """Return the report as it is printed: errors, warnings, counts, and the verdict last."""
+        """Return the report as it is printed: the verdict, errors, warnings, counts, verdict."""
         out: list[str] = []
         for findings in (self.errors, self.warnings):
             kinds: dict[str, list[Finding]] = {}
@@ -122,7 +122,7 @@ class VerifyReport:
             verdict = "sizes and footers are right" if self.fast else whole
         verdict += f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
         verdict += f"; {left_out} left out ({REPORT_FILE})" if self.left_out else ""
-        return [*out, verdict]
+        return [verdict, *out, verdict]
 
 
 def wrapped(text: str, first: str = "  ", others: str = "    ") -> list[str]:

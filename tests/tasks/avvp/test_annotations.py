@@ -73,6 +73,49 @@ def test_a_wrong_header_names_the_right_columns(tmp_path):
         read_annotations(tmp_path)
 
 
+def edited(folder, change):
+    """Pass every line of the annotation files, split at tabs, through a program that edits them."""
+    for file in folder.glob("*.csv"):
+        lines = [
+            change(n, line.split("\t")) for n, line in enumerate(file.read_text().splitlines())
+        ]
+        file.write_text("".join(line + "\n" for line in lines))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(
+            lambda n, cells: "\t".join(f"{c}.0" if c.isdigit() else c for c in cells), id="floats"
+        ),
+        pytest.param(
+            lambda n, cells: "\t".join(f'"{c}"' if "," in c else c for c in cells), id="quoted"
+        ),
+        pytest.param(lambda n, cells: "\t".join(f'"{c}"' for c in cells), id="all quoted"),
+        pytest.param(lambda n, cells: "\n" * (n > 0) + "\t".join(cells), id="blank lines"),
+        pytest.param(lambda n, cells: "\t".join(cells).replace(",", ", "), id="spaces"),
+        pytest.param(lambda n, cells: "\t".join([str(n - 1) if n else "", *cells]), id="index"),
+        pytest.param(lambda n, cells: "\t".join(cells) + "\r", id="Windows"),
+    ],
+)
+def test_what_pandas_and_spreadsheets_write_back_reads_the_same(tmp_path, change):
+    (tmp_path / "a").mkdir()
+    plain = read_annotations(write_llp(tmp_path / "a", [(1, 4, "Dog"), (0, 10, "Speech")]))
+    data = read_annotations(edited(tmp_path / "a", change))
+    assert data.filenames == plain.filenames and not data.defects
+    for name in ("weak", "dense_audio", "dense_visual", "seconds"):
+        np.testing.assert_array_equal(getattr(data, name), getattr(plain, name))
+
+
+def test_an_event_beyond_the_clip_counts_inside_it_and_is_listed(tmp_path):
+    data = read_annotations(write_llp(tmp_path, [(5, 11, "Dog"), (11, 12, "Speech")]))
+    assert data.dense_audio.sum() == 5 and data.dense_audio[1, 5:, CLASSES.index("Dog")].all()
+    assert [(d.kind, d.line) for d in data.defects] == [
+        ("event beyond the clip", 2), ("event beyond the clip", 3)
+    ]  # fmt: skip
+
+
 def test_label_texts_differ_from_the_official_ones_in_two_classes():
     differ = {name: official for name, plain, official
               in zip(CLASSES, LABEL_TEXTS, OFFICIAL_LABEL_TEXTS, strict=True)

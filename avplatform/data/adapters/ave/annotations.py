@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +13,13 @@ import numpy as np
 from avplatform.data.adapters.ave.classes import BACKGROUND, EVENTS
 from avplatform.data.adapters.ave.derived import compare_labels, noisy_labels
 from avplatform.data.adapters.ave.h5 import read_h5
-from avplatform.data.adapters.official_files import NO_SPLIT, Defect, read_lines
+from avplatform.data.adapters.official_files import (
+    NO_SPLIT,
+    Defect,
+    cells,
+    read_lines,
+    whole_number,
+)
 from avplatform.data.adapters.source import Source
 from avplatform.models.errors import DataError, counted, nearest
 
@@ -54,16 +61,22 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
     ids, classes, onsets, offsets, numbers = [], [], [], [], []
     defects: list[Defect] = []
     for number, line in enumerate(_lines(file), 1):
-        columns = line.split("&")
+        if not line.strip():
+            continue
+        try:
+            columns = cells(line, "&")
+        except csv.Error as error:
+            raise DataError(f"{file}, line {number}: {error} ({line[:80]!r})") from None
         if len(columns) != 5:
             raise DataError(
                 f"{file}, line {number}: {counted(len(columns), 'column')} "
                 "instead of Category&VideoID&Quality&Onset&Offset"
             )
         category, clip_id, _, begin_text, end_text = columns
-        if number == 1 and not begin_text.strip().lstrip("+-").isdecimal():
+        begin, end = whole_number(begin_text), whole_number(end_text)
+        if number == 1 and begin is None:
             continue  # a header line
-        if not (begin_text.strip().isdecimal() and end_text.strip().isdecimal()):
+        if begin is None or end is None or begin < 0 or end < 0:
             raise DataError(
                 f"{file}, line {number}: onset and offset must be whole seconds, "
                 f"not '{begin_text}' and '{end_text}'"
@@ -73,7 +86,6 @@ def read_annotations(folder: str | Path) -> AVEAnnotations:
                 f"{file}, line {number}: '{category}' is not an AVE class"
                 f"{nearest(category, EVENTS)}"
             )
-        begin, end = int(begin_text), int(end_text)
         if begin > SEGMENTS or end > SEGMENTS:
             raise DataError(
                 f"{file}, line {number}: the event {begin} to {end} s "

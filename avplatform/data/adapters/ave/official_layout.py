@@ -52,7 +52,7 @@ def _cut(folder: Path, out: Path, rows: list[int]) -> None:
     kept = [row for row in rows if row < count]
     background = [row - count for row in rows if row >= count]
     file = out / "Annotations.txt"
-    lines = [f"{line}\n" for line in read_lines(file)]
+    lines = [f"{line}\n" for line in read_lines(file) if line.strip()]
     header, lines = lines[: len(lines) - count], lines[len(lines) - count :]
     file.write_text("".join([*header, *(lines[row] for row in kept)]), encoding="utf-8")
     position = {row: place for place, row in enumerate(kept)}

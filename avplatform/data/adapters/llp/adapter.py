@@ -41,7 +41,7 @@ from avplatform.data.adapters.official_files import Annotations
 from avplatform.data.adapters.plan import Plan
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 
 class LLPAdapter(DatasetAdapter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from avplatform.data.adapters.llp.classes import CLASSES
-from avplatform.data.adapters.official_files import Defect, read_lines
+from avplatform.data.adapters.official_files import Defect, cells, read_lines, whole_number
 from avplatform.data.adapters.source import Source
 from avplatform.models.errors import DataError, counted, nearest
 
@@ -72,7 +73,7 @@ def read_annotations(folder: str | Path, *, audio_file: str | Path | None = None
     for split, name in SPLIT_FILES.items():
         start = len(filenames)
         for line, (filename, labels) in read_rows(folder / name, WEAK_HEADER):
-            names = labels.split(",")
+            names = [label.strip() for label in labels.split(",")]
             place = f"{folder / name}, line {line}"
             if filename in places:
                 text = f"the clip {filename} is listed twice, first in {places[filename]}"
@@ -119,23 +120,24 @@ def _dense(file: Path, index: dict[str, int], defects: list[Defect]) -> np.ndarr
     for line, row in read_rows(file, DENSE_HEADER):
         filename, onset, offset, label = row
         text = "\t".join(row)
-        try:
-            begin, end = int(onset), int(offset)
-        except ValueError:
+        begin, end = whole_number(onset), whole_number(offset)
+        if begin is None or end is None:
             raise DataError(
                 f"{file}, line {line}: onset and offset must be whole seconds, "
                 f"not '{onset}', '{offset}'"
-            ) from None
+            )
         if end <= begin:
             kind = "reversed event" if end < begin else "event of no length"
             defects.append(Defect(kind, file.name, line, text))
         if filename not in index:
             defects.append(Defect("clip outside all splits", file.name, line, text))
             continue
-        if not (0 <= begin <= SEGMENTS and 0 <= end <= SEGMENTS):
+        if begin < 0 or end < 0:
             raise DataError(
                 f"{file}, line {line}: the event {begin} to {end} s lies outside 0 to {SEGMENTS} s"
             )
+        if max(begin, end) > SEGMENTS:  # what lies inside counts, as in the published code
+            defects.append(Defect("event beyond the clip", file.name, line, text))
         if tuple(row) in seen:
             defects.append(Defect("row given twice", file.name, line, text))
         seen.add(tuple(row))
@@ -163,13 +165,17 @@ def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
     except (OSError, UnicodeDecodeError) as error:
         names = ", ".join([*SPLIT_FILES.values(), *DENSE_FILES.values()])
         raise DataError(f"cannot read {file}: {error}; LLP's annotations need {names}") from None
-    if not lines or lines[0].split("\t") != header:
+    found = _columns(lines[0], file, 1) if lines else []
+    index = found == ["", *header]  # pandas writes the numbers of the rows as a first column
+    if found[index:] != header:
         raise DataError(
             f"{file}: the first line must be the columns {', '.join(header)}, separated by tabs"
         )
     rows = []
     for number, line in enumerate(lines[1:], 2):
-        columns = line.split("\t")
+        if not line.strip():
+            continue
+        columns = _columns(line, file, number)[index:]
         if len(columns) != len(header):
             raise DataError(
                 f"{file}, line {number}: {counted(len(columns), 'column')} "
@@ -179,6 +185,13 @@ def read_rows(file: Path, header: list[str]) -> list[tuple[int, list[str]]]:
     if not rows:
         raise DataError(f"{file} holds no clip")
     return rows
+
+
+def _columns(line: str, file: Path, number: int) -> list[str]:
+    try:
+        return cells(line, "\t")
+    except csv.Error as error:
+        raise DataError(f"{file}, line {number}: {error} ({line[:80]!r})") from None
 
 
 def _class_index(label: str, file: Path, line: int) -> int:

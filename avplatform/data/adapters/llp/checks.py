@@ -76,7 +76,7 @@ def _compare_full(file: Path, annotations: LLPAnnotations) -> list[Defect]:
         seen.add(filename)
         if filename not in weak:
             defects.append(Defect(NO_SPLIT, file.name, line, filename))
-        elif weak[filename] != set(labels.split(",")):
+        elif weak[filename] != {label.strip() for label in labels.split(",")}:
             text = f"{filename}: {labels}"
             defects.append(Defect("labels differ from the split file's", file.name, line, text))
     missing = [name for name in annotations.filenames if name not in seen]

@@ -30,7 +30,7 @@ from avplatform.data.adapters.plan import (
 from avplatform.data.adapters.source import Source
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import counted
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.models.stem import pool_clap
 
 FRAMES = 80

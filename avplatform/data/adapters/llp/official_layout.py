@@ -10,7 +10,7 @@ import numpy as np
 
 from avplatform.data.adapters.contracts import OfficialFiles
 from avplatform.data.adapters.llp.annotations import ID_LENGTH, locate, read_annotations
-from avplatform.data.adapters.official_files import copy_files
+from avplatform.data.adapters.official_files import cells, copy_files
 from avplatform.data.adapters.world import clip_generator
 
 FILES = "AVVP_*.csv"
@@ -30,7 +30,7 @@ def _cut(folder: Path, out: Path, rows: set[int]) -> None:
     away = {name for row, name in enumerate(read_annotations(folder).filenames) if row not in rows}
     for file in out.glob(FILES):
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.split("\t")[0].strip() not in away]
+        kept = [line for line in lines if away.isdisjoint(cells(line.strip("\r\n"), "\t")[:2])]
         if len(kept) < len(lines):  # otherwise keep its bytes: their checksum tells the version
             file.write_text("".join(kept), encoding="utf-8")
 

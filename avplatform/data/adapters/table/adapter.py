@@ -21,7 +21,7 @@ from avplatform.data.adapters.table.readers import read_events, read_names
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError, UsageError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 from avplatform.tasks.registry import TASKS
 
 

@@ -19,7 +19,7 @@ from avplatform.data.adapters.table.readers.text import read_text
 from avplatform.data.adapters.table.readers.via import is_via, read_via
 from avplatform.data.adapters.table.readers.vtt import read_vtt
 from avplatform.models.errors import DataError
-from avplatform.models.files import expanded
+from avplatform.models.paths import expanded
 
 READERS: dict[str, Callable[[Reading], None]] = {
     ".eaf": read_elan,
