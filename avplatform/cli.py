@@ -69,6 +69,7 @@ def usage() -> str:
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train, evaluate and save a model"),
     "eval": ("evaluate", "score a saved model or run on a split"),
+    "score": ("score", "score event lists of any system against the true events"),
     "compare": ("compare", "compare runs: figures, paired test, classes"),
     "sweep": ("sweep", "train every combination of a file's axes and seeds"),
     "reproduce": (

@@ -152,8 +152,8 @@ class AVModel(
         """Load a model from a folder or the Hub, in eval mode.
 
         Args:
-            pretrained_model_name_or_path: a folder that a run or `save_pretrained` wrote, or a hub
-                id such as owner/name.
+            pretrained_model_name_or_path: a run folder, a folder that `save_pretrained` wrote, or a
+                hub id such as owner/name.
             revision: branch, tag or commit of the repository.
             token: access token of the Hub; True for the one that is logged in.
             cache_dir: the Hub client's cache folder.
@@ -172,6 +172,8 @@ class AVModel(
             local_files_only=local_files_only,
         )
         place = str(pretrained_model_name_or_path)
+        if expanded(place).is_dir():
+            place = str(model_of_run(expanded(place)))
         config_path = _file(place, CONFIG_FILE, options)
         weights_path = _file(place, WEIGHTS_FILE, options)
         config = _read_config(config_path)
@@ -245,6 +247,21 @@ def without_memory(build: Callable[[], Built]) -> Built | None:
         if "meta" not in str(error):
             raise
         return None
+
+
+def model_of_run(folder: Path) -> Path:
+    """Return the model folder of a run folder; any other folder is returned as it is.
+
+    Raises:
+        DataError: the run has no model yet.
+    """
+    if (folder / "model").is_dir():
+        return folder / "model"
+    if (folder / "config.yaml").is_file():
+        raise DataError(
+            f"the run {folder} has no model/ yet: it did not finish; go on with --resume {folder}"
+        )
+    return folder
 
 
 def _file(place: str, name: str, options: dict[str, Any]) -> Path:

@@ -126,23 +126,13 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
         UsageError: the video is too large to embed.
     """
     from avplatform.features.media import probe
-    from avplatform.models.files import write_atomic
-    from avplatform.timeline.export import write_exports
-    from avplatform.timeline.page import render_page, video_source
-    from avplatform.timeline.picture import picture
     from avplatform.timeline.preview import preview
 
     limits = parse.config.limits
     info = probe(video, limits=limits)
     timeline = parse(video, info=info)
     shown = preview(video, info, limits)
-    source = video_source(video, folder / "timeline.html", embed=embed)
-    page = render_page(timeline, shown, source=source)
-    media = video_source(video, folder / "events.eaf", embed=False)
-    with writing(f"cannot write into {folder}"):
-        write_exports(timeline, folder, media=media)
-        picture(timeline, folder / "timeline.png", shown)
-        write_atomic(folder / "timeline.html", page)
+    timeline.save(f"{folder}/", video=video, preview=shown, embed_video=embed)
     return timeline
 
 

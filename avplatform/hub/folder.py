@@ -7,6 +7,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from avplatform.base.hub_errors import FAILURES, explain
+from avplatform.models.av_model import model_of_run
 from avplatform.models.errors import DataError
 from avplatform.models.paths import expanded
 
@@ -21,14 +22,8 @@ def model_folder(path: str | Path) -> Path:
         DataError: there is none; the message says where it was looked for.
     """
     folder = expanded(path)
-    if (folder / "model").is_dir():
-        return folder / "model"
-    if (folder / "config.yaml").is_file():
-        raise DataError(
-            f"the run {folder} has no model/ yet: it did not finish; go on with --resume {folder}"
-        )
     if folder.is_dir():
-        return folder
+        return model_of_run(folder)
     name = str(path)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise DataError(

@@ -4,42 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avplatform.models.errors import UsageError
 from avplatform.tasks.spans import runs
+from avplatform.timeline.event import NEVER_TRAINED, STREAM_NAMES, Event
 
-STREAM_NAMES = {"audio": "audio", "visual": "visual", "av": "audio-visual"}
-"""Names of the streams in ELAN and WebVTT; an audio-visual event is heard and seen at once."""
-NEVER_TRAINED = "never trained on"
-"""What stands beside a label that the model was never trained on, whatever its score."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
+    from avplatform.timeline.preview import Preview
 
-@dataclass(kw_only=True, frozen=True)
-class Event:
-    """One event: stream, label, onset and offset in seconds, and mean probability.
-
-    `never_trained_on` tells that the model was never trained on the label, so that the probability
-    is a guess.
-    """
-
-    stream: str
-    label: str
-    onset: float
-    offset: float
-    score: float
-    never_trained_on: bool = False
-
-    @property
-    def stream_name(self) -> str:
-        """The name of the stream for a reader."""
-        return STREAM_NAMES.get(self.stream, self.stream)
-
-    @property
-    def score_text(self) -> str:
-        """The score for a reader, never without the word about a label never trained on."""
-        return f"{self.score:.2f}" + (f", {NEVER_TRAINED}" if self.never_trained_on else "")
+__all__ = ["NEVER_TRAINED", "STREAM_NAMES", "Event", "Timeline", "events_of"]
 
 
 @dataclass(kw_only=True)
@@ -92,6 +72,67 @@ class Timeline:
     def marked(self, label: str) -> str:
         """Return a label for a reader, with the mark if the model was never trained on it."""
         return f"{label} ({NEVER_TRAINED})" if label in self.never_trained_on else label
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        video: str | Path | None = None,
+        preview: Preview | None = None,
+        embed_video: bool = False,
+    ) -> Path:
+        """Write one file, by its suffix, or a folder with all files; return its path.
+
+        Args:
+            path: a file that ends in .json, .csv, .eaf, .vtt, .html or .png; a name without a
+                suffix, an existing folder or a name that ends in "/" gets the files of `avplatform
+                predict`.
+            video: the video that the page and the ELAN file name; default: `self.video`.
+            preview: frames and sound for the page and the picture (`preview.preview`).
+            embed_video: put the video into the page itself.
+
+        Raises:
+            UsageError: the suffix is not known, or the video cannot be embedded.
+            DataError: the files cannot be written.
+        """
+        from avplatform.timeline.saving import save
+
+        return save(self, path, video=video, preview=preview, embed_video=embed_video)
+
+    def to_dataframe(self) -> DataFrame:
+        """Return the events as a pandas table, one row per event in the order of `events`.
+
+        The columns are video, stream, label, onset, offset (seconds), score, never_trained_on.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise UsageError(
+                "a table of events needs pandas; pip install pandas, or use save('events.csv')"
+            ) from None
+        names = ["video", *Event.__dataclass_fields__]
+        columns = ["video", "stream", "label", "onset", "offset", "score", "never_trained_on"]
+        rows = [[self.video, *vars(event).values()] for event in self.events]
+        return pandas.DataFrame(rows, columns=names)[columns]
+
+    def plot(self, preview: Preview | None = None) -> Figure:
+        """Return the picture of the timeline as a Matplotlib figure.
+
+        Args:
+            preview: frames and sound to show above the events.
+        """
+        from avplatform.timeline.picture import draw
+
+        return draw(self, preview)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the events of each stream, without scripts or links."""
+        from avplatform.timeline.notebook import fragment
+
+        return fragment(self)
 
 
 def events_of(

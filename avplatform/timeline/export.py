@@ -8,11 +8,14 @@ import json
 import mimetypes
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avplatform.models.files import write_atomic
-from avplatform.timeline.events import STREAM_NAMES, Event, Timeline
+from avplatform.timeline.event import STREAM_NAMES, Event
 from avplatform.version import __version__
+
+if TYPE_CHECKING:
+    from avplatform.timeline.events import Timeline
 
 COLUMNS = ("stream", "label", "onset", "offset", "score")
 # The format requires a date; a fixed one makes the same file from the same video.

@@ -10,7 +10,7 @@ import json
 import mimetypes
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader
@@ -18,9 +18,12 @@ from markupsafe import Markup
 
 from avplatform.base.drawing import COLOURS
 from avplatform.models.errors import UsageError, counted
-from avplatform.timeline.events import NEVER_TRAINED, Timeline
+from avplatform.timeline.event import NEVER_TRAINED
 from avplatform.timeline.export import event_row
 from avplatform.timeline.preview import Preview
+
+if TYPE_CHECKING:
+    from avplatform.timeline.events import Timeline
 
 EMBED_LIMIT = 64 * 2**20
 """Bytes of the largest video that is embedded; larger ones make browsers slow."""
@@ -151,6 +154,8 @@ def missing_text(source: str, video: str) -> str:
         return (
             "This browser cannot play the embedded video; tracks, keys and clock work without it."
         )
+    if not source:
+        return "The video of this timeline is not known; tracks, keys and clock work without it."
     name = Path(video).name
     return (
         f"{name} is not where this page expects it, or this browser cannot play it. Tracks, keys "

@@ -1,27 +1,33 @@
-"""A timeline as a PNG file: frames, sound, and the events of each stream."""
+"""A timeline as a picture: frames, sound, and the events of each stream."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from avplatform.base.drawing import COLOURS, HATCHES, Figure, save_figure
-from avplatform.timeline.events import Timeline
 from avplatform.timeline.preview import Preview
+
+if TYPE_CHECKING:
+    from avplatform.timeline.events import Timeline
 
 LANE, GAP = 0.27, 0.35  # inches
 
 
 def picture(timeline: Timeline, out: Path, preview: Preview | None = None) -> Path:
+    """Write the picture of a timeline (`draw`) as a PNG file, and return its path."""
+    return save_figure(draw(timeline, preview), out)
+
+
+def draw(timeline: Timeline, preview: Preview | None = None) -> Figure:
     """Draw a timeline, in which a label has the same colour and pattern in all streams.
 
     Args:
         timeline: the timeline.
-        out: the PNG file to write.
         preview: frames and sound to show above the events.
     """
     preview = preview or Preview()
@@ -45,7 +51,7 @@ def picture(timeline: Timeline, out: Path, preview: Preview | None = None) -> Pa
     figure.suptitle(f"{Path(timeline.video).name or 'video'}: {timeline.cell}", parse_math=False)
     if timeline.notes:
         figure.supxlabel("\n".join(timeline.notes), fontsize=8, color="#666666")
-    return save_figure(figure, out)
+    return figure
 
 
 def _labels(timeline: Timeline, stream: str) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from avplatform.timeline.reading import (
     extractor_of_model,
     read_features,
 )
-from avplatform.timeline.windows import Features, parse_windows
+from avplatform.timeline.windows import Features, features_of, parse_windows
 from avplatform.training_free.model import TRAINING_FREE, TrainingFree, open_for_videos
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def pipeline(
         parse = pipeline("runs/mine")
         for event in parse("holiday.mp4").events:
             print(event.stream_name, event.label, event.onset, event.offset)
+        for timeline in parse(["one.mp4", "two.mp4"]):
+            timeline.save(f"out/{Path(timeline.video).stem}.json")
     """
     name = "model" if isinstance(model, AVModel) else str(model)
     config = config or PipelineConfig()
@@ -199,24 +201,56 @@ class Pipeline:
         self.labels = event_names(self.task, model)
         self.never_trained_on = never_trained_on(model.config, self.labels)
 
+    @overload
     def __call__(
         self,
-        video: str | Path,
+        video: str | Path | Features | Mapping[str, np.ndarray],
         *,
         info: MediaInfo | None = None,
         on_progress: Callable[[float], None] | None = None,
-    ) -> Timeline:
-        """Parse one video.
+    ) -> Timeline: ...
+
+    @overload
+    def __call__(
+        self, video: list[Any] | tuple[Any, ...] | Iterator[Any]
+    ) -> Iterator[Timeline]: ...
+
+    def __call__(
+        self,
+        video: str | Path | Features | Mapping[str, np.ndarray] | Iterable[Any],
+        *,
+        info: MediaInfo | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Timeline | Iterator[Timeline]:
+        """Parse one video, several videos, or features that were extracted before.
+
+        Of several videos, each is parsed when its timeline is asked for. The iterator raises the
+        error of a file at its turn, and goes on with the next file if it is asked again.
 
         Args:
-            video: any file that PyAV reads.
+            video: any file that PyAV reads; or several, in an iterable of any length; or
+                `Features`, or a mapping of its arrays: audio, visual and, for some models, motion.
             info: the result of `avplatform.features.media.probe`; default: the file is probed here.
             on_progress: called with the fraction of the features that are extracted.
 
         Raises:
             DataError: the file cannot be read, or has neither video nor sound.
-            UsageError: the extractor's segments do not last as long as the model's.
+            UsageError: the extractor's segments do not last as long as the model's, the features
+                do not fit the model, or `info` or `on_progress` is given without one file.
         """
+        if not isinstance(video, (str, Path)):
+            if info is not None or on_progress is not None:
+                raise UsageError("info and on_progress are for one file; leave them out")
+            if isinstance(video, (Features, Mapping)):
+                features = features_of(video)
+                check_fits(self.model, features)
+                return self.parse(features)
+            if not isinstance(video, Iterable) or isinstance(video, (bytes, np.ndarray)):
+                raise UsageError(
+                    f"a {type(video).__name__} is not a video; give a path, several paths, or "
+                    "features as Features(audio=..., visual=...)"
+                )
+            return map(self, video)
         from avplatform.features.media import probe
 
         check_segments(self.model, self.extractor)

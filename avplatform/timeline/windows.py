@@ -9,8 +9,8 @@ like a clip of one segment.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -34,6 +34,31 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.audio)
+
+
+def features_of(arrays: Features | Mapping[str, np.ndarray]) -> Features:
+    """Return the features that a mapping holds.
+
+    Raises:
+        UsageError: a name is unknown or missing, or the arrays have no or different segments.
+    """
+    if isinstance(arrays, Mapping):
+        names = [field.name for field in fields(Features)]
+        if unknown := [name for name in arrays if name not in names]:
+            raise UsageError(f"features have no array '{unknown[0]}' (known: {', '.join(names)})")
+        if missing := [name for name in names[:2] if name not in arrays]:
+            raise UsageError(f"features need the array '{missing[0]}' [segments, width]")
+        arrays = Features(**{name: np.asarray(values) for name, values in arrays.items()})
+    given = {name: values for name, values in vars(arrays).items() if values is not None}
+    if any(values.ndim < 2 for values in given.values()):
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in given.items())
+        raise UsageError(f"features are arrays [segments, width], but these are {shapes}")
+    if len({len(values) for values in given.values()}) > 1 or not len(arrays):
+        counts = ", ".join(f"{name} {len(values)}" for name, values in given.items())
+        raise UsageError(
+            f"the arrays must have the same number of segments, at least one, but have {counts}"
+        )
+    return arrays
 
 
 @torch.inference_mode()
