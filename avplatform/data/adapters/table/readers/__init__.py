@@ -15,7 +15,7 @@ from avplatform.data.adapters.table.readers.lists import is_list, read_list
 from avplatform.data.adapters.table.readers.objects import read_json
 from avplatform.data.adapters.table.readers.parquet import read_parquet
 from avplatform.data.adapters.table.readers.table import read_table
-from avplatform.data.adapters.table.readers.text import read_text
+from avplatform.data.adapters.table.readers.text import text_of
 from avplatform.data.adapters.table.readers.via import is_via, read_via
 from avplatform.data.adapters.table.readers.vtt import read_vtt
 from avplatform.models.errors import DataError
@@ -65,7 +65,7 @@ def read_names(places: Sequence[str | Path]) -> list[Event]:
     found: list[Event] = []
     for place in places:
         reading = Reading(expanded(place))
-        text = read_text(reading)
+        text = text_of(reading)
         first, _, _ = text.partition("\n")
         if first.strip().lower() in ("video", "videos", "filename") or len(first.split("\t")) > 1:
             read_table(reading, text)
@@ -102,7 +102,7 @@ def _reader(reading: Reading) -> Callable[[Reading], None]:
         known = ", ".join(sorted({*READERS, *TEXTS}))
         hint = "; save the sheet as csv" if suffix in (".xlsx", ".xls", ".ods") else ""
         raise DataError(f"{reading.file} is of no format that is read ({known}){hint}")
-    text = read_text(reading)
+    text = text_of(reading)
     if is_via(text):
         return lambda reading: read_via(reading, text)
     if is_list(text):

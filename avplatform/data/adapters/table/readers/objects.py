@@ -9,14 +9,14 @@ from typing import Any
 
 from avplatform.data.adapters.table.events import Reading
 from avplatform.data.adapters.table.readers.table import Header
-from avplatform.data.adapters.table.readers.text import read_text
+from avplatform.data.adapters.table.readers.text import text_of
 
 SPACE = re.compile(r"[\s,]*")
 
 
 def read_json(reading: Reading) -> None:
     """Read a JSON or JSON-lines file of objects whose keys are the columns of a table."""
-    text = read_text(reading)
+    text = text_of(reading)
     start, video = _list_of(text), None
     decode = json.JSONDecoder().raw_decode
     if start is None and (found := re.search(r'"events"\s*:\s*\[', text)):

@@ -10,7 +10,7 @@ from avplatform.models.errors import DataError
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def read_text(reading: Reading) -> str:
+def text_of(reading: Reading) -> str:
     """Return a file's text with plain line ends, and note an encoding that is not UTF-8.
 
     Raises:

@@ -6,7 +6,7 @@ import html
 import re
 
 from avplatform.data.adapters.table.events import STREAM_WORDS, Reading
-from avplatform.data.adapters.table.readers.text import read_text
+from avplatform.data.adapters.table.readers.text import text_of
 
 ARROW = "-->"
 VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")
@@ -20,7 +20,7 @@ def read_vtt(reading: Reading) -> None:
     A voice that is called as a stream (`<v audio>`) is the event's stream, and a number in
     parentheses at the end its score, as in the timelines of this platform.
     """
-    blocks = _blocks(read_text(reading))
+    blocks = _blocks(text_of(reading))
     first = blocks[0][1][0] if blocks else ""
     if not re.match(r"WEBVTT(\s|$)", first):
         reading.fault(1, f"a WebVTT file begins with WEBVTT, not with '{first[:40]}'")
