@@ -73,7 +73,7 @@ def fitted(config: RunConfig, task: Task, data: Data) -> tuple[RunConfig, str]:
     return new, (
         f"{counted(clips, 'training clip')} are few, so these follow from their number: "
         f"{', '.join(followed)}; a preset or --batch-size, --epochs, --optim.lr and "
-        "--validate-every go before"
+        "--validate-every take precedence"
     )
 
 
