@@ -14,9 +14,9 @@ from avplatform.tasks.spans import runs
 from avplatform.timeline.event import NEVER_TRAINED, STREAM_NAMES, Event
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from avplatform.base.drawing import Figure
     from avplatform.timeline.preview import Preview
 
 __all__ = ["NEVER_TRAINED", "STREAM_NAMES", "Event", "Timeline", "events_of"]
