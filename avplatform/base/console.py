@@ -92,7 +92,8 @@ class Console:
         """Print a table; the first column is text, the others are numbers."""
         table = Table(title=title, title_justify="left")
         for index, column in enumerate(columns):
-            table.add_column(column, justify="left" if index == 0 else "right")
+            first = index == 0
+            table.add_column(column, justify="left" if first else "right", no_wrap=first)
         for row in rows:
             table.add_row(*row)
         self._rich.print(table)

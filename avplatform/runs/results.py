@@ -89,25 +89,22 @@ def presence_of(task: Task, metrics: dict[str, Metrics]) -> dict[str, Any] | Non
 
 
 def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:
-    """Print the results as a table, with the reference scores ("anchors") of the last split."""
+    """Print the results, and the scores of trivial answers ("anchors") on the last split."""
     names = list(content[splits[0]])
-    anchors = reference_scores(content, splits[-1])
-    headers = [
-        "",
-        *splits,
-        *(f"{split}: {_label(name)}" for split in splits[-1:] for name in anchors),
-    ]
-    rows = []
-    for name in names:
-        cells = [f"{content[split][name]:.1f}" for split in splits]
-        cells += [f"{values[name]:.1f}" if name in values else "" for values in anchors.values()]
-        rows.append([name, *cells])
+    rows = [[name, *(f"{content[split][name]:.1f}" for split in splits)] for name in names]
     kind = " (SYNTHETIC features)" if content["synthetic"] else ""
     title = (
         f"{content['encoder']} + {content['decoder']} on {content['task']} "
         f"({content['supervision']}), data {content['data']}{kind}, percent"
     )
-    console.table(title, headers, rows)
+    console.table(title, ["", *splits], rows)
+    anchors = reference_scores(content, splits[-1])
+    if anchors:
+        cells = [
+            [f"{v[name]:.1f}" if name in v else "" for v in anchors.values()] for name in names
+        ]
+        rows = [[name, *row] for name, row in zip(names, cells, strict=True) if any(row)]
+        console.table(f"{splits[-1]}: trivial answers", ["", *map(_label, anchors)], rows)
     for split in splits:
         for sentence in content["not_beaten"][split]:
             console.note(f"{split}: {sentence}")
