@@ -71,8 +71,7 @@ def score_model(
             "give --data (demo, a folder or a hub id)"
         )
     if model is None:
-        folder = expanded(options.model) / "model"
-        model = AVModel.from_pretrained(str(folder) if folder.is_dir() else options.model)
+        model = AVModel.from_pretrained(options.model)
     task = with_threshold(task_of_model(model.config), options.threshold)
     data: Data = open_data(
         data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note
