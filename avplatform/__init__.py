@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from avplatform.models.decoders import register_decoder
     from avplatform.models.encoders import register_encoder
     from avplatform.runs.predictions import load_predictions
-    from avplatform.tasks.contracts import Metrics, Task, TaskConfig
+    from avplatform.tasks.contracts import Task, TaskConfig
     from avplatform.tasks.events import FromEvents
+    from avplatform.tasks.metrics import Metrics
     from avplatform.tasks.registry import register_task, task_of_model
     from avplatform.timeline.events import Timeline
     from avplatform.timeline.pipeline import pipeline
@@ -83,7 +84,7 @@ _HOMES = {
     "Extractor": "avplatform.features.extractor",
     "FeatureSpec": "avplatform.models.contracts",
     "FromEvents": "avplatform.tasks.events",
-    "Metrics": "avplatform.tasks.contracts",
+    "Metrics": "avplatform.tasks.metrics",
     "Parse": "avplatform.models.contracts",
     "Prediction": "avplatform.models.contracts",
     "StreamPredictions": "avplatform.models.contracts",

@@ -25,7 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from avplatform.config.optim import OptimConfig
 from avplatform.models.contracts import Output
 from avplatform.models.stem import pool_frames
-from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.contracts import Task
 from avplatform.training.optim import build_optimizer
 from avplatform.training.step import optimisation_step
 from tests.plain.steps import (

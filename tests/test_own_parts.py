@@ -26,7 +26,7 @@ from avplatform.models.contracts import Parse, Prediction, StreamPredictions
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import DataError, UsageError
 from avplatform.runs.results import results
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 from avplatform.tasks.registry import TASKS
 
 

@@ -67,7 +67,7 @@ def test_every_room_has_its_floor():
 
 
 PLANTED = [
-    ("models/stem.py", "from avplatform.tasks.contracts import Batch", "arrow up"),
+    ("models/stem.py", "from avplatform.tasks.batch import Batch", "arrow up"),
     ("models/stem.py", "import avplatform.base.console", "arrow up"),
     ("tasks/losses.py", "from avplatform import open_data", "arrow up"),
     ("tasks/losses.py", "importlib.import_module('avplatform.cli')", "arrow up"),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from avplatform.models.errors import DataError, UsageError
-from avplatform.tasks.contracts import Arrays
+from avplatform.tasks.metrics import Arrays
 
 LEVEL = 0.95
 """Share of resamples inside an interval."""

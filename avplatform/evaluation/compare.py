@@ -22,7 +22,8 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.models.paths import expanded
 from avplatform.runs.folder import RunFolder, read_results
 from avplatform.runs.predictions import Predictions, load_predictions, predictions_file
-from avplatform.tasks.contracts import Analysis, Task
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.metrics import Analysis
 from avplatform.tasks.registry import TASKS, task_of_model
 
 

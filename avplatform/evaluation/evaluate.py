@@ -18,7 +18,9 @@ from torch import nn
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.reading.sampling import eval_batches
 from avplatform.models.errors import AVError, DataError
-from avplatform.tasks.contracts import Arrays, Batch, Metrics, Task
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.metrics import Arrays, Metrics
 
 
 @torch.inference_mode()

@@ -24,7 +24,8 @@ from avplatform.evaluation.thresholds import (
     require_evidence,
 )
 from avplatform.models.errors import DataError, UsageError
-from avplatform.tasks.contracts import Metrics, Task
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.metrics import Metrics
 
 SHOWN = ("segment_A", "segment_V", "segment_Type@AV", "event_Type@AV")
 """Figures that the robustness picture and table show; a task without them shows its first three."""

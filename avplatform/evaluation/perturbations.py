@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from avplatform.data.reading.arrays import SplitArrays
-from avplatform.tasks.contracts import Batch, later
+from avplatform.tasks.batch import Batch, later
 
 Change = Callable[[Batch], Batch]
 

@@ -12,7 +12,8 @@ from avplatform.evaluation.markdown import markdown_table, signed
 from avplatform.evaluation.perturbations import SHIFTS, Change, perturbations, shift_name
 from avplatform.evaluation.pictures import robustness_bars
 from avplatform.models.files import write_atomic
-from avplatform.tasks.contracts import Metrics, Task
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.metrics import Metrics
 
 FILE = "robustness"
 

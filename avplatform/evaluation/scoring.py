@@ -28,7 +28,7 @@ from avplatform.models.paths import expanded
 from avplatform.runs.folder import results_beside, trained_on
 from avplatform.runs.predictions import Predictions, save_predictions
 from avplatform.runs.results import presence_of, results, show
-from avplatform.tasks.contracts import Metrics
+from avplatform.tasks.metrics import Metrics
 from avplatform.tasks.registry import task_of_model, with_threshold
 from avplatform.training_free.model import TRAINING_FREE, TrainingFree, open_for_data
 

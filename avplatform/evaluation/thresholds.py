@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from avplatform.models.errors import DataError
-from avplatform.tasks.contracts import Analysis, Arrays, Metrics, Task
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.metrics import Analysis, Arrays, Metrics
 
 GRID = tuple(round(0.05 * i, 2) for i in range(1, 20))
 MARK = "per class, chosen on validation"

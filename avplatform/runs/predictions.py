@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from avplatform.models.errors import DataError
 from avplatform.models.files import save_tensors, write_atomic
 from avplatform.models.paths import expanded
-from avplatform.tasks.contracts import Arrays, Metrics, Task
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.metrics import Arrays, Metrics
 
 FOLDER = "predictions"
 FORMAT = "avplatform predictions 1"

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from avplatform.base.console import Console
-from avplatform.tasks.contracts import Metrics, Task
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.metrics import Metrics
 
 
 def results(

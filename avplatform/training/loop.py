@@ -18,7 +18,8 @@ from avplatform.config.run import RunConfig
 from avplatform.config.values import to_dict
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.models.errors import counted
-from avplatform.tasks.contracts import Batch, Metrics
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.metrics import Metrics
 from avplatform.training.checkpoint import load_best, save_best
 from avplatform.training.fit import monotony
 from avplatform.training.optim import learning_rate

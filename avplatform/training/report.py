@@ -14,7 +14,7 @@ from avplatform.models.files import write_atomic
 from avplatform.runs import pictures as plots
 from avplatform.runs.predictions import Predictions, predictions_file, save_predictions
 from avplatform.runs.results import presence_of, results, show
-from avplatform.tasks.contracts import Metrics
+from avplatform.tasks.metrics import Metrics
 
 if TYPE_CHECKING:
     from avplatform.training.progress import Progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avplatform.tasks.contracts import Analysis, Arrays
+from avplatform.tasks.metrics import Analysis, Arrays
 
 
 class AVELAnalysis(Analysis):

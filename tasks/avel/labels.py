@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from avplatform.tasks.avel.config import BACKGROUND
-from avplatform.tasks.contracts import Arrays, Odd, named_classes
+from avplatform.tasks.contracts import Odd, named_classes
 from avplatform.tasks.events import FromEvents
+from avplatform.tasks.metrics import Arrays
 
 
 def labels_of_events(heard: np.ndarray, seen: np.ndarray) -> Arrays:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from avplatform.tasks.contracts import Batch, Metrics
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.metrics import Metrics
 
 
 class AVELMetrics(Metrics):

@@ -21,7 +21,8 @@ from avplatform.tasks.avel.combinations import task_rules
 from avplatform.tasks.avel.config import BACKGROUND, AVELConfig
 from avplatform.tasks.avel.heads import Head, head_of, one_hot_events
 from avplatform.tasks.avel.metrics import AVELMetrics
-from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.contracts import Task
 from avplatform.tasks.losses import similarity_loss
 from avplatform.tasks.options import refuse_unread
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from avplatform.tasks.avvp.metrics import COLUMNS, STREAMS, class_counts, class_f, figures, score
-from avplatform.tasks.contracts import Analysis, Arrays, later
+from avplatform.tasks.batch import later
+from avplatform.tasks.metrics import Analysis, Arrays
 
 LEVELS = ("segment", "event")
 

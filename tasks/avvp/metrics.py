@@ -18,7 +18,8 @@ import numpy as np
 from torch import Tensor
 
 from avplatform.models.errors import DataError
-from avplatform.tasks.contracts import Batch, Metrics
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.metrics import Metrics
 
 COLUMNS = (
     "segment_A",

@@ -32,7 +32,8 @@ from avplatform.tasks.avvp.losses import (
     video_probabilities,
 )
 from avplatform.tasks.avvp.metrics import AVVPMetrics
-from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.contracts import Task
 from avplatform.tasks.losses import similarity_loss
 from avplatform.tasks.options import refuse_unread
 

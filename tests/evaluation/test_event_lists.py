@@ -21,7 +21,7 @@ from avplatform.evaluation.event_lists import (
 )
 from avplatform.models.errors import DataError
 from avplatform.tasks.avvp.metrics import AVVPMetrics
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 from tests.data.event_files import csv_file
 from tests.timeline.examples import example
 

@@ -14,7 +14,7 @@ from avplatform.evaluation.perturbations import (
     perturbations,
     shift_audio,
 )
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 
 
 def batch(frames=1, motion=True):

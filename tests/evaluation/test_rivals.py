@@ -8,7 +8,7 @@ from avplatform.hub.cards import render_model_card
 from avplatform.runs.results import not_beaten, reference_scores
 from avplatform.tasks.avel.metrics import AVELMetrics
 from avplatform.tasks.avvp.metrics import AVVPMetrics
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 
 
 def batch(**labels):

@@ -19,7 +19,7 @@ from avplatform.config.compose import compose
 from avplatform.config.presets import preset_options
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import STREAMS, FeatureSpec, Output, Parse
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 from avplatform.training.optim import build_optimizer
 from avplatform.training.step import StepResult, optimisation_step
 from tests.matrix.zero_gradients import ZEROS, expected_zeros, pieces

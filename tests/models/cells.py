@@ -16,7 +16,8 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
-from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import TASKS
 
 FEATURES = {

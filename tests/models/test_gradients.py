@@ -25,7 +25,8 @@ from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS
 from avplatform.models.layers.attention import FeedForward
-from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.contracts import Task
 from tests.models.cells import random_batch
 from tests.models.kinks import Kinks
 

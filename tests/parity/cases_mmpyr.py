@@ -10,7 +10,8 @@ from avplatform.models.contracts import Output
 from avplatform.models.encoders.mmpyr import window
 from avplatform.models.official import read_official
 from avplatform.tasks.avvp.task import AVVPConfig
-from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.contracts import Task
 from tests.parity.cases_models import Produced, grad_norms, llp_forward, same_model
 from tests.parity.cases_training import llp_batch, train
 from tests.parity.golden_case import Case

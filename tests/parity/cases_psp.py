@@ -14,7 +14,8 @@ from avplatform.hub.convert import published_labels
 from avplatform.models.official import read_official
 from avplatform.tasks.avel import AVELConfig
 from avplatform.tasks.avel.losses import StalePairTargets, pair_target
-from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.contracts import Task
 from tests.parity.cases_models import Produced
 from tests.parity.cases_training import ave_batch, train
 from tests.parity.golden_case import Case, close

@@ -12,7 +12,8 @@ from avplatform.data.adapters.registry import make_task
 from avplatform.models.official import key_map
 from avplatform.tasks.avel import AVELConfig
 from avplatform.tasks.avvp.task import AVVPConfig
-from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.contracts import Task
 from avplatform.training.optim import build_optimizer
 from avplatform.training.step import optimisation_step
 from tests.parity.cases_models import build, grad_norms, llp_forward, official_options

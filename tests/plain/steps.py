@@ -18,7 +18,8 @@ from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
-from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import TASKS
 from tests.plain.maps import PlainAVE, PlainCMBS, PlainPSP
 from tests.plain.models import PlainHAN, PlainLEAP, PlainMMIL, PlainMMPyr, PlainStem

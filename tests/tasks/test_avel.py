@@ -23,7 +23,7 @@ from avplatform.tasks.avel.losses import (
     soft_margin,
 )
 from avplatform.tasks.avel.metrics import AVELMetrics
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 
 real = pytest.mark.skipif(
     "AVP_AVE_DIR" not in os.environ,

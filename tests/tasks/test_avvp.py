@@ -21,7 +21,7 @@ from avplatform.tasks.avvp.losses import (
     video_probabilities,
 )
 from avplatform.tasks.avvp.metrics import AVVPMetrics, averages, overlap_subsets, score
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 
 real = pytest.mark.skipif(
     "AVP_LLP_DIR" not in os.environ,

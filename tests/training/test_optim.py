@@ -8,7 +8,8 @@ import torch
 from avplatform.config.optim import OptimConfig, ScheduleConfig
 from avplatform.models.contracts import Output
 from avplatform.models.errors import UsageError
-from avplatform.tasks.contracts import Batch, Task
+from avplatform.tasks.batch import Batch
+from avplatform.tasks.contracts import Task
 from avplatform.training.optim import build_optimizer, clip_gradients, learning_rate
 from avplatform.training.step import optimisation_step
 

@@ -24,7 +24,7 @@ from avplatform.data.store.schema import DataSpec, Manifest
 from avplatform.data.store.writer import arrow_schema
 from avplatform.models.errors import DataError, counted
 from avplatform.models.files import write_atomic
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 
 LARGE_ROW = 2**17  # bytes from which copying a row separately costs no extra time
 

@@ -11,7 +11,7 @@ import torch
 from avplatform.data.reading.arrays import SplitArrays, make_batch
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.errors import DataError
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 
 if TYPE_CHECKING:
     import datasets

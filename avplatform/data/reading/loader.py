@@ -20,7 +20,7 @@ from avplatform.data.reading.sampling import (
     psp_batches,
 )
 from avplatform.models.errors import UsageError
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 
 
 class Share(NamedTuple):

@@ -18,7 +18,7 @@ from avplatform.data.reading.source import Data, DataSource
 from avplatform.data.reading.streaming import table_columns
 from avplatform.data.store.schema import BACKGROUND, DataSpec
 from avplatform.models.errors import DataError
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 
 
 class RestrictedData(Data):

@@ -18,7 +18,7 @@ from avplatform.tasks.avvp.metrics import (
     overlap_subsets,
     score,
 )
-from avplatform.tasks.contracts import Batch
+from avplatform.tasks.batch import Batch
 
 real = pytest.mark.skipif(
     "AVP_LLP_DIR" not in os.environ,

@@ -1,0 +1,72 @@
+"""The batch that models and tasks read.
+
+Axes: B clips, T segments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Values = TypeVar("Values", np.ndarray, Tensor)
+
+
+@dataclass
+class Batch:
+    """The features of some clips, with their labels.
+
+    Shape: audio [B, T, Da]; visual [B, T, Dv] (or [B, T*k, Dv], k frames per segment) or
+    [B, T, H, W, Dv]; motion [B, T, Dm] or None; row [B], the unique integer key of each clip in its
+    dataset; clip_id, B strings (video ids repeat in AVE); labels as the task defines them.
+    """
+
+    audio: Tensor
+    visual: Tensor
+    motion: Tensor | None
+    row: Tensor
+    clip_id: list[str]
+    labels: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
+        """Move everything to a device; `dtype` casts the features, not the labels and rows."""
+
+        def cast(x: Tensor) -> Tensor:
+            return x.to(device=device, dtype=dtype, non_blocking=True)
+
+        return Batch(
+            audio=cast(self.audio),
+            visual=cast(self.visual),
+            motion=None if self.motion is None else cast(self.motion),
+            row=self.row.to(device),
+            clip_id=self.clip_id,
+            labels={name: x.to(device, non_blocking=True) for name, x in self.labels.items()},
+        )
+
+    def split(self, parts: int) -> list[Batch]:
+        """Split the batch into consecutive parts of almost equal size."""
+        bounds = [len(self) * i // parts for i in range(parts + 1)]
+        return [self.select(slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+    def select(self, clips: slice) -> Batch:
+        """Return the batch of some of the clips."""
+        return Batch(
+            audio=self.audio[clips],
+            visual=self.visual[clips],
+            motion=None if self.motion is None else self.motion[clips],
+            row=self.row[clips],
+            clip_id=self.clip_id[clips],
+            labels={name: value[clips] for name, value in self.labels.items()},
+        )
+
+
+def later(values: Values, segments: int) -> Values:
+    """Shift an array or tensor [B, T, ...] later by some segments; the start repeats segment 0."""
+    length = values.shape[1]
+    return values[:, [max(0, t - segments) for t in range(length)]]
