@@ -221,6 +221,42 @@ def test_help_lists_commands_and_options(capsys):
         parse(["--config", "/nowhere"])
 
 
+def help_text(capsys, *args):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", *args])
+    assert caught.value.code == 0
+    return capsys.readouterr().out
+
+
+def own_options(text):
+    return set(re.findall(r"--((?:encoder|decoder|task)-config\.[a-z-]+)", text))
+
+
+def test_help_shows_the_options_that_the_chosen_cell_reads_and_help_all_shows_all(capsys):
+    leap = ("--encoder", "ave", "--decoder", "leap")
+    text = help_text(capsys, *leap, "--help")
+    of_others = {"pair-weight", "pair-target", "auxiliary-weight", "gate-loss", "head-loss"}
+    of_others = {f"task-config.{name}" for name in of_others} | {"decoder-config.classify-queries"}
+    assert not of_others & own_options(text)
+    assert {"task-config.segment-loss", "decoder-config.form"} < own_options(text)
+    assert "--optim.betas" not in text
+    every = help_text(capsys, *leap, "--help-all")
+    assert of_others | own_options(text) < own_options(every) and "--optim.betas" in every
+    assert len(text.splitlines()) < 0.6 * len(every.splitlines())
+    hidden = int(re.search(r"--help-all shows (\d+) more", text)[1])
+    names = [set(re.findall(r"^\W*?(--[\w.-]+)", page, re.M)) for page in (text, every)]
+    assert len(names[1] - names[0]) == hidden and names[0] < names[1]
+    assert "task-config.pair-weight" in own_options(help_text(capsys, "--encoder", "psp", "-h"))
+    weak = help_text(capsys, *leap, "--supervision", "weak", "--help")
+    assert {"task-config.weak-pool"} < own_options(weak) and "avss" not in weak
+
+
+def test_the_help_hides_nothing_where_the_options_of_a_file_contradict_each_other(capsys, tmp_path):
+    file = tmp_path / "wrong.yaml"
+    file.write_text("task: avel\ndecoder: leap\ntask_config: {gate_loss: plain}\n")
+    assert "--task-config.gate-loss" in help_text(capsys, "--config", str(file), "--help")
+
+
 def test_train_py_and_the_command_are_the_same_program(tmp_path):
     outputs = []
     for command in (["train.py"], ["-m", "avplatform", "train"]):

@@ -5,13 +5,15 @@ The sources are merged as dictionaries, and the result is built and checked once
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
+from avplatform.config.help import hidden_options
 from avplatform.config.presets import preset_options
 from avplatform.config.run import FOLLOW, RunConfig, default_config, option_names
 from avplatform.config.values import Options, build, flat, load_yaml, merge, typed
@@ -175,28 +177,65 @@ def resumed_with(stored: RunConfig, options: Options) -> RunConfig:
 
 
 def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], prog: str) -> Options:
-    """Return options overridden by a command line's flags, whose help shows them as defaults."""
-    flags = _unchecked(cls)
-    shown = build(flags, options)
-    found = tyro.cli(flags, default=shown, args=list(args), prog=prog, description=ABOUT)
+    """Return options overridden by a command line's flags, whose help shows them as defaults.
+
+    `--help` shows the common options and those of the cell, `--help-all` shows all.
+    """
+    about, hidden = ABOUT, frozenset[str]()
+    if "--help-all" in args:
+        args = ["--help"]
+    elif {"-h", "--help"} & set(args):
+        with contextlib.suppress(UsageError):  # nothing is hidden where a file is to be mended
+            config = build(cls, options)
+            hidden = hidden_options(config)
+            about += (
+                " These are the common options and those of "
+                f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}); "
+                f"--help-all shows {len(hidden)} more."
+            )
+    flags = _unchecked(cls, hidden)
+    found = tyro.cli(
+        flags, default=build(flags, options), args=list(args), prog=prog, description=about
+    )
     return dataclasses.asdict(found)
 
 
-def _unchecked(cls: Any) -> Any:
+def _unchecked(cls: Any, hidden: Collection[str] = (), prefix: str = "") -> Any:
     """Return a subclass of dataclass `cls` without checks, nested dataclasses included.
 
     Flags are parsed with it, because a flag may correct a wrong value from a file.
+
+    Args:
+        cls: the dataclass.
+        hidden: dotted names of options that are left out of flags and help.
+        prefix: the start of the names of the options of `cls`.
     """
-    groups = {
-        name: _unchecked(kind)
-        for name, kind in field_kinds(cls).items()
-        if dataclasses.is_dataclass(kind)
-    }
+    kinds, fields = field_kinds(cls), []
+    for known in dataclasses.fields(cls):
+        kind, made = kinds[known.name], {"default": known.default}
+        if known.default is dataclasses.MISSING:
+            made = {"default_factory": known.default_factory}
+        name = f"{prefix}{known.name}"
+        if dataclasses.is_dataclass(kind):
+            kind = _unchecked(kind, hidden, f"{name}.")
+            made = {"default_factory": kind}
+            if all(f"{name}.{option.name}" in hidden for option in dataclasses.fields(kind)):
+                kind = tyro.conf.Suppress[kind]
+        elif name in hidden:
+            kind = tyro.conf.Suppress[kind]
+        elif known.default is None:
+            kind = Annotated[kind, tyro.conf.arg(help_behavior_hint=_default_hint)]
+        fields.append((known.name, kind, dataclasses.field(**made)))
     return dataclasses.make_dataclass(
         cls.__name__,
-        [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in groups.items()],
+        fields,
         bases=(cls,),
         namespace={"__doc__": cls.__doc__, "__post_init__": lambda self: None},
         kw_only=True,
         frozen=cls.__dataclass_params__.frozen,
     )
+
+
+def _default_hint(default: str) -> str:
+    """Return what the help says of a default; texts of options say what "None" does."""
+    return "" if default == "None" else f"(default: {default})"

@@ -95,7 +95,7 @@ class RunConfig:
     task: str = next(iter(TASKS))
     """avel (events both heard and seen, AVE) or avvp (audio and visual events separately, LLP)"""
     encoder: str = next(iter(TASKS.values())).default_encoder
-    """audio-visual encoder; default: ave for avel, han for avvp"""
+    """audio-visual encoder, see `avplatform list`; the default depends on the task"""
     decoder: str = next(iter(DECODERS))
     """event decoder: leap, dch or mmil"""
     supervision: str = "full"
