@@ -17,6 +17,7 @@ from avplatform.models.paths import expanded
 from avplatform.sweeps.checks import check_runs
 from avplatform.sweeps.ledger import write_ledger
 from avplatform.sweeps.runner import report, run_jobs, train_jobs
+from avplatform.sweeps.scores import score_tables
 from avplatform.sweeps.sweep import read_sweep
 
 STOPPED = 130  # exit code of a command that Ctrl-C ended
@@ -26,6 +27,7 @@ STOPPED = 130  # exit code of a command that Ctrl-C ended
 class SweepOptions:
     """Train every combination of axes and seeds, and record the runs in OUT/ledger.jsonl.
 
+    At the end, a table shows the test scores of all finished runs, with mean and spread over seeds.
     If the sweep was stopped or a run failed, the same command goes on.
     """
 
@@ -66,6 +68,8 @@ def run(args: list[str], prog: str) -> int:
     finally:
         if out.is_dir():
             write_ledger(out)
+    for table in score_tables(runs, out):
+        console.table(*table)
     code = report(outcome, console, logs=out / "logs")
     console.note(f"took {time.monotonic() - begun:.0f} s; ledger: {out / 'ledger.jsonl'}")
     return code

@@ -21,6 +21,7 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.runs.folder import RunFolder
 from avplatform.sweeps.ledger import Entry, read_entries, write_ledger
 from avplatform.sweeps.runner import Job, run_jobs, train_jobs
+from avplatform.sweeps.scores import score_tables
 from avplatform.sweeps.sweep import (
     PlannedRun,
     check_unchanged,
@@ -337,7 +338,8 @@ def test_the_sweep_trains_resumes_and_fills_the_ledger(tmp_path, small_stores, c
     (out / "decoder-dch_seed-3").mkdir(parents=True)
     (out / "decoder-dch_seed-3" / "config.yaml").write_text(yaml.safe_dump(config))
     assert main(["sweep", str(file), "--out", str(out)]) == 0
-    assert "1 finished now, 0 before, 0 failed" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 finished now, 0 before, 0 failed" in printed
     (line,) = [json.loads(text) for text in (out / "ledger.jsonl").read_text().splitlines()]
     results = json.loads((out / "decoder-dch_seed-3" / "results.json").read_text())
     assert (line["run"], line["results"]["test"], line["options"]["seed"]) == (
@@ -345,6 +347,7 @@ def test_the_sweep_trains_resumes_and_fills_the_ledger(tmp_path, small_stores, c
         results["test"],
         3,
     )
+    assert re.search(rf"decoder dch .* {results['test']['accuracy']:.1f} ", printed)
     assert {p.name for p in (out / "decoder-dch_seed-3").iterdir()} >= {"model", "metrics.jsonl"}
     assert not (out / "decoder-dch_seed-3" / "checkpoints").exists()
     assert (
@@ -353,6 +356,40 @@ def test_the_sweep_trains_resumes_and_fills_the_ledger(tmp_path, small_stores, c
     )
     assert main(["sweep", str(file), "--out", str(out)]) == 0
     assert "0 finished now, 1 before, 0 failed" in capsys.readouterr().out
+
+
+def finished(folder, name, **results):
+    (folder / name).mkdir()
+    (folder / name / "results.json").write_text(json.dumps(results))
+
+
+def test_the_table_of_a_sweep_has_a_row_per_combination_and_a_table_per_task(tmp_path):
+    about = {"data": "demo", "synthetic": True, "encoder": "han", "decoder": "mmil"}
+    about["selection"] = {"split": "validation"}
+    scored = {"segment_Type@AV": 50.0, "event_Type@AV": 40.0, "segment_audio": 1.0}
+    runs = [
+        PlannedRun(name=f"lr-{lr}_seed-{seed}", options={}, axes={"lr": lr, "seed": seed})
+        for seed in (1, 2)
+        for lr in (0.1, 0.2)
+    ]
+    for run, more in zip(runs, (0, 5, 2, None), strict=True):
+        if more is not None:  # the last run is not finished
+            test = {name: value + more for name, value in scored.items()}
+            finished(tmp_path, run.name, task="avvp", test=test, **about)
+    runs.append(PlannedRun(name="seed-1", options={}, axes={"seed": 1}))
+    finished(tmp_path, "seed-1", task="avel", test={"accuracy": 12.34}, **about)
+    first, second = score_tables(runs, tmp_path)
+    head = ["run", "seeds", "epoch picked on"]
+    assert first == (
+        "avvp, test of demo (SYNTHETIC features), percent",
+        [*head, "segment_Type@AV", "event_Type@AV"],
+        [
+            ["lr 0.1", "2", "validation", "51.0 ± 1.4", "41.0 ± 1.4"],
+            ["lr 0.2", "1", "validation", "55.0", "45.0"],
+        ],
+    )
+    assert second[1:] == ([*head, "accuracy"], [["han + mmil", "1", "validation", "12.3"]])
+    assert score_tables(runs, tmp_path / "elsewhere") == []
 
 
 def test_the_ledger_forgets_runs_that_are_gone(tmp_path):
