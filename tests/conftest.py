@@ -44,6 +44,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
+@pytest.fixture(scope="session")
+def tiny_teachers(tmp_path_factory):
+    """Folders of a random CLIP ("clip") and CLAP ("clap") of the right classes at tiny widths."""
+    from tests.features.tiny_teachers import save_clap, save_clip
+
+    folder = tmp_path_factory.mktemp("teachers")
+    return {"clip": str(save_clip(folder / "clip")), "clap": str(save_clap(folder / "clap"))}
+
+
 @pytest.fixture
 def handlers(one_thread):
     """Run these cases on one thread, as they were measured: some depend on the order of a sum."""

@@ -34,14 +34,6 @@ transformers = pytest.importorskip("transformers")
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    from tests.pseudo_labels.tiny_teachers import save_clap, save_clip
-
-    folder = tmp_path_factory.mktemp("teachers")
-    return {"clip": str(save_clip(folder / "clip")), "clap": str(save_clap(folder / "clap"))}
-
-
-@pytest.fixture(scope="module")
 def media(tmp_path_factory):
     folder = tmp_path_factory.mktemp("media")
     llp_folder(folder / "llp")
@@ -90,13 +82,13 @@ def wav_samples(folder, video):
     return np.frombuffer((folder / f"{video}.wav").read_bytes()[44:], "<i2") / 2**15
 
 
-def test_frames_and_waveforms_become_labels(models, media, tmp_path, capsys):
+def test_frames_and_waveforms_become_labels(tiny_teachers, media, tmp_path, capsys):
     random_state = np.random.get_state()[1].tolist()
     out = tmp_path / "out"
     command = [
         "pseudo-label", "--annotations", media / "llp", "--out", out, "--frames", media / "frames",
-        "--waveforms", media / "waves", "--clip-model", models["clip"],
-        "--clap-model", models["clap"], "--visual-threshold-offset", "-15",
+        "--waveforms", media / "waves", "--clip-model", tiny_teachers["clip"],
+        "--clap-model", tiny_teachers["clap"], "--visual-threshold-offset", "-15",
         "--audio-threshold-offset", "-2", "--save-logits", "--cpu", "--splits", "validation",
     ]  # fmt: skip
     assert main([str(word) for word in command]) == 0
@@ -108,8 +100,8 @@ def test_frames_and_waveforms_become_labels(models, media, tmp_path, capsys):
         starts = [round(i * len(samples) / 10) for i in range(10)]
         segments = [samples[start : start + len(samples) // 10] for start in starts]
         expected = {
-            "visual": clip_logits(models["clip"], images),
-            "audio": clap_logits(models["clap"], segments),
+            "visual": clip_logits(tiny_teachers["clip"], images),
+            "audio": clap_logits(tiny_teachers["clap"], segments),
         }
         for modality, teacher, offset in (("visual", "CLIP", -15), ("audio", "CLAP", -2)):
             logits = np.load(out / teacher / "logits" / f"{video}.npy")
@@ -124,14 +116,14 @@ def test_frames_and_waveforms_become_labels(models, media, tmp_path, capsys):
                 == ((logits > limits) & (np.array(weak_of(video)) == 1)).astype(int).tolist()
             )
     record = json.loads((out / "pseudo_labels.json").read_text())["modalities"]
-    assert record["visual"]["settings"]["model"] == models["clip"]
+    assert record["visual"]["settings"]["model"] == tiny_teachers["clip"]
     assert record["visual"]["settings"]["prompts"] == list(prompts("visual"))
     assert record["audio"]["settings"]["prompts"] == list(prompts("audio"))
     assert record["audio"]["settings"]["scale"] == pytest.approx(1 / 0.07)
 
 
-def test_the_processors_random_draw_changes_nothing(models, media):
-    teacher = CLAPTeacher(models["clap"])
+def test_the_processors_random_draw_changes_nothing(tiny_teachers, media):
+    teacher = CLAPTeacher(tiny_teachers["clap"])
     source = MediaFiles(media / "waves", modality="audio", teacher=teacher)
     np.random.seed(0)
     first = source.logits(VIDEOS[0])
@@ -139,8 +131,8 @@ def test_the_processors_random_draw_changes_nothing(models, media):
     assert (source.logits(VIDEOS[0]) == first).all()
 
 
-def test_the_spelling_changes_the_text_features_of_two_classes(models):
-    teacher = CLIPTeacher(models["clip"])
+def test_the_spelling_changes_the_text_features_of_two_classes(tiny_teachers):
+    teacher = CLIPTeacher(tiny_teachers["clip"])
     official, corrected = (
         teacher.text_features(prompts("visual", s)).vectors for s in ("official", "corrected")
     )
@@ -148,32 +140,34 @@ def test_the_spelling_changes_the_text_features_of_two_classes(models):
     assert np.flatnonzero(changed).tolist() == [14, 20]
 
 
-def test_texts_are_embedded_once(models, media, monkeypatch):
+def test_texts_are_embedded_once(tiny_teachers, media, monkeypatch):
     calls = []
     whole = CLIPTeacher.text_features
     monkeypatch.setattr(
         CLIPTeacher, "text_features", lambda self, texts: calls.append(texts) or whole(self, texts)
     )
-    source = MediaFiles(media / "frames", modality="visual", teacher=CLIPTeacher(models["clip"]))
+    source = MediaFiles(
+        media / "frames", modality="visual", teacher=CLIPTeacher(tiny_teachers["clip"])
+    )
     for video in VIDEOS:
         source.logits(video)
     assert calls == [prompts("visual")]
 
 
-def test_features_can_be_scored_against_a_models_own_prompts(models, media, tmp_path):
+def test_features_can_be_scored_against_a_models_own_prompts(tiny_teachers, media, tmp_path):
     arrays(tmp_path / "features", (10, 12))
     command = ["pseudo-label", "--annotations", media / "llp", "--out", tmp_path / "out",
                "--save-logits", "--cpu", "--audio-features", tmp_path / "features",
-               "--clap-model", models["clap"]]  # fmt: skip
+               "--clap-model", tiny_teachers["clap"]]  # fmt: skip
     assert main([str(word) for word in command]) == 0
-    texts = CLAPTeacher(models["clap"]).text_features(prompts("audio"))
+    texts = CLAPTeacher(tiny_teachers["clap"]).text_features(prompts("audio"))
     feature = np.load(tmp_path / "features" / f"{VIDEOS[0]}.npy")
     unit = feature / np.linalg.norm(feature, axis=1, keepdims=True)
     logits = np.load(tmp_path / "out" / "CLAP" / "logits" / f"{VIDEOS[0]}.npy")
     np.testing.assert_allclose(logits, unit @ texts.vectors.T / 0.07, rtol=1e-4, atol=1e-5)
 
 
-def test_bad_media_are_left_out_and_listed(models, media, tmp_path, capsys):
+def test_bad_media_are_left_out_and_listed(tiny_teachers, media, tmp_path, capsys):
     shutil.copytree(media / "frames", tmp_path / "frames")
     shutil.copytree(media / "waves", tmp_path / "waves")
     (tmp_path / "frames" / VIDEOS[0] / "1.png").write_bytes(b"not an image")
@@ -181,19 +175,20 @@ def test_bad_media_are_left_out_and_listed(models, media, tmp_path, capsys):
     command = ["pseudo-label", "--annotations", media / "llp", "--out", tmp_path / "out", "--cpu",
                "--splits", "train", "validation",
                "--frames", tmp_path / "frames", "--waveforms", tmp_path / "waves",
-               "--clip-model", models["clip"], "--clap-model", models["clap"]]  # fmt: skip
+               "--clip-model", tiny_teachers["clip"],
+               "--clap-model", tiny_teachers["clap"]]  # fmt: skip
     assert main([str(word) for word in command]) == 1
     shown = capsys.readouterr().out
     assert "visual: 1 of 2 clips" in shown and "cannot read the frame" in shown
     assert "audio: 1 of 2 clips" in shown and "44100 Hz" in shown and "ffmpeg" in shown
 
 
-def test_models_that_are_not_there_or_not_right_are_refused(models, tmp_path):
+def test_models_that_are_not_there_or_not_right_are_refused(tiny_teachers, tmp_path):
     with pytest.raises(DataError, match="cannot load .*nowhere"):
         CLIPTeacher(str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="is a model of type 'clap'; give one of type 'clip'"):
-        CLIPTeacher(models["clap"])
-    half = shutil.copytree(models["clip"], tmp_path / "half")
+        CLIPTeacher(tiny_teachers["clap"])
+    half = shutil.copytree(tiny_teachers["clip"], tmp_path / "half")
     from safetensors.torch import load_file, save_file
 
     weights = load_file(half / "model.safetensors")
@@ -204,8 +199,8 @@ def test_models_that_are_not_there_or_not_right_are_refused(models, tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "teacher"), [("clip", CLIPTeacher), ("clap", CLAPTeacher)])
-def test_weights_in_pickle_are_not_read(models, tmp_path, kind, teacher):
-    folder = shutil.copytree(models[kind], tmp_path / kind)
+def test_weights_in_pickle_are_not_read(tiny_teachers, tmp_path, kind, teacher):
+    folder = shutil.copytree(tiny_teachers[kind], tmp_path / kind)
     from safetensors.torch import load_file
 
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
@@ -219,7 +214,7 @@ def test_weights_in_pickle_are_not_read(models, tmp_path, kind, teacher):
         teacher(str(folder))
 
 
-def test_without_transformers_the_extra_is_named(models, monkeypatch):
+def test_without_transformers_the_extra_is_named(tiny_teachers, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(UsageError, match=r"pip install 'avplatform\[text\]'"):
-        CLIPTeacher(models["clip"])
+        CLIPTeacher(tiny_teachers["clip"])

@@ -27,16 +27,8 @@ TEXTS = ["dog barking", "a siren"]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    from tests.pseudo_labels.tiny_teachers import save_clap, save_clip
-
-    folder = tmp_path_factory.mktemp("teachers")
-    return {"clip": str(save_clip(folder / "clip")), "clap": str(save_clap(folder / "clap"))}
-
-
-@pytest.fixture(scope="module")
-def teachers(folders):
-    return {"clip": CLIPTeacher(folders["clip"]), "clap": CLAPTeacher(folders["clap"])}
+def teachers(tiny_teachers):
+    return {"clip": CLIPTeacher(tiny_teachers["clip"]), "clap": CLAPTeacher(tiny_teachers["clap"])}
 
 
 def unit(values):
@@ -125,21 +117,21 @@ def test_the_model_cannot_be_saved(teachers, tmp_path):
         TrainingFree(TEXTS, **teachers).save_pretrained(tmp_path / "model")
 
 
-def test_tiny_random_models_parse_a_video(folders, tmp_path):
+def test_tiny_random_models_parse_a_video(tiny_teachers, tmp_path):
     pytest.importorskip("av")
     from tests.features.clips import standard
 
     standard(tmp_path / "v.mp4", seconds=3, beep_at=1, flash_at=2)
-    parse = pipeline("training-free", labels=TEXTS, weights=folders)
+    parse = pipeline("training-free", labels=TEXTS, weights=tiny_teachers)
     first, again = parse(tmp_path / "v.mp4"), parse(tmp_path / "v.mp4")
     assert first.scores["audio"].shape == (3, 2) and np.isfinite(first.scores["av"]).all()
     assert all((first.scores[name] == again.scores[name]).all() for name in first.scores)
 
 
-def test_without_transformers_the_pip_command_is_named(folders, monkeypatch):
+def test_without_transformers_the_pip_command_is_named(tiny_teachers, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(UsageError, match=r"pip install 'avplatform\[text\]'"):
-        pipeline("training-free", labels=TEXTS, weights=folders)
+        pipeline("training-free", labels=TEXTS, weights=tiny_teachers)
 
 
 def test_weights_that_are_not_here_come_with_the_commands_that_fetch_them(monkeypatch):
