@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from avplatform.tasks.events import FromEvents
     from avplatform.tasks.metrics import Metrics
     from avplatform.tasks.registry import register_task, task_of_model
-    from avplatform.timeline.events import Timeline
     from avplatform.timeline.pipeline import pipeline
+    from avplatform.timeline.timeline import Timeline
 
 __all__ = [
     "AVModel",
@@ -90,7 +90,7 @@ _HOMES = {
     "StreamPredictions": "avplatform.models.contracts",
     "Task": "avplatform.tasks.contracts",
     "TaskConfig": "avplatform.tasks.contracts",
-    "Timeline": "avplatform.timeline.events",
+    "Timeline": "avplatform.timeline.timeline",
     "create_model": "avplatform.api",
     "evaluate": "avplatform.api",
     "label_embeddings": "avplatform.labels.cache",

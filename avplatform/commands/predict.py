@@ -17,11 +17,11 @@ from avplatform.commands.flags import from_options, parse_flags, writing
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, UsageError, counted
 from avplatform.models.paths import expanded
-from avplatform.timeline.events import NEVER_TRAINED
+from avplatform.timeline.event import NEVER_TRAINED
 
 if TYPE_CHECKING:
-    from avplatform.timeline.events import Timeline
     from avplatform.timeline.pipeline import Pipeline
+    from avplatform.timeline.timeline import Timeline
 
 FILES = ("events.json", "events.csv", "events.eaf", "events.vtt", "timeline.png", "timeline.html")
 

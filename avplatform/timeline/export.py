@@ -10,12 +10,13 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avplatform.models.contracts import STREAMS
 from avplatform.models.files import write_atomic
-from avplatform.timeline.event import STREAM_NAMES, Event
+from avplatform.timeline.event import Event
 from avplatform.version import __version__
 
 if TYPE_CHECKING:
-    from avplatform.timeline.events import Timeline
+    from avplatform.timeline.timeline import Timeline
 
 COLUMNS = ("stream", "label", "onset", "offset", "score")
 # The format requires a date; a fixed one makes the same file from the same video.
@@ -84,7 +85,7 @@ def as_vtt(timeline: Timeline) -> str:
     """
     cues = ["WEBVTT", f"NOTE events found by avplatform {__version__} ({timeline.task})"]
     for number, event in enumerate(sorted(timeline.events, key=lambda e: (e.onset, e.offset)), 1):
-        text = f"<v {event.stream_name}>{_escaped(event.label)} ({event.score_text})"
+        text = f"<v {event.stream}>{_escaped(event.label)} ({event.score_text})"
         cues.append(
             f"{number}\n{_clock(event.onset)} --> "
             f"{_clock(max(event.offset, event.onset + 0.001))}\n{text}"
@@ -126,9 +127,9 @@ def as_eaf(timeline: Timeline, *, media: str) -> str:
     for time, slot in slots.items():
         ET.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slot, "TIME_VALUE": str(time)})
     number = 0
-    streams, labels = list(STREAM_NAMES), timeline.labels
-    for stream, label in sorted(tiers, key=lambda t: (streams.index(t[0]), labels.index(t[1]))):
-        tier_id = f"{STREAM_NAMES[stream]}: {_clean(label)}"
+    labels = timeline.labels
+    for stream, label in sorted(tiers, key=lambda t: (STREAMS.index(t[0]), labels.index(t[1]))):
+        tier_id = f"{stream}: {_clean(label)}"
         tier = ET.SubElement(root, "TIER", LINGUISTIC_TYPE_REF="event", TIER_ID=tier_id)
         for event in tiers[stream, label]:
             number += 1

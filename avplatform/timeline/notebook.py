@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from avplatform.timeline.page import clock, look, summary
 
 if TYPE_CHECKING:
-    from avplatform.timeline.events import Timeline
+    from avplatform.timeline.timeline import Timeline
 
 MOST_EVENTS = 500
 """Events that are drawn; a notebook keeps what it shows in its file."""

@@ -23,7 +23,7 @@ from avplatform.timeline.export import event_row
 from avplatform.timeline.preview import Preview
 
 if TYPE_CHECKING:
-    from avplatform.timeline.events import Timeline
+    from avplatform.timeline.timeline import Timeline
 
 EMBED_LIMIT = 64 * 2**20
 """Bytes of the largest video that is embedded; larger ones make browsers slow."""
@@ -106,7 +106,7 @@ def summary(timeline: Timeline) -> str:
 
 
 def absent_streams(timeline: Timeline) -> list[str]:
-    """Return the streams that the file lacks, and with any of them the audio-visual one."""
+    """Return the streams that the file lacks, and with any of them "av"."""
     keys = {"audio": "has_audio", "visual": "has_video"}
     absent = [stream for stream, key in keys.items() if timeline.about.get(key) is False]
     return [*absent, "av"] if absent else []

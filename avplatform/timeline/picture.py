@@ -13,7 +13,7 @@ from avplatform.base.drawing import COLOURS, HATCHES, Figure, save_figure
 from avplatform.timeline.preview import Preview
 
 if TYPE_CHECKING:
-    from avplatform.timeline.events import Timeline
+    from avplatform.timeline.timeline import Timeline
 
 LANE, GAP = 0.27, 0.35  # inches
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -11,17 +10,15 @@ import numpy as np
 import torch
 
 from avplatform.base.console import readable
-from avplatform.data.store.schema import BACKGROUND
 from avplatform.hub.folder import model_folder
 from avplatform.labels.open import check_open, check_texts, embed_labels, never_trained_on
 from avplatform.models.av_model import AVModel
-from avplatform.models.checks import at_least
-from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import Parse
 from avplatform.models.errors import UsageError
-from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import task_of_model, with_threshold
-from avplatform.timeline.events import NEVER_TRAINED, Event, Timeline, events_of
+from avplatform.timeline.event import NEVER_TRAINED, Event, events_of
+from avplatform.timeline.labels import checked_labels, event_names, open_task
+from avplatform.timeline.options import PipelineConfig, device_of
 from avplatform.timeline.reading import (
     ClipFeatures,
     Extractor,
@@ -30,11 +27,12 @@ from avplatform.timeline.reading import (
     extractor_of_model,
     read_features,
 )
+from avplatform.timeline.timeline import Timeline
 from avplatform.timeline.windows import Features, features_of, parse_windows
 from avplatform.training_free.model import TRAINING_FREE, TrainingFree, open_for_videos
 
 if TYPE_CHECKING:
-    from avplatform.features.container import Limits, MediaInfo
+    from avplatform.features.container import MediaInfo
 
 __all__ = [
     "ClipFeatures",
@@ -45,63 +43,6 @@ __all__ = [
     "Timeline",
     "pipeline",
 ]
-
-
-@dataclass(kw_only=True)
-class PipelineConfig:
-    """How a video of any length is parsed."""
-
-    window: int | None = None
-    """seconds that the model sees at once; default: the length of the clips of its training"""
-    hop: int | None = None
-    """seconds from one window to the next; smaller is smoother and slower; default: half a clip"""
-    batch_size: int = 16
-    """windows that are parsed at a time"""
-    threshold: float | None = None
-    """probability from which a class is decided (avvp); default: the model's own"""
-    cpu: bool = False
-    """stay on the CPU"""
-    max_seconds: float = 3600.0
-    """refuse longer files"""
-    max_pixels: int = 7680 * 4320
-    """refuse larger frames"""
-    max_gigapixels: float = 1000.0
-    """refuse files with more pixels than this in all frames together, in billions"""
-
-    def __post_init__(self) -> None:
-        for name in ("window", "hop", "batch_size"):
-            if getattr(self, name) is not None:
-                at_least(self, name, 1)
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise UsageError(f"threshold is {self.threshold}; it must be between 0 and 1")
-        _ = self.limits
-
-    def windows(self, model: AVModelConfig) -> tuple[int, int]:
-        """Return the window and the hop in segments of a model.
-
-        Raises:
-            UsageError: the windows would leave gaps.
-        """
-        each = model.segment_seconds
-        window = model.segments if self.window is None else max(1, round(self.window / each))
-        hop = max(1, model.segments // 2) if self.hop is None else max(1, round(self.hop / each))
-        if hop > window:
-            raise UsageError(
-                f"hop is {hop * each:g} and window {window * each:g}; a hop beyond the window "
-                "leaves gaps"
-            )
-        return window, hop
-
-    @property
-    def limits(self) -> Limits:
-        """The limits for a file."""
-        from avplatform.features.container import Limits
-
-        return Limits(
-            max_seconds=self.max_seconds,
-            max_pixels=self.max_pixels,
-            max_gigapixels=self.max_gigapixels,
-        )
 
 
 def pipeline(
@@ -133,7 +74,7 @@ def pipeline(
     Example:
         parse = pipeline("runs/mine")
         for event in parse("holiday.mp4").events:
-            print(event.stream_name, event.label, event.onset, event.offset)
+            print(event.stream, event.label, event.onset, event.offset)
         for timeline in parse(["one.mp4", "two.mp4"]):
             timeline.save(f"out/{Path(timeline.video).stem}.json")
     """
@@ -347,50 +288,6 @@ class Pipeline:
                 f"{highest:.2g}. {advice}"
             )
         return timeline
-
-
-def device_of(config: PipelineConfig) -> torch.device:
-    """Return the device of the model: the accelerator if there is one and `cpu` is not set."""
-    found = None
-    if torch.accelerator.is_available() and not config.cpu:
-        found = torch.accelerator.current_accelerator()
-    return found or torch.device("cpu")
-
-
-def open_task(task: Task, model: AVModel, labels: Sequence[str]) -> tuple[Task, list[str]]:
-    """Return the task that decides among other labels, and the label texts to embed for it.
-
-    The texts include the background where the task has one.
-
-    Raises:
-        UsageError: there is no label, or one is given twice.
-    """
-    labels = checked_labels(labels)
-    other = task.with_classes(labels)
-    return other, other.model_classes(model.config.decoder._type, model.config.encoder._type)[1]
-
-
-def checked_labels(labels: Sequence[str]) -> list[str]:
-    """Return labels without spaces around them.
-
-    Raises:
-        UsageError: there is no label, one is empty, is given twice, or is "background".
-    """
-    labels = [label.strip() for label in labels]
-    if not labels or not all(labels):
-        raise UsageError('give at least one label, and no empty one, such as "train horn,dog"')
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise UsageError(f"the label '{twice}' is given twice")
-    if BACKGROUND in labels:
-        raise UsageError(f"the label '{BACKGROUND}' means that there is no event; leave it out")
-    return labels
-
-
-def event_names(task: Task, model: AVModel) -> list[str]:
-    """Return the names of a model's event classes, without background and with spaces for "_"."""
-    names, _ = task.model_classes(model.config.decoder._type, model.config.encoder._type)
-    return [name.replace("_", " ") for name in names if name != BACKGROUND]
 
 
 def _silence_absent(

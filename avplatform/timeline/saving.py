@@ -15,8 +15,8 @@ from avplatform.timeline.page import render_page, video_source
 from avplatform.timeline.picture import picture
 
 if TYPE_CHECKING:
-    from avplatform.timeline.events import Timeline
     from avplatform.timeline.preview import Preview
+    from avplatform.timeline.timeline import Timeline
 
 SUFFIXES = (".json", ".csv", ".eaf", ".vtt", ".html", ".png")
 

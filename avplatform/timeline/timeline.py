@@ -1,25 +1,22 @@
-"""Events and the timeline that holds them."""
+"""The timeline of a video: its events, and the scores and attention of every segment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avplatform.models.contracts import STREAMS
 from avplatform.models.errors import UsageError
-from avplatform.tasks.spans import runs
-from avplatform.timeline.event import NEVER_TRAINED, STREAM_NAMES, Event
+from avplatform.timeline.event import NEVER_TRAINED, Event
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from avplatform.base.drawing import Figure
     from avplatform.timeline.preview import Preview
-
-__all__ = ["NEVER_TRAINED", "STREAM_NAMES", "Event", "Timeline", "events_of"]
 
 
 @dataclass(kw_only=True)
@@ -55,8 +52,8 @@ class Timeline:
 
     @property
     def streams(self) -> list[str]:
-        """The streams that were parsed, in the order audio, visual, audio-visual."""
-        return [stream for stream in STREAM_NAMES if stream in self.found]
+        """The streams that were parsed, in the order audio, visual, av."""
+        return [stream for stream in STREAMS if stream in self.found]
 
     @property
     def cell(self) -> str:
@@ -133,41 +130,3 @@ class Timeline:
         from avplatform.timeline.notebook import fragment
 
         return fragment(self)
-
-
-def events_of(
-    found: dict[str, np.ndarray],
-    scores: dict[str, np.ndarray],
-    labels: Sequence[str],
-    *,
-    duration: float,
-    segment_seconds: float = 1.0,
-    never_trained_on: Sequence[str] = (),
-) -> list[Event]:
-    """Return each run of found segments as an event, sorted by onset, stream and class.
-
-    The score of an event is the mean probability of its segments. The last segment ends where the
-    video ends.
-
-    Shape: found (bool) and scores are [N, C] per stream.
-    """
-    events = []
-    for stream, maps in found.items():
-        for number, label in enumerate(labels):
-            for first, last in runs(maps[:, number]):
-                score = float(scores[stream][first:last, number].mean())
-                onset, offset = first * segment_seconds, last * segment_seconds
-                if last == len(maps) and onset < duration:
-                    offset = duration
-                events.append(
-                    Event(
-                        stream=stream,
-                        label=label,
-                        onset=onset,
-                        offset=offset,
-                        score=score,
-                        never_trained_on=label in never_trained_on,
-                    )
-                )
-    order = list(STREAM_NAMES)
-    return sorted(events, key=lambda e: (e.onset, order.index(e.stream), labels.index(e.label)))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from avplatform.data.adapters.table.events import Event, labels_of, names_of, seconds_of
 from avplatform.data.adapters.table.readers import read_events, read_names
 from avplatform.models.errors import DataError
-from avplatform.timeline.events import Timeline, events_of
+from avplatform.timeline.event import events_of
 from avplatform.timeline.export import write_exports
+from avplatform.timeline.timeline import Timeline
 from tests.data.event_files import PLAIN, STREAMED, WHOLE
 
 MILLISECONDS = 4_000_000

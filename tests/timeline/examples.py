@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from avplatform.data.adapters.llp.classes import CLASSES
-from avplatform.timeline.events import Timeline, events_of
+from avplatform.timeline.event import events_of
+from avplatform.timeline.timeline import Timeline
 
 LABELS = [name.replace("_", " ") for name in CLASSES]
 

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from avplatform.timeline.events import Event
+from avplatform.timeline.event import Event
 from avplatform.timeline.export import as_csv, as_eaf, as_json, as_vtt
 from tests.timeline.examples import example
 
@@ -63,7 +63,7 @@ def test_vtt_has_a_cue_an_event_in_order(timeline, odd):
     )
     onsets = [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s, *_ in cues]
     assert onsets == sorted(e.onset for e in timeline.events)
-    assert {voice for *_, voice, _, _ in cues} == {"audio", "visual", "audio-visual"}
+    assert {voice for *_, voice, _, _ in cues} == {"audio", "visual", "av"}
     cue = as_vtt(odd).split("\n\n")[2].rstrip("\n")
     assert cue.splitlines()[1] == "01:01:01.500 --> 01:01:03.250"
     assert (
@@ -88,8 +88,7 @@ def test_eaf_has_a_tier_for_each_label_of_a_stream_without_overlaps(timeline, od
         assert all(one[1] <= two[0] for one, two in zip(spans, spans[1:], strict=False))
         read += [(stream, label, *span) for span in spans]
     wanted = [
-        (e.stream_name, e.label, round(e.onset * 1000), round(e.offset * 1000))
-        for e in timeline.events
+        (e.stream, e.label, round(e.onset * 1000), round(e.offset * 1000)) for e in timeline.events
     ]
     assert sorted(read) == sorted(wanted)
     ids = [a.get("ANNOTATION_ID") for a in root.iter("ALIGNABLE_ANNOTATION")]

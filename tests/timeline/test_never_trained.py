@@ -21,7 +21,7 @@ from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError
 from avplatform.models.texts.glove import glove_embedder
 from avplatform.timeline import pipeline as module
-from avplatform.timeline.events import NEVER_TRAINED
+from avplatform.timeline.event import NEVER_TRAINED
 from avplatform.timeline.export import as_csv, as_eaf, as_json, as_vtt
 from avplatform.timeline.page import render_page
 from avplatform.timeline.pipeline import PipelineConfig, pipeline

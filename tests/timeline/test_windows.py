@@ -13,7 +13,7 @@ from torch import nn
 from avplatform.models.contracts import Output, Parse, Prediction, StreamPredictions
 from avplatform.models.errors import UsageError
 from avplatform.tasks.spans import runs
-from avplatform.timeline.events import events_of
+from avplatform.timeline.event import events_of
 from avplatform.timeline.windows import Features, edge_weights, parse_windows, window_starts
 from tests.models.cells import FEATURES, SUPERVISED_CELLS, cell
 
