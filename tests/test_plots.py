@@ -90,7 +90,7 @@ def test_bars_name_every_class_of_ave(tmp_path, drawn):
     )
     shown = texts(drawn[0])
     assert set(AVE_CLASSES) <= set(shown) and any("synthetic features" in t for t in shown)
-    assert shown.count("not in this split") == 1
+    assert shown.count("not in this split") == 1 and shown.count("n=5") == len(AVE_CLASSES) - 1
 
 
 def test_bars_of_llp_name_every_class_and_both_streams(tmp_path, drawn):
@@ -98,7 +98,10 @@ def test_bars_of_llp_name_every_class_and_both_streams(tmp_path, drawn):
     assert is_sane_png(plots.per_class_bars({"class_segment": scores}, tmp_path / "bars.png"))
     shown = texts(drawn[0])
     assert {name.replace("_", " ") for name in LLP_CLASSES} | {"audio", "visual"} <= set(shown)
-    assert not any("synthetic" in t for t in shown)
+    assert not any("synthetic" in t or t.startswith("n=") for t in shown)
+    counts = {s: {name: n for n, name in enumerate(LLP_CLASSES)} for s in ("audio", "visual")}
+    plots.per_class_bars({"class_segment": scores, "class_count": counts}, tmp_path / "bars.png")
+    assert [t for t in texts(drawn[1]) if t.startswith("n=")] == [f"n={n}" for n in range(25)] * 2
 
 
 def test_timelines_show_streams_classes_and_clips(tmp_path, drawn):
@@ -178,6 +181,16 @@ def test_the_kept_epoch_is_marked(tmp_path, drawn, selected, marked):
     assert f"kept: epoch {marked}, {values[marked]:.1f}" in texts(
         drawn[0]
     ) and "synthetic features" in texts(drawn[0])
+
+
+def test_the_mean_loss_of_an_epoch_stands_at_the_middle_of_its_steps(tmp_path, drawn):
+    steps = [STEP | {"step": n, "epoch": (n - 1) // 4 + 1} for n in range(1, 9)]
+    ends = [epoch(n, 50.0) | {"step": 4 * n} for n in (1, 2, 3)]  # no step of the last is recorded
+    file = write(tmp_path / "m.jsonl", *steps[:4], ends[0], *steps[4:], *ends[1:])
+    plots.curves(file, tmp_path / "c.png", metric="accuracy", note="run $1$")
+    (means,) = (line for line in drawn[0].axes[0].lines if line.get_label() == "epoch mean")
+    assert list(means.get_xdata()) == [2.5, 6.5, 12]
+    assert drawn[0].get_suptitle() == "run $1$" and not drawn[0]._suptitle.get_parse_math()
 
 
 def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):

@@ -187,7 +187,8 @@ def write_extras(content: dict[str, Any], split: str, folder: Path | None) -> li
     try:
         if "calibration" in content:
             file = folder / f"reliability_{split}.png"
-            files.append(reliability_curves(content["calibration"][split], file, note=note))
+            told = ", ".join(filter(None, [title, note]))
+            files.append(reliability_curves(content["calibration"][split], file, note=told))
         if "robustness" in content:
             card = content["robustness"]
             files += write_card(card, folder, title=title, metrics=_shown(card), note=note)

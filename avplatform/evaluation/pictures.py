@@ -31,7 +31,7 @@ def robustness_bars(card: dict[str, Any], out: Path, *, metrics: list[str], note
         card: what `robustness` returned.
         out: PNG to write.
         metrics: the figures to show.
-        note: added to the title, such as "synthetic features".
+        note: added to the title, such as the model and its data.
     """
     names = list(card["perturbations"])
     figure = Figure(
@@ -60,7 +60,7 @@ def robustness_bars(card: dict[str, Any], out: Path, *, metrics: list[str], note
     )
     name_rows(panels[0], names)
     title = f"Scores under perturbation, {card['split']} split"
-    figure.suptitle(with_note(title, note), fontsize=11)
+    figure.suptitle(with_note(title, note), fontsize=11, parse_math=False)
     return save_figure(figure, out)
 
 
@@ -72,7 +72,7 @@ def reliability_curves(calibration: dict[str, Any], out: Path, *, note: str = ""
     Args:
         calibration: what `calibration` returned.
         out: PNG to write.
-        note: added to the title, such as "synthetic features".
+        note: added to the title, such as the model and its data.
     """
     figure = Figure(figsize=(4.2 * len(calibration) + 0.8, 5.0), layout="constrained")
     panels = figure.subplots(2, len(calibration), sharex=True, squeeze=False, height_ratios=[3, 1])
@@ -96,7 +96,7 @@ def reliability_curves(calibration: dict[str, Any], out: Path, *, note: str = ""
         )
         grid(above)
         grid(below, "x")
-    figure.suptitle(with_note("Reliability", note), fontsize=11)
+    figure.suptitle(with_note("Reliability", note), fontsize=11, parse_math=False)
     return save_figure(figure, out)
 
 

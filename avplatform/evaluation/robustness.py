@@ -69,7 +69,12 @@ def write_card(
     return [
         write_json(folder / f"{FILE}.json", card),
         write_atomic(folder / f"{FILE}.md", text),
-        robustness_bars(card, folder / f"{FILE}.png", metrics=metrics, note=note),
+        robustness_bars(
+            card,
+            folder / f"{FILE}.png",
+            metrics=metrics,
+            note=", ".join(filter(None, [title, note])),
+        ),
     ]
 
 

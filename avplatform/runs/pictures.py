@@ -33,12 +33,14 @@ def curves(
 ) -> Path:
     """Draw the training loss, and the selection metric per epoch with the selected epoch marked.
 
+    The mean loss of an epoch stands at the middle of its steps.
+
     Args:
         metrics_file: metrics.jsonl of a run.
         out: the PNG file to write.
         metric: the metric that selects the epoch.
         selected: the selected epoch; default: the last one with the highest metric.
-        note: an addition to the title, such as "synthetic features".
+        note: the title, such as the name of the run.
 
     Raises:
         DataError: the file cannot be read, or has no finished epoch with the metric, or not the
@@ -68,11 +70,12 @@ def curves(
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     means = [r for r in epochs if r.get("loss") is not None]
-    for shown, line, looks in (
-        (steps, "-", dict(color="#B0B0B0", linewidth=0.7, label="step")),
-        (means, "o-", dict(color=COLOURS[0], markersize=3, label="epoch mean")),
+    for shown, at, line, looks in (
+        (steps, [r["step"] for r in steps], "-", dict(color="#B0B0B0", linewidth=0.7)),
+        (means, _middles(means, steps), "o-", dict(color=COLOURS[0], markersize=3)),
     ):
-        left.plot([r["step"] for r in shown], [r["loss"] for r in shown], line, **looks)
+        label = "step" if shown is steps else "epoch mean"
+        left.plot(at, [r["loss"] for r in shown], line, label=label, **looks)
     left.set(xlabel="optimiser step", ylabel="training loss")
     left.legend(frameon=False)
     right.plot([r["epoch"] for r in epochs], values, "o-", color=COLOURS[1], markersize=3)
@@ -87,17 +90,28 @@ def curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         grid(axes)
     if note:
-        figure.suptitle(note)
+        figure.suptitle(note, parse_math=False)
     return save_figure(figure, out)
+
+
+def _middles(epochs: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]) -> list[float]:
+    """Return the middle of the steps of each epoch; its last step if none of them is recorded."""
+    own: dict[int, list[int]] = {}
+    for record in steps:
+        own.setdefault(record["epoch"], []).append(record["step"])
+    ends = [own.get(r["epoch"], [r["step"]]) for r in epochs]
+    return [(min(at) + max(at)) / 2 for at in ends]
 
 
 def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Path:
     """Draw the scores per class in class order: F of both streams, or the first figure.
 
+    Beside a bar stands n, the number of true segments of the class, where the details hold it.
+
     Args:
         details: details of one split, with "class_segment" (F) or "per_class" (accuracy).
         out: the PNG file to write.
-        note: an addition to the title, such as "synthetic features".
+        note: an addition to the title, such as the name of the run.
 
     Raises:
         DataError: the details hold no scores per class.
@@ -106,10 +120,11 @@ def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Pat
         rows = details["per_class"]
         figure_name = next(iter(next(iter(rows.values()))))
         bars = {figure_name: {name: entry[figure_name] for name, entry in rows.items()}}
+        counts = {figure_name: {name: entry.get("count") for name, entry in rows.items()}}
         label = f"segment {figure_name} (%)"
     elif details.get("class_segment", {}).get("audio"):
         bars = {name: details["class_segment"][name] for name in ("audio", "visual")}
-        label = "segment F (%)"
+        counts, label = details.get("class_count", {}), "segment F (%)"
     else:
         raise DataError(
             "these results hold no scores per class; give details with per_class or class_segment"
@@ -124,10 +139,14 @@ def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Pat
         widths = [values[n] or 0.0 for n in names]
         axes.barh(at, widths, height=height, color=COLOURS[number], label=series)
         for y, name in zip(at, names, strict=True):
+            count = counts.get(series, {}).get(name)
+            words = "" if count is None else f"n={count:,}"
             if values[name] is None:
-                axes.text(0.6, y, "not in this split", va="center", fontsize=7, color="#666666")
+                words = "not in this split"
+            axes.text((values[name] or 0) + 0.6, y, words, va="center", fontsize=7, color="#666666")
     name_rows(axes, [name.replace("_", " ") for name in names])
-    axes.set(xlabel=label, xlim=(0, 100), title=with_note("test scores per class", note))
+    axes.set(xlabel=label, xlim=(0, 108), xticks=range(0, 101, 20))
+    axes.set_title(with_note("test scores per class", note), parse_math=False)
     grid(axes, "x")
     if len(bars) > 1:
         figure.legend(loc="outside lower right", ncols=len(bars), frameon=False)
@@ -146,7 +165,7 @@ def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") 
         examples: per clip a dictionary with "clip_id", "classes" and "tracks", which are
             `{stream: {"truth": bool [T, C], "prediction": bool [T, C]}}`.
         out: the PNG file to write.
-        note: an addition to the title, such as "synthetic features".
+        note: an addition to the title, such as the name of the run.
 
     Raises:
         DataError: there is no clip.
@@ -164,7 +183,7 @@ def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") 
     for axes, example in zip(panels, examples, strict=True):
         draw_clip(axes, [example], ["prediction"], looks)
     panels[-1].set_xlabel("seconds")
-    figure.suptitle(with_note("Events: truth, and below it the prediction", note))
+    figure.suptitle(with_note("Events: truth, and below it the prediction", note), parse_math=False)
     return save_figure(figure, out)
 
 

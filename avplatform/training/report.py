@@ -110,7 +110,9 @@ def write_model(setup: Setup, content: dict[str, Any]) -> None:
 
 def draw(setup: Setup, content: dict[str, Any]) -> None:
     """Draw the training curves, the per-class bars and the example timelines into plots/."""
-    note = "synthetic features" if setup.data.synthetic else ""
+    note = ", ".join(
+        [setup.folder.path.resolve().name, *["synthetic features"] * setup.data.synthetic]
+    )
     split = setup.data.split("test")
     count = min(6, len(split))
     clips = [len(split) * (2 * i + 1) // (2 * count) for i in range(count)]

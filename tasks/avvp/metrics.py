@@ -71,7 +71,7 @@ class AVVPMetrics(Metrics):
         return averages(self._table())
 
     def details(self) -> dict[str, Any]:
-        """Return scores per class, of subsets and of whole videos, and anchors.
+        """Return scores and counts per class, scores of subsets and of whole videos, and anchors.
 
         The anchors are the figures of trivial predictions, to compare a model with.
         """
@@ -87,6 +87,7 @@ class AVVPMetrics(Metrics):
             }
         return {
             "clips": len(table),
+            "class_count": self._counts(*true),
             "class_segment": self._per_class(predicted, true, level=0),
             "class_event": self._per_class(predicted, true, level=1),
             "class_event_pooled": self._per_class(predicted, true, level=1, pooled=True),
@@ -128,6 +129,14 @@ class AVVPMetrics(Metrics):
         """Return the scores of each clip, [N, 8] in the order of `COLUMNS`."""
         s = self.scored()
         return score(s["predicted_audio"], s["predicted_visual"], s["true_audio"], s["true_visual"])
+
+    def _counts(self, audio: np.ndarray, visual: np.ndarray) -> dict[str, dict[str, int]]:
+        """Return the number of true segments of each class by stream."""
+        maps = {"audio": audio, "visual": visual, "av": audio & visual}
+        return {
+            stream: dict(zip(self.classes, true.sum(axis=(0, 1)).tolist(), strict=True))
+            for stream, true in maps.items()
+        }
 
     def _per_class(
         self, predicted: Maps, true: Maps, *, level: int, pooled: bool = False
