@@ -147,6 +147,14 @@ def test_one_stream_has_truth_above_prediction_at_the_right_seconds(tmp_path, dr
     assert axes.yaxis_inverted() and axes.get_xlim() == (0, 10)
 
 
+def test_segments_of_half_a_second_end_at_their_seconds(tmp_path, drawn):
+    plots.timelines([example(streams=("av",)) | {"segment_seconds": 0.5}], tmp_path / "t.png")
+    (axes,) = drawn[0].axes
+    boxes = [path.get_extents() for bars in axes.collections for path in bars.get_paths()]
+    assert sorted((b.x0, b.x1) for b in boxes) == [(1, 3), (2, 4.5), (2, 4.5)]
+    assert axes.get_xlim() == (0, 5) and axes.get_xticks()[-1] == 5
+
+
 def test_a_class_looks_the_same_in_all_clips_and_unlike_any_other(tmp_path, drawn):
     names = [f"class {n}" for n in range(20)]
     first = example(("av",), names, range(10), range(10))

@@ -139,4 +139,5 @@ def example_tracks(
     model.eval()
     decisions = task.decide(model(batch.audio, batch.visual, batch.motion).parse)
     model.train(was_training)
-    return task.tracks(decisions, batch)
+    each = split.spec.segment_seconds
+    return [clip | {"segment_seconds": each} for clip in task.tracks(decisions, batch)]

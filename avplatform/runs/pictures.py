@@ -83,7 +83,7 @@ def curves(
     label = f"kept: epoch {epoch}, {value:.1f}"
     right.plot(epoch, value, "*", markersize=14, color=COLOURS[1], label=label)
     # With a frame, since the star in the legend would look like an epoch.
-    right.legend(loc="lower right", markerscale=0.6)
+    right.legend(loc="best", markerscale=0.6)
     right.set(xlabel="epoch", ylabel=f"{epochs[best].get('split', 'validation')} {metric} (%)")
     right.set_xlim(min(r["epoch"] for r in epochs) - 0.5, max(r["epoch"] for r in epochs) + 0.5)
     for axes in (left, right):
@@ -145,6 +145,8 @@ def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Pat
                 words = "not in this split"
             axes.text((values[name] or 0) + 0.6, y, words, va="center", fontsize=7, color="#666666")
     name_rows(axes, [name.replace("_", " ") for name in names])
+    if counts:
+        label += "; n: true segments"
     axes.set(xlabel=label, xlim=(0, 108), xticks=range(0, 101, 20))
     axes.set_title(with_note("test scores per class", note), parse_math=False)
     grid(axes, "x")
@@ -163,7 +165,8 @@ def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") 
 
     Args:
         examples: per clip a dictionary with "clip_id", "classes" and "tracks", which are
-            `{stream: {"truth": bool [T, C], "prediction": bool [T, C]}}`.
+            `{stream: {"truth": bool [T, C], "prediction": bool [T, C]}}`; and "segment_seconds",
+            the length of a segment, unless it is one second.
         out: the PNG file to write.
         note: an addition to the title, such as the name of the run.
 
@@ -214,14 +217,14 @@ def draw_clip(
         most: the longest column of the legend.
     """
     classes, present, labels = clip[0]["classes"], _classes_in(clip), list[str]()
-    lane = 0.8 / max(1, len(present))
+    lane, each = 0.8 / max(1, len(present)), clip[0].get("segment_seconds", 1.0)
     for stream, track in clip[0]["tracks"].items():
         found = [example["tracks"][stream]["prediction"] for example in clip]
         for name, decided in zip(("truth", *names), (track["truth"], *found), strict=True):
             for at, class_name in enumerate(present):
                 for begin, end in runs(decided[:, classes.index(class_name)]):
                     axes.broken_barh(
-                        [(begin, end - begin)],
+                        [(begin * each, (end - begin) * each)],
                         (len(labels) - 0.4 + at * lane, lane * 0.94),
                         linewidth=0,
                         alpha=1 if name == "truth" else 0.6,
@@ -230,9 +233,9 @@ def draw_clip(
             labels.append(f"{STREAMS.get(stream, stream)}: truth" if name == "truth" else name)
         axes.axhline(len(labels) - 0.5, color="black", linewidth=0.8)
     segments = len(next(iter(clip[0]["tracks"].values()))["truth"])
-    axes.set(xlim=(0, segments))
+    axes.set(xlim=(0, segments * each))
     name_rows(axes, labels, below=0.5, above=0.5, fontsize=8)
-    axes.set_xticks(range(segments + 1))
+    axes.set_xticks(np.arange(segments + 1) * each)
     grid(axes, "x", "#D9D9D9")
     axes.set_title(clip[0]["clip_id"], loc="left", fontsize=9, parse_math=False)
     if present:
@@ -240,7 +243,7 @@ def draw_clip(
         beside = dict(loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=1 + len(present) // most)
         plain_legend(axes, handles=handles, fontsize=8, **beside)
     else:
-        middle, words = (segments / 2, len(labels) / 2 - 0.5), "no event, none found"
+        middle, words = (segments * each / 2, len(labels) / 2 - 0.5), "no event, none found"
         axes.text(*middle, words, ha="center", va="center", color="#666666")
 
 
