@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from avplatform.models.config import AVModelConfig, config_to_dict
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS, label_decoders
 from avplatform.models.errors import DataError, UsageError
+from avplatform.models.texts.glove import INSTALL_GLOVE, MissingWord, unknown_words
 from avplatform.tasks.contracts import Task
 
 
@@ -107,6 +109,9 @@ def new_model(
 ) -> AVModel:
     """Return a new model that reads these features; the caller seeds the random generator before.
 
+    Where nobody set the source of label embeddings and the default one lacks a word, they are
+    learned with the model (`with_learned_labels` says so).
+
     Raises:
         UsageError: the task, encoder, decoder and features do not fit together.
         DataError: the label embeddings cannot be read, or lack a word.
@@ -116,11 +121,32 @@ def new_model(
         return AVModel(model_config)
     pooling = None if config.labels.pooling == "default" else config.labels.pooling
     texts, source = model_config.label_texts, config.labels.embeddings
-    embeddings = label_embeddings(texts, source, pooling=pooling)
+    try:
+        embeddings = label_embeddings(texts, source, pooling=pooling)
+    except MissingWord:
+        if not config.labels_left_open or config.held_out:
+            raise
+        embeddings = label_embeddings(texts, "learned")
     model_config.label_dim = embeddings.values.shape[1]
     model_config.label_source = embeddings.source
     model_config.learned_labels = embeddings.source["kind"] == "learned"
     return AVModel(model_config, label_embeddings=embeddings.values)
+
+
+def with_learned_labels(config: RunConfig, model: AVModel) -> tuple[RunConfig, str]:
+    """Return the configuration with learned label embeddings if the model has them, and why.
+
+    The line is empty where nothing changes.
+    """
+    if not model.config.learned_labels or config.labels.embeddings.partition(":")[0] == "learned":
+        return config, ""
+    words = unknown_words(model.config.label_texts)
+    shown = ", ".join(f"'{word}'" for word in words[:5]) + (", ..." if len(words) > 5 else "")
+    return dataclasses.replace(config, labels=LabelConfig(embeddings="learned")), (
+        f"the shipped GloVe table has no vector for {shown}, so the label embeddings are learned "
+        "with the model (--labels.embeddings learned), which cannot look for other labels then; "
+        f"for embeddings of the texts, `{INSTALL_GLOVE}` and train again"
+    )
 
 
 def make_model_config(

@@ -178,6 +178,16 @@ def test_classes_are_kept_in_proportion():
         assert np.abs(np.subtract(counts, (train, validation, test))).max() <= 3, (label, counts)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_few_videos_are_divided_so_that_no_split_lacks_a_class(seed):
+    """Taken in the first order that comes, four videos seldom hold all of six classes."""
+    rng = np.random.default_rng(seed)
+    videos = {f"v{n}": set(rng.choice(list("abcdef"), 2, replace=False)) for n in range(40)}
+    found = split_videos(videos, parse_shares("0.8,0.1,0.1"), seed=seed)
+    for split in ("train", "validation", "test"):
+        assert {c for v, s in found.items() if s == split for c in videos[v]} == set("abcdef")
+
+
 @pytest.mark.parametrize("text", ["0.8,0.1", "a,b,c", "0.5,0.6,-0.1", "1,0,0,0", "80,10,10"])
 def test_shares_that_are_none_are_refused(text):
     with pytest.raises(UsageError, match="--split is '"):
