@@ -36,6 +36,8 @@ STORES = {
 """The stores: positions of their classes among all, and the clips of each split."""
 METRIC = "segment_Type@AV"
 SHARES = (1.0, 0.9)
+SMALL = ["--encoder-config.width", "128", "--encoder-config.hidden", "128"]
+MANY = ["--batch-size", "16", "--epochs", "14", "--optim.lr", "1e-3"]
 
 
 def draw_events(rng: np.random.Generator, classes: range, first: int) -> dict[str, np.ndarray]:
@@ -115,6 +117,7 @@ def make_stores(folder: Path) -> None:
 def train(out: Path, store: Path, decoder: str, *flags: str) -> list[dict]:
     """Train a run, unless it is finished, and return the records of its validations."""
     common = ["--task", "avvp", "--encoder", "han", "--decoder", decoder, "--data", str(store)]
+    common += SMALL
     quiet = ["--output-dir", str(out), "--cpu", "--threads", "1", "--no-save-plots"]
     if not (out / "results.json").is_file() and avplatform(["train", *common, *quiet, *flags]):
         raise SystemExit(f"{out} failed")
@@ -142,7 +145,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for decoder in args.decoders:
         source = args.out / f"{decoder}-many"
-        train(source, args.out / "data" / "many", decoder)
+        train(source, args.out / "data" / "many", decoder, *MANY)
         pairs, cpu = [], []
         for seed in range(1, args.seeds + 1):
             found = []

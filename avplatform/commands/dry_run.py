@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from avplatform.config.build import open_run, with_learned_labels
+from avplatform.config.build import open_run, untimed_splits, with_learned_labels
 from avplatform.config.run import RunConfig
 from avplatform.config.values import as_yaml, to_dict
 from avplatform.models.av_model import count_parameters
@@ -15,6 +15,7 @@ from avplatform.training.fit import (
     length,
     steps_per_epoch,
     training_clips,
+    unmeasured,
 )
 from avplatform.training.length import total_steps
 from avplatform.training.start import start_model
@@ -46,6 +47,8 @@ def describe_run(config: RunConfig) -> str:
         f"training: {length(clips, steps, total)}, each of {counted(config.batch_size, 'clip')}"
     )
     lines += [line for line in (followed, learned) if line]
+    if untimed := untimed_splits(data.spec, task):
+        lines.append(unmeasured(untimed, task.whole_metric))
     lines += advice(config, clips, steps, total)
     lines.append("shapes (B clips):")
     streams = {"audio": batch.audio, "visual": batch.visual, "motion": batch.motion}

