@@ -1,0 +1,107 @@
+"""From forty rendered videos and one csv to models, by the documented commands.
+
+    python benchmarks/own_videos.py own --weights WEIGHTS_FOLDER
+
+Renders videos with six classes (heard, seen, or both) whose events begin and end at fractions of
+seconds, and a table of these events; extracts features (`--backbones lite` with its published
+weights, unless `--extract` says otherwise); and trains, for every seed, models on the times of the
+events and on the labels of whole videos alone, with nothing but the documented flags. The seed
+decides the splits (of the videos) and the training. The table holds segment Type@AV of the test
+split, beside the true labels of a video in all its segments. Finished runs are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.own_videos import make_videos
+
+METRIC = "segment_Type@AV"
+SPLIT = "0.6,0.2,0.2"
+ROWS = {
+    "times": ["--supervision", "pseudo"],
+    "video labels": ["--supervision", "weak"],
+}
+"""What a model is trained with, and the flags for it."""
+
+
+def avplatform(folder: Path, *args: str) -> str:
+    """Run a command in a folder, and return what it printed."""
+    command = [sys.executable, "-m", "avplatform", *args]
+    print("$ avplatform", *args, flush=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
+    return done.stdout
+
+
+def train(folder: Path, name: str, *flags: str) -> dict:
+    """Return the results of a run, which is trained if it is not finished."""
+    file = folder / "runs" / name / "results.json"
+    if not file.is_file():
+        common = ["--task", "avvp", "--encoder", "han", "--cpu", "--threads", "1"]
+        avplatform(folder, "train", *common, *flags, "--output-dir", f"runs/{name}")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def mean(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--weights", help="folder of the weights of the feature networks")
+    parser.add_argument("--extract", default="--backbones lite", help="flags of extract")
+    parser.add_argument("--decoders", nargs="+", default=["mmil", "leap"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--leap-weak", default="", help="further flags of LEAP with video labels")
+    args = parser.parse_args()
+    folder = args.folder
+    if not (folder / "events.csv").is_file():
+        make_videos(folder)
+    weights = ["--weights", args.weights] if args.weights else []
+    if not (folder / "data" / "s0").is_dir():
+        flags = ["--events", "events.csv", "--split", SPLIT, *args.extract.split(), *weights]
+        avplatform(folder, "extract", "videos", "--out", "data/s0", *flags, "--cpu")
+    rows: dict[tuple[str, str], list[dict]] = {}
+    for seed in range(args.seeds):
+        store = f"data/s{seed}"
+        if not (folder / store).is_dir():
+            again = ["--events", "events.csv", "--split", SPLIT, "--seed", str(seed)]
+            avplatform(folder, "data", "import", "table", "data/s0", *again, "--out", store)
+        for decoder in args.decoders:
+            for kind, flags in ROWS.items():
+                more = args.leap_weak.split() if (kind, decoder) == ("video labels", "leap") else []
+                name = f"{decoder}-{kind.replace(' ', '-')}-{seed}"
+                own = ["--decoder", decoder, "--data", store, "--seed", str(seed + 1)]
+                rows.setdefault((decoder, kind), []).append(
+                    train(folder, name, *own, *flags, *more)
+                )
+    first = next(iter(rows.values()))[0]
+    clips = first["details"]["test"]["clips"]
+    print(f"\n{args.seeds} seeds, each with {clips} test clips; segment Type@AV in percent\n")
+    print("| HAN and | trained with | Type@AV | of each seed | everywhere | of each seed | CPU s |")
+    print("|---|---|---|---|---|---|---|")
+    for (decoder, kind), found in rows.items():
+        own = [content["test"][METRIC] for content in found]
+        anchors = [content["details"]["test"]["anchors"] for content in found]
+        rival = [each["video_labels_everywhere"][METRIC] for each in anchors]
+        seconds = statistics.mean(content["seconds"]["cpu"] for content in found)
+        cells = [f"{mean(v)} | {', '.join(f'{x:.1f}' for x in v)}" for v in (own, rival)]
+        print(f"| {decoder.upper()} | {kind} | {' | '.join(cells)} | {seconds:.0f} |")
+    found = avplatform(
+        folder, "predict", "videos/clip00.mp4", "--model", f"runs/{args.decoders[0]}-times-0",
+        "--out", "found", "--cpu", *weights,
+    )  # fmt: skip
+    print(found)
+
+
+if __name__ == "__main__":
+    main()
