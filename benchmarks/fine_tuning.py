@@ -29,9 +29,9 @@ from avplatform.models.contracts import FeatureSpec
 SEGMENTS = 10
 OTHERS = ("church bell", "train horn", "ukulele", "goat", "toilet flush", "bus")
 STORES = {
-    "many": (range(len(CLASSES)), {"train": 1000, "validation": 100, "test": 100}),
+    "many": (range(len(CLASSES)), {"train": 3000, "validation": 100, "test": 100}),
     "six": (range(len(CLASSES), len(CLASSES) + len(OTHERS)),
-            {"train": 96, "validation": 96, "test": 96}),
+            {"train": 48, "validation": 96, "test": 96}),
 }  # fmt: skip
 """The stores: positions of their classes among all, and the clips of each split."""
 METRIC = "segment_Type@AV"
@@ -39,7 +39,8 @@ SHARES = (1.0, 0.9)
 SMALL = ["--encoder-config.width", "128", "--encoder-config.hidden", "128"]
 OWN = {"leap": ["--decoder-config.score-gain", "4", "--decoder-config.score-bias", "-2.5"]}
 """Options of both runs of a decoder; with its gain and bias LEAP learns in fewer steps."""
-MANY = ["--batch-size", "16", "--epochs", "14", "--optim.lr", "1e-3"]
+SIX = ["--epochs", "30"]
+MANY = ["--batch-size", "16", "--epochs", "10", "--optim.lr", "1e-3"]
 
 
 def draw_events(rng: np.random.Generator, classes: range, first: int) -> dict[str, np.ndarray]:
@@ -123,6 +124,8 @@ def train(out: Path, store: Path, decoder: str, *flags: str) -> list[dict]:
     quiet = ["--output-dir", str(out), "--cpu", "--threads", "1", "--no-save-plots"]
     if not (out / "results.json").is_file() and avplatform(["train", *common, *quiet, *flags]):
         raise SystemExit(f"{out} failed")
+    if not (out / "results.json").is_file():
+        raise SystemExit(f"{out} was stopped")
     lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [record for line in lines if (record := json.loads(line))["event"] == "epoch"]
 
@@ -148,17 +151,13 @@ def main() -> None:
     for decoder in args.decoders:
         source = args.out / f"{decoder}-many"
         train(source, args.out / "data" / "many", decoder, *MANY)
-        pairs, cpu = [], []
+        six, pairs, cpu = args.out / "data" / "six", [], []
         for seed in range(1, args.seeds + 1):
             found = []
             for name, flags in (("new", []), (args.tag, ["--init-from", str(source)])):
                 out = args.out / f"{decoder}-{name}-{seed}"
                 more = args.flags.split() if flags else []
-                found.append(
-                    train(
-                        out, args.out / "data" / "six", decoder, "--seed", str(seed), *flags, *more
-                    )
-                )
+                found.append(train(out, six, decoder, "--seed", str(seed), *SIX, *flags, *more))
                 content = json.loads((out / "results.json").read_text(encoding="utf-8"))
                 cpu.append(content["seconds"]["cpu"])
             pairs.append(found)

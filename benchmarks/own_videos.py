@@ -1,6 +1,6 @@
 """From forty rendered videos and one csv to models, by the documented commands.
 
-    python benchmarks/own_videos.py own --weights WEIGHTS_FOLDER
+    python -m benchmarks.own_videos own --weights WEIGHTS_FOLDER
 
 Renders videos with six classes (heard, seen, or both) whose events begin and end at fractions of
 seconds, and a table of these events; extracts features (`--backbones lite` with its published
@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
+from avplatform.cli import main as main_of_avplatform
 from tests.own_videos import make_videos
 
 METRIC = "segment_Type@AV"
@@ -30,22 +30,21 @@ ROWS = {
 """What a model is trained with, and the flags for it."""
 
 
-def avplatform(folder: Path, *args: str) -> str:
-    """Run a command in a folder, and return what it printed."""
-    command = [sys.executable, "-m", "avplatform", *args]
+def avplatform(*args: str) -> None:
+    """Run a command."""
     print("$ avplatform", *args, flush=True)
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
-    return done.stdout
+    if code := main_of_avplatform(list(args)):
+        raise SystemExit(code)
 
 
-def train(folder: Path, name: str, *flags: str) -> dict:
+def train(name: str, *flags: str) -> dict:
     """Return the results of a run, which is trained if it is not finished."""
-    file = folder / "runs" / name / "results.json"
+    file = Path("runs") / name / "results.json"
     if not file.is_file():
         common = ["--task", "avvp", "--encoder", "han", "--cpu", "--threads", "1"]
-        avplatform(folder, "train", *common, *flags, "--output-dir", f"runs/{name}")
+        avplatform("train", *common, *flags, "--output-dir", f"runs/{name}")
+    if not file.is_file():
+        raise SystemExit(f"{name} was stopped")
     return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -60,30 +59,30 @@ def main() -> None:
     parser.add_argument("--weights", help="folder of the weights of the feature networks")
     parser.add_argument("--extract", default="--backbones lite", help="flags of extract")
     parser.add_argument("--decoders", nargs="+", default=["mmil", "leap"])
+    parser.add_argument("--kinds", nargs="+", default=list(ROWS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--leap-weak", default="", help="further flags of LEAP with video labels")
     args = parser.parse_args()
-    folder = args.folder
-    if not (folder / "events.csv").is_file():
-        make_videos(folder)
-    weights = ["--weights", args.weights] if args.weights else []
-    if not (folder / "data" / "s0").is_dir():
+    if not (args.folder / "events.csv").is_file():
+        make_videos(args.folder)
+    weights = ["--weights", str(Path(args.weights).resolve())] if args.weights else []
+    os.chdir(args.folder)
+    if not Path("data/s0").is_dir():
         flags = ["--events", "events.csv", "--split", SPLIT, *args.extract.split(), *weights]
-        avplatform(folder, "extract", "videos", "--out", "data/s0", *flags, "--cpu")
+        avplatform("extract", "videos", "--out", "data/s0", *flags, "--cpu")
     rows: dict[tuple[str, str], list[dict]] = {}
     for seed in range(args.seeds):
         store = f"data/s{seed}"
-        if not (folder / store).is_dir():
+        if not Path(store).is_dir():
             again = ["--events", "events.csv", "--split", SPLIT, "--seed", str(seed)]
-            avplatform(folder, "data", "import", "table", "data/s0", *again, "--out", store)
+            avplatform("data", "import", "table", "data/s0", *again, "--out", store)
         for decoder in args.decoders:
-            for kind, flags in ROWS.items():
+            for kind in args.kinds:
                 more = args.leap_weak.split() if (kind, decoder) == ("video labels", "leap") else []
                 name = f"{decoder}-{kind.replace(' ', '-')}-{seed}"
                 own = ["--decoder", decoder, "--data", store, "--seed", str(seed + 1)]
-                rows.setdefault((decoder, kind), []).append(
-                    train(folder, name, *own, *flags, *more)
-                )
+                found = train(name, *own, *ROWS[kind], *more)
+                rows.setdefault((decoder, kind), []).append(found)
     first = next(iter(rows.values()))[0]
     clips = first["details"]["test"]["clips"]
     print(f"\n{args.seeds} seeds, each with {clips} test clips; segment Type@AV in percent\n")
@@ -96,11 +95,10 @@ def main() -> None:
         seconds = statistics.mean(content["seconds"]["cpu"] for content in found)
         cells = [f"{mean(v)} | {', '.join(f'{x:.1f}' for x in v)}" for v in (own, rival)]
         print(f"| {decoder.upper()} | {kind} | {' | '.join(cells)} | {seconds:.0f} |")
-    found = avplatform(
-        folder, "predict", "videos/clip00.mp4", "--model", f"runs/{args.decoders[0]}-times-0",
-        "--out", "found", "--cpu", *weights,
-    )  # fmt: skip
-    print(found)
+    model = f"runs/{args.decoders[0]}-{args.kinds[0].replace(' ', '-')}-0"
+    avplatform(
+        "predict", "videos/clip00.mp4", "--model", model, "--out", "found", "--cpu", *weights
+    )
 
 
 if __name__ == "__main__":
