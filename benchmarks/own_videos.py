@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--decoders", nargs="+", default=["mmil", "leap"])
     parser.add_argument("--kinds", nargs="+", default=list(ROWS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--leap-weak", default="", help="further flags of LEAP with video labels")
+    parser.add_argument("--flags", default="", help="further flags of train")
     args = parser.parse_args()
     if not (args.folder / "events.csv").is_file():
         make_videos(args.folder)
@@ -78,10 +78,9 @@ def main() -> None:
             avplatform("data", "import", "table", "data/s0", *again, "--out", store)
         for decoder in args.decoders:
             for kind in args.kinds:
-                more = args.leap_weak.split() if (kind, decoder) == ("video labels", "leap") else []
                 name = f"{decoder}-{kind.replace(' ', '-')}-{seed}"
                 own = ["--decoder", decoder, "--data", store, "--seed", str(seed + 1)]
-                found = train(name, *own, *ROWS[kind], *more)
+                found = train(name, *own, *ROWS[kind], *args.flags.split())
                 rows.setdefault((decoder, kind), []).append(found)
     first = next(iter(rows.values()))[0]
     clips = first["details"]["test"]["clips"]

@@ -48,8 +48,8 @@ def picture(label: str, onset: float, now: float, image: np.ndarray) -> None:
 def make_videos(folder: Path, *, count: int = 40, seed: int = 0, events: int = 3) -> list[list]:
     """Render `folder/videos` and write `folder/events.csv`; return the rows of the table.
 
-    Every video lasts 7 to 10 seconds and holds one to `events` events of different classes, of 1 to
-    3.5 seconds. Wind is only heard, the green lamp only seen, and the others are both at once.
+    Every video lasts 7 to 10 seconds and holds one to `events` events of different classes, of 1.5
+    to 5 seconds. Wind is only heard, the green lamp only seen, and the others are both at once.
     """
     rng, rows = np.random.default_rng(seed), []
     (folder / "videos").mkdir(parents=True)
@@ -61,8 +61,8 @@ def make_videos(folder: Path, *, count: int = 40, seed: int = 0, events: int = 3
         sound = 0.01 * rng.standard_normal(len(time))
         labels = [CLASSES[n % len(CLASSES)], *rng.permutation(CLASSES)]
         for label in list(dict.fromkeys(labels))[: int(rng.integers(1, events + 1))]:
-            onset = round(float(rng.uniform(0, seconds - 1)), 2)
-            offset = round(min(seconds, onset + float(rng.uniform(1, 3.5))), 2)
+            onset = round(float(rng.uniform(0, seconds - 1.5)), 2)
+            offset = round(min(seconds, onset + float(rng.uniform(1.5, 5))), 2)
             stream = "audio" if label not in COLORS else "visual" if label not in SOUNDS else "av"
             if stream != "visual":
                 on = (time >= onset) & (time < offset)

@@ -268,10 +268,10 @@ SEGMENTS = ["--segments", "4", "--segment", "0.5", "--split", "0.5,0.25,0.25"]
 
 
 def train(own, task, *flags):
-    run = ["train", "--task", task, "--encoder", "han", "--data", str(own / "store"), *flags]
+    run = ["train", "--task", task, "--encoder", "han", "--data", str(own / "store")]
     small = ["--encoder-config.width", "16", "--encoder-config.hidden", "16", "--cpu"]
     quick = ["--threads", "1", "--precision", "no", "--max-steps", "3", "--no-save-plots"]
-    return main([*run, *small, *quick, "--output-dir", str(own / "run")])
+    return main([*run, *small, *quick, *flags, "--output-dir", str(own / "run")])
 
 
 def test_a_folder_of_features_has_the_task_of_extract_where_none_is_given(own):
