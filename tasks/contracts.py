@@ -63,6 +63,7 @@ class Task:
     default_encoder: ClassVar[str]
     supervisions: ClassVar[tuple[str, ...]] = ("full",)  # the first is the default
     selection_metric: ClassVar[str]  # key of `Metrics.compute()` that picks the best epoch
+    whole_metric: ClassVar[str] = ""  # the same, for splits whose events have no times
     shown: ClassVar[tuple[str, ...]] = ()  # main metrics, for tables with little room
     streams: ClassVar[Literal["apart", "joint"] | None] = None  # see `Needs.streams`
     training: ClassVar[Options] = {}  # defaults of its runs that differ from those of other tasks
@@ -181,6 +182,10 @@ class Task:
     def metrics(self) -> Metrics:
         """Return a new accumulator."""
         raise NotImplementedError
+
+    def metric_of(self, metrics: Metrics) -> str:
+        """Return the figure that selects an epoch by the clips that were scored."""
+        return self.selection_metric if metrics.timed else self.whole_metric
 
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what is compared with thresholds, by name, each with B rows; it may be empty."""

@@ -86,6 +86,11 @@ class Metrics:
         """Return further figures as plain JSON values, such as scores per class or of subsets."""
         return {"clips": len(self)}
 
+    @property
+    def timed(self) -> bool:
+        """Whether the clips have events with times, by which the usual figures are computed."""
+        return True
+
     def constant(self) -> str | None:
         """Return "nothing" or "everything" if the decisions on all clips are that, else None."""
         return None

@@ -12,6 +12,7 @@ import pytest
 from avplatform.cli import main
 from tests.features.clips import RATE, beep, render
 from tests.features.networks import small_weights
+from tests.own_videos import CLASSES, make_videos
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "own_data.md").read_text(encoding="utf-8")
 COLORS = {"red lamp": (220, 30, 30), "blue lamp": (30, 30, 220)}
@@ -94,3 +95,30 @@ def test_the_table_of_the_page_is_read(folder, tmp_path):
         ("clip02", None, None, ""),
     ]
     assert notes == []
+
+
+@pytest.mark.slow
+def test_forty_videos_and_a_csv_teach_when_events_happen(tmp_path, monkeypatch, capsys):
+    """As benchmarks/own_videos.py shows with published networks; here their weights are random."""
+    make_videos(tmp_path)
+    weights = small_weights(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    files = ["--weights", f"vggish={weights['vggish']}", f"visual={weights['visual']}", "--cpu"]
+    recipe = ["--audio", "vggish", "--visual", "timm:test_resnet", "--motion", "none"]
+    events = ["--events", "events.csv", "--split", "0.6,0.2,0.2"]
+    assert main(["extract", "videos", *events, "--out", "store", *recipe, *files]) == 0
+    assert main(["data", "verify", "store", "--annotations", "events.csv"]) == 0
+    capsys.readouterr()
+    train = ["train", "--task", "avvp", "--encoder", "han", "--data", "store", "--cpu"]
+    small = ["--encoder-config.width", "64", "--encoder-config.hidden", "64", "--threads", "1"]
+    for supervision, margin in (("pseudo", 40), ("weak", 10)):
+        flags = ["--decoder", "mmil", "--supervision", supervision, "--output-dir", supervision]
+        assert main([*train, *small, *flags, "--optim.lr", "1e-3"]) == 0
+        results = json.loads(Path(supervision, "results.json").read_text())
+        everywhere = results["details"]["test"]["anchors"]["video_labels_everywhere"]
+        found = {s: results[s]["segment_Type@AV"] for s in ("validation", "test")}
+        assert found["test"] > everywhere["segment_Type@AV"] + margin, (supervision, found)
+    assert (
+        main(["predict", "videos/clip00.mp4", "--model", "pseudo", "--out", "found", *files]) == 0
+    )
+    assert set(json.loads(Path("found/clip00/events.json").read_text())["labels"]) == set(CLASSES)

@@ -24,7 +24,7 @@ class VerifyOptions:
     data: Annotated[str, tyro.conf.Positional]
     """folder that holds dataset.json, or a hub id (its shards are downloaded)"""
     annotations: str | None = None
-    """folder of the official annotation files, to compare with every clip's labels"""
+    """folder of official annotation files, or your list of events, to compare all labels with"""
     audio_annotations: str | None = None
     """with --annotations: file of dense audio annotations to use instead of the folder's own"""
     fast: bool = False

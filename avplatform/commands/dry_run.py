@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from avplatform.config.build import open_run
+from avplatform.config.build import open_run, untimed_splits, with_learned_labels
 from avplatform.config.run import RunConfig
 from avplatform.config.values import as_yaml, to_dict
 from avplatform.models.av_model import count_parameters
@@ -15,6 +15,7 @@ from avplatform.training.fit import (
     length,
     steps_per_epoch,
     training_clips,
+    unmeasured,
 )
 from avplatform.training.length import total_steps
 from avplatform.training.start import start_model
@@ -26,6 +27,7 @@ def describe_run(config: RunConfig) -> str:
     """Return a run's resolved configuration, data, shapes, number of parameters and memory."""
     task, data, model = open_run(config)
     config, followed = fitted(config, task, data)
+    config, learned = with_learned_labels(config, model)
     start = None if config.resume else start_model(model, config)
     # A dry run does not fetch streamed shards.
     split = data.split("validation" if config.streaming else "train")
@@ -44,7 +46,10 @@ def describe_run(config: RunConfig) -> str:
     lines.append(
         f"training: {length(clips, steps, total)}, each of {counted(config.batch_size, 'clip')}"
     )
-    lines += ([followed] if followed else []) + advice(config, clips, steps, total)
+    lines += [line for line in (followed, learned) if line]
+    if untimed := untimed_splits(data.spec, task):
+        lines.append(unmeasured(untimed, task.whole_metric))
+    lines += advice(config, clips, steps, total)
     lines.append("shapes (B clips):")
     streams = {"audio": batch.audio, "visual": batch.visual, "motion": batch.motion}
     present = {name: value for name, value in streams.items() if value is not None}

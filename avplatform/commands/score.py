@@ -9,7 +9,7 @@ import tyro
 
 from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags, writing
-from avplatform.models.checks import in_range
+from avplatform.models.checks import finite, in_range
 from avplatform.models.paths import expanded
 
 
@@ -29,6 +29,8 @@ class ScoreListsOptions:
     """length of a segment in seconds"""
     covered: float = 0.5
     """share of a segment that an event has to cover to be in it"""
+    threshold: float | None = None
+    """leave out predicted events whose score is lower; default: every listed event counts"""
     collar: float | None = None
     """seconds by which onsets may differ: adds F by sed_eval (DCASE: 0.2); default: left out"""
     separator: str | None = None
@@ -44,11 +46,18 @@ def run(args: list[str], prog: str) -> int:
     in_range(options, "covered", 0.001, 1)
     if options.collar is not None:
         in_range(options, "collar", 0, 3600)
+    if options.threshold is not None:
+        finite(options, "threshold")
     from avplatform.base.files import write_json
     from avplatform.evaluation.event_lists import collar_figures, read_lists, segment_figures
 
     console = Console()
-    lists = read_lists(options.predictions, options.truth, separator=options.separator)
+    lists = read_lists(
+        options.predictions,
+        options.truth,
+        separator=options.separator,
+        threshold=options.threshold,
+    )
     content: dict[str, Any] = {
         "videos": len(lists.videos),
         "classes": lists.classes,
@@ -58,6 +67,7 @@ def run(args: list[str], prog: str) -> int:
         },
         "segment": options.segment,
         "covered": options.covered,
+        "threshold": options.threshold,
         "figures": segment_figures(lists, segment=options.segment, covered=options.covered),
     }
     if options.collar is not None:

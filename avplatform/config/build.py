@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import torch
@@ -10,14 +11,15 @@ from avplatform.config.run import LabelConfig, RunConfig
 from avplatform.data import Data, open_data
 from avplatform.data.adapters.registry import find_adapter, make_task
 from avplatform.data.reading.arrays import known_labels
-from avplatform.data.store.schema import DataSpec, check_labels
+from avplatform.data.store.schema import SPLITS, DataSpec, check_labels
 from avplatform.labels.cache import label_embeddings
 from avplatform.labels.held_out import data_for, with_others
 from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig, config_to_dict
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS, label_decoders
-from avplatform.models.errors import DataError, UsageError
+from avplatform.models.errors import UsageError
+from avplatform.models.texts.glove import INSTALL_GLOVE, MissingWordError, unknown_words
 from avplatform.tasks.contracts import Task
 
 
@@ -43,7 +45,6 @@ def open_run(config: RunConfig, **told: Any) -> OpenRun:
     data: Data = open_data(config.data, task=config.task, cache_dir=config.cache_dir, **told)
     task = build_task(config, data.spec)
     data = data_of_run(config, task, data)
-    check_scored_labels(data.spec, task)
     torch.manual_seed(config.seed)
     model = new_model(config, task, data.spec.features, data.spec)
     return OpenRun(task, data, model.double() if config.precision == "float64" else model)
@@ -65,16 +66,11 @@ def data_of_run(config: RunConfig, task: Task, data: Data) -> Data:
     return data
 
 
-def check_scored_labels(spec: DataSpec, task: Task) -> None:
-    """Raise DataError if the splits that a run scores have events without times."""
+def untimed_splits(spec: DataSpec, task: Task) -> list[str]:
+    """Return those of validation and test whose events have no times."""
     timed = task.from_events.labels.items() if task.from_events is not None else ()
     needed = {name for name, when in timed if when == "timed"} & set(spec.labels)
-    for split in ("validation", "test"):
-        if missing := sorted(needed - set(known_labels(spec, split))):
-            raise DataError(
-                f"'{spec.name}' has no '{missing[0]}' labels in {split}, so a run cannot be "
-                "scored; give onset and offset for the events of validation and test"
-            )
+    return [split for split in SPLITS[1:] if needed - set(known_labels(spec, split))]
 
 
 def build_task(config: RunConfig, spec: DataSpec | None = None) -> Task:
@@ -107,6 +103,9 @@ def new_model(
 ) -> AVModel:
     """Return a new model that reads these features; the caller seeds the random generator before.
 
+    Where nobody set the source of label embeddings and the default one lacks a word, they are
+    learned with the model (`with_learned_labels` says so).
+
     Raises:
         UsageError: the task, encoder, decoder and features do not fit together.
         DataError: the label embeddings cannot be read, or lack a word.
@@ -116,11 +115,32 @@ def new_model(
         return AVModel(model_config)
     pooling = None if config.labels.pooling == "default" else config.labels.pooling
     texts, source = model_config.label_texts, config.labels.embeddings
-    embeddings = label_embeddings(texts, source, pooling=pooling)
+    try:
+        embeddings = label_embeddings(texts, source, pooling=pooling)
+    except MissingWordError:
+        if not config.labels_left_open or config.held_out:
+            raise
+        embeddings = label_embeddings(texts, "learned")
     model_config.label_dim = embeddings.values.shape[1]
     model_config.label_source = embeddings.source
     model_config.learned_labels = embeddings.source["kind"] == "learned"
     return AVModel(model_config, label_embeddings=embeddings.values)
+
+
+def with_learned_labels(config: RunConfig, model: AVModel) -> tuple[RunConfig, str]:
+    """Return the configuration with learned label embeddings if the model has them, and why.
+
+    The line is empty where nothing changes.
+    """
+    if not model.config.learned_labels or config.labels.embeddings.partition(":")[0] == "learned":
+        return config, ""
+    words = unknown_words(model.config.label_texts)
+    shown = ", ".join(f"'{word}'" for word in words[:5]) + (", ..." if len(words) > 5 else "")
+    return dataclasses.replace(config, labels=LabelConfig(embeddings="learned")), (
+        f"the shipped GloVe table has no vector for {shown}, so the label embeddings are learned "
+        "with the model (--labels.embeddings learned), which cannot look for other labels then; "
+        f"for embeddings of the texts, `{INSTALL_GLOVE}` and train again"
+    )
 
 
 def make_model_config(

@@ -15,7 +15,7 @@ import tyro
 
 from avplatform.config.help import hidden_options
 from avplatform.config.presets import preset_options
-from avplatform.config.run import FOLLOW, RunConfig, default_config, option_names
+from avplatform.config.run import FOLLOW, LABELS, RunConfig, default_config, option_names
 from avplatform.config.values import Options, build, flat, load_yaml, merge, typed
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.paths import expanded
@@ -44,7 +44,7 @@ def parse(args: Sequence[str], *, prog: str = "train.py") -> RunConfig:
     layers = _with_preset(layers, given)
     cls, options = _merged(layers, given)
     config = build(cls, _with_flags(cls, options, args, prog))
-    return _left_open(config, layers, peek(args, FOLLOW))
+    return _left_open(config, layers, peek(args, (*FOLLOW, LABELS)))
 
 
 def file_layer(path: str | Path) -> Layer:
@@ -74,8 +74,9 @@ def _left_open(
     config: RunConfig, layers: Sequence[Layer], flags: Collection[str] = ()
 ) -> RunConfig:
     """Return a configuration that knows which options neither a layer nor a flag has set."""
-    given = {name for _, values in layers for name in flat(values)}
-    config.left_open = frozenset(FOLLOW) - given - set(flags)
+    given = {name for _, values in layers for name in flat(values)} | set(flags)
+    config.left_open = frozenset(FOLLOW) - given
+    config.labels_left_open = LABELS not in given
     return config
 
 

@@ -21,6 +21,8 @@ from avplatform.tasks.registry import TASKS
 
 FOLLOW = ("batch_size", "epochs", "optim.lr", "validate_every")
 """Options of training that follow the number of clips where nobody sets them."""
+LABELS = "labels.embeddings"
+"""The option for which a run learns label embeddings where nobody sets it and words are unknown."""
 TRACKERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 """Experiment trackers by name, with the package that each one needs."""
 
@@ -188,6 +190,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         self.left_open: frozenset[str] = frozenset()
         """Options of `FOLLOW` that nobody set, so that they may follow the number of clips."""
+        self.labels_left_open = False
+        """Whether nobody set the source of label embeddings."""
         check_choices(self)
         counts = ("epochs", "batch_size", "accumulation", "eval_batch_size", "validate_every")
         at_least(self, counts, 1)

@@ -76,6 +76,11 @@ def compare(
             f"the task '{task.name}' has no analysis, so its runs cannot be compared; "
             "see Task.analysis"
         )
+    if not runs[0].predictions.metrics(task).timed:
+        raise DataError(
+            f"the events of {split} have no times, so nothing is known of when they happen; "
+            "runs are compared by that: give onset and offset"
+        )
     first, *others = groups
     states = {g.label: [run.predictions.state for run in g.runs] for g in groups}
     contributions = {name: list(map(analysis.contributions, own)) for name, own in states.items()}

@@ -51,7 +51,11 @@ class Lists:
 
 
 def read_lists(
-    predictions: str | Path, truth: str | Path, *, separator: str | None = None
+    predictions: str | Path,
+    truth: str | Path,
+    *,
+    separator: str | None = None,
+    threshold: float | None = None,
 ) -> Lists:
     """Read predicted and true events, and match their videos and labels.
 
@@ -63,16 +67,19 @@ def read_lists(
         truth: an event list or a folder of them; its videos are scored. A video without events is a
             row without a label.
         separator: what separates several labels in one cell.
+        threshold: predicted events of a lower score are left out; None: all count.
 
     Raises:
         DataError: a list is missing, malformed or contradicts itself, has events without times, or
-            the two have no video in common.
+            the two have no video in common; or there is a threshold, and a predicted event has no
+            score.
     """
     true, notes = read_events([truth], separator=separator)
     by_name = _names({event.video for event in true})
     true = [replace(event, video=by_name[event.video]) for event in true]
     videos = sorted({event.video for event in true})
     predicted, more = read_events(_places(predictions), separator=separator)
+    predicted, below = _above(predicted, threshold)
     named = [
         (e, next((by_name[n] for n in names_of(e.video) if n in by_name), "")) for e in predicted
     ]
@@ -100,7 +107,7 @@ def read_lists(
     found = Lists(videos=videos, classes=classes, true=sides[0], predicted=sides[1])
     oddities = [*notes, *more, *(note for table in tables for note in table.notes), *spelt]
     oddities = [note for note in oddities if note.kind != "column that is not read"]
-    found.remarks = defect_lines(oddities, "the list")
+    found.remarks = [*below, *defect_lines(oddities, "the list")]
     found.remarks += [
         f"{' and '.join(sorted(group))} are read as one video"
         for name, group in alike.items()
@@ -214,6 +221,25 @@ def spans(events: dict[str, list[Event]], stream: str) -> Spans:
             ]
             out[video, label] = dict(zip(STREAMS, (heard, seen, both), strict=True))[stream]
     return out
+
+
+def _above(events: list[Event], threshold: float | None) -> tuple[list[Event], list[str]]:
+    """Return the events that reach a threshold, and a remark on the others.
+
+    Raises:
+        DataError: an event has no score.
+    """
+    if threshold is None:
+        return events, []
+    raise_faults(
+        f"{e.place}: the event '{e.label}' has no score to compare with --threshold; fill it in, "
+        "or leave --threshold out"
+        for e in events
+        if e.label and e.score is None
+    )
+    kept = [e for e in events if e.score is None or e.score >= threshold]
+    some = counted(len(events) - len(kept), "predicted event")
+    return kept, [f"{some} of a score below {threshold:g} left out"]
 
 
 def _unfit(event: Event) -> str:

@@ -83,6 +83,11 @@ def extras(
         score: scores a split.
     """
     metrics, content = own, dict[str, Any]()
+    if not own.timed and (asked.bootstrap or asked.reads_validation or asked.robustness):
+        raise UsageError(
+            f"the events of {split.name} have no times, so only whole videos are scored; leave out "
+            "--bootstrap, --thresholds, --calibration and --robustness, or give the times"
+        )
     validation = score(data.split("validation")) if asked.reads_validation else None
     if asked.thresholds == "validation" and validation is not None:
         analysis = require_analysis(task)

@@ -119,7 +119,7 @@ def score_model(
         },
         selection=known.get("selection"),
         metrics={split.name: metrics},
-        metric=task.selection_metric,
+        headline={split.name: task.metric_of(metrics)},
         extra={
             "presence": presence_of(task, {split.name: metrics}),
             **more,

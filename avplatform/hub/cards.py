@@ -28,7 +28,7 @@ def render_model_card(
             replaces.
     """
     splits = [split for split in ("validation", "test") if results.get(split)]
-    names = list(results[splits[0]]) if splits else []
+    names = list(dict.fromkeys(name for split in splits for name in results[split]))
     task = task_text(results["task"])
     rivals = reference_scores(results, splits[-1]) if splits else {}
     sentences, citations = about(results["task"], results["encoder"], results["decoder"])

@@ -15,7 +15,7 @@ def results(
     identity: dict[str, Any],
     selection: dict[str, Any] | None,
     metrics: dict[str, Metrics],
-    metric: str | None = None,
+    headline: dict[str, str] | None = None,
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of results.json.
@@ -24,8 +24,8 @@ def results(
         identity: task, encoder, decoder, supervision, data, synthetic, seed, data_checksum.
         selection: split, metric, epoch and value by which the epoch was selected.
         metrics: the metrics by split.
-        metric: the headline figure by which the model is compared with trivial answers; None: it is
-            not compared.
+        headline: the figure of each split by which the model is compared with trivial answers;
+            None: it is not compared.
         extra: parameters, steps, environment and the like.
     """
     figures = {split: values.figures() for split, values in metrics.items()}
@@ -36,9 +36,10 @@ def results(
         **figures,
         "details": details,
         "not_beaten": {}
-        if metric is None
+        if headline is None
         else {
-            split: not_beaten(figures[split], details[split], metric=metric) for split in metrics
+            split: not_beaten(figures[split], details[split], metric=metric)
+            for split, metric in headline.items()
         },
         **(extra or {}),
     }
@@ -83,7 +84,7 @@ def presence_of(task: Task, metrics: dict[str, Metrics]) -> dict[str, Any] | Non
     """
     analysis = task.analysis()
     found = {
-        split: None if analysis is None else analysis.presence(values.state())
+        split: None if analysis is None or not values.timed else analysis.presence(values.state())
         for split, values in metrics.items()
     }
     return found if any(found.values()) else None
@@ -91,8 +92,11 @@ def presence_of(task: Task, metrics: dict[str, Metrics]) -> dict[str, Any] | Non
 
 def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:
     """Print the results, and the scores of trivial answers ("anchors") on the last split."""
-    names = list(content[splits[0]])
-    rows = [[name, *(f"{content[split][name]:.1f}" for split in splits)] for name in names]
+    names = list(dict.fromkeys(name for split in splits for name in content[split]))
+    rows = [
+        [name, *(f"{v[name]:.1f}" if name in (v := content[s]) else "-" for s in splits)]
+        for name in names
+    ]
     kind = " (SYNTHETIC features)" if content["synthetic"] else ""
     title = (
         f"{content['encoder']} + {content['decoder']} on {content['task']} "

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from avplatform.config.run import RunConfig
 from avplatform.data import Data
 from avplatform.data.adapters.registry import adapter_of_spec
+from avplatform.data.store.schema import SPLITS
 from avplatform.models.errors import counted
 from avplatform.tasks.contracts import Task
 
@@ -110,6 +112,25 @@ def advice(config: RunConfig, clips: int, steps: int, total: int) -> list[str]:
             f"lower --batch-size to {max(1, min(SMALLEST, clips // 2))}"
         )
     return lines
+
+
+def unmeasured(splits: Sequence[str], metric: str) -> str:
+    """Return what cannot be measured where the events of scored splits have no times.
+
+    Args:
+        splits: the splits, validation or test or both.
+        metric: the figure of whole videos that takes the place of those by segments.
+    """
+    chosen = (
+        f"the epoch is chosen by {metric}, the first of equal ones, and "
+        if SPLITS[1] in splits
+        else ""
+    )
+    return (
+        f"the events of {' and '.join(splits)} have no times: {chosen}only {metric} is measured "
+        "there, which says what is found and not when; give onset and offset for a few of these "
+        "videos to measure that"
+    )
 
 
 def monotony(answer: str) -> str:

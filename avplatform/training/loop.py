@@ -223,14 +223,13 @@ class Run:
             return
         weights = self._scored_weights()
         metrics = self._evaluate(split)
-        scores = metrics.figures()
-        score = scores[self.task.selection_metric]
+        scores, metric = metrics.figures(), self.task.metric_of(metrics)
+        score = scores[metric]
+        # Whole videos are soon right; a model that goes on to fit them finds events everywhere.
+        latest = config.ties == "latest" and metrics.timed
         best = progress.best.get("value")
         better = (
-            best is None
-            or config.select_on == "last"
-            or score > best
-            or (score == best and config.ties == "latest")
+            best is None or config.select_on == "last" or score > best or (score == best and latest)
         )
         record = {"event": "epoch", **where, "split": split, **means, **scores}
         self._log(record)
@@ -242,7 +241,7 @@ class Run:
             progress.best = {"epoch": progress.epoch, "step": progress.step, "value": score}
             folder, step = self.folder.checkpoints, progress.step
             on_main(self.accelerator, lambda: save_best(folder, weights, step=step))
-        self.console.epoch(record, metric=self.task.selection_metric, best=better)
+        self.console.epoch(record, metric=metric, best=better)
         said = metrics.constant()
         self._said, self._times = said, self._times + 1 if said == self._said else 1
         if said and self._times == 3:

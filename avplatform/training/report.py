@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 
 def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) -> dict[str, Any]:
     """Write model/, predictions/, plots/ and, last, results.json; print and return the results."""
-    config, best = setup.config, progress.best
+    config, best, task = setup.config, progress.best, setup.task
+    metric = task.metric_of(metrics["test" if config.select_on == "test" else "validation"])
     content = results(
         identity=identity_of_run(setup),
         selection={
             "split": config.select_on if config.select_on != "last" else "none",
-            "metric": setup.task.selection_metric,
+            "metric": metric,
             **best,
         },
         metrics=metrics,
-        metric=setup.task.selection_metric,
+        headline={split: task.metric_of(values) for split, values in metrics.items()},
         extra={
-            "presence": presence_of(setup.task, metrics),
+            "presence": presence_of(task, metrics),
             **started(setup),
             "parameters": setup.parameters,
             "steps": progress.step,
@@ -61,7 +62,7 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
         write_json(setup.folder.results_file, content)
         show(setup.console, content, ["validation", "test"])
         setup.console.note(
-            f"kept epoch {best['epoch']} ({setup.task.selection_metric} {best['value']:.2f} on "
+            f"kept epoch {best['epoch']} ({metric} {best['value']:.2f} on "
             f"{config.select_on}); training took {content['seconds']['wall']:.0f} s wall time, "
             f"{content['seconds']['cpu']:.0f} s CPU time; everything is in {setup.folder.path}"
         )
@@ -119,7 +120,7 @@ def draw(setup: Setup, content: dict[str, Any]) -> None:
     examples = example_tracks(
         setup.bare_model, setup.task, split, clips, accelerator=setup.accelerator
     )
-    curves, metric = setup.folder.plots / "curves.png", setup.task.selection_metric
+    curves, metric = setup.folder.plots / "curves.png", content["selection"]["metric"]
     epoch = content["selection"]["epoch"]
     plots.curves(setup.folder.metrics_file, curves, metric=metric, selected=epoch, note=note)
     details = content["details"]["test"]

@@ -11,7 +11,7 @@ from accelerate.utils import DistributedType, set_seed
 from avplatform.base.console import Console
 from avplatform.base.machine import describe, make_accelerator
 from avplatform.base.processes import on_main
-from avplatform.config.build import open_run
+from avplatform.config.build import open_run, untimed_splits, with_learned_labels
 from avplatform.config.run import RunConfig
 from avplatform.config.values import to_dict
 from avplatform.data import train_loader
@@ -20,7 +20,7 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.runs.folder import RunFolder
 from avplatform.training.checkpoint import checkpoint_steps
-from avplatform.training.fit import advice, fitted, length, training_clips
+from avplatform.training.fit import advice, fitted, length, training_clips, unmeasured
 from avplatform.training.length import check_length, total_steps
 from avplatform.training.optim import build_optimizer, scaled_lr
 from avplatform.training.start import Start, prepare_start, start_model
@@ -53,7 +53,9 @@ class Setup:
         self.task, self.data, model = open_run(
             config, progress=self.console.note, why_mapped=streamed if config.streaming else ""
         )
-        config, self.followed = fitted(config, self.task, self.data)
+        config, followed = fitted(config, self.task, self.data)
+        config, learned = with_learned_labels(config, model)
+        self.followed = [line for line in (followed, learned) if line]
         self.config = config
         self.step_clips = config.batch_size
         if config.batch_scope == "process":
@@ -160,7 +162,9 @@ class Setup:
 
     def remarks(self) -> list[str]:
         """Return what a person should know before the first step, one sentence a line."""
-        lines = [self.followed] if self.followed else []
+        lines = [*self.followed]
+        if untimed := untimed_splits(self.data.spec, self.task):
+            lines.append(unmeasured(untimed, self.task.whole_metric))
         lines += advice(self.config, self.clips, len(self.loader), self.total_steps)
         return lines + (self.start.lines() if self.start and self.start.loaded else [])
 

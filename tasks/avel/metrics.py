@@ -16,7 +16,7 @@ class AVELMetrics(Metrics):
     """Accumulator of decided and true labels of segments, by row; the last class is background.
 
     `columns` reads the decision "segment" (int [B, T]) and the labels "segment" [B, T] and "video"
-    [B].
+    [B]. Clips whose events have no times lack the former, and are scored by the class of the clip.
     """
 
     def __init__(self, classes: Iterable[str]) -> None:
@@ -26,20 +26,30 @@ class AVELMetrics(Metrics):
 
     def columns(self, decisions: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the decided and true labels of a batch."""
-        return {
+        columns = {
             "predicted": decisions["segment"].long(),
-            "true": batch.labels["segment"].long(),
             "video": batch.labels["video"].long(),
         }
+        known = "segment" in batch.labels
+        return columns | ({"true": batch.labels["segment"].long()} if known else {})
 
     def compute(self) -> dict[str, float]:
-        """Return the accuracy over all labels, background included, in percent."""
+        """Return the accuracy over all labels, background included, in percent.
+
+        Without times, it is that of the class of each clip.
+        """
         s = self.scored()
+        if not self.timed:
+            right = clip_classes(s["predicted"], self.background) == s["video"]
+            return {"video_accuracy": 100 * float(right.mean())}
         return {"accuracy": 100 * segment_accuracy(s["predicted"], s["true"])}
 
     def details(self) -> dict[str, Any]:
         """Return the accuracies of events, background, classes and clips, and the anchors."""
         s = self.scored()
+        if not self.timed:
+            most = float(np.bincount(s["video"]).max() / len(s["video"]))
+            return {"clips": len(s["video"]), "anchors": {"most_frequent_class": 100 * most}}
         predicted, true, video = s["predicted"], s["true"], s["video"]
         event, right = true != self.background, predicted == true
         everywhere = np.broadcast_to(video[:, None], true.shape)
@@ -66,6 +76,11 @@ class AVELMetrics(Metrics):
                 "class_priors_by_second": 100 * segment_accuracy(by_second, true),
             },
         }
+
+    @property
+    def timed(self) -> bool:
+        """Whether the clips have events with times."""
+        return "true" in self.scored()
 
     def constant(self) -> str | None:
         """Return "nothing" or "everything" if all segments are background or one class."""

@@ -45,6 +45,7 @@ class AVEL(Task):
     default_encoder = AVE.name
     supervisions = ("full", "weak")
     selection_metric = "accuracy"
+    whole_metric = "video_accuracy"
     shown = ("accuracy",)
     streams = "joint"
     paper = AVE.paper
@@ -256,8 +257,8 @@ class AVEL(Task):
         return {"av": one_hot_events(decisions["segment"], self.background).bool()}
 
     def truth(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the labels as `events` returns decisions."""
-        return self.events(batch.labels)
+        """Return the labels as `events` returns decisions, and {} where there are none."""
+        return self.events(batch.labels) if "segment" in batch.labels else {}
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
         """Return the probability of each event in each segment."""

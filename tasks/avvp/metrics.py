@@ -46,7 +46,8 @@ class AVVPMetrics(Metrics):
     """Accumulator of decisions and truth by row, which scores all clips at the end.
 
     `columns` reads the decisions "audio" and "visual" (bool [B, T, C]) and "video" (bool [B, C]),
-    and the labels "dense_audio" and "dense_visual" [B, T, C] and "weak" [B, C].
+    and the labels "dense_audio" and "dense_visual" [B, T, C] and "weak" [B, C]. Clips whose events
+    have no times lack the dense labels, and are scored by the classes of whole clips.
     """
 
     def __init__(self, classes: Iterable[str]) -> None:
@@ -55,20 +56,19 @@ class AVVPMetrics(Metrics):
 
     def columns(self, decisions: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the decisions and the truth of a batch."""
-        columns = {}
-        for stream in STREAMS:
+        columns = {f"predicted_{stream}": decisions[stream].bool() for stream in STREAMS}
+        for stream in STREAMS if {f"dense_{s}" for s in STREAMS} & batch.labels.keys() else ():
             if f"dense_{stream}" not in batch.labels:
                 raise DataError(
                     f"the split has no 'dense_{stream}' labels, so events cannot be scored; "
                     "score validation or test"
                 )
-            columns[f"predicted_{stream}"] = decisions[stream].bool()
             columns[f"true_{stream}"] = batch.labels[f"dense_{stream}"].bool()
         return columns | {"video": decisions["video"].bool(), "weak": batch.labels["weak"].bool()}
 
     def compute(self) -> dict[str, float]:
-        """Return the ten headline figures in percent."""
-        return averages(self._table())
+        """Return the ten headline figures in percent; without times, the F of whole videos."""
+        return averages(self._table()) if self.timed else {"video_F": self._video_f()}
 
     def details(self) -> dict[str, Any]:
         """Return scores and counts per class, scores of subsets and of whole videos, and anchors.
@@ -76,6 +76,8 @@ class AVVPMetrics(Metrics):
         The anchors are the figures of trivial predictions, to compare a model with.
         """
         state = self.scored()
+        if not self.timed:
+            return {"clips": len(state["weak"]), "anchors": self._whole_anchors(state["weak"])}
         predicted = state["predicted_audio"], state["predicted_visual"]
         true = state["true_audio"], state["true_visual"]
         table = self._table()
@@ -92,8 +94,28 @@ class AVVPMetrics(Metrics):
             "class_event": self._per_class(predicted, true, level=1),
             "class_event_pooled": self._per_class(predicted, true, level=1, pooled=True),
             "subsets": subsets,
-            "video_F": 100 * float(_f(*_segment_counts(state["video"], state["weak"])).mean()),
+            "video_F": self._video_f(),
             "anchors": self._anchors(state["weak"], *true),
+        }
+
+    @property
+    def timed(self) -> bool:
+        """Whether the clips have events with times."""
+        return f"true_{STREAMS[0]}" in self.scored()
+
+    def _video_f(self) -> float:
+        """Return the mean F of the classes of whole clips, in percent."""
+        state = self.scored()
+        return 100 * float(_f(*_segment_counts(state["video"], state["weak"])).mean())
+
+    def _whole_anchors(self, weak: np.ndarray) -> dict[str, dict[str, float]]:
+        """Return the F of whole clips for answers that need no model."""
+        frequent = np.zeros_like(weak)
+        frequent[:, weak.sum(axis=0).argmax()] = True
+        answers = {"nothing_predicted": np.zeros_like(weak), "most_frequent_class": frequent}
+        return {
+            name: {"video_F": 100 * float(_f(*_segment_counts(answer, weak)).mean())}
+            for name, answer in answers.items()
         }
 
     def constant(self) -> str | None:

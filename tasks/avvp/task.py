@@ -100,6 +100,7 @@ class AVVP(Task):
     default_encoder = HAN.name
     supervisions = ("pseudo", "weak")
     selection_metric = "segment_Type@AV"
+    whole_metric = "video_F"
     shown = ("segment_Type@AV", "event_Type@AV")
     streams = "apart"
     training = {"epochs": 24, "optim": {"lr": 5e-4}}
@@ -274,5 +275,7 @@ class AVVP(Task):
         return {"audio": audio, "visual": visual, "av": torch.minimum(audio, visual)}
 
     def truth(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the dense labels as `events` returns decisions."""
+        """Return the dense labels as `events` returns decisions, and {} where there are none."""
+        if "dense_audio" not in batch.labels:
+            return {}
         return self.events({s: batch.labels[f"dense_{s}"].bool() for s in ("audio", "visual")})

@@ -162,6 +162,30 @@ def test_the_command_scores_the_folder_of_predict(tmp_path, capsys):
     assert "segment" in capsys.readouterr().out and "collar" not in content
 
 
+def test_events_of_a_lower_score_are_left_out_and_counted(tmp_path, capsys):
+    head = HEADER.replace("stream", "stream,score")
+    (tmp_path / "true.csv").write_text(HEADER + "a,0,1,dog,av\nb,0,1,dog,av\n")
+    rows = "a,0,1,dog,av,0.9\na,3,9,dog,av,0.2\nb,0,1,dog,av,0.5\n"
+    (tmp_path / "predicted.csv").write_text(head + rows)
+    files = [str(tmp_path / "predicted.csv"), "--truth", str(tmp_path / "true.csv")]
+    json_file = tmp_path / "scores.json"
+    found = {}
+    for threshold in (None, "0.5", "0.95"):
+        flags = ["--threshold", threshold] if threshold else []
+        assert main(["score", *files, *flags, "--json", str(json_file)]) == 0
+        found[threshold] = json.loads(json_file.read_text())
+    said = capsys.readouterr().out
+    assert "1 predicted event of a score below 0.5 left out" in said
+    assert [c["events"]["predicted"] for c in found.values()] == [3, 2, 0]
+    assert found["0.5"]["figures"]["segment_A"] == 100 > found[None]["figures"]["segment_A"]
+    assert found["0.95"]["figures"]["segment_A"] == 0
+    (tmp_path / "predicted.csv").write_text(head + rows + "b,2,3,dog,av,\n")
+    assert main(["score", *files, "--threshold", "0.5"]) == 1
+    said = capsys.readouterr().err
+    assert "predicted.csv, line 5: the event 'dog' has no score to compare with --threshold" in said
+    assert main(["score", *files]) == 0
+
+
 def test_impossible_options_are_refused(tmp_path, capsys):
     for flags in (["--segment", "0"], ["--covered", "2"], ["--collar", "-1"]):
         assert main(["score", "x.csv", "--truth", "y.csv", *flags]) == 2

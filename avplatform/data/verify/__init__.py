@@ -14,6 +14,7 @@ from avplatform.data.reading.shards import UnreachableError
 from avplatform.data.reading.source import DataSource, locate_store
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE, Manifest
 from avplatform.data.verify.contents import Contents
+from avplatform.data.verify.listed import ListedLabels
 from avplatform.data.verify.official import (
     OfficialLabels,
     check_counts,
@@ -51,7 +52,8 @@ def verify_data(
 
     Args:
         data: a folder, or a dataset repository on the Hub, whose shards are downloaded.
-        annotations: folder of the official annotation files, with which all labels are compared.
+        annotations: what all labels are compared with: a folder of official annotation files, or
+            the list of events that the labels were made of.
         audio_annotations: a file of dense audio annotations that replaces the one in that folder.
         fast: only check the sizes and footers of shards.
         note: called with a message before slow steps.
@@ -60,7 +62,7 @@ def verify_data(
     Raises:
         DataError: there are no data, or annotations or a repository cannot be read.
         UsageError: annotations are given for data of an unknown dataset, or audio annotations
-            without annotations.
+            without annotations or with a list of events.
     """
     if audio_annotations is not None and annotations is None:
         raise UsageError(
@@ -88,18 +90,23 @@ def verify_data(
         check_provenance(manifest, adapter, report)
     _check_files(path, manifest, report)
     defects = _check_import_report(path, manifest, report)
-    official = None
-    if annotations is not None:
+    official: OfficialLabels | ListedLabels | None = None
+    listed = "rules" in manifest.spec.provenance
+    if annotations is not None and listed:
+        if audio_annotations is not None:
+            raise UsageError("--audio-annotations is for official files; leave it out")
+        official = ListedLabels(annotations, manifest, report)
+    elif annotations is not None:
         if adapter is None:
             known = ", ".join(dataset.title for dataset in DATASETS.values() if dataset.task)
             raise UsageError(
-                f"--annotations is for {known}; "
-                f"these data, for {manifest.spec.task!r}, have other classes"
+                f"--annotations is for {known} and for lists of events; these data, for "
+                f"{manifest.spec.task!r}, have other classes and were not made of a list"
             )
         official = OfficialLabels(
             annotations, manifest, adapter, report, audio_file=audio_annotations
         )
-    elif defects:
+    if defects and (annotations is None or listed):
         told = {finding.kind for finding in report.findings}
         list_defects(defects, REPORT_FILE, report, told=told)
     if hub is not None and fast:

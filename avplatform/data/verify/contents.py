@@ -18,6 +18,7 @@ from avplatform.data.store.checksum import ContentDigest
 from avplatform.data.store.schema import DataSpec, Manifest, Shard, bad_clips, what_is_bad
 from avplatform.data.store.writer import arrow_schema
 from avplatform.data.verify.identity import ClipIndex
+from avplatform.data.verify.listed import ListedLabels
 from avplatform.data.verify.mapped import MappedArrays, leftovers
 from avplatform.data.verify.official import OfficialLabels
 from avplatform.data.verify.report import VerifyReport
@@ -35,7 +36,7 @@ class Contents:
         manifest: the store's manifest, which the shards must match.
         report: report to which findings are added.
         fast: only check sizes and footers.
-        official: official labels to compare with.
+        official: official or listed labels to compare with.
         cache_dir: folder of mapped arrays, if not in the store.
         progress: called with the finished share of bytes.
     """
@@ -47,7 +48,7 @@ class Contents:
         report: VerifyReport,
         *,
         fast: bool = False,
-        official: OfficialLabels | None = None,
+        official: OfficialLabels | ListedLabels | None = None,
         cache_dir: Path | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:

@@ -16,7 +16,7 @@ from avplatform.data.adapters.plan import ClipPlan, LeftOut
 from avplatform.data.adapters.table.events import names_of
 from avplatform.data.adapters.table.features import open_features
 from avplatform.data.adapters.table.labels import EventLabels
-from avplatform.data.adapters.table.options import TableOptions, check_events
+from avplatform.data.adapters.table.options import DEFAULT_TASK, TableOptions, check_events
 from avplatform.data.adapters.table.readers import read_events, read_names
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.contracts import FeatureSpec
@@ -63,9 +63,7 @@ class TablePlan(ClipPlan):
             segments=options.segments,
             segment=options.segment,
         )
-        task = options.task or features.task
-        if task is None:
-            raise UsageError(f"--task is missing; choose from {', '.join(TASKS)}")
+        task = options.task or features.task or DEFAULT_TASK
         before = {name: video.split for name, video in features.videos.items()}
         labels = EventLabels(
             replace(options, segment=features.segment),

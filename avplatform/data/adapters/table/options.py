@@ -10,6 +10,10 @@ import tyro
 from avplatform.data.adapters.table.splits import DEFAULT_SHARES, parse_shares
 from avplatform.models.checks import at_least, check_choices, in_range
 from avplatform.models.errors import UsageError
+from avplatform.tasks.avvp import AVVP
+
+DEFAULT_TASK = AVVP.name
+"""The task of listed events where nobody says one: it keeps apart what is heard and seen."""
 
 
 @dataclass(kw_only=True)
@@ -37,7 +41,7 @@ class TableOptions(EventOptions):
     """Import options of listed events, for features that were extracted before."""
 
     task: str | None = None
-    """events: task that the labels are for; default: that of the store (folders need it)"""
+    """events: task that the labels are for; default: that of the store, and avvp for folders"""
     segments: int | None = None
     """events: segments per clip; default: those of the store, or 10"""
     split: str | None = None
@@ -69,4 +73,4 @@ def check_choices_of(options: Any) -> None:
     check_choices(EventOptions(**{name: getattr(options, name) for name in names}))
 
 
-__all__ = ["DEFAULT_SHARES", "EventOptions", "TableOptions", "check_events"]
+__all__ = ["DEFAULT_SHARES", "DEFAULT_TASK", "EventOptions", "TableOptions", "check_events"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
 
 from avplatform.data.store.schema import SPLITS
 from avplatform.models.errors import UsageError
 
 DEFAULT_SHARES = "0.8,0.1,0.1"
+ORDERS, WORK = 100, 20_000
+"""Orders of the videos that are tried until no split lacks a class; fewer where so many videos
+are divided in all of them together."""
 
 
 def parse_shares(text: str) -> dict[str, float]:
@@ -37,15 +40,47 @@ def split_videos(
     The rarest class is distributed first, each of its videos to the split that lacks most of it.
 
     Source: iterative stratification (Sechidis et al., ECML PKDD 2011); the sizes of the splits are
-    fixed, and a split with a share gets at least one video if there are enough.
+    fixed, and a split with a share gets at least one video if there are enough. With few videos,
+    other orders are tried until every split has a clip of every class, and the one that comes
+    nearest to this is taken.
 
     Args:
         videos: the classes of each video.
         shares: the share of each split; they add up to 1.
         seed: seed of the order among equals.
     """
-    names = sorted(videos)
-    Random(seed).shuffle(names)
+    names, random = sorted(videos), Random(seed)
+    best: tuple[int, dict[str, str]] | None = None
+    for _ in range(min(ORDERS, max(1, WORK // max(1, len(names))))):
+        random.shuffle(names)
+        found = _divided(names, videos, shares)
+        lacking = _lacking(found, videos, shares)
+        if best is None or lacking < best[0]:
+            best = lacking, found
+        if not lacking:
+            break
+    assert best is not None
+    return best[1]
+
+
+def _lacking(
+    found: Mapping[str, str], videos: Mapping[str, Collection[str]], shares: Mapping[str, float]
+) -> int:
+    """Count the classes that lack a split although they have a video for each."""
+    used = [split for split in shares if split in found.values()]
+    where: dict[str, list[str]] = {}
+    for name, split in found.items():
+        for label in videos[name]:
+            where.setdefault(label, []).append(split)
+    return sum(
+        len(used) - len(set(splits)) for splits in where.values() if len(splits) >= len(used)
+    )
+
+
+def _divided(
+    names: Sequence[str], videos: Mapping[str, Collection[str]], shares: Mapping[str, float]
+) -> dict[str, str]:
+    """Return the split of each video; `names` is the order among equals."""
     left = _sizes(len(names), shares)
     waiting: dict[str, int] = {}  # videos of each class that have no split yet
     for name in names:

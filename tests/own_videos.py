@@ -1,0 +1,82 @@
+"""Videos of a user's own: six classes that are heard, seen or both, and a table of events."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tests.features.clips import RATE, render
+
+FPS = 8
+HEIGHT, WIDTH = 96, 128
+SOUNDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+    "siren": lambda t, rng: np.sin(2 * np.pi * (900 * t + 190 * np.sin(2 * np.pi * t))),
+    "train horn": lambda t, rng: sum(np.sin(2 * np.pi * f * t) for f in (311, 370, 415)) / 3,
+    "beep-A": lambda t, rng: np.sin(2 * np.pi * 3000 * t) * (t % 0.25 < 0.12),
+    "door knock": lambda t, rng: rng.standard_normal(len(t)) * np.exp(-30 * (t % 0.4)),
+    "wind": lambda t, rng: np.convolve(rng.standard_normal(len(t)), np.ones(40) / 12, "same"),
+}
+"""The sound of a class at times t in seconds."""
+COLORS = {
+    "siren": (40, 60, 230),
+    "train horn": (200, 140, 40),
+    "beep-A": (230, 40, 40),
+    "door knock": (240, 240, 240),
+    "green lamp": (40, 220, 60),
+}
+"""The colour of what a class shows; each has a shape and a movement of its own."""
+CLASSES = sorted({*SOUNDS, *COLORS})
+
+
+def picture(label: str, onset: float, now: float, image: np.ndarray) -> None:
+    """Draw what a class shows at a time into an image, uint8 [H, W, 3]."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    t = now - onset
+    shapes = {
+        "siren": (x < 44) if t % 0.5 < 0.25 else (x > 84),
+        "train horn": (y > 52) & (y < 84) & (abs((x - 40 * t) % WIDTH - 64) < 40),
+        "beep-A": (x - 64) ** 2 + (y - 48) ** 2 < (14 + 12 * abs(np.sin(3 * t))) ** 2,
+        "door knock": abs((x + y + 30 * t) % 32 - 16) < 6,
+        "green lamp": (y < 26) & (x % 42 > 10),
+    }
+    image[shapes[label]] = COLORS[label]
+
+
+def make_videos(folder: Path, *, count: int = 40, seed: int = 0, events: int = 3) -> list[list]:
+    """Render `folder/videos` and write `folder/events.csv`; return the rows of the table.
+
+    Every video lasts 7 to 10 seconds and holds one to `events` events of different classes, of 1.5
+    to 5 seconds. Wind is only heard, the green lamp only seen, and the others are both at once.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    (folder / "videos").mkdir(parents=True)
+    for n in range(count):
+        name, seconds = f"clip{n:02d}.mp4", round(float(rng.uniform(7, 10)), 1)
+        images = np.full((round(seconds * FPS), HEIGHT, WIDTH, 3), int(rng.integers(30, 70)))
+        images = (images + rng.integers(-12, 12, images.shape)).clip(0, 255).astype(np.uint8)
+        time = np.arange(int(seconds * RATE)) / RATE
+        sound = 0.01 * rng.standard_normal(len(time))
+        labels = [CLASSES[n % len(CLASSES)], *rng.permutation(CLASSES)]
+        for label in list(dict.fromkeys(labels))[: int(rng.integers(1, events + 1))]:
+            onset = round(float(rng.uniform(0, seconds - 1.5)), 2)
+            offset = round(min(seconds, onset + float(rng.uniform(1.5, 5))), 2)
+            stream = "audio" if label not in COLORS else "visual" if label not in SOUNDS else "av"
+            if stream != "visual":
+                on = (time >= onset) & (time < offset)
+                sound[on] += 0.3 * SOUNDS[label](time[on] - onset, rng)
+            if stream != "audio":
+                for k in range(round(onset * FPS), min(len(images), round(offset * FPS))):
+                    picture(label, onset, k / FPS, images[k])
+            rows.append([name, onset, offset, label, stream])
+        render(
+            folder / "videos" / name,
+            pictures=list(images),
+            fps=FPS,
+            sound=np.float32(sound.clip(-1, 1)),
+        )
+    with (folder / "events.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["video", "onset", "offset", "label", "stream"], *rows])
+    return rows
