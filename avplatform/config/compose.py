@@ -211,9 +211,10 @@ def _unchecked(cls: Any, hidden: Collection[str] = (), prefix: str = "") -> Any:
         hidden: dotted names of options that are left out of flags and help.
         prefix: the start of the names of the options of `cls`.
     """
-    kinds, fields = field_kinds(cls), []
+    kinds, fields = field_kinds(cls), list[tuple[str, Any, Any]]()
     for known in dataclasses.fields(cls):
-        kind, made = kinds[known.name], {"default": known.default}
+        kind: Any = kinds[known.name]
+        made: dict[str, Any] = {"default": known.default}
         if known.default is dataclasses.MISSING:
             made = {"default_factory": known.default_factory}
         name = f"{prefix}{known.name}"
@@ -221,9 +222,9 @@ def _unchecked(cls: Any, hidden: Collection[str] = (), prefix: str = "") -> Any:
             kind = _unchecked(kind, hidden, f"{name}.")
             made = {"default_factory": kind}
             if all(f"{name}.{option.name}" in hidden for option in dataclasses.fields(kind)):
-                kind = tyro.conf.Suppress[kind]
+                kind = Annotated[kind, tyro.conf.Suppress]
         elif name in hidden:
-            kind = tyro.conf.Suppress[kind]
+            kind = Annotated[kind, tyro.conf.Suppress]
         elif known.default is None:
             kind = Annotated[kind, tyro.conf.arg(help_behavior_hint=_default_hint)]
         fields.append((known.name, kind, dataclasses.field(**made)))

@@ -78,7 +78,8 @@ def _changes(config: RunConfig, group: str, option: str) -> Iterator[Callable[[]
     each other, since a user may change several.
     """
     part = getattr(config, group)
-    kind, value = field_kinds(type(part))[option], getattr(part, option)
+    options: Any = type(part)
+    kind, value = field_kinds(options)[option], getattr(part, option)
     others: tuple[Any, ...] = ("other",)
     if typing.get_origin(kind) is typing.Literal:
         others = typing.get_args(kind)

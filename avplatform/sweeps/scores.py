@@ -26,7 +26,7 @@ def score_tables(runs: Sequence[PlannedRun], folder: Path) -> list[Table]:
     Raises:
         DataError: the results of a run cannot be read.
     """
-    kinds: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
+    kinds: dict[tuple[str, str, bool], dict[str, list[dict[str, Any]]]] = {}
     for run in runs:
         file = RunFolder(folder / run.name).results_file
         if file.is_file() and SPLIT in (found := read_results(file)):
