@@ -19,7 +19,7 @@ class OptimConfig:
     lr: float = 1e-3
     """learning rate; not scaled by the batch size unless lr_scaling says so"""
     head_lr: float | None = None
-    """learning rate of what init_from does not give, scaled and scheduled as lr is; none: lr"""
+    """learning rate of what init_from does not give, scheduled as lr is; none: docs/training.md"""
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
     """scale lr with (clips per step / lr_batch_size): not at all, linearly, or by square root"""
     lr_batch_size: int = 32

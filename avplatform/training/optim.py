@@ -66,7 +66,7 @@ def learning_rate(
 
 
 def build_optimizer(
-    module: nn.Module, config: OptimConfig, *, new: Collection[str] = ()
+    module: nn.Module, config: OptimConfig, *, new: Collection[str] = (), scale: float = 1.0
 ) -> torch.optim.Optimizer:
     """Return the optimiser of all trainable parameters, with weight decay on every one of them.
 
@@ -75,15 +75,16 @@ def build_optimizer(
     Args:
         module: what to train.
         config: the optimiser's options.
-        new: names of the parameters that `config.head_lr`, if set, applies to. They form a group
-            whose "lr_scale" is their learning rate as a multiple of that of the others.
+        new: names of the parameters that have another learning rate. They form a group whose
+            "lr_scale" is `scale`.
+        scale: their learning rate as a multiple of that of the others.
     """
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     parameters: list[Any] = list(trained.values())
-    if config.head_lr is not None:
+    if new:
         head = [p for name, p in trained.items() if name in new]
         rest = [p for name, p in trained.items() if name not in new]
-        groups = ((rest, 1.0), (head, config.head_lr / config.lr))
+        groups = ((rest, 1.0), (head, scale))
         parameters = [{"params": found, "lr_scale": scale} for found, scale in groups if found]
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(

@@ -23,7 +23,7 @@ from avplatform.training.checkpoint import checkpoint_steps
 from avplatform.training.fit import advice, fitted, length, training_clips, unmeasured
 from avplatform.training.length import check_length, total_steps
 from avplatform.training.optim import build_optimizer, scaled_lr
-from avplatform.training.start import Start, prepare_start, start_model
+from avplatform.training.start import Start, new_rate, prepare_start, start_model
 from avplatform.training.tracking import check_trackers
 from avplatform.training.weights import WeightAverage
 
@@ -111,7 +111,8 @@ class Setup:
         replica = copy.deepcopy(model) if needs_copy else None
         if config.compile:
             model.compile()
-        optimizer = build_optimizer(model, config.optim, new=self.start.new if self.start else ())
+        new, scale = new_rate(model, config, self.start)
+        optimizer = build_optimizer(model, config.optim, new=new, scale=scale)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Accelerate builds autocast into the model's forward. Evaluation must run without it, and a
         # training step enters it explicitly.

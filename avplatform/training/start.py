@@ -21,6 +21,8 @@ from avplatform.models.paths import expanded
 
 FROZEN = {"none": (), "encoder": ("stem.", "encoder.")}
 """By value of --freeze, the beginnings of the names of the parameters that keep their values."""
+HEADS = 10.0
+"""Learning rate of new weights of single classes, as a multiple of the others'."""
 LABELS = "label_embeddings"
 SHOWN = 24  # names in a line; start.json holds all of them
 
@@ -127,6 +129,20 @@ def prepare_start(model: AVModel, config: RunConfig, start: Start) -> None:
             f"optim.head_lr is for what is new, but everything was taken over from {start.source}; "
             "leave it out"
         )
+
+
+def new_rate(model: AVModel, config: RunConfig, start: Start | None) -> tuple[list[str], float]:
+    """Return the parameters that have a learning rate of their own, as a multiple of the others'.
+
+    With `optim.head_lr` these are all that are new. Without it they are the new ones of single
+    classes, which begin at small random values and would hold up what was trained before.
+    """
+    if start is None or not start.new:
+        return [], 1.0
+    if config.optim.head_lr is not None:
+        return start.new, config.optim.head_lr / config.optim.lr
+    heads = _of_classes(model)
+    return [name for name in start.new if name in heads], HEADS
 
 
 def _taken_over(model: AVModel, source: str) -> Start:

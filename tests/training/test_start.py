@@ -114,6 +114,17 @@ def test_what_is_new_may_have_its_own_learning_rate(place, tmp_path):
     assert moved["1e-1"]["stem.audio.weight"] == moved["1e-3"]["stem.audio.weight"]
 
 
+def test_new_heads_learn_ten_times_as_fast_where_nobody_says_otherwise(place, tmp_path):
+    """With Adam, the first step of a weight is as large as its learning rate."""
+    out = tmp_path / "run"
+    flags = ("--init-from", place / "mmil", "--max-steps", "1", "--optim.lr", "1e-3")
+    assert train(place, "six", "mmil", out, *flags) == 0
+    before, after = first_weights(out), weights(out)
+    moved = {name: (after[name] - before[name]).abs().max().item() for name in after}
+    assert moved["decoder.classifier.weight"] == pytest.approx(0.01, rel=1e-2)
+    assert moved["encoder.layers.0.norm1.weight"] == pytest.approx(0.001, rel=1e-2)
+
+
 def test_a_resumed_run_has_its_own_weights_and_needs_the_source_no_more(
     place, tmp_path, monkeypatch
 ):
