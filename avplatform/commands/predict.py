@@ -48,7 +48,7 @@ class PredictOptions:
     recipe: str | None = None
     """features that the model reads (llp, ave, lite, clip-clap); default: what its config says"""
     weights: tuple[str, ...] = ()
-    """files of the feature extractors' weights as NAME=FILE, or a folder of them"""
+    """weights of the feature extractors: auto (fetch what is missing), NAME=FILE, or a folder"""
     window: int | None = None
     """seconds that the model sees at once; default: the length of its training clips"""
     hop: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from random import Random
 
@@ -30,7 +31,11 @@ def parse_shares(text: str) -> dict[str, float]:
 
 
 def split_videos(
-    videos: Mapping[str, Collection[str]], shares: Mapping[str, float], *, seed: int = 0
+    videos: Mapping[str, Collection[str]],
+    shares: Mapping[str, float],
+    *,
+    seed: int = 0,
+    fixed: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the split of each video; the same videos and seed give the same splits.
 
@@ -43,20 +48,24 @@ def split_videos(
         videos: the classes of each video.
         shares: the share of each split; they add up to 1.
         seed: seed of the order among equals.
+        fixed: the splits of videos that keep theirs; the others fill up what these leave.
     """
-    names = sorted(videos)
+    out = {name: split for name, split in (fixed or {}).items() if name in videos}
+    names = sorted(set(videos) - set(out))
     Random(seed).shuffle(names)
-    left = _sizes(len(names), shares)
+    taken = Counter(out.values())
+    left = {s: max(0, size - taken[s]) for s, size in _sizes(len(videos), shares).items()}
     waiting: dict[str, int] = {}  # videos of each class that have no split yet
     for name in names:
         for label in videos[name]:
             waiting[label] = waiting.get(label, 0) + 1
+    total = Counter(label for labels in videos.values() for label in labels)
+    held = Counter((label, split) for name, split in out.items() for label in videos[name])
     lacking = {
-        label: {split: share * count for split, share in shares.items()}
-        for label, count in waiting.items()
+        label: {split: share * total[label] - held[label, split] for split, share in shares.items()}
+        for label in waiting
     }
-    out: dict[str, str] = {}
-    while len(out) < len(names):
+    while len(out) < len(videos):
         rarest = min(((n, label) for label, n in waiting.items() if n), default=(0, ""))[1]
         for name in names:
             if name in out or (rarest and rarest not in videos[name]):
