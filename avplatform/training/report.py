@@ -8,6 +8,7 @@ from avplatform.base.files import write_json
 from avplatform.base.machine import describe
 from avplatform.base.processes import on_main
 from avplatform.evaluation.evaluate import example_tracks
+from avplatform.evaluation.untrained import training_free_answers
 from avplatform.hub.cards import render_model_card
 from avplatform.models.config import config_to_dict
 from avplatform.models.files import write_atomic
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) -> dict[str, Any]:
     """Write model/, predictions/, plots/ and, last, results.json; print and return the results."""
     config, best = setup.config, progress.best
+    answers = {}
+    if not config.held_out:
+        answers = training_free_answers(
+            setup.data, list(metrics), accelerator=setup.accelerator, note=setup.console.note
+        )
     content = results(
         identity=identity_of_run(setup),
         selection={
@@ -33,6 +39,7 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
         },
         metrics=metrics,
         metric=setup.task.selection_metric,
+        answers=answers,
         extra={
             "presence": presence_of(setup.task, metrics),
             **started(setup),

@@ -173,7 +173,7 @@ def open_for_videos(
         from avplatform.features.extractor import Extractor as MediaExtractor
 
         chosen = RECIPE if recipe is None else get_recipe(recipe)
-        if _kinds(chosen) is None:
+        if kinds_of(chosen) is None:
             raise UsageError(
                 f"the recipe {chosen.name} makes {chosen.audio} and {chosen.visual}; the "
                 f"{TRAINING_FREE} model reads clap and clip: leave --recipe out"
@@ -198,7 +198,7 @@ def open_for_data(
             those found.
     """
     made = spec.features.extractors
-    kinds = _kinds(FeatureRecipe.from_dict(made)) if made.get("recipe") else None
+    kinds = kinds_of(FeatureRecipe.from_dict(made)) if made.get("recipe") else None
     if kinds is None:
         what = (
             "{audio} and {visual}".format(**made["recipe"])
@@ -236,7 +236,7 @@ def open_for_data(
     )
 
 
-def _kinds(recipe: FeatureRecipe) -> dict[str, tuple[str, str]] | None:
+def kinds_of(recipe: FeatureRecipe) -> dict[str, tuple[str, str]] | None:
     """Return kind and name of the backbones by stream; None unless they are CLAP and CLIP."""
     kinds = {}
     for stream, wanted in (("audio", "clap"), ("visual", "clip")):

@@ -174,7 +174,7 @@ def test_runs_that_failed_stand_on_the_page_with_their_reason(data, tmp_path):
         plan, tmp_path, data=data, labels={}, failed={"han-mmil-avvp_seed-2": "no space left"}
     )
     assert shelf.missing["han-mmil-avvp"] == "1 of 2 runs missing: no space left"
-    group = make_page(["table2"], shelf, data, command="", cpu=True).sections[0].groups[0]
+    group = make_page(["table2"], shelf, data, command="", cpu=True).sections[0].groups[1]
     assert (
         group.lines[1].figures["event_A"].values
         and group.lines[-1].message == "1 of 2 runs missing: no space left"
@@ -257,6 +257,7 @@ def test_from_the_command_to_the_page(tmp_path, small_stores, capsys):
     assert main([*command, "--checkpoints", str(models)]) == 0
     assert "1 finished now, 1 before, 0 failed" in capsys.readouterr().out
     results = json.loads((run / "results.json").read_text())
+    assert results["precision"] == "no"  # one precision for all runs of a page
     cells = json.loads((out / "page.json").read_text())["cells"]
     for metric, value in results["test"].items():
         row = f"table2 / HAN + MMIL, L_basic / {{}} / {metric}"
