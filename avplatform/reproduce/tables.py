@@ -99,7 +99,8 @@ def section(target: str, shelf: Shelf) -> Section:
         target, _metrics
     )
     build(out, shelf)
-    out.notes += _precision(out.key, shelf)
+    if out.groups:
+        out.notes += _precision(out.key, shelf)
     return out
 
 

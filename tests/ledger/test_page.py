@@ -304,7 +304,7 @@ def test_runs_without_scores_on_test_say_so(small_stores, tmp_path):
         "recorded no test scores" in lines[2].message
         and lines[1].figures["accuracy"].verdict == "n too small"
     )
-    assert part.groups[2].lines[1].message == "not run: left out by --only"
+    assert part.groups[3].lines[1].message == "not run: left out by --only"
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,8 @@ def test_runs_of_other_options_or_other_data_are_not_taken(data, tmp_path):
 
 def test_the_page_alone_calls_no_run_what_it_is_not(data, tmp_path, small_stores, capsys):
     """Without training, runs of a short schedule or of other data would pass as the recipe's."""
-    write_runs(planned(data, only=("han-mmil",), extra={"max_steps": 1}), tmp_path, data)
+    extra = {"max_steps": 1, "precision": "no"}
+    write_runs(planned(data, only=("han-mmil",), extra=extra), tmp_path, data)
     command = [
         "reproduce",
         "table2",
