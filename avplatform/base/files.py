@@ -48,11 +48,29 @@ def write_json(path: Path, value: Any) -> Path:
     return write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def publish(temporary: Path, path: Path) -> None:
-    """Rename a finished temporary folder to `path`, which is missing or an empty folder."""
-    if path.is_dir():
+def publish(temporary: Path, path: Path, *, replace: bool = False) -> None:
+    """Rename a finished temporary folder to `path`, which is missing or an empty folder.
+
+    With `replace`, `path` may be a folder that is not empty. It is first moved aside, and deleted
+    last: if the process is killed in between, `put_back` restores it.
+    """
+    aside = _aside(path)
+    if replace and path.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+    elif path.is_dir():
         path.rmdir()
     os.replace(temporary, path)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def put_back(path: Path) -> None:
+    """Put a folder back that a killed process had moved aside; delete it if a new one is there."""
+    aside = _aside(path)
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    elif aside.is_dir():
+        aside.rename(path)
 
 
 def recover(folder: Path) -> None:
@@ -62,13 +80,14 @@ def recover(folder: Path) -> None:
     missing, and deleted if it is there. A `.NAME.partial-*`, which is partly written, is deleted.
     """
     for path in folder.glob(".*.replaced") if folder.is_dir() else ():
-        whole = path.with_name(path.name.removeprefix(".").removesuffix(".replaced"))
-        if whole.exists():
-            shutil.rmtree(path)
-        else:
-            path.rename(whole)
+        put_back(path.with_name(path.name.removeprefix(".").removesuffix(".replaced")))
     for path in folder.glob(".*.partial-*") if folder.is_dir() else ():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _aside(path: Path) -> Path:
+    """Return where `write_atomic` and `publish` move a folder that they replace."""
+    return path.with_name(f".{path.name}.replaced")
 
 
 @contextlib.contextmanager

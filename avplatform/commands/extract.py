@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -14,6 +13,10 @@ from avplatform.commands.choices import DEFAULT_DATASET, DatasetTask
 from avplatform.commands.flags import from_options, parse_flags
 from avplatform.data.adapters.table.options import EventOptions, check_events
 from avplatform.models.errors import UsageError, counted
+from avplatform.models.paths import expanded
+
+if TYPE_CHECKING:
+    from avplatform.features.earlier import EarlierStore
 
 LISTED = 20  # bad files listed on the screen; the report lists all
 
@@ -28,7 +31,9 @@ class ExtractOptions(EventOptions):
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """video and audio files, or folders of them"""
     out: str
-    """folder to write; an extraction that was stopped goes on"""
+    """folder to write; one that was stopped goes on, a finished one gets what is new or changed"""
+    prune: bool = False
+    """in a finished folder: remove the clips of files that are not given again"""
     backbones: str = DEFAULT_DATASET.name
     """llp (VGGish, ResNet-152, R(2+1)D-18), ave (VGGish, VGG-19 maps), clip-clap, lite (no hub)"""
     audio: str | None = None
@@ -38,7 +43,7 @@ class ExtractOptions(EventOptions):
     motion: str | None = None
     """another motion backbone: r2plus1d_18 or none"""
     weights: tuple[str, ...] = ()
-    """NAME=FILE (backbone, audio, visual or motion) or a folder; else $AVPLATFORM_WEIGHTS, cache"""
+    """auto (fetch what is missing), NAME=FILE (backbone, audio, visual, motion), or a folder"""
     task: DatasetTask = DEFAULT_DATASET.task
     """task whose classes the data folder gets"""
     annotations: str | None = None
@@ -106,20 +111,26 @@ def run(args: list[str], prog: str) -> int:
 
 def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> int:
     from avplatform.base.machine import leave, make_accelerator
+    from avplatform.base.processes import on_main
     from avplatform.data.store.card import render_dataset_card
     from avplatform.data.store.schema import EXTRACT_REPORT_FILE
+    from avplatform.features.earlier import open_earlier
     from avplatform.features.extract import Extractor, extract
+    from avplatform.features.fetch import ensure_weights
     from avplatform.features.media import Limits
     from avplatform.features.sources import find_files
 
-    found = find_files(options.videos)
-    catalogue = _catalogue(options, list(found.files))
+    found, out = find_files(options.videos), expanded(options.out)
+    earlier = open_earlier(out)
+    catalogue = _catalogue(options, list(found.files), earlier)
     accelerator = make_accelerator(
         cpu=options.cpu, precision=options.precision, threads=options.threads
     )
     names = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
     dtype = names[str(accelerator.mixed_precision)]
     limits = from_options(Limits, options)
+    console = Console(enabled=accelerator.is_main_process)
+    on_main(accelerator, lambda: ensure_weights(recipe, weights, note=console.note))
     extractor = Extractor(
         recipe,
         weights,
@@ -129,7 +140,6 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
         limits=limits,
         segment_seconds=options.segment,
     )
-    console = Console(enabled=accelerator.is_main_process)
     if found.ignored:
         console.note(
             f"{counted(found.ignored, 'file')} ignored: texts, stills, and sound or previews of a "
@@ -139,13 +149,14 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
     with console.bar("extract", total=share) as bar:
         report = extract(
             found,
-            options.out,
+            out,
             extractor,
             catalogue,
             segments=options.segments,
             long=options.long or "split",
             dtype=options.dtype,
-            name=options.name or Path(options.out).name,
+            name=options.name or (out.name if earlier is None else earlier.manifest.spec.name),
+            prune=options.prune,
             accelerator=accelerator,
             card=render_dataset_card,
             advance=bar.advance,
@@ -166,6 +177,8 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
     for line in _of_labels(report.labels):
         console.note(readable(line))
     counts = ", ".join(f"{split} {count}" for split, count in report.stored.items())
+    if report.changes is not None:
+        console.note(readable(f"into {options.out}: {report.changes.line()}"))
     console.note(
         f"wrote {options.out}: {counts}; {counted(len(report.bad), 'file')} of {report.files} left "
         f"out (see {EXTRACT_REPORT_FILE})"
@@ -173,14 +186,19 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
     return 1 if report.bad or report.labels.unknown else 0
 
 
-def _catalogue(options: ExtractOptions, videos: list[str]) -> Any:
-    """Return the labels of clips: official ones, listed events, or none."""
+def _catalogue(options: ExtractOptions, videos: list[str], earlier: EarlierStore | None) -> Any:
+    """Return the labels of clips: official ones, listed events, or none.
+
+    Videos of an earlier store keep their splits.
+    """
     from avplatform.data.adapters.table.labels import EventLabels
     from avplatform.features.sources import Catalogue, EventCatalogue
 
     if not options.events:
         split = options.split or "test"
         return Catalogue(options.task, annotations=options.annotations, split=split)
+    if earlier is not None and not options.prune:
+        videos = [*(name for name in earlier.sources if name not in videos), *videos]
     return EventCatalogue(
         EventLabels(
             options,
@@ -188,6 +206,7 @@ def _catalogue(options: ExtractOptions, videos: list[str]) -> Any:
             task=options.task,
             segments=options.segments,
             split=options.split,
+            fixed=None if earlier is None else earlier.splits,
         )
     )
 

@@ -20,7 +20,7 @@ from avplatform.models.paths import expanded
 from avplatform.timeline.event import NEVER_TRAINED
 
 if TYPE_CHECKING:
-    from avplatform.timeline.pipeline import Pipeline
+    from avplatform.timeline.several import Several
     from avplatform.timeline.timeline import Timeline
 
 FILES = ("events.json", "events.csv", "events.eaf", "events.vtt", "timeline.png", "timeline.html")
@@ -48,7 +48,7 @@ class PredictOptions:
     recipe: str | None = None
     """features that the model reads (llp, ave, lite, clip-clap); default: what its config says"""
     weights: tuple[str, ...] = ()
-    """files of the feature extractors' weights as NAME=FILE, or a folder of them"""
+    """weights of the feature extractors: auto (fetch what is missing), NAME=FILE, or a folder"""
     window: int | None = None
     """seconds that the model sees at once; default: the length of its training clips"""
     hop: int | None = None
@@ -78,6 +78,7 @@ def run(args: list[str], prog: str) -> int:
     from avplatform.base.machine import set_threads
     from avplatform.features.weights import parse_weights
     from avplatform.timeline.pipeline import PipelineConfig, pipeline
+    from avplatform.timeline.several import Several
 
     set_threads(options.threads)
     console = Console()
@@ -94,10 +95,11 @@ def run(args: list[str], prog: str) -> int:
     with writing(f"cannot make the folder {out}", "; give another --out"):
         out.mkdir(parents=True, exist_ok=True)
     done: list[dict[str, Any]] = []
+    timelines = Several(parse, [video for video, _ in jobs])
     with console.bar("predict", total=len(jobs)) as bar:
         for video, name in jobs:
             try:
-                timeline = predict_one(parse, video, out / name, embed=options.embed_video)
+                timeline = predict_next(timelines, video, out / name, embed=options.embed_video)
             except AVError as error:
                 failed.append((str(video), readable(str(error))))
             except Exception as error:  # one strange file must not stop the others
@@ -118,8 +120,8 @@ def run(args: list[str], prog: str) -> int:
     return 1 if failed else 0
 
 
-def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = False) -> Timeline:
-    """Parse one video and write its files into a folder.
+def predict_next(timelines: Several, video: Path, folder: Path, *, embed: bool = False) -> Timeline:
+    """Take the timeline of the next video, and write its files into a folder.
 
     Raises:
         DataError: the video cannot be read, or the files cannot be written.
@@ -128,9 +130,8 @@ def predict_one(parse: Pipeline, video: Path, folder: Path, *, embed: bool = Fal
     from avplatform.features.media import probe
     from avplatform.timeline.preview import preview
 
-    limits = parse.config.limits
-    info = probe(video, limits=limits)
-    timeline = parse(video, info=info)
+    timeline, limits = next(timelines), timelines.pipeline.config.limits
+    info = timelines.info or probe(video, limits=limits)
     shown = preview(video, info, limits)
     timeline.save(f"{folder}/", video=video, preview=shown, embed_video=embed)
     return timeline

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -66,6 +66,8 @@ class ReproduceOptions:
     """short schedule, which the page is marked with"""
     max_steps: int | None = None
     """short schedule in steps, which the page is marked with"""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """precision of all runs, so that they can be compared; no: float32, as the authors trained"""
     cache_dir: str | None = None
     """folder of mapped arrays and downloads; default: as for `avplatform train`"""
     cpu: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -162,7 +164,7 @@ def make_page(
 
 def _extra(options: ReproduceOptions) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in ("epochs", "max_steps", "cache_dir")}
-    given["cpu"] = options.cpu or None
+    given |= {"cpu": options.cpu or None, "precision": options.precision}
     return {name: value for name, value in given.items() if value is not None}
 
 

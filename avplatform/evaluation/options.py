@@ -47,7 +47,7 @@ class EvalOptions:
     seed: int = 0
     """seed of the resamples and of the noise"""
     weights: tuple[str, ...] = ()
-    """with training-free: folders of other weights as clip=FOLDER and clap=FOLDER"""
+    """with training-free: clip=FOLDER and clap=FOLDER, or auto (fetch what is missing)"""
     batch_size: int = 64
     """clips per batch"""
     cpu: bool = False

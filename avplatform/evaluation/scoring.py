@@ -19,6 +19,7 @@ from avplatform.evaluation.evaluate import evaluate
 from avplatform.evaluation.extras import check_extras, extras, show_extras, write_extras
 from avplatform.evaluation.options import EvalOptions
 from avplatform.evaluation.perturbations import Change
+from avplatform.evaluation.untrained import training_free_answers
 from avplatform.features.weights import parse_weights
 from avplatform.labels.held_out import data_for, zero_shot
 from avplatform.models.av_model import AVModel, count_parameters
@@ -103,6 +104,11 @@ def score_model(
                 change=change,
             )
 
+    answers = {}
+    if not isinstance(model, TrainingFree) and not options.held_out:
+        answers = training_free_answers(
+            data, [split.name], accelerator=accelerator, note=console.note
+        )
     own = score(split)
     metrics, more = extras(options, task, data, split, own, score=score)
     content = results(
@@ -120,6 +126,7 @@ def score_model(
         selection=known.get("selection"),
         metrics={split.name: metrics},
         headline={split.name: task.metric_of(metrics)},
+        answers=answers,
         extra={
             "presence": presence_of(task, {split.name: metrics}),
             **more,

@@ -16,7 +16,7 @@ from avplatform.features import mel, soundnet
 from avplatform.features.image_networks import load_frames_network, load_maps_network
 from avplatform.features.media import FrameSize
 from avplatform.features.sampling import SAMPLE_RATE, split_waveform
-from avplatform.features.teachers import CLAP_MODEL, CLIP_MODEL, CLAPTeacher, CLIPTeacher, Teacher
+from avplatform.features.teachers import CLAP_PINNED, CLIP_PINNED, CLAPTeacher, CLIPTeacher, Teacher
 from avplatform.features.vggish import Postprocessor, read_vggish
 from avplatform.features.weights import Weights, find_weights, weights_folder
 from avplatform.models.checkpoint.file import read_checkpoint
@@ -79,7 +79,9 @@ def audio_backbone(name: str, where: Where) -> Backbone:
     """
     kind, _, inner = name.partition(":")
     if kind == "clap":
-        clap = CLAPTeacher(_model(where, "clap", "audio", inner or CLAP_MODEL), device=where.device)
+        clap = CLAPTeacher(
+            _model(where, "clap", "audio", inner or CLAP_PINNED), device=where.device
+        )
         return Backbone(
             width=int(clap.model.config.projection_dim),
             run=lambda items: _seen_by(clap, items, where),
@@ -122,7 +124,7 @@ def visual_backbone(name: str, where: Where) -> Backbone:
     kind, _, inner = name.partition(":")
     if kind == "clip":
         clip = CLIPTeacher(
-            _model(where, "clip", "visual", inner or CLIP_MODEL), device=where.device
+            _model(where, "clip", "visual", inner or CLIP_PINNED), device=where.device
         )
         side = clip.input_size
 

@@ -2,44 +2,38 @@
 
 The features of each file are saved as a piece in a hidden folder beside the store until the store
 is written. So an extraction that was stopped can be continued, with any number of processes, and
-each process writes only its own pieces.
+each process writes only its own pieces. A finished store is extended: files that it holds are not
+extracted again, and the new store takes its place when it is complete.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from avplatform.base.console import named, readable
+from avplatform.base.locks import Lock
 from avplatform.base.processes import on_main
 from avplatform.data.adapters.official_files import defect_lines
-from avplatform.data.store.partial import check_empty
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, DataSpec, Manifest
 from avplatform.data.store.writer import StoreWriter
+from avplatform.features.earlier import Changes, Source, described, open_earlier
 from avplatform.features.extractor import ClipFeatures, Extractor, Request
-from avplatform.features.media import MediaInfo, probe
-from avplatform.features.sampling import count_segments
+from avplatform.features.pieces import Long, Pieces
 from avplatform.features.sources import Catalogue, Findings, Found
 from avplatform.models.checks import at_least
-from avplatform.models.errors import AVError, DataError, counted
-from avplatform.models.files import save_tensors, write_atomic
+from avplatform.models.errors import AVError, DataError
 from avplatform.models.paths import expanded
 from avplatform.version import __version__
 
 __all__ = ["ClipFeatures", "ExtractReport", "Extractor", "Request", "extract"]
-
-Long = Literal["split", "first", "refuse"]
 
 
 @dataclass(kw_only=True)
@@ -58,6 +52,10 @@ class ExtractReport:
     taken_up: int = 0
     """files whose features an earlier attempt had saved"""
     labels: Findings = field(default_factory=Findings)
+    changes: Changes | None = None
+    """what was done to the store that was there"""
+    sources: dict[str, Source] = field(default_factory=dict)
+    """what the store remembers of its files, by name"""
 
 
 def extract(
@@ -70,65 +68,75 @@ def extract(
     long: Long = "split",
     dtype: str = "float16",
     name: str = "extracted",
+    prune: bool = False,
     accelerator: Accelerator | None = None,
     card: Callable[[Manifest], str] | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> ExtractReport:
     """Extract the features of files into a store.
 
-    A bad file is left out, and the report says why. A file that is longer than `segments` seconds
-    becomes several clips, NAME_START_END (`long` = "split"), or one clip of its beginning
-    ("first"), or is refused; a shorter one is padded with zeros. With official annotations, a file
-    is always one clip.
+    A bad file is left out, and the report says why. In a finished store of the same options, files
+    of the same content keep their features, others are added or replaced, and all labels are made
+    again. A file that is longer than `segments` seconds becomes several clips, NAME_START_END
+    (`long` = "split"), or one clip of its beginning ("first"), or is refused; a shorter one is
+    padded with zeros. With official annotations, a file is always one clip.
 
     Args:
         found: the files, from `find_files`.
-        out: the folder to create.
+        out: the folder to create, or a store that an earlier call wrote.
         extractor: the recipe, its weights and the device.
         catalogue: the splits and labels of the clips.
         segments: segments per clip.
         long: what to do with longer files.
         dtype: the stored precision.
         name: the name of the dataset.
+        prune: remove the clips of files that are in the store and not among `found`.
         accelerator: distributes the files over its processes; the first one writes the store.
         card: makes README.md from the finished manifest.
         advance: called after each file of this process.
 
     Raises:
-        UsageError: the folder is not empty.
-        DataError: no file could be extracted, or the disk is full.
+        UsageError: the folder is not empty, or holds a store of other options.
+        DataError: no file could be extracted, a file of the store cannot have labels any more,
+            another process writes the store, or the disk is full.
     """
-    out = expanded(out)
-    check_empty(out)
-    job = _Job(out, extractor, catalogue, segments, long if not catalogue.one_clip else "first")
-    at_least(job, "segments", 1)
+    place = expanded(out)
+    job = _Job(
+        place,
+        extractor,
+        catalogue,
+        segments,
+        long if not catalogue.one_clip else "first",
+        dtype,
+        name,
+    )
+    absent = job.absent(found, prune=prune)
     index, count = 0, 1
     if accelerator is not None:
         index, count = accelerator.process_index, accelerator.num_processes
-    part = _Part()
+    part, lock = _Part(), Lock(place, _busy(place))
     try:
-        part.bad, part.taken_up = job.run(list(found.files.values())[index::count], advance)
-    except Exception as error:
-        if count == 1:
-            raise
-        known = isinstance(error, AVError)
-        part.error = error if known else DataError(f"process {index} failed ({error!r})")
-    # An error must reach all processes, else the others would wait for this one.
-    parts = [part] if count == 1 else gather_object([part])
-    for part in parts:
-        if part.error is not None:
-            raise part.error
+        try:
+            if index == 0 and job.earlier is not None:
+                lock.take()
+            part = job.run(dict(list(found.files.items())[index::count]), advance)
+        except Exception as error:
+            if count == 1:
+                raise
+            known = isinstance(error, AVError)
+            part.error = error if known else DataError(f"process {index} failed ({error!r})")
+        # An error must reach all processes, else the others would wait for this one.
+        parts = [part] if count == 1 else gather_object([part])
+        for part in parts:
+            if part.error is not None:
+                raise part.error
 
-    def write() -> ExtractReport:
-        report = ExtractReport(
-            files=len(found.files) + len(found.bad), bad=list(found.bad), ignored=found.ignored
-        )
-        report.bad += [item for part in parts for item in part.bad]
-        report.taken_up = sum(part.taken_up for part in parts)
-        job.write(found.files, report, dtype=dtype, name=name, card=card)
-        return report
+        def write() -> ExtractReport:
+            return job.finish(found, parts, absent, card=card)
 
-    return write() if accelerator is None else on_main(accelerator, write)
+        return write() if accelerator is None else on_main(accelerator, write)
+    finally:
+        lock.release()
 
 
 @dataclass
@@ -137,6 +145,8 @@ class _Part:
 
     bad: list[tuple[str, str]] = field(default_factory=list)
     taken_up: int = 0
+    kept: list[str] = field(default_factory=list)
+    """names of files whose clips are in the store already"""
     error: Exception | None = None
 
 
@@ -144,65 +154,135 @@ class _Job:
     """Makes the pieces of a store, and puts them together."""
 
     def __init__(
-        self, out: Path, extractor: Extractor, catalogue: Catalogue, segments: int, long: Long
+        self,
+        out: Path,
+        extractor: Extractor,
+        catalogue: Catalogue,
+        segments: int,
+        long: Long,
+        dtype: str,
+        name: str,
     ) -> None:
         self.out, self.extractor, self.catalogue = out, extractor, catalogue
-        self.segments, self.long, self.each = segments, long, extractor.segment_seconds
-        self.clip = segments * self.each  # seconds
-        self.work = out.with_name(f".{out.name}.extract")
-        made_by = extractor.describe()
-        made_by["weights"] = {name: found["sha256"] for name, found in made_by["weights"].items()}
-        self.fingerprint = [__version__, made_by, segments, self.each, long]
+        self.segments, self.each = segments, extractor.segment_seconds
+        self.dtype, self.name = dtype, name
+        at_least(self, "segments", 1)
+        work = out.with_name(f".{out.name}.extract")
+        self.pieces = Pieces(work, extractor, catalogue, segments, long)
+        made_by = self.pieces.made_by
+        recipe = {key: value for key, value in made_by["recipe"].items() if key != "name"}
+        self.options = {
+            **{key: value for key, value in recipe.items() if key != "version"},
+            **{f"weights of {name}": digest for name, digest in made_by["weights"].items()},
+            "precision": made_by["precision"],
+            "segments": segments,
+            "segment": self.each,
+            "long": long,
+            "dtype": dtype,
+            "name": name,
+            **catalogue.options(),
+            "avplatform": __version__,
+        }
+        self.earlier = open_earlier(out)
+        if self.earlier is not None:
+            self.earlier.check_options(self.options)
 
-    def run(
-        self, files: Sequence[Path], advance: Callable[[], None]
-    ) -> tuple[list[tuple[str, str]], int]:
-        """Make the pieces of files that have none yet.
+    def absent(self, found: Found, *, prune: bool) -> list[str]:
+        """Return the names of files that are in the store, not given again, and stay.
 
-        Return the bad files with the reason, and how many pieces an earlier attempt had made.
+        Raises:
+            DataError: one of them cannot have labels.
         """
-        bad: list[tuple[str, str]] = []
-        todo = []
-        for file in files:
-            if self.read(file) is None:
+        if self.earlier is None or prune:
+            return []
+        gone = [name for name in self.earlier.sources if name not in found.files]
+        for name in gone:
+            source = self.earlier.sources[name]
+            windows = [(start, end) for start, end in source.windows]
+            try:
+                self.catalogue.check(name, windows, source.duration)
+            except DataError as error:
+                raise DataError(
+                    f"'{name}' is in {self.out} and not given again, and cannot have labels: "
+                    f"{error}; mend this, or give --prune to remove all that is not given"
+                ) from None
+        return gone
+
+    def run(self, files: dict[str, Path], advance: Callable[[], None]) -> _Part:
+        """Make the pieces of files that have none yet and are not in the store."""
+        part, todo = _Part(), []
+        for name, file in files.items():
+            if self.earlier is not None and self.earlier.holds(name, file):
+                part.kept.append(name)
+            elif self.pieces.read(file) is None:
                 todo.append(file)
+                continue
             else:
-                advance()
-        for file, clips in self._extracted(todo):
+                part.taken_up += 1
+            advance()
+        for file, clips in self.pieces.extracted(todo):
             if isinstance(clips, DataError):
-                bad.append((str(file), str(clips)))
+                part.bad.append((str(file), str(clips)))
             else:
                 try:
-                    self._save(file, clips)
+                    self.pieces.save(file, clips)
                 except OSError as error:
                     raise DataError(
-                        f"cannot write {self.work}: {error.strerror or error}; run the same "
+                        f"cannot write {self.pieces.work}: {error.strerror or error}; run the same "
                         "command again to go on"
                     ) from None
             advance()
-        return bad, len(files) - len(todo)
+        return part
 
-    def read(self, file: Path) -> dict[str, np.ndarray] | None:
-        """Return the arrays that `_save` wrote, or None if they are missing or incomplete."""
-        try:
-            path = self._piece(file)
-            return load_file(path) if path.is_file() else None
-        except (OSError, SafetensorError):
-            return None
+    def finish(
+        self,
+        found: Found,
+        parts: Sequence[_Part],
+        absent: list[str],
+        *,
+        card: Callable[[Manifest], str] | None,
+    ) -> ExtractReport:
+        """Write the store, unless the one that is there is as it should be."""
+        report = ExtractReport(
+            files=len(absent) + len(found.files) + len(found.bad),
+            bad=list(found.bad),
+            ignored=found.ignored,
+        )
+        report.bad += [item for part in parts for item in part.bad]
+        report.taken_up = sum(part.taken_up for part in parts)
+        kept = {name for part in parts for name in part.kept}
+        earlier = self.earlier
+        if earlier is not None:
+            before, labels = earlier.manifest.spec.provenance, self.catalogue.provenance()
+            relabelled = any(before.get(key) != value for key, value in labels.items())
+            report.changes = Changes(absent=absent, untouched=len(kept), relabelled=relabelled)
+            bad = {file for file, _ in report.bad}
+            given = [name for name, file in found.files.items() if str(file) not in bad]
+            if (
+                not relabelled
+                and not self.catalogue.one_clip  # the official files may have changed
+                and [*absent, *given] == list(earlier.sources)
+                and kept.issuperset(given)
+                and report.bad == earlier.bad
+            ):
+                splits = earlier.manifest.splits
+                report.stored = {split: info.rows for split, info in splits.items()}
+                return report
+        self.write(found.files, report, kept, card=card)
+        return report
 
     def write(
         self,
         files: dict[str, Path],
         report: ExtractReport,
+        kept: set[str],
         *,
-        dtype: str,
-        name: str,
         card: Callable[[Manifest], str] | None,
     ) -> None:
-        """Write the store from the pieces, and remove them."""
-        catalogue = self.catalogue
+        """Write the store from the pieces and the store that is there, and remove the pieces."""
+        catalogue, earlier, changes = self.catalogue, self.earlier, report.changes or Changes()
         spec = DataSpec(
-            name=name,
+            name=self.name,
             task=catalogue.task,
             classes=catalogue.classes,
             texts=catalogue.texts,
@@ -213,20 +293,30 @@ class _Job:
             segments=self.segments,
             segment_seconds=self.each,
         )
+        if earlier is not None:
+            earlier.clips.check_files()
         failed = {file for file, _ in report.bad}
-        with StoreWriter(self.out, spec, dtype=dtype, card=card) as writer:
-            for stem, file in files.items():
-                piece = None if str(file) in failed else self.read(file)
+        writer = StoreWriter(
+            self.out, spec, dtype=self.dtype, card=card, replace=earlier is not None
+        )
+        with writer:
+            for stem in [*changes.absent, *files]:
+                file = str(files.get(stem, stem))
+                if earlier is not None and (stem in kept or stem not in files):
+                    piece: dict[str, np.ndarray] | None = earlier.piece(stem)
+                else:
+                    piece = None if file in failed else self.pieces.read(files[stem])
                 if piece is None:
                     continue
-                windows = [(float(start), float(end)) for start, end in piece.pop("windows")]
-                has_audio, has_video = piece.pop("streams")
-                duration = float(piece.pop("duration")[0])
+                source = described(piece)
+                windows = [(start, end) for start, end in source.windows]
                 try:
-                    entries = catalogue.entries(stem, windows, duration)
+                    entries = catalogue.entries(stem, windows, source.duration)
                 except DataError as error:
-                    report.bad.append((str(file), str(error)))
+                    report.bad.append((file, str(error)))
                     continue
+                source.clips = [entry.clip_id for entry in entries][: len(windows)]
+                report.sources[stem] = source
                 for position, entry in enumerate(entries):
                     window = 0 if catalogue.one_clip else position
                     columns = {key: x[window : window + 1] for key, x in piece.items()}
@@ -234,8 +324,8 @@ class _Job:
                     ids = {"row": np.array([entry.row]), "clip_id": [entry.clip_id]}
                     writer.add(entry.split, {**ids, **columns, **labels})
                     report.stored[entry.split] = report.stored.get(entry.split, 0) + 1
-                    report.without_audio += [] if has_audio else [entry.clip_id]
-                    report.without_video += [] if has_video else [entry.clip_id]
+                    report.without_audio += [] if source.has_audio else [entry.clip_id]
+                    report.without_video += [] if source.has_video else [entry.clip_id]
             if not report.stored:
                 writer.discard()
                 first = readable(f" (first: {named(*report.bad[0])})") if report.bad else ""
@@ -252,92 +342,21 @@ class _Job:
                 "left_out": len(report.bad),
                 "without_audio": len(report.without_audio),
                 "without_video": len(report.without_video),
+                "options": self.options,
                 **self.extractor.describe(),
             }
+            if earlier is not None:
+                before, now = list(earlier.sources), report.sources
+                changes.added = [name for name in now if name not in earlier.sources]
+                changes.removed = [name for name in before if name not in now]
+                changes.replaced = [
+                    name for name in before if name in now and name not in {*kept, *changes.absent}
+                ]
+                changes.untouched = len(kept & set(now))
+                writer.carried = earlier.unknown_files()
             writer.attachments[EXTRACT_REPORT_FILE] = json.dumps(asdict(report), indent=2) + "\n"
-        shutil.rmtree(self.work, ignore_errors=True)
-
-    def _extracted(
-        self, files: Sequence[Path]
-    ) -> Iterator[tuple[Path, list[ClipFeatures] | DataError]]:
-        """Yield the clips of each file, in order; a batch may hold items of several files."""
-        failed: dict[Path, DataError] = {}
-        expected: dict[Path, int] = {}
-
-        def requests() -> Iterator[Request]:
-            for file in files:
-                try:
-                    info = probe(file, limits=self.extractor.limits)
-                    windows = self._windows(info)
-                    ends = [(start, start + self.clip) for start, _ in windows]
-                    self.catalogue.check(file.stem, ends, info.duration)
-                except DataError as error:
-                    failed[file] = error
-                    continue
-                expected[file] = len(windows)
-                for start, seconds in windows:
-                    yield Request(
-                        path=file, start=start, seconds=seconds, segments=self.segments, info=info
-                    )
-
-        todo = iter(files)
-        results = self.extractor.stream(requests())
-        current = next(todo, None)
-        clips: list[ClipFeatures] = []
-        for request, result in results:
-            while current in failed and current != request.path:  # files that made no request
-                yield current, failed[current]
-                current = next(todo, None)
-            file = Path(request.path)
-            if isinstance(result, DataError):
-                failed.setdefault(file, result)
-            else:
-                clips.append(result)
-            expected[file] -= 1
-            if not expected[file]:
-                yield file, failed.get(file) or _finite(clips)
-                current, clips = next(todo, None), []
-        while current is not None:
-            yield current, failed[current]
-            current = next(todo, None)
-
-    def _windows(self, info: MediaInfo) -> list[tuple[float, float | None]]:
-        """Return the start and the length of each clip of a file."""
-        duration, count = info.duration, count_segments(info.duration, self.each)
-        if count <= self.segments:
-            return [(0.0, None)]
-        if self.long == "refuse":
-            raise DataError(
-                f"{info.path} lasts {duration:.1f} s, more than {counted(self.segments, 'segment')}"
-            )
-        if self.long == "first":
-            return [(0.0, self.clip)]
-        starts = (first * self.each for first in range(0, count, self.segments))
-        return [(start, self.clip) for start in starts if duration - start >= self.each / 2]
-
-    def _piece(self, file: Path) -> Path:
-        stat = file.stat()
-        key = json.dumps(
-            [self.fingerprint, str(file.resolve()), stat.st_size, stat.st_mtime_ns], sort_keys=True
-        )
-        return self.work / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
-
-    def _save(self, file: Path, clips: list[ClipFeatures]) -> None:
-        streams = ["audio", "visual", *(["motion"] if self.extractor.motion else [])]
-        columns = {name: np.stack([getattr(clip, name) for clip in clips]) for name in streams}
-        columns["windows"] = np.array([(clip.start, clip.start + self.clip) for clip in clips])
-        columns["duration"] = np.array([clips[0].info.duration])
-        columns["streams"] = np.array([clips[0].has_audio, clips[0].has_video], dtype=np.uint8)
-        write_atomic(self._piece(file), lambda path: save_tensors(columns, path))
+        shutil.rmtree(self.pieces.work, ignore_errors=True)
 
 
-def _finite(clips: list[ClipFeatures]) -> list[ClipFeatures] | DataError:
-    for clip in clips:
-        for stream in ("audio", "visual", "motion"):
-            values = getattr(clip, stream)
-            if values is not None and not np.isfinite(values).all():
-                return DataError(
-                    f"{clip.info.path}: its {stream} features are NaN or infinite; "
-                    "use --precision no"
-                )
-    return clips
+def _busy(out: Path) -> Callable[[str], AVError]:
+    return lambda _: DataError(f"another process is extracting into {out}; wait until it has ended")

@@ -18,6 +18,7 @@ from avplatform.features.backbones import (
     motion_backbone,
     visual_backbone,
 )
+from avplatform.features.fetch import also_missing, ensure_weights
 from avplatform.features.media import Limits, MediaInfo, Spent, iter_frames, probe, read_waveform
 from avplatform.features.recipe import FeatureRecipe, get_recipe
 from avplatform.features.sampling import count_segments, frame_times
@@ -70,7 +71,8 @@ class Extractor:
     Args:
         recipe: a recipe, its name, or its JSON value.
         weights: files by the name of a backbone or stream; "folder" is a folder of them. Other
-            weights are looked for in the default folder of weights and on the Hub.
+            weights are looked for in the default folder of weights and on the Hub; with the key
+            "auto", all that are missing are fetched.
         device: where the networks run.
         dtype: the precision of the networks.
         batch: images or seconds of sound in a batch; a batch of motion clips is a quarter of it.
@@ -103,10 +105,15 @@ class Extractor:
         self.dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
         weights = dict(weights or {})
         check_names(weights, weight_names(self.recipe))
+        ensure_weights(self.recipe, weights)
         where = Where(device=self.device, dtype=self.dtype, weights=weights)
-        self.audio = audio_backbone(self.recipe.audio, where)
-        self.visual = visual_backbone(self.recipe.visual, where)
-        self.motion = motion_backbone(self.recipe.motion, where) if self.recipe.motion else None
+        try:
+            self.audio = audio_backbone(self.recipe.audio, where)
+            self.visual = visual_backbone(self.recipe.visual, where)
+            motion = self.recipe.motion
+            self.motion = motion_backbone(motion, where) if motion else None
+        except DataError as error:
+            raise DataError(f"{error}{also_missing(self.recipe, weights, str(error))}") from None
 
     @property
     def features(self) -> FeatureSpec:

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from avplatform.features.media import FrameSize
-from avplatform.features.weights import PUBLISHED, Weights, find_weights, given_file, weights_folder
+from avplatform.features.weights import (
+    PUBLISHED,
+    Weights,
+    find_weights,
+    given_file,
+    locked,
+    weights_folder,
+)
 from avplatform.models.checkpoint.file import read_checkpoint
 from avplatform.models.errors import DataError, UsageError, nearest
 from avplatform.models.files import write_atomic
@@ -95,26 +102,43 @@ def _load(
         # VGG's two hidden layers hold most of its weights, and the maps do not need them.
         network.pre_logits = nn.Identity()
     if file is None:
-        file, source = _from_hub(network, name, folder_file)
+        file, source = _from_hub(name, weights)
     else:
         source = {"file": file.name}
     _fill(network, file, architecture, folder=weights_folder(weights))
     return network, source
 
 
-def _from_hub(network: Any, name: str, expected: Path) -> tuple[Path, dict[str, Any]]:
-    """Download the weights that timm publishes, or take them from the Hub's cache."""
-    import huggingface_hub
+def hub_repository(name: str) -> str:
+    """Return the repository on the Hub where timm publishes the weights of a model.
 
-    repository = network.pretrained_cfg.get("hf_hub_id")
+    Raises:
+        UsageError: timm has no such model.
+        DataError: timm publishes no weights of it.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise UsageError(
+            f"timm has no model '{name}'{nearest(name, timm.list_models())}; see timm.list_models()"
+        )
+    config = timm.get_pretrained_cfg(name)
+    repository = config.hf_hub_id if config is not None else None
     if not repository:
         raise DataError(
             f"timm publishes no weights for '{name}' on the Hub; give a file: --weights {name}=FILE"
         )
-    if str(repository).endswith("/"):
-        repository = f"{repository}{name}"
+    return f"{repository}{name}" if str(repository).endswith("/") else str(repository)
+
+
+def _from_hub(name: str, weights: Weights) -> tuple[Path, dict[str, Any]]:
+    """Download the weights that timm publishes, or take them from the Hub's cache."""
+    import huggingface_hub
+
+    repository, expected = hub_repository(name), weights_folder(weights) / f"{name}.safetensors"
+    revision = locked(weights).get(repository, {}).get("revision")
     try:
-        file = Path(huggingface_hub.hf_hub_download(repository, "model.safetensors"))
+        file = huggingface_hub.hf_hub_download(repository, "model.safetensors", revision=revision)
     except (OSError, ValueError, RuntimeError) as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise DataError(
@@ -122,7 +146,7 @@ def _from_hub(network: Any, name: str, expected: Path) -> tuple[Path, dict[str, 
             f"model.safetensors of https://huggingface.co/{repository} cannot be fetched ({text}). "
             f"Put it there under that name, or give --weights {name}=FILE"
         ) from None
-    return file, {"hub": repository, "file": file.name}
+    return Path(file), {"hub": repository, "file": Path(file).name}
 
 
 def _fill(network: nn.Module, file: Path, architecture: str, *, folder: Path) -> None:

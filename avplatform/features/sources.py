@@ -203,6 +203,12 @@ class Catalogue:
             for index, clip_id in enumerate(names)
         ]
 
+    def options(self) -> dict[str, Any]:
+        """Return the options of the labels, which a later extraction into the store must share."""
+        if self.one_clip:
+            return {"task": self.task, "labels": "from --annotations"}
+        return {"task": self.task, "labels": "none", "split": self.split}
+
     def provenance(self) -> dict[str, Any]:
         """Return what the store remembers of its labels."""
         return {}
@@ -257,6 +263,12 @@ class EventCatalogue(Catalogue):
             Entry(row=first + index, clip_id=clip_id, split=split, labels=found)
             for index, (clip_id, found) in enumerate(zip(names, labels, strict=True))
         ]
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the labels, which a later extraction into the store must share."""
+        given = {"task": self.task, "labels": "from --events", "split": self.events.split}
+        rules = self.events.provenance()["rules"]
+        return given | {name: value for name, value in rules.items() if name != "segment"}
 
     def provenance(self) -> dict[str, Any]:
         """Return what the store remembers of its labels."""

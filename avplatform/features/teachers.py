@@ -32,6 +32,8 @@ CLAP_MODEL = "laion/clap-htsat-fused"
 CLIP_PINNED = f"{CLIP_MODEL}@32bd64288804d66eefd0ccbe215aa642df71cc41"
 CLAP_PINNED = f"{CLAP_MODEL}@365dea6ef167def6676140ed93bbc43f84dabb28"
 """Commits of these models that hold their weights as safetensors."""
+WANTED = ("*.json", "*.txt", "*.safetensors")
+"""Files of these models that are read."""
 NO_SAFETENSORS = (
     "no file named model.safetensors",
     "not appear to have a file named model.safetensors",
@@ -271,12 +273,26 @@ def _located(name: str) -> tuple[str, str | None]:
 
 def how_to_fetch(name: str) -> str:
     """Return the end of a message: the command that fetches a hub id's weights, if it is one."""
+    found = hub_id(name)
+    if found is None:
+        return ""
+    command = fetch_command(*found, WANTED)
+    return f"; where there is a network, `{command}` fetches {found[0]}"
+
+
+def hub_id(name: str) -> tuple[str, str | None] | None:
+    """Return the repository and the revision of a hub id; None for a folder."""
     place, revision = _located(name)
     if Path(place).is_dir() or place.startswith((".", "/", "~")) or place.count("/") != 1:
-        return ""
+        return None
+    return place, revision
+
+
+def fetch_command(repository: str, revision: str | None, patterns: Sequence[str]) -> str:
+    """Return the command that fetches some files of a repository on the Hub."""
     at = f" --revision {revision}" if revision else ""
-    wanted = " ".join(f"--include '{pattern}'" for pattern in ("*.json", "*.txt", "*.safetensors"))
-    return f"; where there is a network, `hf download {place}{at} {wanted}` fetches {place}"
+    wanted = "".join(f" --include '{pattern}'" for pattern in patterns)
+    return f"hf download {repository}{at}{wanted}"
 
 
 def _pooled(output: Tensor | Any) -> np.ndarray:

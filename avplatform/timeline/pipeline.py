@@ -27,8 +27,9 @@ from avplatform.timeline.reading import (
     extractor_of_model,
     read_features,
 )
+from avplatform.timeline.several import Opened, Several
 from avplatform.timeline.timeline import Timeline
-from avplatform.timeline.windows import Features, features_of, parse_windows
+from avplatform.timeline.windows import Features, features_of, parse_videos
 from avplatform.training_free.model import TRAINING_FREE, TrainingFree, open_for_videos
 
 if TYPE_CHECKING:
@@ -165,8 +166,9 @@ class Pipeline:
     ) -> Timeline | Iterator[Timeline]:
         """Parse one video, several videos, or features that were extracted before.
 
-        Of several videos, each is parsed when its timeline is asked for. The iterator raises the
-        error of a file at its turn, and goes on with the next file if it is asked again.
+        Several videos are read when a timeline is asked for, until they fill a batch of windows
+        (`batch_size`), and these are parsed together. The iterator raises the error of a file at
+        its turn, and goes on with the next file if it is asked again.
 
         Args:
             video: any file that PyAV reads; or several, in an iterable of any length; or
@@ -179,19 +181,37 @@ class Pipeline:
             UsageError: the extractor's segments do not last as long as the model's, the features
                 do not fit the model, or `info` or `on_progress` is given without one file.
         """
+        if isinstance(video, (str, Path)):
+            opened = self.read(video, info=info, on_progress=on_progress)
+            return self.timelines([opened])[0]
+        if info is not None or on_progress is not None:
+            raise UsageError("info and on_progress are for one file; leave them out")
+        if isinstance(video, (Features, Mapping)):
+            return self.timelines([self.read(video)])[0]
+        if not isinstance(video, Iterable) or isinstance(video, (bytes, np.ndarray)):
+            raise UsageError(
+                f"a {type(video).__name__} is not a video; give a path, several paths, or "
+                "features as Features(audio=..., visual=...)"
+            )
+        return Several(self, video)
+
+    def read(
+        self,
+        video: Any,
+        *,
+        info: MediaInfo | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Opened:
+        """Return the features of a video, extracted or given; the arguments are those of a call."""
+        if isinstance(video, (Features, Mapping)):
+            features = features_of(video)
+            check_fits(self.model, features)
+            return Opened(features=features)
         if not isinstance(video, (str, Path)):
-            if info is not None or on_progress is not None:
-                raise UsageError("info and on_progress are for one file; leave them out")
-            if isinstance(video, (Features, Mapping)):
-                features = features_of(video)
-                check_fits(self.model, features)
-                return self.parse(features)
-            if not isinstance(video, Iterable) or isinstance(video, (bytes, np.ndarray)):
-                raise UsageError(
-                    f"a {type(video).__name__} is not a video; give a path, several paths, or "
-                    "features as Features(audio=..., visual=...)"
-                )
-            return map(self, video)
+            raise UsageError(
+                f"a {type(video).__name__} is not a video; give a path, or features as "
+                "Features(audio=..., visual=...)"
+            )
         from avplatform.features.media import probe
 
         check_segments(self.model, self.extractor)
@@ -200,14 +220,25 @@ class Pipeline:
             self.extractor, video, duration=info.duration, info=info, on_progress=on_progress
         )
         check_fits(self.model, features)
-        timeline = self.parse(
-            features, present=present, duration=info.duration, video=readable(video)
+        return Opened(
+            features=features,
+            present=present,
+            duration=info.duration,
+            video=readable(video),
+            info=info,
         )
-        timeline.about = {
-            name: getattr(info, name, None)
-            for name in ("fps", "width", "height", "rotation", "has_audio", "has_video")
-        }
-        return timeline
+
+    def timelines(self, videos: Sequence[Opened]) -> list[Timeline]:
+        """Return the timelines of videos, whose windows are parsed together."""
+        parses = parse_videos(
+            self.model,
+            [video.features for video in videos],
+            window=self.window,
+            hop=self.hop,
+            batch_size=self.config.batch_size,
+            label_embeddings=self.label_embeddings,
+        )
+        return [self._timeline(*pair) for pair in zip(videos, parses, strict=True)]
 
     def parse(
         self,
@@ -225,24 +256,22 @@ class Pipeline:
             duration: length in seconds; default: that of all segments.
             video: the name of the video.
         """
-        parse = parse_windows(
-            self.model,
-            features,
-            window=self.window,
-            hop=self.hop,
-            batch_size=self.config.batch_size,
-            label_embeddings=self.label_embeddings,
-        )
+        opened = Opened(features=features, present=present or {}, duration=duration, video=video)
+        return self.timelines([opened])[0]
+
+    def _timeline(self, opened: Opened, parse: Parse) -> Timeline:
+        """Return the timeline of a video from its merged parse."""
+        features, present, duration = opened.features, opened.present, opened.duration
         decided, scored = self.task.events(self.task.decide(parse)), self.task.probabilities(parse)
         found = {name: maps[:, 0].numpy() for name, maps in decided.items()}
         scores = {name: values[:, 0].numpy() for name, values in scored.items()}
-        notes = _silence_absent(found, scores, present or {})
+        notes = _silence_absent(found, scores, present)
         # The last segment ends where the video ends, up to half a segment earlier or later.
         each = self.segment_seconds
         whole = len(features) * each
         duration = whole if duration is None else min(duration, whole + each / 2)
         timeline = Timeline(
-            video=video,
+            video=opened.video,
             duration=duration,
             model=self.name,
             task=self.task.name,
@@ -262,9 +291,12 @@ class Pipeline:
             segment_seconds=each,
             scores=scores,
             found=found,
-            attention=_attention(self.model, parse, len(self.labels), present or {}),
+            attention=_attention(self.model, parse, len(self.labels), present),
             notes=notes,
         )
+        if opened.info is not None:
+            names = ("fps", "width", "height", "rotation", "has_audio", "has_video")
+            timeline.about = {name: getattr(opened.info, name, None) for name in names}
         if self.never_trained_on or self.open_labels:
             given = "The labels were given by the user; the" if self.open_labels else "The"
             rest = (

@@ -9,8 +9,9 @@ like a clip of one segment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,27 +62,33 @@ def features_of(arrays: Features | Mapping[str, np.ndarray]) -> Features:
     return arrays
 
 
+def parse_windows(model: AVModel, features: Features, **options: Any) -> Parse:
+    """Return the merged parse of one video; see `parse_videos`."""
+    return parse_videos(model, [features], **options)[0]
+
+
 @torch.inference_mode()
-def parse_windows(
+def parse_videos(
     model: AVModel,
-    features: Features,
+    videos: Sequence[Features],
     *,
     window: int = 10,
     hop: int = 5,
     batch_size: int = 16,
     label_embeddings: Tensor | None = None,
-    on_windows: Callable[[int], None] | None = None,
-) -> Parse:
-    """Return the merged parse of N segments as a batch of N clips of one segment each.
+) -> list[Parse]:
+    """Return the merged parses of videos: N segments as a batch of N clips of one segment each.
+
+    Windows of the same length are parsed together, whichever videos they belong to. The values of a
+    video agree with those of the video alone up to rounding (1e-6 of probabilities).
 
     Args:
         model: the model, in eval mode.
-        features: the features of the whole video.
+        videos: the features of each whole video.
         window: segments per window; a shorter video is one window.
         hop: segments from the beginning of one window to that of the next.
         batch_size: windows that are parsed at a time.
         label_embeddings: [C, E], for labels other than the model's own.
-        on_windows: called with the number of windows after each batch.
 
     Shape: segment values [N, 1, C], video values [N, C], relevance [N, 1]; attention
     [1, stream, C, N], which sums to 1 over time.
@@ -93,21 +100,30 @@ def parse_windows(
         raise UsageError(
             f"hop is {hop} and window {window}; windows leave no gaps if 1 <= hop <= window"
         )
-    starts = window_starts(len(features), window=window, hop=hop)
-    length = min(window, len(features))
-    weights = edge_weights(length)
-    merged, device = _Merged(len(features)), next(model.parameters()).device
-    for first in range(0, len(starts), batch_size):
-        chosen = starts[first : first + batch_size]
-        streams = [
-            _stack(stream, chosen, length, device)
-            for stream in (features.audio, features.visual, features.motion)
-        ]
-        parse = model(*streams, label_embeddings=label_embeddings).parse
-        merged.add(parse, chosen, weights)
-        if on_windows is not None:
-            on_windows(len(chosen))
-    return merged.parse()
+    merged, device = [_Merged(len(video)) for video in videos], next(model.parameters()).device
+    waiting: dict[int, list[tuple[int, int]]] = {}  # (video, start) of each window, by length
+    for number, video in enumerate(videos):
+        starts = window_starts(len(video), window=window, hop=hop)
+        waiting.setdefault(min(window, len(video)), []).extend((number, at) for at in starts)
+    for length, windows in waiting.items():
+        weights = edge_weights(length)
+        for first in range(0, len(windows), batch_size):
+            chosen = windows[first : first + batch_size]
+            streams = [
+                _stack(
+                    [(getattr(videos[number], name), start) for number, start in chosen],
+                    length,
+                    device,
+                )
+                for name in ("audio", "visual", "motion")
+            ]
+            parse = model(*streams, label_embeddings=label_embeddings).parse
+            parts = _parts(parse)
+            for number in dict.fromkeys(number for number, _ in chosen):
+                rows = [row for row, (owner, _) in enumerate(chosen) if owner == number]
+                own = {name: values[rows] for name, values in parts.items()}
+                merged[number].add(parse, own, [chosen[row][1] for row in rows], weights)
+    return [one.parse() for one in merged]
 
 
 def window_starts(seconds: int, *, window: int, hop: int) -> list[int]:
@@ -143,10 +159,13 @@ class _Merged:
         self.total = torch.zeros(seconds, dtype=torch.float64)
         self.like: dict[str, Prediction] = {}
 
-    def add(self, parse: Parse, starts: list[int], weights: np.ndarray) -> None:
-        """Add a batch of windows."""
+    def add(
+        self, parse: Parse, parts: dict[str, Tensor], starts: list[int], weights: np.ndarray
+    ) -> None:
+        """Add some windows of a batch: their values in `parts`, of the kinds in `parse`."""
         weight = torch.from_numpy(weights)
-        for name, values in self._parts(parse).items():
+        self.like = _kinds(parse)
+        for name, values in parts.items():
             values = at_least_single(values).double().cpu()
             for start, one in zip(starts, values, strict=True):
                 at = slice(start, start + len(weight))
@@ -180,28 +199,31 @@ class _Merged:
             parse.attention = shares.permute(1, 2, 0)[None]
         return parse
 
-    def _parts(self, parse: Parse) -> dict[str, Tensor]:
-        """Return values by name: [windows, ...], or [windows, T, ...] for those per segment."""
-        parts: dict[str, Tensor] = {}
-        for level in ("segment", "video"):
-            for stream in STREAMS:
-                prediction = getattr(getattr(parse, level), stream)
-                if prediction is not None:
-                    parts[f"{level}.{stream}"] = prediction.values
-                    self.like[f"{level}.{stream}"] = prediction
-        if parse.relevance is not None:
-            parts["relevance"], self.like["relevance"] = parse.relevance.values, parse.relevance
-        if "raw_logits" in parse.aux:  # some weak heads decide the clip's class by them
-            parts["raw_logits"] = parse.aux["raw_logits"]
-        if parse.attention is not None:
-            parts["attention"] = parse.attention.permute(0, 3, 1, 2)  # (W, T, stream, C)
-        return parts
+
+def _kinds(parse: Parse) -> dict[str, Prediction]:
+    """Return the predictions of a parse by name."""
+    found = {
+        f"{level}.{stream}": getattr(getattr(parse, level), stream)
+        for level in ("segment", "video")
+        for stream in STREAMS
+    }
+    found["relevance"] = parse.relevance
+    return {name: prediction for name, prediction in found.items() if prediction is not None}
+
+
+def _parts(parse: Parse) -> dict[str, Tensor]:
+    """Return values by name: [windows, ...], or [windows, T, ...] for those per segment."""
+    parts = {name: prediction.values for name, prediction in _kinds(parse).items()}
+    if "raw_logits" in parse.aux:  # some weak heads decide the clip's class by them
+        parts["raw_logits"] = parse.aux["raw_logits"]
+    if parse.attention is not None:
+        parts["attention"] = parse.attention.permute(0, 3, 1, 2)  # (W, T, stream, C)
+    return parts
 
 
 def _stack(
-    stream: np.ndarray | None, starts: list[int], length: int, device: torch.device
+    windows: Sequence[tuple[np.ndarray | None, int]], length: int, device: torch.device
 ) -> Tensor | None:
-    if stream is None:
-        return None
-    windows = np.stack([stream[start : start + length] for start in starts])
-    return torch.from_numpy(windows).to(device)
+    """Return the windows of one stream, each an array and where its window begins."""
+    parts = [stream[start : start + length] for stream, start in windows if stream is not None]
+    return torch.from_numpy(np.stack(parts)).to(device) if parts else None

@@ -8,6 +8,7 @@ from avplatform.base.files import write_json
 from avplatform.base.machine import describe
 from avplatform.base.processes import on_main
 from avplatform.evaluation.evaluate import example_tracks
+from avplatform.evaluation.untrained import training_free_answers
 from avplatform.hub.cards import render_model_card
 from avplatform.models.config import config_to_dict
 from avplatform.models.files import write_atomic
@@ -25,6 +26,11 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
     """Write model/, predictions/, plots/ and, last, results.json; print and return the results."""
     config, best, task = setup.config, progress.best, setup.task
     metric = task.metric_of(metrics["test" if config.select_on == "test" else "validation"])
+    answers = {}
+    if not config.held_out:
+        answers = training_free_answers(
+            setup.data, list(metrics), accelerator=setup.accelerator, note=setup.console.note
+        )
     content = results(
         identity=identity_of_run(setup),
         selection={
@@ -34,6 +40,7 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
         },
         metrics=metrics,
         headline={split: task.metric_of(values) for split, values in metrics.items()},
+        answers=answers,
         extra={
             "presence": presence_of(task, metrics),
             **started(setup),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from avplatform.data.adapters.registry import make_task
 from avplatform.data.store.schema import DataSpec
 from avplatform.features.backbones import weights_digest
+from avplatform.features.fetch import ensure_weights
 from avplatform.features.recipe import FeatureRecipe, get_recipe
 from avplatform.features.teachers import (
     CLAP_PINNED,
@@ -24,7 +25,6 @@ from avplatform.features.teachers import (
     CLAPTeacher,
     CLIPTeacher,
     Teacher,
-    how_to_fetch,
 )
 from avplatform.features.weights import Weights, check_names
 from avplatform.labels.held_out import events_of_task
@@ -173,15 +173,12 @@ def open_for_videos(
         from avplatform.features.extractor import Extractor as MediaExtractor
 
         chosen = RECIPE if recipe is None else get_recipe(recipe)
-        if _kinds(chosen) is None:
+        if kinds_of(chosen) is None:
             raise UsageError(
                 f"the recipe {chosen.name} makes {chosen.audio} and {chosen.visual}; the "
                 f"{TRAINING_FREE} model reads clap and clip: leave --recipe out"
             )
-        try:
-            extractor = MediaExtractor(chosen, weights, device, limits=limits)
-        except DataError as error:
-            raise DataError(f"{error}{_also_missing(chosen, weights or {}, str(error))}") from None
+        extractor = MediaExtractor(chosen, weights, device, limits=limits)
     clip, clap = (
         getattr(getattr(extractor, stream, None), "teacher", None) for stream in ("visual", "audio")
     )
@@ -201,7 +198,7 @@ def open_for_data(
             those found.
     """
     made = spec.features.extractors
-    kinds = _kinds(FeatureRecipe.from_dict(made)) if made.get("recipe") else None
+    kinds = kinds_of(FeatureRecipe.from_dict(made)) if made.get("recipe") else None
     if kinds is None:
         what = (
             "{audio} and {visual}".format(**made["recipe"])
@@ -215,6 +212,7 @@ def open_for_data(
         )
     weights = dict(weights or {})
     check_names(weights, set(KINDS))
+    ensure_weights(FeatureRecipe.from_dict(made), weights)
     teachers: dict[str, Teacher] = {}
     for stream, (kind, name) in kinds.items():
         teacher = KINDS[kind](str(weights.get(kind, name or PINNED[kind])), device=device)
@@ -238,7 +236,7 @@ def open_for_data(
     )
 
 
-def _kinds(recipe: FeatureRecipe) -> dict[str, tuple[str, str]] | None:
+def kinds_of(recipe: FeatureRecipe) -> dict[str, tuple[str, str]] | None:
     """Return kind and name of the backbones by stream; None unless they are CLAP and CLIP."""
     kinds = {}
     for stream, wanted in (("audio", "clap"), ("visual", "clip")):
@@ -247,19 +245,6 @@ def _kinds(recipe: FeatureRecipe) -> dict[str, tuple[str, str]] | None:
             return None
         kinds[stream] = (kind, name)
     return kinds
-
-
-def _also_missing(recipe: FeatureRecipe, weights: Weights, said: str) -> str:
-    """Return how to fetch the other model too, if one could not be loaded and this is not here."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for kind, name in (_kinds(recipe) or {}).values():
-        place, _, revision = (name or PINNED[kind]).partition("@")
-        if kind in weights or place in said or place.count("/") != 1:
-            continue
-        if try_to_load_from_cache(place, "config.json", revision=revision or None) is None:
-            return how_to_fetch(name or PINNED[kind])
-    return ""
 
 
 def _predicted(probabilities: dict[str, Tensor]) -> StreamPredictions:

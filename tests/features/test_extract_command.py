@@ -21,8 +21,8 @@ from avplatform.data import open_data
 from avplatform.data.adapters.ave.annotations import read_annotations as read_ave
 from avplatform.data.adapters.llp.annotations import read_annotations
 from avplatform.data.store.schema import Manifest
-from avplatform.features import extract as extract_module
 from avplatform.features import media, sources
+from avplatform.features.pieces import Pieces
 from avplatform.features.recipe import get_recipe
 from avplatform.features.sources import Catalogue, find_files
 from avplatform.features.weights import parse_weights
@@ -196,7 +196,7 @@ def test_two_processes_write_the_store_of_one(extracted, place):
 
 
 def test_a_stopped_run_goes_on_and_ends_in_the_same_store(extracted, place, monkeypatch, capsys):
-    kept = extract_module._Job._save
+    kept = Pieces.save
     saved = []
 
     def save(self, file, clips):
@@ -205,14 +205,14 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_store(extracted, place, monk
         saved.append(file)
         kept(self, file, clips)
 
-    monkeypatch.setattr(extract_module._Job, "_save", save)
+    monkeypatch.setattr(Pieces, "save", save)
     out = place / "stopped"
     assert main(flags(place, out, "--dtype", "float32")) == 130 and not out.exists()
-    monkeypatch.setattr(extract_module._Job, "_save", kept)
+    monkeypatch.setattr(Pieces, "save", kept)
     read = []
-    windows = extract_module._Job._windows
+    windows = Pieces._windows
     monkeypatch.setattr(
-        extract_module._Job,
+        Pieces,
         "_windows",
         lambda self, file: (read.append(file), windows(self, file))[1],
     )
@@ -256,7 +256,7 @@ def test_wrong_options_are_refused(place, tmp_path, capsys, more, code, text):
 
 def test_what_is_there_is_not_overwritten(place, extracted, capsys):
     assert main(flags(place, extracted[2])) == 2
-    assert "not empty" in capsys.readouterr().err
+    assert "other options (dtype float32, now float16); give the same" in capsys.readouterr().err
 
 
 def test_files_get_the_labels_and_splits_of_official_annotations(tmp_path):

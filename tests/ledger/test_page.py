@@ -17,7 +17,7 @@ from avplatform.reproduce.figures import Figure
 from avplatform.reproduce.page import as_markdown, number, write_page
 from avplatform.reproduce.pictures import CLIPS, example_clips
 from avplatform.reproduce.reproduce import collect, find_data, make_plan
-from avplatform.reproduce.tables import READINGS, section
+from avplatform.reproduce.tables import READINGS, Shelf, section
 from avplatform.reproduce.targets import TABLES, settings_of, wanted
 from avplatform.sweeps.ledger import Entry
 from avplatform.tasks.avvp.metrics import overlap_subsets
@@ -267,6 +267,7 @@ def test_every_picture_says_it_too(made):
 def test_rows_that_were_not_run_say_why(made):
     out, _, shown, _ = made
     messages = [text for kind, text in shown.plain if kind == "message"]
+    messages = [text for text in messages if not text.startswith("The model does not beat")]
     assert messages == ["not run: no CLIP vectors given; give --labels clip=FILE"]
     assert any("table1 / LEAP, N = 2, BERT / ours" in key for key in shown.named)
     assert "labels: bert.safetensors" in (out / "page.md").read_text()
@@ -297,13 +298,13 @@ def test_runs_without_scores_on_test_say_so(small_stores, tmp_path):
     )
     write_runs(plan, tmp_path, data, test_epochs=0)
     part = section("table5", collect(plan, tmp_path, data=data, labels={}, failed={}))
-    lines = part.groups[0].lines
+    lines = part.groups[1].lines
     assert [line.label for line in lines] == ["paper", "ours", "ours, best epoch on test"]
     assert (
         "recorded no test scores" in lines[2].message
         and lines[1].figures["accuracy"].verdict == "n too small"
     )
-    assert part.groups[2].lines[1].message == "not run: left out by --only"
+    assert part.groups[3].lines[1].message == "not run: left out by --only"
 
 
 @pytest.mark.parametrize(
@@ -387,3 +388,40 @@ def test_numbers_are_made_of_what_their_column_says(made):
             assert record["values"] == [d["subsets"]["audio"][subset][column] for d in details], key
             seen += 1
     assert seen > 150
+
+
+def test_answers_without_training_stand_above_the_models(made):
+    """With the same numbers for all, and a line under each model that does not beat them."""
+    _, page, _, _ = made
+    tables = {section.key: section for section in page.sections}
+    for key in ("table1", "table2", "table4", "table5"):
+        first = tables[key].groups[0]
+        assert first.title == "Answers without training"
+        names = ["always background"]
+        if tables[key].task == "avvp":
+            names = ["nothing predicted", "video labels everywhere"]
+        assert [line.label for line in first.lines] == names
+        assert all(line.figures and line.selection == "none" for line in first.lines)
+    assert "Answers without training" not in {g.title for g in tables["table3"].groups}
+
+
+def test_a_model_that_does_not_beat_them_is_named(made):
+    _, page, _, _ = made
+    (table,) = (section for section in page.sections if section.key == "table2")
+    said = [line.message for group in table.groups for line in group.lines if line.message]
+    assert "The model does not beat 'nothing predicted' (1 of 3 runs)." in said
+
+
+def test_each_table_names_the_one_precision_of_its_runs(made):
+    _, page, _, _ = made
+    for part in page.sections:
+        assert "All of our runs were trained in float32." in part.notes
+
+
+def test_runs_of_different_precision_are_said_to_be_so(made):
+    out, _, _, _ = made
+    stems = list(settings_of(["table2"]))[:2]
+    runs = {stem: [Entry(out / "runs" / f"{stem}_seed-1")] for stem in stems}
+    runs[stems[0]][0].results["precision"] = "bf16"
+    (note,) = section("table2", Shelf(root=out, runs=runs)).notes
+    assert "trained in bfloat16 (mixed) and float32: their figures are not strictly" in note

@@ -142,7 +142,8 @@ def test_runs_of_other_options_or_other_data_are_not_taken(data, tmp_path):
 
 def test_the_page_alone_calls_no_run_what_it_is_not(data, tmp_path, small_stores, capsys):
     """Without training, runs of a short schedule or of other data would pass as the recipe's."""
-    write_runs(planned(data, only=("han-mmil",), extra={"max_steps": 1}), tmp_path, data)
+    extra = {"max_steps": 1, "precision": "no"}
+    write_runs(planned(data, only=("han-mmil",), extra=extra), tmp_path, data)
     command = [
         "reproduce",
         "table2",
@@ -174,7 +175,7 @@ def test_runs_that_failed_stand_on_the_page_with_their_reason(data, tmp_path):
         plan, tmp_path, data=data, labels={}, failed={"han-mmil-avvp_seed-2": "no space left"}
     )
     assert shelf.missing["han-mmil-avvp"] == "1 of 2 runs missing: no space left"
-    group = make_page(["table2"], shelf, data, command="", cpu=True).sections[0].groups[0]
+    group = make_page(["table2"], shelf, data, command="", cpu=True).sections[0].groups[1]
     assert (
         group.lines[1].figures["event_A"].values
         and group.lines[-1].message == "1 of 2 runs missing: no space left"
@@ -257,6 +258,7 @@ def test_from_the_command_to_the_page(tmp_path, small_stores, capsys):
     assert main([*command, "--checkpoints", str(models)]) == 0
     assert "1 finished now, 1 before, 0 failed" in capsys.readouterr().out
     results = json.loads((run / "results.json").read_text())
+    assert results["precision"] == "no"  # one precision for all runs of a page
     cells = json.loads((out / "page.json").read_text())["cells"]
     for metric, value in results["test"].items():
         row = f"table2 / HAN + MMIL, L_basic / {{}} / {metric}"

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from avplatform import AVModel
 from avplatform.models.errors import DataError, UsageError
 from avplatform.timeline.export import as_csv, as_eaf, as_json, as_vtt
-from avplatform.timeline.pipeline import pipeline
+from avplatform.timeline.pipeline import PipelineConfig, pipeline
 from avplatform.timeline.windows import Features
 from tests.models.cells import build
 from tests.timeline.examples import example, write_clip
@@ -133,6 +133,54 @@ def test_several_videos_are_parsed_one_by_one_in_order(parse, tmp_path):
         next(found)
     assert next(found).video == str(files[1]) and list(found) == []
     assert [t.video for t in parse(iter(files))] == [str(f) for f in files]
+
+
+@pytest.mark.parametrize("decoder", ["leap", "mmil"])
+def test_windows_of_several_videos_are_parsed_together(decoder):
+    """Every forward pass but the last is full, the results are those of each video alone."""
+    model = build("avvp", "han", decoder)
+    config = PipelineConfig(batch_size=8)
+    parse = pipeline(model, extractor=FakeExtractor(5), config=config)
+    rng = np.random.default_rng(0)
+    videos = []
+    for length in (5, 23, 10, 3, 61, 10, 5, 12):
+        whole = noise(seconds=length)
+        whole.audio += rng.normal(size=whole.audio.shape).astype(np.float32)
+        videos.append(whole)
+    alone = [parse.parse(video) for video in videos]
+    sizes, forward = [], model.forward
+
+    def noted(audio, *rest, **more):
+        sizes.append(len(audio))
+        return forward(audio, *rest, **more)
+
+    model.forward = noted
+    for found, wanted in zip(parse(videos), alone, strict=True):
+        assert found.scores.keys() == wanted.scores.keys()
+        for name, values in wanted.scores.items():
+            assert np.allclose(found.scores[name], values, atol=1e-6, rtol=0)
+        assert [vars(e) | {"score": 0} for e in found.events] == [
+            vars(e) | {"score": 0} for e in wanted.events
+        ]
+    assert max(sizes) == 8 and sum(sizes) == 1 + 4 + 1 + 1 + 12 + 1 + 1 + 2
+    assert len(sizes) < len(videos) + 2
+
+
+def test_few_videos_are_read_ahead(parse):
+    read = []
+
+    def videos():
+        for number in range(100):
+            read.append(number)
+            yield noise(seconds=20)
+
+    parse.config.batch_size = 6
+    found = parse(videos())
+    assert not read
+    next(found)
+    assert len(read) == 2  # three windows each
+    next(found), next(found)
+    assert len(read) == 4
 
 
 def test_arrays_are_parsed_as_features(parse):

@@ -9,12 +9,15 @@ import pytest
 pytest.importorskip("av", reason="needs PyAV (pip install avplatform[media])")
 
 from avplatform import evaluate, pipeline
+from avplatform.base.machine import make_accelerator
 from avplatform.cli import main
 from avplatform.commands.predict import FILES
-from avplatform.data import DataSpec, StoreWriter
+from avplatform.data import DataSpec, StoreWriter, open_data
+from avplatform.evaluation.untrained import training_free_answers
 from avplatform.features import backbones
 from avplatform.features.extractor import Extractor
 from avplatform.models.errors import DataError, UsageError
+from avplatform.runs.results import reference_scores, results
 from avplatform.timeline.pipeline import PipelineConfig
 from avplatform.timeline.windows import Features
 from avplatform.training_free import model as module
@@ -139,6 +142,40 @@ def test_a_store_of_embeddings_is_scored_by_the_rules_of_its_task(tmp_path, caps
     assert content["supervision"] == "none" and content["parameters"] == 0
     assert "clip-clap + training-free" in capsys.readouterr().out
     assert evaluate("training-free", data=str(data), cpu=True)["test"] == content["test"]
+
+
+class Scored:
+    """The metrics of a model that finds nothing."""
+
+    def figures(self):
+        return {"event_Type@AV": 1.0}
+
+    def details(self):
+        return {"anchors": {"nothing_predicted": {"event_Type@AV": 0.5}}}
+
+
+def test_it_is_the_first_of_the_answers_beside_a_trained_model(tmp_path, monkeypatch):
+    accelerator = make_accelerator(cpu=True, precision="no")
+    data, said = open_data(str(store(tmp_path / "data", "avvp")), task="avvp"), []
+    place = "huggingface_hub.try_to_load_from_cache"
+    monkeypatch.setattr(place, lambda *_, **__: "here")
+    found = training_free_answers(data, ["test"], accelerator=accelerator, note=said.append)
+    assert found["test"]["training_free"]["event_Type@AV"] == 100.0 and not said
+    metric = "event_Type@AV"
+    content = results(
+        identity={}, selection=None, metrics={"test": Scored()}, metric=metric, answers=found
+    )
+    assert list(reference_scores(content, "test")) == ["training_free", "nothing_predicted"]
+    assert content["not_beaten"]["test"] == [
+        "The model does not beat 'training free': event_Type@AV 1.00 against 100.00."
+    ]
+    monkeypatch.setattr(place, lambda *_, **__: None)
+    assert training_free_answers(data, ["test"], accelerator=accelerator, note=said.append) == {}
+    assert len(said) == 1 and said[0].count("`hf download") == 2
+    lite = {"version": 1, "name": "lite", "audio": "soundnet8", "visual": "timm:x"}
+    other = open_data(str(store(tmp_path / "lite", "avvp", recipe=lite)), task="avvp")
+    assert training_free_answers(other, ["test"], accelerator=accelerator, note=said.append) == {}
+    assert len(said) == 1
 
 
 def test_data_of_other_features_are_refused_with_the_way_to_make_them(tmp_path, capsys):

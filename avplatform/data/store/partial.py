@@ -24,6 +24,7 @@ class PartialFolder:
         path: the store's final folder; it appears by renaming when the store is complete.
         fingerprint: identifies what is written; a later attempt with the same fingerprint resumes.
             None: nothing is kept for a later attempt.
+        replace: the folder may hold an older store, which the new one takes the place of.
         note: called with a message when an earlier attempt is resumed or discarded.
     """
 
@@ -32,9 +33,11 @@ class PartialFolder:
         path: Path,
         *,
         fingerprint: str | None = None,
+        replace: bool = False,
         note: Callable[[str], None] | None = None,
     ) -> None:
         self.path, self.fingerprint, self._note = path, fingerprint, note or (lambda text: None)
+        self.replace = replace
         suffix = "partial" if fingerprint is not None else f"partial-{os.getpid()}"
         self.base = path.with_name(f".{path.name}.{suffix}")
         self.folder = self.base / STORE
@@ -54,7 +57,7 @@ class PartialFolder:
             UsageError: the store's folder is not empty, or the partial folder's name is taken.
         """
         if self.fingerprint is None:
-            check_empty(self.path)
+            check_empty(self.path, replace=self.replace)
             shutil.rmtree(self.base, ignore_errors=True)
             self.folder.mkdir(parents=True)
             return {}
@@ -64,7 +67,7 @@ class PartialFolder:
             raise UsageError(f"{self.base} was not made by avplatform; move it out of the way")
         self._lock.take()
         try:  # only now: another process may have finished while this one waited for the lock
-            check_empty(self.path)
+            check_empty(self.path, replace=self.replace)
         except UsageError:
             self.close(keep=False)
             raise
@@ -87,7 +90,7 @@ class PartialFolder:
 
     def publish(self) -> None:
         """Move the finished store to its final folder."""
-        publish(self.folder, self.path)
+        publish(self.folder, self.path, replace=self.replace)
 
     def close(self, *, keep: bool) -> None:
         """Release the lock; without `keep`, also remove the folder."""
@@ -103,8 +106,8 @@ class PartialFolder:
             return {}
 
 
-def check_empty(path: Path) -> None:
-    """Check that a store can be written to a folder.
+def check_empty(path: Path, *, replace: bool = False) -> None:
+    """Check that a store can be written to a folder, which may hold one only to `replace` it.
 
     Raises:
         UsageError: it is not empty, not a folder, or the current directory (which cannot be
@@ -118,5 +121,5 @@ def check_empty(path: Path) -> None:
         raise UsageError(
             f"the name of {path.absolute()} is not UTF-8, which Arrow needs; give another folder"
         ) from None
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or (not replace and any(path.iterdir()))):
         raise UsageError(f"{path} exists and is not empty; give a new folder")

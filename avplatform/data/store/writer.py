@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class StoreWriter:
             shards are kept, and a later writer with the same fingerprint continues after them:
             `stored` tells which clips it has, and the caller adds the others in the same order as
             before.
+        replace: take the place of the store in the folder, when all is written.
         note: called with a message when finished shards are used again or discarded.
 
     Raises:
@@ -68,6 +70,7 @@ class StoreWriter:
         rows_per_shard: int | None = None,
         compression: str = "none",
         resume: str | None = None,
+        replace: bool = False,
         note: Callable[[str], None] | None = None,
     ) -> None:
         given = (("dtype", dtype, FEATURE_DTYPES), ("compression", compression, COMPRESSIONS))
@@ -82,14 +85,16 @@ class StoreWriter:
         self.path, self.spec, self.dtype, self.card = expanded(path), spec, dtype, card
         if self.path.is_symlink():  # write its target: the link itself cannot be replaced
             self.path = self.path.resolve()
-        check_empty(self.path)
+        check_empty(self.path, replace=replace)
         self.manifest: Manifest | None = None
         self.remarks: list[dict[str, Any]] = []
         """Notes of the caller that survive a resumption; saved whenever a shard is finished."""
         self.attachments: dict[str, str] = {}
         """Further text files of the store, content by name."""
+        self.carried: list[Path] = []
+        """Files and folders that are copied into the store."""
         self._note = note or (lambda text: None)
-        self._partial = PartialFolder(self.path, fingerprint=resume, note=note)
+        self._partial = PartialFolder(self.path, fingerprint=resume, replace=replace, note=note)
         self._schema = arrow_schema(spec, dtype)
         values = sum(np.prod(spec.shapes()[name]) for name in spec.feature_names)
         clip_bytes = values * np.dtype(dtype).itemsize
@@ -259,6 +264,9 @@ class StoreWriter:
             (self._partial.folder / name).write_text(
                 text, encoding="utf-8", errors="backslashreplace"
             )
+        for path in self.carried:
+            copy = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, self._partial.folder / path.name)
         self._partial.publish()
 
     @contextlib.contextmanager

@@ -65,13 +65,14 @@ class TablePlan(ClipPlan):
         )
         task = options.task or features.task or DEFAULT_TASK
         before = {name: video.split for name, video in features.videos.items()}
+        kept = options.split is None and len(set(before.values())) > 1
         labels = EventLabels(
             replace(options, segment=features.segment),
             videos=list(features.videos),
             task=task,
             segments=features.segments,
             split=options.split,
-            splits=before,
+            fixed=before if kept else None,
         )
         spec = DataSpec(
             name=options.name or Path(options.out).name,

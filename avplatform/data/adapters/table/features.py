@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from avplatform.base.files import arrow_path
 from avplatform.base.npy import BadFeature, read_npy
 from avplatform.data.adapters.npy_folder import NpyFolder
 from avplatform.data.adapters.table.events import plain
+from avplatform.data.store.clips import StoredClips
 from avplatform.data.store.schema import Manifest
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError, UsageError, counted
@@ -61,47 +58,20 @@ class StoreFeatures:
         self.task: str | None = manifest.spec.task
         self.provenance = {"relabelled": manifest.spec.name, "of": manifest.spec.provenance}
         self.videos: dict[str, Video] = {}
-        self._places: dict[str, tuple[str, int, int]] = {}
-        self._lock, self._open = threading.Lock(), ("", -1)
-        self._columns: dict[str, np.ndarray] = {}
-        names = {plain(name) for name in listed}
-        for split, info in manifest.splits.items():
-            for shard in info.shards:
-                self._index(split, shard.file, names)
-
-    def _index(self, split: str, file: str, listed: set[str]) -> None:
-        length = self.segments * self.segment
-        try:
-            with pq.ParquetFile(arrow_path(self.folder / file)) as parquet:
-                for group in range(parquet.num_row_groups):
-                    ids = parquet.read_row_group(group, columns=["clip_id"])["clip_id"].to_pylist()
-                    for place, clip_id in enumerate(ids):
-                        if clip_id in self._places:
-                            raise DataError(f"{self.folder}: the clip id '{clip_id}' is not unique")
-                        self._places[clip_id] = (file, group, place)
-                        found, name, start = WINDOW.fullmatch(clip_id), clip_id, 0.0
-                        if found and plain(clip_id) not in listed and plain(found[1]) in listed:
-                            name, start = found[1], float(found[2])
-                        video = self.videos.setdefault(name, Video(split=split))
-                        video.add(clip_id, start, start + length)
-        except (OSError, pa.ArrowException) as error:
-            text = str(error).splitlines()[0][:120]
-            raise DataError(f"{self.folder / file} cannot be read ({text})") from None
+        self._clips = StoredClips(folder, manifest)
+        if self._clips.repeated is not None:
+            raise DataError(f"{folder}: the clip id '{self._clips.repeated}' is not unique")
+        names, length = {plain(name) for name in listed}, self.segments * self.segment
+        for clip_id, place in self._clips.places.items():
+            found, name, start = WINDOW.fullmatch(clip_id), clip_id, 0.0
+            if found and plain(clip_id) not in names and plain(found[1]) in names:
+                name, start = found[1], float(found[2])
+            video = self.videos.setdefault(name, Video(split=place.split))
+            video.add(clip_id, start, start + length)
 
     def load(self, video: str, clip_id: str) -> dict[str, np.ndarray]:
-        """Return the features of a clip; a row group is kept until another one is asked for."""
-        file, group, place = self._places[clip_id]
-        with self._lock:
-            if self._open != (file, group):
-                with pq.ParquetFile(arrow_path(self.folder / file)) as parquet:
-                    table = parquet.read_row_group(group, columns=self.spec.feature_names)
-                shapes = self.spec.shapes()
-                self._columns = {
-                    name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-                    .reshape(-1, *shapes[name]) for name in self.spec.feature_names
-                }  # fmt: skip
-                self._open = (file, group)
-            return {name: values[place] for name, values in self._columns.items()}
+        """Return the features of a clip."""
+        return self._clips.load(clip_id)
 
 
 class FolderFeatures:

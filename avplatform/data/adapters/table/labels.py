@@ -34,8 +34,8 @@ class EventLabels:
         task: the task that the labels are for.
         segments: segments per clip.
         split: a split for all videos, or shares of the splits; default: the column of the list,
-            `splits`, or 0.8,0.1,0.1.
-        splits: the split of each video as it was before.
+            or 0.8,0.1,0.1.
+        fixed: the splits of videos that keep theirs, where the list has no column of splits.
 
     Raises:
         DataError: the lists are missing, malformed or contradict themselves.
@@ -50,7 +50,7 @@ class EventLabels:
         task: str,
         segments: int,
         split: str | None = None,
-        splits: dict[str, str] | None = None,
+        fixed: dict[str, str] | None = None,
     ) -> None:
         self.options, self.segments, self.task = options, segments, TASKS[task]
         if self.task.from_events is None:
@@ -64,7 +64,7 @@ class EventLabels:
         self.table = make_table([*events, *listed], videos=videos)
         self.notes, self.classes = [*notes, *self.table.notes], self.table.classes
         self.remarks: list[str] = []
-        self.splits = self._splits(split, splits)
+        self.split, self.splits = split, self._splits(split, fixed or {})
         chosen = self.table.splits or dict.fromkeys(self.splits, "this list")
         known = known_when(self.table, chosen)
         self.timed = known if self.table.splits else set(self.splits.values()) if known else set()
@@ -83,7 +83,7 @@ class EventLabels:
         if any(event.score is not None for rows in self.table.videos.values() for event in rows):
             self.remarks.append("scores are not read: every event counts, whatever its score")
 
-    def _splits(self, given: str | None, before: dict[str, str] | None) -> dict[str, str]:
+    def _splits(self, given: str | None, fixed: dict[str, str]) -> dict[str, str]:
         """Return the split of each listed video."""
         videos = self.table.videos
         if self.table.splits:
@@ -94,16 +94,17 @@ class EventLabels:
             return {video: self.table.splits[video] for video in videos}
         if given is not None and "," not in given:
             return dict.fromkeys(videos, given)
-        if given is None and before and len(set(before.values())) > 1:
-            return {video: before[video] for video in videos}
         shares = parse_shares(given or DEFAULT_SHARES)
         classes = {video: {event.label for event in rows} for video, rows in videos.items()}
-        found = split_videos(classes, shares, seed=self.options.seed)
-        counts = ", ".join(f"{s} {list(found.values()).count(s)}" for s in shares)
-        self.remarks.append(
-            f"videos divided by {given or DEFAULT_SHARES} (seed {self.options.seed}): {counts}"
-        )
-        return found
+        found = split_videos(classes, shares, seed=self.options.seed, fixed=fixed)
+        divided = [split for video, split in found.items() if video not in fixed]
+        if divided:
+            counts = ", ".join(f"{s} {divided.count(s)}" for s in shares)
+            new = "new videos" if len(divided) < len(found) else "videos"
+            self.remarks.append(
+                f"{new} divided by {given or DEFAULT_SHARES} (seed {self.options.seed}): {counts}"
+            )
+        return {video: found[video] for video in videos}
 
     def _spec(self) -> dict[str, Any]:
         empty = np.zeros((1, self.segments, len(self.classes)), np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from random import Random
 
@@ -33,7 +34,11 @@ def parse_shares(text: str) -> dict[str, float]:
 
 
 def split_videos(
-    videos: Mapping[str, Collection[str]], shares: Mapping[str, float], *, seed: int = 0
+    videos: Mapping[str, Collection[str]],
+    shares: Mapping[str, float],
+    *,
+    seed: int = 0,
+    fixed: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the split of each video; the same videos and seed give the same splits.
 
@@ -48,12 +53,14 @@ def split_videos(
         videos: the classes of each video.
         shares: the share of each split; they add up to 1.
         seed: seed of the order among equals.
+        fixed: the splits of videos that keep theirs; the others fill up what these leave.
     """
-    names, random = sorted(videos), Random(seed)
+    kept = {name: split for name, split in (fixed or {}).items() if name in videos}
+    names, random = sorted(set(videos) - set(kept)), Random(seed)
     best: tuple[int, dict[str, str]] | None = None
     for _ in range(min(ORDERS, max(1, WORK // max(1, len(names))))):
         random.shuffle(names)
-        found = _divided(names, videos, shares)
+        found = _divided(names, videos, shares, kept)
         lacking = _lacking(found, videos, shares)
         if best is None or lacking < best[0]:
             best = lacking, found
@@ -78,20 +85,25 @@ def _lacking(
 
 
 def _divided(
-    names: Sequence[str], videos: Mapping[str, Collection[str]], shares: Mapping[str, float]
+    names: Sequence[str],
+    videos: Mapping[str, Collection[str]],
+    shares: Mapping[str, float],
+    kept: Mapping[str, str],
 ) -> dict[str, str]:
-    """Return the split of each video; `names` is the order among equals."""
-    left = _sizes(len(names), shares)
+    """Return the split of each video, of which some are kept; `names` is the order of the rest."""
+    out, taken = dict(kept), Counter(kept.values())
+    left = {s: max(0, size - taken[s]) for s, size in _sizes(len(videos), shares).items()}
     waiting: dict[str, int] = {}  # videos of each class that have no split yet
     for name in names:
         for label in videos[name]:
             waiting[label] = waiting.get(label, 0) + 1
+    total = Counter(label for labels in videos.values() for label in labels)
+    held = Counter((label, split) for name, split in out.items() for label in videos[name])
     lacking = {
-        label: {split: share * count for split, share in shares.items()}
-        for label, count in waiting.items()
+        label: {split: share * total[label] - held[label, split] for split, share in shares.items()}
+        for label in waiting
     }
-    out: dict[str, str] = {}
-    while len(out) < len(names):
+    while len(out) < len(videos):
         rarest = min(((n, label) for label, n in waiting.items() if n), default=(0, ""))[1]
         for name in names:
             if name in out or (rarest and rarest not in videos[name]):
