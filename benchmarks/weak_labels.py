@@ -51,11 +51,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "LEAP pooled (default)": leap({"heads": 4}),
 }
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "LEAP released with gain and bias, repeated labels": leap(RELEASED),
     "LEAP released with gain and bias, objective mil (linear)": leap(RELEASED, objective="mil"),
-    "LEAP released with gain, bias and centred labels, repeated labels": leap(
-        {**RELEASED, "centre_labels": True}
-    ),
     "LEAP pooled without centred labels": leap({"heads": 4, "centre_labels": False}),
 }
 """Rows of HAN on simulated LLP alone, with the last of the learning rates."""

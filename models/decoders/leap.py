@@ -128,10 +128,8 @@ class LEAP(Decoder):
     name = "leap"
     Config = LEAPConfig
     needs_labels = True
-    about = (
-        "The decoder LEAP projects the segments onto the embeddings of the class texts, block by "
-        "block"
-    )
+    label_mean: Tensor  # with `centre_labels`
+    about = "The decoder LEAP scores every segment by the embeddings of the class texts"
     paper = Publication(
         paper="LEAP",
         venue="ECCV 2024",
