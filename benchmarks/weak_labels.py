@@ -21,6 +21,7 @@ from avplatform.base.console import Console
 from avplatform.config.values import merge
 from avplatform.evaluation.markdown import markdown_table
 from avplatform.models.files import write_atomic
+from avplatform.runs.folder import RunFolder
 from avplatform.sweeps.ledger import Entry
 from avplatform.sweeps.runner import report, run_jobs, train_jobs
 from avplatform.sweeps.sweep import PlannedRun, slug
@@ -47,8 +48,8 @@ def leap(decoder_config: dict[str, Any], **task_config: str) -> dict[str, Any]:
 
 DECODERS: dict[str, dict[str, Any]] = {
     "MMIL": {"decoder": "mmil"},
-    "LEAP released, repeated labels": leap(PLAIN),
     "LEAP pooled (default)": leap({"heads": 4}),
+    "LEAP released, repeated labels": leap(PLAIN),
 }
 ABLATIONS: dict[str, dict[str, Any]] = {
     "LEAP released with gain and bias, objective mil (linear)": leap(RELEASED, objective="mil"),
@@ -79,13 +80,21 @@ def table(store: str, rows: dict[tuple[str, str], list[Entry]]) -> str:
         validation = spread([e.results["selection"]["value"] for e in entries])
         seconds = statistics.mean(e.results["seconds"]["cpu"] for e in entries)
         rate = f"{entries[0].options['optim']['lr']:g}"
-        lines.append([f"{encoder} + {decoder}", *scores, validation, rate, f"{seconds:.0f}"])
+        count = str(len(entries))
+        lines.append([f"{encoder} + {decoder}", *scores, validation, count, rate, f"{seconds:.0f}"])
     first = next(iter(rows.values()))[0]
     for name, values in first.results["details"]["test"]["anchors"].items():
         said = f"({name.replace('_', ' ')})"
-        lines.append([said, *(f"{values[figure]:.1f}" for figure in FIGURES), "", "", ""])
-    heads = [TITLES[store], "segment Type@AV", "event Type@AV", "validation segment", "lr", "CPU s"]
-    return markdown_table(heads, lines)
+        lines.append([said, *(f"{values[figure]:.1f}" for figure in FIGURES), *[""] * 4])
+    scores = ["segment Type@AV", "event Type@AV", "validation segment"]
+    return markdown_table([TITLES[store], *scores, "seeds", "lr", "CPU s"], lines)
+
+
+def finished(runs: list[PlannedRun], out: Path) -> list[Entry]:
+    """Return the entries of the runs that are finished."""
+    return [
+        Entry(out / run.name) for run in runs if RunFolder(out / run.name).results_file.is_file()
+    ]
 
 
 def main() -> int:
@@ -96,6 +105,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1, help="runs at the same time")
+    parser.add_argument(
+        "--show", action="store_true", help="train nothing, print the tables of finished runs"
+    )
     args = parser.parse_args()
     console, tables = Console(), []
     for store, data in (("real", args.real), ("llp", args.llp)):
@@ -105,6 +117,8 @@ def main() -> int:
         more = [("HAN", decoder) for decoder in ABLATIONS if store == "llp"]
 
         def train(runs: list[PlannedRun]) -> None:
+            if args.show:
+                return
             jobs = train_jobs(runs, args.out, parallel=args.workers, where="weak labels")
             logs = args.out / "logs"
             outcome = run_jobs(jobs, logs=logs, parallel=args.workers, console=console)
@@ -114,18 +128,17 @@ def main() -> int:
         train([planned(store, data, row, rate, 1) for row in rows for rate in RATES])
         chosen = {}
         for row in rows:
-            tried = {
-                rate: Entry(args.out / planned(store, data, row, rate, 1).name) for rate in RATES
-            }
-            chosen[row] = max(RATES, key=lambda rate: tried[rate].results["selection"]["value"])
+            tried = finished([planned(store, data, row, rate, 1) for rate in RATES], args.out)
+            best = max(tried, key=lambda entry: entry.results["selection"]["value"])
+            chosen[row] = best.options["optim"]["lr"]
         chosen |= dict.fromkeys(more, RATES[-1])
         runs = {
             row: [planned(store, data, row, chosen[row], s) for s in range(1, args.seeds + 1)]
             for row in (*rows, *more)
         }
         train([run for group in zip(*runs.values(), strict=True) for run in group])
-        done = {row: [Entry(args.out / run.name) for run in group] for row, group in runs.items()}
-        tables.append(table(store, done))
+        done = {row: finished(group, args.out) for row, group in runs.items()}
+        tables.append(table(store, {row: entries for row, entries in done.items() if entries}))
         write_atomic(args.out / "tables.md", "\n\n".join(tables) + "\n")
     print("\n\n".join(tables))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avplatform.models.layers.attention import AttentionUnit, FeedForward, UnitOptions
@@ -62,7 +63,9 @@ class PaperBlock(nn.Module):
 class TextScores(nn.Module):
     """Scores by the texts alone: no label is updated, so no score knows the rest of the clip.
 
-    Source: ours; the query and key of `LEAPBlock`, without its attention and feed-forward.
+    Source: ours; the query and key of `LEAPBlock`, without its attention and feed-forward. Segments
+    are normalised, since encoders differ in the size of their outputs (HAN's are normalised,
+    MM-Pyr's are not), and scores that grow with it would pool a clip by its single best segment.
 
     Shape: as `LEAPBlock`.
     """
@@ -80,8 +83,11 @@ class TextScores(nn.Module):
         self, labels: Tensor, memory: Tensor, *, scored: bool = True, per_head: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Return the labels as they are, and the raw scores."""
-        query = self.query(self.norm(labels))
-        scores = head_scores(query, self.key(memory), heads=self.heads, per_head=per_head)
+        query, key = (
+            self.query(self.norm(labels)),
+            self.key(F.layer_norm(memory, memory.shape[-1:])),
+        )
+        scores = head_scores(query, key, heads=self.heads, per_head=per_head)
         return labels, scores
 
 

@@ -69,6 +69,15 @@ def test_the_weights_of_pooling_are_the_attention_that_is_shown():
         )
 
 
+def test_the_size_of_an_encoders_output_does_not_sharpen_the_pooling():
+    model, labels = decoder()
+    small = encoding()
+    large = Encoding(audio=30 * small.audio, visual=30 * small.visual)
+    torch.testing.assert_close(
+        model(small, labels).attention, model(large, labels).attention, rtol=1e-3, atol=1e-4
+    )
+
+
 def test_every_parameter_of_the_weak_default_learns():
     found = cell("avvp", "han", "leap", "weak")
     batch = random_batch("avvp")
