@@ -129,12 +129,13 @@ def main() -> int:
         chosen = {}
         for row in rows:
             tried = finished([planned(store, data, row, rate, 1) for rate in RATES], args.out)
-            best = max(tried, key=lambda entry: entry.results["selection"]["value"])
-            chosen[row] = best.options["optim"]["lr"]
+            if tried:
+                best = max(tried, key=lambda entry: entry.results["selection"]["value"])
+                chosen[row] = best.options["optim"]["lr"]
         chosen |= dict.fromkeys(more, RATES[-1])
         runs = {
             row: [planned(store, data, row, chosen[row], s) for s in range(1, args.seeds + 1)]
-            for row in (*rows, *more)
+            for row in chosen
         }
         train([run for group in zip(*runs.values(), strict=True) for run in group])
         done = {row: finished(group, args.out) for row, group in runs.items()}
