@@ -94,6 +94,7 @@ class AVModel(
                 self.label_embeddings: Tensor | None = nn.Parameter(own)
             else:
                 self.register_buffer("label_embeddings", own)
+            self.decoder.read_labels(own)
         else:
             self.label_embeddings = None
 

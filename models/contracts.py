@@ -254,6 +254,9 @@ class Decoder(nn.Module):
                 )
         return []
 
+    def read_labels(self, label_embeddings: Tensor) -> None:
+        """Read the label embeddings [C, E] of a new model's classes, once, before any training."""
+
     def forward(self, encoding: Encoding, label_embeddings: Tensor | None = None) -> Parse:
         """Parse the encoded clip; `label_embeddings` is [C, E] for decoders that need labels."""
         raise NotImplementedError

@@ -71,3 +71,26 @@ class CMBSHead(nn.Module):
 def top_mean(x: Tensor, count: int = 4) -> Tensor:
     """Return the mean over the largest values in time, per class: [B, T, C] -> [B, C]."""
     return torch.topk(x, min(count, x.shape[1]), dim=1).values.mean(dim=1)
+
+
+class QueryClasses(nn.Module):
+    """Class scores of CMBS's gated queries: the mean of the four largest in time, and of streams.
+
+    Source: CMBS (CVPR 2022), released code, where they are a term of the loss.
+
+    Shape: queries [B, T, D] -> [B, C].
+    """
+
+    def __init__(self, *, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.audio, self.visual = nn.Linear(width, num_classes), nn.Linear(width, num_classes)
+
+    def forward(self, encoding: Encoding) -> Tensor:
+        """Classify the clip."""
+        if "audio_query" not in encoding.aux:
+            raise ValueError(
+                "classify_queries reads CMBS's gated queries, which this encoder does not give; "
+                "switch it off"
+            )
+        audio, visual = encoding.aux["audio_query"], encoding.aux["visual_query"]
+        return (top_mean(self.visual(visual)) + top_mean(self.audio(audio))) / 2

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avplatform.models.checks import DEPTH, check_choices, divides, finite, in_range, sizes
@@ -24,11 +25,18 @@ from avplatform.models.contracts import (
     at_least_single,
     may_give,
 )
-from avplatform.models.decoders.cmbs_head import top_mean
+from avplatform.models.decoders.cmbs_head import QueryClasses
+from avplatform.models.decoders.leap_blocks import BLOCKS
 from avplatform.models.errors import UsageError
-from avplatform.models.layers.attention import AttentionUnit, FeedForward
 
 STREAMS = {"both": ("audio", "visual"), "fused": ("fused",), "all": ("audio", "visual", "fused")}
+WEAK: Options = {
+    "form": "pooled",
+    "centre_labels": True,
+    "score_gain": 4.0,
+    "score_bias": -2.5,
+}
+"""Options with which LEAP learns from video labels when events happen (docs/weak_labels.md)."""
 
 
 @dataclass(kw_only=True)
@@ -47,8 +55,8 @@ class LEAPConfig:
     """dropout on both residual branches and inside the feed-forward"""
     attention_dropout: float = 0.1
     """dropout on attention weights"""
-    form: Literal["released", "paper"] = "released"
-    """released: pre-norm, scores from the updated query; paper: as Eqs. 2 to 7 are printed"""
+    form: Literal["released", "paper", "pooled"] = "released"
+    """released: pre-norm, scores from the updated query; paper: Eqs. 2 to 7; pooled: weak labels"""
     score_gain: float | None = None
     """initial learned gain on segment scores, for faster training; none: off, as published"""
     score_bias: float | None = None
@@ -67,6 +75,8 @@ class LEAPConfig:
     """classify CMBS's gated queries too: a training aid that no decision reads"""
     official_init: bool = True
     """start the maps of an attention, and all blocks, as copies, as the released code does"""
+    centre_labels: bool = False
+    """label embeddings lose their mean over the training classes, then have unit variance"""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -76,6 +86,11 @@ class LEAPConfig:
             divides(self, "heads", self.width, "width")
         in_range(self, ("dropout", "attention_dropout"), 0, 0.999)
         finite(self, "score_gain", "score_bias")
+        if self.form == "pooled" and self.shared_video_classifier:
+            raise UsageError(
+                "LEAPConfig.shared_video_classifier is on, but the form 'pooled' has no video "
+                "classifier; leave one of them out"
+            )
         if self.form == "paper" and self.heads != 1:
             raise UsageError(f"LEAPConfig.heads is {self.heads}; the form 'paper' has one head")
 
@@ -94,6 +109,10 @@ class LEAP(Decoder):
 
     Label queries attend to the segments of each stream, block by block. The scores of the last
     block are the segment logits; a classifier of the final label features gives the video logits.
+    The form "pooled" is ours, for video labels. Its texts score the segments without a projection,
+    because a projected text knows the whole clip: its scores can say what is in a clip without
+    saying when. Videos are the mean of their segments' probabilities, weighted by the softmax of
+    the raw scores over time (the whole clip: over time and streams).
     The weights do not depend on the number of classes, so any list of label texts can be parsed.
 
     Source: LEAP (ECCV 2024), Eqs. 2 to 8.
@@ -109,10 +128,8 @@ class LEAP(Decoder):
     name = "leap"
     Config = LEAPConfig
     needs_labels = True
-    about = (
-        "The decoder LEAP projects the segments onto the embeddings of the class texts, block by "
-        "block"
-    )
+    label_mean: Tensor  # with `centre_labels`
+    about = "The decoder LEAP scores every segment by the embeddings of the class texts"
     paper = Publication(
         paper="LEAP",
         venue="ECCV 2024",
@@ -127,13 +144,14 @@ Wang, Meng},
     )
     recipes = {"leap": _recipe(30), "leap-paper": _recipe(20)}
     fixed = {
-        "apart": dict(combine="none", streams="both", relevance="none", classify_queries=False)
+        "apart": dict(combine="none", streams="both", relevance="none", classify_queries=False),
     }
 
     @classmethod
     def gives(cls, config: LEAPConfig) -> Gives:
-        """Return scores by class texts."""
-        return frozenset({"text scores"})
+        """Return scores by class texts, and the pooled probability of the clip if there is one."""
+        pooled = {"pooled"} if config.form == "pooled" else set()
+        return frozenset({"text scores", *pooled})
 
     @classmethod
     def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:
@@ -141,10 +159,12 @@ Wang, Meng},
 
         No code was published for a joint stream. Training is slow there without a learned gain on
         the scores. Weak supervision, with a sigmoid per score, also starts from a learned bias, so
-        that every class is improbable at first.
+        that every class is improbable at first. Separate streams that learn from weak labels are
+        pooled, so that the loss does not say that a class lasts as long as its clip.
         """
         if needs.streams == "apart":
-            return super().options_for(needs, encoder)
+            weak = WEAK if needs.supervision == "weak" else {}
+            return super().options_for(needs, encoder) | weak
         options: Options = {"combine": "mean", "score_gain": 8.0}
         if needs.supervision == "weak":
             return {**options, "score_bias": -2.5}
@@ -184,6 +204,10 @@ Wang, Meng},
                 "classify_queries is on, but no weak loss reads it; leave it out",
             ),
             (
+                joint and config.form == "pooled",
+                f"form is 'pooled'; {needs.asker} needs one joint stream: released or paper",
+            ),
+            (
                 joint and config.relevance == "linear" and needs.no_relevance,
                 f"relevance 'linear' {needs.no_relevance}",
             ),
@@ -199,9 +223,11 @@ Wang, Meng},
         for wrong, why in faults:
             if wrong:
                 raise UsageError(f"decoder_config.{why}")
-        released = config.form == "released"
+        released, projects = config.form == "released", config.form != "pooled"
+        reason = "the forms 'released' and 'paper'; in 'pooled', texts are not projected"
         return [
-            ("attention_dropout", released, "the form 'released'; the equations have none"),
+            *((name, projects, reason) for name in ("blocks", "hidden", "dropout")),
+            ("attention_dropout", released, "the form 'released'; the others have none"),
             ("shared_video_classifier", not fused, "several streams"),
         ]
 
@@ -214,13 +240,16 @@ Wang, Meng},
         divides(config, "heads", inner, "width")
         self.labels = nn.Linear(label_dim, inner)
         self.streams = STREAMS[config.streams]
-        block = LEAPBlock if config.form == "released" else PaperBlock
+        block = BLOCKS[config.form]
         for name in self.streams:
             if inner != width:
                 setattr(self, f"adapt_{name}", nn.Linear(width, inner))
-            blocks = nn.ModuleList(block(config, inner) for _ in range(config.blocks))
+            count = 1 if config.form == "pooled" else config.blocks
+            blocks = nn.ModuleList(block(config, inner) for _ in range(count))
             setattr(self, f"{name}_blocks", blocks)
-            if name == self.streams[0] or not config.shared_video_classifier:
+            if config.form != "pooled" and (
+                name == self.streams[0] or not config.shared_video_classifier
+            ):
                 setattr(self, f"{name}_video", nn.Linear(inner, 1))
         if config.official_init:
             first, *others = (b for name in self.streams for b in getattr(self, f"{name}_blocks"))
@@ -231,6 +260,8 @@ Wang, Meng},
             self.score_gain = nn.Parameter(torch.full(each, float(config.score_gain)))
         if config.score_bias is not None:
             self.score_bias = nn.Parameter(torch.full(each, float(config.score_bias)))
+        if config.centre_labels:
+            self.register_buffer("label_mean", torch.zeros(label_dim))
         if config.relevance == "linear":
             self.relevance = nn.Linear(width, 1)
         if config.classify_queries:
@@ -240,31 +271,45 @@ Wang, Meng},
         """Parse the encoded clip with these labels."""
         if label_embeddings is None:
             raise ValueError("LEAP needs label embeddings [C, E]")
+        if self.config.centre_labels:
+            label_embeddings = label_embeddings - self.label_mean
+            size = label_embeddings.shape[-1] ** 0.5
+            label_embeddings = F.normalize(label_embeddings, dim=-1) * size
         return self.project(self.labels(label_embeddings), encoding)
+
+    def read_labels(self, label_embeddings: Tensor) -> None:
+        """Keep the mean that `centre_labels` subtracts from the embeddings of any labels."""
+        if self.config.centre_labels:
+            self.label_mean.copy_(label_embeddings.mean(dim=0))
 
     def project(self, queries: Tensor, encoding: Encoding) -> Parse:
         """Parse with label queries that already have the decoder's width.
 
         Shape: queries [C, D], or [B, C, D] for one set per clip.
         """
-        streams, scores = {}, []
+        segment: dict[str, Prediction] = {}
+        video: dict[str, Prediction] = {}
+        scores = []
         for index, (name, blocks, memory) in enumerate(self._streams(encoding)):
             state, raw = queries, queries
             for block in blocks:  # only the scores of the last block are used
                 state, raw = block(state, memory, scored=block is blocks[-1])
             raw = at_least_single(raw)  # (B, C, T)
-            scores.append(raw.detach())
+            scores.append(raw)
             if self.config.score_gain is not None:
                 raw = raw * self.score_gain[index]
             if self.config.score_bias is not None:
                 raw = raw + self.score_bias[index]
-            classifier = self.streams[0] if self.config.shared_video_classifier else name
-            video = at_least_single(getattr(self, f"{classifier}_video")(state).squeeze(-1))
-            streams[name] = Prediction(raw.transpose(1, 2)), Prediction(video)  # (B, T, C), (B, C)
+            segment[name] = Prediction(raw.transpose(1, 2))  # (B, T, C)
+            if self.config.form != "pooled":
+                classifier = self.streams[0] if self.config.shared_video_classifier else name
+                whole = getattr(self, f"{classifier}_video")(state).squeeze(-1)
+                video[name] = Prediction(at_least_single(whole))  # (B, C)
+        stacked = torch.stack(scores, dim=1)  # (B, S, C, T)
         parse = Parse(
-            segment=self._predictions({name: pair[0] for name, pair in streams.items()}),
-            video=self._predictions({name: pair[1] for name, pair in streams.items()}),
-            attention=torch.stack(scores, dim=1).softmax(dim=-1),  # (B, S, C, T)
+            segment=self._predictions(segment),
+            video=self._predictions(video) if video else pooled_video(segment, stacked),
+            attention=stacked.detach().softmax(dim=-1),
             queried_by_labels=True,
         )
         if self.config.relevance == "linear":
@@ -327,82 +372,18 @@ Wang, Meng},
         return StreamPredictions(audio=streams.get("audio"), visual=streams.get("visual"), av=both)
 
 
-class QueryClasses(nn.Module):
-    """Class scores of CMBS's gated queries: the mean of the four largest in time, and of streams.
+def pooled_video(segment: dict[str, Prediction], scores: Tensor) -> StreamPredictions:
+    """Return probabilities of the clip: those of its segments, averaged by the softmax of scores.
 
-    Source: CMBS (CVPR 2022), released code, where they are a term of the loss.
+    Source: ours, with the form of MMIL's pooling (HAN, ECCV 2020, section 4.2). Departs: one
+    softmax over time and streams weighs both streams, and the weights come from the scores.
 
-    Shape: queries [B, T, D] -> [B, C].
+    Shape: segment values [B, T, C] of S streams, raw scores [B, S, C, T] -> [B, C] each.
     """
-
-    def __init__(self, *, width: int, num_classes: int) -> None:
-        super().__init__()
-        self.audio, self.visual = nn.Linear(width, num_classes), nn.Linear(width, num_classes)
-
-    def forward(self, encoding: Encoding) -> Tensor:
-        """Classify the clip."""
-        if "audio_query" not in encoding.aux:
-            raise ValueError(
-                "classify_queries reads CMBS's gated queries, which this encoder does not give; "
-                "switch it off"
-            )
-        audio, visual = encoding.aux["audio_query"], encoding.aux["visual_query"]
-        return (top_mean(self.visual(visual)) + top_mean(self.audio(audio))) / 2
-
-
-class LEAPBlock(AttentionUnit):
-    """One projection as released: labels attend to segments, are updated, and score the segments.
-
-    Keys are computed once, for both the attention and the scores.
-
-    Shape: labels [B, C, D] or [C, D], memory [B, T, D] -> labels [B, C, D], scores [B, C, T] (or
-    [B, H, C, T]).
-    """
-
-    def forward(  # type: ignore[override]
-        self, labels: Tensor, memory: Tensor, *, scored: bool = True, per_head: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the updated labels and, if asked for, the raw scores."""
-        key, value = self.attention.project_memory(memory)
-        labels = self.attend(labels, key, value)
-        scores = self._scores(self.attention.query(labels), key, per_head) if scored else None
-        return self.feed(labels), scores
-
-    def _scores(self, query: Tensor, key: Tensor, per_head: bool) -> Tensor:
-        heads = self.attention.heads
-        if not per_head:
-            # The mean over heads of q_h k_h / sqrt(D / H) is one product over the whole width.
-            return query @ key.transpose(-1, -2) / (heads * query.shape[-1]) ** 0.5
-        # (B, H, C | T, D / H)
-        q, k = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
-        return q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-
-
-class PaperBlock(nn.Module):
-    """One projection as printed: one head, norms inside the residual branches, attention scores.
-
-    Source: LEAP (ECCV 2024), Eqs. 2 and 3.
-
-    Shape: as `LEAPBlock`; per-head scores have one head.
-    """
-
-    def __init__(self, config: LEAPConfig, width: int) -> None:
-        super().__init__()
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
-        self.feedforward = FeedForward(width=width, hidden=config.hidden, dropout=config.dropout)
-        self.attention_norm = nn.LayerNorm(width)
-        self.feedforward_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(
-        self, labels: Tensor, memory: Tensor, *, scored: bool = True, per_head: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the updated labels and the raw scores."""
-        query = self.query(labels)
-        scores = query @ self.key(memory).transpose(-1, -2) * query.shape[-1] ** -0.5  # (B, C, T)
-        found = scores.softmax(dim=-1) @ self.value(memory)  # (B, C, D)
-        labels = labels + self.dropout(self.attention_norm(found))
-        labels = labels + self.dropout(self.feedforward_norm(self.feedforward(labels)))
-        return labels, scores.unsqueeze(1) if per_head else scores
+    p = torch.stack([s.probability for s in segment.values()], dim=1).transpose(2, 3)
+    streams = (scores.softmax(dim=-1) * p).sum(dim=-1).unbind(dim=1)
+    both = (scores.transpose(1, 2).flatten(2).softmax(dim=-1) * p.transpose(1, 2).flatten(2)).sum(
+        -1
+    )
+    every = dict(zip(segment, streams, strict=True)) | {"av": both}
+    return StreamPredictions(**{name: Prediction(x, "probability") for name, x in every.items()})

@@ -45,7 +45,7 @@ class AVVPConfig:
     supervision: Literal["pseudo", "weak"] = "pseudo"
     """segment pseudo-labels, or video labels only"""
     objective: Literal["auto", "basic", "han", "valor", "mil"] = "auto"
-    """auto: L_basic with pseudo-labels, else HAN's (LEAP: L_basic); mil: weak, pooled segments"""
+    """auto: L_basic, or HAN's for weak labels of pooled videos; mil: weak, segments pooled here"""
     pooling: Pooling = "linear"
     """how the objective mil pools segments over time"""
     audio_smooth: float = 1.0

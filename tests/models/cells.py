@@ -66,14 +66,15 @@ def cell(
 ) -> Cell:
     """Build one cell as a run does; options go over the task's own and the small widths."""
     config = default_config(task, encoder, decoder, supervision)
+    small = {**SMALL[decoder], **(decoder_options or {})}
+    if {"form": getattr(config.decoder_config, "form", None), **small}["form"] == "pooled":
+        small.pop("hidden", None)  # nothing would read it
     config = dataclasses.replace(
         config,
         encoder_config=dataclasses.replace(
             config.encoder_config, **{**SMALL[encoder], **(encoder_options or {})}
         ),
-        decoder_config=dataclasses.replace(
-            config.decoder_config, **{**SMALL[decoder], **(decoder_options or {})}
-        ),
+        decoder_config=dataclasses.replace(config.decoder_config, **small),
         task_config=dataclasses.replace(config.task_config, **(task_options or {})),
     )
     return build_cell(config, features or FEATURES[task])

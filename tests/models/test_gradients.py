@@ -24,6 +24,7 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS
+from avplatform.models.decoders.leap import LEAPConfig
 from avplatform.models.layers.attention import FeedForward
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.contracts import Task
@@ -47,6 +48,7 @@ TINY: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 CLIPS, SEGMENTS = 2, 3
 PAPER = {"form": "paper", "shared_video_classifier": True}
+POOLED = {"hidden": LEAPConfig.hidden}  # nothing has this width, so it must keep its default
 VALOR = {"update": "sequential", "heads": 2, "layers": 2, "width": 4, "hidden": 3}
 SOFT_MARGIN = {"head_loss": "soft_margin"}
 
@@ -179,6 +181,7 @@ BY_DIRECTION = {
         "decoder_options": PAPER, "task_options": {"avss": "paper", "global_term": "twice"}}),
     "CMBS": ("avel", "cmbs", "dch", "full", {}),
     "CMBS, weak": ("avel", "cmbs", "dch", "weak", {"task_options": SOFT_MARGIN}),
+    "HAN + LEAP pooled": ("avvp", "han", "leap", "weak", {"decoder_options": POOLED}),
     "LEAP on localization": ("avel", "ave", "leap", "full", {"task_options": {"avss": "paper"}}),
     "LEAP on localization, weak": ("avel", "ave", "leap", "weak", {}),
     "LEAP on localization, events": ("avel", "ave", "leap", "full",
@@ -274,7 +277,9 @@ def test_the_hard_or_of_leap_teaches_nothing():
 
 
 def test_similarity_targets_made_of_predictions_teach_the_encoder_only():
-    built = tiny("avvp", "han", "leap", "weak", task_options={"avss": "official"})
+    built = tiny(
+        "avvp", "han", "leap", "weak", decoder_options=POOLED, task_options={"avss": "official"}
+    )
     found = nonzero(gradients_of(built.terms()["similarity"], built.model))
     assert found and all(name.startswith(("stem.", "encoder.")) for name in found)
 

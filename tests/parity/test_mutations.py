@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from avplatform.models.contracts import Prediction
-from avplatform.models.decoders.leap import LEAPBlock
+from avplatform.models.decoders.leap_blocks import LEAPBlock, head_scores
 from avplatform.models.decoders.mmil import MMIL
 from avplatform.models.encoders.ave import AVE
 from avplatform.models.encoders.han import HAN, HANLayer
@@ -108,8 +108,11 @@ def test_leap_scored_with_the_old_query(monkeypatch, normalised):
     def forward(self, labels, memory, **options):
         updated, scores = real(self, labels, memory, **options)
         query = self.attention_norm(labels) if normalised else labels
-        old = self._scores(
-            self.attention.query(query), self.attention.key(memory), options.get("per_head", False)
+        old = head_scores(
+            self.attention.query(query),
+            self.attention.key(memory),
+            heads=self.attention.heads,
+            per_head=options.get("per_head", False),
         )
         return updated, None if scores is None else old
 

@@ -19,6 +19,8 @@ def checked(name, options):
 
 
 UNREAD = [
+    ("avvp/han/leap/weak", "task", {"segment_weight": 0.5}),
+    ("avvp/han/leap/weak", "decoder", {"blocks": 3}),
     ("avel/ave/leap/full", "task", {"head_loss": "soft_margin"}),
     ("avel/cmbs/dch/full", "task", {"head_loss": "soft_margin"}),
     ("avel/ave/dch/full", "task", {"pair_weight": 3.0}),
@@ -76,7 +78,7 @@ READ = [
     ("avel/ave/leap/weak", "task", {"weak_pool": "mean"}),
     ("avel/ave/dch/full", "task", {"avss": "paper", "empty_pair": "one"}),
     ("avvp/han/mmil/weak", "task", {"visual_smooth": 0.5}),
-    ("avvp/han/leap/weak", "task", {"segment_weight": 0.5}),
+    ("avvp/han/leap/weak", "task", {"objective": "basic", "segment_weight": 0.5}),
     ("avvp/han/mmil/weak", "task", {"objective": "basic", "global_term": "drop"}),
     ("avvp/han/leap/pseudo", "task", {"avss": "official", "avss_eps": 0.5}),
     ("avel/cmbs/dch/weak", "decoder", {"form": "ave"}),
