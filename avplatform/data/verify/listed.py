@@ -127,11 +127,11 @@ class ListedLabels:
                 there = labels.splits[name]
                 text = f"{split} here, {there} there"
                 self.report.error("clip in another split than listed", text, **clip.where)
-            there = {n for n in expected if labels.splits[name] in known.get(n, [split])}
-            if labels.splits[name] == split and there != set(clip.labels):
-                text = f"only known on one side: {', '.join(sorted(there ^ set(clip.labels)))}"
+            timed = {n for n in expected if labels.splits[name] in known.get(n, [split])}
+            if labels.splits[name] == split and timed != set(clip.labels):
+                text = f"only known on one side: {', '.join(sorted(timed ^ set(clip.labels)))}"
                 self.report.error("times are not known alike", text, **clip.where)
-            differ = [n for n in sorted(there & set(clip.labels))
+            differ = [n for n in sorted(timed & set(clip.labels))
                       if not np.array_equal(expected[n], clip.labels[n])]  # fmt: skip
             if differ := self._without_padding(differ, expected, clip):
                 text = f"{', '.join(differ)} {'differs' if len(differ) == 1 else 'differ'}"
