@@ -11,8 +11,8 @@ from avplatform.timeline.windows import Features, window_starts
 
 if TYPE_CHECKING:
     from avplatform.features.container import MediaInfo
-    from avplatform.timeline.timeline import Timeline
     from avplatform.timeline.pipeline import Pipeline
+    from avplatform.timeline.timeline import Timeline
 
 
 @dataclass(kw_only=True)

@@ -163,7 +163,11 @@ def test_it_is_the_first_of_the_answers_beside_a_trained_model(tmp_path, monkeyp
     assert found["test"]["training_free"]["event_Type@AV"] == 100.0 and not said
     metric = "event_Type@AV"
     content = results(
-        identity={}, selection=None, metrics={"test": Scored()}, metric=metric, answers=found
+        identity={},
+        selection=None,
+        metrics={"test": Scored()},
+        headline={"test": metric},
+        answers=found,
     )
     assert list(reference_scores(content, "test")) == ["training_free", "nothing_predicted"]
     assert content["not_beaten"]["test"] == [
