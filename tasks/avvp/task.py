@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from avplatform.models.checks import at_least, check_choices, in_range
 from avplatform.models.contracts import Encoding, Gives, Parse, Rule, may_give
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders.han import HAN
@@ -17,8 +15,8 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avvp import labels as label_rules
 from avplatform.tasks.avvp.analysis import AVVPAnalysis
 from avplatform.tasks.avvp.cells import CELLS
+from avplatform.tasks.avvp.config import AVVPConfig
 from avplatform.tasks.avvp.losses import (
-    Pooling,
     Terms,
     as_target,
     basic_loss,
@@ -36,54 +34,6 @@ from avplatform.tasks.batch import Batch
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.losses import similarity_loss
 from avplatform.tasks.options import refuse_unread
-
-
-@dataclass(kw_only=True)
-class AVVPConfig:
-    """Losses and decisions of video parsing."""
-
-    supervision: Literal["pseudo", "weak"] = "pseudo"
-    """segment pseudo-labels, or video labels only"""
-    objective: Literal["auto", "basic", "han", "valor", "mil"] = "auto"
-    """auto: L_basic with pseudo-labels, else HAN's (LEAP: L_basic); mil: weak, pooled segments"""
-    pooling: Pooling = "linear"
-    """how the objective mil pools segments over time"""
-    audio_smooth: float = 1.0
-    """smoothing of the audio label in the weak losses; 1: none"""
-    visual_smooth: float = 0.9
-    """smoothing of the visual label in the weak losses; 1: none"""
-    segment_weight: float = 1.0
-    """weight of L_basic's segment terms"""
-    global_term: Literal["once", "twice", "drop"] = "once"
-    """how often L_basic counts the label of the whole clip"""
-    avss: Literal["off", "official", "paper"] = "off"
-    """audio-visual semantic similarity loss: off, as released, or Eqs. 10 and 11"""
-    avss_weight: float = 1.0
-    """weight of the similarity loss"""
-    avss_eps: float = 0.01
-    """offset of the released target"""
-    empty_pair: Literal["zero", "one", "ignore"] = "zero"
-    """EIoU of two segments without events, in the paper form"""
-    gate: Literal["global", "modality", "none"] = "global"
-    """the video prediction that must contain a class for its segments to have it"""
-    threshold: float = 0.5
-    """a class is decided where its probability is at least this"""
-    label_texts: Literal["plain", "official"] = "plain"
-    """texts of the label embeddings; official: spelt as behind the published ones"""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        fits = {"pseudo": ("auto", "basic", "valor"), "weak": ("auto", "basic", "han", "mil")}[
-            self.supervision
-        ]
-        if self.objective not in fits:
-            choices = ", ".join(fits)
-            raise UsageError(
-                f"AVVPConfig.objective '{self.objective}' does not go with {self.supervision}; "
-                f"use {choices}"
-            )
-        in_range(self, ("audio_smooth", "visual_smooth", "threshold"), 0, 1)
-        at_least(self, ("segment_weight", "avss_weight", "avss_eps"), 0)
 
 
 class AVVP(Task):

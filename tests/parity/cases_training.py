@@ -11,7 +11,7 @@ from avplatform.config.optim import OptimConfig
 from avplatform.data.adapters.registry import make_task
 from avplatform.models.official import key_map
 from avplatform.tasks.avel import AVELConfig
-from avplatform.tasks.avvp.task import AVVPConfig
+from avplatform.tasks.avvp.config import AVVPConfig
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.contracts import Task
 from avplatform.training.optim import build_optimizer
