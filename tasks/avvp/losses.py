@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,10 @@ from avplatform.tasks.losses import CLAMP, clamped_bce
 
 Terms = dict[str, Tensor]
 Pooling = Literal["linear", "attention", "top", "noisy_or"]
+Target = TypeVar("Target", Tensor, float)
 
 
-def smooth(target: Tensor, smoothing: float) -> Tensor:
+def smooth(target: Target, smoothing: float) -> Target:
     """Smooth a weak label towards 0.5: s * y + (1 - s) / 2; smoothing 1 changes nothing."""
     return smoothing * target + (1 - smoothing) / 2
 

@@ -10,6 +10,7 @@ from tests.parity import (
     cases_models,
     cases_numbers,
     cases_psp,
+    cases_strategies,
     cases_training,
 )
 
@@ -20,4 +21,5 @@ HANDLERS: dict[str, Callable[..., None]] = {
     **cases_psp.CASES,
     **cases_cmbs.CASES,
     **cases_training.CASES,
+    **cases_strategies.CASES,
 }
