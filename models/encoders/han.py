@@ -107,6 +107,12 @@ class HAN(Encoder):
             "epochs": 40,
             "batch_size": 16,
         },
+        "ma": {
+            "optim": {"lr": 3e-4},
+            "schedule": {"name": "epoch_decay", "factor": 0.1, "every": 10},
+            "epochs": 12,
+            "batch_size": 16,
+        },
         "valor": _valor(1e-4, 1000),
         "valor-plus": _valor(3e-4, 64),
         "valor-plusplus": _valor(3e-4, 87),

@@ -56,6 +56,14 @@ _VALOR_PLUS: Options = {
     "task_config": {"objective": "valor"},
 }
 
+_MA: Options = {
+    "task_config": {"contrast": "ma", "global_target": "official", "gate": "modality"},
+}
+
+
+def _ma(options: Options, **more: Any) -> Preset:
+    return Preset(HAN, MMIL, "weak", options, recipe="ma", system="ma", **more)
+
 
 def _valor(recipe: str, system: str, options: Options, **more: Any) -> Preset:
     return Preset(HAN, MMIL, "pseudo", options, recipe=recipe, system=system, **more)
@@ -79,6 +87,8 @@ CELLS = Cells(
         _valor("valor", "valor", _VALOR, suffix="official", checkpoint="valor"),
         _valor("valor-plus", "valorplus", _VALOR_PLUS, suffix="official"),
         _valor("valor-plusplus", "valorplusplus", _VALOR_PLUS, suffix="official"),
+        _ma(_MA),
+        _ma({**_MA, "select_on": "last"}, suffix="official", checkpoint="ma"),
         Preset(MMPyr, MMIL, "pseudo"),
         Preset(MMPyr, MMIL, "weak"),
         Preset(

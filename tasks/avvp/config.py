@@ -7,7 +7,9 @@ from typing import Literal
 
 from avplatform.models.checks import at_least, check_choices, in_range
 from avplatform.models.errors import UsageError
+from avplatform.tasks.avvp.contrast import Contrast
 from avplatform.tasks.avvp.losses import Pooling
+from avplatform.tasks.avvp.targets import GlobalTarget
 
 
 @dataclass(kw_only=True)
@@ -24,6 +26,18 @@ class AVVPConfig:
     """smoothing of the audio label in the weak losses; 1: none"""
     visual_smooth: float = 0.9
     """smoothing of the visual label in the weak losses; 1: none"""
+    smooth_epochs: int = 0
+    """smooth the labels only in so many epochs from the first (CVCMS: 2); 0: in all"""
+    smooth_dropped: bool = False
+    """smooth labels that refinement drops as those of absent classes (CVCMS); off: exactly 0"""
+    global_target: GlobalTarget = "weak"
+    """label of the whole clip; official: what audio keeps (MA); union: what either stream keeps"""
+    audio_weight: float = 1.0
+    """weight of the losses on audio (JoMoLD: 2)"""
+    visual_weight: float = 1.0
+    """weight of the losses on visual"""
+    global_weight: float = 1.0
+    """weight of the loss on the whole clip, in the objectives han, valor and mil"""
     segment_weight: float = 1.0
     """weight of L_basic's segment terms"""
     global_term: Literal["once", "twice", "drop"] = "once"
@@ -36,6 +50,16 @@ class AVVPConfig:
     """offset of the released target"""
     empty_pair: Literal["zero", "one", "ignore"] = "zero"
     """EIoU of two segments without events, in the paper form"""
+    contrast: Contrast = "off"
+    """contrast of audio and visual: within a clip (ma, jomold) or of clips that share a class"""
+    contrast_weight: float = 1.0
+    """weight of the contrast"""
+    contrast_temperature: float | None = None
+    """divisor of its similarities; none: as published, 0.2 within a clip and 1 across clips"""
+    contrast_visual: Literal["stem", "encoded"] = "stem"
+    """visual features of ma: from before the encoder, as published, or encoded"""
+    contrast_after: int = 0
+    """epochs from the first without the contrast (CVCMS: 2)"""
     gate: Literal["global", "modality", "none"] = "global"
     """the video prediction that must contain a class for its segments to have it"""
     threshold: float = 0.5
@@ -56,3 +80,7 @@ class AVVPConfig:
             )
         in_range(self, ("audio_smooth", "visual_smooth", "threshold"), 0, 1)
         at_least(self, ("segment_weight", "avss_weight", "avss_eps"), 0)
+        at_least(self, ("audio_weight", "visual_weight", "global_weight", "contrast_weight"), 0)
+        at_least(self, ("contrast_after", "smooth_epochs"), 0)
+        if self.contrast_temperature is not None:
+            in_range(self, "contrast_temperature", 1e-6, 1e6)

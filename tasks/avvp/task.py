@@ -10,12 +10,14 @@ from torch import Tensor
 
 from avplatform.models.contracts import Encoding, Gives, Parse, Rule, may_give
 from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
 from avplatform.models.encoders.han import HAN
 from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avvp import labels as label_rules
 from avplatform.tasks.avvp.analysis import AVVPAnalysis
 from avplatform.tasks.avvp.cells import CELLS
 from avplatform.tasks.avvp.config import AVVPConfig
+from avplatform.tasks.avvp.contrast import contrast_loss
 from avplatform.tasks.avvp.losses import (
     Terms,
     as_target,
@@ -28,8 +30,10 @@ from avplatform.tasks.avvp.losses import (
     predicted_events,
     valor_loss,
     video_probabilities,
+    weighted,
 )
 from avplatform.tasks.avvp.metrics import AVVPMetrics
+from avplatform.tasks.avvp.targets import Kept, kept_labels
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.losses import similarity_loss
@@ -78,6 +82,12 @@ class AVVP(Task):
             }[objective]
             raise UsageError(f"task_config.objective '{objective}' {why}; use basic")
         refuse_unread(self.config, self._rules(given), group="task_config")
+        reads_stem = self.config.contrast == "ma" and self.config.contrast_visual == "stem"
+        if reads_stem and ENCODERS[encoder].wants != "vectors":
+            raise UsageError(
+                "task_config.contrast_visual 'stem' compares with the visual vectors before the "
+                f"encoder, but {encoder} reads maps; use encoded"
+            )
 
     def _rules(self, given: Gives) -> list[Rule]:
         """Return which options are read with a decoder that gives these outputs.
@@ -91,6 +101,13 @@ class AVVP(Task):
         return [
             ("audio_smooth", weak, "weak supervision"),
             ("visual_smooth", weak, "weak supervision"),
+            ("smooth_epochs", weak, "weak supervision"),
+            ("smooth_dropped", weak, "weak supervision"),
+            ("global_weight", pooled, "the objectives han, valor and mil (L_basic: global_term)"),
+            ("contrast_weight", config.contrast != "off", "a contrast"),
+            ("contrast_temperature", config.contrast != "off", "a contrast"),
+            ("contrast_after", config.contrast != "off", "a contrast"),
+            ("contrast_visual", config.contrast == "ma", "the contrast ma"),
             ("segment_weight", not pooled, "L_basic (objective basic)"),
             ("global_term", not pooled, "L_basic (objective basic)"),
             ("pooling", config.objective == "mil", "the objective mil"),
@@ -115,7 +132,8 @@ class AVVP(Task):
         """Return the weighted terms of the objective, and the similarity loss if it is on."""
         config, scores = self.config, parse.segment.audio.values  # type: ignore[union-attr]
         weak = as_target(batch.labels["weak"], scores)
-        smoothing = dict(audio_smooth=config.audio_smooth, visual_smooth=config.visual_smooth)
+        kept = self._kept(batch)
+        smoothing = dict(**self._smoothing(batch), kept=kept)
         pseudo = self._pseudo(batch, scores) if config.supervision == "pseudo" else None
         objective = self._objective(parse)
         if objective == "mil":
@@ -124,7 +142,7 @@ class AVVP(Task):
             terms = han_loss(parse, weak, **smoothing)
         elif objective == "valor":
             audio, visual = pseudo or self._pseudo(batch, scores)
-            terms = valor_loss(parse, weak, audio, visual)
+            terms = valor_loss(parse, kept.global_target(weak), audio, visual)
         else:
             labels = labels_without_pseudo(weak, scores.shape[1], **smoothing)
             if pseudo is not None:
@@ -137,10 +155,22 @@ class AVVP(Task):
                 }
             terms = basic_loss(
                 parse,
-                weak=weak,
+                weak=kept.global_target(weak),
                 segment_weight=config.segment_weight,
                 global_term=config.global_term,
                 **labels,
+            )
+        whole = config.global_weight
+        weights = {"audio": config.audio_weight, "visual": config.visual_weight}
+        terms = weighted(terms, weights | {"global": whole, "pooled": whole})
+        if config.contrast != "off" and _begun(batch, config.contrast_after):
+            terms["contrast"] = config.contrast_weight * contrast_loss(
+                config.contrast,
+                parse,
+                encoding,
+                *self._stream_labels(batch, scores),
+                temperature=config.contrast_temperature,
+                visual=config.contrast_visual,
             )
         if config.avss != "off":
             maps = pseudo or predicted_events(parse, threshold=config.threshold)
@@ -163,10 +193,40 @@ class AVVP(Task):
         return "han" if has_soft_global(parse) else "basic"
 
     def _pseudo(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the audio and visual pseudo-labels [B, T, C] in the precision of `like`."""
+        """Return the audio and visual pseudo-labels that are kept, in the precision of `like`.
+
+        Shape: two maps [B, T, C].
+        """
         self.check_training_labels(batch.labels)
         audio, visual = batch.labels["pseudo_audio"], batch.labels["pseudo_visual"]
-        return as_target(audio, like), as_target(visual, like)
+        kept = self._kept(batch)
+        return (
+            kept.segments("audio", as_target(audio, like)),
+            kept.segments("visual", as_target(visual, like)),
+        )
+
+    def _stream_labels(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which classes are heard and seen in the clips, as far as training knows.
+
+        Shape: two labels [B, C] in {0, 1}.
+        """
+        if self.config.supervision == "pseudo":
+            audio, visual = self._pseudo(batch, like)
+            return audio.amax(dim=1), visual.amax(dim=1)
+        weak, kept = as_target(batch.labels["weak"], like), self._kept(batch)
+        return kept.label("audio", weak), kept.label("visual", weak)
+
+    def _kept(self, batch: Batch) -> Kept:
+        """Return which labels of a batch hold in which stream."""
+        config = self.config
+        return kept_labels(batch, smooth_dropped=config.smooth_dropped, whole=config.global_target)
+
+    def _smoothing(self, batch: Batch) -> dict[str, float]:
+        """Return the smoothing of both streams at this moment of training."""
+        config = self.config
+        if config.smooth_epochs and _begun(batch, config.smooth_epochs):
+            return {"audio_smooth": 1.0, "visual_smooth": 1.0}
+        return {"audio_smooth": config.audio_smooth, "visual_smooth": config.visual_smooth}
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
         """Return "audio" and "visual" (bool [B, T, C]) and "video" (bool [B, C]).
@@ -226,3 +286,8 @@ class AVVP(Task):
     def truth(self, batch: Batch) -> dict[str, Tensor]:
         """Return the dense labels as `events` returns decisions."""
         return self.events({s: batch.labels[f"dense_{s}"].bool() for s in ("audio", "visual")})
+
+
+def _begun(batch: Batch, epochs: int) -> bool:
+    """Return whether so many epochs of training are over; outside training they are."""
+    return batch.moment is None or batch.moment.epoch > epochs

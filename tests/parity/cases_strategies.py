@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import torch
 
 from avplatform.config.optim import ScheduleConfig
+from avplatform.data.adapters.registry import make_task
+from avplatform.tasks.avvp.config import AVVPConfig
+from avplatform.tasks.avvp.contrast import jomold_contrast, ma_contrast
 from avplatform.tasks.avvp.denoise import (
     drop_counts,
     dropped_labels,
     label_losses,
     ratio_strength,
 )
-from avplatform.tasks.avvp.losses import smooth
-from avplatform.tasks.batch import Moment
+from avplatform.tasks.avvp.targets import smooth
+from avplatform.tasks.batch import Batch, Moment
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.losses import segment_similarity
 from avplatform.training.optim import learning_rate
+from tests.parity.cases_models import build, llp_forward
+from tests.parity.cases_training import llp_batch, train
 from tests.parity.golden_case import Case
 
 LETTERS = "av"
@@ -76,7 +86,91 @@ def jomold_schedule(case: Case) -> None:
     )
 
 
+def ma_han(case: Case) -> None:
+    output, produced = llp_forward(case, build(case, "ma"))
+    encoding, config = output.encoding, case.config
+    visual, temperature = encoding.aux["stem_visual"], config["temperature"]
+    how = dict(temperature=temperature, smoothing=config["smoothing"])
+    case.compare(
+        {
+            **produced,
+            "contrast_logits": segment_similarity(encoding.audio, visual) / temperature,
+            "loss_contrast": ma_contrast(encoding.audio, visual, **how),
+        }
+    )
+
+
+def contrast_alone(case: Case, contrast: Any, visual_name: str) -> None:
+    """The term alone, with gradients, for one clip, and with a zero vector."""
+    config = case.config
+    audio = case.input("enc_a").requires_grad_()
+    visual = (0.7 * case.input("enc_a") + case.input(visual_name)).detach().requires_grad_()
+    how = dict(temperature=config["temperature"], smoothing=config["smoothing"])
+    loss = contrast(audio, visual, **how)
+    loss.backward()
+    empty = visual.detach().clone()
+    empty[2, 4] = 0
+    case.compare(
+        {
+            "contrast_logits": segment_similarity(audio, visual) / config["temperature"],
+            "loss": loss,
+            "grad_enc_a": audio.grad[..., ::16],
+            f"grad_{visual_name}": visual.grad[..., ::16],
+            "loss_one_clip": contrast(audio[:1], visual[:1], **how),
+            "loss_zero_segment": contrast(audio, empty, **how),
+        }
+    )
+
+
+def refined_batch(case: Case, step: int, epoch: int | None = None) -> Batch:
+    """A batch whose clips carry refined labels, as MA's file gives them."""
+    batch = llp_batch(case, step)
+    weak = batch.labels["weak"]
+    drops = {
+        name: weak * case.labels_above(f"drop_{name[0]}", step=step) for name in ("audio", "visual")
+    }
+    exception = case.json["labels"].get("drop_exception", "")
+    if found := re.match(r"in step(\d+) clip (\d+) all classes are dropped", exception):
+        for drop in drops.values():
+            if step == int(found[1]):
+                drop[int(found[2])] = weak[int(found[2])]
+    batch.labels |= {f"keep_{name}": 1 - drop for name, drop in drops.items()}
+    return batch
+
+
+def train_case(case: Case, name: str, task: Task, batch_of: Any) -> None:
+    """Take the steps; the stored terms are without their weights."""
+    model, recorded = train(case, name, task, batch_of)
+    config = task.config
+    weights = {
+        "audio": config.audio_weight,
+        "visual": config.visual_weight,
+        "global": config.global_weight,
+        "contrast": config.contrast_weight,
+    }
+    terms = {f"loss_{name}": recorded[name] / weight for name, weight in weights.items()}
+    _, test = llp_forward(case, model, prefix="test.")
+    case.compare({**recorded, **terms, **{f"test_{k}": v for k, v in test.items()}})
+
+
+def train_ma(case: Case) -> None:
+    config = case.config
+    task_config = AVVPConfig(
+        supervision="weak",
+        audio_smooth=config["a_smooth"],
+        visual_smooth=config["v_smooth"],
+        contrast="ma",
+        contrast_temperature=config["temperature"],
+        global_target="official",
+    )
+    train_case(case, "ma", make_task("avvp", task_config), refined_batch)
+
+
 CASES = {
+    "ma_han": ma_han,
+    "ma_contrast_loss": lambda case: contrast_alone(case, ma_contrast, "stem_v"),
+    "train_ma": train_ma,
+    "jomold_contrast_loss": lambda case: contrast_alone(case, jomold_contrast, "enc_v"),
     "jomold_denoise": jomold_denoise,
     "jomold_schedule": jomold_schedule,
 }
