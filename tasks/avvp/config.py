@@ -24,6 +24,8 @@ class AVVPConfig:
     """smoothing of the audio label in the weak losses; 1: none"""
     visual_smooth: float = 0.9
     """smoothing of the visual label in the weak losses; 1: none"""
+    refined: str | None = None
+    """file of labels by modality for training (`avplatform pseudo-label exchange`)"""
     segment_weight: float = 1.0
     """weight of L_basic's segment terms"""
     global_term: Literal["once", "twice", "drop"] = "once"
