@@ -26,6 +26,8 @@ class AVVPConfig:
     """smoothing of the audio label in the weak losses; 1: none"""
     visual_smooth: float = 0.9
     """smoothing of the visual label in the weak losses; 1: none"""
+    refined: str | None = None
+    """file of labels by modality for training (`avplatform pseudo-label exchange`)"""
     smooth_epochs: int = 0
     """smooth the labels only in so many epochs from the first (CVCMS: 2); 0: in all"""
     smooth_dropped: bool = False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avplatform.models.contracts import Encoding, Gives, Parse, Rule, may_give
 from avplatform.models.decoders import DECODERS
@@ -33,8 +35,9 @@ from avplatform.tasks.avvp.losses import (
     weighted,
 )
 from avplatform.tasks.avvp.metrics import AVVPMetrics
+from avplatform.tasks.avvp.refinements import MODALITIES, RefinedLabels
 from avplatform.tasks.avvp.targets import Kept, kept_labels
-from avplatform.tasks.batch import Batch
+from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.losses import similarity_loss
 from avplatform.tasks.options import refuse_unread
@@ -127,6 +130,29 @@ class AVVP(Task):
             )
 
     odd_labels = staticmethod(label_rules.odd_labels)
+
+    def check_training_clips(self, clip_ids: Sequence[str]) -> None:
+        """Refuse refined labels that were made for other clips or classes."""
+        if self.config.refined is not None:
+            self._refined.rows(clip_ids, path=self.config.refined)
+
+    def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
+        """Add the refined labels of the batch, "keep_audio" and "keep_visual" [B, C], if any."""
+        if self.config.refined is None:
+            return batch
+        refined = self._refined
+        rows = refined.rows(batch.clip_id, path=self.config.refined)
+        weak = batch.labels["weak"]
+        keep = {
+            f"keep_{name}": torch.from_numpy(getattr(refined, f"keep_{name}")[rows]).to(weak)
+            for name in MODALITIES
+        }
+        return dataclasses.replace(batch, labels=batch.labels | keep)
+
+    @cached_property
+    def _refined(self) -> RefinedLabels:
+        """The refined labels of the file that the options name; read when training begins."""
+        return RefinedLabels.read(str(self.config.refined), self.classes)
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
         """Return the weighted terms of the objective, and the similarity loss if it is on."""
