@@ -164,7 +164,7 @@ class Task:
         """Raise DataError if the data lack a label that training reads (before a run)."""
 
     def check_training_clips(self, clip_ids: Sequence[str]) -> None:
-        """Raise DataError if the task knows less of a training clip than it needs (before a run)."""
+        """Raise DataError if the task lacks something for a training clip (before a run)."""
 
     def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
         """Return the batch of a training step with labels or clips that are made in every step.

@@ -113,6 +113,13 @@ class HAN(Encoder):
             "epochs": 12,
             "batch_size": 16,
         },
+        "jomold": {
+            "optim": {"lr": 5e-4},
+            "schedule": {"name": "epoch_decay", "factor": 0.25, "every": 6},
+            "epochs": 25,
+            "batch_size": 128,
+            "seed": 6,
+        },
         "valor": _valor(1e-4, 1000),
         "valor-plus": _valor(3e-4, 64),
         "valor-plusplus": _valor(3e-4, 87),

@@ -17,6 +17,7 @@ from avplatform.models.errors import UsageError, unknown_name
 from avplatform.models.official.ave import AVEReader, DMRNReader
 from avplatform.models.official.cmbs import CMBSReader
 from avplatform.models.official.han import HANReader, VALORReader
+from avplatform.models.official.jomold import JoMoLDEstimatorReader, JoMoLDReader
 from avplatform.models.official.leap import LEAPDecoderReader, LEAPReader
 from avplatform.models.official.ma import MAReader
 from avplatform.models.official.mmil import MMILReader
@@ -38,6 +39,8 @@ OFFICIAL: dict[str, type[Reader]] = {
         CMBSReader,
         VALORReader,
         MAReader,
+        JoMoLDReader,
+        JoMoLDEstimatorReader,
     )
 }
 """Readers of whole models, by the name of the published model."""

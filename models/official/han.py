@@ -42,6 +42,8 @@ class HANReader(Reader):
     default_heads = 1
     update = "parallel"
     stacked = False
+    cross = True
+    decoder = MMILConfig()
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
         """Build HAN + MMIL."""
@@ -58,8 +60,9 @@ class HANReader(Reader):
                 norm=self.norm_placement(tensors),
                 update=self.update,  # type: ignore[arg-type]
                 stacked=self.stacked,
+                cross=self.cross,
             ),
-            decoder=MMILConfig(),
+            decoder=self.decoder,
             reference_order=True,
         )
 

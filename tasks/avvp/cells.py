@@ -60,9 +60,29 @@ _MA: Options = {
     "task_config": {"contrast": "ma", "global_target": "official", "gate": "modality"},
 }
 
+_NOISE = "jomold-estimator"
+_ESTIMATOR: Options = {
+    "encoder_config": {"cross": False},
+    "decoder_config": {"visual_dropout": 0.5},
+    "task_config": {"contrast": "jomold", "gate": "modality"},
+}
+_JOMOLD: Options = {
+    "decoder_config": {"visual_dropout": 0.5},
+    "task_config": {
+        "denoise": "self",
+        "contrast": "jomold",
+        "audio_weight": 2.0,
+        "gate": "modality",
+    },
+}
+
 
 def _ma(options: Options, **more: Any) -> Preset:
     return Preset(HAN, MMIL, "weak", options, recipe="ma", system="ma", **more)
+
+
+def _jomold(options: Options, *, system: str = "jomold", **more: Any) -> Preset:
+    return Preset(HAN, MMIL, "weak", options, recipe="jomold", system=system, **more)
 
 
 def _valor(recipe: str, system: str, options: Options, **more: Any) -> Preset:
@@ -89,6 +109,10 @@ CELLS = Cells(
         _valor("valor-plusplus", "valorplusplus", _VALOR_PLUS, suffix="official"),
         _ma(_MA),
         _ma({**_MA, "select_on": "last"}, suffix="official", checkpoint="ma"),
+        _jomold(_JOMOLD),
+        _jomold(_JOMOLD, suffix="official", checkpoint="jomold"),
+        _jomold(_ESTIMATOR, system=_NOISE),
+        _jomold(_ESTIMATOR, system=_NOISE, suffix="official", checkpoint=_NOISE),
         Preset(MMPyr, MMIL, "pseudo"),
         Preset(MMPyr, MMIL, "weak"),
         Preset(

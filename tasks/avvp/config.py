@@ -8,6 +8,7 @@ from typing import Literal
 from avplatform.models.checks import at_least, check_choices, in_range
 from avplatform.models.errors import UsageError
 from avplatform.tasks.avvp.contrast import Contrast
+from avplatform.tasks.avvp.denoise import Rounding, WarmUp
 from avplatform.tasks.avvp.losses import Pooling
 from avplatform.tasks.avvp.targets import GlobalTarget
 
@@ -28,6 +29,16 @@ class AVVPConfig:
     """smoothing of the visual label in the weak losses; 1: none"""
     refined: str | None = None
     """file of labels by modality for training (`avplatform pseudo-label exchange`)"""
+    denoise: Literal["off", "self", "full"] = "off"
+    """drop labels of a batch that its predictions contradict; self: without cross attention"""
+    noise_ratios: str | None = None
+    """file of the shares of labels to drop (`avplatform pseudo-label noise-ratio`), for denoise"""
+    denoise_rounding: Rounding = "truncate"
+    """of the number of labels to drop in a batch; carry: the next batch gets the fraction"""
+    denoise_warm_up: WarmUp = "official"
+    """how the ratios grow; official: by the authors' code (0 in the first epoch, then full)"""
+    denoise_warm_up_epochs: float = 0.9
+    """epochs until the ratios are full"""
     smooth_epochs: int = 0
     """smooth the labels only in so many epochs from the first (CVCMS: 2); 0: in all"""
     smooth_dropped: bool = False
@@ -84,5 +95,6 @@ class AVVPConfig:
         at_least(self, ("segment_weight", "avss_weight", "avss_eps"), 0)
         at_least(self, ("audio_weight", "visual_weight", "global_weight", "contrast_weight"), 0)
         at_least(self, ("contrast_after", "smooth_epochs"), 0)
+        in_range(self, "denoise_warm_up_epochs", 1e-6, 1e6)
         if self.contrast_temperature is not None:
             in_range(self, "contrast_temperature", 1e-6, 1e6)

@@ -22,6 +22,57 @@ from avplatform.tasks.batch import Moment
 from avplatform.tasks.losses import CLAMP
 
 WarmUp = Literal["official", "linear", "off"]
+Rounding = Literal["truncate", "carry"]
+
+
+class Denoiser:
+    """Drops labels of batch after batch; with the rounding "carry" it remembers the fractions.
+
+    Everything is computed on the CPU, where ratios have double precision and the order of equal
+    losses is defined.
+
+    Args:
+        ratios: noise ratios of audio and visual, float64 [M, C].
+        rounding: truncate: as published; carry: the next batch gets the fractions.
+        warm_up: see `ratio_strength`.
+        warm_up_epochs: the length of the warm-up.
+    """
+
+    def __init__(
+        self,
+        ratios: Tensor,
+        *,
+        rounding: Rounding = "truncate",
+        warm_up: WarmUp = "official",
+        warm_up_epochs: float = 0.9,
+    ) -> None:
+        self.ratios, self.rounding = ratios.double(), rounding
+        self.warm_up, self.warm_up_epochs = warm_up, warm_up_epochs
+        self.carried = torch.zeros_like(self.ratios)
+
+    def strength(self, moment: Moment | None) -> float:
+        """Return the factor of the ratios; without a moment the warm-up is over."""
+        if moment is None:
+            return 1.0
+        return ratio_strength(moment, warm_up=self.warm_up, epochs=self.warm_up_epochs)
+
+    def dropped(
+        self,
+        probabilities: Tensor,
+        labels: Tensor,
+        *,
+        targets: tuple[float, float],
+        strength: float = 1.0,
+    ) -> Tensor:
+        """Return which labels of the global batch are dropped.
+
+        Shape: probabilities and labels (0 or 1) [M, N, C] -> bool [M, N, C] on the CPU.
+        """
+        losses, held = label_losses(probabilities.cpu(), targets), labels.cpu() > 0
+        counts, rest = drop_counts(strength * self.ratios, held, self.carried)
+        if self.rounding == "carry":
+            self.carried = rest
+        return dropped_labels(losses, held, counts)
 
 
 def ratio_strength(moment: Moment, *, warm_up: WarmUp = "official", epochs: float = 0.9) -> float:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from avplatform.models.contracts import Encoding, Gives, Parse, Rule, may_give
+from avplatform.models.contracts import Encoder, Encoding, Gives, Parse, Rule, may_give
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.encoders.han import HAN
@@ -20,6 +22,7 @@ from avplatform.tasks.avvp.analysis import AVVPAnalysis
 from avplatform.tasks.avvp.cells import CELLS
 from avplatform.tasks.avvp.config import AVVPConfig
 from avplatform.tasks.avvp.contrast import contrast_loss
+from avplatform.tasks.avvp.denoise import Denoiser
 from avplatform.tasks.avvp.losses import (
     Terms,
     as_target,
@@ -35,8 +38,8 @@ from avplatform.tasks.avvp.losses import (
     weighted,
 )
 from avplatform.tasks.avvp.metrics import AVVPMetrics
-from avplatform.tasks.avvp.refinements import MODALITIES, RefinedLabels
-from avplatform.tasks.avvp.targets import Kept, kept_labels
+from avplatform.tasks.avvp.refinements import MODALITIES, NoiseRatios, RefinedLabels
+from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
 from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.losses import similarity_loss
@@ -104,6 +107,14 @@ class AVVP(Task):
         return [
             ("audio_smooth", weak, "weak supervision"),
             ("visual_smooth", weak, "weak supervision"),
+            ("noise_ratios", config.denoise != "off", "denoise"),
+            ("denoise_rounding", config.denoise != "off", "denoise"),
+            ("denoise_warm_up", config.denoise != "off", "denoise"),
+            (
+                "denoise_warm_up_epochs",
+                config.denoise != "off" and config.denoise_warm_up != "off",
+                "denoise_warm_up",
+            ),
             ("smooth_epochs", weak, "weak supervision"),
             ("smooth_dropped", weak, "weak supervision"),
             ("global_weight", pooled, "the objectives han, valor and mil (L_basic: global_term)"),
@@ -135,11 +146,22 @@ class AVVP(Task):
         """Refuse refined labels that were made for other clips or classes."""
         if self.config.refined is not None:
             self._refined.rows(clip_ids, path=self.config.refined)
+        if self.config.denoise != "off":
+            assert self._denoiser  # reads the file
 
     def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
-        """Add the refined labels of the batch, "keep_audio" and "keep_visual" [B, C], if any."""
-        if self.config.refined is None:
-            return batch
+        """Add the refined labels of the batch, "keep_audio" and "keep_visual" [B, C], if any.
+
+        They come from a file, and from denoising, which ranks the clips of all processes.
+        """
+        if self.config.refined is not None:
+            batch = self._with_refined(batch)
+        if self.config.denoise != "off":
+            batch = self._denoised(model, batch, processes)
+        return batch
+
+    def _with_refined(self, batch: Batch) -> Batch:
+        """Return a batch with the refined labels of the file."""
         refined = self._refined
         rows = refined.rows(batch.clip_id, path=self.config.refined)
         weak = batch.labels["weak"]
@@ -153,6 +175,59 @@ class AVVP(Task):
     def _refined(self) -> RefinedLabels:
         """The refined labels of the file that the options name; read when training begins."""
         return RefinedLabels.read(str(self.config.refined), self.classes)
+
+    def _denoised(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
+        """Return a batch without the labels that the model's own predictions contradict."""
+        denoiser = self._denoiser
+        strength = denoiser.strength(batch.moment)
+        if not strength:
+            return batch
+        with _self_only(model) if self.config.denoise == "self" else nullcontext():
+            parse = model(batch.audio, batch.visual, batch.motion).parse
+        audio, visual, _ = video_probabilities(parse)
+        labels = self._stream_labels(batch, audio)
+        found = processes.gather(torch.stack([audio, visual, *labels], dim=1))  # (N, 4, C)
+        audio_smooth, visual_smooth = self._smoothing(batch).values()
+        dropped = denoiser.dropped(
+            *found.transpose(0, 1).chunk(2),
+            targets=(smooth(1.0, audio_smooth), smooth(1.0, visual_smooth)),
+            strength=strength,
+        )
+        own = processes.own(dropped.transpose(0, 1))  # (B, 2, C)
+        keep = {}
+        for name, gone in zip(MODALITIES, own.to(audio.device).unbind(dim=1), strict=True):
+            kept = batch.labels.get(f"keep_{name}", torch.ones_like(batch.labels["weak"]))
+            keep[f"keep_{name}"] = kept.masked_fill(gone, 0)
+        return dataclasses.replace(batch, labels=batch.labels | keep)
+
+    @cached_property
+    def _denoiser(self) -> Denoiser:
+        """What drops labels, with the ratios of the file that the options name."""
+        config = self.config
+        if config.noise_ratios is None:
+            raise UsageError(
+                "task_config.denoise drops labels by noise ratios; make a file with `avplatform "
+                "pseudo-label noise-ratio` and give it as task_config.noise_ratios, "
+                "or set denoise to off"
+            )
+        ratios = NoiseRatios.read(config.noise_ratios, self.classes)
+        return Denoiser(
+            torch.from_numpy(np.stack([ratios.audio, ratios.visual])),
+            rounding=config.denoise_rounding,
+            warm_up=config.denoise_warm_up,
+            warm_up_epochs=config.denoise_warm_up_epochs,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the fractions of labels that denoising carries to the next batch."""
+        if self.config.denoise == "off" or self.config.denoise_rounding == "truncate":
+            return {}
+        return {"carried": self._denoiser.carried}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restore the fractions."""
+        if "carried" in state:
+            self._denoiser.carried = state["carried"]
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
         """Return the weighted terms of the objective, and the similarity loss if it is on."""
@@ -250,7 +325,8 @@ class AVVP(Task):
     def _smoothing(self, batch: Batch) -> dict[str, float]:
         """Return the smoothing of both streams at this moment of training."""
         config = self.config
-        if config.smooth_epochs and _begun(batch, config.smooth_epochs):
+        over = config.smooth_epochs and _begun(batch, config.smooth_epochs)
+        if over or config.supervision == "pseudo":
             return {"audio_smooth": 1.0, "visual_smooth": 1.0}
         return {"audio_smooth": config.audio_smooth, "visual_smooth": config.visual_smooth}
 
@@ -312,6 +388,11 @@ class AVVP(Task):
     def truth(self, batch: Batch) -> dict[str, Tensor]:
         """Return the dense labels as `events` returns decisions."""
         return self.events({s: batch.labels[f"dense_{s}"].bool() for s in ("audio", "visual")})
+
+
+def _self_only(model: nn.Module) -> AbstractContextManager[None]:
+    """Return the context without cross attention of a model, which may be wrapped."""
+    return next(part for part in model.modules() if isinstance(part, Encoder)).self_only()
 
 
 def _begun(batch: Batch, epochs: int) -> bool:

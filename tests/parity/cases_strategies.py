@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 
 from avplatform.config.optim import ScheduleConfig
@@ -18,11 +21,11 @@ from avplatform.tasks.avvp.denoise import (
     ratio_strength,
 )
 from avplatform.tasks.avvp.targets import smooth
-from avplatform.tasks.batch import Batch, Moment
+from avplatform.tasks.batch import Batch, Moment, Processes
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.losses import segment_similarity
 from avplatform.training.optim import learning_rate
-from tests.parity.cases_models import build, llp_forward
+from tests.parity.cases_models import Produced, build, llp_forward
 from tests.parity.cases_training import llp_batch, train
 from tests.parity.golden_case import Case
 
@@ -138,9 +141,17 @@ def refined_batch(case: Case, step: int, epoch: int | None = None) -> Batch:
     return batch
 
 
-def train_case(case: Case, name: str, task: Task, batch_of: Any) -> None:
+def train_case(
+    case: Case,
+    name: str,
+    task: Task,
+    batch_of: Any,
+    extra: Produced | None = None,
+    prepare: Any = None,
+    given: tuple[str, ...] = (),
+) -> None:
     """Take the steps; the stored terms are without their weights."""
-    model, recorded = train(case, name, task, batch_of)
+    model, recorded = train(case, name, task, batch_of, prepare=prepare)
     config = task.config
     weights = {
         "audio": config.audio_weight,
@@ -150,7 +161,9 @@ def train_case(case: Case, name: str, task: Task, batch_of: Any) -> None:
     }
     terms = {f"loss_{name}": recorded[name] / weight for name, weight in weights.items()}
     _, test = llp_forward(case, model, prefix="test.")
-    case.compare({**recorded, **terms, **{f"test_{k}": v for k, v in test.items()}})
+    tested = {f"test_{k}": v for k, v in test.items()}
+    found = {name: torch.cat(values) for name, values in (extra or {}).items()}
+    case.compare({**recorded, **terms, **tested, **found}, given=given)
 
 
 def train_ma(case: Case) -> None:
@@ -166,7 +179,64 @@ def train_ma(case: Case) -> None:
     train_case(case, "ma", make_task("avvp", task_config), refined_batch)
 
 
+def jomold_han(case: Case) -> None:
+    model, produced, config = build(case, "jomold"), {}, case.config
+    how = dict(temperature=config["temperature"], smoothing=config["smoothing"])
+    for prefix, context in (("cross", nullcontext()), ("self", model.encoder.self_only())):
+        with context:
+            output, found = llp_forward(case, model)
+        audio, visual = output.encoding.audio, output.encoding.visual
+        found["contrast_logits"] = segment_similarity(audio, visual) / config["temperature"]
+        found["loss_contrast"] = jomold_contrast(audio, visual, **how)
+        produced |= {f"{prefix}_{key}": value for key, value in found.items()}
+    case.compare(produced)
+
+
+def jomold_config(case: Case, **more: Any) -> AVVPConfig:
+    config = case.config
+    return AVVPConfig(
+        supervision="weak",
+        audio_smooth=config["a_smooth"],
+        visual_smooth=config["v_smooth"],
+        contrast="jomold",
+        contrast_temperature=config["temperature"],
+        **{f"{name}_weight": weight for name, weight in config.get("weights", {}).items()},
+        **more,
+    )
+
+
+def train_jomold_estimator(case: Case) -> None:
+    train_case(case, "jomold-estimator", make_task("avvp", jomold_config(case)), llp_batch)
+
+
+def train_jomold(case: Case) -> None:
+    removed: Produced = {"removed_a": [], "removed_v": []}
+    with TemporaryDirectory() as folder:
+        ratios = {k: case.stored[f"given_ratio_{k[0]}"].numpy() for k in ("audio", "visual")}
+        np.savez(f"{folder}/ratios.npz", **ratios)
+        options = dict(
+            denoise="self",
+            noise_ratios=f"{folder}/ratios.npz",
+            denoise_warm_up_epochs=case.config["warm_up_epoch"],
+        )
+        task = make_task("avvp", jomold_config(case, **options))
+
+        def prepare(model: torch.nn.Module, batch: Batch, step: int) -> Batch:
+            batch.moment = Moment(step + 1, 0, 1)
+            ready = task.prepare(model, batch, Processes())
+            for name in ("audio", "visual"):
+                keep = ready.labels.get(f"keep_{name}", torch.ones_like(batch.labels["weak"]))
+                removed[f"removed_{name[0]}"].append(1 - keep)
+            return ready
+
+        given = ("given_ratio_a", "given_ratio_v")
+        train_case(case, "jomold", task, llp_batch, removed, prepare, given)
+
+
 CASES = {
+    "jomold_han": jomold_han,
+    "train_jomold_estimator": train_jomold_estimator,
+    "train_jomold": train_jomold,
     "ma_han": ma_han,
     "ma_contrast_loss": lambda case: contrast_alone(case, ma_contrast, "stem_v"),
     "train_ma": train_ma,
