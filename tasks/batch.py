@@ -41,7 +41,8 @@ class Batch:
     Shape: audio [B, T, Da]; visual [B, T, Dv] (or [B, T*k, Dv], k frames per segment) or
     [B, T, H, W, Dv]; motion [B, T, Dm] or None; row [B], the unique integer key of each clip in its
     dataset; clip_id, B strings (video ids repeat in AVE); labels as the task defines them. In
-    training, `moment` says when the batch is used.
+    training, `moment` says when the batch is used, and a task may make several rows of each clip,
+    which then stand one after the other (`rows_per_clip`).
     """
 
     audio: Tensor
@@ -51,9 +52,15 @@ class Batch:
     clip_id: list[str]
     labels: dict[str, Tensor] = field(default_factory=dict)
     moment: Moment | None = None
+    rows_per_clip: int = 1
 
     def __len__(self) -> int:
         return len(self.row)
+
+    @property
+    def clips(self) -> int:
+        """The number of clips."""
+        return len(self.row) // self.rows_per_clip
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """Move everything to a device; `dtype` casts the features, not the labels and rows."""
@@ -69,23 +76,25 @@ class Batch:
             clip_id=self.clip_id,
             labels={name: x.to(device, non_blocking=True) for name, x in self.labels.items()},
             moment=self.moment,
+            rows_per_clip=self.rows_per_clip,
         )
 
     def split(self, parts: int) -> list[Batch]:
-        """Split the batch into consecutive parts of almost equal size."""
-        bounds = [len(self) * i // parts for i in range(parts + 1)]
+        """Split the batch into consecutive parts of almost equal size, with whole clips."""
+        bounds = [self.clips * i // parts * self.rows_per_clip for i in range(parts + 1)]
         return [self.select(slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
 
-    def select(self, clips: slice) -> Batch:
-        """Return the batch of some of the clips."""
+    def select(self, rows: slice) -> Batch:
+        """Return the batch of some of the rows."""
         return Batch(
-            audio=self.audio[clips],
-            visual=self.visual[clips],
-            motion=None if self.motion is None else self.motion[clips],
-            row=self.row[clips],
-            clip_id=self.clip_id[clips],
-            labels={name: value[clips] for name, value in self.labels.items()},
+            audio=self.audio[rows],
+            visual=self.visual[rows],
+            motion=None if self.motion is None else self.motion[rows],
+            row=self.row[rows],
+            clip_id=self.clip_id[rows],
+            labels={name: value[rows] for name, value in self.labels.items()},
             moment=self.moment,
+            rows_per_clip=self.rows_per_clip,
         )
 
 

@@ -64,6 +64,7 @@ class Task:
     supervisions: ClassVar[tuple[str, ...]] = ("full",)  # the first is the default
     selection_metric: ClassVar[str]  # key of `Metrics.compute()` that picks the best epoch
     shown: ClassVar[tuple[str, ...]] = ()  # main metrics, for tables with little room
+    figures: ClassVar[tuple[str, ...]] = ()  # other keys of `Metrics.compute()` to select by
     streams: ClassVar[Literal["apart", "joint"] | None] = None  # see `Needs.streams`
     training: ClassVar[Options] = {}  # defaults of its runs that differ from those of other tasks
     paper: ClassVar[Publication | None] = None
@@ -85,6 +86,11 @@ class Task:
     ) -> None:
         self.config, self.classes = config, tuple(classes)
         self.texts = {spelling: tuple(found) for spelling, found in (texts or {}).items()}
+
+    @classmethod
+    def all_figures(cls) -> tuple[str, ...]:
+        """Return the names of the figures by which an epoch may be selected."""
+        return tuple(dict.fromkeys((cls.selection_metric, *cls.shown, *cls.figures)))
 
     def train_splits(self) -> tuple[str, ...]:
         """Return the names of the splits for training (AVE's weak setting adds "background")."""

@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Iterator
+from statistics import fmean
 from typing import Any, NoReturn
 
 import torch
@@ -97,7 +98,7 @@ class Run:
             self._checkpoint()  # a resume reads the weights that the run started from here
         progress, total = self.progress, self.setup.total_steps
         # A run that was stopped after its last step but before the validation still has that to do.
-        while progress.step < total or progress.validated < progress.step:
+        while progress.validated < progress.step or (progress.step < total and not self._waited()):
             if progress.step < total:
                 self._epoch()
             self._measure_time()
@@ -212,7 +213,7 @@ class Run:
         with torch.no_grad():
             batch = self.task.prepare(self.setup.model, share.batch, together)
         parts = min(self.config.accumulation, max(1, share.clips))
-        return [(part, len(part) if share.clips else 0) for part in batch.split(parts)]
+        return [(part, part.clips if share.clips else 0) for part in batch.split(parts)]
 
     def _end_of_epoch(self) -> None:
         """Validate if due, keep the weights if they are the best, log, and save a checkpoint."""
@@ -226,8 +227,9 @@ class Run:
             return
         weights = self._scored_weights()
         metrics = self._evaluate(split)
-        scores = metrics.figures()
-        score = scores[self.task.selection_metric]
+        scores, metric = metrics.figures(), config.selection_metric
+        score = fmean(scores[name] for name in metric.split("+"))
+        scores.setdefault(metric, score)
         best = progress.best.get("value")
         better = (
             best is None
@@ -245,7 +247,7 @@ class Run:
             progress.best = {"epoch": progress.epoch, "step": progress.step, "value": score}
             folder, step = self.folder.checkpoints, progress.step
             on_main(self.accelerator, lambda: save_best(folder, weights, step=step))
-        self.console.epoch(record, metric=self.task.selection_metric, best=better)
+        self.console.epoch(record, metric=metric, best=better)
         said = metrics.constant()
         self._said, self._times = said, self._times + 1 if said == self._said else 1
         if said and self._times == 3:
@@ -261,6 +263,15 @@ class Run:
         cut = self.progress.batch < len(self.setup.loader)
         kept = self.config.select_on == "last" and self.progress.step >= self.setup.total_steps
         return cut or kept or (self.progress.epoch - 1) % self.config.validate_every == 0
+
+    def _waited(self) -> bool:
+        """Return whether no epoch was better than the best one for as long as `patience` says."""
+        patience, best = self.config.patience, self.progress.best
+        over = bool(patience and best and self.progress.epoch - 1 - best["epoch"] >= patience)
+        if over:
+            since = counted(patience, "epoch")
+            self.console.note(f"training ends: {since} went by without a better one (patience)")
+        return over
 
     def _next_epoch(self) -> None:
         """Save a checkpoint, in the next epoch if this one is complete."""

@@ -28,7 +28,7 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
         identity=identity_of_run(setup),
         selection={
             "split": config.select_on if config.select_on != "last" else "none",
-            "metric": setup.task.selection_metric,
+            "metric": config.selection_metric,
             **best,
         },
         metrics=metrics,
@@ -61,7 +61,7 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
         write_json(setup.folder.results_file, content)
         show(setup.console, content, ["validation", "test"])
         setup.console.note(
-            f"kept epoch {best['epoch']} ({setup.task.selection_metric} {best['value']:.2f} on "
+            f"kept epoch {best['epoch']} ({config.selection_metric} {best['value']:.2f} on "
             f"{config.select_on}); training took {content['seconds']['wall']:.0f} s wall time, "
             f"{content['seconds']['cpu']:.0f} s CPU time; everything is in {setup.folder.path}"
         )
@@ -117,7 +117,7 @@ def draw(setup: Setup, content: dict[str, Any]) -> None:
     examples = example_tracks(
         setup.bare_model, setup.task, split, clips, accelerator=setup.accelerator
     )
-    curves, metric = setup.folder.plots / "curves.png", setup.task.selection_metric
+    curves, metric = setup.folder.plots / "curves.png", setup.config.selection_metric
     epoch = content["selection"]["epoch"]
     plots.curves(setup.folder.metrics_file, curves, metric=metric, selected=epoch, note=note)
     details = content["details"]["test"]

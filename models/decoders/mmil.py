@@ -88,20 +88,36 @@ class MMIL(Decoder):
         # One product for the three maps: (B, T, 2, 3C).
         joined = at_least_single(F.linear(x, weight, bias))
         logits, over_time, over_modality = joined.chunk(3, dim=-1)  # (B, T, 2, C) each
-        probability = logits.sigmoid()
-        over_time, over_modality = over_time.softmax(dim=1), over_modality.softmax(dim=2)
-        audio, visual = (over_time * probability).sum(dim=1).unbind(dim=1)  # (B, C) each
-        both = (over_time * over_modality * probability).sum(dim=(1, 2))  # (B, C)
-        audio_logits, visual_logits = Prediction(logits[:, :, 0]), Prediction(logits[:, :, 1])
-        segment = StreamPredictions(audio=audio_logits, visual=visual_logits)
-        if self.config.product:
-            segment.av = Prediction(probability[:, :, 0] * probability[:, :, 1], "probability")
-        return Parse(
-            segment=segment,
-            video=StreamPredictions(
-                audio=Prediction(audio, "probability"),
-                visual=Prediction(visual, "probability"),
-                av=Prediction(both, "probability"),
-            ),
-            aux={"segment_attention": over_time, "modality_attention": over_modality},
-        )
+        return pooled_parse(logits, over_time, over_modality, product=self.config.product)
+
+
+def pooled_parse(
+    logits: Tensor, over_time: Tensor, over_modality: Tensor, *, product: bool
+) -> Parse:
+    """Return the parse of segment logits that attention pools over time and modality.
+
+    Args:
+        logits: of the segments of audio and visual.
+        over_time: attention logits, compared over time.
+        over_modality: attention logits, compared over modalities.
+        product: also give audio-visual segments, the product of both probabilities.
+
+    Shape: three tensors [B, T, 2, C].
+    """
+    probability = logits.sigmoid()
+    over_time, over_modality = over_time.softmax(dim=1), over_modality.softmax(dim=2)
+    audio, visual = (over_time * probability).sum(dim=1).unbind(dim=1)  # (B, C) each
+    both = (over_time * over_modality * probability).sum(dim=(1, 2))  # (B, C)
+    audio_logits, visual_logits = Prediction(logits[:, :, 0]), Prediction(logits[:, :, 1])
+    segment = StreamPredictions(audio=audio_logits, visual=visual_logits)
+    if product:
+        segment.av = Prediction(probability[:, :, 0] * probability[:, :, 1], "probability")
+    return Parse(
+        segment=segment,
+        video=StreamPredictions(
+            audio=Prediction(audio, "probability"),
+            visual=Prediction(visual, "probability"),
+            av=Prediction(both, "probability"),
+        ),
+        aux={"segment_attention": over_time, "modality_attention": over_modality},
+    )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.models.official.ave import AVEReader, DMRNReader
 from avplatform.models.official.cmbs import CMBSReader
+from avplatform.models.official.cvcms import CVCMSReader
 from avplatform.models.official.han import HANReader, VALORReader
 from avplatform.models.official.jomold import JoMoLDEstimatorReader, JoMoLDReader
 from avplatform.models.official.leap import LEAPDecoderReader, LEAPReader
@@ -41,6 +42,7 @@ OFFICIAL: dict[str, type[Reader]] = {
         MAReader,
         JoMoLDReader,
         JoMoLDEstimatorReader,
+        CVCMSReader,
     )
 }
 """Readers of whole models, by the name of the published model."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from torch import Tensor
+
 from avplatform.models.decoders.mmil import MMILConfig
 from avplatform.models.official.han import HANReader
 
@@ -13,7 +17,10 @@ class JoMoLDReader(HANReader):
     name = "jomold"
     title = "JoMoLD (ECCV 2022)"
     stacked = True
-    decoder = MMILConfig(visual_dropout=0.5)
+
+    def decoder(self, tensors: Mapping[str, Tensor]) -> MMILConfig:
+        """Return MMIL's options."""
+        return MMILConfig(visual_dropout=0.5)
 
 
 class JoMoLDEstimatorReader(JoMoLDReader):

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 from avplatform.models.contracts import Options
+from avplatform.models.decoders.class_tokens import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
@@ -76,6 +77,20 @@ _JOMOLD: Options = {
     },
 }
 
+_BY_AUDIO: Options = {"select_by": "event_A"}
+_CVCMS: Options = {
+    "encoder_config": {"dropout": 0.4},
+    "task_config": {
+        "contrast": "cross_video",
+        "contrast_weight": 0.85,
+        "contrast_after": 2,
+        "smooth_epochs": 2,
+        "smooth_dropped": True,
+        "global_target": "union",
+    },
+}
+_CVCMS_OFFICIAL: Options = {**_CVCMS, "select_on": "test", "select_by": "event_Type@AV"}
+
 
 def _ma(options: Options, **more: Any) -> Preset:
     return Preset(HAN, MMIL, "weak", options, recipe="ma", system="ma", **more)
@@ -83,6 +98,10 @@ def _ma(options: Options, **more: Any) -> Preset:
 
 def _jomold(options: Options, *, system: str = "jomold", **more: Any) -> Preset:
     return Preset(HAN, MMIL, "weak", options, recipe="jomold", system=system, **more)
+
+
+def _cvcms(options: Options, **more: Any) -> Preset:
+    return Preset(HAN, ClassTokens, "weak", options, by=ClassTokens, system="cvcms", **more)
 
 
 def _valor(recipe: str, system: str, options: Options, **more: Any) -> Preset:
@@ -110,9 +129,11 @@ CELLS = Cells(
         _ma(_MA),
         _ma({**_MA, "select_on": "last"}, suffix="official", checkpoint="ma"),
         _jomold(_JOMOLD),
-        _jomold(_JOMOLD, suffix="official", checkpoint="jomold"),
+        _jomold(_JOMOLD | _BY_AUDIO, suffix="official", checkpoint="jomold"),
         _jomold(_ESTIMATOR, system=_NOISE),
-        _jomold(_ESTIMATOR, system=_NOISE, suffix="official", checkpoint=_NOISE),
+        _jomold(_ESTIMATOR | _BY_AUDIO, system=_NOISE, suffix="official", checkpoint=_NOISE),
+        _cvcms(_CVCMS, recipe="cvcms"),
+        _cvcms(_CVCMS_OFFICIAL, recipe="cvcms", suffix="official", checkpoint="cvcms"),
         Preset(MMPyr, MMIL, "pseudo"),
         Preset(MMPyr, MMIL, "weak"),
         Preset(
@@ -138,6 +159,11 @@ CELLS = Cells(
             "L_basic, as in Table 2 of LEAP; VALOR's encoder options and loss only in its preset",
             "valor-mmil-avvp-official",
         ),
+        (HAN, ClassTokens, "weak"): Published(
+            (ClassTokens.paper,),
+            "HAN's three terms; the contrast across videos and MA's refined labels in its preset",
+            "cvcms-class_tokens-avvp-weak-official",
+        ),
         (HAN, LEAP, "pseudo"): Published((_LEAP_NO_CODE,), _LEAP_DIFFERS, "han-leap-avvp-official"),
         (MMPyr, MMIL, "weak"): Published(
             (MMPyr.paper,),
@@ -155,6 +181,7 @@ CELLS = Cells(
         MMIL: "MMIL on the encoder's audio and visual streams",
         LEAP: "LEAP as released on the encoder's audio and visual streams",
         DCH: "one two-layer head per modality, which no paper defines",
+        ClassTokens: "CVCMS's class tokens on the encoder's audio and visual streams",
     },
     rules={
         (MMIL, "pseudo"): (
@@ -163,6 +190,8 @@ CELLS = Cells(
             _POOLED,
         ),
         (MMIL, "weak"): (_THREE_TERMS, _POOLED),
+        (ClassTokens, "pseudo"): ("L_basic, as for MMIL", _POOLED),
+        (ClassTokens, "weak"): (_THREE_TERMS, _POOLED),
         (LEAP, "pseudo"): (
             "L_basic; the whole clip is a thresholded OR of both streams, without gradient",
             _EITHER,

@@ -67,9 +67,17 @@ def cross_video_contrast(logits: Tensor, heard: Tensor, seen: Tensor) -> Tensor:
 
     Shape: logits [N, N], rows audio and columns visual; heard and seen [N, C] -> scalar.
     """
-    shared = ((heard != 0).to(logits.dtype) @ (seen != 0).to(logits.dtype).T > 0).to(logits.dtype)
+    shared = shared_classes(heard, seen).to(logits.dtype)
     pairs = shared / (shared.sum(dim=1, keepdim=True) + 1e-10)  # (N, N)
     return -(pairs * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def shared_classes(heard: Tensor, seen: Tensor) -> Tensor:
+    """Return whether the audio of a clip and the visual of a clip share a class.
+
+    Shape: heard and seen [N, C] -> bool [N, N], rows audio and columns visual.
+    """
+    return (heard != 0).float() @ (seen != 0).float().T > 0
 
 
 def cross_video_logits(

@@ -37,7 +37,8 @@ from avplatform.tasks.avvp.losses import (
     video_probabilities,
     weighted,
 )
-from avplatform.tasks.avvp.metrics import AVVPMetrics
+from avplatform.tasks.avvp.metrics import FIGURES, AVVPMetrics
+from avplatform.tasks.avvp.mixing import mixed, unmixed
 from avplatform.tasks.avvp.refinements import MODALITIES, NoiseRatios, RefinedLabels
 from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
 from avplatform.tasks.batch import Batch, Processes
@@ -61,6 +62,7 @@ class AVVP(Task):
     supervisions = ("pseudo", "weak")
     selection_metric = "segment_Type@AV"
     shown = ("segment_Type@AV", "event_Type@AV")
+    figures = FIGURES
     streams = "apart"
     training = {"epochs": 24, "optim": {"lr": 5e-4}}
     paper = HAN.paper
@@ -152,12 +154,15 @@ class AVVP(Task):
     def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
         """Add the refined labels of the batch, "keep_audio" and "keep_visual" [B, C], if any.
 
-        They come from a file, and from denoising, which ranks the clips of all processes.
+        They come from a file, and from denoising, which ranks the clips of all processes. For the
+        contrast across videos, each clip is followed by a mixed pair (`mixed`).
         """
         if self.config.refined is not None:
             batch = self._with_refined(batch)
         if self.config.denoise != "off":
             batch = self._denoised(model, batch, processes)
+        if self.config.contrast == "cross_video" and _begun(batch, self.config.contrast_after):
+            batch = mixed(batch)
         return batch
 
     def _with_refined(self, batch: Batch) -> Batch:
@@ -230,7 +235,9 @@ class AVVP(Task):
             self._denoiser.carried = state["carried"]
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
-        """Return the weighted terms of the objective, and the similarity loss if it is on."""
+        """Return the weighted terms of the objective, and the other losses that are on."""
+        every = parse, encoding, batch
+        parse, encoding, batch = unmixed(*every)
         config, scores = self.config, parse.segment.audio.values  # type: ignore[union-attr]
         weak = as_target(batch.labels["weak"], scores)
         kept = self._kept(batch)
@@ -267,9 +274,8 @@ class AVVP(Task):
         if config.contrast != "off" and _begun(batch, config.contrast_after):
             terms["contrast"] = config.contrast_weight * contrast_loss(
                 config.contrast,
-                parse,
-                encoding,
-                *self._stream_labels(batch, scores),
+                *every[:2],
+                *self._stream_labels(every[2], scores),
                 temperature=config.contrast_temperature,
                 visual=config.contrast_visual,
             )

@@ -98,7 +98,7 @@ def test_a_resumed_run_goes_on_with_the_fractions_that_it_carried(given, tmp_pat
     dropped, losses = run(given, tmp_path / "whole", more=more)
     first, early = run(given, tmp_path / "parts", more=[*more, "--max-steps", "5"])
     text = processes.run(
-        ["train", "--resume", str(tmp_path / "parts"), "--max-steps", str(STEPS)],
+        ["train", "--cpu", "--resume", str(tmp_path / "parts"), "--max-steps", str(STEPS)],
         tmp_path / "resume.log",
         before=note_labels,
     )

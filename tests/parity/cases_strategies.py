@@ -13,13 +13,20 @@ import torch
 from avplatform.config.optim import ScheduleConfig
 from avplatform.data.adapters.registry import make_task
 from avplatform.tasks.avvp.config import AVVPConfig
-from avplatform.tasks.avvp.contrast import jomold_contrast, ma_contrast
+from avplatform.tasks.avvp.contrast import (
+    cross_video_contrast,
+    cross_video_logits,
+    jomold_contrast,
+    ma_contrast,
+    shared_classes,
+)
 from avplatform.tasks.avvp.denoise import (
     drop_counts,
     dropped_labels,
     label_losses,
     ratio_strength,
 )
+from avplatform.tasks.avvp.mixing import mixed
 from avplatform.tasks.avvp.targets import smooth
 from avplatform.tasks.batch import Batch, Moment, Processes
 from avplatform.tasks.contracts import Task
@@ -159,7 +166,10 @@ def train_case(
         "global": config.global_weight,
         "contrast": config.contrast_weight,
     }
-    terms = {f"loss_{name}": recorded[name] / weight for name, weight in weights.items()}
+    stored = {
+        name: weight for name, weight in weights.items() if f"loss_{name}" not in (extra or {})
+    }
+    terms = {f"loss_{name}": recorded[name] / weight for name, weight in stored.items()}
     _, test = llp_forward(case, model, prefix="test.")
     tested = {f"test_{k}": v for k, v in test.items()}
     found = {name: torch.cat(values) for name, values in (extra or {}).items()}
@@ -233,7 +243,103 @@ def train_jomold(case: Case) -> None:
         train_case(case, "jomold", task, llp_batch, removed, prepare, given)
 
 
+def cvcms_net(case: Case) -> None:
+    model = build(case, "cvcms")
+    streams = [case.input(name) for name in ("audio", "visual", "visual_st")]
+    output, produced = llp_forward(case, model)
+    decoder, encoding = model.decoder, output.encoding
+    clips, segments = encoding.audio.shape[:2]
+    tokens = decoder.tokens(encoding)
+    for where, values in (("in", tokens), ("out", decoder.layer(tokens))):
+        found = values.unflatten(0, (2, clips, segments))[:, 1, 3]
+        produced |= {f"class_{where}_a": found[0], f"class_{where}_v": found[1]}
+    heard, seen = (case.labels_above(f"target_{letter}") for letter in LETTERS)
+    seen[2] = 0
+    batch = Batch(
+        *streams,
+        row=torch.arange(clips),
+        clip_id=[str(i) for i in range(clips)],
+        labels={
+            "weak": torch.maximum(heard, seen),
+            "keep_audio": heard,
+            "keep_visual": seen,
+        },
+    )
+    pairs = mixed(batch, (torch.arange(clips) + 1) % clips)
+    doubled = model(pairs.audio, pairs.visual, pairs.motion)
+    labels = pairs.labels["keep_audio"], pairs.labels["keep_visual"]
+    logits = cross_video_logits(
+        doubled.encoding, doubled.parse, *labels, temperature=case.config["temperature"]
+    )
+    order = torch.arange(2 * clips).unflatten(0, (clips, 2)).T.flatten()  # clips, then mixed pairs
+    video = doubled.parse.video
+    produced |= {
+        "enc_a": encoding.audio[..., ::16],
+        "enc_v": encoding.visual[..., ::16],
+        "mixed_global_prob": video.av.probability[order],
+        "mixed_a_prob": video.audio.probability[order],
+        "mixed_v_prob": video.visual.probability[order],
+        "mixed_target_a": labels[0][order],
+        "mixed_target_v": labels[1][order],
+        "mixed_contrast_logits": logits[order][:, order],
+        "loss_contrast": cross_video_contrast(logits, *labels),
+    }
+    case.compare(produced)
+
+
+def cvcms_contrast_loss(case: Case) -> None:
+    heard, seen = case.stored["target_a"], case.stored["target_v"]
+    logits = case.input("logits").requires_grad_()
+    loss = cross_video_contrast(logits, heard, seen)
+    loss.backward()
+    matches = shared_classes(heard, seen).to(logits.dtype)
+    case.compare(
+        {
+            "pair_target": matches / (matches.sum(dim=1, keepdim=True) + 1e-10),
+            "loss": loss,
+            "grad_logits": logits.grad,
+            "loss_smoothed_labels": cross_video_contrast(logits, heard, smooth(seen, 0.9)),
+        },
+        given=("target_a", "target_v"),
+    )
+
+
+def train_cvcms(case: Case) -> None:
+    config = case.config
+    task_config = AVVPConfig(
+        supervision="weak",
+        audio_smooth=config["before_audio_smoothing"],
+        visual_smooth=config["before_vis_smoothing"],
+        smooth_epochs=config["init_epoch"],
+        smooth_dropped=True,
+        global_target="union",
+        contrast="cross_video",
+        contrast_weight=config["w_contrast"],
+        contrast_after=config["init_epoch"],
+    )
+    task, contrasts = make_task("avvp", task_config), []
+
+    def prepare(model: torch.nn.Module, batch: Batch, step: int) -> Batch:
+        batch.moment = Moment(step + 1, 0, 1)
+        pairs = mixed(batch, (torch.arange(len(batch)) + 1) % len(batch))
+        # The term is stored for every step; in the first ones it saw smoothed labels.
+        output = model(pairs.audio, pairs.visual, pairs.motion)
+        heard, seen = (
+            pairs.labels["weak"] * pairs.labels[f"keep_{name}"] for name in ("audio", "visual")
+        )
+        early = step < config["init_epoch"]
+        matched = smooth(seen, config["before_vis_smoothing"]) if early else seen
+        logits = cross_video_logits(output.encoding, output.parse, heard, seen)
+        contrasts.append(cross_video_contrast(logits, heard, matched).reshape(1))
+        return batch if early else pairs
+
+    train_case(case, "cvcms", task, refined_batch, {"loss_contrast": contrasts}, prepare)
+
+
 CASES = {
+    "cvcms_net": cvcms_net,
+    "cvcms_contrast_loss": cvcms_contrast_loss,
+    "train_cvcms": train_cvcms,
     "jomold_han": jomold_han,
     "train_jomold_estimator": train_jomold_estimator,
     "train_jomold": train_jomold,
