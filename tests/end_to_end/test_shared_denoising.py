@@ -24,6 +24,7 @@ FLAGS = {
     "--encoder-config.dropout": "0",
     "--task-config.contrast": "jomold",
     "--task-config.denoise": "self",
+    "--schedule.name": "constant",
     "--epochs": "100",
     "--max-steps": str(STEPS),
     "--validate-every": "50",
