@@ -14,7 +14,7 @@ import tyro
 
 from avplatform.config.presets import preset_options
 from avplatform.config.run import FOLLOW, RunConfig, default_config, option_names
-from avplatform.config.values import Options, build, flat, load_yaml, merge, typed
+from avplatform.config.values import Options, build, flat, load_yaml, merge, reason_refused, typed
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.paths import expanded
 from avplatform.models.typed_values import field_kinds
@@ -176,6 +176,9 @@ def resumed_with(stored: RunConfig, options: Options) -> RunConfig:
 
 def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], prog: str) -> Options:
     """Return options overridden by a command line's flags, whose help shows them as defaults."""
+    for flag in (arg.partition("=")[0] for arg in args if arg.startswith("--task-config.")):
+        if why := reason_refused(field_kinds(cls)["task_config"], flag.partition(".")[2]):
+            raise UsageError(f"unknown option {flag}{why}")
     flags = _unchecked(cls)
     shown = build(flags, options)
     found = tyro.cli(flags, default=shown, args=list(args), prog=prog, description=ABOUT)

@@ -16,6 +16,8 @@ from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
 from avplatform.models.encoders.han import HAN, VALOR
 from avplatform.models.encoders.mmpyr import MMPyr
+from avplatform.tasks.avvp.contrast import MA
+from avplatform.tasks.avvp.denoise import JOMOLD
 from avplatform.tasks.cells import Cells, Preset, Published
 
 _LEAP_DIFFERS = (
@@ -150,8 +152,9 @@ CELLS = Cells(
     ),
     published={
         (HAN, MMIL, "weak"): Published(
-            (HAN.paper,),
-            "loss and decision as published; the recipe differs",
+            (HAN.paper, MA, JOMOLD),
+            "HAN's loss and decision as published, the recipe differs; MA and JoMoLD in "
+            "ma-mmil-avvp-weak-official and jomold-mmil-avvp-weak-official",
             "han-mmil-avvp-weak-official",
         ),
         (HAN, MMIL, "pseudo"): Published(

@@ -11,9 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avplatform.models.contracts import Encoding, Parse, at_least_single
+from avplatform.models.contracts import Encoding, Parse, Publication, at_least_single
 from avplatform.tasks.losses import CLAMP, segment_similarity
 
+MA = Publication(
+    paper="MA",
+    venue="CVPR 2021",
+    authors="Wu and Yang",
+    citation="""@inproceedings{wu2021exploring,
+  title = {Exploring Heterogeneous Clues for Weakly-Supervised Audio-Visual Video Parsing},
+  author = {Wu, Yu and Yang, Yi},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2021}
+}""",
+)
+"""The paper that introduced the contrast within a clip and labels refined by exchanged tracks."""
 Contrast = Literal["off", "ma", "jomold", "cross_video"]
 SMOOTHING = 0.1
 """Share of the target that the other segments of a clip have together."""

@@ -17,10 +17,23 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from avplatform.models.contracts import at_least_single
+from avplatform.models.contracts import Publication, at_least_single
 from avplatform.tasks.batch import Moment
 from avplatform.tasks.losses import CLAMP
 
+JOMOLD = Publication(
+    paper="JoMoLD",
+    venue="ECCV 2022",
+    authors="Cheng et al.",
+    citation="""@inproceedings{cheng2022joint,
+  title = {Joint-Modal Label Denoising for Weakly-Supervised Audio-Visual Video Parsing},
+  author = {Cheng, Haoyue and Liu, Zhaoyang and Zhou, Hang and Qian, Chen and Wu, Wayne and
+            Wang, Limin},
+  booktitle = {European Conference on Computer Vision},
+  year = {2022}
+}""",
+)
+"""The paper that introduced denoising in the batch, and dropout on the visual stream alone."""
 WarmUp = Literal["official", "linear", "off"]
 Rounding = Literal["truncate", "carry"]
 

@@ -96,8 +96,8 @@ def jomold_schedule(case: Case) -> None:
     )
 
 
-def ma_han(case: Case) -> None:
-    output, produced = llp_forward(case, build(case, "ma"))
+def ma_han(case: Case, model: torch.nn.Module | None = None) -> None:
+    output, produced = llp_forward(case, model or build(case, "ma"))
     encoding, config = output.encoding, case.config
     visual, temperature = encoding.aux["stem_visual"], config["temperature"]
     how = dict(temperature=temperature, smoothing=config["smoothing"])
@@ -189,8 +189,8 @@ def train_ma(case: Case) -> None:
     train_case(case, "ma", make_task("avvp", task_config), refined_batch)
 
 
-def jomold_han(case: Case) -> None:
-    model, produced, config = build(case, "jomold"), {}, case.config
+def jomold_han(case: Case, model: torch.nn.Module | None = None) -> None:
+    model, produced, config = model or build(case, "jomold"), {}, case.config
     how = dict(temperature=config["temperature"], smoothing=config["smoothing"])
     for prefix, context in (("cross", nullcontext()), ("self", model.encoder.self_only())):
         with context:
@@ -243,8 +243,8 @@ def train_jomold(case: Case) -> None:
         train_case(case, "jomold", task, llp_batch, removed, prepare, given)
 
 
-def cvcms_net(case: Case) -> None:
-    model = build(case, "cvcms")
+def cvcms_net(case: Case, model: torch.nn.Module | None = None) -> None:
+    model = model or build(case, "cvcms")
     streams = [case.input(name) for name in ("audio", "visual", "visual_st")]
     output, produced = llp_forward(case, model)
     decoder, encoding = model.decoder, output.encoding
