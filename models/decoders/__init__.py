@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from avplatform.models.checks import check_part
 from avplatform.models.contracts import Decoder
-from avplatform.models.decoders.class_tokens import ClassTokens
+from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from avplatform.models.decoders.class_tokens import ClassTokensConfig
+from avplatform.models.decoders.cvcms import ClassTokensConfig
 from avplatform.models.official.han import HAN_RULES, STEM_RULES, HANReader
 from avplatform.models.official.mmil import MMIL_RULES
 from avplatform.models.official.reader import need

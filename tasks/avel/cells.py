@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from avplatform.models.contracts import Options
-from avplatform.models.decoders.class_tokens import ClassTokens
+from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL

@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 from avplatform.models.contracts import Options
-from avplatform.models.decoders.class_tokens import ClassTokens
+from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
@@ -103,7 +103,7 @@ def _jomold(options: Options, *, system: str = "jomold", **more: Any) -> Preset:
 
 
 def _cvcms(options: Options, **more: Any) -> Preset:
-    return Preset(HAN, ClassTokens, "weak", options, by=ClassTokens, system="cvcms", **more)
+    return Preset(HAN, ClassTokens, "weak", options, by=ClassTokens, **more)
 
 
 def _valor(recipe: str, system: str, options: Options, **more: Any) -> Preset:
@@ -134,8 +134,8 @@ CELLS = Cells(
         _jomold(_JOMOLD | _BY_AUDIO, suffix="official", checkpoint="jomold"),
         _jomold(_ESTIMATOR, system=_NOISE),
         _jomold(_ESTIMATOR | _BY_AUDIO, system=_NOISE, suffix="official", checkpoint=_NOISE),
-        _cvcms(_CVCMS, recipe="cvcms"),
-        _cvcms(_CVCMS_OFFICIAL, recipe="cvcms", suffix="official", checkpoint="cvcms"),
+        _cvcms(_CVCMS),
+        _cvcms(_CVCMS_OFFICIAL, suffix="official", checkpoint=ClassTokens.name),
         Preset(MMPyr, MMIL, "pseudo"),
         Preset(MMPyr, MMIL, "weak"),
         Preset(
@@ -164,8 +164,9 @@ CELLS = Cells(
         ),
         (HAN, ClassTokens, "weak"): Published(
             (ClassTokens.paper,),
-            "HAN's three terms; the contrast across videos and MA's refined labels in its preset",
-            "cvcms-class_tokens-avvp-weak-official",
+            "HAN's three terms; published: the contrast across videos with mixed pairs, MA's "
+            "refined labels, the epoch picked on test",
+            "han-cvcms-avvp-weak-official",
         ),
         (HAN, LEAP, "pseudo"): Published((_LEAP_NO_CODE,), _LEAP_DIFFERS, "han-leap-avvp-official"),
         (MMPyr, MMIL, "weak"): Published(

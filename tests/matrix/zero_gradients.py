@@ -27,7 +27,7 @@ ZEROS = (
         "and a softmax over keys drops it",
     ),
     Zero(
-        ".*-class_tokens-.*",
+        ".*-cvcms-.*",
         r"decoder\.layer\..*\.in_proj_bias\[key\]",
         "as above, in the attention among classes",
     ),
@@ -47,12 +47,12 @@ ZEROS = (
         "as above; the last block's scores are predictions themselves, so its bias does count",
     ),
     Zero(
-        ".*-(mmil|class_tokens)-.*",
+        ".*-(mmil|cvcms)-.*",
         r"decoder\.segment_attention\.bias",
         "the same for all segments of a class, and the softmax is over segments",
     ),
     Zero(
-        ".*-(mmil|class_tokens)-.*",
+        ".*-(mmil|cvcms)-.*",
         r"decoder\.modality_attention\.bias",
         "the same for both modalities of a class, and the softmax is over modalities",
     ),

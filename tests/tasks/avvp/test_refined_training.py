@@ -96,7 +96,7 @@ def test_a_partner_is_another_clip_and_a_single_clip_has_none():
     assert terms({"contrast": "cross_video"}, single, prepare=True)["contrast"] == 0
 
 
-@pytest.mark.parametrize("decoder", ["mmil", "class_tokens", "leap", "dch"])
+@pytest.mark.parametrize("decoder", ["mmil", "cvcms", "leap", "dch"])
 @pytest.mark.parametrize("supervision", ["weak", "pseudo"])
 def test_mixed_pairs_count_in_the_contrast_alone(supervision, decoder):
     batch = random_batch("avvp", clips=4)

@@ -58,7 +58,7 @@ class ClassTokens(Decoder):
     aux: segment_attention and modality_attention [B, T, 2, C].
     """
 
-    name = "class_tokens"
+    name = "cvcms"
     Config = ClassTokensConfig
     about = (
         "The decoder of class tokens lets the classes of a segment attend to each other and pools "
