@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from avplatform.config.compose import compose, parse
+from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError
 from avplatform.tasks.avvp.contrast import jomold_contrast, ma_contrast
 from avplatform.tasks.avvp.mixing import draw_partners, mixed
@@ -110,6 +112,30 @@ def test_mixed_pairs_count_in_the_contrast_alone(supervision, decoder):
     )
     batch.moment = Moment(2, 0, 1)
     assert "contrast" not in terms(options, batch, supervision, decoder, prepare=True)
+
+
+@pytest.mark.parametrize("encoder", sorted(ENCODERS))
+@pytest.mark.parametrize("contrast", ["ma", "jomold", "cross_video"])
+def test_every_encoder_is_trained_with_denoising_and_each_contrast(tmp_path, encoder, contrast):
+    ratios = np.full(25, 0.9)
+    np.savez(tmp_path / "ratios.npz", audio=ratios, visual=ratios)
+    options = {
+        "contrast": contrast,
+        "contrast_visual": "encoded" if contrast == "ma" else "stem",
+        "denoise": "self",
+        "noise_ratios": str(tmp_path / "ratios.npz"),
+    }
+    built = cell("avvp", encoder, "mmil", "weak", task_options=options)
+    batch = random_batch("avvp", clips=6)
+    batch.moment = Moment(2, 0, 1)
+    with torch.no_grad():
+        ready = built.task.prepare(built.model.train(), batch, Processes())
+    assert {"keep_audio", "keep_visual"} <= set(ready.labels)
+    output = built.model(ready.audio, ready.visual, ready.motion)
+    found = built.task.loss(output.parse, output.encoding, ready)
+    assert found["contrast"] != 0 and all(term.isfinite() for term in found.values())
+    sum(found.values()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in built.model.parameters())
 
 
 def test_denoising_without_ratios_says_how_to_make_them():
