@@ -125,7 +125,10 @@ class AVModel(
             )
         dtype = self.dtype
         motion = None if motion is None else motion.to(dtype)
-        encoding = self.encoder(*self.stem(audio.to(dtype), visual.to(dtype), motion))
+        streams = self.stem(audio.to(dtype), visual.to(dtype), motion)
+        encoding = self.encoder(*streams)
+        if self.encoder.wants == "vectors":
+            encoding.aux |= dict(zip(("stem_audio", "stem_visual"), streams, strict=True))
         labels = self.label_embeddings if label_embeddings is None else label_embeddings.to(dtype)
         return Output(self.decoder(encoding, labels), encoding)
 

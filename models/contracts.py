@@ -6,6 +6,7 @@ P map positions, E label-embedding width. All tensors are batch-first.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -68,7 +69,8 @@ class Encoding:
 
     Shape: audio, visual and fused are [B, T, D]. `aux` holds named extras, such as
     spatial_attention [B, T, P]; the losses and decoders read similarity [B, T] (PSP), and av_gate
-    [B, T], audio_query and visual_query [B, T, D] (CMBS) where they are there.
+    [B, T], audio_query and visual_query [B, T, D] (CMBS) where they are there. `AVModel` adds
+    stem_audio and stem_visual [B, T, D], what the stem passed to an encoder of vectors.
     """
 
     audio: Tensor
@@ -191,6 +193,13 @@ class Encoder(nn.Module):
     def unread(cls, config: Any) -> list[Rule]:
         """Return the rules of options that are read only in combination with certain others."""
         return []
+
+    def self_only(self) -> AbstractContextManager[None]:
+        """Return a context within which each stream is encoded alone, as far as that is possible.
+
+        By default nothing changes: most encoders have no published form of this.
+        """
+        return nullcontext()
 
     def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
         """Encode both streams; see the class docstring for shapes."""

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from avplatform.models.contracts import STREAMS, Encoding, Needs, Options, Parse, Publication
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError
-from avplatform.tasks.batch import Batch
+from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.cells import Cells
 from avplatform.tasks.events import FromEvents
 from avplatform.tasks.metrics import Analysis, Metrics
@@ -65,6 +65,7 @@ class Task:
     selection_metric: ClassVar[str]  # key of `Metrics.compute()` that picks the best epoch
     whole_metric: ClassVar[str] = ""  # the same, for splits whose events have no times
     shown: ClassVar[tuple[str, ...]] = ()  # main metrics, for tables with little room
+    figures: ClassVar[tuple[str, ...]] = ()  # other keys of `Metrics.compute()` to select by
     streams: ClassVar[Literal["apart", "joint"] | None] = None  # see `Needs.streams`
     training: ClassVar[Options] = {}  # defaults of its runs that differ from those of other tasks
     paper: ClassVar[Publication | None] = None
@@ -86,6 +87,11 @@ class Task:
     ) -> None:
         self.config, self.classes = config, tuple(classes)
         self.texts = {spelling: tuple(found) for spelling, found in (texts or {}).items()}
+
+    @classmethod
+    def all_figures(cls) -> tuple[str, ...]:
+        """Return the names of the figures by which an epoch may be selected."""
+        return tuple(dict.fromkeys((cls.selection_metric, *cls.shown, *cls.figures)))
 
     def train_splits(self) -> tuple[str, ...]:
         """Return the names of the splits for training (AVE's weak setting adds "background")."""
@@ -163,6 +169,22 @@ class Task:
 
     def check_training_labels(self, names: Iterable[str]) -> None:
         """Raise DataError if the data lack a label that training reads (before a run)."""
+
+    def check_training_clips(self, clip_ids: Sequence[str]) -> None:
+        """Raise DataError if the task lacks something for a training clip (before a run)."""
+
+    def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
+        """Return the batch of a training step with labels or clips that are made in every step.
+
+        It is called before the batch is split into micro-batches, without gradient and with the
+        model in training mode; by default the batch is returned unchanged.
+
+        Args:
+            model: the model that is trained, called as `model(audio, visual, motion)`.
+            batch: this process's clips; `batch.moment` is set.
+            processes: gathers values of the clips of all processes.
+        """
+        return batch
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted loss terms, each a mean over the batch; their sum is minimised."""

@@ -26,16 +26,18 @@ def own_files(name: str) -> tuple[str, ...]:
 NAMES = {*ENCODERS, *DECODERS, *TASKS, *DATASETS}
 
 
-def literals(source: str) -> list[tuple[int, str]]:
+def literals(source: str, config: str = "") -> list[tuple[int, str]]:
     """Lines and values of all text constants that are names of parts.
 
     The values of an option (the field of a config that is a `Literal`) are words of that option,
-    wherever its own file uses them: a head's form may be called as the paper is.
+    wherever its own file uses them, and where the file's folder has a `config.py`, in its files
+    too: a head's form may be called as the paper is.
     """
     tree = ast.parse(source)
     words = {
         constant.value
-        for kind in ast.walk(tree)
+        for text in (tree, ast.parse(config))
+        for kind in ast.walk(text)
         if isinstance(kind, ast.ClassDef) and kind.name.endswith("Config")
         for field in kind.body
         if isinstance(field, ast.AnnAssign)
@@ -57,7 +59,9 @@ def strangers(root: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for file in sorted(f for folder in FOLDERS for f in (root / folder).rglob("*.py")):
         path = file.relative_to(root).as_posix()
-        for line, name in literals(file.read_text(encoding="utf-8")):
+        options = file.with_name("config.py")
+        config = options.read_text(encoding="utf-8") if options.exists() else ""
+        for line, name in literals(file.read_text(encoding="utf-8"), config):
             if not path.startswith(own_files(name)):
                 found.setdefault(path, []).append(f"{path}:{line}: '{name}'")
     return found

@@ -9,6 +9,7 @@ import numpy as np
 import tyro
 
 from avplatform.base.console import Console
+from avplatform.commands import refine_labels
 from avplatform.commands.flags import parse_flags, writing
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.paths import expanded
@@ -21,6 +22,8 @@ class PseudoLabelOptions:
     """Make segment pseudo-labels by VALOR's procedure, from one source for each wanted modality.
 
     `avplatform pseudo-label score DIR` scores labels against the dense annotations.
+    `avplatform pseudo-label exchange|noise-ratio|drop|import` say which labels of a whole clip hold
+    in which modality.
     """
 
     annotations: str
@@ -91,6 +94,8 @@ def run(args: list[str], prog: str) -> int:
     """Make pseudo-labels, or score them."""
     if args[:1] == ["score"]:
         return _score(args[1:], f"{prog} score")
+    if args and args[0] in refine_labels.COMMANDS:
+        return refine_labels.run(args, prog)
     options = parse_flags(PseudoLabelOptions, args, prog)
     from avplatform.pseudo_labels.dataset import DATASET
     from avplatform.pseudo_labels.make import FOLDERS, RECORD_FILE, Clips, make

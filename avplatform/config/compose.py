@@ -16,7 +16,7 @@ import tyro
 from avplatform.config.help import hidden_options
 from avplatform.config.presets import preset_options
 from avplatform.config.run import FOLLOW, LABELS, RunConfig, default_config, option_names
-from avplatform.config.values import Options, build, flat, load_yaml, merge, typed
+from avplatform.config.values import Options, build, flat, load_yaml, merge, reason_refused, typed
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.paths import expanded
 from avplatform.models.typed_values import field_kinds
@@ -183,6 +183,9 @@ def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], pro
     `--help` shows the common options and those of the cell, `--help-all` shows all.
     """
     about, hidden = ABOUT, frozenset[str]()
+    for flag in (arg.partition("=")[0] for arg in args if arg.startswith("--task-config.")):
+        if why := reason_refused(field_kinds(cls)["task_config"], flag.partition(".")[2]):
+            raise UsageError(f"unknown option {flag}{why}")
     if "--help-all" in args:
         args = ["--help"]
     elif {"-h", "--help"} & set(args):

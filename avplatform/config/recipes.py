@@ -21,6 +21,7 @@ class Recipe:
     seed: int = 1
     select_on: str = "validation"
     ties: str = "latest"
+    patience: int = 0
     shuffle: bool = True
     drop_last: bool = False
 

@@ -99,7 +99,7 @@ class RunConfig:
     encoder: str = next(iter(TASKS.values())).default_encoder
     """audio-visual encoder, see `avplatform list`; the default depends on the task"""
     decoder: str = next(iter(DECODERS))
-    """event decoder: leap, dch or mmil"""
+    """event decoder: leap, dch, mmil or cvcms"""
     supervision: str = "full"
     """avel: full or weak; avvp: pseudo (segment pseudo-labels) or weak (video labels only)"""
     data: str = option("demo", Change(compared=False))
@@ -150,6 +150,10 @@ class RunConfig:
     """clips per evaluation batch; batches are the same for any number of processes"""
     select_on: Literal["validation", "test", "last"] = "validation"
     """what selects the epoch that is kept; test is marked in the results and the card"""
+    select_by: str = ""
+    """figures by whose mean the epoch is selected, as event_A+event_V; default: the task's own"""
+    patience: int = option(0, Change(resumable=True))
+    """end training after so many epochs without a better one; 0: never"""
     ties: Literal["latest", "first"] = "latest"
     """which of two equally good epochs is kept"""
     validate_every: int = 1
@@ -195,7 +199,7 @@ class RunConfig:
         check_choices(self)
         counts = ("epochs", "batch_size", "accumulation", "eval_batch_size", "validate_every")
         at_least(self, counts, 1)
-        at_least(self, ("seed", "num_workers", "threads"), 0)
+        at_least(self, ("seed", "num_workers", "threads", "patience"), 0)
         if self.max_steps is not None:
             at_least(self, "max_steps", 1)
         if self.accumulation > self.batch_size:
@@ -225,6 +229,14 @@ class RunConfig:
                 )
         check_names(self.task, self.encoder, self.decoder)
         one_of_supervision(self.task, self.supervision)
+        for name in filter(None, self.select_by.split("+")):
+            if name not in (figures := TASKS[self.task].all_figures()):
+                raise unknown_name("figure of select_by", name, figures)
+        if self.patience and self.select_on == "last":
+            raise UsageError(
+                "patience waits for a better epoch, but select_on 'last' compares none; "
+                "leave one of them out"
+            )
         if self.seed > 2**32 - 1:
             raise UsageError(f"seed is {self.seed}; it must lie between 0 and {2**32 - 1}")
         if self.task_config is not None and self.task_config.supervision != self.supervision:

@@ -34,7 +34,8 @@ def typed(cls: type, values: Options, *, where: str, prefix: str = "") -> Option
     for name, value in values.items():
         key = str(name).replace("-", "_")
         if key not in kinds:
-            raise UsageError(f"{where}: unknown option '{prefix}{name}'{nearest(key, kinds)}")
+            why = reason_refused(cls, key) or nearest(key, kinds)
+            raise UsageError(f"{where}: unknown option '{prefix}{name}'{why}")
         if not dataclasses.is_dataclass(kinds[key]):
             try:
                 out[key] = convert_field(cls, key, value)
@@ -48,6 +49,12 @@ def typed(cls: type, values: Options, *, where: str, prefix: str = "") -> Option
                 f"write them as a mapping, not {value!r}"
             )
     return out
+
+
+def reason_refused(cls: type, name: str) -> str:
+    """Return why a dataclass has not got an option that others have, as the end of a message."""
+    reason = getattr(cls, "refused", {}).get(name.replace("-", "_"))
+    return f": {reason}" if reason else ""
 
 
 def build(cls: type[Config], options: Options) -> Config:

@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Iterator
+from statistics import fmean
 from typing import Any, NoReturn
 
 import torch
@@ -16,9 +17,10 @@ from avplatform.base.processes import error_on_all, explain, mean_over_processes
 from avplatform.base.stopping import Stopped, StopSignals
 from avplatform.config.run import RunConfig
 from avplatform.config.values import to_dict
+from avplatform.data.reading.loader import Share
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.models.errors import counted
-from avplatform.tasks.batch import Batch
+from avplatform.tasks.batch import Batch, Moment
 from avplatform.tasks.metrics import Metrics
 from avplatform.training.checkpoint import load_best, save_best
 from avplatform.training.fit import monotony
@@ -26,6 +28,7 @@ from avplatform.training.optim import learning_rate
 from avplatform.training.progress import Progress
 from avplatform.training.report import write_report
 from avplatform.training.setup import Setup
+from avplatform.training.sharing import StepProcesses
 from avplatform.training.state import restore_state, save_state
 from avplatform.training.step import optimisation_step
 from avplatform.training.tracking import start_trackers
@@ -95,7 +98,7 @@ class Run:
             self._checkpoint()  # a resume reads the weights that the run started from here
         progress, total = self.progress, self.setup.total_steps
         # A run that was stopped after its last step but before the validation still has that to do.
-        while progress.step < total or progress.validated < progress.step:
+        while progress.validated < progress.step or (progress.step < total and not self._waited()):
             if progress.step < total:
                 self._epoch()
             self._measure_time()
@@ -108,8 +111,8 @@ class Run:
         self.setup.model.train()
         title = f"epoch {progress.epoch}/{config.epochs}"
         with self.console.bar(title, total=self._steps_of_epoch(), done=progress.batch) as bar:
-            for global_size, micro in self._batches():
-                losses, lr, stop = self._step(global_size, micro)
+            for share in self._shares():
+                losses, lr, stop = self._step(share)
                 bar.advance(loss=losses["loss"], lr=lr)
                 due = config.checkpointing.every and progress.step % config.checkpointing.every == 0
                 if due or stop:
@@ -119,15 +122,8 @@ class Run:
                 if progress.step >= self.setup.total_steps:
                     break
 
-    def _step(
-        self, global_size: int, micro: list[tuple[Batch, int]]
-    ) -> tuple[dict[str, float], float, bool]:
-        """Take and log one optimiser step; return its losses, learning rate and whether to stop.
-
-        Args:
-            global_size: clips of the step over all processes.
-            micro: this process's micro-batches, each with the number of its clips that count.
-        """
+    def _step(self, share: Share) -> tuple[dict[str, float], float, bool]:
+        """Take and log one optimiser step; return its losses, learning rate and whether to stop."""
         config, progress = self.config, self.progress
         lr = learning_rate(
             config.schedule,
@@ -138,6 +134,7 @@ class Run:
             total_steps=self.setup.total_steps,
         )
         seed_step(config.seed, progress.step, self.accelerator.process_index)
+        micro = self._micro_batches(share)
         result = optimisation_step(
             self.setup.model,
             self.task,
@@ -146,7 +143,7 @@ class Run:
             lr=lr,
             clip_norm=config.optim.clip_norm,
             accelerator=self.accelerator,
-            shares=[clips * self.accelerator.num_processes / global_size for _, clips in micro],
+            shares=[n * self.accelerator.num_processes / share.global_size for _, n in micro],
             measure_norm=False,
             skip_nonfinite=config.on_nan == "skip",
         )
@@ -198,18 +195,25 @@ class Run:
         left = self.setup.total_steps - self.progress.step
         return min(len(self.setup.loader), self.progress.batch + left)
 
-    def _batches(self) -> Iterator[tuple[int, list[tuple[Batch, int]]]]:
-        """Yield the size of each global batch, and this process's micro-batches with their clips.
+    def _shares(self) -> Iterator[Share]:
+        """Yield this process's shares of the rest of the epoch's batches, on its device."""
+        loader, progress = self.setup.loader, self.progress
+        for share in loader.epoch(progress.epoch, start=progress.batch):
+            batch = share.batch.to(self.accelerator.device)
+            batch.moment = Moment(progress.epoch, progress.batch, len(loader))
+            yield share._replace(batch=batch)
+
+    def _micro_batches(self, share: Share) -> list[tuple[Batch, int]]:
+        """Return this process's micro-batches of a step, each with the number of clips that count.
 
         A process that gets no clip of a small last batch computes one clip with weight 0, because
         all processes must take every step together.
         """
-        for global_size, batch, clips in self.setup.loader.epoch(
-            self.progress.epoch, start=self.progress.batch
-        ):
-            batch = batch.to(self.accelerator.device)
-            parts = min(self.config.accumulation, max(1, clips))
-            yield global_size, [(part, len(part) if clips else 0) for part in batch.split(parts)]
+        together = StepProcesses(self.accelerator, share)
+        with torch.no_grad():
+            batch = self.task.prepare(self.setup.model, share.batch, together)
+        parts = min(self.config.accumulation, max(1, share.clips))
+        return [(part, part.clips if share.clips else 0) for part in batch.split(parts)]
 
     def _end_of_epoch(self) -> None:
         """Validate if due, keep the weights if they are the best, log, and save a checkpoint."""
@@ -223,8 +227,9 @@ class Run:
             return
         weights = self._scored_weights()
         metrics = self._evaluate(split)
-        scores, metric = metrics.figures(), self.task.metric_of(metrics)
-        score = scores[metric]
+        scores, metric = metrics.figures(), config.select_by or self.task.metric_of(metrics)
+        score = fmean(scores[name] for name in metric.split("+"))
+        scores.setdefault(metric, score)
         # Whole videos are soon right; a model that goes on to fit them finds events everywhere.
         latest = config.ties == "latest" and metrics.timed
         best = progress.best.get("value")
@@ -257,6 +262,15 @@ class Run:
         cut = self.progress.batch < len(self.setup.loader)
         kept = self.config.select_on == "last" and self.progress.step >= self.setup.total_steps
         return cut or kept or (self.progress.epoch - 1) % self.config.validate_every == 0
+
+    def _waited(self) -> bool:
+        """Return whether no epoch was better than the best one for as long as `patience` says."""
+        patience, best = self.config.patience, self.progress.best
+        over = bool(patience and best and self.progress.epoch - 1 - best["epoch"] >= patience)
+        if over:
+            since = counted(patience, "epoch")
+            self.console.note(f"training ends: {since} went by without a better one (patience)")
+        return over
 
     def _next_epoch(self) -> None:
         """Save a checkpoint, in the next epoch if this one is complete."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) -> dict[str, Any]:
     """Write model/, predictions/, plots/ and, last, results.json; print and return the results."""
     config, best, task = setup.config, progress.best, setup.task
-    metric = task.metric_of(metrics["test" if config.select_on == "test" else "validation"])
+    selecting = metrics["test" if config.select_on == "test" else "validation"]
+    metric = config.select_by or task.metric_of(selecting)
     answers = {}
     if not config.held_out:
         answers = training_free_answers(

@@ -81,6 +81,9 @@ class Setup:
                 f"the training split has fewer clips than one batch of {self.step_clips}; "
                 "lower --batch-size"
             )
+        if not config.streaming:
+            splits = map(self.data.split, self.task.train_splits())
+            self.task.check_training_clips([name for split in splits for name in split.clip_ids])
         self._made_longer = check_length(config, len(self.loader))
         self.start = self._start(model)
         self._prepare(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from avplatform.models.checks import check_part
 from avplatform.models.contracts import Decoder
+from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
@@ -27,5 +28,5 @@ def label_decoders() -> str:
     return " or ".join(name for name, kind in DECODERS.items() if kind.needs_labels)
 
 
-for _decoder in (LEAP, DCH, MMIL):
+for _decoder in (LEAP, DCH, MMIL, ClassTokens):
     register_decoder(_decoder.name, _decoder)

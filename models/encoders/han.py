@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from avplatform.models.checks import DEPTH, check_choices, divides, in_range, sizes
 from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
+from avplatform.models.errors import UsageError
 from avplatform.models.layers.attention import FeedForward, PackedAttention
 
 
@@ -33,6 +36,10 @@ class HANConfig:
     """parallel: streams read each other before the update; sequential: visual reads new audio"""
     stacked: bool = True
     """feed each layer the output of the one before it; off: the original inputs (published HAN)"""
+    cross: bool = True
+    """attend to the other stream; off: each stream reads itself alone (JoMoLD's noise estimator)"""
+    mixture: float = 1.0
+    """share of the pass with cross attention; the rest is a pass without it (CMPAE: 0.8)"""
     map_reduction: Literal["mean", "attention"] = "mean"
     """how a visual map becomes a vector: mean over positions, or AVE's audio-guided attention"""
 
@@ -41,6 +48,12 @@ class HANConfig:
         sizes(self, "width", "heads", "hidden")
         sizes(self, "layers", most=DEPTH)
         in_range(self, "dropout", 0, 0.999)
+        in_range(self, "mixture", 0, 1)
+        if not self.cross and self.mixture != 1:
+            raise UsageError(
+                f"HANConfig.mixture is {self.mixture}, but without cross attention (cross) there "
+                "is only one pass to take; leave it at 1"
+            )
         divides(self, "heads", self.width, "width")
 
 
@@ -65,9 +78,11 @@ class HAN(Encoder):
     """Self and cross-modal attention in one residual sum, with weights that both streams share.
 
     Source: HAN (ECCV 2020), section 4.1; VALOR (NeurIPS 2023), section 4, for stacking, order and
-    pre-norm.
+    pre-norm; JoMoLD (ECCV 2022) for passes without cross attention; CMPAE (CVPR 2023) for their
+    mixture.
 
-    Shape: audio and visual [B, T, D] -> audio and visual [B, T, D].
+    Shape: audio and visual [B, T, D] -> audio and visual [B, T, D]; with a mixture also aux
+    "self_audio" and "self_visual" [B, T, D], the streams of the pass without cross attention.
     """
 
     name = "han"
@@ -92,6 +107,19 @@ class HAN(Encoder):
             "epochs": 40,
             "batch_size": 16,
         },
+        "ma": {
+            "optim": {"lr": 3e-4},
+            "schedule": {"name": "epoch_decay", "factor": 0.1, "every": 10},
+            "epochs": 12,
+            "batch_size": 16,
+        },
+        "jomold": {
+            "optim": {"lr": 5e-4},
+            "schedule": {"name": "epoch_decay", "factor": 0.25, "every": 6},
+            "epochs": 25,
+            "batch_size": 128,
+            "seed": 6,
+        },
         "valor": _valor(1e-4, 1000),
         "valor-plus": _valor(3e-4, 64),
         "valor-plusplus": _valor(3e-4, 87),
@@ -107,6 +135,7 @@ class HAN(Encoder):
     ) -> None:
         super().__init__()
         self.config, self.width = config, config.width
+        self._crosses = config.cross
         self.layers = nn.ModuleList(HANLayer(config) for _ in range(config.layers))
         if config.norm == "pre":
             self.final_norm_audio = nn.LayerNorm(config.width)
@@ -114,18 +143,37 @@ class HAN(Encoder):
 
     def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
         """Encode both streams; see the class docstring for shapes."""
+        share = self.config.mixture
+        if share == 1 or not self._crosses:
+            return Encoding(*self._pass(audio, visual, cross=self._crosses))
+        crossed = self._pass(audio, visual, cross=True)
+        alone = self._pass(audio, visual, cross=False)
+        mixed = (share * x + (1 - share) * s for x, s in zip(crossed, alone, strict=True))
+        return Encoding(*mixed, aux=dict(zip(("self_audio", "self_visual"), alone, strict=True)))
+
+    @contextmanager
+    def self_only(self) -> Iterator[None]:
+        """Leave cross attention out of all forward passes within the context."""
+        before, self._crosses = self._crosses, False
+        try:
+            yield
+        finally:
+            self._crosses = before
+
+    def _pass(self, audio: Tensor, visual: Tensor, *, cross: bool) -> tuple[Tensor, Tensor]:
+        """Pass both streams through all layers, with or without cross attention."""
         inputs = audio, visual
         for layer in self.layers:
             read = (audio, visual) if self.config.stacked else inputs
-            if self.config.update == "parallel":
+            if not cross or self.config.update == "parallel":
                 # One pass for both streams: (2B, T, D).
-                audio, visual = layer(torch.cat(read)).chunk(2)
+                audio, visual = layer(torch.cat(read), cross=cross).chunk(2)
             else:
                 audio = layer(*read)
                 visual = layer(read[1], audio)
         if self.config.norm == "pre":
             audio, visual = self.final_norm_audio(audio), self.final_norm_visual(visual)
-        return Encoding(audio=audio, visual=visual)
+        return audio, visual
 
 
 class HANLayer(nn.Module):
@@ -139,17 +187,21 @@ class HANLayer(nn.Module):
         self.pre = config.norm == "pre"
         width, heads, dropout = config.width, config.heads, config.dropout
         self.self_attention = PackedAttention(width=width, heads=heads, dropout=dropout)
-        self.cross_attention = PackedAttention(width=width, heads=heads, dropout=dropout)
+        if config.cross:
+            self.cross_attention = PackedAttention(width=width, heads=heads, dropout=dropout)
         self.feedforward = FeedForward(width=width, hidden=config.hidden, dropout=dropout)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, stream: Tensor, other: Tensor | None = None) -> Tensor:
+    def forward(self, stream: Tensor, other: Tensor | None = None, *, cross: bool = True) -> Tensor:
         """Update `stream`, which reads itself and `other`; `other` is never normalised.
 
         Without `other`, `stream` holds both streams, one after the other in the batch [2B, T, D],
-        and each half reads the other half.
+        and each half reads the other half, or itself alone without `cross`.
         """
+        if not cross:
+            query = self.norm1(stream) if self.pre else stream
+            return self._finish(stream + self.dropout(self.self_attention(query)))
         if other is None:
             if not self.pre:
                 return self._exchange(stream)

@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.models.official.ave import AVEReader, DMRNReader
 from avplatform.models.official.cmbs import CMBSReader
+from avplatform.models.official.cvcms import CVCMSReader
 from avplatform.models.official.han import HANReader, VALORReader
+from avplatform.models.official.jomold import JoMoLDEstimatorReader, JoMoLDReader
 from avplatform.models.official.leap import LEAPDecoderReader, LEAPReader
+from avplatform.models.official.ma import MAReader
 from avplatform.models.official.mmil import MMILReader
 from avplatform.models.official.mmpyr import MMPyrReader
 from avplatform.models.official.psp import PSPReader
@@ -36,6 +39,10 @@ OFFICIAL: dict[str, type[Reader]] = {
         PSPReader,
         CMBSReader,
         VALORReader,
+        MAReader,
+        JoMoLDReader,
+        JoMoLDEstimatorReader,
+        CVCMSReader,
     )
 }
 """Readers of whole models, by the name of the published model."""

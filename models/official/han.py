@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -42,11 +42,13 @@ class HANReader(Reader):
     default_heads = 1
     update = "parallel"
     stacked = False
+    cross = True
+    dropout = 0.1
 
     def build(self, tensors: Mapping[str, Tensor], labels: Labels) -> nn.Module:
-        """Build HAN + MMIL."""
+        """Build HAN and the decoder."""
         width = need(tensors, "fc_a.weight").shape[0]
-        self.check_classes(tensors, "fc_prob.weight", labels)
+        self.check_classes(tensors, "fc_frame_att.weight", labels)
         return self.model(
             labels,
             features=stem_features(tensors),
@@ -58,10 +60,16 @@ class HANReader(Reader):
                 norm=self.norm_placement(tensors),
                 update=self.update,  # type: ignore[arg-type]
                 stacked=self.stacked,
+                cross=self.cross,
+                dropout=self.dropout,
             ),
-            decoder=MMILConfig(),
+            decoder=self.decoder(tensors),
             reference_order=True,
         )
+
+    def decoder(self, tensors: Mapping[str, Tensor]) -> Any:
+        """Return the options of the decoder."""
+        return MMILConfig()
 
     def norm_placement(self, tensors: Mapping[str, Tensor]) -> Literal["post", "pre"]:
         """Return "post", because HAN has its norms after each residual sum."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from avplatform.models.contracts import Options
+from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
@@ -70,6 +71,11 @@ class AVELCells(Cells):
         own = ", as its own head does" if encoder.pooling else ""
         return f"{text} and a learned bias; segments are pooled by {encoder.pooling or 'max'}{own}"
 
+
+_PRODUCTS = "BCE on P_a P_v of every segment and on the pooled video probability, over 28 events"
+_MOST = (
+    "BCE on the pooled video probability and on the maximum over time of P_a P_v, over 28 events"
+)
 
 CELLS = AVELCells(
     title="Event localization (avel, AVE)",
@@ -162,17 +168,11 @@ CELLS = AVELCells(
         LEAP: "29 texts (events and background), mean of both streams' logits, a learned gain on "
         "segment scores",
         DCH: "AVE's head on both streams",
+        ClassTokens: "CVCMS's class tokens over the 28 events; else as MMIL",
     },
     rules={
-        (MMIL, "full"): (
-            "BCE on P_a P_v of every segment and on the pooled video probability, over 28 events",
-            _BEST_EVENT,
-        ),
-        (MMIL, "weak"): (
-            "BCE on the pooled video probability and on the maximum over time of P_a P_v, "
-            "over 28 events",
-            _BEST_EVENT,
-        ),
+        **{(decoder, "full"): (_PRODUCTS, _BEST_EVENT) for decoder in (MMIL, ClassTokens)},
+        **{(decoder, "weak"): (_MOST, _BEST_EVENT) for decoder in (MMIL, ClassTokens)},
         (LEAP, "full"): (
             "cross entropy on every segment's 29 labels + BCE on the labels that occur in the clip",
             _BEST,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from avplatform.models.checks import at_least, check_choices
 from avplatform.models.errors import UsageError
 
+_BOTH = (
+    "an event of this task is heard and seen at once by definition, so none of its labels holds in "
+    "one stream alone; labels are refined, and streams contrasted, for video parsing"
+)
 BACKGROUND = "background"
 """Name and label text of the class of segments without an event."""
 
@@ -15,6 +20,10 @@ BACKGROUND = "background"
 @dataclass(kw_only=True)
 class AVELConfig:
     """Losses and decisions of event localization."""
+
+    refused = MappingProxyType(
+        dict.fromkeys(("refined", "denoise", "noise_ratios", "global_target", "contrast"), _BOTH)
+    )
 
     supervision: Literal["full", "weak"] = "full"
     """segment labels, or one label per clip"""

@@ -10,11 +10,14 @@ import dataclasses
 from typing import Any
 
 from avplatform.models.contracts import Options
+from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
 from avplatform.models.encoders.han import HAN, VALOR
 from avplatform.models.encoders.mmpyr import MMPyr
+from avplatform.tasks.avvp.contrast import MA
+from avplatform.tasks.avvp.denoise import JOMOLD
 from avplatform.tasks.cells import Cells, Preset, Published
 
 _LEAP_DIFFERS = (
@@ -56,6 +59,52 @@ _VALOR_PLUS: Options = {
     "task_config": {"objective": "valor"},
 }
 
+_MA: Options = {
+    "task_config": {"contrast": "ma", "global_target": "official", "gate": "modality"},
+}
+
+_NOISE = "jomold-estimator"
+_ESTIMATOR: Options = {
+    "encoder_config": {"cross": False},
+    "decoder_config": {"visual_dropout": 0.5},
+    "task_config": {"contrast": "jomold", "gate": "modality"},
+}
+_JOMOLD: Options = {
+    "decoder_config": {"visual_dropout": 0.5},
+    "task_config": {
+        "denoise": "self",
+        "contrast": "jomold",
+        "audio_weight": 2.0,
+        "gate": "modality",
+    },
+}
+
+_BY_AUDIO: Options = {"select_by": "event_A"}
+_CVCMS: Options = {
+    "encoder_config": {"dropout": 0.4},
+    "task_config": {
+        "contrast": "cross_video",
+        "contrast_weight": 0.85,
+        "contrast_after": 2,
+        "smooth_epochs": 2,
+        "smooth_dropped": True,
+        "global_target": "union",
+    },
+}
+_CVCMS_OFFICIAL: Options = {**_CVCMS, "select_on": "test", "select_by": "event_Type@AV"}
+
+
+def _ma(options: Options, **more: Any) -> Preset:
+    return Preset(HAN, MMIL, "weak", options, recipe="ma", system="ma", **more)
+
+
+def _jomold(options: Options, *, system: str = "jomold", **more: Any) -> Preset:
+    return Preset(HAN, MMIL, "weak", options, recipe="jomold", system=system, **more)
+
+
+def _cvcms(options: Options, **more: Any) -> Preset:
+    return Preset(HAN, ClassTokens, "weak", options, by=ClassTokens, **more)
+
 
 def _valor(recipe: str, system: str, options: Options, **more: Any) -> Preset:
     return Preset(HAN, MMIL, "pseudo", options, recipe=recipe, system=system, **more)
@@ -79,6 +128,14 @@ CELLS = Cells(
         _valor("valor", "valor", _VALOR, suffix="official", checkpoint="valor"),
         _valor("valor-plus", "valorplus", _VALOR_PLUS, suffix="official"),
         _valor("valor-plusplus", "valorplusplus", _VALOR_PLUS, suffix="official"),
+        _ma(_MA),
+        _ma({**_MA, "select_on": "last"}, suffix="official", checkpoint="ma"),
+        _jomold(_JOMOLD),
+        _jomold(_JOMOLD | _BY_AUDIO, suffix="official", checkpoint="jomold"),
+        _jomold(_ESTIMATOR, system=_NOISE),
+        _jomold(_ESTIMATOR | _BY_AUDIO, system=_NOISE, suffix="official", checkpoint=_NOISE),
+        _cvcms(_CVCMS),
+        _cvcms(_CVCMS_OFFICIAL, suffix="official", checkpoint=ClassTokens.name),
         Preset(MMPyr, MMIL, "pseudo"),
         Preset(MMPyr, MMIL, "weak"),
         Preset(
@@ -95,14 +152,21 @@ CELLS = Cells(
     ),
     published={
         (HAN, MMIL, "weak"): Published(
-            (HAN.paper,),
-            "loss and decision as published; the recipe differs",
+            (HAN.paper, MA, JOMOLD),
+            "HAN's loss and decision as published, the recipe differs; MA and JoMoLD in "
+            "ma-mmil-avvp-weak-official and jomold-mmil-avvp-weak-official",
             "han-mmil-avvp-weak-official",
         ),
         (HAN, MMIL, "pseudo"): Published(
             (VALOR, _LEAP_NO_CODE),
             "L_basic, as in Table 2 of LEAP; VALOR's encoder options and loss only in its preset",
             "valor-mmil-avvp-official",
+        ),
+        (HAN, ClassTokens, "weak"): Published(
+            (ClassTokens.paper,),
+            "HAN's three terms; published: the contrast across videos with mixed pairs, MA's "
+            "refined labels, the epoch picked on test",
+            "han-cvcms-avvp-weak-official",
         ),
         (HAN, LEAP, "pseudo"): Published((_LEAP_NO_CODE,), _LEAP_DIFFERS, "han-leap-avvp-official"),
         (MMPyr, MMIL, "weak"): Published(
@@ -121,6 +185,7 @@ CELLS = Cells(
         MMIL: "MMIL on the encoder's audio and visual streams",
         LEAP: "LEAP as released (weak: its form pooled) on the encoder's audio and visual streams",
         DCH: "one two-layer head per modality, which no paper defines",
+        ClassTokens: "CVCMS's class tokens on the encoder's audio and visual streams",
     },
     rules={
         (MMIL, "pseudo"): (
@@ -129,6 +194,8 @@ CELLS = Cells(
             _POOLED,
         ),
         (MMIL, "weak"): (_THREE_TERMS, _POOLED),
+        (ClassTokens, "pseudo"): ("L_basic, as for MMIL", _POOLED),
+        (ClassTokens, "weak"): (_THREE_TERMS, _POOLED),
         (LEAP, "pseudo"): (
             "L_basic; the whole clip is a thresholded OR of both streams, without gradient",
             _EITHER,

@@ -9,21 +9,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avplatform.models.contracts import Parse, Prediction, at_least_single
+from avplatform.tasks.avvp.targets import Kept
 from avplatform.tasks.losses import CLAMP, clamped_bce
 
 Terms = dict[str, Tensor]
 Pooling = Literal["linear", "attention", "top", "noisy_or"]
-
-
-def smooth(target: Tensor, smoothing: float) -> Tensor:
-    """Smooth a weak label towards 0.5: s * y + (1 - s) / 2; smoothing 1 changes nothing."""
-    return smoothing * target + (1 - smoothing) / 2
+ALL_KEPT = Kept()
 
 
 def han_loss(
-    parse: Parse, weak: Tensor, *, audio_smooth: float = 1.0, visual_smooth: float = 0.9
+    parse: Parse,
+    weak: Tensor,
+    *,
+    audio_smooth: float = 1.0,
+    visual_smooth: float = 0.9,
+    kept: Kept = ALL_KEPT,
 ) -> Terms:
-    """Return HAN's loss on video labels, which are smoothed per modality.
+    """Return HAN's loss on video labels, which are refined and smoothed per modality.
 
     Source: HAN (ECCV 2020), section 4.3.
 
@@ -31,9 +33,9 @@ def han_loss(
     """
     audio, visual, both = video_probabilities(parse)
     return {
-        "audio": clamped_bce(audio, smooth(weak, audio_smooth)),
-        "visual": clamped_bce(visual, smooth(weak, visual_smooth)),
-        "global": clamped_bce(both, weak),
+        "audio": clamped_bce(audio, kept.target("audio", weak, audio_smooth)),
+        "visual": clamped_bce(visual, kept.target("visual", weak, visual_smooth)),
+        "global": clamped_bce(both, kept.global_target(weak)),
     }
 
 
@@ -89,6 +91,7 @@ def multiple_instance_loss(
     pooling: Pooling = "linear",
     audio_smooth: float = 1.0,
     visual_smooth: float = 0.9,
+    kept: Kept = ALL_KEPT,
 ) -> Terms:
     """Return the loss of video labels on segments that are pooled over time, and on whole videos.
 
@@ -104,13 +107,16 @@ def multiple_instance_loss(
     """
     audio, visual, _ = video_probabilities(parse)
     segments = [stream.probability for stream in (parse.segment.audio, parse.segment.visual)]  # type: ignore[union-attr]
-    heard, seen = smooth(weak, audio_smooth), smooth(weak, visual_smooth)
+    heard = kept.target("audio", weak, audio_smooth)
+    seen = kept.target("visual", weak, visual_smooth)
     return {
         "audio": clamped_bce(audio, heard),
         "visual": clamped_bce(visual, seen),
         "pooled_audio": clamped_bce(pooled(segments[0], pooling), heard),
         "pooled_visual": clamped_bce(pooled(segments[1], pooling), seen),
-        "pooled": clamped_bce(pooled(torch.cat(segments, dim=1), pooling), weak),
+        "pooled": clamped_bce(
+            pooled(torch.cat(segments, dim=1), pooling), kept.global_target(weak)
+        ),
     }
 
 
@@ -167,6 +173,16 @@ def global_decision(parse: Parse, *, threshold: float = 0.5) -> Tensor:
     return (audio.probability >= threshold) | (visual.probability >= threshold)
 
 
+def weighted(terms: Terms, weights: dict[str, float]) -> Terms:
+    """Return terms times the weight of their stream, which is the last word of their names.
+
+    Example:
+        >>> weighted({"segment_audio": 3.0, "pooled": 1.0}, {"audio": 2.0, "pooled": 0.5})
+        {'segment_audio': 6.0, 'pooled': 0.5}
+    """
+    return {name: weights.get(name.rpartition("_")[2], 1.0) * x for name, x in terms.items()}
+
+
 def has_soft_global(parse: Parse) -> bool:
     """Return whether the prediction of the whole clip has a gradient."""
     return parse.video.av is not None or all(p.kind == "probability" for p in _video(parse))
@@ -180,19 +196,25 @@ def _video(parse: Parse) -> tuple[Prediction, Prediction]:
 
 
 def labels_without_pseudo(
-    weak: Tensor, segments: int, *, audio_smooth: float = 1.0, visual_smooth: float = 0.9
+    weak: Tensor,
+    segments: int,
+    *,
+    audio_smooth: float = 1.0,
+    visual_smooth: float = 0.9,
+    kept: Kept = ALL_KEPT,
 ) -> dict[str, Tensor]:
     """Return the labels of L_basic from the weak label alone, as the released pipeline does.
 
-    Audio segments repeat the label itself; visual segments repeat the smoothed label.
+    Audio segments repeat the label itself; visual segments repeat the smoothed label. Labels that
+    are dropped in a stream are dropped in its segments too.
 
     Shape: weak [B, C] -> video_audio, video_visual [B, C]; segment_audio, segment_visual [B, T, C].
     """
-    visual = smooth(weak, visual_smooth)
+    visual = kept.target("visual", weak, visual_smooth)
     return {
-        "video_audio": smooth(weak, audio_smooth),
+        "video_audio": kept.target("audio", weak, audio_smooth),
         "video_visual": visual,
-        "segment_audio": weak[:, None, :].expand(-1, segments, -1),
+        "segment_audio": kept.label("audio", weak)[:, None, :].expand(-1, segments, -1),
         "segment_visual": visual[:, None, :].expand(-1, segments, -1),
     }
 

@@ -210,6 +210,10 @@ def figures(columns: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+FIGURES = tuple(figures(dict.fromkeys(COLUMNS, 0.0)))
+"""The names of the ten figures."""
+
+
 def classwise(
     predicted_audio: np.ndarray,
     predicted_visual: np.ndarray,

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+import dataclasses
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from avplatform.models.checks import at_least, check_choices, in_range
-from avplatform.models.contracts import Encoding, Gives, Parse, Rule, may_give
+from avplatform.models.contracts import Encoder, Encoding, Gives, Parse, Rule, may_give
 from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
 from avplatform.models.encoders.han import HAN
 from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avvp import labels as label_rules
 from avplatform.tasks.avvp.analysis import AVVPAnalysis
 from avplatform.tasks.avvp.cells import CELLS
+from avplatform.tasks.avvp.config import AVVPConfig
+from avplatform.tasks.avvp.contrast import contrast_loss
+from avplatform.tasks.avvp.denoise import Denoiser
 from avplatform.tasks.avvp.losses import (
-    Pooling,
     Terms,
     as_target,
     basic_loss,
@@ -30,60 +35,16 @@ from avplatform.tasks.avvp.losses import (
     predicted_events,
     valor_loss,
     video_probabilities,
+    weighted,
 )
-from avplatform.tasks.avvp.metrics import AVVPMetrics
-from avplatform.tasks.batch import Batch
+from avplatform.tasks.avvp.metrics import FIGURES, AVVPMetrics
+from avplatform.tasks.avvp.mixing import mixed, unmixed
+from avplatform.tasks.avvp.refinements import MODALITIES, NoiseRatios, RefinedLabels
+from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
+from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.losses import similarity_loss
 from avplatform.tasks.options import refuse_unread
-
-
-@dataclass(kw_only=True)
-class AVVPConfig:
-    """Losses and decisions of video parsing."""
-
-    supervision: Literal["pseudo", "weak"] = "pseudo"
-    """segment pseudo-labels, or video labels only"""
-    objective: Literal["auto", "basic", "han", "valor", "mil"] = "auto"
-    """auto: L_basic, or HAN's for weak labels of pooled videos; mil: weak, segments pooled here"""
-    pooling: Pooling = "linear"
-    """how the objective mil pools segments over time"""
-    audio_smooth: float = 1.0
-    """smoothing of the audio label in the weak losses; 1: none"""
-    visual_smooth: float = 0.9
-    """smoothing of the visual label in the weak losses; 1: none"""
-    segment_weight: float = 1.0
-    """weight of L_basic's segment terms"""
-    global_term: Literal["once", "twice", "drop"] = "once"
-    """how often L_basic counts the label of the whole clip"""
-    avss: Literal["off", "official", "paper"] = "off"
-    """audio-visual semantic similarity loss: off, as released, or Eqs. 10 and 11"""
-    avss_weight: float = 1.0
-    """weight of the similarity loss"""
-    avss_eps: float = 0.01
-    """offset of the released target"""
-    empty_pair: Literal["zero", "one", "ignore"] = "zero"
-    """EIoU of two segments without events, in the paper form"""
-    gate: Literal["global", "modality", "none"] = "global"
-    """the video prediction that must contain a class for its segments to have it"""
-    threshold: float = 0.5
-    """a class is decided where its probability is at least this"""
-    label_texts: Literal["plain", "official"] = "plain"
-    """texts of the label embeddings; official: spelt as behind the published ones"""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        fits = {"pseudo": ("auto", "basic", "valor"), "weak": ("auto", "basic", "han", "mil")}[
-            self.supervision
-        ]
-        if self.objective not in fits:
-            choices = ", ".join(fits)
-            raise UsageError(
-                f"AVVPConfig.objective '{self.objective}' does not go with {self.supervision}; "
-                f"use {choices}"
-            )
-        in_range(self, ("audio_smooth", "visual_smooth", "threshold"), 0, 1)
-        at_least(self, ("segment_weight", "avss_weight", "avss_eps"), 0)
 
 
 class AVVP(Task):
@@ -102,6 +63,7 @@ class AVVP(Task):
     selection_metric = "segment_Type@AV"
     whole_metric = "video_F"
     shown = ("segment_Type@AV", "event_Type@AV")
+    figures = FIGURES
     streams = "apart"
     training = {"epochs": 24, "optim": {"lr": 5e-4}}
     paper = HAN.paper
@@ -129,6 +91,12 @@ class AVVP(Task):
             }[objective]
             raise UsageError(f"task_config.objective '{objective}' {why}; use basic")
         refuse_unread(self.config, self._rules(given), group="task_config")
+        reads_stem = self.config.contrast == "ma" and self.config.contrast_visual == "stem"
+        if reads_stem and ENCODERS[encoder].wants != "vectors":
+            raise UsageError(
+                "task_config.contrast_visual 'stem' compares with the visual vectors before the "
+                f"encoder, but {encoder} reads maps; use encoded"
+            )
 
     def _rules(self, given: Gives) -> list[Rule]:
         """Return which options are read with a decoder that gives these outputs.
@@ -142,6 +110,21 @@ class AVVP(Task):
         return [
             ("audio_smooth", weak, "weak supervision"),
             ("visual_smooth", weak, "weak supervision"),
+            ("noise_ratios", config.denoise != "off", "denoise"),
+            ("denoise_rounding", config.denoise != "off", "denoise"),
+            ("denoise_warm_up", config.denoise != "off", "denoise"),
+            (
+                "denoise_warm_up_epochs",
+                config.denoise != "off" and config.denoise_warm_up != "off",
+                "denoise_warm_up",
+            ),
+            ("smooth_epochs", weak, "weak supervision"),
+            ("smooth_dropped", weak, "weak supervision"),
+            ("global_weight", pooled, "the objectives han, valor and mil (L_basic: global_term)"),
+            ("contrast_weight", config.contrast != "off", "a contrast"),
+            ("contrast_temperature", config.contrast != "off", "a contrast"),
+            ("contrast_after", config.contrast != "off", "a contrast"),
+            ("contrast_visual", config.contrast == "ma", "the contrast ma"),
             ("segment_weight", not pooled, "L_basic (objective basic)"),
             ("global_term", not pooled, "L_basic (objective basic)"),
             ("pooling", config.objective == "mil", "the objective mil"),
@@ -162,11 +145,104 @@ class AVVP(Task):
 
     odd_labels = staticmethod(label_rules.odd_labels)
 
+    def check_training_clips(self, clip_ids: Sequence[str]) -> None:
+        """Refuse refined labels that were made for other clips or classes."""
+        if self.config.refined is not None:
+            self._refined.rows(clip_ids, path=self.config.refined)
+        if self.config.denoise != "off":
+            assert self._denoiser  # reads the file
+
+    def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
+        """Add the refined labels of the batch, "keep_audio" and "keep_visual" [B, C], if any.
+
+        They come from a file, and from denoising, which ranks the clips of all processes. For the
+        contrast across videos, each clip is followed by a mixed pair (`mixed`).
+        """
+        if self.config.refined is not None:
+            batch = self._with_refined(batch)
+        if self.config.denoise != "off":
+            batch = self._denoised(model, batch, processes)
+        if self.config.contrast == "cross_video" and _begun(batch, self.config.contrast_after):
+            batch = mixed(batch)
+        return batch
+
+    def _with_refined(self, batch: Batch) -> Batch:
+        """Return a batch with the refined labels of the file."""
+        refined = self._refined
+        rows = refined.rows(batch.clip_id, path=self.config.refined)
+        weak = batch.labels["weak"]
+        keep = {
+            f"keep_{name}": torch.from_numpy(getattr(refined, f"keep_{name}")[rows]).to(weak)
+            for name in MODALITIES
+        }
+        return dataclasses.replace(batch, labels=batch.labels | keep)
+
+    @cached_property
+    def _refined(self) -> RefinedLabels:
+        """The refined labels of the file that the options name; read when training begins."""
+        return RefinedLabels.read(str(self.config.refined), self.classes)
+
+    def _denoised(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
+        """Return a batch without the labels that the model's own predictions contradict."""
+        denoiser = self._denoiser
+        strength = denoiser.strength(batch.moment)
+        if not strength:
+            return batch
+        with _self_only(model) if self.config.denoise == "self" else nullcontext():
+            parse = model(batch.audio, batch.visual, batch.motion).parse
+        audio, visual, _ = video_probabilities(parse)
+        labels = self._stream_labels(batch, audio)
+        found = processes.gather(torch.stack([audio, visual, *labels], dim=1))  # (N, 4, C)
+        audio_smooth, visual_smooth = self._smoothing(batch).values()
+        dropped = denoiser.dropped(
+            *found.transpose(0, 1).chunk(2),
+            targets=(smooth(1.0, audio_smooth), smooth(1.0, visual_smooth)),
+            strength=strength,
+        )
+        own = processes.own(dropped.transpose(0, 1))  # (B, 2, C)
+        keep = {}
+        for name, gone in zip(MODALITIES, own.to(audio.device).unbind(dim=1), strict=True):
+            kept = batch.labels.get(f"keep_{name}", torch.ones_like(batch.labels["weak"]))
+            keep[f"keep_{name}"] = kept.masked_fill(gone, 0)
+        return dataclasses.replace(batch, labels=batch.labels | keep)
+
+    @cached_property
+    def _denoiser(self) -> Denoiser:
+        """What drops labels, with the ratios of the file that the options name."""
+        config = self.config
+        if config.noise_ratios is None:
+            raise UsageError(
+                "task_config.denoise drops labels by noise ratios; make a file with `avplatform "
+                "pseudo-label noise-ratio` and give it as task_config.noise_ratios, "
+                "or set denoise to off"
+            )
+        ratios = NoiseRatios.read(config.noise_ratios, self.classes)
+        return Denoiser(
+            torch.from_numpy(np.stack([ratios.audio, ratios.visual])),
+            rounding=config.denoise_rounding,
+            warm_up=config.denoise_warm_up,
+            warm_up_epochs=config.denoise_warm_up_epochs,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the fractions of labels that denoising carries to the next batch."""
+        if self.config.denoise == "off" or self.config.denoise_rounding == "truncate":
+            return {}
+        return {"carried": self._denoiser.carried}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restore the fractions."""
+        if "carried" in state:
+            self._denoiser.carried = state["carried"]
+
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
-        """Return the weighted terms of the objective, and the similarity loss if it is on."""
+        """Return the weighted terms of the objective, and the other losses that are on."""
+        every = parse, encoding, batch
+        parse, encoding, batch = unmixed(*every)
         config, scores = self.config, parse.segment.audio.values  # type: ignore[union-attr]
         weak = as_target(batch.labels["weak"], scores)
-        smoothing = dict(audio_smooth=config.audio_smooth, visual_smooth=config.visual_smooth)
+        kept = self._kept(batch)
+        smoothing = dict(**self._smoothing(batch), kept=kept)
         pseudo = self._pseudo(batch, scores) if config.supervision == "pseudo" else None
         objective = self._objective(parse)
         if objective == "mil":
@@ -175,7 +251,7 @@ class AVVP(Task):
             terms = han_loss(parse, weak, **smoothing)
         elif objective == "valor":
             audio, visual = pseudo or self._pseudo(batch, scores)
-            terms = valor_loss(parse, weak, audio, visual)
+            terms = valor_loss(parse, kept.global_target(weak), audio, visual)
         else:
             labels = labels_without_pseudo(weak, scores.shape[1], **smoothing)
             if pseudo is not None:
@@ -188,10 +264,21 @@ class AVVP(Task):
                 }
             terms = basic_loss(
                 parse,
-                weak=weak,
+                weak=kept.global_target(weak),
                 segment_weight=config.segment_weight,
                 global_term=config.global_term,
                 **labels,
+            )
+        whole = config.global_weight
+        weights = {"audio": config.audio_weight, "visual": config.visual_weight}
+        terms = weighted(terms, weights | {"global": whole, "pooled": whole})
+        if config.contrast != "off" and _begun(batch, config.contrast_after):
+            terms["contrast"] = config.contrast_weight * contrast_loss(
+                config.contrast,
+                *every[:2],
+                *self._stream_labels(every[2], scores),
+                temperature=config.contrast_temperature,
+                visual=config.contrast_visual,
             )
         if config.avss != "off":
             maps = pseudo or predicted_events(parse, threshold=config.threshold)
@@ -214,10 +301,41 @@ class AVVP(Task):
         return "han" if has_soft_global(parse) else "basic"
 
     def _pseudo(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the audio and visual pseudo-labels [B, T, C] in the precision of `like`."""
+        """Return the audio and visual pseudo-labels that are kept, in the precision of `like`.
+
+        Shape: two maps [B, T, C].
+        """
         self.check_training_labels(batch.labels)
         audio, visual = batch.labels["pseudo_audio"], batch.labels["pseudo_visual"]
-        return as_target(audio, like), as_target(visual, like)
+        kept = self._kept(batch)
+        return (
+            kept.segments("audio", as_target(audio, like)),
+            kept.segments("visual", as_target(visual, like)),
+        )
+
+    def _stream_labels(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which classes are heard and seen in the clips, as far as training knows.
+
+        Shape: two labels [B, C] in {0, 1}.
+        """
+        if self.config.supervision == "pseudo":
+            audio, visual = self._pseudo(batch, like)
+            return audio.amax(dim=1), visual.amax(dim=1)
+        weak, kept = as_target(batch.labels["weak"], like), self._kept(batch)
+        return kept.label("audio", weak), kept.label("visual", weak)
+
+    def _kept(self, batch: Batch) -> Kept:
+        """Return which labels of a batch hold in which stream."""
+        config = self.config
+        return kept_labels(batch, smooth_dropped=config.smooth_dropped, whole=config.global_target)
+
+    def _smoothing(self, batch: Batch) -> dict[str, float]:
+        """Return the smoothing of both streams at this moment of training."""
+        config = self.config
+        over = config.smooth_epochs and _begun(batch, config.smooth_epochs)
+        if over or config.supervision == "pseudo":
+            return {"audio_smooth": 1.0, "visual_smooth": 1.0}
+        return {"audio_smooth": config.audio_smooth, "visual_smooth": config.visual_smooth}
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
         """Return "audio" and "visual" (bool [B, T, C]) and "video" (bool [B, C]).
@@ -279,3 +397,13 @@ class AVVP(Task):
         if "dense_audio" not in batch.labels:
             return {}
         return self.events({s: batch.labels[f"dense_{s}"].bool() for s in ("audio", "visual")})
+
+
+def _self_only(model: nn.Module) -> AbstractContextManager[None]:
+    """Return the context without cross attention of a model, which may be wrapped."""
+    return next(part for part in model.modules() if isinstance(part, Encoder)).self_only()
+
+
+def _begun(batch: Batch, epochs: int) -> bool:
+    """Return whether so many epochs of training are over; outside training they are."""
+    return batch.moment is None or batch.moment.epoch > epochs

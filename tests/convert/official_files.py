@@ -18,6 +18,9 @@ from tests.parity.golden_case import DEFAULT_GOLDEN, Case
 # case -> name after --from, further flags, the pickled module's class path in the authors' scripts
 CASES: dict[str, tuple[str, list[str], str]] = {
     "han_mmil": ("han", [], "nets.net_audiovisual.MMIL_Net"),
+    "ma_han": ("ma", [], "nets.net_audiovisual.MMIL_Net"),
+    "jomold_han": ("jomold", [], "nets.net_audiovisual.MMIL_Net"),
+    "cvcms_net": ("cvcms", [], "nets.net_audiovisual.MMIL_Net"),
     "valor_han_post": ("valor", [], "model.ModelDispatcher"),
     "valor_han_pre": ("valor", ["--norm", "pre"], "model.ModelDispatcher"),
     "mmpyr_mmil": ("mmpyr", [], "nets.net_audiovisual.MMIL_Net"),

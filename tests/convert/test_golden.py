@@ -46,6 +46,9 @@ def test_a_published_checkpoint_meets_the_golden_outputs(
     ("name", "wanted"),
     [
         ("han_mmil", {"supervision": "weak", "objective": "auto"}),
+        ("ma_han", {"contrast": "ma", "global_target": "official", "gate": "modality"}),
+        ("jomold_han", {"denoise": "self", "audio_weight": 2.0, "gate": "modality"}),
+        ("cvcms_net", {"contrast": "cross_video", "global_target": "union", "gate": "global"}),
         ("valor_han_pre", {"supervision": "pseudo", "objective": "valor"}),
         ("ave_att", {"supervision": "full", "head_loss": "soft_margin"}),
         ("ave_att_weak", {"supervision": "weak", "head_loss": "soft_margin"}),
@@ -72,7 +75,7 @@ def test_the_folder_knows_classes_losses_and_decisions_as_published(name, wanted
     assert config["classes"] == (classes[:28] if name == "cmbs_full" else classes)
     if config["task"] == "avvp":
         assert config["reference_order"] is True
-        assert config["encoder"]["stacked"] is (published == "valor")
+        assert config["encoder"]["stacked"] is (published in ("valor", "jomold"))
     model = AVModel.from_pretrained(tmp_path / "m")
     names = ("audio", "visual", "visual_st") if config["task"] == "avvp" else ("audio", "visual")
     decisions = task_of_model(model.config).decide(model(*(case.input(n) for n in names)).parse)

@@ -27,6 +27,11 @@ ZEROS = (
         "and a softmax over keys drops it",
     ),
     Zero(
+        ".*-cvcms-.*",
+        r"decoder\.layer\..*\.in_proj_bias\[key\]",
+        "as above, in the attention among classes",
+    ),
+    Zero(
         ".*-mmpyr-.*",
         r"encoder\..*\.attention\.key\.bias",
         "as above; the window's mask leaves keys out and changes nothing among those that stay",
@@ -42,12 +47,12 @@ ZEROS = (
         "as above; the last block's scores are predictions themselves, so its bias does count",
     ),
     Zero(
-        ".*-mmil-.*",
+        ".*-(mmil|cvcms)-.*",
         r"decoder\.segment_attention\.bias",
         "the same for all segments of a class, and the softmax is over segments",
     ),
     Zero(
-        ".*-mmil-.*",
+        ".*-(mmil|cvcms)-.*",
         r"decoder\.modality_attention\.bias",
         "the same for both modalities of a class, and the softmax is over modalities",
     ),

@@ -9,7 +9,7 @@ from avplatform.hub.convert import published_labels
 from avplatform.models.contracts import Output
 from avplatform.models.encoders.mmpyr import window
 from avplatform.models.official import read_official
-from avplatform.tasks.avvp.task import AVVPConfig
+from avplatform.tasks.avvp.config import AVVPConfig
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.contracts import Task
 from tests.parity.cases_models import Produced, grad_norms, llp_forward, same_model

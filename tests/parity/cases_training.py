@@ -11,7 +11,7 @@ from avplatform.config.optim import OptimConfig
 from avplatform.data.adapters.registry import make_task
 from avplatform.models.official import key_map
 from avplatform.tasks.avel import AVELConfig
-from avplatform.tasks.avvp.task import AVVPConfig
+from avplatform.tasks.avvp.config import AVVPConfig
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.contracts import Task
 from avplatform.training.optim import build_optimizer
@@ -33,9 +33,18 @@ def optim_config(case: Case) -> OptimConfig:
 
 
 def train(
-    case: Case, name: str, task: Task, batch_of: Any, build: Any = build, options: Any = None
+    case: Case,
+    name: str,
+    task: Task,
+    batch_of: Any,
+    build: Any = build,
+    options: Any = None,
+    prepare: Any = None,
 ) -> tuple[torch.nn.Module, dict[str, Tensor]]:
-    """Take the case's steps; return the model and what was recorded."""
+    """Take the case's steps; return the model and what was recorded.
+
+    `prepare(model, batch, step)` returns the batch of a step, as the training loop makes it.
+    """
     model, config = build(case, name), optim_config(case)
     optimizer = build_optimizer(model, config)
     start = {k: v.detach().clone() for k, v in model.named_parameters()}
@@ -47,10 +56,14 @@ def train(
     recorded: dict[str, list[Tensor]] = {"loss_total": [], "grad_norm": []}
     first = None
     for step in range(case.json["steps"]):
+        batch = batch_of(case, step % batches)
+        if prepare is not None:
+            with torch.no_grad():
+                batch = prepare(model, batch, step)
         result = optimisation_step(
             model,
             task,
-            batch_of(case, step % batches),
+            batch,
             optimizer,
             lr=case.json["recipe"]["lr_per_step"][step],
             clip_norm=config.clip_norm,

@@ -10,6 +10,8 @@ from tests.parity import (
     cases_models,
     cases_numbers,
     cases_psp,
+    cases_refine,
+    cases_strategies,
     cases_training,
 )
 
@@ -18,6 +20,8 @@ HANDLERS: dict[str, Callable[..., None]] = {
     **cases_mmpyr.CASES,
     **cases_numbers.CASES,
     **cases_psp.CASES,
+    **cases_refine.CASES,
     **cases_cmbs.CASES,
     **cases_training.CASES,
+    **cases_strategies.CASES,
 }

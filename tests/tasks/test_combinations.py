@@ -44,6 +44,16 @@ UNREAD = [
     ("avvp/han/mmil/pseudo", "task", {"visual_smooth": 0.5}),
     ("avvp/han/mmil/weak", "task", {"segment_weight": 0.5}),
     ("avvp/han/dch/weak", "task", {"global_term": "drop"}),
+    ("avvp/han/leap/weak", "task", {"global_weight": 2.0}),
+    ("avvp/han/mmil/weak", "task", {"contrast_weight": 2.0}),
+    ("avvp/han/mmil/weak", "task", {"contrast": "jomold", "contrast_visual": "encoded"}),
+    ("avvp/han/mmil/weak", "task", {"noise_ratios": "ratios.json"}),
+    (
+        "avvp/han/mmil/weak",
+        "task",
+        {"denoise": "self", "denoise_warm_up": "off", "denoise_warm_up_epochs": 2.0},
+    ),
+    ("avvp/han/mmil/pseudo", "task", {"smooth_epochs": 2}),
     ("avvp/han/leap/pseudo", "task", {"avss_eps": 0.5}),
     ("avvp/han/mmil/pseudo", "task", {"label_texts": "official"}),
     ("avel/ave/leap/full", "encoder", {"residual_blocks": 2}),
@@ -81,6 +91,10 @@ READ = [
     ("avvp/han/leap/weak", "task", {"objective": "basic", "segment_weight": 0.5}),
     ("avvp/han/mmil/weak", "task", {"objective": "basic", "global_term": "drop"}),
     ("avvp/han/leap/pseudo", "task", {"avss": "official", "avss_eps": 0.5}),
+    ("avvp/han/mmil/weak", "task", {"global_weight": 2.0}),
+    ("avvp/han/leap/pseudo", "task", {"visual_weight": 2.0}),
+    ("avvp/psp/mmil/weak", "task", {"contrast": "ma", "contrast_visual": "encoded"}),
+    ("avvp/han/mmil/weak", "task", {"smooth_epochs": 2}),
     ("avel/cmbs/dch/weak", "decoder", {"form": "ave"}),
 ]
 

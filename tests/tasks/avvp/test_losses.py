@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from avplatform.data.adapters.registry import make_task
 from avplatform.models.contracts import Encoding, Parse, Prediction, StreamPredictions
 from avplatform.tasks.avvp import AVVPConfig
-from avplatform.tasks.avvp.losses import labels_without_pseudo, predicted_events, smooth
+from avplatform.tasks.avvp.losses import labels_without_pseudo, predicted_events
+from avplatform.tasks.avvp.targets import smooth
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.losses import clamped_bce, event_iou, released_target, similarity_loss
 

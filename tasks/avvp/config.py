@@ -1,0 +1,100 @@
+"""Options of audio-visual video parsing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from avplatform.models.checks import at_least, check_choices, in_range
+from avplatform.models.errors import UsageError
+from avplatform.tasks.avvp.contrast import Contrast
+from avplatform.tasks.avvp.denoise import Rounding, WarmUp
+from avplatform.tasks.avvp.losses import Pooling
+from avplatform.tasks.avvp.targets import GlobalTarget
+
+
+@dataclass(kw_only=True)
+class AVVPConfig:
+    """Losses and decisions of video parsing."""
+
+    supervision: Literal["pseudo", "weak"] = "pseudo"
+    """segment pseudo-labels, or video labels only"""
+    objective: Literal["auto", "basic", "han", "valor", "mil"] = "auto"
+    """auto: L_basic, or HAN's for weak labels of pooled videos; mil: weak, segments pooled here"""
+    pooling: Pooling = "linear"
+    """how the objective mil pools segments over time"""
+    audio_smooth: float = 1.0
+    """smoothing of the audio label in the weak losses; 1: none"""
+    visual_smooth: float = 0.9
+    """smoothing of the visual label in the weak losses; 1: none"""
+    refined: str | None = None
+    """file of labels by modality for training (`avplatform pseudo-label exchange`)"""
+    denoise: Literal["off", "self", "full"] = "off"
+    """drop labels of a batch that its predictions contradict; self: without cross attention"""
+    noise_ratios: str | None = None
+    """file of the shares of labels to drop (`avplatform pseudo-label noise-ratio`), for denoise"""
+    denoise_rounding: Rounding = "truncate"
+    """of the number of labels to drop in a batch; carry: the next batch gets the fraction"""
+    denoise_warm_up: WarmUp = "official"
+    """how the ratios grow; official: by the authors' code (0 in the first epoch, then full)"""
+    denoise_warm_up_epochs: float = 0.9
+    """epochs until the ratios are full"""
+    smooth_epochs: int = 0
+    """smooth the labels only in so many epochs from the first (CVCMS: 2); 0: in all"""
+    smooth_dropped: bool = False
+    """smooth labels that refinement drops as those of absent classes (CVCMS); off: exactly 0"""
+    global_target: GlobalTarget = "weak"
+    """label of the whole clip; official: what audio keeps (MA); union: what either stream keeps"""
+    audio_weight: float = 1.0
+    """weight of the losses on audio (JoMoLD: 2)"""
+    visual_weight: float = 1.0
+    """weight of the losses on visual"""
+    global_weight: float = 1.0
+    """weight of the loss on the whole clip, in the objectives han, valor and mil"""
+    segment_weight: float = 1.0
+    """weight of L_basic's segment terms"""
+    global_term: Literal["once", "twice", "drop"] = "once"
+    """how often L_basic counts the label of the whole clip"""
+    avss: Literal["off", "official", "paper"] = "off"
+    """audio-visual semantic similarity loss: off, as released, or Eqs. 10 and 11"""
+    avss_weight: float = 1.0
+    """weight of the similarity loss"""
+    avss_eps: float = 0.01
+    """offset of the released target"""
+    empty_pair: Literal["zero", "one", "ignore"] = "zero"
+    """EIoU of two segments without events, in the paper form"""
+    contrast: Contrast = "off"
+    """contrast of audio and visual: within a clip (ma, jomold) or of clips that share a class"""
+    contrast_weight: float = 1.0
+    """weight of the contrast"""
+    contrast_temperature: float | None = None
+    """divisor of its similarities; none: as published, 0.2 within a clip and 1 across clips"""
+    contrast_visual: Literal["stem", "encoded"] = "stem"
+    """visual features of ma: from before the encoder, as published, or encoded"""
+    contrast_after: int = 0
+    """epochs from the first without the contrast (CVCMS: 2)"""
+    gate: Literal["global", "modality", "none"] = "global"
+    """the video prediction that must contain a class for its segments to have it"""
+    threshold: float = 0.5
+    """a class is decided where its probability is at least this"""
+    label_texts: Literal["plain", "official"] = "plain"
+    """texts of the label embeddings; official: spelt as behind the published ones"""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        fits = {"pseudo": ("auto", "basic", "valor"), "weak": ("auto", "basic", "han", "mil")}[
+            self.supervision
+        ]
+        if self.objective not in fits:
+            choices = ", ".join(fits)
+            raise UsageError(
+                f"AVVPConfig.objective '{self.objective}' does not go with {self.supervision}; "
+                f"use {choices}"
+            )
+        in_range(self, ("audio_smooth", "visual_smooth", "threshold"), 0, 1)
+        at_least(self, ("segment_weight", "avss_weight", "avss_eps"), 0)
+        at_least(self, ("audio_weight", "visual_weight", "global_weight", "contrast_weight"), 0)
+        at_least(self, ("contrast_after", "smooth_epochs"), 0)
+        in_range(self, "denoise_warm_up_epochs", 1e-6, 1e6)
+        if self.contrast_temperature is not None:
+            in_range(self, "contrast_temperature", 1e-6, 1e6)

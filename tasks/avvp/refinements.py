@@ -1,0 +1,245 @@
+"""Files that say which video labels hold in which modality: refined labels and noise ratios.
+
+A clip's label says that a class occurs, not whether it is heard or seen. Refined labels drop a
+class from one modality of a clip; noise ratios say, for a class and a modality, how often it should
+be dropped. Both files are JSON. The classes are named, so that neither file can be read for another
+list of classes by mistake.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avplatform.models.errors import DataError, counted
+from avplatform.models.files import write_atomic
+from avplatform.models.paths import expanded
+
+MODALITIES = ("audio", "visual")
+REFINED, RATIOS = "avplatform refined labels", "avplatform noise ratios"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class RefinedLabels:
+    """Which video labels of clips hold in which modality.
+
+    Shape: keep_audio and keep_visual bool [N, C], False where a label is dropped; a class that a
+    clip does not have is True. `made_by` says how they were made.
+    """
+
+    classes: tuple[str, ...]
+    clip_ids: tuple[str, ...]
+    keep_audio: np.ndarray
+    keep_visual: np.ndarray
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+    def dropped(self) -> dict[str, np.ndarray]:
+        """Return the number of dropped labels by modality, each [C]."""
+        return {"audio": (~self.keep_audio).sum(axis=0), "visual": (~self.keep_visual).sum(axis=0)}
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, completely or not at all.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        names = np.array(self.classes, dtype=object)
+        clips = {
+            clip_id: {
+                "audio": names[~self.keep_audio[i]].tolist(),
+                "visual": names[~self.keep_visual[i]].tolist(),
+            }
+            for i, clip_id in enumerate(self.clip_ids)
+        }
+        # One clip a line: a file of 10,000 clips can be read and compared.
+        lines = ",\n".join(f"  {_json(clip_id)}: {_json(gone)}" for clip_id, gone in clips.items())
+        head = {"format": REFINED, "version": VERSION, "made_by": self.made_by}
+        head["classes"] = list(self.classes)
+        text = _json(head)[:-1] + ', "dropped": {\n' + lines + "\n}}\n"
+        _write(path, text)
+
+    @classmethod
+    def read(cls, path: str | Path, classes: Sequence[str]) -> RefinedLabels:
+        """Read a file that `save` wrote, for some or all of its classes, in the order of `classes`.
+
+        Raises:
+            DataError: the file is missing or damaged, lacks one of the classes, or drops a class
+                that it does not list.
+        """
+        content = _read(path, REFINED)
+        theirs, dropped = content.get("classes"), content.get("dropped")
+        if not isinstance(theirs, list) or not isinstance(dropped, dict):
+            raise DataError(f"{path} has no list of classes or no dropped labels; write it again")
+        own = _columns(path, theirs, classes)
+        keep = {name: np.ones((len(dropped), len(theirs)), dtype=bool) for name in MODALITIES}
+        place = {name: i for i, name in enumerate(theirs)}
+        for row, (clip_id, gone) in enumerate(dropped.items()):
+            for modality in MODALITIES:
+                names = gone.get(modality, []) if isinstance(gone, dict) else None
+                if not isinstance(names, list) or not all(name in place for name in names):
+                    raise DataError(
+                        f"{path}: clip '{clip_id}' drops {names!r} from {modality}; it must be a "
+                        "list of the file's classes"
+                    )
+                keep[modality][row, [place[name] for name in names]] = False
+        return cls(
+            classes=tuple(classes),
+            clip_ids=tuple(dropped),
+            keep_audio=keep["audio"][:, own],
+            keep_visual=keep["visual"][:, own],
+            made_by=content.get("made_by") or {},
+        )
+
+    def rows(
+        self, clip_ids: Sequence[str], *, path: str | Path = "the refined labels"
+    ) -> list[int]:
+        """Return the rows of clips in the order of `clip_ids`.
+
+        Raises:
+            DataError: a clip is missing; says how many are.
+        """
+        place = self._places
+        if missing := [clip_id for clip_id in clip_ids if clip_id not in place]:
+            raise DataError(
+                f"{path} has no refined labels of {counted(len(missing), 'clip')} of "
+                f"{len(clip_ids)}, '{missing[0]}' first; it was made for other clips: make it "
+                "again on the data of this run"
+            )
+        return [place[clip_id] for clip_id in clip_ids]
+
+    @property
+    def _places(self) -> dict[str, int]:
+        found: dict[str, int] = self.__dict__.get("_found") or {
+            clip_id: row for row, clip_id in enumerate(self.clip_ids)
+        }
+        self.__dict__["_found"] = found
+        return found
+
+
+@dataclass(frozen=True)
+class NoiseRatios:
+    """The share of the labels of each class that does not hold, by modality.
+
+    Shape: audio and visual float64 [C]; NaN for a class of which nothing is known.
+    """
+
+    classes: tuple[str, ...]
+    audio: np.ndarray
+    visual: np.ndarray
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, completely or not at all; an unknown ratio becomes null.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        content: dict[str, Any] = {"format": RATIOS, "version": VERSION, "made_by": self.made_by}
+        for name in MODALITIES:
+            values = getattr(self, name).tolist()
+            content[name] = {
+                c: None if np.isnan(v) else v for c, v in zip(self.classes, values, strict=True)
+            }
+        _write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, path: str | Path, classes: Sequence[str]) -> NoiseRatios:
+        """Read a file that `save` wrote, or the published `noise_ratios.npz`.
+
+        The published file names no classes: it holds two arrays, "audio" and "visual", in LLP's
+        order, and only their length can be checked.
+
+        Raises:
+            DataError: the file is missing or damaged, has other classes, or a ratio is not in
+                [0, 1].
+        """
+        if zipfile.is_zipfile(expanded(path)):
+            found, made_by = _published_ratios(path, classes), {"file": str(path)}
+        else:
+            content = _read(path, RATIOS)
+            tables = [content.get(name) for name in MODALITIES]
+            if not all(isinstance(table, dict) for table in tables):
+                raise DataError(f"{path} has no ratios of audio and visual; write it again")
+            found = [_values(path, table, classes) for table in tables]
+            made_by = content.get("made_by") or {}
+        for name, values in zip(MODALITIES, found, strict=True):
+            bad = np.flatnonzero(~(np.isnan(values) | ((values >= 0) & (values <= 1))))
+            if len(bad):
+                raise DataError(
+                    f"{path}: the {name} ratio of '{classes[bad[0]]}' is {values[bad[0]]:g}; "
+                    "a ratio lies between 0 and 1"
+                )
+        return cls(tuple(classes), *found, made_by)
+
+
+def _published_ratios(path: str | Path, classes: Sequence[str]) -> list[np.ndarray]:
+    try:
+        with np.load(expanded(path), allow_pickle=False) as arrays:
+            found = [np.asarray(arrays[name], dtype=np.float64) for name in MODALITIES]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} is not a file of noise ratios ({error}); it must hold the arrays audio and "
+            "visual, without pickled objects"
+        ) from None
+    for values in found:
+        if values.shape != (len(classes),):
+            raise DataError(
+                f"{path} holds arrays of shape {list(values.shape)}, but there are "
+                f"{counted(len(classes), 'class')}; it was made for another list of classes"
+            )
+    return found
+
+
+def _values(path: str | Path, table: Mapping[str, Any], classes: Sequence[str]) -> np.ndarray:
+    places = _columns(path, list(table), classes)
+    values = [list(table.values())[i] for i in places]
+    wrong = [v for v in values if v is not None and not isinstance(v, (int, float))]
+    if wrong:
+        raise DataError(f"{path} has a ratio {wrong[0]!r}; it must be a number or null")
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def _columns(path: str | Path, theirs: Sequence[Any], classes: Sequence[str]) -> list[int]:
+    """Return where each of our classes stands in the classes of a file."""
+    if missing := [name for name in classes if name not in theirs]:
+        raise DataError(
+            f"{path} knows nothing of {counted(len(missing), 'class')} of this run, "
+            f"'{missing[0]}' first; it was made for another list of classes"
+        )
+    return [list(theirs).index(name) for name in classes]
+
+
+def _read(path: str | Path, kind: str) -> dict[str, Any]:
+    try:
+        content = json.loads(expanded(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON ({error}); give a file of {kind}") from None
+    if not isinstance(content, dict) or content.get("format") != kind:
+        raise DataError(f"{path} is not a file of {kind}")
+    if content.get("version") != VERSION:
+        raise DataError(
+            f"{path} has version {content.get('version')}; this avplatform reads {VERSION}"
+        )
+    return content
+
+
+def _write(path: str | Path, text: str) -> None:
+    file = expanded(path)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, text)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
