@@ -62,6 +62,7 @@ class AVModel(
                 width=width,
                 pool_first=not self.config.reference_order,
                 map_reduction=getattr(self.config.encoder, "map_reduction", "mean"),
+                activation=getattr(self.config.encoder, "stem_activation", "none"),
             )
             audio_dim, visual_dim, positions = width, width, 1
         else:

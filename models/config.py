@@ -112,6 +112,11 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     return out
 
 
+def options_of(config: Any) -> dict[str, Any]:
+    """Return the options of a dataclass as plain values, without its `_type`."""
+    return {name: value for name, value in config_to_dict(config).items() if name != "_type"}
+
+
 def config_from_dict(cls: type, data: dict[str, Any]) -> Any:
     """Build the dataclass `cls` from a dictionary.
 

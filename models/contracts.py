@@ -130,6 +130,8 @@ class Parse:
 
     `attention` says where each class was looked for, `relevance` which segments have any event.
     `aux` holds what only certain losses read, such as class_scores [B, C] (CMBS).
+    `decided` holds the predictions that decisions read where they differ from those of the losses
+    (CMPAE: the mean of two passes).
 
     Shape: segment values [B, T, C], video values [B, C]; attention [B, S, C, T] for the S streams
     that were queried, in the order audio, visual, fused; relevance [B, T].
@@ -141,6 +143,12 @@ class Parse:
     relevance: Prediction | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
     queried_by_labels: bool = False  # LEAP: segments and video are scored by class texts
+    decided: Parse | None = None
+
+    @property
+    def for_decisions(self) -> Parse:
+        """The predictions that decisions read."""
+        return self.decided or self
 
 
 class Output(NamedTuple):
@@ -180,7 +188,8 @@ class Encoder(nn.Module):
         """Return what the encoding holds in addition to both streams.
 
         "fused": a fused stream; "similarity": the similarity of the two streams; "gate": which
-        segments matter; "queries": both streams, gated, before their last interaction.
+        segments matter; "queries": both streams, gated, before their last interaction; "self": both
+        streams of a pass without cross attention.
         """
         return None
 
@@ -230,7 +239,7 @@ class Decoder(nn.Module):
 
         "text scores": scores by class texts; "label scores": one distribution over all labels;
         "pooled": a soft probability of the whole clip; "clip class": one class per clip, and the
-        segments that show it.
+        segments that show it; "uncertainty": how uncertain each video probability is.
         """
         return None
 

@@ -20,13 +20,14 @@ class VectorStem(nn.Module):
     """Project audio and visual features to the model width.
 
     Source: HAN (ECCV 2020), section 4: affine maps fc_a, fc_v, fc_st and fc_fusion, without
-    activation.
+    activation; CMPAE (CVPR 2023), released code, for an ELU after each of them.
 
     The k frames of a segment are averaged before the affine map, which gives the same result for
     1/k of the work (k is 8 in LLP); `pool_first=False` averages afterwards, as the published code
-    does, which rounds differently. Visual maps are averaged over their positions, or weighted by
-    AVE's audio-guided attention (`map_reduction="attention"`). Without motion features there are no
-    layers for motion and fusion.
+    does, which rounds differently. With an activation, frames are always averaged after it. Visual
+    maps are averaged over their positions, or weighted by AVE's audio-guided attention
+    (`map_reduction="attention"`). Without motion features there are no layers for motion and
+    fusion.
 
     Shape: audio [B, T, Da], visual [B, T*k, Dv] or [B, T, H, W, Dv], motion [B, T, Dm] -> two
     tensors [B, T, D].
@@ -39,9 +40,11 @@ class VectorStem(nn.Module):
         width: int,
         pool_first: bool = True,
         map_reduction: Literal["mean", "attention"] = "mean",
+        activation: Literal["none", "elu"] = "none",
     ) -> None:
         super().__init__()
-        self.features, self.pool_first = features, pool_first
+        self.features, self.pool_first = features, pool_first and activation == "none"
+        self.activation = nn.ELU() if activation == "elu" else nn.Identity()
         if features.map_size is not None and map_reduction == "attention":
             self.map_attention = AudioGuidedAttention(
                 audio_dim=features.audio_dim,
@@ -67,10 +70,11 @@ class VectorStem(nn.Module):
         if self.pool_first:
             x = self.visual(pool_frames(visual, segments))
         else:
-            x = average_pool(self.visual(visual), segments)
+            x = average_pool(self.activation(self.visual(visual)), segments)
         if motion is not None and self.features.motion_dim is not None:
-            x = self.fusion(torch.cat([x, self.motion(motion)], dim=-1))
-        return self.audio(audio), x
+            x = torch.cat([x, self.activation(self.motion(motion))], dim=-1)  # (B, T, 2D)
+            x = self.activation(self.fusion(x))
+        return self.activation(self.audio(audio)), x
 
 
 class MapStem(nn.Module):

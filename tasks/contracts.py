@@ -209,6 +209,17 @@ class Task:
         """Return the figure that selects an epoch by the clips that were scored."""
         return self.selection_metric if metrics.timed else self.whole_metric
 
+    def settle(self, validation: Metrics) -> Self:
+        """Return the task with the options of its decisions that are picked after training.
+
+        They become part of the saved model. By default nothing is picked, and the task itself is
+        returned.
+
+        Args:
+            validation: the metrics and evidence of the kept epoch on validation.
+        """
+        return self
+
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what is compared with thresholds, by name, each with B rows; it may be empty."""
         return {}

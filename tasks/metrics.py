@@ -111,6 +111,10 @@ class Analysis:
     streams: tuple[str, ...]
     default: float = 0.5
 
+    def default_of(self, stream: str) -> float:
+        """Return the threshold at which the task decides in a stream."""
+        return self.default
+
     def contributions(self, state: Arrays) -> Arrays:
         """Return the score of each clip, [N] in percent, whose mean is the figure, by figure."""
         raise NotImplementedError

@@ -54,5 +54,6 @@ def with_threshold(task: Task, threshold: float | None) -> Task:
             f"threshold is for {takers}; {task.name} decides by the largest score and has none"
         )
     other = copy.copy(task)
-    other.config = dataclasses.replace(task.config, threshold=threshold)
+    at = getattr(task.config, "at", lambda t: dataclasses.replace(task.config, threshold=t))
+    other.config = at(threshold)
     return other

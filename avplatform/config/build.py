@@ -15,7 +15,7 @@ from avplatform.data.store.schema import SPLITS, DataSpec, check_labels
 from avplatform.labels.cache import label_embeddings
 from avplatform.labels.held_out import data_for, with_others
 from avplatform.models.av_model import AVModel
-from avplatform.models.config import AVModelConfig, config_to_dict
+from avplatform.models.config import AVModelConfig, options_of
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS, label_decoders
 from avplatform.models.errors import UsageError
@@ -174,7 +174,7 @@ def make_model_config(
         features=features,
         encoder=config.encoder_config,
         decoder=config.decoder_config,
-        task_config={k: v for k, v in config_to_dict(config.task_config).items() if k != "_type"},
+        task_config=options_of(config.task_config),
     )
     if clips is not None:
         model_config.segments = clips.segments

@@ -24,12 +24,14 @@ def choose_thresholds(analysis: Analysis, validation: Metrics) -> Arrays:
         DataError: the metrics keep no scores.
     """
     evidence = require_evidence(validation)
-    grid = np.array(sorted({*GRID, analysis.default}, key=lambda t: (abs(t - analysis.default), t)))
-    out = {}
+    defaults = {stream: analysis.default_of(stream) for stream in analysis.streams}
+    grid, out = np.array(sorted({*GRID, *defaults.values()})), {}
     for stream, values in analysis.objective(validation.state(), evidence, grid).items():
+        default = defaults[stream]
+        nearest = np.argsort(abs(grid - default), kind="stable")
         # The first of equally good ones, which is the nearest to the default.
-        best = np.where(np.isnan(values), -np.inf, values).argmax(axis=0)
-        out[stream] = np.where(np.isnan(values).all(axis=0), analysis.default, grid[best])
+        best = np.where(np.isnan(values), -np.inf, values)[nearest].argmax(axis=0)
+        out[stream] = np.where(np.isnan(values).all(axis=0), default, grid[nearest][best])
     return out
 
 

@@ -15,7 +15,7 @@ from avplatform.hub.cards import render_converted_card
 from avplatform.labels.cache import label_embeddings as label_embeddings_of
 from avplatform.models.av_model import AVModel
 from avplatform.models.checkpoint.file import read_checkpoint
-from avplatform.models.config import config_from_dict, config_to_dict
+from avplatform.models.config import config_from_dict, options_of
 from avplatform.models.errors import AVError, DataError, UsageError, counted, unknown_name
 from avplatform.models.files import file_sha256, write_atomic
 from avplatform.models.official import OFFICIAL, Labels, open_reader
@@ -125,8 +125,9 @@ def published_labels(name: str, *, weak: bool = False) -> Labels:
     config = config_from_dict(kind.Config, told)
     task = make_task(kind.name, config)
     classes, texts = task.model_classes(options["decoder"], options["encoder"])
-    stored = {key: value for key, value in config_to_dict(config).items() if key != "_type"}
-    return Labels(task=kind.name, classes=classes, label_texts=texts, task_config=stored)
+    return Labels(
+        task=kind.name, classes=classes, label_texts=texts, task_config=options_of(config)
+    )
 
 
 def write_folder(model: AVModel, card: str, out: Path) -> None:

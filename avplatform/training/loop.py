@@ -286,7 +286,14 @@ class Run:
         weights = load_best(self.folder.checkpoints, step=self.progress.best["step"])
         self.setup.bare_model.load_state_dict(weights)
         metrics = {split: self._evaluate(split) for split in ("validation", "test")}
-        content = write_report(self.setup, self.progress, metrics)
+        before = None
+        settled = self.task.settle(metrics["validation"])
+        if settled is not self.task:
+            before = {split: values.figures() for split, values in metrics.items()}
+            self.setup.settle(settled)
+            self.task = settled
+            metrics = {split: self._evaluate(split) for split in metrics}
+        content = write_report(self.setup, self.progress, metrics, before=before)
         if self.progress.skipped:
             steps = counted(self.progress.skipped, "step")
             self.console.note(f"skipped {steps} whose loss or gradient was NaN or infinite")

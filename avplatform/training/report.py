@@ -10,7 +10,7 @@ from avplatform.base.processes import on_main
 from avplatform.evaluation.evaluate import example_tracks
 from avplatform.evaluation.untrained import training_free_answers
 from avplatform.hub.cards import render_model_card
-from avplatform.models.config import config_to_dict
+from avplatform.models.config import config_to_dict, options_of
 from avplatform.models.files import write_atomic
 from avplatform.runs import pictures as plots
 from avplatform.runs.predictions import Predictions, predictions_file, save_predictions
@@ -22,8 +22,22 @@ if TYPE_CHECKING:
     from avplatform.training.setup import Setup
 
 
-def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) -> dict[str, Any]:
-    """Write model/, predictions/, plots/ and, last, results.json; print and return the results."""
+def write_report(
+    setup: Setup,
+    progress: Progress,
+    metrics: dict[str, Metrics],
+    *,
+    before: dict[str, dict[str, float]] | None = None,
+) -> dict[str, Any]:
+    """Write model/, predictions/, plots/ and, last, results.json; print and return the results.
+
+    Args:
+        setup: the run's setup.
+        progress: the run's progress.
+        metrics: the metrics of the kept epoch by split.
+        before: the figures by split before options of the decisions were picked on validation;
+            None: nothing was picked.
+    """
     config, best, task = setup.config, progress.best, setup.task
     selecting = metrics["test" if config.select_on == "test" else "validation"]
     metric = config.select_by or task.metric_of(selecting)
@@ -45,6 +59,7 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
         extra={
             "presence": presence_of(task, metrics),
             **started(setup),
+            **settled(setup, before),
             "parameters": setup.parameters,
             "steps": progress.step,
             "skipped_steps": progress.skipped,
@@ -69,6 +84,12 @@ def write_report(setup: Setup, progress: Progress, metrics: dict[str, Metrics]) 
                 setup.console.note(f"the plots could not be drawn: {error}")
         write_json(setup.folder.results_file, content)
         show(setup.console, content, ["validation", "test"])
+        if before is not None:
+            main = task.selection_metric
+            setup.console.note(
+                f"picked on validation: {', '.join(content['settled']['task_config'])}; without it "
+                f"{main} was {before['test'][main]:.1f} on test"
+            )
         setup.console.note(
             f"kept epoch {best['epoch']} ({metric} {best['value']:.2f} on "
             f"{config.select_on}); training took {content['seconds']['wall']:.0f} s wall time, "
@@ -101,6 +122,15 @@ def started(setup: Setup) -> dict[str, Any]:
     if setup.start is None:
         return {}
     return {"init_from": setup.start.summary() | {"frozen": setup.config.freeze}}
+
+
+def settled(setup: Setup, before: dict[str, dict[str, float]] | None) -> dict[str, Any]:
+    """Return the options that were picked on validation, and the figures without them."""
+    if before is None:
+        return {}
+    given, now = options_of(setup.config.task_config), options_of(setup.task.config)
+    changed = {name: value for name, value in now.items() if value != given[name]}
+    return {"settled": {"split": "validation", "task_config": changed, "before": before}}
 
 
 def write_model(setup: Setup, content: dict[str, Any]) -> None:

@@ -17,8 +17,10 @@ from avplatform.config.values import to_dict
 from avplatform.data import train_loader
 from avplatform.data.reading.restricted import clips_per_class
 from avplatform.models.av_model import AVModel
+from avplatform.models.config import options_of
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.runs.folder import RunFolder
+from avplatform.tasks.contracts import Task
 from avplatform.training.checkpoint import checkpoint_steps
 from avplatform.training.fit import advice, fitted, length, training_clips, unmeasured
 from avplatform.training.length import check_length, total_steps
@@ -128,6 +130,10 @@ class Setup:
         self.bare_model: AVModel = (
             self.trained_model if replica is None else replica.to(self.accelerator.device)
         )
+
+    def settle(self, task: Task) -> None:
+        """Score and save the model with the decisions of this task; see `Task.settle`."""
+        self.task, self.bare_model.config.task_config = task, options_of(task.config)
 
     @property
     def precision(self) -> str:

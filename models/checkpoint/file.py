@@ -213,9 +213,10 @@ def _nested_tensor(values: Any, *about: Any) -> Tensor:
     return values.as_strided(ref.size, ref.stride, ref.offset)
 
 
+_CHECKPOINT_CALLS: dict[str, Callable[..., Any]] = {**CALLS, **ARRAY_CALLS}
+"""Training scripts save NumPy's random state, which holds an array, beside the weights."""
 _PLAIN_CALLS: dict[str, Callable[..., Any]] = {
-    **CALLS,
-    **ARRAY_CALLS,
+    **_CHECKPOINT_CALLS,
     "torch.storage._load_from_bytes": _nested_storage,
     "torch._utils._rebuild_tensor_v2": _nested_tensor,
 }
@@ -252,7 +253,7 @@ def _zip(path: Path, use: Callable[..., Any]) -> Any:
             if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
                 raise _big_endian()
             with archive.open(pickles[0]) as stream:
-                machine = PickleMachine(stream)
+                machine = PickleMachine(stream, _CHECKPOINT_CALLS)
                 found = machine.load()
 
             def read(key: str, size: int) -> bytearray:
@@ -279,7 +280,7 @@ def _zip(path: Path, use: Callable[..., Any]) -> Any:
 
 def _legacy(content: Any, length: int, use: Callable[..., Any]) -> Any:
     """Read torch's format before 1.6: five pickles, then the bytes of each storage."""
-    machine = PickleMachine(content)
+    machine = PickleMachine(content, _CHECKPOINT_CALLS)
     magic = machine.load()
     if type(magic) is not int or magic != MAGIC:
         raise DataError("it is a pickle, but torch.save did not write it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from avplatform.models.checks import check_part
 from avplatform.models.contracts import Decoder
+from avplatform.models.decoders.cmpae import Evidence
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.leap import LEAP
@@ -28,5 +29,5 @@ def label_decoders() -> str:
     return " or ".join(name for name, kind in DECODERS.items() if kind.needs_labels)
 
 
-for _decoder in (LEAP, DCH, MMIL, ClassTokens):
+for _decoder in (LEAP, DCH, MMIL, ClassTokens, Evidence):
     register_decoder(_decoder.name, _decoder)

@@ -42,6 +42,8 @@ class HANConfig:
     """share of the pass with cross attention; the rest is a pass without it (CMPAE: 0.8)"""
     map_reduction: Literal["mean", "attention"] = "mean"
     """how a visual map becomes a vector: mean over positions, or AVE's audio-guided attention"""
+    stem_activation: Literal["none", "elu"] = "none"
+    """what follows each affine map of the stem; elu: as in CMPAE, before frames are averaged"""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -127,8 +129,8 @@ class HAN(Encoder):
 
     @classmethod
     def gives(cls, config: HANConfig) -> Gives:
-        """Return nothing in addition to both streams."""
-        return frozenset()
+        """Return "self" where both passes are mixed."""
+        return frozenset({"self"} if config.mixture != 1 else ())
 
     def __init__(
         self, *, config: HANConfig, audio_dim: int, visual_dim: int, positions: int = 1

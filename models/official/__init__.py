@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.models.official.ave import AVEReader, DMRNReader
 from avplatform.models.official.cmbs import CMBSReader
+from avplatform.models.official.cmpae import CMPAEReader
 from avplatform.models.official.cvcms import CVCMSReader
 from avplatform.models.official.han import HANReader, VALORReader
 from avplatform.models.official.jomold import JoMoLDEstimatorReader, JoMoLDReader
@@ -43,6 +44,7 @@ OFFICIAL: dict[str, type[Reader]] = {
         JoMoLDReader,
         JoMoLDEstimatorReader,
         CVCMSReader,
+        CMPAEReader,
     )
 }
 """Readers of whole models, by the name of the published model."""

@@ -283,10 +283,10 @@ def unit_rules(prefix: str, ours: str, *, groups: int = 1) -> tuple[tuple[str, s
     )
 
 
-def stem_features(tensors: Mapping[str, Tensor]) -> FeatureSpec:
-    """Return the widths of the features that HAN's stem reads."""
+def stem_features(tensors: Mapping[str, Tensor], *, inside: str = "") -> FeatureSpec:
+    """Return the widths of the features that HAN's stem reads; `inside` ends its layers' names."""
     audio, visual, motion = (
-        need(tensors, f"{layer}.weight").shape[1] for layer in ("fc_a", "fc_v", "fc_st")
+        need(tensors, f"{layer}{inside}.weight").shape[1] for layer in ("fc_a", "fc_v", "fc_st")
     )
     return FeatureSpec(audio_dim=audio, visual_dim=visual, motion_dim=motion)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from avplatform.models.contracts import Options
+from avplatform.models.decoders.cmpae import Evidence
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.leap import LEAP
@@ -20,6 +21,13 @@ from avplatform.tasks.cells import Cells, DecoderType, EncoderType, Preset, Publ
 
 _BEST = "the best of 29 labels"
 _BEST_EVENT = "the event with the largest P_a P_v where it is >= 0.5, else background"
+_EVIDENCE_LOSS = (
+    "BCE on the video probabilities of audio (weight 2), visual (0.6) and joint branch (0.6), "
+    "JoMoLD's contrast within a clip, CMPAE's mutual learning"
+)
+_EVIDENCE_DECISION = (
+    "the event with the largest p_a p_v where that, P_a and P_v are >= 0.5, else background"
+)
 _LEAP_NOTE = """\
 **LEAP on AVEL.** There are 29 texts, the events and "background". The audio and visual streams have
 separate weights, and segment and video logits are the mean of both (`combine`). Full supervision:
@@ -167,6 +175,8 @@ CELLS = AVELCells(
         "probabilities",
         LEAP: "29 texts (events and background), mean of both streams' logits, a learned gain on "
         "segment scores",
+        Evidence: "CMPAE's evidence head over the 28 events, and a joint branch; nothing of it "
+        "is released for this task",
         DCH: "AVE's head on both streams",
         ClassTokens: "CVCMS's class tokens over the 28 events; else as MMIL",
     },
@@ -182,6 +192,11 @@ CELLS = AVELCells(
             "the clip's best event wherever it scores no less than background; background "
             "everywhere if its video logit is the largest",
         ),
+        (Evidence, "full"): (
+            f"{_EVIDENCE_LOSS}, BCE on P_a P_v of every segment",
+            _EVIDENCE_DECISION,
+        ),
+        (Evidence, "weak"): (_EVIDENCE_LOSS, _EVIDENCE_DECISION),
         (DCH, "full"): ("cross entropy on every segment's 29 labels", _BEST),
         (DCH, "weak"): ("cross entropy on the maximum over time of the segment logits", _BEST),
     },

@@ -6,6 +6,15 @@ from typing import Any
 
 from avplatform.models.contracts import Gives, Rule, may_give
 
+OF_EVIDENCE = (
+    "evidence_weights",
+    "contrast_weight",
+    "mutual_weight",
+    "segment_threshold",
+    "video_threshold",
+)
+"""Options that only the head of the evidence decoder reads."""
+
 
 def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
     """Return which of the task's options are read.
@@ -26,7 +35,13 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
     direct, paired = head and not (own_head and full), pairs and config.pair_weight > 0
     gated = gates and (own_head or config.auxiliary_weight > 0)
     other_head = gates and not own_head
+    evidence = may_give(decoder, "uncertainty")
+    counts = may_give(decoder, "pooled") and not (head or leap)
+    mutual = evidence and config.mutual_weight > 0
     return [
+        *((name, evidence, "the evidence decoder") for name in OF_EVIDENCE),
+        ("global_uncertainty_floor", mutual, "the evidence decoder, with a mutual_weight"),
+        ("count_terms", not full and counts, "weak supervision with mmil or cmpae"),
         ("head_loss", direct, "the direct head (dch), except CMBS's own in full supervision"),
         ("pair_weight", pairs, "PSP in full supervision"),
         ("pair_target", paired, "PSP in full supervision, with a pair_weight"),

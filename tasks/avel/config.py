@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from avplatform.models.checks import at_least, check_choices
+from avplatform.models.checks import at_least, check_choices, in_range
 from avplatform.models.errors import UsageError
 
 _BOTH = (
@@ -60,6 +60,21 @@ class AVELConfig:
     empty_pair: Literal["zero", "one", "ignore"] = "zero"
     """EIoU of two background segments, in the paper form"""
 
+    evidence_weights: tuple[float, float, float] = (2.0, 0.6, 0.6)
+    """weights of the evidence decoder's losses on audio, visual and the joint branch (CMPAE)"""
+    contrast_weight: float = 1.0
+    """weight of JoMoLD's contrast of the segments of a clip (cmpae); 0: off"""
+    count_terms: Literal["off", "add"] = "off"
+    """add the likelihood of how many segments have an event (weak; mmil, cmpae; after BPS)"""
+    mutual_weight: float = 1.0
+    """weight of CMPAE's mutual learning (cmpae); 0: off"""
+    global_uncertainty_floor: float = 0.9
+    """least uncertainty of the joint branch in mutual learning, as released; 0: as it is"""
+    segment_threshold: float = 0.5
+    """both streams' segment probabilities are at least this where there is an event (cmpae)"""
+    video_threshold: float = 0.5
+    """the probability of the clip's event is at least this, else it is background (cmpae)"""
+
     def __post_init__(self) -> None:
         check_choices(self)
         if self.head_loss == "bce" and self.supervision == "full":
@@ -76,3 +91,10 @@ class AVELConfig:
                 "AVELConfig.decision is 'masked', which is for full supervision; use argmax"
             )
         at_least(self, ("avss_weight", "pair_weight", "auxiliary_weight"), 0)
+        at_least(self, ("contrast_weight", "mutual_weight"), 0)
+        in_range(self, "global_uncertainty_floor", 0, 1)
+        in_range(self, ("segment_threshold", "video_threshold"), 0.01, 0.99)
+        if any(weight < 0 for weight in self.evidence_weights):
+            raise UsageError(
+                f"AVELConfig.evidence_weights are {self.evidence_weights}; none may be negative"
+            )

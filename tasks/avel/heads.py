@@ -1,6 +1,6 @@
 """Heads of event localization: loss, decision and evidence for each kind of prediction.
 
-Decoders give five kinds of predictions, and each kind has a head here. The tags of a parse say
+Decoders give six kinds of predictions, and each kind has a head here. The tags of a parse say
 which head reads it, so third-party decoders are served too.
 """
 
@@ -79,6 +79,62 @@ class Head:
         if prediction.kind == "probability":
             return label, best / (best + background).clamp(min=1e-12)
         return label, (best - background).sigmoid()
+
+
+class EvidenceHead(Head):
+    """Reads the evidence of both streams and of a joint branch, from the evidence decoder.
+
+    Source: ours; CMPAE (CVPR 2023) has released nothing for event localization. An event is in
+    both streams, so neither visual labels are smoothed nor labels of a modality dropped.
+    """
+
+    @staticmethod
+    def reads(parse: Parse, background: int) -> bool:
+        """Return whether the joint branch has an uncertainty."""
+        return "uncertainty_av" in parse.aux
+
+    def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
+        """Return terms on both streams and the joint branch, and on the segments (full)."""
+        target = losses.mil_target(video, self.dtype(parse), self.background + 1)
+        if self.weak:
+            target = self.video_target(parse, segment, video)
+        weights = zip(("audio", "visual", "av"), self.config.evidence_weights, strict=True)
+        terms = {
+            name: weight * losses.bce(getattr(parse.video, name), target[:, : self.background])
+            for name, weight in weights
+        }
+        if not self.weak:
+            events = one_hot_events(segment, self.background).to(target.dtype)
+            terms["segment"] = losses.bce(joint(parse, "segment"), events)
+        return terms
+
+    def decide(self, parse: Parse) -> Tensor:
+        """Return the clip's best event where both streams and the clip reach their thresholds."""
+        label, scores = self._scores(parse)
+        found = torch.stack([score >= limit for score, limit in scores]).all(dim=0)
+        return torch.where(found, label, self.background)
+
+    def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
+        """Return the clip's best event, and the lowest of its scores.
+
+        Each score is stretched so that its threshold becomes 0.5.
+        """
+        label, scores = self._scores(parse)
+        stretched = [
+            torch.where(x < limit, x / (2 * limit), 0.5 + (x - limit) / (2 * (1 - limit)))
+            for x, limit in scores
+        ]
+        return label, torch.stack(stretched).amin(dim=0)
+
+    def _scores(self, parse: Parse) -> tuple[Tensor, list[tuple[Tensor, float]]]:
+        """Return the best event of the clip, and its scores [B, T] with their thresholds."""
+        config, segment, video = self.config, parse.segment, parse.video
+        whole, label = (video.audio.probability * video.visual.probability).max(dim=-1)  # type: ignore[union-attr]
+        streams = [p.probability for p in (segment.audio, segment.visual)]  # type: ignore[union-attr]
+        label = label[:, None].expand(streams[0].shape[:2])  # (B, T)
+        own = [p.gather(-1, label[..., None]).squeeze(-1) for p in streams]
+        clip = whole[:, None].expand(label.shape), config.video_threshold
+        return label, [*((score, config.segment_threshold) for score in own), clip]
 
 
 class SoftmaxHead(Head):
@@ -267,7 +323,14 @@ class RelevanceHead(OneEventHead):
         return parse.aux["raw_logits"] if self.weak else joint(parse, "video").values
 
 
-HEADS: tuple[type[Head], ...] = (RelevanceHead, PairHead, SoftmaxHead, LabelHead, EventHead)
+HEADS: tuple[type[Head], ...] = (
+    RelevanceHead,
+    EvidenceHead,
+    PairHead,
+    SoftmaxHead,
+    LabelHead,
+    EventHead,
+)
 """All heads; the first one that reads a parse is used."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avplatform.models.contracts import Encoding, Needs, Parse, at_least_single
 from avplatform.models.decoders import DECODERS
@@ -19,11 +19,14 @@ from avplatform.tasks.avel.analysis import AVELAnalysis
 from avplatform.tasks.avel.cells import CELLS
 from avplatform.tasks.avel.combinations import task_rules
 from avplatform.tasks.avel.config import BACKGROUND, AVELConfig
-from avplatform.tasks.avel.heads import Head, head_of, one_hot_events
+from avplatform.tasks.avel.heads import EvidenceHead, Head, head_of, one_hot_events
 from avplatform.tasks.avel.metrics import AVELMetrics
-from avplatform.tasks.batch import Batch
+from avplatform.tasks.avvp.contrast import jomold_contrast
+from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
+from avplatform.tasks.counts import LeastCounts, count_loss
 from avplatform.tasks.losses import similarity_loss
+from avplatform.tasks.mutual_learning import mutual_learning_of
 from avplatform.tasks.options import refuse_unread
 
 
@@ -76,17 +79,19 @@ class AVEL(Task):
         super().__init__(config, classes=classes, texts=texts)
         self.background = len(self.classes) - 1
         """The index of background, which is the number of events."""
+        self._counts = LeastCounts()
         self._pair_target = (
             losses.StalePairTargets() if config.pair_target == "official" else losses.pair_target
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Return the values of earlier batches that PSP's official pair targets keep."""
+        """Return what PSP's official pair targets keep of earlier batches, and counts."""
         kept = getattr(self._pair_target, "kept", None)
-        return {} if kept is None else {"pair_targets": kept}
+        return self._counts.state() | ({} if kept is None else {"pair_targets": kept})
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
+        self._counts.load_state(state)
         if isinstance(self._pair_target, losses.StalePairTargets):
             self._pair_target.kept = state.get("pair_targets")
 
@@ -180,6 +185,15 @@ class AVEL(Task):
         """Return the head that reads the decoder's kind of prediction."""
         return head_of(parse, self.config, self.background)
 
+    def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
+        """Add "counts" [B, 1, C], in how many segments an event is at least, from epoch 2 on."""
+        if self.config.count_terms == "off" or batch.moment.epoch == 1:  # type: ignore[union-attr]
+            return batch
+        parse = model(batch.audio, batch.visual, batch.motion).parse
+        pair = losses.joint(parse, "segment").probability[..., : self.background]
+        counts = self._counts.update(batch.row, [pair], processes)
+        return dataclasses.replace(batch, labels=batch.labels | {"counts": counts})
+
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> losses.Terms:
         """Return the weighted terms of the head, the encoder and the similarity loss."""
         config, video = self.config, batch.labels["video"]
@@ -189,6 +203,24 @@ class AVEL(Task):
         terms = head.loss(parse, segment, video)
         if config.supervision == "full":
             terms |= self._encoder_terms(head, parse, encoding, segment)
+        if config.contrast_weight and isinstance(head, EvidenceHead):
+            rows = segment != self.background if config.supervision == "full" else None
+            streams = encoding.audio, encoding.visual
+            terms["contrast"] = config.contrast_weight * jomold_contrast(*streams, rows=rows)
+        if config.count_terms == "add":
+            pair = losses.joint(parse, "segment").probability[..., : self.background]
+            present = losses.mil_target(video, pair.dtype, self.background + 1)
+            least = batch.labels["counts"][:, 0] if "counts" in batch.labels else None
+            terms["count"] = count_loss(pair, present[:, : self.background], least)
+        if config.mutual_weight:
+            weak = losses.mil_target(video, head.dtype(parse), self.background + 1)
+            terms |= mutual_learning_of(
+                parse,
+                weak[:, : self.background],
+                batch=batch.moment.batch if batch.moment else 0,
+                weight=config.mutual_weight,
+                floor=config.global_uncertainty_floor,
+            )
         if config.avss != "off":
             events = one_hot_events(segment, self.background)
             terms["similarity"] = config.avss_weight * similarity_loss(
@@ -228,6 +260,7 @@ class AVEL(Task):
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
         """Return "segment" (int [B, T]), the label of each segment; the last is background."""
+        parse = parse.for_decisions
         return {"segment": self.head(parse).decide(parse)}
 
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -237,7 +270,7 @@ class AVEL(Task):
         p / (p + p of background), or the relevance of the segment. It is at least 0.5 exactly where
         an event was decided.
         """
-        decided = decisions["segment"] != self.background
+        parse, decided = parse.for_decisions, decisions["segment"] != self.background
         label, event = self.head(parse).best_event(parse)
         # The largest number below 0.5 in half precision, in which the evidence is stored.
         below = 0.5 - 2**-12
@@ -262,6 +295,7 @@ class AVEL(Task):
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
         """Return the probability of each event in each segment."""
+        parse = parse.for_decisions
         return {"av": self.head(parse).probabilities(parse)[..., : self.background]}
 
     def tracks(self, decisions: dict[str, Tensor], batch: Batch) -> list[dict[str, Any]]:

@@ -17,12 +17,20 @@ class AVVPAnalysis(Analysis):
     """Terms of `AVVPMetrics` per clip and per class.
 
     Thresholds apply to the probabilities of segments; each stream and class has its own.
+
+    Args:
+        classes: the names of the C classes.
+        defaults: the thresholds at which the task decides the segments of each stream.
     """
 
     streams = STREAMS
 
-    def __init__(self, classes: tuple[str, ...], *, default: float = 0.5) -> None:
-        self.classes, self.default = classes, default
+    def __init__(self, classes: tuple[str, ...], *, defaults: dict[str, float]) -> None:
+        self.classes, self.defaults = classes, defaults
+
+    def default_of(self, stream: str) -> float:
+        """Return the threshold at which the task decides the segments of a stream."""
+        return self.defaults[stream]
 
     def contributions(self, state: Arrays) -> Arrays:
         """Return the ten figures of each clip."""

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from avplatform.models.checks import at_least, check_choices, in_range
-from avplatform.models.errors import UsageError
+from avplatform.models.errors import UsageError, counted
 from avplatform.tasks.avvp.contrast import Contrast
 from avplatform.tasks.avvp.denoise import Rounding, WarmUp
 from avplatform.tasks.avvp.losses import Pooling
+from avplatform.tasks.avvp.metrics import STREAMS
 from avplatform.tasks.avvp.targets import GlobalTarget
+
+OF_VIDEOS = (
+    "class_thresholds",
+    *(f"{s}_{kind}" for s in STREAMS for kind in ("video_threshold", "class_thresholds")),
+)
+"""Options on the thresholds of whole videos of a stream."""
 
 
 @dataclass(kw_only=True)
@@ -73,10 +82,32 @@ class AVVPConfig:
     """visual features of ma: from before the encoder, as published, or encoded"""
     contrast_after: int = 0
     """epochs from the first without the contrast (CVCMS: 2)"""
+    count_terms: Literal["off", "add", "replace"] = "off"
+    """likelihood of how many segments have a class (after BPS); replace: without the global term"""
+    count_weight: float = 1.0
+    """weight of the likelihood of counts"""
+    mutual_weight: float = 0.0
+    """weight of CMPAE's mutual learning, for decoders with uncertainties; 0: off"""
+    global_uncertainty_floor: float = 0.9
+    """least uncertainty of the joint branch in mutual learning, as released; 0: as it is"""
     gate: Literal["global", "modality", "none"] = "global"
     """the video prediction that must contain a class for its segments to have it"""
     threshold: float = 0.5
     """a class is decided where its probability is at least this"""
+    audio_segment_threshold: float | None = None
+    """threshold of audio segments; none: threshold"""
+    visual_segment_threshold: float | None = None
+    """threshold of visual segments; none: threshold"""
+    audio_video_threshold: float | None = None
+    """threshold of the whole audio stream, for the gate modality; none: threshold"""
+    visual_video_threshold: float | None = None
+    """threshold of the whole visual stream, for the gate modality; none: threshold"""
+    class_thresholds: Literal["off", "visual", "both"] = "off"
+    """pick one video threshold per class on validation after training: of visual (CMPAE) or both"""
+    audio_class_thresholds: tuple[float, ...] = ()
+    """threshold of the whole audio stream per class, in their order; empty: the same for all"""
+    visual_class_thresholds: tuple[float, ...] = ()
+    """threshold of the whole visual stream per class, in their order; empty: the same for all"""
     label_texts: Literal["plain", "official"] = "plain"
     """texts of the label embeddings; official: spelt as behind the published ones"""
 
@@ -92,9 +123,59 @@ class AVVPConfig:
                 f"use {choices}"
             )
         in_range(self, ("audio_smooth", "visual_smooth", "threshold"), 0, 1)
-        at_least(self, ("segment_weight", "avss_weight", "avss_eps"), 0)
         at_least(self, ("audio_weight", "visual_weight", "global_weight", "contrast_weight"), 0)
         at_least(self, ("contrast_after", "smooth_epochs"), 0)
         in_range(self, "denoise_warm_up_epochs", 1e-6, 1e6)
         if self.contrast_temperature is not None:
             in_range(self, "contrast_temperature", 1e-6, 1e6)
+        for name in (f"{s}_{level}_threshold" for s in STREAMS for level in ("segment", "video")):
+            if getattr(self, name) is not None:
+                in_range(self, name, 0, 1)
+        for stream in STREAMS:
+            for value in getattr(self, f"{stream}_class_thresholds"):
+                if not 0 <= value <= 1:
+                    raise UsageError(
+                        f"AVVPConfig.{stream}_class_thresholds holds {value!r}; each must lie "
+                        "between 0 and 1"
+                    )
+        at_least(
+            self, ("segment_weight", "avss_weight", "avss_eps", "mutual_weight", "count_weight"), 0
+        )
+        in_range(self, "global_uncertainty_floor", 0, 1)
+
+    def limit(self, stream: str, level: Literal["segment", "video"]) -> float:
+        """Return the threshold of a stream's segments, or of its videos without class thresholds.
+
+        Example:
+            >>> AVVPConfig(threshold=0.45, audio_segment_threshold=0.25).limit("audio", "segment")
+            0.25
+        """
+        own = getattr(self, f"{stream}_{level}_threshold")
+        return self.threshold if own is None else own
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raise UsageError if thresholds are given per class, but not one for each of these."""
+        for stream in STREAMS:
+            count = len(getattr(self, f"{stream}_class_thresholds"))
+            if count not in (0, len(classes)):
+                raise UsageError(
+                    f"task_config.{stream}_class_thresholds holds {counted(count, 'threshold')}, "
+                    f"but there are {counted(len(classes), 'class')}; give one per class"
+                )
+
+    def for_classes(self, known: Sequence[str], classes: Sequence[str]) -> AVVPConfig:
+        """Return the options for other classes; those that are known keep their thresholds."""
+        kept = {}
+        for stream in STREAMS:
+            if limits := getattr(self, f"{stream}_class_thresholds"):
+                own = dict(zip(known, limits, strict=True))
+                rest = self.limit(stream, "video")
+                kept[f"{stream}_class_thresholds"] = tuple(own.get(n, rest) for n in classes)
+        return dataclasses.replace(self, **kept)
+
+    def at(self, threshold: float) -> AVVPConfig:
+        """Return these options with one threshold for all streams, classes, segments and videos."""
+        names = [f.name for f in dataclasses.fields(self) if f.name.endswith("_threshold")]
+        whole: dict[str, Any] = dict.fromkeys(names)
+        whole |= {f"{stream}_class_thresholds": () for stream in STREAMS}
+        return dataclasses.replace(self, **whole, threshold=threshold)

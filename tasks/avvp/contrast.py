@@ -56,18 +56,33 @@ def ma_contrast(
 
 
 def jomold_contrast(
-    audio: Tensor, visual: Tensor, *, temperature: float = 0.2, smoothing: float = SMOOTHING
+    audio: Tensor,
+    visual: Tensor,
+    *,
+    temperature: float = 0.2,
+    smoothing: float = SMOOTHING,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """Return JoMoLD's contrast: minus the logarithm of the probability of the smoothed target.
 
     Source: JoMoLD (ECCV 2022), released code, where both streams are encoded. Its comment names MA,
     whose formula has the sum over segments outside the logarithm.
 
-    Shape: audio and visual [B, T, D] -> scalar, the mean over the audio segments.
+    Shape: audio and visual [B, T, D]; rows bool [B, T], the audio segments that are compared, all
+    if None -> scalar, the mean over all audio segments, of which those left out add nothing.
     """
     logits = segment_similarity(audio, visual) / temperature  # (B, T, T)
+    loss = jomold_rows(logits, smoothing=smoothing)
+    return (loss if rows is None else loss * rows).mean()
+
+
+def jomold_rows(logits: Tensor, *, smoothing: float = SMOOTHING) -> Tensor:
+    """Return JoMoLD's contrast of each audio segment, from similarities over a temperature.
+
+    Shape: [B, T, T], rows audio and columns visual -> [B, T].
+    """
     target = own_segment(logits.shape[-1], logits, smoothing=smoothing)
-    return -(target.log() + logits.log_softmax(dim=-1)).logsumexp(dim=-1).mean()
+    return -(target.log() + logits.log_softmax(dim=-1)).logsumexp(dim=-1)
 
 
 def cross_video_contrast(logits: Tensor, heard: Tensor, seen: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from avplatform.models.contracts import Parse, Prediction, at_least_single
 from avplatform.tasks.avvp.targets import Kept
+from avplatform.tasks.counts import count_loss
 from avplatform.tasks.losses import CLAMP, clamped_bce
 
 Terms = dict[str, Tensor]
@@ -171,6 +172,47 @@ def global_decision(parse: Parse, *, threshold: float = 0.5) -> Tensor:
         return parse.video.av.probability >= threshold
     audio, visual = _video(parse)
     return (audio.probability >= threshold) | (visual.probability >= threshold)
+
+
+def counted_together(parse: Parse) -> list[Tensor]:
+    """Return the probabilities of the segments of audio, of visual, and of both together.
+
+    Shape: [B, T, C], [B, T, C] and [B, 2T, C].
+    """
+    streams = [p.probability for p in (parse.segment.audio, parse.segment.visual)]  # type: ignore[union-attr]
+    return [*streams, torch.cat(streams, dim=1)]
+
+
+def with_counts(
+    terms: Terms,
+    groups: list[Tensor],
+    labels: list[Tensor],
+    least: Tensor | None,
+    *,
+    weight: float = 1.0,
+    replace: bool = False,
+) -> Terms:
+    """Add the likelihood of how many segments have a class, for each stream and the whole clip.
+
+    Source: our own design after the idea of BPS; see `avplatform.tasks.counts`.
+
+    Args:
+        terms: the terms of the objective.
+        groups: what `counted_together` returns.
+        labels: which classes are heard, seen, and in the clip, 3 times [B, C].
+        least: in how many segments the classes are at least, [B, 3, C]; None: in one.
+        weight: weight of the new terms.
+        replace: leave out the term on the pooled prediction of the whole clip.
+    """
+    found = dict(terms)
+    if replace:
+        found.pop("global", None)
+    for at, (name, p, label) in enumerate(
+        zip(("audio", "visual", "global"), groups, labels, strict=True)
+    ):
+        enough = None if least is None else least[:, at]
+        found[f"count_{name}"] = weight * count_loss(p, label, enough)
+    return found
 
 
 def weighted(terms: Terms, weights: dict[str, float]) -> Terms:

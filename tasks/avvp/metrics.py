@@ -296,9 +296,7 @@ def _all_counts(
     pa, pv, ta, tv = (np.asarray(x).astype(bool) for x in (pa, pv, ta, tv))
     pairs = {"audio": (pa, ta), "visual": (pv, tv), "av": (pa & pv, ta & tv)}
     if pa.shape[1] > TABLE_SEGMENTS:
-        return {
-            name: (_segment_counts(p, t), _event_counts(p, t)) for name, (p, t) in pairs.items()
-        }
+        return {name: (_segment_counts(p, t), event_counts(p, t)) for name, (p, t) in pairs.items()}
     table = _count_table(pa.shape[1])
     out = {}
     for name, (p, t) in pairs.items():
@@ -326,7 +324,7 @@ def _count_table(segments: int) -> np.ndarray:
     for start in range(0, len(codes), rows):
         p = np.repeat(maps[start : start + rows], len(codes), axis=0)[:, :, None]
         t = np.tile(maps, (min(rows, len(codes) - start), 1))[:, :, None]
-        counts = np.concatenate([_segment_counts(p, t), _event_counts(p, t)])[:, :, 0]
+        counts = np.concatenate([_segment_counts(p, t), event_counts(p, t)])[:, :, 0]
         packed = sum(counts[i].astype(np.int32) << (5 * i) for i in range(6))
         table[start : start + rows] = np.asarray(packed).reshape(-1, len(codes))
     return table
@@ -337,7 +335,7 @@ def _segment_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
     return np.stack([(p & t).sum(axis=1), (p & ~t).sum(axis=1), (~p & t).sum(axis=1)])
 
 
-def _event_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
+def event_counts(p: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Count runs of ones, matched at IoU >= 0.5: two maps [N, T, C] -> [3, N, C].
 
     At that threshold each run matches at most one other, so greedy, optimal and many-to-one

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from avplatform.models.contracts import Encoder, Encoding, Gives, Parse, Rule, may_give
+from avplatform.models.contracts import Encoder, Encoding, Parse, may_give
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.encoders.han import HAN
 from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avvp import labels as label_rules
 from avplatform.tasks.avvp.analysis import AVVPAnalysis
-from avplatform.tasks.avvp.cells import CELLS
+from avplatform.tasks.avvp.cells import CELLS, EVIDENCE
+from avplatform.tasks.avvp.class_thresholds import with_class_thresholds
+from avplatform.tasks.avvp.combinations import task_rules
 from avplatform.tasks.avvp.config import AVVPConfig
 from avplatform.tasks.avvp.contrast import contrast_loss
+from avplatform.tasks.avvp.decisions import decisions_of, evidence_of
 from avplatform.tasks.avvp.denoise import Denoiser
 from avplatform.tasks.avvp.losses import (
     Terms,
     as_target,
     basic_loss,
-    global_decision,
+    counted_together,
     han_loss,
     has_soft_global,
     labels_without_pseudo,
@@ -36,14 +40,18 @@ from avplatform.tasks.avvp.losses import (
     valor_loss,
     video_probabilities,
     weighted,
+    with_counts,
 )
-from avplatform.tasks.avvp.metrics import FIGURES, AVVPMetrics
+from avplatform.tasks.avvp.metrics import FIGURES, STREAMS, AVVPMetrics
 from avplatform.tasks.avvp.mixing import mixed, unmixed
 from avplatform.tasks.avvp.refinements import MODALITIES, NoiseRatios, RefinedLabels
 from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
 from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
+from avplatform.tasks.counts import LeastCounts
 from avplatform.tasks.losses import similarity_loss
+from avplatform.tasks.metrics import Metrics
+from avplatform.tasks.mutual_learning import mutual_learning_of
 from avplatform.tasks.options import refuse_unread
 
 
@@ -77,6 +85,29 @@ class AVVP(Task):
     from_events = label_rules.FROM_EVENTS
     config: AVVPConfig
 
+    def __init__(
+        self,
+        config: AVVPConfig,
+        *,
+        classes: Sequence[str],
+        texts: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        super().__init__(config, classes=classes, texts=texts)
+        self._counts = LeastCounts()
+        config.check_classes(self.classes)
+
+    def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> Self:
+        """Return a copy of the task for these classes, which keep their own thresholds."""
+        other = super().with_classes(names, texts)
+        other.config = self.config.for_classes(self.classes, names)
+        return other
+
+    @classmethod
+    def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
+        """Return CMPAE's losses and thresholds for decoders with uncertainties."""
+        given = DECODERS[decoder].gives(DECODERS[decoder].Config())
+        return EVIDENCE[supervision] if given is not None and "uncertainty" in given else {}
+
     def check(self, encoder: str, decoder: str, encoder_config: Any, decoder_config: Any) -> None:
         """Refuse options of a joint stream, and options that do not fit the decoder or do nothing.
 
@@ -84,55 +115,19 @@ class AVVP(Task):
         """
         super().check(encoder, decoder, encoder_config, decoder_config)
         given, objective = DECODERS[decoder].gives(decoder_config), self.config.objective
-        if objective in ("han", "valor") and not may_give(given, "pooled"):
+        if objective in (HAN.name, "valor") and not may_give(given, "pooled"):
             why = {
-                "han": f"needs a pooled prediction, which {decoder} does not give",
+                HAN.name: f"needs a pooled prediction, which {decoder} does not give",
                 "valor": f"would not train {decoder}'s video classifiers",
             }[objective]
             raise UsageError(f"task_config.objective '{objective}' {why}; use basic")
-        refuse_unread(self.config, self._rules(given), group="task_config")
+        refuse_unread(self.config, task_rules(self.config, given), group="task_config")
         reads_stem = self.config.contrast == "ma" and self.config.contrast_visual == "stem"
         if reads_stem and ENCODERS[encoder].wants != "vectors":
             raise UsageError(
                 "task_config.contrast_visual 'stem' compares with the visual vectors before the "
                 f"encoder, but {encoder} reads maps; use encoded"
             )
-
-    def _rules(self, given: Gives) -> list[Rule]:
-        """Return which options are read with a decoder that gives these outputs.
-
-        Options that a decoder may read that does not declare its outputs count as read.
-        """
-        config, weak = self.config, self.config.supervision == "weak"
-        pooled = config.objective in ("han", "valor", "mil") or (
-            config.objective == "auto" and weak and given is not None and "pooled" in given
-        )
-        return [
-            ("audio_smooth", weak, "weak supervision"),
-            ("visual_smooth", weak, "weak supervision"),
-            ("noise_ratios", config.denoise != "off", "denoise"),
-            ("denoise_rounding", config.denoise != "off", "denoise"),
-            ("denoise_warm_up", config.denoise != "off", "denoise"),
-            (
-                "denoise_warm_up_epochs",
-                config.denoise != "off" and config.denoise_warm_up != "off",
-                "denoise_warm_up",
-            ),
-            ("smooth_epochs", weak, "weak supervision"),
-            ("smooth_dropped", weak, "weak supervision"),
-            ("global_weight", pooled, "the objectives han, valor and mil (L_basic: global_term)"),
-            ("contrast_weight", config.contrast != "off", "a contrast"),
-            ("contrast_temperature", config.contrast != "off", "a contrast"),
-            ("contrast_after", config.contrast != "off", "a contrast"),
-            ("contrast_visual", config.contrast == "ma", "the contrast ma"),
-            ("segment_weight", not pooled, "L_basic (objective basic)"),
-            ("global_term", not pooled, "L_basic (objective basic)"),
-            ("pooling", config.objective == "mil", "the objective mil"),
-            ("avss_weight", config.avss != "off", "the similarity loss (avss)"),
-            ("avss_eps", config.avss == "official", "avss official"),
-            ("empty_pair", config.avss == "paper", "avss paper"),
-            ("label_texts", may_give(given, "text scores"), "LEAP"),
-        ]
 
     def check_training_labels(self, names: Iterable[str]) -> None:
         """Refuse data without pseudo-labels if the supervision is "pseudo"."""
@@ -155,13 +150,18 @@ class AVVP(Task):
     def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
         """Add the refined labels of the batch, "keep_audio" and "keep_visual" [B, C], if any.
 
-        They come from a file, and from denoising, which ranks the clips of all processes. For the
-        contrast across videos, each clip is followed by a mixed pair (`mixed`).
+        They come from a file, and from denoising, which ranks the clips of all processes. From the
+        second epoch on, "counts" [B, 3, C] says in how many segments the classes are at least. For
+        the contrast across videos, each clip is followed by a mixed pair (`mixed`).
         """
         if self.config.refined is not None:
             batch = self._with_refined(batch)
         if self.config.denoise != "off":
             batch = self._denoised(model, batch, processes)
+        if self.config.count_terms != "off" and batch.moment.epoch > 1:  # type: ignore[union-attr]
+            groups = counted_together(model(batch.audio, batch.visual, batch.motion).parse)
+            counts = self._counts.update(batch.row, groups, processes)
+            batch = dataclasses.replace(batch, labels=batch.labels | {"counts": counts})
         if self.config.contrast == "cross_video" and _begun(batch, self.config.contrast_after):
             batch = mixed(batch)
         return batch
@@ -225,13 +225,15 @@ class AVVP(Task):
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Return the fractions of labels that denoising carries to the next batch."""
+        """Return the fractions that denoising carries to the next batch, and counts of segments."""
+        kept = self._counts.state()
         if self.config.denoise == "off" or self.config.denoise_rounding == "truncate":
-            return {}
-        return {"carried": self._denoiser.carried}
+            return kept
+        return kept | {"carried": self._denoiser.carried}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restore the fractions."""
+        """Restore what `state` returned."""
+        self._counts.load_state(state)
         if "carried" in state:
             self._denoiser.carried = state["carried"]
 
@@ -247,7 +249,7 @@ class AVVP(Task):
         objective = self._objective(parse)
         if objective == "mil":
             terms = multiple_instance_loss(parse, weak, pooling=config.pooling, **smoothing)
-        elif objective == "han":
+        elif objective == HAN.name:
             terms = han_loss(parse, weak, **smoothing)
         elif objective == "valor":
             audio, visual = pseudo or self._pseudo(batch, scores)
@@ -269,6 +271,15 @@ class AVVP(Task):
                 global_term=config.global_term,
                 **labels,
             )
+        if config.count_terms != "off":
+            terms = with_counts(
+                terms,
+                counted_together(parse),
+                [*self._stream_labels(batch, scores), kept.global_target(weak)],
+                batch.labels.get("counts"),
+                weight=config.count_weight,
+                replace=config.count_terms == "replace",
+            )
         whole = config.global_weight
         weights = {"audio": config.audio_weight, "visual": config.visual_weight}
         terms = weighted(terms, weights | {"global": whole, "pooled": whole})
@@ -279,6 +290,14 @@ class AVVP(Task):
                 *self._stream_labels(every[2], scores),
                 temperature=config.contrast_temperature,
                 visual=config.contrast_visual,
+            )
+        if config.mutual_weight:
+            terms |= mutual_learning_of(
+                parse,
+                weak,
+                batch=batch.moment.batch if batch.moment else 0,
+                weight=config.mutual_weight,
+                floor=config.global_uncertainty_floor,
             )
         if config.avss != "off":
             maps = pseudo or predicted_events(parse, threshold=config.threshold)
@@ -298,7 +317,7 @@ class AVVP(Task):
             return self.config.objective
         if self.config.supervision == "pseudo":
             return "basic"
-        return "han" if has_soft_global(parse) else "basic"
+        return HAN.name if has_soft_global(parse) else "basic"
 
     def _pseudo(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the audio and visual pseudo-labels that are kept, in the precision of `like`.
@@ -344,39 +363,31 @@ class AVVP(Task):
 
         Source: HAN (ECCV 2020): segments are gated by the video prediction.
         """
-        threshold = self.config.threshold
-        decisions = {"video": global_decision(parse, threshold=threshold)}
-        for name, gate in self._gates(parse, decisions["video"]).items():
-            found = getattr(parse.segment, name).probability >= threshold
-            decisions[name] = found & gate[:, None, :]
-        return decisions
-
-    def _gates(self, parse: Parse, video: Tensor) -> dict[str, Tensor]:
-        """Return which classes may occur in the segments, by the option `gate`.
-
-        Shape: video bool [B, C], the decisions on the whole clip -> stream -> bool [B, C].
-        """
-        threshold = self.config.threshold
-        if self.config.gate == "global":
-            return {"audio": video, "visual": video}
-        audio, visual, _ = video_probabilities(parse, threshold=threshold)
-        own = {"audio": audio >= threshold, "visual": visual >= threshold}
-        if self.config.gate == "modality":
-            return own
-        return {name: torch.ones_like(gate) for name, gate in own.items()}
+        return decisions_of(parse.for_decisions, self.config)
 
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the ungated probabilities of segments, and the gates.
+        """Return the ungated probabilities of segments, those of whole videos, and the gates.
 
-        Shape: "audio" and "visual" [B, T, C]; "gate_audio" and "gate_visual" bool [B, C].
+        Shape: "audio" and "visual" [B, T, C]; "video_audio" and "video_visual" [B, C];
+        "gate_audio" and "gate_visual" bool [B, C].
         """
-        gates = self._gates(parse, decisions["video"])
-        found = {name: getattr(parse.segment, name).probability for name in gates}
-        return found | {f"gate_{name}": gate for name, gate in gates.items()}
+        return evidence_of(parse.for_decisions, decisions["video"], self.config)
+
+    def settle(self, validation: Metrics) -> Self:
+        """Pick one video threshold per class, by the option `class_thresholds`.
+
+        The other classes and streams keep theirs meanwhile, so the order does not matter.
+        """
+        if self.config.class_thresholds == "off" or validation.evidence is None:
+            return self
+        other = copy.copy(self)
+        other.config = with_class_thresholds(self.config, validation.state(), validation.evidence)
+        return other
 
     def analysis(self) -> AVVPAnalysis:
         """Return the analysis for intervals, comparisons, calibration and thresholds."""
-        return AVVPAnalysis(self.classes, default=self.config.threshold)
+        limits = {stream: self.config.limit(stream, "segment") for stream in STREAMS}
+        return AVVPAnalysis(self.classes, defaults=limits)
 
     def metrics(self) -> AVVPMetrics:
         """Return a new accumulator."""
@@ -389,7 +400,8 @@ class AVVP(Task):
 
     def probabilities(self, parse: Parse) -> dict[str, Tensor]:
         """Return the probabilities of both streams, and the lower of the two as "av"."""
-        audio, visual = parse.segment.audio.probability, parse.segment.visual.probability  # type: ignore[union-attr]
+        segment = parse.for_decisions.segment
+        audio, visual = segment.audio.probability, segment.visual.probability  # type: ignore[union-attr]
         return {"audio": audio, "visual": visual, "av": torch.minimum(audio, visual)}
 
     def truth(self, batch: Batch) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "valor_han_pre": ("valor", ["--norm", "pre"], "model.ModelDispatcher"),
     "mmpyr_mmil": ("mmpyr", [], "nets.net_audiovisual.MMIL_Net"),
     "mmpyr_leap": ("leap", ["--label-embeddings", "labels.npy"], "nets.net_audiovisual.MMIL_Net"),
+    "cmpae_model": ("cmpae", [], "nets.net_audiovisual.MMIL_Net"),
     "ave_att": ("ave", [], "models.att_Net"),
     "ave_att_weak": ("ave", ["--weak"], "models_weakly.att_Net"),
     "ave_dmrn": ("dmrn", [], "models_fusion.TBMRF_Net"),

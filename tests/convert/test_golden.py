@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 
 import numpy as np
@@ -50,6 +51,19 @@ def test_a_published_checkpoint_meets_the_golden_outputs(
         ("jomold_han", {"denoise": "self", "audio_weight": 2.0, "gate": "modality"}),
         ("cvcms_net", {"contrast": "cross_video", "global_target": "union", "gate": "global"}),
         ("valor_han_pre", {"supervision": "pseudo", "objective": "valor"}),
+        (
+            "cmpae_model",
+            {
+                "supervision": "weak",
+                "gate": "modality",
+                "threshold": 0.45,
+                "visual_segment_threshold": 0.25,
+                "visual_class_thresholds": [],
+                "mutual_weight": 1.0,
+                "contrast": "jomold",
+                "denoise": "self",
+            },
+        ),
         ("ave_att", {"supervision": "full", "head_loss": "soft_margin"}),
         ("ave_att_weak", {"supervision": "weak", "head_loss": "soft_margin"}),
         ("ave_dmrn", {"supervision": "full", "head_loss": "soft_margin"}),
@@ -75,13 +89,28 @@ def test_the_folder_knows_classes_losses_and_decisions_as_published(name, wanted
     assert config["classes"] == (classes[:28] if name == "cmbs_full" else classes)
     if config["task"] == "avvp":
         assert config["reference_order"] is True
-        assert config["encoder"]["stacked"] is (published in ("valor", "jomold"))
+        assert config["encoder"]["stacked"] is (published in ("valor", "jomold", "cmpae"))
     model = AVModel.from_pretrained(tmp_path / "m")
     names = ("audio", "visual", "visual_st") if config["task"] == "avvp" else ("audio", "visual")
     decisions = task_of_model(model.config).decide(model(*(case.input(n) for n in names)).parse)
     if name == "cmbs_weak":  # as published: every segment counts as relevant
         assert all(len(set(clip)) == 1 for clip in decisions["segment"].tolist())
     assert all(torch.isfinite(value.float()).all() for value in decisions.values())
+
+
+def test_a_checkpoint_of_cmpae_with_its_random_states_is_read(tmp_path, capsys):
+    _, weights = golden("cmpae_model")
+    states = {"python": random.getstate(), "numpy": np.random.get_state(), "epoch": 7}
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).state_dict()
+    content = {**states, "torch": torch.get_rng_state(), "model": weights, "optimizer": optimizer}
+    torch.save(content, tmp_path / "best.pt")
+    out = str(tmp_path / "model")
+    assert main(["convert", str(tmp_path / "best.pt"), "--from", "cmpae", "--out", out]) == 0
+    shown = capsys.readouterr().out
+    assert "ignored beside the weights: epoch, numpy, optimizer, python, torch" in shown
+    assert "8 of which CMPAE (CVPR 2023) never reads" in shown
+    model = AVModel.from_pretrained(out)
+    assert torch.equal(model.decoder.absence.weight, weights["fc_prob_beta.weight"])
 
 
 def test_the_streams_of_mmpyr_stand_in_the_slots_that_its_script_reads(tmp_path):

@@ -32,9 +32,8 @@ def test_the_own_thresholds_give_the_own_decisions_in_every_cell(
     metrics = scored(built.task, built.model, random_batch(task, 12))
     analysis, state = built.task.analysis(), metrics.state()
     classes = 25 if task == "avvp" else 28
-    again = analysis.redecide(
-        state, metrics.evidence, {s: np.full(classes, analysis.default) for s in analysis.streams}
-    )
+    own = {s: np.full(classes, analysis.default_of(s)) for s in analysis.streams}
+    again = analysis.redecide(state, metrics.evidence, own)
     assert again.keys() == state.keys() and all(
         np.array_equal(again[name], state[name]) for name in state
     )
@@ -42,16 +41,25 @@ def test_the_own_thresholds_give_the_own_decisions_in_every_cell(
     assert means == pytest.approx(metrics.compute())
 
 
-@pytest.mark.parametrize("options", [{"gate": "none"}, {"gate": "modality"}, {"threshold": 0.25}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gate": "none"},
+        {"gate": "modality"},
+        {"threshold": 0.25},
+        {"gate": "modality", "visual_segment_threshold": 0.4, "audio_video_threshold": 0.2},
+    ],
+)
 def test_gates_and_thresholds_of_the_task_are_kept(options):
     torch.manual_seed(0)
     built = cell("avvp", "han", "mmil", task_options=options)
     metrics = scored(built.task, built.model, random_batch("avvp", 12))
     analysis, state = built.task.analysis(), metrics.state()
-    assert analysis.default == options.get("threshold", 0.5) and state["predicted_audio"].any()
-    again = analysis.redecide(
-        state, metrics.evidence, {s: np.full(25, analysis.default) for s in analysis.streams}
-    )
+    limits = {s: np.full(25, analysis.default_of(s)) for s in analysis.streams}
+    whole = options.get("threshold", 0.5)
+    assert analysis.default_of("audio") == whole and state["predicted_audio"].any()
+    assert analysis.default_of("visual") == options.get("visual_segment_threshold", whole)
+    again = analysis.redecide(state, metrics.evidence, limits)
     assert all(np.array_equal(again[name], state[name]) for name in state)
 
 

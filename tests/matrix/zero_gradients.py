@@ -57,6 +57,11 @@ ZEROS = (
         "the same for both modalities of a class, and the softmax is over modalities",
     ),
     Zero(
+        ".*-cmpae-.*",
+        r"decoder\.attention\.bias",
+        "the same for all segments of a class, and the softmax is over segments",
+    ),
+    Zero(
         "avvp-cmbs-.*",
         r"encoder\.attention\.(query|key|self_mean|self_position|self_score|spatial_visual|spatial_audio|spatial_score)"
         r"\.(weight|bias)",

@@ -41,6 +41,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "dch": {"hidden": 8},
     "mmil": {},
     "cvcms": {"token_width": 4, "hidden": 4},
+    "cmpae": {},
 }
 CELLS = [(t, e, d) for t in ("avvp", "avel") for e in ENCODERS for d in DECODERS]
 SUPERVISED_CELLS = [(t, e, d, s) for t, e, d in CELLS for s in TASKS[t].supervisions]

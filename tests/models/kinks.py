@@ -12,9 +12,9 @@ from torch.overrides import TorchFunctionMode
 class Kinks(TorchFunctionMode):
     """Records on which side of each kink a computation runs, and refuses one on another side.
 
-    Kinks are those of relu, abs, clamp, normalize, maximum and minimum over an axis, the largest k,
-    and comparisons of real numbers (hard decisions, pruning). Enter it around each computation; the
-    first one is what others are compared with.
+    Kinks are those of relu, leaky_relu, abs, clamp, normalize, maximum and minimum over an axis,
+    the largest k, and comparisons of real numbers (hard decisions, pruning). Enter it around each
+    computation; the first one is what others are compared with.
 
     Raises:
         AssertionError: a computation lies on another side of a kink than the first one.
@@ -75,6 +75,7 @@ def _extreme(result: Tensor, x: Tensor, dim: int, keepdim: bool = False) -> Tens
 
 SIDES = {
     "relu": lambda result, x, **options: x > 0,
+    "leaky_relu": lambda result, x, **options: x > 0,
     "abs": lambda result, x: x > 0,
     "clamp": _clamp,
     "normalize": lambda result, x, dim=1, eps=1e-12, **options: x.norm(dim=dim) > eps,

@@ -45,6 +45,7 @@ TINY: dict[str, dict[str, Any]] = {
     "leap": {"heads": 1, "hidden": 2},
     "mmil": {},
     "dch": {"hidden": 2},
+    "cmpae": {},
 }  # fmt: skip
 CLIPS, SEGMENTS = 2, 3
 PAPER = {"form": "paper", "shared_video_classifier": True}
@@ -186,6 +187,12 @@ BY_DIRECTION = {
     "LEAP on localization, weak": ("avel", "ave", "leap", "weak", {}),
     "LEAP on localization, events": ("avel", "ave", "leap", "full",
                                      {"task_options": {"label_set": "events"}}),
+    # Mutual learning holds one side fixed, which a finite difference does not.
+    "CMPAE": ("avvp", "han", "cmpae", "weak", {
+        "encoder_options": {"mixture": 0.8, "stem_activation": "elu"},
+        "task_options": {"mutual_weight": 0.0}}),
+    "evidence on localization": ("avel", "han", "cmpae", "full",
+                                 {"task_options": {"mutual_weight": 0.0}}),
     "MMIL on localization": ("avel", "han", "mmil", "full", {}),
     "MMIL on localization, weak": ("avel", "han", "mmil", "weak", {}),
 }  # fmt: skip
