@@ -68,11 +68,15 @@ class AVModel(
             self.stem = MapStem(features=features)
             audio_dim, visual_dim = features.audio_dim, self.stem.visual_dim
             positions = features.positions
+        sizes: dict[str, int] = {}
+        if encoder_type.sized:
+            sizes = dict(num_classes=len(config.classes), segments=config.segments)
         self.encoder = encoder_type(
             config=self.config.encoder,
             audio_dim=audio_dim,
             visual_dim=visual_dim,
             positions=positions,
+            **sizes,
         )
         self.decoder = decoder_type(
             config=self.config.decoder,

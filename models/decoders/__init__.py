@@ -6,6 +6,7 @@ from avplatform.models.checks import check_part
 from avplatform.models.contracts import Decoder
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
+from avplatform.models.decoders.grouping import GroupingDecoder
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
 
@@ -28,5 +29,5 @@ def label_decoders() -> str:
     return " or ".join(name for name, kind in DECODERS.items() if kind.needs_labels)
 
 
-for _decoder in (LEAP, DCH, MMIL, ClassTokens):
+for _decoder in (LEAP, DCH, MMIL, ClassTokens, GroupingDecoder):
     register_decoder(_decoder.name, _decoder)

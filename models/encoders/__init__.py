@@ -7,6 +7,7 @@ from avplatform.models.contracts import Encoder
 from avplatform.models.encoders.ave import AVE
 from avplatform.models.encoders.cmbs import CMBS
 from avplatform.models.encoders.han import HAN
+from avplatform.models.encoders.mgn import MGN
 from avplatform.models.encoders.mmpyr import MMPyr
 from avplatform.models.encoders.psp import PSP
 
@@ -24,5 +25,5 @@ def register_encoder(name: str, encoder: type[Encoder]) -> None:
     ENCODERS[name] = encoder
 
 
-for _encoder in (HAN, MMPyr, AVE, PSP, CMBS):
+for _encoder in (HAN, MMPyr, MGN, AVE, PSP, CMBS):
     register_encoder(_encoder.name, _encoder)

@@ -21,6 +21,7 @@ from avplatform.models.official.han import HANReader, VALORReader
 from avplatform.models.official.jomold import JoMoLDEstimatorReader, JoMoLDReader
 from avplatform.models.official.leap import LEAPDecoderReader, LEAPReader
 from avplatform.models.official.ma import MAReader
+from avplatform.models.official.mgn import MGNReader
 from avplatform.models.official.mmil import MMILReader
 from avplatform.models.official.mmpyr import MMPyrReader
 from avplatform.models.official.psp import PSPReader
@@ -43,6 +44,7 @@ OFFICIAL: dict[str, type[Reader]] = {
         JoMoLDReader,
         JoMoLDEstimatorReader,
         CVCMSReader,
+        MGNReader,
     )
 }
 """Readers of whole models, by the name of the published model."""
@@ -81,7 +83,8 @@ def read_official(
         name: the name of the published model, see `OFFICIAL` and `PARTS`.
         tensors: the state dict; a "module." prefix of all names is stripped.
         labels: class names, label texts and task options (ignored for a decoder alone).
-        options: heads, blocks, norm ("post" or "pre"), weak, label_embeddings.
+        options: heads, blocks, norm ("post" or "pre"), weak, label_embeddings, assignment and
+            joint_assignment ("soft" or "hard").
 
     Raises:
         UsageError: an unknown name or option.

@@ -45,6 +45,8 @@ class AVELConfig:
     """CMBS's relevant segments (weak); official: all, as published; threshold: gate above 0.5"""
     weak_target: Literal["mil", "prob"] = "mil"
     """video label (weak): the class, or PSP's shares of segments, which tell the duration"""
+    token_weight: float = 1.0
+    """weight of MGN's loss on its class tokens; 0: off"""
     weak_pool: Literal["max", "mean", "top4"] = "max"
     """pooling of LEAP's segments (weak); default: as the encoder's head (PSP mean, CMBS top4)"""
     decision: Literal["argmax", "masked"] = "argmax"
@@ -75,4 +77,5 @@ class AVELConfig:
             raise UsageError(
                 "AVELConfig.decision is 'masked', which is for full supervision; use argmax"
             )
-        at_least(self, ("avss_weight", "pair_weight", "auxiliary_weight"), 0)
+        weights = ("avss_weight", "pair_weight", "auxiliary_weight", "token_weight")
+        at_least(self, weights, 0)

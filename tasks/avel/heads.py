@@ -16,6 +16,7 @@ from avplatform.models.contracts import Parse, Prediction, at_least_single
 from avplatform.tasks.avel import losses
 from avplatform.tasks.avel.config import AVELConfig
 from avplatform.tasks.avel.losses import joint
+from avplatform.tasks.losses import token_losses
 
 
 class Head:
@@ -129,6 +130,23 @@ class PairHead(Head):
         """Return the most probable event."""
         best, label = joint(parse, "segment").probability.max(dim=-1)
         return label, best
+
+
+class GroupHead(PairHead):
+    """Reads the same as `PairHead`, and scores of class tokens, from MGN's decoder."""
+
+    @staticmethod
+    def reads(parse: Parse, background: int) -> bool:
+        """Return whether there are scores of class tokens beside the probabilities of events."""
+        return "token_scores_audio" in parse.aux and PairHead.reads(parse, background)
+
+    def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
+        """Return terms on the clip, its streams and the class tokens, and on segments if known."""
+        target = (
+            self.video_target(parse, segment, video)[:, : self.background] if self.weak else None
+        )
+        terms = losses.group_loss(parse, segment, target)
+        return terms | token_losses(parse, self.config.token_weight)
 
 
 class LabelHead(Head):
@@ -267,7 +285,14 @@ class RelevanceHead(OneEventHead):
         return parse.aux["raw_logits"] if self.weak else joint(parse, "video").values
 
 
-HEADS: tuple[type[Head], ...] = (RelevanceHead, PairHead, SoftmaxHead, LabelHead, EventHead)
+HEADS: tuple[type[Head], ...] = (
+    RelevanceHead,
+    GroupHead,
+    PairHead,
+    SoftmaxHead,
+    LabelHead,
+    EventHead,
+)
 """All heads; the first one that reads a parse is used."""
 
 

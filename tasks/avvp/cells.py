@@ -12,9 +12,11 @@ from typing import Any
 from avplatform.models.contracts import Options
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
+from avplatform.models.decoders.grouping import GroupingDecoder
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
 from avplatform.models.encoders.han import HAN, VALOR
+from avplatform.models.encoders.mgn import MGN
 from avplatform.models.encoders.mmpyr import MMPyr
 from avplatform.tasks.avvp.contrast import MA
 from avplatform.tasks.avvp.denoise import JOMOLD
@@ -29,6 +31,7 @@ _THREE_TERMS = (
     "HAN's three BCE terms on the video label: audio, visual (smoothed to 0.95 and 0.05), "
     "whole clip"
 )
+_TOKENS = " + cross entropy on the class of each learned token"
 _SOFT_OR = "video probability: mean over time; whole clip: 1 - (1 - a)(1 - v)"
 _EITHER = "segment probability >= 0.5 where the video probability of either stream is >= 0.5 too"
 _POOLED = "segment probability >= 0.5 where the pooled probability of the whole clip is >= 0.5 too"
@@ -149,6 +152,10 @@ CELLS = Cells(
         Preset(MMPyr, LEAP, "pseudo", _AVSS, by=LEAP),
         Preset(MMPyr, LEAP, "pseudo", _RELEASED, by=LEAP, suffix="official", checkpoint=LEAP.name),
         Preset(MMPyr, LEAP, "pseudo", _AS_WRITTEN, by=LEAP, recipe="leap-paper", suffix="paper"),
+        Preset(MGN, GroupingDecoder, "weak"),
+        Preset(MGN, GroupingDecoder, "weak", suffix="official", checkpoint=MGN.name),
+        Preset(MGN, MMIL, "weak"),
+        Preset(MGN, LEAP, "pseudo", _AVSS, by=LEAP),
     ),
     published={
         (HAN, MMIL, "weak"): Published(
@@ -180,12 +187,20 @@ CELLS = Cells(
         (MMPyr, LEAP, "pseudo"): Published(
             (LEAP.paper,), _LEAP_DIFFERS, "mmpyr-leap-avvp-official"
         ),
+        (MGN, GroupingDecoder, "weak"): Published(
+            (MGN.paper,),
+            "loss and decision as published, with probabilities of segments of at most 1; the "
+            "recipe differs",
+            "mgn-grouping-avvp-weak-official",
+        ),
     },
     ours={
         MMIL: "MMIL on the encoder's audio and visual streams",
         LEAP: "LEAP as released on the encoder's audio and visual streams",
         DCH: "one two-layer head per modality, which no paper defines",
         ClassTokens: "CVCMS's class tokens on the encoder's audio and visual streams",
+        GroupingDecoder: "MGN's grouping on the encoder's audio and visual streams; behind MGN by "
+        "its tokens, elsewhere by tokens of its own",
     },
     rules={
         (MMIL, "pseudo"): (
@@ -205,6 +220,8 @@ CELLS = Cells(
             "(visual smoothed to 0.95 and 0.05)",
             _EITHER,
         ),
+        (GroupingDecoder, "pseudo"): (f"L_basic{_TOKENS}", _POOLED),
+        (GroupingDecoder, "weak"): (f"{_THREE_TERMS}{_TOKENS}", _POOLED),
         (DCH, "pseudo"): (f"L_basic; {_SOFT_OR}", _EITHER),
         (DCH, "weak"): (f"{_THREE_TERMS}; {_SOFT_OR}", _EITHER),
     },

@@ -73,6 +73,8 @@ class AVVPConfig:
     """visual features of ma: from before the encoder, as published, or encoded"""
     contrast_after: int = 0
     """epochs from the first without the contrast (CVCMS: 2)"""
+    token_weight: float = 1.0
+    """weight of MGN's loss on its class tokens; 0: off"""
     gate: Literal["global", "modality", "none"] = "global"
     """the video prediction that must contain a class for its segments to have it"""
     threshold: float = 0.5
@@ -98,3 +100,4 @@ class AVVPConfig:
         in_range(self, "denoise_warm_up_epochs", 1e-6, 1e6)
         if self.contrast_temperature is not None:
             in_range(self, "contrast_temperature", 1e-6, 1e6)
+        at_least(self, "token_weight", 0)

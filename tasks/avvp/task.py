@@ -43,7 +43,7 @@ from avplatform.tasks.avvp.refinements import MODALITIES, NoiseRatios, RefinedLa
 from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
 from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
-from avplatform.tasks.losses import similarity_loss
+from avplatform.tasks.losses import similarity_loss, token_losses
 from avplatform.tasks.options import refuse_unread
 
 
@@ -127,6 +127,7 @@ class AVVP(Task):
             ("segment_weight", not pooled, "L_basic (objective basic)"),
             ("global_term", not pooled, "L_basic (objective basic)"),
             ("pooling", config.objective == "mil", "the objective mil"),
+            ("token_weight", may_give(given, "token scores"), "the decoder grouping (MGN)"),
             ("avss_weight", config.avss != "off", "the similarity loss (avss)"),
             ("avss_eps", config.avss == "official", "avss official"),
             ("empty_pair", config.avss == "paper", "avss paper"),
@@ -279,6 +280,7 @@ class AVVP(Task):
                 temperature=config.contrast_temperature,
                 visual=config.contrast_visual,
             )
+        terms |= token_losses(parse, config.token_weight)
         if config.avss != "off":
             maps = pseudo or predicted_events(parse, threshold=config.threshold)
             terms["similarity"] = config.avss_weight * similarity_loss(

@@ -21,7 +21,7 @@ class Zero(NamedTuple):
 
 ZEROS = (
     Zero(
-        ".*-han-.*|.*-cmbs-.*",
+        ".*-han-.*|.*-cmbs-.*|.*-mgn-.*",
         r"encoder\..*\.in_proj_bias\[key\]",
         "q.(k_t + b) = q.k_t + q.b: the bias adds the same to the scores of all keys, "
         "and a softmax over keys drops it",
@@ -55,6 +55,31 @@ ZEROS = (
         ".*-(mmil|cvcms)-.*",
         r"decoder\.modality_attention\.bias",
         "the same for both modalities of a class, and the softmax is over modalities",
+    ),
+    Zero(
+        ".*-grouping-.*",
+        r"decoder\.joint_blocks\..*\.in_proj_bias\[key\]",
+        "as for HAN: the bias adds the same to the scores of all keys",
+    ),
+    Zero(
+        ".*-grouping-.*",
+        r"(encoder|decoder)\..*grouping\.attention\.key\.bias",
+        "as above, in the attention of tokens to segments",
+    ),
+    Zero(
+        ".*-grouping-.*",
+        r"(encoder|decoder)\..*grouping\.query\.bias",
+        "it adds the same to the scores of all tokens, and the softmax is over tokens",
+    ),
+    Zero(
+        ".*-grouping-.*",
+        r"(encoder|decoder)\..*grouping\.mix\.outer\.bias",
+        "it adds one number to all channels of a token, and the norm that follows removes it",
+    ),
+    Zero(
+        ".*-mgn-grouping-.*",
+        r"decoder\.token_classes\.(weight|bias)",
+        "in the first step: the encoder's class tokens start at 0, so every class scores the same",
     ),
     Zero(
         "avvp-cmbs-.*",

@@ -42,7 +42,9 @@ TINY: dict[str, dict[str, Any]] = {
     "cmbs": {"width": 4, "heads": 2, "interaction_heads": 2, "layers": 1, "encoder_hidden": 2,
              "decoder_hidden": 2, "lstm_width": 2},
     "leap": {"heads": 1, "hidden": 2},
+    "mgn": {"width": 4, "heads": 1, "hidden": 2, "layers": 1},
     "mmil": {},
+    "grouping": {"heads": 1, "hidden": 2, "token_hidden": 2, "layers": 1},
     "dch": {"hidden": 2},
 }  # fmt: skip
 CLIPS, SEGMENTS = 2, 3
@@ -100,6 +102,7 @@ def tiny(
         label_texts=classes if needs else [],
         label_dim=3,
         features=FEATURES[task],
+        segments=SEGMENTS,
         encoder=config.encoder_config,
         decoder=config.decoder_config,
     )
@@ -177,6 +180,10 @@ BY_DIRECTION = {
     "MM-Pyr + LEAP": ("avvp", "mmpyr", "leap", "pseudo", {"task_options": {"avss": "official"}}),
     "MM-Pyr + LEAP of the paper": ("avvp", "mmpyr", "leap", "pseudo", {
         "decoder_options": PAPER, "task_options": {"avss": "paper", "global_term": "twice"}}),
+    # A hard assignment has the gradient of another function, the soft one.
+    "MGN": ("avvp", "mgn", "grouping", "weak", {"encoder_options": {"time_assignment": "soft"}}),
+    "MGN on localization": ("avel", "mgn", "grouping", "full", {
+        "encoder_options": {"time_assignment": "soft"}}),
     "CMBS": ("avel", "cmbs", "dch", "full", {}),
     "CMBS, weak": ("avel", "cmbs", "dch", "weak", {"task_options": SOFT_MARGIN}),
     "LEAP on localization": ("avel", "ave", "leap", "full", {"task_options": {"avss": "paper"}}),

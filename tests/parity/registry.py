@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tests.parity import (
     cases_cmbs,
+    cases_mgn,
     cases_mmpyr,
     cases_models,
     cases_numbers,
@@ -22,6 +23,7 @@ HANDLERS: dict[str, Callable[..., None]] = {
     **cases_psp.CASES,
     **cases_refine.CASES,
     **cases_cmbs.CASES,
+    **cases_mgn.CASES,
     **cases_training.CASES,
     **cases_strategies.CASES,
 }
