@@ -187,7 +187,7 @@ class Encoder(nn.Module):
 
         "fused": a fused stream; "similarity": the similarity of the two streams; "gate": which
         segments matter; "queries": both streams, gated, before their last interaction; "tokens":
-        one token per class and stream.
+        one token per class and stream; "levels": both streams at several levels.
         """
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from avplatform.config.run import LabelConfig, RunConfig
 from avplatform.data import Data, open_data
@@ -112,15 +113,22 @@ def new_model(
         DataError: the label embeddings cannot be read, or lack a word.
     """
     model_config = make_model_config(config, task, features, spec)
+    model = AVModel(model_config, label_embeddings=_embeddings(config, model_config))
+    model.companion = task.companion(model_config)
+    return model
+
+
+def _embeddings(config: RunConfig, model_config: AVModelConfig) -> Tensor | None:
+    """Return the label embeddings of a new model, and note in its config where they came from."""
     if not DECODERS[config.decoder].needs_labels:
-        return AVModel(model_config)
+        return None
     pooling = None if config.labels.pooling == "default" else config.labels.pooling
     texts, source = model_config.label_texts, config.labels.embeddings
     embeddings = label_embeddings(texts, source, pooling=pooling)
     model_config.label_dim = embeddings.values.shape[1]
     model_config.label_source = embeddings.source
     model_config.learned_labels = embeddings.source["kind"] == "learned"
-    return AVModel(model_config, label_embeddings=embeddings.values)
+    return embeddings.values
 
 
 def make_model_config(

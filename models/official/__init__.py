@@ -17,6 +17,7 @@ from avplatform.models.errors import UsageError, unknown_name
 from avplatform.models.official.ave import AVEReader, DMRNReader
 from avplatform.models.official.cmbs import CMBSReader
 from avplatform.models.official.cvcms import CVCMSReader
+from avplatform.models.official.dhhn import DHHNReader
 from avplatform.models.official.han import HANReader, VALORReader
 from avplatform.models.official.jomold import JoMoLDEstimatorReader, JoMoLDReader
 from avplatform.models.official.leap import LEAPDecoderReader, LEAPReader
@@ -45,6 +46,7 @@ OFFICIAL: dict[str, type[Reader]] = {
         JoMoLDEstimatorReader,
         CVCMSReader,
         MGNReader,
+        DHHNReader,
     )
 }
 """Readers of whole models, by the name of the published model."""

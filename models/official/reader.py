@@ -241,7 +241,7 @@ class Reader:
             "not in a precision that is read": [
                 f"{name} ({str(tensors[name].dtype).removeprefix('torch.')})"
                 for name in fitting
-                if tensors[name].dtype not in PRECISIONS
+                if tensors[name].dtype not in PRECISIONS and own[keys[name]].is_floating_point()
             ],
         }
         if not any(lists.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from avplatform.models.contracts import Gives, Rule, may_give
+from avplatform.tasks.guides import guide_rules
 
 
 def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
@@ -37,6 +38,7 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
         ("video_loss", texts_of_background, by_leap),
         ("decision", texts_of_background, by_leap),
         ("token_weight", may_give(decoder, "token scores"), "the decoder grouping (MGN)"),
+        *guide_rules(config),
         ("weak_target", not full, "weak supervision"),
         ("weak_pool", leap and not full, "LEAP in weak supervision"),
         ("label_set", leap, "LEAP"),

@@ -8,6 +8,7 @@ from typing import Literal
 
 from avplatform.models.checks import at_least, check_choices
 from avplatform.models.errors import UsageError
+from avplatform.tasks.guides import GuideOptions, check_guides
 
 _BOTH = (
     "an event of this task is heard and seen at once by definition, so none of its labels holds in "
@@ -18,7 +19,7 @@ BACKGROUND = "background"
 
 
 @dataclass(kw_only=True)
-class AVELConfig:
+class AVELConfig(GuideOptions):
     """Losses and decisions of event localization."""
 
     refused = MappingProxyType(
@@ -79,3 +80,4 @@ class AVELConfig:
             )
         weights = ("avss_weight", "pair_weight", "auxiliary_weight", "token_weight")
         at_least(self, weights, 0)
+        check_guides(self)

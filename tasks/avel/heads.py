@@ -63,6 +63,17 @@ class Head:
             return losses.proportion_target(segment, self.dtype(parse), self.background + 1)
         return losses.mil_target(video, self.dtype(parse), self.background + 1)
 
+    def clip_target(self, parse: Parse, segment: Tensor, video: Tensor) -> Tensor:
+        """Return what the clip is known to hold, for the classes that the decoder predicts: [B, C].
+
+        For weak supervision it is the video target, else every label of a segment.
+        """
+        classes = joint(parse, "video").values.shape[-1]
+        if self.weak:
+            return self.video_target(parse, segment, video)[:, :classes]
+        labels = F.one_hot(segment, self.background + 1).amax(dim=1)
+        return labels[:, :classes].to(self.dtype(parse))
+
     @staticmethod
     def dtype(parse: Parse) -> torch.dtype:
         """Return the precision of targets: that of the prediction, at least single."""

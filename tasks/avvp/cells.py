@@ -15,6 +15,7 @@ from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.grouping import GroupingDecoder
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
+from avplatform.models.encoders.dhhn import DHHN
 from avplatform.models.encoders.han import HAN, VALOR
 from avplatform.models.encoders.mgn import MGN
 from avplatform.models.encoders.mmpyr import MMPyr
@@ -32,6 +33,17 @@ _THREE_TERMS = (
     "whole clip"
 )
 _TOKENS = " + cross entropy on the class of each learned token"
+_GUIDED: Options = {"task_config": {"guides": True, "gate": "modality"}}
+# The refined labels themselves are a file of the user (task_config.refined).
+_GUIDED_REFINED: Options = {
+    "task_config": {
+        "guides": True,
+        "gate": "modality",
+        "guide_audio_rate": 1.0,
+        "guide_visual_rate": 1.0,
+        "global_target": "official",
+    }
+}
 _SOFT_OR = "video probability: mean over time; whole clip: 1 - (1 - a)(1 - v)"
 _EITHER = "segment probability >= 0.5 where the video probability of either stream is >= 0.5 too"
 _POOLED = "segment probability >= 0.5 where the pooled probability of the whole clip is >= 0.5 too"
@@ -155,6 +167,10 @@ CELLS = Cells(
         Preset(MGN, GroupingDecoder, "weak"),
         Preset(MGN, GroupingDecoder, "weak", suffix="official", checkpoint=MGN.name),
         Preset(MGN, MMIL, "weak"),
+        Preset(DHHN, MMIL, "weak", _GUIDED),
+        Preset(DHHN, MMIL, "weak", _GUIDED, suffix="official", checkpoint=DHHN.name),
+        Preset(DHHN, MMIL, "weak", _GUIDED_REFINED, recipe="dhhn-refined", system="dhhn-refined"),
+        Preset(DHHN, LEAP, "pseudo", _AVSS, by=LEAP),
         Preset(MGN, LEAP, "pseudo", _AVSS, by=LEAP),
     ),
     published={
@@ -186,6 +202,13 @@ CELLS = Cells(
         ),
         (MMPyr, LEAP, "pseudo"): Published(
             (LEAP.paper,), _LEAP_DIFFERS, "mmpyr-leap-avvp-official"
+        ),
+        (DHHN, MMIL, "weak"): Published(
+            (DHHN.paper,),
+            "without the guide networks, and gated by the whole clip; the presets train guides and "
+            "gate by the stream's own probability, -refined for refined labels; published: audio "
+            "and visual from two checkpoints of one run",
+            "dhhn-mmil-avvp-weak-official",
         ),
         (MGN, GroupingDecoder, "weak"): Published(
             (MGN.paper,),

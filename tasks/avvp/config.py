@@ -11,10 +11,11 @@ from avplatform.tasks.avvp.contrast import Contrast
 from avplatform.tasks.avvp.denoise import Rounding, WarmUp
 from avplatform.tasks.avvp.losses import Pooling
 from avplatform.tasks.avvp.targets import GlobalTarget
+from avplatform.tasks.guides import GuideOptions, check_guides
 
 
 @dataclass(kw_only=True)
-class AVVPConfig:
+class AVVPConfig(GuideOptions):
     """Losses and decisions of video parsing."""
 
     supervision: Literal["pseudo", "weak"] = "pseudo"
@@ -75,6 +76,8 @@ class AVVPConfig:
     """epochs from the first without the contrast (CVCMS: 2)"""
     token_weight: float = 1.0
     """weight of MGN's loss on its class tokens; 0: off"""
+    apart_weight: float = 1.0
+    """weight of the terms that push audio and visual apart (guides); 0: off"""
     gate: Literal["global", "modality", "none"] = "global"
     """the video prediction that must contain a class for its segments to have it"""
     threshold: float = 0.5
@@ -100,4 +103,5 @@ class AVVPConfig:
         in_range(self, "denoise_warm_up_epochs", 1e-6, 1e6)
         if self.contrast_temperature is not None:
             in_range(self, "contrast_temperature", 1e-6, 1e6)
-        at_least(self, "token_weight", 0)
+        at_least(self, ("token_weight", "apart_weight"), 0)
+        check_guides(self)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import Encoder, Encoding, Gives, Parse, Rule, may_give
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
@@ -43,6 +44,7 @@ from avplatform.tasks.avvp.refinements import MODALITIES, NoiseRatios, RefinedLa
 from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
 from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
+from avplatform.tasks.guides import guide_losses, guide_networks, guide_rules
 from avplatform.tasks.losses import similarity_loss, token_losses
 from avplatform.tasks.options import refuse_unread
 
@@ -89,6 +91,11 @@ class AVVP(Task):
                 "valor": f"would not train {decoder}'s video classifiers",
             }[objective]
             raise UsageError(f"task_config.objective '{objective}' {why}; use basic")
+        if objective == "valor" and getattr(decoder_config, "levels", "last") == "mean":
+            raise UsageError(
+                "task_config.objective 'valor' needs logits of segments, but decoder_config.levels "
+                "'mean' gives means of probabilities; use basic, or levels last"
+            )
         refuse_unread(self.config, self._rules(given), group="task_config")
         reads_stem = self.config.contrast == "ma" and self.config.contrast_visual == "stem"
         if reads_stem and ENCODERS[encoder].wants != "vectors":
@@ -127,6 +134,8 @@ class AVVP(Task):
             ("segment_weight", not pooled, "L_basic (objective basic)"),
             ("global_term", not pooled, "L_basic (objective basic)"),
             ("pooling", config.objective == "mil", "the objective mil"),
+            *guide_rules(config),
+            ("apart_weight", config.guides, "guides"),
             ("token_weight", may_give(given, "token scores"), "the decoder grouping (MGN)"),
             ("avss_weight", config.avss != "off", "the similarity loss (avss)"),
             ("avss_eps", config.avss == "official", "avss official"),
@@ -281,6 +290,9 @@ class AVVP(Task):
                 visual=config.contrast_visual,
             )
         terms |= token_losses(parse, config.token_weight)
+        terms |= guide_losses(
+            parse, encoding, *self._guide_targets(batch, weak), apart=config.apart_weight
+        )
         if config.avss != "off":
             maps = pseudo or predicted_events(parse, threshold=config.threshold)
             terms["similarity"] = config.avss_weight * similarity_loss(
@@ -292,6 +304,24 @@ class AVVP(Task):
                 empty_pair=config.empty_pair,
             )
         return terms
+
+    def _guide_targets(self, batch: Batch, weak: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the guides learn: the weak label, or if labels are refined, those targets.
+
+        Source: DHHN (ACM MM 2022), released code: only refined labels are smoothed for guides.
+        """
+        kept = self._kept(batch)
+        if kept.audio is None and kept.visual is None:
+            return weak, weak
+        smoothing = self._smoothing(batch)
+        return (
+            kept.target("audio", weak, smoothing["audio_smooth"]),
+            kept.target("visual", weak, smoothing["visual_smooth"]),
+        )
+
+    def companion(self, model: AVModelConfig) -> nn.Module | None:
+        """Return the guide networks, if the options ask for them."""
+        return guide_networks(self.config, model)
 
     def _objective(self, parse: Parse) -> str:
         """Return "basic", "han" or "valor": the chosen objective, or what "auto" stands for."""

@@ -21,7 +21,7 @@ class Zero(NamedTuple):
 
 ZEROS = (
     Zero(
-        ".*-han-.*|.*-cmbs-.*|.*-mgn-.*",
+        ".*-han-.*|.*-cmbs-.*|.*-mgn-.*|.*-dhhn-.*",
         r"encoder\..*\.in_proj_bias\[key\]",
         "q.(k_t + b) = q.k_t + q.b: the bias adds the same to the scores of all keys, "
         "and a softmax over keys drops it",

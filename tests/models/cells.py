@@ -26,6 +26,7 @@ FEATURES = {
 }
 SMALL: dict[str, dict[str, Any]] = {
     "han": {"width": 16, "hidden": 8, "heads": 2},
+    "dhhn": {"width": 16, "hidden": 8, "heads": 2},
     "mmpyr": {"width": 16, "hidden": 8, "heads": 2, "levels": 2},
     "ave": {"lstm_width": 8, "attention_width": 12},
     "psp": {"lstm_width": 8, "attention_width": 12},

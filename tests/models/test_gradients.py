@@ -42,6 +42,7 @@ TINY: dict[str, dict[str, Any]] = {
     "cmbs": {"width": 4, "heads": 2, "interaction_heads": 2, "layers": 1, "encoder_hidden": 2,
              "decoder_hidden": 2, "lstm_width": 2},
     "leap": {"heads": 1, "hidden": 2},
+    "dhhn": {"width": 4, "heads": 1, "hidden": 3, "kernels": (1, 3), "strides": (1, 2)},
     "mgn": {"width": 4, "heads": 1, "hidden": 2, "layers": 1},
     "mmil": {},
     "grouping": {"heads": 1, "hidden": 2, "token_hidden": 2, "layers": 1},
@@ -180,6 +181,7 @@ BY_DIRECTION = {
     "MM-Pyr + LEAP": ("avvp", "mmpyr", "leap", "pseudo", {"task_options": {"avss": "official"}}),
     "MM-Pyr + LEAP of the paper": ("avvp", "mmpyr", "leap", "pseudo", {
         "decoder_options": PAPER, "task_options": {"avss": "paper", "global_term": "twice"}}),
+    "DHHN": ("avvp", "dhhn", "mmil", "weak", {}),
     # A hard assignment has the gradient of another function, the soft one.
     "MGN": ("avvp", "mgn", "grouping", "weak", {"encoder_options": {"time_assignment": "soft"}}),
     "MGN on localization": ("avel", "mgn", "grouping", "full", {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tests.parity import (
     cases_cmbs,
+    cases_dhhn,
     cases_mgn,
     cases_mmpyr,
     cases_models,
@@ -24,6 +25,7 @@ HANDLERS: dict[str, Callable[..., None]] = {
     **cases_refine.CASES,
     **cases_cmbs.CASES,
     **cases_mgn.CASES,
+    **cases_dhhn.CASES,
     **cases_training.CASES,
     **cases_strategies.CASES,
 }
