@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,9 @@ from avplatform.models.checks import check_choices, divides, in_range, sizes
 from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.encoders.han import HANConfig, HANLayer
 from avplatform.models.errors import UsageError
+
+MOST = 1024
+"""Most segments of a kernel or a stride."""
 
 
 @dataclass(kw_only=True)
@@ -42,21 +45,21 @@ class DHHNConfig:
         in_range(self, "dropout", 0, 0.999)
         divides(self, "heads", self.width, "width")
         self.kernels, self.strides = tuple(self.kernels), tuple(self.strides)
-        if not self.kernels or any(
-            isinstance(k, bool) or not isinstance(k, int) or k < 1 or k % 2 == 0
-            for k in self.kernels
-        ):
+        if not self.kernels or any(k % 2 == 0 for k in _whole(self.kernels, MOST)):
             raise UsageError(
                 f"DHHNConfig.kernels is {list(self.kernels)}; it must be a list of odd numbers of "
-                "segments, such as [1, 3, 5]"
+                f"segments up to {MOST - 1}, such as [1, 3, 5]"
             )
-        if len(self.strides) != len(self.kernels) or any(
-            isinstance(s, bool) or not isinstance(s, int) or s < 1 for s in self.strides
-        ):
+        if len(_whole(self.strides, MOST)) != len(self.kernels) or 0 in _whole(self.strides, MOST):
             raise UsageError(
-                f"DHHNConfig.strides is {list(self.strides)}; it must hold a number of "
-                f"segments of at least 1 for each of the {len(self.kernels)} kernels"
+                f"DHHNConfig.strides is {list(self.strides)}; it must hold a number of segments "
+                f"from 1 to {MOST} for each of the {len(self.kernels)} kernels"
             )
+
+
+def _whole(values: tuple[Any, ...], most: int) -> tuple[int, ...]:
+    """Return values, with 0 in place of what is not a whole number from 1 to `most`."""
+    return tuple(v if type(v) is int and 1 <= v <= most else 0 for v in values)
 
 
 class DHHN(Encoder):

@@ -53,6 +53,7 @@ def test_a_published_checkpoint_meets_the_golden_outputs(
         ("ave_att", {"supervision": "full", "head_loss": "soft_margin"}),
         ("ave_att_weak", {"supervision": "weak", "head_loss": "soft_margin"}),
         ("ave_dmrn", {"supervision": "full", "head_loss": "soft_margin"}),
+        ("dhhn_model", {"supervision": "weak", "gate": "modality", "guides": True}),
         ("mgn_model", {"supervision": "weak", "objective": "auto", "token_weight": 1.0}),
         ("psp_full", {"supervision": "full", "pair_target": "official", "head_loss": "ce"}),
         ("psp_weak", {"supervision": "weak", "weak_target": "prob", "head_loss": "bce"}),
