@@ -290,9 +290,8 @@ class AVVP(Task):
                 visual=config.contrast_visual,
             )
         terms |= token_losses(parse, config.token_weight)
-        terms |= guide_losses(
-            parse, encoding, *self._guide_targets(batch, weak), apart=config.apart_weight
-        )
+        targets = kept.guide_targets(weak, **self._smoothing(batch))
+        terms |= guide_losses(parse, encoding, *targets, apart=config.apart_weight)
         if config.avss != "off":
             maps = pseudo or predicted_events(parse, threshold=config.threshold)
             terms["similarity"] = config.avss_weight * similarity_loss(
@@ -304,20 +303,6 @@ class AVVP(Task):
                 empty_pair=config.empty_pair,
             )
         return terms
-
-    def _guide_targets(self, batch: Batch, weak: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the guides learn: the weak label, or if labels are refined, those targets.
-
-        Source: DHHN (ACM MM 2022), released code: only refined labels are smoothed for guides.
-        """
-        kept = self._kept(batch)
-        if kept.audio is None and kept.visual is None:
-            return weak, weak
-        smoothing = self._smoothing(batch)
-        return (
-            kept.target("audio", weak, smoothing["audio_smooth"]),
-            kept.target("visual", weak, smoothing["visual_smooth"]),
-        )
 
     def companion(self, model: AVModelConfig) -> nn.Module | None:
         """Return the guide networks, if the options ask for them."""
