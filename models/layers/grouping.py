@@ -118,7 +118,8 @@ class Grouping(nn.Module):
         scores = self.query(tokens) @ self.key(rows).mT / rows.shape[-1] ** 0.5  # (B, N, S)
         soft = assignment = scores.softmax(dim=1)
         if noise is None and self.noisy and self.training:
-            noise = -torch.empty_like(scores).exponential_().log()
+            drawn = torch.empty_like(scores, dtype=torch.float32).exponential_()
+            noise = -drawn.log().to(scores.dtype)  # in single precision, where none is infinite
         if noise is not None:
             assignment = (scores + noise).softmax(dim=1)
         if self.hard:
