@@ -86,7 +86,8 @@ def guide_losses(
     if "guide_audio" not in encoding.aux:
         return {}
     pairs = zip((parse.video.audio, parse.video.visual), ("audio", "visual"), strict=True)
-    own, guides = {}, {}
+    own: dict[str, Tensor] = {}
+    guides: dict[str, Tensor] = {}
     for prediction, stream in pairs:
         if prediction is None:
             raise ValueError("guides need video predictions of both streams")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avplatform.models.checks import check_choices, divides, in_range, sizes
+from avplatform.models.checks import DEPTH, check_choices, divides, in_range, sizes
 from avplatform.models.contracts import Encoder, Encoding, Gives, Publication
 from avplatform.models.encoders.han import HANConfig, HANLayer
 from avplatform.models.errors import UsageError
@@ -45,21 +45,22 @@ class DHHNConfig:
         in_range(self, "dropout", 0, 0.999)
         divides(self, "heads", self.width, "width")
         self.kernels, self.strides = tuple(self.kernels), tuple(self.strides)
-        if not self.kernels or any(k % 2 == 0 for k in _whole(self.kernels, MOST)):
+        kernels, strides = _whole(self.kernels), _whole(self.strides)
+        if not 1 <= len(kernels) <= DEPTH or any(kernel % 2 == 0 for kernel in kernels):
             raise UsageError(
                 f"DHHNConfig.kernels is {list(self.kernels)}; it must be a list of odd numbers of "
                 f"segments up to {MOST - 1}, such as [1, 3, 5]"
             )
-        if len(_whole(self.strides, MOST)) != len(self.kernels) or 0 in _whole(self.strides, MOST):
+        if len(strides) != len(kernels) or 0 in strides:
             raise UsageError(
                 f"DHHNConfig.strides is {list(self.strides)}; it must hold a number of segments "
                 f"from 1 to {MOST} for each of the {len(self.kernels)} kernels"
             )
 
 
-def _whole(values: tuple[Any, ...], most: int) -> tuple[int, ...]:
-    """Return values, with 0 in place of what is not a whole number from 1 to `most`."""
-    return tuple(v if type(v) is int and 1 <= v <= most else 0 for v in values)
+def _whole(values: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return values, with 0 in place of what is not a whole number from 1 to `MOST`."""
+    return tuple(v if type(v) is int and 1 <= v <= MOST else 0 for v in values)
 
 
 class DHHN(Encoder):
@@ -127,14 +128,17 @@ Shen, Fumin and Lu, Huimin and Shen, Heng Tao},
     ) -> None:
         super().__init__()
         self.config, self.width = config, config.width
-        for stream in ("audio", "visual"):
-            scales = (
-                Scale(config.width, kernel, stride)
-                for kernel, stride in zip(config.kernels, config.strides, strict=True)
+        scales = list(zip(config.kernels, config.strides, strict=True))
+        self.audio_scales = nn.ModuleList(Scale(config.width, *scale) for scale in scales)
+        self.visual_scales = nn.ModuleList(Scale(config.width, *scale) for scale in scales)
+        self.layer = HANLayer(
+            HANConfig(
+                width=config.width,
+                heads=config.heads,
+                hidden=config.hidden,
+                dropout=config.dropout,
             )
-            setattr(self, f"{stream}_scales", nn.ModuleList(scales))
-        options = dict(heads=config.heads, hidden=config.hidden, dropout=config.dropout)
-        self.layer = HANLayer(HANConfig(width=config.width, **options))
+        )
 
     def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
         """Encode both streams; see the class docstring for shapes."""

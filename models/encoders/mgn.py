@@ -127,9 +127,10 @@ class MGN(Encoder):
         self.config, self.width, self.segments = config, config.width, segments
         self.audio_tokens = nn.Parameter(torch.zeros(num_classes, config.width))
         self.visual_tokens = nn.Parameter(torch.zeros(num_classes, config.width))
-        for stream in ("audio", "visual"):
-            blocks = (Block(config, config.width) for _ in range(config.layers))
-            setattr(self, f"{stream}_blocks", nn.Sequential(*blocks))
+        self.audio_blocks, self.visual_blocks = (
+            nn.Sequential(*(Block(config, config.width) for _ in range(config.layers)))
+            for _ in range(2)
+        )
         if config.audio_segments == "grouped":
             self.time_grouping = Grouping(
                 config, config.width, tokens=segments, hard=config.time_assignment == "hard"
