@@ -81,7 +81,7 @@ class GroupingDecoder(Decoder):
     are tokens), assignment_audio, assignment_visual, factor_audio and factor_visual [B, C, T].
     """
 
-    name = "grouping"
+    name = "group"
     Config = GroupingDecoderConfig
     about = (
         "The decoder of MGN groups the segments by learned class tokens and scores each class from "
@@ -201,7 +201,7 @@ class GroupingDecoder(Decoder):
     def _tokens(self, encoding: Encoding) -> tuple[list[Tensor], list[Tensor]]:
         """Return the tokens as learned [C, D], and as grouped by [C, D] or [B, C, D]."""
         if self.config.tokens == "own":
-            own = [self.audio_tokens, self.visual_tokens]
+            own: list[Tensor] = [self.audio_tokens, self.visual_tokens]
             return own, own
         aux = encoding.aux
         if "tokens_audio" not in aux:

@@ -37,7 +37,7 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
         ("segment_loss", texts_of_background, by_leap),
         ("video_loss", texts_of_background, by_leap),
         ("decision", texts_of_background, by_leap),
-        ("token_weight", may_give(decoder, "token scores"), "the decoder grouping (MGN)"),
+        ("token_weight", may_give(decoder, "token scores"), "the decoder group (MGN)"),
         *guide_rules(config),
         ("weak_target", not full, "weak supervision"),
         ("weak_pool", leap and not full, "LEAP in weak supervision"),

@@ -214,7 +214,7 @@ CELLS = Cells(
             (MGN.paper,),
             "loss and decision as published, with probabilities of segments of at most 1; the "
             "recipe differs",
-            "mgn-grouping-avvp-weak-official",
+            "mgn-group-avvp-weak-official",
         ),
     },
     ours={

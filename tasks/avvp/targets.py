@@ -61,9 +61,10 @@ class Kept:
         """
         if self.audio is None and self.visual is None:
             return weak, weak
-        targets = (("audio", audio_smooth), ("visual", visual_smooth))
-        audio, visual = (self.target(stream, weak, s) for stream, s in targets)
-        return audio, visual
+        return (
+            self.target("audio", weak, audio_smooth),
+            self.target("visual", weak, visual_smooth),
+        )
 
     def segments(self, stream: Stream, maps: Tensor) -> Tensor:
         """Return segment labels without the classes that the stream drops: [B, T, C]."""

@@ -136,7 +136,7 @@ class AVVP(Task):
             ("pooling", config.objective == "mil", "the objective mil"),
             *guide_rules(config),
             ("apart_weight", config.guides, "guides"),
-            ("token_weight", may_give(given, "token scores"), "the decoder grouping (MGN)"),
+            ("token_weight", may_give(given, "token scores"), "the decoder group (MGN)"),
             ("avss_weight", config.avss != "off", "the similarity loss (avss)"),
             ("avss_eps", config.avss == "official", "avss official"),
             ("empty_pair", config.avss == "paper", "avss paper"),

@@ -215,7 +215,7 @@ AVE = FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7))
     [
         ("han-mmil-avvp-weak-official", LLP, 10),
         ("han-mmil-avvp-weak-official", LLP, 80),
-        ("mgn-grouping-avvp-weak-official", LLP, 80),
+        ("mgn-group-avvp-weak-official", LLP, 80),
         ("mmpyr-mmil-avvp-weak-official", LLP, 10),
         ("mmpyr-mmil-avvp-weak-official", LLP, 80),
         ("mmpyr-leap-avvp-official", LLP, 80),

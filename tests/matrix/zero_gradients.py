@@ -57,27 +57,27 @@ ZEROS = (
         "the same for both modalities of a class, and the softmax is over modalities",
     ),
     Zero(
-        ".*-grouping-.*",
+        ".*-group-.*",
         r"decoder\.joint_blocks\..*\.in_proj_bias\[key\]",
         "as for HAN: the bias adds the same to the scores of all keys",
     ),
     Zero(
-        ".*-grouping-.*",
+        ".*-group-.*",
         r"(encoder|decoder)\..*grouping\.attention\.key\.bias",
         "as above, in the attention of tokens to segments",
     ),
     Zero(
-        ".*-grouping-.*",
+        ".*-group-.*",
         r"(encoder|decoder)\..*grouping\.query\.bias",
         "it adds the same to the scores of all tokens, and the softmax is over tokens",
     ),
     Zero(
-        ".*-grouping-.*",
+        ".*-group-.*",
         r"(encoder|decoder)\..*grouping\.mix\.outer\.bias",
         "it adds one number to all channels of a token, and the norm that follows removes it",
     ),
     Zero(
-        ".*-mgn-grouping-.*",
+        ".*-mgn-group-.*",
         r"decoder\.token_classes\.(weight|bias)",
         "in the first step: the encoder's class tokens start at 0, so every class scores the same",
     ),

@@ -43,7 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mmil": {},
     "cvcms": {"token_width": 4, "hidden": 4},
     "mgn": {"width": 16, "heads": 2, "hidden": 8, "layers": 1},
-    "grouping": {"heads": 2, "hidden": 8, "token_hidden": 4, "layers": 1},
+    "group": {"heads": 2, "hidden": 8, "token_hidden": 4, "layers": 1},
 }
 CELLS = [(t, e, d) for t in ("avvp", "avel") for e in ENCODERS for d in DECODERS]
 SUPERVISED_CELLS = [(t, e, d, s) for t, e, d in CELLS for s in TASKS[t].supervisions]

@@ -45,7 +45,7 @@ TINY: dict[str, dict[str, Any]] = {
     "dhhn": {"width": 4, "heads": 1, "hidden": 3, "kernels": (1, 3), "strides": (1, 2)},
     "mgn": {"width": 4, "heads": 1, "hidden": 2, "layers": 1},
     "mmil": {},
-    "grouping": {"heads": 1, "hidden": 2, "token_hidden": 2, "layers": 1},
+    "group": {"heads": 1, "hidden": 2, "token_hidden": 2, "layers": 1},
     "dch": {"hidden": 2},
 }  # fmt: skip
 CLIPS, SEGMENTS = 2, 3
@@ -183,8 +183,8 @@ BY_DIRECTION = {
         "decoder_options": PAPER, "task_options": {"avss": "paper", "global_term": "twice"}}),
     "DHHN": ("avvp", "dhhn", "mmil", "weak", {}),
     # A hard assignment has the gradient of another function, the soft one.
-    "MGN": ("avvp", "mgn", "grouping", "weak", {"encoder_options": {"time_assignment": "soft"}}),
-    "MGN on localization": ("avel", "mgn", "grouping", "full", {
+    "MGN": ("avvp", "mgn", "group", "weak", {"encoder_options": {"time_assignment": "soft"}}),
+    "MGN on localization": ("avel", "mgn", "group", "full", {
         "encoder_options": {"time_assignment": "soft"}}),
     "CMBS": ("avel", "cmbs", "dch", "full", {}),
     "CMBS, weak": ("avel", "cmbs", "dch", "weak", {"task_options": SOFT_MARGIN}),

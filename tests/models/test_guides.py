@@ -53,7 +53,7 @@ def test_any_encoder_can_have_guides(encoder):
 
 
 def test_events_that_are_heard_and_seen_are_not_pushed_apart():
-    for decoder in ("mmil", "leap", "grouping"):
+    for decoder in ("mmil", "leap", "group"):
         terms = terms_of(guided("avel", decoder))
         assert {"follow_audio", "follow_visual", "guide_audio", "guide_visual"} <= set(terms)
         assert "apart" not in terms and "guide_apart" not in terms

@@ -16,7 +16,7 @@ from tests.models.cells import build, cell, inputs
 
 
 def test_a_model_that_groups_audio_by_time_reads_clips_of_its_own_length_only(tmp_path):
-    built = cell("avvp", "mgn", "grouping", "weak", segments=7)
+    built = cell("avvp", "mgn", "group", "weak", segments=7)
     built.model.eval().save_pretrained(tmp_path)
     loaded = AVModel.from_pretrained(tmp_path)
     data = inputs("avvp", segments=7)
@@ -44,15 +44,15 @@ def test_a_row_of_plain_audio_is_a_second():
 
 
 def test_a_decoder_is_told_whose_tokens_it_groups_by():
-    assert build("avvp", "mgn", "grouping").config.decoder.tokens == "encoder"
-    own = build("avvp", "han", "grouping")
+    assert build("avvp", "mgn", "group").config.decoder.tokens == "encoder"
+    own = build("avvp", "han", "group")
     assert own.config.decoder.tokens == "own" and own.decoder.audio_tokens.shape == (25, 16)
     with pytest.raises(UsageError, match="tokens is 'encoder', but han has no class tokens"):
-        cell("avvp", "han", "grouping", decoder_options={"tokens": "encoder"})
+        cell("avvp", "han", "group", decoder_options={"tokens": "encoder"})
     with pytest.raises(UsageError, match="levels is 'mean', but han has no levels"):
         cell("avvp", "han", "mmil", decoder_options={"levels": "mean"})
     with pytest.raises(UsageError, match="heads is 3; it must divide width"):
-        DECODERS["grouping"](config=GroupingDecoderConfig(heads=3), width=16, num_classes=2)
+        DECODERS["group"](config=GroupingDecoderConfig(heads=3), width=16, num_classes=2)
 
 
 def test_noise_moves_hard_assignments_in_training_only():
@@ -85,14 +85,14 @@ def test_stochastic_depth_leaves_branches_out_clip_by_clip_and_keeps_the_mean():
 
 @pytest.mark.parametrize(("factor", "largest"), [("relative", 1.0), ("assignment", 0.999)])
 def test_segments_have_at_most_the_probability_of_the_clip(factor, largest):
-    model = build("avvp", "han", "grouping", segment_factor=factor)
+    model = build("avvp", "han", "group", segment_factor=factor)
     parse = model(*inputs("avvp")).parse
     whole = parse.video.audio.probability[:, None]
     assert (parse.segment.audio.probability <= whole * largest + 1e-6).all()
 
 
 def test_released_factors_leave_little_room_in_time():
-    parse = build("avvp", "han", "grouping")(*inputs("avvp")).parse
+    parse = build("avvp", "han", "group")(*inputs("avvp")).parse
     factor = parse.aux["factor_audio"].detach()
     assert float(factor.min()) >= 1.039 and float(factor.max()) <= 1.232
 
