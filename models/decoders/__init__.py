@@ -6,7 +6,7 @@ from avplatform.models.checks import check_part
 from avplatform.models.contracts import Decoder
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
-from avplatform.models.decoders.grouping import GroupingDecoder
+from avplatform.models.decoders.group import GroupingDecoder
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from avplatform.models.decoders.grouping import GroupingDecoderConfig
+from avplatform.models.decoders.group import GroupingDecoderConfig
 from avplatform.models.encoders.mgn import MGNConfig
 from avplatform.models.official.han import STEM_RULES
 from avplatform.models.official.reader import Labels, Reader, count_below, need, stem_features

@@ -12,7 +12,7 @@ from typing import Any
 from avplatform.models.contracts import Options
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
-from avplatform.models.decoders.grouping import GroupingDecoder
+from avplatform.models.decoders.group import GroupingDecoder
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
 from avplatform.models.encoders.dhhn import DHHN

@@ -8,7 +8,7 @@ import torch
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Encoding
 from avplatform.models.decoders import DECODERS
-from avplatform.models.decoders.grouping import GroupingDecoderConfig
+from avplatform.models.decoders.group import GroupingDecoderConfig
 from avplatform.models.encoders.dhhn import DHHNConfig
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.layers.grouping import Block, Grouping
