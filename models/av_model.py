@@ -28,6 +28,10 @@ WEIGHTS_FILE = "model.safetensors"
 Built = TypeVar("Built")
 
 
+COMPANION = "companion."
+"""The beginning of the names of a companion's tensors."""
+
+
 class AVModel(
     nn.Module,
     PyTorchModelHubMixin,
@@ -36,6 +40,10 @@ class AVModel(
     license="apache-2.0",
 ):
     """An audio-visual event parser that is loaded from its own folder alone.
+
+    A model in training may have a `companion`: a module that reads the same features and adds to
+    the encoding what losses compare the model with (DHHN's guide networks). No prediction reads it,
+    so it is not saved with the model; the checkpoints of a run hold it.
 
     Args:
         config: what to build; a dictionary that `AVModelConfig.to_dict` wrote is accepted too.
@@ -53,6 +61,7 @@ class AVModel(
         if not isinstance(config, AVModelConfig):
             config = AVModelConfig.from_dict(config)
         self.config, features = config, config.features
+        self.companion: nn.Module | None = None
         encoder_type = ENCODERS[self.config.encoder._type]
         decoder_type = DECODERS[self.config.decoder._type]
         if encoder_type.wants == "vectors":
@@ -69,11 +78,15 @@ class AVModel(
             self.stem = MapStem(features=features)
             audio_dim, visual_dim = features.audio_dim, self.stem.visual_dim
             positions = features.positions
+        sizes: dict[str, int] = {}
+        if encoder_type.sized:
+            sizes = dict(num_classes=len(config.classes), segments=config.segments)
         self.encoder = encoder_type(
             config=self.config.encoder,
             audio_dim=audio_dim,
             visual_dim=visual_dim,
             positions=positions,
+            **sizes,
         )
         self.decoder = decoder_type(
             config=self.config.decoder,
@@ -128,6 +141,8 @@ class AVModel(
         motion = None if motion is None else motion.to(dtype)
         streams = self.stem(audio.to(dtype), visual.to(dtype), motion)
         encoding = self.encoder(*streams)
+        if self.companion is not None and self.training:
+            encoding.aux |= self.companion(audio.to(dtype), visual.to(dtype), motion)
         if self.encoder.wants == "vectors":
             encoding.aux |= dict(zip(("stem_audio", "stem_visual"), streams, strict=True))
         labels = self.label_embeddings if label_embeddings is None else label_embeddings.to(dtype)
@@ -140,8 +155,15 @@ class AVModel(
 
     @property
     def num_parameters(self) -> int:
-        """The number of trainable parameters."""
-        return count_parameters(self)
+        """The number of trainable parameters, without those of a companion."""
+        companion = 0 if self.companion is None else count_parameters(self.companion)
+        return count_parameters(self) - companion
+
+    @property
+    def lr_scales(self) -> dict[str, float]:
+        """Factors of the learning rate by the beginning of a parameter's name; the first counts."""
+        scales = getattr(self.companion, "lr_scales", {})
+        return {COMPANION + name: factor for name, factor in scales.items()}
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -214,7 +236,8 @@ class AVModel(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write config.json and model.safetensors, each one atomically."""
-        folder, tensors = Path(save_directory), self.state_dict()
+        folder = Path(save_directory)
+        tensors = {k: v for k, v in self.state_dict().items() if not k.startswith(COMPANION)}
         text = json.dumps(self.config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False)
         write_atomic(
             folder / WEIGHTS_FILE, lambda path: save_tensors(tensors, path, {"format": "pt"})

@@ -69,8 +69,9 @@ class Encoding:
 
     Shape: audio, visual and fused are [B, T, D]. `aux` holds named extras, such as
     spatial_attention [B, T, P]; the losses and decoders read similarity [B, T] (PSP), and av_gate
-    [B, T], audio_query and visual_query [B, T, D] (CMBS) where they are there. `AVModel` adds
-    stem_audio and stem_visual [B, T, D], what the stem passed to an encoder of vectors.
+    [B, T], audio_query and visual_query [B, T, D] (CMBS), tokens_audio and tokens_visual [B, C, D]
+    and, as learned, class_tokens_audio and class_tokens_visual [C, D] (MGN) where they are there.
+    `AVModel` adds stem_audio and stem_visual [B, T, D], what the stem gave an encoder of vectors.
     """
 
     audio: Tensor
@@ -129,7 +130,8 @@ class Parse:
     """The output of a decoder: predictions per segment and for the whole video.
 
     `attention` says where each class was looked for, `relevance` which segments have any event.
-    `aux` holds what only certain losses read, such as class_scores [B, C] (CMBS).
+    `aux` holds what only certain losses read, such as class_scores [B, C] (CMBS), or
+    token_scores_audio and token_scores_visual [C, C], the class logits of each class token (MGN).
     `decided` holds the predictions that decisions read where they differ from those of the losses
     (CMPAE: the mean of two passes).
 
@@ -169,6 +171,9 @@ class Encoder(nn.Module):
     * with wants = "maps": the raw audio vectors [B, T, audio_dim] and a map [B, T, P, visual_dim]
       (P = 1 for datasets of vectors).
 
+    An encoder whose weights depend on the classes or on the length of the clips sets `sized`; it
+    also takes `num_classes` (C) and `segments` (T of the training clips).
+
     The subclass must set `self.width`, the D of its output. Lists, cards, presets and checks are
     derived from the other class variables and methods; a third-party encoder may omit them.
     """
@@ -176,6 +181,7 @@ class Encoder(nn.Module):
     name: ClassVar[str]  # set by `register_encoder`
     Config: ClassVar[type]
     wants: Literal["vectors", "maps"] = "vectors"
+    sized: ClassVar[bool] = False
     width: int
     about: ClassVar[str] = ""  # one sentence without its full stop, for cards
     paper: ClassVar[Publication | None] = None
@@ -189,7 +195,8 @@ class Encoder(nn.Module):
 
         "fused": a fused stream; "similarity": the similarity of the two streams; "gate": which
         segments matter; "queries": both streams, gated, before their last interaction; "self": both
-        streams of a pass without cross attention.
+        streams of a pass without cross attention; "tokens": one token per class and stream;
+        "levels": both streams at several levels.
         """
         return None
 
@@ -239,9 +246,15 @@ class Decoder(nn.Module):
 
         "text scores": scores by class texts; "label scores": one distribution over all labels;
         "pooled": a soft probability of the whole clip; "clip class": one class per clip, and the
-        segments that show it; "uncertainty": how uncertain each video probability is.
+        segments that show it; "uncertainty": how uncertain each video probability is; "token
+        scores": which class each class token is.
         """
         return None
+
+    @classmethod
+    def encoder_options(cls, encoder: type[Encoder]) -> Options:
+        """Return the options of an encoder that suit this decoder, before those of the user."""
+        return {}
 
     @classmethod
     def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from torch import Tensor, nn
 
+from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import STREAMS, Encoding, Needs, Options, Parse, Publication
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
@@ -172,6 +173,15 @@ class Task:
 
     def check_training_clips(self, clip_ids: Sequence[str]) -> None:
         """Raise DataError if the task lacks something for a training clip (before a run)."""
+
+    def companion(self, model: AVModelConfig) -> nn.Module | None:
+        """Return what is trained beside a new model of this config; most tasks need nothing.
+
+        It reads the same features, `(audio, visual, motion)`, in training only, and returns a
+        dictionary that is added to the `aux` of the encoding, for the losses. Its attribute
+        `lr_scales`, if it has one, gives factors of the learning rate, see `build_optimizer`.
+        """
+        return None
 
     def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
         """Return the batch of a training step with labels or clips that are made in every step.

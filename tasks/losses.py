@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avplatform.models.contracts import at_least_single
+from avplatform.models.contracts import Parse, at_least_single
 
 CLAMP = 1e-7
 EmptyPair = Literal["zero", "one", "ignore"]
@@ -38,6 +38,22 @@ def binary_cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
         probability.masked_fill(unknown, 0.5), target.to(probability.dtype)
     )
     return loss * torch.where(unknown.any(), math.nan, 1.0)
+
+
+def token_losses(parse: Parse, weight: float = 1.0) -> dict[str, Tensor]:
+    """Return the losses that make each class token recognisable as its class (MGN).
+
+    They read the tokens as learned, not the clips. There are none for a parse without scores of
+    tokens, or with a weight of 0.
+
+    Source: MGN (NeurIPS 2022), released code.
+    """
+    terms = {}
+    for stream in ("audio", "visual") if weight else ():
+        if (scores := parse.aux.get(f"token_scores_{stream}")) is not None:
+            classes = torch.arange(len(scores), device=scores.device)
+            terms[f"class_{stream}"] = weight * F.cross_entropy(scores, classes)
+    return terms
 
 
 def segment_similarity(audio: Tensor, visual: Tensor) -> Tensor:

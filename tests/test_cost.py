@@ -51,7 +51,7 @@ def test_parameters_are_those_of_a_really_built_model(encoder, decoder, supervis
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("encoder", ["han", "mmpyr"])
+@pytest.mark.parametrize("encoder", ["han", "mmpyr", "mgn", "dhhn"])
 def test_parameters_of_vector_encoders_are_those_of_a_really_built_model(task, encoder):
     for decoder in DECODERS:
         config = config_of(task, encoder, decoder)

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from avplatform.models.errors import AVError, DataError
 
@@ -46,6 +46,17 @@ def error_on_all(message: str) -> DataError:
     error = DataError(message)
     error.shared = True
     return error
+
+
+def share_buffers(accelerator: Accelerator, model: nn.Module) -> None:
+    """Give the buffers of a model, such as those of batch norms, the values of the main process.
+
+    Each process updates the statistics of its batch norms with its own clips. Before a model is
+    scored or saved, all processes have to call this, so that they have the same model.
+    """
+    if accelerator.num_processes > 1:
+        for buffer in model.buffers():
+            buffer.copy_(broadcast(buffer.clone()))
 
 
 def mean_over_processes(

@@ -18,6 +18,7 @@ from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.config import AVModelConfig, component_config, config_to_dict
 from avplatform.models.contracts import Encoding, FeatureSpec
 from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
 
 PARTS = ("stem", "encoder", "decoder")
 
@@ -48,9 +49,12 @@ def cost_of(config: AVModelConfig, *, segments: int | None = None) -> Cost:
     meta device an LSTM runs as the matrix products that it consists of, which the counter sees; on
     a CPU it is one opaque kernel.
     """
-    # The stem and the encoder do not depend on the task, the classes and the decoder.
+    # The stem and most encoders do not depend on the task, the classes and the decoder.
     simple = next(name for name, kind in DECODERS.items() if not kind.needs_labels)
-    part = {"task": "", "classes": ["-"], "decoder": {"_type": simple}}
+    sized = ENCODERS[config.encoder._type].sized
+    part = {"task": "", "classes": config.classes if sized else ["-"], "decoder": {"_type": simple}}
+    if sized:
+        part["segments"] = config.segments
     shared = {name: config_to_dict(getattr(config, name)) for name in ("features", "encoder")}
     key = json.dumps({**part, **shared, "reference_order": config.reference_order}, sort_keys=True)
     segments = segments or config.segments

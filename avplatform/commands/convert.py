@@ -11,7 +11,7 @@ from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags
 from avplatform.models.checks import at_least
 
-HEADS = "han 1; valor, mmpyr and leap 8; cmbs 4"
+HEADS = "han and dhhn 1; valor, mmpyr, leap and mgn 8; cmbs 4"
 
 
 @dataclass(kw_only=True)
@@ -21,7 +21,7 @@ class ConvertOptions:
     file: Annotated[str, tyro.conf.Positional]
     """the checkpoint: a file of torch.save (any version since 0.2) or .safetensors"""
     from_: Annotated[str, tyro.conf.arg(name="from", metavar="MODEL")]
-    """the published model: han, mmpyr, leap, ave, dmrn, psp, cmbs or valor"""
+    """the published model: han, mmpyr, leap, ave, dmrn, psp, cmbs, valor, mgn or dhhn"""
     out: str
     """folder to write; it must not exist yet, or be empty"""
     weak: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -36,6 +36,14 @@ class ConvertOptions:
     """number of attention heads"""
     blocks: int | None = None
     """leap: number of projection blocks, which is checked against the file"""
+    assignment: Annotated[
+        Literal["soft", "hard"] | None, tyro.conf.arg(help_behavior_hint="(default: soft)")
+    ] = None
+    """mgn: how segments were assigned to classes (its option unimodal_assign)"""
+    joint_assignment: Annotated[
+        Literal["soft", "hard"] | None, tyro.conf.arg(help_behavior_hint="(default: soft)")
+    ] = None
+    """mgn: how audio groups were assigned to visual ones (its option crossmodal_assign)"""
     dtype: Literal["float32", "float64"] = "float32"
     """stored precision"""
 
@@ -58,6 +66,8 @@ def run(args: list[str], prog: str) -> int:
         norm=options.norm,
         heads=options.heads,
         blocks=options.blocks,
+        assignment=options.assignment,
+        joint_assignment=options.joint_assignment,
     )
     console = Console()
     for line in done.lines:

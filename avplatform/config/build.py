@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from avplatform.config.run import LabelConfig, RunConfig
 from avplatform.data import Data, open_data
@@ -111,8 +112,15 @@ def new_model(
         DataError: the label embeddings cannot be read, or lack a word.
     """
     model_config = make_model_config(config, task, features, spec)
+    model = AVModel(model_config, label_embeddings=_embeddings(config, model_config))
+    model.companion = task.companion(model_config)
+    return model
+
+
+def _embeddings(config: RunConfig, model_config: AVModelConfig) -> Tensor | None:
+    """Return the label embeddings of a new model, and note in its config where they came from."""
     if not DECODERS[config.decoder].needs_labels:
-        return AVModel(model_config)
+        return None
     pooling = None if config.labels.pooling == "default" else config.labels.pooling
     texts, source = model_config.label_texts, config.labels.embeddings
     try:
@@ -124,7 +132,7 @@ def new_model(
     model_config.label_dim = embeddings.values.shape[1]
     model_config.label_source = embeddings.source
     model_config.learned_labels = embeddings.source["kind"] == "learned"
-    return AVModel(model_config, label_embeddings=embeddings.values)
+    return embeddings.values
 
 
 def with_learned_labels(config: RunConfig, model: AVModel) -> tuple[RunConfig, str]:

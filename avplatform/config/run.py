@@ -308,13 +308,17 @@ def default_config(
     training = dict(kind.training)
     if "optim" in training:
         training["optim"] = OptimConfig(**training["optim"])
+    of_encoder = {
+        **adapter.encoder_options(encoder),
+        **DECODERS[decoder].encoder_options(ENCODERS[encoder]),
+    }
     return cls(
         task=task,
         encoder=encoder,
         decoder=decoder,
         supervision=supervision,
         task_config=task_config,
-        encoder_config=ENCODERS[encoder].Config(**adapter.encoder_options(encoder)),
+        encoder_config=ENCODERS[encoder].Config(**of_encoder),
         decoder_config=DECODERS[decoder].Config(**adapter.decoder_options(encoder, decoder)),
         **training,
     )

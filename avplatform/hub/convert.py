@@ -55,7 +55,7 @@ def convert(
         out: folder to write, which must not exist or be empty.
         dtype: the stored precision.
         label_embeddings: a file or another source of the label embeddings, for LEAP.
-        options: heads, blocks, norm and weak; None where not given.
+        options: what shapes do not tell, as in the command; None where not given.
 
     Raises:
         UsageError: the name is unknown, an option does not apply to the model, or the folder is not

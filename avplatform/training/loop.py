@@ -13,7 +13,13 @@ from typing import Any, NoReturn
 import torch
 
 from avplatform.base.console import Console
-from avplatform.base.processes import error_on_all, explain, mean_over_processes, on_main
+from avplatform.base.processes import (
+    error_on_all,
+    explain,
+    mean_over_processes,
+    on_main,
+    share_buffers,
+)
 from avplatform.base.stopping import Stopped, StopSignals
 from avplatform.config.run import RunConfig
 from avplatform.config.values import to_dict
@@ -301,6 +307,7 @@ class Run:
 
     def _scored_weights(self) -> dict[str, torch.Tensor]:
         """Load the current weights (with EMA: their average) into the scored model; return them."""
+        share_buffers(self.accelerator, self.setup.trained_model)
         weights = model_weights(self.setup.trained_model)
         if self.setup.average is not None:
             weights = {**weights, **self.setup.average.weights()}

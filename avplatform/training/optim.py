@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,19 +72,23 @@ def build_optimizer(
     Biases and the scales of norms are not left out.
 
     Args:
-        module: what to train.
+        module: what to train; its attribute `lr_scales`, if it has one, gives factors of the
+            learning rate by the beginning of a parameter's name, of which the first counts.
         config: the optimiser's options.
-        new: names of the parameters that have another learning rate. They form a group whose
-            "lr_scale" is `scale`.
+        new: names of the parameters that have another learning rate.
         scale: their learning rate as a multiple of that of the others.
+
+    Parameters whose learning rate differs from `config.lr` form groups, whose "lr_scale" is their
+    learning rate as a multiple of it.
     """
-    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    parameters: list[Any] = list(trained.values())
-    if new:
-        head = [p for name, p in trained.items() if name in new]
-        rest = [p for name, p in trained.items() if name not in new]
-        groups = ((rest, 1.0), (head, scale))
-        parameters = [{"params": found, "lr_scale": scale} for found, scale in groups if found]
+    scales: dict[str, float] = getattr(module, "lr_scales", {})
+    groups: dict[float, list[Tensor]] = {1.0: []}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            factor = next((f for start, f in scales.items() if name.startswith(start)), 1.0)
+            factor *= scale if name in new else 1.0
+            groups.setdefault(factor, []).append(parameter)
+    parameters = [{"params": found, "lr_scale": f} for f, found in groups.items() if found]
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(
         parameters,

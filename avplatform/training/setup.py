@@ -16,7 +16,7 @@ from avplatform.config.run import RunConfig
 from avplatform.config.values import to_dict
 from avplatform.data import train_loader
 from avplatform.data.reading.restricted import clips_per_class
-from avplatform.models.av_model import AVModel
+from avplatform.models.av_model import COMPANION, AVModel, count_parameters
 from avplatform.models.config import options_of
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.runs.folder import RunFolder
@@ -143,12 +143,16 @@ class Setup:
 
     @property
     def parameters(self) -> int:
-        """Return the number of parameters, frozen ones included."""
-        return sum(p.numel() for p in self.bare_model.parameters())
+        """Return the number of parameters, frozen ones included and a companion's left out."""
+        named = self.bare_model.named_parameters()
+        return sum(p.numel() for name, p in named if not name.startswith(COMPANION))
 
     def _frozen(self) -> str:
         frozen = self.parameters - self.bare_model.num_parameters
-        return f" ({frozen:,} of them frozen)" if frozen else ""
+        text = f" ({frozen:,} of them frozen)" if frozen else ""
+        if (companion := self.bare_model.companion) is not None:
+            text += f" and {count_parameters(companion):,} of guides that are not saved with it"
+        return text
 
     def heading(self) -> str:
         """Return the line that says what is about to be trained, printed before the first step."""

@@ -7,6 +7,7 @@ from avplatform.models.contracts import Decoder
 from avplatform.models.decoders.cmpae import Evidence
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
+from avplatform.models.decoders.group import GroupingDecoder
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
 
@@ -29,5 +30,5 @@ def label_decoders() -> str:
     return " or ".join(name for name, kind in DECODERS.items() if kind.needs_labels)
 
 
-for _decoder in (LEAP, DCH, MMIL, ClassTokens, Evidence):
+for _decoder in (LEAP, DCH, MMIL, ClassTokens, Evidence, GroupingDecoder):
     register_decoder(_decoder.name, _decoder)

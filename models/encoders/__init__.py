@@ -6,7 +6,9 @@ from avplatform.models.checks import check_part
 from avplatform.models.contracts import Encoder
 from avplatform.models.encoders.ave import AVE
 from avplatform.models.encoders.cmbs import CMBS
+from avplatform.models.encoders.dhhn import DHHN
 from avplatform.models.encoders.han import HAN
+from avplatform.models.encoders.mgn import MGN
 from avplatform.models.encoders.mmpyr import MMPyr
 from avplatform.models.encoders.psp import PSP
 
@@ -24,5 +26,5 @@ def register_encoder(name: str, encoder: type[Encoder]) -> None:
     ENCODERS[name] = encoder
 
 
-for _encoder in (HAN, MMPyr, AVE, PSP, CMBS):
+for _encoder in (HAN, MMPyr, MGN, DHHN, AVE, PSP, CMBS):
     register_encoder(_encoder.name, _encoder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -112,20 +112,29 @@ def attend(
 
 
 class FeedForward(nn.Module):
-    """Two affine maps with ReLU and dropout between them.
+    """Two affine maps with ReLU, or GELU, and dropout between them.
 
     Shape: [..., D] -> [..., D].
     """
 
-    def __init__(self, *, width: int, hidden: int, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        hidden: int,
+        dropout: float = 0.0,
+        activation: Literal["relu", "gelu"] = "relu",
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.inner = nn.Linear(width, hidden)
         self.outer = nn.Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply both maps."""
-        return self.outer(self.dropout(self.inner(x).relu()))
+        x = self.inner(x)
+        return self.outer(self.dropout(F.gelu(x) if self.activation == "gelu" else x.relu()))
 
 
 class UnitOptions(Protocol):

@@ -18,10 +18,12 @@ from avplatform.models.official.ave import AVEReader, DMRNReader
 from avplatform.models.official.cmbs import CMBSReader
 from avplatform.models.official.cmpae import CMPAEReader
 from avplatform.models.official.cvcms import CVCMSReader
+from avplatform.models.official.dhhn import DHHNReader
 from avplatform.models.official.han import HANReader, VALORReader
 from avplatform.models.official.jomold import JoMoLDEstimatorReader, JoMoLDReader
 from avplatform.models.official.leap import LEAPDecoderReader, LEAPReader
 from avplatform.models.official.ma import MAReader
+from avplatform.models.official.mgn import MGNReader
 from avplatform.models.official.mmil import MMILReader
 from avplatform.models.official.mmpyr import MMPyrReader
 from avplatform.models.official.psp import PSPReader
@@ -45,6 +47,8 @@ OFFICIAL: dict[str, type[Reader]] = {
         JoMoLDEstimatorReader,
         CVCMSReader,
         CMPAEReader,
+        MGNReader,
+        DHHNReader,
     )
 }
 """Readers of whole models, by the name of the published model."""
@@ -83,7 +87,8 @@ def read_official(
         name: the name of the published model, see `OFFICIAL` and `PARTS`.
         tensors: the state dict; a "module." prefix of all names is stripped.
         labels: class names, label texts and task options (ignored for a decoder alone).
-        options: heads, blocks, norm ("post" or "pre"), weak, label_embeddings.
+        options: heads, blocks, norm ("post" or "pre"), weak, label_embeddings, assignment and
+            joint_assignment ("soft" or "hard").
 
     Raises:
         UsageError: an unknown name or option.

@@ -85,8 +85,11 @@ class Reader:
         norm: Literal["post", "pre"] | None = None,
         weak: bool | None = None,
         label_embeddings: Tensor | None = None,
+        assignment: Literal["soft", "hard"] | None = None,
+        joint_assignment: Literal["soft", "hard"] | None = None,
     ) -> None:
         self.heads, self.blocks, self.norm, self.weak = heads, blocks, norm, weak
+        self.assignment, self.joint_assignment = assignment, joint_assignment
         self.label_embeddings = label_embeddings
         self.settings: dict[str, Setting] = {}
 
@@ -238,7 +241,7 @@ class Reader:
             "not in a precision that is read": [
                 f"{name} ({str(tensors[name].dtype).removeprefix('torch.')})"
                 for name in fitting
-                if tensors[name].dtype not in PRECISIONS
+                if tensors[name].dtype not in PRECISIONS and own[keys[name]].is_floating_point()
             ],
         }
         if not any(lists.values()):

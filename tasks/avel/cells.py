@@ -12,6 +12,7 @@ from avplatform.models.contracts import Options
 from avplatform.models.decoders.cmpae import Evidence
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
+from avplatform.models.decoders.group import GroupingDecoder
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
 from avplatform.models.encoders.ave import AVE
@@ -27,6 +28,10 @@ _EVIDENCE_LOSS = (
 )
 _EVIDENCE_DECISION = (
     "the event with the largest p_a p_v where that, P_a and P_v are >= 0.5, else background"
+)
+_GROUPS = (
+    "BCE on the clip's events in audio, visual and both + cross entropy on the class of each "
+    "learned token"
 )
 _LEAP_NOTE = """\
 **LEAP on AVEL.** There are 29 texts, the events and "background". The audio and visual streams have
@@ -173,6 +178,8 @@ CELLS = AVELCells(
     ours={
         MMIL: "MMIL over the 28 events; a segment's event is the product of both streams' "
         "probabilities",
+        GroupingDecoder: "MGN's grouping over the 28 events; a segment's event is the product of "
+        "both streams' probabilities: the clip's, times the assignment over its largest in time",
         LEAP: "29 texts (events and background), mean of both streams' logits, a learned gain on "
         "segment scores",
         Evidence: "CMPAE's evidence head over the 28 events, and a joint branch; nothing of it "
@@ -183,6 +190,11 @@ CELLS = AVELCells(
     rules={
         **{(decoder, "full"): (_PRODUCTS, _BEST_EVENT) for decoder in (MMIL, ClassTokens)},
         **{(decoder, "weak"): (_MOST, _BEST_EVENT) for decoder in (MMIL, ClassTokens)},
+        (GroupingDecoder, "full"): (
+            f"BCE on P_a P_v of every segment, over 28 events, and {_GROUPS}",
+            _BEST_EVENT,
+        ),
+        (GroupingDecoder, "weak"): (_GROUPS, _BEST_EVENT),
         (LEAP, "full"): (
             "cross entropy on every segment's 29 labels + BCE on the labels that occur in the clip",
             _BEST,

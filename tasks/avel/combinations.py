@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from avplatform.models.contracts import Gives, Rule, may_give
+from avplatform.tasks.guides import guide_rules
 
 OF_EVIDENCE = (
     "evidence_weights",
@@ -51,6 +52,8 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
         ("segment_loss", texts_of_background, by_leap),
         ("video_loss", texts_of_background, by_leap),
         ("decision", texts_of_background, by_leap),
+        ("token_weight", may_give(decoder, "token scores"), "the decoder group (MGN)"),
+        *guide_rules(config),
         ("weak_target", not full, "weak supervision"),
         ("weak_pool", leap and not full, "LEAP in weak supervision"),
         ("label_set", leap, "LEAP"),

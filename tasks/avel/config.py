@@ -8,6 +8,7 @@ from typing import Literal
 
 from avplatform.models.checks import at_least, check_choices, in_range
 from avplatform.models.errors import UsageError
+from avplatform.tasks.guides import GuideOptions, check_guides
 
 _BOTH = (
     "an event of this task is heard and seen at once by definition, so none of its labels holds in "
@@ -18,7 +19,7 @@ BACKGROUND = "background"
 
 
 @dataclass(kw_only=True)
-class AVELConfig:
+class AVELConfig(GuideOptions):
     """Losses and decisions of event localization."""
 
     refused = MappingProxyType(
@@ -45,6 +46,8 @@ class AVELConfig:
     """CMBS's relevant segments (weak); official: all, as published; threshold: gate above 0.5"""
     weak_target: Literal["mil", "prob"] = "mil"
     """video label (weak): the class, or PSP's shares of segments, which tell the duration"""
+    token_weight: float = 1.0
+    """weight of MGN's loss on its class tokens; 0: off"""
     weak_pool: Literal["max", "mean", "top4"] = "max"
     """pooling of LEAP's segments (weak); default: as the encoder's head (PSP mean, CMBS top4)"""
     decision: Literal["argmax", "masked"] = "argmax"
@@ -90,8 +93,9 @@ class AVELConfig:
             raise UsageError(
                 "AVELConfig.decision is 'masked', which is for full supervision; use argmax"
             )
-        at_least(self, ("avss_weight", "pair_weight", "auxiliary_weight"), 0)
-        at_least(self, ("contrast_weight", "mutual_weight"), 0)
+        weights = ("avss_weight", "pair_weight", "auxiliary_weight", "token_weight")
+        at_least(self, (*weights, "contrast_weight", "mutual_weight"), 0)
+        check_guides(self)
         in_range(self, "global_uncertainty_floor", 0, 1)
         in_range(self, ("segment_threshold", "video_threshold"), 0.01, 0.99)
         if any(weight < 0 for weight in self.evidence_weights):

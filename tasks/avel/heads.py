@@ -16,6 +16,7 @@ from avplatform.models.contracts import Parse, Prediction, at_least_single
 from avplatform.tasks.avel import losses
 from avplatform.tasks.avel.config import AVELConfig
 from avplatform.tasks.avel.losses import joint
+from avplatform.tasks.losses import token_losses
 
 
 class Head:
@@ -61,6 +62,17 @@ class Head:
         if self.config.weak_target == "prob":
             return losses.proportion_target(segment, self.dtype(parse), self.background + 1)
         return losses.mil_target(video, self.dtype(parse), self.background + 1)
+
+    def clip_target(self, parse: Parse, segment: Tensor, video: Tensor) -> Tensor:
+        """Return what the clip is known to hold, for the classes that the decoder predicts: [B, C].
+
+        For weak supervision it is the video target, else every label of a segment.
+        """
+        classes = joint(parse, "video").values.shape[-1]
+        if self.weak:
+            return self.video_target(parse, segment, video)[:, :classes]
+        labels = F.one_hot(segment, self.background + 1).amax(dim=1)
+        return labels[:, :classes].to(self.dtype(parse))
 
     @staticmethod
     def dtype(parse: Parse) -> torch.dtype:
@@ -185,6 +197,23 @@ class PairHead(Head):
         """Return the most probable event."""
         best, label = joint(parse, "segment").probability.max(dim=-1)
         return label, best
+
+
+class GroupHead(PairHead):
+    """Reads the same as `PairHead`, and scores of class tokens, from MGN's decoder."""
+
+    @staticmethod
+    def reads(parse: Parse, background: int) -> bool:
+        """Return whether there are scores of class tokens beside the probabilities of events."""
+        return "token_scores_audio" in parse.aux and PairHead.reads(parse, background)
+
+    def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
+        """Return terms on the clip, its streams and the class tokens, and on segments if known."""
+        target = (
+            self.video_target(parse, segment, video)[:, : self.background] if self.weak else None
+        )
+        terms = losses.group_loss(parse, segment, target)
+        return terms | token_losses(parse, self.config.token_weight)
 
 
 class LabelHead(Head):
@@ -326,6 +355,7 @@ class RelevanceHead(OneEventHead):
 HEADS: tuple[type[Head], ...] = (
     RelevanceHead,
     EvidenceHead,
+    GroupHead,
     PairHead,
     SoftmaxHead,
     LabelHead,

@@ -194,6 +194,25 @@ def mmil_weak_loss(parse: Parse, video_target: Tensor) -> Terms:
     }
 
 
+def group_loss(parse: Parse, segment: Tensor, video_target: Tensor | None = None) -> Terms:
+    """Return the loss of MGN on the clip: audio, visual and both; and on segments if known.
+
+    An event is heard and seen, so the labels of both streams are the same and not smoothed.
+
+    Shape: segment [B, T]; video_target [B, C] for weak supervision, else None.
+    """
+    pair = joint(parse, "segment").probability
+    events, terms = pair.shape[-1], {}
+    if video_target is None:
+        target = F.one_hot(segment, events + 1)[..., :events].to(pair.dtype)
+        terms["segment"] = clamped_bce(pair, target)
+        video_target = target.amax(dim=1)
+    streams = {"audio": parse.video.audio, "visual": parse.video.visual, "video": parse.video.av}
+    for name, prediction in streams.items():
+        terms[name] = clamped_bce(prediction.probability, video_target)  # type: ignore[union-attr]
+    return terms
+
+
 def pair_similarity_loss(similarity: Tensor, target: Tensor) -> Tensor:
     """Return AVPS, the loss of rectified and normalised similarities against a soft target.
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import Encoding, Needs, Parse, at_least_single
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
@@ -25,6 +26,7 @@ from avplatform.tasks.avvp.contrast import jomold_contrast
 from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.counts import LeastCounts, count_loss
+from avplatform.tasks.guides import guide_losses, guide_networks
 from avplatform.tasks.losses import similarity_loss
 from avplatform.tasks.mutual_learning import mutual_learning_of
 from avplatform.tasks.options import refuse_unread
@@ -111,12 +113,15 @@ class AVEL(Task):
         )
         options = ("segment_loss", "video_loss")
         per_modality = [name for name in options if getattr(config, name) == "per_modality"]
-        modalities = "task_config.{} 'per_modality' reads the audio and the visual stream"
+        both = "task_config.{} reads the audio and the visual stream"
+        modalities = both.format(f"{per_modality[0]} 'per_modality'") if per_modality else ""
+        if config.guides:
+            modalities = both.format("guides")
         relevance = "is for full supervision with task_config.label_set 'events'; set both"
         return dataclasses.replace(
             super().needs,
             logits=logits if events or (full and config.segment_loss == "ce") else "",
-            modalities=modalities.format(per_modality[0]) if per_modality else "",
+            modalities=modalities,
             no_relevance="" if full and events else relevance,
         )
 
@@ -158,6 +163,11 @@ class AVEL(Task):
         """Refuse options that do not fit together, and options that are not read."""
         super().check(encoder, decoder, encoder_config, decoder_config)
         given = ENCODERS[encoder].gives(encoder_config), DECODERS[decoder].gives(decoder_config)
+        if self.config.guides and "label scores" in (given[1] or ()):
+            raise UsageError(
+                f"task_config.guides teaches the audio and the visual stream, but {decoder} "
+                "predicts their events together; leave guides out, or use another decoder"
+            )
         refuse_unread(self.config, task_rules(self.config, *given), group="task_config")
 
     def check_held_out(self, encoder: str) -> None:
@@ -221,6 +231,9 @@ class AVEL(Task):
                 weight=config.mutual_weight,
                 floor=config.global_uncertainty_floor,
             )
+        if config.guides:
+            target = head.clip_target(parse, segment, video)
+            terms |= guide_losses(parse, encoding, target, target)
         if config.avss != "off":
             events = one_hot_events(segment, self.background)
             terms["similarity"] = config.avss_weight * similarity_loss(
@@ -232,6 +245,10 @@ class AVEL(Task):
                 empty_pair=config.empty_pair,
             )
         return terms
+
+    def companion(self, model: AVModelConfig) -> nn.Module | None:
+        """Return the guide networks, if the options ask for them."""
+        return guide_networks(self.config, model)
 
     def _encoder_terms(
         self, head: Head, parse: Parse, encoding: Encoding, segment: Tensor

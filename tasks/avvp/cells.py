@@ -13,9 +13,12 @@ from avplatform.models.contracts import Options
 from avplatform.models.decoders.cmpae import Evidence
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
+from avplatform.models.decoders.group import GroupingDecoder
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
+from avplatform.models.encoders.dhhn import DHHN
 from avplatform.models.encoders.han import HAN, VALOR
+from avplatform.models.encoders.mgn import MGN
 from avplatform.models.encoders.mmpyr import MMPyr
 from avplatform.tasks.avvp.contrast import MA
 from avplatform.tasks.avvp.denoise import JOMOLD
@@ -30,6 +33,18 @@ _THREE_TERMS = (
     "HAN's three BCE terms on the video label: audio, visual (smoothed to 0.95 and 0.05), "
     "whole clip"
 )
+_TOKENS = " + cross entropy on the class of each learned token"
+_GUIDED: Options = {"task_config": {"guides": True, "gate": "modality"}}
+# The refined labels themselves are a file of the user (task_config.refined).
+_GUIDED_REFINED: Options = {
+    "task_config": {
+        "guides": True,
+        "gate": "modality",
+        "guide_audio_rate": 1.0,
+        "guide_visual_rate": 1.0,
+        "global_target": "official",
+    }
+}
 _SOFT_OR = "video probability: mean over time; whole clip: 1 - (1 - a)(1 - v)"
 _EITHER = "segment probability >= 0.5 where the video probability of either stream is >= 0.5 too"
 _POOLED = "segment probability >= 0.5 where the pooled probability of the whole clip is >= 0.5 too"
@@ -207,6 +222,14 @@ CELLS = Cells(
         Preset(MMPyr, LEAP, "pseudo", _AVSS, by=LEAP),
         Preset(MMPyr, LEAP, "pseudo", _RELEASED, by=LEAP, suffix="official", checkpoint=LEAP.name),
         Preset(MMPyr, LEAP, "pseudo", _AS_WRITTEN, by=LEAP, recipe="leap-paper", suffix="paper"),
+        Preset(MGN, GroupingDecoder, "weak"),
+        Preset(MGN, GroupingDecoder, "weak", suffix="official", checkpoint=MGN.name),
+        Preset(MGN, MMIL, "weak"),
+        Preset(DHHN, MMIL, "weak", _GUIDED),
+        Preset(DHHN, MMIL, "weak", _GUIDED, suffix="official", checkpoint=DHHN.name),
+        Preset(DHHN, MMIL, "weak", _GUIDED_REFINED, recipe="dhhn-refined", system="dhhn-refined"),
+        Preset(DHHN, LEAP, "pseudo", _AVSS, by=LEAP),
+        Preset(MGN, LEAP, "pseudo", _AVSS, by=LEAP),
     ),
     published={
         (HAN, MMIL, "weak"): Published(
@@ -244,6 +267,19 @@ CELLS = Cells(
         (MMPyr, LEAP, "pseudo"): Published(
             (LEAP.paper,), _LEAP_DIFFERS, "mmpyr-leap-avvp-official"
         ),
+        (DHHN, MMIL, "weak"): Published(
+            (DHHN.paper,),
+            "without the guide networks, and gated by the whole clip; the presets train guides and "
+            "gate by the stream's own probability, -refined for refined labels; published: audio "
+            "and visual from two checkpoints of one run",
+            "dhhn-mmil-avvp-weak-official",
+        ),
+        (MGN, GroupingDecoder, "weak"): Published(
+            (MGN.paper,),
+            "loss and decision as published, with probabilities of segments of at most 1; the "
+            "recipe differs",
+            "mgn-group-avvp-weak-official",
+        ),
     },
     ours={
         MMIL: "MMIL on the encoder's audio and visual streams",
@@ -251,6 +287,8 @@ CELLS = Cells(
         Evidence: "CMPAE's evidence head on the encoder's audio and visual streams",
         DCH: "one two-layer head per modality, which no paper defines",
         ClassTokens: "CVCMS's class tokens on the encoder's audio and visual streams",
+        GroupingDecoder: "MGN's grouping on the encoder's audio and visual streams; behind MGN by "
+        "its tokens, elsewhere by tokens of its own",
     },
     rules={
         (MMIL, "pseudo"): (
@@ -272,6 +310,8 @@ CELLS = Cells(
             "CMPAE's mutual learning",
             _EVIDENCE_GATE,
         ),
+        (GroupingDecoder, "pseudo"): (f"L_basic{_TOKENS}", _POOLED),
+        (GroupingDecoder, "weak"): (f"{_THREE_TERMS}{_TOKENS}", _POOLED),
         (DCH, "pseudo"): (f"L_basic; {_SOFT_OR}", _EITHER),
         (DCH, "weak"): (f"{_THREE_TERMS}; {_SOFT_OR}", _EITHER),
     },

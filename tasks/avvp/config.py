@@ -14,6 +14,7 @@ from avplatform.tasks.avvp.denoise import Rounding, WarmUp
 from avplatform.tasks.avvp.losses import Pooling
 from avplatform.tasks.avvp.metrics import STREAMS
 from avplatform.tasks.avvp.targets import GlobalTarget
+from avplatform.tasks.guides import GuideOptions, check_guides
 
 OF_VIDEOS = (
     "class_thresholds",
@@ -23,7 +24,7 @@ OF_VIDEOS = (
 
 
 @dataclass(kw_only=True)
-class AVVPConfig:
+class AVVPConfig(GuideOptions):
     """Losses and decisions of video parsing."""
 
     supervision: Literal["pseudo", "weak"] = "pseudo"
@@ -90,6 +91,10 @@ class AVVPConfig:
     """weight of CMPAE's mutual learning, for decoders with uncertainties; 0: off"""
     global_uncertainty_floor: float = 0.9
     """least uncertainty of the joint branch in mutual learning, as released; 0: as it is"""
+    token_weight: float = 1.0
+    """weight of MGN's loss on its class tokens; 0: off"""
+    apart_weight: float = 1.0
+    """weight of the terms that push audio and visual apart (guides); 0: off"""
     gate: Literal["global", "modality", "none"] = "global"
     """the video prediction that must contain a class for its segments to have it"""
     threshold: float = 0.5
@@ -142,6 +147,8 @@ class AVVPConfig:
             self, ("segment_weight", "avss_weight", "avss_eps", "mutual_weight", "count_weight"), 0
         )
         in_range(self, "global_uncertainty_floor", 0, 1)
+        at_least(self, ("token_weight", "apart_weight"), 0)
+        check_guides(self)
 
     def limit(self, stream: str, level: Literal["segment", "video"]) -> float:
         """Return the threshold of a stream's segments, or of its videos without class thresholds.

@@ -50,6 +50,22 @@ class Kept:
         target = smooth(label, smoothing)
         return target if self.smooth_dropped else target * (1 - (weak - label))
 
+    def guide_targets(
+        self, weak: Tensor, *, audio_smooth: float, visual_smooth: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return what guide networks learn: the weak label, or the targets if it is refined.
+
+        Source: DHHN (ACM MM 2022), released code: only refined labels are smoothed for guides.
+
+        Shape: [B, C] -> audio and visual [B, C].
+        """
+        if self.audio is None and self.visual is None:
+            return weak, weak
+        return (
+            self.target("audio", weak, audio_smooth),
+            self.target("visual", weak, visual_smooth),
+        )
+
     def segments(self, stream: Stream, maps: Tensor) -> Tensor:
         """Return segment labels without the classes that the stream drops: [B, T, C]."""
         mask = self.audio if stream == "audio" else self.visual

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import Encoder, Encoding, Parse, may_give
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
@@ -49,7 +50,8 @@ from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
 from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.counts import LeastCounts
-from avplatform.tasks.losses import similarity_loss
+from avplatform.tasks.guides import guide_losses, guide_networks
+from avplatform.tasks.losses import similarity_loss, token_losses
 from avplatform.tasks.metrics import Metrics
 from avplatform.tasks.mutual_learning import mutual_learning_of
 from avplatform.tasks.options import refuse_unread
@@ -121,6 +123,11 @@ class AVVP(Task):
                 "valor": f"would not train {decoder}'s video classifiers",
             }[objective]
             raise UsageError(f"task_config.objective '{objective}' {why}; use basic")
+        if objective == "valor" and getattr(decoder_config, "levels", "last") == "mean":
+            raise UsageError(
+                "task_config.objective 'valor' needs logits of segments, but decoder_config.levels "
+                "'mean' gives means of probabilities; use basic, or levels last"
+            )
         refuse_unread(self.config, task_rules(self.config, given), group="task_config")
         reads_stem = self.config.contrast == "ma" and self.config.contrast_visual == "stem"
         if reads_stem and ENCODERS[encoder].wants != "vectors":
@@ -299,6 +306,9 @@ class AVVP(Task):
                 weight=config.mutual_weight,
                 floor=config.global_uncertainty_floor,
             )
+        terms |= token_losses(parse, config.token_weight)
+        targets = kept.guide_targets(weak, **self._smoothing(batch))
+        terms |= guide_losses(parse, encoding, *targets, apart=config.apart_weight)
         if config.avss != "off":
             maps = pseudo or predicted_events(parse, threshold=config.threshold)
             terms["similarity"] = config.avss_weight * similarity_loss(
@@ -310,6 +320,10 @@ class AVVP(Task):
                 empty_pair=config.empty_pair,
             )
         return terms
+
+    def companion(self, model: AVModelConfig) -> nn.Module | None:
+        """Return the guide networks, if the options ask for them."""
+        return guide_networks(self.config, model)
 
     def _objective(self, parse: Parse) -> str:
         """Return "basic", "han" or "valor": the chosen objective, or what "auto" stands for."""

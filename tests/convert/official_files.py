@@ -33,6 +33,13 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "psp_weak": ("psp", [], "weakly_model.psp_net"),
     "cmbs_full": ("cmbs", [], "model.main_model.supv_main_model"),
     "cmbs_weak": ("cmbs", [], "model.main_model.weak_main_model"),
+    "dhhn_model": ("dhhn", [], "nets.net_audiovisual.HCMN"),
+    "mgn_model": ("mgn", [], "nets.mgn.MGN_Net"),
+    "mgn_hard": (
+        "mgn",
+        ["--assignment", "hard", "--joint-assignment", "hard"],
+        "nets.mgn.MGN_Net",
+    ),
 }
 
 

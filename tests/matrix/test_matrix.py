@@ -2,8 +2,8 @@
 
 Losses, gradients, updates, saving, odd sizes.
 
-In double precision a gradient that vanishes identically comes out below 1e-15 of the model's
-largest, and any other above 1e-6 of it, so one threshold tells them apart.
+In double precision a gradient that vanishes identically comes out below 1e-14 of the model's
+largest, and any other above 1e-12 of it, so one threshold tells them apart.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.models.cells import (
 
 pytestmark = pytest.mark.matrix
 
-NOTHING = 1e-11  # of the model's largest gradient
+NOTHING = 1e-13  # of the model's largest gradient
 
 
 class Steps(NamedTuple):
@@ -189,7 +189,7 @@ def check_decisions(task: str, decisions: dict[str, Tensor], clips: int, segment
 @pytest.mark.parametrize("chosen", SUPERVISED_CELLS, ids="-".join)
 @pytest.mark.parametrize(("clips", "segments"), [(3, 1), (2, 7), (2, 10), (1, 10)])
 def test_any_number_of_clips_and_segments_is_parsed_scored_and_decided(chosen, clips, segments):
-    built = cell(*chosen)
+    built = cell(*chosen, segments=segments)
     _, task, model = built
     batch = random_batch(chosen[0], clips, segments)
     output = model.eval()(batch.audio, batch.visual, batch.motion)
@@ -215,6 +215,7 @@ AVE = FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7))
     [
         ("han-mmil-avvp-weak-official", LLP, 10),
         ("han-mmil-avvp-weak-official", LLP, 80),
+        ("mgn-group-avvp-weak-official", LLP, 80),
         ("mmpyr-mmil-avvp-weak-official", LLP, 10),
         ("mmpyr-mmil-avvp-weak-official", LLP, 80),
         ("mmpyr-leap-avvp-official", LLP, 80),
@@ -230,10 +231,11 @@ def test_published_widths_take_their_steps(preset, features, frames):
     options = preset_options(preset)
     names = [options[key] for key in ("task", "encoder", "decoder", "supervision")]
     config = compose((preset, options))
-    batch = random_batch(names[0], clips=2, features=features)
+    # Of four clips, stochastic depth hardly leaves out the same branch.
+    batch = random_batch(names[0], clips=4, features=features)
     if frames != 10:
         batch.visual = torch.randn(
-            2, frames, features.visual_dim, generator=torch.Generator().manual_seed(2)
+            4, frames, features.visual_dim, generator=torch.Generator().manual_seed(2)
         )
     found = two_steps(build_cell(config, features), batch, "-".join(names))
     check_losses(found)

@@ -21,7 +21,7 @@ class Zero(NamedTuple):
 
 ZEROS = (
     Zero(
-        ".*-han-.*|.*-cmbs-.*",
+        ".*-han-.*|.*-cmbs-.*|.*-mgn-.*|.*-dhhn-.*",
         r"encoder\..*\.in_proj_bias\[key\]",
         "q.(k_t + b) = q.k_t + q.b: the bias adds the same to the scores of all keys, "
         "and a softmax over keys drops it",
@@ -60,6 +60,31 @@ ZEROS = (
         ".*-cmpae-.*",
         r"decoder\.attention\.bias",
         "the same for all segments of a class, and the softmax is over segments",
+    ),
+    Zero(
+        ".*-group-.*",
+        r"decoder\.joint_blocks\..*\.in_proj_bias\[key\]",
+        "as for HAN: the bias adds the same to the scores of all keys",
+    ),
+    Zero(
+        ".*-group-.*",
+        r"(encoder|decoder)\..*grouping\.attention\.key\.bias",
+        "as above, in the attention of tokens to segments",
+    ),
+    Zero(
+        ".*-group-.*",
+        r"(encoder|decoder)\..*grouping\.query\.bias",
+        "it adds the same to the scores of all tokens, and the softmax is over tokens",
+    ),
+    Zero(
+        ".*-group-.*",
+        r"(encoder|decoder)\..*grouping\.mix\.outer\.bias",
+        "it adds one number to all channels of a token, and the norm that follows removes it",
+    ),
+    Zero(
+        ".*-mgn-group-.*",
+        r"decoder\.token_classes\.(weight|bias)",
+        "in the first step: the encoder's class tokens start at 0, so every class scores the same",
     ),
     Zero(
         "avvp-cmbs-.*",

@@ -26,6 +26,7 @@ FEATURES = {
 }
 SMALL: dict[str, dict[str, Any]] = {
     "han": {"width": 16, "hidden": 8, "heads": 2},
+    "dhhn": {"width": 16, "hidden": 8, "heads": 2},
     "mmpyr": {"width": 16, "hidden": 8, "heads": 2, "levels": 2},
     "ave": {"lstm_width": 8, "attention_width": 12},
     "psp": {"lstm_width": 8, "attention_width": 12},
@@ -42,6 +43,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "mmil": {},
     "cvcms": {"token_width": 4, "hidden": 4},
     "cmpae": {},
+    "mgn": {"width": 16, "heads": 2, "hidden": 8, "layers": 1},
+    "group": {"heads": 2, "hidden": 8, "token_hidden": 4, "layers": 1},
 }
 CELLS = [(t, e, d) for t in ("avvp", "avel") for e in ENCODERS for d in DECODERS]
 SUPERVISED_CELLS = [(t, e, d, s) for t, e, d in CELLS for s in TASKS[t].supervisions]
@@ -62,6 +65,7 @@ def cell(
     supervision: str | None = None,
     *,
     features: FeatureSpec | None = None,
+    segments: int = 10,
     encoder_options: dict[str, Any] | None = None,
     decoder_options: dict[str, Any] | None = None,
     task_options: dict[str, Any] | None = None,
@@ -79,11 +83,11 @@ def cell(
         decoder_config=dataclasses.replace(config.decoder_config, **small),
         task_config=dataclasses.replace(config.task_config, **(task_options or {})),
     )
-    return build_cell(config, features or FEATURES[task])
+    return build_cell(config, features or FEATURES[task], segments)
 
 
-def build_cell(config: RunConfig, features: FeatureSpec) -> Cell:
-    """Build the task and the model of a run on data of these features."""
+def build_cell(config: RunConfig, features: FeatureSpec, segments: int = 10) -> Cell:
+    """Build the task and the model of a run on data of these features and this length."""
     torch.manual_seed(0)
     task = build_task(config)
     spec = DataSpec(
@@ -93,6 +97,7 @@ def build_cell(config: RunConfig, features: FeatureSpec) -> Cell:
         features=features,
         labels={},
         label_dtypes={},
+        segments=segments,
     )
     return Cell(config, task, build_model(config, task, spec))
 

@@ -43,7 +43,10 @@ TINY: dict[str, dict[str, Any]] = {
     "cmbs": {"width": 4, "heads": 2, "interaction_heads": 2, "layers": 1, "encoder_hidden": 2,
              "decoder_hidden": 2, "lstm_width": 2},
     "leap": {"heads": 1, "hidden": 2},
+    "dhhn": {"width": 4, "heads": 1, "hidden": 3, "kernels": (1, 3), "strides": (1, 2)},
+    "mgn": {"width": 4, "heads": 1, "hidden": 2, "layers": 1},
     "mmil": {},
+    "group": {"heads": 1, "hidden": 2, "token_hidden": 2, "layers": 1},
     "dch": {"hidden": 2},
     "cmpae": {},
 }  # fmt: skip
@@ -103,6 +106,7 @@ def tiny(
         label_texts=classes if needs else [],
         label_dim=3,
         features=FEATURES[task],
+        segments=SEGMENTS,
         encoder=config.encoder_config,
         decoder=config.decoder_config,
     )
@@ -180,6 +184,11 @@ BY_DIRECTION = {
     "MM-Pyr + LEAP": ("avvp", "mmpyr", "leap", "pseudo", {"task_options": {"avss": "official"}}),
     "MM-Pyr + LEAP of the paper": ("avvp", "mmpyr", "leap", "pseudo", {
         "decoder_options": PAPER, "task_options": {"avss": "paper", "global_term": "twice"}}),
+    "DHHN": ("avvp", "dhhn", "mmil", "weak", {}),
+    # A hard assignment has the gradient of another function, the soft one.
+    "MGN": ("avvp", "mgn", "group", "weak", {"encoder_options": {"time_assignment": "soft"}}),
+    "MGN on localization": ("avel", "mgn", "group", "full", {
+        "encoder_options": {"time_assignment": "soft"}}),
     "CMBS": ("avel", "cmbs", "dch", "full", {}),
     "CMBS, weak": ("avel", "cmbs", "dch", "weak", {"task_options": SOFT_MARGIN}),
     "HAN + LEAP pooled": ("avvp", "han", "leap", "weak", {"decoder_options": POOLED}),

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from tests.parity import (
     cases_cmbs,
     cases_cmpae,
+    cases_dhhn,
+    cases_mgn,
     cases_mmpyr,
     cases_models,
     cases_numbers,
@@ -24,6 +26,8 @@ HANDLERS: dict[str, Callable[..., None]] = {
     **cases_refine.CASES,
     **cases_cmbs.CASES,
     **cases_cmpae.CASES,
+    **cases_mgn.CASES,
+    **cases_dhhn.CASES,
     **cases_training.CASES,
     **cases_strategies.CASES,
 }
