@@ -5,6 +5,7 @@ from __future__ import annotations
 from avplatform.models.contracts import Gives, Rule, may_give
 from avplatform.models.encoders.han import HAN
 from avplatform.tasks.avvp.config import OF_VIDEOS, AVVPConfig
+from avplatform.tasks.guides import guide_rules
 
 
 def task_rules(config: AVVPConfig, given: Gives) -> list[Rule]:
