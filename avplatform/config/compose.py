@@ -176,8 +176,9 @@ def resumed_with(stored: RunConfig, options: Options) -> RunConfig:
 
 def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], prog: str) -> Options:
     """Return options overridden by a command line's flags, whose help shows them as defaults."""
+    task_options = field_kinds(cls)["task_config"]  # type: ignore[arg-type]
     for flag in (arg.partition("=")[0] for arg in args if arg.startswith("--task-config.")):
-        if why := reason_refused(field_kinds(cls)["task_config"], flag.partition(".")[2]):
+        if why := reason_refused(task_options, flag.partition(".")[2]):
             raise UsageError(f"unknown option {flag}{why}")
     flags = _unchecked(cls)
     shown = build(flags, options)
