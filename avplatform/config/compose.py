@@ -183,8 +183,9 @@ def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], pro
     `--help` shows the common options and those of the cell, `--help-all` shows all.
     """
     about, hidden = ABOUT, frozenset[str]()
+    task_options = field_kinds(cls)["task_config"]  # type: ignore[arg-type]
     for flag in (arg.partition("=")[0] for arg in args if arg.startswith("--task-config.")):
-        if why := reason_refused(field_kinds(cls)["task_config"], flag.partition(".")[2]):
+        if why := reason_refused(task_options, flag.partition(".")[2]):
             raise UsageError(f"unknown option {flag}{why}")
     if "--help-all" in args:
         args = ["--help"]

@@ -31,7 +31,7 @@ class CVCMSReader(HANReader):
         (_LAYER + r"linear2\.(.+)", r"decoder.layer.feedforward.outer.\1"),
         (_LAYER + r"(norm[12]\..+)", r"decoder.layer.\1"),
     )
-    unused_patterns = (
+    unused_patterns: tuple[str, ...] = (
         r"fc_prob\.(weight|bias)",
         r"fc_occ_class_av\.(weight|bias)",
         r"fc_occ_(v|a|av)_[qkv]\.(weight|bias)",

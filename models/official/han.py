@@ -32,7 +32,7 @@ class HANReader(Reader):
     """HAN + MMIL (ECCV 2020); shapes do not tell the number of heads, which is 1 by default."""
 
     rules = (*((p, f"decoder.{r}") for p, r in MMIL_RULES), *STEM_RULES, *HAN_RULES)
-    unused_patterns = (
+    unused_patterns: tuple[str, ...] = (
         r"(audio_encoder|visual_encoder|cmt_encoder)\..+",
         r"hat_encoder\.norm[12]\.(weight|bias)",
     )

@@ -13,7 +13,7 @@ from avplatform.models.official.han import HANReader
 class JoMoLDReader(HANReader):
     """JoMoLD (ECCV 2022): HAN, whose layers are stacked, and MMIL with dropout on visual."""
 
-    unused_patterns = (r"hat_encoder\.norm[12]\.(weight|bias)",)
+    unused_patterns: tuple[str, ...] = (r"hat_encoder\.norm[12]\.(weight|bias)",)
     name = "jomold"
     title = "JoMoLD (ECCV 2022)"
     stacked = True
@@ -26,7 +26,7 @@ class JoMoLDReader(HANReader):
 class JoMoLDEstimatorReader(JoMoLDReader):
     """JoMoLD's noise estimator: the model of its first stage, trained without cross attention."""
 
-    unused_patterns = (
+    unused_patterns: tuple[str, ...] = (
         *JoMoLDReader.unused_patterns,
         r"hat_encoder\.layers\.\d+\.cm_attn\..+",
     )

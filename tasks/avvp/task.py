@@ -176,7 +176,7 @@ class AVVP(Task):
     def _with_refined(self, batch: Batch) -> Batch:
         """Return a batch with the refined labels of the file."""
         refined = self._refined
-        rows = refined.rows(batch.clip_id, path=self.config.refined)
+        rows = refined.rows(batch.clip_id, path=str(self.config.refined))
         weak = batch.labels["weak"]
         keep = {
             f"keep_{name}": torch.from_numpy(getattr(refined, f"keep_{name}")[rows]).to(weak)
@@ -251,7 +251,7 @@ class AVVP(Task):
         config, scores = self.config, parse.segment.audio.values  # type: ignore[union-attr]
         weak = as_target(batch.labels["weak"], scores)
         kept = self._kept(batch)
-        smoothing = dict(**self._smoothing(batch), kept=kept)
+        smoothing: dict[str, Any] = {**self._smoothing(batch), "kept": kept}
         pseudo = self._pseudo(batch, scores) if config.supervision == "pseudo" else None
         objective = self._objective(parse)
         if objective == "mil":

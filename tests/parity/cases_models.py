@@ -80,7 +80,7 @@ def same_model(case: Case) -> Case:
 
     Its names are known if it is absent.
     """
-    name = case.config["same_model_as"]
+    name = case.config.get("same_model_as") or case.config["same_parameters_as"]
     folder = case.folder if (case.folder / f"{name}.json").exists() else DEFAULT_GOLDEN
     base = Case(name, folder)
     base.json["case_seed"] = case.json["case_seed"]

@@ -8,6 +8,7 @@ from torch import Tensor
 from avplatform.pseudo_labels.exchange import Exchanged, divisors, dropped_labels, errors
 from avplatform.pseudo_labels.noise_ratio import class_means, noise_ratio
 from avplatform.tasks.avvp.losses import video_probabilities
+from avplatform.tasks.avvp.targets import Kept
 from tests.parity.cases_models import build, same_model
 from tests.parity.golden_case import Case
 
@@ -54,7 +55,13 @@ def ma_labels(case: Case) -> None:
 
 
 def retrain_targets(target: Tensor, keep: dict[str, Tensor]) -> dict[str, Tensor]:
-    raise NotImplementedError
+    kept = Kept(audio=keep["a"], visual=keep["v"], whole="official")
+    return {
+        "retrain_target_a": kept.target("audio", target, 1.0),
+        "retrain_target_v": kept.target("visual", target, 0.9),
+        "retrain_target_global": kept.global_target(target),
+        "retrain_target_global_intended": Kept().global_target(target),
+    }
 
 
 def ma_exchange(case: Case) -> None:
