@@ -22,6 +22,7 @@ FILE = "published.yaml"
 SCHEMA = 1
 SELECTIONS = ("validation", "test", "last")
 REPORTERS = ("paper", "release", "user")
+REFINEMENTS = ("exchange", "noise-ratio")
 SUBSETS = ("overlapping", "non_overlapping")
 
 
@@ -61,6 +62,7 @@ class Row:
     preset: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     open_presets: tuple[str, ...] = ()
+    refined: dict[str, str] = field(default_factory=dict)
     headline: bool = False
     note: str | None = None
 
@@ -189,6 +191,10 @@ def _check(row: Row, where: str) -> None:
     ):
         if value is not None:
             _known(value, choices, kind, where)
+    if row.refined:
+        if set(row.refined) != {"rule", "preset"} or not row.preset:
+            raise DataError(f"{where}: refined must hold rule and preset, beside the row's preset")
+        _known(row.refined["rule"], REFINEMENTS, "rule", where)
     if not row.metrics and not row.per_class:
         raise DataError(f"{where}: neither values nor per_class")
     numbers = [*row.metrics.values(), *row.per_class_average.values()]

@@ -94,6 +94,7 @@ def run(args: list[str], prog: str) -> int:
         only=options.only,
         extra=_extra(options),
         checkpoints=None if options.checkpoints is None else expanded(options.checkpoints),
+        out=expanded(options.out),
     )
     console, out, begun = Console(), expanded(options.out), time.monotonic()
     if options.dry_run:
@@ -188,7 +189,7 @@ def _machine(results: dict[str, Any]) -> str:
 
 
 def _list(plan: Plan, out: Path, console: Console) -> None:
-    for stem, runs in plan.runs.items():
+    for stem, runs in {**plan.stages, **plan.runs}.items():
         done = sum((out / RUNS / run.name / "results.json").is_file() for run in runs)
         console.note(f"{done} of {len(runs)} finished  {stem}")
     for stem, path in plan.checkpoints.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,9 @@ from avplatform.tasks.registry import TASKS
 
 Stores = dict[str, tuple[str, DataSource]]
 """The name that the user gave and the store, by task."""
-RUNS, CHECKPOINTS, LOGS = "runs", "checkpoints", "logs"
+RUNS, CHECKPOINTS, LOGS, LABELS = "runs", "checkpoints", "logs", "labels"
+REFINED = {"exchange": "refined", "noise-ratio": "noise_ratios"}
+"""The task's option that names the file which each refining command writes."""
 
 
 @dataclass(kw_only=True)
@@ -33,13 +36,15 @@ class Plan:
     """What a page needs, by the stem of each setting.
 
     `runs` holds the planned runs, `missing` why a setting is not run, and `checkpoints` the
-    authors' checkpoints that are scored again.
+    authors' checkpoints that are scored again. `stages` holds the runs of the models that refine
+    the labels of other runs, which no row of the page shows.
     """
 
     settings: dict[str, Setting]
     runs: dict[str, list[PlannedRun]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     checkpoints: dict[str, Path] = field(default_factory=dict)
+    stages: dict[str, list[PlannedRun]] = field(default_factory=dict)
 
 
 def find_data(given: Sequence[str], *, cache_dir: str | None = None) -> Stores:
@@ -71,6 +76,7 @@ def make_plan(
     only: Sequence[str],
     extra: dict[str, Any],
     checkpoints: Path | None,
+    out: Path = Path(),
 ) -> Plan:
     """Return the plan of some targets: their runs for every seed.
 
@@ -82,6 +88,7 @@ def make_plan(
         only: texts, one of which a setting's stem must contain.
         extra: options that all runs get, such as a short schedule.
         checkpoints: folder of model folders that `avplatform convert` wrote.
+        out: the page's folder; the runs name files in it.
 
     Raises:
         UsageError: nothing can be run, or a checkpoint's folder has no known name.
@@ -101,10 +108,15 @@ def make_plan(
             why = "left out by --only"
         else:
             plan.runs[stem] = [
-                _planned(setting, seed, data, labels, extra) for seed in range(1, seeds + 1)
+                _planned(setting, seed, data, labels, extra, out) for seed in range(1, seeds + 1)
             ]
             continue
         plan.missing[stem] = f"not run: {why}"
+    for base in (plan.settings[stem].base for stem in plan.runs):
+        if base is not None and base.stem not in plan.runs:
+            plan.stages[base.stem] = [
+                _planned(base, seed, data, labels, extra, out) for seed in range(1, seeds + 1)
+            ]
     if not plan.runs and not plan.checkpoints:
         reasons = {reason.removeprefix("not run: ") for reason in plan.missing.values()}
         raise UsageError(f"nothing to run: {'; '.join(sorted(reasons))}")
@@ -117,13 +129,24 @@ def carry_out(plan: Plan, out: Path, *, parallel: int, console: Console, data: S
     Raises:
         UsageError: a run in the folder was made with other options or other data.
     """
-    runs = [run for seed in zip(*plan.runs.values(), strict=True) for run in seed]
+    planned = {**plan.stages, **plan.runs}
+    runs = [run for seed in zip(*planned.values(), strict=True) for run in seed]
     check_runs(runs, where="reproduce")
     jobs = [
         _score_job(stem, path, out, data[plan.settings[stem].task])
         for stem, path in plan.checkpoints.items()
     ]
-    jobs += train_jobs(runs, out / RUNS, parallel=parallel, where="reproduce")
+    refined = {
+        run.name: _refine_job(setting, seed, out, data[setting.task])
+        for stem, setting in plan.settings.items()
+        for seed, run in enumerate(plan.runs.get(stem, []), start=1)
+        if setting.rule
+    }
+    jobs += {job.name: job for job in refined.values()}.values()
+    jobs += [
+        dataclasses.replace(job, needs=(refined[job.name].name,)) if job.name in refined else job
+        for job in train_jobs(runs, out / RUNS, parallel=parallel, where="reproduce")
+    ]
     check_there(plan, out, data)
     return run_jobs(jobs, logs=out / LOGS, parallel=parallel, console=console)
 
@@ -134,8 +157,10 @@ def check_there(plan: Plan, out: Path, data: Stores) -> None:
     Raises:
         UsageError: a run in the folder was made with other options or other data.
     """
-    for stem, planned in plan.runs.items():
-        checksum = data[plan.settings[stem].task][1].checksum
+    of_bases = {s.base.stem: s.base for s in plan.settings.values() if s.base is not None}
+    settings = {**of_bases, **plan.settings}
+    for stem, planned in {**plan.stages, **plan.runs}.items():
+        checksum = data[settings[stem].task][1].checksum
         for run in planned:
             entry = Entry(out / RUNS / run.name)
             if (entry.folder / "config.yaml").is_file():
@@ -182,14 +207,40 @@ def describe_features(source: DataSource) -> str:
 
 
 def _planned(
-    setting: Setting, seed: int, data: Stores, labels: dict[str, str], extra: dict[str, Any]
+    setting: Setting,
+    seed: int,
+    data: Stores,
+    labels: dict[str, str],
+    extra: dict[str, Any],
+    out: Path,
 ) -> PlannedRun:
     options = merge({"preset": setting.preset}, setting.options)
     options = merge(options, {"data": data[setting.task][0], "seed": seed, **extra})
     if setting.labels in labels:
         options = merge(options, {"labels": {"embeddings": labels[setting.labels]}})
+    if setting.rule:
+        file = str(_refined_file(setting, seed, out))
+        options = merge(options, {"task_config": {REFINED[setting.rule]: file}})
     options["score_test"] = True  # so that one training gives the figures of both selections
     return PlannedRun(name=f"{setting.stem}_seed-{seed}", options=options)
+
+
+def _refined_file(setting: Setting, seed: int, out: Path) -> Path:
+    """Return the file of the labels that the run of a setting trains on."""
+    assert setting.base is not None
+    return out / LABELS / f"{setting.rule}_{setting.base.stem}_seed-{seed}.json"
+
+
+def _refine_job(setting: Setting, seed: int, out: Path, data: tuple[str, DataSource]) -> Job:
+    """Return the job that refines labels with the trained base model of a setting."""
+    assert setting.base is not None
+    base, file = f"{setting.base.stem}_seed-{seed}", _refined_file(setting, seed, out)
+
+    def command() -> list[str]:
+        told = ["--model", str(out / RUNS / base), "--data", data[0], "--out", str(file)]
+        return [*PROGRAM, "pseudo-label", setting.rule, *told]
+
+    return Job(name=f"labels {file.stem}", command=command, done=file.is_file, needs=(base,))
 
 
 def _score_job(stem: str, model: Path, out: Path, data: tuple[str, DataSource]) -> Job:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avplatform.catalogue.cost import flops_per_clip
 from avplatform.catalogue.published import Row, published_tables
+from avplatform.models.config import AVModelConfig
 from avplatform.reproduce.figures import Figure, Term, look_up, mean_of, measure, place
 from avplatform.reproduce.targets import TABLES, Setting, Wanted, wanted
 from avplatform.sweeps.ledger import Entry
@@ -78,6 +82,8 @@ class Shelf:
     def features_of(self, setting: Setting) -> str:
         """Return the features and label embeddings that runs of a setting read."""
         text = self.features.get(setting.task, "")
+        if setting.rule:
+            text += f"; video labels by modality: {setting.rule}"
         if not setting.labels:
             return text
         return f"{text}; labels: {Path(self.labels.get(setting.labels, 'glove-50d')).name}"
@@ -122,6 +128,7 @@ def _metrics(out: Section, shelf: Shelf) -> None:
             _fill(line, item, out.columns, entries, shelf, ("test",))
             group.lines += [line, *_not_beaten(entries)]
             group.lines.append(_test_selected(item, shelf, out.columns, entries))
+            group.note = "; ".join(filter(None, (group.note, _cost(entries))))
         _why_missing(group, item, shelf)
 
 
@@ -188,6 +195,24 @@ def _entries(target: str, shelf: Shelf) -> list[Entry]:
 def _anchors(entry: Entry) -> dict[str, Any]:
     found: dict[str, Any] = entry.results.get("details", {}).get("test", {}).get("anchors", {})
     return found
+
+
+def _cost(entries: Sequence[Entry]) -> str:
+    """Return what our runs cost: parameters, FLOPs of a clip, and CPU time of a run.
+
+    A stage that only refines the labels of these runs is not counted.
+    """
+    parts = []
+    if parameters := entries[0].results.get("parameters"):
+        parts.append(f"{parameters:,} parameters")
+    file = entries[0].folder / "model" / "config.json"
+    if file.is_file():
+        config = AVModelConfig.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        parts.append(f"{flops_per_clip(config) / 1e6:,.0f} MFLOPs per clip")
+    times = [entry.results.get("seconds", {}).get("cpu") for entry in entries]
+    if known := [time for time in times if time is not None]:
+        parts.append(f"{statistics.fmean(known):,.0f} s of CPU time per run")
+    return f"ours: {', '.join(parts)}" if parts else ""
 
 
 def _test_selected(item: Wanted, shelf: Shelf, columns: list[str], entries: list[Entry]) -> Line:

@@ -33,11 +33,17 @@ LABELS = ("glove", "bert", "clip")
 
 @dataclass(kw_only=True, frozen=True)
 class Setting:
-    """What to train: a preset, options that override it, and label embeddings ("" for none)."""
+    """What to train: a preset, options that override it, and label embeddings ("" for none).
+
+    Where the training labels are refined, `rule` is the command that makes them by modality,
+    "exchange" or "noise-ratio", and `base` the setting of the model that it asks.
+    """
 
     preset: str
     options: dict[str, Any] = field(default_factory=dict)
     labels: str = ""
+    rule: str = ""
+    base: Setting | None = None
 
     @property
     def stem(self) -> str:
@@ -46,7 +52,12 @@ class Setting:
             f"{name.rpartition('.')[2]}-{slug(value)}" for name, value in flat(self.options).items()
         ]
         return "_".join(
-            [self.preset, *parts, *([self.labels] if self.labels not in ("", "glove") else [])]
+            [
+                self.preset,
+                *parts,
+                *([self.labels] if self.labels not in ("", "glove") else []),
+                *([self.rule] if self.rule else []),
+            ]
         )
 
     @property
@@ -99,10 +110,17 @@ def wanted(target: str) -> list[Wanted]:
         presets = row.open_presets or ((row.preset,) if row.preset else ())
         labels = (row.label_embeddings or "GloVe").lower() if _by_texts(row.decoder) else ""
         settings: list[Setting | None] = [
-            Setting(preset=preset, options=row.options, labels=labels) for preset in presets
+            Setting(preset=preset, options=row.options, labels=labels, **_refined(row))
+            for preset in presets
         ]
         found += [Wanted(row=row, setting=setting) for setting in settings or [None]]
     return found
+
+
+def _refined(row: Row) -> dict[str, Any]:
+    if not row.refined:
+        return {}
+    return {"rule": row.refined["rule"], "base": Setting(preset=row.refined["preset"])}
 
 
 def _by_texts(decoder: str) -> bool:

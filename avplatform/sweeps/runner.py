@@ -43,6 +43,7 @@ class Job:
         done: returns whether the job is finished, which its files show.
         check: called before any job starts; raises if existing files cannot be used.
         after: called when the job is finished.
+        needs: names of the jobs that must be finished before this one starts.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Job:
     done: Callable[[], bool]
     check: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -64,8 +66,8 @@ class Outcome:
 def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console) -> Outcome:
     """Run the jobs that are not finished, `parallel` at a time, in the given order.
 
-    A job that fails does not stop the others. On Ctrl-C or SIGTERM the jobs get SIGTERM and time to
-    save their state, and KeyboardInterrupt is raised.
+    A job that fails does not stop the others, except for those that need it. On Ctrl-C or SIGTERM
+    the jobs get SIGTERM and time to save their state, and KeyboardInterrupt is raised.
 
     Raises:
         UsageError: an existing run was made with other options.
@@ -213,9 +215,14 @@ def _work(
     queue, begun = list(waiting), time.monotonic()
     try:
         while queue or pool.running:
-            while queue and len(pool.running) < pool.parallel:
-                pool.start(queue.pop(0))
-            for job, code, seconds in pool.ended():
+            while len(pool.running) < pool.parallel and (job := _ready(queue, outcome)):
+                pool.start(job)
+            ended = pool.ended()
+            for job in _hopeless(queue, pool, outcome):
+                outcome.failed[job.name] = "a run that it needs did not finish"
+                bar.advance()
+                console.note(f"{job.name}: {outcome.failed[job.name]}")
+            for job, code, seconds in ended:
                 if code == 0 and job.done():
                     job.after()
                     outcome.finished.append(job.name)
@@ -236,6 +243,26 @@ def _work(
         console.note(f"ending {counted(len(pool.running), 'run')}")
         pool.stop()
         raise
+
+
+def _ready(queue: list[Job], outcome: Outcome) -> Job | None:
+    """Take the first job whose needs are finished from the queue; None if there is none."""
+    finished = {*outcome.finished, *outcome.skipped}
+    for job in queue:
+        if finished.issuperset(job.needs):
+            queue.remove(job)
+            return job
+    return None
+
+
+def _hopeless(queue: list[Job], pool: _Pool, outcome: Outcome) -> list[Job]:
+    """Take the jobs from the queue that need one which failed, or which nobody runs."""
+    hope = {job.name for job in queue} | {entry[0].name for entry in pool.running}
+    hope |= {*outcome.finished, *outcome.skipped}
+    lost = [job for job in queue if not hope.issuperset(job.needs)]
+    for job in lost:
+        queue.remove(job)
+    return lost
 
 
 def _last_words(log: Path, code: int) -> str:
