@@ -153,8 +153,11 @@ def _drop(args: list[str], prog: str) -> int:
     from avplatform.data import open_data
     from avplatform.models.errors import unknown_name
     from avplatform.pseudo_labels.refine import refined_splits, without_classes
+    from avplatform.tasks.avvp import AVVP
 
-    data = open_data(options.data, task="avvp", cache_dir=options.cache_dir, progress=console.note)
+    data = open_data(
+        options.data, task=AVVP.name, cache_dir=options.cache_dir, progress=console.note
+    )
     chosen = {}
     for modality in ("audio", "visual"):
         for name in (names := getattr(options, modality)):

@@ -35,6 +35,7 @@ from avplatform.pseudo_labels.exchange import (
 from avplatform.tasks.avvp.losses import video_probabilities
 from avplatform.tasks.avvp.refinements import MODALITIES, NoiseRatios, RefinedLabels
 from avplatform.tasks.batch import Batch
+from avplatform.tasks.registry import TASKS
 
 PART = 512
 """Clips whose probabilities are written together; labelling that was stopped goes on after them."""
@@ -177,7 +178,7 @@ def tracks(*, audio: Batch, visual: Batch) -> Batch:
 
 def check_separate(task: str) -> None:
     """Raise UsageError unless a task labels what is heard and what is seen apart."""
-    if task != "avvp":
+    if TASKS[task].streams != "apart":
         raise UsageError(
             f"refined labels say whether a class is heard or seen; an event of {task} is both, "
             "so there is nothing to refine"
