@@ -87,7 +87,7 @@ class ListedLabels:
             task=self.spec.task,
             segments=self.spec.segments,
             split=one.pop() if len(one) == 1 else None,
-            splits=splits,
+            fixed=splits,
         )
         if labels.spec["classes"] != list(self.spec.classes):
             here, there = set(self.spec.classes), set(labels.spec["classes"])
