@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -52,7 +53,11 @@ def cost_of(config: AVModelConfig, *, segments: int | None = None) -> Cost:
     # The stem and most encoders do not depend on the task, the classes and the decoder.
     simple = next(name for name, kind in DECODERS.items() if not kind.needs_labels)
     sized = ENCODERS[config.encoder._type].sized
-    part = {"task": "", "classes": config.classes if sized else ["-"], "decoder": {"_type": simple}}
+    part: dict[str, Any] = {
+        "task": "",
+        "classes": config.classes if sized else ["-"],
+        "decoder": {"_type": simple},
+    }
     if sized:
         part["segments"] = config.segments
     shared = {name: config_to_dict(getattr(config, name)) for name in ("features", "encoder")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -164,7 +165,7 @@ class Refiner:
                     ]
                     tables = [torch.cat(t) for t in zip(*groups, strict=True)]
                     content = dict(zip(names, tables, strict=True))
-                    write_atomic(file, lambda path, kept=content: save_tensors(kept, path))
+                    write_atomic(file, partial(save_tensors, content))
                 stored = load_file(file)
                 found.append(kind(*(stored[name] for name in names)))
                 bar.advance(len(found[-1][0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -22,7 +23,7 @@ class StepProcesses(Processes):
     def __init__(self, accelerator: Accelerator, share: Share) -> None:
         self.accelerator, self.clips = accelerator, share.clips
         count = accelerator.num_processes
-        places = [process_share(range(share.global_size), i, count) for i in range(count)]
+        places = [process_share(np.arange(share.global_size), i, count) for i in range(count)]
         self.sizes = [len(part) for part in places]
         self.start = sum(self.sizes[: accelerator.process_index])
 

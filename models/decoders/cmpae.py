@@ -144,9 +144,10 @@ class Evidence(Decoder):
         """Parse the encoded clip; label embeddings are not read."""
         aux = encoding.aux
         parse = self._parse(encoding.audio, encoding.visual)
-        stems = aux.get("stem_audio"), aux.get("stem_visual")
-        fit = all(x is not None and x.shape[-1] == self.width for x in stems)
-        whole, uncertainty = self._joint(*(stems if fit else (encoding.audio, encoding.visual)))
+        audio, visual = aux.get("stem_audio"), aux.get("stem_visual")
+        if audio is None or visual is None or {audio.shape[-1], visual.shape[-1]} != {self.width}:
+            audio, visual = encoding.audio, encoding.visual
+        whole, uncertainty = self._joint(audio, visual)
         parse.video.av, parse.aux["uncertainty_av"] = Prediction(whole, "probability"), uncertainty
         if "self_audio" in aux and not self.training:  # losses never read the second pass
             alone = self._parse(aux["self_audio"], aux["self_visual"])

@@ -150,8 +150,8 @@ class HAN(Encoder):
             return Encoding(*self._pass(audio, visual, cross=self._crosses))
         crossed = self._pass(audio, visual, cross=True)
         alone = self._pass(audio, visual, cross=False)
-        mixed = (share * x + (1 - share) * s for x, s in zip(crossed, alone, strict=True))
-        return Encoding(*mixed, aux=dict(zip(("self_audio", "self_visual"), alone, strict=True)))
+        audio, visual = (share * x + (1 - share) * s for x, s in zip(crossed, alone, strict=True))
+        return Encoding(audio, visual, aux={"self_audio": alone[0], "self_visual": alone[1]})
 
     @contextmanager
     def self_only(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def with_class_thresholds(config: AVVPConfig, state: Arrays, evidence: Arrays) -
         state: the decisions and the truth of a split; see `AVVPMetrics`.
         evidence: the scores behind the decisions; see `AVVP.evidence`.
     """
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for stream in STREAMS if config.class_thresholds == "both" else ("visual",):
         scores = class_threshold_scores(
             evidence[stream] >= config.limit(stream, "segment"),

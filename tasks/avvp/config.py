@@ -172,7 +172,7 @@ class AVVPConfig(GuideOptions):
 
     def for_classes(self, known: Sequence[str], classes: Sequence[str]) -> AVVPConfig:
         """Return the options for other classes; those that are known keep their thresholds."""
-        kept = {}
+        kept: dict[str, Any] = {}
         for stream in STREAMS:
             if limits := getattr(self, f"{stream}_class_thresholds"):
                 own = dict(zip(known, limits, strict=True))

@@ -164,8 +164,8 @@ class NoiseRatios:
             found, made_by = _published_ratios(path, classes), {"file": str(path)}
         else:
             content = _read(path, RATIOS)
-            tables = [content.get(name) for name in MODALITIES]
-            if not all(isinstance(table, dict) for table in tables):
+            tables = [content.get(name) or {} for name in MODALITIES]
+            if not all(tables) or not all(isinstance(table, dict) for table in tables):
                 raise DataError(f"{path} has no ratios of audio and visual; write it again")
             found = [_values(path, table, classes) for table in tables]
             made_by = content.get("made_by") or {}
@@ -176,7 +176,8 @@ class NoiseRatios:
                     f"{path}: the {name} ratio of '{classes[bad[0]]}' is {values[bad[0]]:g}; "
                     "a ratio lies between 0 and 1"
                 )
-        return cls(tuple(classes), *found, made_by)
+        audio, visual = found
+        return cls(tuple(classes), audio, visual, made_by)
 
 
 def _published_ratios(path: str | Path, classes: Sequence[str]) -> list[np.ndarray]:
