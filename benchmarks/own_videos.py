@@ -83,8 +83,8 @@ def main() -> None:
             for kind in args.kinds:
                 name = f"{decoder}-{kind.replace(' ', '-')}-{seed}"
                 own = ["--decoder", decoder, "--data", store, "--seed", str(seed + 1)]
-                found = train(name, *own, *ROWS[kind], *args.flags.split())
-                rows.setdefault((decoder, kind), []).append(found)
+                content = train(name, *own, *ROWS[kind], *args.flags.split())
+                rows.setdefault((decoder, kind), []).append(content)
     first = next(iter(rows.values()))
     clips = ", ".join(str(content["details"]["test"]["clips"]) for content in first)
     print(f"\n{args.seeds} seeds, with {clips} test clips; segment Type@AV in percent\n")
