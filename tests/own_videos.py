@@ -32,7 +32,7 @@ CLASSES = sorted({*SOUNDS, *COLORS})
 
 
 def picture(label: str, onset: float, now: float, image: np.ndarray) -> None:
-    """Draw what a class shows at a time into an image, uint8 [H, W, 3]."""
+    """Add what a class shows at a time, as light, to an image, uint8 [H, W, 3]."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     t = now - onset
     shapes = {
@@ -42,27 +42,35 @@ def picture(label: str, onset: float, now: float, image: np.ndarray) -> None:
         "door knock": abs((x + y + 30 * t) % 32 - 16) < 6,
         "green lamp": (y < 26) & (x % 42 > 10),
     }
-    image[shapes[label]] = COLORS[label]
+    image[shapes[label]] = np.maximum(image[shapes[label]], COLORS[label])
 
 
-def make_videos(folder: Path, *, count: int = 40, seed: int = 0, events: int = 3) -> list[list]:
+def make_videos(
+    folder: Path, *, count: int = 40, seconds: tuple[float, float] = (20, 40), seed: int = 0
+) -> list[list]:
     """Render `folder/videos` and write `folder/events.csv`; return the rows of the table.
 
-    Every video lasts 7 to 10 seconds and holds one to `events` events of different classes, of 1.5
-    to 5 seconds. Wind is only heard, the green lamp only seen, and the others are both at once.
+    A video holds one event for every six seconds that it lasts, all of different classes. An event
+    lasts two to eight seconds, and events may overlap. Wind is only heard, the green lamp only
+    seen, and the others are both at once.
+
+    Args:
+        folder: folder to write to, which must not hold videos yet.
+        count: number of videos.
+        seconds: the shortest and the longest duration of a video.
+        seed: seed of the drawing.
     """
     rng, rows = np.random.default_rng(seed), []
     (folder / "videos").mkdir(parents=True)
     for n in range(count):
-        name, seconds = f"clip{n:02d}.mp4", round(float(rng.uniform(7, 10)), 1)
-        images = np.full((round(seconds * FPS), HEIGHT, WIDTH, 3), int(rng.integers(30, 70)))
+        name, length = f"clip{n:02d}.mp4", round(float(rng.uniform(*seconds)), 1)
+        images = np.full((round(length * FPS), HEIGHT, WIDTH, 3), int(rng.integers(30, 70)))
         images = (images + rng.integers(-12, 12, images.shape)).clip(0, 255).astype(np.uint8)
-        time = np.arange(int(seconds * RATE)) / RATE
+        time = np.arange(int(length * RATE)) / RATE
         sound = 0.01 * rng.standard_normal(len(time))
-        labels = [CLASSES[n % len(CLASSES)], *rng.permutation(CLASSES)]
-        for label in list(dict.fromkeys(labels))[: int(rng.integers(1, events + 1))]:
-            onset = round(float(rng.uniform(0, seconds - 1.5)), 2)
-            offset = round(min(seconds, onset + float(rng.uniform(1.5, 5))), 2)
+        for label in rng.permutation(CLASSES)[: int(length / 6)]:
+            onset = round(float(rng.uniform(0, length - 2)), 2)
+            offset = round(min(length, onset + float(rng.uniform(2, 8))), 2)
             stream = "audio" if label not in COLORS else "visual" if label not in SOUNDS else "av"
             if stream != "visual":
                 on = (time >= onset) & (time < offset)

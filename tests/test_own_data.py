@@ -6,13 +6,14 @@ import json
 import re
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from avplatform.cli import main
 from tests.features.clips import RATE, beep, render
 from tests.features.networks import small_weights
-from tests.own_videos import CLASSES, make_videos
+from tests.own_videos import FPS, make_videos
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "own_data.md").read_text(encoding="utf-8")
 COLORS = {"red lamp": (220, 30, 30), "blue lamp": (30, 30, 220)}
@@ -97,28 +98,43 @@ def test_the_table_of_the_page_is_read(folder, tmp_path):
     assert notes == []
 
 
+def plain_features(videos, folder):
+    """Write `audio` and `visual` of every video: per second its mean log spectrum and picture."""
+    for stream in ("audio", "visual"):
+        (folder / stream).mkdir(parents=True)
+    for path in videos.iterdir():
+        with av.open(str(path)) as media:
+            frames = [f.to_ndarray(format="rgb24")[4::8, 4::8] for f in media.decode(video=0)]
+        with av.open(str(path)) as media:
+            sound = np.concatenate([f.to_ndarray()[0] for f in media.decode(audio=0)])
+        seconds = round(len(frames) / FPS)
+        frames, sound = frames + frames[-1:] * FPS, np.pad(sound, (0, RATE))
+        windows = sound[: seconds * RATE].reshape(seconds * 20, RATE // 20)
+        spectra = abs(np.fft.rfft(windows))[:, :400].reshape(seconds, 20, 80, 5)
+        heard = np.log(spectra.mean(axis=(1, 3)) + 1e-3)
+        seen = np.reshape(frames[: seconds * FPS], (seconds, FPS, -1)).mean(axis=1) / 255
+        for stream, features in (("audio", heard), ("visual", seen)):
+            np.save(folder / stream / f"{path.stem}.npy", np.float32(features))
+
+
 @pytest.mark.slow
-def test_forty_videos_and_a_csv_teach_when_events_happen(tmp_path, monkeypatch, capsys):
-    """As benchmarks/own_videos.py shows with published networks; here their weights are random."""
+def test_forty_videos_and_a_csv_teach_when_events_happen(tmp_path, monkeypatch):
+    """As benchmarks/own_videos.py shows with published networks; these features need no weights.
+
+    The page has margins of 21 and 16 points for weak labels over three seeds; this is one seed.
+    """
     make_videos(tmp_path)
-    weights = small_weights(tmp_path)
+    plain_features(tmp_path / "videos", tmp_path / "plain")
     monkeypatch.chdir(tmp_path)
-    files = ["--weights", f"vggish={weights['vggish']}", f"visual={weights['visual']}", "--cpu"]
-    recipe = ["--audio", "vggish", "--visual", "timm:test_resnet", "--motion", "none"]
-    events = ["--events", "events.csv", "--split", "0.6,0.2,0.2"]
-    assert main(["extract", "videos", *events, "--out", "store", *recipe, *files]) == 0
+    events = ["--events", "events.csv", "--split", "0.6,0.15,0.25", "--segments", "10"]
+    assert main(["data", "import", "table", "plain", *events, "--out", "store"]) == 0
     assert main(["data", "verify", "store", "--annotations", "events.csv"]) == 0
-    capsys.readouterr()
     train = ["train", "--task", "avvp", "--encoder", "han", "--data", "store", "--cpu"]
-    small = ["--encoder-config.width", "64", "--encoder-config.hidden", "64", "--threads", "1"]
-    for supervision, margin in (("pseudo", 40), ("weak", 10)):
-        flags = ["--decoder", "mmil", "--supervision", supervision, "--output-dir", supervision]
-        assert main([*train, *small, *flags, "--optim.lr", "1e-3"]) == 0
-        results = json.loads(Path(supervision, "results.json").read_text())
+    for decoder, supervision in (("mmil", "pseudo"), ("mmil", "weak"), ("leap", "weak")):
+        name = f"{decoder}-{supervision}"
+        flags = ["--decoder", decoder, "--supervision", supervision, "--output-dir", name]
+        assert main([*train, *flags, "--threads", "1", "--precision", "no", "--no-save-plots"]) == 0
+        results = json.loads(Path(name, "results.json").read_text())
         everywhere = results["details"]["test"]["anchors"]["video_labels_everywhere"]
-        found = {s: results[s]["segment_Type@AV"] for s in ("validation", "test")}
-        assert found["test"] > everywhere["segment_Type@AV"] + margin, (supervision, found)
-    assert (
-        main(["predict", "videos/clip00.mp4", "--model", "pseudo", "--out", "found", *files]) == 0
-    )
-    assert set(json.loads(Path("found/clip00/events.json").read_text())["labels"]) == set(CLASSES)
+        found, rival = (r["segment_Type@AV"] for r in (results["test"], everywhere))
+        assert found > (90 if supervision == "pseudo" else rival + 10), (name, found, rival)
