@@ -293,6 +293,11 @@ class Decoder(nn.Module):
         raise NotImplementedError
 
 
+def encoder_of(model: nn.Module) -> Encoder:
+    """Return the encoder of a model, which may be wrapped."""
+    return next(part for part in model.modules() if isinstance(part, Encoder))
+
+
 def may_give(given: Gives, name: str) -> bool:
     """Return whether a part gives this output, or does not declare its outputs."""
     return given is None or name in given

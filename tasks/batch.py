@@ -62,6 +62,10 @@ class Batch:
         """The number of clips."""
         return len(self.row) // self.rows_per_clip
 
+    def after(self, epochs: int) -> bool:
+        """Return whether so many epochs of training are over; outside training they are."""
+        return self.moment is None or self.moment.epoch > epochs
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """Move everything to a device; `dtype` casts the features, not the labels and rows."""
 

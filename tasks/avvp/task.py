@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from avplatform.models.config import AVModelConfig
-from avplatform.models.contracts import Encoder, Encoding, Parse, may_give
+from avplatform.models.contracts import Encoding, Parse, encoder_of, may_give
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.encoders.han import HAN
@@ -169,7 +169,7 @@ class AVVP(Task):
             groups = counted_together(model(batch.audio, batch.visual, batch.motion).parse)
             counts = self._counts.update(batch.row, groups, processes)
             batch = dataclasses.replace(batch, labels=batch.labels | {"counts": counts})
-        if self.config.contrast == "cross_video" and _begun(batch, self.config.contrast_after):
+        if self.config.contrast == "cross_video" and batch.after(self.config.contrast_after):
             batch = mixed(batch)
         return batch
 
@@ -195,7 +195,7 @@ class AVVP(Task):
         strength = denoiser.strength(batch.moment)
         if not strength:
             return batch
-        with _self_only(model) if self.config.denoise == "self" else nullcontext():
+        with encoder_of(model).self_only() if self.config.denoise == "self" else nullcontext():
             parse = model(batch.audio, batch.visual, batch.motion).parse
         audio, visual, _ = video_probabilities(parse)
         labels = self._stream_labels(batch, audio)
@@ -290,7 +290,7 @@ class AVVP(Task):
         whole = config.global_weight
         weights = {"audio": config.audio_weight, "visual": config.visual_weight}
         terms = weighted(terms, weights | {"global": whole, "pooled": whole})
-        if config.contrast != "off" and _begun(batch, config.contrast_after):
+        if config.contrast != "off" and batch.after(config.contrast_after):
             terms["contrast"] = config.contrast_weight * contrast_loss(
                 config.contrast,
                 *every[:2],
@@ -365,7 +365,7 @@ class AVVP(Task):
     def _smoothing(self, batch: Batch) -> dict[str, float]:
         """Return the smoothing of both streams at this moment of training."""
         config = self.config
-        over = config.smooth_epochs and _begun(batch, config.smooth_epochs)
+        over = config.smooth_epochs and batch.after(config.smooth_epochs)
         if over or config.supervision == "pseudo":
             return {"audio_smooth": 1.0, "visual_smooth": 1.0}
         return {"audio_smooth": config.audio_smooth, "visual_smooth": config.visual_smooth}
@@ -423,13 +423,3 @@ class AVVP(Task):
         if "dense_audio" not in batch.labels:
             return {}
         return self.events({s: batch.labels[f"dense_{s}"].bool() for s in ("audio", "visual")})
-
-
-def _self_only(model: nn.Module) -> AbstractContextManager[None]:
-    """Return the context without cross attention of a model, which may be wrapped."""
-    return next(part for part in model.modules() if isinstance(part, Encoder)).self_only()
-
-
-def _begun(batch: Batch, epochs: int) -> bool:
-    """Return whether so many epochs of training are over; outside training they are."""
-    return batch.moment is None or batch.moment.epoch > epochs

@@ -332,7 +332,7 @@ def test_each_targets_rows_are_those_of_its_table():
     assert [
         len(wanted(name)) for name in ("table1", "table2", "fig3", "table3", "table4", "table5")
     ] == [5, 6, 2, 8, 12, 12]
-    assert len(settings_of(list(TABLES))) == 25
+    assert len(settings_of(list(TABLES))) == 32
     kinds = {w.setting.stem: w.title for w in wanted("table5")}
     assert kinds["cmbs-leap-avel-weak"] == "CMBS + LEAP, weak"
 

@@ -11,6 +11,7 @@ from avplatform.cli import main
 from avplatform.commands.reproduce import make_page
 from avplatform.config.build import build_model, build_task
 from avplatform.config.compose import parse
+from avplatform.config.presets import preset_options
 from avplatform.models.errors import DataError, UsageError
 from avplatform.reproduce.reproduce import (
     RUNS,
@@ -71,13 +72,14 @@ def test_the_paper_needs_each_setting_once_and_all_of_them_resolve(data):
         labels={"bert": "b.safetensors", "clip": "c.safetensors"},
         extra={"max_steps": 2},
     )
-    assert len(plan.runs) == 25 and not plan.missing
+    assert len(plan.runs) == 32 and not plan.missing
     names = [run.name for runs in plan.runs.values() for run in runs]
-    assert len(set(names)) == 50
+    assert len(set(names)) == 64
     found = {}
     for runs in plan.runs.values():
         config = resolve(runs[1], where="here")
-        assert (config.seed, config.max_steps, config.select_on) == (2, 2, "validation")
+        chosen = preset_options(config.preset).get("select_on", "validation")
+        assert (config.seed, config.max_steps, config.select_on) == (2, 2, chosen)
         assert config.score_test  # one training gives the figures of both selections
         found[runs[0].name.removesuffix("_seed-1")] = config
     assert found["mmpyr-leap-avvp-official_blocks-4_avss-off"].decoder_config.blocks == 4
