@@ -108,6 +108,8 @@ class RunConfig:
     """folder for cached data; default: the data folder, $AVPLATFORM_CACHE or ~/.cache/avplatform"""
     init_from: str | None = None
     """run, model folder or hub id whose weights the model starts from, as far as they fit"""
+    init_scale: float = 1.0
+    """weight matrices of init_from begin at this multiple of their values (docs/training.md)"""
     freeze: Literal["none", "encoder"] = "none"
     """encoder: stem and encoder keep the weights of init_from; the decoder alone is trained"""
     held_out: tuple[str, ...] = ()
@@ -207,6 +209,11 @@ class RunConfig:
             raise UsageError(
                 f"ema is {self.ema!r}; it must be a decay in [0, 1), such as 0.999, or none"
             )
+        scale = self.init_scale
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale <= 1:
+            raise UsageError(
+                f"init_scale is {scale!r}; it must be above 0 and at most 1, such as 0.5"
+            )
         self.trackers, self.held_out = tuple(self.trackers), tuple(self.held_out)
         for name in self.trackers:
             if name not in TRACKERS:
@@ -217,12 +224,21 @@ class RunConfig:
                 "set shuffle and drop_last"
             )
         if self.init_from is None:
-            given = {"freeze": self.freeze != "none", "optim.head_lr": self.optim.head_lr}
+            given = {
+                "freeze": self.freeze != "none",
+                "optim.head_lr": self.optim.head_lr,
+                "init_scale": self.init_scale != 1,
+            }
             for name in (name for name, value in given.items() if value):
                 raise UsageError(
                     f"{name} is for a model that starts from another one; give --init-from, "
                     f"or leave {name} out"
                 )
+        if self.freeze != "none" and self.init_scale != 1:
+            raise UsageError(
+                f"freeze {self.freeze} keeps the weights of init_from as they are, but init_scale "
+                f"is {self.init_scale}; leave one of them out"
+            )
         check_names(self.task, self.encoder, self.decoder)
         one_of_supervision(self.task, self.supervision)
         if self.seed > 2**32 - 1:

@@ -207,9 +207,11 @@ def _start(start: dict[str, Any] | None) -> str | None:
         return None
     tensors = start["taken"] + len(start["new"])
     frozen = "" if start["frozen"] == "none" else f"; {start['frozen']} frozen"
+    scale = start.get("scale", 1)
+    scaled = "" if scale == 1 else f"; their matrices begin at {scale:g} of their values"
     return (
         f"`{start['source']}` (sha256 `{start['sha256'][:12]}`): {start['taken']} of {tensors} "
-        f"tensors taken over{frozen}"
+        f"tensors taken over{scaled}{frozen}"
     )
 
 

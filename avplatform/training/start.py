@@ -43,6 +43,8 @@ class Start:
     """names of the tensors of the source that this model has no use for"""
     differs: list[str]
     """options in which the two models differ"""
+    scale: float = 1.0
+    """multiple at which the weight matrices that were taken over begin"""
     loaded: bool = True
     """whether the weights were loaded now; a resumed run has them in its checkpoints"""
 
@@ -50,6 +52,8 @@ class Start:
         """Return what a person should know, one sentence a line."""
         tensors = counted(len(self.taken) + len(self.new), "tensor")
         lines = [f"started from {self.source}: took {len(self.taken)} of {tensors}"]
+        if self.scale != 1:
+            lines.append(f"the weight matrices among them begin at {self.scale:g} of their values")
         if self.new:
             lines.append(f"new, with initial values ({len(self.new)}): {_shown(self.new)}")
         if self.unused:
@@ -66,6 +70,7 @@ class Start:
             "taken": len(self.taken),
             "new": self.new,
             "unused": self.unused,
+            "scale": self.scale,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -102,7 +107,7 @@ def start_model(model: AVModel, config: RunConfig) -> Start | None:
     """
     if config.init_from is None:
         return None
-    start = _taken_over(model, config.init_from)
+    start = _taken_over(model, config.init_from, config.init_scale)
     prepare_start(model, config, start)
     return start
 
@@ -145,7 +150,7 @@ def new_rate(model: AVModel, config: RunConfig, start: Start | None) -> tuple[li
     return [name for name in start.new if name in heads], HEADS
 
 
-def _taken_over(model: AVModel, source: str) -> Start:
+def _taken_over(model: AVModel, source: str, scale: float) -> Start:
     """Copy what two models have in common, and say what that is."""
     try:
         folder = model_folder(expanded(source))
@@ -179,6 +184,7 @@ def _taken_over(model: AVModel, source: str) -> Start:
         new=_without_texts(own.keys() - taken, model),
         unused=_without_texts(theirs.keys() - taken, other),
         differs=_differences(model.config, other.config),
+        scale=scale,
     )
     if not any(own[name].ndim > 1 for name in taken):  # a bias may fit by chance
         raise DataError(
@@ -186,9 +192,10 @@ def _taken_over(model: AVModel, source: str) -> Start:
             f"common with this {_cell(model.config)}; take its options (--config RUN)"
             f"{_because(start)}"
         )
+    matrices = {name for name, value in model.named_parameters() if value.ndim > 1}
     with torch.no_grad():
         for name in taken:
-            own[name].copy_(theirs[name])
+            own[name].copy_(theirs[name] * scale if name in matrices else theirs[name])
     return start
 
 

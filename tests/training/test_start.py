@@ -94,7 +94,8 @@ def test_a_frozen_encoder_is_equal_after_training(place, decoder, tmp_path, caps
     assert f"({frozen:,} of them frozen)" in capsys.readouterr().out
     results = json.loads((out / "results.json").read_text())
     assert results["init_from"]["frozen"] == "encoder"
-    whole = sum(v.numel() for n, v in found.items() if n != "label_embeddings")
+    texts = ("label_embeddings", "decoder.label_mean")  # nobody trains them
+    whole = sum(v.numel() for n, v in found.items() if n not in texts)
     assert results["parameters"] == whole
     card = (out / "model" / "README.md").read_text()
     assert f"| started from | `{source}`" in card and "encoder frozen" in card
@@ -123,6 +124,23 @@ def test_new_heads_learn_ten_times_as_fast_where_nobody_says_otherwise(place, tm
     moved = {name: (after[name] - before[name]).abs().max().item() for name in after}
     assert moved["decoder.classifier.weight"] == pytest.approx(0.01, rel=1e-2)
     assert moved["encoder.layers.0.norm1.weight"] == pytest.approx(0.001, rel=1e-2)
+
+
+@pytest.mark.parametrize("decoder", ["mmil", "leap"])
+def test_weight_matrices_may_begin_smaller(place, decoder, tmp_path, capsys):
+    out, source = tmp_path / "run", place / decoder
+    flags = ("--init-from", source, "--init-scale", "0.5")
+    assert train(place, "six", decoder, out, *flags) == 0
+    started, own = first_weights(out), weights(source)
+    taken = json.loads((out / "start.json").read_text())["taken"]
+    matrices = [name for name in taken if own[name].ndim > 1]
+    assert 0 < len(matrices) < len(taken)
+    for name in taken:
+        expected = own[name] / 2 if name in matrices else own[name]
+        assert torch.equal(started[name], expected), name
+    assert "begin at 0.5 of their values" in capsys.readouterr().out
+    assert json.loads((out / "results.json").read_text())["init_from"]["scale"] == 0.5
+    assert "matrices begin at 0.5" in (out / "model" / "README.md").read_text()
 
 
 def test_a_resumed_run_has_its_own_weights_and_needs_the_source_no_more(
@@ -207,6 +225,11 @@ def test_a_converted_model_serves_as_a_start(place, tmp_path):
         (["--freeze", "encoder"], "give --init-from"),
         (["--optim.head-lr", "0.1"], "give --init-from"),
         (["--init-from", "{place}/leap", "--optim.head-lr", "-1"], "positive number"),
+        (["--init-scale", "0.5"], "give --init-from"),
+        (["--init-from", "{place}/leap", "--init-scale", "0"], "above 0 and at most 1"),
+        (["--init-from", "{place}/leap", "--init-scale", "nan"], "above 0 and at most 1"),
+        (["--init-from", "{place}/leap", "--init-scale", "0.5", "--freeze", "encoder"],
+         "leave one of them out"),
         (["--init-from", "{place}/mmil", "--freeze", "encoder", "--encoder", "mmpyr"],
          "would stay random"),
     ],
