@@ -215,9 +215,16 @@ class Task:
         """Return a new accumulator."""
         raise NotImplementedError
 
-    def metric_of(self, metrics: Metrics) -> str:
-        """Return the figure that selects an epoch by the clips that were scored."""
-        return self.selection_metric if metrics.timed else self.whole_metric
+    def metric_of(self, metrics: Metrics, asked: str = "") -> str:
+        """Return the figure that selects an epoch by the clips that were scored.
+
+        Args:
+            metrics: of the clips; where their events have no times, only whole clips are compared.
+            asked: figures joined by +, in place of the task's own; empty: the task's own.
+        """
+        if not metrics.timed:
+            return self.whole_metric
+        return asked or self.selection_metric
 
     def settle(self, validation: Metrics) -> Self:
         """Return the task with the options of its decisions that are picked after training.

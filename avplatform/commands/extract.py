@@ -12,7 +12,7 @@ from avplatform.base.console import Console, named, readable
 from avplatform.commands.choices import DEFAULT_DATASET, DatasetTask
 from avplatform.commands.flags import from_options, parse_flags
 from avplatform.data.adapters.table.options import EventOptions, check_events
-from avplatform.models.errors import UsageError, counted
+from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.paths import expanded
 
 if TYPE_CHECKING:
@@ -116,10 +116,15 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
     from avplatform.data.store.schema import EXTRACT_REPORT_FILE
     from avplatform.features.earlier import open_earlier
     from avplatform.features.extract import Extractor, extract
+    from avplatform.features.extractor import weight_names
     from avplatform.features.fetch import ensure_weights
     from avplatform.features.media import Limits
     from avplatform.features.sources import find_files
+    from avplatform.features.weights import check_names
 
+    absent = [given for given in options.videos if not expanded(given).exists()]
+    if absent and options.events:  # else the table would be blamed for videos that it lists
+        raise DataError(f"no file or folder {absent[0]}")
     found, out = find_files(options.videos), expanded(options.out)
     earlier = open_earlier(out)
     catalogue = _catalogue(options, list(found.files), earlier)
@@ -130,6 +135,7 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
     dtype = names[str(accelerator.mixed_precision)]
     limits = from_options(Limits, options)
     console = Console(enabled=accelerator.is_main_process)
+    check_names(weights, weight_names(recipe))
     on_main(accelerator, lambda: ensure_weights(recipe, weights, note=console.note))
     extractor = Extractor(
         recipe,

@@ -56,7 +56,7 @@ class ExchangeOptions(_Common):
 class RatioOptions(_Common):
     """Estimate how often a class's label does not hold in a modality, by a trained model (JoMoLD).
 
-    Train with the file by `--task-config.noise-ratios FILE`.
+    Train with the file by `--task-config.denoise self --task-config.noise-ratios FILE`.
     """
 
     seed: int = 6
@@ -141,7 +141,9 @@ def _noise_ratio(args: list[str], prog: str) -> int:
     ratios.save(out)
     finish(out)
     _show_ratios(console, ratios, _weak(refiner.data), _truth(refiner.data))
-    console.note(f"wrote {out}; train with --task-config.noise-ratios {out}")
+    console.note(
+        f"wrote {out}; train with --task-config.denoise self --task-config.noise-ratios {out}"
+    )
     return 0
 
 

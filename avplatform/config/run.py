@@ -245,7 +245,7 @@ class RunConfig:
             )
         check_names(self.task, self.encoder, self.decoder)
         one_of_supervision(self.task, self.supervision)
-        for name in filter(None, self.select_by.split("+")):
+        for name in self.select_by.split("+") if self.select_by else ():
             if name not in (figures := TASKS[self.task].all_figures()):
                 raise unknown_name("figure of select_by", name, figures)
         if self.patience and self.select_on == "last":

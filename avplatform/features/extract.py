@@ -191,22 +191,23 @@ class _Job:
         """Return the names of files that are in the store, not given again, and stay.
 
         Raises:
-            DataError: one of them cannot have labels.
+            DataError: a file of the store cannot have labels; nothing of the store is changed then.
         """
         if self.earlier is None or prune:
             return []
-        gone = [name for name in self.earlier.sources if name not in found.files]
-        for name in gone:
-            source = self.earlier.sources[name]
+        for name, source in self.earlier.sources.items():
+            again = found.files.get(name)
+            if again is not None and again.stat().st_size != source.bytes:
+                continue  # it will be replaced, and its labels are for the new content
             windows = [(start, end) for start, end in source.windows]
             try:
                 self.catalogue.check(name, windows, source.duration)
             except DataError as error:
                 raise DataError(
-                    f"'{name}' is in {self.out} and not given again, and cannot have labels: "
-                    f"{error}; mend this, or give --prune to remove all that is not given"
+                    f"'{name}' is in {self.out} and cannot have labels: {error}; nothing was "
+                    "changed: mend this, or give --prune to remove such files from the store"
                 ) from None
-        return gone
+        return [name for name in self.earlier.sources if name not in found.files]
 
     def run(self, files: dict[str, Path], advance: Callable[[], None]) -> _Part:
         """Make the pieces of files that have none yet and are not in the store."""

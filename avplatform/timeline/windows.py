@@ -117,7 +117,7 @@ def parse_videos(
                 )
                 for name in ("audio", "visual", "motion")
             ]
-            parse = model(*streams, label_embeddings=label_embeddings).parse
+            parse = model(*streams, label_embeddings=label_embeddings).parse.for_decisions
             parts = _parts(parse)
             for number in dict.fromkeys(number for number, _ in chosen):
                 rows = [row for row, (owner, _) in enumerate(chosen) if owner == number]
@@ -191,8 +191,9 @@ class _Merged:
                 setattr(getattr(parse, level), stream, replace(like, values=values))
             else:
                 parse.relevance = replace(like, values=values)
-        if "raw_logits" in means:
-            parse.aux["raw_logits"] = means["raw_logits"]
+        for name in ("raw_logits", "uncertainty_av"):
+            if name in means:
+                parse.aux[name] = means[name]
         if "attention" in means:
             whole = means["attention"]  # (N, stream, C)
             shares = whole / whole.sum(dim=0, keepdim=True)
@@ -216,6 +217,8 @@ def _parts(parse: Parse) -> dict[str, Tensor]:
     parts = {name: prediction.values for name, prediction in _kinds(parse).items()}
     if "raw_logits" in parse.aux:  # some weak heads decide the clip's class by them
         parts["raw_logits"] = parse.aux["raw_logits"]
+    if "uncertainty_av" in parse.aux:  # says that the decoder weighs evidence
+        parts["uncertainty_av"] = parse.aux["uncertainty_av"].reshape(-1, 1)
     if parse.attention is not None:
         parts["attention"] = parse.attention.permute(0, 3, 1, 2)  # (W, T, stream, C)
     return parts

@@ -233,7 +233,7 @@ class Run:
             return
         weights = self._scored_weights()
         metrics = self._evaluate(split)
-        scores, metric = metrics.figures(), config.select_by or self.task.metric_of(metrics)
+        scores, metric = metrics.figures(), self.task.metric_of(metrics, config.select_by)
         score = fmean(scores[name] for name in metric.split("+"))
         scores.setdefault(metric, score)
         # Whole videos are soon right; a model that goes on to fit them finds events everywhere.
@@ -272,7 +272,9 @@ class Run:
     def _waited(self) -> bool:
         """Return whether no epoch was better than the best one for as long as `patience` says."""
         patience, best = self.config.patience, self.progress.best
-        over = bool(patience and best and self.progress.epoch - 1 - best["epoch"] >= patience)
+        gone, every = self.progress.epoch - 2, self.config.validate_every
+        scored = gone - gone % every + 1  # the last epoch that was validated
+        over = bool(patience and best and scored - best["epoch"] >= patience)
         if over:
             since = counted(patience, "epoch")
             self.console.note(f"training ends: {since} went by without a better one (patience)")

@@ -40,7 +40,7 @@ def write_report(
     """
     config, best, task = setup.config, progress.best, setup.task
     selecting = metrics["test" if config.select_on == "test" else "validation"]
-    metric = config.select_by or task.metric_of(selecting)
+    metric = task.metric_of(selecting, config.select_by)
     answers = {}
     if not config.held_out:
         answers = training_free_answers(
@@ -85,7 +85,7 @@ def write_report(
         write_json(setup.folder.results_file, content)
         show(setup.console, content, ["validation", "test"])
         if before is not None:
-            main = task.selection_metric
+            main = task.metric_of(metrics["test"])
             setup.console.note(
                 f"picked on validation: {', '.join(content['settled']['task_config'])}; without it "
                 f"{main} was {before['test'][main]:.1f} on test"

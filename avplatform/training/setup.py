@@ -84,7 +84,7 @@ class Setup:
                 "lower --batch-size"
             )
         if not config.streaming:
-            splits = map(self.data.split, self.task.train_splits())
+            splits = getattr(self.loader, "splits", ())
             self.task.check_training_clips([name for split in splits for name in split.clip_ids])
         self._made_longer = check_length(config, len(self.loader))
         self.start = self._start(model)

@@ -13,7 +13,7 @@ import torch
 
 from avplatform.config.run import RunConfig
 from avplatform.hub.folder import model_folder
-from avplatform.models.av_model import WEIGHTS_FILE, AVModel, without_memory
+from avplatform.models.av_model import COMPANION, WEIGHTS_FILE, AVModel, without_memory
 from avplatform.models.config import AVModelConfig, config_to_dict
 from avplatform.models.errors import AVError, DataError, UsageError, counted
 from avplatform.models.files import file_sha256
@@ -162,7 +162,9 @@ def _taken_over(model: AVModel, source: str, scale: float) -> Start:
             f"--init-from {source}: it reads {other.config.features}, but the data hold "
             f"{model.config.features}; give a model that was trained on the same features"
         )
-    own, theirs = model.state_dict(), other.state_dict()
+    theirs = other.state_dict()
+    # No model folder holds a companion; it starts anew.
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith(COMPANION)}
     foreign = tuple(
         f"{part}."
         for part in ("encoder", "decoder")
@@ -211,7 +213,8 @@ def _of_classes(model: AVModel) -> set[str]:
 
     with torch.random.fork_rng(devices=[]):
         other = (without_memory(build) or build()).state_dict()
-    return {name for name, value in model.state_dict().items() if other[name].shape != value.shape}
+    own = model.state_dict()
+    return {name for name in own if name in other and other[name].shape != own[name].shape}
 
 
 def _without_texts(names: Iterable[str], model: AVModel) -> list[str]:

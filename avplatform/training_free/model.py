@@ -105,6 +105,7 @@ class TrainingFree(AVModel):
         segment_seconds: float = 1.0,
     ) -> None:
         nn.Module.__init__(self)
+        self.companion = None
         texts = list(texts or labels)
         self.heard, self.seen = contrast(clap, texts, HEARD), contrast(clip, texts, SEEN)
         audio, visual = (stream.labels.shape[1] for stream in (self.heard, self.seen))

@@ -70,7 +70,7 @@ class Evidence(Decoder):
 
     Shape: segment [B, T, C] logits per stream; video logits [B, C] for audio and visual,
     probabilities [B, C] for av; aux: uncertainty_audio and uncertainty_visual [B, C],
-    uncertainty_av [B], segment_uncertainty [B, T, 2, C], segment_logits and segment_attention
+    uncertainty_av [B], segment_uncertainty [B, T, 2, C], segment_logits and evidence_attention
     [B, T, 2, C, 2] (for, against), video_logits [B, 2, C, 2].
     """
 
@@ -184,7 +184,7 @@ class Evidence(Decoder):
                 "uncertainty_visual": unsure[:, 1],
                 "segment_uncertainty": beta_uncertainty(logits),
                 "segment_logits": logits,
-                "segment_attention": weights,
+                "evidence_attention": weights,
                 "video_logits": pooled,
             },
         )

@@ -392,10 +392,11 @@ class AVVP(Task):
 
         The other classes and streams keep theirs meanwhile, so the order does not matter.
         """
-        if self.config.class_thresholds == "off" or validation.evidence is None:
+        evidence = validation.evidence if validation.timed else None
+        if self.config.class_thresholds == "off" or evidence is None:
             return self
         other = copy.copy(self)
-        other.config = with_class_thresholds(self.config, validation.state(), validation.evidence)
+        other.config = with_class_thresholds(self.config, validation.state(), evidence)
         return other
 
     def analysis(self) -> AVVPAnalysis:

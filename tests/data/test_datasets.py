@@ -128,7 +128,7 @@ def test_a_label_is_given_only_where_it_is_known(partly, streaming):
     assert name not in data.as_dataset("train").column_names
 
 
-@pytest.mark.parametrize(("task", "label"), [("avvp", "dense_audio"), ("avel", "segment")])
+@pytest.mark.parametrize(("task", "label"), [("avvp", "dense_audio")])
 def test_scoring_a_split_without_labels_says_which_are_missing(
     small_stores, monkeypatch, task, label
 ):

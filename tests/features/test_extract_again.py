@@ -209,12 +209,16 @@ def test_a_kept_file_without_labels_refuses_and_changes_nothing(place, folder, t
     assert (store / "dataset.json").read_bytes() == before
 
 
-def test_a_file_that_is_given_and_no_longer_listed_is_left_out_and_named(
+def test_a_file_that_is_no_longer_listed_is_removed_only_if_that_is_asked_for(
     place, folder, tmp_path, capsys
 ):
     store = tmp_path / "store"
     assert extract(place, folder, store) == 0
+    before = (store / "dataset.json").read_bytes()
     assert extract(place, folder, store, table=listed("b")) == 1
+    assert "'a' is in" in (said := capsys.readouterr().err) and "nothing was changed" in said
+    assert (store / "dataset.json").read_bytes() == before
+    assert extract(place, folder, store, "--prune", table=listed("b")) == 1
     output = " ".join(capsys.readouterr().out.split())
     assert "the list of events does not have 'a'" in output and "1 file removed (a)" in output
     assert list(content(store)) == ["b"]

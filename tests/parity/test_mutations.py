@@ -214,9 +214,9 @@ def test_an_exclusive_overlap_threshold(monkeypatch, case):
         half = _half_matches(p, t)
         return counts + torch.tensor([-1, 1, 1]).numpy()[:, None, None] * half
 
-    real = metrics._event_counts
+    real = metrics.event_counts
     metrics._count_table.cache_clear()
-    monkeypatch.setattr(metrics, "_event_counts", exclusive)
+    monkeypatch.setattr(metrics, "event_counts", exclusive)
     try:
         fails(case)
     finally:

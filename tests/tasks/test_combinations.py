@@ -44,7 +44,7 @@ UNREAD = [
     ("avvp/han/mmil/pseudo", "task", {"visual_smooth": 0.5}),
     ("avvp/han/mmil/weak", "task", {"segment_weight": 0.5}),
     ("avvp/han/dch/weak", "task", {"global_term": "drop"}),
-    ("avvp/han/leap/weak", "task", {"global_weight": 2.0}),
+    ("avvp/han/leap/pseudo", "task", {"global_weight": 2.0}),
     ("avvp/han/mmil/weak", "task", {"contrast_weight": 2.0}),
     ("avvp/han/mmil/weak", "task", {"contrast": "jomold", "contrast_visual": "encoded"}),
     ("avvp/han/mmil/weak", "task", {"noise_ratios": "ratios.json"}),

@@ -111,7 +111,8 @@ def test_a_hop_beyond_the_window_is_refused():
 def test_one_window_is_decided_as_the_task_decides_the_clip(name):
     made = cell(*name)
     model = made.model.eval()
-    for seconds in (10, 7, 1):
+    # MGN's own decoder reads segments as groups of ten, so the length is fixed.
+    for seconds in (10,) if "group" in name and "mgn" in name else (10, 7, 1):
         given_ = features(name[0], seconds, seed=seconds)
         tensors = [
             None if x is None else torch.from_numpy(x)[None]
@@ -119,6 +120,7 @@ def test_one_window_is_decided_as_the_task_decides_the_clip(name):
         ]
         with torch.inference_mode():
             parse = model(*tensors).parse
+            parse = parse.for_decisions
         merged = parse_windows(model, given_)
         wanted, found = (made.task.events(made.task.decide(p)) for p in (parse, merged))
         assert {k: v.shape[2] for k, v in wanted.items()} == {
