@@ -217,12 +217,7 @@ def _work(
         while queue or pool.running:
             while len(pool.running) < pool.parallel and (job := _ready(queue, outcome)):
                 pool.start(job)
-            ended = pool.ended()
-            for job in _hopeless(queue, pool, outcome):
-                outcome.failed[job.name] = "a run that it needs did not finish"
-                bar.advance()
-                console.note(f"{job.name}: {outcome.failed[job.name]}")
-            for job, code, seconds in ended:
+            for job, code, seconds in pool.ended():
                 if code == 0 and job.done():
                     job.after()
                     outcome.finished.append(job.name)
@@ -238,6 +233,10 @@ def _work(
                 console.note(
                     f"[{len(outcome.skipped) + over}/{total}] {job.name}: {words}{remaining}"
                 )
+            for job in _hopeless(queue, pool, outcome):
+                outcome.failed[job.name] = "a run that it needs did not finish"
+                bar.advance()
+                console.note(f"{job.name}: {outcome.failed[job.name]}")
             time.sleep(POLL)
     except BaseException:
         console.note(f"ending {counted(len(pool.running), 'run')}")
