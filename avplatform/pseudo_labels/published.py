@@ -32,7 +32,9 @@ def read_published(path: str | Path, annotations: Annotations) -> RefinedLabels:
     weak = annotations.labels["weak"][rows].astype(bool)
     found = read_pickle(path)
     classes = DATASET.classes
-    if not isinstance(found, list) or [len(part) for part in found] != [len(classes)] * 2:
+    parts = found if isinstance(found, list) else []
+    sizes = [len(part) if isinstance(part, list) else -1 for part in parts]
+    if sizes != [len(classes)] * 2 or not all(isinstance(e, list) for p in parts for e in p):
         raise DataError(
             f"{path} is not a list of visual and audio rows for {counted(len(classes), 'class')}"
         )
@@ -41,9 +43,9 @@ def read_published(path: str | Path, annotations: Annotations) -> RefinedLabels:
         mask = np.ones_like(weak)
         for index, entries in enumerate(part):
             places = np.array([_row(path, entry) for entry in entries], dtype=np.int64)
-            if len(places) and not (places.min() >= 0 and places.max() < len(weak)):
+            if len(beyond := places[(places < 0) | (places >= len(weak))]):
                 raise DataError(
-                    f"{path} names row {places.max()}, but there are only "
+                    f"{path} names row {beyond[0]}, but there are only "
                     f"{counted(len(weak), 'training clip')}"
                 )
             if len(lacking := places[~weak[places, index]]):

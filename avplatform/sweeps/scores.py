@@ -43,17 +43,14 @@ def _label(run: PlannedRun, results: dict[str, Any]) -> str:
 
 def _table(task: str, data: str, synthetic: bool, groups: dict[str, list[dict[str, Any]]]) -> Table:
     known = list(next(iter(groups.values()))[0][SPLIT])
-    shown = (TASKS[task].shown if task in TASKS else ()) or known
+    shown = [name for name in (TASKS[task].shown if task in TASKS else ()) if name in known]
+    shown = shown or known
     content = [
         {
             "label": label,
             "runs": own,
             "selection": (own[0].get("selection") or {}).get("split"),
-            "figures": {
-                name: mean_and_spread([run[SPLIT][name] for run in own])
-                for name in shown
-                if name in known
-            },
+            "figures": {name: mean_and_spread([run[SPLIT][name] for run in own]) for name in shown},
         }
         for label, own in groups.items()
     ]

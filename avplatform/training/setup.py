@@ -117,6 +117,12 @@ class Setup:
         if config.compile:
             model.compile()
         new, scale = new_rate(model, config, self.start)
+        self._heads = ""
+        if new and config.optim.head_lr is None:
+            self._heads = (
+                f"the new layers of single classes learn at {scale:g} times the learning rate; "
+                "--optim.head-lr sets another"
+            )
         optimizer = build_optimizer(model, config.optim, new=new, scale=scale)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Accelerate builds autocast into the model's forward. Evaluation must run without it, and a
@@ -180,7 +186,9 @@ class Setup:
         if untimed := untimed_splits(self.data.spec, self.task):
             lines.append(unmeasured(untimed, self.task.whole_metric))
         lines += advice(self.config, self.clips, len(self.loader), self.total_steps)
-        return lines + (self.start.lines() if self.start and self.start.loaded else [])
+        if self.start and self.start.loaded:
+            lines += [*self.start.lines(), *filter(None, [self._heads])]
+        return lines
 
     def _open_folder(self) -> RunFolder:
         """Create (or reopen) and lock the run's folder on the main process; return it on all."""

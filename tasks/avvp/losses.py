@@ -206,7 +206,8 @@ def with_counts(
     """
     found = dict(terms)
     if replace:
-        found.pop("global", None)
+        for name in ("global", "pooled"):
+            found.pop(name, None)
     for at, (name, p, label) in enumerate(
         zip(("audio", "visual", "global"), groups, labels, strict=True)
     ):

@@ -83,7 +83,9 @@ class RefinedLabels:
         for row, (clip_id, gone) in enumerate(dropped.items()):
             for modality in MODALITIES:
                 names = gone.get(modality, []) if isinstance(gone, dict) else None
-                if not isinstance(names, list) or not all(name in place for name in names):
+                if not isinstance(names, list) or not all(
+                    isinstance(name, str) and name in place for name in names
+                ):
                     raise DataError(
                         f"{path}: clip '{clip_id}' drops {names!r} from {modality}; it must be a "
                         "list of the file's classes"
