@@ -216,7 +216,7 @@ class RunConfig:
         scale = self.init_scale
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale <= 1:
             raise UsageError(
-                f"init_scale is {scale!r}; it must be above 0 and at most 1, such as 0.5"
+                f"init_scale is {scale!r}; it must lie between 0 (not 0 itself) and 1, such as 0.5"
             )
         self.trackers, self.held_out = tuple(self.trackers), tuple(self.held_out)
         for name in self.trackers:

