@@ -13,6 +13,8 @@ from avplatform.models.contracts import Parse, at_least_single
 
 CLAMP = 1e-7
 EmptyPair = Literal["zero", "one", "ignore"]
+SMOOTHING = 0.1
+"""Share of the target that the other segments of a clip have together."""
 
 
 def clamped_bce(probability: Tensor, target: Tensor) -> Tensor:
@@ -65,6 +67,45 @@ def segment_similarity(audio: Tensor, visual: Tensor) -> Tensor:
     """
     audio, visual = (F.normalize(at_least_single(x), dim=-1, eps=1e-12) for x in (audio, visual))
     return audio @ visual.transpose(-1, -2)
+
+
+def own_segment(segments: int, like: Tensor, *, smoothing: float = SMOOTHING) -> Tensor:
+    """Return the target of each audio segment: the visual segment of its second, smoothed.
+
+    Shape: [T, T], with 1 - smoothing on the diagonal; rows add up to 1 from two segments on.
+    """
+    same = torch.eye(segments, dtype=like.dtype, device=like.device)
+    return (1 - smoothing) * same + smoothing / max(1, segments - 1) * (1 - same)
+
+
+def jomold_contrast(
+    audio: Tensor,
+    visual: Tensor,
+    *,
+    temperature: float = 0.2,
+    smoothing: float = SMOOTHING,
+    rows: Tensor | None = None,
+) -> Tensor:
+    """Return JoMoLD's contrast: minus the logarithm of the probability of the smoothed target.
+
+    Source: JoMoLD (ECCV 2022), released code, where both streams are encoded. Its comment names MA,
+    whose formula has the sum over segments outside the logarithm.
+
+    Shape: audio and visual [B, T, D]; rows bool [B, T], the audio segments that are compared, all
+    if None -> scalar, the mean over all audio segments, of which those left out add nothing.
+    """
+    logits = segment_similarity(audio, visual) / temperature  # (B, T, T)
+    loss = jomold_rows(logits, smoothing=smoothing)
+    return (loss if rows is None else loss * rows).mean()
+
+
+def jomold_rows(logits: Tensor, *, smoothing: float = SMOOTHING) -> Tensor:
+    """Return JoMoLD's contrast of each audio segment, from similarities over a temperature.
+
+    Shape: [B, T, T], rows audio and columns visual -> [B, T].
+    """
+    target = own_segment(logits.shape[-1], logits, smoothing=smoothing)
+    return -(target.log() + logits.log_softmax(dim=-1)).logsumexp(dim=-1)
 
 
 def event_iou(

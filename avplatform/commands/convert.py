@@ -11,7 +11,7 @@ from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags
 from avplatform.models.checks import at_least
 
-HEADS = "han and dhhn 1; valor, mmpyr, leap and mgn 8; cmbs 4"
+HEADS = "valor, mmpyr, leap and mgn 8; cmbs 4; the others 1"
 
 
 @dataclass(kw_only=True)
@@ -21,7 +21,7 @@ class ConvertOptions:
     file: Annotated[str, tyro.conf.Positional]
     """the checkpoint: a file of torch.save (any version since 0.2) or .safetensors"""
     from_: Annotated[str, tyro.conf.arg(name="from", metavar="MODEL")]
-    """the published model: han, mmpyr, leap, ave, dmrn, psp, cmbs, valor, mgn or dhhn"""
+    """the published model, such as han or leap; docs/convert.md lists all"""
     out: str
     """folder to write; it must not exist yet, or be empty"""
     weak: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

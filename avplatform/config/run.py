@@ -99,7 +99,7 @@ class RunConfig:
     encoder: str = next(iter(TASKS.values())).default_encoder
     """audio-visual encoder, see `avplatform list`; the default depends on the task"""
     decoder: str = next(iter(DECODERS))
-    """event decoder: leap, dch, mmil, cvcms or cmpae"""
+    """event decoder, such as leap; `avplatform list` shows all"""
     supervision: str = "full"
     """avel: full or weak; avvp: pseudo (segment pseudo-labels) or weak (video labels only)"""
     data: str = option("demo", Change(compared=False))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 Both = Literal["allow", "keep_one"]
@@ -105,8 +104,3 @@ def dropped_labels(
         audio = audio & ~(lost & (found.audio >= found.visual))
         visual = visual & ~(lost & (found.audio < found.visual))
     return audio, visual
-
-
-def joined(parts: Sequence[Exchanged]) -> Exchanged:
-    """Return the probabilities of several groups of clips as one."""
-    return Exchanged(*(torch.cat(tables) for tables in zip(*parts, strict=True)))

@@ -20,7 +20,7 @@ from avplatform.base.files import disk_errors, write_json
 from avplatform.data import Data
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.reading.sampling import epoch_batches
-from avplatform.models.av_model import AVModel, model_of_run
+from avplatform.models.av_model import WEIGHTS_FILE, AVModel, model_of_run
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.files import file_sha256, save_tensors, write_atomic
 from avplatform.models.paths import expanded
@@ -30,11 +30,11 @@ from avplatform.pseudo_labels.exchange import (
     Exchanged,
     divisors,
     dropped_labels,
-    joined,
     partners,
 )
 from avplatform.tasks.avvp.losses import video_probabilities
-from avplatform.tasks.avvp.refinements import MODALITIES, NoiseRatios, RefinedLabels
+from avplatform.tasks.avvp.metrics import STREAMS
+from avplatform.tasks.avvp.refinements import NoiseRatios, RefinedLabels
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.registry import TASKS
 
@@ -94,7 +94,7 @@ class Refiner:
     def about(self, **options: Any) -> dict[str, Any]:
         """Return what the file that is written says about how its labels were made."""
         folder = model_of_run(expanded(self.name)) if expanded(self.name).is_dir() else None
-        weights = folder / "model.safetensors" if folder is not None else None
+        weights = folder / WEIGHTS_FILE if folder is not None else None
         found = file_sha256(weights) if weights is not None and weights.is_file() else None
         return {
             "model": self.name,
@@ -105,10 +105,17 @@ class Refiner:
             **options,
         }
 
-    def exchange(self, split: SplitArrays, *, seed: int, parts: Path, about: Any) -> Exchanged:
-        """Return the video probabilities of all clips with their own and with exchanged tracks."""
-        weak = split.labels("weak")
-        other, _ = partners(split.clip_ids, weak, seed=seed)
+    def exchange(
+        self, split: SplitArrays, other: np.ndarray, *, parts: Path, about: Any
+    ) -> Exchanged:
+        """Return the video probabilities of all clips with their own and with exchanged tracks.
+
+        Args:
+            split: the clips.
+            other: the clip that each one exchanges tracks with, see `partners`.
+            parts: folder of what is known already.
+            about: what the parts were made with.
+        """
 
         def make(index: np.ndarray) -> Exchanged:
             own, foreign = self._batch(split, index), self._batch(split, other[index])
@@ -118,7 +125,7 @@ class Refiner:
                 *self._video(tracks(audio=foreign, visual=own)),
             )
 
-        return joined(self._in_parts(split, make, Exchanged, parts, about))
+        return self._in_parts(split, make, Exchanged, parts, about)
 
     def probabilities(self, split: SplitArrays, *, parts: Path, about: Any) -> OfModality:
         """Return the video probabilities of all clips; each stream is encoded alone if possible."""
@@ -127,8 +134,7 @@ class Refiner:
             with self.model.encoder.self_only():
                 return OfModality(*self._video(self._batch(split, index)))
 
-        found = self._in_parts(split, make, OfModality, parts, about)
-        return OfModality(*(torch.cat(tables) for tables in zip(*found, strict=True)))
+        return self._in_parts(split, make, OfModality, parts, about)
 
     def _batch(self, split: SplitArrays, index: np.ndarray) -> Batch:
         return split.batch(index, labels=[]).to(self.device)
@@ -146,7 +152,7 @@ class Refiner:
         kind: type[Tables],
         folder: Path,
         about: Any,
-    ) -> list[Tables]:
+    ) -> Tables:
         """Call `make` for all clips in groups, and keep what it returned for a later call."""
         names: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
         found = []
@@ -166,10 +172,9 @@ class Refiner:
                     tables = [torch.cat(t) for t in zip(*groups, strict=True)]
                     content = dict(zip(names, tables, strict=True))
                     write_atomic(file, partial(save_tensors, content))
-                stored = load_file(file)
-                found.append(kind(*(stored[name] for name in names)))
-                bar.advance(len(found[-1][0]))
-        return found
+                found.append(load_file(file))
+                bar.advance(len(found[-1][names[0]]))
+        return kind(*(torch.cat([part[name] for part in found]) for name in names))
 
 
 def tracks(*, audio: Batch, visual: Batch) -> Batch:
@@ -200,20 +205,20 @@ def refine_by_exchange(
     parts, refined = parts_of(out), []
     scale: tuple[Tensor, Tensor] | None = None
     for split in refined_splits(refiner.data):
-        found = refiner.exchange(split, seed=seed, parts=parts, about=about)
+        other, paired = partners(split.clip_ids, split.labels("weak"), seed=seed)
+        found = refiner.exchange(split, other, parts=parts, about=about)
         weak = torch.from_numpy(np.array(split.labels("weak"), dtype=np.float32))
         if scale is None:
             scale = divisors(found.audio, weak), divisors(found.visual, weak)
         audio, visual = dropped_labels(found, weak, scale, both=both)
-        _, alone = partners(split.clip_ids, split.labels("weak"), seed=seed)
-        known = torch.from_numpy(alone)[:, None]  # without a partner nothing can be tested
+        known = torch.from_numpy(paired)[:, None]  # without a partner nothing can be tested
         refined.append(
             RefinedLabels(
                 classes=tuple(refiner.data.spec.classes),
                 clip_ids=tuple(split.clip_ids),
                 keep_audio=~(audio & known).numpy(),
                 keep_visual=~(visual & known).numpy(),
-                made_by=about | {"without_partner": int((~alone).sum())},
+                made_by=about | {"without_partner": int((~paired).sum())},
             )
         )
     return refined[0], refined[1] if len(refined) > 1 else None
@@ -270,7 +275,7 @@ def without_classes(
 ) -> RefinedLabels:
     """Return labels that drop some classes from a modality of every clip: no model is asked."""
     weak = np.array(split.labels("weak"), dtype=bool)
-    keep = {name: np.ones_like(weak) for name in MODALITIES}
+    keep = {name: np.ones_like(weak) for name in STREAMS}
     for name, classes in (("audio", audio), ("visual", visual)):
         keep[name][:, list(classes)] = ~weak[:, list(classes)]
     names = {
@@ -335,7 +340,7 @@ class Truth(NamedTuple):
         weak = np.array(split.labels("weak"), dtype=bool)
         wrong = [
             weak & ~np.array(split.labels(f"dense_{name}"), dtype=bool).any(axis=1)
-            for name in MODALITIES
+            for name in STREAMS
         ]
         return cls(weak, *wrong)
 
@@ -349,7 +354,7 @@ class Truth(NamedTuple):
         """Return the modality and class with most labels that do not hold."""
         counts = np.stack([self.audio.sum(axis=0), self.visual.sum(axis=0)])
         modality, index = np.unravel_index(counts.argmax(), counts.shape)
-        return MODALITIES[modality], int(index)
+        return STREAMS[modality], int(index)
 
     def judge(self, refined: RefinedLabels) -> dict[str, dict[str, float]]:
         """Return by modality how many labels were dropped, rightly, and of those that should be.

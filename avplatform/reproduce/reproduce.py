@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.base.console import Console
+from avplatform.catalogue.published import REFINEMENTS
 from avplatform.config.values import merge, to_dict
 from avplatform.data.adapters.registry import find_adapter
 from avplatform.data.reading.source import DataSource, locate_store, open_data
@@ -27,8 +28,6 @@ from avplatform.tasks.registry import TASKS
 Stores = dict[str, tuple[str, DataSource]]
 """The name that the user gave and the store, by task."""
 RUNS, CHECKPOINTS, LOGS, LABELS = "runs", "checkpoints", "logs", "labels"
-REFINED = {"exchange": "refined", "noise-ratio": "noise_ratios"}
-"""The task's option that names the file which each refining command writes."""
 
 
 @dataclass(kw_only=True)
@@ -220,7 +219,7 @@ def _planned(
         options = merge(options, {"labels": {"embeddings": labels[setting.labels]}})
     if setting.rule:
         file = str(_refined_file(setting, seed, out))
-        options = merge(options, {"task_config": {REFINED[setting.rule]: file}})
+        options = merge(options, {"task_config": {REFINEMENTS[setting.rule]: file}})
     options["score_test"] = True  # so that one training gives the figures of both selections
     return PlannedRun(name=f"{setting.stem}_seed-{seed}", options=options)
 

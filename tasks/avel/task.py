@@ -22,12 +22,11 @@ from avplatform.tasks.avel.combinations import task_rules
 from avplatform.tasks.avel.config import BACKGROUND, AVELConfig
 from avplatform.tasks.avel.heads import EvidenceHead, Head, head_of, one_hot_events
 from avplatform.tasks.avel.metrics import AVELMetrics
-from avplatform.tasks.avvp.contrast import jomold_contrast
 from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.counts import LeastCounts, count_loss
 from avplatform.tasks.guides import guide_losses, guide_networks
-from avplatform.tasks.losses import similarity_loss
+from avplatform.tasks.losses import jomold_contrast, similarity_loss
 from avplatform.tasks.mutual_learning import mutual_learning_of
 from avplatform.tasks.options import refuse_unread
 

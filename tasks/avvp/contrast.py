@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from avplatform.models.contracts import Encoding, Parse, Publication, at_least_single
-from avplatform.tasks.losses import CLAMP, segment_similarity
+from avplatform.tasks.losses import (
+    CLAMP,
+    SMOOTHING,
+    jomold_contrast,
+    own_segment,
+    segment_similarity,
+)
 
 MA = Publication(
     paper="MA",
@@ -27,17 +32,6 @@ MA = Publication(
 )
 """The paper that introduced the contrast within a clip and labels refined by exchanged tracks."""
 Contrast = Literal["off", "ma", "jomold", "cross_video"]
-SMOOTHING = 0.1
-"""Share of the target that the other segments of a clip have together."""
-
-
-def own_segment(segments: int, like: Tensor, *, smoothing: float = SMOOTHING) -> Tensor:
-    """Return the target of each audio segment: the visual segment of its second, smoothed.
-
-    Shape: [T, T], with 1 - smoothing on the diagonal; rows add up to 1 from two segments on.
-    """
-    same = torch.eye(segments, dtype=like.dtype, device=like.device)
-    return (1 - smoothing) * same + smoothing / max(1, segments - 1) * (1 - same)
 
 
 def ma_contrast(
@@ -53,36 +47,6 @@ def ma_contrast(
     logits = segment_similarity(audio, visual) / temperature  # (B, T, T)
     target = own_segment(logits.shape[-1], logits, smoothing=smoothing)
     return -(target * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
-
-
-def jomold_contrast(
-    audio: Tensor,
-    visual: Tensor,
-    *,
-    temperature: float = 0.2,
-    smoothing: float = SMOOTHING,
-    rows: Tensor | None = None,
-) -> Tensor:
-    """Return JoMoLD's contrast: minus the logarithm of the probability of the smoothed target.
-
-    Source: JoMoLD (ECCV 2022), released code, where both streams are encoded. Its comment names MA,
-    whose formula has the sum over segments outside the logarithm.
-
-    Shape: audio and visual [B, T, D]; rows bool [B, T], the audio segments that are compared, all
-    if None -> scalar, the mean over all audio segments, of which those left out add nothing.
-    """
-    logits = segment_similarity(audio, visual) / temperature  # (B, T, T)
-    loss = jomold_rows(logits, smoothing=smoothing)
-    return (loss if rows is None else loss * rows).mean()
-
-
-def jomold_rows(logits: Tensor, *, smoothing: float = SMOOTHING) -> Tensor:
-    """Return JoMoLD's contrast of each audio segment, from similarities over a temperature.
-
-    Shape: [B, T, T], rows audio and columns visual -> [B, T].
-    """
-    target = own_segment(logits.shape[-1], logits, smoothing=smoothing)
-    return -(target.log() + logits.log_softmax(dim=-1)).logsumexp(dim=-1)
 
 
 def cross_video_contrast(logits: Tensor, heard: Tensor, seen: Tensor) -> Tensor:

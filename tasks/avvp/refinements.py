@@ -12,6 +12,7 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import numpy as np
 from avplatform.models.errors import DataError, counted
 from avplatform.models.files import write_atomic
 from avplatform.models.paths import expanded
+from avplatform.tasks.avvp.metrics import STREAMS
 
-MODALITIES = ("audio", "visual")
 REFINED, RATIOS = "avplatform refined labels", "avplatform noise ratios"
 VERSION = 1
 
@@ -78,10 +79,10 @@ class RefinedLabels:
         if not isinstance(theirs, list) or not isinstance(dropped, dict):
             raise DataError(f"{path} has no list of classes or no dropped labels; write it again")
         own = _columns(path, theirs, classes)
-        keep = {name: np.ones((len(dropped), len(theirs)), dtype=bool) for name in MODALITIES}
+        keep = {name: np.ones((len(dropped), len(theirs)), dtype=bool) for name in STREAMS}
         place = {name: i for i, name in enumerate(theirs)}
         for row, (clip_id, gone) in enumerate(dropped.items()):
-            for modality in MODALITIES:
+            for modality in STREAMS:
                 names = gone.get(modality, []) if isinstance(gone, dict) else None
                 if not isinstance(names, list) or not all(
                     isinstance(name, str) and name in place for name in names
@@ -116,13 +117,9 @@ class RefinedLabels:
             )
         return [place[clip_id] for clip_id in clip_ids]
 
-    @property
+    @cached_property
     def _places(self) -> dict[str, int]:
-        found: dict[str, int] = self.__dict__.get("_found") or {
-            clip_id: row for row, clip_id in enumerate(self.clip_ids)
-        }
-        self.__dict__["_found"] = found
-        return found
+        return {clip_id: row for row, clip_id in enumerate(self.clip_ids)}
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ class NoiseRatios:
             DataError: the file cannot be written.
         """
         content: dict[str, Any] = {"format": RATIOS, "version": VERSION, "made_by": self.made_by}
-        for name in MODALITIES:
+        for name in STREAMS:
             values = getattr(self, name).tolist()
             content[name] = {
                 c: None if np.isnan(v) else v for c, v in zip(self.classes, values, strict=True)
@@ -166,12 +163,12 @@ class NoiseRatios:
             found, made_by = _published_ratios(path, classes), {"file": str(path)}
         else:
             content = _read(path, RATIOS)
-            tables = [content.get(name) or {} for name in MODALITIES]
+            tables = [content.get(name) or {} for name in STREAMS]
             if not all(tables) or not all(isinstance(table, dict) for table in tables):
                 raise DataError(f"{path} has no ratios of audio and visual; write it again")
             found = [_values(path, table, classes) for table in tables]
             made_by = content.get("made_by") or {}
-        for name, values in zip(MODALITIES, found, strict=True):
+        for name, values in zip(STREAMS, found, strict=True):
             bad = np.flatnonzero(~(np.isnan(values) | ((values >= 0) & (values <= 1))))
             if len(bad):
                 raise DataError(
@@ -185,7 +182,7 @@ class NoiseRatios:
 def _published_ratios(path: str | Path, classes: Sequence[str]) -> list[np.ndarray]:
     try:
         with np.load(expanded(path), allow_pickle=False) as arrays:
-            found = [np.asarray(arrays[name], dtype=np.float64) for name in MODALITIES]
+            found = [np.asarray(arrays[name], dtype=np.float64) for name in STREAMS]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} is not a file of noise ratios ({error}); it must hold the arrays audio and "

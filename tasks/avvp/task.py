@@ -45,7 +45,7 @@ from avplatform.tasks.avvp.losses import (
 )
 from avplatform.tasks.avvp.metrics import FIGURES, STREAMS, AVVPMetrics
 from avplatform.tasks.avvp.mixing import mixed, unmixed
-from avplatform.tasks.avvp.refinements import MODALITIES, NoiseRatios, RefinedLabels
+from avplatform.tasks.avvp.refinements import NoiseRatios, RefinedLabels
 from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
 from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
@@ -180,7 +180,7 @@ class AVVP(Task):
         weak = batch.labels["weak"]
         keep = {
             f"keep_{name}": torch.from_numpy(getattr(refined, f"keep_{name}")[rows]).to(weak)
-            for name in MODALITIES
+            for name in STREAMS
         }
         return dataclasses.replace(batch, labels=batch.labels | keep)
 
@@ -208,7 +208,7 @@ class AVVP(Task):
         )
         own = processes.own(dropped.transpose(0, 1))  # (B, 2, C)
         keep = {}
-        for name, gone in zip(MODALITIES, own.to(audio.device).unbind(dim=1), strict=True):
+        for name, gone in zip(STREAMS, own.to(audio.device).unbind(dim=1), strict=True):
             kept = batch.labels.get(f"keep_{name}", torch.ones_like(batch.labels["weak"]))
             keep[f"keep_{name}"] = kept.masked_fill(gone, 0)
         return dataclasses.replace(batch, labels=batch.labels | keep)

@@ -15,13 +15,12 @@ from avplatform.models.contracts import Output, Parse, Prediction, StreamPredict
 from avplatform.models.decoders.cmpae import Evidence, EvidenceConfig
 from avplatform.tasks.avvp.class_thresholds import class_threshold_scores
 from avplatform.tasks.avvp.config import AVVPConfig
-from avplatform.tasks.avvp.contrast import jomold_rows
 from avplatform.tasks.avvp.denoise import Denoiser
 from avplatform.tasks.avvp.losses import han_loss, weighted
 from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
 from avplatform.tasks.batch import Batch, Moment, Processes
 from avplatform.tasks.contracts import Task
-from avplatform.tasks.losses import segment_similarity
+from avplatform.tasks.losses import jomold_rows, segment_similarity
 from avplatform.tasks.metrics import Metrics
 from avplatform.tasks.mutual_learning import mutual_learning_of
 from avplatform.tasks.registry import task_of_model
