@@ -66,6 +66,7 @@ class Server:
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """A server from which VGGish and R(2+1)D come, and an empty folder of weights."""
+    monkeypatch.setattr("huggingface_hub.is_offline_mode", lambda: False)
     server = Server()
     content = vggish_file(tmp_path / "source.pth").read_bytes()
     server.files = {"vggish": content, "r2plus1d_18": b"motion" * 1000}
