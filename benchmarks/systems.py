@@ -1,0 +1,229 @@
+"""The systems of the paper's Table 4 on simulated LLP, trained from weak labels with equal steps.
+
+`python benchmarks/systems.py --data STORE --out runs/systems`
+
+STORE is one of `avplatform data simulate --task avvp --limit 2000` (SYNTHETIC features). Every row
+has its system's losses, masks and decisions (the defaults of its preset), and the same width, batch
+size, steps, schedule and optimiser. Rows with refined labels get them as published: a first model
+is trained, asked, and trained again from the start; a row's steps are those of its last training.
+Every row is trained with each learning rate on the first seed, and the one that scores best on
+validation is kept for the other seeds. Test is scored once, at the end of each run. The script can
+be stopped and started again: a finished run is not repeated. Rows are worked off in order of seeds,
+so that the table can be printed at any time: `--show`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from avplatform.base.console import Console
+from avplatform.catalogue.published import REFINEMENTS
+from avplatform.config.presets import preset_options
+from avplatform.config.values import merge
+from avplatform.evaluation.markdown import markdown_table
+from avplatform.models.files import write_atomic
+from avplatform.runs.folder import RunFolder
+from avplatform.sweeps.ledger import Entry
+from avplatform.sweeps.runner import PROGRAM, Job, report, run_jobs, train_jobs
+from avplatform.sweeps.sweep import PlannedRun, slug
+from examples.real_media.report import spread
+
+RATES = (1e-3, 2e-3)
+FIGURES = (
+    "segment_A", "segment_V", "segment_AV", "segment_Type@AV", "segment_Event@AV",
+    "event_A", "event_V", "event_AV", "event_Type@AV", "event_Event@AV",
+)  # fmt: skip
+RUN: dict[str, Any] = {
+    "batch_size": 32, "validate_every": 2, "patience": 0, "select_by": "segment_Type@AV",
+    "ties": "first",
+    "optim": {"name": "adam", "clip_norm": 1.0, "betas": (0.9, 0.999), "weight_decay": 0.0},
+    "schedule": {"name": "late_decay", "after": 0.75},
+    "precision": "no", "cpu": True, "save_plots": False,
+}  # fmt: skip
+"""Options of every run."""
+SMALL = {
+    "han": {"width": 64, "hidden": 128, "heads": 4},
+    "mmpyr": {"width": 64, "hidden": 128, "heads": 4, "levels": 3},
+    "mgn": {"width": 64},
+    "dhhn": {"width": 64},
+}
+"""Small widths, by encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One row: a preset, options over it, and where its refined labels come from.
+
+    Args:
+        preset: the recipe; None for a cell without one.
+        options: options over it.
+        rule: "exchange", "noise-ratio" (both ask the model of `base`), "drop" or "" for none.
+        base: the row whose run of the same seed is asked.
+        shown: whether the table has it; bases alone are not systems.
+    """
+
+    preset: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    rule: str = ""
+    base: str = ""
+    shown: bool = True
+
+
+MA, JOMOLD = "MA's first model", "JoMoLD's estimator"
+SYSTEMS: dict[str, System] = {
+    "HAN": System(preset="han-mmil-avvp-weak"),
+    "HAN, no visual Speech label": System(preset="han-mmil-avvp-weak", rule="drop"),
+    MA: System(preset="ma-mmil-avvp-weak", shown=False),
+    JOMOLD: System(preset="jomold-estimator-mmil-avvp-weak", shown=False),
+    "CVCMS": System(preset="han-cvcms-avvp-weak"),
+    "CVCMS, MA's refined labels": System(preset="han-cvcms-avvp-weak", rule="exchange", base=MA),
+    "MA": System(preset="ma-mmil-avvp-weak", rule="exchange", base=MA),
+    "JoMoLD": System(preset="jomold-mmil-avvp-weak", rule="noise-ratio", base=JOMOLD),
+    "BPS (own design)": System(preset="bps-mmil-avvp-weak"),
+    "MGN": System(preset="mgn-group-avvp-weak"),
+    "DHHN": System(preset="dhhn-mmil-avvp-weak"),
+    "DHHN, MA's refined labels": System(
+        preset="dhhn-refined-mmil-avvp-weak", rule="exchange", base=MA
+    ),
+    "CMPAE": System(preset="han-cmpae-avvp-weak", rule="noise-ratio", base=JOMOLD),
+    "HAN + LEAP pooled": System(preset="han-leap-avvp-weak"),
+    "HAN + LEAP pooled, MA's refined labels": System(
+        preset="han-leap-avvp-weak", rule="exchange", base=MA
+    ),
+    "HAN + LEAP pooled, JoMoLD's denoising": System(
+        preset="han-leap-avvp-weak",
+        options={"task_config": {"denoise": "self"}},
+        rule="noise-ratio",
+        base=JOMOLD,
+    ),
+    "MM-Pyr": System(preset="mmpyr-mmil-avvp-weak"),
+    "MM-Pyr + LEAP pooled": System(
+        options={"task": "avvp", "encoder": "mmpyr", "decoder": "leap", "supervision": "weak"}
+    ),
+    "VALOR (pseudo-labels)": System(preset="valor-mmil-avvp"),
+    "HAN + LEAP (pseudo-labels)": System(preset="han-leap-avvp"),
+    "MM-Pyr + LEAP (pseudo-labels)": System(preset="mmpyr-leap-avvp"),
+}
+
+
+class Plan:
+    """The runs of every row, rate and seed, and the jobs that refine labels between them."""
+
+    def __init__(self, data: Path, out: Path, steps: int) -> None:
+        self.data, self.out, self.steps = data, out, steps
+        self.chosen: dict[str, float] = {}
+
+    def run(self, name: str, rate: float, seed: int) -> PlannedRun:
+        """Return one run of a row."""
+        system = SYSTEMS[name]
+        options = merge(merge({"preset": system.preset}, RUN), system.options)
+        encoder = options.get("encoder") or preset_options(str(system.preset))["encoder"]
+        options = merge(options, {"encoder_config": SMALL[encoder]})
+        own = {"optim": {"lr": rate}, "data": str(self.data), "seed": seed}
+        options = merge(options, {**own, "epochs": 10_000, "max_steps": self.steps})
+        if system.rule:
+            told = {REFINEMENTS.get(system.rule, "refined"): str(self.labels(name, seed))}
+            options = merge(options, {"task_config": told})
+        return PlannedRun(name=f"{slug(name.lower())}_rate-{rate:g}_seed-{seed}", options=options)
+
+    def labels(self, name: str, seed: int) -> Path:
+        """Return the file of the refined labels that a row's run trains on."""
+        system = SYSTEMS[name]
+        of = f"{slug(system.base.lower())}_seed-{seed}" if system.base else "visual-speech"
+        return self.out / "labels" / f"{system.rule}_{of}.json"
+
+    def refining(self, name: str, seed: int) -> Job:
+        """Return the job that makes the labels of a row."""
+        system, file = SYSTEMS[name], self.labels(name, seed)
+        command = [*PROGRAM, "pseudo-label", system.rule, "--data", str(self.data)]
+        command += ["--out", str(file)]
+        if system.base:
+            base = self.run(system.base, self.chosen[system.base], seed).name
+            command += ["--model", str(self.out / base), "--cpu", "--threads", "1"]
+        else:
+            command += ["--visual", "Speech"]
+        return Job(name=f"labels {file.stem}", command=lambda: command, done=file.is_file)
+
+    def entry(self, name: str, rate: float, seed: int) -> Entry | None:
+        """Return a finished run, or None."""
+        folder = self.out / self.run(name, rate, seed).name
+        return Entry(folder) if RunFolder(folder).results_file.is_file() else None
+
+    def choose(self, name: str) -> None:
+        """Keep the learning rate that is best on validation on the first seed."""
+        tried = {rate: self.entry(name, rate, 1) for rate in RATES}
+        scores = {r: e.results["selection"]["value"] for r, e in tried.items() if e is not None}
+        if len(scores) == len(RATES):
+            self.chosen[name] = max(scores, key=lambda rate: scores[rate])
+
+    def rows(self, seeds: int) -> dict[str, list[Entry]]:
+        """Return the finished runs of every row at its chosen rate."""
+        found = {}
+        for name, system in SYSTEMS.items():
+            if system.shown and name in self.chosen:
+                runs = [self.entry(name, self.chosen[name], s) for s in range(1, seeds + 1)]
+                found[name] = [entry for entry in runs if entry is not None]
+        return found
+
+
+def table(rows: dict[str, list[Entry]]) -> str:
+    """Return the Markdown table: the rows, and answers that need no model."""
+    lines = []
+    for name, entries in rows.items():
+        scores = [spread([e.results["test"][figure] for e in entries]) for figure in FIGURES]
+        seconds = statistics.mean(e.results["seconds"]["cpu"] for e in entries)
+        rate = f"{entries[0].options['optim']['lr']:g}"
+        lines.append([name, *scores, str(len(entries)), rate, f"{seconds:.0f}"])
+    first = next(iter(rows.values()))[0]
+    for name, values in first.results["details"]["test"]["anchors"].items():
+        scores = [f"{values[figure]:.1f}" for figure in FIGURES]
+        lines.append([f"({name.replace('_', ' ')})", *scores, "", "", ""])
+    head = [figure.replace("_", " ").replace("@AV", "") for figure in FIGURES]
+    return markdown_table(["simulated LLP (SYNTHETIC)", *head, "seeds", "lr", "CPU s"], lines)
+
+
+def main() -> int:
+    """Train all that is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="store of simulated LLP")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--workers", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--only", nargs="+", default=list(SYSTEMS), help="names of rows")
+    parser.add_argument(
+        "--show", action="store_true", help="train nothing, print the table of finished runs"
+    )
+    args = parser.parse_args()
+    plan, console = Plan(args.data, args.out, args.steps), Console()
+    names = [n for n in SYSTEMS if n in args.only or any(SYSTEMS[o].base == n for o in args.only)]
+
+    def work(jobs: list[Job]) -> None:
+        outcome = run_jobs(jobs, logs=args.out / "logs", parallel=args.workers, console=console)
+        if report(outcome, console, logs=args.out / "logs"):
+            raise SystemExit(1)
+
+    def train(name: str, rates: tuple[float, ...], seed: int) -> None:
+        if SYSTEMS[name].rule:
+            work([plan.refining(name, seed)])
+        runs = [plan.run(name, rate, seed) for rate in rates]
+        work(train_jobs(runs, args.out, parallel=args.workers, where="systems"))
+
+    for seed in range(1, args.seeds + 1):
+        for name in names:
+            if not args.show:
+                train(name, RATES if seed == 1 else (plan.chosen[name],), seed)
+            if seed == 1:
+                plan.choose(name)
+    rows = {name: entries for name, entries in plan.rows(args.seeds).items() if entries}
+    write_atomic(args.out / "table.md", table(rows) + "\n")
+    print(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
