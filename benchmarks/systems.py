@@ -6,16 +6,18 @@ STORE is one of `avplatform data simulate --task avvp --limit 2000` (SYNTHETIC f
 has its system's losses, masks and decisions (the defaults of its preset), and the same width, batch
 size, steps, schedule and optimiser. Rows with refined labels get them as published: a first model
 is trained, asked, and trained again from the start; a row's steps are those of its last training.
-Every row is trained with each learning rate on the first seed, and the one that scores best on
-validation is kept for the other seeds. Test is scored once, at the end of each run. The script can
-be stopped and started again: a finished run is not repeated. Rows are worked off in order of seeds,
-so that the table can be printed at any time: `--show`.
+Every row is trained with two learning rates on the first seed, and with a third one beyond the
+better of them; the one that scores best on validation is kept for the other seeds. Test is scored
+once, at the end of each run. The script can be stopped and started again: a finished run is not
+repeated. Rows are worked off in order of seeds, so that the table can be printed at any time:
+`--show`.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ from avplatform.sweeps.sweep import PlannedRun, slug
 from examples.real_media.report import spread
 
 RATES = (1e-3, 2e-3)
+EDGES = {1e-3: 5e-4, 2e-3: 4e-3}
+"""The rate that is tried next where the best of `RATES` is the first or the last."""
 FIGURES = (
     "segment_A", "segment_V", "segment_AV", "segment_Type@AV", "segment_Event@AV",
     "event_A", "event_V", "event_AV", "event_Type@AV", "event_Event@AV",
@@ -45,13 +49,15 @@ RUN: dict[str, Any] = {
     "precision": "no", "cpu": True, "save_plots": False,
 }  # fmt: skip
 """Options of every run."""
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "han": {"width": 64, "hidden": 128, "heads": 4},
     "mmpyr": {"width": 64, "hidden": 128, "heads": 4, "levels": 3},
-    "mgn": {"width": 64},
-    "dhhn": {"width": 64},
+    "mgn": {"width": 64, "hidden": 128, "heads": 4},
+    "dhhn": {"width": 64, "hidden": 128},
+    "cvcms": {"token_width": 32, "hidden": 32},
+    "group": {"hidden": 128, "heads": 4},
 }
-"""Small widths, by encoder."""
+"""Small widths, by encoder or decoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +127,10 @@ class Plan:
         """Return one run of a row."""
         system = SYSTEMS[name]
         options = merge(merge({"preset": system.preset}, RUN), system.options)
-        encoder = options.get("encoder") or preset_options(str(system.preset))["encoder"]
-        options = merge(options, {"encoder_config": SMALL[encoder]})
+        known = preset_options(system.preset) if system.preset else system.options
+        options = merge(options, {"encoder_config": SMALL[known["encoder"]]})
+        if (small := SMALL.get(known["decoder"])) is not None:
+            options = merge(options, {"decoder_config": small})
         own = {"optim": {"lr": rate}, "data": str(self.data), "seed": seed}
         options = merge(options, {**own, "epochs": 10_000, "max_steps": self.steps})
         if system.rule:
@@ -133,7 +141,9 @@ class Plan:
     def labels(self, name: str, seed: int) -> Path:
         """Return the file of the refined labels that a row's run trains on."""
         system = SYSTEMS[name]
-        of = f"{slug(system.base.lower())}_seed-{seed}" if system.base else "visual-speech"
+        of = "visual-speech"
+        if system.base:
+            of = self.run(system.base, self.chosen[system.base], seed).name
         return self.out / "labels" / f"{system.rule}_{of}.json"
 
     def refining(self, name: str, seed: int) -> Job:
@@ -153,12 +163,11 @@ class Plan:
         folder = self.out / self.run(name, rate, seed).name
         return Entry(folder) if RunFolder(folder).results_file.is_file() else None
 
-    def choose(self, name: str) -> None:
-        """Keep the learning rate that is best on validation on the first seed."""
-        tried = {rate: self.entry(name, rate, 1) for rate in RATES}
+    def best_rate(self, name: str) -> float | None:
+        """Return the learning rate that is best on validation on the first seed, or None."""
+        tried = {rate: self.entry(name, rate, 1) for rate in (*RATES, *EDGES.values())}
         scores = {r: e.results["selection"]["value"] for r, e in tried.items() if e is not None}
-        if len(scores) == len(RATES):
-            self.chosen[name] = max(scores, key=lambda rate: scores[rate])
+        return max(scores, key=lambda rate: scores[rate]) if scores else None
 
     def rows(self, seeds: int) -> dict[str, list[Entry]]:
         """Return the finished runs of every row at its chosen rate."""
@@ -207,18 +216,22 @@ def main() -> int:
         if report(outcome, console, logs=args.out / "logs"):
             raise SystemExit(1)
 
-    def train(name: str, rates: tuple[float, ...], seed: int) -> None:
-        if SYSTEMS[name].rule:
-            work([plan.refining(name, seed)])
+    def train(name: str, rates: Sequence[float], seed: int) -> None:
         runs = [plan.run(name, rate, seed) for rate in rates]
         work(train_jobs(runs, args.out, parallel=args.workers, where="systems"))
 
     for seed in range(1, args.seeds + 1):
         for name in names:
-            if not args.show:
-                train(name, RATES if seed == 1 else (plan.chosen[name],), seed)
-            if seed == 1:
-                plan.choose(name)
+            if not args.show and SYSTEMS[name].rule:
+                work([plan.refining(name, seed)])
+            if not args.show and seed > 1:
+                train(name, [plan.chosen[name]], seed)
+            elif not args.show:
+                train(name, RATES, seed)
+                best = plan.best_rate(name)
+                train(name, [EDGES[best]] if best in EDGES else [], seed)
+            if seed == 1 and (rate := plan.best_rate(name)) is not None:
+                plan.chosen[name] = rate
     rows = {name: entries for name, entries in plan.rows(args.seeds).items() if entries}
     write_atomic(args.out / "table.md", table(rows) + "\n")
     print(table(rows))
