@@ -5,7 +5,8 @@ Axes: N clips, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,38 @@ from avplatform.models.errors import DataError
 from avplatform.tasks.batch import Batch
 
 Arrays = dict[str, np.ndarray]
+
+
+def selecting_figures(metric: str) -> list[str]:
+    """Return the names of the figures whose mean selects an epoch; they are joined by +."""
+    return metric.split("+") if metric else []
+
+
+def selection_score(figures: Mapping[str, Any], metric: str) -> float | None:
+    """Return the score that selects an epoch: the mean of its figures, or None if one is missing.
+
+    Args:
+        figures: the figures of an epoch on a split.
+        metric: one figure, or several joined by +.
+
+    Example:
+        >>> selection_score({"event_A": 50.0, "event_V": 60.0}, "event_A+event_V")
+        55.0
+    """
+    values = [figures.get(name) for name in selecting_figures(metric)]
+    known = [float(value) for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
+
+
+def selection_name(metric: str) -> str:
+    """Return what the score that selects an epoch is called in sentences and tables.
+
+    Example:
+        >>> selection_name("event_A"), selection_name("event_A+event_V")
+        ('event_A', 'mean of 2 figures')
+    """
+    names = selecting_figures(metric)
+    return metric if len(names) < 2 else f"mean of {len(names)} figures"
 
 
 class Metrics:

@@ -73,19 +73,20 @@ class Console:
         with Progress(*columns, console=self._rich, transient=True) as progress:
             yield Bar(progress, progress.add_task(title, total=total, completed=done, shown=""))
 
-    def epoch(self, record: dict[str, Any], *, metric: str, best: bool) -> None:
+    def epoch(self, record: dict[str, Any], *, chosen_by: tuple[str, float], best: bool) -> None:
         """Print one line about a finished epoch, marked with a star where it is the best.
 
         Args:
             record: the epoch's line of metrics.jsonl.
-            metric: the figure of the record to show.
+            chosen_by: name and value of the score that selects an epoch.
             best: whether it is the best epoch so far.
         """
         mark = " *" if best else ""
+        name, value = chosen_by
         loss = record.get("loss", float("nan"))
         self.note(
             f"epoch {record['epoch']:>3}  step {record['step']:>6}  loss {loss:.4f}  "
-            f"{record['split']} {metric} {record[metric]:.2f}{mark}"
+            f"{record['split']} {name} {value:.2f}{mark}"
         )
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:

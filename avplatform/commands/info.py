@@ -16,6 +16,7 @@ from avplatform.catalogue.describe import describe
 from avplatform.catalogue.figures import in_billions, in_millions, short_presets
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import counted
+from avplatform.tasks.metrics import selection_name
 from avplatform.tasks.registry import TASKS
 
 LABEL = 12  # columns of the names on the left
@@ -133,7 +134,7 @@ def _show_results(console: Console, results: dict[str, Any]) -> None:
     elif chosen:
         text += (
             f"; epoch {chosen['epoch']} was kept, selected on {chosen['split']} "
-            f"({chosen['metric']} {chosen['value']:.2f})"
+            f"({selection_name(chosen['metric'])} {chosen['value']:.2f})"
         )
         text += ", which flatters the test figures" if chosen["split"] == "test" else ""
     console.print(f"{text}\n", markup=False)

@@ -17,6 +17,7 @@ from avplatform.models.checks import at_least, check_choices
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError, counted, nearest, unknown_name
+from avplatform.tasks.metrics import selecting_figures
 from avplatform.tasks.registry import TASKS
 
 FOLLOW = ("batch_size", "epochs", "optim.lr", "validate_every")
@@ -245,7 +246,7 @@ class RunConfig:
             )
         check_names(self.task, self.encoder, self.decoder)
         one_of_supervision(self.task, self.supervision)
-        for name in self.select_by.split("+") if self.select_by else ():
+        for name in selecting_figures(self.select_by):
             if name not in (figures := TASKS[self.task].all_figures()):
                 raise unknown_name("figure of select_by", name, figures)
         if self.patience and self.select_on == "last":

@@ -106,12 +106,17 @@ def compare(
         content["selection_bias"] = {
             g.label: selection_report(
                 [r.folder for r in g.runs],
-                metric=task.selection_metric,
+                metric=_metric_of(g.runs[0], task),
                 ties=g.runs[0].options.get("ties", "latest"),
             )
             for g in groups
         }
     return content
+
+
+def _metric_of(run: ComparedRun, task: Task) -> str:
+    """Return what picked the epoch of a run: a figure, or several joined by +."""
+    return (run.results.get("selection") or {}).get("metric") or task.selection_metric
 
 
 def read_runs(folders: Sequence[str | Path], *, split: str) -> list[ComparedRun]:

@@ -11,6 +11,7 @@ from avplatform.evaluation.markdown import markdown_table, signed
 from avplatform.evaluation.pictures import class_differences, differences
 from avplatform.models.errors import DataError
 from avplatform.models.files import write_atomic
+from avplatform.tasks.metrics import selection_name
 
 STREAMS = ("audio", "visual", "av")
 """Streams that pictures show, if the runs have them."""
@@ -110,11 +111,15 @@ def selection_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]
     """Return columns and rows of what picking the epoch on test adds: one row per group."""
     picked = ("picked_on_validation", "picked_on_test", "added")
     rows = [
-        [label, *(spread_cell(entry["summary"][key]) for key in picked)]
+        [
+            label,
+            selection_name(entry["metric"]),
+            *(spread_cell(entry["summary"][k]) for k in picked),
+        ]
         for label, entry in content["selection_bias"].items()
     ]
-    metric = next(iter(content["selection_bias"].values()))["metric"]
-    return ["run", f"test {metric}, epoch picked on validation", "picked on test", "added"], rows
+    columns = ["run", "picked by", "on test, epoch picked on validation", "picked on test", "added"]
+    return columns, rows
 
 
 def method(content: dict[str, Any]) -> str:

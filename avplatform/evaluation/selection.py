@@ -16,6 +16,7 @@ import numpy as np
 from avplatform.models.errors import DataError
 from avplatform.runs.folder import RunFolder
 from avplatform.runs.results import best_record
+from avplatform.tasks.metrics import selection_score
 
 Record = dict[str, Any]
 
@@ -28,14 +29,18 @@ def selection_bias(
     Args:
         validation: one record per epoch, with "epoch" and the figures on validation.
         test: the same on test.
-        metric: the figure that picks the epoch.
+        metric: the figure that picks the epoch, or several joined by +, whose mean does.
         ties: which of equally good epochs is picked, "latest" or "first".
 
     Raises:
         DataError: no epoch was scored on both splits.
     """
     tested = {record["epoch"]: record for record in test}
-    validated = {record["epoch"]: record for record in validation if metric in record}
+    validated = {
+        record["epoch"]: record
+        for record in validation
+        if selection_score(record, metric) is not None
+    }
     epochs = sorted(validated.keys() & tested.keys())
     if not epochs:
         raise DataError("no epoch was scored on both validation and test; train with --score-test")
@@ -43,10 +48,15 @@ def selection_bias(
     for split, records in (("validation", validated), ("test", tested)):
         best = best_record([records[epoch] for epoch in epochs], metric=metric, ties=ties)
         assert best is not None
-        picked[split] = tested[best["epoch"]]
+        # The mean of several figures is no figure of a record, but what the epochs differ in.
+        record = tested[best["epoch"]]
+        picked[split] = {metric: selection_score(record, metric), **record}
     names = [
-        n for n, v in tested[epochs[0]].items() if n in validated[epochs[0]] and _is_figure(n, v)
+        n
+        for n, v in tested[epochs[0]].items()
+        if n != metric and n in validated[epochs[0]] and _is_figure(n, v)
     ]
+    names = [metric, *names]
     return {
         "metric": metric,
         "epochs": len(epochs),
@@ -65,7 +75,7 @@ def selection_report(
 
     Args:
         runs: run folders, such as the seeds of one configuration.
-        metric: the figure that picks the epoch.
+        metric: the figure that picks the epoch, or several joined by +, whose mean does.
         ties: which of equally good epochs is picked, "latest" or "first".
 
     Raises:

@@ -10,6 +10,7 @@ from huggingface_hub.utils import validate_repo_id
 from avplatform.hub_cards.descriptions import about, segment_words, task_text
 from avplatform.hub_cards.render import PLACEHOLDER, metadata_text, render
 from avplatform.runs.results import reference_scores
+from avplatform.tasks.metrics import selection_name
 from avplatform.version import __version__
 
 PIPELINE = "video-classification"
@@ -150,7 +151,7 @@ def _model_metadata(results: dict[str, Any]) -> dict[str, Any]:
 def _selection_sentence(selection: dict[str, Any]) -> str:
     if not selection:
         return "How the epoch was chosen is not known."
-    epoch, chosen = selection["epoch"], f"{selection['metric']} {_percent(selection.get('value'))}"
+    epoch, chosen = selection["epoch"], _chosen_by(selection)
     if selection["split"] == "test":
         return (
             f"Epoch {epoch} was **selected on the test split** ({chosen}), so the test figures are "
@@ -159,6 +160,10 @@ def _selection_sentence(selection: dict[str, Any]) -> str:
     if selection["split"] == "none":
         return f"The last epoch ({epoch}) was kept."
     return f"Epoch {epoch} was selected on {selection['split']} ({chosen})."
+
+
+def _chosen_by(selection: dict[str, Any]) -> str:
+    return f"{selection_name(selection['metric'])} {_percent(selection.get('value'))}"
 
 
 def _inputs(config: dict[str, Any]) -> list[tuple[str, list[int]]]:

@@ -22,6 +22,7 @@ from avplatform.base.drawing import (
 )
 from avplatform.models.errors import DataError
 from avplatform.runs.folder import read_records
+from avplatform.tasks.metrics import selection_name, selection_score
 from avplatform.tasks.spans import runs
 
 STREAMS = {"audio": "heard", "visual": "seen", "av": "heard and seen"}
@@ -38,7 +39,7 @@ def curves(
     Args:
         metrics_file: metrics.jsonl of a run.
         out: the PNG file to write.
-        metric: the metric that selects the epoch.
+        metric: the figure that selects the epoch, or several joined by +, whose mean does.
         selected: the selected epoch; default: the last one with the highest metric.
         note: the title, such as the name of the run.
 
@@ -53,10 +54,14 @@ def curves(
             f"cannot read {metrics_file}: {error.strerror}; give the metrics.jsonl of a run"
         ) from None
     steps = [r for r in records if r.get("event") == "step"]
-    epochs = [r for r in records if r.get("event") == "epoch" and r.get(metric) is not None]
+    epochs = [r for r in records if r.get("event") == "epoch"]
+    scores = [(r, selection_score(r, metric)) for r in epochs]
+    epochs, values = (
+        [r for r, s in scores if s is not None],
+        [s for _, s in scores if s is not None],
+    )
     if not epochs:
         raise DataError(f"{metrics_file} holds no finished epoch with {metric} to draw")
-    values = [r[metric] for r in epochs]
     kept = [
         n
         for n, r in enumerate(epochs)
@@ -84,7 +89,10 @@ def curves(
     right.plot(epoch, value, "*", markersize=14, color=COLOURS[1], label=label)
     # With a frame, since the star in the legend would look like an epoch.
     right.legend(loc="best", markerscale=0.6)
-    right.set(xlabel="epoch", ylabel=f"{epochs[best].get('split', 'validation')} {metric} (%)")
+    right.set(
+        xlabel="epoch",
+        ylabel=f"{epochs[best].get('split', 'validation')} {selection_name(metric)} (%)",
+    )
     right.set_xlim(min(r["epoch"] for r in epochs) - 0.5, max(r["epoch"] for r in epochs) + 0.5)
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

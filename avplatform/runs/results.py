@@ -7,7 +7,7 @@ from typing import Any
 
 from avplatform.base.console import Console
 from avplatform.tasks.contracts import Task
-from avplatform.tasks.metrics import Metrics
+from avplatform.tasks.metrics import Metrics, selection_score
 
 
 def results(
@@ -71,15 +71,17 @@ def not_beaten(figures: dict[str, float], details: dict[str, Any], *, metric: st
 def best_record(
     records: Sequence[dict[str, Any]], *, metric: str, ties: str = "latest"
 ) -> dict[str, Any] | None:
-    """Return the record with the highest value of a metric, or None if there are no records.
+    """Return the record with the highest score; None if no record has all of its figures.
 
     Args:
         records: one per epoch, in order.
-        metric: the name of the metric.
+        metric: the figure that selects an epoch, or several joined by +.
         ties: which of equally good records, "latest" or "first".
     """
-    ordered = reversed(records) if ties == "latest" else records
-    return max(ordered, key=lambda record: record[metric], default=None)
+    scored = [(score, r) for r in records if (score := selection_score(r, metric)) is not None]
+    ordered = reversed(scored) if ties == "latest" else scored
+    best = max(ordered, key=lambda pair: pair[0], default=None)
+    return None if best is None else best[1]
 
 
 def presence_of(task: Task, metrics: dict[str, Metrics]) -> dict[str, Any] | None:

@@ -40,13 +40,9 @@ class Entry:
 
         Of equally good epochs the run's option `ties` picks one.
         """
-        metric = self.results["selection"]["metric"]
-        records = [
-            r
-            for r in RunFolder(self.folder).records()
-            if r.get("event") == "test_epoch" and metric in r
-        ]
-        return best_record(records, metric=metric, ties=self.options.get("ties", "latest"))
+        tested = [r for r in RunFolder(self.folder).records() if r.get("event") == "test_epoch"]
+        metric, ties = self.results["selection"]["metric"], self.options.get("ties", "latest")
+        return best_record(tested, metric=metric, ties=ties)
 
     @property
     def line(self) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import resource
 import signal
 import time
 from collections.abc import Iterator
-from statistics import fmean
 from typing import Any, NoReturn
 
 import torch
@@ -27,7 +26,7 @@ from avplatform.data.reading.loader import Share
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.models.errors import counted
 from avplatform.tasks.batch import Batch, Moment
-from avplatform.tasks.metrics import Metrics
+from avplatform.tasks.metrics import Metrics, selection_name, selection_score
 from avplatform.training.checkpoint import load_best, save_best
 from avplatform.training.fit import monotony
 from avplatform.training.optim import learning_rate
@@ -234,8 +233,8 @@ class Run:
         weights = self._scored_weights()
         metrics = self._evaluate(split)
         scores, metric = metrics.figures(), self.task.metric_of(metrics, config.select_by)
-        score = fmean(scores[name] for name in metric.split("+"))
-        scores.setdefault(metric, score)
+        score = selection_score(scores, metric)
+        assert score is not None
         # Whole videos are soon right; a model that goes on to fit them finds events everywhere.
         latest = config.ties == "latest" and metrics.timed
         best = progress.best.get("value")
@@ -252,7 +251,7 @@ class Run:
             progress.best = {"epoch": progress.epoch, "step": progress.step, "value": score}
             folder, step = self.folder.checkpoints, progress.step
             on_main(self.accelerator, lambda: save_best(folder, weights, step=step))
-        self.console.epoch(record, metric=metric, best=better)
+        self.console.epoch(record, chosen_by=(selection_name(metric), score), best=better)
         said = metrics.constant()
         self._said, self._times = said, self._times + 1 if said == self._said else 1
         if said and self._times == 3:

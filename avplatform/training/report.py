@@ -15,7 +15,7 @@ from avplatform.models.files import write_atomic
 from avplatform.runs import pictures as plots
 from avplatform.runs.predictions import Predictions, predictions_file, save_predictions
 from avplatform.runs.results import presence_of, results, show
-from avplatform.tasks.metrics import Metrics
+from avplatform.tasks.metrics import Metrics, selection_name
 
 if TYPE_CHECKING:
     from avplatform.training.progress import Progress
@@ -91,7 +91,7 @@ def write_report(
                 f"{main} was {before['test'][main]:.1f} on test"
             )
         setup.console.note(
-            f"kept epoch {best['epoch']} ({metric} {best['value']:.2f} on "
+            f"kept epoch {best['epoch']} ({selection_name(metric)} {best['value']:.2f} on "
             f"{config.select_on}); training took {content['seconds']['wall']:.0f} s wall time, "
             f"{content['seconds']['cpu']:.0f} s CPU time; everything is in {setup.folder.path}"
         )

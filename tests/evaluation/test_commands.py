@@ -8,6 +8,7 @@ import pytest
 
 from avplatform.cli import main
 from avplatform.data.adapters.registry import make_task
+from avplatform.evaluation.compare import compare
 from avplatform.runs.predictions import load_predictions
 from tests.test_plots import is_sane_png
 
@@ -219,7 +220,17 @@ def test_runs_that_scored_test_after_every_epoch_show_the_bias(runs, tmp_path):
     )
     entry = next(iter(read(tmp_path / "out" / "compare.json")["selection_bias"].values()))
     assert entry["summary"]["picked_on_test"]["mean"] == 20.0
-    assert "picking the epoch on test adds" in (tmp_path / "out" / "compare.md").read_text()
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert "picking the epoch on test adds" in text and "| picked by |" in text
+    assert entry["metric"] == "accuracy"
+    for name in ("a1", "b1"):
+        file = tmp_path / name / "results.json"
+        content = json.loads(file.read_text())
+        content["selection"]["metric"] = "accuracy+accuracy"  # two figures, as select_by gives
+        file.write_text(json.dumps(content))
+    found = compare([tmp_path / "a1", tmp_path / "b1"], resamples=2)["selection_bias"]
+    assert {bias["metric"] for bias in found.values()} == {"accuracy+accuracy"}
+    assert next(iter(found.values()))["summary"]["picked_on_test"]["mean"] == 20.0
 
 
 def test_runs_that_picked_their_epoch_on_test_are_compared_without_the_bias(runs, tmp_path):

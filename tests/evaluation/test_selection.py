@@ -40,6 +40,17 @@ def test_ties_go_as_in_the_run(ties, epoch):
     assert found["picked_on_validation"]["epoch"] == epoch
 
 
+def test_several_figures_pick_the_epoch_by_their_mean():
+    validation = records([50.0, 70.0, 60.0])
+    for record, other in zip(validation, (90.0, 0.0, 70.0), strict=True):
+        record["other"] = other  # the means are 70, 35 and 65
+    test = records([40.0, 55.0, 58.0], event="test_epoch", split="test")
+    found = selection_bias(validation, test, metric="accuracy+other")
+    assert found["picked_on_validation"]["epoch"] == 1 and found["picked_on_test"]["epoch"] == 3
+    assert found["picked_on_test"]["accuracy+other"] == (58.0 + 29.0) / 2
+    assert found["added"] == {"accuracy+other": 13.5, "accuracy": 18.0, "other": 9.0}
+
+
 def test_only_epochs_with_both_scores_count():
     found = selection_bias(records([50.0, 60.0, 90.0]), records([1.0, 2.0]), metric="accuracy")
     assert found["epochs"] == 2 and found["picked_on_validation"]["epoch"] == 2

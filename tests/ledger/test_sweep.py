@@ -422,6 +422,18 @@ def test_the_epoch_picked_on_test_is_the_best_and_of_equals_as_ties_say(tmp_path
     assert Entry(tmp_path).test_selected["epoch"] == epoch
 
 
+def test_several_figures_pick_the_epoch_on_test_by_their_mean(tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps({"selection": {"metric": "m+n"}}))
+    (tmp_path / "config.yaml").write_text("ties: first\n")
+    pairs = [(1.0, 4.0), (3.0, 3.0), (5.0, 0.0), (9.0, None)]
+    records = [
+        {"event": "test_epoch", "epoch": e, "step": e, "m": m} | ({} if n is None else {"n": n})
+        for e, (m, n) in enumerate(pairs, start=1)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    assert Entry(tmp_path).test_selected == records[1]
+
+
 def test_the_page_on_sweeps_shows_one_that_works(tmp_path):
     text = (ROOT / "docs" / "reproduce.md").read_text()
     (tmp_path / "sweep.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
