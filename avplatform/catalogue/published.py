@@ -22,7 +22,7 @@ FILE = "published.yaml"
 SCHEMA = 1
 SELECTIONS = ("validation", "test", "last")
 REPORTERS = ("paper", "release", "user")
-REFINEMENTS = {"exchange": "refined", "noise-ratio": "noise_ratios"}
+REFINEMENTS = {"exchange": "refined", "noise-ratio": "noise_ratios", "drop": "refined"}
 """The commands that refine labels, and the option of the task that names the file of each."""
 SUBSETS = ("overlapping", "non_overlapping")
 

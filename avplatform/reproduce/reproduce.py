@@ -18,7 +18,7 @@ from avplatform.models.errors import DataError, UsageError, nearest
 from avplatform.models.paths import expanded
 from avplatform.reproduce.figures import read_rescored
 from avplatform.reproduce.tables import Shelf
-from avplatform.reproduce.targets import TABLES, Setting, settings_of
+from avplatform.reproduce.targets import RIVAL, TABLES, Setting, settings_of
 from avplatform.sweeps.checks import check_runs
 from avplatform.sweeps.ledger import Entry
 from avplatform.sweeps.runner import PROGRAM, Job, Outcome, run_jobs, train_jobs
@@ -225,21 +225,28 @@ def _planned(
 
 
 def _refined_file(setting: Setting, seed: int, out: Path) -> Path:
-    """Return the file of the labels that the run of a setting trains on."""
-    assert setting.base is not None
+    """Return the file of the labels that the run of a setting trains on; "drop" has no seeds."""
+    if setting.base is None:
+        return out / LABELS / f"{'_'.join((setting.rule, *RIVAL))}.json"
     return out / LABELS / f"{setting.rule}_{setting.base.stem}_seed-{seed}.json"
 
 
 def _refine_job(setting: Setting, seed: int, out: Path, data: tuple[str, DataSource]) -> Job:
-    """Return the job that refines labels with the trained base model of a setting."""
-    assert setting.base is not None
-    base, file = f"{setting.base.stem}_seed-{seed}", _refined_file(setting, seed, out)
+    """Return the job that refines labels, with the trained model of the base setting if any."""
+    file = _refined_file(setting, seed, out)
+    base = "" if setting.base is None else f"{setting.base.stem}_seed-{seed}"
 
     def command() -> list[str]:
-        told = ["--model", str(out / RUNS / base), "--data", data[0], "--out", str(file)]
+        asked = ["--model", str(out / RUNS / base)] if base else [f"--{RIVAL[0]}", RIVAL[1]]
+        told = [*asked, "--data", data[0], "--out", str(file)]
         return [*PROGRAM, "pseudo-label", setting.rule, *told]
 
-    return Job(name=f"labels {file.stem}", command=command, done=file.is_file, needs=(base,))
+    return Job(
+        name=f"labels {file.stem}",
+        command=command,
+        done=file.is_file,
+        needs=(base,) if base else (),
+    )
 
 
 def _score_job(stem: str, model: Path, out: Path, data: tuple[str, DataSource]) -> Job:

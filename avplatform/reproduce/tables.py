@@ -13,12 +13,14 @@ from avplatform.catalogue.cost import flops_per_clip
 from avplatform.catalogue.published import Row, published_tables
 from avplatform.models.config import AVModelConfig
 from avplatform.reproduce.figures import Figure, Term, look_up, mean_of, measure, place
-from avplatform.reproduce.targets import TABLES, Setting, Wanted, wanted
+from avplatform.reproduce.targets import RIVAL, TABLES, Setting, Wanted, wanted
 from avplatform.sweeps.ledger import Entry
 
 AVERAGE = "Avg."
 STREAMS = ("audio", "visual")
 PRECISIONS = {"no": "float32", "bf16": "bfloat16 (mixed)", "fp16": "float16 (mixed)"}
+RULES = {"drop": f"no {' '.join(RIVAL)} label"}
+"""What refinements of labels are called that have no name of their own."""
 READINGS = ("union", "either_modality", "audio", "visual")
 """Possible meanings of "overlapping events" in Table 3, the names of `overlap_subsets` (AVVP)."""
 
@@ -83,7 +85,7 @@ class Shelf:
         """Return the features and label embeddings that runs of a setting read."""
         text = self.features.get(setting.task, "")
         if setting.rule:
-            text += f"; video labels by modality: {setting.rule}"
+            text += f"; video labels by modality: {RULES.get(setting.rule, setting.rule)}"
         if not setting.labels:
             return text
         return f"{text}; labels: {Path(self.labels.get(setting.labels, 'glove-50d')).name}"
@@ -116,7 +118,9 @@ def _metrics(out: Section, shelf: Shelf) -> None:
     out.columns = _columns([w.row for w in rows])
     out.groups += _trivial(out, shelf)
     for item in rows:
-        lines = [_published(item.row, out.columns)]
+        lines = [_published(item.row, out.columns)] if item.row.metrics else []
+        if lines and (source := item.row.source) != rows[0].row.source:
+            lines[0].label += f" ({source.paper}, {source.table.split(' (')[0]})"
         group = Group(title=item.title, note=item.row.note or "", lines=lines)
         out.groups.append(group)
         if item.setting is None:

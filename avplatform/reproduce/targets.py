@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from avplatform.catalogue.published import Row, published_tables
+from avplatform.catalogue.published import Row, Source, published_tables
 from avplatform.config.presets import preset_options
 from avplatform.config.values import flat
+from avplatform.models.contracts import Options
 from avplatform.models.decoders import DECODERS
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.sweeps.sweep import slug
@@ -27,6 +28,12 @@ TABLES = {
 Figure 4 has no numbers; it is drawn from the two models of Figure 3.
 """
 
+BESIDE = {"table4": ("dhhn-table-1",)}
+"""Further published tables by target: each row stands below the row whose method it begins with."""
+
+RIVAL = ("visual", "Speech")
+"""The modality and class whose labels the refinement "drop" leaves out of all clips."""
+
 LABELS = ("glove", "bert", "clip")
 """Label embeddings of the paper's rows; GloVe (50 dimensions) is shipped, the user gives others."""
 
@@ -36,7 +43,8 @@ class Setting:
     """What to train: a preset, options that override it, and label embeddings ("" for none).
 
     Where the training labels are refined, `rule` is the command that makes them by modality,
-    "exchange" or "noise-ratio", and `base` the setting of the model that it asks.
+    "exchange", "noise-ratio" or "drop", and `base` the setting of the model that it asks; "drop"
+    asks none.
     """
 
     preset: str
@@ -68,7 +76,10 @@ class Setting:
 
 @dataclass(kw_only=True, frozen=True)
 class Wanted:
-    """A published row and the setting that reproduces it; None if we cannot train the method."""
+    """A row and the setting that reproduces it; None if we cannot train the method.
+
+    A row without figures is ours: nobody has published it.
+    """
 
     row: Row
     setting: Setting | None
@@ -99,14 +110,14 @@ def target_names(asked: Sequence[str]) -> list[str]:
 
 
 def wanted(target: str) -> list[Wanted]:
-    """Return the published rows of a target with their settings, in the source's order.
+    """Return the published rows of a target with their settings, in the source's order, then ours.
 
     Example:
         >>> [w.setting.stem for w in wanted("table1")][:2]
         ['mmpyr-leap-avvp-official_blocks-1_avss-off', 'mmpyr-leap-avvp-official_avss-off']
     """
     found = []
-    for row in published_tables()[TABLES[target]].rows:
+    for row in _rows(target):
         presets = row.open_presets or ((row.preset,) if row.preset else ())
         labels = (row.label_embeddings or "GloVe").lower() if _by_texts(row.decoder) else ""
         settings: list[Setting | None] = [
@@ -114,13 +125,100 @@ def wanted(target: str) -> list[Wanted]:
             for preset in presets
         ]
         found += [Wanted(row=row, setting=setting) for setting in settings or [None]]
-    return found
+    return found + (ours() if target == "table4" else [])
+
+
+def _rows(target: str) -> list[Row]:
+    tables = published_tables()
+    beside = [row for key in BESIDE.get(target, ()) for row in tables[key].rows]
+    return [
+        row
+        for own in tables[TABLES[target]].rows
+        for row in (own, *(other for other in beside if other.method.startswith(own.method)))
+    ]
 
 
 def _refined(row: Row) -> dict[str, Any]:
     if not row.refined:
         return {}
-    return {"rule": row.refined["rule"], "base": Setting(preset=row.refined["preset"])}
+    return _by(row.refined["rule"], row.refined["preset"])
+
+
+def _by(rule: str, preset: str) -> dict[str, Any]:
+    return {"rule": rule, "base": Setting(preset=preset)}
+
+
+def ours() -> list[Wanted]:
+    """Return the rows of Table 4 that nobody has published: label refinements combined with LEAP.
+
+    The decoder LEAP is trained on weak labels, on its own and with labels refined by each system;
+    and with the published pseudo-labels, from which a refinement takes the classes that it drops.
+    "No visual Speech label" is the rival of all refinements: it asks no model.
+
+    Example:
+        >>> [w.row.method for w in ours()][0]
+        'HAN, no visual Speech label'
+    """
+    drop: dict[str, Any] = {"rule": "drop"}
+    exchange = _by("exchange", "ma-mmil-avvp-weak-official")
+    ratios = _by("noise-ratio", "jomold-estimator-mmil-avvp-weak-official")
+    own_pass: Options = {"task_config": {"denoise": "self"}}
+    whole_pass: Options = {"task_config": {"denoise": "full"}}
+    cmpae: Options = {
+        "encoder_config": {"mixture": 0.8, "stem_activation": "elu"},
+        "task_config": {
+            "denoise": "self",
+            "audio_weight": 2.0,
+            "visual_weight": 0.6,
+            "global_weight": 0.6,
+        },
+    }
+    weak, masked = "weak labels", "pseudo-labels without what the refinement drops"
+    rows: list[tuple[str, str, str, Options, dict[str, Any]]] = [
+        ("HAN, no visual Speech label", "han-mmil-avvp-weak-official", weak, {}, drop),
+        ("HAN + LEAP, weak labels", "han-leap-avvp-weak", weak, {}, {}),
+        ("HAN + LEAP, no visual Speech label", "han-leap-avvp-weak", weak, {}, drop),
+        ("HAN + LEAP, MA's exchange", "han-leap-avvp-weak", weak, {}, exchange),
+        ("HAN + LEAP, JoMoLD's denoising", "han-leap-avvp-weak", weak, own_pass, ratios),
+        (
+            "HAN + LEAP, CMPAE's denoising",
+            "han-leap-avvp-weak",
+            f"{weak}; CMPAE's stem, two passes and weights; no mutual learning, as LEAP has no "
+            "uncertainties",
+            cmpae,
+            ratios,
+        ),
+        ("MM-Pyr + LEAP, no visual Speech label", "mmpyr-leap-avvp-official", masked, {}, drop),
+        ("MM-Pyr + LEAP, MA's exchange", "mmpyr-leap-avvp-official", masked, {}, exchange),
+        (
+            "MM-Pyr + LEAP, JoMoLD's denoising",
+            "mmpyr-leap-avvp-official",
+            f"{masked}; ranked by the whole model, as MM-Pyr has no pass of single streams",
+            whole_pass,
+            ratios,
+        ),
+    ]
+    return [
+        _ours(method, Setting(preset=preset, options=options, labels=_texts(preset), **by), note)
+        for method, preset, note, options, by in rows
+    ]
+
+
+def _ours(method: str, setting: Setting, note: str) -> Wanted:
+    """Return a row without published figures."""
+    cell = preset_options(setting.preset)
+    row = Row(
+        method=method,
+        source=Source(paper="avplatform", venue="", table="ours, not published"),
+        features="",
+        **{name: cell[name] for name in ("task", "encoder", "decoder", "supervision")},
+        note=f"ours, not published; {note}",
+    )
+    return Wanted(row=row, setting=setting)
+
+
+def _texts(preset: str) -> str:
+    return "glove" if _by_texts(preset_options(preset)["decoder"]) else ""
 
 
 def _by_texts(decoder: str) -> bool:

@@ -203,6 +203,25 @@ def test_links_lead_to_run_folders(made):
     assert len(paths) > 60 and all((out / link).exists() for link in paths)
 
 
+def test_rows_of_ours_stand_beside_no_published_figure(made):
+    out, page, shown, content = made
+    (table,) = (part for part in page.sections if part.key == "table4")
+    mine = [g for g in table.groups if g.note.startswith("ours, not published")]
+    assert len(mine) == 9
+    for group in mine:
+        assert all(line.label.startswith("ours") for line in group.lines), group.title
+        key = f"table4 / {group.title} / ours / validation / event_A"
+        assert content["cells"][key]["paper"] is None and content["cells"][key]["n"] == 3
+    key = "table4 / DHHN, refined labels / paper (DHHN, Table 1) / validation / event_V"
+    assert shown.named[key] == "60.8"
+    assert (
+        "no visual Speech label"
+        in content["cells"]["table4 / HAN, no visual Speech label / ours / validation / event_A"][
+            "features"
+        ]
+    )
+
+
 def test_both_selections_stand_apart(made):
     _, _, shown, _ = made
     key = "table2 / HAN + MMIL, L_basic / {} / {} / event_A"
@@ -331,8 +350,8 @@ def test_numbers_have_a_true_minus_and_no_minus_zero():
 def test_each_targets_rows_are_those_of_its_table():
     assert [
         len(wanted(name)) for name in ("table1", "table2", "fig3", "table3", "table4", "table5")
-    ] == [5, 6, 2, 8, 12, 12]
-    assert len(settings_of(list(TABLES))) == 32
+    ] == [5, 6, 2, 8, 23, 12]
+    assert len(settings_of(list(TABLES))) == 43
     kinds = {w.setting.stem: w.title for w in wanted("table5")}
     assert kinds["cmbs-leap-avel-weak"] == "CMBS + LEAP, weak"
 

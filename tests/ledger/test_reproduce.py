@@ -13,6 +13,7 @@ from avplatform.config.build import build_model, build_task
 from avplatform.config.compose import parse
 from avplatform.config.presets import preset_options
 from avplatform.models.errors import DataError, UsageError
+from avplatform.reproduce import reproduce
 from avplatform.reproduce.reproduce import (
     RUNS,
     carry_out,
@@ -20,7 +21,13 @@ from avplatform.reproduce.reproduce import (
     find_data,
     make_plan,
 )
-from avplatform.reproduce.targets import TABLES, read_labels, settings_of, target_names
+from avplatform.reproduce.targets import (
+    TABLES,
+    read_labels,
+    settings_of,
+    target_names,
+    wanted,
+)
 from avplatform.sweeps.sweep import resolve
 from tests.ledger.folders import write_runs
 
@@ -72,9 +79,9 @@ def test_the_paper_needs_each_setting_once_and_all_of_them_resolve(data):
         labels={"bert": "b.safetensors", "clip": "c.safetensors"},
         extra={"max_steps": 2},
     )
-    assert len(plan.runs) == 32 and not plan.missing
+    assert len(plan.runs) == 43 and not plan.missing
     names = [run.name for runs in plan.runs.values() for run in runs]
-    assert len(set(names)) == 64
+    assert len(set(names)) == 86
     found = {}
     for runs in plan.runs.values():
         config = resolve(runs[1], where="here")
@@ -90,6 +97,55 @@ def test_the_paper_needs_each_setting_once_and_all_of_them_resolve(data):
         "mmpyr-leap-avvp-official_avss-off"
     ]
     assert other[0].options["labels"] == {"embeddings": "g.txt"}
+
+
+def test_rows_that_nobody_has_published_say_so_and_have_no_published_figures():
+    rows = {w.row.method: w for w in wanted("table4")}
+    mine = {name: w for name, w in rows.items() if not w.row.metrics}
+    assert len(rows) == 23 and len(mine) == 9
+    assert all(w.row.note.startswith("ours, not published; ") for w in mine.values())
+    found = {name: (w.setting.rule, w.row.supervision) for name, w in mine.items()}
+    assert found["HAN, no visual Speech label"] == ("drop", "weak")
+    assert found["HAN + LEAP, MA's exchange"] == ("exchange", "weak")
+    assert found["HAN + LEAP, JoMoLD's denoising"] == ("noise-ratio", "weak")
+    assert found["HAN + LEAP, CMPAE's denoising"] == ("noise-ratio", "weak")
+    assert found["MM-Pyr + LEAP, MA's exchange"] == ("exchange", "pseudo")
+
+
+def test_both_readings_of_cvcms_and_dhhn_stand_with_their_own_settings():
+    rows = {w.row.method: w for w in wanted("table4")}
+    names = list(rows)
+    for name, kind in (("CVCMS", 57.5), ("DHHN", 57.5)):
+        assert names.index(f"{name}, refined labels") == names.index(name) + 1
+        weak, refined = rows[name], rows[f"{name}, refined labels"]
+        assert weak.row.metrics["segment_Type@AV"] == kind and not weak.setting.rule
+        assert refined.row.metrics["segment_Type@AV"] == 60.5
+        assert refined.setting.rule == "exchange"
+        assert refined.setting.base.preset == "ma-mmil-avvp-weak-official"
+    assert rows["DHHN, refined labels"].setting.preset == "dhhn-refined-mmil-avvp-weak"
+
+
+def test_refined_labels_are_made_once_before_the_runs_that_read_them(data, tmp_path, monkeypatch):
+    only = ("han-leap-avvp-weak_drop", "han-leap-avvp-weak_exchange", "cvcms-avvp-weak-official_e")
+    plan = planned(data, ["table4"], only=only, out=tmp_path)
+    found = {}
+    monkeypatch.setattr(
+        reproduce, "run_jobs", lambda jobs, **_: found.update({j.name: j for j in jobs})
+    )
+    carry_out(plan, tmp_path, parallel=1, console=QUIET, data=data)
+    base = "ma-mmil-avvp-weak-official_seed-1"
+    exchange, drop = f"labels exchange_{base}", "labels drop_visual_Speech"
+    assert found[exchange].needs == (base,) and found[drop].needs == () and base in found
+    assert found["han-leap-avvp-weak_exchange_seed-1"].needs == (exchange,)
+    assert found["han-cvcms-avvp-weak-official_exchange_seed-1"].needs == (exchange,)
+    for seed in (1, 2):
+        name = f"han-leap-avvp-weak_drop_seed-{seed}"
+        assert found[name].needs == (drop,)
+        config = resolve(plan.runs["han-leap-avvp-weak_drop"][seed - 1], where="test")
+        assert config.task_config.refined == str(tmp_path / "labels" / "drop_visual_Speech.json")
+    *_, kind, flag, name, _, store, _, file = found[drop].command()
+    assert (kind, flag, name) == ("drop", "--visual", "Speech")
+    assert store == data["avvp"][0] and file.endswith("drop_visual_Speech.json")
 
 
 def test_what_cannot_be_run_is_said(data, small_stores):
