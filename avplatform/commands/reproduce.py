@@ -15,8 +15,9 @@ from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags, writing
 from avplatform.data.reading.source import DataSource
 from avplatform.models.checks import at_least
-from avplatform.models.errors import counted
+from avplatform.models.errors import AVError, UsageError, counted
 from avplatform.models.paths import expanded
+from avplatform.reproduce.curve import TARGET, curve_section, runs_of
 from avplatform.reproduce.page import Page, write_page
 from avplatform.reproduce.pictures import draw
 from avplatform.reproduce.reproduce import (
@@ -26,11 +27,12 @@ from avplatform.reproduce.reproduce import (
     carry_out,
     check_there,
     collect,
+    describe_features,
     find_data,
     make_plan,
 )
 from avplatform.reproduce.tables import Shelf, section
-from avplatform.reproduce.targets import read_labels, target_names
+from avplatform.reproduce.targets import read_labels, target_names, wanted
 from avplatform.sweeps.ledger import write_ledger
 from avplatform.sweeps.runner import Outcome, report
 from avplatform.version import __version__
@@ -47,9 +49,11 @@ class ReproduceOptions:
     """
 
     targets: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """table1, table2, fig3, table3, table4, table5, fig4 or all"""
-    data: tuple[str, ...]
+    """table1, table2, fig3, table3, table4, table5, fig4, curve or all"""
+    data: tuple[str, ...] = ()
     """stores of LLP and AVE, or a folder that holds both; or demo (synthetic)"""
+    run: tuple[str, ...] = ()
+    """with curve: existing runs of MM-Pyr + LEAP, in place of --data; clip=DIR for CLIP's labels"""
     out: str = "runs/reproduce"
     """folder of the page and the runs"""
     seeds: int = 5
@@ -85,6 +89,10 @@ def run(args: list[str], prog: str) -> int:
         if getattr(options, name) is not None:
             at_least(options, name, low)
     targets, labels = target_names(options.targets), read_labels(options.labels)
+    if options.run:
+        return _curve_of_runs(options, targets, args)
+    if not options.data:
+        raise UsageError("say what to train on: --data with stores of LLP and AVE, or demo")
     data = find_data(options.data, cache_dir=options.cache_dir)
     plan = make_plan(
         targets,
@@ -133,6 +141,36 @@ def run(args: list[str], prog: str) -> int:
     return code
 
 
+def _curve_of_runs(options: ReproduceOptions, targets: list[str], args: list[str]) -> int:
+    """Write the page of the target curve from existing runs, which may still be training."""
+    if targets != [TARGET]:
+        raise UsageError(f"--run is for the target {TARGET} alone; leave out --run or the others")
+    runs, out, console = runs_of(options.run), expanded(options.out), Console()
+    entries = [entry for found in runs.values() for entry in found]
+    stores = list(dict.fromkeys(str(entry.options["data"]) for entry in entries))
+    data: Data = {}
+    warnings = _warnings(options)
+    try:
+        data = find_data([*options.data] or stores, cache_dir=options.cache_dir)
+    except AVError as error:
+        warnings.append(f"It is not known whether the features are synthetic: {error}")
+    labels = {
+        w.setting.labels: str(runs[w.setting.stem][0].options["labels"]["embeddings"])
+        for w in wanted(TARGET)
+        if w.setting is not None and w.setting.stem in runs
+    }
+    shelf = Shelf(root=out, runs=runs, labels=labels)
+    shelf.features = {task: describe_features(source) for task, (_, source) in data.items()}
+    command = f"avplatform reproduce {shlex.join(args)}"
+    page = make_page(targets, shelf, data, command=command, cpu=True, warnings=warnings)
+    if training := [entry for entry in entries if not entry.finished]:
+        page.facts.append(f"{counted(len(training), 'run')} not finished: epochs so far")
+    with writing(f"cannot write into {out}", "; give another --out"):
+        write_page(page, out)
+    console.note(f"page: {out / 'page.html'}, {out / 'page.md'}, {out / 'page.json'}")
+    return 0
+
+
 def make_page(
     targets: list[str],
     shelf: Shelf,
@@ -145,7 +183,7 @@ def make_page(
     """Return the page of some targets and draw its pictures; `warnings` say a schedule is short."""
     sections = []
     for target in targets:
-        sections.append(section(target, shelf))
+        sections.append(curve_section(shelf) if target == TARGET else section(target, shelf))
         draw(sections[-1], shelf, data, shelf.root / "plots", cpu=cpu, short=bool(warnings))
     facts = [f"made by: {command} (avplatform {__version__})"]
     facts += [
@@ -158,7 +196,7 @@ def make_page(
         each = f"{min(seeds)} to {max(seeds)} seeds"
     entries = [entry for found in shelf.runs.values() for entry in found]
     facts.append(f"runs: {len(entries)}, of {len(shelf.runs)} settings, {each} each")
-    facts += sorted({f"machine: {_machine(entry.results)}" for entry in entries})
+    facts += sorted({f"machine: {_machine(entry.results)}" for entry in entries if entry.finished})
     synthetic = {task for task, (_, source) in data.items() if source.synthetic}
     return Page(sections=sections, facts=facts, synthetic=synthetic, warnings=list(warnings))
 

@@ -23,13 +23,14 @@ SPREADS = 2.0
 class Term:
     """A number in a file, and its weight in a sum; `at` is the path of keys to it.
 
-    `file` is results.json or metrics.jsonl. In metrics.jsonl the record is the one that scores best
-    on test (`Entry.test_selected`).
+    `file` is results.json or metrics.jsonl. In metrics.jsonl, `record` is the event and the epoch
+    of the line; None: the line that scores best on test (`Entry.test_selected`).
     """
 
     at: tuple[str, ...]
     weight: float = 1.0
     file: str = "results.json"
+    record: tuple[str, int] | None = None
 
 
 @dataclass(kw_only=True)
@@ -115,8 +116,9 @@ def measure(
                     "at": list(term.at),
                     "weight": term.weight,
                 }
-                if term.file != "results.json" and entry.test_selected:
-                    part["record"] = {key: entry.test_selected[key] for key in ("event", "epoch")}
+                content = holder(entry, term)
+                if term.file != "results.json" and content:
+                    part["record"] = {key: content[key] for key in ("event", "epoch")}
                 parts.append(part)
         figure.values.append(total)
         figure.made_of.append(parts)
@@ -125,10 +127,21 @@ def measure(
 
 def look_up(entry: Entry, term: Term) -> float | None:
     """Return the number that a term refers to in a run, or None."""
-    value: Any = entry.results if term.file == "results.json" else entry.test_selected
+    value: Any = holder(entry, term)
     for name in term.at:
         value = value.get(name) if isinstance(value, dict) else None
     return None if value is None else float(value)
+
+
+def holder(entry: Entry, term: Term) -> dict[str, Any] | None:
+    """Return the content of the file, or the line of it, that holds a term's number."""
+    if term.file == "results.json":
+        return entry.results
+    if term.record is None:
+        return entry.test_selected
+    event, epoch = term.record
+    lines = (r for r in entry.records if r.get("event") == event and r.get("epoch") == epoch)
+    return next(lines, None)
 
 
 def mean_of(

@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from avplatform.base.machine import make_accelerator
+from avplatform.catalogue.curves import published_curves
 from avplatform.data.reading.source import DataSource
 from avplatform.evaluation.evaluate import example_tracks
 from avplatform.models.av_model import AVModel
 from avplatform.models.errors import DataError
+from avplatform.reproduce.curve import TARGET, epochs_of
 from avplatform.reproduce.figures import place
-from avplatform.reproduce.plots import class_differences, compared_timelines, dots
+from avplatform.reproduce.plots import class_differences, compared_timelines, dots, epoch_curves
 from avplatform.reproduce.tables import Section, Shelf
-from avplatform.reproduce.targets import wanted
+from avplatform.reproduce.targets import CURVES, wanted
 from avplatform.tasks.avvp.metrics import overlap_subsets
 from avplatform.tasks.registry import task_of_model
 
@@ -58,6 +60,8 @@ def draw(
             drawn := _timelines(section, shelf, source[1], file, note=note, cpu=cpu)
         ):
             section.pictures.append((section.title, drawn))
+    elif section.key == TARGET:
+        section.pictures.append((section.title, _curves(section, shelf, file, note=note)))
     elif any(line.figures for group in section.groups for line in group.lines):
         if section.key == "fig3":
             drawn = class_differences(section, file, note=note)
@@ -102,6 +106,18 @@ def _timelines(
         f"Drawn from the runs {folders}.",
     ]
     return compared_timelines(list(zip(*found, strict=True)), names, file, note=note)
+
+
+def _curves(section: Section, shelf: Shelf, file: Path, *, note: str) -> Path:
+    """Draw the published curves and those of our runs."""
+    ours = {
+        CURVES[w.setting.labels]: [epochs_of(e) for e in shelf.runs.get(w.setting.stem, [])]
+        for w in wanted(TARGET)
+        if w.setting is not None
+    }
+    columns = ("segment_Type@AV", "event_Type@AV")
+    note = f"ours: {note}" if note else ""
+    return epoch_curves(published_curves(), ours, columns, file, title=section.title, note=note)
 
 
 def example_clips(audio: np.ndarray, visual: np.ndarray) -> list[int]:

@@ -8,8 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.base.drawing import COLOURS, Patch, grid, name_rows, save_figure, with_note
+from avplatform.base.drawing import (
+    COLOURS,
+    MaxNLocator,
+    Patch,
+    grid,
+    name_rows,
+    save_figure,
+    with_note,
+)
 from avplatform.base.drawing import Figure as Canvas
+from avplatform.catalogue.curves import Curve
 from avplatform.reproduce.figures import SPREADS
 from avplatform.reproduce.tables import Line, Section
 from avplatform.runs.pictures import class_looks, draw_clip
@@ -105,6 +114,49 @@ def class_differences(section: Section, out: Path, *, note: str = "") -> Path:
     ]
     canvas.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     canvas.suptitle(with_note(section.title, note), fontsize=10)
+    return save_figure(canvas, out)
+
+
+def epoch_curves(
+    real: dict[str, Curve],
+    ours: dict[str, Sequence[Curve]],
+    columns: Sequence[str],
+    out: Path,
+    *,
+    title: str,
+    note: str = "",
+) -> Path:
+    """Draw figures by epoch, one panel per figure: published curves and our runs.
+
+    Args:
+        real: published curves by name.
+        ours: the curves of our runs, one per seed, by the published curve that they belong to.
+        columns: the figures.
+        out: PNG to write.
+        title: title of the picture.
+        note: added to the title, such as "synthetic features".
+    """
+    canvas = Canvas(figsize=(5.2 * len(columns), 4.2), layout="constrained")
+    panels = np.atleast_1d(canvas.subplots(1, len(columns), sharey=True))
+    for axes, column in zip(panels, columns, strict=True):
+        for number, (name, curve) in enumerate(real.items()):
+            look = dict(color=COLOURS[number], linewidth=1.4)
+            at = sorted(curve)
+            label = f"real run, {name}"
+            axes.plot(at, [curve[e][column] for e in at], "--", label=label, **look)
+            for seed, own in enumerate(ours.get(name, ())):
+                at = [epoch for epoch in sorted(own) if column in own[epoch]]
+                label = f"ours, {name}" if seed == 0 else "_another seed"
+                points = [own[epoch][column] for epoch in at]
+                axes.plot(at, points, "o-", markersize=3.5, label=label, **look)
+        axes.set_title(column.replace("_", " "), fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+        grid(axes)
+    panels[0].set_ylabel("on validation (%)")
+    handles, names = panels[0].get_legend_handles_labels()
+    canvas.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
+    canvas.suptitle(with_note(title, note), fontsize=10)
     return save_figure(canvas, out)
 
 

@@ -22,11 +22,15 @@ TABLES = {
     "table4": "leap-table-4",
     "table5": "leap-table-5",
     "fig4": "leap-figure-3",
+    "curve": "elsa-log",
 }
 """Targets by name, in the paper's order, and the published table that holds their rows.
 
-Figure 4 has no numbers; it is drawn from the two models of Figure 3.
+Figure 4 has no numbers; it is drawn from the two models of Figure 3. The curve is of no paper: it
+compares LEAP on MM-Pyr, epoch by epoch, with an independent run on the real LLP.
 """
+CURVES = {"glove": "glove-300d", "clip": "clip"}
+"""Label embeddings of the runs of the target curve, and the published curve of each."""
 
 BESIDE = {"table4": ("dhhn-table-1",)}
 """Further published tables by target: each row stands below the row whose method it begins with."""
@@ -117,6 +121,12 @@ def wanted(target: str) -> list[Wanted]:
         ['mmpyr-leap-avvp-official_blocks-1_avss-off', 'mmpyr-leap-avvp-official_avss-off']
     """
     found = []
+    if target == "curve":
+        (row,) = published_tables()[TABLES[target]].rows
+        assert row.preset is not None
+        return [
+            Wanted(row=row, setting=Setting(preset=row.preset, labels=labels)) for labels in CURVES
+        ]
     for row in _rows(target):
         presets = row.open_presets or ((row.preset,) if row.preset else ())
         labels = (row.label_embeddings or "GloVe").lower() if _by_texts(row.decoder) else ""

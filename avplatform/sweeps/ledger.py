@@ -35,12 +35,22 @@ class Entry:
         return read_results(RunFolder(self.folder).results_file)
 
     @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """Return the content of metrics.jsonl."""
+        return RunFolder(self.folder).records()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has results; its records may be read before that."""
+        return RunFolder(self.folder).results_file.is_file()
+
+    @cached_property
     def test_selected(self) -> dict[str, Any] | None:
         """Return the record of the best epoch on test, or None if no epoch was scored on test.
 
         Of equally good epochs the run's option `ties` picks one.
         """
-        tested = [r for r in RunFolder(self.folder).records() if r.get("event") == "test_epoch"]
+        tested = [r for r in self.records if r.get("event") == "test_epoch"]
         metric, ties = self.results["selection"]["metric"], self.options.get("ties", "latest")
         return best_record(tested, metric=metric, ties=ties)
 

@@ -79,9 +79,9 @@ def test_the_paper_needs_each_setting_once_and_all_of_them_resolve(data):
         labels={"bert": "b.safetensors", "clip": "c.safetensors"},
         extra={"max_steps": 2},
     )
-    assert len(plan.runs) == 43 and not plan.missing
+    assert len(plan.runs) == 44 and not plan.missing
     names = [run.name for runs in plan.runs.values() for run in runs]
-    assert len(set(names)) == 86
+    assert len(set(names)) == 88
     found = {}
     for runs in plan.runs.values():
         config = resolve(runs[1], where="here")
