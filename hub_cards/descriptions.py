@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from avplatform.models.contracts import Decoder, Encoder
+from avplatform.hub_cards.strategies import strategies
+from avplatform.models.contracts import Decoder, Encoder, Publication
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.tasks.contracts import Task
@@ -29,22 +31,41 @@ def task_text(name: str) -> TaskText:
     return TaskText(task.title or name, task.decisions)
 
 
-def about(task: str, encoder: str, decoder: str) -> tuple[str, list[str]]:
-    """Return sentences on a task, an encoder and a decoder, and their papers' BibTeX entries."""
+def about(
+    task: str,
+    encoder: str,
+    decoder: str,
+    config: Mapping[str, Any],
+    origins: Mapping[str, Any] | None = None,
+) -> tuple[str, list[str]]:
+    """Return sentences on a task, an encoder, a decoder and the training, and BibTeX entries.
+
+    Args:
+        task: the task.
+        encoder: the encoder.
+        decoder: the decoder.
+        config: the model's config as a dictionary.
+        origins: how the labels were refined that it was trained on, see `strategies`.
+    """
     named: tuple[tuple[str, type[Task | Encoder | Decoder] | None], ...] = (
         (task, TASKS.get(task)),
         (encoder, ENCODERS.get(encoder)),
         (decoder, DECODERS.get(decoder)),
     )
-    sentences, citations = [], []
+    sentences: list[str] = []
+    papers: list[Publication | None] = []
     for name, part in named:
         if part is None or not part.about:
             sentences.append(f"`{name}` was registered by another package.")
             continue
-        paper = part.paper
-        sentences.append(
-            f"{part.about} ({paper.authors}, {paper.venue})." if paper else f"{part.about}."
-        )
-        if paper and paper.citation not in citations:
-            citations.append(paper.citation)
-    return " ".join(sentences), citations
+        sentences.append(_cited(part.about, part.paper))
+        papers.append(part.paper)
+    for sentence, paper in strategies(config, origins):
+        sentences.append(_cited(sentence, paper))
+        papers.append(paper)
+    citations = dict.fromkeys(paper.citation for paper in papers if paper)
+    return " ".join(sentences), list(citations)
+
+
+def _cited(sentence: str, paper: Publication | None) -> str:
+    return f"{sentence} ({paper.authors}, {paper.venue})." if paper else f"{sentence}."

@@ -237,6 +237,19 @@ class Task:
         """
         return self
 
+    def validated(self, epoch: int, validation: Metrics) -> None:
+        """Note what `settle` will need of an epoch; called after each validation in training.
+
+        What is noted belongs to `state`, so that a resumed run settles as an uninterrupted one.
+        """
+
+    def label_origins(self) -> dict[str, dict[str, Any]]:
+        """Return how the labels were made that training reads beside those of the data, by option.
+
+        Call it after training or `check_training_clips`; {}: there are none.
+        """
+        return {}
+
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what is compared with thresholds, by name, each with B rows; it may be empty."""
         return {}

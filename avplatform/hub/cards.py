@@ -10,6 +10,7 @@ from huggingface_hub.utils import validate_repo_id
 from avplatform.hub_cards.descriptions import about, segment_words, task_text
 from avplatform.hub_cards.render import PLACEHOLDER, metadata_text, render
 from avplatform.runs.results import reference_scores
+from avplatform.tasks.avvp.metrics import STREAMS
 from avplatform.tasks.metrics import selection_name
 from avplatform.version import __version__
 
@@ -32,7 +33,9 @@ def render_model_card(
     names = list(dict.fromkeys(name for split in splits for name in results[split]))
     task = task_text(results["task"])
     rivals = reference_scores(results, splits[-1]) if splits else {}
-    sentences, citations = about(results["task"], results["encoder"], results["decoder"])
+    origins = results.get("label_origins") or {}
+    parts = (results["task"], results["encoder"], results["decoder"])
+    sentences, citations = about(*parts, config, origins)
     return render(
         "model_card.md.jinja",
         metadata=metadata_text(_model_metadata(results)),
@@ -90,7 +93,7 @@ def render_converted_card(
     """
     name, encoder, decoder = config["task"], config["encoder"]["_type"], config["decoder"]["_type"]
     task = task_text(name)
-    sentences, citations = about(name, encoder, decoder)
+    sentences, citations = about(name, encoder, decoder, config)
     metadata = {
         "library_name": "avplatform",
         "license": "other",
@@ -194,6 +197,7 @@ def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
         "data checksum": results.get("data_checksum") and f"`{results['data_checksum']}`",
         "seed": results.get("seed"),
         "epochs, at most": results.get("epochs"),
+        **{name.replace("_", " "): _made_by(made) for name, made in _origins(results)},
         "started from": _start(results.get("init_from")),
         "optimiser steps": results.get("steps"),
         "clips per step": results.get("batch_size"),
@@ -204,6 +208,19 @@ def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
         "torch": environment.get("torch"),
     }
     return [(name, value) for name, value in rows.items() if value is not None]
+
+
+def _origins(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return how refined labels and noise ratios were made; see `Task.label_origins`."""
+    return list((results.get("label_origins") or {}).items())
+
+
+def _made_by(made: dict[str, Any]) -> str:
+    """Return the rule behind refined labels, and the model it asked or the classes it drops."""
+    told = [f"by `{made['model']}`"] if made.get("model") else []
+    told += [f"no {name} label of {', '.join(made[name])}" for name in STREAMS if made.get(name)]
+    told += [f"file `{made['file']}`"] if made.get("file") else []
+    return " ".join([made.get("rule", "unknown rule"), *told])
 
 
 def _start(start: dict[str, Any] | None) -> str | None:

@@ -241,6 +241,8 @@ class Run:
         better = (
             best is None or config.select_on == "last" or score > best or (score == best and latest)
         )
+        if split == "validation":
+            self.task.validated(progress.epoch, metrics)
         record = {"event": "epoch", **where, "split": split, **means, **scores}
         self._log(record)
         self._track(split, scores)

@@ -60,6 +60,7 @@ def write_report(
             "presence": presence_of(task, metrics),
             **started(setup),
             **settled(setup, before),
+            **({"label_origins": origins} if (origins := task.label_origins()) else {}),
             "parameters": setup.parameters,
             "steps": progress.step,
             "skipped_steps": progress.skipped,

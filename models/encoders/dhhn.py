@@ -75,7 +75,8 @@ class DHHN(Encoder):
     stem are added, unlike in the paper's figure (`with_input` adds the latter). Batch norms use the
     clips that one process computes at once, so several processes or micro-batches give other
     statistics than one. Where that is a single step of a single clip, the running statistics are
-    used, because one value has no variance.
+    used, because one value has no variance. The published test reads audio and visual from two
+    checkpoints of one run; here a model has one set of weights, of one epoch.
 
     Shape: audio and visual [B, T, D] -> audio and visual [B, T, D]; aux: levels_audio and
     levels_visual [B, L, T, D], the levels of the L scales.

@@ -10,13 +10,44 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from avplatform.tasks.avvp.config import AVVPConfig
+from avplatform.tasks.avvp.config import CLASS_THRESHOLDS, AVVPConfig
 from avplatform.tasks.avvp.metrics import STREAMS, class_f, event_counts
-from avplatform.tasks.metrics import Arrays
+from avplatform.tasks.metrics import Arrays, Metrics
 
 CANDIDATES = tuple(round(0.25 + 0.05 * i, 2) for i in range(10))
 """Thresholds from 0.25 to 0.70."""
+
+
+class EarlyThresholds:
+    """The class thresholds that an epoch before the kept one picked, as options; {}: none.
+
+    Source: CMPAE (CVPR 2023), released code: thresholds are those of the weights after epoch 8.
+    """
+
+    def __init__(self) -> None:
+        self.limits: dict[str, tuple[float, ...]] = {}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the thresholds for a checkpoint."""
+        return {name: torch.tensor(v, dtype=torch.float64) for name, v in self.limits.items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        names = [name for name in CLASS_THRESHOLDS if name in state]
+        self.limits = {name: tuple(state[name].tolist()) for name in names}
+
+
+def pick_class_thresholds(config: AVVPConfig, validation: Metrics) -> dict[str, tuple[float, ...]]:
+    """Return the class thresholds by option; {}: none are asked for, or events have no times."""
+    evidence = validation.evidence if validation.timed else None
+    if config.class_thresholds == "off" or evidence is None:
+        return {}
+    found = with_class_thresholds(config, validation.state(), evidence)
+    pairs = ((name, getattr(found, name)) for name in CLASS_THRESHOLDS)
+    return {name: limits for name, limits in pairs if limits}
 
 
 def with_class_thresholds(config: AVVPConfig, state: Arrays, evidence: Arrays) -> AVVPConfig:

@@ -53,5 +53,6 @@ def task_rules(config: AVVPConfig, given: Gives) -> list[Rule]:
         ("count_weight", config.count_terms != "off", "count_terms"),
         ("mutual_weight", may_give(given, "uncertainty"), "decoders with uncertainties"),
         ("global_uncertainty_floor", config.mutual_weight > 0, "a mutual_weight"),
+        ("threshold_epoch", config.class_thresholds != "off", "class_thresholds"),
         *((name, config.gate == "modality", "the gate modality") for name in OF_VIDEOS),
     ]

@@ -21,6 +21,8 @@ OF_VIDEOS = (
     *(f"{s}_{kind}" for s in STREAMS for kind in ("video_threshold", "class_thresholds")),
 )
 """Options on the thresholds of whole videos of a stream."""
+CLASS_THRESHOLDS = tuple(f"{stream}_class_thresholds" for stream in STREAMS)
+"""Options with a threshold for each class, which may be picked on validation."""
 
 
 @dataclass(kw_only=True)
@@ -109,6 +111,8 @@ class AVVPConfig(GuideOptions):
     """threshold of the whole visual stream, for the gate modality; none: threshold"""
     class_thresholds: Literal["off", "visual", "both"] = "off"
     """pick one video threshold per class on validation after training: of visual (CMPAE) or both"""
+    threshold_epoch: int = 0
+    """epoch whose weights pick class_thresholds (CMPAE: 8), or the last before; 0: the kept one"""
     audio_class_thresholds: tuple[float, ...] = ()
     """threshold of the whole audio stream per class, in their order; empty: the same for all"""
     visual_class_thresholds: tuple[float, ...] = ()
@@ -129,7 +133,7 @@ class AVVPConfig(GuideOptions):
             )
         in_range(self, ("audio_smooth", "visual_smooth", "threshold"), 0, 1)
         at_least(self, ("audio_weight", "visual_weight", "global_weight", "contrast_weight"), 0)
-        at_least(self, ("contrast_after", "smooth_epochs"), 0)
+        at_least(self, ("contrast_after", "smooth_epochs", "threshold_epoch"), 0)
         in_range(self, "denoise_warm_up_epochs", 1e-6, 1e6)
         if self.contrast_temperature is not None:
             in_range(self, "contrast_temperature", 1e-6, 1e6)

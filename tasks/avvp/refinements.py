@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from avplatform.models.errors import DataError, counted
+from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.files import write_atomic
 from avplatform.models.paths import expanded
 from avplatform.tasks.avvp.metrics import STREAMS
@@ -117,6 +119,14 @@ class RefinedLabels:
             )
         return [place[clip_id] for clip_id in clip_ids]
 
+    def masks(
+        self, clip_ids: Sequence[str], *, like: Tensor, path: str | Path = "the refined labels"
+    ) -> dict[str, Tensor]:
+        """Return the masks "keep_audio" and "keep_visual" [B, C] of clips; raises as `rows`."""
+        rows = self.rows(clip_ids, path=path)
+        pairs = (("keep_audio", self.keep_audio), ("keep_visual", self.keep_visual))
+        return {name: torch.from_numpy(keep[rows]).to(like) for name, keep in pairs}
+
     @cached_property
     def _places(self) -> dict[str, int]:
         return {clip_id: row for row, clip_id in enumerate(self.clip_ids)}
@@ -133,6 +143,10 @@ class NoiseRatios:
     audio: np.ndarray
     visual: np.ndarray
     made_by: dict[str, Any] = field(default_factory=dict)
+
+    def both(self) -> Tensor:
+        """Return the ratios of audio and visual, float64 [2, C]."""
+        return torch.from_numpy(np.stack([self.audio, self.visual]))
 
     def save(self, path: str | Path) -> None:
         """Write the file, completely or not at all; an unknown ratio becomes null.
@@ -177,6 +191,22 @@ class NoiseRatios:
                 )
         audio, visual = found
         return cls(tuple(classes), audio, visual, made_by)
+
+
+def read_ratios(path: str | None, classes: Sequence[str]) -> NoiseRatios:
+    """Read the noise ratios that the option `noise_ratios` names.
+
+    Raises:
+        UsageError: it names no file.
+        DataError: as `NoiseRatios.read`.
+    """
+    if path is None:
+        raise UsageError(
+            "task_config.denoise drops labels by noise ratios; make a file with `avplatform "
+            "pseudo-label noise-ratio` and give it as task_config.noise_ratios, "
+            "or set denoise to off"
+        )
+    return NoiseRatios.read(path, classes)
 
 
 def _published_ratios(path: str | Path, classes: Sequence[str]) -> list[np.ndarray]:

@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.avvp import labels as label_rules
 from avplatform.tasks.avvp.analysis import AVVPAnalysis
 from avplatform.tasks.avvp.cells import CELLS, EVIDENCE
-from avplatform.tasks.avvp.class_thresholds import with_class_thresholds
+from avplatform.tasks.avvp.class_thresholds import EarlyThresholds, pick_class_thresholds
 from avplatform.tasks.avvp.combinations import task_rules
 from avplatform.tasks.avvp.config import AVVPConfig
 from avplatform.tasks.avvp.contrast import contrast_loss
@@ -45,7 +44,7 @@ from avplatform.tasks.avvp.losses import (
 )
 from avplatform.tasks.avvp.metrics import FIGURES, STREAMS, AVVPMetrics
 from avplatform.tasks.avvp.mixing import mixed, unmixed
-from avplatform.tasks.avvp.refinements import NoiseRatios, RefinedLabels
+from avplatform.tasks.avvp.refinements import NoiseRatios, RefinedLabels, read_ratios
 from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
 from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
@@ -96,6 +95,7 @@ class AVVP(Task):
     ) -> None:
         super().__init__(config, classes=classes, texts=texts)
         self._counts = LeastCounts()
+        self._picked = EarlyThresholds()
         config.check_classes(self.classes)
 
     def with_classes(self, names: Sequence[str], texts: Sequence[str] | None = None) -> Self:
@@ -175,13 +175,8 @@ class AVVP(Task):
 
     def _with_refined(self, batch: Batch) -> Batch:
         """Return a batch with the refined labels of the file."""
-        refined = self._refined
-        rows = refined.rows(batch.clip_id, path=str(self.config.refined))
-        weak = batch.labels["weak"]
-        keep = {
-            f"keep_{name}": torch.from_numpy(getattr(refined, f"keep_{name}")[rows]).to(weak)
-            for name in STREAMS
-        }
+        path, weak = str(self.config.refined), batch.labels["weak"]
+        keep = self._refined.masks(batch.clip_id, like=weak, path=path)
         return dataclasses.replace(batch, labels=batch.labels | keep)
 
     @cached_property
@@ -217,23 +212,27 @@ class AVVP(Task):
     def _denoiser(self) -> Denoiser:
         """What drops labels, with the ratios of the file that the options name."""
         config = self.config
-        if config.noise_ratios is None:
-            raise UsageError(
-                "task_config.denoise drops labels by noise ratios; make a file with `avplatform "
-                "pseudo-label noise-ratio` and give it as task_config.noise_ratios, "
-                "or set denoise to off"
-            )
-        ratios = NoiseRatios.read(config.noise_ratios, self.classes)
         return Denoiser(
-            torch.from_numpy(np.stack([ratios.audio, ratios.visual])),
+            self._ratios.both(),
             rounding=config.denoise_rounding,
             warm_up=config.denoise_warm_up,
             warm_up_epochs=config.denoise_warm_up_epochs,
         )
 
+    @cached_property
+    def _ratios(self) -> NoiseRatios:
+        """The noise ratios of the file that the options name."""
+        return read_ratios(self.config.noise_ratios, self.classes)
+
+    def label_origins(self) -> dict[str, dict[str, Any]]:
+        """Return how refined labels and noise ratios were made."""
+        refined = {} if self.config.refined is None else {"refined": self._refined.made_by}
+        noise = {} if self.config.denoise == "off" else {"noise_ratios": self._ratios.made_by}
+        return refined | noise
+
     def state(self) -> dict[str, Tensor]:
         """Return the fractions that denoising carries to the next batch, and counts of segments."""
-        kept = self._counts.state()
+        kept = self._counts.state() | self._picked.state()
         if self.config.denoise == "off" or self.config.denoise_rounding == "truncate":
             return kept
         return kept | {"carried": self._denoiser.carried}
@@ -241,6 +240,7 @@ class AVVP(Task):
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
         self._counts.load_state(state)
+        self._picked.load_state(state)
         if "carried" in state:
             self._denoiser.carried = state["carried"]
 
@@ -371,9 +371,7 @@ class AVVP(Task):
         return {"audio_smooth": config.audio_smooth, "visual_smooth": config.visual_smooth}
 
     def decide(self, parse: Parse) -> dict[str, Tensor]:
-        """Return "audio" and "visual" (bool [B, T, C]) and "video" (bool [B, C]).
-
-        Thresholds are inclusive.
+        """Return "audio" and "visual" (bool [B, T, C]) and "video" (bool [B, C]), by `>=`.
 
         Source: HAN (ECCV 2020): segments are gated by the video prediction.
         """
@@ -390,14 +388,20 @@ class AVVP(Task):
     def settle(self, validation: Metrics) -> Self:
         """Pick one video threshold per class, by the option `class_thresholds`.
 
-        The other classes and streams keep theirs meanwhile, so the order does not matter.
+        The other classes and streams keep theirs meanwhile, so the order does not matter. With
+        `threshold_epoch` the thresholds are those that were picked after that epoch.
         """
-        evidence = validation.evidence if validation.timed else None
-        if self.config.class_thresholds == "off" or evidence is None:
+        picked = self._picked.limits or pick_class_thresholds(self.config, validation)
+        if not picked:
             return self
         other = copy.copy(self)
-        other.config = with_class_thresholds(self.config, validation.state(), evidence)
+        other.config = dataclasses.replace(self.config, **picked)
         return other
+
+    def validated(self, epoch: int, validation: Metrics) -> None:
+        """Pick the class thresholds up to `threshold_epoch`; see `settle`."""
+        if epoch <= self.config.threshold_epoch:
+            self._picked.limits = pick_class_thresholds(self.config, validation)
 
     def analysis(self) -> AVVPAnalysis:
         """Return the analysis for intervals, comparisons, calibration and thresholds."""

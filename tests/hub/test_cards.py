@@ -7,12 +7,16 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
+from avplatform.config.build import published_config
+from avplatform.config.compose import compose
 from avplatform.data import open_data
 from avplatform.data.adapters.registry import DATASETS
 from avplatform.data.store.card import card_of_spec, render_dataset_card
 from avplatform.data.store.schema import Manifest
 from avplatform.hub.cards import render_model_card
 from avplatform.hub_cards.render import PLACEHOLDER
+from avplatform.hub_cards.strategies import strategies
+from avplatform.models.config import config_to_dict
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.tasks.registry import TASKS
@@ -131,6 +135,50 @@ def test_every_cell_of_the_platform_is_described_and_every_reference_known():
         and "tian2018ave" in text
         and "tian2020" not in text
     )
+
+
+STRATEGIES = {
+    "ma-mmil-avvp-weak-official": ["wu2021exploring"],
+    "jomold-mmil-avvp-weak-official": ["cheng2022joint"],
+    "han-cvcms-avvp-weak-official": ["lin2021exploring"],
+    "han-cmpae-avvp-weak-official": ["gao2023cmpae", "cheng2022joint"],
+    "mgn-group-avvp-weak-official": ["mo2022mgn"],
+    "dhhn-mmil-avvp-weak-official": ["jiang2022dhhn"],
+    "bps-mmil-avvp-weak": ["rachavarapu2023boosting"],
+    "han-mmil-avvp-weak-official": [],
+}
+
+
+def card_of(preset, **results):
+    """Return the card of a model of a preset, which is not built."""
+    run = compose(("test", {"preset": preset}))
+    model = config_to_dict(published_config(run))
+    return render_model_card(results_of("avvp", run.encoder, run.decoder, **results), model)
+
+
+@pytest.mark.parametrize("preset", STRATEGIES)
+def test_a_model_cites_the_papers_of_its_training(preset):
+    text = card_of(preset)
+    cited = set(re.findall(r"@inproceedings\{(\w+),", text))
+    assert cited == {"tian2020avvp", *STRATEGIES[preset]}
+    assert ("our own design after the idea of BPS" in text) == preset.startswith("bps")
+
+
+def test_refined_labels_are_cited_by_their_rule():
+    def origin(**made):
+        return card_of("jomold-mmil-avvp-weak", label_origins={"noise_ratios": made})
+
+    assert "| noise ratios | noise-ratio by `runs/e` |" in origin(
+        rule="noise-ratio", model="runs/e"
+    )
+    assert "noise ratios" not in card_of("jomold-mmil-avvp-weak")
+    config = {"task_config": {"refined": "labels.json"}}
+    exchange = {"refined": {"rule": "exchange", "model": "runs/base"}}
+    drop = {"refined": {"rule": "drop", "audio": [], "visual": ["Speech"]}}
+    assert [paper.paper for _, paper in strategies(config, exchange)] == ["MA"]
+    assert [paper for _, paper in strategies(config, drop)] == [None]
+    card = card_of("han-mmil-avvp-weak", label_origins=drop)
+    assert "| refined | drop no visual label of Speech |" in card
 
 
 def test_a_strangers_part_is_called_a_stranger():

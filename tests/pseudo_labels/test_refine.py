@@ -260,10 +260,13 @@ def test_training_refuses_labels_of_other_clips(small_stores, model, tmp_path):
     assert command("drop", "--data", store, "--visual", "Speech", "--out", out) == 0
     content = json.loads(out.read_text())
     gone = next(iter(content["dropped"]))
+    config = default_config("avvp", "han", "mmil", "weak")
+    assert open_run(config).task.label_origins() == {}
+    config.task_config.refined, config.data = str(out), str(store)
+    origins = open_run(config).task.label_origins()
+    assert origins["refined"]["rule"] == "drop" and origins["refined"]["visual"] == ["Speech"]
     del content["dropped"][gone]
     out.write_text(json.dumps(content))
-    config = default_config("avvp", "han", "mmil", "weak")
-    config.task_config.refined, config.data = str(out), str(store)
     opened = open_run(config)
     with pytest.raises(DataError, match=f"no refined labels of 1 clip of 24, '{gone}' first"):
         opened.task.check_training_clips(opened.data.split("train").clip_ids)

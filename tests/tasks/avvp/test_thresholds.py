@@ -11,6 +11,7 @@ from avplatform.data.adapters.registry import make_task
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Parse, Prediction, StreamPredictions
 from avplatform.models.errors import UsageError
+from avplatform.tasks.avvp import task as task_module
 from avplatform.tasks.avvp.class_thresholds import (
     CANDIDATES,
     choose_class_thresholds,
@@ -129,6 +130,25 @@ def test_a_score_equal_to_a_threshold_passes_it_as_in_a_decision():
         video = np.full((1, 1), candidate, np.float32)
         scores = class_threshold_scores(found, video, true, default=0.45)
         assert scores[0, : at + 1].tolist() == [100.0] * (at + 1) and not scores[0, at + 1 :].any()
+
+
+def test_thresholds_may_be_picked_with_the_weights_of_an_earlier_epoch(tmp_path, monkeypatch):
+    """Those of the last validation up to this epoch are kept, also in a checkpoint."""
+    make(tmp_path / "store")
+    limits = [{"visual_class_thresholds": (0.25 + 0.05 * n,) * CLASSES} for n in range(9)]
+    picked = iter(limits)
+    monkeypatch.setattr(task_module, "pick_class_thresholds", lambda config, metrics: next(picked))
+    flags = ["--decoder", "mmil", "--data", str(tmp_path / "store"), "--epochs", "3"]
+    flags += ["--output-dir", str(tmp_path / "run"), "--task-config.gate", "modality"]
+    flags += ["--task-config.class-thresholds", "visual", "--task-config.threshold-epoch", "2"]
+    assert main([*FLAGS, *flags]) == 0
+    content = json.loads((tmp_path / "run" / "results.json").read_text())
+    found = content["settled"]["task_config"]["visual_class_thresholds"]
+    assert tuple(found) == limits[1]["visual_class_thresholds"]
+    assert next(picked) == limits[2]  # neither the third epoch nor the kept one was asked
+    task = make_task("avvp", AVVPConfig(supervision="weak"))
+    task.load_state({"visual_class_thresholds": torch.tensor([0.3, 0.7], dtype=torch.float64)})
+    assert task.state()["visual_class_thresholds"].tolist() == [0.3, 0.7]
 
 
 @pytest.mark.parametrize(("which", "streams"), [("visual", ["visual"]), ("both", STREAMS)])
