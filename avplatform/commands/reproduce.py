@@ -165,6 +165,7 @@ def _curve_of_runs(options: ReproduceOptions, targets: list[str], args: list[str
     page = make_page(targets, shelf, data, command=command, cpu=True, warnings=warnings)
     if training := [entry for entry in entries if not entry.finished]:
         page.facts.append(f"{counted(len(training), 'run')} not finished: epochs so far")
+    page.title = "LEAP epoch by epoch: a run on the real LLP, and ours"
     with writing(f"cannot write into {out}", "; give another --out"):
         write_page(page, out)
     console.note(f"page: {out / 'page.html'}, {out / 'page.md'}, {out / 'page.json'}")

@@ -18,9 +18,9 @@ IN_HTML = {"spread": " <small>± {}</small>", "difference": '<br><span class="{n
 IN_MARKDOWN = {"spread": " ± {}", "difference": " ({} {})"}
 MARKS = {"inside": "✓", "outside": "✗", "n too small": "?"}
 LEGEND = (
-    f"ours: mean ± standard deviation over n seeds; below it, ours minus the paper's, with ✓ if it "
-    f"lies inside {SPREADS:g} standard deviations, ✗ if it lies outside, and ? if n is below "
-    f"{ENOUGH}, so that the spread is unknown.",
+    "ours: mean ± standard deviation over n seeds; below it, ours minus the published figure, with "
+    f"✓ if it lies inside {SPREADS:g} standard deviations, ✗ if it lies outside, and ? if n is "
+    f"below {ENOUGH}, so that the spread is unknown.",
     "picked on: the split whose score picked the epoch. Figures picked on test are optimistic: "
     "they have their own lines, and can be compared only with figures picked in the same way.",
     "runs: the run folders behind a line, one per seed; page.json holds, for each number, the "
@@ -37,14 +37,14 @@ class Page:
         facts: the command, data, runs and machines, one line each.
         warnings: what a reader must know first, such as a short schedule.
         synthetic: tasks whose features are synthetic.
+        title: title of the page.
     """
 
     sections: list[Section]
     facts: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     synthetic: set[str] = field(default_factory=set)
-
-    title = "LEAP (ECCV 2024): the paper's figures and ours"
+    title: str = "LEAP (ECCV 2024): the paper's figures and ours"
 
     def header(self, section: Section) -> list[str]:
         """Return the warnings above a section's table."""
@@ -52,8 +52,8 @@ class Page:
         if section.task in self.synthetic:
             lines.insert(
                 0,
-                "SYNTHETIC features: our numbers cannot match the paper's, and are not evidence "
-                "for or against it.",
+                "SYNTHETIC features: our numbers cannot match published ones, and are not evidence "
+                "for or against them.",
             )
         return lines
 
