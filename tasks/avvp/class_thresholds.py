@@ -28,7 +28,7 @@ class EarlyThresholds:
     """
 
     def __init__(self) -> None:
-        self.limits: dict[str, tuple[float, ...]] = {}
+        self.limits: dict[str, Any] = {}
 
     def state(self) -> dict[str, Tensor]:
         """Return the thresholds for a checkpoint."""
@@ -40,7 +40,7 @@ class EarlyThresholds:
         self.limits = {name: tuple(state[name].tolist()) for name in names}
 
 
-def pick_class_thresholds(config: AVVPConfig, validation: Metrics) -> dict[str, tuple[float, ...]]:
+def pick_class_thresholds(config: AVVPConfig, validation: Metrics) -> dict[str, Any]:
     """Return the class thresholds by option; {}: none are asked for, or events have no times."""
     evidence = validation.evidence if validation.timed else None
     if config.class_thresholds == "off" or evidence is None:
