@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def class_differences(section: Section, out: Path, *, note: str = "") -> Path:
 
 def epoch_curves(
     real: dict[str, Curve],
-    ours: dict[str, Sequence[Curve]],
+    ours: Mapping[str, Sequence[Curve]],
     columns: Sequence[str],
     out: Path,
     *,
