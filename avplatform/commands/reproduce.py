@@ -31,7 +31,7 @@ from avplatform.reproduce.reproduce import (
     find_data,
     make_plan,
 )
-from avplatform.reproduce.tables import Shelf, section
+from avplatform.reproduce.tables import PRECISIONS, Shelf, section
 from avplatform.reproduce.targets import read_labels, target_names, wanted
 from avplatform.sweeps.ledger import write_ledger
 from avplatform.sweeps.runner import Outcome, report
@@ -223,7 +223,7 @@ def _machine(results: dict[str, Any]) -> str:
     about = results.get("environment", {})
     return (
         f"{about.get('platform')}, {about.get('cpu')}, torch {about.get('torch')}, "
-        f"precision {results.get('precision')}"
+        f"precision {PRECISIONS.get(str(results.get('precision')), results.get('precision'))}"
     )
 
 

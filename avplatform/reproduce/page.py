@@ -247,7 +247,8 @@ padding:6px 12px;margin:8px 0;font-weight:600}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;margin:10px 0}
 th,td{padding:3px 7px;text-align:right;vertical-align:top;white-space:nowrap}
 thead th{border-bottom:2px solid #333;font-size:12px}
-tr.group th{text-align:left;background:#eef2f5;border-top:1px solid #b8c4cc;font-size:13.5px}
+tr.group th{text-align:left;white-space:normal;background:#eef2f5;
+border-top:1px solid #b8c4cc;font-size:13.5px}
 tr.group small{font-weight:400;color:#555}
 th.label{text-align:left;font-weight:500}
 td.text{text-align:left;font-size:11.5px;color:#444;white-space:normal;min-width:30px}

@@ -24,7 +24,9 @@ from avplatform.reproduce.tables import Line, Section
 from avplatform.runs.pictures import class_looks, draw_clip
 
 GREY = "#666666"
+ANSWER = "answers without training"
 LOOKS = {
+    ANSWER: dict(marker="x", color=GREY, markersize=5),
     "paper": dict(marker="D", color="#000000", markersize=6),
     "authors' checkpoint": dict(marker="s", color=COLOURS[4], markersize=6),
     "ours": dict(marker="o", color=COLOURS[0], markersize=6),
@@ -189,7 +191,9 @@ def _look(line: Line) -> str:
     name = line.label.split(" (")[0]
     if name.startswith("authors' checkpoint"):
         return "authors' checkpoint"
-    return name if name in LOOKS else "paper"
+    if line.published:
+        return "paper"
+    return name if name in LOOKS else ANSWER
 
 
 def _value(line: Line, column: str) -> tuple[float | None, float | None]:

@@ -220,7 +220,10 @@ def _cost(entries: Sequence[Entry]) -> str:
 
 
 def _test_selected(item: Wanted, shelf: Shelf, columns: list[str], entries: list[Entry]) -> Line:
-    line = _our_line(item, shelf, selection="test (optimistic)", label="ours, best epoch on test")
+    # Epochs were scored before thresholds were picked, which takes the kept epoch.
+    early = any("settled" in entry.results for entry in entries)
+    selection = "test (optimistic)" + ", before thresholds were picked" * early
+    line = _our_line(item, shelf, selection=selection, label="ours, best epoch on test")
     if any(entry.test_selected is None for entry in entries):
         line.message = (
             "these runs recorded no test scores after each epoch, so no epoch can be picked on test"

@@ -21,6 +21,7 @@ from avplatform.reproduce.tables import READINGS, Shelf, section
 from avplatform.reproduce.targets import TABLES, settings_of, wanted
 from avplatform.sweeps.ledger import Entry
 from avplatform.tasks.avvp.metrics import overlap_subsets
+from avplatform.tasks.metrics import selection_score
 from tests.ledger.folders import write_run, write_runs
 
 DRAWN = [name for name in TABLES if name not in ("fig4", "curve")]
@@ -119,7 +120,8 @@ def again(out, record):
                     for r in epochs
                     if term["record"] == {"event": r["event"], "epoch": r["epoch"]}
                 )
-                assert node[metric] == max(r[metric] for r in epochs)
+                scores = [selection_score(r, metric) for r in epochs]
+                assert selection_score(node, metric) == max(scores)
             else:
                 node = json.loads(path.read_text())
             for name in term["at"]:
@@ -406,6 +408,25 @@ def test_numbers_are_made_of_what_their_column_says(made):
             assert record["values"] == [d["subsets"]["audio"][subset][column] for d in details], key
             seen += 1
     assert seen > 150
+
+
+def test_the_best_epoch_on_test_was_scored_before_thresholds_were_picked(made):
+    out, _, _, _ = made
+    stem = "han-cmpae-avvp-weak-official_noise-ratio"
+    entry = Entry(out / "runs" / f"{stem}_seed-1")
+    entry.results["settled"] = {"split": "validation"}
+    part = section("table4", Shelf(root=out, runs={stem: [entry]}))
+    (group,) = (group for group in part.groups if group.title == "CMPAE")
+    chosen = [line.selection for line in group.lines if line.figures]
+    assert chosen == ["validation", "test (optimistic), before thresholds were picked"]
+
+
+def test_a_picture_does_not_draw_trivial_answers_as_the_papers(made):
+    _, page, _, _ = made
+    (table,) = (section for section in page.sections if section.key == "table4")
+    looks = [[plots._look(line) for line in group.lines] for group in table.groups]
+    assert set(looks[0]) == {plots.ANSWER}
+    assert looks[1][0] == "paper" and looks[3][0] == "paper"  # of LEAP, and of DHHN
 
 
 def test_answers_without_training_stand_above_the_models(made):
