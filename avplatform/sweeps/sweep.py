@@ -22,7 +22,7 @@ from typing import Any
 
 from avplatform.config.compose import compose
 from avplatform.config.run import RunConfig, option_names
-from avplatform.config.values import Options, flat, load_yaml, merge, nest
+from avplatform.config.values import Options, flat, load_yaml, merge, nest, to_dict
 from avplatform.models.errors import AVError, DataError, UsageError, nearest
 from avplatform.models.paths import expanded
 
@@ -123,10 +123,13 @@ def resolve(run: PlannedRun, *, where: str) -> RunConfig:
 
 
 def check_unchanged(folder: Path, wanted: Options) -> None:
-    """Raise UsageError if an existing run was made with other options than wanted."""
-    stored = load_yaml(folder)
+    """Raise UsageError if an existing run was made with other options than wanted.
+
+    Options that did not exist when the run was made count with their defaults.
+    """
+    stored = to_dict(compose((str(folder), load_yaml(folder))))
     for name in (n for n in wanted if n in option_names(repeated=True)):
-        was, now = stored.get(name, wanted[name]), wanted[name]
+        was, now = stored[name], wanted[name]
         if name == "data":
             was, now = _place(was), _place(now)
         if was != now:

@@ -319,6 +319,10 @@ def test_a_run_made_with_other_options_is_not_taken_for_this_one(tmp_path):
         yaml.safe_dump({**config, "threads": 4, "output_dir": "elsewhere"})
     )
     check_unchanged(tmp_path, config)
+    del config["optim"]["weight_decay"]  # as if the option had not existed yet
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    config = to_dict(resolve(run, where="here"))
+    check_unchanged(tmp_path, config)
     for name, value in (("max_steps", 5), ("optim", {**config["optim"], "lr": 0.5})):
         with pytest.raises(UsageError, match=f"was made with {name} .*give another --out"):
             check_unchanged(tmp_path, {**config, name: value})
