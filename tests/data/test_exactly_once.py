@@ -148,6 +148,17 @@ def test_a_process_reads_little_more_than_its_part_and_nothing_twice(counted):
             assert max(Counter(read).values()) == 1 and len(read) <= most, (processes, read)
 
 
+def test_a_stream_knows_all_ids_from_their_column_alone(counted, monkeypatch):
+    data, read = counted
+    loader = train_loader(data, ["train"], streaming=True, batch_size=16, seed=1)
+    sizes, real = [], loader.shards.read
+    monkeypatch.setattr(
+        loader.shards, "read", lambda *where: sizes.append(where[2]) or real(*where)
+    )
+    assert loader.clip_ids() == data.split("train").clip_ids and len(loader.clip_ids()) == 1200
+    assert not read and sum(sizes) < 2 * 1200 * 20  # bytes of both readings; a clip has 90
+
+
 def test_a_resumed_stream_reads_nothing_that_lies_behind_it(counted):
     data, read = counted
     loader = train_loader(data, ["train"], streaming=True, batch_size=16, seed=1)

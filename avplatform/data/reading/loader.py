@@ -46,6 +46,10 @@ class Loader(Protocol):
         """Yield this process's shares of the epoch's global batches, from number `start` on."""
         ...
 
+    def clip_ids(self) -> list[str]:
+        """Return the ids of all clips, in the order of the data."""
+        ...
+
 
 class BatchOptions(TypedDict):
     """The arguments of `SharingLoader`, as type hints for its subclasses."""
@@ -155,6 +159,10 @@ class TrainLoader(SharingLoader):
             self.batch_size,
             drop_last=self.drop_last or self.order != "default",
         )
+
+    def clip_ids(self) -> list[str]:
+        """Return the ids of all clips."""
+        return [clip_id for split in self.splits for clip_id in split.clip_ids]
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Share]:
         """Yield this process's shares; batches before `start` are skipped without being read."""

@@ -91,6 +91,23 @@ def read_group(
     }, table.select(others)
 
 
+def column_range(footer: pq.FileMetaData, group: int, name: str) -> tuple[int, int]:
+    """Return where a column of a row group starts in its file, and how many bytes it has."""
+    meta = footer.row_group(group)
+    chunks = (meta.column(i) for i in range(meta.num_columns))
+    return _place(next(chunk for chunk in chunks if chunk.path_in_schema == name))
+
+
+def read_column(raw: bytes, start: int, footer: pq.FileMetaData, group: int, name: str) -> list:
+    """Return a column of a row group from its bytes, which begin at `start` in the file.
+
+    Raises:
+        OSError, ValueError, pyarrow.ArrowException: the bytes are not that column.
+    """
+    with pq.ParquetFile(_Window(raw, start), metadata=footer) as parquet:
+        return parquet.read_row_group(group, columns=[name], use_threads=False)[name].to_pylist()
+
+
 def _place(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
     at = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:

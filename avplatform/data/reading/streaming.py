@@ -14,6 +14,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Unpack
 
@@ -24,10 +25,13 @@ from torch import Tensor
 
 from avplatform.data.reading.arrays import known_labels, make_batch, table_columns
 from avplatform.data.reading.loader import BatchOptions, Share, SharingLoader
-from avplatform.data.reading.pages import group_range, read_group
+from avplatform.data.reading.pages import column_range, group_range, read_column, read_group
 from avplatform.data.reading.sampling import count_batches, stream_order
 from avplatform.data.reading.shards import Shards
 from avplatform.data.store.schema import Manifest
+
+READERS = 8
+"""Row groups whose ids are read at once."""
 
 
 class StreamLoader(SharingLoader):
@@ -72,6 +76,11 @@ class StreamLoader(SharingLoader):
     def __len__(self) -> int:
         return count_batches(self.clips, self.batch_size, drop_last=self.drop_last)
 
+    def clip_ids(self) -> list[str]:
+        """Return the ids of all clips; only their column is read."""
+        with ThreadPoolExecutor(READERS) as pool:
+            return [name for group in pool.map(self._ids, self.groups) for name in group]
+
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Share]:
         """Yield this process's shares, without reading what only batches before `start` need."""
         group, row = stream_order(
@@ -110,6 +119,17 @@ class StreamLoader(SharingLoader):
             name: torch.from_numpy(values) for name, values in columns.items()
         }
         return Share(size, make_batch(self.spec, tensors, clip_ids.tolist()), clips)
+
+    def _ids(self, place: tuple[int, int]) -> list[str]:
+        file, group = place
+        shard, footer = self.files[file], self.footers[file]
+        try:
+            start, size = column_range(footer, group, "clip_id")
+            return read_column(
+                self.shards.read(shard, start, size), start, footer, group, "clip_id"
+            )
+        except (OSError, pa.ArrowException, ValueError, RuntimeError) as error:
+            raise self.shards.failure(shard, error) from None
 
     def _read(self, number: int) -> _Group:
         """Read one row group."""
