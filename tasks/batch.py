@@ -5,6 +5,7 @@ Axes: B clips, T segments.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -32,6 +33,23 @@ class Moment(NamedTuple):
     def epochs_before(self) -> float:
         """The epochs that were trained before this batch, a fraction within an epoch."""
         return self.epoch - 1 + self.batch / self.batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingClips:
+    """The clips that a run trains on, for what a task checks before the first step.
+
+    Args:
+        data: the name of the data.
+        checksum: the checksum of the data.
+        batch_size: the number of clips of a step.
+        ids: returns the ids of all clips, which a stream reads from its shards first.
+    """
+
+    data: str
+    checksum: str
+    batch_size: int
+    ids: Callable[[], Sequence[str]]
 
 
 @dataclass

@@ -18,7 +18,7 @@ from avplatform.models.contracts import STREAMS, Encoding, Needs, Options, Parse
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError
-from avplatform.tasks.batch import Batch, Processes
+from avplatform.tasks.batch import Batch, Processes, TrainingClips
 from avplatform.tasks.cells import Cells
 from avplatform.tasks.events import FromEvents
 from avplatform.tasks.metrics import Analysis, Metrics
@@ -171,8 +171,13 @@ class Task:
     def check_training_labels(self, names: Iterable[str]) -> None:
         """Raise DataError if the data lack a label that training reads (before a run)."""
 
-    def check_training_clips(self, clip_ids: Sequence[str]) -> None:
-        """Raise DataError if the task lacks something for a training clip (before a run)."""
+    def check_training_clips(self, clips: TrainingClips) -> list[str]:
+        """Return what to say of the training clips before a run, one sentence each.
+
+        Raises:
+            DataError: the task lacks something for a training clip, or has it for other data.
+        """
+        return []
 
     def companion(self, model: AVModelConfig) -> nn.Module | None:
         """Return what is trained beside a new model of this config; most tasks need nothing.

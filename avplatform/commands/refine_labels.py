@@ -208,7 +208,7 @@ def _refiner(options: _Common, console: Console) -> Refiner:
     from avplatform.models.av_model import AVModel
     from avplatform.models.checks import at_least
     from avplatform.pseudo_labels.refine import Refiner, check_separate
-    from avplatform.runs.folder import trained_on
+    from avplatform.runs.folder import results_beside, trained_on
 
     at_least(options, "batch_size", 1)
     at_least(options, "threads", 0)
@@ -228,6 +228,7 @@ def _refiner(options: _Common, console: Console) -> Refiner:
         accelerator=accelerator,
         console=console,
         batch_size=options.batch_size,
+        trained_on=results_beside(options.model).get("data_checksum"),
     )
 
 

@@ -60,10 +60,11 @@ class Refiner:
         accelerator: the accelerator whose device is used.
         console: shows the progress.
         batch_size: clips per forward pass.
+        trained_on: the checksum of the data that the model was trained on; None: not known.
 
     Raises:
         UsageError: the task has no separate labels of audio and visual.
-        DataError: the model was trained for other classes, or reads other features.
+        DataError: the model was trained on other data, for other classes, or reads other features.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Refiner:
         accelerator: Accelerator,
         console: Console,
         batch_size: int = 64,
+        trained_on: str | None = None,
     ) -> None:
         check_separate(model.config.task)
         if tuple(model.config.classes) != tuple(data.spec.classes):
@@ -88,6 +90,17 @@ class Refiner:
                 f"{name} reads {model.config.features} but '{data.name}' holds "
                 f"{data.spec.features}; use data with the same features"
             )
+        if trained_on is None:
+            console.note(
+                f"{name} does not say which data it was trained on; its predictions refine only "
+                "the labels of the data that it was trained on"
+            )
+        elif trained_on != data.checksum:
+            raise DataError(
+                f"{name} was trained on other data (checksum {trained_on[:12]}) than '{data.name}' "
+                f"({data.checksum[:12]}); refine labels with a model that was trained on these data"
+            )
+        self.trained_on = trained_on
         self.model, self.name, self.data = model.to(accelerator.device).eval(), name, data
         self.device, self.console, self.batch_size = accelerator.device, console, batch_size
 
@@ -99,6 +112,7 @@ class Refiner:
         return {
             "model": self.name,
             "model_sha256": found,
+            "model_data_checksum": self.trained_on,
             "data": self.data.name,
             "data_checksum": self.data.checksum,
             "synthetic": self.data.synthetic,

@@ -20,6 +20,7 @@ from avplatform.models.av_model import COMPANION, AVModel, count_parameters
 from avplatform.models.config import options_of
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.runs.folder import RunFolder
+from avplatform.tasks.batch import TrainingClips
 from avplatform.tasks.contracts import Task
 from avplatform.training.checkpoint import checkpoint_steps
 from avplatform.training.fit import advice, fitted, length, training_clips, unmeasured
@@ -83,9 +84,14 @@ class Setup:
                 f"the training split has fewer clips than one batch of {self.step_clips}; "
                 "lower --batch-size"
             )
-        if not config.streaming:
-            splits = getattr(self.loader, "splits", ())
-            self.task.check_training_clips([name for split in splits for name in split.clip_ids])
+        self._said = self.task.check_training_clips(
+            TrainingClips(
+                data=self.data.name,
+                checksum=self.data.checksum,
+                batch_size=self.step_clips,
+                ids=self.loader.clip_ids,
+            )
+        )
         self._made_longer = check_length(config, len(self.loader))
         self.start = self._start(model)
         self._prepare(model)
@@ -182,7 +188,7 @@ class Setup:
 
     def remarks(self) -> list[str]:
         """Return what a person should know before the first step, one sentence a line."""
-        lines = [*self.followed]
+        lines = [*self.followed, *self._said]
         if untimed := untimed_splits(self.data.spec, self.task):
             lines.append(unmeasured(untimed, self.task.whole_metric))
         lines += advice(self.config, self.clips, len(self.loader), self.total_steps)

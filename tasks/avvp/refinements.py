@@ -24,6 +24,7 @@ from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.files import write_atomic
 from avplatform.models.paths import expanded
 from avplatform.tasks.avvp.metrics import STREAMS
+from avplatform.tasks.batch import TrainingClips
 
 REFINED, RATIOS = "avplatform refined labels", "avplatform noise ratios"
 VERSION = 1
@@ -127,6 +128,12 @@ class RefinedLabels:
         pairs = (("keep_audio", self.keep_audio), ("keep_visual", self.keep_visual))
         return {name: torch.from_numpy(keep[rows]).to(like) for name, keep in pairs}
 
+    def check(self, clips: TrainingClips, *, path: str | Path) -> list[str]:
+        """Return what to say of these labels before a run; see `Task.check_training_clips`."""
+        said = _check_data(path, self.made_by, clips, "its classes and its clips were compared")
+        self.rows(clips.ids(), path=path)
+        return said
+
     @cached_property
     def _places(self) -> dict[str, int]:
         return {clip_id: row for row, clip_id in enumerate(self.clip_ids)}
@@ -147,6 +154,31 @@ class NoiseRatios:
     def both(self) -> Tensor:
         """Return the ratios of audio and visual, float64 [2, C]."""
         return torch.from_numpy(np.stack([self.audio, self.visual]))
+
+    def check(
+        self, clips: TrainingClips, *, path: str | Path, rounding: str = "truncate"
+    ) -> list[str]:
+        """Return what to say of these ratios before a run; see `Task.check_training_clips`.
+
+        Args:
+            clips: the clips of the run.
+            path: the file of the ratios, for messages.
+            rounding: how the number of labels that a batch loses is rounded.
+        """
+        said = _check_data(path, self.made_by, clips, "its classes were compared")
+        most = max(0.0, *(np.nan_to_num(values).max() for values in (self.audio, self.visual)))
+        if not most:
+            said.append(
+                f"{path} holds no ratio above 0, so denoising drops no label; make it again with "
+                "a trained model, or set task_config.denoise to off"
+            )
+        elif rounding == "truncate" and most * clips.batch_size < 1:
+            said.append(
+                f"denoising drops no label: the largest ratio in {path} is {most:g}, which is less "
+                f"than one label in a batch of {clips.batch_size}; raise --batch-size, or set "
+                "task_config.denoise_rounding to carry"
+            )
+        return said
 
     def save(self, path: str | Path) -> None:
         """Write the file, completely or not at all; an unknown ratio becomes null.
@@ -207,6 +239,28 @@ def read_ratios(path: str | None, classes: Sequence[str]) -> NoiseRatios:
             "or set denoise to off"
         )
     return NoiseRatios.read(path, classes)
+
+
+def _check_data(
+    path: str | Path, made_by: Mapping[str, Any], clips: TrainingClips, checked: str
+) -> list[str]:
+    """Compare the data that a file was made on with those of a run; return a warning or nothing.
+
+    Raises:
+        DataError: they are other data.
+    """
+    found = made_by.get("data_checksum")
+    if found is None:
+        return [f"{path} does not say which data it was made on; only {checked} with the data"]
+    if found != clips.checksum:
+        raise DataError(
+            f"{path} was made on other data, '{made_by.get('data')}' (checksum "
+            f"{str(found)[:12]}), than this run trains on, '{clips.data}' "
+            f"({clips.checksum[:12]}); make it again on the data of this run, with a model that "
+            "was trained on them. If both hold the same clips and labels, delete data_checksum "
+            "from made_by in the file"
+        )
+    return []
 
 
 def _published_ratios(path: str | Path, classes: Sequence[str]) -> list[np.ndarray]:

@@ -46,7 +46,7 @@ from avplatform.tasks.avvp.metrics import FIGURES, STREAMS, AVVPMetrics
 from avplatform.tasks.avvp.mixing import mixed, unmixed
 from avplatform.tasks.avvp.refinements import NoiseRatios, RefinedLabels, read_ratios
 from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
-from avplatform.tasks.batch import Batch, Processes
+from avplatform.tasks.batch import Batch, Processes, TrainingClips
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.counts import LeastCounts
 from avplatform.tasks.guides import guide_losses, guide_networks
@@ -147,12 +147,15 @@ class AVVP(Task):
 
     odd_labels = staticmethod(label_rules.odd_labels)
 
-    def check_training_clips(self, clip_ids: Sequence[str]) -> None:
-        """Refuse refined labels that were made for other clips or classes."""
-        if self.config.refined is not None:
-            self._refined.rows(clip_ids, path=self.config.refined)
-        if self.config.denoise != "off":
-            assert self._denoiser  # reads the file
+    def check_training_clips(self, clips: TrainingClips) -> list[str]:
+        """Refuse refined labels and noise ratios of other data, clips or classes."""
+        config, said = self.config, list[str]()
+        if config.refined is not None:
+            said += self._refined.check(clips, path=config.refined)
+        if config.denoise != "off":
+            rounding = config.denoise_rounding
+            said += self._ratios.check(clips, path=str(config.noise_ratios), rounding=rounding)
+        return said
 
     def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
         """Add the refined labels of the batch, "keep_audio" and "keep_visual" [B, C], if any.

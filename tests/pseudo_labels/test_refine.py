@@ -1,7 +1,10 @@
 """Labels by modality: their files, the commands that make them, and every refusal."""
 
+import contextlib
+import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -268,9 +271,114 @@ def test_training_refuses_labels_of_other_clips(small_stores, model, tmp_path):
     assert origins["refined"]["rule"] == "drop" and origins["refined"]["visual"] == ["Speech"]
     del content["dropped"][gone]
     out.write_text(json.dumps(content))
-    opened = open_run(config)
-    with pytest.raises(DataError, match=f"no refined labels of 1 clip of 24, '{gone}' first"):
-        opened.task.check_training_clips(opened.data.split("train").clip_ids)
+    for streaming in ((), ("--streaming",)):
+        said = begin(store, tmp_path, *streaming, refined=out)
+        assert f"no refined labels of 1 clip of 24, '{gone}' first" in said
+        assert not (tmp_path / "run").exists()  # refused before the first step
+
+
+def begin(store, tmp_path, *more, preset="ma-mmil-avvp-weak", **options):
+    """Begin a run of one step, and return what it says."""
+    flags = [x for k, v in options.items()
+             for x in (f"--task-config.{k.replace('_', '-')}", str(v))]  # fmt: skip
+    where = ["--data", store, "--output-dir", tmp_path / "run", "--cpu", "--max-steps", 1]
+    small = ["--encoder-config.width", 8, "--encoder-config.hidden", 8, "--no-save-plots"]
+    said, out = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(out):
+        cli.main(["train", *map(str, ["--preset", preset, *where, *small, *more, *flags])])
+    return " ".join((said.getvalue() + out.getvalue()).split())
+
+
+@pytest.fixture
+def ratios(small_stores, tmp_path):
+    """Write a file of noise ratios that says on which data it was made."""
+
+    def write(*, audio=0.5, visual=0.5, **made_by):
+        spec = open_data(small_stores["avvp"], task="avvp").spec
+        values = (np.full(len(spec.classes), value) for value in (audio, visual))
+        file = tmp_path / "ratios.json"
+        NoiseRatios(tuple(spec.classes), *values, made_by).save(file)
+        return {"noise_ratios": file, "denoise": "self"}
+
+    return write
+
+
+def test_training_refuses_what_was_made_on_other_data_with_the_same_classes(
+    small_stores, tmp_path, ratios
+):
+    store, out = small_stores["avvp"], tmp_path / "refined.json"
+    assert command("drop", "--data", store, "--visual", "Speech", "--out", out) == 0
+    content = json.loads(out.read_text())
+    content["made_by"] |= {"data": "other clips", "data_checksum": "0" * 64}
+    out.write_text(json.dumps(content))
+    for options in ({"refined": out}, ratios(data="other clips", data_checksum="0" * 64)):
+        said = begin(store, tmp_path, **options)
+        assert "was made on other data, 'other clips' (checksum 000000000000)" in said
+        assert not (tmp_path / "run").exists()
+    del content["made_by"]["data_checksum"]
+    out.write_text(json.dumps(content))
+    for options, compared in (({"refined": out}, "its classes and its clips"),
+                              (ratios(), "its classes were")):  # fmt: skip
+        said = begin(store, tmp_path, **options)
+        assert f"does not say which data it was made on; only {compared}" in said
+        shutil.rmtree(tmp_path / "run")  # it began
+
+
+def test_ratios_that_can_drop_nothing_are_named(small_stores, tmp_path, ratios):
+    store = small_stores["avvp"]
+    checksum = open_data(store, task="avvp").checksum
+    about = {"data_checksum": checksum}
+    for low in (0.0, np.nan):
+        said = begin(store, tmp_path, **ratios(audio=low, visual=low, **about))
+        assert "holds no ratio above 0, so denoising drops no label" in said
+        shutil.rmtree(tmp_path / "run")
+    small = ratios(audio=0.1, visual=0.2, **about)
+    for size, options, named in ((4, {}, True), (5, {}, False),
+                                 (4, {"denoise_rounding": "carry"}, False)):  # fmt: skip
+        said = begin(store, tmp_path, "--batch-size", size, **small, **options)
+        assert ("less than one label in a batch of 4" in said) == named
+        assert "does not say which data" not in said
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_a_class_without_clips_is_neither_dropped_nor_an_error(small_stores, model, tmp_path):
+    """The store has no clip of it: its ratio is unknown, and a step with it is finite."""
+    store, file = small_stores["avvp"], tmp_path / "ratios.json"
+    data = open_data(store, task="avvp")
+    weak = np.array(data.split("train").labels("weak"))
+    empty = [data.spec.classes[c] for c in np.flatnonzero(weak.sum(axis=0) == 0)]
+    assert empty, "the store has clips of all classes; take a smaller one"
+    assert command("noise-ratio", "--model", model, "--data", store, "--out", file, "--cpu") == 0
+    assert all(json.loads(file.read_text())[s][name] is None
+               for s in ("audio", "visual") for name in empty)  # fmt: skip
+    options = {"noise_ratios": file, "denoise": "self", "denoise_warm_up": "off"}
+    begin(store, tmp_path, **options)
+    (step,) = (r for r in map(json.loads, (tmp_path / "run" / "metrics.jsonl").open())
+               if r["event"] == "step")  # fmt: skip
+    assert np.isfinite(step["loss"])
+    refined = tmp_path / "refined.json"
+    assert command("exchange", "--model", model, "--data", store, "--out", refined, "--cpu") == 0
+    gone = RefinedLabels.read(refined, data.spec.classes).dropped()
+    assert all(gone[s][data.spec.classes.index(name)] == 0 for s in gone for name in empty)
+
+
+def test_a_model_of_another_dataset_refines_nothing(small_stores, model, tmp_path, capsys, refused):
+    store, run = small_stores["avvp"], tmp_path / "run"
+    shutil.copytree(model, run / "model")
+    checksum = open_data(store, task="avvp").checksum
+    (run / "config.yaml").write_text(f"data: {store}\n")
+    for known, said in (("0" * 64, "was trained on other data (checksum 000000000000)"),
+                        (checksum, "")):  # fmt: skip
+        (run / "results.json").write_text(json.dumps({"data_checksum": known}))
+        out = tmp_path / "ratios.json"
+        if said:
+            for rule in ("exchange", "noise-ratio"):
+                assert said in refused(rule, "--model", run, "--out", out, "--cpu")
+            continue
+        assert command("noise-ratio", "--model", run, "--out", out, "--cpu") == 0
+        assert "does not say which data it was trained on" not in capsys.readouterr().out
+        about = json.loads(out.read_text())["made_by"]
+        assert about["model_data_checksum"] == about["data_checksum"] == checksum
 
 
 @real

@@ -14,7 +14,7 @@ from avplatform.models.errors import UsageError
 from avplatform.tasks.avvp.contrast import jomold_contrast, ma_contrast
 from avplatform.tasks.avvp.mixing import draw_partners, mixed
 from avplatform.tasks.avvp.targets import Kept
-from avplatform.tasks.batch import Moment, Processes
+from avplatform.tasks.batch import Moment, Processes, TrainingClips
 from tests.models.cells import cell, random_batch
 
 WEAK = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
@@ -141,7 +141,9 @@ def test_every_encoder_is_trained_with_denoising_and_each_contrast(tmp_path, enc
 def test_denoising_without_ratios_says_how_to_make_them():
     built = cell("avvp", "han", "mmil", "weak", task_options={"denoise": "self"})
     with pytest.raises(UsageError, match="noise-ratio"):
-        built.task.check_training_clips([])
+        built.task.check_training_clips(
+            TrainingClips(data="demo", checksum="0", batch_size=1, ids=list)
+        )
 
 
 def test_the_contrast_with_stem_vectors_is_refused_where_the_stem_gives_maps():
