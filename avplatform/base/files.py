@@ -54,7 +54,7 @@ def publish(temporary: Path, path: Path, *, replace: bool = False) -> None:
     With `replace`, `path` may be a folder that is not empty. It is first moved aside, and deleted
     last: if the process is killed in between, `put_back` restores it.
     """
-    aside = _aside(path)
+    aside = aside_of(path)
     if replace and path.is_dir():
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
@@ -66,7 +66,7 @@ def publish(temporary: Path, path: Path, *, replace: bool = False) -> None:
 
 def put_back(path: Path) -> None:
     """Put a folder back that a killed process had moved aside; delete it if a new one is there."""
-    aside = _aside(path)
+    aside = aside_of(path)
     if path.exists():
         shutil.rmtree(aside, ignore_errors=True)
     elif aside.is_dir():
@@ -85,7 +85,7 @@ def recover(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _aside(path: Path) -> Path:
+def aside_of(path: Path) -> Path:
     """Return where `write_atomic` and `publish` move a folder that they replace."""
     return path.with_name(f".{path.name}.replaced")
 

@@ -20,18 +20,26 @@ POLL = 0.05
 class Lock:
     """A lock of the operating system on a lock file or on an existing folder.
 
-    A missing lock file is created. The system releases the lock when the process ends, however it
-    ends. On a file system without locks no process is kept out.
+    A missing lock file is created, unless `create` is False. The system releases the lock when the
+    process ends, however it ends. On a file system without locks no process is kept out.
 
     Args:
         path: the lock file, which then holds the id of the process that has the lock, or a folder.
         busy: makes the error to raise while another process holds the lock, from the id of that
             process or "unknown".
         wait: seconds to wait for another process to release the lock.
+        create: create a missing lock file; False for a folder that may be moved meanwhile.
     """
 
-    def __init__(self, path: Path, busy: Callable[[str], AVError], *, wait: float = 0.0) -> None:
-        self.path, self.busy, self.wait = path, busy, wait
+    def __init__(
+        self,
+        path: Path,
+        busy: Callable[[str], AVError],
+        *,
+        wait: float = 0.0,
+        create: bool = True,
+    ) -> None:
+        self.path, self.busy, self.wait, self.create = path, busy, wait, create
         self._descriptor: int | None = None
 
     def take(self) -> bool:
@@ -39,6 +47,7 @@ class Lock:
 
         Raises:
             AVError: another process holds the lock; this is the error that `busy` makes.
+            FileNotFoundError: it is missing, and `create` is False.
             OSError: the lock file cannot be opened for writing.
         """
         from filelock import lock_descriptor
@@ -75,7 +84,7 @@ class Lock:
         self.release()
 
     def _open(self) -> int:
-        if self.path.is_dir():
+        if not self.create or self.path.is_dir():
             return os.open(self.path, os.O_RDONLY)
         while True:
             self.path.parent.mkdir(parents=True, exist_ok=True)

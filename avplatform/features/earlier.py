@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.base.files import put_back
+from avplatform.base.files import aside_of, put_back
+from avplatform.base.locks import Lock
 from avplatform.data.store.clips import StoredClips
 from avplatform.data.store.partial import check_empty
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE, Manifest
-from avplatform.models.errors import AVError, UsageError, counted
+from avplatform.models.errors import AVError, DataError, UsageError, counted
 from avplatform.models.files import file_sha256
 from avplatform.models.typed_values import build
 
 SHOWN = 10  # names in a line
+PUTTING_BACK = 10.0
+"""Seconds that one process waits for another one of its run to put a store back."""
 
 
 @dataclass(kw_only=True)
@@ -190,17 +194,49 @@ def described(piece: dict[str, np.ndarray]) -> Source:
 def open_earlier(folder: Path) -> EarlierStore | None:
     """Return the store in a folder, or None if the folder is missing or empty.
 
-    A store that was moved aside by a process that was then killed is put back first.
+    A store that was moved aside by a process that was then killed is put back first. The process
+    that moves it keeps its lock, which moves with the folder.
 
     Raises:
         UsageError: the folder cannot be written, or holds something else.
-        DataError: the store cannot be read.
+        DataError: the store cannot be read, or another process is replacing it.
     """
-    put_back(folder)
+    aside = Lock(aside_of(folder), busy(folder), wait=PUTTING_BACK, create=False)
+    with contextlib.suppress(FileNotFoundError), aside:  # seldom there
+        put_back(folder)
     check_empty(folder, replace=True)
     if not folder.is_dir() or not any(folder.iterdir()):
         return None
     return EarlierStore(folder)
+
+
+def lock_unchanged(earlier: EarlierStore) -> Lock:
+    """Return the taken lock of a store that will be replaced; check that it is still the same.
+
+    Raises:
+        DataError: another process is extracting into the store, or has done so meanwhile.
+    """
+    lock = Lock(earlier.folder, busy(earlier.folder), create=False)
+    try:
+        lock.take()
+        if Manifest.read(earlier.folder).fingerprint == earlier.manifest.fingerprint:
+            return lock
+    except FileNotFoundError:  # another process has moved it aside
+        raise busy(earlier.folder)("") from None
+    except BaseException:
+        lock.release()
+        raise
+    lock.release()
+    raise DataError(
+        f"another process has extracted into {earlier.folder} meanwhile; run the same command again"
+    )
+
+
+def busy(folder: Path) -> Callable[[str], AVError]:
+    """Return what makes the error to raise while another process writes a store."""
+    return lambda _: DataError(
+        f"another process is extracting into {folder}; wait until it has ended"
+    )
 
 
 def _some(names: list[str]) -> str:

@@ -24,7 +24,13 @@ from avplatform.base.processes import on_main
 from avplatform.data.adapters.official_files import defect_lines
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, DataSpec, Manifest
 from avplatform.data.store.writer import StoreWriter
-from avplatform.features.earlier import Changes, Source, described, open_earlier
+from avplatform.features.earlier import (
+    Changes,
+    Source,
+    described,
+    lock_unchanged,
+    open_earlier,
+)
 from avplatform.features.extractor import ClipFeatures, Extractor, Request
 from avplatform.features.pieces import Long, Pieces
 from avplatform.features.sources import Catalogue, Findings, Found
@@ -114,11 +120,12 @@ def extract(
     index, count = 0, 1
     if accelerator is not None:
         index, count = accelerator.process_index, accelerator.num_processes
-    part, lock = _Part(), Lock(place, _busy(place))
+    part = _Part()
+    lock: Lock | None = None
     try:
         try:
             if index == 0 and job.earlier is not None:
-                lock.take()
+                lock = lock_unchanged(job.earlier)
             part = job.run(dict(list(found.files.items())[index::count]), advance)
         except Exception as error:
             if count == 1:
@@ -136,7 +143,8 @@ def extract(
 
         return write() if accelerator is None else on_main(accelerator, write)
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 @dataclass
@@ -357,7 +365,3 @@ class _Job:
                 writer.carried = earlier.unknown_files()
             writer.attachments[EXTRACT_REPORT_FILE] = json.dumps(asdict(report), indent=2) + "\n"
         shutil.rmtree(self.pieces.work, ignore_errors=True)
-
-
-def _busy(out: Path) -> Callable[[str], AVError]:
-    return lambda _: DataError(f"another process is extracting into {out}; wait until it has ended")

@@ -18,6 +18,7 @@ from avplatform.data.adapters.table.splits import split_videos
 from avplatform.data.store.schema import Manifest
 from avplatform.data.store.writer import StoreWriter
 from avplatform.data.verify import verify_data
+from avplatform.features import earlier as earlier_store
 from avplatform.features.pieces import Pieces
 from avplatform.models.errors import DataError
 from tests import processes
@@ -360,6 +361,36 @@ def test_a_second_process_does_not_extend_the_same_store(place, folder, tmp_path
     with Lock(store, lambda owner: DataError(owner)):
         assert extract(place, folder, store) == 1
     assert "another process is extracting into" in capsys.readouterr().err
+
+
+def test_a_store_is_not_put_back_while_the_process_that_moved_it_is_at_it(
+    place, folder, tmp_path, capsys, monkeypatch
+):
+    store, aside = tmp_path / "store", tmp_path / ".store.replaced"
+    monkeypatch.setattr(earlier_store, "PUTTING_BACK", 0.1)
+    assert extract(place, folder, store) == 0
+    with Lock(store, lambda owner: DataError(owner)):
+        store.rename(aside)  # the other process is between its two renames
+        assert extract(place, folder, store) == 1
+        assert "another process is extracting into" in capsys.readouterr().err
+        assert not store.exists() and (aside / "dataset.json").is_file()
+    assert extract(place, folder, store) == 0 and not aside.exists()
+
+
+def test_a_store_that_changed_since_it_was_read_is_not_replaced(place, folder, tmp_path):
+    store = tmp_path / "store"
+    assert extract(place, folder, store) == 0
+    read = earlier_store.open_earlier(store)
+    give(place, folder, "c")
+    assert extract(place, folder, store) == 0
+    with pytest.raises(DataError, match="another process has extracted into .* meanwhile"):
+        earlier_store.lock_unchanged(read)
+    lock = earlier_store.lock_unchanged(earlier_store.open_earlier(store))  # the lock was released
+    lock.release()
+    store.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="another process is extracting into"):
+        earlier_store.lock_unchanged(read)
+    assert not store.exists()  # no lock file lies in its place
 
 
 def test_two_processes_extend_a_store(place, folder, tmp_path):
