@@ -21,6 +21,10 @@ Gives = frozenset[str] | None
 """Names of the optional outputs of an encoder or decoder; None: not declared, it may give any."""
 Rule = tuple[str, bool, str]
 """The name of an option, whether it is read in this combination, and what it is for."""
+CLASS_AUX = frozenset(
+    f"{name}_{stream}" for name in ("class_tokens", "token_scores") for stream in STREAMS[:2]
+)
+"""Entries of `aux` that belong to the classes; all others have a row per row of the batch."""
 Options = dict[str, Any]
 """Options of a run, nested as in a YAML file."""
 

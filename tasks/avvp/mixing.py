@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from avplatform.models.contracts import Encoding, Parse
+from avplatform.models.contracts import CLASS_AUX, Encoding, Parse
 from avplatform.tasks.batch import Batch
 
 Value = TypeVar("Value")
@@ -76,23 +76,25 @@ def unmixed(parse: Parse, encoding: Encoding, batch: Batch) -> tuple[Parse, Enco
         return parse, encoding, batch
     labels = {name: values[::step] for name, values in batch.labels.items()}
     own = dataclasses.replace(batch, row=batch.row[::step], labels=labels, rows_per_clip=1)
-    return _every(parse, step, len(batch)), _every(encoding, step, len(batch)), own
+    return _every(parse, step), _every(encoding, step), own
 
 
 def _alternate(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack([first, second], dim=1).flatten(0, 1)
 
 
-def _every(value: Value, step: int, rows: int) -> Value:
-    """Return every `step`-th row of all tensors that have a row per row of the batch."""
+def _every(value: Value, step: int) -> Value:
+    """Return every `step`-th row of all tensors, except those of `aux` that belong to classes."""
     found: Any = value
     if isinstance(value, Tensor):
-        found = value[::step] if value.shape[:1] == (rows,) else value
+        found = value[::step]
     elif isinstance(value, dict):
-        found = {name: _every(each, step, rows) for name, each in value.items()}
+        found = {
+            name: each if name in CLASS_AUX else _every(each, step) for name, each in value.items()
+        }
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = (f.name for f in dataclasses.fields(value))
         found = dataclasses.replace(
-            value, **{name: _every(getattr(value, name), step, rows) for name in fields}
+            value, **{name: _every(getattr(value, name), step) for name in fields}
         )
     return found

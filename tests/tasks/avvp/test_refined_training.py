@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from avplatform.config.compose import compose, parse
+from avplatform.models.contracts import CLASS_AUX
+from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError
 from avplatform.tasks.avvp.contrast import jomold_contrast, ma_contrast
-from avplatform.tasks.avvp.mixing import draw_partners, mixed
+from avplatform.tasks.avvp.mixing import draw_partners, mixed, unmixed
 from avplatform.tasks.avvp.targets import Kept
 from avplatform.tasks.batch import Moment, Processes, TrainingClips
 from tests.models.cells import cell, random_batch
@@ -96,6 +98,26 @@ def test_a_partner_is_another_clip_and_a_single_clip_has_none():
     single = random_batch("avvp", clips=1)
     assert mixed(single) is single
     assert terms({"contrast": "cross_video"}, single, prepare=True)["contrast"] == 0
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), [(e, "mmil") for e in sorted(ENCODERS)]
+                         + [("mgn", d) for d in sorted(DECODERS)])  # fmt: skip
+def test_what_belongs_to_classes_stays_whole_without_the_mixed_pairs(encoder, decoder):
+    """Also in a batch of as many rows as classes, where lengths do not tell them apart."""
+    rows = 50
+    built = cell("avvp", encoder, decoder, "weak")
+    batch = random_batch("avvp", clips=rows)
+    output = built.model.eval()(batch.audio, batch.visual, batch.motion)
+    both = {**output.encoding.aux, **output.parse.aux}
+    assert {name for name, values in both.items() if len(values) != rows} <= CLASS_AUX
+    given = dataclasses.replace(batch, rows_per_clip=2)
+    aux = {name: torch.ones(rows, rows) for name in CLASS_AUX}
+    parse = dataclasses.replace(output.parse, aux=output.parse.aux | aux)
+    found, encoding, own = unmixed(parse, output.encoding, given)
+    assert len(own) == len(encoding.audio) == len(found.segment.audio.values) == rows // 2
+    assert all(found.aux[name].shape == (rows, rows) for name in CLASS_AUX)
+    others = {n: v for n, v in {**found.aux, **encoding.aux}.items() if n not in CLASS_AUX}
+    assert all(len(values) == rows // 2 for values in others.values())
 
 
 @pytest.mark.parametrize("decoder", ["mmil", "cvcms", "leap", "dch"])
