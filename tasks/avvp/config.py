@@ -154,6 +154,11 @@ class AVVPConfig(GuideOptions):
         at_least(self, ("token_weight", "apart_weight"), 0)
         check_guides(self)
 
+    @property
+    def refines(self) -> bool:
+        """Whether labels are refined by stream: from a file, or in every batch."""
+        return self.refined is not None or self.denoise != "off"
+
     def limit(self, stream: str, level: Literal["segment", "video"]) -> float:
         """Return the threshold of a stream's segments, or of its videos without class thresholds.
 

@@ -51,15 +51,21 @@ class Kept:
         return target if self.smooth_dropped else target * (1 - (weak - label))
 
     def guide_targets(
-        self, weak: Tensor, *, audio_smooth: float, visual_smooth: float
+        self, weak: Tensor, *, refined: bool, audio_smooth: float, visual_smooth: float
     ) -> tuple[Tensor, Tensor]:
         """Return what guide networks learn: the weak label, or the targets if it is refined.
 
         Source: DHHN (ACM MM 2022), released code: only refined labels are smoothed for guides.
 
+        Args:
+            weak: the weak label.
+            refined: whether the run refines labels, also in steps in which it drops none.
+            audio_smooth: the smoothing of the audio target.
+            visual_smooth: the smoothing of the visual target.
+
         Shape: [B, C] -> audio and visual [B, C].
         """
-        if self.audio is None and self.visual is None:
+        if not refined:
             return weak, weak
         return (
             self.target("audio", weak, audio_smooth),

@@ -310,7 +310,7 @@ class AVVP(Task):
                 floor=config.global_uncertainty_floor,
             )
         terms |= token_losses(parse, config.token_weight)
-        targets = kept.guide_targets(weak, **self._smoothing(batch))
+        targets = kept.guide_targets(weak, refined=config.refines, **self._smoothing(batch))
         terms |= guide_losses(parse, encoding, *targets, apart=config.apart_weight)
         if config.avss != "off":
             maps = pseudo or predicted_events(parse, threshold=config.threshold)

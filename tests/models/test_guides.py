@@ -10,6 +10,8 @@ from avplatform.config.compose import compose
 from avplatform.config.optim import OptimConfig
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.errors import UsageError
+from avplatform.tasks.avvp.mixing import mixed
+from avplatform.tasks.losses import clamped_bce
 from avplatform.training.optim import build_optimizer
 from tests.models.cells import Cell, cell, inputs, random_batch
 
@@ -45,6 +47,30 @@ def test_the_model_learns_from_the_guides_and_the_guides_from_the_labels_alone()
     guides = trained_by(terms["guide_audio"] + terms["guide_visual"], built.model)
     assert guides and all(name.startswith("companion.") for name in guides)
     assert "encoder.layer.norm1.weight" in trained_by(terms["follow_visual"], built.model)
+
+
+@pytest.mark.parametrize(
+    ("options", "smoothed"),
+    [
+        ({}, False),
+        ({"contrast": "cross_video"}, False),  # its mixed clips have masks, and drop nothing
+        ({"refined": "labels.json"}, True),
+        ({"denoise": "self", "noise_ratios": "ratios.json"}, True),  # also in the warm-up
+    ],
+)
+def test_guides_learn_smoothed_labels_where_the_options_refine_labels(options, smoothed):
+    """And not where a batch happens to have masks: smoothing 0.9 makes 0.95 of a visual label."""
+    built = cell("avvp", "dhhn", "mmil", "weak", task_options={**GUIDES, **options})
+    batch = random_batch("avvp", clips=4)
+    mixing = options.get("contrast") == "cross_video"
+    batch = mixed(batch, torch.tensor([1, 2, 3, 0])) if mixing else batch
+    output = built.model.train()(batch.audio, batch.visual, batch.motion)
+    terms = built.task.loss(output.parse, output.encoding, batch)
+    step = batch.rows_per_clip
+    weak = batch.labels["weak"][::step]
+    target = weak * 0.9 + 0.05 if smoothed else weak
+    guide = output.encoding.aux["guide_visual"][::step]
+    torch.testing.assert_close(terms["guide_visual"], clamped_bce(guide, target))
 
 
 @pytest.mark.parametrize("encoder", ["han", "mgn"])

@@ -180,9 +180,9 @@ def dhhn_losses(case: Case) -> None:
     weak = case.labels_above("target")
     removed = {stream: case.input(f"remove_{stream}") for stream in ("audio", "visual")}
     keep = masks(weak, removed, removal_threshold(case))
-    task = weak_task(case, guides=True)
     produced: dict[str, Any] = {"target": weak}
     for mode, labels in (("plain", {"weak": weak}), ("refined", {"weak": weak, **keep})):
+        task = weak_task(case, guides=True, refined="given" if mode == "refined" else None)
         names = ("a_prob", "v_prob", "global_prob", "guide_a_prob", "guide_v_prob")
         given = {name: case.input(name).sigmoid().requires_grad_() for name in names}
         video = StreamPredictions(*(Prediction(given[n], "probability") for n in names[:3]))
@@ -227,7 +227,8 @@ def without_dropout(model: nn.Module) -> nn.Module:
 
 def train_dhhn(case: Case) -> None:
     rates = case.json["recipe"]["lr_per_network"]
-    task: Task = weak_task(case, guides=True)
+    refined = case.has_input("step0.remove_audio")
+    task: Task = weak_task(case, guides=True, refined="given" if refined else None)
     model = build(case)
     model.companion = guides(
         case,
