@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -39,6 +39,35 @@ def on_main(accelerator: Accelerator, act: Callable[[], T]) -> T:
     if isinstance(answer[0], Exception):
         raise answer[0]
     return answer[0]
+
+
+def on_each(accelerator: Accelerator, act: Callable[[], T]) -> list[T]:
+    """Call `act` on every process; return all results, or raise one error, on every process.
+
+    Every process has to call this. The results have to be picklable. If only one process raised its
+    error, the others would wait for it until they time out; so the error of the first process that
+    failed is raised on all.
+    """
+    if accelerator.num_processes == 1:
+        return [act()]
+    result, failure = None, None
+    try:
+        result = act()
+    except Exception as error:
+        failure = error
+    # Our own errors can be sent to another process (pickled); other error classes may fail to.
+    sent = (
+        RuntimeError(f"{type(failure).__name__}: {failure}")
+        if failure and not isinstance(failure, AVError)
+        else failure
+    )
+    answers: list[tuple[Any, Exception | None]] = gather_object([(result, sent)])
+    for _, error in answers:
+        if error is not None:
+            if isinstance(error, AVError):
+                error.shared = True
+            raise error from failure
+    return [found for found, _ in answers]
 
 
 def error_on_all(message: str) -> DataError:

@@ -15,9 +15,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
+from avplatform.base.processes import on_each
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.reading.sampling import eval_batches
-from avplatform.models.errors import AVError, DataError
+from avplatform.models.errors import DataError
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.metrics import Arrays, Metrics
@@ -49,11 +50,11 @@ def evaluate(
         DataError: a clip was lost or counted twice, or the split lacks the labels that are scored.
             An error of one process is raised on all of them.
     """
-    was_training, state, failure = model.training, {}, None
-    model.eval()
+    was_training = model.training
     metrics = task.metrics()
     evidence: list[Arrays] = []
-    try:
+
+    def score() -> dict[str, Any]:
         for indices in eval_batches(
             len(split), batch_size, accelerator.process_index, accelerator.num_processes
         ):
@@ -63,15 +64,15 @@ def evaluate(
             evidence.append(_score(metrics, task, model, batch.to(accelerator.device), split))
             if on_batch is not None:
                 on_batch(len(batch))
-        state = metrics.state()
-    except Exception as error:
-        if accelerator.num_processes == 1:
-            raise
-        failure = error  # raised below on all processes: the others would wait for this one
+        return metrics.state()
+
+    model.eval()
+    try:
+        states = on_each(accelerator, score)
     finally:
         model.train(was_training)
     if accelerator.num_processes > 1:
-        metrics.merge(_gathered(state, failure))
+        metrics.merge(states)
         evidence = gather_object(evidence)
     if len(metrics) != len(split):
         raise DataError(
@@ -98,23 +99,6 @@ def _score(
         ) from None
     evidence = {"row": batch.row, **task.evidence(parse, decisions)}
     return {name: value.detach().cpu().numpy() for name, value in evidence.items()}
-
-
-def _gathered(state: dict[str, Any], failure: Exception | None) -> list[dict[str, Any]]:
-    """Return the states of all processes; if a process failed, raise its error on all of them."""
-    # Our own errors can be sent to another process (pickled); other error classes may fail to.
-    sent = (
-        RuntimeError(f"{type(failure).__name__}: {failure}")
-        if failure and not isinstance(failure, AVError)
-        else failure
-    )
-    answers: list[tuple[dict[str, Any], Exception | None]] = gather_object([(state, sent)])
-    for _, error in answers:
-        if error is not None:
-            if isinstance(error, AVError):
-                error.shared = True
-            raise error from failure
-    return [found for found, _ in answers]
 
 
 def _by_row(parts: list[Arrays]) -> Arrays | None:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 
 from accelerate import Accelerator
 
+from avplatform.base.processes import on_each
 from avplatform.data import Data
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.features.fetch import missing_weights
 from avplatform.features.recipe import FeatureRecipe
-from avplatform.models.errors import AVError
+from avplatform.models.errors import AVError, DataError
 from avplatform.tasks.registry import task_of_model
 from avplatform.training_free.model import TRAINING_FREE, kinds_of, open_for_data
 
@@ -41,23 +42,23 @@ def training_free_answers(
     recipe = FeatureRecipe.from_dict(made) if made.get("recipe") else None
     if recipe is None or kinds_of(recipe) is None:
         return {}
-    try:
+    opened = []
+
+    def open_all() -> None:
         if missing := missing_weights(recipe, {}):
-            note(
-                f"{TRAINING_FREE} is not among the answers without training: get its weights with "
-                f"{' and '.join(one.how for one in missing)}"
-            )
-            return {}
-        model = open_for_data(data.spec, device=accelerator.device)
+            raise DataError(f"get its weights with {' and '.join(one.how for one in missing)}")
+        opened.append(open_for_data(data.spec, device=accelerator.device))
+        opened.extend(data.split(split) for split in splits)
+
+    try:
+        # Scoring needs all processes, so none may begin if another could not open something.
+        on_each(accelerator, open_all)
+        model, *arrays = opened
         task = task_of_model(model.config)
         return {
-            split: {
-                ANSWER: evaluate(model, task, data.split(split), accelerator=accelerator).figures()
-            }
-            for split in splits
+            split: {ANSWER: evaluate(model, task, each, accelerator=accelerator).figures()}
+            for split, each in zip(splits, arrays, strict=True)
         }
     except AVError as error:
-        if accelerator.num_processes > 1 and error.shared:
-            raise
         note(f"{TRAINING_FREE} is not among the answers without training: {error}")
         return {}

@@ -5,14 +5,17 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("av", reason="needs PyAV (pip install avplatform[media])")
 
 from avplatform import evaluate, pipeline
+from avplatform.base import processes
 from avplatform.base.machine import make_accelerator
 from avplatform.cli import main
 from avplatform.commands.predict import FILES
 from avplatform.data import DataSpec, StoreWriter, open_data
+from avplatform.evaluation import untrained
 from avplatform.evaluation.untrained import training_free_answers
 from avplatform.features import backbones
 from avplatform.features.extractor import Extractor
@@ -180,6 +183,25 @@ def test_it_is_the_first_of_the_answers_beside_a_trained_model(tmp_path, monkeyp
     other = open_data(str(store(tmp_path / "lite", "avvp", recipe=lite)), task="avvp")
     assert training_free_answers(other, ["test"], accelerator=accelerator, note=said.append) == {}
     assert len(said) == 1
+
+
+def test_no_process_scores_it_if_another_one_could_not_open_it(tmp_path, monkeypatch):
+    """Scoring waits for all processes, so it must not begin on some of them."""
+    data, said = open_data(str(store(tmp_path / "data", "avvp")), task="avvp"), []
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: "here")
+
+    class Two:
+        """The accelerator of the first of two processes."""
+
+        num_processes, process_index, device = 2, 0, torch.device("cpu")
+
+    def gathered(mine):
+        return [*mine, (None, DataError("the other process has no memory"))]
+
+    monkeypatch.setattr(processes, "gather_object", gathered)
+    monkeypatch.setattr(untrained, "evaluate", lambda *_, **__: pytest.fail("it was scored"))
+    found = training_free_answers(data, ["test"], accelerator=Two(), note=said.append)
+    assert found == {} and "the other process has no memory" in said[0]
 
 
 def test_data_of_other_features_are_refused_with_the_way_to_make_them(tmp_path, capsys):
