@@ -192,7 +192,8 @@ class Task:
         """Return the batch of a training step with labels or clips that are made in every step.
 
         It is called before the batch is split into micro-batches, without gradient and with the
-        model in training mode; by default the batch is returned unchanged.
+        model in training mode, whose buffers it leaves as they are (the training loop restores
+        them); by default the batch is returned unchanged.
 
         Args:
             model: the model that is trained, called as `model(audio, visual, motion)`.

@@ -35,7 +35,7 @@ from avplatform.training.report import write_report
 from avplatform.training.setup import Setup
 from avplatform.training.sharing import StepProcesses
 from avplatform.training.state import restore_state, save_state
-from avplatform.training.step import optimisation_step
+from avplatform.training.step import optimisation_step, unchanged_buffers
 from avplatform.training.tracking import start_trackers
 from avplatform.training.weights import model_weights
 
@@ -215,7 +215,7 @@ class Run:
         all processes must take every step together.
         """
         together = StepProcesses(self.accelerator, share)
-        with torch.no_grad():
+        with torch.no_grad(), unchanged_buffers(self.setup.model):
             batch = self.task.prepare(self.setup.model, share.batch, together)
         parts = min(self.config.accumulation, max(1, share.clips))
         return [(part, part.clips if share.clips else 0) for part in batch.split(parts)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -100,6 +100,21 @@ def optimisation_step(
     optimizer.step()  # with fp16 the gradient scaler skips a non-finite step itself
     result.skipped = scaler is not None and bool(getattr(optimizer, "step_was_skipped", False))
     return result
+
+
+@contextlib.contextmanager
+def unchanged_buffers(model: nn.Module) -> Iterator[None]:
+    """Restore the buffers of a model at the end, such as the statistics of its batch norms.
+
+    A forward pass in training mode changes them, also one that trains nothing.
+    """
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, values in before:
+                buffer.copy_(values)
 
 
 def whole(value: Tensor) -> Tensor:
