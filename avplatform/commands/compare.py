@@ -36,7 +36,7 @@ class CompareOptions:
     split: Literal["validation", "test"] = "test"
     """split to compare on"""
     bootstrap: int = 1000
-    """number of resamples of the clips"""
+    """number of resamples of the videos"""
     seed: int = 0
     """seed of the resamples"""
 

@@ -1,11 +1,15 @@
 """Bootstrap over clips: intervals of figures, and paired tests of two models on the same clips.
 
+Clips of one video are not independent of each other, so a resample draws whole videos: every clip
+of a video as often as the video. Where every clip is a video of its own, it draws clips.
+
 All headline figures are means over clips, and the score of a class is a ratio of two sums over
 clips. So a resample is a vector of counts, all resamples are one matrix product, and nothing is
 scored again.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 (percentile
-interval) and 16.
+interval) and 16; Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8
+(hierarchical data).
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from avplatform.data.adapters.table.features import source_video
+from avplatform.data.reading.arrays import SplitArrays
 from avplatform.models.errors import DataError, UsageError
 from avplatform.tasks.metrics import Arrays
 
@@ -26,19 +32,37 @@ MOST = 20_000  # resamples: more would not change a printed figure
 CHUNK = 250  # resamples at a time: 250 of 10,000 clips take 20 MB
 
 
+def videos_of(split: SplitArrays) -> np.ndarray | None:
+    """Return the number of each clip's video, in the order of `Metrics.state` (by row): [N].
+
+    None where every clip is a video of its own.
+    """
+    order = np.argsort(split.rows, kind="stable")
+    names = [source_video(split.clip_ids[i]) for i in order.tolist()]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    if len(numbers) == len(names):
+        return None
+    return np.array([numbers[name] for name in names], dtype=np.int64)
+
+
 def confidence(
-    contributions: Arrays, *, resamples: int = 1000, seed: int = 0
+    contributions: Arrays,
+    *,
+    videos: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> dict[str, dict[str, float]]:
     """Return, per figure, its percentile interval and standard error over resampled clips.
 
     Args:
         contributions: per figure, the contribution of each clip, [N]; the figure is their mean.
+        videos: the number of each clip's video, [N]; None: each clip is a video of its own.
         resamples: number of resamples; with 1,000 an end of the interval is accurate to about a
             tenth of the interval's width.
         seed: seed of the resamples; the same clips are drawn for every figure.
     """
     names, table = _table(contributions)
-    counts = _counts(len(table), resamples, np.random.default_rng(seed))
+    counts = _counts(len(table), resamples, np.random.default_rng(seed), videos)
     means = np.concatenate([shares @ table for shares in counts])
     low, high = _ends(means)
     return {
@@ -67,15 +91,21 @@ def check_resamples(resamples: int) -> None:
 
 
 def paired_test(
-    first: Sequence[Arrays], other: Sequence[Arrays], *, resamples: int = 1000, seed: int = 0
+    first: Sequence[Arrays],
+    other: Sequence[Arrays],
+    *,
+    videos: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> dict[str, dict[str, float]]:
     """Return, per figure, the difference other - first, its interval, and a two-sided p.
 
-    A resample draws the same clips for both sides. Each side is one run, or several that differ in
-    their seed. With several, a resample also draws runs: it compares means over the drawn runs and
-    the drawn clips. A few runs show too little of their spread, and with one run per side the
-    interval covers the choice of clips, but not of the seed. p is twice the share of resamples
-    beyond zero, with one more resample counted on either side, so it is never 0.
+    A resample draws the same clips (or the same `videos`, see `confidence`) for both sides. Each
+    side is one run, or several that differ in their seed. With several, a resample also draws runs:
+    it compares means over the drawn runs and the drawn clips. A few runs show too little of their
+    spread, and with one run per side the interval covers the choice of clips, but not of the seed.
+    p is twice the share of resamples beyond zero, with one more resample counted on either side, so
+    it is never 0.
 
     Raises:
         DataError: the sides have different clips or figures.
@@ -89,7 +119,7 @@ def paired_test(
     a, b = (np.stack(side) for side in tables)  # (runs, N, M) each
     rng = np.random.default_rng(seed)
     differences = []
-    for counts in _counts(a.shape[1], resamples, rng):
+    for counts in _counts(a.shape[1], resamples, rng, videos):
         side = []
         for runs in (a, b):
             drawn = _draw_runs(len(runs), len(counts), rng)
@@ -116,6 +146,7 @@ def paired_ratios(
     first: Sequence[tuple[np.ndarray, np.ndarray]],
     other: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
+    videos: np.ndarray | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -127,7 +158,7 @@ def paired_ratios(
     side; resamples in which the class has no score are left out.
     """
     rng, clips = np.random.default_rng(seed), len(first[0][0])
-    counts = np.concatenate(list(_counts(clips, resamples, rng)))  # (R, N)
+    counts = np.concatenate(list(_counts(clips, resamples, rng, videos)))  # (R, N)
     whole, scores, drawn = np.ones((1, clips)), [], []
     for side in (first, other):
         equal = np.full((1, len(side)), 1 / len(side))
@@ -177,11 +208,16 @@ def _table(
     return names, np.stack([np.asarray(contributions[name], dtype=float) for name in names], axis=1)
 
 
-def _counts(clips: int, resamples: int, rng: np.random.Generator) -> Any:
+def _counts(
+    clips: int, resamples: int, rng: np.random.Generator, videos: np.ndarray | None = None
+) -> Any:
     """Yield how often each resample draws each clip, as shares of all draws: [up to CHUNK, N]."""
+    units = clips if videos is None else int(videos.max()) + 1
     for start in range(0, resamples, CHUNK):
         size = min(CHUNK, resamples - start)
-        yield rng.multinomial(clips, np.full(clips, 1 / clips), size=size) / clips
+        drawn = rng.multinomial(units, np.full(units, 1 / units), size=size)
+        counts = drawn if videos is None else drawn[:, videos]
+        yield counts / counts.sum(axis=1, keepdims=True)
 
 
 def _ends(values: np.ndarray) -> tuple[list[float], list[float]]:

@@ -85,7 +85,10 @@ def compare(
     states = {g.label: [run.predictions.state for run in g.runs] for g in groups}
     contributions = {name: list(map(analysis.contributions, own)) for name, own in states.items()}
     terms = {name: list(map(analysis.class_terms, own)) for name, own in states.items()}
-    sampling = {"resamples": resamples, "seed": seed}
+    told = (run.predictions.videos for run in runs)
+    videos = next((each for each in told if each is not None), None)
+    sampling: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    drawing = sampling | {"videos": videos}
     content: dict[str, Any] = {
         **{name: runs[0].results[name] for name in ("task", "data", "data_checksum", "synthetic")},
         "split": split,
@@ -93,11 +96,11 @@ def compare(
         "bootstrap": sampling | {"level": LEVEL},
         "groups": [_summary(group, contributions[group.label], split) for group in groups],
         "tests": {
-            g.label: paired_test(contributions[first.label], contributions[g.label], **sampling)
+            g.label: paired_test(contributions[first.label], contributions[g.label], **drawing)
             for g in others
         },
         "per_class": {
-            g.label: _per_class(terms[first.label], terms[g.label], analysis, sampling)
+            g.label: _per_class(terms[first.label], terms[g.label], analysis, drawing)
             for g in others
         },
     }
@@ -294,7 +297,7 @@ def _summary(
 
 
 def _per_class(
-    first: list[Any], other: list[Any], analysis: Analysis, sampling: dict[str, int]
+    first: list[Any], other: list[Any], analysis: Analysis, drawing: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         level: {
@@ -302,7 +305,7 @@ def _per_class(
             | paired_ratios(
                 [run[level][stream] for run in first],
                 [run[level][stream] for run in other],
-                **sampling,
+                **drawing,
             )
             for stream in first[0][level]
         }

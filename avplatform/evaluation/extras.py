@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from avplatform.base.console import Console
 from avplatform.data import Data
 from avplatform.data.reading.arrays import SplitArrays
-from avplatform.evaluation.bootstrap import LEVEL, check_resamples, confidence
+from avplatform.evaluation.bootstrap import LEVEL, check_resamples, confidence, videos_of
 from avplatform.evaluation.calibration import calibration
 from avplatform.evaluation.markdown import signed
 from avplatform.evaluation.options import EvalOptions
@@ -23,12 +23,16 @@ from avplatform.evaluation.thresholds import (
     require_analysis,
     require_evidence,
 )
-from avplatform.models.errors import DataError, UsageError
+from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.metrics import Metrics
 
 SHOWN = ("segment_A", "segment_V", "segment_Type@AV", "event_Type@AV")
 """Figures that the robustness picture and table show; a task without them shows its first three."""
+
+
+WIDE = 20.0
+"""Points from which an interval is called wide: that of about a hundred videos."""
 
 
 class Score(Protocol):
@@ -97,11 +101,15 @@ def extras(
         content["own_thresholds"] = {split.name: own.figures()}
     if asked.bootstrap:
         contributions = require_analysis(task).contributions(metrics.state())
-        intervals = confidence(contributions, resamples=asked.bootstrap, seed=asked.seed)
+        videos = videos_of(split)
+        intervals = confidence(
+            contributions, videos=videos, resamples=asked.bootstrap, seed=asked.seed
+        )
         content["confidence"] = {
             "level": LEVEL,
             "resamples": asked.bootstrap,
             "seed": asked.seed,
+            "videos": len(split) if videos is None else int(videos.max()) + 1,
             split.name: intervals,
         }
     if asked.calibration and validation is not None:
@@ -134,10 +142,19 @@ def show_extras(console: Console, content: dict[str, Any], split: str, *, presen
             for name, r in found[split].items()
         ]
         title = (
-            f"95 % intervals over {found['resamples']} resamples of the clips "
-            "(they cover the choice of clips, not of the seed)"
+            f"95 % intervals over {found['resamples']} resamples of the "
+            f"{counted(found['videos'], 'video')} (they cover the choice of videos, not of the "
+            "seed)"
         )
         console.table(title, ["", split, "low", "high", "standard error"], rows)
+        widest = max(r["high"] - r["low"] for r in found[split].values())
+        if widest > WIDE:
+            console.note(
+                f"the intervals are up to {widest:.0f} points wide, because {split} holds only "
+                f"{counted(found['videos'], 'video')}: small differences between models mean "
+                "nothing here; give more videos to it (--split of `avplatform data import table` "
+                "and `avplatform extract`)"
+            )
     if "calibration" in content:
         shown = [(when, what) for when in ("before", "after") for what in ("error", "brier")]
         rows = [

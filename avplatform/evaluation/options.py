@@ -33,7 +33,7 @@ class EvalOptions:
     predictions: str | None = None
     """write decisions, truth and scores of all clips to this file, or FOLDER/SPLIT.safetensors"""
     bootstrap: int = 0
-    """resamples of the clips for 95 % intervals of the headline figures, such as 1000; 0: none"""
+    """resamples of the videos for 95 % intervals of the headline figures, such as 1000; 0: none"""
     thresholds: Literal["own", "validation"] = "own"
     """own: the model's; validation: per class, chosen on the validation split (results say so)"""
     calibration: bool = False

@@ -15,6 +15,7 @@ from avplatform.data.adapters.registry import make_task
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.reading.source import locate_store
 from avplatform.data.store.schema import Manifest, check_labels
+from avplatform.evaluation.bootstrap import videos_of
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.evaluation.extras import check_extras, extras, show_extras, write_extras
 from avplatform.evaluation.options import EvalOptions
@@ -25,7 +26,7 @@ from avplatform.labels.held_out import data_for, zero_shot
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.checks import at_least
 from avplatform.models.errors import DataError, UsageError
-from avplatform.models.paths import expanded
+from avplatform.models.paths import expanded, nearest_path
 from avplatform.runs.folder import results_beside, trained_on
 from avplatform.runs.predictions import Predictions, save_predictions
 from avplatform.runs.results import presence_of, results, show
@@ -63,8 +64,8 @@ def score_model(
         raise UsageError(f"--weights are those of {TRAINING_FREE}; leave them out")
     if model is None and data_name is None and not expanded(options.model).exists():
         raise UsageError(
-            f"{options.model} does not exist; give a run or model folder, or for a model on the "
-            "Hub also --data"
+            f"{options.model} does not exist{nearest_path(options.model)}; give a run or model "
+            "folder, or for a model on the Hub also --data"
         )
     if data_name is None:
         raise UsageError(
@@ -148,7 +149,10 @@ def score_model(
         if options.predictions:
             place = expanded(options.predictions)
             place = place if place.suffix == ".safetensors" else place / f"{split.name}.safetensors"
-            save_predictions(Predictions.of(metrics, split=split.name, about=content), place)
+            found = Predictions.of(
+                metrics, split=split.name, about=content, videos=videos_of(split)
+            )
+            save_predictions(found, place)
             console.note(f"wrote {place}")
         if options.json:
             try:

@@ -43,19 +43,29 @@ class Predictions:
     `state` is the state of the task's metrics. `evidence` are the values that thresholds apply to.
     They are stored in half precision, so a probability within 0.0003 of its threshold may fall on
     the other side; the decisions themselves are exact. Both have one entry per clip, in the order
-    of state["row"].
+    of state["row"], and so have `videos`, the number of each clip's video: None where every clip is
+    a video of its own.
     """
 
     split: str
     state: Arrays
     evidence: Arrays | None = None
+    videos: np.ndarray | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, metrics: Metrics, *, split: str, about: dict[str, Any]) -> Predictions:
+    def of(
+        cls,
+        metrics: Metrics,
+        *,
+        split: str,
+        about: dict[str, Any],
+        videos: np.ndarray | None = None,
+    ) -> Predictions:
         """Return the predictions that were scored; `about` describes the model and the data."""
         known = {name: about.get(name) for name in IDENTITY}
-        return cls(split=split, state=metrics.state(), evidence=metrics.evidence, about=known)
+        state, evidence = metrics.state(), metrics.evidence
+        return cls(split=split, state=state, evidence=evidence, videos=videos, about=known)
 
     def metrics(self, task: Task) -> Metrics:
         """Return the task's metrics over these predictions."""
@@ -77,7 +87,12 @@ def save_predictions(predictions: Predictions, path: str | Path) -> Path:
         DataError: the file cannot be written.
     """
     arrays, shapes = {}, {}
-    groups = {"state": predictions.state, "evidence": predictions.evidence or {}}
+    videos = {} if predictions.videos is None else {"number": predictions.videos}
+    groups = {
+        "state": predictions.state,
+        "evidence": predictions.evidence or {},
+        "videos": videos,
+    }
     for name, value in (
         (f"{group}.{name}", value)
         for group, values in groups.items()
@@ -122,7 +137,7 @@ def load_predictions(path: str | Path) -> Predictions:
             arrays[name] = (
                 np.unpackbits(arrays[name], count=int(np.prod(shape))).reshape(shape).astype(bool)
             )
-        groups = {group: _members(arrays, group) for group in ("state", "evidence")}
+        groups = {group: _members(arrays, group) for group in ("state", "evidence", "videos")}
         rows = len(groups["state"]["row"])
         if any(len(value) != rows for value in arrays.values()):
             raise ValueError("arrays of different lengths")
@@ -131,6 +146,7 @@ def load_predictions(path: str | Path) -> Predictions:
             about=head["about"],
             state=groups["state"],
             evidence=groups["evidence"] or None,
+            videos=groups["videos"].get("number"),
         )
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(

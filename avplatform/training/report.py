@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from avplatform.base.files import write_json
 from avplatform.base.machine import describe
 from avplatform.base.processes import on_main
+from avplatform.evaluation.bootstrap import videos_of
 from avplatform.evaluation.evaluate import example_tracks
 from avplatform.evaluation.untrained import training_free_answers
 from avplatform.hub.cards import render_model_card
@@ -76,7 +77,8 @@ def write_report(
     def write() -> None:
         write_model(setup, content)
         for split, values in metrics.items():
-            predictions = Predictions.of(values, split=split, about=content)
+            videos = videos_of(setup.data.split(split))
+            predictions = Predictions.of(values, split=split, about=content, videos=videos)
             save_predictions(predictions, predictions_file(setup.folder.path, split))
         if config.save_plots:
             try:

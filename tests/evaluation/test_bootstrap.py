@@ -26,6 +26,21 @@ def test_intervals_hold_the_true_mean_as_often_as_they_say():
     assert 0.90 <= inside / 300 <= 0.98
 
 
+def test_clips_of_one_video_count_as_one_draw():
+    """Five equal clips of each video tell no more than one clip of each."""
+    values = np.random.default_rng(0).normal(50, 10, size=120)
+    many, videos = {"x": np.repeat(values, 5)}, np.repeat(np.arange(120), 5)
+    one = confidence({"x": values}, resamples=2000)["x"]
+    found = confidence(many, videos=videos, resamples=2000)["x"]
+    assert found == pytest.approx(one)
+    apart = confidence(many, resamples=2000)["x"]
+    assert apart["error"] == pytest.approx(one["error"] / np.sqrt(5), rel=0.1)
+    shifted = {"x": many["x"] + np.repeat(np.random.default_rng(1).normal(0, 5, 120), 5)}
+    tests = [paired_test([many], [shifted], videos=v)["x"] for v in (videos, None)]
+    widths = [test["high"] - test["low"] for test in tests]
+    assert widths[0] == pytest.approx(widths[1] * np.sqrt(5), rel=0.15)
+
+
 def test_the_seed_decides_the_resamples_and_nothing_else():
     values = {"x": np.random.default_rng(0).normal(size=50)}
     a, b, c = (confidence(values, resamples=300, seed=s) for s in (0, 0, 1))

@@ -22,6 +22,17 @@ WINDOW = re.compile(r"(.+)_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)")  # the id of a clip
 STREAMS = ("audio", "visual", "motion")
 
 
+def source_video(clip_id: str) -> str:
+    """Return the video that a clip was cut from by its id, NAME_START_END; else the id itself.
+
+    Example:
+        >>> source_video("street_10_20"), source_video("street")
+        ('street', 'street')
+    """
+    found = WINDOW.fullmatch(clip_id)
+    return found[1] if found and float(found[3]) > float(found[2]) else clip_id
+
+
 @dataclass
 class Video:
     """The clips of a video: their ids, and their starts and ends in seconds."""
