@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from avplatform.cli import main
+from avplatform.data import open_data
 from avplatform.data.verify import verify_data
+from avplatform.evaluation.bootstrap import videos_of
 
 FLAGS = ["--segments", "4", "--segment", "0.5", "--split", "0.5,0.25,0.25"]
 
@@ -42,7 +44,7 @@ def rewrite(own, old, new):
 
 def findings(own):
     report = verify_data(own / "store", annotations=own / "events.csv")
-    warnings = {f.kind for f in report.warnings if not f.kind.startswith("defect of")}
+    warnings = {f.kind for f in report.warnings if not f.kind.startswith("remark on")}
     return {(f.kind, f.clip_id) for f in report.errors}, warnings
 
 
@@ -54,6 +56,28 @@ def test_a_store_agrees_with_the_list_that_it_was_made_of(own, task, capsys):
     assert main(["data", "verify", str(own / "store"), *flags]) == 0
     assert main(["data", "verify", str(own / "store"), *flags, "--audio-annotations", "x"]) == 2
     assert "--audio-annotations is for official files" in capsys.readouterr().err
+
+
+def test_what_is_odd_in_an_own_table_is_not_said_of_official_files(own, capsys):
+    rewrite(own, "video,onset", "note,video,onset")
+    rows = (own / "events.csv").read_text().splitlines()
+    (own / "events.csv").write_text("\n".join([rows[0], *(f"x,{row}" for row in rows[1:])]) + "\n")
+    store = make(own)
+    capsys.readouterr()
+    assert main(["data", "verify", str(store)]) == 0
+    said = capsys.readouterr().out
+    assert "remark on the list of events: column that is not read" in said
+    assert "official" not in said
+
+
+def test_the_clips_of_a_video_are_drawn_together(own):
+    data = open_data(make(own), task="avvp")
+    (split,) = (data.split(n) for n in data.splits if "v0_0_2" in data.split(n).clip_ids)
+    order = np.argsort(split.rows, kind="stable")
+    found = dict(zip((split.clip_ids[i] for i in order), videos_of(split).tolist(), strict=True))
+    assert found["v0_0_2"] == found["v0_2_4"] and len(set(found.values())) == len(found) - 1
+    others = [videos_of(data.split(n)) for n in data.splits if data.split(n).name != split.name]
+    assert others == [None, None]  # each clip is a video
 
 
 @pytest.mark.parametrize("task", ["avvp", "avel"])

@@ -108,7 +108,8 @@ def verify_data(
         )
     if defects and (annotations is None or listed):
         told = {finding.kind for finding in report.findings}
-        list_defects(defects, REPORT_FILE, report, told=told)
+        what = "remark on the list of events" if listed else "defect of the official files"
+        list_defects(defects, REPORT_FILE, report, told=told, what=what)
     if hub is not None and fast:
         _check_footers(source, report)
         return report

@@ -40,17 +40,22 @@ def check_provenance(manifest: Manifest, adapter: DatasetAdapter, report: Verify
 
 
 def list_defects(
-    defects: list[Defect], source: str, report: VerifyReport, *, told: Collection[str] = ()
+    defects: list[Defect],
+    source: str,
+    report: VerifyReport,
+    *,
+    told: Collection[str] = (),
+    what: str = "defect of the official files",
 ) -> None:
-    """List the defects of the official files, one line per kind and file, as warnings.
+    """List the defects of files, one line per kind and file, as warnings.
 
-    Kinds in `told` are left out, as they were reported before.
+    Kinds in `told` are left out, as they were reported before. `what` is said of each.
     """
     others = [defect for defect in defects if defect.kind not in told]
     summary = ImportReport(dataset="", source="", options={}, clips={}, stored={}, defects=others)
     for line in summary.defect_lines():
         kind, _, text = line.partition(", ")
-        report.warn(f"defect of the official files: {kind}", f"{text} (from {source})")
+        report.warn(f"{what}: {kind}", f"{text} (from {source})")
 
 
 class OfficialLabels:
