@@ -18,7 +18,7 @@ from avplatform.version import __version__
 if TYPE_CHECKING:
     from avplatform.timeline.timeline import Timeline
 
-COLUMNS = ("stream", "label", "onset", "offset", "score")
+COLUMNS = ("video", "stream", "label", "onset", "offset", "score")
 # The format requires a date; a fixed one makes the same file from the same video.
 ELAN_DATE = "1970-01-01T00:00:00+00:00"
 
@@ -64,7 +64,10 @@ def event_row(event: Event) -> dict[str, Any]:
 
 
 def as_csv(timeline: Timeline) -> str:
-    """Return the events as CSV, one line per event under a header.
+    """Return the events as CSV, one line per event under a header, which names the video.
+
+    The tables of several videos can be joined, and are read as lists of events (`data import
+    table`, `score`).
 
     The column never_trained_on (true, false) is there where the model was never trained on a label.
     """
@@ -73,7 +76,7 @@ def as_csv(timeline: Timeline) -> str:
     writer = csv.DictWriter(out, [*COLUMNS, *mark], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for event in timeline.events:
-        row = event_row(event)
+        row = {"video": timeline.video, **event_row(event)}
         writer.writerow({**row, "never_trained_on": json.dumps(row["never_trained_on"])})
     return out.getvalue()
 

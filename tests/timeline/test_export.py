@@ -6,9 +6,12 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
+from avplatform.data.adapters.table.checks import make_table
+from avplatform.data.adapters.table.readers import read_events
 from avplatform.timeline.event import Event
 from avplatform.timeline.export import as_csv, as_eaf, as_json, as_vtt
 from tests.timeline.examples import example
@@ -43,14 +46,31 @@ def test_json_holds_the_events_and_the_scores_of_every_second(timeline):
 def test_csv_has_a_row_an_event(timeline, odd):
     rows = list(csv.DictReader(io.StringIO(as_csv(timeline))))
     assert len(rows) == len(timeline.events) and list(rows[0]) == [
+        "video",
         "stream",
         "label",
         "onset",
         "offset",
         "score",
     ]
+    assert {row["video"] for row in rows} == {timeline.video}
     assert [float(r["offset"]) for r in rows] == [round(e.offset, 3) for e in timeline.events]
     assert next(csv.DictReader(io.StringIO(as_csv(odd))))["label"] == BAD
+
+
+def test_the_tables_of_several_videos_are_one_list_of_events(timeline, tmp_path):
+    other = dataclasses.replace(timeline, video="videos/other.mp4", events=timeline.events[:2])
+    (head, *rows), (_, *more) = (as_csv(each).splitlines() for each in (timeline, other))
+    (tmp_path / "all.csv").write_text("\n".join([head, *rows, *more]) + "\n")
+    events, _ = read_events([tmp_path / "all.csv"])
+    found = [(e.video, e.stream, e.label, e.onset, e.offset, e.score) for e in events]
+    assert found == [
+        (each.video, e.stream, e.label, round(e.onset, 3), round(e.offset, 3), round(e.score, 4))
+        for each in (timeline, other)
+        for e in each.events
+    ]
+    table = make_table(events, videos=["other", Path(timeline.video).stem])  # as an import does
+    assert len(table.videos["other"]) == 2
 
 
 def test_vtt_has_a_cue_an_event_in_order(timeline, odd):
