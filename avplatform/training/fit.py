@@ -90,6 +90,8 @@ def length(clips: int, steps: int, total: int) -> str:
 def advice(config: RunConfig, clips: int, steps: int, total: int) -> list[str]:
     """Return a line for each reason why a run is too short to learn, with the remedy.
 
+    How many steps a run needs is not known of runs that start from a trained model.
+
     Args:
         config: the run's configuration.
         clips: number of training clips.
@@ -97,7 +99,7 @@ def advice(config: RunConfig, clips: int, steps: int, total: int) -> list[str]:
         total: optimiser steps of the run.
     """
     lines = []
-    if total < FEW_STEPS:
+    if total < FEW_STEPS and not config.init_from:
         epochs = math.ceil(FEW_STEPS / max(1, steps))
         flags = [f"--epochs to {epochs}"] if epochs > config.epochs else []
         if config.max_steps is not None and config.max_steps < FEW_STEPS:

@@ -169,6 +169,8 @@ def test_a_short_run_and_a_single_batch_are_told_with_the_remedy():
     (line,) = advice(limited, clips=24, steps=6, total=10)
     assert line.endswith("raise --max-steps to 500")
     assert advice(config, clips=3339, steps=105, total=1470) == []
+    started = dataclasses.replace(limited, init_from="runs/base")
+    assert advice(started, clips=24, steps=6, total=10) == []  # how many it needs is not known
 
 
 @pytest.mark.parametrize("answer", ["nothing", "everything"])
