@@ -20,7 +20,7 @@ from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import AVError, DataError, UsageError
 from avplatform.models.files import save_tensors, write_atomic
-from avplatform.models.paths import expanded
+from avplatform.models.paths import expanded, may_be_hub_id, nearest_path
 from avplatform.models.stem import MapStem, VectorStem
 
 CONFIG_FILE = "config.json"
@@ -302,9 +302,10 @@ def _file(place: str, name: str, options: dict[str, Any]) -> Path:
                 "give a folder that a run or save_pretrained wrote"
             )
         return path
-    if place.startswith((".", "/", "~")) or place.count("/") != 1:
+    if not may_be_hub_id(place):
         raise DataError(
-            f"no model folder {place}; give an existing folder, or a hub id such as owner/name"
+            f"no model folder {place}{nearest_path(place)}; give an existing folder, or a hub id "
+            "such as owner/name (whose owner is not the name of a folder here)"
         )
     try:
         return Path(hf_hub_download(place, name, **options))

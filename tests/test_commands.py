@@ -87,6 +87,37 @@ def test_a_run_that_does_not_exist_is_said_not_to(tmp_path, monkeypatch, capsys)
     assert "runs/nothing does not exist" in capsys.readouterr().err
 
 
+def test_a_mistyped_folder_is_said_not_to_exist_and_the_hub_is_not_asked(
+    small_stores, tmp_path, monkeypatch, capsys
+):
+    def asked(*args, **kwargs):
+        pytest.fail("the Hub was asked")
+
+    for place in ("huggingface_hub.snapshot_download", "avplatform.hub.folder.snapshot_download",
+                  "avplatform.models.av_model.hf_hub_download"):  # fmt: skip
+        monkeypatch.setattr(place, asked)
+    monkeypatch.chdir(tmp_path)
+    build("avel", "ave", "leap").save_pretrained(tmp_path / "runs" / "base")
+    (tmp_path / "stores").mkdir()
+    (tmp_path / "stores" / "dogs").symlink_to(small_stores["avel"])
+    for model, data, wanted in (
+        ("runs/bsae", "stores/dogs", "no model folder runs/bsae; did you mean 'runs/base'?"),
+        ("rnus/base/x", "stores/dogs", "no model folder rnus/base/x; did you mean 'runs'?"),
+        ("./bsae", "stores/dogs", "no model folder ./bsae; give an existing folder"),
+        ("runs/base", "stores/dgos", "no data folder stores/dgos; did you mean 'stores/dogs'?"),
+        ("runs/base", "store", "no data folder store; did you mean 'stores'?"),
+    ):
+        assert main(["eval", model, "--data", data, "--cpu"]) == 1
+        assert wanted in " ".join(capsys.readouterr().err.split())
+    for given in (["predict", "x.mp4", "--model", "runs/bsae", "--out", "out"],
+                  ["train", "--data", "stores/dgos", "--task", "avel"]):  # fmt: skip
+        (tmp_path / "x.mp4").write_bytes(b"")
+        assert main(given) != 0
+        assert "did you mean" in capsys.readouterr().err
+    with pytest.raises(pytest.fail.Exception, match="the Hub was asked"):
+        main(["eval", "owner/name", "--data", "stores/dogs", "--cpu"])  # may be on the Hub
+
+
 def test_of_many_names_an_error_lists_the_nearest_three(capsys):
     assert main(["train", "--preset", "han-mmil-avvq"]) == 2
     said = capsys.readouterr().err

@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 from avplatform.base.hub_errors import FAILURES, explain
 from avplatform.models.av_model import model_of_run
 from avplatform.models.errors import DataError
-from avplatform.models.paths import expanded
+from avplatform.models.paths import expanded, may_be_hub_id, nearest_path
 
 UPLOADED = ("config.json", "model.safetensors", "README.md")
 EVAL_RESULTS = ".eval_results/*.yaml"
@@ -25,9 +25,10 @@ def model_folder(path: str | Path) -> Path:
     if folder.is_dir():
         return model_of_run(folder)
     name = str(path)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not may_be_hub_id(name):
         raise DataError(
-            f"no folder {name}; give a run folder, a model folder, or a hub id such as owner/name"
+            f"no folder {name}{nearest_path(name)}; give a run folder, a model folder, or a hub id "
+            "such as owner/name (whose owner is not the name of a folder here)"
         )
     try:
         return Path(snapshot_download(name, allow_patterns=[*UPLOADED, EVAL_RESULTS]))

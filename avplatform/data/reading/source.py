@@ -15,7 +15,7 @@ from avplatform.data.reading.shards import HubShards, LocalShards, Shards
 from avplatform.data.reading.streaming import StreamLoader
 from avplatform.data.store.schema import DataSpec, Manifest
 from avplatform.models.errors import DataError, UsageError, counted, nearest
-from avplatform.models.paths import expanded
+from avplatform.models.paths import expanded, may_be_hub_id
 
 if TYPE_CHECKING:
     import datasets
@@ -231,7 +231,7 @@ def locate_store(
 ) -> tuple[Path, tuple[str, str] | None]:
     """Return the folder of a store, and its repository and commit if it is on the Hub."""
     path = expanded(data)
-    if path.is_dir() or data.startswith((".", "/", "~")) or data.count("/") != 1:
+    if path.is_dir() or not may_be_hub_id(data):
         return path, None
     if progress is not None:
         progress(f"'{data}' is not a folder; looking for it on the Hub")

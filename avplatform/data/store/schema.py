@@ -17,7 +17,7 @@ import numpy as np
 from avplatform.models.checks import in_range, sizes
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import AVError, DataError, UsageError, counted, nearest
-from avplatform.models.paths import expanded
+from avplatform.models.paths import expanded, nearest_path
 from avplatform.models.typed_values import build
 from avplatform.tasks.contracts import Task
 
@@ -194,7 +194,8 @@ class Manifest:
         try:
             if not expanded(folder).is_dir():
                 raise DataError(
-                    f"no data folder {folder}; give demo, or a folder that `avplatform data` wrote"
+                    f"no data folder {folder}{nearest_path(str(folder))}; "
+                    "give demo, or a folder that `avplatform data` wrote"
                 )
             if not file.is_file():
                 raise DataError(
