@@ -216,22 +216,23 @@ def refine_by_exchange(
     Source: MA (CVPR 2021), see `exchange`.
     """
     about = refiner.about(rule="exchange", seed=seed, both=both)
+    known = refiner.about(rule="exchange", seed=seed)  # what the probabilities depend on
     parts, refined = parts_of(out), []
     scale: tuple[Tensor, Tensor] | None = None
     for split in refined_splits(refiner.data):
         other, paired = partners(split.clip_ids, split.labels("weak"), seed=seed)
-        found = refiner.exchange(split, other, parts=parts, about=about)
+        found = refiner.exchange(split, other, parts=parts, about=known)
         weak = torch.from_numpy(np.array(split.labels("weak"), dtype=np.float32))
         if scale is None:
             scale = divisors(found.audio, weak), divisors(found.visual, weak)
         audio, visual = dropped_labels(found, weak, scale, both=both)
-        known = torch.from_numpy(paired)[:, None]  # without a partner nothing can be tested
+        tested = torch.from_numpy(paired)[:, None]  # not without a partner
         refined.append(
             RefinedLabels(
                 classes=tuple(refiner.data.spec.classes),
                 clip_ids=tuple(split.clip_ids),
-                keep_audio=~(audio & known).numpy(),
-                keep_visual=~(visual & known).numpy(),
+                keep_audio=~(audio & tested).numpy(),
+                keep_visual=~(visual & tested).numpy(),
                 made_by=about | {"without_partner": int((~paired).sum())},
             )
         )
@@ -259,7 +260,9 @@ def ratios_of_noise(
         mean_batch=mean_batch,
     )
     split = refined_splits(refiner.data)[0]
-    found = refiner.probabilities(split, parts=parts_of(out), about=about)
+    # The probabilities depend on the model and the data alone: other thresholds go on with them.
+    known = refiner.about(rule="noise-ratio")
+    found = refiner.probabilities(split, parts=parts_of(out), about=known)
     weak = torch.from_numpy(np.array(split.labels("weak"), dtype=np.float32))
     batches = [
         torch.from_numpy(index)

@@ -182,30 +182,60 @@ def test_exchange_writes_labels_that_training_reads(small_stores, model, tmp_pat
     assert "exists; delete it" in refused("exchange", *args)
 
 
-def test_exchange_goes_on_after_its_parts(small_stores, model, tmp_path, monkeypatch, refused):
-    store = small_stores["avvp"]
-    args = ["exchange", "--model", model, "--data", store, "--cpu"]
+@pytest.fixture
+def stopped(monkeypatch):
+    """Run a command that is stopped after three parts of seven clips; return how parts are saved.
+
+    `saved` is the list of the parts that are saved afterwards.
+    """
     monkeypatch.setattr(refine, "PART", 7)
-    assert command(*args, "--out", tmp_path / "whole.json") == 0
-    write, written = refine.save_tensors, []
+    write, saved = refine.save_tensors, []
 
-    def stop_after_three(tensors, path):
-        if len(written) == 3:
-            raise KeyboardInterrupt
-        written.append(path)
-        write(tensors, path)
+    def run(*args):
+        def stop_after_three(tensors, path):
+            if len(saved) == 3:
+                raise KeyboardInterrupt
+            noted(tensors, path)
 
-    monkeypatch.setattr(refine, "save_tensors", stop_after_three)
-    out = tmp_path / "stopped.json"
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        if command(*args, "--out", out) != 0:
-            raise SystemExit
+        def noted(tensors, path):
+            write(tensors, path)
+            saved.append(path)
+
+        monkeypatch.setattr(refine, "save_tensors", stop_after_three)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            if command(*args) != 0:
+                raise SystemExit
+        monkeypatch.setattr(refine, "save_tensors", noted)
+        assert len(saved) == 3
+        saved.clear()
+        return saved
+
+    return run
+
+
+def test_exchange_goes_on_after_its_parts(small_stores, model, tmp_path, stopped, refused):
+    store, out = small_stores["avvp"], tmp_path / "stopped.json"
+    args = ["exchange", "--model", model, "--data", store, "--cpu"]
+    saved = stopped(*args, "--out", out)
     parts = sorted(refine.parts_of(out).glob("*.safetensors"))
     assert len(parts) == 3 and load_file(parts[0])["audio"].shape == (7, 25)
-    monkeypatch.setattr(refine, "save_tensors", write)
     assert "another seed" in refused(*args, "--seed", 3, "--out", out)
-    assert command(*args, "--out", out) == 0
+    assert command(*args, "--out", out) == 0 and len(saved) == 4 - 3 + 2  # train, validation
+    assert command(*args, "--out", tmp_path / "whole.json") == 0
     assert json.loads(out.read_text()) == json.loads((tmp_path / "whole.json").read_text())
+
+
+def test_other_thresholds_go_on_with_the_same_probabilities(small_stores, model, tmp_path, stopped):
+    store, out = small_stores["avvp"], tmp_path / "stopped.json"
+    args = ["noise-ratio", "--model", model, "--data", store, "--cpu"]
+    saved = stopped(*args, "--out", out)
+    other = ["--audio-threshold", 1.0, "--visual-threshold", 0.9, "--mean-batch", 5]
+    assert command(*args, *other, "--out", out) == 0 and len(saved) == 1  # nothing is repeated
+    assert command(*args, *other, "--out", tmp_path / "whole.json") == 0
+    assert json.loads(out.read_text()) == json.loads((tmp_path / "whole.json").read_text())
+    assert command(*args, "--out", tmp_path / "default.json") == 0
+    both = [json.loads((tmp_path / n).read_text()) for n in ("whole.json", "default.json")]
+    assert both[0]["audio"] != both[1]["audio"]  # the thresholds count
 
 
 def test_noise_ratios_are_written_with_their_distance_from_the_truth(
