@@ -86,8 +86,6 @@ def test_eval_adds_what_is_asked_for(runs, task, tmp_path, capsys):
                  "--predictions", str(tmp_path / "kept")]) == 0  # fmt: skip
     content, own = read(out), read(run / "results.json")
     assert content["confidence"]["videos"] == 10
-    said = " ".join(capsys.readouterr().out.split())
-    assert "because test holds only 10 videos" in said and "--split of `avplatform" in said
     assert content["thresholds"] == "per class, chosen on validation"
     assert content["own_thresholds"]["test"] == own["test"]
     for name, row in content["confidence"]["test"].items():
@@ -114,7 +112,8 @@ def test_eval_adds_what_is_asked_for(runs, task, tmp_path, capsys):
         )
     kept = load_predictions(tmp_path / "kept" / "test.safetensors")
     assert kept.about["thresholds"] == content["thresholds"]
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "because test holds only 10 videos" in said and "--split of `avplatform" in said
     assert ("do not tell where" in said) == (task == "avel") == (content["presence"] is None)
 
 
