@@ -62,12 +62,12 @@ def on_each(accelerator: Accelerator, act: Callable[[], T]) -> list[T]:
         else failure
     )
     answers: list[tuple[Any, Exception | None]] = gather_object([(result, sent)])
-    for _, error in answers:
-        if error is not None:
-            if isinstance(error, AVError):
-                error.shared = True
-            raise error from failure
-    return [found for found, _ in answers]
+    for _, found in answers:
+        if found is not None:
+            if isinstance(found, AVError):
+                found.shared = True
+            raise found from failure
+    return [answer for answer, _ in answers]
 
 
 def error_on_all(message: str) -> DataError:

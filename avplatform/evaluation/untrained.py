@@ -12,12 +12,13 @@ from accelerate import Accelerator
 
 from avplatform.base.processes import on_each
 from avplatform.data import Data
+from avplatform.data.reading.arrays import SplitArrays
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.features.fetch import missing_weights
 from avplatform.features.recipe import FeatureRecipe
 from avplatform.models.errors import AVError, DataError
 from avplatform.tasks.registry import task_of_model
-from avplatform.training_free.model import TRAINING_FREE, kinds_of, open_for_data
+from avplatform.training_free.model import TRAINING_FREE, TrainingFree, kinds_of, open_for_data
 
 ANSWER = TRAINING_FREE.replace("-", "_")
 Answers = dict[str, dict[str, dict[str, float]]]
@@ -42,21 +43,20 @@ def training_free_answers(
     recipe = FeatureRecipe.from_dict(made) if made.get("recipe") else None
     if recipe is None or kinds_of(recipe) is None:
         return {}
-    opened = []
+    models, arrays = list[TrainingFree](), list[SplitArrays]()
 
     def open_all() -> None:
         if missing := missing_weights(recipe, {}):
             raise DataError(f"get its weights with {' and '.join(one.how for one in missing)}")
-        opened.append(open_for_data(data.spec, device=accelerator.device))
-        opened.extend(data.split(split) for split in splits)
+        models.append(open_for_data(data.spec, device=accelerator.device))
+        arrays.extend(data.split(split) for split in splits)
 
     try:
         # Scoring needs all processes, so none may begin if another could not open something.
         on_each(accelerator, open_all)
-        model, *arrays = opened
-        task = task_of_model(model.config)
+        task = task_of_model(models[0].config)
         return {
-            split: {ANSWER: evaluate(model, task, each, accelerator=accelerator).figures()}
+            split: {ANSWER: evaluate(models[0], task, each, accelerator=accelerator).figures()}
             for split, each in zip(splits, arrays, strict=True)
         }
     except AVError as error:
