@@ -26,11 +26,11 @@ def nearest_path(text: str) -> str:
     if missing is None:
         return ""
     try:
-        names = [str(missing.with_name(each.name)) for each in missing.parent.iterdir()]
+        names = [each.name for each in missing.parent.iterdir()]
     except OSError:
         return ""
-    close = difflib.get_close_matches(str(missing), names, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    close = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.6)
+    return f"; did you mean '{missing.with_name(close[0])}'?" if close else ""
 
 
 def expanded(path: str | Path) -> Path:
