@@ -164,8 +164,9 @@ class AVVP(Task):
         second epoch on, "counts" [B, 3, C] says in how many segments the classes are at least. For
         the contrast across videos, each clip is followed by a mixed pair (`mixed`).
         """
-        if self.config.refined is not None:
-            batch = self._with_refined(batch)
+        if (file := self.config.refined) is not None:
+            keep = self._refined.masks(batch.clip_id, like=batch.labels["weak"], path=file)
+            batch = dataclasses.replace(batch, labels=batch.labels | keep)
         if self.config.denoise != "off":
             batch = self._denoised(model, batch, processes)
         if self.config.count_terms != "off" and batch.moment.epoch > 1:  # type: ignore[union-attr]
@@ -175,12 +176,6 @@ class AVVP(Task):
         if self.config.contrast == "cross_video" and batch.after(self.config.contrast_after):
             batch = mixed(batch)
         return batch
-
-    def _with_refined(self, batch: Batch) -> Batch:
-        """Return a batch with the refined labels of the file."""
-        path, weak = str(self.config.refined), batch.labels["weak"]
-        keep = self._refined.masks(batch.clip_id, like=weak, path=path)
-        return dataclasses.replace(batch, labels=batch.labels | keep)
 
     @cached_property
     def _refined(self) -> RefinedLabels:
