@@ -89,6 +89,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "make segment pseudo-labels by VALOR's procedure, or score them",
     ),
     "embed-labels": ("embed_labels", "embed label texts, and show which are similar"),
+    "bank": ("bank", "make the bank by which a model finds labels that it was never trained on"),
     "convert": (
         "convert",
         "convert a checkpoint that the authors of a paper published to a model folder",

@@ -6,6 +6,16 @@ Over the seconds of the test split: the area under the ROC curve of each class's
 chance), for the audio and the visual stream (AVVP) or both at once (AVEL). Over the clips that hold
 exactly one of the classes: how often its text has the highest probability. Figures are the mean and
 standard deviation over the runs, which differ in their seeds.
+
+A second table gives the task's own figure, decided without and with the model's bank (which is made
+here where a run has none): on the clips that hold one of the classes, with the model choosing among
+them or among all, on the other clips, among all, and the harmonic mean of the last two. Rows:
+
+* plain: the decoder's own logits;
+* decoder, linear: one of the two scores of the bank alone; both: the default;
+* random: both, with a random vector in place of each text that the model was never trained on;
+* not asked: trained classes only, where the bank is not read;
+* rare: both, if each class is assumed to be as rare as a training class (the default of predict).
 """
 
 from __future__ import annotations
@@ -14,18 +24,25 @@ import argparse
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from scipy.stats import rankdata
 
-from avplatform.data import open_data
+from avplatform.data import Data, open_data
 from avplatform.data.adapters.registry import make_task
 from avplatform.data.reading.arrays import SplitArrays
+from avplatform.data.reading.restricted import RestrictedData
 from avplatform.data.reading.sampling import eval_batches
+from avplatform.data.store.schema import BACKGROUND
+from avplatform.evaluation.evaluate import evaluate
 from avplatform.hub.folder import model_folder
-from avplatform.labels.held_out import zero_shot
+from avplatform.labels.bank import ReferenceBank, read_bank
+from avplatform.labels.held_out import data_for, without, zero_shot
+from avplatform.labels.unseen import WithBank, harmonic_mean
 from avplatform.models.av_model import AVModel
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import task_of_model
 
+ROWS = ("plain", "decoder", "linear", "both", "random", "rare", "not asked")
 STREAMS = {"avvp": ("audio", "visual"), "avel": ("av",)}
 
 
@@ -39,6 +56,7 @@ def main() -> None:
     options = arguments.parse_args()
     areas: list[np.ndarray] = []  # (streams, classes) a run
     tops: list[float] = []
+    decided: list[np.ndarray] = []  # (rows, 4) a run
     for place in options.models:
         model = AVModel.from_pretrained(model_folder(place))
         own = task_of_model(model.config)
@@ -62,6 +80,8 @@ def main() -> None:
             )
         )
         tops.append(top_of_clips(found, truth))
+        if not about["trained_on"]:
+            decided.append(decisions(model, task, data, options.held_out))
     streams, runs = STREAMS[task.name], np.stack(areas)
     print(
         f"{'class':<36}" + "".join(f"{'AUC ' + stream:>18}" for stream in streams) + "   trained on"
@@ -81,6 +101,59 @@ def main() -> None:
         f"the right text is on top in {spread(np.array(tops))} % of the clips "
         f"with one of the {runs.shape[-1]} classes"
     )
+    if decided:
+        names = ("among them", "all: unseen", "all: seen", "all: harmonic")
+        print(f"\n{task.selection_metric:<18}" + "".join(f"{name:>16}" for name in names))
+        for number, name in enumerate(ROWS):
+            cells = np.stack(decided)[:, number].T
+            print(f"{name:<18}" + "".join(f"{spread(values):>16}" for values in cells))
+
+
+def decisions(model: AVModel, task: Task, data: Data, held_out: list[str]) -> np.ndarray:
+    """Return the task's figure by row and column of the second table: [rows, 4]."""
+    split = data_for(data, task_of_model(model.config)).split("train")
+    bank = read_bank(model) or ReferenceBank.make(model, task_of_model(model.config), split)
+    table = np.full((len(ROWS), 4), np.nan)
+    for among in ("held-out", "all"):
+        plain, narrow, restricted, about = zero_shot(
+            model, task, data, held_out, among=among, source=None
+        )
+        names, _ = narrow.model_classes(model.config.decoder._type, model.config.encoder._type)
+        unseen = [n for n, name in enumerate(names) if name in about["held_out"]]
+        noise = plain.labels.clone()
+        random = torch.randn(
+            len(unseen), noise.shape[1], generator=torch.Generator().manual_seed(0)
+        )
+        noise[unseen] = random * noise[unseen].norm(dim=1, keepdim=True) / noise.shape[1] ** 0.5
+        parsers = {"plain": plain}
+        for row in ROWS[1:-1]:
+            parsers[row] = WithBank(
+                model,
+                bank,
+                narrow,
+                noise if row == "random" else plain.labels,
+                unseen,
+                assumed="training" if row == "rare" else "present",
+                scores=row if row in ("decoder", "linear") else "both",
+            )
+        others = without(task, data, held_out)
+        for row, parser in parsers.items():
+            number = ROWS.index(row)
+            if among == "held-out":
+                table[number, 0] = figure(parser, narrow, restricted)
+            else:
+                pair = figure(parser, narrow, restricted), figure(parser, narrow, others)
+                table[number, 1:] = [*pair, harmonic_mean(pair)]
+    own = task_of_model(model.config)
+    trained = [name for name in own.classes if name != BACKGROUND]
+    table[-1, 2] = figure(model, own, RestrictedData(others, trained))
+    return table
+
+
+def figure(model: torch.nn.Module, task: Task, data: Data) -> float:
+    """Return the task's own figure on the test split, in percent."""
+    found = evaluate(model, task, data.split("test"), accelerator=Accelerator(cpu=True))
+    return found.figures()[task.metric_of(found)]
 
 
 def probabilities(model: torch.nn.Module, task: Task, split: SplitArrays) -> list[np.ndarray]:
@@ -128,6 +201,8 @@ def top_of_clips(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
 
 def spread(values: np.ndarray) -> str:
     """Return mean and standard deviation over runs."""
+    if np.isnan(values).all():
+        return "-"
     return (
         f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
         if len(values) > 1

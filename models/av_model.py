@@ -25,6 +25,8 @@ from avplatform.models.stem import MapStem, VectorStem
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+BANK_FILE = "bank.safetensors"
+"""What the model needs of its training clips to look for labels it never met, if it has it."""
 Built = TypeVar("Built")
 
 
@@ -62,6 +64,8 @@ class AVModel(
             config = AVModelConfig.from_dict(config)
         self.config, features = config, config.features
         self.companion: nn.Module | None = None
+        self.folder: Path | None = None
+        """The folder that the model was loaded from."""
         encoder_type = ENCODERS[self.config.encoder._type]
         decoder_type = DECODERS[self.config.decoder._type]
         if encoder_type.wants == "vectors":
@@ -228,6 +232,7 @@ class AVModel(
         if any(value.dtype == torch.float64 for value in tensors.values()):
             model = model.double()
         model.load_state_dict(tensors)
+        model.folder = weights_path.parent
         return model.eval()
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
@@ -243,6 +248,9 @@ class AVModel(
             folder / WEIGHTS_FILE, lambda path: save_tensors(tensors, path, {"format": "pt"})
         )
         write_atomic(folder / CONFIG_FILE, text + "\n")
+        bank = None if self.folder is None else self.folder / BANK_FILE
+        if bank is not None and bank.is_file() and not (folder / BANK_FILE).exists():
+            write_atomic(folder / BANK_FILE, bank.read_bytes())
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
         """Return a short card; `avplatform push` writes a full one with results."""

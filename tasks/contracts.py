@@ -23,6 +23,7 @@ from avplatform.tasks.cells import Cells
 from avplatform.tasks.events import FromEvents
 from avplatform.tasks.metrics import Analysis, Metrics
 from avplatform.tasks.options import check_parts
+from avplatform.tasks.unseen import UnseenRule
 
 Odd = tuple[str, str, int, str]
 """Odd labels of a clip: level ("error" or "warning"), kind, position among the clips, and text."""
@@ -74,6 +75,7 @@ class Task:
     about: ClassVar[str] = ""  # what its models answer, one sentence without its full stop
     decisions: ClassVar[str] = "see the task"  # what `decide` returns, for the code in cards
     cells: ClassVar[Cells] = Cells()
+    unseen: ClassVar[type[UnseenRule] | None] = None  # decides labels that no training met
     from_events: ClassVar[FromEvents | None] = None  # how listed events become labels
     classes: tuple[str, ...]
     texts: dict[str, tuple[str, ...]]
@@ -259,6 +261,10 @@ class Task:
     def evidence(self, parse: Parse, decisions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what is compared with thresholds, by name, each with B rows; it may be empty."""
         return {}
+
+    def unseen_rule(self) -> UnseenRule | None:
+        """Return how labels are decided that the model was never trained on; None: as others."""
+        return None if self.unseen is None else self.unseen(self.config, self.classes)
 
     def analysis(self) -> Analysis | None:
         """Return the analysis of this task; None: it has no intervals and thresholds."""

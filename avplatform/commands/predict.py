@@ -14,6 +14,7 @@ import tyro
 from avplatform.base.console import Console, named, readable
 from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
 from avplatform.commands.flags import from_options, parse_flags, writing
+from avplatform.labels.assumed import Assumed
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, UsageError, counted
 from avplatform.models.paths import expanded
@@ -55,6 +56,8 @@ class PredictOptions:
     """seconds from one window to the next; default: half the length of its training clips"""
     threshold: float | None = None
     """lowest probability at which a class is detected (avvp); default: the model's own"""
+    unseen: Assumed = "training"
+    """labels never trained on: as rare as training classes, one present, or plain (no bank)"""
     embed_video: bool = False
     """put the video into the page itself; default: the page refers to it by its relative path"""
     max_seconds: float = 3600.0

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from avplatform.config.optim import OptimConfig, ScheduleConfig
+from avplatform.labels.assumed import CLIPS
 from avplatform.models.checks import at_least, check_choices
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
@@ -181,6 +182,8 @@ class RunConfig:
     """project name under which trackers group runs"""
     save_plots: bool = option(True, HOW_IT_RUNS)
     """write curves, per-class bars and example timelines"""
+    bank_clips: int = option(CLIPS, HOW_IT_RUNS)
+    """training clips in the bank, by which labels never trained on are scored (leap); 0: no bank"""
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(
         default_factory=lambda: ScheduleConfig(name="late_decay", after=0.8)
@@ -202,7 +205,7 @@ class RunConfig:
         check_choices(self)
         counts = ("epochs", "batch_size", "accumulation", "eval_batch_size", "validate_every")
         at_least(self, counts, 1)
-        at_least(self, ("seed", "num_workers", "threads", "patience"), 0)
+        at_least(self, ("seed", "num_workers", "threads", "patience", "bank_clips"), 0)
         if self.max_steps is not None:
             at_least(self, "max_steps", 1)
         if self.accumulation > self.batch_size:

@@ -22,7 +22,10 @@ from avplatform.evaluation.options import EvalOptions
 from avplatform.evaluation.perturbations import Change
 from avplatform.evaluation.untrained import training_free_answers
 from avplatform.features.weights import parse_weights
-from avplatform.labels.held_out import data_for, zero_shot
+from avplatform.hub.folder import model_folder
+from avplatform.labels.assumed import ASSUMED, CALIBRATED
+from avplatform.labels.held_out import data_for, without, zero_shot
+from avplatform.labels.unseen import harmonic_mean
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.checks import at_least
 from avplatform.models.errors import DataError, UsageError
@@ -83,9 +86,17 @@ def score_model(
     parser: nn.Module = model
     about: dict[str, Any] = {}
     if options.held_out:
-        whole = make_task(task.name, task.config, spec=data.spec)
+        whole, complete = make_task(task.name, task.config, spec=data.spec), data
+        if model.folder is None and options.model != TRAINING_FREE:
+            model.folder = model_folder(options.model)
         parser, task, data, about = zero_shot(
-            model, whole, data, options.held_out, among=options.among, source=options.embeddings
+            model,
+            whole,
+            data,
+            options.held_out,
+            among=options.among,
+            source=options.embeddings,
+            assumed=options.unseen,
         )
         console.note(about_held_out(about))
     data = data_for(data, task)
@@ -111,6 +122,16 @@ def score_model(
             data, [split.name], accelerator=accelerator, note=console.note
         )
     own = score(split)
+    if options.held_out and options.among == "all":
+        others = without(whole, complete, options.held_out).split(name)
+        figure = task.metric_of(own)
+        pair = own.figures()[figure], score(others, "score others").figures()[figure]
+        about["generalised"] = {
+            "figure": figure,
+            "unseen": pair[0],
+            "seen": pair[1],
+            "harmonic_mean": harmonic_mean(pair),
+        }
     metrics, more = extras(options, task, data, split, own, score=score)
     content = results(
         identity={
@@ -143,6 +164,8 @@ def score_model(
         content.setdefault(name, None)
     if accelerator.is_main_process:
         show(console, content, [split.name])
+        if "generalised" in about:
+            console.note(about_generalised(about))
         show_extras(console, content, split.name, presence=options.presence)
         for file in write_extras(content, split.name, pages):
             console.note(f"wrote {file}")
@@ -196,7 +219,19 @@ def about_held_out(about: dict[str, Any]) -> str:
         if seen
         else "zero-shot: the model was trained on none of them"
     )
-    return f"scored on clips with {names}, chosen among {about['among']} classes; {kind}"
+    bank = f"; {CALIBRATED}, {ASSUMED[about['bank']['assumed']]}" if "bank" in about else ""
+    return f"scored on clips with {names}, chosen among {about['among']} classes; {kind}{bank}"
+
+
+def about_generalised(about: dict[str, Any]) -> str:
+    """Return a line with the figures on clips with and without one of the classes."""
+    found = about["generalised"]
+    kind = "classes that were held out" if about["zero_shot"] else "classes that were named"
+    return (
+        f"{found['figure']} among all classes: {found['unseen']:.1f} on clips with one of the "
+        f"{kind}, {found['seen']:.1f} on the other clips, harmonic mean "
+        f"{found['harmonic_mean']:.1f}"
+    )
 
 
 def check_fits(model: AVModel, data: Data) -> None:

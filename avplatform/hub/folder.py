@@ -7,11 +7,12 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from avplatform.base.hub_errors import FAILURES, explain
-from avplatform.models.av_model import model_of_run
+from avplatform.models.av_model import BANK_FILE, model_of_run
 from avplatform.models.errors import DataError
 from avplatform.models.paths import expanded, may_be_hub_id, nearest_path
 
 UPLOADED = ("config.json", "model.safetensors", "README.md")
+OPTIONAL = (BANK_FILE,)
 EVAL_RESULTS = ".eval_results/*.yaml"
 
 
@@ -31,7 +32,7 @@ def model_folder(path: str | Path) -> Path:
             "such as owner/name (whose owner is not the name of a folder here)"
         )
     try:
-        return Path(snapshot_download(name, allow_patterns=[*UPLOADED, EVAL_RESULTS]))
+        return Path(snapshot_download(name, allow_patterns=[*UPLOADED, *OPTIONAL, EVAL_RESULTS]))
     except FAILURES as error:
         raise DataError(
             f"no folder {name}, and it cannot be fetched from the Hub: {explain(error)}"

@@ -20,7 +20,7 @@ from avplatform.data.reading.shards import check_shard
 from avplatform.data.store.card import render_dataset_card
 from avplatform.data.store.schema import MANIFEST_FILE, Manifest
 from avplatform.data.store.writer import arrow_schema
-from avplatform.hub.folder import EVAL_RESULTS, UPLOADED, model_folder
+from avplatform.hub.folder import EVAL_RESULTS, OPTIONAL, UPLOADED, model_folder
 from avplatform.hub_cards.render import PLACEHOLDER
 from avplatform.models.errors import AVError, DataError, UsageError
 from avplatform.models.paths import expanded
@@ -48,9 +48,9 @@ class HubOptions(TypedDict, total=False):
 def push_run(run: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> str:
     """Push a run's model folder to the Hub in one commit, and return the URL of the repository.
 
-    The model folder holds the config, the weights, the card, whose example gets the id of the
-    repository, and possibly valid `.eval_results/*.yaml`. avplatform does not write the latter,
-    since neither LLP nor AVE is registered as a benchmark on the Hub.
+    The model folder holds the config, the weights, the bank if there is one, and the card, whose
+    example gets the id of the repository, and possibly valid `.eval_results/*.yaml`. avplatform
+    does not write the latter, since neither LLP nor AVE is registered as a benchmark on the Hub.
 
     Args:
         run: run folder, model folder or hub id.
@@ -158,6 +158,7 @@ def _model_files(folder: Path, repo_id: str) -> dict[str, bytes | Path]:
                 f"{folder} has no {name}, so it is not pushed; give the folder of a finished run"
             )
     files: dict[str, bytes | Path] = {name: folder / name for name in UPLOADED}
+    files |= {name: folder / name for name in OPTIONAL if (folder / name).is_file()}
     files["README.md"] = _card(folder, repo_id)
     for file in sorted(folder.glob(EVAL_RESULTS)):
         try:

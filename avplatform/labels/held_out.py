@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from avplatform.data import Data
 from avplatform.data.reading.restricted import RestrictedData
 from avplatform.data.store.schema import BACKGROUND, events
+from avplatform.labels.assumed import Assumed
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Output
 from avplatform.models.errors import UsageError, unknown_name
@@ -52,6 +53,7 @@ def zero_shot(
     *,
     among: str,
     source: str | None,
+    assumed: Assumed = "plain",
 ) -> tuple[nn.Module, Task, Data, dict[str, Any]]:
     """Return the model, task and data that score a model on classes by their label texts.
 
@@ -64,12 +66,16 @@ def zero_shot(
         held_out: the classes to score; clips without any of them are left out.
         among: "held-out" to choose among these classes only, "all" to choose among all.
         source: the source of label embeddings; default: the model's own.
+        assumed: what the model's bank assumes of classes that it was never trained on.
 
     Raises:
         UsageError: a class is unknown, or the model cannot look for labels that it was not trained
             on.
+        DataError: the model's bank is damaged, or was made for another model.
     """
+    from avplatform.labels.bank import read_bank
     from avplatform.labels.open import embed_labels
+    from avplatform.labels.unseen import calibrated
 
     chosen = find_classes(task, held_out)
     decoder, encoder = model.config.decoder._type, model.config.encoder._type
@@ -79,8 +85,27 @@ def zero_shot(
     found = embed_labels(model, narrow.model_classes(decoder, encoder)[1], source=source)
     trained = [name for name in chosen if name in model.config.classes]
     about = {"held_out": chosen, "among": among, "trained_on": trained, "zero_shot": not trained}
-    restricted = RestrictedData(data, [name for name, _ in kept], holding=chosen)
-    return WithLabels(model, found.values), narrow, restricted, about
+    asked = [name for name, _ in kept]
+    restricted = RestrictedData(data, asked, holding=chosen)
+    bank = None if assumed == "plain" else read_bank(model)
+    parser = calibrated(model, bank, narrow, found.values, asked, assumed=assumed)
+    if parser is None:
+        return WithLabels(model, found.values), narrow, restricted, about
+    about["bank"] = {"assumed": assumed, "choice": list(parser.choice)}
+    return parser, narrow, restricted, about
+
+
+def without(task: Task, data: Data, held_out: Sequence[str]) -> Data:
+    """Return the data with all labels of a task and the clips that hold only other classes.
+
+    Args:
+        task: the task with all its classes.
+        data: the data with all their classes.
+        held_out: classes that no clip holds; each clip holds another one.
+    """
+    names, chosen = events(task.classes), find_classes(task, held_out)
+    others = [name for name in names if name not in chosen]
+    return RestrictedData(data, names, holding=others, without=chosen)
 
 
 class WithLabels(nn.Module):

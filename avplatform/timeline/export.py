@@ -39,6 +39,7 @@ def as_json(timeline: Timeline, *, indent: int | None = 2) -> str:
         "labels": timeline.labels,
         "open_labels": timeline.open_labels,
         "never_trained_on": timeline.never_trained_on,
+        **({"bank": {"assumed": timeline.bank}} if timeline.bank else {}),
         "streams": timeline.streams,
         "notes": timeline.notes,
         "about": timeline.about,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from avplatform.models.checks import at_least
+from avplatform.labels.assumed import Assumed
+from avplatform.models.checks import at_least, check_choices
 from avplatform.models.config import AVModelConfig
 from avplatform.models.errors import UsageError
 
@@ -27,6 +28,8 @@ class PipelineConfig:
     """windows that are parsed at a time"""
     threshold: float | None = None
     """probability from which a class is decided (avvp); default: the model's own"""
+    unseen: Assumed = "training"
+    """labels never trained on: as rare as training classes, one present, or plain (no bank)"""
     cpu: bool = False
     """stay on the CPU"""
     max_seconds: float = 3600.0
@@ -37,6 +40,7 @@ class PipelineConfig:
     """refuse files with more pixels than this in all frames together, in billions"""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name in ("window", "hop", "batch_size"):
             if getattr(self, name) is not None:
                 at_least(self, name, 1)

@@ -11,7 +11,10 @@ import torch
 
 from avplatform.base.console import readable
 from avplatform.hub.folder import model_folder
+from avplatform.labels.assumed import ASSUMED, CALIBRATED
+from avplatform.labels.bank import read_bank
 from avplatform.labels.open import check_open, check_texts, embed_labels, never_trained_on
+from avplatform.labels.unseen import calibrated
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Parse
 from avplatform.models.errors import UsageError
@@ -142,6 +145,10 @@ class Pipeline:
             self.label_embeddings = found.values.to(next(model.parameters()).device)
         self.labels = event_names(self.task, model)
         self.never_trained_on = never_trained_on(model.config, self.labels)
+        self.with_bank = None
+        if self.never_trained_on and config.unseen != "plain" and not self.training_free:
+            asked = self.task, self.label_embeddings, self.labels
+            self.with_bank = calibrated(model, read_bank(model), *asked, assumed=config.unseen)
 
     @overload
     def __call__(
@@ -231,7 +238,7 @@ class Pipeline:
     def timelines(self, videos: Sequence[Opened]) -> list[Timeline]:
         """Return the timelines of videos, whose windows are parsed together."""
         parses = parse_videos(
-            self.model,
+            self.with_bank or self.model,
             [video.features for video in videos],
             window=self.window,
             hop=self.hop,
@@ -280,6 +287,7 @@ class Pipeline:
             labels=self.labels,
             open_labels=self.open_labels,
             never_trained_on=self.never_trained_on,
+            bank=self.config.unseen if self.with_bank else None,
             events=events_of(
                 found,
                 scores,
@@ -298,10 +306,11 @@ class Pipeline:
             names = ("fps", "width", "height", "rotation", "has_audio", "has_video")
             timeline.about = {name: getattr(opened.info, name, None) for name in names}
         if self.never_trained_on or self.open_labels:
+            calibration = f", {CALIBRATED}, {ASSUMED[timeline.bank]}" if timeline.bank else ""
             given = "The labels were given by the user; the" if self.open_labels else "The"
             rest = (
                 f"{NEVER_TRAINED} {', '.join(self.never_trained_on)}: its probabilities for them "
-                "are guesses."
+                f"are guesses{calibration}."
                 if self.never_trained_on
                 else "trained on all of them."
             )
@@ -310,7 +319,7 @@ class Pipeline:
         if threshold is not None and not timeline.events:
             highest = max(float(values.max()) for values in scores.values())
             advice = "A lower threshold shows weaker events."
-            if (self.open_labels or self.never_trained_on) and not self.training_free:
+            if self.never_trained_on and not (self.training_free or self.with_bank):
                 advice = (
                     "Labels that a model was never trained on score low: try a lower threshold, "
                     "such as 0.01."

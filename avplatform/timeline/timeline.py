@@ -40,6 +40,8 @@ class Timeline:
     """whether the user gave the labels, so that they are not those of the model's training"""
     never_trained_on: list[str] = field(default_factory=list)
     """those of the labels that the model was never trained on"""
+    bank: str | None = None
+    """what the model's bank assumed of these labels; None: it was not used"""
     events: list[Event] = field(default_factory=list)
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     found: dict[str, np.ndarray] = field(default_factory=dict)

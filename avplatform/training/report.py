@@ -11,7 +11,10 @@ from avplatform.evaluation.bootstrap import videos_of
 from avplatform.evaluation.evaluate import example_tracks
 from avplatform.evaluation.untrained import training_free_answers
 from avplatform.hub.cards import render_model_card
+from avplatform.labels.bank import ReferenceBank
+from avplatform.models.av_model import BANK_FILE
 from avplatform.models.config import config_to_dict, options_of
+from avplatform.models.decoders import DECODERS
 from avplatform.models.files import write_atomic
 from avplatform.runs import pictures as plots
 from avplatform.runs.predictions import Predictions, predictions_file, save_predictions
@@ -137,8 +140,8 @@ def settled(setup: Setup, before: dict[str, dict[str, float]] | None) -> dict[st
 
 
 def write_model(setup: Setup, content: dict[str, Any]) -> None:
-    """Write model/: config.json, model.safetensors and README.md (the model card)."""
-    model = setup.bare_model
+    """Write model/: config.json, model.safetensors, README.md (the card), and perhaps a bank."""
+    model, bank = setup.bare_model, make_bank(setup)
 
     def write(path: Any) -> None:
         path.mkdir(parents=True)
@@ -146,8 +149,33 @@ def write_model(setup: Setup, content: dict[str, Any]) -> None:
             render_model_card(content, config_to_dict(model.config)), encoding="utf-8"
         )
         model.save_pretrained(path)
+        if bank is not None:
+            bank.save(path / BANK_FILE)
 
     write_atomic(setup.folder.model, write)
+
+
+def make_bank(setup: Setup) -> ReferenceBank | None:
+    """Return the model's bank; None if it has no use for one, or its clips are streamed."""
+    config, model = setup.config, setup.bare_model
+    closed = not DECODERS[config.decoder].needs_labels or model.config.learned_labels
+    if closed or not config.bank_clips or config.streaming or setup.task.unseen_rule() is None:
+        return None
+    was_training = model.training
+    try:
+        return ReferenceBank.make(
+            model.eval(),
+            setup.task,
+            setup.data.split("train"),
+            clips=config.bank_clips,
+            checksum=setup.data.checksum,
+            batch_size=config.eval_batch_size,
+        )
+    except Exception as error:  # a failed bank must not lose a trained model
+        setup.console.note(f"the bank could not be made: {error}")
+        return None
+    finally:
+        model.train(was_training)
 
 
 def draw(setup: Setup, content: dict[str, Any]) -> None:

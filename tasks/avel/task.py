@@ -22,6 +22,7 @@ from avplatform.tasks.avel.combinations import task_rules
 from avplatform.tasks.avel.config import BACKGROUND, AVELConfig
 from avplatform.tasks.avel.heads import EvidenceHead, Head, head_of, one_hot_events
 from avplatform.tasks.avel.metrics import AVELMetrics
+from avplatform.tasks.avel.unseen import AVELUnseen
 from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.counts import LeastCounts, count_loss
@@ -59,6 +60,7 @@ class AVEL(Task):
     )
     decisions = "segment: a label's index for each second"
     cells = CELLS
+    unseen = AVELUnseen
     from_events = labels.FROM_EVENTS
     config: AVELConfig
 

@@ -46,6 +46,7 @@ from avplatform.tasks.avvp.metrics import FIGURES, STREAMS, AVVPMetrics
 from avplatform.tasks.avvp.mixing import mixed, unmixed
 from avplatform.tasks.avvp.refinements import NoiseRatios, RefinedLabels, read_ratios
 from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
+from avplatform.tasks.avvp.unseen import AVVPUnseen
 from avplatform.tasks.batch import Batch, Processes, TrainingClips
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.counts import LeastCounts
@@ -83,6 +84,7 @@ class AVVP(Task):
     )
     decisions = "audio, visual: true where the class is heard, seen"
     cells = CELLS
+    unseen = AVVPUnseen
     from_events = label_rules.FROM_EVENTS
     config: AVVPConfig
 

@@ -29,10 +29,16 @@ class RestrictedData(Data):
         names: events whose labels are kept, in the store's order; background is always kept.
         holding: keep the clips that hold one of these events; default: those that hold one of
             `names` or no event at all.
+        without: leave out the clips that hold one of these events.
     """
 
     def __init__(
-        self, data: Data, names: Sequence[str], *, holding: Sequence[str] | None = None
+        self,
+        data: Data,
+        names: Sequence[str],
+        *,
+        holding: Sequence[str] | None = None,
+        without: Sequence[str] = (),
     ) -> None:
         self.source, self._open = data, dict[str, RestrictedSplit]()
         known = data.spec.classes
@@ -40,6 +46,7 @@ class RestrictedData(Data):
         self._holding = [
             n for n, name in enumerate(known) if name in set(names if holding is None else holding)
         ]
+        self._without = [n for n, name in enumerate(known) if name in set(without)]
         self._keep_empty = holding is None
         spec = restricted_spec(data.spec, self._columns)
         super().__init__(spec, checksum=data.checksum, splits=data.splits)
@@ -75,6 +82,7 @@ class RestrictedData(Data):
             keep = present[:, self._holding].any(axis=1)
             if self._keep_empty:
                 keep |= ~present.any(axis=1)
+            keep &= ~present[:, self._without].any(axis=1)
             self._open[name] = RestrictedSplit(
                 whole, np.flatnonzero(keep), self._columns, self.spec
             )

@@ -1,0 +1,265 @@
+"""Labels that a model was never trained on, scored and decided with its reference bank.
+
+1. An unseen label gets two scores in every segment: the decoder's own, by the label's text, and a
+   mixture of the linear maps to the training classes, whose weights follow from the texts.
+2. Both are replaced by their quantile among the segments of the bank, as a quantile of the normal
+   distribution; their mean, again as a quantile, is the label's score.
+3. The task's rule turns scores into logits. Its numbers are those that serve best on training
+   classes that are left out together, as many as there are unseen labels: neither the labels nor
+   the texts of the classes that are left out are read for their scores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from avplatform.data.store.schema import BACKGROUND
+from avplatform.labels.assumed import Assumed
+from avplatform.labels.bank import ReferenceBank, linear_scores, mixture
+from avplatform.labels.open import never_trained_on
+from avplatform.models.av_model import AVModel
+from avplatform.models.contracts import Output, Parse, StreamPredictions
+from avplatform.tasks.contracts import Task
+from avplatform.tasks.unseen import Choice, class_f
+
+GROUPS = 8
+"""Groups of training classes that are left out."""
+LARGEST_GROUP = 4
+"""A group has at most one in so many classes."""
+
+
+class WithBank(nn.Module):
+    """A model that decides the labels that it was never trained on by its reference bank.
+
+    The logits of all other labels are those of the model, to the bit.
+
+    Args:
+        model: the model.
+        bank: its bank.
+        task: the task that decides among the labels that are asked for.
+        labels: the label embeddings [C, E], with background where the task has it; None: the
+            model's own.
+        unseen: the columns that the model was never trained on.
+        assumed: "training" or "present".
+        scores: the scores that count, for comparisons: "both", "decoder" or "linear".
+    """
+
+    def __init__(
+        self,
+        model: AVModel,
+        bank: ReferenceBank,
+        task: Task,
+        labels: Tensor | None,
+        unseen: Sequence[int],
+        *,
+        assumed: Assumed,
+        scores: Literal["both", "decoder", "linear"] = "both",
+    ) -> None:
+        super().__init__()
+        rule = task.unseen_rule()
+        assert rule is not None and model.label_embeddings is not None and unseen
+        self.model, self.config, self.rule = model, model.config, rule
+        self.bank, self.columns, self.kind = bank, list(unseen), scores
+        device = next(model.parameters()).device
+        own = model.label_embeddings.detach()
+        given = own if labels is None else labels.to(device)
+        self.register_buffer("labels", given)
+        names, _ = task.model_classes(model.config.decoder._type, model.config.encoder._type)
+        events = [n for n, name in enumerate(names) if name != BACKGROUND]
+        self.alone = not rule.exclusive or set(events) <= set(self.columns)
+        with torch.inference_mode():
+            new = never_trained_on(model.config, bank.about["classes"])
+            self.known = [n for n, name in enumerate(bank.about["classes"]) if name not in new]
+            self.texts = own[: len(bank.about["classes"])].float()
+            self.linear = {s: v.to(device).float() for s, v in bank.linear.items()}
+            self.maps = {
+                s: tuple(v.to(device) for v in (w, bank.centre[s], bank.scale[s]))
+                for s, w in bank.weights.items()
+            }
+            self.mix = mixture(self.texts[self.known], given[self.columns].float())
+            parse = bank.parse(model, given).for_decisions
+            self.tables: dict[str, list[Tensor]] = {s: [] for s in rule.streams}
+            self.scored(
+                {s: values[..., self.known] @ self.mix for s, values in self.linear.items()},
+                parse,
+                fit=True,
+            )
+            self.choice = self.choose(task, assumed)
+
+    def forward(
+        self,
+        audio: Tensor,
+        visual: Tensor,
+        motion: Tensor | None = None,
+        label_embeddings: Tensor | None = None,
+    ) -> Output:
+        """Parse clips with the labels of this object."""
+        output = self.model(audio, visual, motion, label_embeddings=self.labels)
+        parse = output.parse.for_decisions
+        inputs = self.rule.encoded(output.encoding)
+        linear = {
+            s: linear_scores(values, *self.maps[s])[..., self.known] @ self.mix
+            for s, values in inputs.items()
+        }
+        scores = self.scored(linear, parse)
+        given = self.rule.apply(parse, scores, self.columns, self.choice, alone=self.alone)
+        return Output(given, output.encoding)
+
+    def scored(
+        self, linear: dict[str, Tensor], parse: Parse, *, fit: bool = False
+    ) -> dict[str, Tensor]:
+        """Return the standard scores of unseen labels: stream -> [B, T, U] and "clip" [B, U].
+
+        With `fit` the values themselves are kept, as what others are compared with.
+        """
+        found = {}
+        for stream in self.rule.streams:
+            own = getattr(parse.segment, stream).values[..., self.columns].float()
+            parts = {"decoder": own, "linear": linear[stream]}
+            chosen = [values for n, values in parts.items() if self.kind in ("both", n)]
+            found[stream] = self._standard(stream, chosen, fit)
+        whole = self.rule.clip_score(found)[:, None]
+        if fit:
+            self.tables["clip"] = [ordered(whole)]
+        return found | {"clip": standard(whole, self.tables["clip"][0])[:, 0]}
+
+    def _standard(self, stream: str, parts: list[Tensor], fit: bool) -> Tensor:
+        """Return the mean of the standard scores of some scores, standardised again."""
+        tables = self.tables[stream]
+        if fit:
+            tables += [ordered(values) for values in parts]
+        total = sum(standard(v, t) for v, t in zip(parts, tables, strict=False))
+        assert isinstance(total, Tensor)
+        if len(parts) == 1:
+            return total
+        if fit:
+            tables.append(ordered(total))
+        return standard(total, tables[-1])
+
+    def left_out(self, group: Sequence[int]) -> dict[str, Tensor]:
+        """Return the standard scores of training classes on the bank, found without them.
+
+        Shape: stream -> [N, T, U], and "clip" [N, U].
+        """
+        rest = [n for n in self.known if n not in set(group)]
+        mix = mixture(self.texts[rest], self.texts[list(group)])
+        found = {s: own_standard(v[..., rest] @ mix) for s, v in self.linear.items()}
+        whole = self.rule.clip_score(found)[:, None]
+        return found | {"clip": own_standard(whole)[:, 0]}
+
+    def choose(self, task: Task, assumed: Assumed) -> Choice:
+        """Return the numbers of the rule that serve best on training classes that are left out."""
+        device, names = self.labels.device, self.bank.about["classes"]
+        truth = {s: v.to(device).float() >= 0.5 for s, v in self.bank.events.items()}
+        held = torch.stack([v.any(dim=1) for v in truth.values()]).any(dim=0)  # (N, C)
+        own = self.model.label_embeddings
+        assert own is not None
+        parse = self.bank.parse(self.model, own).for_decisions
+        background = list(range(len(names), len(own)))
+        usable = [n for n in self.known if held[:, n].any()]
+        size = min(len(self.columns), max(1, len(usable) // LARGEST_GROUP))
+        rng = np.random.default_rng(0)
+        sums = dict.fromkeys(self.rule.choices(alone=self.alone), 0.0)
+        for _ in range(GROUPS if len(usable) > 1 else 0):
+            group = sorted(rng.permutation(usable)[:size].tolist())
+            columns = group if self.alone else [*range(len(names))]
+            narrow, at = task.with_classes([names[n] for n in columns]), range(len(group))
+            part = of_columns(parse, [*columns, *background])
+            own_truth = {s: v[..., columns] for s, v in truth.items()}
+            scores, rows = self.left_out(group), held[:, group].any(dim=1)
+            rule = narrow.unseen_rule()
+            assert rule is not None
+            for choice in sums:
+                given = rule.apply(
+                    part, scores, list(at) if self.alone else group, choice, alone=self.alone
+                )
+                found = narrow.events(narrow.decide(given))
+                sums[choice] += self._worth(found, own_truth, rows, assumed)
+        return max(sums, key=lambda choice: sums[choice])
+
+    def _worth(
+        self, found: dict[str, Tensor], truth: dict[str, Tensor], rows: Tensor, assumed: Assumed
+    ) -> float:
+        """Return how good decisions on the bank are, in percent, under an assumption."""
+        if assumed == "training":
+            return class_f(found, truth)
+        figures = [
+            self.rule.figure(
+                {s: found[s][chosen] for s in truth}, {s: v[chosen] for s, v in truth.items()}
+            )
+            for chosen in ([rows] if self.alone else [rows, ~rows])
+            if chosen.any()
+        ]
+        return harmonic_mean(figures)
+
+
+def calibrated(
+    model: AVModel,
+    bank: ReferenceBank | None,
+    task: Task,
+    labels: Tensor | None,
+    names: Sequence[str],
+    *,
+    assumed: Assumed,
+) -> WithBank | None:
+    """Return a model that decides unseen labels by its bank; None if it has none, or no need.
+
+    Args:
+        model: the model.
+        bank: its bank, if it has one.
+        task: the task that decides among the labels.
+        labels: their embeddings; None: the model's own.
+        names: the labels of events that are asked for.
+        assumed: what the rule assumes, see `Assumed`; plain: the bank is not used.
+    """
+    new = set(never_trained_on(model.config, names))
+    if bank is None or assumed == "plain" or not new or task.unseen_rule() is None:
+        return None
+    unseen = [n for n, name in enumerate(names) if name in new]
+    return WithBank(model, bank, task, labels, unseen, assumed=assumed).eval()
+
+
+def harmonic_mean(figures: Sequence[float]) -> float:
+    """Return the harmonic mean of figures, 0 if one of them is 0."""
+    return 0.0 if min(figures) <= 0 else len(figures) / sum(1 / value for value in figures)
+
+
+def ordered(values: Tensor) -> Tensor:
+    """Return the values of each column in order: [N, T, U] -> [U, N T]."""
+    return values.flatten(0, 1).T.sort(dim=-1).values.contiguous()
+
+
+def standard(values: Tensor, table: Tensor) -> Tensor:
+    """Return the quantiles of values among those of a table, as those of the normal distribution.
+
+    Shape: values [B, T, U], table [U, M] -> [B, T, U].
+    """
+    flat = values.flatten(0, 1).T.contiguous()
+    rank = torch.searchsorted(table, flat, right=True).double()
+    share = (rank + 0.5) / (table.shape[-1] + 1)
+    return torch.special.ndtri(share).float().T.reshape(values.shape)
+
+
+def own_standard(values: Tensor) -> Tensor:
+    """Return the standard scores of values [N, T, U] among themselves."""
+    return standard(values, ordered(values))
+
+
+def of_columns(parse: Parse, columns: Sequence[int]) -> Parse:
+    """Return a parse of some of its classes."""
+    new = {}
+    for level in ("segment", "video"):
+        found = getattr(parse, level)
+        streams = {
+            stream: dataclasses.replace(p, values=p.values[..., list(columns)])
+            for stream in ("audio", "visual", "av")
+            if (p := getattr(found, stream)) is not None
+        }
+        new[level] = StreamPredictions(**streams)
+    return dataclasses.replace(parse, **new)
