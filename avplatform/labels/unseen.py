@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avplatform.data.store.schema import BACKGROUND
@@ -24,12 +25,18 @@ from avplatform.labels.assumed import Assumed
 from avplatform.labels.bank import ReferenceBank, linear_scores, mixture
 from avplatform.labels.open import never_trained_on
 from avplatform.models.av_model import AVModel
-from avplatform.models.contracts import Output, Parse, StreamPredictions
+from avplatform.models.contracts import Encoding, Output, Parse, StreamPredictions
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.unseen import Choice, class_f
 
 GROUPS = 8
-"""Groups of training classes that are left out."""
+"""Groups of training classes that are left out, at least."""
+MOST_OFTEN = 2.0
+"""How much more often than it occurs a label may be found where it is assumed to be rare."""
+UNLIKE = 0.01
+"""Share of the bank's clips that count as unlike the others."""
+NOWHERE = -8.0
+"""The standard score of a label in a clip that is unlike all of the bank."""
 LARGEST_GROUP = 4
 """A group has at most one in so many classes."""
 
@@ -82,6 +89,13 @@ class WithBank(nn.Module):
                 s: tuple(v.to(device) for v in (w, bank.centre[s], bank.scale[s]))
                 for s, w in bank.weights.items()
             }
+            self.likeness: dict[str, tuple[Tensor, Tensor]] = {}
+            if assumed == "training":
+                streams = ("audio", "visual", "fused")
+                given_parts = {n: v.to(device).float() for n, v in bank.encoded.items()}
+                encoding = Encoding(**{n: given_parts[n] for n in streams if n in given_parts})
+                for stream, inputs in rule.encoded(encoding).items():
+                    self.likeness[stream] = self._like(stream, inputs)
             self.mix = mixture(self.texts[self.known], given[self.columns].float())
             parse = bank.parse(model, given).for_decisions
             self.tables: dict[str, list[Tensor]] = {s: [] for s in rule.streams}
@@ -107,16 +121,22 @@ class WithBank(nn.Module):
             s: linear_scores(values, *self.maps[s])[..., self.known] @ self.mix
             for s, values in inputs.items()
         }
-        scores = self.scored(linear, parse)
+        scores = self.scored(linear, parse, unlike=self.unlike(inputs))
         given = self.rule.apply(parse, scores, self.columns, self.choice, alone=self.alone)
         return Output(given, output.encoding)
 
     def scored(
-        self, linear: dict[str, Tensor], parse: Parse, *, fit: bool = False
+        self,
+        linear: dict[str, Tensor],
+        parse: Parse,
+        *,
+        unlike: dict[str, Tensor] | None = None,
+        fit: bool = False,
     ) -> dict[str, Tensor]:
         """Return the standard scores of unseen labels: stream -> [B, T, U] and "clip" [B, U].
 
-        With `fit` the values themselves are kept, as what others are compared with.
+        With `fit` the values themselves are kept, as what others are compared with. In clips that
+        are `unlike` the bank (stream -> bool [B]), no label scores.
         """
         found = {}
         for stream in self.rule.streams:
@@ -124,6 +144,8 @@ class WithBank(nn.Module):
             parts = {"decoder": own, "linear": linear[stream]}
             chosen = [values for n, values in parts.items() if self.kind in ("both", n)]
             found[stream] = self._standard(stream, chosen, fit)
+            if unlike is not None and stream in unlike:
+                found[stream][unlike[stream]] = NOWHERE
         whole = self.rule.clip_score(found)[:, None]
         if fit:
             self.tables["clip"] = [ordered(whole)]
@@ -141,6 +163,42 @@ class WithBank(nn.Module):
         if fit:
             tables.append(ordered(total))
         return standard(total, tables[-1])
+
+    def unlike(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return which clips are unlike all of the bank: stream -> bool [B].
+
+        A segment is as like the bank as the segment of the bank with the most similar direction,
+        and a clip as the mean of its segments; `UNLIKE` of the bank's own clips are less like it
+        than the limit.
+        """
+        found = {}
+        for stream, (table, limit) in self.likeness.items():
+            found[stream] = self._nearest(stream, inputs[stream], table) < limit
+        return found
+
+    def _nearest(self, stream: str, inputs: Tensor, table: Tensor, own: bool = False) -> Tensor:
+        """Return the mean similarity of clips [B, T, D] to the nearest segments of a table [M, D].
+
+        `own`: the clips are evenly spaced clips of the table, whose own segments do not count.
+        """
+        _, centre, scale = self.maps[stream]
+        rows = F.normalize((inputs.float() - centre) / scale, dim=-1).flatten(0, 1)
+        clips, length = inputs.shape[:2]
+        cosine = (rows @ table.T).reshape(clips, length, -1)
+        if own:
+            step = max(1, len(table) // length // 100)
+            for clip in range(clips):
+                at = clip * step * length
+                cosine[clip, :, at : at + length] = -1
+        return cosine.amax(dim=-1).mean(dim=1)
+
+    def _like(self, stream: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the directions of the bank's segments, and the least likeness of a clip."""
+        _, centre, scale = self.maps[stream]
+        table = F.normalize((inputs - centre) / scale, dim=-1).flatten(0, 1)
+        step = max(1, len(inputs) // 100)
+        some = inputs[::step][: len(inputs) // step]
+        return table, self._nearest(stream, some, table, own=True).quantile(UNLIKE)
 
     def left_out(self, group: Sequence[int]) -> dict[str, Tensor]:
         """Return the standard scores of training classes on the bank, found without them.
@@ -164,10 +222,10 @@ class WithBank(nn.Module):
         background = list(range(len(names), len(own)))
         usable = [n for n in self.known if held[:, n].any()]
         size = min(len(self.columns), max(1, len(usable) // LARGEST_GROUP))
-        rng = np.random.default_rng(0)
-        sums = dict.fromkeys(self.rule.choices(alone=self.alone), 0.0)
-        for _ in range(GROUPS if len(usable) > 1 else 0):
-            group = sorted(rng.permutation(usable)[:size].tolist())
+        choices = list(self.rule.choices(alone=self.alone))
+        worth, often = np.zeros(len(choices)), np.zeros(len(choices))
+        groups = groups_of(usable, size)
+        for group in groups:
             columns = group if self.alone else [*range(len(names))]
             narrow, at = task.with_classes([names[n] for n in columns]), range(len(group))
             part = of_columns(parse, [*columns, *background])
@@ -175,13 +233,19 @@ class WithBank(nn.Module):
             scores, rows = self.left_out(group), held[:, group].any(dim=1)
             rule = narrow.unseen_rule()
             assert rule is not None
-            for choice in sums:
+            true = _share(own_truth)
+            for number, choice in enumerate(choices):
                 given = rule.apply(
                     part, scores, list(at) if self.alone else group, choice, alone=self.alone
                 )
                 found = narrow.events(narrow.decide(given))
-                sums[choice] += self._worth(found, own_truth, rows, assumed)
-        return max(sums, key=lambda choice: sums[choice])
+                worth[number] += self._worth(found, own_truth, rows, assumed)
+                often[number] += _share({s: found[s] for s in own_truth}) / max(true, 1e-6)
+        if assumed == "training":
+            # Numbers by which labels are found more often than events occur come last.
+            excess = np.maximum(often / max(1, len(groups)), MOST_OFTEN)
+            worth = np.where(excess > MOST_OFTEN, -excess, worth)
+        return choices[int(worth.argmax())]
 
     def _worth(
         self, found: dict[str, Tensor], truth: dict[str, Tensor], rows: Tensor, assumed: Assumed
@@ -223,6 +287,22 @@ def calibrated(
         return None
     unseen = [n for n, name in enumerate(names) if name in new]
     return WithBank(model, bank, task, labels, unseen, assumed=assumed).eval()
+
+
+def groups_of(classes: Sequence[int], size: int) -> list[list[int]]:
+    """Return groups of one size, at least `GROUPS`, that hold each class nearly equally often."""
+    rng, found = np.random.default_rng(0), list[list[int]]()
+    while len(found) < GROUPS and len(classes) > 1:
+        order = rng.permutation(np.asarray(classes))
+        found += [
+            sorted(order[at : at + size].tolist()) for at in range(0, len(order) - size + 1, size)
+        ]
+    return found
+
+
+def _share(maps: dict[str, Tensor]) -> float:
+    """Return the share of segments and labels with an event, over all streams."""
+    return sum(float(values.float().mean()) for values in maps.values()) / len(maps)
 
 
 def harmonic_mean(figures: Sequence[float]) -> float:

@@ -15,7 +15,7 @@ from avplatform.tasks.avel.losses import joint
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.unseen import Choice, UnseenRule, with_columns
 
-THRESHOLDS = tuple(-1.5 + 0.25 * n for n in range(17))
+THRESHOLDS = tuple(-1.5 + 0.25 * n for n in range(18))
 GAINS = (0.5, 1.0, 2.0, 3.0)
 OFFSETS = tuple(-9.0 + 0.5 * n for n in range(25))
 SHARES = (0.0, 0.5, 0.8)
