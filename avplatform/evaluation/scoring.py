@@ -85,8 +85,11 @@ def score_model(
     check_fits(model, data)
     parser: nn.Module = model
     about: dict[str, Any] = {}
+    others: Data | None = None
     if options.held_out:
-        whole, complete = make_task(task.name, task.config, spec=data.spec), data
+        whole = make_task(task.name, task.config, spec=data.spec)
+        if options.among == "all":
+            others = without(whole, data, options.held_out)
         if model.folder is None and options.model != TRAINING_FREE:
             model.folder = model_folder(options.model)
         parser, task, data, about = zero_shot(
@@ -122,10 +125,9 @@ def score_model(
             data, [split.name], accelerator=accelerator, note=console.note
         )
     own = score(split)
-    if options.held_out and options.among == "all":
-        others = without(whole, complete, options.held_out).split(name)
+    if others is not None and others.rows(name):
         figure = task.metric_of(own)
-        pair = own.figures()[figure], score(others, "score others").figures()[figure]
+        pair = own.figures()[figure], score(others.split(name), "score others").figures()[figure]
         about["generalised"] = {
             "figure": figure,
             "unseen": pair[0],

@@ -70,6 +70,7 @@ def render_model_card(
         classes=[_marked(name, config) for name in config["classes"]],
         label_texts=[] if config.get("learned_labels") else config.get("label_texts"),
         citations=citations,
+        bank=results.get("bank_clips"),
     )
 
 

@@ -162,8 +162,8 @@ class ReferenceBank:
             for group in ("encoded", "events", "linear", "weights", "centre", "scale")
             for name, value in getattr(self, group).items()
         }
-        text = json.dumps(self.about, sort_keys=True, ensure_ascii=False)
-        metadata = {"format": FORMAT, "about": text}
+        text = json.dumps(self.about | {"format": FORMAT}, sort_keys=True, ensure_ascii=False)
+        metadata = {"about": text}  # one entry: safetensors writes several in any order
         try:
             return write_atomic(path, lambda file: save_tensors(tensors, file, metadata))
         except OSError as error:
@@ -178,10 +178,9 @@ class ReferenceBank:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
+                about = json.loads((file.metadata() or {}).get("about", "{}"))
+                if about.pop("format", None) != FORMAT:
                     raise DataError(f"{path} is not a bank of this version; {REMEDY}")
-                about = json.loads(metadata["about"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise DataError(f"{path} is not a whole bank ({error}); {REMEDY}") from None

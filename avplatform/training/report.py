@@ -142,6 +142,8 @@ def settled(setup: Setup, before: dict[str, dict[str, float]] | None) -> dict[st
 def write_model(setup: Setup, content: dict[str, Any]) -> None:
     """Write model/: config.json, model.safetensors, README.md (the card), and perhaps a bank."""
     model, bank = setup.bare_model, make_bank(setup)
+    if bank is not None:
+        content["bank_clips"] = bank.about["clips"]
 
     def write(path: Any) -> None:
         path.mkdir(parents=True)
