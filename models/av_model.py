@@ -118,6 +118,7 @@ class AVModel(
         visual: Tensor,
         motion: Tensor | None = None,
         label_embeddings: Tensor | None = None,
+        asked: Tensor | None = None,
     ) -> Output:
         """Parse clips; return the parse and the encoding.
 
@@ -125,7 +126,8 @@ class AVModel(
 
         Shape: audio [B, T, Da]; visual [B, T, Dv], [B, T*k, Dv] or [B, T, H, W, Dv]; motion
         [B, T, Dm] or None; label_embeddings [C', E] to parse other labels than the model's own
-        (LEAP).
+        (LEAP); asked int64 [C'], positions of those of the model's own labels that are parsed, all
+        if None (a model without label embeddings always parses its classes).
 
         Raises:
             DataError: a stream has the wrong shape.
@@ -146,6 +148,8 @@ class AVModel(
         if self.encoder.wants == "vectors":
             encoding.aux |= dict(zip(("stem_audio", "stem_visual"), streams, strict=True))
         labels = self.label_embeddings if label_embeddings is None else label_embeddings.to(dtype)
+        if asked is not None and labels is not None:
+            labels = labels[asked.to(labels.device)]
         return Output(self.decoder(encoding, labels), encoding)
 
     @property

@@ -57,6 +57,8 @@ class Task:
         texts: label texts of all classes by spelling; `config.label_texts` chooses a spelling. If
             the default spelling is missing, the names of the classes are used, with spaces for
             underscores.
+        unseen: those of the classes that no training clip has, in open-vocabulary data. Only a task
+            whose models can be asked for more classes than they were trained on accepts any.
     """
 
     name: ClassVar[str]  # set by `register_task`
@@ -77,6 +79,7 @@ class Task:
     from_events: ClassVar[FromEvents | None] = None  # how listed events become labels
     classes: tuple[str, ...]
     texts: dict[str, tuple[str, ...]]
+    unseen: tuple[str, ...] = ()
     config: Any
 
     def __init__(
@@ -201,6 +204,14 @@ class Task:
             processes: gathers values of the clips of all processes.
         """
         return batch
+
+    def asked(self) -> Tensor | None:
+        """Return which of the model's label texts are asked for in a training step.
+
+        These are positions among `model_classes`, int64 [C']; None: all of them. A decoder that
+        does not read label texts is not concerned.
+        """
+        return None
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted loss terms, each a mean over the batch; their sum is minimised."""

@@ -61,7 +61,8 @@ def zero_shot(
         model: a model with LEAP.
         task: the task with all its classes.
         data: the data with all their classes.
-        held_out: the classes to score; clips without any of them are left out.
+        held_out: the classes to score; clips with other events only are left out, and so are clips
+            that were collected for other events, where the data say that.
         among: "held-out" to choose among these classes only, "all" to choose among all.
         source: the source of label embeddings; default: the model's own.
 

@@ -12,7 +12,7 @@ from avplatform.data.adapters.registry import DATASETS, adapter_of_spec
 from avplatform.data.importing.report import REPORT_FILE
 from avplatform.data.reading.shards import UnreachableError
 from avplatform.data.reading.source import DataSource, locate_store
-from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE, Manifest
+from avplatform.data.store.schema import EXTRACT_REPORT_FILE, LABEL_FILE, MANIFEST_FILE, Manifest
 from avplatform.data.verify.contents import Contents
 from avplatform.data.verify.listed import ListedLabels
 from avplatform.data.verify.official import (
@@ -29,6 +29,7 @@ OWN_FILES = {
     MANIFEST_FILE,
     REPORT_FILE,
     EXTRACT_REPORT_FILE,
+    LABEL_FILE,
     "README.md",
     ".arrays",
     ".gitattributes",

@@ -1,0 +1,29 @@
+"""Options of open-vocabulary event localization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from avplatform.models.checks import finite
+from avplatform.models.errors import UsageError
+from avplatform.tasks.avel.config import AVELConfig
+
+
+@dataclass(kw_only=True)
+class OVAVELConfig(AVELConfig):
+    """Losses and decisions of open-vocabulary event localization: those of event localization."""
+
+    label_texts: Literal["other", "background"] = "other"  # type: ignore[assignment]
+    """text of background; other: as published"""
+    gamma: float | None = None
+    """subtracted from seen classes' logits in figures beside the plain ones; none: by validation"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        finite(self, "gamma")
+        if self.label_set != "with_background":
+            raise UsageError(
+                f"OVAVELConfig.label_set is '{self.label_set}', but background is one of the texts "
+                "of this task; use with_background"
+            )
