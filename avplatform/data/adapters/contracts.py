@@ -264,6 +264,10 @@ class DatasetAdapter:
         """Return the id of the video that a clip was cut from, if the clip's id contains it."""
         return None
 
+    def seconds_of(self, clip_id: str) -> tuple[float, float] | None:
+        """Return which seconds of its video a clip shows, if its id contains them."""
+        return None
+
     def file_name(self, name: str) -> str:
         """Return another name (without suffix) that the media file of this clip may have."""
         return name

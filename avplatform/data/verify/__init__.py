@@ -13,6 +13,7 @@ from avplatform.data.importing.report import REPORT_FILE
 from avplatform.data.reading.shards import UnreachableError
 from avplatform.data.reading.source import DataSource, locate_store
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, LABEL_FILE, MANIFEST_FILE, Manifest
+from avplatform.data.verify.against import check_against
 from avplatform.data.verify.contents import Contents
 from avplatform.data.verify.listed import ListedLabels
 from avplatform.data.verify.official import (
@@ -42,6 +43,7 @@ def verify_data(
     *,
     annotations: str | Path | None = None,
     audio_annotations: str | Path | None = None,
+    against: str | None = None,
     fast: bool = False,
     note: Callable[[str], None] | None = None,
     progress: Callable[[float], None] | None = None,
@@ -56,7 +58,8 @@ def verify_data(
         annotations: what all labels are compared with: a folder of official annotation files, or
             the list of events that the labels were made of.
         audio_annotations: a file of dense audio annotations that replaces the one in that folder.
-        fast: only check the sizes and footers of shards.
+        against: another store; clips of videos that stand in both are named with their splits.
+        fast: only check the sizes and footers of shards; with `against`, clip ids are read too.
         note: called with a message before slow steps.
         progress: called with the finished share.
 
@@ -112,6 +115,8 @@ def verify_data(
         what = "remark on the list of events" if listed else "defect of the official files"
         list_defects(defects, REPORT_FILE, report, told=told, what=what)
     if hub is not None and fast:
+        if against is not None:
+            raise UsageError("--fast on the Hub downloads no clip ids; leave out --against or it")
         _check_footers(source, report)
         return report
     for split in manifest.splits:
@@ -128,6 +133,8 @@ def verify_data(
     contents.check()
     if official is not None and not fast:
         official.finish({item.clip_id for item in report.left_out})
+    if against is not None:
+        check_against(path, manifest, against, report, note=note)
     return report
 
 
