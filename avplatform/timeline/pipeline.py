@@ -12,7 +12,7 @@ import torch
 from avplatform.base.console import readable
 from avplatform.hub.folder import model_folder
 from avplatform.labels.open import check_open, check_texts, embed_labels, never_trained_on
-from avplatform.models.av_model import AVModel
+from avplatform.models.av_model import AVModel, any_tensor
 from avplatform.models.contracts import Parse
 from avplatform.models.errors import UsageError
 from avplatform.tasks.registry import task_of_model, with_threshold
@@ -139,7 +139,7 @@ class Pipeline:
             self.task, texts = open_task(self.task, model, labels)
             found = embed_labels(model, texts, source=embeddings)
             check_texts(found)
-            self.label_embeddings = found.values.to(next(model.parameters()).device)
+            self.label_embeddings = found.values.to(any_tensor(model).device)
         self.labels = event_names(self.task, model)
         self.never_trained_on = never_trained_on(model.config, self.labels)
 

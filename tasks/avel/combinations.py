@@ -29,6 +29,7 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
     """
     full = config.supervision == "full"
     leap, head = may_give(decoder, "text scores"), may_give(decoder, "label scores")
+    texts = leap or may_give(decoder, "text distribution")
     own_head = decoder is not None and "clip class" in decoder
     texts_of_background = leap and full and config.label_set == "with_background"
     pairs, gates = full and may_give(encoder, "similarity"), full and may_give(encoder, "gate")
@@ -57,7 +58,7 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
         ("weak_target", not full, "weak supervision"),
         ("weak_pool", leap and not full, "LEAP in weak supervision"),
         ("label_set", leap, "LEAP"),
-        ("label_texts", leap, "LEAP"),
+        ("label_texts", texts, "LEAP and cosine"),
         ("avss_weight", config.avss != "off", "the similarity loss (avss)"),
         ("empty_pair", config.avss == "paper", "avss paper"),
     ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from avplatform.models.config import AVModelConfig
-from avplatform.models.contracts import Encoding, Needs, Parse, at_least_single
+from avplatform.models.contracts import Encoding, Needs, Parse, at_least_single, may_give
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.encoders.ave import AVE
@@ -147,8 +147,9 @@ class AVEL(Task):
     @classmethod
     def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
         """Return the pooling of the encoder's own weak head, for decoders that query texts."""
-        pool = ENCODERS[encoder].pooling
-        weak_texts = DECODERS[decoder].needs_labels and supervision == "weak"
+        pool, reader = ENCODERS[encoder].pooling, DECODERS[decoder]
+        pools = may_give(reader.gives(reader.Config()), "text scores")
+        weak_texts = reader.needs_labels and pools and supervision == "weak"
         return {"weak_pool": pool} if pool and weak_texts else {}
 
     def encoder_options(self, encoder: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from avplatform.config.build import build_model, build_task
-from avplatform.config.run import RunConfig, default_config
+from avplatform.config.run import LabelConfig, RunConfig, default_config
 from avplatform.data.adapters.ave.classes import BACKGROUND
 from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.data.store.schema import DataSpec
@@ -44,6 +44,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "cvcms": {"token_width": 4, "hidden": 4},
     "cmpae": {},
     "mgn": {"width": 16, "heads": 2, "hidden": 8, "layers": 1},
+    "temporal": {"width": 16, "attention_width": 8, "hidden": 8, "heads": 2},
+    "identity": {"width": 16},
+    "cosine": {},
     "group": {"heads": 2, "hidden": 8, "token_hidden": 4, "layers": 1},
 }
 CELLS = [(t, e, d) for t in ("avvp", "avel") for e in ENCODERS for d in DECODERS]
@@ -83,6 +86,8 @@ def cell(
         decoder_config=dataclasses.replace(config.decoder_config, **small),
         task_config=dataclasses.replace(config.task_config, **(task_options or {})),
     )
+    if DECODERS[decoder].texts_as_wide:  # texts of the encoders' small width
+        config = dataclasses.replace(config, labels=LabelConfig(embeddings="learned:16"))
     return build_cell(config, features or FEATURES[task], segments)
 
 

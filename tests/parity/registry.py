@@ -13,6 +13,7 @@ from tests.parity import (
     cases_models,
     cases_numbers,
     cases_ovavel,
+    cases_ovavel_models,
     cases_psp,
     cases_refine,
     cases_strategies,
@@ -32,4 +33,5 @@ HANDLERS: dict[str, Callable[..., None]] = {
     **cases_training.CASES,
     **cases_strategies.CASES,
     **cases_ovavel.CASES,
+    **cases_ovavel_models.CASES,
 }
