@@ -46,9 +46,10 @@ def agreement(
     Shape: two [B, T, C].
 
     Example:
-        >>> scores = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [3.0, 2.0]]])
-        >>> agreement(scores, scores.flip(1) + scores, 2).label
-        tensor([[0, 2, 0]])
+        >>> heard = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [3.0, 2.0]]])
+        >>> seen = torch.tensor([[[1.0, 0.0], [0.0, 3.0], [0.0, 1.0]]])
+        >>> agreement(heard, seen, 2).label, agreement(heard, seen, 2, clip_class="first").label
+        (tensor([[0, 1, 2]]), tensor([[0, 0, 2]]))
     """
     heard, seen = audio.argmax(dim=-1), visual.argmax(dim=-1)  # (B, T)
     agree = heard == seen

@@ -38,7 +38,7 @@ def test_the_matrix_is_whole():
         for s in TASKS[t].supervisions
     ]
     assert [(c.task, c.encoder, c.decoder, c.supervision) for c in ALL] == expected
-    assert len(ALL) == 168
+    assert len(ALL) == 252
     assert {c.status for c in ALL} == {"published", "ours"}
     assert sorted(name for c in ALL for name in c.presets) == list_presets()
 

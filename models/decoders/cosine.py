@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -166,11 +167,12 @@ def cosines(vectors: Tensor, texts: Tensor) -> Tensor:
 
     Shape: vectors [B, T, D], texts [C, D] -> [B, T, C].
     """
-    with torch.autocast(vectors.device.type, enabled=False):
-        units = (
-            F.normalize(at_least_single(x), dim=-1, eps=SMALLEST_NORM) for x in (vectors, texts)
+    # In half precision many scores would be equal. The meta device knows no autocast.
+    kind = vectors.device.type
+    with nullcontext() if vectors.is_meta else torch.autocast(kind, enabled=False):
+        x, e = (
+            F.normalize(at_least_single(y), dim=-1, eps=SMALLEST_NORM) for y in (vectors, texts)
         )
-        x, e = units
         return x @ e.to(x.dtype).T
 
 

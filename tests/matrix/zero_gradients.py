@@ -37,6 +37,11 @@ ZEROS = (
         "as above; the window's mask leaves keys out and changes nothing among those that stay",
     ),
     Zero(
+        ".*-temporal-.*",
+        r"encoder\..*_layers\..*\.key\.bias",
+        "as for HAN: the bias adds the same to the scores of all keys",
+    ),
+    Zero(
         "avel-cmbs-.*",
         r"encoder\.attention\.key\.bias",
         "as above, in the self attention over map positions",

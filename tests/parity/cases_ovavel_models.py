@@ -137,9 +137,7 @@ def ovavel_decision(case: Case) -> None:
         "loss": task.loss(parse, encoding, batch_of(**streams, segment=segment))["segment"][None],
     }
     for name, count in (("agreement", background), ("agreement_other", len(texts))):
-        found = agreement(
-            audio[..., :count], visual[..., :count], background, clip_class="first"
-        )
+        found = agreement(audio[..., :count], visual[..., :count], background, clip_class="first")
         given = torch.where(found.agree, found.first[:, None], background)
         assert torch.equal(found.label, given)
         produced |= {f"{name}.agree": found.agree, f"{name}.clip_class": found.first}
