@@ -1,5 +1,7 @@
 """What models cost: parameters as really built, operations as counted by hand."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -28,6 +30,10 @@ def config_of(task, encoder, decoder, supervision=None):
 
 def build(config):
     needs = DECODERS[config.decoder._type].needs_labels
+    if DECODERS[config.decoder._type].texts_as_wide:
+        plain = dataclasses.replace(config, decoder=DECODERS["mmil"].Config(), label_texts=[])
+        with torch.device("meta"):
+            config.label_dim = AVModel(plain).encoder.width
     return AVModel(
         config,
         label_embeddings=torch.zeros(len(config.classes), config.label_dim) if needs else None,
@@ -51,7 +57,7 @@ def test_parameters_are_those_of_a_really_built_model(encoder, decoder, supervis
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("encoder", ["han", "mmpyr", "mgn", "dhhn"])
+@pytest.mark.parametrize("encoder", ["han", "mmpyr", "mgn", "dhhn", "temporal", "identity"])
 def test_parameters_of_vector_encoders_are_those_of_a_really_built_model(task, encoder):
     for decoder in DECODERS:
         config = config_of(task, encoder, decoder)

@@ -196,6 +196,7 @@ def _renamed(about: dict[str, Any]) -> str:
 
 
 def _joined(argument: str) -> LabelSource:
+    _needs(argument, "joined", "at least two sources that embed texts, joined by +")
     parts = [open_source(part) for part in argument.split("+")]
     if len(parts) < 2 or any(part.learned for part in parts):
         raise UsageError(

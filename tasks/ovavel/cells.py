@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from avplatform.models.contracts import Options
+from avplatform.models.decoders.cosine import CosineDecoder
 from avplatform.models.decoders.dch import DCH
-from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
+from avplatform.models.encoders.identity import Identity
+from avplatform.models.encoders.temporal import Temporal
 from avplatform.tasks.avel.cells import CELLS as AVEL_CELLS
 from avplatform.tasks.avel.cells import AVELCells
+from avplatform.tasks.cells import Preset, Published
 
 _CLOSED = "; only the classes of the training are outputs, so unseen ones are never found"
+_FINE_TUNED: Options = {"encoder_config": {"input_scale": (20.0, 1.0)}}
+_FINE_TUNED_OFFICIAL: Options = {
+    **_FINE_TUNED,
+    "decoder_config": {"rectify": "product"},
+    "select_on": "test",
+    "select_by": "seen_average",
+}
+_AGREEMENT: Options = {"task_config": {"decision": "agreement"}}
+_AGREEMENT_OFFICIAL: Options = {
+    "task_config": {"decision": "agreement", "clip_class": "first", "other_hole": True}
+}
 _NOTE = """\
+**The two baselines.** `identity` + `cosine` needs no training: its presets decide for the class
+that is best in both streams (`decision: agreement`), its cell by the product of both cosines.
+`temporal` + `cosine` is the fine-tuned baseline; its presets restore the norms of ImageBind's
+vectors (`input_scale`), which the temporal layers see and stores leave out. The texts have the
+width of the features: give them as a file of the same joint model (`labels.embeddings`).
+
 **LEAP on OV-AVEL.** Nothing is published. Training asks for the texts of the seen classes and
 "other", the text of background; validation and test ask for the texts of all classes and "other".
 Losses and decisions are those of LEAP on AVEL. No weight depends on the number of classes.
@@ -26,9 +47,37 @@ CELLS = AVELCells(
     title="Open-vocabulary event localization (ovavel, OV-AVEBench)",
     figures="accuracy, segment F, event F",
     measured="OV-AVEBench: 1024 and 1024 per segment",
+    presets=(
+        Preset(Temporal, CosineDecoder, "full", _FINE_TUNED),
+        Preset(
+            Temporal,
+            CosineDecoder,
+            "full",
+            _FINE_TUNED_OFFICIAL,
+            suffix="official",
+            checkpoint="ovavel",
+        ),
+        Preset(Identity, CosineDecoder, "full", _AGREEMENT),
+        Preset(Identity, CosineDecoder, "full", _AGREEMENT_OFFICIAL, suffix="official"),
+    ),
+    published={
+        (Temporal, CosineDecoder, "full"): Published(
+            (Temporal.paper,),
+            "negative cosines count as 0, features as they are stored, and the epoch picked on "
+            "validation; published: two negative cosines give a high score, ImageBind's norms, and "
+            "the epoch picked on test by seen classes",
+            "temporal-cosine-ovavel-official",
+        ),
+        (Identity, CosineDecoder, "full"): Published(
+            (Identity.paper,),
+            "decides by the product of both cosines; published, and in the presets: by agreement "
+            "of the streams, all agreeing segments of a clip with the class of the first",
+            "identity-cosine-ovavel-official",
+        ),
+    },
     ours={
         decoder: text.replace("28 events", "seen events").replace("29 texts", "all texts")
-        + ("" if decoder is LEAP else _CLOSED)
+        + ("" if decoder.needs_labels else _CLOSED)
         for decoder, text in AVEL_CELLS.ours.items()
     }
     | {DCH: f"AVE's head on both streams{_CLOSED}", MMIL: f"MMIL over the seen events{_CLOSED}"},

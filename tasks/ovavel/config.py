@@ -19,8 +19,16 @@ class OVAVELConfig(AVELConfig):
     gamma: float | None = None
     """subtracted from seen classes' logits in figures beside the plain ones; none: by validation"""
 
+    other_hole: bool = False
+    """agreement: where a clip's class is background, no label in the F-scores, as released"""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.other_hole and (self.decision, self.clip_class) != ("agreement", "first"):
+            raise UsageError(
+                "OVAVELConfig.other_hole is for the class of a clip that both streams agree on; "
+                "leave it off, or set decision to agreement and clip_class to first"
+            )
         finite(self, "gamma")
         if self.label_set != "with_background":
             raise UsageError(

@@ -48,7 +48,7 @@ class OVAVELMetrics(AVELMetrics):
         """Return the decided and true labels of a batch, and the groups of its clips."""
         columns = super().columns(decisions, batch)
         category = batch.labels.get("category", batch.labels["video"])
-        more = {"unseen_only": decisions["unseen_only"]} if "unseen_only" in decisions else {}
+        more = {n: decisions[n] for n in ("unseen_only", "unlabelled") if n in decisions}
         return columns | {"category": category.long()} | more
 
     def compute(self) -> dict[str, float]:
@@ -59,7 +59,10 @@ class OVAVELMetrics(AVELMetrics):
         s = self.scored()
         if not self.timed:
             return super().compute()
-        found = self.figures_of(s["predicted"])
+        predicted = s["predicted"]
+        if "unlabelled" in s:
+            predicted = np.where(s["unlabelled"], NO_LABEL, predicted)
+        found = self.figures_of(predicted)
         unseen = self.unseen[s["category"]]
         if "unseen_only" in s and unseen.any():
             right = (s["unseen_only"] == s["true"])[unseen]
@@ -108,7 +111,7 @@ class OVAVELMetrics(AVELMetrics):
 
 
 def clip_figures(predicted: np.ndarray, true: np.ndarray, labels: int) -> Arrays:
-    """Return the figures of each clip, from 0 to 1.
+    """Return the figures of each clip, from 0 to 1; without a label, accuracy sees background.
 
     Shape: two int arrays [N, T] of `labels` labels -> "accuracy", "segment_F", "event_F" [N].
 
@@ -118,7 +121,7 @@ def clip_figures(predicted: np.ndarray, true: np.ndarray, labels: int) -> Arrays
         {'accuracy': 0.75, 'segment_F': 0.733, 'event_F': 1.0}
     """
     return {
-        "accuracy": (predicted == true).mean(axis=1),
+        "accuracy": (np.where(predicted == NO_LABEL, labels - 1, predicted) == true).mean(axis=1),
         "segment_F": segment_f(predicted, true, labels),
         "event_F": event_f(predicted, true, labels),
     }

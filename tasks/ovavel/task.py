@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from avplatform.models.contracts import Encoding, Parse, at_least_single
 from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders.temporal import Temporal
 from avplatform.models.errors import UsageError
+from avplatform.tasks.agreement import agreement
 from avplatform.tasks.avel import AVEL
 from avplatform.tasks.avel.config import BACKGROUND
 from avplatform.tasks.avel.heads import LabelHead, SoftmaxHead
@@ -55,7 +57,7 @@ class OVAVEL(AVEL):
     figures: ClassVar[tuple[str, ...]] = tuple(
         f"{group}_{name}" for group in ("seen", "unseen") for name in (*FIGURES, "average")
     )
-    paper = None
+    paper = Temporal.paper
     title = "open-vocabulary audio-visual event localization"
     about = (
         "For each second of a clip it names the event that is both heard and seen, or background, "
@@ -183,12 +185,18 @@ class OVAVEL(AVEL):
         """Return "segment" (int [B, T]), the label of each segment; the last is background.
 
         Where a model reads label texts, "unseen_only" holds the decisions among unseen classes and
-        background alone.
+        background alone. With `other_hole`, "unlabelled" (bool [B, T]) says where the F-scores
+        see no label: where both streams agree in a clip whose first agreement is on background.
         """
         if not self._knows_all(parse):
             found = self._trained.decide(parse)["segment"]
             return {"segment": self._kept.to(found.device)[found]}
         decisions = super().decide(parse)
+        if self.config.other_hole:
+            segment = parse.for_decisions.segment
+            streams = (s.values for s in (segment.audio, segment.visual))  # type: ignore[union-attr]
+            found = agreement(*streams, self.background, clip_class="first")
+            decisions["unlabelled"] = found.agree & (found.label == self.background)
         if (scores := self._scores(parse)) is not None:
             is_seen = torch.ones(scores.shape[-1], dtype=torch.bool, device=scores.device)
             is_seen[self._positions(self.unseen)] = False

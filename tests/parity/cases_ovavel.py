@@ -57,10 +57,8 @@ def of_agreement(agree: np.ndarray, clip_class: np.ndarray, background: int) -> 
 
 
 def figures(labels: np.ndarray, true: np.ndarray, background: int) -> Arrays:
-    """Figures per clip; in the accuracy a segment without label counts as background."""
-    found = clip_figures(labels, true, background + 1)
-    plain = np.where(labels == NO_LABEL, background, labels)
-    return found | {"accuracy": (plain == true).mean(axis=1)}
+    """Figures per clip."""
+    return clip_figures(labels, true, background + 1)
 
 
 def batched(clips: Arrays, size: int) -> dict[str, float]:

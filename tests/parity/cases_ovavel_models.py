@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avplatform.models.contracts import Encoding
+from avplatform.models.contracts import Encoding, Parse
 from avplatform.models.decoders.cosine import CosineConfig, CosineDecoder
 from avplatform.models.encoders.identity import Identity, IdentityConfig
 from avplatform.models.official import Labels, read_official
 from avplatform.tasks.agreement import agreement
-from avplatform.tasks.avel import AVEL, AVELConfig
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.contracts import Task
+from avplatform.tasks.ovavel import OVAVEL, OVAVELConfig
 from tests.parity.cases_training import train
-from tests.parity.golden_case import Case
+from tests.parity.golden_case import Case, close
 
 
 def told(config: dict[str, Any]) -> dict[str, Any]:
@@ -37,12 +37,12 @@ def names(count: int) -> list[str]:
 
 
 def build(weights: dict[str, Tensor], texts: Tensor, **options: Any) -> nn.Module:
-    labels = Labels(task="avel", classes=names(len(texts)), label_texts=names(len(texts)))
+    labels = Labels(task="ovavel", classes=names(len(texts)), label_texts=names(len(texts)))
     return read_official("ovavel", weights, labels, label_embeddings=texts, **options)
 
 
 def task_of(texts: Tensor) -> Task:
-    return AVEL(AVELConfig(), classes=names(len(texts)))
+    return OVAVEL(OVAVELConfig(), classes=names(len(texts)))
 
 
 def batch_of(audio: Tensor, visual: Tensor, segment: Tensor) -> Batch:
@@ -141,7 +141,38 @@ def ovavel_decision(case: Case) -> None:
         given = torch.where(found.agree, found.first[:, None], background)
         assert torch.equal(found.label, given)
         produced |= {f"{name}.agree": found.agree, f"{name}.clip_class": found.first}
+    for name, options in DECISIONS.items():
+        task = OVAVEL(OVAVELConfig(**options), classes=names(len(texts)))
+        check_figures(case, name, task, parse, segment)
     case.compare(produced)
+
+
+DECISIONS = {
+    "agreement_other": {"decision": "agreement", "clip_class": "first", "other_hole": True},
+    "product": {},
+}
+
+
+def check_figures(case: Case, name: str, task: OVAVEL, parse: Parse, segment: Tensor) -> None:
+    """The figures per clip, of the task's own decisions and metrics."""
+    category = torch.tensor(case.json["truth"]["category"])
+    batch = batch_of(segment[..., None].float(), segment[..., None].float(), segment)
+    batch.labels["category"] = category
+    metrics = task.metrics()
+    metrics.update(task.decide(parse), batch)
+    expected = case.json["figures"][name]["per_clip_mean"]
+    found = metrics.compute()
+    for theirs, ours in {
+        "accuracy": "accuracy",
+        "segment_f1": "segment_F",
+        "event_f1": "event_F",
+    }.items():
+        close(
+            f"{case.name}.{name}.{ours}",
+            found[ours],
+            expected[theirs],
+            case.json["figures_tolerance"],
+        )
 
 
 def training_batch(case: Case, texts: Tensor) -> Callable[[Case, int], Batch]:
