@@ -175,7 +175,7 @@ def test_filters_choose_cells_and_kinds(capsys):
         "valorplusplus-mmil-avvp-official"
     ]  # fmt: skip
     assert [c["name"] for c in listed(capsys, "cells", "psp", "leap-weak")["cells"]] == [
-        "avel-psp-leap-weak", "avvp-psp-leap-weak"
+        "avel-psp-leap-weak", "avvp-psp-leap-weak", "ovavel-psp-leap-weak"
     ]  # fmt: skip
     published = listed(capsys, "--published")
     assert set(published) == {"cells"}

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from avplatform.models.contracts import Options
 from avplatform.models.decoders.cosine import CosineDecoder
 from avplatform.models.decoders.dch import DCH
+from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.mmil import MMIL
+from avplatform.models.encoders.ave import AVE
+from avplatform.models.encoders.cmbs import CMBS
+from avplatform.models.encoders.han import HAN
 from avplatform.models.encoders.identity import Identity
+from avplatform.models.encoders.mmpyr import MMPyr
+from avplatform.models.encoders.psp import PSP
 from avplatform.models.encoders.temporal import Temporal
 from avplatform.tasks.avel.cells import CELLS as AVEL_CELLS
 from avplatform.tasks.avel.cells import AVELCells
@@ -43,6 +52,26 @@ stand for all three groups of clips, and never with outputs for unseen classes.
 event. The files of OV-AVEBench name a weak setting but do not release it.
 """
 
+_WORDS = {
+    "every segment's 29 labels": "every segment's label, a seen class or background",
+    "the best of 29 labels": "the best of the labels that the model is asked for",
+    "best label of 29": "best label",
+    "29 texts (events and background)": "the texts of all classes and of background",
+    "28 events": "seen events",
+}
+"""What event localization says of its 28 events, and what holds here."""
+
+
+def _here(text: str) -> str:
+    for there, here in _WORDS.items():
+        text = text.replace(there, here)
+    return text
+
+
+def _all_here(texts: Mapping[Any, tuple[str, str]]) -> dict[Any, tuple[str, str]]:
+    return {key: (_here(loss), _here(decision)) for key, (loss, decision) in texts.items()}
+
+
 CELLS = AVELCells(
     title="Open-vocabulary event localization (ovavel, OV-AVEBench)",
     figures="accuracy, segment F, event F",
@@ -59,6 +88,17 @@ CELLS = AVELCells(
         ),
         Preset(Identity, CosineDecoder, "full", _AGREEMENT),
         Preset(Identity, CosineDecoder, "full", _AGREEMENT_OFFICIAL, suffix="official"),
+        *(
+            Preset(encoder, decoder, "full")
+            for encoder, decoders in (
+                (HAN, (LEAP, MMIL)),
+                (MMPyr, (LEAP, MMIL)),
+                (AVE, (LEAP, DCH)),
+                (PSP, (LEAP, DCH)),
+                (CMBS, (LEAP, DCH)),
+            )
+            for decoder in decoders
+        ),
     ),
     published={
         (Temporal, CosineDecoder, "full"): Published(
@@ -76,20 +116,12 @@ CELLS = AVELCells(
         ),
     },
     ours={
-        decoder: text.replace("28 events", "seen events").replace("29 texts", "all texts")
-        + ("" if decoder.needs_labels else _CLOSED)
+        decoder: _here(text) + ("" if decoder.needs_labels else _CLOSED)
         for decoder, text in AVEL_CELLS.ours.items()
-    }
-    | {DCH: f"AVE's head on both streams{_CLOSED}", MMIL: f"MMIL over the seen events{_CLOSED}"},
-    rules={
-        key: tuple(text.replace("29", "all").replace("28 events", "seen events") for text in texts)
-        for key, texts in AVEL_CELLS.rules.items()
     },
+    rules=_all_here(AVEL_CELLS.rules),
     headed=DCH,
-    heads={
-        key: tuple(text.replace("29", "all").replace("28 events", "seen events") for text in texts)
-        for key, texts in AVEL_CELLS.heads.items()
-    },
+    heads=_all_here(AVEL_CELLS.heads),
     vectors="vectors, projected",
     maps="vectors, as maps of one position",
     several_models="; its fully or weakly supervised model, by supervision",

@@ -15,7 +15,7 @@ from avplatform.data.adapters.ovave.classes import BACKGROUND, EVENTS, SEEN, UNS
 from avplatform.data.adapters.registry import make_task, task_on
 from avplatform.data.reading.restricted import RestrictedData, clips_per_class
 from avplatform.data.simulate.demo import make_demo
-from avplatform.models.contracts import FeatureSpec, Parse, Prediction, StreamPredictions
+from avplatform.models.contracts import Parse, Prediction, StreamPredictions
 from avplatform.models.decoders import DECODERS
 from avplatform.models.errors import UsageError
 from avplatform.tasks.batch import Batch
@@ -25,9 +25,8 @@ from avplatform.tasks.ovavel.stacking import Stacking, amounts
 from avplatform.tasks.registry import task_of_model
 from avplatform.training.optim import build_optimizer
 from avplatform.training.step import optimisation_step
-from tests.models.cells import cell
+from tests.models.cells import FEATURES, cell, random_batch
 
-FEATURES = FeatureSpec(audio_dim=6, visual_dim=8)
 DOG, AIRPLANE = EVENTS.index("dog barking"), 0
 SIZES = {"train": 46, "validation": 67, "test": 67}
 
@@ -51,11 +50,6 @@ def batch_of(segment, category):
         clip_id=[f"clip{n}" for n in range(count)],
         labels={"segment": segment, "video": video, "category": torch.tensor(category)},
     )
-
-
-def seen_batch():
-    rows = [[67] * 10, [AIRPLANE] * 10, [67, 67, 66, 66, 67, 67, 66, 67, 67, 67], [67] * 9 + [35]]
-    return batch_of(rows, [1, AIRPLANE, 66, 35])
 
 
 def plain_event_f(predicted, true, labels):
@@ -114,10 +108,10 @@ def test_groups_follow_what_a_clip_was_collected_for_and_keep_its_background():
 
 
 def test_training_asks_for_the_seen_texts_and_everything_else_for_all():
-    config, task, model = cell("ovavel", "ave", "leap", features=FEATURES)
+    config, task, model = cell("ovavel", "ave", "leap")
     assert len(model.config.classes) == 68 and len(task.asked()) == 47
     assert model.config.label_texts[-1] == "other"
-    batch = seen_batch()
+    batch = random_batch("ovavel")
     asked = model.eval()(batch.audio, batch.visual, asked=task.asked()).parse
     whole = model(batch.audio, batch.visual).parse
     kept = [n for n, name in enumerate(task.classes) if name not in UNSEEN]
@@ -132,8 +126,8 @@ def test_training_asks_for_the_seen_texts_and_everything_else_for_all():
 @pytest.mark.parametrize("encoder", ["han", "mmpyr", "ave", "psp", "cmbs"])
 @pytest.mark.parametrize("supervision", ["full", "weak"])
 def test_every_cell_takes_two_steps_and_decides(encoder, decoder, supervision):
-    config, task, model = cell("ovavel", encoder, decoder, supervision, features=FEATURES)
-    batch, optimizer = seen_batch(), build_optimizer(model.train(), config.optim)
+    config, task, model = cell("ovavel", encoder, decoder, supervision)
+    batch, optimizer = random_batch("ovavel"), build_optimizer(model.train(), config.optim)
     before = [p.clone() for p in model.parameters()]
     for _ in range(2):
         result = optimisation_step(model, task, batch, optimizer, lr=1e-3)
@@ -209,15 +203,34 @@ def test_options_that_this_task_cannot_have_are_refused(options, message):
         OVAVELConfig(**options)
 
 
+def test_the_geometric_combination_is_the_mean_of_the_log_probabilities():
+    options = {"combine": "geometric"}
+    _, task, model = cell("ovavel", "ave", "leap", decoder_options=options)
+    batch = random_batch("ovavel")
+    parse = model.eval()(batch.audio, batch.visual).parse
+    a, v = (getattr(parse.segment, name).values.sigmoid() for name in ("audio", "visual"))
+    torch.testing.assert_close(parse.segment.av.values.exp(), (a * v).sqrt())
+    torch.testing.assert_close(parse.segment.av.probability.sum(-1), torch.ones(4, 10))
+    assert parse.video.av.kind == "probability"
+    assert torch.equal(task.decide(parse)["segment"], (a * v).argmax(dim=-1))
+    asked = model(batch.audio, batch.visual, asked=task.asked())
+    assert all(x.isfinite() for x in task.loss(*asked, batch).values())
+    with pytest.raises(UsageError, match="'geometric' gives segments whose classes exclude"):
+        cell("ovavel", "ave", "leap", decoder_options=options,
+             task_options={"segment_loss": "bce"})  # fmt: skip
+    with pytest.raises(UsageError, match="combine"):
+        cell("avvp", "han", "leap", decoder_options=options)
+
+
 def test_what_depends_on_the_list_of_classes_is_refused():
     with pytest.raises(UsageError, match="depends on the list of classes"):
-        cell("ovavel", "ave", "leap", features=FEATURES, decoder_options={"centre_labels": True})
+        cell("ovavel", "ave", "leap", decoder_options={"centre_labels": True})
     with pytest.raises(UsageError, match="has no scores of unseen"):
-        cell("ovavel", "ave", "dch", features=FEATURES, task_options={"gamma": 1.0})
+        cell("ovavel", "ave", "dch", task_options={"gamma": 1.0})
     config = default_config("ovavel")
     learned = dataclasses.replace(config, labels=LabelConfig(embeddings="learned"))
     with pytest.raises(UsageError, match="21 classes have no clip to learn"):
-        new_model(learned, make_task("ovavel"), FEATURES)
+        new_model(learned, make_task("ovavel"), FEATURES["ovavel"])
     with pytest.raises(UsageError, match="21 classes of these data are unseen already"):
         make_task("ovavel").check_held_out("ave")
 
@@ -266,7 +279,7 @@ def test_a_run_scores_all_groups_and_eval_repeats_it(store, tmp_path, decoder, c
 
 
 def test_a_saved_closed_model_is_scored_among_all_classes_of_the_data(store):
-    config, task, model = cell("ovavel", "han", "dch", features=FEATURES)
+    config, task, model = cell("ovavel", "han", "dch")
     own, spec = task_of_model(model.config), open_data(store, task="ovavel").spec
     assert len(own.classes) == 47 and not own.unseen
     assert len(task_on(own, spec).classes) == 68 and task_on(own, spec).unseen == UNSEEN
