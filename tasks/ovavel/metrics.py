@@ -19,6 +19,11 @@ from avplatform.tasks.ovavel.stacking import Stacking
 
 FIGURES = ("accuracy", "segment_F", "event_F")
 GROUPS = ("total", "seen", "unseen")
+SELECTION = (
+    "{} clips are of seen and {} of unseen classes. Figures without either word are of all clips: "
+    "an epoch that they select is selected on unseen classes too, as in the published protocol; "
+    "select_by seen_average is strict."
+)
 NO_LABEL = -1
 """A segment that has no label at all in the F-scores: the hole of the published agreement rule."""
 
@@ -85,10 +90,11 @@ class OVAVELMetrics(AVELMetrics):
         }
         unseen = self.unseen[s["category"]]
         details["groups"] = {"seen": int((~unseen).sum()), "unseen": int(unseen.sum())}
+        details["remarks"] = [SELECTION.format(*details["groups"].values())] * bool(unseen.any())
         if self.stacking is not None and self.evidence is not None and "seen" in self.evidence:
             stacked = self.figures_of(self.stacking.labels(self.evidence))
             details["stacking"] = {"gamma": self.stacking.gamma, **stacked}
-            details["remarks"] = [self.stacking.remark(stacked)]
+            details["remarks"].append(self.stacking.remark(stacked))
         return details
 
     def figures_of(self, predicted: np.ndarray) -> dict[str, float]:

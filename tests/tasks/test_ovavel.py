@@ -188,7 +188,8 @@ def test_stacking_takes_from_seen_classes_until_validation_is_best():
     assert plain.compute()["unseen_accuracy"] == 0  # the decisions stay as they were
     details = plain.details()
     assert details["stacking"]["unseen_accuracy"] == 100
-    assert "tuned on them" in details["remarks"][0]
+    assert "2 clips are of seen and 2 of unseen classes" in details["remarks"][0]
+    assert "tuned on them" in details["remarks"][1]
 
 
 @pytest.mark.parametrize(
@@ -276,6 +277,7 @@ def test_a_run_scores_all_groups_and_eval_repeats_it(store, tmp_path, decoder, c
     assert len(config["classes"]) == (68 if texts else 47)
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert "seen_average" in card
+    assert ("tuned on them" in card) == texts
 
 
 def test_a_saved_closed_model_is_scored_among_all_classes_of_the_data(store):
