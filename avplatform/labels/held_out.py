@@ -70,7 +70,7 @@ def zero_shot(
         UsageError: a class is unknown, or the model cannot look for labels that it was not trained
             on.
     """
-    from avplatform.labels.open import embed_labels
+    from avplatform.labels.open import embed_labels, never_trained_on
 
     chosen = find_classes(task, held_out)
     decoder, encoder = model.config.decoder._type, model.config.encoder._type
@@ -78,7 +78,8 @@ def zero_shot(
     kept = [(n, t) for n, t in zip(names, texts, strict=True) if among == "all" or n in chosen]
     narrow = task.with_classes([name for name, _ in kept], [text for _, text in kept])
     found = embed_labels(model, narrow.model_classes(decoder, encoder)[1], source=source)
-    trained = [name for name in chosen if name in model.config.classes]
+    known = set(model.config.classes) - set(never_trained_on(model.config, model.config.classes))
+    trained = [name for name in chosen if name in known]
     about = {"held_out": chosen, "among": among, "trained_on": trained, "zero_shot": not trained}
     restricted = RestrictedData(data, [name for name, _ in kept], holding=chosen)
     return WithLabels(model, found.values), narrow, restricted, about

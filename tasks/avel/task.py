@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -45,12 +45,12 @@ class AVEL(Task):
     """
 
     name = "avel"
-    Config = AVELConfig
+    Config: ClassVar[type] = AVELConfig
     default_encoder = AVE.name
     supervisions = ("full", "weak")
     selection_metric = "accuracy"
     whole_metric = "video_accuracy"
-    shown = ("accuracy",)
+    shown: ClassVar[tuple[str, ...]] = ("accuracy",)
     streams = "joint"
     paper = AVE.paper
     title = "audio-visual event localization"

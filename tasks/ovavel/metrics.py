@@ -64,10 +64,7 @@ class OVAVELMetrics(AVELMetrics):
         s = self.scored()
         if not self.timed:
             return super().compute()
-        predicted = s["predicted"]
-        if "unlabelled" in s:
-            predicted = np.where(s["unlabelled"], NO_LABEL, predicted)
-        found = self.figures_of(predicted)
+        found = self.figures_of(scored_labels(s))
         unseen = self.unseen[s["category"]]
         if "unseen_only" in s and unseen.any():
             right = (s["unseen_only"] == s["true"])[unseen]
@@ -114,6 +111,14 @@ class OVAVELMetrics(AVELMetrics):
                 out |= {start + name: value for name, value in means.items()}
                 out[f"{start}average"] = float(np.mean(list(means.values())))
         return out
+
+
+def scored_labels(state: Arrays) -> np.ndarray:
+    """Return the decided labels [N, T], with NO_LABEL where the F-scores see none."""
+    predicted = state["predicted"]
+    return (
+        np.where(state["unlabelled"], NO_LABEL, predicted) if "unlabelled" in state else predicted
+    )
 
 
 def clip_figures(predicted: np.ndarray, true: np.ndarray, labels: int) -> Arrays:

@@ -22,6 +22,7 @@ from avplatform.tasks.avel.heads import LabelHead, SoftmaxHead
 from avplatform.tasks.avel.losses import joint
 from avplatform.tasks.batch import Batch, Processes
 from avplatform.tasks.metrics import Metrics
+from avplatform.tasks.ovavel.analysis import OVAVELAnalysis
 from avplatform.tasks.ovavel.cells import CELLS
 from avplatform.tasks.ovavel.config import OVAVELConfig
 from avplatform.tasks.ovavel.labels import odd_labels
@@ -226,8 +227,11 @@ class OVAVEL(AVEL):
         return evidence | {"background": scores[..., self.background]}
 
     def _scores(self, parse: Parse) -> Tensor | None:
-        """Return logits [B, T, K] whose largest is decided; None: there are none or no unseen."""
-        if not self.unseen:
+        """Return logits [B, T, K] whose largest is decided.
+
+        None: there are none, or there are not both seen and unseen classes.
+        """
+        if not self.unseen or len(self._trained.classes) == 1:
             return None
         parse = parse.for_decisions
         plain = not self._weak and self.config.decision == "argmax"
@@ -257,6 +261,10 @@ class OVAVEL(AVEL):
         out = known.new_zeros(*known.shape[:2], self.background)
         out[..., self._kept[:-1].to(out.device)] = known
         return {"av": out}
+
+    def analysis(self) -> OVAVELAnalysis:
+        """Return the analysis for intervals, comparisons, calibration and thresholds."""
+        return OVAVELAnalysis(self.classes)
 
     def metrics(self) -> OVAVELMetrics:
         """Return a new accumulator."""

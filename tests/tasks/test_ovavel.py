@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +37,20 @@ def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ovavel") / "store"
     make_demo("ovavel", folder, sizes=SIZES)
     return folder
+
+
+@pytest.fixture(scope="module")
+def runs(store, tmp_path_factory):
+    """A run of two steps with LEAP and one with DCH, whose epochs seen classes select."""
+    folders = {}
+    for decoder in ("leap", "dch"):
+        folders[decoder] = str(tmp_path_factory.mktemp("runs") / decoder)
+        small = ["--encoder", "han", "--encoder-config.width", "16", "--encoder-config.heads", "2"]
+        small += ["--decoder-config.heads", "2"] if decoder == "leap" else []
+        flags = ["train", "--task", "ovavel", "--decoder", decoder, *small, "--data", str(store)]
+        flags += ["--max-steps", "2", "--batch-size", "8", "--output-dir", folders[decoder]]
+        assert main([*flags, "--cpu", "--select-by", "seen_average"]) == 0
+    return folders
 
 
 def batch_of(segment, category):
@@ -254,18 +269,26 @@ def test_clips_of_held_out_classes_are_those_collected_for_them(store):
     assert set(part.labels("category").tolist()) == {0, 1}
 
 
+def test_unseen_classes_alone_are_scored_zero_shot(store, runs, capsys):
+    held = ["dog barking", "helicopter"]
+    assert main(["eval", runs["leap"], "--held-out", *held, "--cpu"]) == 0
+    assert "zero-shot: the model was trained on none of them" in capsys.readouterr().out
+    assert main(["eval", runs["leap"], "--held-out", *held, "airplane flyby", "--cpu"]) == 0
+    assert "not zero-shot: the model was trained on airplane flyby" in capsys.readouterr().out
+
+
+def test_closed_and_open_models_are_compared_clip_by_clip(runs, capsys):
+    assert main(["compare", runs["leap"], runs["dch"]]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("accuracy", "segment_F", "event_F"))
+
+
 @pytest.mark.parametrize("decoder", ["leap", "dch"])
-def test_a_run_scores_all_groups_and_eval_repeats_it(store, tmp_path, decoder, capsys):
-    run = str(tmp_path / "run")
-    small = ["--encoder", "han", "--encoder-config.width", "16", "--encoder-config.heads", "2"]
-    small += ["--decoder-config.heads", "2"] if decoder == "leap" else []
-    flags = ["train", "--task", "ovavel", "--decoder", decoder, *small, "--data", str(store)]
-    flags += ["--max-steps", "2", "--batch-size", "8", "--cpu", "--output-dir", run]
-    assert main([*flags, "--select-by", "seen_average"]) == 0
-    assert "answers without training" in capsys.readouterr().out
+def test_a_run_scores_all_groups_and_eval_repeats_it(runs, tmp_path, decoder, capsys):
+    run = runs[decoder]
     out = tmp_path / "eval.json"
     assert main(["eval", run, "--cpu", "--json", str(out)]) == 0
-    trained, again = (json.loads(f.read_text()) for f in (tmp_path / "run" / "results.json", out))
+    trained, again = (json.loads(f.read_text()) for f in (Path(run) / "results.json", out))
     assert trained["selection"]["metric"] == "seen_average"
     assert again["test"] == pytest.approx(trained["test"])
     assert len(again["details"]["test"]["anchors"]) == 3
@@ -273,9 +296,10 @@ def test_a_run_scores_all_groups_and_eval_repeats_it(store, tmp_path, decoder, c
     texts = decoder == "leap"
     assert ("unseen_among_unseen_accuracy" in again["test"]) == texts
     assert ("stacking" in trained["details"]["test"]) == texts
-    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    config = json.loads((Path(run) / "model" / "config.json").read_text())
     assert len(config["classes"]) == (68 if texts else 47)
-    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "answers without training" in capsys.readouterr().out
+    card = (Path(run) / "model" / "README.md").read_text()
     assert "seen_average" in card
     assert ("tuned on them" in card) == texts
 

@@ -116,6 +116,7 @@ class OVAVESimulator:
     def __init__(self, constants: OVAVESimulation, calibration: OVAVEClips) -> None:
         self.constants = constants
         self.world = OVAVEWorld(constants, TEXTS["other"][:BACKGROUND], OUTPUTS)
+        self._space = joint_space(constants) if constants.joint else None
         if constants.joint:
             return
         drawn = [
@@ -143,8 +144,8 @@ class OVAVESimulator:
     def _observe(self, rng: np.random.Generator, modality: str, z: np.ndarray) -> np.ndarray:
         """Return the features [T, D] of latent vectors [T, K]."""
         c = self.constants
-        if c.joint:
-            common, isometry = joint_space(c)
+        if self._space is not None:
+            common, isometry = self._space
             return (unit(unit(z) + c.common * common) @ isometry).astype(np.float32)
         noise = rng.standard_normal((SEGMENTS, WIDTHS[modality]), dtype=np.float32)
         return self.world.observations[modality](z, noise, c.pixel_noise)
@@ -178,9 +179,9 @@ class OVAVESimulator:
     def label_vectors(self) -> LabelEmbeddings | None:
         """Return the vectors of all texts in the joint space; None where there is no such space."""
         c = self.constants
-        if not c.joint:
+        if self._space is None:
             return None
-        common, isometry = joint_space(c)
+        common, isometry = self._space
         latent = self.world.texts()
         values = unit(latent + c.common_text * common) @ isometry
         source = {"kind": "simulation", "name": c.name, "synthetic": True}
