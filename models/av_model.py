@@ -65,9 +65,9 @@ class AVModel(
         self.companion: nn.Module | None = None
         encoder_type = ENCODERS[self.config.encoder._type]
         decoder_type = DECODERS[self.config.decoder._type]
-        width = getattr(self.config.encoder, "width", None)
+        width: Any = getattr(self.config.encoder, "width", None)
         if encoder_type.wants == "vectors" and width is None:
-            space = getattr(self.config.encoder, "space", "auto")
+            space: Any = getattr(self.config.encoder, "space", "auto")
             self.stem: nn.Module = FeatureStem(features=features, space=space)
             audio_dim, visual_dim, positions = self.stem.width, self.stem.width, 1
         elif encoder_type.wants == "vectors":

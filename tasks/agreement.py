@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from avplatform.models.contracts import Parse
+
 
 class Agreement(NamedTuple):
     """Where both streams name the same class, and what is decided.
@@ -57,3 +59,17 @@ def agreement(
     first = torch.where(agree.any(dim=1), heard.gather(1, at).squeeze(1), background)
     label = first[:, None] if clip_class == "first" else heard
     return Agreement(agree, torch.where(agree, label, background), first)
+
+
+def agreement_of(
+    parse: Parse, background: int, *, clip_class: Literal["none", "first"] = "none"
+) -> Agreement:
+    """Decide by the streams of a parse, see `agreement`.
+
+    Raises:
+        ValueError: the decoder gives no scores of both streams.
+    """
+    audio, visual = parse.segment.audio, parse.segment.visual
+    if audio is None or visual is None:
+        raise ValueError("the decision 'agreement' needs scores of both streams, as of cosine")
+    return agreement(audio.values, visual.values, background, clip_class=clip_class)

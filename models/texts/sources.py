@@ -208,8 +208,8 @@ def _joined(argument: str) -> LabelSource:
         found = [F.normalize(part.embed(texts), dim=-1) for part in parts]
         return torch.cat(found, dim=-1)
 
-    about = {"kind": "joined", "name": "+".join(_renamed(part.provenance) for part in parts)}
-    about |= {"parts": [part.provenance for part in parts]}
+    name, known = "+".join(_renamed(p.provenance) for p in parts), [p.provenance for p in parts]
+    about: dict[str, Any] = {"kind": "joined", "name": name, "parts": known}
     return LabelSource(embed, about, slow=any(part.slow for part in parts))
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avplatform.models.contracts import Parse, Prediction, at_least_single
-from avplatform.tasks.agreement import agreement
+from avplatform.tasks.agreement import agreement_of
 from avplatform.tasks.avel import losses
 from avplatform.tasks.avel.config import AVELConfig
 from avplatform.tasks.avel.losses import joint
@@ -188,8 +188,7 @@ class CosineHead(SoftmaxHead):
         """Return the best label, of the joint scores or where both streams agree."""
         if self.config.decision != "agreement":
             return super().decide(parse)
-        streams = (s.values for s in (parse.segment.audio, parse.segment.visual))  # type: ignore[union-attr]
-        return agreement(*streams, self.background, clip_class=self.config.clip_class).label
+        return agreement_of(parse, self.background, clip_class=self.config.clip_class).label
 
 
 class PairHead(Head):

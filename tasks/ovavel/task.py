@@ -15,7 +15,7 @@ from avplatform.models.contracts import Encoding, Parse, at_least_single
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders.temporal import Temporal
 from avplatform.models.errors import UsageError
-from avplatform.tasks.agreement import agreement
+from avplatform.tasks.agreement import agreement_of
 from avplatform.tasks.avel import AVEL
 from avplatform.tasks.avel.config import BACKGROUND
 from avplatform.tasks.avel.heads import LabelHead, SoftmaxHead
@@ -194,10 +194,8 @@ class OVAVEL(AVEL):
             return {"segment": self._kept.to(found.device)[found]}
         decisions = super().decide(parse)
         if self.config.other_hole:
-            segment = parse.for_decisions.segment
-            streams = (s.values for s in (segment.audio, segment.visual))  # type: ignore[union-attr]
-            found = agreement(*streams, self.background, clip_class="first")
-            decisions["unlabelled"] = found.agree & (found.label == self.background)
+            both = agreement_of(parse.for_decisions, self.background, clip_class="first")
+            decisions["unlabelled"] = both.agree & (both.label == self.background)
         if (scores := self._scores(parse)) is not None:
             is_seen = torch.ones(scores.shape[-1], dtype=torch.bool, device=scores.device)
             is_seen[self._positions(self.unseen)] = False
