@@ -13,6 +13,7 @@ from avplatform.models.contracts import Options
 from avplatform.models.decoders import DECODERS
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.sweeps.sweep import slug
+from avplatform.tasks.ovavel import OVAVEL
 
 TABLES = {
     "table1": "leap-table-1",
@@ -23,7 +24,7 @@ TABLES = {
     "table5": "leap-table-5",
     "fig4": "leap-figure-3",
     "curve": "elsa-log",
-    "ovavel": "ovavel-benchmark",
+    OVAVEL.name: "ovavel-benchmark",
 }
 """Targets by name, in the paper's order, and the published table that holds their rows.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from avplatform.tasks.avel.analysis import AVELAnalysis
 from avplatform.tasks.metrics import Arrays
 from avplatform.tasks.ovavel.metrics import clip_figures, scored_labels
@@ -11,6 +13,7 @@ class OVAVELAnalysis(AVELAnalysis):
     """The analysis of event localization, with both F-scores."""
 
     def contributions(self, state: Arrays) -> Arrays:
-        """Return accuracy and F-scores of each clip, in percent."""
+        """Return the three figures of each clip and their mean, in percent."""
         clips = clip_figures(scored_labels(state), state["true"], len(self.classes))
-        return {name: 100 * values for name, values in clips.items()}
+        out = {name: 100 * values for name, values in clips.items()}
+        return out | {"average": np.mean(list(out.values()), axis=0)}

@@ -85,7 +85,7 @@ class OVAVELCells(AVELCells):
 
 CELLS = OVAVELCells(
     title="Open-vocabulary event localization (ovavel, OV-AVEBench)",
-    figures="accuracy, segment F, event F",
+    figures="mean of accuracy, segment F and event F",
     measured="OV-AVEBench: 1024 and 1024 per segment",
     presets=(
         Preset(Temporal, CosineDecoder, "full", _FINE_TUNED),

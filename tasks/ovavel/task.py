@@ -54,9 +54,9 @@ class OVAVEL(AVEL):
     name = "ovavel"
     Config = OVAVELConfig
     selection_metric = "average"
-    shown = FIGURES
+    shown = ("average",)
     figures: ClassVar[tuple[str, ...]] = tuple(
-        f"{group}_{name}" for group in ("seen", "unseen") for name in (*FIGURES, "average")
+        f"{group}{name}" for group in ("", "seen_", "unseen_") for name in (*FIGURES, "average")
     )
     paper = Temporal.paper
     title = "open-vocabulary audio-visual event localization"

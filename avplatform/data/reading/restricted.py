@@ -76,9 +76,9 @@ class RestrictedData(Data):
                 keep = np.isin(whole.labels(CATEGORY), self._holding)
             else:
                 present = classes_present(whole)
-                keep = present[:, self._holding].any(axis=1)
+                keep = np.asarray(present[:, self._holding].any(axis=1))
                 if keep.any():
-                    keep |= ~present.any(axis=1)
+                    keep |= ~np.asarray(present.any(axis=1))
             self._open[name] = RestrictedSplit(
                 whole, np.flatnonzero(keep), self._columns, self.spec
             )
