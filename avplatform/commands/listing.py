@@ -124,10 +124,10 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
         if cost:
             row[2:4] = in_millions(cost.total_parameters), in_billions(cost.total_flops)
         if figure:
-            numbers = figure.numbers + ("*" if figure.marked else "")
+            numbers, source = figure.numbers + ("*" if figure.marked else ""), figure.source
             if not wide and numbers.count("/") > 1:
-                numbers = numbers.replace(" ", "")
-            row[4:6] = numbers, figure.source
+                numbers, source = numbers.replace(" ", ""), source.replace("Table ", "")
+            row[4:6] = numbers, source
         if wide:
             row.append("\n".join(short_presets(cell.presets)).replace("[", r"\["))
         marked = marked or bool(figure and figure.marked)

@@ -186,8 +186,9 @@ CELLS = AVELCells(
         Evidence: "CMPAE's evidence head over the 28 events, and a joint branch; nothing of it "
         "is released for this task",
         DCH: "AVE's head on both streams",
-        CosineDecoder: "29 texts (events and background) of the encoder's width; the root of the product of both streams' "
-        "cosines, stretched to [0, 1] over the texts, as published for OV-AVEL",
+        CosineDecoder: "29 texts (events and background) of the encoder's width; the root of the "
+        "product of both streams' cosines, stretched to [0, 1] over the texts, as published for "
+        "OV-AVEL",
         ClassTokens: "CVCMS's class tokens over the 28 events; else as MMIL",
     },
     rules={
