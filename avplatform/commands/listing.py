@@ -119,15 +119,11 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
     marked = False
     for index, cell in enumerate(chosen):
         cost, figure = cell_cost(cell), cell_headline(cell)
-        by = "paper" if cell.status == "published" and not wide else cell.status
-        row = [cell.name, by, "", "", "", ""]
+        row = [cell.name, cell.status, "", "", "", ""]
         if cost:
             row[2:4] = in_millions(cost.total_parameters), in_billions(cost.total_flops)
         if figure:
-            numbers, source = figure.numbers + ("*" if figure.marked else ""), figure.source
-            if not wide and numbers.count("/") > 1:
-                numbers, source = numbers.replace(" ", ""), source.replace("Table ", "")
-            row[4:6] = numbers, source
+            row[4:6] = figure.numbers + ("*" if figure.marked else ""), figure.source
         if wide:
             row.append("\n".join(short_presets(cell.presets)).replace("[", r"\["))
         marked = marked or bool(figure and figure.marked)
