@@ -30,6 +30,11 @@ class OVAVELConfig(AVELConfig):
                 "leave it off, or set decision to agreement and clip_class to first"
             )
         finite(self, "gamma")
+        if self.gamma is not None and (self.supervision, self.decision) != ("full", "argmax"):
+            raise UsageError(
+                f"OVAVELConfig.gamma is {self.gamma}, but only the decision argmax in full "
+                "supervision is that of the largest logit; leave it out"
+            )
         if self.label_set != "with_background":
             raise UsageError(
                 f"OVAVELConfig.label_set is '{self.label_set}', but background is one of the texts "

@@ -24,6 +24,10 @@ SELECTION = (
     "an epoch that they select is selected on unseen classes too, as in the published protocol; "
     "select_by seen_average is strict."
 )
+NOT_STACKED = (
+    "Calibrated stacking with {:.3g} is left out: the labels are not decided by the largest of the "
+    "logits of seen and unseen classes."
+)
 NO_LABEL = -1
 """A segment that has no label at all in the F-scores: the hole of the published agreement rule."""
 
@@ -92,6 +96,8 @@ class OVAVELMetrics(AVELMetrics):
             stacked = self.figures_of(self.stacking.labels(self.evidence))
             details["stacking"] = {"gamma": self.stacking.gamma, **stacked}
             details["remarks"].append(self.stacking.remark(stacked))
+        elif self.stacking is not None and unseen.any():
+            details["remarks"].append(NOT_STACKED.format(self.stacking.gamma))
         return details
 
     def figures_of(self, predicted: np.ndarray) -> dict[str, float]:

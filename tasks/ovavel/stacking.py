@@ -31,14 +31,16 @@ class Stacking:
     background: int
 
     def labels(self, evidence: Arrays) -> np.ndarray:
-        """Return the labels that are decided.
+        """Return the labels that are decided; the first one of equal scores, as without stacking.
 
         Shape: evidence "seen", "unseen", "background", the best scores [N, T], and "seen_label",
         "unseen_label" -> int [N, T].
         """
         seen, unseen = evidence["seen"] - self.gamma, evidence["unseen"]
-        event = np.where(seen >= unseen, evidence["seen_label"], evidence["unseen_label"])
-        best = np.maximum(seen, unseen) > evidence["background"]
+        labels = evidence["seen_label"], evidence["unseen_label"]
+        event = np.where(seen > unseen, *labels)
+        event = np.where(seen == unseen, np.minimum(*labels), event)
+        best = np.maximum(seen, unseen) >= evidence["background"]
         return np.where(best, event, self.background)
 
     def remark(self, figures: dict[str, float]) -> str:

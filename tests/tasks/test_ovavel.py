@@ -207,11 +207,33 @@ def test_stacking_takes_from_seen_classes_until_validation_is_best():
     assert "tuned on them" in details["remarks"][1]
 
 
+def test_stacking_with_nothing_subtracted_decides_as_the_model_also_between_equal_scores():
+    task = make_task("ovavel")
+    logits = torch.zeros(1, 4, 68)  # all equal in the first second
+    logits[0, 1, [DOG, BACKGROUND]] = logits[0, 2, [AIRPLANE, DOG]] = 1.0
+    logits[0, 3, BACKGROUND] = 1.0
+    parse = open_parse(logits)
+    decisions = task.decide(parse)
+    evidence = {n: v.numpy() for n, v in task.evidence(parse, decisions).items()}
+    found, expected = Stacking(0.0, BACKGROUND).labels(evidence), decisions["segment"].tolist()
+    assert found.tolist() == expected == [[AIRPLANE, DOG, AIRPLANE, BACKGROUND]]
+
+
+def test_an_amount_that_cannot_be_subtracted_is_named():
+    task = make_task("ovavel", OVAVELConfig(gamma=1.0))
+    metrics, logits = task.metrics(), torch.zeros(1, 10, 68)
+    metrics.update(task.decide(open_parse(logits)), batch_of([[DOG] * 10], [DOG]))
+    assert "stacking" not in metrics.details()
+    assert "Calibrated stacking with 1 is left out" in metrics.details()["remarks"][1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (dict(label_set="events"), "background is one of the texts"),
         (dict(gamma=float("nan")), "gamma"),
+        (dict(gamma=1.0, decision="agreement"), "only the decision argmax"),
+        (dict(gamma=1.0, supervision="weak"), "only the decision argmax"),
     ],
 )
 def test_options_that_this_task_cannot_have_are_refused(options, message):
