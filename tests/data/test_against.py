@@ -54,6 +54,16 @@ def test_the_command_names_the_clips_of_another_store(tmp_path, capsys):
     assert not any("against" in name for name in alone.counts)
 
 
+def test_a_store_that_cannot_be_compared_loses_no_other_finding(tmp_path):
+    bring_in("ovave", with_vectors(write_ovave(tmp_path / "a")), tmp_path / "one")
+    found = verify_data(tmp_path / "one", against=str(tmp_path / "none"))
+    (error,) = found.errors
+    assert error.kind == "not compared with the other store" and "no data folder" in error.text
+    next((tmp_path / "one").glob("test-*.parquet")).write_bytes(b"not parquet")
+    kinds = {e.kind for e in verify_data(tmp_path / "one", against=str(tmp_path / "one")).errors}
+    assert "not compared with the other store" in kinds and len(kinds) > 1
+
+
 needed = {"llp": "AVP_LLP_DIR", "ave": "AVP_AVE_DIR", "ovave": "AVP_OVAVE_DIR"}
 real = pytest.mark.skipif(
     any(name not in os.environ for name in needed.values()),

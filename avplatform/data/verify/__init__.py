@@ -134,7 +134,10 @@ def verify_data(
     if official is not None and not fast:
         official.finish({item.clip_id for item in report.left_out})
     if against is not None:
-        check_against(path, manifest, against, report, note=note)
+        try:
+            check_against(path, manifest, against, report, note=note)
+        except DataError as error:  # what was found before is not lost
+            report.error("not compared with the other store", str(error))
     return report
 
 

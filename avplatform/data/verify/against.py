@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from avplatform.base.files import arrow_path
 from avplatform.data.adapters.contracts import DatasetAdapter
 from avplatform.data.adapters.registry import adapter_of_spec
-from avplatform.data.reading.source import DataSource, locate_store
+from avplatform.data.reading.source import DataSource, locate_store, train_loader
 from avplatform.data.store.schema import Manifest
 from avplatform.data.verify.report import VerifyReport
-from avplatform.models.errors import DataError, counted
+from avplatform.models.errors import counted
 
 Ids = Mapping[str, Sequence[str]]
 """The clip ids of each split."""
@@ -65,7 +62,7 @@ def check_against(
     """Warn of the clips of a store whose videos another store has too.
 
     Args:
-        path: folder of the store.
+        path: folder of the store, whose shards are there.
         manifest: its manifest.
         other: folder or hub id of the other store.
         report: report to which findings are added.
@@ -76,10 +73,8 @@ def check_against(
     """
     place, hub = locate_store(other, progress=note)
     there = Manifest.read(place)
-    source = DataSource(place, there, hub=hub, progress=note)
-    for split in there.splits:
-        source.fetch(split)
-    ids, other_ids = clip_ids(path, manifest), clip_ids(place, there)
+    ids = clip_ids(DataSource(path, manifest))
+    other_ids = clip_ids(DataSource(place, there, hub=hub, progress=note))
     adapters = adapter_of_spec(manifest.spec), adapter_of_spec(there.spec)
     found = list(shared_clips(ids, other_ids, *adapters))
     name = there.spec.name
@@ -124,25 +119,17 @@ def shared_clips(
                 )
 
 
-def clip_ids(path: Path, manifest: Manifest) -> dict[str, list[str]]:
-    """Return the clip ids of each split, from the shards in a folder.
+def clip_ids(source: DataSource) -> dict[str, list[str]]:
+    """Return the clip ids of each split; only their column is read, also from the Hub.
 
     Raises:
-        DataError: a shard cannot be read.
+        DataError: a shard cannot be read, or does not match the manifest.
     """
-    found: dict[str, list[str]] = {}
-    for split, info in manifest.splits.items():
-        found[split] = []
-        for shard in info.shards:
-            try:
-                table = pq.read_table(arrow_path(path / shard.file), columns=["clip_id"])
-            except (OSError, ValueError, KeyError) as error:
-                reason = str(error).splitlines()[0][:120]
-                raise DataError(
-                    f"the clip ids of {path / shard.file} cannot be read ({reason}); verify it"
-                ) from None
-            found[split] += table.column("clip_id").to_pylist()
-    return found
+    return {
+        split: train_loader(source, [split], streaming=True, batch_size=1, seed=0).clip_ids()
+        for split, info in source.manifest.splits.items()
+        if info.rows
+    }
 
 
 def _video(adapter: DatasetAdapter | None, clip_id: str) -> str:
