@@ -6,16 +6,19 @@ import pytest
 import torch
 from torch import nn
 
+from avplatform.catalogue.cells import find_cell
 from avplatform.catalogue.cost import (
     _counter,
     cost_of,
     flops_per_clip,
     input_shapes,
 )
+from avplatform.catalogue.figures import cell_cost
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.run import default_config
 from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.models.av_model import AVModel, count_parameters
+from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.tasks.registry import TASKS
@@ -132,3 +135,11 @@ def test_the_features_are_those_of_the_real_datasets():
         "motion": [1, 10, 512],
     }
     assert set(ENCODERS) >= {"han", "mmpyr", "ave", "psp", "cmbs"}
+
+
+def test_a_cell_whose_defaults_do_not_fit_the_features_has_no_cost(monkeypatch):
+    """`list` shows the others: 8 heads do not divide 12 + 8 numbers, which identity passes on."""
+    odd = FeatureSpec(audio_dim=12, visual_dim=8)
+    monkeypatch.setattr(type(adapter_of_task("avel")), "features", odd)
+    assert cell_cost(find_cell("avel-identity-leap-full")) is None
+    assert cell_cost(find_cell("avel-identity-dch-full")) is not None
