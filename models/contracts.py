@@ -171,7 +171,8 @@ class Encoder(nn.Module):
     `audio_dim`, `visual_dim` and `positions` (P, the number of map positions, 1 for vectors). The
     stem passes to `forward`
 
-    * with wants = "vectors": audio and visual, both [B, T, config.width], already projected;
+    * with wants = "vectors": audio and visual, both [B, T, config.width], already projected, or
+      where this is None the features as they are, see `FeatureStem` (config.space);
     * with wants = "maps": the raw audio vectors [B, T, audio_dim] and a map [B, T, P, visual_dim]
       (P = 1 for datasets of vectors).
 
@@ -238,6 +239,7 @@ class Decoder(nn.Module):
     name: ClassVar[str]  # set by `register_decoder`
     Config: ClassVar[type]
     needs_labels: bool = False
+    texts_as_wide: ClassVar[bool] = False  # label embeddings have the width of the encoding
     about: ClassVar[str] = ""  # one sentence without its full stop, for cards
     closed: ClassVar[str] = ""  # why it finds only the classes that it was trained on
     paper: ClassVar[Publication | None] = None
@@ -249,6 +251,7 @@ class Decoder(nn.Module):
         """Return what the parse holds.
 
         "text scores": scores by class texts; "label scores": one distribution over all labels;
+        "text distribution": the same, over the class texts;
         "pooled": a soft probability of the whole clip; "clip class": one class per clip, and the
         segments that show it; "uncertainty": how uncertain each video probability is; "token
         scores": which class each class token is.

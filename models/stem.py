@@ -10,7 +10,7 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from avplatform.models.contracts import FeatureSpec
-from avplatform.models.errors import DataError
+from avplatform.models.errors import DataError, UsageError
 from avplatform.models.layers.audio_guided_attention import AudioGuidedAttention
 
 MAP_WIDTH = 512  # vectors are projected to this width where an encoder wants maps
@@ -75,6 +75,52 @@ class VectorStem(nn.Module):
             x = torch.cat([x, self.activation(self.motion(motion))], dim=-1)  # (B, T, 2D)
             x = self.activation(self.fusion(x))
         return self.activation(self.audio(audio)), x
+
+
+class FeatureStem(nn.Module):
+    """Pass on the features as they are, as vectors of one width; it has no parameters.
+
+    The frames of a segment, and the positions of a map, are averaged; motion features stand behind
+    the visual ones. "shared" takes both streams as vectors of one space, such as ImageBind's.
+    "apart" makes one space of two, such as those of CLAP and CLIP: a vector has the audio
+    coordinates first and then the visual ones, and each stream has zeros where the other one
+    stands. "auto" is shared where both streams have the same width.
+
+    Shape: audio [B, T, Da], visual [B, T*k, Dv] or [B, T, H, W, Dv], motion [B, T, Dm] -> two
+    tensors [B, T, D], where D is Da (shared), or Da + Dv and Dm if there is one (apart).
+
+    Raises:
+        UsageError: the streams share no space, because their widths differ.
+    """
+
+    def __init__(
+        self, *, features: FeatureSpec, space: Literal["auto", "shared", "apart"] = "auto"
+    ) -> None:
+        super().__init__()
+        self.features = features
+        audio, visual = features.audio_dim, features.visual_dim + (features.motion_dim or 0)
+        if space == "shared" and audio != visual:
+            raise UsageError(
+                f"encoder_config.space is 'shared', but the audio vectors have {audio} numbers and "
+                f"the visual ones {visual}; use auto or apart"
+            )
+        self.apart = space == "apart" or audio != visual
+        self.width = audio + visual if self.apart else audio
+
+    def forward(
+        self, audio: Tensor, visual: Tensor, motion: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return both streams; see the class docstring for shapes."""
+        check_features(self.features, audio, visual, motion)
+        if self.features.map_size is not None:
+            visual = reduce(visual, "b t h w d -> b t d", "mean")
+        visual = pool_frames(visual, audio.shape[1])
+        if self.features.motion_dim is not None and motion is not None:
+            visual = torch.cat([visual, motion], dim=-1)
+        if not self.apart:
+            return audio, visual
+        heard, seen = audio.shape[-1], visual.shape[-1]
+        return F.pad(audio, (0, seen)), F.pad(visual, (heard, 0))
 
 
 class MapStem(nn.Module):

@@ -85,6 +85,8 @@ class Cells:
     def reads(self, encoder: EncoderType) -> str:
         """Return what an encoder reads of the task's features."""
         text = self.vectors if encoder.wants == "vectors" else self.maps
+        if encoder.wants == "vectors" and getattr(encoder.Config(), "width", 0) is None:
+            return "the features as they are, one vector per segment"
         return text + (self.several_models if encoder.settings else "")
 
     def rule(self, encoder: EncoderType, decoder: DecoderType, supervision: str) -> tuple[str, str]:

@@ -58,6 +58,8 @@ class Task:
         texts: label texts of all classes by spelling; `config.label_texts` chooses a spelling. If
             the default spelling is missing, the names of the classes are used, with spaces for
             underscores.
+        unseen: those of the classes that no training clip has, in open-vocabulary data. Only a task
+            whose models can be asked for more classes than they were trained on accepts any.
     """
 
     name: ClassVar[str]  # set by `register_task`
@@ -75,10 +77,11 @@ class Task:
     about: ClassVar[str] = ""  # what its models answer, one sentence without its full stop
     decisions: ClassVar[str] = "see the task"  # what `decide` returns, for the code in cards
     cells: ClassVar[Cells] = Cells()
-    unseen: ClassVar[type[UnseenRule] | None] = None  # decides labels that no training met
+    rule: ClassVar[type[UnseenRule] | None] = None  # decides labels that no training met
     from_events: ClassVar[FromEvents | None] = None  # how listed events become labels
     classes: tuple[str, ...]
     texts: dict[str, tuple[str, ...]]
+    unseen: tuple[str, ...] = ()
     config: Any
 
     def __init__(
@@ -204,6 +207,14 @@ class Task:
         """
         return batch
 
+    def asked(self) -> Tensor | None:
+        """Return which of the model's label texts are asked for in a training step.
+
+        These are positions among `model_classes`, int64 [C']; None: all of them. A decoder that
+        does not read label texts is not concerned.
+        """
+        return None
+
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted loss terms, each a mean over the batch; their sum is minimised."""
         raise NotImplementedError
@@ -264,7 +275,7 @@ class Task:
 
     def unseen_rule(self) -> UnseenRule | None:
         """Return how labels are decided that the model was never trained on; None: as others."""
-        return None if self.unseen is None else self.unseen(self.config, self.classes)
+        return None if self.rule is None else self.rule(self.config, self.classes)
 
     def analysis(self) -> Analysis | None:
         """Return the analysis of this task; None: it has no intervals and thresholds."""

@@ -11,8 +11,9 @@ from avplatform.models.errors import UsageError, unknown_name
 from avplatform.tasks.avel import AVEL
 from avplatform.tasks.avvp import AVVP
 from avplatform.tasks.contracts import Task
+from avplatform.tasks.ovavel import OVAVEL
 
-TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (AVEL, AVVP)}
+TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (AVEL, AVVP, OVAVEL)}
 
 
 def register_task(name: str, task: type[Task]) -> None:

@@ -1,19 +1,24 @@
 """What models cost: parameters as really built, operations as counted by hand."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 
+from avplatform.catalogue.cells import find_cell
 from avplatform.catalogue.cost import (
     _counter,
     cost_of,
     flops_per_clip,
     input_shapes,
 )
+from avplatform.catalogue.figures import cell_cost
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.run import default_config
 from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.models.av_model import AVModel, count_parameters
+from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.tasks.registry import TASKS
@@ -28,6 +33,10 @@ def config_of(task, encoder, decoder, supervision=None):
 
 def build(config):
     needs = DECODERS[config.decoder._type].needs_labels
+    if DECODERS[config.decoder._type].texts_as_wide:
+        plain = dataclasses.replace(config, decoder=DECODERS["mmil"].Config(), label_texts=[])
+        with torch.device("meta"):
+            config.label_dim = AVModel(plain).encoder.width
     return AVModel(
         config,
         label_embeddings=torch.zeros(len(config.classes), config.label_dim) if needs else None,
@@ -51,7 +60,7 @@ def test_parameters_are_those_of_a_really_built_model(encoder, decoder, supervis
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("encoder", ["han", "mmpyr", "mgn", "dhhn"])
+@pytest.mark.parametrize("encoder", ["han", "mmpyr", "mgn", "dhhn", "temporal", "identity"])
 def test_parameters_of_vector_encoders_are_those_of_a_really_built_model(task, encoder):
     for decoder in DECODERS:
         config = config_of(task, encoder, decoder)
@@ -126,3 +135,11 @@ def test_the_features_are_those_of_the_real_datasets():
         "motion": [1, 10, 512],
     }
     assert set(ENCODERS) >= {"han", "mmpyr", "ave", "psp", "cmbs"}
+
+
+def test_a_cell_whose_defaults_do_not_fit_the_features_has_no_cost(monkeypatch):
+    """`list` shows the others: 8 heads do not divide 12 + 8 numbers, which identity passes on."""
+    odd = FeatureSpec(audio_dim=12, visual_dim=8)
+    monkeypatch.setattr(type(adapter_of_task("avel")), "features", odd)
+    assert cell_cost(find_cell("avel-identity-leap-full")) is None
+    assert cell_cost(find_cell("avel-identity-dch-full")) is not None

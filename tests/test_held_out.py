@@ -11,10 +11,11 @@ import torch
 from avplatform.cli import main
 from avplatform.config.build import build_task
 from avplatform.config.run import default_config
-from avplatform.data import open_data
+from avplatform.data import StoreWriter, open_data
 from avplatform.data.reading.restricted import RestrictedData, classes_present
 from avplatform.labels.held_out import data_for, find_classes
 from avplatform.models.errors import UsageError
+from tests.data.stores import columns_of, spec_of
 
 HELD = {"avvp": ["Cheering", "Violin_fiddle"], "avel": ["Flute", "Goat"]}
 
@@ -172,6 +173,37 @@ def test_a_run_without_classes_is_scored_on_them(small_stores, tmp_path, capsys,
         columns = [open_data(data, task=task).spec.classes.index(name) for name in held]
         assert content["details"]["test"]["clips"] == present[:, columns].any(axis=1).sum()
     assert "zero-shot: the model was trained on none of them" in capsys.readouterr().out
+
+
+def small_store(folder, *, categories):
+    """Five clips of classes a and b by their segments; two hold no event."""
+    spec = spec_of("maps")
+    spec.labels["category"], spec.label_dtypes["category"] = [], "int64"
+    if categories is None:
+        del spec.labels["category"], spec.label_dtypes["category"]
+    columns = columns_of(spec, 5)
+    columns["segment"] = np.full((5, 5), 2)
+    columns["segment"][0, 1], columns["segment"][1, :3], columns["segment"][2] = 0, 1, 0
+    columns["video"] = np.array([0, 1, 0, 2, 2])
+    if categories is not None:
+        columns["category"] = np.array(categories)
+    with StoreWriter(folder, spec) as writer:
+        writer.add("test", columns)
+    return open_data(folder, task="avel")
+
+
+def test_clips_without_an_event_are_scored_as_background(tmp_path):
+    data = small_store(tmp_path / "plain", categories=None)
+    part = RestrictedData(data, ["a", "b"], holding=["a"]).split("test")
+    assert part.clip_ids == ["clip0", "clip2", "clip3", "clip4"]
+    assert (part.labels("segment")[2:] == 2).all()
+
+
+def test_where_the_data_say_what_a_clip_was_collected_for_only_those_are_scored(tmp_path):
+    data = small_store(tmp_path / "collected", categories=[0, 1, 0, 0, 1])
+    part = RestrictedData(data, ["a", "b"], holding=["a"]).split("test")
+    assert part.clip_ids == ["clip0", "clip2", "clip3"]
+    assert classes_present(part)[:, :2].tolist() == [[True, False], [True, False], [False, False]]
 
 
 def test_scoring_classes_that_were_trained_on_is_not_called_zero_shot(

@@ -10,14 +10,22 @@ from avplatform.catalogue.cost import Cost, cost_of
 from avplatform.catalogue.published import Row, headline, published_rows
 from avplatform.config.build import published_config
 from avplatform.config.run import default_config
+from avplatform.models.errors import UsageError
 from avplatform.tasks.registry import TASKS
 
 
 def cell_cost(cell: Cell) -> Cost | None:
-    """Return the cost of a cell's defaults on real features; None if no dataset gives shapes."""
+    """Return the cost of a cell's defaults on real features.
+
+    None: no dataset gives shapes, or the defaults do not fit them, such as heads that do not divide
+    the width of features that the encoder takes as they are.
+    """
     config = default_config(cell.task, cell.encoder, cell.decoder, cell.supervision)
     model = published_config(config)
-    return None if model is None else cost_of(model)
+    try:
+        return None if model is None else cost_of(model)
+    except UsageError:
+        return None
 
 
 def cell_record(cell: Cell) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from avplatform.tasks.registry import TASKS
 HEAD = """\
 # What each cell computes, and who published it
 
-Every encoder can be combined with every decoder on both tasks, with two kinds of supervision each:
+Every encoder can be combined with every decoder on every task, with two kinds of supervision each:
 {count} cells. A **published** cell computes what a paper defines. The other cells are **ours**: no
 paper defines them, so they are defined here. `avplatform info CELL` shows all this for one cell,
 with its configuration and every published figure.

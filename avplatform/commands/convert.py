@@ -27,7 +27,7 @@ class ConvertOptions:
     weak: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """ave: the weakly supervised model, not the full one; files of psp and cmbs tell which it is"""
     label_embeddings: str | None = None
-    """leap (required): its label embeddings (.npy, .safetensors, .pt), or a GloVe text file"""
+    """leap, ovavel (required): label embeddings (.npy, .safetensors, .pt), or a GloVe text file"""
     norm: Annotated[
         Literal["post", "pre"] | None, tyro.conf.arg(help_behavior_hint="(default: post)")
     ] = None
@@ -44,6 +44,12 @@ class ConvertOptions:
         Literal["soft", "hard"] | None, tyro.conf.arg(help_behavior_hint="(default: soft)")
     ] = None
     """mgn: how audio groups were assigned to visual ones (its option crossmodal_assign)"""
+    adjacency: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """ovavel: trained with its option use_adj_in_attn"""
+    window: int | None = None
+    """ovavel: its win_size, if trained with its option use_mask_in_attn"""
+    power_norm: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """ovavel: trained with its option norm_flag"""
     dtype: Literal["float32", "float64"] = "float32"
     """stored precision"""
 
@@ -51,7 +57,7 @@ class ConvertOptions:
 def run(args: list[str], prog: str) -> int:
     """Convert, and print what was read, assumed and written."""
     options = parse_flags(ConvertOptions, args, prog)
-    for name in ("heads", "blocks"):
+    for name in ("heads", "blocks", "window"):
         if getattr(options, name) is not None:
             at_least(options, name, 1)
     from avplatform.hub.convert import convert
@@ -68,6 +74,9 @@ def run(args: list[str], prog: str) -> int:
         blocks=options.blocks,
         assignment=options.assignment,
         joint_assignment=options.joint_assignment,
+        adjacency=options.adjacency or None,
+        window=options.window,
+        power_norm=options.power_norm or None,
     )
     console = Console()
     for line in done.lines:

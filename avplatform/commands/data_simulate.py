@@ -22,6 +22,10 @@ class SimulateOptions:
     """folder of the official annotation files"""
     out: str
     """folder to write; it must not exist yet"""
+    preset: str | None = None
+    """simulation; ovavel: sim-ovavel-1 (default), sim-ovavel-1-joint, sim-ovavel-1-joint-rho04"""
+    ratio: Literal["0.25", "0.5", "0.75"] | None = None
+    """share of the training clips, by the authors' lists (ovavel); default: all"""
     seed: int | None = None
     """seed of the clips; default: the preset's own, so that everyone gets the same data"""
     dtype: Literal["float16", "float32"] = "float16"
@@ -48,6 +52,8 @@ def run(args: list[str], prog: str) -> int:
             expanded(options.out),
             dtype=options.dtype,
             layout=options.layout,
+            preset=options.preset,
+            ratio=options.ratio,
             seed=options.seed,
             subset=None if options.limit is None else {"train": options.limit},
             progress=bar.fraction,

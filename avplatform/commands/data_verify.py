@@ -27,6 +27,8 @@ class VerifyOptions:
     """folder of official annotation files, or your list of events, to compare all labels with"""
     audio_annotations: str | None = None
     """with --annotations: file of dense audio annotations to use instead of the folder's own"""
+    against: str | None = None
+    """another store: name the clips whose videos stand there too, with their splits"""
     fast: bool = False
     """check only sizes and footers of the shards; with a hub id nothing is downloaded"""
     json: str | None = None
@@ -44,6 +46,7 @@ def run(args: list[str], prog: str) -> int:
             options.data,
             annotations=options.annotations,
             audio_annotations=options.audio_annotations,
+            against=options.against,
             fast=options.fast,
             note=console.note,
             progress=bar.fraction,

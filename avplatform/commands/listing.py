@@ -110,7 +110,7 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
     """Print a table of cells, as wide as the terminal allows."""
     console = console or Console(highlight=False)
     wide = console.width >= WIDE
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name in ("cell", "by", "params\nM", "FLOPs\nG", "published\n%", "where"):
         right = name.startswith(("params", "FLOPs"))
         table.add_column(name, justify="right" if right else "left", no_wrap=True)

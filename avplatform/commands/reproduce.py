@@ -32,7 +32,7 @@ from avplatform.reproduce.reproduce import (
     make_plan,
 )
 from avplatform.reproduce.tables import PRECISIONS, Shelf, section
-from avplatform.reproduce.targets import read_labels, target_names, wanted
+from avplatform.reproduce.targets import ALL, read_labels, target_names, wanted
 from avplatform.sweeps.ledger import write_ledger
 from avplatform.sweeps.runner import Outcome, report
 from avplatform.version import __version__
@@ -43,15 +43,15 @@ Data = dict[str, tuple[str, DataSource]]
 
 @dataclass(kw_only=True)
 class ReproduceOptions:
-    """Reproduce tables and figures of the LEAP paper.
+    """Reproduce tables and figures of the LEAP paper, or the published table of OV-AVEL.
 
     Train what is missing, then write page.md, page.html and page.json.
     """
 
     targets: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """table1, table2, fig3, table3, table4, table5, fig4, curve or all"""
+    """table1, table2, fig3, table3, table4, table5, fig4, curve or all of these; ovavel"""
     data: tuple[str, ...] = ()
-    """stores of LLP and AVE, or a folder that holds both; or demo (synthetic)"""
+    """stores of LLP and AVE (OV-AVEBench), or a folder that holds them; or demo (synthetic)"""
     run: tuple[str, ...] = ()
     """with curve: existing runs of MM-Pyr + LEAP, in place of --data; clip=DIR for CLIP's labels"""
     out: str = "runs/reproduce"
@@ -63,7 +63,7 @@ class ReproduceOptions:
     checkpoints: str | None = None
     """folder of authors' checkpoints that `avplatform convert` wrote, each named like its preset"""
     labels: tuple[str, ...] = ()
-    """label embeddings of rows with other ones: bert=FILE clip=FILE; glove=FILE for all others"""
+    """label embeddings, by row: bert=FILE clip=FILE imagebind=FILE; glove=FILE for all others"""
     only: tuple[str, ...] = ()
     """train only settings whose name contains one of these texts; --dry-run lists the names"""
     epochs: int | None = None
@@ -199,7 +199,10 @@ def make_page(
     facts.append(f"runs: {len(entries)}, of {len(shelf.runs)} settings, {each} each")
     facts += sorted({f"machine: {_machine(entry.results)}" for entry in entries if entry.finished})
     synthetic = {task for task, (_, source) in data.items() if source.synthetic}
-    return Page(sections=sections, facts=facts, synthetic=synthetic, warnings=list(warnings))
+    page = Page(sections=sections, facts=facts, synthetic=synthetic, warnings=list(warnings))
+    if not set(targets) & set(ALL):
+        page.title = f"{', '.join(s.title for s in sections)}: published figures and ours"
+    return page
 
 
 def _extra(options: ReproduceOptions) -> dict[str, Any]:

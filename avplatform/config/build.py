@@ -112,21 +112,26 @@ def new_model(
         DataError: the label embeddings cannot be read, or lack a word.
     """
     model_config = make_model_config(config, task, features, spec)
-    model = AVModel(model_config, label_embeddings=_embeddings(config, model_config))
+    model = AVModel(model_config, label_embeddings=_embeddings(config, task, model_config))
     model.companion = task.companion(model_config)
     return model
 
 
-def _embeddings(config: RunConfig, model_config: AVModelConfig) -> Tensor | None:
+def _embeddings(config: RunConfig, task: Task, model_config: AVModelConfig) -> Tensor | None:
     """Return the label embeddings of a new model, and note in its config where they came from."""
     if not DECODERS[config.decoder].needs_labels:
         return None
     pooling = None if config.labels.pooling == "default" else config.labels.pooling
     texts, source = model_config.label_texts, config.labels.embeddings
+    if task.unseen and source.partition(":")[0] == "learned":
+        raise UsageError(
+            f"labels.embeddings is '{source}', but {len(task.unseen)} classes have no clip to "
+            "learn them from; give embeddings of texts, such as glove-50d or a file"
+        )
     try:
         embeddings = label_embeddings(texts, source, pooling=pooling)
     except MissingWordError:
-        if not config.labels_left_open or config.held_out:
+        if not config.labels_left_open or config.held_out or task.unseen:
             raise
         embeddings = label_embeddings(texts, "learned")
     model_config.label_dim = embeddings.values.shape[1]

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from avplatform.config.optim import OptimConfig, ScheduleConfig
-from avplatform.labels.assumed import CLIPS
 from avplatform.models.checks import at_least, check_choices
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
@@ -182,7 +181,7 @@ class RunConfig:
     """project name under which trackers group runs"""
     save_plots: bool = option(True, HOW_IT_RUNS)
     """write curves, per-class bars and example timelines"""
-    bank_clips: int = option(CLIPS, HOW_IT_RUNS)
+    bank_clips: int = option(0, HOW_IT_RUNS)
     """training clips in the bank, by which labels never trained on are scored (leap); 0: no bank"""
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(

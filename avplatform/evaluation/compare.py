@@ -12,7 +12,7 @@ import numpy as np
 
 from avplatform.config.run import option_names
 from avplatform.config.values import flat, load_yaml
-from avplatform.data.adapters.registry import make_task
+from avplatform.data.adapters.registry import find_adapter, make_task
 from avplatform.evaluation.bootstrap import LEVEL, paired_ratios, paired_test
 from avplatform.evaluation.selection import both_splits, mean_and_spread, selection_report
 from avplatform.labels.held_out import with_others
@@ -227,7 +227,13 @@ def _task_of(run: ComparedRun) -> Task:
     """Return the task of a run, with the classes of its model or else of the task's dataset."""
     file = run.folder / "model" / CONFIG_FILE
     if file.is_file():
-        return task_of_model(AVModelConfig.from_dict(json.loads(file.read_text(encoding="utf-8"))))
+        config = AVModelConfig.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        task, dataset = task_of_model(config), find_adapter(config.task)
+        # A model that knows the seen classes only was scored among all of them.
+        open_classes = dataset is not None and dataset.unseen
+        if open_classes and set(task.classes) < set(dataset.classes):  # type: ignore[union-attr]
+            return make_task(task.name, task.config)
+        return task
     return with_others(make_task(str(run.results["task"])), run.results.get("held_out") or ())
 
 

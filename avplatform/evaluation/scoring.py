@@ -11,7 +11,7 @@ from avplatform.base.console import Console
 from avplatform.base.files import write_json
 from avplatform.base.machine import describe, leave, make_accelerator
 from avplatform.data import Data, open_data
-from avplatform.data.adapters.registry import make_task
+from avplatform.data.adapters.registry import make_task, task_on
 from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.reading.source import locate_store
 from avplatform.data.store.schema import Manifest, check_labels
@@ -102,6 +102,8 @@ def score_model(
             assumed=options.unseen,
         )
         console.note(about_held_out(about))
+    else:
+        task = task_on(task, data.spec)
     data = data_for(data, task)
     check_labels(data.spec, task)
     split, parser = data.split(name), parser.to(accelerator.device)

@@ -106,17 +106,30 @@ RECIPES: dict[str, FeatureRecipe] = {
 """Recipes by name: the official datasets', a light one without the Hub, and VALOR's teachers."""
 
 
+UNAVAILABLE: dict[str, str] = {
+    "imagebind": (
+        "ImageBind's authors publish no package, the copies on PyPI are unofficial and state "
+        "another licence than its CC BY-NC-SA 4.0, and its weights are a pickle; embed videos and "
+        "label texts with the authors' repository, and import the vectors as features, or use "
+        "clip-clap"
+    ),
+}
+"""Recipes that papers use and that are not made here, with the reason and what to do."""
+
+
 def get_recipe(recipe: str | dict[str, Any] | FeatureRecipe) -> FeatureRecipe:
     """Return a recipe by its name or from its JSON value.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: an unknown name, or that of a recipe which is not available; says why.
         DataError: the JSON value is not a recipe.
     """
     if isinstance(recipe, FeatureRecipe):
         return recipe
     if isinstance(recipe, dict):
         return FeatureRecipe.from_dict(recipe)
+    if recipe in UNAVAILABLE:
+        raise UsageError(f"the recipe {recipe} is not available: {UNAVAILABLE[recipe]}")
     if recipe not in RECIPES:
         raise unknown_name("recipe", recipe, RECIPES)
     return RECIPES[recipe]

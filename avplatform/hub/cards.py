@@ -59,7 +59,8 @@ def render_model_card(
             f"On {split}: {sentence}"
             for split, sentences in (results.get("not_beaten") or {}).items()
             for sentence in sentences
-        ],
+        ]
+        + _remarks(results),
         selection_sentence=_selection_sentence(results.get("selection") or {}),
         repo_id=repo_id or PLACEHOLDER,
         inputs=_inputs(config),
@@ -150,6 +151,12 @@ def _model_metadata(results: dict[str, Any]) -> dict[str, Any]:
             {"name": f"{results['encoder']}-{results['decoder']}-{task}", "results": [result]}
         ]
     return metadata
+
+
+def _remarks(results: dict[str, Any]) -> list[str]:
+    """Return what the metrics remark on the figures of each split."""
+    details = (results.get("details") or {}).items()
+    return [f"On {split}: {text}" for split, d in details for text in (d or {}).get("remarks", ())]
 
 
 def _selection_sentence(selection: dict[str, Any]) -> str:

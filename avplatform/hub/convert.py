@@ -157,7 +157,7 @@ def _weak(reader: Reader) -> bool:
 def _published_embeddings(name: str, source: str | Path | None) -> LabelEmbeddings:
     if source is None:
         raise UsageError(
-            "a LEAP checkpoint does not hold its label embeddings; give them with "
+            "the checkpoint does not hold its label embeddings; give them with "
             "--label-embeddings FILE (.npy, .safetensors, .pt, or a GloVe text file)"
         )
     return label_embeddings_of(published_labels(name).label_texts, str(source))

@@ -63,7 +63,8 @@ def zero_shot(
         model: a model with LEAP.
         task: the task with all its classes.
         data: the data with all their classes.
-        held_out: the classes to score; clips without any of them are left out.
+        held_out: the classes to score; clips with other events only are left out, and so are clips
+            that were collected for other events, where the data say that.
         among: "held-out" to choose among these classes only, "all" to choose among all.
         source: the source of label embeddings; default: the model's own.
         assumed: what the model's bank assumes of classes that it was never trained on.
@@ -74,7 +75,7 @@ def zero_shot(
         DataError: the model's bank is damaged, or was made for another model.
     """
     from avplatform.labels.bank import read_bank
-    from avplatform.labels.open import embed_labels
+    from avplatform.labels.open import embed_labels, never_trained_on
     from avplatform.labels.unseen import calibrated
 
     chosen = find_classes(task, held_out)
@@ -83,7 +84,8 @@ def zero_shot(
     kept = [(n, t) for n, t in zip(names, texts, strict=True) if among == "all" or n in chosen]
     narrow = task.with_classes([name for name, _ in kept], [text for _, text in kept])
     found = embed_labels(model, narrow.model_classes(decoder, encoder)[1], source=source)
-    trained = [name for name in chosen if name in model.config.classes]
+    known = set(model.config.classes) - set(never_trained_on(model.config, model.config.classes))
+    trained = [name for name in chosen if name in known]
     about = {"held_out": chosen, "among": among, "trained_on": trained, "zero_shot": not trained}
     asked = [name for name, _ in kept]
     restricted = RestrictedData(data, asked, holding=chosen)

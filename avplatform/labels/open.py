@@ -89,7 +89,8 @@ def source_of(about: dict[str, Any]) -> str:
     kind, name = about.get("kind"), about.get("name")
     if kind == "glove-50d":
         return kind
-    if kind in SOURCES and kind not in ("file", "learned") and name:
+    files = [part for part in (about, *about.get("parts", ())) if part.get("kind") == "file"]
+    if kind in SOURCES and kind != "learned" and name and not files:
         revision = about.get("revision")
         return f"{kind}:{name}@{revision}" if revision else f"{kind}:{name}"
     raise UsageError(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ class WithBank(nn.Module):
         scores: the scores that count, for comparisons: "both", "decoder" or "linear".
     """
 
+    labels: Tensor
+
     def __init__(
         self,
         model: AVModel,
@@ -92,7 +94,9 @@ class WithBank(nn.Module):
             self.likeness: dict[str, tuple[Tensor, Tensor]] = {}
             if assumed == "training":
                 streams = ("audio", "visual", "fused")
-                given_parts = {n: v.to(device).float() for n, v in bank.encoded.items()}
+                given_parts: dict[str, Any] = {
+                    n: v.to(device).float() for n, v in bank.encoded.items()
+                }
                 encoding = Encoding(**{n: given_parts[n] for n in streams if n in given_parts})
                 for stream, inputs in rule.encoded(encoding).items():
                     self.likeness[stream] = self._like(stream, inputs)
@@ -333,7 +337,7 @@ def own_standard(values: Tensor) -> Tensor:
 
 def of_columns(parse: Parse, columns: Sequence[int]) -> Parse:
     """Return a parse of some of its classes."""
-    new = {}
+    new: dict[str, Any] = {}
     for level in ("segment", "video"):
         found = getattr(parse, level)
         streams = {

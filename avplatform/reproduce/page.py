@@ -34,17 +34,17 @@ class Page:
 
     Args:
         sections: tables and figures, in order.
+        title: the page's heading.
         facts: the command, data, runs and machines, one line each.
         warnings: what a reader must know first, such as a short schedule.
         synthetic: tasks whose features are synthetic.
-        title: title of the page.
     """
 
     sections: list[Section]
+    title: str = "LEAP (ECCV 2024): the paper's figures and ours"
     facts: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     synthetic: set[str] = field(default_factory=set)
-    title: str = "LEAP (ECCV 2024): the paper's figures and ours"
 
     def header(self, section: Section) -> list[str]:
         """Return the warnings above a section's table."""

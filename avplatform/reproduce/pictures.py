@@ -18,6 +18,7 @@ from avplatform.reproduce.plots import class_differences, compared_timelines, do
 from avplatform.reproduce.tables import Section, Shelf
 from avplatform.reproduce.targets import CURVES, wanted
 from avplatform.tasks.avvp.metrics import overlap_subsets
+from avplatform.tasks.ovavel import OVAVEL
 from avplatform.tasks.registry import task_of_model
 
 DOTS = {
@@ -26,6 +27,7 @@ DOTS = {
     "table3": ("event_Type@AV", "event_Event@AV"),
     "table4": ("segment_Type@AV", "event_Type@AV"),
     "table5": ("accuracy",),
+    OVAVEL.name: ("seen_average", "unseen_average", "average"),
 }
 CLIPS = 2
 """Number of clips with overlapping events in Figure 4; the same number has none."""

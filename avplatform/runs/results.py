@@ -118,7 +118,8 @@ def show(console: Console, content: dict[str, Any], splits: list[str]) -> None:
         rows = [[name, *row] for name, row in zip(names, cells, strict=True) if any(row)]
         console.table(f"{splits[-1]}: answers without training", ["", *map(_label, anchors)], rows)
     for split in splits:
-        for sentence in content["not_beaten"][split]:
+        details = content.get("details", {}).get(split) or {}
+        for sentence in [*content["not_beaten"][split], *details.get("remarks", [])]:
             console.note(f"{split}: {sentence}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from avplatform.labels.assumed import ASSUMED, CALIBRATED
 from avplatform.labels.bank import read_bank
 from avplatform.labels.open import check_open, check_texts, embed_labels, never_trained_on
 from avplatform.labels.unseen import calibrated
-from avplatform.models.av_model import AVModel
+from avplatform.models.av_model import AVModel, any_tensor
 from avplatform.models.contracts import Parse
 from avplatform.models.errors import UsageError
 from avplatform.tasks.registry import task_of_model, with_threshold
@@ -142,7 +142,7 @@ class Pipeline:
             self.task, texts = open_task(self.task, model, labels)
             found = embed_labels(model, texts, source=embeddings)
             check_texts(found)
-            self.label_embeddings = found.values.to(next(model.parameters()).device)
+            self.label_embeddings = found.values.to(any_tensor(model).device)
         self.labels = event_names(self.task, model)
         self.never_trained_on = never_trained_on(model.config, self.labels)
         self.with_bank = None
@@ -238,7 +238,7 @@ class Pipeline:
     def timelines(self, videos: Sequence[Opened]) -> list[Timeline]:
         """Return the timelines of videos, whose windows are parsed together."""
         parses = parse_videos(
-            self.with_bank or self.model,
+            cast(AVModel, self.with_bank or self.model),
             [video.features for video in videos],
             window=self.window,
             hop=self.hop,

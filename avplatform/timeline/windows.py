@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avplatform.models.av_model import AVModel
+from avplatform.models.av_model import AVModel, any_tensor
 from avplatform.models.contracts import STREAMS, Parse, Prediction, at_least_single
 from avplatform.models.errors import UsageError
 
@@ -100,7 +100,7 @@ def parse_videos(
         raise UsageError(
             f"hop is {hop} and window {window}; windows leave no gaps if 1 <= hop <= window"
         )
-    merged, device = [_Merged(len(video)) for video in videos], next(model.parameters()).device
+    merged, device = [_Merged(len(video)) for video in videos], any_tensor(model).device
     waiting: dict[int, list[tuple[int, int]]] = {}  # (video, start) of each window, by length
     for number, video in enumerate(videos):
         starts = window_starts(len(video), window=window, hop=hop)

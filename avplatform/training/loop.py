@@ -102,6 +102,8 @@ class Run:
         if self.setup.start is not None and self.progress.step == 0:
             self._checkpoint()  # a resume reads the weights that the run started from here
         progress, total = self.progress, self.setup.total_steps
+        if not total and not progress.best:  # a model without parameters
+            self._end_of_epoch()
         # A run that was stopped after its last step but before the validation still has that to do.
         while progress.validated < progress.step or (progress.step < total and not self._waited()):
             if progress.step < total:

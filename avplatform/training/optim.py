@@ -79,7 +79,7 @@ def build_optimizer(
         scale: their learning rate as a multiple of that of the others.
 
     Parameters whose learning rate differs from `config.lr` form groups, whose "lr_scale" is their
-    learning rate as a multiple of it.
+    learning rate as a multiple of it. Of a module without parameters it optimises nothing.
     """
     scales: dict[str, float] = getattr(module, "lr_scales", {})
     groups: dict[float, list[Tensor]] = {1.0: []}
@@ -89,6 +89,7 @@ def build_optimizer(
             factor *= scale if name in new else 1.0
             groups.setdefault(factor, []).append(parameter)
     parameters = [{"params": found, "lr_scale": f} for f, found in groups.items() if found]
+    parameters = parameters or [{"params": [torch.zeros(0)], "lr_scale": 1.0}]
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(
         parameters,

@@ -92,10 +92,10 @@ def write_report(
         show(setup.console, content, ["validation", "test"])
         if before is not None:
             main = task.metric_of(metrics["test"])
-            setup.console.note(
-                f"picked on validation: {', '.join(content['settled']['task_config'])}; without it "
-                f"{main} was {before['test'][main]:.1f} on test"
-            )
+            picked = f"picked on validation: {', '.join(content['settled']['task_config'])}"
+            if content["test"] != before["test"]:
+                picked += f"; without it {main} was {before['test'][main]:.1f} on test"
+            setup.console.note(picked)
         setup.console.note(
             f"kept epoch {best['epoch']} ({selection_name(metric)} {best['value']:.2f} on "
             f"{config.select_on}); training took {content['seconds']['wall']:.0f} s wall time, "

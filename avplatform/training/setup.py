@@ -96,7 +96,8 @@ class Setup:
         self.start = self._start(model)
         self._prepare(model)
         self.base_lr = scaled_lr(config.optim, self.step_clips)
-        self.total_steps = total_steps(config, len(self.loader))
+        trained = count_parameters(self.trained_model) > 0
+        self.total_steps = total_steps(config, len(self.loader)) if trained else 0
         self.clips = training_clips(self.task, self.data)
         self.folder = self._open_folder()  # last, so that a failure above writes nothing
 
@@ -130,7 +131,11 @@ class Setup:
                 "--optim.head-lr sets another"
             )
         optimizer = build_optimizer(model, config.optim, new=new, scale=scale)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        if count_parameters(model):
+            self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        else:  # torch refuses to share the gradients of nothing among processes
+            self.model = model.to(self.accelerator.device)
+            self.optimizer = self.accelerator.prepare(optimizer)
         # Accelerate builds autocast into the model's forward. Evaluation must run without it, and a
         # training step enters it explicitly.
         self.trained_model: AVModel = self.accelerator.unwrap_model(
@@ -191,7 +196,10 @@ class Setup:
         lines = [*self.followed, *self._said]
         if untimed := untimed_splits(self.data.spec, self.task):
             lines.append(unmeasured(untimed, self.task.whole_metric))
-        lines += advice(self.config, self.clips, len(self.loader), self.total_steps)
+        if self.total_steps:
+            lines += advice(self.config, self.clips, len(self.loader), self.total_steps)
+        else:
+            lines.append("this model has nothing to train; it is scored and saved as it is")
         if self.start and self.start.loaded:
             lines += [*self.start.lines(), *filter(None, [self._heads])]
         return lines

@@ -43,7 +43,8 @@ def optimisation_step(
     """Take one optimiser step on a batch, or on several micro-batches whose gradients add up.
 
     Args:
-        model: the model, called as `model(audio, visual, motion)`; it returns an `Output`.
+        model: the model, called as `model(audio, visual, motion)`, and with `asked` where the task
+            asks for some of its labels only; it returns an `Output`.
         task: computes the loss terms, whose sum is minimised.
         batches: one batch, or the micro-batches of one optimiser step.
         optimizer: the optimiser; its learning rate is set to `lr`.
@@ -67,6 +68,8 @@ def optimisation_step(
         group["lr"] = lr * group.get("lr_scale", 1.0)
     optimizer.zero_grad(set_to_none=True)
 
+    asked = task.asked()
+    chosen = {} if asked is None else {"asked": asked}
     result = StepResult()
     for index, (batch, share) in enumerate(zip(batches, shares, strict=True)):
         last = index == len(batches) - 1
@@ -78,7 +81,7 @@ def optimisation_step(
         )
         with gradient_sync:
             with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
-                output = model(batch.audio, batch.visual, batch.motion)
+                output = model(batch.audio, batch.visual, batch.motion, **chosen)
             losses = task.loss(output.parse, output.encoding, batch)
             total = torch.stack(list(losses.values())).sum()
             if accelerator is not None:

@@ -128,10 +128,11 @@ class TrainingFree(AVModel):
         visual: Tensor,
         motion: Tensor | None = None,
         label_embeddings: Tensor | None = None,
+        asked: Tensor | None = None,
     ) -> Output:
         """Score clips; the probability of an audio-visual event is the lower of both streams'.
 
-        Shape: audio [B, T, Da]; visual [B, T, Dv]; motion is not read.
+        Shape: audio [B, T, Da]; visual [B, T, Dv]; nothing else is read.
         """
         streams = {"audio": self.heard(audio.float()), "visual": self.seen(visual.float())}
         streams["av"] = torch.minimum(*streams.values())

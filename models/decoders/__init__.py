@@ -5,6 +5,7 @@ from __future__ import annotations
 from avplatform.models.checks import check_part
 from avplatform.models.contracts import Decoder
 from avplatform.models.decoders.cmpae import Evidence
+from avplatform.models.decoders.cosine import CosineDecoder
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.group import GroupingDecoder
@@ -30,5 +31,5 @@ def label_decoders() -> str:
     return " or ".join(name for name, kind in DECODERS.items() if kind.needs_labels)
 
 
-for _decoder in (LEAP, DCH, MMIL, ClassTokens, Evidence, GroupingDecoder):
+for _decoder in (LEAP, DCH, MMIL, ClassTokens, Evidence, GroupingDecoder, CosineDecoder):
     register_decoder(_decoder.name, _decoder)

@@ -67,8 +67,8 @@ class LEAPConfig:
     """streams that labels query: audio and visual, the fused stream (AVEL), or all three (AVEL)"""
     reads: Literal["outputs", "queries", "rectified"] = "outputs"
     """encoder features: outputs, CMBS's gated queries, or rectified outputs (as AVE's own head)"""
-    combine: Literal["none", "mean", "product", "or"] = "none"
-    """audio-visual stream: none (AVVP), mean of logits, product of probabilities, or their OR"""
+    combine: Literal["none", "mean", "geometric", "product", "or"] = "none"
+    """audio-visual: none (AVVP), mean of logits; of probabilities geometric mean, product, or OR"""
     relevance: Literal["none", "linear"] = "none"
     """linear: a map of the fused stream gives relevance (AVEL without a background text)"""
     classify_queries: bool = False
@@ -184,7 +184,9 @@ Wang, Meng},
         if "queries" not in (given or ()):
             no_queries = f"needs gated queries, which {encoder.name} does not give; leave it out"
         no_fused = joint and streams != "both" and not may_give(given, "fused")
-        squashed = joint and not fused and combine != "mean" and needs.logits
+        logits = ("mean", "geometric")
+        squashed = joint and not fused and combine not in logits and needs.logits
+        classes_exclude = joint and needs.logits and needs.no_relevance
         faults = (
             (
                 joint and not fused and combine == "none",
@@ -192,6 +194,11 @@ Wang, Meng},
                 "mean, product or or",
             ),
             (squashed, f"combine '{combine}' gives probabilities, {needs.logits}"),
+            (
+                combine == "geometric" and not classes_exclude,
+                "combine 'geometric' gives segments whose classes exclude each other, which the "
+                f"losses of {needs.asker} do not read with these options; use mean",
+            ),
             (no_fused, f"streams is '{streams}', but {encoder.name} has no fused stream; use both"),
             (
                 joint and fused and needs.modalities,
@@ -212,7 +219,7 @@ Wang, Meng},
                 f"relevance 'linear' {needs.no_relevance}",
             ),
             (
-                fused and combine in ("product", "or"),
+                fused and combine in ("geometric", "product", "or"),
                 f"combine is '{combine}', but streams 'fused' is one stream; leave it out",
             ),
             (
@@ -363,6 +370,11 @@ Wang, Meng},
             both = found[0]
         elif self.config.combine == "mean":
             both = Prediction(torch.stack([p.values for p in found]).mean(dim=0))
+        elif self.config.combine == "geometric":
+            logs = [F.logsigmoid(at_least_single(p.values)) for p in found]
+            both = Prediction(torch.stack(logs).mean(dim=0), activation="softmax")
+            if both.values.ndim == 2:  # of a video, whose classes do not exclude each other
+                both = Prediction(both.values.exp(), "probability")
         elif self.config.combine == "product":
             every = torch.stack([p.probability for p in found]).prod(dim=0)
             both = Prediction(every, "probability")

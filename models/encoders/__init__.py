@@ -8,9 +8,11 @@ from avplatform.models.encoders.ave import AVE
 from avplatform.models.encoders.cmbs import CMBS
 from avplatform.models.encoders.dhhn import DHHN
 from avplatform.models.encoders.han import HAN
+from avplatform.models.encoders.identity import Identity
 from avplatform.models.encoders.mgn import MGN
 from avplatform.models.encoders.mmpyr import MMPyr
 from avplatform.models.encoders.psp import PSP
+from avplatform.models.encoders.temporal import Temporal
 
 ENCODERS: dict[str, type[Encoder]] = {}
 
@@ -26,5 +28,5 @@ def register_encoder(name: str, encoder: type[Encoder]) -> None:
     ENCODERS[name] = encoder
 
 
-for _encoder in (HAN, MMPyr, MGN, DHHN, AVE, PSP, CMBS):
+for _encoder in (HAN, MMPyr, MGN, DHHN, AVE, PSP, CMBS, Temporal, Identity):
     register_encoder(_encoder.name, _encoder)

@@ -26,6 +26,7 @@ from avplatform.models.official.ma import MAReader
 from avplatform.models.official.mgn import MGNReader
 from avplatform.models.official.mmil import MMILReader
 from avplatform.models.official.mmpyr import MMPyrReader
+from avplatform.models.official.ovavel import OVAVELReader
 from avplatform.models.official.psp import PSPReader
 from avplatform.models.official.reader import Labels, Reader, Setting, clean
 
@@ -49,6 +50,7 @@ OFFICIAL: dict[str, type[Reader]] = {
         CMPAEReader,
         MGNReader,
         DHHNReader,
+        OVAVELReader,
     )
 }
 """Readers of whole models, by the name of the published model."""
@@ -88,7 +90,7 @@ def read_official(
         tensors: the state dict; a "module." prefix of all names is stripped.
         labels: class names, label texts and task options (ignored for a decoder alone).
         options: heads, blocks, norm ("post" or "pre"), weak, label_embeddings, assignment and
-            joint_assignment ("soft" or "hard").
+            joint_assignment ("soft" or "hard"), adjacency, window and power_norm.
 
     Raises:
         UsageError: an unknown name or option.

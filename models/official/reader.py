@@ -87,9 +87,13 @@ class Reader:
         label_embeddings: Tensor | None = None,
         assignment: Literal["soft", "hard"] | None = None,
         joint_assignment: Literal["soft", "hard"] | None = None,
+        adjacency: bool | None = None,
+        window: int | None = None,
+        power_norm: bool | None = None,
     ) -> None:
         self.heads, self.blocks, self.norm, self.weak = heads, blocks, norm, weak
         self.assignment, self.joint_assignment = assignment, joint_assignment
+        self.adjacency, self.window, self.power_norm = adjacency, window, power_norm
         self.label_embeddings = label_embeddings
         self.settings: dict[str, Setting] = {}
 

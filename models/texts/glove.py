@@ -41,7 +41,7 @@ class MissingWordError(DataError):
 
 
 def glove_embedder(path: str | Path | None = None) -> LabelEmbedder:
-    """Return an embedder by a GloVe file, or by the shipped 50-d table of LLP's and AVE's words.
+    """Return an embedder by a GloVe file, or by the shipped 50-d table of all datasets' words.
 
     Words that the shipped table lacks come from the package with all words of the same GloVe, if
     that is installed.

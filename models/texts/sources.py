@@ -11,6 +11,7 @@ The string is `KIND`, `KIND:ARGUMENT` or the path of a file:
     clip:..., clap:...            text tower of CLIP or CLAP, projected
     sentence:...                  sentence encoder, mean over tokens
     transformers:...              any encoder that transformers reads, mean over tokens
+    joined:SOURCE+SOURCE          several of these side by side, each of length 1 (CLAP with CLIP)
     learned, learned:DIM          a table that is trained with the model
 """
 
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from avplatform.models.errors import DataError, UsageError, nearest
@@ -187,6 +189,30 @@ def _learned(argument: str) -> LabelSource:
     return LabelSource(embed, about, learned=True)
 
 
+def _renamed(about: dict[str, Any]) -> str:
+    """Return the name of a source by what is known of it, which names no place of this machine."""
+    kind, name, revision = (about.get(key, "") for key in ("kind", "name", "revision"))
+    return kind if kind == "glove-50d" else f"{kind}:{name}" + (f"@{revision}" if revision else "")
+
+
+def _joined(argument: str) -> LabelSource:
+    _needs(argument, "joined", "at least two sources that embed texts, joined by +")
+    parts = [open_source(part) for part in argument.split("+")]
+    if len(parts) < 2 or any(part.learned for part in parts):
+        raise UsageError(
+            f"joined:{argument}: give at least two sources that embed texts, joined by +, such as "
+            "joined:clap:NAME+clip:NAME"
+        )
+
+    def embed(texts: Sequence[str]) -> Tensor:
+        found = [F.normalize(part.embed(texts), dim=-1) for part in parts]
+        return torch.cat(found, dim=-1)
+
+    name, known = "+".join(_renamed(p.provenance) for p in parts), [p.provenance for p in parts]
+    about: dict[str, Any] = {"kind": "joined", "name": name, "parts": known}
+    return LabelSource(embed, about, slow=any(part.slow for part in parts))
+
+
 SOURCES: dict[str, Callable[..., LabelSource]] = {
     "glove-50d": _shipped,
     "glove": _glove,
@@ -196,6 +222,7 @@ SOURCES: dict[str, Callable[..., LabelSource]] = {
     "clap": partial(_projected, kind="clap", tower="Clap", token="first"),
     "sentence": partial(_pooled, kind="sentence"),
     "transformers": partial(_pooled, kind="transformers", pooling="mean"),
+    "joined": _joined,
     "learned": _learned,
 }
 """Kinds of sources by name: functions from the text after the colon to a LabelSource."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from avplatform.models.contracts import Options
 from avplatform.models.decoders.cmpae import Evidence
+from avplatform.models.decoders.cosine import CosineDecoder
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.group import GroupingDecoder
@@ -185,6 +186,9 @@ CELLS = AVELCells(
         Evidence: "CMPAE's evidence head over the 28 events, and a joint branch; nothing of it "
         "is released for this task",
         DCH: "AVE's head on both streams",
+        CosineDecoder: "29 texts (events and background) of the encoder's width; the root of the "
+        "product of both streams' cosines, stretched to [0, 1] over the texts, as published for "
+        "OV-AVEL",
         ClassTokens: "CVCMS's class tokens over the 28 events; else as MMIL",
     },
     rules={
@@ -209,6 +213,14 @@ CELLS = AVELCells(
             _EVIDENCE_DECISION,
         ),
         (Evidence, "weak"): (_EVIDENCE_LOSS, _EVIDENCE_DECISION),
+        (CosineDecoder, "full"): (
+            "cross entropy on every segment's 29 labels, with the scores as logits",
+            _BEST,
+        ),
+        (CosineDecoder, "weak"): (
+            "cross entropy on the maximum over time of the segment logits",
+            _BEST,
+        ),
         (DCH, "full"): ("cross entropy on every segment's 29 labels", _BEST),
         (DCH, "weak"): ("cross entropy on the maximum over time of the segment logits", _BEST),
     },

@@ -1,6 +1,6 @@
 """Heads of event localization: loss, decision and evidence for each kind of prediction.
 
-Decoders give six kinds of predictions, and each kind has a head here. The tags of a parse say
+Decoders give several kinds of predictions, and each kind has a head here. The tags of a parse say
 which head reads it, so third-party decoders are served too.
 """
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avplatform.models.contracts import Parse, Prediction, at_least_single
+from avplatform.tasks.agreement import agreement_of
 from avplatform.tasks.avel import losses
 from avplatform.tasks.avel.config import AVELConfig
 from avplatform.tasks.avel.losses import joint
@@ -172,6 +173,22 @@ class SoftmaxHead(Head):
         """Return the best event against background."""
         prediction = joint(parse, "segment")
         return self.against_background(at_least_single(prediction.values), prediction)
+
+
+class CosineHead(SoftmaxHead):
+    """Reads the same as `SoftmaxHead`, and the scores of both streams, from the cosine decoder."""
+
+    @staticmethod
+    def reads(parse: Parse, background: int) -> bool:
+        """Return whether the streams have scores beside the joint ones."""
+        both = parse.segment.audio is not None and parse.segment.visual is not None
+        return both and SoftmaxHead.reads(parse, background)
+
+    def decide(self, parse: Parse) -> Tensor:
+        """Return the best label, of the joint scores or where both streams agree."""
+        if self.config.decision != "agreement":
+            return super().decide(parse)
+        return agreement_of(parse, self.background, clip_class=self.config.clip_class).label
 
 
 class PairHead(Head):
@@ -357,6 +374,7 @@ HEADS: tuple[type[Head], ...] = (
     EvidenceHead,
     GroupHead,
     PairHead,
+    CosineHead,
     SoftmaxHead,
     LabelHead,
     EventHead,

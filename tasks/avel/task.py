@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from avplatform.models.config import AVModelConfig
-from avplatform.models.contracts import Encoding, Needs, Parse, at_least_single
+from avplatform.models.contracts import Encoding, Needs, Parse, at_least_single, may_give
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.encoders.ave import AVE
@@ -30,6 +30,7 @@ from avplatform.tasks.guides import guide_losses, guide_networks
 from avplatform.tasks.losses import jomold_contrast, similarity_loss
 from avplatform.tasks.mutual_learning import mutual_learning_of
 from avplatform.tasks.options import refuse_unread
+from avplatform.tasks.unseen import UnseenRule
 
 
 class AVEL(Task):
@@ -46,12 +47,12 @@ class AVEL(Task):
     """
 
     name = "avel"
-    Config = AVELConfig
+    Config: ClassVar[type] = AVELConfig
     default_encoder = AVE.name
     supervisions = ("full", "weak")
     selection_metric = "accuracy"
     whole_metric = "video_accuracy"
-    shown = ("accuracy",)
+    shown: ClassVar[tuple[str, ...]] = ("accuracy",)
     streams = "joint"
     paper = AVE.paper
     title = "audio-visual event localization"
@@ -60,7 +61,7 @@ class AVEL(Task):
     )
     decisions = "segment: a label's index for each second"
     cells = CELLS
-    unseen = AVELUnseen
+    rule: ClassVar[type[UnseenRule] | None] = AVELUnseen
     from_events = labels.FROM_EVENTS
     config: AVELConfig
 
@@ -149,8 +150,9 @@ class AVEL(Task):
     @classmethod
     def task_options(cls, encoder: str, decoder: str, supervision: str) -> dict[str, Any]:
         """Return the pooling of the encoder's own weak head, for decoders that query texts."""
-        pool = ENCODERS[encoder].pooling
-        weak_texts = DECODERS[decoder].needs_labels and supervision == "weak"
+        pool, reader = ENCODERS[encoder].pooling, DECODERS[decoder]
+        pools = may_give(reader.gives(reader.Config()), "text scores")
+        weak_texts = reader.needs_labels and pools and supervision == "weak"
         return {"weak_pool": pool} if pool and weak_texts else {}
 
     def encoder_options(self, encoder: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from avplatform.models.contracts import Options
 from avplatform.models.decoders.cmpae import Evidence
+from avplatform.models.decoders.cosine import CosineDecoder
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.decoders.dch import DCH
 from avplatform.models.decoders.group import GroupingDecoder
@@ -295,6 +296,8 @@ CELLS = Cells(
         ClassTokens: "CVCMS's class tokens on the encoder's audio and visual streams",
         GroupingDecoder: "MGN's grouping on the encoder's audio and visual streams; behind MGN by "
         "its tokens, elsewhere by tokens of its own",
+        CosineDecoder: "cosines of each stream with the class texts, times a learned factor and "
+        "with a learned bias; the texts have the encoder's width",
     },
     rules={
         (MMIL, "pseudo"): (
@@ -318,6 +321,11 @@ CELLS = Cells(
         ),
         (GroupingDecoder, "pseudo"): (f"L_basic{_TOKENS}", _POOLED),
         (GroupingDecoder, "weak"): (f"{_THREE_TERMS}{_TOKENS}", _POOLED),
+        (CosineDecoder, "pseudo"): (
+            "L_basic; segments pooled by the cosines themselves, each stream and both together",
+            _POOLED,
+        ),
+        (CosineDecoder, "weak"): (f"{_THREE_TERMS}; segments pooled by the cosines", _POOLED),
         (DCH, "pseudo"): (f"L_basic; {_SOFT_OR}", _EITHER),
         (DCH, "weak"): (f"{_THREE_TERMS}; {_SOFT_OR}", _EITHER),
     },

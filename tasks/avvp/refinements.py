@@ -79,7 +79,11 @@ class RefinedLabels:
         """
         content = _read(path, REFINED)
         theirs, dropped = content.get("classes"), content.get("dropped")
-        if not isinstance(theirs, list) or not isinstance(dropped, dict):
+        if (
+            not isinstance(theirs, list)
+            or not all(isinstance(name, str) for name in theirs)
+            or not isinstance(dropped, dict)
+        ):
             raise DataError(f"{path} has no list of classes or no dropped labels; write it again")
         own = _columns(path, theirs, classes)
         keep = {name: np.ones((len(dropped), len(theirs)), dtype=bool) for name in STREAMS}
@@ -313,6 +317,8 @@ def _read(path: str | Path, kind: str) -> dict[str, Any]:
         raise DataError(
             f"{path} has version {content.get('version')}; this avplatform reads {VERSION}"
         )
+    if not isinstance(content.get("made_by") or {}, dict):
+        raise DataError(f"{path}: made_by is {content['made_by']!r}; it must be an object")
     return content
 
 

@@ -84,7 +84,7 @@ class AVVP(Task):
     )
     decisions = "audio, visual: true where the class is heard, seen"
     cells = CELLS
-    unseen = AVVPUnseen
+    rule = AVVPUnseen
     from_events = label_rules.FROM_EVENTS
     config: AVVPConfig
 

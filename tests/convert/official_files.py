@@ -35,6 +35,8 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "cmbs_weak": ("cmbs", [], "model.main_model.weak_main_model"),
     "dhhn_model": ("dhhn", [], "nets.net_audiovisual.HCMN"),
     "mgn_model": ("mgn", [], "nets.mgn.MGN_Net"),
+    # The class of OV-AVEL's script is not known to us.
+    "ovavel_temporal": ("ovavel", ["--label-embeddings", "labels.npy"], "unknown.Model"),
     "mgn_hard": (
         "mgn",
         ["--assignment", "hard", "--joint-assignment", "hard"],

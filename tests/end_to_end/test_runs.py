@@ -54,7 +54,6 @@ def test_a_run_leaves_its_files(run):
     }
     plots = {"plots/curves.png", "plots/per_class.png", "plots/timelines.png"}
     model = {"model/config.json", "model/model.safetensors", "model/README.md"}
-    model |= {"model/bank.safetensors"}
     records = {"config.yaml", "environment.json", "metrics.jsonl", "results.json"}
     predictions = {"predictions/validation.safetensors", "predictions/test.safetensors"}
     assert names == {*records, *plots, *model, *predictions}

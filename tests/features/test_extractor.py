@@ -322,3 +322,8 @@ def test_parts_of_a_file_share_one_account_until_one_goes_back(folder):
             extractor.clip(path, start=start, seconds=0.5)
     for start in (0.0, *reversed(starts)):
         extractor.clip(path, start=start, seconds=0.5)
+
+
+def test_a_recipe_of_papers_that_is_not_made_here_says_why_and_what_to_do():
+    with pytest.raises(UsageError, match="imagebind is not available: .*licence.*or use clip-clap"):
+        get_recipe("imagebind")

@@ -181,6 +181,14 @@ def test_refined_labels_are_cited_by_their_rule():
     assert "| refined | drop no visual label of Speech |" in card
 
 
+@pytest.mark.parametrize("task", ["avel", "ovavel"])
+def test_only_the_evidence_decoder_learns_mutually(task):
+    """The weight of its loss is 1 by default, also in models whose decoder does not read it."""
+    assert strategies(config(task)) == []
+    found = strategies(config(task, decoder="cmpae"))
+    assert [paper.paper for _, paper in found] == ["JoMoLD", "CMPAE"]
+
+
 def test_a_strangers_part_is_called_a_stranger():
     text = render_model_card({**RESULTS, "encoder": "gated"}, config())
     assert "`gated` was registered by another package." in text

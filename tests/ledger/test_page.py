@@ -18,13 +18,13 @@ from avplatform.reproduce.page import as_markdown, number, write_page
 from avplatform.reproduce.pictures import CLIPS, example_clips
 from avplatform.reproduce.reproduce import collect, find_data, make_plan
 from avplatform.reproduce.tables import READINGS, Shelf, section
-from avplatform.reproduce.targets import TABLES, settings_of, wanted
+from avplatform.reproduce.targets import ALL, TABLES, settings_of, wanted
 from avplatform.sweeps.ledger import Entry
 from avplatform.tasks.avvp.metrics import overlap_subsets
 from avplatform.tasks.metrics import selection_score
 from tests.ledger.folders import write_run, write_runs
 
-DRAWN = [name for name in TABLES if name not in ("fig4", "curve")]
+DRAWN = [name for name in ALL if name not in ("fig4", "curve")]
 # Figure 4 needs trained models, which a test of the command makes; the curve has its own tests.
 
 
@@ -352,9 +352,22 @@ def test_each_targets_rows_are_those_of_its_table():
     assert [
         len(wanted(name)) for name in ("table1", "table2", "fig3", "table3", "table4", "table5")
     ] == [5, 6, 2, 8, 23, 12]
-    assert len(settings_of(list(TABLES))) == 44
+    assert len(settings_of(ALL)) == 44
     kinds = {w.setting.stem: w.title for w in wanted("table5")}
     assert kinds["cmbs-leap-avel-weak"] == "CMBS + LEAP, weak"
+
+
+def test_the_open_vocabulary_table_has_its_rows_and_says_what_is_not_there(tmp_path):
+    settings = {w.title: w.setting.stem for w in wanted("ovavel") if w.setting is not None}
+    assert settings["AVE"] == "ave-dch-ovavel" and settings["MM-Pyramid"] == "mmpyr-mmil-ovavel"
+    fine_tuned = "temporal-cosine-ovavel-official_imagebind"
+    assert settings["ImageBind, fine-tuned (v1)"] == fine_tuned and len(wanted("ovavel")) == 12
+    shelf = Shelf(root=tmp_path, missing={fine_tuned: "not run: no IMAGEBIND vectors given"})
+    filled = section("ovavel", shelf)
+    assert filled.columns[:2] == ["seen_accuracy", "seen_segment_F"] and len(filled.columns) == 12
+    row = next(group for group in filled.groups if group.title == "ImageBind, fine-tuned (v1)")
+    assert row.lines[0].published["unseen_event_F"] == 47.5
+    assert row.lines[1].message == "not run: no IMAGEBIND vectors given"
 
 
 def test_example_clips_are_chosen_by_a_rule():

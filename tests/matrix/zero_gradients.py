@@ -37,12 +37,17 @@ ZEROS = (
         "as above; the window's mask leaves keys out and changes nothing among those that stay",
     ),
     Zero(
+        ".*-temporal-.*",
+        r"encoder\..*_layers\..*\.key\.bias",
+        "as for HAN: the bias adds the same to the scores of all keys",
+    ),
+    Zero(
         "avel-cmbs-.*",
         r"encoder\.attention\.key\.bias",
         "as above, in the self attention over map positions",
     ),
     Zero(
-        "avel-.*-leap-.*|avvp-.*-leap-pseudo",  # weak: texts score without attending
+        "(ov)?avel-.*-leap-.*|avvp-.*-leap-pseudo",  # weak: texts score without attending
         r"decoder\.(audio|visual)_blocks\.0\.attention\.key\.bias",
         "as above; the last block's scores are predictions themselves, so its bias does count",
     ),
@@ -87,7 +92,7 @@ ZEROS = (
         "in the first step: the encoder's class tokens start at 0, so every class scores the same",
     ),
     Zero(
-        "avvp-cmbs-.*",
+        "(avvp|ovavel)-cmbs-.*",
         r"encoder\.attention\.(query|key|self_mean|self_position|self_score|spatial_visual|spatial_audio|spatial_score)"
         r"\.(weight|bias)",
         "vectors are a map of one position, "

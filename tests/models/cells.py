@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from avplatform.config.build import build_model, build_task
-from avplatform.config.run import RunConfig, default_config
-from avplatform.data.adapters.ave.classes import BACKGROUND
-from avplatform.data.adapters.registry import adapter_of_task
+from avplatform.config.run import LabelConfig, RunConfig, default_config
+from avplatform.data.adapters.registry import adapter_of_task, make_task
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import FeatureSpec
@@ -23,7 +26,9 @@ from avplatform.tasks.registry import TASKS
 FEATURES = {
     "avvp": FeatureSpec(audio_dim=6, visual_dim=8, motion_dim=4),
     "avel": FeatureSpec(audio_dim=6, visual_dim=8, map_size=(2, 3)),
+    "ovavel": FeatureSpec(audio_dim=6, visual_dim=6),
 }
+WIDTH = 16  # of all encoders, and of the texts of decoders that compare both
 SMALL: dict[str, dict[str, Any]] = {
     "han": {"width": 16, "hidden": 8, "heads": 2},
     "dhhn": {"width": 16, "hidden": 8, "heads": 2},
@@ -44,9 +49,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "cvcms": {"token_width": 4, "hidden": 4},
     "cmpae": {},
     "mgn": {"width": 16, "heads": 2, "hidden": 8, "layers": 1},
+    "temporal": {"width": 16, "attention_width": 8, "hidden": 8, "heads": 2},
+    "identity": {"width": 16},
+    "cosine": {},
     "group": {"heads": 2, "hidden": 8, "token_hidden": 4, "layers": 1},
 }
-CELLS = [(t, e, d) for t in ("avvp", "avel") for e in ENCODERS for d in DECODERS]
+CELLS = [(t, e, d) for t in ("avvp", "avel", "ovavel") for e in ENCODERS for d in DECODERS]
 SUPERVISED_CELLS = [(t, e, d, s) for t, e, d in CELLS for s in TASKS[t].supervisions]
 
 
@@ -83,7 +91,18 @@ def cell(
         decoder_config=dataclasses.replace(config.decoder_config, **small),
         task_config=dataclasses.replace(config.task_config, **(task_options or {})),
     )
+    if DECODERS[decoder].texts_as_wide:
+        labels = LabelConfig(embeddings=texts_file(len(build_task(config).classes)))
+        config = dataclasses.replace(config, labels=labels)
     return build_cell(config, features or FEATURES[task], segments)
+
+
+@cache
+def texts_file(count: int) -> str:
+    """Write random vectors of so many texts, of the encoders' small width; return the file."""
+    file = Path(tempfile.mkdtemp()) / "texts.npy"
+    np.save(file, np.random.default_rng(count).standard_normal((count, WIDTH), np.float32))
+    return str(file)
 
 
 def build_cell(config: RunConfig, features: FeatureSpec, segments: int = 10) -> Cell:
@@ -136,7 +155,9 @@ def random_batch(
     audio, visual, motion = inputs(task, clips, segments, seed, features)
     rng = torch.Generator().manual_seed(seed + 1)
     labels = (
-        _avvp_labels(clips, segments, rng) if task == "avvp" else _avel_labels(clips, segments, rng)
+        _avvp_labels(clips, segments, rng)
+        if task == "avvp"
+        else _avel_labels(task, clips, segments, rng)
     )
     ids = [f"clip{i}" for i in range(clips)]
     return Batch(
@@ -168,13 +189,22 @@ def _avvp_labels(clips: int, segments: int, rng: torch.Generator) -> dict[str, t
     return {**maps, "weak": weak}
 
 
-def _avel_labels(clips: int, segments: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
-    segment = torch.full((clips, segments), BACKGROUND)
+def _avel_labels(
+    task: str, clips: int, segments: int, rng: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """One class a clip, of those that training has."""
+    made = make_task(task)
+    known = [n for n, name in enumerate(made.classes[:-1]) if name not in made.unseen]
+    background = len(made.classes) - 1
+    segment = torch.full((clips, segments), background)
+    category = torch.zeros(clips, dtype=torch.long)
     for clip in range(clips):
-        label = int(torch.randint(BACKGROUND, (1,), generator=rng))
+        category[clip] = known[int(torch.randint(len(known), (1,), generator=rng))]
         if clip != 1:
-            segment[clip, _interval(segments, rng)] = label
-    return {"segment": segment, "video": segment.amin(dim=1)}  # background has the largest index
+            segment[clip, _interval(segments, rng)] = category[clip]
+    # Background has the largest index.
+    labels = {"segment": segment, "video": segment.amin(dim=1)}
+    return labels | {"category": category} if made.unseen else labels
 
 
 def _interval(segments: int, rng: torch.Generator) -> slice:

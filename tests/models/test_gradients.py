@@ -45,6 +45,8 @@ TINY: dict[str, dict[str, Any]] = {
     "leap": {"heads": 1, "hidden": 2},
     "dhhn": {"width": 4, "heads": 1, "hidden": 3, "kernels": (1, 3), "strides": (1, 2)},
     "mgn": {"width": 4, "heads": 1, "hidden": 2, "layers": 1},
+    "temporal": {"width": 3, "attention_width": 2, "hidden": 2},
+    "cosine": {},
     "mmil": {},
     "group": {"heads": 1, "hidden": 2, "token_hidden": 2, "layers": 1},
     "dch": {"hidden": 2},
@@ -202,6 +204,10 @@ BY_DIRECTION = {
         "task_options": {"mutual_weight": 0.0}}),
     "evidence on localization": ("avel", "han", "cmpae", "full",
                                  {"task_options": {"mutual_weight": 0.0}}),
+    "temporal + cosine": ("avel", "temporal", "cosine", "full", {
+        "encoder_options": {"adjacency": True, "window": 2, "power_norm": True},
+        "decoder_options": {"temperature": "learned"}}),
+    "temporal + cosine on parsing": ("avvp", "temporal", "cosine", "weak", {}),
     "MMIL on localization": ("avel", "han", "mmil", "full", {}),
     "MMIL on localization, weak": ("avel", "han", "mmil", "weak", {}),
 }  # fmt: skip

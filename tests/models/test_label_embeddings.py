@@ -307,3 +307,19 @@ def test_a_config_from_before_label_sources_is_read():
     del data["label_source"], data["learned_labels"]
     config = AVModelConfig.from_dict(data)
     assert config.label_source == {} and config.learned_labels is False
+
+
+def test_sources_side_by_side_have_length_one_each(tmp_path):
+    np.save(tmp_path / "own.npy", np.array([[3.0, 4.0], [0.0, 2.0]], np.float32))
+    opened = open_source(f"joined:{tmp_path / 'own.npy'}+glove-50d")
+    found = opened.embed(["dog", "cat"])
+    assert found.shape == (2, 52) and not opened.learned
+    torch.testing.assert_close(found[:, :2], torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
+    glove = open_source("glove-50d").embed(["dog", "cat"])
+    torch.testing.assert_close(found[:, 2:], torch.nn.functional.normalize(glove, dim=-1))
+    about = opened.provenance
+    assert (about["kind"], about["name"]) == ("joined", "file:own.npy+glove-50d")
+    assert [part["kind"] for part in about["parts"]] == ["file", "glove-50d"]
+    for source in ("joined:glove-50d", "joined:glove-50d+learned:8", "joined:"):
+        with pytest.raises(UsageError, match="joined|neither a source"):
+            open_source(source)

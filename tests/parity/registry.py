@@ -12,6 +12,8 @@ from tests.parity import (
     cases_mmpyr,
     cases_models,
     cases_numbers,
+    cases_ovavel,
+    cases_ovavel_models,
     cases_psp,
     cases_refine,
     cases_strategies,
@@ -30,4 +32,6 @@ HANDLERS: dict[str, Callable[..., None]] = {
     **cases_dhhn.CASES,
     **cases_training.CASES,
     **cases_strategies.CASES,
+    **cases_ovavel.CASES,
+    **cases_ovavel_models.CASES,
 }

@@ -53,6 +53,8 @@ def test_classes_of_a_file_are_found_by_name(tmp_path):
         (lambda c: c.update(format="other"), "not a file of avplatform refined labels"),
         (lambda c: c.update(version=9), "version 9"),
         (lambda c: c.update(classes="Dog"), "no list of classes"),
+        (lambda c: c["classes"].append(["Dog"]), "no list of classes"),
+        (lambda c: c.update(made_by="me"), "made_by is 'me'; it must be an object"),
         (lambda c: c["dropped"].update({"a/1": {"audio": ["Cat"]}}), "drops ['Cat'] from audio"),
         (lambda c: c["dropped"].update({"a/1": ["Dog"]}), "clip 'a/1' drops None"),
     ],

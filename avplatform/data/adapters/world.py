@@ -82,20 +82,18 @@ class World:
         self.constants, self.outputs = constants, outputs
         rng = np.random.default_rng(constants.world_seed)
         k, classes = constants.latent, len(texts)
-        semantics = _semantic_coordinates(list(texts))
+        self.semantics = _semantic_coordinates(list(texts))
         self.prototypes: dict[str, np.ndarray] = {}
         self.backgrounds: dict[str, np.ndarray] = {}
         for modality in ("audio", "visual"):
-            isometry = np.linalg.qr(rng.standard_normal((k, semantics.shape[1])))[0]  # (K, S)
-            own = _unit(rng.standard_normal((classes, k)))
-            centre = (
-                np.sqrt(constants.rho) * semantics @ isometry.T + np.sqrt(1 - constants.rho) * own
-            )
-            around = _unit(rng.standard_normal((classes, constants.sub_prototypes, k)))
+            told = self.told_by_texts(rng)
+            own = unit(rng.standard_normal((classes, k)))
+            centre = told + np.sqrt(1 - constants.rho) * own
+            around = unit(rng.standard_normal((classes, constants.sub_prototypes, k)))
             self.prototypes[modality] = (
                 centre[:, None] + constants.prototype_spread * around
             ).astype(np.float32)
-            self.backgrounds[modality] = _unit(
+            self.backgrounds[modality] = unit(
                 rng.standard_normal((constants.backgrounds, k))
             ).astype(np.float32)
         scale = np.arange(1, k + 1)[:, None] ** -constants.spectrum
@@ -104,6 +102,15 @@ class World:
         }
         self._betas = {name: _betas(rng, width, kind) for name, (_, width, kind) in outputs.items()}
         self.observations: dict[str, Observation] = {}
+
+    def told_by_texts(self, rng: np.random.Generator) -> np.ndarray:
+        """Return the part of each class's prototype that its text tells, of length sqrt(rho).
+
+        It is drawn once per stream. Shape: [C, K].
+        """
+        c, semantics = self.constants, self.semantics
+        isometry = np.linalg.qr(rng.standard_normal((c.latent, semantics.shape[1])))[0]  # (K, S)
+        return np.sqrt(c.rho) * semantics @ isometry.T
 
     def calibrate(self, latents: dict[str, np.ndarray]) -> None:
         """Fix each channel's standardisation from a sample of latents [n, K] per modality."""
@@ -180,7 +187,7 @@ def _semantic_coordinates(texts: list[str]) -> np.ndarray:
     rows = glove_embedder()(texts).numpy().astype(np.float64)
     rows = rows - rows.mean(axis=0)
     u, s, _ = np.linalg.svd(rows, full_matrices=False)
-    return _unit(u * s)
+    return unit(u * s)
 
 
 def _betas(rng: np.random.Generator, width: int, kind: str) -> np.ndarray:
@@ -191,5 +198,6 @@ def _betas(rng: np.random.Generator, width: int, kind: str) -> np.ndarray:
     return np.array([NormalDist().inv_cdf(p) for p in share], dtype=np.float32)
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
+def unit(x: np.ndarray) -> np.ndarray:
+    """Return vectors along the last axis with their length divided away."""
     return x / np.linalg.norm(x, axis=-1, keepdims=True)

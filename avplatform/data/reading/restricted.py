@@ -16,7 +16,7 @@ from avplatform.data.reading.arrays import SplitArrays, known_labels
 from avplatform.data.reading.shards import LocalShards
 from avplatform.data.reading.source import Data, DataSource
 from avplatform.data.reading.streaming import table_columns
-from avplatform.data.store.schema import BACKGROUND, DataSpec
+from avplatform.data.store.schema import BACKGROUND, CATEGORY, DataSpec
 from avplatform.models.errors import DataError
 from avplatform.tasks.batch import Batch
 
@@ -27,9 +27,11 @@ class RestrictedData(Data):
     Args:
         data: data with all classes.
         names: events whose labels are kept, in the store's order; background is always kept.
-        holding: keep the clips that hold one of these events; default: those that hold one of
-            `names` or no event at all.
-        without: leave out the clips that hold one of these events.
+        holding: keep the clips of these events; default: of `names`. Where the data say what each
+            clip was collected for (the label "category"), a clip is of that event, whether or not
+            it occurs. Elsewhere it is of the events that it holds, and a clip without any event is
+            kept: it is background, whatever is looked for.
+        without: leave out the clips of these events.
     """
 
     def __init__(
@@ -47,7 +49,6 @@ class RestrictedData(Data):
             n for n, name in enumerate(known) if name in set(names if holding is None else holding)
         ]
         self._without = [n for n, name in enumerate(known) if name in set(without)]
-        self._keep_empty = holding is None
         spec = restricted_spec(data.spec, self._columns)
         super().__init__(spec, checksum=data.checksum, splits=data.splits)
 
@@ -78,11 +79,15 @@ class RestrictedData(Data):
         name = self.split_name(name)
         if name not in self._open:
             whole = self.source.split(name)
-            present = classes_present(whole)
-            keep = present[:, self._holding].any(axis=1)
-            if self._keep_empty:
-                keep |= ~present.any(axis=1)
-            keep &= ~present[:, self._without].any(axis=1)
+            if CATEGORY in known_labels(whole.spec, whole.name):
+                category = whole.labels(CATEGORY)
+                keep = np.isin(category, self._holding) & ~np.isin(category, self._without)
+            else:
+                present = classes_present(whole)
+                keep = np.asarray(present[:, self._holding].any(axis=1))
+                if keep.any():
+                    keep |= ~np.asarray(present.any(axis=1))
+                keep &= ~np.asarray(present[:, self._without].any(axis=1))
             self._open[name] = RestrictedSplit(
                 whole, np.flatnonzero(keep), self._columns, self.spec
             )
@@ -159,11 +164,14 @@ def restricted_spec(spec: DataSpec, columns: Sequence[int]) -> DataSpec:
     classes = [*(spec.classes[n] for n in columns), *background]
     kept = [*columns, *(spec.classes.index(name) for name in background)]
     texts = {spelling: [found[n] for n in kept] for spelling, found in spec.texts.items()}
-    return dataclasses.replace(spec, classes=classes, labels=labels, texts=texts)
+    unseen = [name for name in spec.unseen if name in classes]
+    return dataclasses.replace(spec, classes=classes, labels=labels, texts=texts, unseen=unseen)
 
 
 def classes_present(split: SplitArrays) -> np.ndarray:
     """Return which events each clip holds by any of its known labels; background does not count.
+
+    What a clip was collected for says nothing of what it holds.
 
     Shape: bool [N, C], C classes of the store.
     """
@@ -208,6 +216,8 @@ def _tells_classes(spec: DataSpec, label: str) -> bool:
 def _present(spec: DataSpec, labels: Mapping[str, np.ndarray], clips: int) -> np.ndarray:
     present = np.zeros((clips, len(spec.classes)), bool)
     for name, values in labels.items():
+        if name == CATEGORY:
+            continue
         if spec.label_dtypes[name] == "int64":
             rows = np.repeat(np.arange(clips), int(np.prod(values.shape[1:])))
             present[rows, values.reshape(-1)] = True

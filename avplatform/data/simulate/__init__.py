@@ -12,9 +12,11 @@ import numpy as np
 from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.data.adapters.world import spread_out
 from avplatform.data.simulate.official_layout import OfficialWriter
-from avplatform.data.store.schema import Manifest
+from avplatform.data.store.schema import LABEL_FILE, Manifest
 from avplatform.data.store.writer import StoreWriter
-from avplatform.models.errors import unknown_name
+from avplatform.models.errors import UsageError, unknown_name
+from avplatform.models.paths import expanded
+from avplatform.models.texts.files import LabelEmbeddings, write_label_file
 
 BLOCK = 64
 
@@ -29,10 +31,14 @@ def simulate(
     subset: dict[str, int] | None = None,
     dtype: str = "float16",
     layout: str = "store",
+    ratio: str | None = None,
     progress: Callable[[float], None] | None = None,
     card: Callable[[Manifest], str] | None = None,
 ) -> Manifest | None:
     """Draw features for the clips of official annotation files and write them as a store.
+
+    Where the simulation has a space that texts share with the features, the vectors of the label
+    texts are written too, to LABEL_FILE in the same folder.
 
     Args:
         task: task whose dataset is simulated.
@@ -45,36 +51,48 @@ def simulate(
         dtype: precision of the features in a store.
         layout: "store", or "official" for the authors' file layout. The latter has no manifest
             (None is returned); with a subset, its annotation files are cut to the written clips.
+        ratio: share of the training clips, by a list of the authors; None: all of them.
         progress: called with the finished share.
         card: makes README.md from the manifest.
 
     Raises:
-        UsageError: the task, preset or layout is unknown, or the folder is not empty.
+        UsageError: the task, preset, layout or ratio is unknown, or the folder is not empty.
         DataError: annotation files are missing or malformed.
     """
     adapter = adapter_of_task(task)
     if layout not in ("store", "official"):
         raise unknown_name("layout", layout, ("store", "official"))
-    constants = adapter.preset()
-    if preset is not None and preset != constants.name:
-        raise unknown_name("simulation", preset, [constants.name])
+    presets = {constants.name: constants for constants in adapter.presets()}
+    if preset is not None and preset not in presets:
+        raise unknown_name("simulation", preset, presets)
+    constants = adapter.preset() if preset is None else presets[preset]
+    if ratio is not None and ratio not in adapter.ratios:
+        known = ", ".join(adapter.ratios)
+        raise UsageError(
+            f"ratio is {ratio}; {adapter.title} has "
+            + (f"lists for {known}" if known else "no lists of parts of the training clips")
+        )
     if seed is not None:
         constants = dataclasses.replace(constants, seed=seed)
-    clips = adapter.clips(annotations, seed=constants.seed)
+    part = {} if ratio is None else {"ratio": ratio}
+    clips = adapter.clips(annotations, seed=constants.seed, **part)
     simulator = adapter.simulator(constants, clips)
     provenance = {
         "generator": constants.name,
         "constants": dataclasses.asdict(constants),
         "labels": adapter.simulated_labels,
+        **part,
     }
     spec = adapter.simulated_spec(constants, provenance=provenance)
     if layout == "official":
         # Clips in no split count too: the rows are the lines of the annotation file.
         events = len(clips.rows) - len(clips.splits.get("background", ()))
-        kept = choose(clips, subset).values() if subset else ()
-        rows = [int(clips.rows[i]) for indices in kept for i in indices] if subset else None
+        kept = choose(clips, subset).values()
+        rows = [int(clips.rows[i]) for indices in kept for i in indices] if subset or part else None
         with OfficialWriter(out, adapter, spec, annotations, events, rows) as official:
             draw(official, simulator, clips, subset=subset, progress=progress)
+            if (texts := label_vectors(simulator)) is not None:
+                official.labels(texts)
         return None
     return write(
         out, spec, simulator, clips, dtype=dtype, subset=subset, progress=progress, card=card
@@ -95,6 +113,8 @@ def write(
     """Draw all splits of `clips`, one block at a time, into a store."""
     with StoreWriter(out, spec, dtype=dtype, card=card) as writer:
         draw(writer, simulator, clips, subset=subset, progress=progress)
+    if (texts := label_vectors(simulator)) is not None:
+        write_label_file(expanded(out) / LABEL_FILE, texts)
     assert writer.manifest is not None
     return writer.manifest
 
@@ -117,6 +137,12 @@ def draw(
             done += len(block)
             if progress is not None:
                 progress(done / total)
+
+
+def label_vectors(simulator: Any) -> LabelEmbeddings | None:
+    """Return the vectors of label texts in the space of the features, if the simulator has one."""
+    make = getattr(simulator, "label_vectors", None)
+    return None if make is None else make()
 
 
 def choose(clips: Any, subset: dict[str, int] | None) -> dict[str, np.ndarray]:

@@ -18,9 +18,10 @@ import numpy as np
 from avplatform.base.files import publish
 from avplatform.data.adapters.contracts import DatasetAdapter
 from avplatform.data.adapters.source import MARKER
-from avplatform.data.store.schema import DataSpec
+from avplatform.data.store.schema import LABEL_FILE, DataSpec
 from avplatform.models.errors import UsageError
 from avplatform.models.paths import expanded
+from avplatform.models.texts.files import LabelEmbeddings, write_label_file
 
 
 class OfficialWriter:
@@ -94,6 +95,10 @@ class OfficialWriter:
         if len(target) < rows.max() + 1:
             target.resize(rows.max() + 1, axis=0)
         target[rows[order]] = np.asarray(values, dtype=np.float64)[order]
+
+    def labels(self, embeddings: LabelEmbeddings) -> None:
+        """Write the vectors of the label texts."""
+        write_label_file(self._temporary / LABEL_FILE, embeddings)
 
     def _array(self, name: str, key: str, shape: tuple[int, ...], count: int) -> Any:
         if name not in self._files:

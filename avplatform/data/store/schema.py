@@ -23,7 +23,11 @@ from avplatform.tasks.contracts import Task
 
 SCHEMA_VERSION = 3
 BACKGROUND = "background"  # the class of a segment without an event, in tasks that have one
+CATEGORY = "category"
+"""Name of the label for what a clip was collected for, which need not occur in it: int64 []."""
 MANIFEST_FILE = "dataset.json"
+LABEL_FILE = "label_embeddings.safetensors"
+"""Vectors of the label texts in the space of a store's features, for `--labels.embeddings`."""
 EXTRACT_REPORT_FILE = "extract_report.json"
 SPLITS = ("train", "validation", "test")
 FEATURE_DTYPES = ("float16", "float32")
@@ -42,13 +46,15 @@ class DataSpec:
     label is known, for labels that are not known in all splits (some datasets do not annotate the
     segments of training clips); in other splits the column holds zeros. `frames_per_segment` is
     above 1 where a dataset of vectors keeps several visual vectors per segment. `texts` are label
-    texts of the classes by spelling; empty means that the class names serve as texts. A clip lasts
-    `segments` times `segment_seconds`.
+    texts of the classes by spelling; empty means that the class names serve as texts.
+    `unseen` names the classes that no training clip has and that are scored all the same. A clip
+    lasts `segments` times `segment_seconds`.
 
     Raises:
         UsageError: classes are missing or repeated, texts do not match the classes in number,
             segments have no length, a label has a bad name, type or shape, `label_splits` names an
-            unknown label, or there are several frames per segment of visual maps.
+            unknown label, `unseen` an unknown class, or there are several frames per segment of
+            visual maps.
     """
 
     name: str
@@ -61,6 +67,7 @@ class DataSpec:
     frames_per_segment: int = 1
     label_splits: dict[str, list[str]] = field(default_factory=dict)
     texts: dict[str, list[str]] = field(default_factory=dict)
+    unseen: list[str] = field(default_factory=list)
     segment_seconds: float = 1.0
     synthetic: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -83,6 +90,11 @@ class DataSpec:
                     f"DataSpec.texts[{spelling!r}] holds {counted(len(texts), 'text')} for "
                     f"{counted(len(self.classes), 'class')}; give one text per class"
                 )
+        if strange := [name for name in self.unseen if name not in events(self.classes)]:
+            raise UsageError(
+                f"DataSpec.unseen names '{strange[0]}'{nearest(strange[0], self.classes)}; "
+                "give classes of the data, and not background"
+            )
         if set(self.labels) != set(self.label_dtypes):
             raise UsageError(
                 f"DataSpec.label_dtypes is for {sorted(self.label_dtypes)}; "
@@ -178,7 +190,7 @@ class Manifest:
         # store keeps its text and thereby its fingerprint.
         if not self.spec.features.extractors:
             del content["spec"]["features"]["extractors"]
-        for name, plain in (("texts", {}), ("segment_seconds", 1.0)):
+        for name, plain in (("texts", {}), ("unseen", []), ("segment_seconds", 1.0)):
             if content["spec"][name] == plain:
                 del content["spec"][name]
         return json.dumps(content, indent=2) + "\n"

@@ -12,7 +12,8 @@ from avplatform.data.adapters.registry import DATASETS, adapter_of_spec
 from avplatform.data.importing.report import REPORT_FILE
 from avplatform.data.reading.shards import UnreachableError
 from avplatform.data.reading.source import DataSource, locate_store
-from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE, Manifest
+from avplatform.data.store.schema import EXTRACT_REPORT_FILE, LABEL_FILE, MANIFEST_FILE, Manifest
+from avplatform.data.verify.against import check_against
 from avplatform.data.verify.contents import Contents
 from avplatform.data.verify.listed import ListedLabels
 from avplatform.data.verify.official import (
@@ -29,6 +30,7 @@ OWN_FILES = {
     MANIFEST_FILE,
     REPORT_FILE,
     EXTRACT_REPORT_FILE,
+    LABEL_FILE,
     "README.md",
     ".arrays",
     ".gitattributes",
@@ -41,6 +43,7 @@ def verify_data(
     *,
     annotations: str | Path | None = None,
     audio_annotations: str | Path | None = None,
+    against: str | None = None,
     fast: bool = False,
     note: Callable[[str], None] | None = None,
     progress: Callable[[float], None] | None = None,
@@ -55,7 +58,8 @@ def verify_data(
         annotations: what all labels are compared with: a folder of official annotation files, or
             the list of events that the labels were made of.
         audio_annotations: a file of dense audio annotations that replaces the one in that folder.
-        fast: only check the sizes and footers of shards.
+        against: another store; clips of videos that stand in both are named with their splits.
+        fast: only check the sizes and footers of shards; with `against`, clip ids are read too.
         note: called with a message before slow steps.
         progress: called with the finished share.
 
@@ -111,6 +115,8 @@ def verify_data(
         what = "remark on the list of events" if listed else "defect of the official files"
         list_defects(defects, REPORT_FILE, report, told=told, what=what)
     if hub is not None and fast:
+        if against is not None:
+            raise UsageError("--fast on the Hub downloads no clip ids; leave out --against or it")
         _check_footers(source, report)
         return report
     for split in manifest.splits:
@@ -127,6 +133,11 @@ def verify_data(
     contents.check()
     if official is not None and not fast:
         official.finish({item.clip_id for item in report.left_out})
+    if against is not None:
+        try:
+            check_against(path, manifest, against, report, note=note)
+        except DataError as error:  # what was found before is not lost
+            report.error("not compared with the other store", str(error))
     return report
 
 

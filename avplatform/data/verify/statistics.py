@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from avplatform.data.store.schema import BACKGROUND, DataSpec
+from avplatform.data.store.schema import BACKGROUND, CATEGORY, DataSpec
 from avplatform.data.verify.report import VerifyReport
 from avplatform.models.errors import counted
 
@@ -39,7 +39,7 @@ class LabelCounts:
         size, count = len(columns["row"]), len(self.classes)
         present = np.zeros((size, count), bool)
         for name in self.spec.labels:
-            if not self.spec.known(name, split):
+            if name == CATEGORY or not self.spec.known(name, split):
                 continue
             active = self._active(name, columns[name])  # (N, C) or (N, T, C)
             if active is None:
@@ -106,7 +106,7 @@ class LabelCounts:
         size = sum(self.sizes.values())
         for n, name in enumerate(self.classes):
             without = [split for split, counts in self.clips.items() if not counts[n]]
-            if "train" in without and total[n]:
+            if "train" in without and total[n] and name not in self.spec.unseen:
                 text = f"{name}: {counted(int(total[n]), 'clip')} in other splits"
                 report.warn("class without a training clip", text)
             if total[n] == size >= ENOUGH and len(self.classes) > 1:

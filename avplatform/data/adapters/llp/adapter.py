@@ -140,6 +140,13 @@ class LLPAdapter(DatasetAdapter):
         """Return the YouTube id with which a clip's name begins."""
         return clip_id[:ID_LENGTH] if CLIP_NAME.fullmatch(clip_id) else None
 
+    def seconds_of(self, clip_id: str) -> tuple[float, float] | None:
+        """Return start and end, with which a clip's name ends."""
+        if not CLIP_NAME.fullmatch(clip_id):
+            return None
+        start, end = clip_id[ID_LENGTH + 1 :].split("_")
+        return float(start), float(end)
+
     def file_name(self, name: str) -> str:
         """Return the YouTube id alone, by which media files may be named."""
         return name[:ID_LENGTH]

@@ -1,0 +1,1 @@
+"""OV-AVEBench: events of 67 classes, of which 21 have no training clip, and background."""

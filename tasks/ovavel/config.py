@@ -1,0 +1,42 @@
+"""Options of open-vocabulary event localization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from avplatform.models.checks import finite
+from avplatform.models.errors import UsageError
+from avplatform.tasks.avel.config import AVELConfig
+
+
+@dataclass(kw_only=True)
+class OVAVELConfig(AVELConfig):
+    """Losses and decisions of open-vocabulary event localization: those of event localization."""
+
+    label_texts: Literal["other", "background"] = "other"  # type: ignore[assignment]
+    """text of background; other: as published"""
+    gamma: float | None = None
+    """subtracted from seen classes' logits in figures beside the plain ones; none: by validation"""
+
+    other_hole: bool = False
+    """agreement: where a clip's class is background, no label in the F-scores, as released"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.other_hole and (self.decision, self.clip_class) != ("agreement", "first"):
+            raise UsageError(
+                "OVAVELConfig.other_hole is for the class of a clip that both streams agree on; "
+                "leave it off, or set decision to agreement and clip_class to first"
+            )
+        finite(self, "gamma")
+        if self.gamma is not None and (self.supervision, self.decision) != ("full", "argmax"):
+            raise UsageError(
+                f"OVAVELConfig.gamma is {self.gamma}, but only the decision argmax in full "
+                "supervision is that of the largest logit; leave it out"
+            )
+        if self.label_set != "with_background":
+            raise UsageError(
+                f"OVAVELConfig.label_set is '{self.label_set}', but background is one of the texts "
+                "of this task; use with_background"
+            )

@@ -1,0 +1,60 @@
+"""A run of a model without parameters: it is scored and saved as it is."""
+
+import json
+
+import numpy as np
+import pytest
+
+from avplatform.cli import main
+from avplatform.config.compose import parse
+from avplatform.config.presets import list_presets
+from avplatform.models.av_model import AVModel
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Random vectors of the 29 texts, as wide as both streams of the store side by side."""
+    file = tmp_path_factory.mktemp("texts") / "texts.npy"
+    np.save(file, np.random.default_rng(0).standard_normal((29, 128 + 512)).astype(np.float32))
+    return str(file)
+
+
+def test_a_run_takes_no_step_and_scores_what_is_saved(small_stores, texts, tmp_path, capsys):
+    run = tmp_path / "run"
+    flags = ["--task", "avel", "--encoder", "identity", "--decoder", "cosine", "--cpu",
+             "--task-config.decision", "agreement", "--labels.embeddings", texts]  # fmt: skip
+    store = str(small_stores["avel"])
+    assert main(["train", *flags, "--data", store, "--output-dir", str(run)]) == 0
+    assert "this model has nothing to train; it is scored and saved as it is" in (
+        shown := "".join(capsys.readouterr())
+    )
+    assert "seldom learns" not in shown
+    results = json.loads((run / "results.json").read_text())
+    assert (results["steps"], results["parameters"]) == (0, 0)
+    assert results["selection"]["value"] == results["validation"]["accuracy"]
+    model = AVModel.from_pretrained(run)
+    assert list(model.state_dict()) == ["label_embeddings"]
+    assert model.config.task_config["decision"] == "agreement"
+    scores = tmp_path / "scores.json"
+    assert main(["eval", str(run), "--split", "test", "--cpu", "--json", str(scores)]) == 0
+    assert json.loads(scores.read_text())["test"] == results["test"]
+
+
+def test_the_presets_of_the_two_baselines_are_the_published_recipe_and_their_quirks():
+    found = {n: parse(["--preset", n]) for n in list_presets() if "cosine-ovavel" in n}
+    assert sorted(found) == [
+        f"{encoder}-cosine-ovavel{end}"
+        for encoder in ("identity", "temporal")
+        for end in ("", "-official")
+    ]
+    for end in ("", "-official"):
+        tuned = found[f"temporal-cosine-ovavel{end}"]
+        assert (tuned.optim.name, tuned.optim.lr, tuned.optim.clip_norm) == ("adam", 5e-5, 0.8)
+        assert (tuned.epochs, tuned.batch_size, tuned.seed) == (10, 32, 123)
+        assert tuned.encoder_config.input_scale == (20.0, 1.0)
+        assert tuned.decoder_config.temperature == "none"
+        assert tuned.decoder_config.rectify == ("product" if end else "each")
+        assert tuned.select_on == ("test" if end else "validation")
+        free = found[f"identity-cosine-ovavel{end}"].task_config
+        assert (free.decision, free.clip_class) == ("agreement", "first" if end else "none")
+        assert free.other_hole is bool(end)
