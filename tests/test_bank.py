@@ -316,6 +316,7 @@ def test_training_makes_a_bank_that_eval_uses_and_the_command_makes_again(
     run, data = tmp_path / "run", str(small_stores[task])
     held = ["Cheering", "Violin_fiddle"] if task == "avvp" else ["Flute", "Goat"]
     given = ["train", "--task", task, *SMALL, "--data", data, "--no-save-plots"]
+    given += ["--bank-clips", "400"]
     assert main([*given, "--held-out", *held, "--output-dir", str(run)]) == 0
     bank = run / "model" / BANK_FILE
     first = bank.read_bytes()

@@ -175,7 +175,7 @@ def test_another_source_of_embeddings_than_the_models_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("labels", "advice"),
-    [(["dog"], "try a lower threshold"), (None, "A lower threshold shows weaker events.")],
+    [(["siren"], "try a lower threshold"), (None, "A lower threshold shows weaker events.")],
 )
 def test_labels_that_do_not_reach_the_threshold_come_with_advice(labels, advice):
     config = PipelineConfig(threshold=1.0)
