@@ -28,7 +28,6 @@ from avplatform.config.presets import preset_options
 from avplatform.config.values import merge
 from avplatform.evaluation.markdown import markdown_table
 from avplatform.models.files import write_atomic
-from avplatform.runs.folder import RunFolder
 from avplatform.sweeps.ledger import Entry
 from avplatform.sweeps.runner import PROGRAM, Job, report, run_jobs, train_jobs
 from avplatform.sweeps.sweep import PlannedRun, slug
@@ -161,8 +160,8 @@ class Plan:
 
     def entry(self, name: str, rate: float, seed: int) -> Entry | None:
         """Return a finished run, or None."""
-        folder = self.out / self.run(name, rate, seed).name
-        return Entry(folder) if RunFolder(folder).results_file.is_file() else None
+        entry = Entry(self.out / self.run(name, rate, seed).name)
+        return entry if entry.finished else None
 
     def best_rate(self, name: str) -> float | None:
         """Return the learning rate that is best on validation on the first seed, or None."""

@@ -21,7 +21,6 @@ from avplatform.base.console import Console
 from avplatform.config.values import merge
 from avplatform.evaluation.markdown import markdown_table
 from avplatform.models.files import write_atomic
-from avplatform.runs.folder import RunFolder
 from avplatform.sweeps.ledger import Entry
 from avplatform.sweeps.runner import report, run_jobs, train_jobs
 from avplatform.sweeps.sweep import PlannedRun, slug
@@ -92,9 +91,7 @@ def table(store: str, rows: dict[tuple[str, str], list[Entry]]) -> str:
 
 def finished(runs: list[PlannedRun], out: Path) -> list[Entry]:
     """Return the entries of the runs that are finished."""
-    return [
-        Entry(out / run.name) for run in runs if RunFolder(out / run.name).results_file.is_file()
-    ]
+    return [entry for run in runs if (entry := Entry(out / run.name)).finished]
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ them or among all, on the other clips, among all, and the harmonic mean of the l
 from __future__ import annotations
 
 import argparse
+from statistics import harmonic_mean
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ from avplatform.evaluation.evaluate import evaluate
 from avplatform.hub.folder import model_folder
 from avplatform.labels.bank import ReferenceBank, read_bank
 from avplatform.labels.held_out import data_for, without, zero_shot
-from avplatform.labels.unseen import WithBank, harmonic_mean
+from avplatform.labels.unseen import WithBank
 from avplatform.models.av_model import AVModel
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import task_of_model

@@ -57,6 +57,9 @@ class AVModel(
         UsageError: the label embeddings are missing or have the wrong shape.
     """
 
+    folder: Path | None = None
+    """The folder that the model was loaded from."""
+
     def __init__(
         self, config: AVModelConfig | dict[str, Any], label_embeddings: Tensor | None = None
     ) -> None:
@@ -65,8 +68,6 @@ class AVModel(
             config = AVModelConfig.from_dict(config)
         self.config, features = config, config.features
         self.companion: nn.Module | None = None
-        self.folder: Path | None = None
-        """The folder that the model was loaded from."""
         encoder_type = ENCODERS[self.config.encoder._type]
         decoder_type = DECODERS[self.config.decoder._type]
         width: Any = getattr(self.config.encoder, "width", None)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from avplatform.api import evaluate
 from avplatform.cli import main
 from avplatform.data.store.schema import BACKGROUND
 from avplatform.labels.bank import LARGEST, ReferenceBank, mixture, read_bank
@@ -191,11 +192,14 @@ def test_trained_labels_keep_their_logits_to_the_bit(world):
             assert not torch.equal(before[..., parser.columns], after[..., parser.columns])
 
 
-def test_without_an_unseen_label_or_when_asked_the_bank_is_not_used(world):
+def test_without_an_unseen_label_or_when_asked_the_bank_is_not_used(world, tmp_path, monkeypatch):
     model, names = world.model, [world.events[n] for n in world.kept]
+    assert calibrated(model, world.narrow, None, ["Cat"], assumed="present") is None
+    world.bank.save(tmp_path / BANK_FILE)
+    monkeypatch.setattr(model, "folder", tmp_path)
+    assert read_bank(model) is not None
     for labels, assumed in ((names, "present"), (HELD[world.task], "plain")):
-        assert calibrated(model, world.bank, world.narrow, None, labels, assumed=assumed) is None
-    assert calibrated(model, None, world.narrow, None, ["Cat"], assumed="present") is None
+        assert calibrated(model, world.narrow, None, labels, assumed=assumed) is None
 
 
 def test_what_is_left_out_is_not_read(world):
@@ -335,3 +339,7 @@ def test_training_makes_a_bank_that_eval_uses_and_the_command_makes_again(
         assert made["unseen"] == content["test"][made["figure"]]
         assert "harmonic mean" in said and 0 <= made["seen"] <= 100
     assert main(["bank", str(tmp_path / "none"), "--cpu"]) == 2
+    model = AVModel.from_pretrained(run)
+    model.folder = None  # as of a model that was never saved
+    plain = evaluate(model, data=data, held_out=held, among="all", cpu=True)
+    assert "bank" not in plain and plain["test"] == content["test"]

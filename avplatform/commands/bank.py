@@ -18,8 +18,7 @@ from avplatform.models.errors import UsageError
 class BankOptions:
     """Make the reference bank of a trained model and write it beside its weights.
 
-    Training makes one by itself; this is for older models, and to change its size. An old bank is
-    replaced.
+    `avplatform train --bank-clips N` makes one at the end of training. An old bank is replaced.
     """
 
     model: Annotated[str, tyro.conf.Positional]

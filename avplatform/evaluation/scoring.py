@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import harmonic_mean
 from typing import Any
 
 import torch
@@ -25,7 +26,6 @@ from avplatform.features.weights import parse_weights
 from avplatform.hub.folder import model_folder
 from avplatform.labels.assumed import ASSUMED, CALIBRATED
 from avplatform.labels.held_out import data_for, without, zero_shot
-from avplatform.labels.unseen import harmonic_mean
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.checks import at_least
 from avplatform.models.errors import DataError, UsageError
@@ -76,7 +76,7 @@ def score_model(
             "give --data (demo, a folder or a hub id)"
         )
     if model is None:
-        model = AVModel.from_pretrained(options.model)
+        model = AVModel.from_pretrained(model_folder(options.model))
     task = with_threshold(task_of_model(model.config), options.threshold)
     data: Data = open_data(
         data_name, task=task.name, cache_dir=options.cache_dir, progress=console.note
@@ -90,8 +90,6 @@ def score_model(
         whole = make_task(task.name, task.config, spec=data.spec)
         if options.among == "all":
             others = without(whole, data, options.held_out)
-        if model.folder is None and options.model != TRAINING_FREE:
-            model.folder = model_folder(options.model)
         parser, task, data, about = zero_shot(
             model,
             whole,

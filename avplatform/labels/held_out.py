@@ -74,7 +74,6 @@ def zero_shot(
             on.
         DataError: the model's bank is damaged, or was made for another model.
     """
-    from avplatform.labels.bank import read_bank
     from avplatform.labels.open import embed_labels, never_trained_on
     from avplatform.labels.unseen import calibrated
 
@@ -89,8 +88,7 @@ def zero_shot(
     about = {"held_out": chosen, "among": among, "trained_on": trained, "zero_shot": not trained}
     asked = [name for name, _ in kept]
     restricted = RestrictedData(data, asked, holding=chosen)
-    bank = None if assumed == "plain" else read_bank(model)
-    parser = calibrated(model, bank, narrow, found.values, asked, assumed=assumed)
+    parser = calibrated(model, narrow, found.values, asked, assumed=assumed)
     if parser is None:
         return WithLabels(model, found.values), narrow, restricted, about
     about["bank"] = {"assumed": assumed, "choice": list(parser.choice)}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from statistics import harmonic_mean
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from avplatform.data.store.schema import BACKGROUND
 from avplatform.labels.assumed import Assumed
-from avplatform.labels.bank import ReferenceBank, linear_scores, mixture
+from avplatform.labels.bank import ReferenceBank, linear_scores, mixture, read_bank
 from avplatform.labels.open import never_trained_on
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Encoding, Output, Parse, StreamPredictions
@@ -175,24 +176,23 @@ class WithBank(nn.Module):
         and a clip as the mean of its segments; `UNLIKE` of the bank's own clips are less like it
         than the limit.
         """
-        found = {}
-        for stream, (table, limit) in self.likeness.items():
-            found[stream] = self._nearest(stream, inputs[stream], table) < limit
-        return found
+        return {
+            stream: self._nearest(stream, inputs[stream], table) < limit
+            for stream, (table, limit) in self.likeness.items()
+        }
 
-    def _nearest(self, stream: str, inputs: Tensor, table: Tensor, own: bool = False) -> Tensor:
+    def _nearest(self, stream: str, inputs: Tensor, table: Tensor, own: int = 0) -> Tensor:
         """Return the mean similarity of clips [B, T, D] to the nearest segments of a table [M, D].
 
-        `own`: the clips are evenly spaced clips of the table, whose own segments do not count.
+        `own`: the clips are every so many-th clip of the table; their own segments do not count.
         """
         _, centre, scale = self.maps[stream]
         rows = F.normalize((inputs.float() - centre) / scale, dim=-1).flatten(0, 1)
         clips, length = inputs.shape[:2]
         cosine = (rows @ table.T).reshape(clips, length, -1)
         if own:
-            step = max(1, len(table) // length // 100)
             for clip in range(clips):
-                at = clip * step * length
+                at = clip * own * length
                 cosine[clip, :, at : at + length] = -1
         return cosine.amax(dim=-1).mean(dim=1)
 
@@ -202,7 +202,7 @@ class WithBank(nn.Module):
         table = F.normalize((inputs - centre) / scale, dim=-1).flatten(0, 1)
         step = max(1, len(inputs) // 100)
         some = inputs[::step][: len(inputs) // step]
-        return table, self._nearest(stream, some, table, own=True).quantile(UNLIKE)
+        return table, self._nearest(stream, some, table, own=step).quantile(UNLIKE)
 
     def left_out(self, group: Sequence[int]) -> dict[str, Tensor]:
         """Return the standard scores of training classes on the bank, found without them.
@@ -237,14 +237,15 @@ class WithBank(nn.Module):
             scores, rows = self.left_out(group), held[:, group].any(dim=1)
             rule = narrow.unseen_rule()
             assert rule is not None
-            true = _share(own_truth)
             for number, choice in enumerate(choices):
                 given = rule.apply(
                     part, scores, list(at) if self.alone else group, choice, alone=self.alone
                 )
                 found = narrow.events(narrow.decide(given))
                 worth[number] += self._worth(found, own_truth, rows, assumed)
-                often[number] += _share({s: found[s] for s in own_truth}) / max(true, 1e-6)
+                if assumed == "training":
+                    share = _share({s: found[s] for s in own_truth})
+                    often[number] += share / max(_share(own_truth), 1e-6)
         if assumed == "training":
             # Numbers by which labels are found more often than events occur come last.
             excess = np.maximum(often / max(1, len(groups)), MOST_OFTEN)
@@ -269,7 +270,6 @@ class WithBank(nn.Module):
 
 def calibrated(
     model: AVModel,
-    bank: ReferenceBank | None,
     task: Task,
     labels: Tensor | None,
     names: Sequence[str],
@@ -280,14 +280,18 @@ def calibrated(
 
     Args:
         model: the model.
-        bank: its bank, if it has one.
         task: the task that decides among the labels.
         labels: their embeddings; None: the model's own.
         names: the labels of events that are asked for.
         assumed: what the rule assumes, see `Assumed`; plain: the bank is not used.
+
+    Raises:
+        DataError: the bank is damaged, or was made for another model.
     """
     new = set(never_trained_on(model.config, names))
-    if bank is None or assumed == "plain" or not new or task.unseen_rule() is None:
+    if assumed == "plain" or not new or task.unseen_rule() is None:
+        return None
+    if (bank := read_bank(model)) is None:
         return None
     unseen = [n for n, name in enumerate(names) if name in new]
     return WithBank(model, bank, task, labels, unseen, assumed=assumed).eval()
@@ -307,11 +311,6 @@ def groups_of(classes: Sequence[int], size: int) -> list[list[int]]:
 def _share(maps: dict[str, Tensor]) -> float:
     """Return the share of segments and labels with an event, over all streams."""
     return sum(float(values.float().mean()) for values in maps.values()) / len(maps)
-
-
-def harmonic_mean(figures: Sequence[float]) -> float:
-    """Return the harmonic mean of figures, 0 if one of them is 0."""
-    return 0.0 if min(figures) <= 0 else len(figures) / sum(1 / value for value in figures)
 
 
 def ordered(values: Tensor) -> Tensor:

@@ -215,8 +215,8 @@ def refine_by_exchange(
 
     Source: MA (CVPR 2021), see `exchange`.
     """
-    about = refiner.about(rule="exchange", seed=seed, both=both)
     known = refiner.about(rule="exchange", seed=seed)  # what the probabilities depend on
+    about = known | {"both": both}
     parts, refined = parts_of(out), []
     scale: tuple[Tensor, Tensor] | None = None
     for split in refined_splits(refiner.data):
@@ -252,16 +252,15 @@ def ratios_of_noise(
 
     Source: JoMoLD (ECCV 2022), see `noise_ratio`.
     """
-    about = refiner.about(
-        rule="noise-ratio",
-        seed=seed,
-        audio_threshold=audio_threshold,
-        visual_threshold=visual_threshold,
-        mean_batch=mean_batch,
-    )
-    split = refined_splits(refiner.data)[0]
     # The probabilities depend on the model and the data alone: other thresholds go on with them.
     known = refiner.about(rule="noise-ratio")
+    about = known | {
+        "seed": seed,
+        "audio_threshold": audio_threshold,
+        "visual_threshold": visual_threshold,
+        "mean_batch": mean_batch,
+    }
+    split = refined_splits(refiner.data)[0]
     found = refiner.probabilities(split, parts=parts_of(out), about=known)
     weak = torch.from_numpy(np.array(split.labels("weak"), dtype=np.float32))
     batches = [

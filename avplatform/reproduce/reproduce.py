@@ -164,9 +164,7 @@ def check_there(plan: Plan, out: Path, data: Stores) -> None:
             entry = Entry(out / RUNS / run.name)
             if (entry.folder / "config.yaml").is_file():
                 check_unchanged(entry.folder, to_dict(resolve(run, where="reproduce")))
-            if (entry.folder / "results.json").is_file() and entry.results.get(
-                "data_checksum"
-            ) != checksum:
+            if entry.finished and entry.results.get("data_checksum") != checksum:
                 raise UsageError(
                     f"{entry.folder} was trained on other data than --data now holds; "
                     "give another --out"
@@ -181,7 +179,7 @@ def collect(
     shelf.features = {task: describe_features(source) for task, (_, source) in data.items()}
     for stem, planned in plan.runs.items():
         runs = {run.name: Entry(out / RUNS / run.name) for run in planned}
-        absent = [n for n, e in runs.items() if not (e.folder / "results.json").is_file()]
+        absent = [n for n, e in runs.items() if not e.finished]
         shelf.runs[stem] = [entry for name, entry in runs.items() if name not in absent]
         if absent:
             words = next(

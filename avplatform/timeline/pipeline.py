@@ -12,7 +12,6 @@ import torch
 from avplatform.base.console import readable
 from avplatform.hub.folder import model_folder
 from avplatform.labels.assumed import ASSUMED, CALIBRATED
-from avplatform.labels.bank import read_bank
 from avplatform.labels.open import check_open, check_texts, embed_labels, never_trained_on
 from avplatform.labels.unseen import calibrated
 from avplatform.models.av_model import AVModel, any_tensor
@@ -145,10 +144,9 @@ class Pipeline:
             self.label_embeddings = found.values.to(any_tensor(model).device)
         self.labels = event_names(self.task, model)
         self.never_trained_on = never_trained_on(model.config, self.labels)
-        self.with_bank = None
-        if self.never_trained_on and config.unseen != "plain" and not self.training_free:
-            asked = self.task, self.label_embeddings, self.labels
-            self.with_bank = calibrated(model, read_bank(model), *asked, assumed=config.unseen)
+        self.with_bank = calibrated(
+            model, self.task, self.label_embeddings, self.labels, assumed=config.unseen
+        )
 
     @overload
     def __call__(

@@ -53,7 +53,7 @@ class OVAVEL(AVEL):
 
     name = "ovavel"
     Config = OVAVELConfig
-    rule = None  # no training clip of the 21 unseen classes: they are decided as the others
+    rule = None  # a bank is not used: unseen classes are decided as the others
     selection_metric = "average"
     shown = ("average",)
     figures: ClassVar[tuple[str, ...]] = tuple(
