@@ -103,7 +103,7 @@ def test_a_mistyped_folder_is_said_not_to_exist_and_the_hub_is_not_asked(
     for model, data, wanted in (
         ("runs/bsae", "stores/dogs", "no model folder runs/bsae; did you mean 'runs/base'?"),
         ("rnus/base/x", "stores/dogs", "no model folder rnus/base/x; did you mean 'runs'?"),
-        ("./bsae", "stores/dogs", "no model folder ./bsae; give an existing folder"),
+        ("./bsae", "stores/dogs", "no model folder ./bsae; give a run folder"),
         ("runs/base", "stores/dgos", "no data folder stores/dgos; did you mean 'stores/dogs'?"),
         ("runs/base", "store", "no data folder store; did you mean 'stores'?"),
     ):

@@ -28,12 +28,12 @@ def model_folder(path: str | Path) -> Path:
     name = str(path)
     if not may_be_hub_id(name):
         raise DataError(
-            f"no folder {name}{nearest_path(name)}; give a run folder, a model folder, or a hub id "
-            "such as owner/name (whose owner is not the name of a folder here)"
+            f"no model folder {name}{nearest_path(name)}; give a run folder, a model folder, or a "
+            "hub id such as owner/name (whose owner is not the name of a folder here)"
         )
     try:
         return Path(snapshot_download(name, allow_patterns=[*UPLOADED, *OPTIONAL, EVAL_RESULTS]))
     except FAILURES as error:
         raise DataError(
-            f"no folder {name}, and it cannot be fetched from the Hub: {explain(error)}"
+            f"no model folder {name}, and it cannot be fetched from the Hub: {explain(error)}"
         ) from None

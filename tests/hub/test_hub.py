@@ -249,7 +249,7 @@ def test_a_card_that_the_hub_refuses_is_said(hub, run, tmp_path):
 
 def test_what_is_no_model_folder_is_refused(tmp_path):
     for name in (tmp_path / "nothing", "nothing", "a/b/c"):
-        with pytest.raises(DataError, match="no folder"):
+        with pytest.raises(DataError, match="no model folder"):
             push_run(name, "owner/name")
     for name in ("config.json", "model.safetensors", "README.md"):
         with pytest.raises(DataError, match=f"has no {name}"):

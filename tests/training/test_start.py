@@ -218,7 +218,7 @@ def test_a_converted_model_serves_as_a_start(place, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--init-from", "{place}/nothing"], "no folder {place}/nothing; give a run folder"),
+        (["--init-from", "{place}/nothing"], "no model folder {place}/nothing; give a run folder"),
         (["--init-from", "{place}/six"], "has no config.json"),
         (["--init-from", "{place}/wide"], "audio_dim=9"),
         (["--init-from", "{place}/mmil", "--encoder-config.width", "24"], "width 16 there, 24"),
