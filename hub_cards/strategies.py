@@ -9,6 +9,7 @@ from avplatform.models.contracts import Publication
 from avplatform.models.decoders.cmpae import Evidence
 from avplatform.models.decoders.cvcms import ClassTokens
 from avplatform.models.encoders.dhhn import DHHN
+from avplatform.models.encoders.han import VALOR
 from avplatform.tasks.avvp.contrast import MA
 from avplatform.tasks.avvp.denoise import JOMOLD
 
@@ -43,6 +44,16 @@ def strategies(
     contrast, refined = options.get("contrast", "off"), options.get("refined")
     rule = ((origins or {}).get("refined") or {}).get("rule", "exchange")
     used: list[tuple[bool, str, Publication | None]] = [
+        (
+            options.get("supervision") == "pseudo",
+            "Training reads pseudo-labels of every segment in both modalities, as VALOR",
+            VALOR,
+        ),
+        (
+            encoder.get("update") == "sequential",
+            "Each layer of the encoder updates one stream after the other, as in VALOR",
+            VALOR,
+        ),
         (
             contrast == "ma",
             "Training compares audio and visual features second by second, as MA",

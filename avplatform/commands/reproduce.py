@@ -113,7 +113,15 @@ def run(args: list[str], prog: str) -> int:
         check_there(plan, out, data)
     else:
         try:
-            outcome = carry_out(plan, out, parallel=options.jobs, console=console, data=data)
+            outcome = carry_out(
+                plan,
+                out,
+                parallel=options.jobs,
+                console=console,
+                data=data,
+                cache_dir=options.cache_dir,
+                cpu=options.cpu,
+            )
         except KeyboardInterrupt:
             console.note(
                 "stopped; run the same command again to go on, or with --page-only to write the "

@@ -44,7 +44,7 @@ def curve_section(shelf: Shelf) -> Section:
         real = published_curves()[name]
         out.columns = list(real[1])
         entries = shelf.runs.get(item.setting.stem, [])
-        out.notes += [f"{name}, ours: {_recipe(e)}." for e in entries[:1]]
+        out.notes += [f"{name}, ours: {text}." for text in dict.fromkeys(map(_recipe, entries))]
         if not entries:
             reason = shelf.missing.get(item.setting.stem, "none is given with --run")
             out.notes.append(f"{name}: no run of ours ({reason}); the picture has the real one.")
@@ -78,6 +78,11 @@ def runs_of(given: Sequence[str]) -> dict[str, list[Entry]]:
                 f"{', '.join(str(needed[name]) for name in cell)}"
             )
         if not epochs_of(entry):
+            if any(record.get("event") == "epoch" for record in entry.records):
+                raise DataError(
+                    f"--run {text} was never scored on validation (select_on "
+                    f"{own.get('select_on')}); the curve is of validation"
+                )
             raise DataError(f"--run {text} has not finished an epoch yet; wait for it")
         found.setdefault(stems[labels].stem, []).append(entry)
     return found

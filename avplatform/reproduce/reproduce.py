@@ -122,8 +122,26 @@ def make_plan(
     return plan
 
 
-def carry_out(plan: Plan, out: Path, *, parallel: int, console: Console, data: Stores) -> Outcome:
+def carry_out(
+    plan: Plan,
+    out: Path,
+    *,
+    parallel: int,
+    console: Console,
+    data: Stores,
+    cache_dir: str | None = None,
+    cpu: bool = False,
+) -> Outcome:
     """Train and score what is missing; existing runs must have the same options and data.
+
+    Args:
+        plan: what to run.
+        out: the page's folder.
+        parallel: how many jobs run at a time.
+        console: where progress is said.
+        data: the stores by task.
+        cache_dir: folder for cached data of the jobs that train nothing; runs have it as an option.
+        cpu: whether these jobs stay on the CPU.
 
     Raises:
         UsageError: a run in the folder was made with other options or other data.
@@ -131,12 +149,14 @@ def carry_out(plan: Plan, out: Path, *, parallel: int, console: Console, data: S
     planned = {**plan.stages, **plan.runs}
     runs = [run for seed in zip(*planned.values(), strict=True) for run in seed]
     check_runs(runs, where="reproduce")
+    cached = [] if cache_dir is None else ["--cache-dir", cache_dir]
+    stay = ["--cpu"] if cpu else []
     jobs = [
-        _score_job(stem, path, out, data[plan.settings[stem].task])
+        _score_job(stem, path, out, data[plan.settings[stem].task], [*cached, *stay])
         for stem, path in plan.checkpoints.items()
     ]
     refined = {
-        run.name: _refine_job(setting, seed, out, data[setting.task])
+        run.name: _refine_job(setting, seed, out, data[setting.task], cached, stay)
         for stem, setting in plan.settings.items()
         for seed, run in enumerate(plan.runs.get(stem, []), start=1)
         if setting.rule
@@ -229,14 +249,25 @@ def _refined_file(setting: Setting, seed: int, out: Path) -> Path:
     return out / LABELS / f"{setting.rule}_{setting.base.stem}_seed-{seed}.json"
 
 
-def _refine_job(setting: Setting, seed: int, out: Path, data: tuple[str, DataSource]) -> Job:
-    """Return the job that refines labels, with the trained model of the base setting if any."""
+def _refine_job(
+    setting: Setting,
+    seed: int,
+    out: Path,
+    data: tuple[str, DataSource],
+    cached: Sequence[str],
+    stay: Sequence[str],
+) -> Job:
+    """Return the job that refines labels, with the trained model of the base setting if any.
+
+    The flags `stay` are of the device, which only a job with a model has.
+    """
     file = _refined_file(setting, seed, out)
     base = "" if setting.base is None else f"{setting.base.stem}_seed-{seed}"
 
     def command() -> list[str]:
-        asked = ["--model", str(out / RUNS / base)] if base else [f"--{RIVAL[0]}", RIVAL[1]]
-        told = [*asked, "--data", data[0], "--out", str(file)]
+        of_base = ["--model", str(out / RUNS / base), *stay]
+        asked = of_base if base else [f"--{RIVAL[0]}", RIVAL[1]]
+        told = [*asked, "--data", data[0], "--out", str(file), *cached]
         return [*PROGRAM, "pseudo-label", setting.rule, *told]
 
     return Job(
@@ -247,7 +278,9 @@ def _refine_job(setting: Setting, seed: int, out: Path, data: tuple[str, DataSou
     )
 
 
-def _score_job(stem: str, model: Path, out: Path, data: tuple[str, DataSource]) -> Job:
+def _score_job(
+    stem: str, model: Path, out: Path, data: tuple[str, DataSource], flags: Sequence[str]
+) -> Job:
     file = out / CHECKPOINTS / stem / "results.json"
 
     def done() -> bool:
@@ -260,7 +293,7 @@ def _score_job(stem: str, model: Path, out: Path, data: tuple[str, DataSource]) 
 
     def command() -> list[str]:
         file.parent.mkdir(parents=True, exist_ok=True)
-        return [*PROGRAM, "eval", str(model), "--data", data[0], "--json", str(file)]
+        return [*PROGRAM, "eval", str(model), "--data", data[0], "--json", str(file), *flags]
 
     return Job(name=f"checkpoint {stem}", command=command, done=done)
 

@@ -59,8 +59,18 @@ class HANConfig:
         divides(self, "heads", self.width, "width")
 
 
-VALOR = Publication(paper="VALOR", venue="NeurIPS 2023")
-"""The paper that introduced the options `update`, `stacked` and `norm`."""
+VALOR = Publication(
+    paper="VALOR",
+    venue="NeurIPS 2023",
+    authors="Lai et al.",
+    citation="""@inproceedings{lai2023modality,
+  title = {Modality-Independent Teachers Meet Weakly-Supervised Audio-Visual Event Parser},
+  author = {Lai, Yung-Hsuan and Chen, Yen-Chun and Wang, Yu-Chiang Frank},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2023}
+}""",
+)
+"""The paper that introduced the options `update`, `stacked` and `norm`, and the pseudo-labels."""
 
 
 def _valor(lr: float, seed: int) -> dict[str, Any]:

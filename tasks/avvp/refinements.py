@@ -288,7 +288,8 @@ def _published_ratios(path: str | Path, classes: Sequence[str]) -> list[np.ndarr
 def _values(path: str | Path, table: Mapping[str, Any], classes: Sequence[str]) -> np.ndarray:
     places = _columns(path, list(table), classes)
     values = [list(table.values())[i] for i in places]
-    wrong = [v for v in values if v is not None and not isinstance(v, (int, float))]
+    known = [v for v in values if v is not None]
+    wrong = [v for v in known if isinstance(v, bool) or not isinstance(v, (int, float))]
     if wrong:
         raise DataError(f"{path} has a ratio {wrong[0]!r}; it must be a number or null")
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)

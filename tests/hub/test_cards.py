@@ -189,6 +189,14 @@ def test_only_the_evidence_decoder_learns_mutually(task):
     assert [paper.paper for _, paper in found] == ["JoMoLD", "CMPAE"]
 
 
+def test_a_model_trained_on_pseudo_labels_cites_their_paper():
+    pseudo = {"task_config": {"supervision": "pseudo"}}
+    assert [paper.paper for _, paper in strategies(pseudo)] == ["VALOR"]
+    card = card_of("valor-mmil-avvp")
+    assert card.count("@inproceedings{lai2023modality") == 1
+    assert "one stream after the other, as in VALOR" in card
+
+
 def test_a_strangers_part_is_called_a_stranger():
     text = render_model_card({**RESULTS, "encoder": "gated"}, config())
     assert "`gated` was registered by another package." in text

@@ -20,7 +20,7 @@ from tests.ledger.folders import ten
 from tests.test_plots import is_sane_png
 
 
-def write_begun(folder, data, *, seed=1, epochs=3, **changes):
+def write_begun(folder, data, *, seed=1, epochs=3, split="validation", **changes):
     """Write a run that is still training: its options, and the figures of some epochs."""
     rng = np.random.default_rng(seed)
     options = {"preset": "mmpyr-leap-avvp-official", "data": str(data), "seed": seed, **changes}
@@ -29,7 +29,7 @@ def write_begun(folder, data, *, seed=1, epochs=3, **changes):
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     records = [{"event": "step", "epoch": 1, "step": 1, "loss": 1.0}]
     for n in range(1, epochs + 1):
-        where = {"epoch": n, "step": n, "split": "validation"}
+        where = {"epoch": n, "step": n, "split": split}
         records.append({"event": "epoch", **where, **ten(rng)})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     return records[1:]
@@ -54,7 +54,8 @@ def test_a_run_that_is_still_training_stands_beside_the_real_one(
         plots, "save_figure", lambda f, file: titles.append(f.get_suptitle()) or save(f, file)
     )
     first = write_begun(tmp_path / "a", small_stores["avvp"], seed=1)
-    second = write_begun(tmp_path / "b", small_stores["avvp"], seed=2, epochs=2)
+    faster = {"optim": {"lr": 3e-4}}
+    second = write_begun(tmp_path / "b", small_stores["avvp"], seed=2, epochs=2, **faster)
     out = tmp_path / "out"
     runs = ["--run", str(tmp_path / "a"), str(tmp_path / "b")]
     assert main(["reproduce", "curve", *runs, "--out", str(out)]) == 0
@@ -77,7 +78,8 @@ def test_a_run_that_is_still_training_stands_beside_the_real_one(
     text = (out / "page.md").read_text()
     assert text.count("no run of ours has come to this epoch") == len(EPOCHS) - 3
     assert "SYNTHETIC features" in text and "2 runs not finished" in text
-    assert "30 epochs, batches of 32, learning rate 0.0001, precision float32" in text
+    for rate in ("0.0001", "0.0003"):  # what each run shares with the real one, or not
+        assert f"30 epochs, batches of 32, learning rate {rate}, precision float32" in text
     assert titles == ["Validation by epoch: LEAP on MM-Pyr (ours: synthetic features)"]
     assert is_sane_png(out / "plots" / "curve.png")
 
@@ -100,10 +102,12 @@ def test_runs_of_the_plan_and_both_label_embeddings_fill_the_same_table(small_st
 def test_runs_that_are_no_such_runs_are_refused(small_stores, tmp_path, capsys):
     write_begun(tmp_path / "weak", small_stores["avvp"], preset="han-leap-avvp-weak")
     write_begun(tmp_path / "new", small_stores["avvp"], epochs=0)
+    write_begun(tmp_path / "test", small_stores["avvp"], split="test", select_on="test")
     for args, message in (
         (["curve", "--run", str(tmp_path / "none")], "is not a run folder"),
         (["curve", "--run", str(tmp_path / "weak")], "trained encoder han, supervision weak; the"),
         (["curve", "--run", str(tmp_path / "new")], "has not finished an epoch yet"),
+        (["curve", "--run", str(tmp_path / "test")], "never scored on validation (select_on test)"),
         (["table4", "--run", str(tmp_path / "new")], "--run is for the target curve alone"),
         (["table4"], "say what to train on"),
     ):

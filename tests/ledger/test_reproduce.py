@@ -134,10 +134,13 @@ def test_refined_labels_are_made_once_before_the_runs_that_read_them(data, tmp_p
     monkeypatch.setattr(
         reproduce, "run_jobs", lambda jobs, **_: found.update({j.name: j for j in jobs})
     )
-    carry_out(plan, tmp_path, parallel=1, console=QUIET, data=data)
+    carry_out(plan, tmp_path, parallel=1, console=QUIET, data=data, cache_dir="kept", cpu=True)
     base = "ma-mmil-avvp-weak-official_seed-1"
     exchange, drop = f"labels exchange_{base}", "labels drop_visual_Speech"
     assert found[exchange].needs == (base,) and found[drop].needs == () and base in found
+    told = {name: found[name].command() for name in (exchange, drop)}
+    assert all(words[words.index("--cache-dir") + 1] == "kept" for words in told.values())
+    assert "--cpu" in told[exchange] and "--cpu" not in told[drop]  # no model, no device
     assert found["han-leap-avvp-weak_exchange_seed-1"].needs == (exchange,)
     assert found["han-cvcms-avvp-weak-official_exchange_seed-1"].needs == (exchange,)
     for seed in (1, 2):
@@ -145,9 +148,10 @@ def test_refined_labels_are_made_once_before_the_runs_that_read_them(data, tmp_p
         assert found[name].needs == (drop,)
         config = resolve(plan.runs["han-leap-avvp-weak_drop"][seed - 1], where="test")
         assert config.task_config.refined == str(tmp_path / "labels" / "drop_visual_Speech.json")
-    *_, kind, flag, name, _, store, _, file = found[drop].command()
-    assert (kind, flag, name) == ("drop", "--visual", "Speech")
-    assert store == data["avvp"][0] and file.endswith("drop_visual_Speech.json")
+    words = told[drop]
+    assert words[words.index("drop") :][:3] == ["drop", "--visual", "Speech"]
+    assert words[words.index("--data") + 1] == data["avvp"][0]
+    assert words[words.index("--out") + 1].endswith("drop_visual_Speech.json")
 
 
 def test_what_cannot_be_run_is_said(data, small_stores):

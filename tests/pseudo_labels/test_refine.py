@@ -91,6 +91,10 @@ def test_noise_ratios_are_read_as_written(tmp_path):
     np.testing.assert_array_equal(found.visual, ratios.visual)
     less = NoiseRatios.read(tmp_path / "ratios.json", ("Violin, fiddle", "Speech"))
     assert less.visual.tolist() == [0.25, 0.994]
+    text = (tmp_path / "ratios.json").read_text(encoding="utf-8").replace("0.994", "true")
+    (tmp_path / "ratios.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="a ratio True; it must be a number or null"):
+        NoiseRatios.read(tmp_path / "ratios.json", CLASSES)
 
 
 def test_the_published_file_of_ratios_is_read_and_checked(tmp_path):
