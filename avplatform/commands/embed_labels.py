@@ -29,6 +29,8 @@ class EmbedLabelsOptions:
     """source of the embeddings, as for `train --labels.embeddings`"""
     pooling: Literal["default", "cls", "mean"] = "default"
     """for bert, sentence and transformers: the first token, or the mean over tokens"""
+    prompts: tuple[str, ...] = ()
+    """sentences with {} for the text, whose embeddings are averaged"""
     texts: str | None = None
     """file with one text per line, for texts that contain commas"""
     task: DatasetTask | None = None
@@ -51,7 +53,8 @@ def run(args: list[str], prog: str) -> int:
     from avplatform.models.texts.files import write_label_file
 
     pooling = None if options.pooling == "default" else options.pooling
-    found = label_embeddings(texts, options.embeddings, pooling=pooling)
+    how = {"pooling": pooling, "prompts": options.prompts}
+    found = label_embeddings(texts, options.embeddings, **how)
     print("\n".join(neighbours(found)))
     if out is not None:
         write_label_file(out, found)

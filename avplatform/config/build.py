@@ -121,7 +121,6 @@ def _embeddings(config: RunConfig, task: Task, model_config: AVModelConfig) -> T
     """Return the label embeddings of a new model, and note in its config where they came from."""
     if not DECODERS[config.decoder].needs_labels:
         return None
-    pooling = None if config.labels.pooling == "default" else config.labels.pooling
     texts, source = model_config.label_texts, config.labels.embeddings
     if task.unseen and source.partition(":")[0] == "learned":
         raise UsageError(
@@ -129,7 +128,7 @@ def _embeddings(config: RunConfig, task: Task, model_config: AVModelConfig) -> T
             "learn them from; give embeddings of texts, such as glove-50d or a file"
         )
     try:
-        embeddings = label_embeddings(texts, source, pooling=pooling)
+        embeddings = label_embeddings(texts, source, **config.labels.how)
     except MissingWordError:
         if not config.labels_left_open or config.held_out or task.unseen:
             raise
@@ -149,7 +148,8 @@ def with_learned_labels(config: RunConfig, model: AVModel) -> tuple[RunConfig, s
         return config, ""
     words = unknown_words(model.config.label_texts)
     shown = ", ".join(f"'{word}'" for word in words[:5]) + (", ..." if len(words) > 5 else "")
-    return dataclasses.replace(config, labels=LabelConfig(embeddings="learned")), (
+    labels = dataclasses.replace(config.labels, embeddings="learned")
+    return dataclasses.replace(config, labels=labels), (
         f"the shipped GloVe table has no vector for {shown}, so the label embeddings are learned "
         "with the model (--labels.embeddings learned), which cannot look for other labels then; "
         f"for embeddings of the texts, `{INSTALL_GLOVE}` and train again"

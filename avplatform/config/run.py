@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from avplatform.config.optim import OptimConfig, ScheduleConfig
-from avplatform.models.checks import at_least, check_choices
+from avplatform.models.checks import at_least, check_choices, in_range
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError, counted, nearest, unknown_name
@@ -86,9 +86,31 @@ class LabelConfig:
     """glove-50d, a file, {glove,bert,clip,clap,sentence,transformers}:NAME, learned, learned:DIM"""
     pooling: Literal["default", "cls", "mean"] = "default"
     """for bert, sentence, transformers: first token or mean over tokens; default: the kind's own"""
+    prompts: tuple[str, ...] = ()
+    """sentences with {} for the text, whose embeddings are averaged ("the sound of {}")"""
+    asked_share: float = 1.0
+    """share of the classes in no clip of a step's batch whose texts the step asks for; 1: all"""
+    distractors: int = 0
+    """texts that each training step also asks for and that no clip holds; 0: none"""
+    distractor_texts: Literal["words", "random"] = "words"
+    """words of the source of the embeddings, or random directions (a file has no words)"""
 
     def __post_init__(self) -> None:
         check_choices(self)
+        in_range(self, "asked_share", 0, 1)
+        at_least(self, "distractors", 0)
+        self.prompts = tuple(self.prompts)
+        if self.distractor_texts != "words" and not self.distractors:
+            raise UsageError(
+                f"LabelConfig.distractor_texts is '{self.distractor_texts}', but distractors is 0; "
+                "give their number, or leave it out"
+            )
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How the source embeds texts: arguments of `open_source` and `label_embeddings`."""
+        pooling = None if self.pooling == "default" else self.pooling
+        return {"pooling": pooling, "prompts": self.prompts}
 
 
 @dataclass(kw_only=True)

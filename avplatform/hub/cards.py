@@ -256,6 +256,8 @@ def _labels(config: dict[str, Any]) -> list[tuple[str, Any]]:
     ]
     told = ("pooling", "revision", "rows", "start")
     parts += [f"{key} {source[key]}" for key in told if source.get(key)]
+    if prompts := source.get("prompts"):
+        parts.append(f"mean over the prompts {', '.join(repr(prompt) for prompt in prompts)}")
     digests = source.get("sha256") or {}
     parts += [
         f"{name} sha256 {digest[:12]}"

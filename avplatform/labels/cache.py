@@ -24,7 +24,12 @@ CACHE_VERSION = 1
 
 
 def label_embeddings(
-    texts: Sequence[str], source: str, *, pooling: str | None = None, cache_dir: Path | None = None
+    texts: Sequence[str],
+    source: str,
+    *,
+    pooling: str | None = None,
+    prompts: Sequence[str] = (),
+    cache_dir: Path | None = None,
 ) -> LabelEmbeddings:
     """Return the embeddings of label texts, with what they were made from.
 
@@ -32,6 +37,7 @@ def label_embeddings(
         texts: one text per class.
         source: one of the sources in `avplatform.models.texts.sources`.
         pooling: "cls" or "mean" instead of the source's own pooling.
+        prompts: sentences with "{}" for the text, whose embeddings are averaged.
         cache_dir: where slow embeddings are kept; default: `labels` in the user's cache.
 
     Shape: C texts -> values [C, E].
@@ -41,7 +47,7 @@ def label_embeddings(
         DataError: the source cannot be read, or lacks a word.
     """
     texts = list(texts)
-    opened = open_source(source, pooling=pooling)
+    opened = open_source(source, pooling=pooling, prompts=prompts)
     if not opened.slow:
         return _embed(texts, opened)
     folder = cache_dir or cache_root() / "labels"

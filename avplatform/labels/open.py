@@ -36,8 +36,11 @@ def embed_labels(
     check_open(model)
     given = source or source_of(model.config.label_source)
     pooled = given.partition(":")[0] in POOLED
-    pooling = model.config.label_source.get("pooling") if pooled else None
-    own = label_embeddings(model.config.label_texts, given, pooling=pooling)
+    how: dict[str, Any] = {
+        "pooling": model.config.label_source.get("pooling") if pooled else None,
+        "prompts": model.config.label_source.get("prompts", ()),
+    }
+    own = label_embeddings(model.config.label_texts, given, **how)
     stored = model.label_embeddings
     assert stored is not None
     trained = stored.detach().float().cpu()
@@ -48,7 +51,7 @@ def embed_labels(
             f"with ({_named(model.config.label_source)}), so other labels would be in another "
             "space; give the same source"
         )
-    return label_embeddings(list(texts), given, pooling=pooling)
+    return label_embeddings(list(texts), given, **how)
 
 
 def check_open(model: AVModel) -> None:

@@ -40,7 +40,4 @@ def _check(config: RunConfig, opened: dict[tuple[str, str, str | None], Data]) -
     model = make_model_config(config, task, data.spec.features, data.spec)
     without_memory(lambda: cost_of(model))  # this builds the model, so wrong sizes raise here
     if DECODERS[config.decoder].needs_labels:
-        open_source(
-            config.labels.embeddings,
-            pooling=None if config.labels.pooling == "default" else config.labels.pooling,
-        )
+        open_source(config.labels.embeddings, **config.labels.how)

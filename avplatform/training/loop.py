@@ -26,6 +26,7 @@ from avplatform.data.reading.loader import Share
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.models.errors import counted
 from avplatform.tasks.batch import Batch, Moment
+from avplatform.tasks.contracts import Task
 from avplatform.tasks.metrics import Metrics, selection_name, selection_score
 from avplatform.training.checkpoint import load_best, save_best
 from avplatform.training.fit import monotony
@@ -141,10 +142,10 @@ class Run:
             total_steps=self.setup.total_steps,
         )
         seed_step(config.seed, progress.step, self.accelerator.process_index)
-        micro = self._micro_batches(share)
+        task, micro, told = self._micro_batches(share)
         result = optimisation_step(
             self.setup.model,
-            self.task,
+            task,
             [batch for batch, _ in micro],
             self.setup.optimizer,
             lr=lr,
@@ -153,6 +154,7 @@ class Run:
             shares=[n * self.accelerator.num_processes / share.global_size for _, n in micro],
             measure_norm=False,
             skip_nonfinite=config.on_nan == "skip",
+            told=told,
         )
         values: dict[str, Any] = {
             "loss": result.total,
@@ -210,17 +212,22 @@ class Run:
             batch.moment = Moment(progress.epoch, progress.batch, len(loader))
             yield share._replace(batch=batch)
 
-    def _micro_batches(self, share: Share) -> list[tuple[Batch, int]]:
-        """Return this process's micro-batches of a step, each with the number of clips that count.
+    def _micro_batches(self, share: Share) -> tuple[Task, list[tuple[Batch, int]], dict[str, Any]]:
+        """Return the task, the micro-batches and what the model is told in a step.
 
-        A process that gets no clip of a small last batch computes one clip with weight 0, because
-        all processes must take every step together.
+        Each micro-batch comes with the number of clips that count. A process that gets no clip of a
+        small last batch computes one clip with weight 0, because all processes must take every step
+        together.
         """
         together = StepProcesses(self.accelerator, share)
         with torch.no_grad(), unchanged_buffers(self.setup.model):
             batch = self.task.prepare(self.setup.model, share.batch, together)
+        task, told = self.task, dict[str, Any]()
+        if (asked := self.setup.asked) is not None:
+            task, batch, told = asked.choose(share.batch, batch, self.progress.step, together)
         parts = min(self.config.accumulation, max(1, share.clips))
-        return [(part, part.clips if share.clips else 0) for part in batch.split(parts)]
+        counted_parts = [(p, p.clips if share.clips else 0) for p in batch.split(parts)]
+        return task, counted_parts, told
 
     def _end_of_epoch(self) -> None:
         """Validate if due, keep the weights if they are the best, log, and save a checkpoint."""

@@ -22,6 +22,7 @@ from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.runs.folder import RunFolder
 from avplatform.tasks.batch import TrainingClips
 from avplatform.tasks.contracts import Task
+from avplatform.training.asked import asked_labels
 from avplatform.training.checkpoint import checkpoint_steps
 from avplatform.training.fit import advice, fitted, length, training_clips, unmeasured
 from avplatform.training.length import check_length, total_steps
@@ -93,6 +94,7 @@ class Setup:
             )
         )
         self._made_longer = check_length(config, len(self.loader))
+        self.asked = asked_labels(config, self.task, self.data, model)
         self.start = self._start(model)
         self._prepare(model)
         self.base_lr = scaled_lr(config.optim, self.step_clips)

@@ -146,7 +146,7 @@ def new_rate(model: AVModel, config: RunConfig, start: Start | None) -> tuple[li
         return [], 1.0
     if config.optim.head_lr is not None:
         return start.new, config.optim.head_lr / config.optim.lr
-    heads = _of_classes(model)
+    heads = of_classes(model)
     return [name for name in start.new if name in heads], HEADS
 
 
@@ -172,7 +172,7 @@ def _taken_over(model: AVModel, source: str, scale: float) -> Start:
     )
     texts = set() if model.config.learned_labels else {LABELS}
     if list(other.config.classes) != list(model.config.classes):
-        texts |= _of_classes(model)
+        texts |= of_classes(model)
     taken = [
         name
         for name in own
@@ -201,7 +201,7 @@ def _taken_over(model: AVModel, source: str, scale: float) -> Start:
     return start
 
 
-def _of_classes(model: AVModel) -> set[str]:
+def of_classes(model: AVModel) -> set[str]:
     """Return the names of the tensors whose shape follows from the number of classes."""
     config = model.config
     texts = [*config.label_texts, ""] if config.label_texts else []

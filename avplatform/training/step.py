@@ -39,6 +39,7 @@ def optimisation_step(
     shares: Sequence[float] | None = None,
     measure_norm: bool = True,
     skip_nonfinite: bool = False,
+    told: dict[str, Tensor] | None = None,
 ) -> StepResult:
     """Take one optimiser step on a batch, or on several micro-batches whose gradients add up.
 
@@ -58,6 +59,7 @@ def optimisation_step(
         measure_norm: measure the gradient norm for the result's `grad_norm` even without clipping.
         skip_nonfinite: leave the weights unchanged if the gradient is NaN or infinite. Processes
             share their gradients, so either all of them skip the step or none does.
+        told: what the model is called with beside the features, in place of what the task asks.
 
     The gradients stay in place afterwards, so that they can be inspected; the next step clears
     them.
@@ -69,7 +71,7 @@ def optimisation_step(
     optimizer.zero_grad(set_to_none=True)
 
     asked = task.asked()
-    chosen = {} if asked is None else {"asked": asked}
+    chosen = told or ({} if asked is None else {"asked": asked})
     result = StepResult()
     for index, (batch, share) in enumerate(zip(batches, shares, strict=True)):
         last = index == len(batches) - 1

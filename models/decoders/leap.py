@@ -61,6 +61,8 @@ class LEAPConfig:
     """initial learned gain on segment scores, for faster training; none: off, as published"""
     score_bias: float | None = None
     """initial learned bias on segment scores; none: off, as published"""
+    score_by_text: bool = False
+    """learn how gain and bias of segment scores follow from the text; at first they do not"""
     shared_video_classifier: bool = False
     """one video classifier for both modalities (the paper's W)"""
     streams: Literal["both", "fused", "all"] = "both"
@@ -267,6 +269,9 @@ Wang, Meng},
             self.score_gain = nn.Parameter(torch.full(each, float(config.score_gain)))
         if config.score_bias is not None:
             self.score_bias = nn.Parameter(torch.full(each, float(config.score_bias)))
+        if config.score_by_text:  # zeros draw no random numbers: all else begins as without them
+            self.text_gain = nn.Parameter(torch.zeros(*each, inner))
+            self.text_bias = nn.Parameter(torch.zeros(*each, inner))
         if config.centre_labels:
             self.register_buffer("label_mean", torch.zeros(label_dim))
         if config.relevance == "linear":
@@ -303,11 +308,7 @@ Wang, Meng},
                 state, raw = block(state, memory, scored=block is blocks[-1])
             raw = at_least_single(raw)  # (B, C, T)
             scores.append(raw)
-            if self.config.score_gain is not None:
-                raw = raw * self.score_gain[index]
-            if self.config.score_bias is not None:
-                raw = raw + self.score_bias[index]
-            segment[name] = Prediction(raw.transpose(1, 2))  # (B, T, C)
+            segment[name] = Prediction(self._scaled(raw, queries, index).mT)  # (B, T, C)
             if self.config.form != "pooled":
                 classifier = self.streams[0] if self.config.shared_video_classifier else name
                 whole = getattr(self, f"{classifier}_video")(state).squeeze(-1)
@@ -326,6 +327,23 @@ Wang, Meng},
         if self.config.classify_queries:
             parse.aux["class_scores"] = self.query_classes(encoding)
         return parse
+
+    def _scaled(self, raw: Tensor, queries: Tensor, stream: int) -> Tensor:
+        """Return the scores [B, C, T] of a stream with gain and bias.
+
+        Those of `score_by_text` are linear in the direction of the label query. The gain is an
+        exponential, so that no text turns its scores around.
+        """
+        if self.config.score_gain is not None:
+            raw = raw * self.score_gain[stream]
+        if self.config.score_by_text:
+            text = F.layer_norm(at_least_single(queries), queries.shape[-1:])  # ([B,] C, D)
+            raw = raw * (text @ self.text_gain[stream]).exp()[..., None]
+        if self.config.score_bias is not None:
+            raw = raw + self.score_bias[stream]
+        if self.config.score_by_text:
+            raw = raw + (text @ self.text_bias[stream])[..., None]
+        return raw
 
     def trace(self, queries: Tensor, encoding: Encoding) -> dict[str, list[dict[str, Tensor]]]:
         """Return what each block computes, to compare it with other code or to look into it.

@@ -196,6 +196,32 @@ def encode_projected(folder: ModelFolder, texts: Sequence[str], *, kind: str) ->
     )
 
 
+def whole_words(folder: ModelFolder) -> list[str]:
+    """Return the words that the tokenizer of an encoder reads as one token, in its order.
+
+    Raises:
+        DataError: the tokenizer cannot be read.
+    """
+    check_transformers()
+    transformers: Any = importlib.import_module("transformers")
+    with _quiet(transformers):
+        try:
+            tokenizer = _tokenizer(transformers, folder)
+            known = tokenizer.get_vocab()
+            texts = [
+                tokenizer.convert_tokens_to_string([token]).strip()
+                for token in sorted(known, key=lambda token: known[token])
+            ]
+            words = [word for word in dict.fromkeys(texts) if word.isalpha()]
+            tokens = tokenizer(words, add_special_tokens=False)["input_ids"]
+        except FAILURES as error:
+            if isinstance(error, AVError):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{folder.path} has no words that can be read ({reason})") from None
+    return [word for word, ids in zip(words, tokens, strict=True) if len(ids) == 1]
+
+
 def _encode(
     folder: ModelFolder, texts: Sequence[str], kind: str, read: Any, unused: tuple[str, ...] = ()
 ) -> Tensor:
@@ -226,15 +252,19 @@ def _encode(
     return values
 
 
-def _load(
-    transformers: Any, folder: ModelFolder, kind: str, unused: tuple[str, ...]
-) -> tuple[Any, Any]:
+def _tokenizer(transformers: Any, folder: ModelFolder) -> Any:
     if not any(file for pattern in VOCABULARIES for file in folder.path.glob(pattern)):
         raise DataError(
             f"{folder.path} has no tokenizer ({', '.join(VOCABULARIES)}); "
             "copy it beside the weights"
         )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
+    return transformers.AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
+
+
+def _load(
+    transformers: Any, folder: ModelFolder, kind: str, unused: tuple[str, ...]
+) -> tuple[Any, Any]:
+    tokenizer = _tokenizer(transformers, folder)
     config = transformers.AutoConfig.from_pretrained(folder.path, local_files_only=True)
     if kind != "AutoModel" and hasattr(config, "text_config"):
         # The value of the text tower is not always right.

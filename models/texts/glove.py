@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -56,10 +56,9 @@ def glove_embedder(path: str | Path | None = None) -> LabelEmbedder:
         if path is None:
             table = shipped_vectors() | _packaged(wanted - shipped_vectors().keys())
             return embed_texts(texts, table, source="the shipped GloVe table")
-        folder = expanded(path).is_dir()
-        read, words = (read_glove_arrays, _indexed_words) if folder else (read_glove, _words)
+        read = read_glove_arrays if expanded(path).is_dir() else read_glove
         table = read(path, wanted)
-        return embed_texts(texts, table, source=str(path), vocabulary=lambda: words(expanded(path)))
+        return embed_texts(texts, table, source=str(path), vocabulary=lambda: glove_words(path))
 
     return embed
 
@@ -227,6 +226,22 @@ def read_glove_arrays(folder: str | Path, wanted: set[str]) -> dict[str, np.ndar
     return {word: np.asarray(vectors[row]) for word, row in found if row is not None}
 
 
+def glove_words(path: str | Path) -> list[str]:
+    """Return all words of a GloVe text file or folder, in their order (the frequent ones first).
+
+    Raises:
+        DataError: the words cannot be read.
+    """
+    path = expanded(path)
+    if path.is_dir():
+        return _index(glove_pair(path)[1]).to_pylist()
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return [line.partition(" ")[0] for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the GloVe file {path} cannot be read: {error}") from None
+
+
 def glove_folders(package: str) -> list[Path]:
     """Return the folders of an installed package that hold GloVe vectors; there may be none."""
     roots = package_folders(package)
@@ -258,13 +273,3 @@ def _index(path: Path) -> pa.Array:
         raise DataError(
             f"the word index {path} cannot be read as a parquet column `index`: {error}"
         ) from None
-
-
-def _indexed_words(folder: Path) -> list[str]:
-    return _index(glove_pair(folder)[1]).to_pylist()
-
-
-def _words(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield line.partition(" ")[0]

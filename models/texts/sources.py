@@ -17,6 +17,7 @@ The string is `KIND`, `KIND:ARGUMENT` or the path of a file:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +40,7 @@ from avplatform.models.texts.encoders import (
     encode_projected,
     find_folder,
     model_type,
+    whole_words,
 )
 from avplatform.models.texts.files import READABLE, read_label_file
 from avplatform.models.texts.glove import (
@@ -48,6 +50,8 @@ from avplatform.models.texts.glove import (
     glove_embedder,
     glove_folders,
     glove_pair,
+    glove_words,
+    shipped_vectors,
 )
 
 LEARNED_DIM = 300
@@ -64,25 +68,37 @@ class LabelSource:
             paths of this machine.
         slow: whether its embeddings are worth caching.
         learned: whether the embeddings are only the initial values of a trained table.
+        words: returns the words that it knows, the frequent ones first; None: it has no such list.
     """
 
     embed: LabelEmbedder
     provenance: dict[str, Any]
     slow: bool = False
     learned: bool = False
+    words: Callable[[], list[str]] | None = None
 
 
-def open_source(source: str, *, pooling: str | None = None) -> LabelSource:
+def open_source(
+    source: str, *, pooling: str | None = None, prompts: Sequence[str] = ()
+) -> LabelSource:
     """Return the source that a string names; nothing slow is read before texts are embedded.
 
     Args:
         source: one of the forms that the docstring of this module lists.
         pooling: "cls" or "mean", in place of the default of bert, sentence and transformers.
+        prompts: sentences with "{}" for the text, whose embeddings are averaged; none: the text
+            alone is embedded.
 
     Raises:
-        UsageError: an unknown kind, with the nearest one; or a pooling for a kind that has none.
+        UsageError: an unknown kind, with the nearest one; or a pooling or prompts for a kind that
+            has none.
         DataError: files are missing or wrong.
     """
+    found = _open(source, pooling)
+    return _prompted(found, source, prompts) if prompts else found
+
+
+def _open(source: str, pooling: str | None) -> LabelSource:
     kind, _, argument = source.partition(":")
     if kind not in SOURCES:
         kind, argument = _kind_of_path(source), source
@@ -93,6 +109,30 @@ def open_source(source: str, *, pooling: str | None = None) -> LabelSource:
             raise UsageError(f"pooling is a choice of {', '.join(POOLED)}; '{source}' has none")
         return SOURCES[kind](argument, pooling=pooling)
     return SOURCES[kind](argument)
+
+
+def _prompted(found: LabelSource, source: str, prompts: Sequence[str]) -> LabelSource:
+    """Return a source that embeds the mean of its embeddings of a text in several sentences."""
+    for prompt in prompts:
+        if prompt.count("{}") != 1:
+            raise UsageError(
+                f"labels.prompts holds '{prompt}'; each must hold {{}} once, where the label text "
+                "goes, as in 'the sound of {}'"
+            )
+    kinds = {part["kind"] for part in found.provenance.get("parts", [found.provenance])}
+    if not kinds <= set(SENTENCES):
+        raise UsageError(
+            f"labels.prompts are sentences for sources that encode them ({', '.join(SENTENCES)}); "
+            f"'{source}' looks up texts or averages the vectors of their words, so that a prompt "
+            "would say nothing more of a label; leave them out"
+        )
+
+    def embed(texts: Sequence[str]) -> Tensor:
+        every = [found.embed([prompt.replace("{}", t) for t in texts]) for prompt in prompts]
+        return torch.stack(every).mean(dim=0)
+
+    about = {**found.provenance, "prompts": list(prompts)}
+    return dataclasses.replace(found, embed=embed, provenance=about)
 
 
 def _kind_of_path(source: str) -> str:
@@ -119,7 +159,7 @@ def _shipped(argument: str) -> LabelSource:
             f"glove-50d takes no argument; for other GloVe files give glove:{argument}"
         )
     about = _about("glove-50d", "GloVe 6B 50d, shipped words", [SHIPPED_TABLE], "mean of words")
-    return LabelSource(glove_embedder(), about)
+    return LabelSource(glove_embedder(), about, words=lambda: list(shipped_vectors()))
 
 
 def _glove(argument: str) -> LabelSource:
@@ -140,7 +180,8 @@ def _glove(argument: str) -> LabelSource:
         files, slow = [path], True
     name = argument if path != expanded(argument) else path.name
     about = _about("glove", name, files, "mean of words")
-    return LabelSource(glove_embedder(path), about, slow=slow)
+    words = partial(glove_words, path)
+    return LabelSource(glove_embedder(path), about, slow=slow, words=words)
 
 
 def _file(argument: str) -> LabelSource:
@@ -165,13 +206,15 @@ def _pooled(
     folder = _encoder_folder(kind, argument, family)
     pooling = pooling or declared_pooling(folder)
     embed = partial(encode_pooled, folder, pooling=pooling)
-    return LabelSource(embed, _about_encoder(kind, folder, pooling), slow=True)
+    about = _about_encoder(kind, folder, pooling)
+    return LabelSource(embed, about, slow=True, words=partial(whole_words, folder))
 
 
 def _projected(argument: str, *, kind: str, tower: str, token: str) -> LabelSource:
     folder = _encoder_folder(kind, argument, kind)
     embed = partial(encode_projected, folder, kind=tower)
-    return LabelSource(embed, _about_encoder(kind, folder, f"projected {token} token"), slow=True)
+    about = _about_encoder(kind, folder, f"projected {token} token")
+    return LabelSource(embed, about, slow=True, words=partial(whole_words, folder))
 
 
 def _learned(argument: str) -> LabelSource:
@@ -229,6 +272,8 @@ SOURCES: dict[str, Callable[..., LabelSource]] = {
 
 POOLED = ("bert", "sentence", "transformers")
 """Kinds that pool hidden states, for which the pooling can be chosen."""
+SENTENCES = (*POOLED, "clip", "clap")
+"""Kinds that encode whole sentences, so that prompts make sense."""
 
 
 def _encoder_folder(kind: str, argument: str, family: str) -> ModelFolder:

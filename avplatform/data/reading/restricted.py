@@ -103,10 +103,7 @@ class RestrictedSplit(SplitArrays):
         self.spec, self.name, self._whole, self._positions = spec, whole.name, whole, positions
         self.clip_ids = [whole.clip_ids[i] for i in positions]
         self._columns, count = torch.tensor(list(columns)), len(whole.spec.classes)
-        # For class indices: a removed class becomes background, as in the segments of a clip that
-        # also holds a kept class.
-        self._index = torch.full((count,), len(columns), dtype=torch.int64)
-        self._index[self._columns] = torch.arange(len(columns))
+        self._index = class_numbers(count, self._columns)
 
     @property
     def rows(self) -> np.ndarray:
@@ -176,7 +173,7 @@ def classes_present(split: SplitArrays) -> np.ndarray:
     Shape: bool [N, C], C classes of the store.
     """
     known = {name: split.labels(name) for name in known_labels(split.spec, split.name)}
-    return _present(split.spec, known, len(split))
+    return present_by(split.spec, known, len(split))
 
 
 def clips_per_class(data: Data, splits: Sequence[str], *, mapped: bool = True) -> dict[str, int]:
@@ -203,7 +200,7 @@ def clips_per_class(data: Data, splits: Sequence[str], *, mapped: bool = True) -
             return {}
         if not known:
             return {}
-        counts += _present(spec, known, data.rows(name)).sum(axis=0)
+        counts += present_by(spec, known, data.rows(name)).sum(axis=0)
     found = dict(zip(data.spec.classes, counts.tolist(), strict=True))
     return {name: count for name, count in found.items() if name != BACKGROUND}
 
@@ -213,7 +210,19 @@ def _tells_classes(spec: DataSpec, label: str) -> bool:
     return spec.label_dtypes[label] == "int64" or shape[-1:] == [len(spec.classes)]
 
 
-def _present(spec: DataSpec, labels: Mapping[str, np.ndarray], clips: int) -> np.ndarray:
+def class_numbers(count: int, columns: Tensor, added: int = 0) -> Tensor:
+    """Return the new numbers of classes of which only those of some columns are left: [count].
+
+    A removed class becomes background, the last, as in the segments of a clip that also holds a
+    class that is left. `added` new classes stand before background.
+    """
+    numbers = torch.full((count,), len(columns) + added, device=columns.device)
+    numbers[columns] = torch.arange(len(columns), device=columns.device)
+    return numbers
+
+
+def present_by(spec: DataSpec, labels: Mapping[str, np.ndarray], clips: int) -> np.ndarray:
+    """Return which events some clips hold by their labels; see `classes_present`."""
     present = np.zeros((clips, len(spec.classes)), bool)
     for name, values in labels.items():
         if name == CATEGORY:
