@@ -15,23 +15,29 @@ repeated. Rows are worked off in order of seeds, so that the table can be printe
 
 from __future__ import annotations
 
-import argparse
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avplatform.base.console import Console
 from avplatform.catalogue.published import REFINEMENTS
 from avplatform.config.presets import preset_options
 from avplatform.config.values import merge
 from avplatform.evaluation.markdown import markdown_table
 from avplatform.models.files import write_atomic
 from avplatform.sweeps.ledger import Entry
-from avplatform.sweeps.runner import PROGRAM, Job, report, run_jobs, train_jobs
+from avplatform.sweeps.runner import PROGRAM, Job
 from avplatform.sweeps.sweep import PlannedRun, slug
-from examples.real_media.report import spread
+from benchmarks.rows import (
+    anchors,
+    best_rate,
+    cpu_seconds,
+    finished,
+    options_of,
+    scores,
+    train,
+    work,
+)
 
 RATES = (1e-3, 2e-3)
 EDGES = {1e-3: 5e-4, 2e-3: 4e-3}
@@ -158,24 +164,18 @@ class Plan:
             command += ["--visual", "Speech"]
         return Job(name=f"labels {file.stem}", command=lambda: command, done=file.is_file)
 
-    def entry(self, name: str, rate: float, seed: int) -> Entry | None:
-        """Return a finished run, or None."""
-        entry = Entry(self.out / self.run(name, rate, seed).name)
-        return entry if entry.finished else None
-
     def best_rate(self, name: str) -> float | None:
         """Return the learning rate that is best on validation on the first seed, or None."""
-        tried = {rate: self.entry(name, rate, 1) for rate in (*RATES, *EDGES.values())}
-        scores = {r: e.results["selection"]["value"] for r, e in tried.items() if e is not None}
-        return max(scores, key=lambda rate: scores[rate]) if scores else None
+        tried = [self.run(name, rate, 1) for rate in (*RATES, *EDGES.values())]
+        return best_rate(finished(tried, self.out))
 
     def rows(self, seeds: int) -> dict[str, list[Entry]]:
         """Return the finished runs of every row at its chosen rate."""
         found = {}
         for name, system in SYSTEMS.items():
             if system.shown and name in self.chosen:
-                runs = [self.entry(name, self.chosen[name], s) for s in range(1, seeds + 1)]
-                found[name] = [entry for entry in runs if entry is not None]
+                runs = [self.run(name, self.chosen[name], s) for s in range(1, seeds + 1)]
+                found[name] = finished(runs, self.out)
         return found
 
 
@@ -183,53 +183,38 @@ def table(rows: dict[str, list[Entry]]) -> str:
     """Return the Markdown table: the rows, and answers that need no model."""
     lines = []
     for name, entries in rows.items():
-        scores = [spread([e.results["test"][figure] for e in entries]) for figure in FIGURES]
-        seconds = statistics.mean(e.results["seconds"]["cpu"] for e in entries)
         rate = f"{entries[0].options['optim']['lr']:g}"
-        lines.append([name, *scores, str(len(entries)), rate, f"{seconds:.0f}"])
+        told = [str(len(entries)), rate, cpu_seconds(entries)]
+        lines.append([name, *scores(entries, FIGURES), *told])
     first = next(iter(rows.values()))[0]
-    for name, values in first.results["details"]["test"]["anchors"].items():
-        scores = [f"{values[figure]:.1f}" for figure in FIGURES]
-        lines.append([f"({name.replace('_', ' ')})", *scores, "", "", ""])
+    lines += [[*line, "", "", ""] for line in anchors(first, FIGURES)]
     head = [figure.replace("_", " ").replace("@AV", "") for figure in FIGURES]
     return markdown_table(["simulated LLP (SYNTHETIC)", *head, "seeds", "lr", "CPU s"], lines)
 
 
 def main() -> int:
     """Train all that is missing, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options_of(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="store of simulated LLP")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--workers", type=int, default=1, help="runs at the same time")
     parser.add_argument("--only", nargs="+", default=list(SYSTEMS), help="names of rows")
-    parser.add_argument(
-        "--show", action="store_true", help="train nothing, print the table of finished runs"
-    )
     args = parser.parse_args()
-    plan, console = Plan(args.data, args.out, args.steps), Console()
+    plan = Plan(args.data, args.out, args.steps)
     names = [n for n in SYSTEMS if n in args.only or any(SYSTEMS[o].base == n for o in args.only)]
 
-    def work(jobs: list[Job]) -> None:
-        outcome = run_jobs(jobs, logs=args.out / "logs", parallel=args.workers, console=console)
-        if report(outcome, console, logs=args.out / "logs"):
-            raise SystemExit(1)
-
-    def train(name: str, rates: Sequence[float], seed: int) -> None:
-        runs = [plan.run(name, rate, seed) for rate in rates]
-        work(train_jobs(runs, args.out, parallel=args.workers, where="systems"))
+    def train_with(name: str, rates: Sequence[float], seed: int) -> None:
+        train([plan.run(name, rate, seed) for rate in rates], args)
 
     for seed in range(1, args.seeds + 1):
         for name in names:
             if not args.show and SYSTEMS[name].rule:
-                work([plan.refining(name, seed)])
+                work([plan.refining(name, seed)], args)
             if not args.show and seed > 1:
-                train(name, [plan.chosen[name]], seed)
+                train_with(name, [plan.chosen[name]], seed)
             elif not args.show:
-                train(name, RATES, seed)
+                train_with(name, RATES, seed)
                 best = plan.best_rate(name)
-                train(name, [EDGES[best]] if best in EDGES else [], seed)
+                train_with(name, [EDGES[best]] if best in EDGES else [], seed)
             if seed == 1 and (rate := plan.best_rate(name)) is not None:
                 plan.chosen[name] = rate
     rows = {name: entries for name, entries in plan.rows(args.seeds).items() if entries}

@@ -12,18 +12,15 @@ each run. The script can be stopped and started again: a finished run is not rep
 
 from __future__ import annotations
 
-import argparse
-import statistics
 from pathlib import Path
 from typing import Any
 
-from avplatform.base.console import Console
 from avplatform.config.values import merge
 from avplatform.evaluation.markdown import markdown_table
 from avplatform.models.files import write_atomic
 from avplatform.sweeps.ledger import Entry
-from avplatform.sweeps.runner import report, run_jobs, train_jobs
 from avplatform.sweeps.sweep import PlannedRun, slug
+from benchmarks.rows import anchors, best_rate, cpu_seconds, finished, options_of, scores, train
 from examples.real_media.report import spread
 
 RATES = (5e-4, 1e-3)
@@ -75,66 +72,40 @@ def table(store: str, rows: dict[tuple[str, str], list[Entry]]) -> str:
     """Return the Markdown table of a store: the rows, and answers that need no model."""
     lines = []
     for (encoder, decoder), entries in rows.items():
-        scores = [spread([e.results["test"][figure] for e in entries]) for figure in FIGURES]
         validation = spread([e.results["selection"]["value"] for e in entries])
-        seconds = statistics.mean(e.results["seconds"]["cpu"] for e in entries)
         rate = f"{entries[0].options['optim']['lr']:g}"
-        count = str(len(entries))
-        lines.append([f"{encoder} + {decoder}", *scores, validation, count, rate, f"{seconds:.0f}"])
+        told = [validation, str(len(entries)), rate, cpu_seconds(entries)]
+        lines.append([f"{encoder} + {decoder}", *scores(entries, FIGURES), *told])
     first = next(iter(rows.values()))[0]
-    for name, values in first.results["details"]["test"]["anchors"].items():
-        said = f"({name.replace('_', ' ')})"
-        lines.append([said, *(f"{values[figure]:.1f}" for figure in FIGURES), *[""] * 4])
-    scores = ["segment Type@AV", "event Type@AV", "validation segment"]
-    return markdown_table([TITLES[store], *scores, "seeds", "lr", "CPU s"], lines)
-
-
-def finished(runs: list[PlannedRun], out: Path) -> list[Entry]:
-    """Return the entries of the runs that are finished."""
-    return [entry for run in runs if (entry := Entry(out / run.name)).finished]
+    lines += [[*line, *[""] * 4] for line in anchors(first, FIGURES)]
+    head = ["segment Type@AV", "event Type@AV", "validation segment"]
+    return markdown_table([TITLES[store], *head, "seeds", "lr", "CPU s"], lines)
 
 
 def main() -> int:
     """Train all that is missing, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options_of(__doc__)
     parser.add_argument("--llp", type=Path, help="store of simulated LLP")
     parser.add_argument("--real", type=Path, help="store of the composed real content")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=1, help="runs at the same time")
-    parser.add_argument(
-        "--show", action="store_true", help="train nothing, print the tables of finished runs"
-    )
     args = parser.parse_args()
-    console, tables = Console(), []
+    tables = []
     for store, data in (("real", args.real), ("llp", args.llp)):
         if data is None:
             continue
         rows = [(encoder, decoder) for encoder in ENCODERS for decoder in DECODERS]
         more = [("HAN", decoder) for decoder in ABLATIONS if store == "llp"]
-
-        def train(runs: list[PlannedRun]) -> None:
-            if args.show:
-                return
-            jobs = train_jobs(runs, args.out, parallel=args.workers, where="weak labels")
-            logs = args.out / "logs"
-            outcome = run_jobs(jobs, logs=logs, parallel=args.workers, console=console)
-            if report(outcome, console, logs=logs):
-                raise SystemExit(1)
-
-        train([planned(store, data, row, rate, 1) for row in rows for rate in RATES])
+        train([planned(store, data, row, rate, 1) for row in rows for rate in RATES], args)
         chosen = {}
         for row in rows:
-            tried = finished([planned(store, data, row, rate, 1) for rate in RATES], args.out)
-            if tried:
-                best = max(tried, key=lambda entry: entry.results["selection"]["value"])
-                chosen[row] = best.options["optim"]["lr"]
+            tried = [planned(store, data, row, rate, 1) for rate in RATES]
+            if (best := best_rate(finished(tried, args.out))) is not None:
+                chosen[row] = best
         chosen |= dict.fromkeys(more, RATES[-1])
         runs = {
             row: [planned(store, data, row, chosen[row], s) for s in range(1, args.seeds + 1)]
             for row in chosen
         }
-        train([run for group in zip(*runs.values(), strict=True) for run in group])
+        train([run for group in zip(*runs.values(), strict=True) for run in group], args)
         done = {row: finished(group, args.out) for row, group in runs.items()}
         tables.append(table(store, {row: entries for row, entries in done.items() if entries}))
         write_atomic(args.out / "tables.md", "\n\n".join(tables) + "\n")

@@ -11,6 +11,7 @@ A second table gives the task's own figure, decided without and with the model's
 here where a run has none): on the clips that hold one of the classes, with the model choosing among
 them or among all, on the other clips, among all, and the harmonic mean of the last two. Rows:
 
+* nothing: the answer that nothing happens;
 * plain: the decoder's own logits;
 * decoder, linear: one of the two scores of the bank alone; both: the default;
 * random: both, with a random vector in place of each text that the model was never trained on;
@@ -21,6 +22,7 @@ them or among all, on the other clips, among all, and the harmonic mean of the l
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from statistics import harmonic_mean
 
 import numpy as np
@@ -43,7 +45,7 @@ from avplatform.models.av_model import AVModel
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import task_of_model
 
-ROWS = ("plain", "decoder", "linear", "both", "random", "rare", "not asked")
+ROWS = ("nothing", "plain", "decoder", "linear", "both", "random", "rare", "not asked")
 STREAMS = {"avvp": ("audio", "visual"), "avel": ("av",)}
 
 
@@ -59,10 +61,7 @@ def main() -> None:
     tops: list[float] = []
     decided: list[np.ndarray] = []  # (rows, 4) a run
     for place in options.models:
-        model = AVModel.from_pretrained(model_folder(place))
-        own = task_of_model(model.config)
-        data = open_data(options.data, task=own.name)
-        task = make_task(own.name, own.config, spec=data.spec)
+        model, task, data = opened(place, options.data)
         parser, narrow, _, about = zero_shot(
             model, task, data, options.held_out, among="held-out", source=None
         )
@@ -110,8 +109,21 @@ def main() -> None:
             print(f"{name:<18}" + "".join(f"{spread(values):>16}" for values in cells))
 
 
-def decisions(model: AVModel, task: Task, data: Data, held_out: list[str]) -> np.ndarray:
-    """Return the task's figure by row and column of the second table: [rows, 4]."""
+def opened(place: str, folder: str) -> tuple[AVModel, Task, Data]:
+    """Return the model of a run, and the task and data with all their classes."""
+    model = AVModel.from_pretrained(model_folder(place))
+    own = task_of_model(model.config)
+    data = open_data(folder, task=own.name)
+    return model, make_task(own.name, own.config, spec=data.spec), data
+
+
+def decisions(
+    model: AVModel, task: Task, data: Data, held_out: list[str], rows: Sequence[str] = ROWS
+) -> np.ndarray:
+    """Return the task's figure by row and column of the second table: [rows, 4].
+
+    Other rows than those that are asked for stay NaN.
+    """
     split = data_for(data, task_of_model(model.config)).split("train")
     bank = read_bank(model) or ReferenceBank.make(model, task_of_model(model.config), split)
     table = np.full((len(ROWS), 4), np.nan)
@@ -127,7 +139,7 @@ def decisions(model: AVModel, task: Task, data: Data, held_out: list[str]) -> np
         )
         noise[unseen] = random * noise[unseen].norm(dim=1, keepdim=True) / noise.shape[1] ** 0.5
         parsers = {"plain": plain}
-        for row in ROWS[1:-1]:
+        for row in (row for row in ROWS[2:-1] if row in rows):
             parsers[row] = WithBank(
                 model,
                 bank,
@@ -139,22 +151,27 @@ def decisions(model: AVModel, task: Task, data: Data, held_out: list[str]) -> np
             )
         others = without(task, data, held_out)
         for row, parser in parsers.items():
-            number = ROWS.index(row)
-            if among == "held-out":
-                table[number, 0] = figure(parser, narrow, restricted)
-            else:
-                pair = figure(parser, narrow, restricted), figure(parser, narrow, others)
-                table[number, 1:] = [*pair, harmonic_mean(pair)]
+            places = [restricted] if among == "held-out" else [restricted, others]
+            found = np.array([figures(parser, narrow, place) for place in places])  # (places, 2)
+            if among == "all":
+                found = np.vstack([found, [harmonic_mean(pair) for pair in found.T]])
+            columns = slice(0, 1) if among == "held-out" else slice(1, 4)
+            table[ROWS.index(row), columns] = found[:, 0]
+            table[ROWS.index("nothing"), columns] = found[:, 1]
     own = task_of_model(model.config)
     trained = [name for name in own.classes if name != BACKGROUND]
-    table[-1, 2] = figure(model, own, RestrictedData(others, trained))
+    table[-1, 2] = figures(model, own, RestrictedData(others, trained))[0]
     return table
 
 
-def figure(model: torch.nn.Module, task: Task, data: Data) -> float:
-    """Return the task's own figure on the test split, in percent."""
+def figures(model: torch.nn.Module, task: Task, data: Data) -> tuple[float, float]:
+    """Return the task's own figure on the test split, and that of nothing, in percent."""
     found = evaluate(model, task, data.split("test"), accelerator=Accelerator(cpu=True))
-    return found.figures()[task.metric_of(found)]
+    metric, anchors = task.metric_of(found), found.details()["anchors"]
+    nothing = next(
+        anchors[name] for name in ("nothing_predicted", "always_background") if name in anchors
+    )
+    return found.figures()[metric], nothing[metric] if isinstance(nothing, dict) else nothing
 
 
 def probabilities(model: torch.nn.Module, task: Task, split: SplitArrays) -> list[np.ndarray]:

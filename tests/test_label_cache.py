@@ -11,7 +11,11 @@ from avplatform.cli import main
 from avplatform.data.adapters.registry import make_task
 from avplatform.labels import cache as label_cache
 from avplatform.labels.cache import label_embeddings
+from avplatform.labels.open import embed_labels
 from avplatform.models.av_model import AVModel
+from avplatform.models.config import AVModelConfig
+from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
 from avplatform.models.texts.files import read_label_file
 from avplatform.models.texts.sources import open_source
 from tests.end_to_end.test_runs import same, train, train_until_killed, weights
@@ -60,6 +64,24 @@ def test_another_text_order_file_or_pooling_is_embedded_anew(glove, tmp_path, mo
         for p in ("cls", "mean")
     ]
     assert not torch.equal(*both)
+
+
+def test_other_labels_are_embedded_in_the_prompts_of_training(tmp_path):
+    source, prompts = f"sentence:{make_bert(tmp_path / 'bert')}", ["a {}", "{} of a dog"]
+    found = label_embeddings(["dog", "violin"], source, prompts=prompts)
+    config = AVModelConfig(
+        task="avvp",
+        classes=["Dog", "Violin"],
+        encoder=ENCODERS["han"].Config(width=16, hidden=8, heads=2),
+        decoder=DECODERS["leap"].Config(heads=2),
+        label_texts=found.texts,
+        label_dim=found.values.shape[1],
+        label_source=found.source,
+    )
+    model = AVModel(config, label_embeddings=found.values)
+    other = embed_labels(model, ["guitar"], source=source).values
+    assert torch.equal(other, label_embeddings(["guitar"], source, prompts=prompts).values)
+    assert not torch.equal(other, label_embeddings(["guitar"], source).values)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,61 @@ def test_labels_are_projected_onto_the_features_that_are_asked_for(encoder, read
     torch.testing.assert_close(output.parse.segment.audio.values, raw.transpose(1, 2))
 
 
+LEAPS = [("avvp", "released", "pseudo"), ("avvp", "pooled", "weak"), ("avel", "released", "full")]
+
+
+@pytest.mark.parametrize(("task", "form", "supervision"), LEAPS)
+def test_gain_and_bias_by_the_text_begin_as_those_of_the_plain_decoder(task, form, supervision):
+    given = {"form": form, "score_gain": 4.0, "score_bias": -2.5}
+    plain, other = (
+        cell(task, "han", "leap", supervision, decoder_options={**given, "score_by_text": on})
+        for on in (False, True)
+    )
+    before, after = plain.model.state_dict(), other.model.state_dict()
+    new = {"decoder.text_gain", "decoder.text_bias"}
+    assert set(after) - set(before) == new and all(after[n].shape[0] == 2 for n in new)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    data = random_batch(task, clips=3)
+    outputs = [found.model.eval()(data.audio, data.visual, data.motion) for found in (plain, other)]
+    for name in ("audio", "visual"):
+        first, second = (getattr(o.parse.segment, name).values for o in outputs)
+        assert torch.equal(first, second)
+    sum(other.task.loss(*outputs[1], data).values()).backward()
+    assert all(dict(other.model.named_parameters())[name].grad.abs().sum() > 0 for name in new)
+
+
+def test_the_text_scales_its_scores_by_a_positive_factor():
+    model, _ = build("ave", decoder={"score_by_text": True, "score_bias": -1.0})
+    data = batch()
+    before = model(data.audio, data.visual).parse.segment.audio.values
+    for parameter in (model.decoder.text_gain, model.decoder.text_bias):
+        torch.nn.init.normal_(parameter)
+    after = model(data.audio, data.visual).parse.segment.audio.values
+    text = model.decoder.labels(model.label_embeddings)
+    text = (text - text.mean(dim=1, keepdim=True)) / text.std(dim=1, correction=0, keepdim=True)
+    gain, bias = text @ model.decoder.text_gain[0], text @ model.decoder.text_bias[0]
+    torch.testing.assert_close(after, (before + 1) * gain.exp() - 1 + bias, rtol=1e-3, atol=1e-4)
+    assert (gain < 0).any()  # an exponential, so that no text turns its scores around
+
+
+@pytest.mark.parametrize("by_text", [False, True])
+@pytest.mark.parametrize(("task", "form", "supervision"), LEAPS)
+def test_no_score_knows_a_class_by_its_number(task, form, supervision, by_text):
+    options = {"form": form, "score_by_text": by_text, "score_bias": -1.0}
+    model = cell(task, "han", "leap", supervision, decoder_options=options).model.eval()
+    for parameter in (model.decoder.text_gain, model.decoder.text_bias) if by_text else ():
+        torch.nn.init.normal_(parameter)
+    data = random_batch(task, clips=2)
+    order = torch.randperm(len(model.config.classes), generator=torch.Generator().manual_seed(0))
+    streams = data.audio, data.visual, data.motion
+    own = model(*streams).parse
+    other = model(*streams, label_embeddings=model.label_embeddings[order]).parse
+    for level in ("segment", "video"):
+        for name in ("audio", "visual"):
+            a, b = (getattr(getattr(parse, level), name).values for parse in (own, other))
+            torch.testing.assert_close(a[..., order], b, rtol=1e-4, atol=1e-5)
+
+
 def test_a_loss_per_modality_is_the_sum_of_both():
     model, adapter = build("ave", task={"segment_loss": "per_modality"})
     data = batch()

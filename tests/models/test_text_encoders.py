@@ -10,8 +10,9 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.models.texts.files import LabelEmbeddings, write_label_file
 from avplatform.models.texts.sources import open_source
-from tests.models.text_models import make_bert, make_clap, make_clip
+from tests.models.text_models import WORDS, make_bert, make_clap, make_clip
 
 transformers = pytest.importorskip("transformers")
 TEXTS = ["dog", "dog barking", "acoustic guitar of a dog"]
@@ -102,6 +103,46 @@ def test_clap_gives_the_projected_text_features(folders):
     found = open_source(f"clap:{folders['clap']}").embed(TEXTS)
     assert found.shape == (3, 10)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+PROMPTS = ("a dog of {}", "{} barking")
+
+
+@pytest.mark.parametrize("kind", ["sentence", "clip", "clap"])
+def test_the_embeddings_of_prompts_are_averaged(folders, kind):
+    source = f"{kind}:{folders[kind]}"
+    plain, opened = open_source(source), open_source(source, prompts=PROMPTS)
+    found = opened.embed(["dog", "guitar"])
+    expected = [plain.embed(["a dog of dog", "a dog of guitar"]),
+                plain.embed(["dog barking", "guitar barking"])]  # fmt: skip
+    torch.testing.assert_close(found, (expected[0] + expected[1]) / 2)
+    assert opened.provenance == {**plain.provenance, "prompts": list(PROMPTS)}
+    one = open_source(source, prompts=["{}"]).embed(["dog"])
+    torch.testing.assert_close(one, plain.embed(["dog"]))
+
+
+@pytest.mark.parametrize("source", ["glove-50d", "learned", "{file}", "joined:glove-50d+{clip}"])
+def test_prompts_are_for_sources_that_encode_sentences(folders, tmp_path, source):
+    write_label_file(tmp_path / "x.npy", LabelEmbeddings(torch.ones(1, 4), ["dog"], {}))
+    source = source.format(file=tmp_path / "x.npy", clip=f"clip:{folders['clip']}")
+    with pytest.raises(UsageError, match=r"sentences for sources that encode them \(bert"):
+        open_source(source, prompts=["the sound of {}"])
+
+
+def test_a_prompt_says_where_the_text_goes(folders):
+    with pytest.raises(UsageError, match=r"holds 'a photo'; each must hold \{\} once"):
+        open_source(f"bert:{folders['bert']}", prompts=["{}", "a photo"])
+    both = f"joined:clap:{folders['clap']}+clip:{folders['clip']}"
+    assert open_source(both, prompts=PROMPTS).embed(["dog"]).shape == (1, 22)
+
+
+def test_the_words_of_an_encoder_are_those_that_it_reads_as_one_token(folders):
+    assert open_source(f"bert:{folders['bert']}").words() == WORDS
+    for kind in ("clip", "clap"):
+        words = open_source(f"{kind}:{folders[kind]}").words()
+        assert len(words) > 20
+        for word in words:
+            assert ids_of(folders[kind], word).shape[1] == 3  # between the start and the end
 
 
 def test_provenance_names_files_pooling_and_versions_but_no_place(folders):

@@ -1,4 +1,4 @@
-"""Steps that ask for some of the classes and for distractors: which, what they learn, and repeats."""
+"""Steps that ask for some of the classes and for distractors: which, their loss, and repeats."""
 
 import json
 
@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from avplatform.cli import main
 from avplatform.config.build import open_run
 from avplatform.config.compose import parse
+from avplatform.data.adapters.ovave.classes import UNSEEN
+from avplatform.data.simulate.demo import make_demo
 from avplatform.models.errors import UsageError
+from avplatform.models.texts.glove import shipped_vectors
 from avplatform.tasks.batch import Processes
 from avplatform.tasks.losses import clamped_bce
 from avplatform.training.asked import asked_labels
@@ -85,13 +88,26 @@ def test_the_loss_of_classes_that_exclude_each_other_is_that_among_those_that_ar
     torch.testing.assert_close(loss["segment"], expected)
 
 
+def test_unseen_classes_of_an_open_vocabulary_are_never_asked(tmp_path):
+    make_demo("ovavel", tmp_path / "store", sizes={"train": 46, "validation": 67, "test": 67})
+    flags = ["--task", "ovavel", "--encoder", "han", "--encoder-config.width", "16", *ASKED]
+    config = parse([*flags, "--data", str(tmp_path / "store"), "--cpu"])
+    found = open_run(config)
+    asked = asked_labels(config, found.task, found.data, found.model)
+    for number in range(4):
+        raw, (task, batch, told) = step(found, asked, number)
+        assert not {*UNSEEN} & {*task.classes} and task.asked() is None
+        assert len(task.classes) < len(found.task.asked())
+        assert batch.labels["segment"].max() <= len(task.classes) - 1
+        loss = task.loss(*found.model(raw.audio, raw.visual, **told), batch)
+        assert set(loss) == {"segment", "video"} and sum(loss.values()).isfinite()
+
+
 def test_distractors_are_words_beside_those_of_all_classes_or_as_long_as_label_embeddings(
     small_stores,
 ):
     store = small_stores["avvp"]
     _, words = opened("avvp", store, *ASKED, "--held-out", "Cat")
-    from avplatform.models.texts.glove import shipped_vectors
-
     table = {tuple(vector.tolist()): word for word, vector in shipped_vectors().items()}
     pool = [table[tuple(row.tolist())] for row in words.pool]
     assert len(set(pool)) == len(pool) > 50 and "church" in pool
@@ -115,11 +131,10 @@ def test_a_killed_run_asks_for_the_same_labels_after_its_resume(small_stores, tm
 
 
 def test_two_processes_ask_for_the_same_labels_as_one(small_stores, tmp_path):
-    still = [f"--{part}-config.{name}" for part, name in (
-        ("encoder", "dropout"), ("decoder", "dropout"), ("decoder", "attention-dropout"))]  # fmt: skip
+    still = ["encoder-config.dropout", "decoder-config.dropout", "decoder-config.attention-dropout"]
     flags = ["train", *SMALL["avvp"], "--data", str(small_stores["avvp"]), "--supervision", "weak"]
     flags += ["--decoder-config.form", "released", "--precision", "float64", "--max-steps", "4"]
-    flags += ["--no-save-plots", *ASKED, *(word for flag in still for word in (flag, "0"))]
+    flags += ["--no-save-plots", *ASKED, *(word for flag in still for word in (f"--{flag}", "0"))]
     losses = []
     for count in (1, 2):
         out = tmp_path / str(count)
