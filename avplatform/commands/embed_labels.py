@@ -53,8 +53,7 @@ def run(args: list[str], prog: str) -> int:
     from avplatform.models.texts.files import write_label_file
 
     pooling = None if options.pooling == "default" else options.pooling
-    how = {"pooling": pooling, "prompts": options.prompts}
-    found = label_embeddings(texts, options.embeddings, **how)
+    found = label_embeddings(texts, options.embeddings, pooling=pooling, prompts=options.prompts)
     print("\n".join(neighbours(found)))
     if out is not None:
         write_label_file(out, found)
