@@ -95,5 +95,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "convert a checkpoint that the authors of a paper published to a model folder",
     ),
     "push": ("push", "push a run's model to the Hub, with its card"),
+    "collection": (
+        "collection",
+        "push all runs of a sweep to the Hub, with their comparison",
+    ),
 }
 """Commands by name: the module in avplatform.commands, imported on use, and one line of help."""

@@ -8,16 +8,20 @@ from typing import Annotated
 
 import tyro
 
+from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags
-from avplatform.hub.push import push_data, push_run
+from avplatform.hub.push import Pushed, push_data, push_run
 
 
 @dataclass(kw_only=True)
-class PushOptions:
-    """Push a run's model to the Hub."""
+class PushDataOptions:
+    """Push a data folder to the Hub: manifest, shards and card, in one commit.
+
+    Mapped arrays are not pushed. What the Hub has already is not sent again.
+    """
 
     folder: Annotated[str, tyro.conf.Positional]
-    """run folder or model folder; for data: the folder that holds dataset.json"""
+    """the folder that holds dataset.json"""
     repo_id: Annotated[str, tyro.conf.Positional]
     """owner/name on the Hub"""
     private: bool = False
@@ -28,28 +32,43 @@ class PushOptions:
     """commit message"""
 
 
+@dataclass(kw_only=True)
+class PushOptions(PushDataOptions):
+    """Push a run's model and its card to the Hub, in one commit.
+
+    What the Hub has already is not sent again.
+    """
+
+    folder: Annotated[str, tyro.conf.Positional]
+    """run folder, model folder, or the hub id of a model to copy"""
+    results_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """push the card, the config and results.json, without the weights"""
+
+
 def run(args: list[str], prog: str) -> int:
     """Push a model and print the address."""
-    return _run(push_run, args, prog, "Push a run's model to the Hub.")
+    options = parse_flags(PushOptions, args, prog)
+    return _run(push_run, options, results_only=options.results_only)
 
 
 def run_data(args: list[str], prog: str) -> int:
     """Push a dataset and print the address."""
-    about = (
-        "Push a data folder to the Hub: manifest, shards and card, in one commit. Mapped arrays "
-        "are not pushed."
-    )
-    return _run(push_data, args, prog, about)
+    return _run(push_data, parse_flags(PushDataOptions, args, prog))
 
 
-def _run(push: Callable[..., str], args: list[str], prog: str, about: str) -> int:
-    options = parse_flags(PushOptions, args, prog, description=about)
-    url = push(
+def _run(push: Callable[..., Pushed], options: PushDataOptions, **more: bool) -> int:
+    console = Console()
+    pushed = push(
         options.folder,
         options.repo_id,
         private=options.private,
         revision=options.revision,
         commit_message=options.message,
+        say=console.note,
+        **more,
     )
-    print(f"pushed to {url}")
+    if pushed.changed:
+        console.note(f"pushed to {pushed.url}")
+    else:
+        console.note(f"{pushed.url} has all of it already; nothing was pushed")
     return 0

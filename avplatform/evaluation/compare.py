@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -28,21 +28,30 @@ from avplatform.tasks.registry import TASKS, task_of_model
 
 
 @dataclass(kw_only=True)
-class ComparedRun:
-    """A finished run: its folder, the content of results.json, flat options and predictions."""
+class FinishedRun:
+    """A finished run: its folder, the content of results.json, and its flat options."""
 
     folder: Path
     results: dict[str, Any]
     options: dict[str, Any]
-    predictions: Predictions
 
 
 @dataclass(kw_only=True)
-class Group:
+class ComparedRun(FinishedRun):
+    """A finished run with its predictions of a split."""
+
+    predictions: Predictions
+
+
+RunT = TypeVar("RunT", bound=FinishedRun)
+
+
+@dataclass(kw_only=True)
+class Group(Generic[RunT]):
     """Runs that differ only in their seed."""
 
     label: str
-    runs: list[ComparedRun]
+    runs: list[RunT]
 
 
 def compare(
@@ -152,7 +161,27 @@ def read_runs(folders: Sequence[str | Path], *, split: str) -> list[ComparedRun]
     return runs
 
 
-def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
+def read_finished(path: Path) -> FinishedRun:
+    """Read a finished run, without its predictions.
+
+    Raises:
+        DataError: results are missing, lack something, or are of a task that is not registered.
+    """
+    results = read_results(RunFolder(path).results_file)
+    needed = ("task", "encoder", "decoder", "data", "data_checksum", "synthetic")
+    if lacking := [name for name in needed if name not in results]:
+        raise DataError(f"{path}/results.json lacks {', '.join(lacking)}; train the run again")
+    if str(results["task"]) not in TASKS:
+        raise DataError(
+            f"{path} has the task '{results['task']}', which is not registered; "
+            "import the package that registers it"
+        )
+    others = option_names(compared=False)  # data are compared by their checksum
+    options = {k: v for k, v in flat(load_yaml(path)).items() if k.split(".")[0] not in others}
+    return FinishedRun(folder=path, results=results, options=options)
+
+
+def group_runs(runs: Sequence[RunT]) -> list[Group[RunT]]:
     """Return groups of runs that differ only in their seed, in the order of their first runs.
 
     Each group gets a label that tells it from the others.
@@ -160,12 +189,12 @@ def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
     Raises:
         UsageError: two runs have equal options and the same seed, so their spread means nothing.
     """
-    groups: dict[str, list[ComparedRun]] = {}
+    groups: dict[str, list[RunT]] = {}
     for run in runs:
         groups.setdefault(json.dumps(run.options, sort_keys=True), []).append(run)
     members = list(groups.values())
     for group in members:
-        seeds: dict[Any, ComparedRun] = {}
+        seeds: dict[Any, RunT] = {}
         for run in group:
             seed = run.results.get("seed")
             if seed is not None and (twin := seeds.setdefault(seed, run)) is not run:
@@ -177,7 +206,7 @@ def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
     return [Group(label=label, runs=group) for label, group in zip(labels, members, strict=True)]
 
 
-def _labels(groups: list[list[ComparedRun]]) -> list[str]:
+def _labels(groups: list[list[RunT]]) -> list[str]:
     """Return labels of groups: encoder and decoder, plus the options in which equal ones differ.
 
     If such labels are too long, or are not unique, the folders' names are the labels.
@@ -207,20 +236,7 @@ def _read(path: Path, split: str) -> ComparedRun:
             f"{path} has no predictions of the {split} split; "
             f"`avplatform eval {path} --split {split} --predictions {file.parent}` writes them"
         )
-    results = read_results(RunFolder(path).results_file)
-    needed = ("task", "encoder", "decoder", "data", "data_checksum", "synthetic")
-    if lacking := [name for name in needed if name not in results]:
-        raise DataError(f"{path}/results.json lacks {', '.join(lacking)}; train the run again")
-    if str(results["task"]) not in TASKS:
-        raise DataError(
-            f"{path} has the task '{results['task']}', which is not registered; "
-            "import the package that registers it"
-        )
-    others = option_names(compared=False)  # data are compared by their checksum
-    options = {k: v for k, v in flat(load_yaml(path)).items() if k.split(".")[0] not in others}
-    return ComparedRun(
-        folder=path, results=results, options=options, predictions=load_predictions(file)
-    )
+    return ComparedRun(**vars(read_finished(path)), predictions=load_predictions(file))
 
 
 def _task_of(run: ComparedRun) -> Task:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import yaml
 from huggingface_hub import (
@@ -14,7 +17,7 @@ from huggingface_hub import (
     parse_eval_result_entries,
 )
 
-from avplatform.base.hub_errors import FAILURES, explain
+from avplatform.base.hub_errors import FAILURES, explain, with_retries
 from avplatform.data.importing.report import REPORT_FILE, without_places
 from avplatform.data.reading.shards import check_shard
 from avplatform.data.store.card import render_dataset_card
@@ -24,7 +27,9 @@ from avplatform.hub.folder import EVAL_RESULTS, OPTIONAL, UPLOADED, model_folder
 from avplatform.hub_cards.render import PLACEHOLDER
 from avplatform.models.errors import AVError, DataError, UsageError
 from avplatform.models.paths import expanded
+from avplatform.runs.folder import results_beside
 
+RESULTS_FILE = "results.json"
 STALE = re.compile(rf"[\w-]+-\d{{5}}\.parquet|{re.escape(REPORT_FILE)}")
 """Files of a store that was pushed before: a push deletes those that the new store lacks."""
 
@@ -37,16 +42,32 @@ class HubOptions(TypedDict, total=False):
         token: a token with write access; default: the one of `hf auth login` or HF_TOKEN.
         revision: branch to push to, which is created if it does not exist.
         commit_message: default: "Upload model with avplatform" or "Upload data with avplatform".
+        say: is told of pauses, where the Hub limits the rate or the connection is lost.
     """
 
     private: bool
     token: str | None
     revision: str | None
     commit_message: str | None
+    say: Callable[[str], None] | None
 
 
-def push_run(run: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> str:
-    """Push a run's model folder to the Hub in one commit, and return the URL of the repository.
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did: the URL of the repository, and whether it changed a file there."""
+
+    url: str
+    changed: bool
+
+
+def push_run(
+    run: str | Path, repo_id: str, *, results_only: bool = False, **options: Unpack[HubOptions]
+) -> Pushed:
+    """Push a run's model folder to the Hub in one commit.
+
+    Files that the Hub has already are not sent again; if it has all of them, there is no commit.
+    After a rate limit, an error of the Hub or a lost connection the push is tried again a few
+    times. A push that failed leaves the repository as it was.
 
     The model folder holds the config, the weights, the bank if there is one, and the card, whose
     example gets the id of the repository, and possibly valid `.eval_results/*.yaml`. avplatform
@@ -55,6 +76,7 @@ def push_run(run: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> st
     Args:
         run: run folder, model folder or hub id.
         repo_id: "owner/name"; it is created if it does not exist.
+        results_only: push the card, the config and the results, without the weights.
         options: see `HubOptions`.
 
     Raises:
@@ -62,11 +84,14 @@ def push_run(run: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> st
         UsageError: `private` is set, but the repository exists and is public.
     """
     files = _model_files(model_folder(run), repo_id)
-    return _push(files, repo_id, "model", "Upload model with avplatform", **options)
+    if results_only:
+        files = {name: file for name, file in files.items() if not name.endswith(".safetensors")}
+        files[RESULTS_FILE] = _results(run)
+    return push_files(files, repo_id, "model", "Upload model with avplatform", **options)
 
 
-def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> str:
-    """Push a store to a dataset repository on the Hub in one commit, and return the URL.
+def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -> Pushed:
+    """Push a store to a dataset repository on the Hub in one commit.
 
     The commit holds the manifest, its shards (after their checksums were compared), the card, and
     the report of the import without the paths of this machine. Other files in the folder, such as
@@ -95,10 +120,11 @@ def push_data(folder: str | Path, repo_id: str, **options: Unpack[HubOptions]) -
         files[REPORT_FILE] = without_places(report).encode()
     for shard in (shard for info in manifest.splits.values() for shard in info.shards):
         files[shard.file] = check_shard(folder, shard, schema, contents=True)
-    return _push(files, repo_id, "dataset", "Upload data with avplatform", stale=STALE, **options)
+    message = "Upload data with avplatform"
+    return push_files(files, repo_id, "dataset", message, stale=STALE, **options)
 
 
-def _push(
+def push_files(
     files: dict[str, bytes | Path],
     repo_id: str,
     kind: str,
@@ -109,13 +135,15 @@ def _push(
     token: str | None = None,
     revision: str | None = None,
     commit_message: str | None = None,
-) -> str:
+    say: Callable[[str], None] | None = None,
+) -> Pushed:
     """Commit files to a "model" or "dataset" repository, which is created if it does not exist.
 
     The same commit deletes other files of the repository whose name matches `stale`.
     """
     api = HfApi(token=token)
-    try:
+
+    def attempt() -> Pushed:
         url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
         if private and not api.repo_info(repo_id, repo_type=kind).private:
             raise UsageError(
@@ -127,7 +155,8 @@ def _push(
             api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
         there = api.list_repo_files(repo_id, repo_type=kind, revision=revision) if stale else []
         old = [name for name in there if stale and stale.fullmatch(name) and name not in files]
-        api.create_commit(
+        before = api.repo_info(repo_id, repo_type=kind, revision=revision).sha
+        commit = api.create_commit(
             repo_id,
             [
                 *(CommitOperationAdd(path_in_repo=n, path_or_fileobj=f) for n, f in files.items()),
@@ -137,11 +166,23 @@ def _push(
             commit_message=commit_message or message,
             revision=revision,
         )
+        return Pushed(str(url), commit.oid != before)
+
+    try:
+        return with_retries(attempt, say=say)
     except AVError:
         raise
     except FAILURES as error:
         raise DataError(f"the Hub did not take {repo_id}: {explain(error)}") from None
-    return str(url)
+
+
+def _results(run: str | Path) -> bytes:
+    """Return the results of a run, without its command and its machine."""
+    results: dict[str, Any] = results_beside(run)
+    if not results:
+        raise DataError(f"{run} has no results.json; --results-only is for a run that was scored")
+    results.pop("environment", None)
+    return json.dumps(results, indent=2, ensure_ascii=False).encode()
 
 
 def _card(folder: Path, repo_id: str) -> bytes:

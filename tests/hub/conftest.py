@@ -1,8 +1,12 @@
 """Results to make cards of, and a stand-in for the Hub."""
 
+import json
+
 import pytest
 
+from avplatform.hub.cards import render_model_card
 from tests.hub.fake_hub import FakeHub
+from tests.models.cells import build
 
 RESULTS = {
     "task": "avel",
@@ -41,3 +45,14 @@ def hub():
     server = FakeHub()
     yield server
     server.close()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run's folder, as training writes it."""
+    model, folder = build("avel", "ave", "leap"), tmp_path / "run"
+    model.save_pretrained(folder / "model")
+    (folder / "model" / "README.md").write_text(render_model_card(RESULTS, model.config.to_dict()))
+    (folder / "results.json").write_text(json.dumps(RESULTS))
+    (folder / "config.yaml").write_text("task: avel\n")
+    return folder

@@ -3,9 +3,10 @@
 It listens on the loopback address and a free port.
 
 It knows what pushing and loading a model or a dataset needs: repositories with branches and
-commits, git and LFS files, ranges, a token, private repositories. It is a double: it does not show
-token scopes, rate limits, xet storage, redirects to another host, conflicts between pushes, or the
-Hub's real validation of cards (it looks at the form of the model index).
+commits, git and LFS files, ranges, a token, private and gated repositories, collections. A test may
+tell it to answer some requests with an error, or to drop the connection. It is a double: it does
+not show token scopes, the real rate limits, xet storage, redirects to another host, conflicts
+between pushes, or the Hub's real validation of cards (it looks at the form of the model index).
 
 The client reads its environment once, when huggingface_hub is imported, so it runs in a process of
 its own with `environment(hub, home)`.
@@ -18,7 +19,9 @@ import hashlib
 import json
 import os
 import re
+import socket
 import threading
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlparse
@@ -45,8 +48,8 @@ def environment(hub: FakeHub, home: Path, *, token: str | None = TOKEN) -> dict[
 class FakeRepo:
     """Branches point to commits; a commit is all files by path."""
 
-    def __init__(self, name: str, *, private: bool = False) -> None:
-        self.name, self.private = name, private
+    def __init__(self, name: str, *, private: bool = False, gated: bool = False) -> None:
+        self.name, self.private, self.gated = name, private, gated
         self.commits: dict[str, dict[str, bytes]] = {}
         self.branches: dict[str, str] = {}
         self.commit("main", {})
@@ -64,12 +67,25 @@ class FakeRepo:
         return self.commits[self.branches.get(revision, revision)]
 
 
+@dataclass
+class Failure:
+    """What the stand-in does instead of answering some requests."""
+
+    method: str
+    path: str  # a regular expression that matches somewhere in the path
+    status: int | None = None  # None: the connection is dropped after half of the body was read
+    times: int = 1
+    headers: dict[str, str] = field(default_factory=dict)
+
+
 class FakeHub:
     """Start it, set HF_ENDPOINT to `.url`, read `.repos` ("models/owner/name") and `.requests`."""
 
     def __init__(self) -> None:
         self.repos: dict[str, FakeRepo] = {}
         self.large: dict[str, bytes] = {}  # by sha256
+        self.collections: dict[str, dict] = {}  # by slug
+        self.failures: list[Failure] = []
         self.requests: list[
             tuple[str, str, str]
         ] = []  # method, path and range of all that was asked for
@@ -98,6 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
         ("GET", r"/api/whoami-v2", "whoami", True),
         ("POST", r"/api/repos/create", "create", True),
         ("DELETE", r"/api/repos/delete", "delete", True),
+        ("POST", r"/api/collections", "new_collection", True),
+        ("GET", r"/api/collections/(?P<slug>.+)", "collection", False),
+        ("POST", r"/api/collections/(?P<slug>.+)/items", "collect", True),
         ("POST", rf"/api/{REPO}/branch/(?P<branch>.+)", "branch", True),
         ("POST", rf"/api/{REPO}/preupload/(?P<revision>[^/]+)", "preupload", True),
         ("POST", r"/(?:datasets/)?[^/]+/[^/]+\.git/info/lfs/objects/batch", "lfs_batch", True),
@@ -122,7 +141,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         """Find the route; check token, repository and revision; call the route's function."""
-        url, body = urlparse(self.path), self.body()
+        url = urlparse(self.path)
+        if (failure := self.failure(unquote(url.path))) is not None:
+            self.hub.requests.append((self.command, unquote(url.path), "failed"))
+            if failure.status is None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return None
+            self.body()
+            return self.send(failure.status, {"error": "told to fail"}, **failure.headers)
+        body = self.body()
         self.query = parse_qs(url.query)
         self.hub.requests.append((self.command, unquote(url.path), self.headers.get("Range", "")))
         method = "GET" if self.command == "HEAD" else self.command
@@ -146,6 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
                         {"error": "Repository not found"},
                         X_Error_Code="RepoNotFound",
                     )
+                if parts["repo"].gated and name == "file":
+                    return self.send(403, {"error": "gated"}, X_Error_Code="GatedRepo")
             if "revision" in parts:
                 parts["oid"] = parts["repo"].resolve(parts["revision"] or "main")
                 if parts["oid"] is None:
@@ -156,6 +187,17 @@ class _Handler(BaseHTTPRequestHandler):
                 reply = getattr(self, name)(body=body, **parts)
             return self.send(*reply[:2], **(reply[2] if len(reply) > 2 else {}))
         return self.send(404, {"error": f"the stand-in does not know {method} {url.path}"})
+
+    def failure(self, path: str) -> Failure | None:
+        """Return the failure that a test planned for this request, which is then used up."""
+        with self.hub.lock:
+            for planned in self.hub.failures:
+                if planned.method == self.command and re.search(planned.path, path):
+                    planned.times -= 1
+                    if not planned.times:
+                        self.hub.failures.remove(planned)
+                    return planned
+        return None
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
 
@@ -205,9 +247,48 @@ class _Handler(BaseHTTPRequestHandler):
                 "uploadMode": "lfs" if f["path"].endswith(LARGE) else "regular",
                 "shouldIgnore": False,
             }
+            | self.known_oid(repo.commits[oid], f["path"])
             for f in json.loads(body)["files"]
         ]
         return 200, {"files": files, "commitOid": oid}
+
+    def known_oid(self, files, path):
+        if path not in files:
+            return {}
+        entry = self.entry(path, files[path])
+        return {"oid": entry.get("lfs", entry)["oid"]}
+
+    def new_collection(self, body):
+        data = json.loads(body)
+        slug = f"{data['namespace']}/{data['title'].lower().replace(' ', '-')}-{'0' * 24}"
+        if slug in self.hub.collections:
+            return 409, {"error": "it exists", "slug": slug}
+        self.hub.collections[slug] = {
+            "slug": slug,
+            "title": data["title"],
+            "owner": {"name": data["namespace"]},
+            "description": data.get("description"),
+            "private": data["private"],
+            "items": [],
+            "lastUpdated": "2026-01-01T00:00:00.000Z",
+            "position": 0,
+            "theme": "blue",
+            "upvotes": 0,
+        }
+        return 200, self.hub.collections[slug]
+
+    def collection(self, body, slug):
+        return 200, self.hub.collections[slug]
+
+    def collect(self, body, slug):
+        found, item = self.hub.collections[slug], json.loads(body)["item"]
+        if any(known["id"] == item["id"] for known in found["items"]):
+            return 409, {"error": "it is there"}
+        if f"{item['type']}s/{item['id']}" not in self.hub.repos:
+            return 404, {"error": "no such repository"}
+        at = len(found["items"])
+        found["items"].append({**item, "_id": f"{at:024d}", "position": at})
+        return 200, found
 
     def lfs_batch(self, body):
         objects = []

@@ -11,12 +11,10 @@ import torch
 from avplatform.data import open_data
 from avplatform.data.store.card import render_dataset_card
 from avplatform.data.store.schema import Manifest
-from avplatform.hub.cards import render_model_card
 from avplatform.hub.folder import model_folder
 from avplatform.hub.push import push_run
 from avplatform.hub_cards.render import PLACEHOLDER
 from avplatform.models.errors import DataError
-from tests.hub.conftest import RESULTS
 from tests.hub.fake_hub import TOKEN, FakeRepo, environment
 from tests.models.cells import build, inputs
 
@@ -27,17 +25,6 @@ OUTPUT = (
     "def output(model): "
     "return model(*inputs('avel')).parse.segment.av.values.double().flatten().tolist()\n"
 )
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A finished run's folder, as training writes it."""
-    model, folder = build("avel", "ave", "leap"), tmp_path / "run"
-    model.save_pretrained(folder / "model")
-    (folder / "model" / "README.md").write_text(render_model_card(RESULTS, model.config.to_dict()))
-    (folder / "results.json").write_text(json.dumps(RESULTS))
-    (folder / "config.yaml").write_text("task: avel\n")
-    return folder
 
 
 def client(hub, home, code, *, token=TOKEN, **env):
