@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from huggingface_hub import EvalResult
 from huggingface_hub.errors import HFValidationError
+from huggingface_hub.repocard_data import eval_results_to_model_index
 from huggingface_hub.utils import validate_repo_id
 
 from avplatform.hub_cards.descriptions import about, segment_words, task_text
@@ -135,21 +137,24 @@ def _model_metadata(results: dict[str, Any]) -> dict[str, Any]:
     }
     if not synthetic and _is_repo_id(data):
         metadata["datasets"] = [data]
-    metrics = [
-        {"type": name, "name": f"test {name} (%)", "value": value}
-        for name, value in (results.get("test") or {}).items()
+    name = f"{data} (synthetic features)" if synthetic else data
+    found = [
+        EvalResult(
+            task_type=PIPELINE,
+            task_name=task_text(task).title,
+            dataset_type=data,
+            dataset_name=name,
+            dataset_split="test",
+            metric_type=metric,
+            metric_name=f"test {metric} (%)",
+            metric_value=value,
+        )
+        for metric, value in (results.get("test") or {}).items()
         if value is not None
     ]
-    if metrics:
-        name = f"{data} (synthetic features)" if synthetic else data
-        result = {
-            "task": {"type": PIPELINE, "name": task_text(task).title},
-            "dataset": {"type": data, "name": name, "split": "test"},
-            "metrics": metrics,
-        }
-        metadata["model-index"] = [
-            {"name": f"{results['encoder']}-{results['decoder']}-{task}", "results": [result]}
-        ]
+    if found:
+        title = f"{results['encoder']}-{results['decoder']}-{task}"
+        metadata["model-index"] = eval_results_to_model_index(title, found)
     return metadata
 
 
