@@ -41,7 +41,10 @@ def render_page(timeline: Timeline, preview: Preview | None = None, *, source: s
     preview = preview or Preview()
     environment = Environment(loader=PackageLoader("avplatform.timeline", "."), autoescape=True)
     content = {
+        "video": timeline.video,
+        "media": Path(timeline.video).name if source.startswith("data:") else source,
         "duration": timeline.duration,
+        "each": timeline.segment_seconds,
         "labels": timeline.labels,
         "streams": timeline.streams,
         "absent": absent_streams(timeline),
@@ -57,10 +60,14 @@ def render_page(timeline: Timeline, preview: Preview | None = None, *, source: s
             for time, image in preview.frames
         ],
         "peaks": scaled(preview.peaks),
-        "looks": {label: look(number) for number, label in enumerate(timeline.shown_labels())},
+        "looks": {label: look(number) for number, label in enumerate(in_colours(timeline))},
+        "other": look(len(timeline.labels)),
         "missing": missing_text(source, timeline.video),
     }
-    script, _, _ = environment.loader.get_source(environment, "page.js.jinja")  # type: ignore[union-attr]
+    sources = (
+        environment.loader.get_source(environment, name)[0]  # type: ignore[union-attr]
+        for name in ("page.js.jinja", "edit.js.jinja")
+    )
     return environment.get_template("page.html.jinja").render(
         title=Path(timeline.video).name or "video",
         summary=summary(timeline),
@@ -71,7 +78,7 @@ def render_page(timeline: Timeline, preview: Preview | None = None, *, source: s
         mark=NEVER_TRAINED,
         streams=timeline.streams,
         data=Markup(safe_json(content)),
-        script=Markup(script),
+        script=Markup("\n".join(sources)),
     )
 
 
@@ -110,6 +117,11 @@ def absent_streams(timeline: Timeline) -> list[str]:
     keys = {"audio": "has_audio", "visual": "has_video"}
     absent = [stream for stream, key in keys.items() if timeline.about.get(key) is False]
     return [*absent, "av"] if absent else []
+
+
+def in_colours(timeline: Timeline) -> list[str]:
+    """Return all labels, those with an event first, so that these get the plain colours."""
+    return list(dict.fromkeys([*timeline.shown_labels(), *timeline.labels]))
 
 
 def look(number: int) -> dict[str, str]:

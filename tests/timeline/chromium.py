@@ -123,7 +123,9 @@ class Browser:
             assert time.monotonic() < end, f"still not: {expression}"
             time.sleep(0.05)
 
-    def press(self, key: str, *, text: str | None = None, shift: bool = False) -> None:
+    def press(
+        self, key: str, *, text: str | None = None, shift: bool = False, control: bool = False
+    ) -> None:
         """Press and release a key."""
         codes = {
             "Tab": 9,
@@ -133,11 +135,13 @@ class Browser:
             "Home": 36,
             "ArrowLeft": 37,
             "ArrowRight": 39,
+            "Delete": 46,
+            "z": 90,
         }
         common = {
             "key": key,
             "windowsVirtualKeyCode": codes.get(key, 0),
-            "modifiers": 8 if shift else 0,
+            "modifiers": (8 if shift else 0) + (2 if control else 0),
         }
         typed = {"text": text} if text else {}
         self.send(
@@ -149,6 +153,36 @@ class Browser:
         """Click at a place of the window."""
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def box(self, selector: str) -> tuple[float, float, float, float]:
+        """Return left, top, width and height of the first element that a selector finds."""
+        found = self.evaluate(
+            f"(b => [b.x, b.y, b.width, b.height])"
+            f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
+        )
+        return tuple(found)
+
+    def push(self, selector: str) -> None:
+        """Click in the middle of an element."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).scrollIntoViewIfNeeded()")
+        left, top, width, height = self.box(selector)
+        self.click(left + width / 2, top + height / 2)
+
+    def drag(self, x: float, y: float, *, to: float) -> None:
+        """Press at a place, move to another x in steps, and release."""
+        place = {"y": y, "button": "left", "buttons": 1}
+        self.send("Input.dispatchMouseEvent", type="mousePressed", x=x, clickCount=1, **place)
+        for step in range(1, 6):
+            self.send(
+                "Input.dispatchMouseEvent", type="mouseMoved", x=x + (to - x) * step / 5, **place
+            )
+        self.send("Input.dispatchMouseEvent", type="mouseReleased", x=to, clickCount=1, **place)
+
+    def downloads(self, folder: Path) -> None:
+        """Write what pages save into a folder, without asking."""
+        session = self.__dict__.pop("_session")
+        self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        self._session = session
 
     def dark(self, dark: bool) -> None:
         """Ask for dark or light pages."""
@@ -189,7 +223,16 @@ class Browser:
         return found
 
     def _note(self, method: str | None, params: dict[str, Any]) -> None:
-        if method == "Network.requestWillBeSent":
+        if method == "Page.javascriptDialogOpening":  # "leave without saving?"
+            self._number += 1
+            answer = {
+                "id": self._number,
+                "method": "Page.handleJavaScriptDialog",
+                "params": {"accept": True},
+                "sessionId": self._session,
+            }
+            os.write(self._out, json.dumps(answer).encode() + b"\0")
+        elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif method == "Runtime.exceptionThrown":
             self.errors.append(
