@@ -152,6 +152,20 @@ def test_without_its_video_the_page_has_a_clock_of_its_own(browser, tmp_path):
     browser.wait_for(f"parseFloat({SHOWN}.split(':')[1]) > 1.3")
 
 
+def test_scores_and_attention_of_half_seconds_stand_at_their_times(browser, tmp_path):
+    timeline = example("x.mp4", seconds=20, duration=10.0)
+    timeline.segment_seconds = 0.5
+    out = tmp_path / "timeline.html"
+    out.write_text(render_page(timeline, source="x.mp4"), encoding="utf-8")
+    browser.open(out.as_uri())
+    corners = "document.querySelector('.score path').getAttribute('d').match(/[\\d.]+ /g)"
+    places = [float(x) for x in browser.evaluate(corners)]
+    assert max(places) == 10 and 0.5 in places
+    pps = browser.evaluate("parseFloat(document.documentElement.style.getPropertyValue('--pps'))")
+    width = browser.evaluate("document.querySelector('canvas').getBoundingClientRect().width")
+    assert width == pytest.approx(10 * pps, rel=0.01)
+
+
 def test_an_embedded_video_plays_from_the_page_alone(browser, clip, tmp_path):
     out = tmp_path / "timeline.html"
     out.write_text(
