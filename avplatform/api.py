@@ -114,9 +114,11 @@ def train(run: str | RunConfig | None = None, /, **options: Any) -> TrainedRun:
         Stopped: a signal (Ctrl-C, SIGTERM) stopped the run, which is saved and can be resumed.
 
     Example:
+        ```python
         run = train("avel-ave-leap-full", data="data/ave", output_dir="runs/mine")
         run.results["test"]["accuracy"]
         model = create_model(run.folder)
+        ```
     """
     from avplatform.base.machine import leave
     from avplatform.training.loop import Run
@@ -149,7 +151,9 @@ def evaluate(model: AVModel | TrainedRun | str | Path, **options: Any) -> dict[s
         DataError: the model or the data cannot be read, or do not fit each other.
 
     Example:
+        ```python
         evaluate("runs/mine", split="validation")["validation"]["accuracy"]
+        ```
     """
     from avplatform.evaluation.options import EvalOptions
     from avplatform.evaluation.scoring import score_model

@@ -58,8 +58,6 @@ class Task:
         texts: label texts of all classes by spelling; `config.label_texts` chooses a spelling. If
             the default spelling is missing, the names of the classes are used, with spaces for
             underscores.
-        unseen: those of the classes that no training clip has, in open-vocabulary data. Only a task
-            whose models can be asked for more classes than they were trained on accepts any.
     """
 
     name: ClassVar[str]  # set by `register_task`
