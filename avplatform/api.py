@@ -37,7 +37,7 @@ def list_models(pattern: str = "*") -> list[str]:
     Args:
         pattern: a pattern with the wildcards of `fnmatch`.
 
-    Example:
+    Examples:
         >>> list_models("avel-ave-leap*")
         ['avel-ave-leap-full', 'avel-ave-leap-weak']
     """
@@ -65,7 +65,7 @@ def create_model(
             not fit together, or options are given for a trained model, which has its own.
         DataError: a folder or hub id has no model.
 
-    Example:
+    Examples:
         >>> model = create_model("avel-ave-leap-full", decoder_config={"heads": 2})
         >>> model.config.decoder.heads, len(model.config.classes)
         (2, 29)
@@ -113,7 +113,7 @@ def train(run: str | RunConfig | None = None, /, **options: Any) -> TrainedRun:
         DataError: the data cannot be read, the loss became NaN, or the disk is full.
         Stopped: a signal (Ctrl-C, SIGTERM) stopped the run, which is saved and can be resumed.
 
-    Example:
+    Examples:
         ```python
         run = train("avel-ave-leap-full", data="data/ave", output_dir="runs/mine")
         run.results["test"]["accuracy"]
@@ -150,7 +150,7 @@ def evaluate(model: AVModel | TrainedRun | str | Path, **options: Any) -> dict[s
             or no data are given.
         DataError: the model or the data cannot be read, or do not fit each other.
 
-    Example:
+    Examples:
         ```python
         evaluate("runs/mine", split="validation")["validation"]["accuracy"]
         ```

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "avplatform") -> int:
 def _with_home(arg: str) -> str:
     """Return an argument with ~ expanded where the shell leaves it: --out=~/x, NAME=~/x, KIND:~/x.
 
-    Example:
+    Examples:
         >>> _with_home("--weights=vggish=~/x") == f"--weights=vggish={os.path.expanduser('~/x')}"
         True
     """

@@ -37,7 +37,7 @@ class DataError(AVError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the known name nearest to `name`, or an empty string.
 
-    Example:
+    Examples:
         >>> nearest("lepa", ["leap", "mmil", "dch"])
         "; did you mean 'leap'?"
     """
@@ -49,7 +49,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun, in the plural where it is needed.
 
-    Example:
+    Examples:
         >>> counted(1, "process"), counted(2, "process"), counted(1200, "clip"), counted(0, "entry")
         ('1 process', '2 processes', '1,200 clips', '0 entries')
     """
@@ -63,7 +63,7 @@ def counted(count: int, noun: str) -> str:
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Return the error for an unknown name, with the nearest known one.
 
-    Example:
+    Examples:
         >>> str(unknown_name("decoder", "leep", ["dch", "leap"]))
         "unknown decoder 'leep'; did you mean 'leap'? (known: dch, leap)"
     """

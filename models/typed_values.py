@@ -74,7 +74,7 @@ def convert(kind: Any, value: Any) -> Any:
         KindError: it has the wrong type.
         DataError: it is a mapping that does not fit its dataclass.
 
-    Example:
+    Examples:
         >>> convert(float | None, "1e-4"), convert(tuple[int, ...], [1, 2])
         (0.0001, (1, 2))
         >>> convert(typing.Literal["off", "paper"], False)

@@ -47,7 +47,7 @@ def agreement(
 
     Shape: two [B, T, C].
 
-    Example:
+    Examples:
         >>> heard = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [3.0, 2.0]]])
         >>> seen = torch.tensor([[[1.0, 0.0], [0.0, 3.0], [0.0, 1.0]]])
         >>> agreement(heard, seen, 2).label, agreement(heard, seen, 2, clip_class="first").label

@@ -30,7 +30,7 @@ def log_counts(probability: Tensor) -> Tensor:
 
     Shape: [B, S, C] -> [B, C, S + 1].
 
-    Example:
+    Examples:
         >>> log_counts(torch.tensor([[[0.9], [0.5], [0.1]]])).exp().round(decimals=3)
         tensor([[[0.0450, 0.4550, 0.4550, 0.0450]]])
     """

@@ -30,7 +30,7 @@ def selection_score(figures: Mapping[str, Any], metric: str) -> float | None:
         figures: the figures of an epoch on a split.
         metric: one figure, or several joined by +.
 
-    Example:
+    Examples:
         >>> selection_score({"event_A": 50.0, "event_V": 60.0}, "event_A+event_V")
         55.0
     """
@@ -42,7 +42,7 @@ def selection_score(figures: Mapping[str, Any], metric: str) -> float | None:
 def selection_name(metric: str) -> str:
     """Return what the score that selects an epoch is called in sentences and tables.
 
-    Example:
+    Examples:
         >>> selection_name("event_A"), selection_name("event_A+event_V")
         ('event_A', 'mean of 2 figures')
     """

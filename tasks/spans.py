@@ -8,7 +8,7 @@ import numpy as np
 def runs(row: np.ndarray) -> list[tuple[int, int]]:
     """Return (first, one past the last) of each run of ones in a row of decisions.
 
-    Example:
+    Examples:
         >>> runs(np.array([1, 1, 0, 1]))
         [(0, 2), (3, 4)]
     """

@@ -110,7 +110,7 @@ def readable(path: str | Path) -> str:
 
     Bytes that are not UTF-8 and control characters become the replacement character.
 
-    Example:
+    Examples:
         >>> readable("caf\udce9\n.mp4")
         'caf\ufffd\ufffd.mp4'
     """

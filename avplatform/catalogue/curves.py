@@ -18,7 +18,7 @@ def published_curves() -> dict[str, Curve]:
 
     Source: the training logs of ELSA (see the head of the file), whose data are the real LLP.
 
-    Example:
+    Examples:
         >>> {name: curve[1]["segment_Type@AV"] for name, curve in published_curves().items()}
         {'glove-300d': 40.6, 'clip': 14.7}
     """

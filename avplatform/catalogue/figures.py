@@ -108,7 +108,7 @@ def figures_of_tasks() -> str:
 def short_presets(names: tuple[str, ...]) -> list[str]:
     """Return preset names, with the suffixes of a common stem joined in brackets.
 
-    Example:
+    Examples:
         >>> short_presets(("han-leap-avvp", "han-leap-avvp-official", "han-leap-avvp-paper"))
         ['han-leap-avvp[-official|-paper]']
     """

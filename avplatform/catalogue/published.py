@@ -89,7 +89,7 @@ def published_tables() -> dict[str, Table]:
     Raises:
         DataError: the data file breaks its schema; the message names the table and row.
 
-    Example:
+    Examples:
         >>> published_tables()["leap-table-5"].rows[1].metrics
         {'accuracy': 68.8}
     """

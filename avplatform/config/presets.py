@@ -29,7 +29,7 @@ def preset_options(name: str) -> Options:
     Raises:
         UsageError: there is no such preset; the message names the nearest one.
 
-    Example:
+    Examples:
         >>> preset_options("han-mmil-avvp-weak-official")["optim"]["lr"]
         0.0003
     """

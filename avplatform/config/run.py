@@ -54,7 +54,7 @@ def option(default: Any, change: Change) -> Any:
 def option_names(**change: bool) -> frozenset[str]:
     """Return the names of the options whose `Change` has these values.
 
-    Example:
+    Examples:
         >>> sorted(option_names(of_command=True))
         ['config', 'dry_run', 'output_dir', 'resume']
     """

@@ -82,7 +82,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested options as one flat dictionary with dotted names.
 
-    Example:
+    Examples:
         >>> flat({"seed": 1, "optim": {"lr": 0.1}})
         {'seed': 1, 'optim.lr': 0.1}
     """

@@ -47,7 +47,7 @@ SAMPLE_RATE = 48_000  # Hz, the rate of CLAP
 def frame_indices(frames: int, count: int) -> np.ndarray:
     """Return the indices of `count` evenly spaced frames, among them the first and the last.
 
-    Example:
+    Examples:
         >>> frame_indices(80, 10).tolist()
         [0, 9, 18, 26, 35, 44, 53, 61, 70, 79]
     """

@@ -136,7 +136,7 @@ def may_be_media(file: Path) -> bool:
 def clip_names(name: str, windows: Sequence[Window]) -> list[str]:
     """Return the ids of a file's clips: its name, with the seconds where there are several.
 
-    Example:
+    Examples:
         >>> clip_names("long", [(0.0, 2.5), (2.5, 5.0)])
         ['long_0_2.5', 'long_2.5_5']
     """

@@ -129,7 +129,7 @@ def find_classes(task: Task, names: Iterable[str]) -> list[str]:
     Raises:
         UsageError: a name is unknown (the message suggests the nearest one), or is given twice.
 
-    Example:
+    Examples:
         >>> from avplatform.tasks.avel import AVEL, AVELConfig
         >>> task = AVEL(AVELConfig(), classes=["Bark", "Violin, fiddle"])
         >>> find_classes(task, ["violin", "Bark"])

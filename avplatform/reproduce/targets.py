@@ -121,7 +121,7 @@ def target_names(asked: Sequence[str]) -> list[str]:
 def wanted(target: str) -> list[Wanted]:
     """Return the published rows of a target with their settings, in the source's order, then ours.
 
-    Example:
+    Examples:
         >>> [w.setting.stem for w in wanted("table1")][:2]
         ['mmpyr-leap-avvp-official_blocks-1_avss-off', 'mmpyr-leap-avvp-official_avss-off']
     """
@@ -170,7 +170,7 @@ def ours() -> list[Wanted]:
     and with the published pseudo-labels, from which a refinement takes the classes that it drops.
     "No visual Speech label" is the rival of all refinements: it asks no model.
 
-    Example:
+    Examples:
         >>> [w.row.method for w in ours()][0]
         'HAN, no visual Speech label'
     """

@@ -144,7 +144,7 @@ def look(number: int) -> dict[str, str]:
 def text_on(colour: str) -> str:
     """Return black or white, whichever is easier to read on a colour.
 
-    Example:
+    Examples:
         >>> text_on("#E69F00"), text_on("#0072B2")
         ('#000000', '#ffffff')
     """
@@ -179,7 +179,7 @@ def missing_text(source: str, video: str) -> str:
 def clock(seconds: float) -> str:
     """Return minutes and seconds, as the page shows them.
 
-    Example:
+    Examples:
         >>> clock(75.26)
         '1:15.3'
     """

@@ -74,7 +74,7 @@ def pipeline(
             fit the recipe.
         DataError: the model does not exist.
 
-    Example:
+    Examples:
         parse = pipeline("runs/mine")
         for event in parse("holiday.mp4").events:
             print(event.stream, event.label, event.onset, event.offset)

@@ -84,7 +84,7 @@ def outline(path: str | Path, duration: float, limits: Limits | None = None) -> 
 def peaks_of(samples: np.ndarray, length: int) -> list[float]:
     """Return the largest absolute value of every `length` samples.
 
-    Example:
+    Examples:
         >>> peaks_of(np.array([0.1, -0.5, 0.2, 0.25, -2.0]), 2)
         [0.5, 0.25, 1.0]
     """

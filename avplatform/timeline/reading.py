@@ -93,7 +93,7 @@ def extractor_of_model(
 def widths(spec: FeatureSpec) -> str:
     """Return the sizes of the features in words.
 
-    Example:
+    Examples:
         >>> widths(FeatureSpec(audio_dim=128, visual_dim=512, map_size=(7, 7)))
         'audio 128, visual 7x7x512, no motion'
     """

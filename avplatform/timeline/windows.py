@@ -129,7 +129,7 @@ def parse_videos(
 def window_starts(seconds: int, *, window: int, hop: int) -> list[int]:
     """Return where the windows begin; the last one ends where the video ends.
 
-    Example:
+    Examples:
         >>> window_starts(23, window=10, hop=5), window_starts(7, window=10, hop=5)
         ([0, 5, 10, 13], [0])
     """
@@ -142,7 +142,7 @@ def window_starts(seconds: int, *, window: int, hop: int) -> list[int]:
 def edge_weights(length: int) -> np.ndarray:
     """Return the weight of each segment of a window: its distance from the nearer edge.
 
-    Example:
+    Examples:
         >>> edge_weights(5).tolist()
         [1.0, 2.0, 3.0, 2.0, 1.0]
     """

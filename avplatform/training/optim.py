@@ -14,7 +14,7 @@ from avplatform.config.optim import OptimConfig, ScheduleConfig
 def scaled_lr(config: OptimConfig, clips: int) -> float:
     """Return the learning rate, scaled as configured to steps of `clips` clips.
 
-    Example:
+    Examples:
         >>> scaled_lr(OptimConfig(lr=1e-3, lr_scaling="linear", lr_batch_size=32), 64)
         0.002
     """
@@ -41,7 +41,7 @@ def learning_rate(
         epochs: number of epochs of the whole run.
         total_steps: number of steps of the whole run (needed by "late_decay").
 
-    Example:
+    Examples:
         >>> learning_rate(ScheduleConfig(name="epoch_decay"), base_lr=1.0, epoch=11)
         0.1
     """

@@ -203,7 +203,7 @@ class TemporalLayer(nn.Module):
 def window_mask(segments: int, window: int, *, device: torch.device | None = None) -> Tensor:
     """Return which segments each segment sees within its window, bool [T, T]; rows are queries.
 
-    Example:
+    Examples:
         >>> window_mask(4, 2).int().tolist()
         [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
     """

@@ -46,7 +46,7 @@ def glove_embedder(path: str | Path | None = None) -> LabelEmbedder:
     Words that the shipped table lacks come from the package with all words of the same GloVe, if
     that is installed.
 
-    Example:
+    Examples:
         >>> glove_embedder()(["dog", "acoustic guitar"]).shape
         torch.Size([2, 50])
     """
@@ -108,7 +108,7 @@ def embed_texts(
 def unknown_words(texts: Sequence[str]) -> list[str]:
     """Return the words of texts for which neither the shipped table nor the package has a vector.
 
-    Example:
+    Examples:
         >>> unknown_words(["dog", "zyzzyvax dog"])
         ['zyzzyvax']
     """
@@ -120,7 +120,7 @@ def unknown_words(texts: Sequence[str]) -> list[str]:
 def nearest_word(word: str, known: Iterable[str]) -> str | None:
     """Return the most similar known word with the same first letter, or None.
 
-    Example:
+    Examples:
         >>> nearest_word("vaccum", ["vacuum", "vase", "backum"])
         'vacuum'
     """
@@ -134,7 +134,7 @@ def nearest_word(word: str, known: Iterable[str]) -> str | None:
 def words_of(text: str) -> list[str]:
     """Split a label text into the words that are looked up.
 
-    Example:
+    Examples:
         >>> words_of("Fixed-wing aircraft, airplane")
         ['fixed', 'wing', 'aircraft', 'airplane']
         >>> words_of("Frying_(food)")

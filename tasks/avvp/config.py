@@ -162,7 +162,7 @@ class AVVPConfig(GuideOptions):
     def limit(self, stream: str, level: Literal["segment", "video"]) -> float:
         """Return the threshold of a stream's segments, or of its videos without class thresholds.
 
-        Example:
+        Examples:
             >>> AVVPConfig(threshold=0.45, audio_segment_threshold=0.25).limit("audio", "segment")
             0.25
         """

@@ -105,7 +105,7 @@ def ratio_strength(moment: Moment, *, warm_up: WarmUp = "official", epochs: floa
         warm_up: see above.
         epochs: the length of the warm-up.
 
-    Example:
+    Examples:
         >>> ratio_strength(Moment(epoch=1, batch=50, batches=100), warm_up="linear", epochs=2.0)
         0.25
     """

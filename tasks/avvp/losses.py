@@ -219,7 +219,7 @@ def with_counts(
 def weighted(terms: Terms, weights: dict[str, float]) -> Terms:
     """Return terms times the weight of their stream, which is the last word of their names.
 
-    Example:
+    Examples:
         >>> weighted({"segment_audio": 3.0, "pooled": 1.0}, {"audio": 2.0, "pooled": 0.5})
         {'segment_audio': 6.0, 'pooled': 0.5}
     """

@@ -132,7 +132,7 @@ def clip_figures(predicted: np.ndarray, true: np.ndarray, labels: int) -> Arrays
 
     Shape: two int arrays [N, T] of `labels` labels -> "accuracy", "segment_F", "event_F" [N].
 
-    Example:
+    Examples:
         >>> p, g = np.array([[0, 0, 2, 2]]), np.array([[0, 0, 0, 2]])
         >>> {name: round(float(x[0]), 3) for name, x in clip_figures(p, g, 3).items()}
         {'accuracy': 0.75, 'segment_F': 0.733, 'event_F': 1.0}

@@ -123,7 +123,7 @@ def cells(line: str, delimiter: str) -> list[str]:
 def whole_number(text: str) -> int | None:
     """Return a whole number that may be written as pandas does, such as 5.0; None for other text.
 
-    Example:
+    Examples:
         >>> whole_number("5.0"), whole_number("5.5"), whole_number("nan")
         (5, None, None)
     """

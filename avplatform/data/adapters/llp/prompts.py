@@ -66,7 +66,7 @@ CORRECTED_IMAGES = {"Vacuum_cleaner": "a vacuum cleaner", "Acoustic_guitar": "an
 def prompts(modality: Modality, spelling: Spelling = "official") -> tuple[str, ...]:
     """Return the 25 prompts of a modality, in the order of the classes.
 
-    Example:
+    Examples:
         >>> prompts("visual")[1], prompts("audio")[1]
         ('A photo of a car.', 'This is a sound of car')
         >>> prompts("visual", "corrected")[20]

@@ -164,7 +164,7 @@ def seconds_of(value: Any) -> float:
     Raises:
         ValueError: this is not a time; the text says what would be one.
 
-    Example:
+    Examples:
         >>> seconds_of("7,5"), seconds_of("1:00:07.5"), seconds_of(7)
         (7.5, 3607.5, 7.0)
     """
@@ -208,7 +208,7 @@ def labels_of(text: str, *, several: bool, separator: str | None = None) -> list
     too in a column of `several` labels ("labels"), unless the cell has one of the others: the name
     of a class may hold a comma.
 
-    Example:
+    Examples:
         >>> labels_of("dog;siren", several=False), labels_of("siren, police", several=False)
         (['dog', 'siren'], 'siren, police')
     """
@@ -224,7 +224,7 @@ def labels_of(text: str, *, several: bool, separator: str | None = None) -> list
 def names_of(video: str) -> list[str]:
     """Return the names that a video's file may have, from the cell that names it.
 
-    Example:
+    Examples:
         >>> names_of("set1/dog.v2.mp4")
         ['set1/dog.v2.mp4', 'dog.v2.mp4', 'dog.v2']
     """

@@ -25,7 +25,7 @@ STREAMS = ("audio", "visual", "motion")
 def source_video(clip_id: str) -> str:
     """Return the video that a clip was cut from by its id, NAME_START_END; else the id itself.
 
-    Example:
+    Examples:
         >>> source_video("street_10_20"), source_video("street")
         ('street', 'street')
     """

@@ -22,7 +22,7 @@ def exact(seconds: float) -> Fraction:
 def joined(spans: Iterable[Span]) -> list[Span]:
     """Return spans in order, with those that overlap or touch as one.
 
-    Example:
+    Examples:
         >>> joined([(3.0, 4.0), (0.0, 1.0), (0.5, 2.0), (2.0, 2.5)])
         [(0.0, 2.5), (3.0, 4.0)]
     """
@@ -63,7 +63,7 @@ def active_shares(
 
     Shape: float32 [T].
 
-    Example:
+    Examples:
         >>> active_shares([(0.1, 0.6), (1.6, 3.0)], 4).tolist()
         [0.5, 0.0, 1.0, 0.0]
     """
@@ -74,7 +74,7 @@ def active_shares(
 def spans_of(active: Sequence[bool] | np.ndarray, *, seconds: float = 1.0) -> list[Span]:
     """Return the runs of active segments as onsets and offsets in seconds.
 
-    Example:
+    Examples:
         >>> spans_of([True, True, False, True], seconds=0.5)
         [(0.0, 1.0), (1.5, 2.0)]
     """
