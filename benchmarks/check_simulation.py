@@ -1,6 +1,6 @@
 """Compare simulated audio features with real ones.
 
-    python benchmarks/check_simulation.py AVE_ANNOTATIONS [LLP_STORE]
+    python -m benchmarks.check_simulation AVE_ANNOTATIONS [LLP_STORE]
 
 The real features are AVE's public file of VGGish vectors of 178 clips without events
 (audio_feature_noisy.h5), so the comparison covers backgrounds only. Given a simulated LLP store, it

@@ -1,4 +1,4 @@
-"""How fast clips are read, as ratios measured in one run: `python benchmarks/data.py`.
+"""How fast clips are read, as ratios measured in one run: `python -m benchmarks.data`.
 
 There are two baselines, both in this file: a torch DataLoader over a Dataset that loads three .npy
 files per video (float32, 80 visual frames, like the published LLP loaders), and `datasets`

@@ -1,6 +1,6 @@
 """Check that the built-in AVEL data are not too easy.
 
-    python benchmarks/demo_difficulty.py --out runs/difficulty
+    python -m benchmarks.demo_difficulty --out runs/difficulty
 
 Trains AVE + LEAP and AVE + DCH with default settings, a linear classifier on single segments, and
 AVE + LEAP on shuffled labels, and compares their test accuracies in one run. The exit code is 1

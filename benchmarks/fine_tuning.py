@@ -1,6 +1,6 @@
 """How many steps a model of 25 classes saves that goes on with 6 others, against a new one.
 
-    python benchmarks/fine_tuning.py runs/fine-tuning
+    python -m benchmarks.fine_tuning runs/fine-tuning
 
 SYNTHETIC features of 31 classes in one space: those of LLP's simulation, for the classes of LLP and
 six of AVE. A model is trained on clips of the 25 classes of LLP; then, for each seed and learning

@@ -1,6 +1,6 @@
 """Import, measure and verify full-size LLP and AVE in the official formats.
 
-    AVP_LLP_DIR=... AVP_AVE_DIR=... python benchmarks/official_trees.py [--clips N]
+    AVP_LLP_DIR=... AVP_AVE_DIR=... python -m benchmarks.official_trees [--clips N]
         [--dtype float16 float32] [--keep DIR]
 
 The annotations are the real ones; the features are drawn by `avplatform data simulate --layout

@@ -1,6 +1,6 @@
 """What LEAP learns of labels that come later: ways of training it, with and without its bank.
 
-`python benchmarks/open_vocabulary.py --llp STORE --ave STORE --out runs/open`
+`python -m benchmarks.open_vocabulary --llp STORE --ave STORE --out runs/open`
 
 The stores are those of docs/zero_shot.md (SYNTHETIC features): `avplatform data simulate --task
 avvp --limit 1000` and `--task avel --limit 600`. The five classes of that page are held out.

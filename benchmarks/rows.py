@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avplatform.base.console import Console
-from avplatform.sweeps.ledger import Entry
+from avplatform.sweeps.ledger import Entry, read_entries
 from avplatform.sweeps.runner import Job, report, run_jobs, train_jobs
 from avplatform.sweeps.sweep import PlannedRun
 from examples.real_media.report import spread
@@ -72,3 +72,9 @@ def anchors(entry: Entry, figures: Sequence[str]) -> list[list[str]]:
 def cpu_seconds(entries: Sequence[Entry]) -> str:
     """Return the mean CPU time of training."""
     return f"{statistics.mean(entry.results['seconds']['cpu'] for entry in entries):.0f}"
+
+
+def cost_of_all(out: Path) -> str:
+    """Return how many finished runs a folder holds, and their CPU time in all."""
+    found = [entry.results["seconds"]["cpu"] for entry in read_entries(out)]
+    return f"{len(found)} runs, {sum(found) / 3600:.1f} hours of CPU in all"

@@ -3,7 +3,7 @@
 Eight models are trained for a few steps on synthetic data, some are scored again, and three of
 them parse a rendered video. Every result becomes one line, its name and a sha256, sorted by name:
 
-    python benchmarks/same_results.py --out FOLDER
+    python -m benchmarks.same_results --out FOLDER
 
 The lines are also written to FOLDER/hashes.txt. Run this before and after a change, each time with
 a new FOLDER and on the same machine, and compare both files with `diff`. Only the command line of

@@ -1,6 +1,6 @@
 """Published cells compared on simulated features.
 
-`python benchmarks/simulated.py --llp STORE --ave STORE --out runs/simulated`
+`python -m benchmarks.simulated --llp STORE --ave STORE --out runs/simulated`
 
 AVVP: HAN and MM-Pyr with MMIL and LEAP. AVEL, full and weak: AVE, PSP and CMBS with DCH and LEAP.
 Within a task, every cell has the same steps, batch size and schedule; the losses are our defaults.

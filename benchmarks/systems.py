@@ -1,6 +1,6 @@
 """The systems of the paper's Table 4 on simulated LLP, trained from weak labels with equal steps.
 
-`python benchmarks/systems.py --data STORE --out runs/systems`
+`python -m benchmarks.systems --data STORE --out runs/systems`
 
 STORE is one of `avplatform data simulate --task avvp --limit 2000` (SYNTHETIC features). Every row
 has its system's losses, masks and decisions (the defaults of its preset), and the same width, batch
@@ -31,6 +31,7 @@ from avplatform.sweeps.sweep import PlannedRun, slug
 from benchmarks.rows import (
     anchors,
     best_rate,
+    cost_of_all,
     cpu_seconds,
     finished,
     options_of,
@@ -218,8 +219,9 @@ def main() -> int:
             if seed == 1 and (rate := plan.best_rate(name)) is not None:
                 plan.chosen[name] = rate
     rows = {name: entries for name, entries in plan.rows(args.seeds).items() if entries}
-    write_atomic(args.out / "table.md", table(rows) + "\n")
-    print(table(rows))
+    text = f"{table(rows)}\n\n{cost_of_all(args.out)}"
+    write_atomic(args.out / "table.md", text + "\n")
+    print(text)
     return 0
 
 

@@ -1,6 +1,6 @@
 """LEAP and MMIL trained on video labels only: do they learn when events happen?
 
-`python benchmarks/weak_labels.py --llp STORE --real STORE --out runs/weak_labels`
+`python -m benchmarks.weak_labels --llp STORE --real STORE --out runs/weak_labels`
 
 The stores are one of `avplatform data simulate --task avvp --limit 1000` (SYNTHETIC features) and
 the one that `python -m examples.real_media.run` leaves (composed of real photographs and sounds).

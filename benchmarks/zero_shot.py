@@ -1,6 +1,6 @@
 """How much LEAP models know of classes by their texts alone, whatever the threshold.
 
-    python benchmarks/zero_shot.py RUN [RUN ...] --data DATA --held-out Cat Violin_fiddle
+    python -m benchmarks.zero_shot RUN [RUN ...] --data DATA --held-out Cat Violin_fiddle
 
 Over the seconds of the test split: the area under the ROC curve of each class's probability (50 is
 chance), for the audio and the visual stream (AVVP) or both at once (AVEL). Over the clips that hold
