@@ -44,7 +44,9 @@ def run(args: list[str], prog: str) -> int:
     at_least(options, "threads", 0)
     from avplatform.base.machine import make_accelerator
     from avplatform.data import open_data
-    from avplatform.labels.bank import ReferenceBank
+    from avplatform.data.store.schema import check_labels
+    from avplatform.evaluation.scoring import check_fits
+    from avplatform.labels.bank import ReferenceBank, check_bank
     from avplatform.labels.held_out import data_for
     from avplatform.models.av_model import BANK_FILE, AVModel
     from avplatform.models.paths import expanded
@@ -58,10 +60,17 @@ def run(args: list[str], prog: str) -> int:
     model = AVModel.from_pretrained(place).to(accelerator.device)
     task, name = task_of_model(model.config), options.data or trained_on(options.model)
     if name is None:
-        raise UsageError(f"{options.model} does not say what it was trained on; give --data")
+        raise UsageError(
+            f"{options.model} does not say what it was trained on, as a converted model does not; "
+            "give --data, a data folder or hub id of its training data"
+        )
+    check_bank(model, task)
     console = Console()
     data = open_data(name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
-    split = data_for(data, task).split("train")
+    check_fits(model, data)
+    data = data_for(data, task)
+    check_labels(data.spec, task)
+    split = data.split("train")
     with console.bar("bank", total=len(split)) as bar:
         bank = ReferenceBank.make(
             model,

@@ -13,6 +13,7 @@ from avplatform.data import Data, open_data
 from avplatform.data.adapters.registry import find_adapter, make_task
 from avplatform.data.reading.arrays import known_labels
 from avplatform.data.store.schema import SPLITS, DataSpec, check_labels
+from avplatform.labels.bank import check_bank
 from avplatform.labels.cache import label_embeddings
 from avplatform.labels.held_out import data_for, with_others
 from avplatform.models.av_model import AVModel
@@ -48,6 +49,7 @@ def open_run(config: RunConfig, **told: Any) -> OpenRun:
     data = data_of_run(config, task, data)
     torch.manual_seed(config.seed)
     model = new_model(config, task, data.spec.features, data.spec)
+    check_bank_of_run(config, task, model)
     return OpenRun(task, data, model.double() if config.precision == "float64" else model)
 
 
@@ -65,6 +67,22 @@ def data_of_run(config: RunConfig, task: Task, data: Data) -> Data:
     check_labels(data.spec, task)
     task.check_training_labels(known_labels(data.spec, *task.train_splits()[:1]))
     return data
+
+
+def check_bank_of_run(config: RunConfig, task: Task, model: AVModel) -> None:
+    """Raise UsageError if a run is to make a bank at its end, but cannot."""
+    if not config.bank_clips:
+        return
+    if config.streaming:
+        raise UsageError(
+            f"bank_clips is {config.bank_clips}, but a streamed training makes no bank; leave it "
+            "out, and make the bank afterwards with `avplatform bank RUN`, which reads the whole "
+            "training split"
+        )
+    try:
+        check_bank(model, task)
+    except UsageError as error:
+        raise UsageError(f"bank_clips is {config.bank_clips}, but {error}") from None
 
 
 def untimed_splits(spec: DataSpec, task: Task) -> list[str]:

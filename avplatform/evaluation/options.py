@@ -28,8 +28,8 @@ class EvalOptions:
     """with --held-out: let the model choose among those classes only, or among all of the task"""
     embeddings: str | None = None
     """with --held-out: source of label embeddings; default: the source used in training"""
-    unseen: Assumed = "present"
-    """with --held-out, of classes never trained on: one is present, all rare, or plain (no bank)"""
+    unseen: Assumed | None = None
+    """classes never trained on: one is present (with --held-out the default), rare, or no bank"""
     threshold: float | None = None
     """lowest probability at which a class is detected (avvp); default: the model's own"""
     json: str | None = None

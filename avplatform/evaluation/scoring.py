@@ -24,8 +24,9 @@ from avplatform.evaluation.perturbations import Change
 from avplatform.evaluation.untrained import training_free_answers
 from avplatform.features.weights import parse_weights
 from avplatform.hub.folder import model_folder
-from avplatform.labels.assumed import ASSUMED, CALIBRATED
-from avplatform.labels.held_out import data_for, without, zero_shot
+from avplatform.labels.assumed import ASSUMED, CALIBRATED, Assumed
+from avplatform.labels.held_out import data_for, events_of_task, without, zero_shot
+from avplatform.labels.unseen import WithBank, calibrated, why_plain
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.checks import at_least
 from avplatform.models.errors import DataError, UsageError
@@ -33,6 +34,7 @@ from avplatform.models.paths import expanded, nearest_path
 from avplatform.runs.folder import results_beside, trained_on
 from avplatform.runs.predictions import Predictions, save_predictions
 from avplatform.runs.results import presence_of, results, show
+from avplatform.tasks.contracts import Task
 from avplatform.tasks.metrics import Metrics
 from avplatform.tasks.registry import task_of_model, with_threshold
 from avplatform.training_free.model import TRAINING_FREE, TrainingFree, open_for_data
@@ -97,11 +99,15 @@ def score_model(
             options.held_out,
             among=options.among,
             source=options.embeddings,
-            assumed=options.unseen,
+            assumed=options.unseen or "present",
         )
         console.note(about_held_out(about))
     else:
         task = task_on(task, data.spec)
+    if options.unseen and options.unseen != "plain" and "bank" not in about:
+        parser = with_bank(model, task, options.unseen)
+        about["bank"] = parser.about
+        console.note(f"classes never trained on are {about_bank(about)}")
     data = data_for(data, task)
     check_labels(data.spec, task)
     split, parser = data.split(name), parser.to(accelerator.device)
@@ -212,6 +218,19 @@ def training_free_model(
     return open_for_data(Manifest.read(path).spec, weights=weights, device=device)
 
 
+def with_bank(model: AVModel, task: Task, assumed: Assumed) -> WithBank:
+    """Return a model that decides the classes that it was never trained on by its bank.
+
+    Raises:
+        UsageError: there are no such classes, or the model has no bank.
+        DataError: the bank is damaged, or was made for another model.
+    """
+    names, _ = events_of_task(task, model.config.decoder._type, model.config.encoder._type)
+    if (found := calibrated(model, task, None, names, assumed=assumed)) is None:
+        raise UsageError(f"unseen is '{assumed}', but {why_plain(model, task, names)}")
+    return found
+
+
 def about_held_out(about: dict[str, Any]) -> str:
     """Return a line that says which classes are scored and whether training saw any of them."""
     names = "; ".join(about["held_out"])
@@ -221,8 +240,13 @@ def about_held_out(about: dict[str, Any]) -> str:
         if seen
         else "zero-shot: the model was trained on none of them"
     )
-    bank = f"; {CALIBRATED}, {ASSUMED[about['bank']['assumed']]}" if "bank" in about else ""
+    bank = f"; {about_bank(about)}" if "bank" in about else ""
     return f"scored on clips with {names}, chosen among {about['among']} classes; {kind}{bank}"
+
+
+def about_bank(about: dict[str, Any]) -> str:
+    """Return how classes are decided that the model was never trained on, by its bank."""
+    return f"{CALIBRATED}, {ASSUMED[about['bank']['assumed']]}"
 
 
 def about_generalised(about: dict[str, Any]) -> str:

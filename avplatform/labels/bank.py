@@ -29,7 +29,7 @@ from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.reading.sampling import eval_batches
 from avplatform.data.store.schema import BACKGROUND
 from avplatform.labels.assumed import CLIPS
-from avplatform.models.av_model import BANK_FILE, AVModel
+from avplatform.models.av_model import BANK_FILE, AVModel, any_tensor
 from avplatform.models.contracts import Encoding, Parse, at_least_single
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.files import save_tensors, write_atomic
@@ -98,7 +98,7 @@ class ReferenceBank:
             UsageError: the model or its task has no use for a bank.
         """
         rule = check_bank(model, task)
-        device = next(model.parameters()).device
+        device = any_tensor(model).device
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).tolist()
         kept, sums = order[:clips], dict[str, _Sums]()
         rows: dict[int, dict[str, Tensor]] = {}
@@ -145,7 +145,7 @@ class ReferenceBank:
 
     def parse(self, model: AVModel, labels: Tensor) -> Parse:
         """Return what a model's decoder says of the clips with some label embeddings [U, E]."""
-        like = next(model.parameters())
+        like = any_tensor(model)
         parts = {name: values.to(like) for name, values in self.encoded.items()}
         streams = {n: parts.pop(n) for n in ("audio", "visual", "fused") if n in parts}
         parse: Parse = model.decoder(Encoding(**streams, aux=parts), labels.to(like))
@@ -224,8 +224,8 @@ def check_bank(model: AVModel, task: Task) -> Any:
     check_open(model)
     if (rule := task.unseen_rule()) is None:
         raise UsageError(
-            f"the task {task.name} has no rule for labels that a model was never trained on, so a "
-            "bank would not be read"
+            f"the task {task.name} has no rule, with the options of this model, for labels that it "
+            "was never trained on, so a bank would not be read"
         )
     return rule
 
@@ -301,7 +301,7 @@ class _Recorder(dict[str, Tensor]):
 
 def _read_by(model: AVModel, split: SplitArrays) -> set[str]:
     """Return the names of the encoder's by-products that the decoder reads."""
-    batch = split.batch([0]).to(next(model.parameters()).device)
+    batch = split.batch([0]).to(any_tensor(model).device)
     encoding = model(batch.audio, batch.visual, batch.motion).encoding
     recorder = _Recorder(encoding.aux)
     streams = dict(audio=encoding.audio, visual=encoding.visual, fused=encoding.fused)

@@ -91,7 +91,7 @@ def zero_shot(
     parser = calibrated(model, narrow, found.values, asked, assumed=assumed)
     if parser is None:
         return WithLabels(model, found.values), narrow, restricted, about
-    about["bank"] = {"assumed": assumed, "choice": list(parser.choice)}
+    about["bank"] = parser.about
     return parser, narrow, restricted, about
 
 

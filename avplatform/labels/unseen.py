@@ -23,9 +23,15 @@ from torch import Tensor, nn
 
 from avplatform.data.store.schema import BACKGROUND
 from avplatform.labels.assumed import Assumed
-from avplatform.labels.bank import ReferenceBank, linear_scores, mixture, read_bank
+from avplatform.labels.bank import (
+    ReferenceBank,
+    check_bank,
+    linear_scores,
+    mixture,
+    read_bank,
+)
 from avplatform.labels.open import never_trained_on
-from avplatform.models.av_model import AVModel
+from avplatform.models.av_model import AVModel, any_tensor
 from avplatform.models.contracts import Encoding, Output, Parse, StreamPredictions
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.unseen import Choice, class_f
@@ -76,7 +82,7 @@ class WithBank(nn.Module):
         assert rule is not None and model.label_embeddings is not None and unseen
         self.model, self.config, self.rule = model, model.config, rule
         self.bank, self.columns, self.kind = bank, list(unseen), scores
-        device = next(model.parameters()).device
+        device = any_tensor(model).device
         own = model.label_embeddings.detach()
         given = own if labels is None else labels.to(device)
         self.register_buffer("labels", given)
@@ -110,6 +116,8 @@ class WithBank(nn.Module):
                 fit=True,
             )
             self.choice = self.choose(task, assumed)
+        self.about = {"assumed": assumed, "choice": list(self.choice)}
+        """What results record."""
 
     def forward(
         self,
@@ -230,17 +238,16 @@ class WithBank(nn.Module):
         worth, often = np.zeros(len(choices)), np.zeros(len(choices))
         groups = groups_of(usable, size)
         for group in groups:
-            columns = group if self.alone else [*range(len(names))]
-            narrow, at = task.with_classes([names[n] for n in columns]), range(len(group))
+            columns = group if self.alone else self.known
+            narrow = task.with_classes([names[n] for n in columns])
+            at = [columns.index(n) for n in group]
             part = of_columns(parse, [*columns, *background])
             own_truth = {s: v[..., columns] for s, v in truth.items()}
             scores, rows = self.left_out(group), held[:, group].any(dim=1)
             rule = narrow.unseen_rule()
             assert rule is not None
             for number, choice in enumerate(choices):
-                given = rule.apply(
-                    part, scores, list(at) if self.alone else group, choice, alone=self.alone
-                )
+                given = rule.apply(part, scores, at, choice, alone=self.alone)
                 found = narrow.events(narrow.decide(given))
                 worth[number] += self._worth(found, own_truth, rows, assumed)
                 if assumed == "training":
@@ -295,6 +302,18 @@ def calibrated(
         return None
     unseen = [n for n, name in enumerate(names) if name in new]
     return WithBank(model, bank, task, labels, unseen, assumed=assumed).eval()
+
+
+def why_plain(model: AVModel, task: Task, names: Sequence[str]) -> str:
+    """Return why a bank decides none of some labels, and what to do.
+
+    Raises:
+        UsageError: the model can have no bank.
+    """
+    if not never_trained_on(model.config, names):
+        return "the model was trained on all classes that are scored; leave it out"
+    check_bank(model, task)
+    return "the model has no bank; make one with `avplatform bank RUN`"
 
 
 def groups_of(classes: Sequence[int], size: int) -> list[list[int]]:

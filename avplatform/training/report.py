@@ -14,7 +14,6 @@ from avplatform.hub.cards import render_model_card
 from avplatform.labels.bank import ReferenceBank
 from avplatform.models.av_model import BANK_FILE
 from avplatform.models.config import config_to_dict, options_of
-from avplatform.models.decoders import DECODERS
 from avplatform.models.files import write_atomic
 from avplatform.runs import pictures as plots
 from avplatform.runs.predictions import Predictions, predictions_file, save_predictions
@@ -158,10 +157,9 @@ def write_model(setup: Setup, content: dict[str, Any]) -> None:
 
 
 def make_bank(setup: Setup) -> ReferenceBank | None:
-    """Return the model's bank; None if it has no use for one, or its clips are streamed."""
+    """Return the model's bank; None if the run is to make none."""
     config, model = setup.config, setup.bare_model
-    closed = not DECODERS[config.decoder].needs_labels or model.config.learned_labels
-    if closed or not config.bank_clips or config.streaming or setup.task.unseen_rule() is None:
+    if not config.bank_clips:
         return None
     was_training = model.training
     try:

@@ -64,9 +64,8 @@ class CosineDecoder(Decoder):
     Departs: "each" counts a negative cosine as 0; as released ("product"), two negative ones give a
     high score, so that a text from which both streams point away can win. The released scores are
     logits between 0 and 1, so that even the right ones leave a loss of ln(e + C - 1) - 1;
-    `temperature` offers a factor. Where all scores of a segment are equal, the released code
-    decides for the first class, and so does this. For streams apart (AVVP) nothing is published:
-    there each cosine, times a learned factor and with a learned bias, is the logit of its class.
+    `temperature` offers a factor. For streams apart (AVVP) nothing is published: there each cosine,
+    times a learned factor and with a learned bias, is the logit of its class.
 
     Shape: encoding [B, T, D], label_embeddings [C, D] -> segment [B, T, C] for audio and visual
     (cosines times the factor), with the product also av; video [B, C]: of av, the maximum over

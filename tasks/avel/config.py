@@ -54,6 +54,8 @@ class AVELConfig(GuideOptions):
     """masked: video probability at least 0.5 (LEAP); agreement: best in both streams (cosine)"""
     clip_class: Literal["none", "first"] = "none"
     """agreement: segments have their own class, or that of the first one, as released (OV-AVEL)"""
+    equal_scores: Literal["background", "first"] = "background"
+    """where all scores of a segment are equal (cosine); first: the first class, as released"""
     label_set: Literal["with_background", "events"] = "with_background"
     """LEAP's texts: the events and "background", or the events and a relevance per segment"""
     label_texts: Literal["full", "first_phrase"] = "full"

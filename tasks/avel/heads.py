@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avplatform.models.contracts import Parse, Prediction, at_least_single
-from avplatform.tasks.agreement import agreement_of
+from avplatform.tasks.agreement import agreement_of, all_equal
 from avplatform.tasks.avel import losses
 from avplatform.tasks.avel.config import AVELConfig
 from avplatform.tasks.avel.losses import joint
@@ -53,6 +53,10 @@ class Head:
     def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
         """Return the best event of each segment, background left out, and its score: [B, T]."""
         raise NotImplementedError
+
+    def scores(self, parse: Parse) -> Tensor:
+        """Return the joint scores of all labels, in at least single precision: [B, T, C + 1]."""
+        return at_least_single(joint(parse, "segment").values)
 
     def probabilities(self, parse: Parse) -> Tensor:
         """Return the probability of each event in each segment: [B, T, C] or [B, T, C + 1]."""
@@ -167,7 +171,7 @@ class SoftmaxHead(Head):
 
     def decide(self, parse: Parse) -> Tensor:
         """Return the best label."""
-        return at_least_single(joint(parse, "segment").values).argmax(dim=-1)
+        return self.scores(parse).argmax(dim=-1)
 
     def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
         """Return the best event against background."""
@@ -176,7 +180,12 @@ class SoftmaxHead(Head):
 
 
 class CosineHead(SoftmaxHead):
-    """Reads the same as `SoftmaxHead`, and the scores of both streams, from the cosine decoder."""
+    """Reads the same as `SoftmaxHead`, and the scores of both streams, from the cosine decoder.
+
+    Departs: where all scores of a segment are equal, as for a vector of zeros, nothing tells the
+    classes apart, and the segment is background. The released code decides for the first class
+    (`equal_scores` "first").
+    """
 
     @staticmethod
     def reads(parse: Parse, background: int) -> bool:
@@ -184,11 +193,21 @@ class CosineHead(SoftmaxHead):
         both = parse.segment.audio is not None and parse.segment.visual is not None
         return both and SoftmaxHead.reads(parse, background)
 
+    def scores(self, parse: Parse) -> Tensor:
+        """Return the joint scores, with that of background raised where all are equal."""
+        scores = super().scores(parse)
+        if self.config.equal_scores == "first":
+            return scores
+        nothing = torch.arange(scores.shape[-1], device=scores.device) == self.background
+        return scores + (all_equal(scores)[..., None] & nothing)
+
     def decide(self, parse: Parse) -> Tensor:
         """Return the best label, of the joint scores or where both streams agree."""
-        if self.config.decision != "agreement":
+        config = self.config
+        if config.decision != "agreement":
             return super().decide(parse)
-        return agreement_of(parse, self.background, clip_class=self.config.clip_class).label
+        rule = dict(clip_class=config.clip_class, equal_scores=config.equal_scores)
+        return agreement_of(parse, self.background, **rule).label
 
 
 class PairHead(Head):
@@ -253,7 +272,7 @@ class LabelHead(Head):
 
     def decide(self, parse: Parse) -> Tensor:
         """Return the best label; for weak supervision see `weak_decision`."""
-        scores, video = at_least_single(joint(parse, "segment").values), joint(parse, "video")
+        scores, video = self.scores(parse), joint(parse, "video")
         if self.weak:
             return weak_decision(scores, video.values)
         if self.config.decision == "masked":

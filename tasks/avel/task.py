@@ -297,6 +297,10 @@ class AVEL(Task):
         event = torch.where(decided, event.clamp(min=0.5), event.clamp(max=below))
         return {"event": event, "label": torch.where(decided, decisions["segment"], label)}
 
+    def unseen_rule(self) -> UnseenRule | None:
+        """Return the rule; None for the decision agreement, whose two scores it does not change."""
+        return None if self.config.decision == "agreement" else super().unseen_rule()
+
     def analysis(self) -> AVELAnalysis:
         """Return the analysis for intervals, comparisons, calibration and thresholds."""
         return AVELAnalysis(self.classes)

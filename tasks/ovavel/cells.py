@@ -26,12 +26,18 @@ _FINE_TUNED: Options = {"encoder_config": {"input_scale": (20.0, 1.0)}}
 _FINE_TUNED_OFFICIAL: Options = {
     **_FINE_TUNED,
     "decoder_config": {"rectify": "product"},
+    "task_config": {"equal_scores": "first"},
     "select_on": "test",
     "select_by": "seen_average",
 }
 _AGREEMENT: Options = {"task_config": {"decision": "agreement"}}
 _AGREEMENT_OFFICIAL: Options = {
-    "task_config": {"decision": "agreement", "clip_class": "first", "other_hole": True}
+    "task_config": {
+        "decision": "agreement",
+        "clip_class": "first",
+        "equal_scores": "first",
+        "other_hole": True,
+    }
 }
 _NOTE = """\
 **The two baselines.** `identity` + `cosine` needs no training: its presets decide for the class

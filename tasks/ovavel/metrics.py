@@ -36,8 +36,9 @@ class OVAVELMetrics(AVELMetrics):
     """Accumulator of decided and true labels of segments, by row.
 
     Clips are grouped by the label "category" [B], what they were collected for; without it, by
-    their own label. In each group all labels are candidates. `stacking` is what calibrated stacking
-    subtracts, whose figures stand beside the others in `details`.
+    their own label, and then a clip without event is in neither group. In each group all labels are
+    candidates. `stacking` is what calibrated stacking subtracts, whose figures stand beside the
+    others in `details`.
 
     Source: OV-AVEBench (CVPR 2025), released evaluation code.
 
@@ -69,7 +70,7 @@ class OVAVELMetrics(AVELMetrics):
         if not self.timed:
             return super().compute()
         found = self.figures_of(scored_labels(s))
-        unseen = self.unseen[s["category"]]
+        unseen = self.group("unseen")
         if "unseen_only" in s and unseen.any():
             right = (s["unseen_only"] == s["true"])[unseen]
             found["unseen_among_unseen_accuracy"] = 100 * float(right.mean())
@@ -89,8 +90,9 @@ class OVAVELMetrics(AVELMetrics):
             "true_category_everywhere": self.figures_of(collected),
             "true_clip_class_everywhere": self.figures_of(known),
         }
-        unseen = self.unseen[s["category"]]
-        details["groups"] = {"seen": int((~unseen).sum()), "unseen": int(unseen.sum())}
+        groups = {name: self.group(name) for name in GROUPS[1:]}
+        unseen = groups["unseen"]
+        details["groups"] = {name: int(clips.sum()) for name, clips in groups.items()}
         details["remarks"] = [SELECTION.format(*details["groups"].values())] * bool(unseen.any())
         if self.stacking is not None and self.evidence is not None and "seen" in self.evidence:
             stacked = self.figures_of(self.stacking.labels(self.evidence))
@@ -100,20 +102,27 @@ class OVAVELMetrics(AVELMetrics):
             details["remarks"].append(NOT_STACKED.format(self.stacking.gamma))
         return details
 
+    def group(self, name: str) -> np.ndarray:
+        """Return which clips are of a group: bool [N]."""
+        category = self.scored()["category"]
+        chosen = {
+            "total": np.ones(len(category), bool),
+            "seen": ~self.unseen[category] & (category != self.background),
+            "unseen": self.unseen[category],
+        }
+        return chosen[name]
+
     def figures_of(self, predicted: np.ndarray) -> dict[str, float]:
         """Return the figures that decisions [N, T] on the same clips would have, by group.
 
         A group without clips has none.
         """
-        state = self.scored()
-        true, unseen = state["true"], self.unseen[state["category"]]
-        clips = clip_figures(predicted, true, len(self.classes))
-        chosen = {"total": np.ones(len(true), bool), "seen": ~unseen, "unseen": unseen}
+        clips = clip_figures(predicted, self.scored()["true"], len(self.classes))
         out: dict[str, float] = {}
         for group in GROUPS:
-            start = "" if group == "total" else f"{group}_"
-            if chosen[group].any() and (group == "total" or self.unseen.any()):
-                means = {n: 100 * float(v[chosen[group]].mean()) for n, v in clips.items()}
+            start, chosen = "" if group == "total" else f"{group}_", self.group(group)
+            if chosen.any() and (group == "total" or self.unseen.any()):
+                means = {n: 100 * float(v[chosen].mean()) for n, v in clips.items()}
                 out |= {start + name: value for name, value in means.items()}
                 out[f"{start}average"] = float(np.mean(list(means.values())))
         return out

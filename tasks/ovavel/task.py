@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from avplatform.models.contracts import Encoding, Parse, at_least_single
+from avplatform.models.contracts import Encoding, Parse
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders.temporal import Temporal
 from avplatform.models.errors import UsageError
@@ -53,7 +53,6 @@ class OVAVEL(AVEL):
 
     name = "ovavel"
     Config = OVAVELConfig
-    rule = None  # a bank is not used: unseen classes are decided as the others
     selection_metric = "average"
     shown = ("average",)
     figures: ClassVar[tuple[str, ...]] = tuple(
@@ -195,7 +194,8 @@ class OVAVEL(AVEL):
             return {"segment": self._kept.to(found.device)[found]}
         decisions = super().decide(parse)
         if self.config.other_hole:
-            both = agreement_of(parse.for_decisions, self.background, clip_class="first")
+            rule = dict(clip_class="first", equal_scores=self.config.equal_scores)
+            both = agreement_of(parse.for_decisions, self.background, **rule)
             decisions["unlabelled"] = both.agree & (both.label == self.background)
         if (scores := self._scores(parse)) is not None:
             is_seen = torch.ones(scores.shape[-1], dtype=torch.bool, device=scores.device)
@@ -234,14 +234,10 @@ class OVAVEL(AVEL):
             return None
         parse = parse.for_decisions
         plain = not self._weak and self.config.decision == "argmax"
-        prediction = joint(parse, "segment")
-        if not (
-            plain
-            and prediction.kind == "logit"
-            and isinstance(self.head(parse), DECIDED_BY_LARGEST)
-        ):
+        head, logits = self.head(parse), joint(parse, "segment").kind == "logit"
+        if not (plain and logits and isinstance(head, DECIDED_BY_LARGEST)):
             return None
-        return at_least_single(prediction.values)
+        return head.scores(parse)
 
     @property
     def _weak(self) -> bool:
@@ -280,8 +276,7 @@ class OVAVEL(AVEL):
         if self.config.gamma is not None or evidence is None or "seen" not in evidence:
             return self
         assert isinstance(validation, OVAVELMetrics)
-        state = validation.scored()
-        if not validation.unseen[state["category"]].any() or not validation.timed:
+        if not validation.group("unseen").any() or not validation.timed:
             return self
         tried = amounts(evidence)
         scores = [

@@ -58,3 +58,5 @@ def test_the_presets_of_the_two_baselines_are_the_published_recipe_and_their_qui
         free = found[f"identity-cosine-ovavel{end}"].task_config
         assert (free.decision, free.clip_class) == ("agreement", "first" if end else "none")
         assert free.other_hole is bool(end)
+        for config in (tuned.task_config, free):
+            assert config.equal_scores == ("first" if end else "background")

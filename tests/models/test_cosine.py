@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from avplatform.data.adapters.registry import make_task
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import Encoding, FeatureSpec
@@ -19,6 +21,8 @@ from avplatform.models.encoders.identity import IdentityConfig
 from avplatform.models.encoders.temporal import TemporalConfig
 from avplatform.models.errors import UsageError
 from avplatform.tasks.agreement import agreement
+from avplatform.tasks.ovavel import OVAVELConfig
+from avplatform.tasks.ovavel.stacking import Stacking
 from tests.models.cells import cell, inputs, random_batch
 
 
@@ -60,11 +64,29 @@ def test_two_negative_cosines_count_as_nothing_by_default_and_win_as_released():
     assert product_scores(audio, visual, rectify="product").argmax() == 1
 
 
-def test_where_all_scores_are_equal_the_first_class_is_decided():
-    silent = torch.zeros(1, 1, 4)
-    for rectify in ("each", "product"):
-        scores = product_scores(silent, torch.rand(1, 1, 4), rectify=rectify)
-        assert not scores.any() and scores.argmax() == 0
+@pytest.mark.parametrize("rectify", ["each", "product"])
+@pytest.mark.parametrize("decision", ["argmax", "agreement"])
+def test_where_all_scores_are_equal_nothing_is_found_or_as_released_the_first_class(
+    decision, rectify
+):
+    encoding = encoded()
+    encoding.audio[:, 3] = encoding.visual[0, 3] = 0  # no sound; in the first clip no picture
+    texts = torch.randn(68, 6, generator=torch.Generator().manual_seed(5))
+    parse = decoder(rectify=rectify)(encoding, texts)
+    assert not parse.segment.av.values[:, 3].any()
+    for equal_scores, expected in (("background", 67), ("first", 0)):
+        config = OVAVELConfig(decision=decision, equal_scores=equal_scores)
+        task = make_task("ovavel", config)
+        found = task.decide(parse)
+        assert found["segment"][0, 3] == expected
+        one = 67 if decision == "agreement" else expected  # the picture alone names a class
+        assert found["segment"][1, 3] == one
+        evidence = task.evidence(parse, found)
+        assert torch.equal(evidence["event"] >= 0.5, found["segment"] != 67)
+        if decision == "argmax":  # what calibrated stacking compares decides the same
+            compared = {name: values.numpy() for name, values in evidence.items()}
+            assert np.array_equal(Stacking(0.0, 67).labels(compared), found["segment"].numpy())
+            assert (found["unseen_only"][0, 3] == 67) == (expected == 67)
 
 
 @pytest.mark.parametrize("rectify", ["each", "product"])
@@ -171,6 +193,8 @@ def test_streams_agree_segment_by_segment_or_on_the_first_class():
     assert found.label.tolist() == [[2, 2, 1, 0]]  # the first of equal scores counts
     # The first agreement is on background, so the whole clip is background.
     assert agreement(SCORES, OTHER, 2, clip_class="first").label.tolist() == [[2, 2, 2, 2]]
+    # Equal scores of all classes name none.
+    assert agreement(SCORES * 0, OTHER, 2).label.tolist() == [[2, 2, 2, 2]]
     # Without a text of background there is an index for it all the same.
     assert agreement(SCORES, OTHER, 3, clip_class="first").label.tolist() == [[3, 2, 2, 2]]
 
@@ -199,6 +223,7 @@ def test_localization_decides_by_agreement_if_asked(clip_class):
     [
         ("ave", "dch", {"decision": "agreement"}, "decision is 'agreement'"),
         ("ave", "cosine", {"clip_class": "first"}, "clip_class is 'first'"),
+        ("ave", "leap", {"equal_scores": "first"}, "equal_scores is 'first'"),
         ("ave", "cosine", {"decision": "masked"}, "decision is 'masked'"),
         ("ave", "cosine", {"label_set": "events"}, "label_set is 'events'"),
     ],

@@ -21,6 +21,9 @@ from avplatform.tasks.ovavel import OVAVEL, OVAVELConfig
 from tests.parity.cases_training import train
 from tests.parity.golden_case import Case, close
 
+RELEASED: dict[str, Any] = {"equal_scores": "first"}
+"""Where all scores of a segment are equal, the authors' code decides for the first class."""
+
 
 def told(config: dict[str, Any]) -> dict[str, Any]:
     """What shapes cannot tell, from a configuration of the authors' code."""
@@ -42,7 +45,7 @@ def build(weights: dict[str, Tensor], texts: Tensor, **options: Any) -> nn.Modul
 
 
 def task_of(texts: Tensor) -> Task:
-    return OVAVEL(OVAVELConfig(), classes=names(len(texts)))
+    return OVAVEL(OVAVELConfig(**RELEASED), classes=names(len(texts)))
 
 
 def batch_of(audio: Tensor, visual: Tensor, segment: Tensor) -> Batch:
@@ -137,12 +140,13 @@ def ovavel_decision(case: Case) -> None:
         "loss": task.loss(parse, encoding, batch_of(**streams, segment=segment))["segment"][None],
     }
     for name, count in (("agreement", background), ("agreement_other", len(texts))):
-        found = agreement(audio[..., :count], visual[..., :count], background, clip_class="first")
+        streams = audio[..., :count], visual[..., :count]
+        found = agreement(*streams, background, clip_class="first", **RELEASED)
         given = torch.where(found.agree, found.first[:, None], background)
         assert torch.equal(found.label, given)
         produced |= {f"{name}.agree": found.agree, f"{name}.clip_class": found.first}
     for name, options in DECISIONS.items():
-        task = OVAVEL(OVAVELConfig(**options), classes=names(len(texts)))
+        task = OVAVEL(OVAVELConfig(**RELEASED, **options), classes=names(len(texts)))
         check_figures(case, name, task, parse, segment)
     case.compare(produced)
 

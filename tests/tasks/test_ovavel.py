@@ -122,6 +122,16 @@ def test_groups_follow_what_a_clip_was_collected_for_and_keep_its_background():
     assert anchors["true_clip_class_everywhere"]["unseen_accuracy"] == 100
 
 
+def test_without_a_category_a_clip_without_event_is_in_neither_group():
+    batch = batch_of([[67] * 10, [DOG] * 10, [AIRPLANE] * 10, [67] * 10], [DOG] * 4)
+    del batch.labels["category"]
+    metrics = OVAVELMetrics([*EVENTS, "background"], UNSEEN)
+    metrics.update({"segment": torch.full((4, 10), 67)}, batch)
+    figures, details = metrics.compute(), metrics.details()
+    assert figures["accuracy"] == 50 and details["groups"] == {"seen": 1, "unseen": 1}
+    assert figures["seen_accuracy"] == figures["unseen_accuracy"] == 0
+
+
 def test_training_asks_for_the_seen_texts_and_everything_else_for_all():
     config, task, model = cell("ovavel", "ave", "leap")
     assert len(model.config.classes) == 68 and len(task.asked()) == 47
