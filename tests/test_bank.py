@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from avplatform.api import evaluate
 from avplatform.cli import main
 from avplatform.data.store.schema import BACKGROUND
-from avplatform.labels.bank import LARGEST, ReferenceBank, mixture, read_bank
-from avplatform.labels.unseen import WithBank, calibrated, groups_of, standard
+from avplatform.evaluation.scoring import with_bank
+from avplatform.labels.bank import LARGEST, ReferenceBank, check_bank, mixture, read_bank
+from avplatform.labels.unseen import MOST_GROUPS, WithBank, calibrated, groups_of, standard
 from avplatform.models.av_model import BANK_FILE, AVModel
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
@@ -26,9 +27,18 @@ from tests.models.cells import cell
 WIDE = {
     "avvp": FeatureSpec(audio_dim=40, visual_dim=44),
     "avel": FeatureSpec(audio_dim=40, visual_dim=44, map_size=(1, 1)),
+    "ovavel": FeatureSpec(audio_dim=40, visual_dim=44),
 }
 WIDTHS = {"han": {"width": 64}, "mmpyr": {"width": 64}, "cmbs": {"width": 64}}
-HELD = {"avvp": ["Cat", "Violin_fiddle"], "avel": ["Cat", "Violin, fiddle"]}
+HELD = {
+    "avvp": ["Cat", "Violin_fiddle"],
+    "avel": ["Cat", "Violin, fiddle"],
+    "ovavel": [
+        *("airplane flyby", "cat purring", "fireworks banging", "gibbon howling"),
+        *("playing mandolin", "playing violin", "race car", "typing on typewriter"),
+    ],
+}
+ENCODERS = {"avvp": "han", "avel": "cmbs", "ovavel": "han"}
 
 
 class World:
@@ -86,7 +96,7 @@ class World:
         background = len(self.kept)
         index = torch.where(there, torch.tensor(columns)[:, None], background)
         known = {"pseudo_audio": dense, "pseudo_visual": dense, "weak": dense.amax(dim=1)}
-        if self.task == "avel":
+        if self.task != "avvp":
             known = {"segment": index, "video": torch.tensor(columns)}
 
         def batch(indices, labels=None):
@@ -124,9 +134,9 @@ class SplitOf(SimpleNamespace):
         return self.clips
 
 
-@pytest.fixture(scope="module", params=["avvp", "avel"])
+@pytest.fixture(scope="module", params=["avvp", "avel", "ovavel"])
 def world(request):
-    made = World(request.param, {"avvp": "han", "avel": "cmbs"}[request.param])
+    made = World(request.param, ENCODERS[request.param])
     made.bank = ReferenceBank.make(made.model, made.narrow, made.split(200, made.kept))
     made.held = [made.events.index(name) for name in HELD[made.task]]
     return made
@@ -202,6 +212,14 @@ def test_without_an_unseen_label_or_when_asked_the_bank_is_not_used(world, tmp_p
         assert calibrated(model, world.narrow, None, labels, assumed=assumed) is None
 
 
+def test_a_bank_that_was_asked_for_but_is_not_used_is_an_error(world, monkeypatch):
+    monkeypatch.setattr(world.model, "folder", None)
+    with pytest.raises(UsageError, match="trained on all classes that are scored; leave it out"):
+        with_bank(world.model, world.narrow, "present")
+    with pytest.raises(UsageError, match="unseen is 'training', but the model has no bank; make"):
+        with_bank(world.model, world.whole, "training")
+
+
 def test_what_is_left_out_is_not_read(world):
     _, parser = world.parser(world.bank, world.held, "held")
     group = [0, 3]
@@ -222,6 +240,7 @@ def test_groups_hold_each_class_equally_often():
     counts = np.bincount(np.concatenate(groups), minlength=10)
     assert len(groups) >= 8 and counts.max() - counts.min() <= 3
     assert groups == groups_of(range(10), 3) and groups_of([4], 1) == []
+    assert len(groups_of(range(67), 1)) == MOST_GROUPS
 
 
 def test_standard_scores_are_normal_quantiles_among_the_table():
@@ -307,6 +326,9 @@ def test_a_model_that_cannot_look_for_labels_has_no_bank(world):
     closed = cell("avvp", "han", "mmil")
     with pytest.raises(UsageError, match="cannot look for other labels"):
         ReferenceBank.make(closed.model.eval(), closed.task, world.split(4, world.kept))
+    both = cell("avel", "identity", "cosine", task_options={"decision": "agreement"})
+    with pytest.raises(UsageError, match="the task avel has no rule, with the options of this"):
+        check_bank(both.model, both.task)
 
 
 SMALL = ["--encoder", "han", "--encoder-config.width", "16", "--encoder-config.heads", "2"]
@@ -343,3 +365,37 @@ def test_training_makes_a_bank_that_eval_uses_and_the_command_makes_again(
     model.folder = None  # as of a model that was never saved
     plain = evaluate(model, data=data, held_out=held, among="all", cpu=True)
     assert "bank" not in plain and plain["test"] == content["test"]
+
+
+def test_a_training_that_cannot_make_its_bank_is_refused_before_it_begins(
+    small_stores, tmp_path, capsys
+):
+    given = ["train", "--task", "avvp", "--encoder", "han", "--data", str(small_stores["avvp"])]
+    given += ["--bank-clips", "9", "--output-dir", str(tmp_path / "run"), "--cpu"]
+    for flags, said in (
+        (["--decoder", "leap", "--streaming"], "afterwards with `avplatform bank RUN`"),
+        (["--decoder", "mmil"], "so it cannot look for other labels; train a model with --decoder"),
+        (["--decoder", "leap", "--labels.embeddings", "learned"], "--labels.embeddings glove-50d"),
+    ):
+        assert main([*given, *flags]) == 2
+        shown = " ".join(capsys.readouterr().err.split())
+        assert "bank_clips is 9, but" in shown and said in shown
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_streamed_model_gets_its_bank_afterwards_and_a_lone_folder_with_its_data(
+    small_stores, tmp_path, capsys
+):
+    run, data = tmp_path / "run", str(small_stores["avvp"])
+    given = ["train", "--task", "avvp", *SMALL, "--data", data, "--no-save-plots", "--streaming"]
+    assert main([*given, "--decoder", "leap", "--output-dir", str(run)]) == 0
+    assert main(["bank", str(run), "--cpu"]) == 0 and (run / "model" / BANK_FILE).is_file()
+    alone = str(shutil.copytree(run / "model", tmp_path / "alone"))  # as a converted model is
+    capsys.readouterr()
+    for flags, said in (
+        ([], "does not say what it was trained on, as a converted model does not; give --data"),
+        (["--data", str(small_stores["avel"])], "are for avel, not avvp"),
+    ):
+        assert main(["bank", alone, "--cpu", *flags]) == 2
+        assert said in " ".join(capsys.readouterr().err.split())
+    assert main(["bank", alone, "--cpu", "--data", data]) == 0

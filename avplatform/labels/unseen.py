@@ -38,6 +38,8 @@ from avplatform.tasks.unseen import Choice, class_f
 
 GROUPS = 8
 """Groups of training classes that are left out, at least."""
+MOST_GROUPS = 24
+"""Groups at most, which bounds the time with many classes."""
 MOST_OFTEN = 2.0
 """How much more often than it occurs a label may be found where it is assumed to be rare."""
 UNLIKE = 0.01
@@ -317,14 +319,17 @@ def why_plain(model: AVModel, task: Task, names: Sequence[str]) -> str:
 
 
 def groups_of(classes: Sequence[int], size: int) -> list[list[int]]:
-    """Return groups of one size, at least `GROUPS`, that hold each class nearly equally often."""
+    """Return groups of one size that hold each class nearly equally often, if they are so many.
+
+    There are at least `GROUPS`, and at most `MOST_GROUPS`.
+    """
     rng, found = np.random.default_rng(0), list[list[int]]()
     while len(found) < GROUPS and len(classes) > 1:
         order = rng.permutation(np.asarray(classes))
         found += [
             sorted(order[at : at + size].tolist()) for at in range(0, len(order) - size + 1, size)
         ]
-    return found
+    return found[:MOST_GROUPS]
 
 
 def _share(maps: dict[str, Tensor]) -> float:

@@ -40,6 +40,19 @@ def test_a_run_takes_no_step_and_scores_what_is_saved(small_stores, texts, tmp_p
     assert json.loads(scores.read_text())["test"] == results["test"]
 
 
+def test_a_bank_needs_no_parameters_but_a_decision_that_reads_it(
+    small_stores, texts, tmp_path, capsys
+):
+    flags = ["--task", "avel", "--encoder", "identity", "--decoder", "cosine", "--cpu",
+             "--labels.embeddings", texts, "--data", str(small_stores["avel"])]  # fmt: skip
+    for decision, code in (("argmax", 0), ("agreement", 2)):
+        run = str(tmp_path / decision)
+        given = ["--task-config.decision", decision, "--no-save-plots", "--output-dir", run]
+        assert main(["train", *flags, *given]) == 0
+        assert main(["bank", run, "--cpu"]) == code
+    assert "so a bank would not be read" in capsys.readouterr().err
+
+
 def test_the_presets_of_the_two_baselines_are_the_published_recipe_and_their_quirks():
     found = {n: parse(["--preset", n]) for n in list_presets() if "cosine-ovavel" in n}
     assert sorted(found) == [

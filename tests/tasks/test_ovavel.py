@@ -16,6 +16,10 @@ from avplatform.data.adapters.ovave.classes import BACKGROUND, EVENTS, SEEN, UNS
 from avplatform.data.adapters.registry import make_task, task_on
 from avplatform.data.reading.restricted import RestrictedData, clips_per_class
 from avplatform.data.simulate.demo import make_demo
+from avplatform.hub.folder import model_folder
+from avplatform.labels.open import never_trained_on
+from avplatform.labels.unseen import calibrated
+from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Parse, Prediction, StreamPredictions
 from avplatform.models.decoders import DECODERS
 from avplatform.models.errors import UsageError
@@ -24,6 +28,7 @@ from avplatform.tasks.ovavel import OVAVELConfig
 from avplatform.tasks.ovavel.metrics import NO_LABEL, OVAVELMetrics, clip_figures, event_f
 from avplatform.tasks.ovavel.stacking import Stacking, amounts
 from avplatform.tasks.registry import task_of_model
+from avplatform.timeline.pipeline import pipeline
 from avplatform.training.optim import build_optimizer
 from avplatform.training.step import optimisation_step
 from tests.models.cells import FEATURES, cell, random_batch
@@ -46,7 +51,8 @@ def runs(store, tmp_path_factory):
     for decoder in ("leap", "dch"):
         folders[decoder] = str(tmp_path_factory.mktemp("runs") / decoder)
         small = ["--encoder", "han", "--encoder-config.width", "16", "--encoder-config.heads", "2"]
-        small += ["--decoder-config.heads", "2"] if decoder == "leap" else []
+        if decoder == "leap":
+            small += ["--decoder-config.heads", "2", "--bank-clips", "40"]
         flags = ["train", "--task", "ovavel", "--decoder", decoder, *small, "--data", str(store)]
         flags += ["--max-steps", "2", "--batch-size", "8", "--output-dir", folders[decoder]]
         assert main([*flags, "--cpu", "--select-by", "seen_average"]) == 0
@@ -334,6 +340,45 @@ def test_a_run_scores_all_groups_and_eval_repeats_it(runs, tmp_path, decoder, ca
     card = (Path(run) / "model" / "README.md").read_text()
     assert "seen_average" in card
     assert ("tuned on them" in card) == texts
+
+
+def test_a_bank_decides_the_unseen_classes_and_says_so(store, runs, tmp_path, capsys):
+    out, found = tmp_path / "eval.json", {}
+    for unseen in ("plain", "present"):
+        given = ["eval", runs["leap"], "--cpu", "--unseen", unseen, "--json", str(out)]
+        assert main(given) == 0
+        found[unseen] = json.loads(out.read_text())
+        said = "classes never trained on are calibrated by the model's bank, assuming that every"
+        assert (said in " ".join(capsys.readouterr().out.split())) == (unseen == "present")
+    assert "bank" not in found["plain"] and found["present"]["bank"]["assumed"] == "present"
+    assert found["plain"]["test"] != found["present"]["test"]
+    assert main(["eval", runs["dch"], "--cpu", "--unseen", "present"]) == 2
+    batch = open_data(store, task="ovavel").split("test").batch([3])
+    features = {name: getattr(batch, name)[0].numpy() for name in ("audio", "visual")}
+    timeline = pipeline(runs["leap"], extractor=object())(features)
+    assert set(UNSEEN) <= set(timeline.never_trained_on) and timeline.bank == "training"
+    assert "calibrated by the model's bank" in timeline.notes[0]
+
+
+def test_numbers_are_picked_among_trained_classes_alone(runs, monkeypatch):
+    model = AVModel.from_pretrained(model_folder(runs["leap"]))
+    task, names = task_of_model(model.config), list(EVENTS)
+    asked, real = [], type(task).with_classes
+    monkeypatch.setattr(
+        type(task), "with_classes", lambda self, n, t=None: asked.append(n) or real(self, n, t)
+    )
+    parser = calibrated(model, task, None, names, assumed="present")
+    new = {names[n] for n in parser.columns}  # also seen classes of which this store has no clip
+    assert set(UNSEEN) < new == set(never_trained_on(model.config, names))
+    assert len(asked) >= 8 and all(set(n) == set(names) - new for n in asked)
+    clips = random_batch("ovavel", features=model.config.features)
+    with torch.inference_mode():
+        plain, found = (
+            m(clips.audio, clips.visual).parse.segment.av.values for m in (model, parser)
+        )
+    rest = [n for n in range(68) if n not in parser.columns]
+    assert torch.equal(plain[..., rest], found[..., rest])
+    assert not torch.equal(plain[..., parser.columns], found[..., parser.columns])
 
 
 def test_a_saved_closed_model_is_scored_among_all_classes_of_the_data(store):
