@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from avplatform.tasks.events import FromEvents
     from avplatform.tasks.metrics import Metrics
     from avplatform.tasks.registry import register_task, task_of_model
+    from avplatform.tasks.unseen import UnseenRule
     from avplatform.timeline.pipeline import pipeline
     from avplatform.timeline.timeline import Timeline
 
@@ -58,6 +59,7 @@ __all__ = [
     "Task",
     "TaskConfig",
     "Timeline",
+    "UnseenRule",
     "__version__",
     "create_model",
     "evaluate",
@@ -91,6 +93,7 @@ _HOMES = {
     "Task": "avplatform.tasks.contracts",
     "TaskConfig": "avplatform.tasks.contracts",
     "Timeline": "avplatform.timeline.timeline",
+    "UnseenRule": "avplatform.tasks.unseen",
     "create_model": "avplatform.api",
     "evaluate": "avplatform.api",
     "label_embeddings": "avplatform.labels.cache",

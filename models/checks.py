@@ -50,11 +50,18 @@ def finite(config: Any, *names: str) -> None:
 
 
 def check_choices(config: Any) -> None:
-    """Check that each field of a Literal type has one of its values; suggest the nearest one."""
+    """Check that each field of a Literal type has one of its values, or None where that is allowed.
+
+    The message suggests the nearest value.
+    """
     kinds: dict[str, Any] = field_kinds(type(config))  # type: ignore[arg-type]
     for name, kind in kinds.items():
-        choices, value = typing.get_args(kind), getattr(config, name)
-        if typing.get_origin(kind) is typing.Literal and value not in choices:
+        parts, value = typing.get_args(kind), getattr(config, name)
+        if value is None and type(None) in parts:
+            continue
+        literal = parts[0] if type(None) in parts else kind
+        choices = typing.get_args(literal)
+        if typing.get_origin(literal) is typing.Literal and value not in choices:
             hint = nearest(value, choices) if isinstance(value, str) else ""
             raise UsageError(
                 f"{type(config).__name__}.{name} is {value!r}{hint}; "

@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from avplatform.api import evaluate
 from avplatform.cli import main
 from avplatform.data.store.schema import BACKGROUND
-from avplatform.evaluation.scoring import with_bank
 from avplatform.labels.bank import LARGEST, ReferenceBank, check_bank, mixture, read_bank
 from avplatform.labels.unseen import MOST_GROUPS, WithBank, calibrated, groups_of, standard
 from avplatform.models.av_model import BANK_FILE, AVModel
@@ -214,10 +213,18 @@ def test_without_an_unseen_label_or_when_asked_the_bank_is_not_used(world, tmp_p
 
 def test_a_bank_that_was_asked_for_but_is_not_used_is_an_error(world, monkeypatch):
     monkeypatch.setattr(world.model, "folder", None)
-    with pytest.raises(UsageError, match="trained on all classes that are scored; leave it out"):
-        with_bank(world.model, world.narrow, "present")
-    with pytest.raises(UsageError, match="unseen is 'training', but the model has no bank; make"):
-        with_bank(world.model, world.whole, "training")
+    for labels, said in (
+        ([world.events[world.kept[0]]], "the model was trained on all labels; leave it out"),
+        (["xylophone"], "the model has no bank; make one with `avplatform bank RUN`"),
+    ):
+        task = world.whole.with_classes(labels)
+        with pytest.raises(UsageError, match=f"unseen is 'training', but {said}"):
+            calibrated(world.model, task, None, labels, assumed="training", asked=True)
+        assert calibrated(world.model, task, None, labels, assumed="training") is None
+        assert calibrated(world.model, task, None, labels, assumed="plain", asked=True) is None
+    with pytest.raises(UsageError, match="but DCH is a classifier with one output"):
+        closed = cell("avvp", "han", "dch")
+        calibrated(closed.model, closed.task, None, ["x"], assumed="present", asked=True)
 
 
 def test_what_is_left_out_is_not_read(world):

@@ -124,6 +124,7 @@ def kitchen(tmp_path_factory):
         f"{train} psp --decoder mmil --output-dir runs/mmil --no-save-plots {small}",
         f"{train} gated --decoder leap --held-out blender --output-dir runs/held {small}",
         "eval runs/held --held-out blender --cpu",
+        "bank runs/held --cpu",
         "data card data/dense",
         "data simulate --task dense --annotations kitchen --out simulated",
         "train --task dense --data demo",
@@ -143,13 +144,15 @@ def test_the_commands_of_the_page_on_extending_run(kitchen):
     assert done.returncode == 0 and "all is well" in done.stdout, done.stderr[-3000:]
     found = codes(done)
     failed = [line for line, code in found.items() if code]
-    assert not set(failed) & set(commands) and len(found) == len(commands) + 11
+    assert not set(failed) & set(commands) and len(found) == len(commands) + 12
     assert [line.split()[:2] for line in failed] == [
+        ["bank", "runs/held"],
         ["data", "simulate"],
         ["train", "--task"],
         ["eval", "runs/dense"],
     ]
     for said in (
+        "the task dense has no rule",
         "dense-kitchen has no simulation",
         "no demo data for dense",
         "'dense' has no analysis",

@@ -56,8 +56,8 @@ class PredictOptions:
     """seconds from one window to the next; default: half the length of its training clips"""
     threshold: float | None = None
     """lowest probability at which a class is detected (avvp); default: the model's own"""
-    unseen: Assumed = "training"
-    """labels never trained on: as rare as training classes, one present, or plain (no bank)"""
+    unseen: Assumed | None = None
+    """labels never trained on: as rare as others (training, default), present, plain (no bank)"""
     embed_video: bool = False
     """put the video into the page itself; default: the page refers to it by its relative path"""
     max_seconds: float = 3600.0

@@ -29,7 +29,7 @@ class EvalOptions:
     embeddings: str | None = None
     """with --held-out: source of label embeddings; default: the source used in training"""
     unseen: Assumed | None = None
-    """classes never trained on: one is present (with --held-out the default), rare, or no bank"""
+    """classes never trained on: present (default if held out), rare (training), plain (no bank)"""
     threshold: float | None = None
     """lowest probability at which a class is detected (avvp); default: the model's own"""
     json: str | None = None

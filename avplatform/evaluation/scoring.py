@@ -24,17 +24,16 @@ from avplatform.evaluation.perturbations import Change
 from avplatform.evaluation.untrained import training_free_answers
 from avplatform.features.weights import parse_weights
 from avplatform.hub.folder import model_folder
-from avplatform.labels.assumed import ASSUMED, CALIBRATED, Assumed
+from avplatform.labels.assumed import ASSUMED, CALIBRATED
 from avplatform.labels.held_out import data_for, events_of_task, without, zero_shot
-from avplatform.labels.unseen import WithBank, calibrated, why_plain
+from avplatform.labels.unseen import calibrated
 from avplatform.models.av_model import AVModel, count_parameters
-from avplatform.models.checks import at_least
+from avplatform.models.checks import at_least, check_choices
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.paths import expanded, nearest_path
 from avplatform.runs.folder import results_beside, trained_on
 from avplatform.runs.predictions import Predictions, save_predictions
 from avplatform.runs.results import presence_of, results, show
-from avplatform.tasks.contracts import Task
 from avplatform.tasks.metrics import Metrics
 from avplatform.tasks.registry import task_of_model, with_threshold
 from avplatform.training_free.model import TRAINING_FREE, TrainingFree, open_for_data
@@ -56,6 +55,7 @@ def score_model(
         UsageError: a value or combination of options is wrong, or nothing says which data to use.
         DataError: the model, the data or the split is missing or broken, or they do not fit.
     """
+    check_choices(options)
     at_least(options, "batch_size", 1)
     at_least(options, ("threads", "bootstrap", "seed"), 0)
     accelerator = make_accelerator(cpu=options.cpu, precision="no", threads=options.threads)
@@ -100,14 +100,17 @@ def score_model(
             among=options.among,
             source=options.embeddings,
             assumed=options.unseen or "present",
+            asked=options.unseen is not None,
         )
         console.note(about_held_out(about))
     else:
         task = task_on(task, data.spec)
-    if options.unseen and options.unseen != "plain" and "bank" not in about:
-        parser = with_bank(model, task, options.unseen)
-        about["bank"] = parser.about
-        console.note(f"classes never trained on are {about_bank(about)}")
+        if options.unseen is not None:
+            names, _ = events_of_task(task, model.config.decoder._type, model.config.encoder._type)
+            bank = calibrated(model, task, None, names, assumed=options.unseen, asked=True)
+            if bank is not None:
+                parser, about["bank"] = bank, bank.about
+                console.note(f"classes never trained on are {about_bank(about)}")
     data = data_for(data, task)
     check_labels(data.spec, task)
     split, parser = data.split(name), parser.to(accelerator.device)
@@ -203,6 +206,8 @@ def training_free_model(
         UsageError: no data are given, or options that need a trained model.
         DataError: the data hold no embeddings of CLIP and CLAP, or the weights are missing.
     """
+    if options.unseen is not None:
+        raise UsageError(f"{TRAINING_FREE} has no bank; leave --unseen out")
     if options.data in (None, "demo") or options.held_out:
         raise UsageError(
             f"{TRAINING_FREE} was trained on no data; "
@@ -216,19 +221,6 @@ def training_free_model(
     path, _ = locate_store(options.data, cache, console.note)
     weights = parse_weights(options.weights)
     return open_for_data(Manifest.read(path).spec, weights=weights, device=device)
-
-
-def with_bank(model: AVModel, task: Task, assumed: Assumed) -> WithBank:
-    """Return a model that decides the classes that it was never trained on by its bank.
-
-    Raises:
-        UsageError: there are no such classes, or the model has no bank.
-        DataError: the bank is damaged, or was made for another model.
-    """
-    names, _ = events_of_task(task, model.config.decoder._type, model.config.encoder._type)
-    if (found := calibrated(model, task, None, names, assumed=assumed)) is None:
-        raise UsageError(f"unseen is '{assumed}', but {why_plain(model, task, names)}")
-    return found
 
 
 def about_held_out(about: dict[str, Any]) -> str:

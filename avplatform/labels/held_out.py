@@ -54,6 +54,7 @@ def zero_shot(
     among: str,
     source: str | None,
     assumed: Assumed = "plain",
+    asked: bool = False,
 ) -> tuple[nn.Module, Task, Data, dict[str, Any]]:
     """Return the model, task and data that score a model on classes by their label texts.
 
@@ -68,6 +69,7 @@ def zero_shot(
         among: "held-out" to choose among these classes only, "all" to choose among all.
         source: the source of label embeddings; default: the model's own.
         assumed: what the model's bank assumes of classes that it was never trained on.
+        asked: whether somebody asked for the bank, so that doing without is an error.
 
     Raises:
         UsageError: a class is unknown, or the model cannot look for labels that it was not trained
@@ -86,9 +88,9 @@ def zero_shot(
     known = set(model.config.classes) - set(never_trained_on(model.config, model.config.classes))
     trained = [name for name in chosen if name in known]
     about = {"held_out": chosen, "among": among, "trained_on": trained, "zero_shot": not trained}
-    asked = [name for name, _ in kept]
-    restricted = RestrictedData(data, asked, holding=chosen)
-    parser = calibrated(model, narrow, found.values, asked, assumed=assumed)
+    names = [name for name, _ in kept]
+    restricted = RestrictedData(data, names, holding=chosen)
+    parser = calibrated(model, narrow, found.values, names, assumed=assumed, asked=asked)
     if parser is None:
         return WithLabels(model, found.values), narrow, restricted, about
     about["bank"] = parser.about

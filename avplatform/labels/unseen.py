@@ -33,6 +33,7 @@ from avplatform.labels.bank import (
 from avplatform.labels.open import never_trained_on
 from avplatform.models.av_model import AVModel, any_tensor
 from avplatform.models.contracts import Encoding, Output, Parse, StreamPredictions
+from avplatform.models.errors import UsageError
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.unseen import Choice, class_f
 
@@ -284,6 +285,7 @@ def calibrated(
     names: Sequence[str],
     *,
     assumed: Assumed,
+    asked: bool = False,
 ) -> WithBank | None:
     """Return a model that decides unseen labels by its bank; None if it has none, or no need.
 
@@ -293,28 +295,32 @@ def calibrated(
         labels: their embeddings; None: the model's own.
         names: the labels of events that are asked for.
         assumed: what the rule assumes, see `Assumed`; plain: the bank is not used.
+        asked: whether somebody asked for it, so that doing without a bank is an error.
 
     Raises:
+        UsageError: a bank was asked for, but there is none, or no need.
         DataError: the bank is damaged, or was made for another model.
     """
-    new = set(never_trained_on(model.config, names))
-    if assumed == "plain" or not new or task.unseen_rule() is None:
+    if assumed == "plain":
         return None
-    if (bank := read_bank(model)) is None:
+    new = set(never_trained_on(model.config, names))
+    bank = read_bank(model) if new and task.unseen_rule() is not None else None
+    if bank is None:
+        if asked:
+            raise UsageError(f"unseen is '{assumed}', but {_why_plain(model, task, new)}")
         return None
     unseen = [n for n, name in enumerate(names) if name in new]
     return WithBank(model, bank, task, labels, unseen, assumed=assumed).eval()
 
 
-def why_plain(model: AVModel, task: Task, names: Sequence[str]) -> str:
-    """Return why a bank decides none of some labels, and what to do.
-
-    Raises:
-        UsageError: the model can have no bank.
-    """
-    if not never_trained_on(model.config, names):
-        return "the model was trained on all classes that are scored; leave it out"
-    check_bank(model, task)
+def _why_plain(model: AVModel, task: Task, new: set[str]) -> str:
+    """Return why no bank is used for new labels, and what to do."""
+    if not new:
+        return "the model was trained on all labels; leave it out"
+    try:
+        check_bank(model, task)
+    except UsageError as error:
+        return str(error)
     return "the model has no bank; make one with `avplatform bank RUN`"
 
 

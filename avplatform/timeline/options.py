@@ -28,8 +28,8 @@ class PipelineConfig:
     """windows that are parsed at a time"""
     threshold: float | None = None
     """probability from which a class is decided (avvp); default: the model's own"""
-    unseen: Assumed = "training"
-    """labels never trained on: as rare as training classes, one present, or plain (no bank)"""
+    unseen: Assumed | None = None
+    """labels never trained on: as rare as others (training, default), present, plain (no bank)"""
     cpu: bool = False
     """stay on the CPU"""
     max_seconds: float = 3600.0

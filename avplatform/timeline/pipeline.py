@@ -89,10 +89,10 @@ def pipeline(
             "out"
         )
     if name == TRAINING_FREE:
-        if embeddings is not None or (config.window, config.hop) != (None, None):
+        if any(x is not None for x in (embeddings, config.window, config.hop, config.unseen)):
             raise UsageError(
                 f"{TRAINING_FREE} embeds labels by CLIP and CLAP, and scores every second by "
-                "itself; leave embeddings, window and hop out"
+                "itself, without a bank; leave embeddings, window, hop and unseen out"
             )
         opened, extractor = open_for_videos(
             None if labels is None else checked_labels(labels),
@@ -145,7 +145,12 @@ class Pipeline:
         self.labels = event_names(self.task, model)
         self.never_trained_on = never_trained_on(model.config, self.labels)
         self.with_bank = calibrated(
-            model, self.task, self.label_embeddings, self.labels, assumed=config.unseen
+            model,
+            self.task,
+            self.label_embeddings,
+            self.labels,
+            assumed=config.unseen or "training",
+            asked=config.unseen is not None,
         )
 
     @overload
@@ -285,7 +290,7 @@ class Pipeline:
             labels=self.labels,
             open_labels=self.open_labels,
             never_trained_on=self.never_trained_on,
-            bank=self.config.unseen if self.with_bank else None,
+            bank=self.with_bank.about["assumed"] if self.with_bank else None,
             events=events_of(
                 found,
                 scores,

@@ -77,7 +77,8 @@ class Setup:
             process_index=self.accelerator.process_index,
             num_processes=self.accelerator.num_processes,
         )
-        model.config.training_clips = clips_per_class(
+        # A stream from the Hub is not counted, but data may say of which classes it has no clip.
+        model.config.training_clips = dict.fromkeys(self.task.unseen, 0) | clips_per_class(
             self.data, self.task.train_splits(), mapped=not config.streaming
         )
         if len(self.loader) == 0:

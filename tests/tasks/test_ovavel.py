@@ -360,6 +360,16 @@ def test_a_bank_decides_the_unseen_classes_and_says_so(store, runs, tmp_path, ca
     assert "calibrated by the model's bank" in timeline.notes[0]
 
 
+def test_unseen_classes_are_known_where_nobody_counted_clips(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("avplatform.training.setup.clips_per_class", lambda *_, **__: {})
+    flags = ["train", "--task", "ovavel", "--encoder", "han", "--decoder", "leap", "--cpu"]
+    flags += ["--encoder-config.width", "16", "--encoder-config.heads", "2", "--no-save-plots"]
+    flags += ["--decoder-config.heads", "2", "--max-steps", "1", "--data", str(store)]
+    assert main([*flags, "--output-dir", str(tmp_path / "run")]) == 0
+    config = AVModel.from_pretrained(tmp_path / "run").config
+    assert never_trained_on(config, EVENTS) == list(UNSEEN)
+
+
 def test_numbers_are_picked_among_trained_classes_alone(runs, monkeypatch):
     model = AVModel.from_pretrained(model_folder(runs["leap"]))
     task, names = task_of_model(model.config), list(EVENTS)

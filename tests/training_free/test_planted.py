@@ -228,6 +228,7 @@ def test_embeddings_of_other_weights_are_refused(tmp_path):
         ({}, "trained on no data; give --data STORE"),
         ({"data": "demo"}, "give --data STORE"),
         ({"data": "x", "held_out": ("siren",)}, "leave --held-out out"),
+        ({"data": "x", "unseen": "present"}, "has no bank; leave --unseen out"),
     ],
 )
 def test_eval_says_what_it_needs(options, message):
@@ -246,8 +247,9 @@ def test_weights_are_refused_for_a_model_that_has_its_own(tmp_path):
         ({"labels": None}, 'say what to look for: --labels "dog barking, siren"'),
         ({"labels": ["dog", "dog"]}, "given twice"),
         ({"labels": ["dog", "background"]}, "means that there is no event"),
-        ({"labels": ["dog"], "embeddings": "glove-50d"}, "leave embeddings, window and hop out"),
-        ({"labels": ["dog"], "config": PipelineConfig(window=10)}, "window and hop out"),
+        ({"labels": ["dog"], "embeddings": "glove-50d"}, "leave embeddings, window, hop"),
+        ({"labels": ["dog"], "config": PipelineConfig(window=10)}, "window, hop and unseen out"),
+        ({"labels": ["dog"], "config": PipelineConfig(unseen="plain")}, "hop and unseen out"),
         ({"labels": ["dog"], "recipe": "lite"}, "reads clap and clip: leave --recipe out"),
     ],
 )
