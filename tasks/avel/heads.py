@@ -182,9 +182,8 @@ class SoftmaxHead(Head):
 class CosineHead(SoftmaxHead):
     """Reads the same as `SoftmaxHead`, and the scores of both streams, from the cosine decoder.
 
-    Departs: where all scores of a segment are equal, as for a vector of zeros, nothing tells the
-    classes apart, and the segment is background. The released code decides for the first class
-    (`equal_scores` "first").
+    Departs: where all scores of a segment are equal, as for a vector of zeros, it is background.
+    The released code decides for the first class (`equal_scores` "first").
     """
 
     @staticmethod
@@ -203,10 +202,9 @@ class CosineHead(SoftmaxHead):
 
     def decide(self, parse: Parse) -> Tensor:
         """Return the best label, of the joint scores or where both streams agree."""
-        config = self.config
-        if config.decision != "agreement":
+        if self.config.decision != "agreement":
             return super().decide(parse)
-        rule = dict(clip_class=config.clip_class, equal_scores=config.equal_scores)
+        rule = {name: getattr(self.config, name) for name in ("clip_class", "equal_scores")}
         return agreement_of(parse, self.background, **rule).label
 
 
