@@ -119,7 +119,7 @@ class WithBank(nn.Module):
                 fit=True,
             )
             self.choice = self.choose(task, assumed)
-        self.about = {"assumed": assumed, "choice": list(self.choice)}
+        self.about: dict[str, Any] = {"assumed": assumed, "choice": list(self.choice)}
         """What results record."""
 
     def forward(

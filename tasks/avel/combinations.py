@@ -59,7 +59,7 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
             "cosine (agreement), or LEAP with full supervision and label_set with_background",
         ),
         ("clip_class", cosine and config.decision == "agreement", "the decision agreement"),
-        ("equal_scores", cosine, "cosine"),
+        ("equal_scores", cosine, "cosines of both streams with the texts"),
         ("token_weight", may_give(decoder, "token scores"), "the decoder group (MGN)"),
         *guide_rules(config),
         ("weak_target", not full, "weak supervision"),
