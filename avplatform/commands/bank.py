@@ -43,7 +43,7 @@ def run(args: list[str], prog: str) -> int:
     at_least(options, ("clips", "batch_size"), 1)
     at_least(options, "threads", 0)
     from avplatform.base.machine import make_accelerator
-    from avplatform.data import open_data
+    from avplatform.data import Data, open_data
     from avplatform.data.store.schema import check_labels
     from avplatform.evaluation.scoring import check_fits
     from avplatform.labels.bank import ReferenceBank, check_bank
@@ -66,7 +66,7 @@ def run(args: list[str], prog: str) -> int:
         )
     check_bank(model, task)
     console = Console()
-    data = open_data(name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
+    data: Data = open_data(name, task=task.name, cache_dir=options.cache_dir, progress=console.note)
     check_fits(model, data)
     data = data_for(data, task)
     check_labels(data.spec, task)
