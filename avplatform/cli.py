@@ -99,5 +99,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "collection",
         "push all runs of a sweep to the Hub, with their comparison",
     ),
+    "doctor": ("doctor", "say what is installed, what is missing, and the command that mends it"),
 }
 """Commands by name: the module in avplatform.commands, imported on use, and one line of help."""

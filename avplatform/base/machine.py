@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import re
-import subprocess
 import sys
-from functools import cache
-from pathlib import Path
-from typing import Any
 
+import accelerate
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 
+from avplatform.base.packages import checkout_commit
 from avplatform.models.errors import UsageError
+from avplatform.version import __version__
 
 
 def make_accelerator(
@@ -140,10 +138,10 @@ def cpu_has_bf16() -> bool:
 def describe() -> dict[str, str]:
     """Return the versions, commit, platform, hardware and command line for results.json."""
     return {
-        "avplatform": _version("avplatform"),
-        "commit": _commit(),
+        "avplatform": __version__,
+        "commit": checkout_commit(),
         "torch": torch.__version__,
-        "accelerate": _version("accelerate"),
+        "accelerate": accelerate.__version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
@@ -165,24 +163,6 @@ def _launcher_number(name: str, low: int) -> int:
     return int(text)
 
 
-@cache
-def _commit() -> str:
-    """Return the commit of a source checkout, with "+" where files differ from it.
-
-    For an installed package this is "not a checkout".
-    """
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return "not a checkout"
-    options: Any = dict(cwd=root, capture_output=True, encoding="utf-8", timeout=10)
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, **options)
-        status = subprocess.run(["git", "status", "--porcelain", "-uno"], **options)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")
-
-
 def _memory() -> str:
     try:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
@@ -197,13 +177,6 @@ def _accelerators() -> str:
     module = torch.get_device_module(kind)
     name = module.get_device_name() if hasattr(module, "get_device_name") else str(kind)
     return f"{torch.accelerator.device_count()} x {name}"
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _cpu_name() -> str:

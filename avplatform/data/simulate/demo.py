@@ -31,15 +31,23 @@ def demo_store(
     Raises:
         UsageError: the task has no demo data.
     """
-    name = _demo_adapter(task).demo
-    folder = (cache_dir or cache_root()) / name
+    folder = demo_folder(task, cache_dir=cache_dir)
     if not (folder / MANIFEST_FILE).exists():
         with cache_errors(folder), locked(folder.with_name(f".{folder.name}.lock")):
             if not (folder / MANIFEST_FILE).exists():
                 if progress is not None:
-                    progress(f"making the synthetic data {name} in {folder} (once)")
+                    progress(f"making the synthetic data {folder.name} in {folder} (once)")
                 make_demo(task, folder)
     return folder
+
+
+def demo_folder(task: str, *, cache_dir: Path | None = None) -> Path:
+    """Return the folder of a task's demo data, which may not be made yet.
+
+    Raises:
+        UsageError: the task has no demo data.
+    """
+    return (cache_dir or cache_root()) / _demo_adapter(task).demo
 
 
 def make_demo(task: str, folder: Path, *, sizes: dict[str, int] | None = None) -> None:
