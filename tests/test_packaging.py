@@ -3,11 +3,13 @@
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from avplatform.version import __version__
 from tests.import_graph import BESIDE, PACKAGE
 from tests.test_structure import STRANGER, clean_environment, strangers_folder
 
@@ -22,6 +24,7 @@ CARD = (
     "print(card_of_spec(LLPAdapter().simulated_spec(LLPAdapter().preset())))"
 )
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+PAGES = ("CHANGELOG.md", "CITATION.cff", "SECURITY.md")
 OFFLINE = ["--no-deps", "--no-index", "--no-build-isolation"]
 
 
@@ -32,16 +35,24 @@ def source(tmp_path_factory):
     tree.mkdir()
     for folder in (PACKAGE, *BESIDE):
         shutil.copytree(ROOT / folder, tree / folder, ignore=lambda *_: {"__pycache__"})
-    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", *PAGES):
         shutil.copy(ROOT / file, tree)
+    (tree / "tests").mkdir()
+    (tree / "tests" / "test_packaging.py").write_text("")
     return tree
 
 
 @pytest.fixture(scope="module")
-def wheel(source, tmp_path_factory):
-    out = tmp_path_factory.mktemp("wheel")
-    run([*PIP, "wheel", "-q", *OFFLINE, "--wheel-dir", str(out), str(source)])
-    return next(out.glob("*.whl"))
+def built(source, tmp_path_factory):
+    """A folder with the sdist, and the wheel that is built from it."""
+    out = tmp_path_factory.mktemp("built")
+    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)])
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    return next(built.glob("*.whl"))
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +86,33 @@ def test_the_wheel_holds_every_module_and_data_file(wheel):
     expected = set()
     for package in (PACKAGE, *BESIDE):
         for file in (ROOT / package).rglob("*"):
-            if file.suffix in (".py", ".jinja", ".safetensors", ".yaml"):
+            if file.suffix in (".py", ".jinja", ".safetensors", ".yaml", ".csv", ".typed"):
                 name = str(file.relative_to(ROOT))
                 expected.add(name if package == PACKAGE else f"{PACKAGE}/{name}")
     assert expected <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {PACKAGE}
+
+
+def test_every_shipped_package_is_marked_as_typed(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    markers = {f"{PACKAGE}/py.typed"} | {f"{PACKAGE}/{name}/py.typed" for name in BESIDE}
+    assert markers <= names
+
+
+def test_the_version_stands_in_one_place(built):
+    names = sorted(file.name for file in built.iterdir())
+    assert [name.split("-")[1].removesuffix(".tar.gz") for name in names] == [__version__] * 2
+    files = [ROOT / "pyproject.toml", ROOT / "setup.py", ROOT / "CITATION.cff"]
+    files += [file for name in (PACKAGE, *BESIDE) for file in (ROOT / name).rglob("*.py")]
+    saying = [file.name for file in files if f'"{__version__}"' in file.read_text("utf-8")]
+    assert saying == ["version.py"]
+
+
+def test_the_sdist_holds_the_pages_of_a_release_and_no_tests(built):
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {*PAGES, "LICENSE", "README.md", "pyproject.toml", "setup.py"} <= names
+    assert not [name for name in names if name.startswith("tests")]
 
 
 def test_the_wheel_installs_alone_and_renders_a_card(installed, tmp_path):
