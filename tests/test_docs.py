@@ -13,7 +13,7 @@ from tests import tree
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
-    *("README.md", "CONTRIBUTING.md"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
     *(f"docs/{file.name}" for file in sorted((ROOT / "docs").glob("*.md"))),
     *(f"hub_cards/{file.name}" for file in sorted((ROOT / "hub_cards").glob("*.jinja"))),
 ]
@@ -231,6 +231,10 @@ def test_the_readme_names_commands_and_files_that_exist():
     from avplatform.config.presets import list_presets
 
     assert presets and set(presets) <= set(list_presets())
+
+
+def test_the_readme_stays_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
 
 
 def private_imports(text):
