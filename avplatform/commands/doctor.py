@@ -55,6 +55,6 @@ def _options(args: list[str], prog: str) -> DoctorOptions:
         import tyro
 
         from avplatform.commands.flags import parse_flags
-    except ImportError:  # the report will say that the reader of flags is missing
+    except Exception:  # the report will say that the reader of flags is missing or broken
         return DoctorOptions(online="--online" in args, json="--json" in args)
     return parse_flags(DoctorOptions, args, prog, config=(tyro.conf.FlagCreatePairsOff,))
