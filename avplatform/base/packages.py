@@ -21,8 +21,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that `avplatform` lies in: of a checkout, or of installed packages."""
-DEVELOPMENT = "dev"
-"""The extra whose packages are tools: they are run as programs, and need not be importable."""
+TOOLS = ("dev", "docs")
+"""The extras whose packages are run as programs, and need not be importable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Package:
 def examine_packages() -> dict[str, list[Package]]:
     """Return the packages that the platform needs, by extra; "" for those it always needs.
 
-    Every installed package is imported, except the development tools.
+    Every installed package is imported, except those of the extras `TOOLS`.
 
     Raises:
         ModuleNotFoundError: `packaging` is not installed.
@@ -104,7 +104,7 @@ def _examine(text: str, extra: str) -> Package:
     if not wanted.specifier.contains(version, prereleases=True):
         fault = f"{version} is installed, but {wanted.specifier} is needed"
         return Package(name=name, version=version, fault=fault, remedy=f'pip install -U "{text}"')
-    reason = "" if extra == DEVELOPMENT else _import_error(_module(name))
+    reason = "" if extra in TOOLS else _import_error(_module(name))
     if reason:
         fault, again = f"{version} cannot be imported ({reason})", "pip install --force-reinstall"
         return Package(name=name, version=version, fault=fault, remedy=f'{again} "{text}"')

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from avplatform.base.packages import DEVELOPMENT, Package, checkout_commit, examine_packages
+from avplatform.base.packages import TOOLS, Package, checkout_commit, examine_packages
 from avplatform.models.errors import AVError, counted
 from avplatform.version import __version__
 
@@ -212,7 +212,7 @@ def data() -> Iterator[Line]:
 def without_password(url: str) -> str:
     """Return an address without a user's name and password in it.
 
-    Example:
+    Examples:
         >>> without_password("https://me:secret@mirror.example:8080/hub")
         'https://mirror.example:8080/hub'
     """
@@ -237,7 +237,7 @@ def _extra(extra: str, members: list[Package]) -> Line:
     absent = all(one.version is None for one in wrong)
     text = "; ".join(f"{one.name} {one.fault}" for one in wrong)
     status = MISSING if absent else WARNING
-    remedy = _install(extra) if absent or extra == DEVELOPMENT else wrong[0].remedy
+    remedy = _install(extra) if absent or extra in TOOLS else wrong[0].remedy
     return Line(part=part, name=name, status=status, found=text, remedy=remedy)
 
 
