@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from avplatform.catalogue import figures
 from avplatform.catalogue.cells import find_cell
 from avplatform.catalogue.cost import (
     _counter,
@@ -13,7 +14,7 @@ from avplatform.catalogue.cost import (
     flops_per_clip,
     input_shapes,
 )
-from avplatform.catalogue.figures import cell_cost
+from avplatform.catalogue.figures import cell_cost, cell_totals
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.run import default_config
 from avplatform.data.adapters.registry import adapter_of_task
@@ -22,6 +23,7 @@ from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.tasks.registry import TASKS
+from tests import costs
 
 T, C = 10, 25
 
@@ -143,3 +145,14 @@ def test_a_cell_whose_defaults_do_not_fit_the_features_has_no_cost(monkeypatch):
     monkeypatch.setattr(type(adapter_of_task("avel")), "features", odd)
     assert cell_cost(find_cell("avel-identity-leap-full")) is None
     assert cell_cost(find_cell("avel-identity-dch-full")) is not None
+
+
+def test_the_stored_costs_are_those_that_are_counted():
+    assert costs.FILE.read_text(encoding="utf-8") == costs.table(), "run `python -m tests.costs`"
+
+
+def test_cells_of_other_packages_are_counted(monkeypatch):
+    cell = find_cell("avel-ave-dch-full")
+    stored = cell_totals(cell)
+    monkeypatch.setattr(figures, "_known_totals", dict)
+    assert cell_totals(cell) == stored == (cell_cost(cell).total_parameters, stored.flops)

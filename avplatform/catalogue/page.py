@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from avplatform.catalogue.cells import Cell, cells
 from avplatform.catalogue.figures import (
-    cell_cost,
     cell_headline,
+    cell_totals,
     figures_of_tasks,
     in_billions,
     in_millions,
@@ -61,13 +61,13 @@ def render() -> str:
 def _overview(chosen: list[Cell]) -> str:
     rows = []
     for cell in chosen:
-        cost, figure = cell_cost(cell), cell_headline(cell)
+        cost, figure = cell_totals(cell), cell_headline(cell)
         assert cost is not None
         mark = r"\*" if figure and figure.marked else ""
         shown = f"{figure.numbers}{mark} ({figure.source})" if figure else ""
         presets = "<br>".join(f"`{name}`" for name in short_presets(cell.presets))
         presets = presets.replace("|", "\\|")
-        millions, billions = in_millions(cost.total_parameters), in_billions(cost.total_flops)
+        millions, billions = in_millions(cost.parameters), in_billions(cost.flops)
         rows.append(
             [f"`{cell.name}`", cell.status, f"{millions} M", f"{billions} G", shown, presets]
         )

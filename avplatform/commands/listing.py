@@ -14,9 +14,9 @@ from rich.table import Table
 
 from avplatform.catalogue.cells import Cell, cells
 from avplatform.catalogue.figures import (
-    cell_cost,
     cell_headline,
     cell_record,
+    cell_totals,
     figures_of_tasks,
     in_billions,
     in_millions,
@@ -118,10 +118,10 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
         table.add_column("presets", overflow="fold")
     marked = False
     for index, cell in enumerate(chosen):
-        cost, figure = cell_cost(cell), cell_headline(cell)
+        cost, figure = cell_totals(cell), cell_headline(cell)
         row = [cell.name, cell.status, "", "", "", ""]
         if cost:
-            row[2:4] = in_millions(cost.total_parameters), in_billions(cost.total_flops)
+            row[2:4] = in_millions(cost.parameters), in_billions(cost.flops)
         if figure:
             row[4:6] = figure.numbers + ("*" if figure.marked else ""), figure.source
         if wide:
