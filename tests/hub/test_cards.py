@@ -271,6 +271,7 @@ def test_the_templates_are_package_data():
     }
     assert names == {
         "converted_card.md.jinja",
+        "collection_card.md.jinja",
         "dataset_card.md.jinja",
         "model_card.md.jinja",
         "use.md.jinja",
