@@ -188,19 +188,19 @@ def _new_folder(path: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-def results_beside(model: str) -> dict[str, Any]:
+def results_beside(model: str | Path) -> dict[str, Any]:
     """Return the results of the run that a run or model folder belongs to, or an empty dict."""
     file = _beside(model, "results.json")
     return {} if file is None else read_results(file)
 
 
-def trained_on(model: str) -> str | None:
+def trained_on(model: str | Path) -> str | None:
     """Return the --data of the run that a run or model folder belongs to, or None."""
     file = _beside(model, "config.yaml")
     return None if file is None else load_yaml(file).get("data")
 
 
-def _beside(model: str, name: str) -> Path | None:
+def _beside(model: str | Path, name: str) -> Path | None:
     """Return a file of the run that a run or model folder belongs to, or None."""
     folder = expanded(model)
     places = (folder / name, folder.parent / name) if folder.is_dir() else ()
