@@ -14,7 +14,6 @@ seeds, so that the table can be printed at any time: `--show`.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,14 @@ def scoring(run: PlannedRun, out: Path) -> Job:
     folder = out / run.name
     return Job(
         name=f"score {run.name}",
-        command=lambda: [os.path.abspath(__file__), "--out", str(out), "--score", str(folder)],
+        command=lambda: [
+            "-m",
+            "benchmarks.open_vocabulary",
+            "--out",
+            str(out),
+            "--score",
+            str(folder),
+        ],
         done=scores_of(folder).is_file,
         needs=(run.name,),
     )
