@@ -27,7 +27,7 @@ from avplatform.timeline.timeline import Timeline
 SECONDS, FPS, RATE = 10, 8, 48_000
 LAMPS = {"red lamp": ((200, 30, 30), 1, 6), "blue lamp": ((40, 60, 200), 5, 9)}
 TONES = {"low tone": (300, 2, 7), "high tone": (2500, 6, 9)}
-SIZE = (1180, 860)
+SIZE = (1180, 990)
 """Width and height of the picture."""
 
 
