@@ -113,9 +113,10 @@ def explain(error: BaseException) -> str:
     if isinstance(error, HFValidationError):
         return f"{reason.removesuffix('.')}; give owner/name"
     if status == 429:
-        wait = error.response.headers.get("Retry-After", "")  # type: ignore[attr-defined]
-        wait = f"{wait} s" if wait.isdecimal() else "a while"
-        return f"too many requests (429); try again after {wait}"
+        pause = _pause(error)
+        return (
+            f"too many requests (429); try again after {f'{pause:.0f} s' if pause else 'a while'}"
+        )
     if status is not None:
         return f"it answered {status} ({reason}); try again later, or check the name and the token"
     if isinstance(error, ValueError):

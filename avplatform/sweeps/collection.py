@@ -19,11 +19,9 @@ from avplatform.hub_cards.render import metadata_text, render
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.paths import expanded
 from avplatform.runs.folder import RunFolder
+from avplatform.sweeps.scores import SPLIT, shown_figures
 from avplatform.tasks.registry import TASKS
 from avplatform.version import __version__
-
-SPLIT = "test"
-NOTHING = "there is nothing to push"
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def _members(folder: Path, name: str) -> tuple[list[Member], list[str]]:
     finished = [run for run in runs if RunFolder(run).results_file.is_file()]
     if not finished:
         found = f"{counted(len(runs), 'run')}, none of them finished" if runs else "no run"
-        raise UsageError(f"{folder} holds {found}; {NOTHING}")
+        raise UsageError(f"{folder} holds {found}; there is nothing to push")
     members = [Member(read_finished(run), f"{name}-{_safe(run.name)}") for run in finished]
     taken: dict[str, Member] = {}
     for member in members:
@@ -190,9 +188,7 @@ def collection_card(
 def _table(groups: Sequence[Group[FinishedRun]], places: Mapping[Path, str]) -> str:
     """Return the Markdown table of the main figures on test."""
     scored = [run for group in groups for run in group.runs if SPLIT in run.results]
-    known = list(scored[0].results[SPLIT]) if scored else []
-    wanted = TASKS[scored[0].results["task"]].shown if scored else ()
-    shown = [figure for figure in wanted if figure in known] or known
+    shown = shown_figures(scored[0].results) if scored else []
     rows = []
     for group in groups:
         links = [

@@ -35,6 +35,12 @@ def score_tables(runs: Sequence[PlannedRun], folder: Path) -> list[Table]:
     return [_table(*same, groups) for same, groups in kinds.items()]
 
 
+def shown_figures(results: dict[str, Any]) -> list[str]:
+    """Return the task's main figures on test, or all if a run has none of them."""
+    known, task = list(results[SPLIT]), results["task"]
+    return [name for name in (TASKS[task].shown if task in TASKS else ()) if name in known] or known
+
+
 def _label(run: PlannedRun, results: dict[str, Any]) -> str:
     """Return the values of a run on all axes but the seed, or its model if there is no other."""
     values = [f"{axis} {value}" for axis, value in run.axes.items() if axis != "seed"]
@@ -42,9 +48,7 @@ def _label(run: PlannedRun, results: dict[str, Any]) -> str:
 
 
 def _table(task: str, data: str, synthetic: bool, groups: dict[str, list[dict[str, Any]]]) -> Table:
-    known = list(next(iter(groups.values()))[0][SPLIT])
-    shown = [name for name in (TASKS[task].shown if task in TASKS else ()) if name in known]
-    shown = shown or known
+    shown = shown_figures(next(iter(groups.values()))[0])
     content = [
         {
             "label": label,
