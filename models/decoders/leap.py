@@ -79,6 +79,8 @@ class LEAPConfig:
     """start the maps of an attention, and all blocks, as copies, as the released code does"""
     centre_labels: bool = False
     """label embeddings lose their mean over the training classes, then have unit variance"""
+    joint_space: bool = False
+    """texts and features are of one joint model: at first, scores follow their cosines"""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -256,10 +258,10 @@ Wang, Meng},
             count = 1 if config.form == "pooled" else config.blocks
             blocks = nn.ModuleList(block(config, inner) for _ in range(count))
             setattr(self, f"{name}_blocks", blocks)
-            if config.form != "pooled" and (
-                name == self.streams[0] or not config.shared_video_classifier
-            ):
+            if self._classifies(name):
                 setattr(self, f"{name}_video", nn.Linear(inner, 1))
+        if config.joint_space:
+            self._start_in_joint_space(width, label_dim)
         if config.official_init:
             first, *others = (b for name in self.streams for b in getattr(self, f"{name}_blocks"))
             for other in others:
@@ -278,6 +280,25 @@ Wang, Meng},
             self.relevance = nn.Linear(width, 1)
         if config.classify_queries:
             self.query_classes = QueryClasses(width=width, num_classes=num_classes)
+
+    def _start_in_joint_space(self, width: int, label_dim: int) -> None:
+        """Start the maps of labels and streams as one rotation, and the blocks without a change."""
+        if label_dim != width:
+            raise UsageError(
+                f"decoder_config.joint_space is on, but label embeddings have {label_dim} numbers "
+                f"and encoded segments {width}; in one joint space both have the same number: give "
+                "the joint model's own vectors as labels.embeddings and an encoder that keeps the "
+                "width of the features (identity or temporal), or leave it out"
+            )
+        nn.init.orthogonal_(self.labels.weight)
+        nn.init.zeros_(self.labels.bias)
+        for name in self.streams:
+            if hasattr(self, f"adapt_{name}"):
+                getattr(self, f"adapt_{name}").load_state_dict(self.labels.state_dict())
+            else:
+                nn.init.eye_(self.labels.weight)
+            for block in getattr(self, f"{name}_blocks"):
+                block.start_in_joint_space()
 
     def forward(self, encoding: Encoding, label_embeddings: Tensor | None = None) -> Parse:
         """Parse the encoded clip with these labels."""
@@ -308,8 +329,11 @@ Wang, Meng},
                 state, raw = block(state, memory, scored=block is blocks[-1])
             raw = at_least_single(raw)  # (B, C, T)
             scores.append(raw)
-            segment[name] = Prediction(self._scaled(raw, queries, index).mT)  # (B, T, C)
-            if self.config.form != "pooled":
+            scaled = self._scaled(raw, queries, index)
+            segment[name] = Prediction(scaled.mT)  # (B, T, C)
+            if self.config.joint_space and self.config.form != "pooled":
+                video[name] = Prediction((raw.softmax(dim=-1) * scaled).sum(dim=-1))
+            elif self.config.form != "pooled":
                 classifier = self.streams[0] if self.config.shared_video_classifier else name
                 whole = getattr(self, f"{classifier}_video")(state).squeeze(-1)
                 video[name] = Prediction(at_least_single(whole))  # (B, C)
@@ -327,6 +351,13 @@ Wang, Meng},
         if self.config.classify_queries:
             parse.aux["class_scores"] = self.query_classes(encoding)
         return parse
+
+    def _classifies(self, name: str) -> bool:
+        """Return whether a stream has a classifier of its own for the clip."""
+        config = self.config
+        if config.form == "pooled" or config.joint_space:
+            return False
+        return name == self.streams[0] or not config.shared_video_classifier
 
     def _scaled(self, raw: Tensor, queries: Tensor, stream: int) -> Tensor:
         """Return the scores [B, C, T] of a stream with gain and bias.

@@ -29,6 +29,13 @@ class LEAPBlock(AttentionUnit):
             scores = head_scores(query, key, heads=self.attention.heads, per_head=per_head)
         return self.feed(labels), scores
 
+    def start_in_joint_space(self) -> None:
+        """Compare labels and segments as they are at first, and leave the labels unchanged."""
+        as_they_are(self.attention.query, self.attention.key)
+        for layer in (self.attention.output, self.feedforward.outer):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
 
 class PaperBlock(nn.Module):
     """One projection as printed: one head, norms inside the residual branches, attention scores.
@@ -89,6 +96,17 @@ class TextScores(nn.Module):
         )
         scores = head_scores(query, key, heads=self.heads, per_head=per_head)
         return labels, scores
+
+    def start_in_joint_space(self) -> None:
+        """Compare labels and segments as they are at first."""
+        as_they_are(self.query, self.key)
+
+
+def as_they_are(*layers: nn.Linear) -> None:
+    """Start linear maps as the identity."""
+    for layer in layers:
+        nn.init.eye_(layer.weight)
+        nn.init.zeros_(layer.bias)
 
 
 def head_scores(query: Tensor, key: Tensor, *, heads: int, per_head: bool) -> Tensor:

@@ -30,6 +30,22 @@ _FINE_TUNED_OFFICIAL: Options = {
     "select_on": "test",
     "select_by": "seen_average",
 }
+_JOINT_SPACE: Options = {
+    "encoder_config": {"input_scale": (32.0, 32.0)},
+    "decoder_config": {
+        "width": 256,
+        "blocks": 1,
+        "joint_space": True,
+        "centre_labels": True,
+        "score_gain": 4.0,
+        "score_bias": -6.0,
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+    },
+    "task_config": {"label_set": "events"},
+    "optim": {"lr": 2e-5},
+    "epochs": 5,
+}
 _AGREEMENT: Options = {"task_config": {"decision": "agreement"}}
 _AGREEMENT_OFFICIAL: Options = {
     "task_config": {
@@ -105,6 +121,7 @@ CELLS = OVAVELCells(
         ),
         Preset(Identity, CosineDecoder, "full", _AGREEMENT),
         Preset(Identity, CosineDecoder, "full", _AGREEMENT_OFFICIAL, suffix="official"),
+        Preset(Identity, LEAP, "full", _JOINT_SPACE, suffix="joint"),
         *(
             Preset(encoder, decoder, "full")
             for encoder, decoders in (

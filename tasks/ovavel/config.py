@@ -35,8 +35,3 @@ class OVAVELConfig(AVELConfig):
                 f"OVAVELConfig.gamma is {self.gamma}, but only the decision argmax in full "
                 "supervision is that of the largest logit; leave it out"
             )
-        if self.label_set != "with_background":
-            raise UsageError(
-                f"OVAVELConfig.label_set is '{self.label_set}', but background is one of the texts "
-                "of this task; use with_background"
-            )

@@ -130,13 +130,11 @@ class OVAVEL(AVEL):
                 f"task_config.gamma is {self.config.gamma}, but {decoder} has no scores of unseen "
                 "classes; leave it out"
             )
-        if self.unseen and DECODERS[decoder].needs_labels:
-            for name in ("classify_queries", "centre_labels"):
-                if getattr(decoder_config, name, False):
-                    raise UsageError(
-                        f"decoder_config.{name} is on, but depends on the list of classes, which "
-                        f"is longer outside training on {self.name}; leave it off"
-                    )
+        if self.unseen and getattr(decoder_config, "classify_queries", False):
+            raise UsageError(
+                "decoder_config.classify_queries is on, but depends on the list of classes, "
+                f"which is longer outside training on {self.name}; leave it off"
+            )
 
     def check_held_out(self, encoder: str) -> None:
         """Refuse classes held out of training, which this task does by itself."""
@@ -147,8 +145,10 @@ class OVAVEL(AVEL):
             )
 
     def asked(self) -> Tensor | None:
-        """Return the positions of the shorter list, for training."""
-        return self._kept if self.unseen else None
+        """Return the positions of the shorter list, for training; texts of events may be all."""
+        if not self.unseen:
+            return None
+        return self._kept if self.config.label_set == "with_background" else self._kept[:-1]
 
     def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
         """Prepare a batch by the labels of the shorter list."""
