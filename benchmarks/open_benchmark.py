@@ -34,8 +34,12 @@ RUN: dict[str, Any] = {"batch_size": 32, "precision": "no", "cpu": True, "save_p
 RANDOM = "random texts"
 ROWS: dict[str, dict[str, Any]] = {
     "cosine, fine-tuned (published baseline)": {"preset": "temporal-cosine-ovavel"},
-    "LEAP, joint space": {"preset": "identity-leap-ovavel-joint"},
-    f"LEAP, joint space, {RANDOM}": {"preset": "identity-leap-ovavel-joint", "epochs": 5},
+    "LEAP, joint space": {
+        "preset": "identity-leap-ovavel-joint",
+        "decoder_config": {"clip_share": None},
+    },
+    "LEAP, joint space, clip share": {"preset": "identity-leap-ovavel-joint"},
+    f"LEAP, joint space, clip share, {RANDOM}": {"preset": "identity-leap-ovavel-joint"},
     f"cosine, fine-tuned, {RANDOM}": {"preset": "temporal-cosine-ovavel", "epochs": 5},
     "cosine, no training": {"preset": "identity-cosine-ovavel", "epochs": 1},
     "AVE + DCH (closed set)": {"preset": "ave-dch-ovavel", "epochs": 5},

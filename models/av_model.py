@@ -104,7 +104,10 @@ class AVModel(
             num_classes=len(self.config.classes),
             label_dim=self.config.label_dim,
         )
-        if decoder_type.texts_as_wide and self.config.label_dim != self.encoder.width:
+        if (
+            decoder_type.texts_as_wide(self.config.decoder)
+            and self.config.label_dim != self.encoder.width
+        ):
             raise UsageError(
                 f"the decoder {decoder_type.name} compares segments with texts, so both need one "
                 f"width: the encoder {encoder_type.name} gives vectors of {self.encoder.width} "

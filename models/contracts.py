@@ -239,12 +239,16 @@ class Decoder(nn.Module):
     name: ClassVar[str]  # set by `register_decoder`
     Config: ClassVar[type]
     needs_labels: bool = False
-    texts_as_wide: ClassVar[bool] = False  # label embeddings have the width of the encoding
     about: ClassVar[str] = ""  # one sentence without its full stop, for cards
     closed: ClassVar[str] = ""  # why it finds only the classes that it was trained on
     paper: ClassVar[Publication | None] = None
     recipes: ClassVar[dict[str, Options]] = {}  # training options of its papers, by name
     fixed: ClassVar[dict[str, Options]] = {}  # options without a choice, by `Needs.streams`
+
+    @classmethod
+    def texts_as_wide(cls, config: Any) -> bool:
+        """Return whether label embeddings must have the width of the encoding."""
+        return False
 
     @classmethod
     def gives(cls, config: Any) -> Gives:

@@ -35,7 +35,7 @@ def config_of(task, encoder, decoder, supervision=None):
 
 def build(config):
     needs = DECODERS[config.decoder._type].needs_labels
-    if DECODERS[config.decoder._type].texts_as_wide:
+    if DECODERS[config.decoder._type].texts_as_wide(config.decoder):
         plain = dataclasses.replace(config, decoder=DECODERS["mmil"].Config(), label_texts=[])
         with torch.device("meta"):
             config.label_dim = AVModel(plain).encoder.width

@@ -124,7 +124,7 @@ def _decode(key: str, segments: int, decoder: str, classes: int, label_dim: int)
     encoded = _encode(key, segments)
     config = component_config("decoder", json.loads(decoder))
     kind = DECODERS[config._type]
-    label_dim = encoded.width if kind.texts_as_wide else label_dim
+    label_dim = encoded.width if kind.texts_as_wide(config) else label_dim
     with torch.device("meta"):
         module = kind(
             config=config, width=encoded.width, num_classes=classes, label_dim=label_dim

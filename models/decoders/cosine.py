@@ -75,10 +75,14 @@ class CosineDecoder(Decoder):
     name = "cosine"
     Config = CosineConfig
     needs_labels = True
-    texts_as_wide = True
     about = "The decoder cosine scores every segment by its cosines with the class texts"
     paper = Temporal.paper
     fixed = {"apart": {"combine": "none"}, "joint": {"combine": "product"}}
+
+    @classmethod
+    def texts_as_wide(cls, config: CosineConfig) -> bool:
+        """Return True: segments are compared with texts as they are."""
+        return True
 
     @classmethod
     def gives(cls, config: CosineConfig) -> Gives:

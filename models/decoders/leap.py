@@ -63,6 +63,8 @@ class LEAPConfig:
     """initial learned bias on segment scores; none: off, as published"""
     score_by_text: bool = False
     """learn how gain and bias of segment scores follow from the text; at first they do not"""
+    clip_share: float | None = None
+    """initial learned share of the clip's score in those of its segments; none: off, as published"""
     shared_video_classifier: bool = False
     """one video classifier for both modalities (the paper's W)"""
     streams: Literal["both", "fused", "all"] = "both"
@@ -89,6 +91,8 @@ class LEAPConfig:
         if self.width is not None:
             divides(self, "heads", self.width, "width")
         in_range(self, ("dropout", "attention_dropout"), 0, 0.999)
+        if self.clip_share is not None:
+            in_range(self, "clip_share", 0, 1)
         finite(self, "score_gain", "score_bias")
         if self.form == "pooled" and self.shared_video_classifier:
             raise UsageError(
@@ -117,6 +121,15 @@ class LEAP(Decoder):
     because a projected text knows the whole clip: its scores can say what is in a clip without
     saying when. Videos are the mean of their segments' probabilities, weighted by the softmax of
     the raw scores over time (the whole clip: over time and streams).
+    With `joint_space`, texts and segments come from one joint model of sound, picture and text. Both
+    are mapped by one random rotation (none, where the width is theirs), queries and keys by the
+    identity, and no block adds anything, so that scores begin as cosines between text and segment
+    and classes without a training clip keep that beginning. Clips are pooled here too: the logit of
+    a class is the mean of those of its segments, weighted by the softmax of the raw scores over
+    time.
+    With `clip_share`, a learned share of each segment's score is that of the clip, the mean over
+    its segments weighted by their softmax: what is found in a clip is easier to find in each of its
+    segments, by labels that were never trained as well.
     The weights do not depend on the number of classes, so any list of label texts can be parsed.
 
     Source: LEAP (ECCV 2024), Eqs. 2 to 8.
@@ -150,6 +163,11 @@ Wang, Meng},
     fixed = {
         "apart": dict(combine="none", streams="both", relevance="none", classify_queries=False),
     }
+
+    @classmethod
+    def texts_as_wide(cls, config: LEAPConfig) -> bool:
+        """Return whether one rotation is the start of the maps of labels and streams."""
+        return config.joint_space
 
     @classmethod
     def gives(cls, config: LEAPConfig) -> Gives:
@@ -227,6 +245,16 @@ Wang, Meng},
                 f"combine is '{combine}', but streams 'fused' is one stream; leave it out",
             ),
             (
+                config.joint_space and config.form == "paper",
+                "joint_space is on, but the form 'paper' normalises what its blocks add, so that "
+                "they cannot begin without a change; use the form released or pooled",
+            ),
+            (
+                config.joint_space and config.shared_video_classifier,
+                "shared_video_classifier is on, but with joint_space clips are pooled from their "
+                "segments; leave one of them out",
+            ),
+            (
                 fused and config.reads == "queries",
                 "reads is 'queries', but the fused stream has none; use streams both or all",
             ),
@@ -261,7 +289,7 @@ Wang, Meng},
             if self._classifies(name):
                 setattr(self, f"{name}_video", nn.Linear(inner, 1))
         if config.joint_space:
-            self._start_in_joint_space(width, label_dim)
+            self._start_in_joint_space()
         if config.official_init:
             first, *others = (b for name in self.streams for b in getattr(self, f"{name}_blocks"))
             for other in others:
@@ -271,6 +299,8 @@ Wang, Meng},
             self.score_gain = nn.Parameter(torch.full(each, float(config.score_gain)))
         if config.score_bias is not None:
             self.score_bias = nn.Parameter(torch.full(each, float(config.score_bias)))
+        if config.clip_share is not None:
+            self.clip_share = nn.Parameter(torch.full(each, float(config.clip_share)))
         if config.score_by_text:  # zeros draw no random numbers: all else begins as without them
             self.text_gain = nn.Parameter(torch.zeros(*each, inner))
             self.text_bias = nn.Parameter(torch.zeros(*each, inner))
@@ -281,15 +311,8 @@ Wang, Meng},
         if config.classify_queries:
             self.query_classes = QueryClasses(width=width, num_classes=num_classes)
 
-    def _start_in_joint_space(self, width: int, label_dim: int) -> None:
+    def _start_in_joint_space(self) -> None:
         """Start the maps of labels and streams as one rotation, and the blocks without a change."""
-        if label_dim != width:
-            raise UsageError(
-                f"decoder_config.joint_space is on, but label embeddings have {label_dim} numbers "
-                f"and encoded segments {width}; in one joint space both have the same number: give "
-                "the joint model's own vectors as labels.embeddings and an encoder that keeps the "
-                "width of the features (identity or temporal), or leave it out"
-            )
         nn.init.orthogonal_(self.labels.weight)
         nn.init.zeros_(self.labels.bias)
         for name in self.streams:
@@ -328,6 +351,9 @@ Wang, Meng},
             for block in blocks:  # only the scores of the last block are used
                 state, raw = block(state, memory, scored=block is blocks[-1])
             raw = at_least_single(raw)  # (B, C, T)
+            if self.config.clip_share is not None:
+                whole = (raw.softmax(dim=-1) * raw).sum(dim=-1, keepdim=True)
+                raw = raw + self.clip_share[index] * (whole - raw)
             scores.append(raw)
             scaled = self._scaled(raw, queries, index)
             segment[name] = Prediction(scaled.mT)  # (B, T, C)

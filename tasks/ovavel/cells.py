@@ -39,6 +39,7 @@ _JOINT_SPACE: Options = {
         "centre_labels": True,
         "score_gain": 4.0,
         "score_bias": -6.0,
+        "clip_share": 0.7,
         "dropout": 0.0,
         "attention_dropout": 0.0,
     },

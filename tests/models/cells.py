@@ -91,7 +91,7 @@ def cell(
         decoder_config=dataclasses.replace(config.decoder_config, **small),
         task_config=dataclasses.replace(config.task_config, **(task_options or {})),
     )
-    if DECODERS[decoder].texts_as_wide:
+    if DECODERS[decoder].texts_as_wide(config.decoder_config):
         labels = LabelConfig(embeddings=texts_file(len(build_task(config).classes)))
         config = dataclasses.replace(config, labels=labels)
     return build_cell(config, features or FEATURES[task], segments)

@@ -276,9 +276,24 @@ def test_the_geometric_combination_is_the_mean_of_the_log_probabilities():
         cell("avvp", "han", "leap", decoder_options=options)
 
 
+def test_texts_of_events_alone_decide_by_the_clip_and_its_relevant_segments():
+    options = {"joint_space": True, "centre_labels": True, "score_gain": 4.0, "score_bias": -6.0}
+    _, task, model = cell(
+        "ovavel", "identity", "leap", decoder_options=options, task_options={"label_set": "events"}
+    )
+    assert len(model.config.classes) == BACKGROUND
+    batch = random_batch("ovavel")
+    asked = model(batch.audio, batch.visual, asked=task.asked())
+    assert asked.parse.segment.av.values.shape[-1] == len(SEEN)
+    assert set(task.loss(*asked, batch)) == {"relevance", "video", "segment"}
+    parse = model.eval()(batch.audio, batch.visual).parse
+    decided, clip = task.decide(parse)["segment"], parse.video.av.values.argmax(dim=-1)
+    relevant = parse.segment.av.values.logsumexp(dim=-1) > 0
+    assert torch.equal(decided, torch.where(relevant, clip[:, None], BACKGROUND))
+    assert parse.segment.av.values.shape[-1] == BACKGROUND
+
+
 def test_what_depends_on_the_list_of_classes_is_refused():
-    with pytest.raises(UsageError, match="depends on the list of classes"):
-        cell("ovavel", "ave", "leap", decoder_options={"centre_labels": True})
     with pytest.raises(UsageError, match="has no scores of unseen"):
         cell("ovavel", "ave", "dch", task_options={"gamma": 1.0})
     config = default_config("ovavel")
