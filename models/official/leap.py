@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from avplatform.models.decoders.leap import LEAP, LEAPConfig
+from avplatform.models.decoders.leap import LEAP
+from avplatform.models.decoders.leap_config import LEAPConfig
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.official.han import STEM_RULES
 from avplatform.models.official.mmpyr import MMP_RULES, MMPyrReader

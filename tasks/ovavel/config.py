@@ -30,8 +30,10 @@ class OVAVELConfig(AVELConfig):
                 "leave it off, or set decision to agreement and clip_class to first"
             )
         finite(self, "gamma")
-        if self.gamma is not None and (self.supervision, self.decision) != ("full", "argmax"):
+        largest = self.decision == "argmax" and self.label_set == "with_background"
+        if self.gamma is not None and not (largest and self.supervision == "full"):
             raise UsageError(
                 f"OVAVELConfig.gamma is {self.gamma}, but only the decision argmax in full "
-                "supervision is that of the largest logit; leave it out"
+                "supervision, with background among the texts (label_set with_background), is that "
+                "of the largest logit; leave it out"
             )

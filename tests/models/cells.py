@@ -92,7 +92,9 @@ def cell(
         task_config=dataclasses.replace(config.task_config, **(task_options or {})),
     )
     if DECODERS[decoder].texts_as_wide(config.decoder_config):
-        labels = LabelConfig(embeddings=texts_file(len(build_task(config).classes)))
+        labels = LabelConfig(
+            embeddings=texts_file(len(build_task(config).model_classes(decoder, encoder)[0]))
+        )
         config = dataclasses.replace(config, labels=labels)
     return build_cell(config, features or FEATURES[task], segments)
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from avplatform.models.contracts import Encoding
-from avplatform.models.decoders.leap import LEAP, LEAPConfig
+from avplatform.models.decoders.leap import LEAP
+from avplatform.models.decoders.leap_config import LEAPConfig
 from avplatform.models.encoders.han import HAN, HANConfig
 from avplatform.models.layers.attention import PackedAttention, attend
 from avplatform.models.layers.spatial_channel_attention import SpatialChannelAttention

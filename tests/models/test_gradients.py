@@ -24,7 +24,7 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders import DECODERS
-from avplatform.models.decoders.leap import LEAPConfig
+from avplatform.models.decoders.leap_config import LEAPConfig
 from avplatform.models.layers.attention import FeedForward
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.contracts import Task

@@ -10,7 +10,7 @@ from avplatform.models.av_model import CONFIG_FILE, AVModel
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.decoders.dch import DCHConfig
-from avplatform.models.decoders.leap import LEAPConfig
+from avplatform.models.decoders.leap_config import LEAPConfig
 from avplatform.models.encoders.ave import AVEConfig
 from avplatform.models.encoders.mmpyr import MMPyrConfig
 from avplatform.models.errors import DataError, UsageError

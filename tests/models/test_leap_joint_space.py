@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from avplatform.models.contracts import Encoding
-from avplatform.models.decoders.leap import LEAP, LEAPConfig
+from avplatform.models.decoders.leap import LEAP
+from avplatform.models.decoders.leap_config import LEAPConfig
 from avplatform.models.errors import UsageError
 from tests.models.cells import cell
 

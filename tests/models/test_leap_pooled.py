@@ -10,7 +10,8 @@ from avplatform.config.compose import compose
 from avplatform.config.run import default_config
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Encoding
-from avplatform.models.decoders.leap import LEAP, LEAPConfig
+from avplatform.models.decoders.leap import LEAP
+from avplatform.models.decoders.leap_config import LEAPConfig
 from avplatform.models.errors import UsageError
 from avplatform.tasks.avvp.losses import han_loss
 from tests.models.cells import cell, inputs, random_batch

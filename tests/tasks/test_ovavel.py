@@ -246,7 +246,7 @@ def test_an_amount_that_cannot_be_subtracted_is_named():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(label_set="events"), "background is one of the texts"),
+        (dict(gamma=1.0, label_set="events"), "with background among the texts"),
         (dict(gamma=float("nan")), "gamma"),
         (dict(gamma=1.0, decision="agreement"), "only the decision argmax"),
         (dict(gamma=1.0, supervision="weak"), "only the decision argmax"),
@@ -283,9 +283,9 @@ def test_texts_of_events_alone_decide_by_the_clip_and_its_relevant_segments():
     )
     assert len(model.config.classes) == BACKGROUND
     batch = random_batch("ovavel")
-    asked = model(batch.audio, batch.visual, asked=task.asked())
-    assert asked.parse.segment.av.values.shape[-1] == len(SEEN)
-    assert set(task.loss(*asked, batch)) == {"relevance", "video", "segment"}
+    parse, encoding = model(batch.audio, batch.visual, asked=task.asked())
+    assert parse.segment.av.values.shape[-1] == len(SEEN)
+    assert set(task.loss(parse, encoding, batch)) == {"relevance", "video", "segment"}
     parse = model.eval()(batch.audio, batch.visual).parse
     decided, clip = task.decide(parse)["segment"], parse.video.av.values.argmax(dim=-1)
     relevant = parse.segment.av.values.logsumexp(dim=-1) > 0

@@ -5,7 +5,7 @@ import torch
 
 from avplatform.data.adapters.registry import make_task
 from avplatform.models.contracts import Parse, Prediction, StreamPredictions
-from avplatform.models.decoders.leap import LEAPConfig
+from avplatform.models.decoders.leap_config import LEAPConfig
 from avplatform.models.encoders.han import HANConfig
 from avplatform.models.errors import UsageError
 from avplatform.tasks.avvp import AVVPConfig
