@@ -64,6 +64,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "group": {"hidden": 128, "heads": 4},
 }
 """Small widths, by encoder or decoder."""
+SHARE = {"decoder_config": {"clip_share": 0.3}}
 SMALL_GUIDES = {"task_config": {"guide_width": 64}}
 
 
@@ -104,6 +105,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "CMPAE": System(preset="han-cmpae-avvp-weak", rule="noise-ratio", base=JOMOLD),
     "HAN + LEAP pooled": System(preset="han-leap-avvp-weak"),
+    "HAN + LEAP pooled, clip share": System(preset="han-leap-avvp-weak", options=SHARE),
     "HAN + LEAP pooled, MA's refined labels": System(
         preset="han-leap-avvp-weak", rule="exchange", base=MA
     ),
@@ -117,6 +119,15 @@ SYSTEMS: dict[str, System] = {
     "MM-Pyr + LEAP pooled": System(
         options={"task": "avvp", "encoder": "mmpyr", "decoder": "leap", "supervision": "weak"}
     ),
+    "MM-Pyr + LEAP pooled, clip share": System(
+        options={
+            "task": "avvp",
+            "encoder": "mmpyr",
+            "decoder": "leap",
+            "supervision": "weak",
+            **SHARE,
+        }
+    ),  # fmt: skip
     "VALOR (pseudo-labels)": System(preset="valor-mmil-avvp"),
     "HAN + LEAP (pseudo-labels)": System(preset="han-leap-avvp"),
     "MM-Pyr + LEAP (pseudo-labels)": System(preset="mmpyr-leap-avvp"),
