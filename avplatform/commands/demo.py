@@ -12,6 +12,7 @@ from avplatform.base.console import Console
 from avplatform.commands.flags import from_options, parse_flags
 from avplatform.labels.assumed import Assumed
 from avplatform.models.checks import at_least
+from avplatform.models.errors import UsageError
 
 
 @dataclass(kw_only=True)
@@ -56,6 +57,8 @@ def run(args: list[str], prog: str) -> int:
     options = parse_flags(DemoOptions, args, prog, config=(tyro.conf.FlagCreatePairsOff,))
     at_least(options, ("queue", "max_megabytes"), 1)
     at_least(options, "threads", 0)
+    if options.port is not None and not 1 <= options.port <= 65535:
+        raise UsageError(f"port is {options.port}; it must be between 1 and 65535")
     from avplatform.demo.app import build, import_gradio, serve_until_stopped, start
 
     import_gradio()  # before the models are opened, which may take long

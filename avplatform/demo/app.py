@@ -9,6 +9,7 @@ import atexit
 import os
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -238,6 +239,15 @@ def start(
     Raises:
         UsageError: the port is taken, or the host is not an address of this machine.
     """
+    try:  # gradio itself would try a hundred ports of a wrong host, five seconds each
+        kind, _, _, _, place = socket.getaddrinfo(host.strip("[]"), 0)[0]
+        with socket.socket(kind) as free:
+            free.bind(place)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(
+            f"cannot listen on {host} ({reason}); give an address of this machine as --host"
+        ) from None
     local = "localhost,127.0.0.1,::1"  # the server asks itself whether it is up: not by a proxy
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), local)))
@@ -262,8 +272,8 @@ def start(
         )
     except OSError:
         raise UsageError(
-            f"cannot listen on {host}, port {port or '7860 to 7959'}: it is in use, or not of this "
-            "machine; give another --port or --host"
+            f"cannot listen on {host}, port {port or '7860 to 7959'}: it is in use or not allowed; "
+            "give another --port"
         ) from None
     return str(address)
 

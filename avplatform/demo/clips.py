@@ -70,9 +70,8 @@ def _write(
     av = import_av()
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     time = np.arange(SECONDS * RATE) / RATE
-    samples = sum(
-        0.3 * sound(time) * ((time >= start) & (time < end)) for (start, end), sound in heard
-    ).astype(np.float32)
+    parts = [0.3 * sound(time) * ((time >= start) & (time < end)) for (start, end), sound in heard]
+    samples = np.sum(parts, axis=0).astype(np.float32)
     with av.open(str(file), "w") as out:
         pictures = out.add_stream("libvpx", rate=FPS)
         pictures.height, pictures.width, pictures.pix_fmt = HEIGHT, WIDTH, "yuv420p"

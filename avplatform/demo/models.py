@@ -45,7 +45,7 @@ class Models:
     ) -> None:
         self.names, self.config = list(dict.fromkeys(names)), config
         self._recipe, self._weights = recipe, weights
-        self._extractors: dict[str, Extractor] = {}
+        self._first: dict[str, Pipeline] = {}
         self._opened = lru_cache(KEPT)(self._open)
         opened = [self._takes_labels(name) for name in self.names]
         self.open_labels = any(opened)
@@ -96,18 +96,34 @@ class Models:
         return True
 
     def _open(self, name: str, labels: tuple[str, ...], threshold: float | None) -> Pipeline:
-        usual = LABELS if name == TRAINING_FREE else None  # it has no classes of its own
+        """Return a pipeline, whose model and extractor are those that were opened first."""
         config = self.config if threshold is None else replace(self.config, threshold=threshold)
+        first = self._first.get(name)
+        if first is not None and not first.training_free:
+            if labels:
+                check_open(first.model)
+            return Pipeline(
+                first.model,
+                first.extractor,
+                name=name,
+                labels=labels or None,
+                embeddings=None,
+                config=config,
+            )
+        usual = LABELS if name == TRAINING_FREE else None  # it has no classes of its own
         parse = pipeline(
             name,
             labels=labels or usual,
             recipe=self._recipe,
             weights=self._weights,
-            extractor=self._extractors.get(name),
+            extractor=first.extractor if first else None,
             config=config,
         )
-        alike = (other for other in self._extractors.values() if _same(other, parse.extractor))
-        parse.extractor = self._extractors.setdefault(name, next(alike, parse.extractor))
+        if first is None:
+            others = (other.extractor for other in self._first.values())
+            alike = (other for other in others if _same(other, parse.extractor))
+            parse.extractor = next(alike, parse.extractor)
+            self._first[name] = parse
         return parse
 
 

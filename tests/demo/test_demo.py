@@ -25,6 +25,7 @@ from avplatform.demo import app
 from avplatform.demo.clips import CLIPS, SECONDS
 from avplatform.features.media import probe, read_waveform
 from avplatform.models.errors import UsageError
+from avplatform.timeline import pipeline as module
 from avplatform.timeline.preview import Preview
 from tests.import_graph import imports, modules
 from tests.test_structure import clean_environment
@@ -74,6 +75,16 @@ def test_labels_and_a_threshold_are_those_of_the_visitor(demo, uploaded):
     found = files["events.csv"].read_text(encoding="utf-8")
     assert "train horn" in found and "Dog" not in found
     assert "given by the user" in page
+
+
+def test_models_are_opened_once_however_many_labels_are_asked_for(demo, uploaded, monkeypatch):
+    name = demo.models.names[0]
+    model = demo.models._opened(name, (), None).model
+    monkeypatch.setattr(module, "model_folder", lambda *_: pytest.fail("opened again"))
+    for labels in ("dog", "car", "cat", "train horn"):
+        _, files = parts(demo.ask(uploaded, labels=labels, threshold="0.01")[:7])
+        assert labels in files["events.csv"].read_text(encoding="utf-8")
+        assert demo.models._opened(name, (labels,), 0.01).model is model
 
 
 def test_two_models_read_the_video_once(demo, uploaded, monkeypatch):
@@ -229,10 +240,13 @@ def test_a_path_that_was_not_uploaded_is_not_parsed(demo, clip, capfd):
     assert demo.files() == before
 
 
-def test_the_queue_is_bounded_and_has_no_side_door(demo, uploaded):
-    assert demo.page._queue.max_size == 32 and demo.page.default_config is not None
+def test_the_queue_is_bounded_and_has_no_side_door(demo, monkeypatch):
+    assert demo.page._queue.max_size == 32
     (fn,) = [fn for fn in demo.page.fns.values() if fn.api_name == "timeline"]
     assert fn.concurrency_limit == 1
+    monkeypatch.setattr(demo.page._queue, "max_size", 0)
+    sent = httpx.post(f"{demo.address}gradio_api/call/timeline", json={"data": [None] * 5})
+    assert sent.status_code == 503 and "Queue is full" in sent.text
     aside = httpx.post(f"{demo.address}gradio_api/run/timeline", json={"data": [None] * 5})
     assert aside.status_code in (401, 404)
 
@@ -264,6 +278,15 @@ def test_it_listens_on_this_machine_only_and_a_taken_port_is_said(demo):
     port = int(demo.address.rsplit(":", 1)[1].strip("/"))
     with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1, port {port}"):
         app.start(app.build(demo.models), port=port)
+    for host in ("192.0.2.1", "no.such.host.invalid"):
+        with pytest.raises(UsageError, match="give an address of this machine"):
+            app.start(demo.page, host=host)
+
+
+@pytest.mark.parametrize("flags", [["--port", "70000"], ["--queue", "0"]])
+def test_wrong_numbers_are_refused_before_anything_is_opened(flags, capsys):
+    assert main(["demo", "somewhere", *flags]) == 2
+    assert f"{flags[0][2:]} is {flags[1]}" in capsys.readouterr().err
 
 
 def test_the_clips_hold_what_they_say(demo):
