@@ -80,6 +80,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "predict",
         "find the events of videos: JSON, CSV, PNG, an HTML timeline, ELAN and WebVTT",
     ),
+    "demo": ("demo", "serve a page on which models are tried with videos and labels"),
     "list": ("listing", "list the cells, tasks, encoders, decoders, datasets and presets"),
     "info": ("info", "describe one cell, preset, run or model"),
     "data": ("data", "import official files, verify, simulate, describe or push a dataset"),
@@ -95,6 +96,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "convert a checkpoint that the authors of a paper published to a model folder",
     ),
     "push": ("push", "push a run's model to the Hub, with its card"),
+    "space": ("space", "push a Space that serves the demo of a model on the Hub"),
     "collection": (
         "collection",
         "push all runs of a sweep to the Hub, with their comparison",

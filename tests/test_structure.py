@@ -34,6 +34,7 @@ FLOORS = [
         "data.verify",
     ),
     *("labels", "config", "features", "pseudo_labels", "training_free", "runs", "hub", "timeline"),
+    "demo",  # shows what `timeline` makes; only its command is above it
     *("evaluation", "catalogue", "training", "sweeps", "reproduce"),
     *("commands", "cli", "__main__", "api", "avplatform"),
 ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-
-from avplatform.models.errors import unknown_name
+from avplatform.commands.flags import one_of
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("data_import", "turn the official files of a dataset into a store"),
@@ -16,20 +14,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("data_simulate", "draw synthetic features from annotations"),
     "push": ("push:run_data", "push a data folder to the Hub"),
 }
-"""Commands by name, with the module in avplatform.commands and one line of help.
-
-The module may be followed by a colon and its function, if that is not `run`.
-"""
 
 
 def run(args: list[str], prog: str) -> int:
     """Run the `data` command that the arguments name."""
-    if not args or args[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<10} {about}" for name, (_, about) in COMMANDS.items())
-        print(f"usage: avplatform data COMMAND [OPTIONS]\n\ncommands:\n{lines}")
-        return 0 if args else 2
-    if args[0] not in COMMANDS:
-        raise unknown_name("data command", args[0], COMMANDS)
-    name, _, function = COMMANDS[args[0]][0].partition(":")
-    module = importlib.import_module(f"avplatform.commands.{name}")
-    return getattr(module, function or "run")(args[1:], f"{prog} {args[0]}")
+    return one_of("data", COMMANDS, args, prog)

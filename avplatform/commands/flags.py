@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from avplatform.models.errors import DataError
+from avplatform.models.errors import DataError, unknown_name
 
 Options = TypeVar("Options")
 
@@ -33,6 +34,28 @@ def from_options(kind: type[Options], options: Any) -> Options:
     """Build a dataclass from those options that have the names of its fields."""
     names = [f.name for f in dataclasses.fields(kind) if hasattr(options, f.name)]  # type: ignore[arg-type]
     return kind(**{name: getattr(options, name) for name in names})
+
+
+def one_of(group: str, commands: Mapping[str, tuple[str, str]], args: list[str], prog: str) -> int:
+    """Run the command of a group that the arguments name, and return its exit code.
+
+    Args:
+        group: name of the group.
+        commands: by name, the module in avplatform.commands, and one line of help. The module may
+            be followed by a colon and its function, if that is not `run`.
+        args: the arguments.
+        prog: name of the group in the help.
+    """
+    if not args or args[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<10} {about}" for name, (_, about) in commands.items())
+        print(f"usage: avplatform {group} COMMAND [OPTIONS]\n\ncommands:\n{lines}")
+        return 0 if args else 2
+    if args[0] not in commands:
+        raise unknown_name(f"{group} command", args[0], commands)
+    name, _, function = commands[args[0]][0].partition(":")
+    module = importlib.import_module(f"avplatform.commands.{name}")
+    code: int = getattr(module, function or "run")(args[1:], f"{prog} {args[0]}")
+    return code
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import tyro
@@ -11,6 +11,8 @@ import tyro
 from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags
 from avplatform.hub.push import Pushed, push_data, push_run
+from avplatform.hub.space import push_space
+from avplatform.models.errors import UsageError
 
 
 @dataclass(kw_only=True)
@@ -43,12 +45,22 @@ class PushOptions(PushDataOptions):
     """run folder, model folder, or the hub id of a model to copy"""
     results_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """push the card, the config and results.json, without the weights"""
+    with_space: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """push a Space of the same name too, which serves the demo of the model"""
 
 
 def run(args: list[str], prog: str) -> int:
-    """Push a model and print the address."""
+    """Push a model, and the Space of its demo if it is asked for, and print the addresses."""
     options = parse_flags(PushOptions, args, prog)
-    return _run(push_run, options, results_only=options.results_only)
+    if options.with_space and (options.results_only or options.revision):
+        raise UsageError(
+            "--with-space serves the model on the main branch; leave out --results-only and "
+            "--revision"
+        )
+    code = _run(push_run, options, results_only=options.results_only)
+    if options.with_space:
+        code = _run(push_space, replace(options, folder=options.repo_id))
+    return code
 
 
 def run_data(args: list[str], prog: str) -> int:
@@ -67,8 +79,5 @@ def _run(push: Callable[..., Pushed], options: PushDataOptions, **more: bool) ->
         say=console.note,
         **more,
     )
-    if pushed.changed:
-        console.note(f"pushed to {pushed.url}")
-    else:
-        console.note(f"{pushed.url} has all of it already; nothing was pushed")
+    console.note(pushed.text)
     return 0

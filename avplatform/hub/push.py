@@ -59,6 +59,13 @@ class Pushed:
     url: str
     changed: bool
 
+    @property
+    def text(self) -> str:
+        """What the push did, for a reader."""
+        if self.changed:
+            return f"pushed to {self.url}"
+        return f"{self.url} has all of it already; nothing was pushed"
+
 
 def push_run(
     run: str | Path, repo_id: str, *, results_only: bool = False, **options: Unpack[HubOptions]
@@ -83,7 +90,7 @@ def push_run(
         DataError: the model is not complete, or the Hub refuses it or cannot be reached.
         UsageError: `private` is set, but the repository exists and is public.
     """
-    files = _model_files(model_folder(run), repo_id)
+    files = model_files(model_folder(run), repo_id)
     if results_only:
         files = {name: file for name, file in files.items() if not name.endswith(".safetensors")}
         files[RESULTS_FILE] = _results(run)
@@ -137,14 +144,17 @@ def push_files(
     commit_message: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Pushed:
-    """Commit files to a "model" or "dataset" repository, which is created if it does not exist.
+    """Commit files to a "model", "dataset" or "space", which is created if it does not exist.
 
     The same commit deletes other files of the repository whose name matches `stale`.
     """
     api = HfApi(token=token)
 
     def attempt() -> Pushed:
-        url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
+        sdk = "gradio" if kind == "space" else None
+        url = api.create_repo(
+            repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk
+        )
         if private and not api.repo_info(repo_id, repo_type=kind).private:
             raise UsageError(
                 f"{repo_id} exists and is public, so --private would have no effect; leave it out, "
@@ -191,7 +201,7 @@ def _card(folder: Path, repo_id: str) -> bytes:
     return text.replace(PLACEHOLDER, repo_id).encode()
 
 
-def _model_files(folder: Path, repo_id: str) -> dict[str, bytes | Path]:
+def model_files(folder: Path, repo_id: str) -> dict[str, bytes | Path]:
     """Return the files to push, after checking that the model is complete."""
     for name in UPLOADED:
         if not (folder / name).is_file():

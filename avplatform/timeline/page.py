@@ -30,19 +30,24 @@ EMBED_LIMIT = 64 * 2**20
 GREY = "#767676"  # instead of the palette's black, which is invisible on a dark page
 
 
-def render_page(timeline: Timeline, preview: Preview | None = None, *, source: str) -> str:
+def render_page(
+    timeline: Timeline, preview: Preview | None = None, *, source: str, media: str | None = None
+) -> str:
     """Return the HTML of a timeline.
 
     Args:
         timeline: the timeline.
         preview: frames and sound to show.
         source: where the page finds the video: a relative path or a data URI (`video_source`).
+        media: what the files that the page saves call the video; default: as `source`.
     """
     preview = preview or Preview()
+    if media is None:
+        media = Path(timeline.video).name if source.startswith("data:") else source
     environment = Environment(loader=PackageLoader("avplatform.timeline", "."), autoescape=True)
     content = {
         "video": timeline.video,
-        "media": Path(timeline.video).name if source.startswith("data:") else source,
+        "media": media,
         "duration": timeline.duration,
         "each": timeline.segment_seconds,
         "labels": timeline.labels,

@@ -29,7 +29,9 @@ from urllib.parse import parse_qs, unquote, urlparse
 import yaml
 
 TOKEN = "hf_test"
-REPO = r"(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)"
+REPO = r"(?P<kind>models|datasets|spaces)/(?P<repo>[^/]+/[^/]+)"
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+SPACE_KEYS = {"sdk": {"gradio", "docker", "static"}, "colorFrom": COLOURS, "colorTo": COLOURS}
 LARGE = (".safetensors", ".parquet", ".bin")
 
 
@@ -119,7 +121,12 @@ class _Handler(BaseHTTPRequestHandler):
         ("POST", r"/api/collections/(?P<slug>.+)/items", "collect", True),
         ("POST", rf"/api/{REPO}/branch/(?P<branch>.+)", "branch", True),
         ("POST", rf"/api/{REPO}/preupload/(?P<revision>[^/]+)", "preupload", True),
-        ("POST", r"/(?:datasets/)?[^/]+/[^/]+\.git/info/lfs/objects/batch", "lfs_batch", True),
+        (
+            "POST",
+            r"/(?:datasets/|spaces/)?[^/]+/[^/]+\.git/info/lfs/objects/batch",
+            "lfs_batch",
+            True,
+        ),
         ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", "lfs_put", False),
         ("POST", r"/lfs/(?P<oid>[0-9a-f]{64})/verify", "lfs_verify", True),
         ("POST", rf"/api/{REPO}/commit/(?P<revision>[^/]+)", "commit", True),
@@ -130,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         ("POST", rf"/api/{REPO}/paths-info/(?P<revision>[^/]+)", "paths_info", False),
         (
             "GET",
-            r"/(?P<datasets>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)",
+            r"/(?P<folder>datasets/|spaces/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)",
             "file",
             False,
         ),
@@ -165,9 +172,9 @@ class _Handler(BaseHTTPRequestHandler):
             if (token and not known) or (needs_token and not known):
                 return self.send(401, {"error": "Invalid username or password."})
             if "repo" in parts:
-                kind = parts.pop("kind", None) or (
-                    "datasets" if parts.pop("datasets", None) else "models"
-                )
+                kind = parts.pop("kind", None)
+                if kind is None:
+                    kind = (parts.pop("folder", None) or "models").rstrip("/")
                 parts["repo"] = self.hub.repos.get(f"{kind}/{parts['repo']}")
                 if parts["repo"] is None or (parts["repo"].private and not known):
                     return self.send(
@@ -218,7 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
             else f"{data.get('organization') or 'tester'}/{data['name']}"
         )
         key = f"{data.get('type', 'model')}s/{name}"
-        place = f"{self.hub.url}/{'datasets/' if key.startswith('datasets') else ''}{name}"
+        if key.startswith("spaces") and data.get("sdk") not in ("gradio", "docker", "static"):
+            return 400, {"error": "a Space needs an sdk"}
+        place = f"{self.hub.url}/{key.removeprefix('models/')}"
         if key in self.hub.repos:
             return 409, {"error": "You already created this repo", "url": place}
         private = data.get("private") or data.get("visibility") == "private"
@@ -463,7 +472,11 @@ def metadata_errors(card: str) -> list[str]:
         metadata = yaml.safe_load(found[1]) if found else {}
     except yaml.YAMLError as error:
         return [f"invalid YAML: {error}"]
-    errors = []
+    errors = [
+        f"{key} is {metadata[key]!r}"
+        for key, known in SPACE_KEYS.items()
+        if "sdk" in metadata and metadata.get(key) not in known
+    ]
     for model in metadata.get("model-index", []):
         for number, result in enumerate(model.get("results", [])):
             wanted = [("task", "type"), ("dataset", "type"), ("dataset", "name")]

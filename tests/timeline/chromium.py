@@ -19,6 +19,7 @@ FLAGS = (
     "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND",
     "--proxy-server=127.0.0.1:9", "--autoplay-policy=no-user-gesture-required",
 )  # fmt: skip
+RULES = "--host-resolver-rules"
 PATIENCE = 60.0  # seconds
 
 
@@ -29,9 +30,14 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """One page in a browser without a network; records requests, console errors, exceptions."""
+    """One page in a browser without a network; records requests, console errors, exceptions.
 
-    def __init__(self, profile: Path, *, width: int = 1280, height: int = 1100) -> None:
+    With `loopback`, pages of a server on this machine are reached, at 127.0.0.1.
+    """
+
+    def __init__(
+        self, profile: Path, *, width: int = 1280, height: int = 1100, loopback: bool = False
+    ) -> None:
         command = find_chromium()
         assert command is not None
         self._in, child_out = os.pipe()
@@ -48,7 +54,7 @@ class Browser:
             os.dup2(high[1], 4)
 
         flags = [
-            *FLAGS,
+            *(f"{f},EXCLUDE 127.0.0.1" if loopback and f.startswith(RULES) else f for f in FLAGS),
             f"--user-data-dir={profile}",
             f"--window-size={width},{height}",
             "--remote-debugging-pipe",

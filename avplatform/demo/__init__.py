@@ -1,0 +1,1 @@
+"""A web page on which anyone tries a model: a video goes in, its timeline comes out."""

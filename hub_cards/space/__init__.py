@@ -1,0 +1,1 @@
+"""Templates of a Space, which serves `avplatform demo` on the Hub."""
