@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import ModelCard, snapshot_download
 
 from avplatform.base.hub_errors import FAILURES, explain
 from avplatform.models.av_model import BANK_FILE, model_of_run
@@ -13,7 +13,20 @@ from avplatform.models.paths import expanded, may_be_hub_id, nearest_path
 
 UPLOADED = ("config.json", "model.safetensors", "README.md")
 OPTIONAL = (BANK_FILE,)
+PLOTS = "plots"
+"""The folder of the pictures that the card shows."""
 EVAL_RESULTS = ".eval_results/*.yaml"
+
+
+def dataset_of_card(name: str) -> str | None:
+    """Return the dataset on the Hub that the card of a model on the Hub names first, or None.
+
+    Raises:
+        DataError: there is no such model, or it cannot be fetched.
+    """
+    text = (model_folder(name) / "README.md").read_text(encoding="utf-8")
+    found = ModelCard(text, ignore_metadata_errors=True).data.datasets
+    return next(iter([found] if isinstance(found, str) else found or []), None)
 
 
 def model_folder(path: str | Path, *, revision: str | None = None) -> Path:
@@ -39,7 +52,7 @@ def model_folder(path: str | Path, *, revision: str | None = None) -> Path:
             "hub id such as owner/name (whose owner is not the name of a folder here)"
         )
     try:
-        patterns = [*UPLOADED, *OPTIONAL, EVAL_RESULTS]
+        patterns = [*UPLOADED, *OPTIONAL, f"{PLOTS}/*.png", EVAL_RESULTS]
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except FAILURES as error:
         raise DataError(
