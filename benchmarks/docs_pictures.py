@@ -1,13 +1,21 @@
-"""Draw the picture of the README: the page of a rendered clip, as a browser shows it.
+"""Draw the pictures of the README, as a browser shows them. Needs Chromium and PyAV.
 
-The clip and its events are synthetic: two lamps that light up and two tones that sound, whose
-timeline is written by hand; no model was asked. Needs Chromium (or $AVP_CHROMIUM) and PyAV.
+The page of a rendered clip: the clip and its events are synthetic, two lamps that light up and two
+tones that sound, whose timeline is written by hand; no model was asked.
 
     python -m benchmarks.docs_pictures docs/timeline.png
+
+The results of a run, as `avplatform eval RUN --bootstrap 1000` prints them; that of the README was
+trained on the demo data, which are synthetic.
+
+    avplatform train --preset mmpyr-leap-avvp --epochs 20 --max-steps 500 --output-dir runs/demo
+    python -m benchmarks.docs_pictures docs/results.png runs/demo
 """
 
 from __future__ import annotations
 
+import html
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +36,9 @@ SECONDS, FPS, RATE = 10, 8, 48_000
 LAMPS = {"red lamp": ((200, 30, 30), 1, 6), "blue lamp": ((40, 60, 200), 5, 9)}
 TONES = {"low tone": (300, 2, 7), "high tone": (2500, 6, 9)}
 SIZE = (1180, 990)
-"""Width and height of the picture."""
+"""Width and height of the picture of the page."""
+LETTER = (8, 17)
+"""Width and height of a letter of the printed results."""
 
 
 def render(file: Path) -> Path:
@@ -81,22 +91,47 @@ def timeline(video: Path) -> Timeline:
     )
 
 
+def printed_results(run: Path) -> tuple[str, tuple[int, int]]:
+    """Return a page with what the evaluation of a run prints, and its width and height."""
+    asked = ["eval", str(run), "--bootstrap", "1000"]
+    done = subprocess.run(
+        [sys.executable, "-m", "avplatform", *asked],
+        env={**os.environ, "COLUMNS": "110"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    lines = [f"$ avplatform eval runs/{run.name} --bootstrap 1000", *done.stdout.splitlines()]
+    size = (LETTER[0] * max(map(len, lines)) + 40, LETTER[1] * len(lines) + 40)
+    style = "margin:20px;font:13px/17px 'DejaVu Sans Mono',monospace"
+    return f"<meta charset='utf-8'><pre style=\"{style}\">{html.escape(chr(10).join(lines))}", size
+
+
+def screenshot(page: Path, out: Path, size: tuple[int, int]) -> None:
+    """Write what a browser shows of a page, in few colours."""
+    shot = page.with_suffix(".png")
+    program = which("chromium") or which("google-chrome") or "chromium"
+    flags = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--disable-gpu"]
+    flags += [f"--window-size={size[0]},{size[1]}", "--virtual-time-budget=4000"]
+    command = [program, *flags, f"--screenshot={shot}", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True)
+    Image.open(shot).convert("RGB").quantize(64).save(out, optimize=True)
+    print(f"wrote {out}: {out.stat().st_size / 1000:.0f} kB")
+
+
 def main() -> None:
     """Write the picture to the path that the command line names."""
-    out = Path(sys.argv[1]).resolve()
+    out, run = Path(sys.argv[1]).resolve(), sys.argv[2:]
     with tempfile.TemporaryDirectory() as place:
-        video = render(Path(place) / "rendered.webm")
-        page, shot = Path(place) / "timeline.html", Path(place) / "shot.png"
-        source = video_source(video, page, embed=False)
-        text = render_page(timeline(video), preview(video, probe(video)), source=source)
+        page, size = Path(place) / "page.html", SIZE
+        if run:
+            text, size = printed_results(Path(run[0]))
+        else:
+            video = render(Path(place) / "rendered.webm")
+            source = video_source(video, page, embed=False)
+            text = render_page(timeline(video), preview(video, probe(video)), source=source)
         page.write_text(text, encoding="utf-8")
-        program = which("chromium") or which("google-chrome") or "chromium"
-        flags = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--disable-gpu"]
-        flags += [f"--window-size={SIZE[0]},{SIZE[1]}", "--virtual-time-budget=4000"]
-        command = [program, *flags, f"--screenshot={shot}", page.as_uri()]
-        subprocess.run(command, check=True, capture_output=True)
-        Image.open(shot).convert("RGB").quantize(64).save(out, optimize=True)
-    print(f"wrote {out}: {out.stat().st_size / 1000:.0f} kB")
+        screenshot(page, out, size)
 
 
 if __name__ == "__main__":

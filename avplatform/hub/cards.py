@@ -61,7 +61,7 @@ def render_model_card(
     parts = (results["task"], results["encoder"], results["decoder"])
     inputs, confidence = _inputs(config), results.get("confidence") or {}
     intervals = confidence.get("test", {}) if splits[-1:] == ["test"] else {}
-    interval_column = ["test, 95 % interval"] if intervals else []
+    interval_column = ["test interval"] if intervals else []
     sentences, citations = about(*parts, config, origins)
     return render(
         "model_card.md.jinja",
@@ -338,4 +338,4 @@ def _percent(value: float | None) -> str:
 
 
 def _interval(found: dict[str, float] | None) -> str:
-    return "-" if found is None else f"{found['low']:.2f} to {found['high']:.2f}"
+    return "-" if found is None else f"{found['low']:.2f}–{found['high']:.2f}"

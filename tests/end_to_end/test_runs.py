@@ -104,7 +104,8 @@ def test_the_intervals_of_a_run_are_those_of_its_evaluation(run, tmp_path):
     assert json.loads(out.read_text())["confidence"] == content["confidence"]
     found = content["confidence"]["test"]["accuracy"]
     assert found["value"] == pytest.approx(content["test"]["accuracy"])
-    assert f"{found['low']:.2f} to {found['high']:.2f}" in (run / "model/README.md").read_text()
+    card = (run / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"{found['low']:.2f}–{found['high']:.2f}" in card
 
 
 def test_evaluation_gives_the_numbers_of_the_run(run, small_stores, tmp_path):

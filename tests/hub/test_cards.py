@@ -18,11 +18,11 @@ from avplatform.data.store.schema import Manifest
 from avplatform.hub.cards import SCHEDULES, render_model_card
 from avplatform.hub.eval_results import eval_text
 from avplatform.hub_cards.render import PLACEHOLDER
-from avplatform.hub_cards.strategies import strategies
 from avplatform.models.config import config_to_dict
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.tasks.registry import TASKS
+from avplatform.tasks.strategies import strategies
 from avplatform.version import __version__
 from tests.hub.conftest import HUB_DATA, INTERVALS, RESULTS, results_of
 from tests.hub.fake_hub import metadata_errors
@@ -111,8 +111,8 @@ def test_evaluation_results_are_those_of_the_hubs_client():
 
 def test_figures_have_their_intervals_and_say_what_these_cover():
     card = render_model_card({**RESULTS, **INTERVALS}, config())
-    assert "| metric | validation | test | test, 95 % interval |" in card
-    assert "| accuracy | 61.25 | 59.88 | 57.12 to 62.50 |" in card
+    assert "| metric | validation | test | test interval |" in card
+    assert "| accuracy | 61.25 | 59.88 | 57.12–62.50 |" in card
     assert "Intervals: 95 %, over 1,000 resamples of the 402 test videos." in card
     assert "interval" not in render_model_card(RESULTS, config()).partition("## Use")[0]
 
