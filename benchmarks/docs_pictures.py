@@ -5,17 +5,16 @@ tones that sound, whose timeline is written by hand; no model was asked.
 
     python -m benchmarks.docs_pictures docs/timeline.png
 
-The results of a run, as `avplatform eval RUN --bootstrap 1000` prints them; that of the README was
-trained on the demo data, which are synthetic.
+What a command printed; here the figures of a run on the demo data, which are synthetic.
 
-    avplatform train --preset mmpyr-leap-avvp --epochs 20 --max-steps 500 --output-dir runs/demo
-    python -m benchmarks.docs_pictures docs/results.png runs/demo
+    avplatform train --task avel --decoder leap --max-steps 100 --output-dir runs/ave-leap
+    COLUMNS=110 avplatform eval runs/ave-leap --bootstrap 1000 > printed.txt
+    python -m benchmarks.docs_pictures docs/results.png printed.txt
 """
 
 from __future__ import annotations
 
 import html
-import os
 import subprocess
 import sys
 import tempfile
@@ -91,17 +90,9 @@ def timeline(video: Path) -> Timeline:
     )
 
 
-def printed_results(run: Path) -> tuple[str, tuple[int, int]]:
-    """Return a page with what the evaluation of a run prints, and its width and height."""
-    asked = ["eval", str(run), "--bootstrap", "1000"]
-    done = subprocess.run(
-        [sys.executable, "-m", "avplatform", *asked],
-        env={**os.environ, "COLUMNS": "110"},
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    lines = [f"$ avplatform eval runs/{run.name} --bootstrap 1000", *done.stdout.splitlines()]
+def printed(file: Path) -> tuple[str, tuple[int, int]]:
+    """Return a page with what a command printed, and its width and height."""
+    lines = file.read_text(encoding="utf-8").splitlines()
     size = (LETTER[0] * max(map(len, lines)) + 40, LETTER[1] * len(lines) + 40)
     style = "margin:20px;font:13px/17px 'DejaVu Sans Mono',monospace"
     return f"<meta charset='utf-8'><pre style=\"{style}\">{html.escape(chr(10).join(lines))}", size
@@ -121,11 +112,11 @@ def screenshot(page: Path, out: Path, size: tuple[int, int]) -> None:
 
 def main() -> None:
     """Write the picture to the path that the command line names."""
-    out, run = Path(sys.argv[1]).resolve(), sys.argv[2:]
+    out, text_file = Path(sys.argv[1]).resolve(), sys.argv[2:]
     with tempfile.TemporaryDirectory() as place:
         page, size = Path(place) / "page.html", SIZE
-        if run:
-            text, size = printed_results(Path(run[0]))
+        if text_file:
+            text, size = printed(Path(text_file[0]))
         else:
             video = render(Path(place) / "rendered.webm")
             source = video_source(video, page, embed=False)
