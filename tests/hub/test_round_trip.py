@@ -87,8 +87,8 @@ def trip(hub, home, cells):
         "import pathlib, torch; torch.set_num_threads(1)\n"
         f"from tests.hub.test_round_trip import push, load\ncells = {cells!r}\n"
     )
-    pushed = done(client(hub, home, f"{start}push(pathlib.Path('runs'), cells)", seconds=1800))
-    loaded = done(client(hub, home, f"{start}load(cells)", token=None, seconds=1800))
+    pushed = done(client(hub, home, f"{start}push(pathlib.Path('runs'), cells)", seconds=3600))
+    loaded = done(client(hub, home, f"{start}load(cells)", token=None, seconds=3600))
     return json.loads(pushed.splitlines()[-1]), json.loads(loaded.splitlines()[-1])
 
 
