@@ -1,13 +1,20 @@
-"""Draw the picture of the README: the page of a rendered clip, as a browser shows it.
+"""Draw the pictures of the README, as a browser shows them. Needs Chromium and PyAV.
 
-The clip and its events are synthetic: two lamps that light up and two tones that sound, whose
-timeline is written by hand; no model was asked. Needs Chromium (or $AVP_CHROMIUM) and PyAV.
+The page of a rendered clip: the clip and its events are synthetic, two lamps that light up and two
+tones that sound, whose timeline is written by hand; no model was asked.
 
     python -m benchmarks.docs_pictures docs/timeline.png
+
+What a command printed; here the figures of a run on the demo data, which are synthetic.
+
+    avplatform train --task avel --decoder leap --max-steps 100 --output-dir runs/ave-leap
+    COLUMNS=110 avplatform eval runs/ave-leap --bootstrap 1000 > printed.txt
+    python -m benchmarks.docs_pictures docs/results.png printed.txt
 """
 
 from __future__ import annotations
 
+import html
 import subprocess
 import sys
 import tempfile
@@ -28,7 +35,9 @@ SECONDS, FPS, RATE = 10, 8, 48_000
 LAMPS = {"red lamp": ((200, 30, 30), 1, 6), "blue lamp": ((40, 60, 200), 5, 9)}
 TONES = {"low tone": (300, 2, 7), "high tone": (2500, 6, 9)}
 SIZE = (1180, 990)
-"""Width and height of the picture."""
+"""Width and height of the picture of the page."""
+LETTER = (8, 17)
+"""Width and height of a letter of the printed results."""
 
 
 def render(file: Path) -> Path:
@@ -81,22 +90,39 @@ def timeline(video: Path) -> Timeline:
     )
 
 
+def printed(file: Path) -> tuple[str, tuple[int, int]]:
+    """Return a page with what a command printed, and its width and height."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    size = (LETTER[0] * max(map(len, lines)) + 40, LETTER[1] * len(lines) + 40)
+    style = "margin:20px;font:13px/17px 'DejaVu Sans Mono',monospace"
+    return f"<meta charset='utf-8'><pre style=\"{style}\">{html.escape(chr(10).join(lines))}", size
+
+
+def screenshot(page: Path, out: Path, size: tuple[int, int]) -> None:
+    """Write what a browser shows of a page, in few colours."""
+    shot = page.with_suffix(".png")
+    program = which("chromium") or which("google-chrome") or "chromium"
+    flags = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--disable-gpu"]
+    flags += [f"--window-size={size[0]},{size[1]}", "--virtual-time-budget=4000"]
+    command = [program, *flags, f"--screenshot={shot}", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True)
+    Image.open(shot).convert("RGB").quantize(64).save(out, optimize=True)
+    print(f"wrote {out}: {out.stat().st_size / 1000:.0f} kB")
+
+
 def main() -> None:
     """Write the picture to the path that the command line names."""
-    out = Path(sys.argv[1]).resolve()
+    out, text_file = Path(sys.argv[1]).resolve(), sys.argv[2:]
     with tempfile.TemporaryDirectory() as place:
-        video = render(Path(place) / "rendered.webm")
-        page, shot = Path(place) / "timeline.html", Path(place) / "shot.png"
-        source = video_source(video, page, embed=False)
-        text = render_page(timeline(video), preview(video, probe(video)), source=source)
+        page, size = Path(place) / "page.html", SIZE
+        if text_file:
+            text, size = printed(Path(text_file[0]))
+        else:
+            video = render(Path(place) / "rendered.webm")
+            source = video_source(video, page, embed=False)
+            text = render_page(timeline(video), preview(video, probe(video)), source=source)
         page.write_text(text, encoding="utf-8")
-        program = which("chromium") or which("google-chrome") or "chromium"
-        flags = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--disable-gpu"]
-        flags += [f"--window-size={SIZE[0]},{SIZE[1]}", "--virtual-time-budget=4000"]
-        command = [program, *flags, f"--screenshot={shot}", page.as_uri()]
-        subprocess.run(command, check=True, capture_output=True)
-        Image.open(shot).convert("RGB").quantize(64).save(out, optimize=True)
-    print(f"wrote {out}: {out.stat().st_size / 1000:.0f} kB")
+        screenshot(page, out, size)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from avplatform.hub_cards.strategies import strategies
 from avplatform.models.contracts import Decoder, Encoder, Publication
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import TASKS
+from avplatform.tasks.strategies import strategies
 
 
 class TaskText(NamedTuple):

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 import avplatform
 from avplatform import AVModel, create_model, evaluate, list_models, train
-from avplatform.catalogue.cells import cells
+from avplatform.catalogue.cells import cells, find_cell, model_names
 from avplatform.cli import main
 from avplatform.config.compose import parse
 from avplatform.config.presets import list_presets
@@ -36,12 +36,41 @@ def test_every_public_name_is_there_and_listed():
 
 def test_models_are_listed_by_pattern():
     everything = list_models()
-    assert everything == sorted({cell.name for cell in cells()} | set(list_presets()))
-    assert list_models("*-official") == [n for n in list_presets() if n.endswith("-official")]
+    assert everything == sorted(set(everything)) and "mmpyr-leap.avvp" in list_models("*leap*")
+    assert all("leap" in name for name in list_models("*leap*"))
+    official = [name for name in list_presets() if name.endswith("-official")]
+    assert [name.replace(".", "-") for name in list_models("*-official")] == official
     assert list_models("nothing*") == []
 
 
-@pytest.mark.parametrize("name", ["avel-ave-dch-full", "avvp/han/mmil/weak", "ave-dch-avel-weak"])
+def test_every_cell_and_preset_has_one_name_of_a_model():
+    found = model_names()
+    named = set(found.values())
+    assert len(named) == len(found) and set(list_presets()) < named
+    assert all({cell.name, *cell.presets} & named for cell in cells())
+    presets = set(list_presets())
+    assert all(v == k.replace(".", "-") for k, v in found.items() if v in presets)
+    assert found["bps-mmil.avvp-weak"] == "bps-mmil-avvp-weak"
+    assert find_cell("mmpyr-leap.avvp").name == "avvp-mmpyr-leap-pseudo"
+
+
+def test_the_name_of_a_model_means_its_preset(capsys):
+    model = create_model("psp-dch.avel-weak-official")
+    assert model.config.to_dict() == create_model("psp-dch-avel-weak-official").config.to_dict()
+    assert model.config.task_config["supervision"] == "weak"
+    assert main(["info", "psp-dch.avel-weak-official", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["kind"], shown["name"]) == ("preset", "psp-dch-avel-weak-official")
+
+
+def test_trained_weights_are_loaded_into_the_model_of_their_name_only(run):
+    model = create_model("ave-leap.avel", pretrained=run.folder)
+    own = AVModel.from_pretrained(run.folder).state_dict()
+    assert not model.training
+    assert all(torch.equal(own[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["avel-ave-dch-full", "avvp/han/mmil/weak", "ave-dch.avel-weak"])
 def test_a_fresh_model_is_decided_by_its_name_and_the_seed(name):
     models = []
     for seed in (3, 3, 4):
@@ -109,6 +138,19 @@ def test_a_whole_configuration_trains(run, small_stores, tmp_path):
     [
         (lambda run: create_model("avel-ave-leep-full"), "did you mean 'avel-ave-leap-full'"),
         (lambda run: create_model(NAME, encoder_confg={}), "did you mean 'encoder_config'"),
+        (lambda run: create_model("mmpyr-leep.avvp"), "did you mean 'mmpyr-leap.avvp'"),
+        (lambda run: create_model("ave-leap.avel", pretrained=True), "no weights of ave-leap.avel"),
+        (
+            lambda run: create_model("psp-leap.avel", pretrained=run.folder),
+            r"holds ave \+ leap for avel, which is not psp-leap.avel",
+        ),
+        (lambda run: create_model(run.folder, pretrained=True), "leave pretrained out"),
+        (
+            lambda run: create_model("ave-leap.avel", pretrained=run.folder, epochs=2),
+            "leave out epochs",
+        ),
+        (lambda run: create_model("ave-leap.avel", revision="main"), "leave it out"),
+        (lambda run: create_model(run.folder, revision="main"), "leave revision out"),
         (lambda run: create_model(run.folder, seed=2), "leave out seed"),
         (lambda run: train(NAME, dry_run=True), "leave it out"),
         (lambda run: train(NAME, max_step=2), "did you mean 'max_steps'"),

@@ -83,8 +83,15 @@ def test_eval_refuses_data_with_other_features(small_stores, tmp_path, capsys):
 
 def test_a_run_that_does_not_exist_is_said_not_to(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["eval", "runs/nothing", "--cpu"]) == 2
+    assert main(["eval", "./runs/nothing", "--cpu"]) == 2
     assert "runs/nothing does not exist" in capsys.readouterr().err
+
+    def unreachable(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("avplatform.hub.folder.snapshot_download", unreachable)
+    assert main(["eval", "runs/nothing", "--cpu"]) == 1
+    assert "no model folder runs/nothing, and it cannot be fetched" in capsys.readouterr().err
 
 
 def test_a_mistyped_folder_is_said_not_to_exist_and_the_hub_is_not_asked(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import sys
 
 import accelerate
@@ -148,8 +149,15 @@ def describe() -> dict[str, str]:
         "cores": str(available_cores()),
         "memory": _memory(),
         "accelerators": _accelerators(),
-        "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+        "command": _command(),
     }
+
+
+def _command() -> str:
+    """Return the command line, which a shell reads in the same way."""
+    program = os.path.basename(sys.argv[0])
+    programs = {"__main__.py": ["python", "-m", "avplatform"], "train.py": ["python", "train.py"]}
+    return shlex.join([*programs.get(program, [program]), *sys.argv[1:]])
 
 
 def _launcher_number(name: str, low: int) -> int:

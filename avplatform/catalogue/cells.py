@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from avplatform.config.presets import list_presets, preset_options
+from avplatform.config.presets import list_presets, preset_options, presets_by_model
 from avplatform.models.contracts import Publication
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
@@ -59,24 +59,39 @@ class Cell:
 def cells() -> list[Cell]:
     """Return all cells in the order in which tasks, encoders and decoders are registered."""
     presets = _presets_by_cell()
-    return [
-        _cell(task, encoder, decoder, supervision, presets)
-        for task in TASKS
-        for encoder in ENCODERS
-        for decoder in DECODERS
-        for supervision in TASKS[task].supervisions
-    ]
+    return [_cell(*key, presets) for key in _keys()]
+
+
+def model_names() -> dict[str, str]:
+    """Return the preset, or where there is none the cell, behind the name of each model.
+
+    Such a name is ENCODER-DECODER.TASK, as timm writes MODEL.TAG. After it follow -SUPERVISION,
+    unless it is the task's first one, and -official or -paper for presets that have such a variant.
+
+    Examples:
+        >>> names = model_names()
+        >>> names["mmpyr-leap.avvp"], names["psp-group.avel-weak"]
+        ('mmpyr-leap-avvp', 'avel-psp-group-weak')
+    """
+    found = {}
+    for task, encoder, decoder, supervision in _keys():
+        first = supervision == TASKS[task].supervisions[0]
+        name = f"{encoder}-{decoder}.{task}{'' if first else '-' + supervision}"
+        found[name] = f"{task}-{encoder}-{decoder}-{supervision}"
+    return found | presets_by_model()
 
 
 def find_cell(name: str) -> Cell:
-    """Return the cell of a name such as avel-ave-leap-weak or avel/ave/leap, or of a preset's name.
+    """Return the cell of a name such as avel-ave-leap-weak or avel/ave/leap.
 
-    A name without a supervision means the task's first one.
+    A name without a supervision means the task's first one. The name of a preset or of a model (see
+    `model_names`) is good too.
 
     Raises:
         UsageError: there is no such cell or preset; the message names the nearest one.
     """
-    presets = _presets_by_cell()
+    models = model_names() if "." in name else {}
+    name, presets = models.get(name, name), _presets_by_cell()
     for cell, names in presets.items():
         if name in names:
             return _cell(*cell, presets)
@@ -87,11 +102,21 @@ def find_cell(name: str) -> Cell:
     joined = "-".join(parts)
     if joined in known:
         return known[joined]
-    hint = nearest(joined, known) or nearest(name, list_presets())
+    hint = nearest(name, models) or nearest(joined, known) or nearest(name, list_presets())
     raise UsageError(
-        f"there is no cell, preset or folder '{name}'{hint} "
+        f"there is no model, cell, preset or folder '{name}'{hint} "
         "(`avplatform list` shows cells and presets)"
     )
+
+
+def _keys() -> list[Key]:
+    return [
+        (task, encoder, decoder, supervision)
+        for task in TASKS
+        for encoder in ENCODERS
+        for decoder in DECODERS
+        for supervision in TASKS[task].supervisions
+    ]
 
 
 def _cell(

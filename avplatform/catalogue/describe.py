@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avplatform.catalogue.cells import Cell, find_cell
+from avplatform.catalogue.cells import Cell, find_cell, model_names
 from avplatform.catalogue.cost import cost_of, input_shapes
 from avplatform.catalogue.figures import cell_record, figure
 from avplatform.catalogue.published import headline, published_rows
@@ -38,7 +38,7 @@ PARTS = ("encoder_config", "decoder_config", "task_config")
 
 
 def describe(target: str) -> dict[str, Any]:
-    """Return the description of a cell, a preset, a run folder, a model folder or a hub id.
+    """Return the description of a cell, preset or name of a model, a run or model, or a hub id.
 
     Raises:
         UsageError: there is no such cell or preset; the message names the nearest one.
@@ -49,6 +49,7 @@ def describe(target: str) -> dict[str, Any]:
         return _run(folder)
     if folder.is_dir():
         return _model(target, folder)
+    target = model_names().get(target, target)
     try:
         cell = find_cell(target)
     except UsageError:

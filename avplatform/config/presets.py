@@ -41,6 +41,11 @@ def preset_options(name: str) -> Options:
     return presets[name]
 
 
+def presets_by_model() -> dict[str, str]:
+    """Return the preset of each name of a model `<encoder>-<decoder>.<task>[-weak][-official]`."""
+    return {_name(task, preset, "."): _name(task, preset) for task, preset in _declared()}
+
+
 def presets_of_checkpoints() -> dict[str, dict[str, str]]:
     """Return the preset with the losses and decisions of each published model, by supervision."""
     found: dict[str, dict[str, str]] = {}
@@ -58,11 +63,11 @@ def _presets() -> dict[str, Options]:
     return {_name(task, preset): _options(task, preset) for task, preset in _declared()}
 
 
-def _name(task: type[Task], preset: Preset) -> str:
+def _name(task: type[Task], preset: Preset, before_task: str = "-") -> str:
     """Return the name of a preset, which leaves out the task's default supervision."""
     supervision = "" if preset.supervision == task.supervisions[0] else preset.supervision
-    parts = (preset.system or preset.encoder.name, preset.decoder.name, task.name, supervision)
-    return "-".join(part for part in (*parts, preset.suffix) if part)
+    model = f"{preset.system or preset.encoder.name}-{preset.decoder.name}{before_task}{task.name}"
+    return "-".join(part for part in (model, supervision, preset.suffix) if part)
 
 
 def _options(task: type[Task], preset: Preset) -> Options:

@@ -76,6 +76,28 @@ def confidence(
     }
 
 
+def intervals(
+    contributions: Arrays, split: SplitArrays, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """Return the intervals of a split's figures, and how they were made, for results.json.
+
+    Args:
+        contributions: per figure, the contribution of each clip of the split; see `confidence`.
+        split: the split, which tells the clips of one video.
+        resamples: number of resamples.
+        seed: seed of the resamples.
+    """
+    videos = videos_of(split)
+    found = confidence(contributions, videos=videos, resamples=resamples, seed=seed)
+    return {
+        "level": LEVEL,
+        "resamples": resamples,
+        "seed": seed,
+        "videos": len(split) if videos is None else int(videos.max()) + 1,
+        split.name: found,
+    }
+
+
 def check_resamples(resamples: int) -> None:
     """Raise UsageError if there are too few resamples for an interval, or needlessly many."""
     if resamples < FEWEST:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from avplatform.base.console import Console
 from avplatform.data import Data
 from avplatform.data.reading.arrays import SplitArrays
-from avplatform.evaluation.bootstrap import LEVEL, check_resamples, confidence, videos_of
+from avplatform.evaluation.bootstrap import check_resamples, intervals
 from avplatform.evaluation.calibration import calibration
 from avplatform.evaluation.markdown import signed
 from avplatform.evaluation.options import EvalOptions
@@ -101,17 +101,9 @@ def extras(
         content["own_thresholds"] = {split.name: own.figures()}
     if asked.bootstrap:
         contributions = require_analysis(task).contributions(metrics.state())
-        videos = videos_of(split)
-        intervals = confidence(
-            contributions, videos=videos, resamples=asked.bootstrap, seed=asked.seed
+        content["confidence"] = intervals(
+            contributions, split, resamples=asked.bootstrap, seed=asked.seed
         )
-        content["confidence"] = {
-            "level": LEVEL,
-            "resamples": asked.bootstrap,
-            "seed": asked.seed,
-            "videos": len(split) if videos is None else int(videos.max()) + 1,
-            split.name: intervals,
-        }
     if asked.calibration and validation is not None:
         analysis = require_analysis(task)
         judged = [analysis.judged(m.state(), require_evidence(m)) for m in (validation, own)]

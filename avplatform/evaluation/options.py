@@ -17,7 +17,7 @@ class EvalOptions:
     model: Annotated[str, tyro.conf.Positional]
     """run folder, model folder or hub id; training-free: CLIP and CLAP, on a store of those"""
     data: str | None = None
-    """demo, a data folder or a hub dataset id; default: the data that the run was trained on"""
+    """demo, a data folder or a hub dataset id; default: what the run or its card was trained on"""
     cache_dir: str | None = None
     """folder for cached data; default: the data folder, $AVPLATFORM_CACHE or ~/.cache/avplatform"""
     split: str = "test"

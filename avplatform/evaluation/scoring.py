@@ -23,14 +23,14 @@ from avplatform.evaluation.options import EvalOptions
 from avplatform.evaluation.perturbations import Change
 from avplatform.evaluation.untrained import training_free_answers
 from avplatform.features.weights import parse_weights
-from avplatform.hub.folder import model_folder
+from avplatform.hub.folder import dataset_of_card, model_folder
 from avplatform.labels.assumed import ASSUMED, CALIBRATED
 from avplatform.labels.held_out import data_for, events_of_task, without, zero_shot
 from avplatform.labels.unseen import calibrated
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.checks import at_least, check_choices
 from avplatform.models.errors import DataError, UsageError
-from avplatform.models.paths import expanded, nearest_path
+from avplatform.models.paths import expanded, may_be_hub_id, nearest_path
 from avplatform.runs.folder import results_beside, trained_on
 from avplatform.runs.predictions import Predictions, save_predictions
 from avplatform.runs.results import presence_of, results, show
@@ -67,10 +67,12 @@ def score_model(
         known = {"supervision": "none"}
     elif options.weights:
         raise UsageError(f"--weights are those of {TRAINING_FREE}; leave them out")
-    if model is None and data_name is None and not expanded(options.model).exists():
+    if model is None and data_name is None and may_be_hub_id(options.model):
+        data_name = dataset_of_card(options.model)
+    elif model is None and data_name is None and not expanded(options.model).exists():
         raise UsageError(
-            f"{options.model} does not exist{nearest_path(options.model)}; give a run or model "
-            "folder, or for a model on the Hub also --data"
+            f"{options.model} does not exist{nearest_path(options.model)}; give a run folder, a "
+            "model folder, or the hub id of a model"
         )
     if data_name is None:
         raise UsageError(

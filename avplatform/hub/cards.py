@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult
-from huggingface_hub.errors import HFValidationError
 from huggingface_hub.repocard_data import eval_results_to_model_index
-from huggingface_hub.utils import validate_repo_id
 
+from avplatform.hub.card_data import clips_and_videos, data_of_card, features_of_card
 from avplatform.hub_cards.descriptions import about, segment_words, task_text
 from avplatform.hub_cards.render import PLACEHOLDER, metadata_text, render
 from avplatform.runs.results import reference_scores
@@ -20,8 +20,29 @@ PIPELINE = "video-classification"
 """The nearest task on the Hub, which has none for events in time."""
 
 
+CAPTIONS = {
+    "curves.png": "Training loss, and the figure that selects the epoch",
+    "per_class.png": "Scores of single classes on the test split",
+    "timelines.png": "Events of a few test clips: truth, and below it the prediction",
+}
+"""What the pictures of a run show."""
+
+SCHEDULES = {
+    "epoch_decay": ("factor", "every"),
+    "milestones": ("factor", "milestones"),
+    "step_decay": ("factor", "every"),
+    "warmup_cosine": ("warmup_epochs", "min_ratio"),
+    "late_decay": ("factor", "after"),
+}
+"""The options that each schedule of the learning rate reads."""
+
+
 def render_model_card(
-    results: dict[str, Any], config: dict[str, Any], repo_id: str | None = None
+    results: dict[str, Any],
+    config: dict[str, Any],
+    repo_id: str | None = None,
+    *,
+    plots: Sequence[str] = (),
 ) -> str:
     """Return README.md of a model: metadata with test results, how to use it, how it was trained.
 
@@ -30,6 +51,7 @@ def render_model_card(
         config: the model's config as a dictionary.
         repo_id: the repository that the example loads from; default: a placeholder that `push_run`
             replaces.
+        plots: names of the pictures in the folder `plots` beside the card.
     """
     splits = [split for split in ("validation", "test") if results.get(split)]
     names = list(dict.fromkeys(name for split in splits for name in results[split]))
@@ -37,6 +59,9 @@ def render_model_card(
     rivals = reference_scores(results, splits[-1]) if splits else {}
     origins = results.get("label_origins") or {}
     parts = (results["task"], results["encoder"], results["decoder"])
+    inputs, confidence = _inputs(config), results.get("confidence") or {}
+    intervals = confidence.get("test", {}) if splits[-1:] == ["test"] else {}
+    interval_column = ["test interval"] if intervals else []
     sentences, citations = about(*parts, config, origins)
     return render(
         "model_card.md.jinja",
@@ -48,11 +73,16 @@ def render_model_card(
         synthetic=results["synthetic"],
         data=results["data"],
         splits=splits,
-        columns=[*splits, *(f"{splits[-1]}: {rival.replace('_', ' ')}" for rival in rivals)],
+        columns=[
+            *splits,
+            *interval_column,
+            *(f"{splits[-1]}: {rival.replace('_', ' ')}" for rival in rivals),
+        ],
         metric_names=names,
         scores={
             name: [
                 *(_percent(results[split].get(name)) for split in splits),
+                *(_interval(intervals.get(name)) for _ in interval_column),
                 *(_percent(values.get(name)) for values in rivals.values()),
             ]
             for name in names
@@ -62,10 +92,14 @@ def render_model_card(
             for split, sentences in (results.get("not_beaten") or {}).items()
             for sentence in sentences
         ]
-        + _remarks(results),
+        + _remarks(results)
+        + ([clips_and_videos(confidence)] if intervals else []),
+        plots=[(name, CAPTIONS.get(name, name)) for name in plots],
+        features=features_of_card(config, inputs, synthetic=results["synthetic"]),
+        training_data=data_of_card(results),
         selection_sentence=_selection_sentence(results.get("selection") or {}),
         repo_id=repo_id or PLACEHOLDER,
-        inputs=_inputs(config),
+        inputs=inputs,
         **_clip(config),
         decisions=task.decisions,
         recipe=_recipe(results) + _labels(config),
@@ -135,14 +169,16 @@ def _model_metadata(results: dict[str, Any]) -> dict[str, Any]:
         "tags": ["avplatform", "audio-visual", task, results["encoder"], results["decoder"]]
         + (["synthetic-data"] if synthetic else []),
     }
-    if not synthetic and _is_repo_id(data):
-        metadata["datasets"] = [data]
+    hub = (results.get("training_data") or {}).get("hub") or {}
+    if hub:
+        metadata["datasets"] = [hub["repo"]]
     name = f"{data} (synthetic features)" if synthetic else data
     found = [
         EvalResult(
             task_type=PIPELINE,
             task_name=task_text(task).title,
-            dataset_type=data,
+            dataset_type=hub.get("repo", data),
+            dataset_revision=hub.get("revision"),
             dataset_name=name,
             dataset_split="test",
             metric_type=metric,
@@ -206,12 +242,13 @@ def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
     rows = {
         "supervision": results.get("supervision"),
         "preset": results.get("preset"),
-        "data": f"`{results['data']}`{' (synthetic features)' if results['synthetic'] else ''}",
         "data checksum": results.get("data_checksum") and f"`{results['data_checksum']}`",
         "seed": results.get("seed"),
         "epochs, at most": results.get("epochs"),
         **{name.replace("_", " "): _made_by(made) for name, made in _origins(results)},
         "started from": _start(results.get("init_from")),
+        "optimiser": _optimiser(results.get("optim")),
+        "schedule": _schedule(results.get("schedule")),
         "optimiser steps": results.get("steps"),
         "clips per step": results.get("batch_size"),
         "processes": results.get("processes"),
@@ -219,6 +256,7 @@ def _recipe(results: dict[str, Any]) -> list[tuple[str, Any]]:
         "parameters": results.get("parameters") and f"{results['parameters']:,}",
         "avplatform": environment.get("avplatform"),
         "torch": environment.get("torch"),
+        "Python": environment.get("python"),
     }
     return [(name, value) for name, value in rows.items() if value is not None]
 
@@ -234,6 +272,22 @@ def _made_by(made: dict[str, Any]) -> str:
     told += [f"no {name} label of {', '.join(made[name])}" for name in STREAMS if made.get(name)]
     told += [f"file `{made['file']}`"] if made.get("file") else []
     return " ".join([made.get("rule", "unknown rule"), *told])
+
+
+def _optimiser(optim: Mapping[str, Any] | None) -> str | None:
+    if not optim:
+        return None
+    told = [optim["name"], f"learning rate {optim['lr']:g}"]
+    told += [f"weight decay {optim['weight_decay']:g}"] if optim["weight_decay"] else []
+    told += [f"gradients clipped to {optim['clip_norm']:g}"] if optim["clip_norm"] else []
+    return ", ".join(told)
+
+
+def _schedule(schedule: Mapping[str, Any] | None) -> str | None:
+    if not schedule:
+        return None
+    name = schedule["name"]
+    return ", ".join([name, *(f"{key} {schedule[key]}" for key in SCHEDULES.get(name, ()))])
 
 
 def _start(start: dict[str, Any] | None) -> str | None:
@@ -283,9 +337,5 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _is_repo_id(name: str) -> bool:
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return "/" in name
+def _interval(found: dict[str, float] | None) -> str:
+    return "-" if found is None else f"{found['low']:.2f}–{found['high']:.2f}"

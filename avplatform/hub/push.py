@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import yaml
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationDelete,
-    HfApi,
-    parse_eval_result_entries,
-)
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 
 from avplatform.base.hub_errors import FAILURES, explain, with_retries
 from avplatform.data.importing.report import REPORT_FILE, without_places
@@ -23,7 +18,8 @@ from avplatform.data.reading.shards import check_shard
 from avplatform.data.store.card import render_dataset_card
 from avplatform.data.store.schema import MANIFEST_FILE, Manifest
 from avplatform.data.store.writer import arrow_schema
-from avplatform.hub.folder import EVAL_RESULTS, OPTIONAL, UPLOADED, model_folder
+from avplatform.hub.eval_results import EVAL_FILE, check_eval_results, eval_text
+from avplatform.hub.folder import EVAL_RESULTS, OPTIONAL, PLOTS, UPLOADED, model_folder
 from avplatform.hub_cards.render import PLACEHOLDER
 from avplatform.models.errors import AVError, DataError, UsageError
 from avplatform.models.paths import expanded
@@ -76,9 +72,10 @@ def push_run(
     After a rate limit, an error of the Hub or a lost connection the push is tried again a few
     times. A push that failed leaves the repository as it was.
 
-    The model folder holds the config, the weights, the bank if there is one, and the card, whose
-    example gets the id of the repository, and possibly valid `.eval_results/*.yaml`. avplatform
-    does not write the latter, since neither LLP nor AVE is registered as a benchmark on the Hub.
+    The model folder holds the config, the weights, the bank if there is one, the card, whose
+    example gets the id of the repository, and its pictures. If the data of the run have a
+    repository on the Hub, the test figures are also written to `.eval_results/avplatform.yaml`;
+    files that the user put there go along. Card and results are checked by the client's classes.
 
     Args:
         run: run folder, model folder or hub id.
@@ -90,7 +87,10 @@ def push_run(
         DataError: the model is not complete, or the Hub refuses it or cannot be reached.
         UsageError: `private` is set, but the repository exists and is public.
     """
-    files = model_files(model_folder(run), repo_id)
+    folder = model_folder(run)
+    files = model_files(folder, repo_id)
+    if text := eval_text(results_beside(folder)):
+        files[EVAL_FILE] = text.encode()
     if results_only:
         files = {name: file for name, file in files.items() if not name.endswith(".safetensors")}
         files[RESULTS_FILE] = _results(run)
@@ -155,7 +155,8 @@ def push_files(
         url = api.create_repo(
             repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk
         )
-        if private and not api.repo_info(repo_id, repo_type=kind).private:
+        known = api.repo_info(repo_id, repo_type=kind)
+        if private and not known.private:
             raise UsageError(
                 f"{repo_id} exists and is public, so --private would have no effect; leave it out, "
                 "or give another name"
@@ -165,7 +166,8 @@ def push_files(
             api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
         there = api.list_repo_files(repo_id, repo_type=kind, revision=revision) if stale else []
         old = [name for name in there if stale and stale.fullmatch(name) and name not in files]
-        before = api.repo_info(repo_id, repo_type=kind, revision=revision).sha
+        if revision is not None:
+            known = api.repo_info(repo_id, repo_type=kind, revision=revision)
         commit = api.create_commit(
             repo_id,
             [
@@ -176,7 +178,7 @@ def push_files(
             commit_message=commit_message or message,
             revision=revision,
         )
-        return Pushed(str(url), commit.oid != before)
+        return Pushed(str(url), commit.oid != known.sha)
 
     try:
         return with_retries(attempt, say=say)
@@ -211,13 +213,21 @@ def model_files(folder: Path, repo_id: str) -> dict[str, bytes | Path]:
     files: dict[str, bytes | Path] = {name: folder / name for name in UPLOADED}
     files |= {name: folder / name for name in OPTIONAL if (folder / name).is_file()}
     files["README.md"] = _card(folder, repo_id)
+    _check_card(files["README.md"], folder / "README.md")
     for file in sorted(folder.glob(EVAL_RESULTS)):
-        try:
-            parse_eval_result_entries(yaml.safe_load(file.read_text(encoding="utf-8")))
-        except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(
-                f"{file} does not hold valid evaluation results ({reason}); correct or delete it"
-            ) from None
-        files[str(file.relative_to(folder))] = file
+        check_eval_results(file.read_text(encoding="utf-8"), file)
+        files[file.relative_to(folder).as_posix()] = file
+    files |= {f"{PLOTS}/{file.name}": file for file in sorted((folder / PLOTS).glob("*.png"))}
     return files
+
+
+def _check_card(card: bytes, file: Path) -> None:
+    """Raise DataError unless the Hub's client reads the metadata of a card, and its model index."""
+    try:
+        ModelCard(card.decode())
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"the metadata of {file} are not valid ({reason}); correct the lines between the first "
+            "two ---"
+        ) from None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from avplatform.base.files import write_json
 from avplatform.base.machine import describe
 from avplatform.base.processes import on_main
-from avplatform.evaluation.bootstrap import videos_of
+from avplatform.data import Data
+from avplatform.data.adapters.registry import adapter_of_spec
+from avplatform.evaluation.bootstrap import intervals, videos_of
 from avplatform.evaluation.evaluate import example_tracks
 from avplatform.evaluation.untrained import training_free_answers
 from avplatform.hub.cards import render_model_card
+from avplatform.hub.folder import PLOTS
 from avplatform.labels.bank import ReferenceBank
 from avplatform.models.av_model import BANK_FILE
 from avplatform.models.config import config_to_dict, options_of
@@ -64,6 +69,9 @@ def write_report(
             **started(setup),
             **settled(setup, before),
             **({"label_origins": origins} if (origins := task.label_origins()) else {}),
+            "training_data": about_data(setup.data),
+            "optim": dataclasses.asdict(config.optim),
+            "schedule": dataclasses.asdict(config.schedule),
             "parameters": setup.parameters,
             "steps": progress.step,
             "skipped_steps": progress.skipped,
@@ -77,16 +85,20 @@ def write_report(
     )
 
     def write() -> None:
-        write_model(setup, content)
-        for split, values in metrics.items():
-            videos = videos_of(setup.data.split(split))
-            predictions = Predictions.of(values, split=split, about=content, videos=videos)
-            save_predictions(predictions, predictions_file(setup.folder.path, split))
+        analysis = task.analysis()
+        if analysis is not None and metrics["test"].timed:
+            contributions = analysis.contributions(metrics["test"].state())
+            content["confidence"] = intervals(contributions, setup.data.split("test"))
         if config.save_plots:
             try:
                 draw(setup, content)
             except Exception as error:  # a failed plot must not lose a trained model
                 setup.console.note(f"the plots could not be drawn: {error}")
+        write_model(setup, content)
+        for split, values in metrics.items():
+            videos = videos_of(setup.data.split(split))
+            predictions = Predictions.of(values, split=split, about=content, videos=videos)
+            save_predictions(predictions, predictions_file(setup.folder.path, split))
         write_json(setup.folder.results_file, content)
         show(setup.console, content, ["validation", "test"])
         if before is not None:
@@ -122,6 +134,18 @@ def identity_of_run(setup: Setup) -> dict[str, Any]:
     }
 
 
+def about_data(data: Data) -> dict[str, Any]:
+    """Return what a model's card says of the training data beside their name and checksum."""
+    store, adapter = data.store, adapter_of_spec(data.store.spec)
+    labels = store.spec.provenance.get("labels")
+    return {
+        "dataset": None if adapter is None else adapter.title,
+        "clips": {name: info.rows for name, info in store.manifest.splits.items()},
+        "labels": labels if isinstance(labels, str) else None,
+        "hub": None if store.hub is None else {"repo": store.hub[0], "revision": store.hub[1]},
+    }
+
+
 def started(setup: Setup) -> dict[str, Any]:
     """Return what the weights started from, or nothing if they started from random numbers."""
     if setup.start is None:
@@ -139,16 +163,23 @@ def settled(setup: Setup, before: dict[str, dict[str, float]] | None) -> dict[st
 
 
 def write_model(setup: Setup, content: dict[str, Any]) -> None:
-    """Write model/: config.json, model.safetensors, README.md (the card), and perhaps a bank."""
+    """Write model/: config.json, model.safetensors, README.md (the card), plots, perhaps a bank."""
     model, bank = setup.bare_model, make_bank(setup)
+    drawn = sorted(setup.folder.plots.glob("*.png")) if setup.config.save_plots else []
     if bank is not None:
         content["bank_clips"] = bank.about["clips"]
 
     def write(path: Any) -> None:
         path.mkdir(parents=True)
         (path / "README.md").write_text(
-            render_model_card(content, config_to_dict(model.config)), encoding="utf-8"
+            render_model_card(
+                content, config_to_dict(model.config), plots=[file.name for file in drawn]
+            ),
+            encoding="utf-8",
         )
+        for file in drawn:
+            (path / PLOTS).mkdir(exist_ok=True)
+            shutil.copy(file, path / PLOTS)
         model.save_pretrained(path)
         if bank is not None:
             bank.save(path / BANK_FILE)

@@ -56,7 +56,8 @@ def test_a_run_leaves_its_files(run):
     model = {"model/config.json", "model/model.safetensors", "model/README.md"}
     records = {"config.yaml", "environment.json", "metrics.jsonl", "results.json"}
     predictions = {"predictions/validation.safetensors", "predictions/test.safetensors"}
-    assert names == {*records, *plots, *model, *predictions}
+    shown = {f"model/{name}" for name in plots}
+    assert names == {*records, *plots, *model, *shown, *predictions}
 
 
 def test_results_say_what_was_done(run):
@@ -92,6 +93,19 @@ def test_the_card_warns_of_synthetic_data_and_holds_the_scores(run):
     card = (run / "model" / "README.md").read_text()
     content = json.loads((run / "results.json").read_text())
     assert "Trained on synthetic features" in card and f"{content['test']['accuracy']:.2f}" in card
+    pictures = re.findall(r"!\[.*\]\((.*)\)", card)
+    assert len(pictures) == 3 and all((run / "model" / name).is_file() for name in pictures)
+
+
+def test_the_intervals_of_a_run_are_those_of_its_evaluation(run, tmp_path):
+    content = json.loads((run / "results.json").read_text())
+    out = tmp_path / "scores.json"
+    assert main(["eval", str(run), "--bootstrap", "1000", "--json", str(out)]) == 0
+    assert json.loads(out.read_text())["confidence"] == content["confidence"]
+    found = content["confidence"]["test"]["accuracy"]
+    assert found["value"] == pytest.approx(content["test"]["accuracy"])
+    card = (run / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"{found['low']:.2f}–{found['high']:.2f}" in card
 
 
 def test_evaluation_gives_the_numbers_of_the_run(run, small_stores, tmp_path):

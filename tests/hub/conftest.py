@@ -36,6 +36,26 @@ RESULTS = {
 }
 
 
+HUB_DATA = {
+    "training_data": {
+        "dataset": "AVE",
+        "clips": {"train": 3339, "validation": 402, "test": 402},
+        "labels": None,
+        "hub": {"repo": "owner/clips", "revision": "0" * 40},
+    }
+}
+"""What results.json holds beside `RESULTS` where the data were read from the Hub."""
+INTERVALS = {
+    "confidence": {
+        "level": 0.95,
+        "resamples": 1000,
+        "seed": 0,
+        "videos": 402,
+        "test": {"accuracy": {"value": 59.876, "low": 57.125, "high": 62.5, "error": 1.4}},
+    }
+}
+
+
 def results_of(task: str, encoder: str, decoder: str, **changes) -> dict:
     return {**RESULTS, "task": task, "encoder": encoder, "decoder": decoder, **changes}
 

@@ -2,25 +2,29 @@
 
 import re
 from importlib.resources import files
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
-from huggingface_hub import DatasetCard, ModelCard
+from huggingface_hub import DatasetCard, ModelCard, parse_eval_result_entries
 
 from avplatform.config.build import published_config
 from avplatform.config.compose import compose
+from avplatform.config.optim import ScheduleConfig
 from avplatform.data import open_data
 from avplatform.data.adapters.registry import DATASETS
 from avplatform.data.store.card import card_of_spec, render_dataset_card
 from avplatform.data.store.schema import Manifest
-from avplatform.hub.cards import render_model_card
+from avplatform.hub.cards import SCHEDULES, render_model_card
+from avplatform.hub.eval_results import eval_text
 from avplatform.hub_cards.render import PLACEHOLDER
-from avplatform.hub_cards.strategies import strategies
 from avplatform.models.config import config_to_dict
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.tasks.registry import TASKS
-from tests.hub.conftest import RESULTS, results_of
+from avplatform.tasks.strategies import strategies
+from avplatform.version import __version__
+from tests.hub.conftest import HUB_DATA, INTERVALS, RESULTS, results_of
 from tests.hub.fake_hub import metadata_errors
 from tests.models.cells import CELLS, build
 
@@ -78,13 +82,94 @@ def test_synthetic_data_are_warned_of_first_and_only_then(synthetic):
     first_line = ModelCard(card).text.strip().splitlines()[0]
     assert first_line.startswith("> **Trained on synthetic features**") == synthetic
     assert ("synthetic" in card) == synthetic
-    assert ("datasets" in metadata(card)) == (not synthetic)
 
 
-def test_data_that_are_no_repository_are_not_linked():
-    assert "datasets" not in metadata(
-        render_model_card({**RESULTS, "synthetic": False, "data": "my features"}, config())
+def test_data_are_linked_where_they_were_read_from_the_hub():
+    assert "datasets" not in metadata(render_model_card(RESULTS, config()))
+    card = ModelCard(render_model_card({**RESULTS, **HUB_DATA}, config()))
+    (result,) = card.data.eval_results
+    assert card.data.datasets == ["owner/clips"]
+    assert (result.dataset_type, result.dataset_revision) == ("owner/clips", "0" * 40)
+    assert f"Read from the dataset `owner/clips` at commit `{'0' * 40}`" in card.text
+
+
+def test_evaluation_results_are_those_of_the_hubs_client():
+    assert eval_text(RESULTS) == "" == eval_text({**RESULTS, **HUB_DATA, "test": None})
+    (entry,) = parse_eval_result_entries(
+        yaml.safe_load(eval_text({**RESULTS, **HUB_DATA, **INTERVALS}))
     )
+    assert (entry.dataset_id, entry.dataset_revision) == ("owner/clips", "0" * 40)
+    assert (entry.task_id, entry.value) == ("accuracy", 59.876)
+    assert entry.notes == (
+        "percent on the test split; 95 % interval 57.12 to 62.50; epoch selected on validation; "
+        f"SYNTHETIC features; avplatform {__version__}"
+    )
+    real = {**RESULTS, **HUB_DATA, "synthetic": False}
+    real["selection"] = {**RESULTS["selection"], "split": "test"}
+    assert "SYNTHETIC" not in eval_text(real) and "selected on the TEST split" in eval_text(real)
+
+
+def test_figures_have_their_intervals_and_say_what_these_cover():
+    card = render_model_card({**RESULTS, **INTERVALS}, config())
+    assert "| metric | validation | test | test interval |" in card
+    assert "| accuracy | 61.25 | 59.88 | 57.12–62.50 |" in card
+    assert "Intervals: 95 %, over 1,000 resamples of the 402 test videos." in card
+    assert "interval" not in render_model_card(RESULTS, config()).partition("## Use")[0]
+
+
+def test_the_card_shows_the_pictures_beside_it():
+    card = render_model_card(RESULTS, config(), plots=["curves.png", "other.png"])
+    assert re.findall(r"!\[.*\]\((.*)\)", card) == ["plots/curves.png", "plots/other.png"]
+    assert "the figure that selects the epoch (synthetic features).*" in card
+    assert "](plots" not in render_model_card(RESULTS, config())
+
+
+def test_the_card_says_what_the_features_are_and_how_they_are_made():
+    def card(own, **changes):
+        return render_model_card({**RESULTS, "synthetic": False, **changes}, own, "me/x")
+
+    of_dataset = config_to_dict(published_config(compose(("test", {"preset": "ave-leap-avel"}))))
+    text = card(of_dataset)
+    assert "| visual | [10, 7, 7, 512] | `vgg19-pool5` |" in text and "published, if" in text
+    assert "avplatform extract VIDEOS --out features --backbones ave\n" in text
+    assert "avplatform predict VIDEO --model me/x --recipe ave\n" in text
+    recipe = {"name": "custom", "audio": "soundnet8", "visual": "clip", "version": 1}
+    features = {**of_dataset["features"], "extractors": {"recipe": recipe}}
+    text = card({**of_dataset, "features": features})
+    assert "--audio soundnet8 --visual clip --motion none\n" in text and "uses the same" in text
+    assert "avplatform predict VIDEO --model me/x\n" in text
+    text = card(config())
+    assert "ask the author of this model" in text and "avplatform extract" not in text
+    text = card(of_dataset, synthetic=True)
+    assert "| audio | [10, 128] | drawn by code |" in text and "no extractor makes them" in text
+
+
+@pytest.mark.parametrize(
+    ("synthetic", "labels", "says", "silent"),
+    [
+        (False, None, "The labels and features belong to the authors of AVE", "drawn by"),
+        (True, "drawn with the label shares of AVE", "(Apache-2.0). Their labels: drawn", "belong"),
+        (True, "AVE annotations", "The labels belong to the authors of AVE", "labels and features"),
+    ],
+)
+def test_the_card_says_whose_the_training_data_are(synthetic, labels, says, silent):
+    about = {**HUB_DATA["training_data"], "labels": labels, "hub": None}
+    text = render_model_card({**RESULTS, "synthetic": synthetic, "training_data": about}, config())
+    section = text.partition("## Training")[2].partition("## Classes")[0]
+    assert "(classes of AVE): 3,339 train, 402 validation, 402 test clips." in section
+    assert says in section and silent not in section
+    assert "covers the weights alone" in section
+
+
+def test_the_recipe_names_optimiser_and_schedule():
+    optim = {"name": "adamw", "lr": 0.0003, "weight_decay": 0.01, "clip_norm": None}
+    schedule = {"name": "epoch_decay", "factor": 0.1, "every": 10, "after": 0.75}
+    text = render_model_card({**RESULTS, "optim": optim, "schedule": schedule}, config())
+    assert "| optimiser | adamw, learning rate 0.0003, weight decay 0.01 |" in text
+    assert "| schedule | epoch_decay, factor 0.1, every 10 |" in text
+    names = ScheduleConfig.__dataclass_fields__
+    assert set(SCHEDULES) | {"constant"} == set(get_args(get_type_hints(ScheduleConfig)["name"]))
+    assert all(set(options) <= set(names) for options in SCHEDULES.values())
 
 
 @pytest.mark.parametrize(

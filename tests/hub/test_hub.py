@@ -11,10 +11,12 @@ import torch
 from avplatform.data import open_data
 from avplatform.data.store.card import render_dataset_card
 from avplatform.data.store.schema import Manifest
+from avplatform.hub.eval_results import eval_text
 from avplatform.hub.folder import model_folder
 from avplatform.hub.push import push_run
 from avplatform.hub_cards.render import PLACEHOLDER
 from avplatform.models.errors import DataError
+from tests.hub.conftest import HUB_DATA, RESULTS
 from tests.hub.fake_hub import TOKEN, FakeRepo, environment
 from tests.models.cells import build, inputs
 
@@ -27,12 +29,11 @@ OUTPUT = (
 )
 
 
-def client(hub, home, code, *, token=TOKEN, **env):
+def client(hub, home, code, *, token=TOKEN, seconds=120, **env):
     """Run code in a fresh process that takes the stand-in for the Hub."""
     env = environment(hub, home, token=token) | env
-    return subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, cwd=home
-    )
+    run = [sys.executable, "-c", code]
+    return subprocess.run(run, env=env, capture_output=True, text=True, timeout=seconds, cwd=home)
 
 
 def command(*args):
@@ -130,6 +131,11 @@ def test_valid_evaluation_results_go_along_and_others_are_refused(hub, run, tmp_
     )
     done(client(hub, tmp_path, command("push", run, "tester/x")))
     assert set(hub.repos["models/tester/x"].files()) == WHOLE | {".eval_results/x.yaml"}
+    (run / "results.json").write_text(json.dumps({**RESULTS, **HUB_DATA}))
+    done(client(hub, tmp_path, command("push", run, "tester/x")))
+    files = hub.repos["models/tester/x"].files()
+    assert files[".eval_results/avplatform.yaml"].decode() == eval_text({**RESULTS, **HUB_DATA})
+    assert ".eval_results/x.yaml" in files
     for wrong in ("- value: 1\n", "a: [\n", "just text\n", ""):
         (folder / "x.yaml").write_text(wrong)
         with pytest.raises(DataError, match="does not hold valid evaluation results"):
@@ -223,15 +229,37 @@ def test_wrong_tokens_and_names_are_one_sentence(hub, run, tmp_path):
 
 
 def test_a_card_that_the_hub_refuses_is_said(hub, run, tmp_path):
-    (run / "model" / "README.md").write_text(
-        "---\nmodel-index:\n- name: x\n  results:\n  - metrics: []\n---\n"
-    )
-    process = client(hub, tmp_path, command("push", run, "tester/x"))
-    assert (
-        process.returncode == 1
-        and "lacks task.type" in process.stderr
-        and "Traceback" not in process.stderr
-    )
+    result = {
+        "task": {"type": "x"},
+        "dataset": {"type": "x", "name": "x"},
+        "metrics": [{"type": "x", "value": "high"}],
+    }
+    for results, message in (
+        ([{"metrics": []}], "README.md are not valid (Invalid `model_index`"),
+        ([result], "has a metric without type or number"),
+    ):
+        index = {"model-index": [{"name": "x", "results": results}]}
+        text = f"---\n{json.dumps(index)}\n---\n"
+        (run / "model" / "README.md").write_text(text, encoding="utf-8")
+        process = client(hub, tmp_path, command("push", run, "tester/x"))
+        assert process.returncode == 1 and message in process.stderr
+        assert "Traceback" not in process.stderr
+
+
+def test_a_push_asks_for_the_repository_once(hub, run, tmp_path):
+    done(client(hub, tmp_path, command("push", run, "tester/secret", "--private")))
+    asked = [path for method, path, _ in hub.requests if method == "GET"]
+    assert asked.count("/api/models/tester/secret") == 1
+
+
+def test_the_pictures_of_a_run_go_along(hub, run, tmp_path):
+    (run / "model" / "plots").mkdir()
+    (run / "model" / "plots" / "curves.png").write_bytes(b"a picture")
+    done(client(hub, tmp_path, command("push", run, "tester/x")))
+    done(client(hub, tmp_path, command("push", "tester/x", "tester/copy")))
+    for name in ("x", "copy"):
+        files = hub.repos[f"models/tester/{name}"].files()
+        assert set(files) == {*WHOLE, "plots/curves.png"}
 
 
 def test_what_is_no_model_folder_is_refused(tmp_path):

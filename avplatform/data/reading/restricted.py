@@ -52,6 +52,11 @@ class RestrictedData(Data):
         spec = restricted_spec(data.spec, self._columns)
         super().__init__(spec, checksum=data.checksum, splits=data.splits)
 
+    @property
+    def store(self) -> DataSource:
+        """The whole store, with all classes."""
+        return self.source.store
+
     def split_name(self, name: str) -> str:
         """Return the stored name of a split of the source, which must not be empty."""
         return self.source.split_name(name)

@@ -40,6 +40,11 @@ class Data(ABC):
         self.spec, self.checksum, self.splits = spec, checksum, list(splits)
         self.name, self.synthetic = spec.name, spec.synthetic
 
+    @property
+    @abstractmethod
+    def store(self) -> DataSource:
+        """The whole store."""
+
     @abstractmethod
     def split_name(self, name: str) -> str:
         """Return the stored name of a split, which must not be empty; "val" means "validation"."""
@@ -86,10 +91,15 @@ class DataSource(Data):
         self.shards: Shards = (
             LocalShards(path, manifest) if hub is None else HubShards(*hub, manifest, cached=path)
         )
-        self._hub, self._progress = hub, progress
+        self.hub, self._progress = hub, progress
         # Mapped arrays stay out of the Hub client's cache, whose commands count and delete files.
         self.cache_dir = cache_root() if hub is not None and cache_dir is None else cache_dir
         self._open: dict[str, SplitArrays] = {}
+
+    @property
+    def store(self) -> DataSource:
+        """The store itself."""
+        return self
 
     def split(self, name: str) -> SplitArrays:
         """Return a split, which is mapped on first use."""
@@ -100,7 +110,7 @@ class DataSource(Data):
                 self.manifest,
                 name,
                 cache_dir=self.cache_dir,
-                fetch=None if self._hub is None else partial(self.fetch, name),
+                fetch=None if self.hub is None else partial(self.fetch, name),
                 progress=self._progress,
                 why=self.why_mapped,
             )
@@ -118,18 +128,18 @@ class DataSource(Data):
 
     def fetch(self, name: str) -> None:
         """Download the shards of one split, if the store is on the Hub."""
-        if self._hub is None:
+        if self.hub is None:
             return
         files = [shard.file for shard in self.manifest.splits[name].shards]
         if self._progress is not None:
             size = sum(shard.bytes for shard in self.manifest.splits[name].shards)
             self._progress(
-                f"downloading {name} of {self._hub[0]}: "
+                f"downloading {name} of {self.hub[0]}: "
                 f"{counted(len(files), 'shard')}, {size / 2**20:.0f} MiB"
             )
         download(
-            self._hub[0],
-            revision=self._hub[1],
+            self.hub[0],
+            revision=self.hub[1],
             allow_patterns=files,
             # The path is CACHE/datasets--owner--name/snapshots/COMMIT.
             cache_dir=self.path.parents[2],
