@@ -83,6 +83,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "serve a page on which models are tried with videos and labels"),
     "list": ("listing", "list the cells, tasks, encoders, decoders, datasets and presets"),
     "info": ("info", "describe one cell, preset, run or model"),
+    "runs": ("runs", "ls: list the runs of a folder with their state, figure, date and size"),
+    "board": ("board", "show the curves of a folder's runs in a browser, without a network"),
+    "models": ("models", "ls: list the models in a folder, or those fetched from the Hub"),
     "data": ("data", "import official files, verify, simulate, describe or push a dataset"),
     "extract": ("extract", "extract segment features from video files"),
     "pseudo-label": (

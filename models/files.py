@@ -61,7 +61,7 @@ def write_atomic(path: Path, content: str | bytes | Callable[[Path], object]) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         if isinstance(content, str):
-            temporary.write_text(content, encoding="utf-8")
+            temporary.write_text(content, encoding="utf-8", newline="\n")  # the same everywhere
         elif isinstance(content, bytes):
             temporary.write_bytes(content)
         else:

@@ -16,6 +16,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+if os.name != "posix":
+    pytest.skip("needs POSIX: forks processes and sends signals", allow_module_level=True)
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["avplatform.cli", "avplatform.commands.train", "avplatform.training.loop"]

@@ -7,6 +7,7 @@ import pytest
 from avplatform.cli import main
 from avplatform.data.store.schema import Manifest
 from tests.models.cells import build
+from tests.posix import needs_posix
 from tests.tasks.test_avvp import write_llp
 
 
@@ -94,6 +95,7 @@ def test_a_run_that_does_not_exist_is_said_not_to(tmp_path, monkeypatch, capsys)
     assert "no model folder runs/nothing, and it cannot be fetched" in capsys.readouterr().err
 
 
+@needs_posix
 def test_a_mistyped_folder_is_said_not_to_exist_and_the_hub_is_not_asked(
     small_stores, tmp_path, monkeypatch, capsys
 ):

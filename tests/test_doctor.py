@@ -30,6 +30,7 @@ from avplatform.data.store.schema import MANIFEST_FILE
 from avplatform.features.weights import PUBLISHED
 from avplatform.version import __version__
 from tests.hub.fake_hub import TOKEN, FakeHub
+from tests.posix import needs_posix
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = "hf_verysecret"
@@ -256,6 +257,7 @@ def test_a_build_of_pyav_without_a_decoder_is_named(monkeypatch):
 Usage = namedtuple("Usage", "total used free")
 
 
+@needs_posix
 def test_caches_are_shown_with_their_sizes(tmp_path, monkeypatch):
     monkeypatch.setenv("AVPLATFORM_CACHE", str(tmp_path))
     monkeypatch.setenv("AVPLATFORM_WEIGHTS", str(tmp_path / "weights"))

@@ -22,7 +22,7 @@ def site(tmp_path_factory):
     shutil.copy(ROOT / "mkdocs.yml", folder)
     shutil.copytree(ROOT / "docs", folder / "docs")
     for name in ("avplatform", "models", "tasks"):
-        (folder / name).symlink_to(ROOT / name)
+        shutil.copytree(ROOT / name, folder / name)
     built = subprocess.run(
         [zensical, "build", "--strict"], cwd=folder, capture_output=True, text=True, timeout=300
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from avplatform.base.utf8 import print_json
 from avplatform.models.errors import DataError
 from avplatform.models.files import write_atomic
 from avplatform.models.paths import expanded
@@ -45,7 +46,23 @@ def cache_errors(path: Path) -> Iterator[None]:
 
 def write_json(path: Path, value: Any) -> Path:
     """Write a value as indented JSON, completely or not at all, and return the path."""
-    return write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return write_atomic(path, text.encode("utf-8", "backslashreplace"))  # names of odd files
+
+
+def give_json(place: str, value: Any) -> None:
+    """Write a value as JSON to the file that --json names, or print it where that is "-".
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    if place == "-":
+        print_json(value)
+        return
+    try:
+        write_json(expanded(place), value)
+    except OSError as error:
+        raise DataError(f"cannot write {place}: {error.strerror}") from None
 
 
 def publish(temporary: Path, path: Path, *, replace: bool = False) -> None:

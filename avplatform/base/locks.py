@@ -15,13 +15,17 @@ HOUR = 3600.0
 """Seconds that `locked` waits for another process."""
 POLL = 0.05
 """Seconds between two attempts to take a lock that another process holds."""
+FOLDERS_OPEN = os.name == "posix"
+"""Whether the system can open, and so lock, a folder; Windows cannot."""
 
 
 class Lock:
     """A lock of the operating system on a lock file or on an existing folder.
 
     A missing lock file is created, unless `create` is False. The system releases the lock when the
-    process ends, however it ends. On a file system without locks no process is kept out.
+    process ends, however it ends. On a file system without locks no process is kept out. On a
+    system that cannot lock folders, the lock of a folder is the file .NAME.lock beside it, which
+    does not move with the folder.
 
     Args:
         path: the lock file, which then holds the id of the process that has the lock, or a folder.
@@ -40,6 +44,7 @@ class Lock:
         create: bool = True,
     ) -> None:
         self.path, self.busy, self.wait, self.create = path, busy, wait, create
+        self._file = path
         self._descriptor: int | None = None
 
     def take(self) -> bool:
@@ -53,6 +58,10 @@ class Lock:
         from filelock import lock_descriptor
 
         deadline = time.monotonic() + self.wait
+        self._file = self.path
+        if not FOLDERS_OPEN and self.path.is_dir():
+            beside = self.path.absolute()
+            self._file = beside.with_name(f".{beside.name}.lock")
         while True:
             with contextlib.ExitStack() as stack:
                 descriptor = self._open()
@@ -84,12 +93,12 @@ class Lock:
         self.release()
 
     def _open(self) -> int:
-        if not self.create or self.path.is_dir():
+        if self._file == self.path and (not self.create or self.path.is_dir()):
             return os.open(self.path, os.O_RDONLY)
         while True:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # the folder was removed in between
-                return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+                return os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
 
     def _sign(self, descriptor: int) -> bool:
         """Write the process id to the lock file; return False if the file was deleted meanwhile.
@@ -97,11 +106,11 @@ class Lock:
         Other processes would then lock a new file of the same name.
         """
         try:
-            if not os.path.samestat(os.fstat(descriptor), self.path.stat()):
+            if not os.path.samestat(os.fstat(descriptor), self._file.stat()):
                 return False
         except FileNotFoundError:
             return False
-        if not self.path.is_dir():
+        if not self._file.is_dir():
             with contextlib.suppress(OSError):  # a full disk; the id is only for messages
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())

@@ -6,7 +6,8 @@ would go on training unnoticed and keep its folder locked.
 * A sweep holds one end of a pipe, which the system closes when the sweep ends. This needs no
   polling, works on every POSIX system, and also works if the sweep ends before the run is ready.
 * torchrun and `accelerate launch` hold no such pipe. Under them, a run checks twice a second that
-  its parent is still the same. A run that was started from a shell outlives the shell as usual.
+  its parent is still the same (on Windows, where that never changes, it learns nothing). A run that
+  was started from a shell outlives the shell as usual.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ def end_with_starter() -> None:
     def wait() -> None:
         while os.read(pipe, 1) if piped else os.getppid() == parent:
             time.sleep(0 if piped else LOOK)
-        os.kill(os.getpid(), signal.SIGTERM)
+        if os.name == "posix":  # wakes the main thread, whatever it waits for
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:  # Windows would end this process at once, without its handler
+            signal.raise_signal(signal.SIGTERM)
 
     threading.Thread(target=wait, name=THREAD, daemon=True).start()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import locale
 import os
 import sys
+from typing import Any
 
 
 def start_in_utf8() -> None:
@@ -32,3 +34,9 @@ def print_anything() -> None:
     """Let the standard output escape what its encoding lacks, such as letters of a file name."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, in ASCII where the encoding of the output is not UTF-8."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=2, ensure_ascii=not utf8))

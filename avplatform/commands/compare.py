@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from avplatform.base.console import Console
+from avplatform.base.files import give_json
 from avplatform.commands.flags import parse_flags
 from avplatform.evaluation.bootstrap import check_resamples
 from avplatform.evaluation.compare import compare
@@ -39,6 +40,8 @@ class CompareOptions:
     """number of resamples of the videos"""
     seed: int = 0
     """seed of the resamples"""
+    json: str | None = None
+    """write all numbers to this file; without a name: print them as JSON, and nothing else"""
 
 
 def run(args: list[str], prog: str) -> int:
@@ -46,7 +49,7 @@ def run(args: list[str], prog: str) -> int:
     options = parse_flags(CompareOptions, args, prog)
     check_resamples(options.bootstrap)
     at_least(options, "seed", 0)
-    console = Console()
+    console = Console(enabled=options.json != "-")
     content = compare(
         options.runs, split=options.split, resamples=options.bootstrap, seed=options.seed
     )
@@ -66,4 +69,6 @@ def run(args: list[str], prog: str) -> int:
     if options.out:
         for file in write_comparison(content, expanded(options.out)):
             console.note(f"wrote {file}")
+    if options.json is not None:
+        give_json(options.json, content)
     return 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
+from avplatform.base.utf8 import print_json
 from avplatform.commands.flags import parse_flags
-from avplatform.models.errors import DataError
+from avplatform.models.errors import DataError, UsageError
 from avplatform.models.paths import expanded
 
 
@@ -20,6 +22,8 @@ class CardOptions:
     """folder that holds dataset.json"""
     write: bool = False
     """write the card to README.md in the folder instead"""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """print what the card is made of, as JSON"""
 
 
 def run(args: list[str], prog: str) -> int:
@@ -28,7 +32,13 @@ def run(args: list[str], prog: str) -> int:
     from avplatform.data.store.card import render_dataset_card
     from avplatform.data.store.schema import Manifest
 
-    card = render_dataset_card(Manifest.read(options.folder))
+    manifest = Manifest.read(options.folder)
+    if options.json:
+        if options.write:
+            raise UsageError("--write writes the card, --json prints its facts; leave one out")
+        print_json(json.loads(manifest.to_json()))
+        return 0
+    card = render_dataset_card(manifest)
     if not options.write:
         print(card, end="")
         return 0

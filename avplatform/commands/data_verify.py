@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
 from avplatform.base.console import Console
+from avplatform.base.files import give_json
 from avplatform.commands.flags import parse_flags
-from avplatform.models.errors import DataError
-from avplatform.models.paths import expanded
 
 
 @dataclass(kw_only=True)
@@ -32,7 +30,7 @@ class VerifyOptions:
     fast: bool = False
     """check only sizes and footers of the shards; with a hub id nothing is downloaded"""
     json: str | None = None
-    """write all findings to this file; - for standard output"""
+    """write all findings to this file; without a name: print them as JSON, and nothing else"""
 
 
 def run(args: list[str], prog: str) -> int:
@@ -53,13 +51,6 @@ def run(args: list[str], prog: str) -> int:
         )
     for line in report.lines():
         console.note(line)
-    if options.json == "-":
-        sys.stdout.write(report.to_json())
-    elif options.json is not None:
-        try:
-            expanded(options.json).write_text(
-                report.to_json(), encoding="utf-8", errors="backslashreplace"
-            )
-        except OSError as error:
-            raise DataError(f"cannot write {options.json}: {error}") from None
+    if options.json is not None:
+        give_json(options.json, report.content())
     return 0 if report.ok else 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 
+from avplatform.base.utf8 import print_json
 from avplatform.commands.doctor_checks import BROKEN, Line, examine
 
 # Nothing that may be missing or broken is imported here: such is what this command reports.
@@ -35,8 +35,7 @@ def run(args: list[str], prog: str) -> int:
         lines.append(line)
     broken = [line.name for line in lines if line.status == BROKEN]
     if options.json:
-        record = {"ok": not broken, "lines": [asdict(line) for line in lines]}
-        print(json.dumps(record, indent=2, ensure_ascii=False))
+        print_json({"ok": not broken, "lines": [asdict(line) for line in lines]})
     elif broken:
         print(f"\nnot everything that is always needed works: {', '.join(broken)}")
     else:

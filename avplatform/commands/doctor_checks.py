@@ -246,8 +246,8 @@ def _cache(name: str, folder: Path, variable: str) -> Line:
     while not there.exists() and there != there.parent:
         there = there.parent
     free = shutil.disk_usage(there).free
-    held = f"{_bytes(folder_size(folder))} in" if folder.exists() else "nothing yet in"
-    text = f"{held} {folder}, {_bytes(free)} free"
+    held = f"{in_bytes(folder_size(folder))} in" if folder.exists() else "nothing yet in"
+    text = f"{held} {folder}, {in_bytes(free)} free"
     writable = os.access(there, os.W_OK | os.X_OK) and there.is_dir()
     if writable and free >= LITTLE_SPACE:
         return _ok("caches", name, text)
@@ -290,7 +290,7 @@ def _install(extra: str) -> str:
     return f'pip install "avplatform[{extra}]"'
 
 
-def _bytes(count: int) -> str:
+def in_bytes(count: int) -> str:
     """Return a number of bytes in the decimal unit that suits it."""
     for unit, size in (("GB", 10**9), ("MB", 10**6)):
         if count >= size:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
+from avplatform.base.files import give_json
 from avplatform.commands.choices import DatasetTask
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import DataError, UsageError, counted
@@ -37,6 +38,8 @@ class EmbedLabelsOptions:
     """embed the class texts of this task"""
     out: str | None = None
     """file to write: .safetensors (texts in its metadata), or .npy (texts in a .json beside it)"""
+    json: str | None = None
+    """write the neighbours to this file; without a name: print them as JSON, and nothing else"""
 
 
 def run(args: list[str], prog: str) -> int:
@@ -54,9 +57,15 @@ def run(args: list[str], prog: str) -> int:
 
     pooling = None if options.pooling == "default" else options.pooling
     found = label_embeddings(texts, options.embeddings, pooling=pooling, prompts=options.prompts)
-    print("\n".join(neighbours(found)))
+    near = nearest_texts(found)
+    quiet = options.json == "-"
+    if not quiet:
+        print("\n".join(neighbours(near)))
+    if options.json is not None:
+        give_json(options.json, {"width": found.values.shape[1], "texts": near})
     if out is not None:
         write_label_file(out, found)
+    if out is not None and not quiet:
         print(
             f"wrote {out}: {counted(len(texts), 'text')}, width {found.values.shape[1]}; "
             f"use it with --labels.embeddings {out}"
@@ -97,24 +106,36 @@ def label_texts(options: EmbedLabelsOptions) -> list[str]:
     return texts
 
 
-def neighbours(embeddings: LabelEmbeddings) -> list[str]:
-    """Return one line per text (at most forty) with the texts nearest to it by cosine."""
+def nearest_texts(embeddings: LabelEmbeddings) -> list[dict[str, Any]]:
+    """Return for each text its embedding's norm, and the texts nearest to it by cosine."""
     unit = torch.nn.functional.normalize(embeddings.values.double(), dim=1)
     cosine = unit @ unit.T
     cosine.fill_diagonal_(-2)  # a text is not its own neighbour
-    width = max(len(text) for text in embeddings.texts[:SHOWN])
     values, rows = cosine.topk(min(NEIGHBOURS, len(unit) - 1), dim=1)
-    lines = [f"{'text':<{width}}  norm   nearest (cosine)"]
-    for text, row, value, at in zip(
-        embeddings.texts[:SHOWN], embeddings.values, values, rows, strict=False
-    ):
-        near = ", ".join(
-            f"{embeddings.texts[i]} {v:.2f}"
-            for i, v in zip(at.tolist(), value.tolist(), strict=True)
+    return [
+        {
+            "text": text,
+            "norm": float(row.norm()),
+            "nearest": [
+                {"text": embeddings.texts[i], "similarity": v}
+                for i, v in zip(at.tolist(), value.tolist(), strict=True)
+            ],
+        }
+        for text, row, value, at in zip(
+            embeddings.texts, embeddings.values, values, rows, strict=True
         )
-        lines.append(f"{text:<{width}}  {float(row.norm()):5.2f}  {near}".rstrip())
-    if len(embeddings.texts) > SHOWN:
-        lines.append(f"... and {len(embeddings.texts) - SHOWN} more")
+    ]
+
+
+def neighbours(near: list[dict[str, Any]]) -> list[str]:
+    """Return one line per text of `nearest_texts`, at most forty."""
+    width = max(len(one["text"]) for one in near[:SHOWN])
+    lines = [f"{'text':<{width}}  norm   nearest (cosine)"]
+    for one in near[:SHOWN]:
+        names = ", ".join(f"{other['text']} {other['similarity']:.2f}" for other in one["nearest"])
+        lines.append(f"{one['text']:<{width}}  {one['norm']:5.2f}  {names}".rstrip())
+    if len(near) > SHOWN:
+        lines.append(f"... and {len(near) - SHOWN} more")
     return lines
 
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from avplatform.models.errors import DataError, unknown_name
+from avplatform.models.errors import DataError, UsageError, unknown_name
+from avplatform.models.paths import expanded
 
 Options = TypeVar("Options")
 
@@ -27,7 +28,7 @@ def parse_flags(kind: type[Options], args: Sequence[str], prog: str, **more: Any
     """
     for part in filter(dataclasses.is_dataclass, kind.__mro__):
         _hide_unset(part)
-    return tyro.cli(kind, args=list(args), prog=prog, **more)
+    return tyro.cli(kind, args=_json_alone(kind, list(args)), prog=prog, **more)
 
 
 def from_options(kind: type[Options], options: Any) -> Options:
@@ -65,6 +66,22 @@ def writing(what: str, remedy: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(f"{what}: {error.strerror}{remedy}") from None
+
+
+def _json_alone(kind: type, args: list[str]) -> list[str]:
+    """Return the arguments with "-", the standard output, after a --json that names no file."""
+    takes_file = any(f.name == "json" and f.default is None for f in dataclasses.fields(kind))
+    if not takes_file or "--json" not in args:
+        return args
+    after = args.index("--json") + 1
+    if after == len(args) or args[after].startswith("--"):
+        return [*args[:after], "-", *args[after:]]
+    if expanded(args[after]).is_dir():
+        raise UsageError(
+            f"--json {args[after]}: that is a folder, not a file to write; to print JSON, put "
+            "--json last, or write --json -"
+        )
+    return args
 
 
 def _hide_unset(kind: type) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from avplatform.base.utf8 import print_json
 from avplatform.catalogue.describe import describe
 from avplatform.catalogue.figures import in_billions, in_millions, short_presets
 from avplatform.commands.flags import parse_flags
@@ -37,7 +37,7 @@ def run(args: list[str], prog: str) -> int:
     options = parse_flags(InfoOptions, args, prog, config=(tyro.conf.FlagCreatePairsOff,))
     found = describe(options.target)
     if options.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
     else:
         show(found)
     return 0

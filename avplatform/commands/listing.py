@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from avplatform.base.utf8 import print_json
 from avplatform.catalogue.cells import Cell, cells
 from avplatform.catalogue.figures import (
     cell_headline,
@@ -96,7 +96,7 @@ def run(args: list[str], prog: str) -> int:
     if options.json:
         if "cells" in found:
             found["cells"] = [cell_record(cell) for cell in found["cells"]]
-        print(json.dumps(found, indent=2))
+        print_json(found)
         return 0
     if found.get("cells"):
         show_cells(found["cells"])

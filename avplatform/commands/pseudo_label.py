@@ -10,7 +10,7 @@ import tyro
 
 from avplatform.base.console import Console
 from avplatform.commands import refine_labels
-from avplatform.commands.flags import parse_flags, writing
+from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.paths import expanded
 
@@ -85,7 +85,7 @@ class ScoreOptions:
     audio: str | None = None
     """folder of audio labels, if it is elsewhere"""
     json: str | None = None
-    """write the figures to this file"""
+    """write the figures to this file; without a name: print them as JSON, and nothing else"""
     strict: bool = False
     """refuse if a label file is missing or wrong"""
 
@@ -199,7 +199,7 @@ def _teacher(options: PseudoLabelOptions, modality: str) -> Any:
 
 def _score(args: list[str], prog: str) -> int:
     options = parse_flags(ScoreOptions, args, prog)
-    from avplatform.base.files import write_json
+    from avplatform.base.files import give_json
     from avplatform.pseudo_labels.dataset import DATASET
     from avplatform.pseudo_labels.make import FOLDERS
     from avplatform.pseudo_labels.score import score_folder
@@ -215,7 +215,7 @@ def _score(args: list[str], prog: str) -> int:
         raise DataError(
             f"{base} has neither {' nor '.join(FOLDERS.values())}; give --visual and --audio"
         )
-    console = Console()
+    console = Console(enabled=options.json != "-")
     annotations = DATASET.read(options.annotations)
     scores = score_folder(
         annotations, options.split, visual=visual, audio=audio, strict=options.strict
@@ -232,8 +232,7 @@ def _score(args: list[str], prog: str) -> int:
         names = ("clip_id", "modality", "reason")
         missing = [dict(zip(names, item, strict=True)) for item in scores.missing]
         content = {"split": options.split, "clips": scores.clips, "figures": scores.figures}
-        with writing(f"cannot write {options.json}"):
-            write_json(expanded(options.json), {**content, "missing": missing})
+        give_json(options.json, {**content, "missing": missing})
     return 1 if scores.missing else 0
 
 

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import tyro
 
 from avplatform.base.console import Console
-from avplatform.commands.flags import parse_flags, writing
+from avplatform.commands.flags import parse_flags
 from avplatform.models.checks import finite, in_range
-from avplatform.models.paths import expanded
 
 
 @dataclass(kw_only=True)
@@ -36,7 +35,7 @@ class ScoreListsOptions:
     separator: str | None = None
     """what separates several labels of a cell; default: ; and |, and , under "labels\""""
     json: str | None = None
-    """write the figures to this file"""
+    """write the figures to this file; without a name: print them as JSON, and nothing else"""
 
 
 def run(args: list[str], prog: str) -> int:
@@ -48,10 +47,10 @@ def run(args: list[str], prog: str) -> int:
         in_range(options, "collar", 0, 3600)
     if options.threshold is not None:
         finite(options, "threshold")
-    from avplatform.base.files import write_json
+    from avplatform.base.files import give_json
     from avplatform.evaluation.event_lists import collar_figures, read_lists, segment_figures
 
-    console = Console()
+    console = Console(enabled=options.json != "-")
     lists = read_lists(
         options.predictions,
         options.truth,
@@ -94,6 +93,5 @@ def run(args: list[str], prog: str) -> int:
     for remark in lists.remarks:
         console.note(remark)
     if options.json:
-        with writing(f"cannot write {options.json}"):
-            write_json(expanded(options.json), content)
+        give_json(options.json, content)
     return 0

@@ -6,6 +6,9 @@ import os
 import signal
 from typing import Any
 
+import tyro
+
+from avplatform.base.utf8 import print_json
 from avplatform.config.compose import parse, peek
 from avplatform.config.run import RunConfig
 from avplatform.config.values import load_yaml
@@ -16,6 +19,8 @@ from avplatform.runs.folder import RunFolder, finished_results
 
 def run(args: list[str], prog: str) -> int:
     """Train as the flags say."""
+    if any(arg.startswith("--job") for arg in args):
+        return _on_the_hub(args, prog)
     config = parse(restarted(args), prog=prog)
     if config.dry_run:
         from avplatform.commands.dry_run import describe_run
@@ -40,6 +45,29 @@ def run(args: list[str], prog: str) -> int:
         leave(training.setup.accelerator)
         return 130 if stopped.signum == signal.SIGINT else 0
     leave(training.setup.accelerator)
+    return 0
+
+
+def _on_the_hub(args: list[str], prog: str) -> int:
+    """Start a job on the Hub that trains, or with --dry-run say what it would run."""
+    from avplatform.commands.flags import parse_flags
+    from avplatform.hub.jobs import JobOptions, plan_job, split_job, start_job
+
+    about_job, rest = split_job(args)
+    options = parse_flags(JobOptions, about_job, prog, config=(tyro.conf.FlagCreatePairsOff,))
+    config = parse(rest, prog=prog)
+    sent = [arg for arg in rest if arg not in ("--dry-run", "--dry_run")]
+    plan = plan_job(options, config, sent)
+    if config.dry_run:
+        shown = {**plan, "secrets": dict.fromkeys(plan["secrets"], "(not shown)")}
+        print_json(shown)
+        return 0
+    job = start_job(plan)
+    print(
+        f"job {job.id} on {options.job}: {job.url}\n"
+        f"what it prints: hf jobs logs {job.id}; to end it: hf jobs cancel {job.id}\n"
+        f"when it is done, the model is {options.job_repo} on the Hub"
+    )
     return 0
 
 

@@ -24,7 +24,8 @@ from avplatform.models.typed_values import field_kinds
 CELL = ("task", "encoder", "decoder", "supervision")
 ABOUT = (
     "Train, evaluate and save a model. The defaults shown are those of the chosen --task, "
-    "--encoder, --decoder, --preset and --config."
+    "--encoder, --decoder, --preset and --config. --job FLAVOR --job-repo OWNER/NAME trains on a "
+    "machine of the Hub instead (docs/where.md)."
 )
 Layer = tuple[str, Options]
 """A source of options: its name in error messages, and its options."""

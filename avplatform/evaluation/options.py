@@ -33,7 +33,7 @@ class EvalOptions:
     threshold: float | None = None
     """lowest probability at which a class is detected (avvp); default: the model's own"""
     json: str | None = None
-    """write the results to this file"""
+    """write the results to this file; without a name: print them as JSON, and nothing else"""
     predictions: str | None = None
     """write decisions, truth and scores of all clips to this file, or FOLDER/SPLIT.safetensors"""
     bootstrap: int = 0

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from avplatform.base.console import Console
-from avplatform.base.files import write_json
+from avplatform.base.files import give_json
 from avplatform.base.machine import describe, leave, make_accelerator
 from avplatform.data import Data, open_data
 from avplatform.data.adapters.registry import make_task, task_on
@@ -59,7 +59,8 @@ def score_model(
     at_least(options, "batch_size", 1)
     at_least(options, ("threads", "bootstrap", "seed"), 0)
     accelerator = make_accelerator(cpu=options.cpu, precision="no", threads=options.threads)
-    console = Console(enabled=accelerator.is_main_process and not quiet)
+    silent = quiet or options.json == "-"
+    console = Console(enabled=accelerator.is_main_process and not silent)
     known = results_beside(options.model)
     data_name = options.data or trained_on(options.model)
     if model is None and options.model == TRAINING_FREE:
@@ -191,10 +192,7 @@ def score_model(
             save_predictions(found, place)
             console.note(f"wrote {place}")
         if options.json:
-            try:
-                write_json(expanded(options.json), content)
-            except OSError as error:
-                raise DataError(f"cannot write {options.json}: {error.strerror}") from None
+            give_json(options.json, content)
     leave(accelerator)
     return content
 

@@ -196,17 +196,33 @@ class _Pool:
         ]
 
     def stop(self) -> None:
-        for number, wait in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
+        for end in (_ask_to_end, _kill):
             for _, process, _, _ in self.running:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
-            until = time.monotonic() + wait
+                with contextlib.suppress(OSError):  # it ended meanwhile
+                    end(process)
+            until = time.monotonic() + GRACE
             for _, process, _, _ in self.running:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(max(0.1, until - time.monotonic()))
             self.ended()
             if not self.running:
                 return
+
+
+def _ask_to_end(process: subprocess.Popen) -> None:
+    """Let a job save its state and end: by SIGTERM, or without signals by the end of its input."""
+    if os.name == "posix":
+        os.killpg(process.pid, signal.SIGTERM)
+    elif process.stdin is not None:
+        process.stdin.close()
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """End a job and, where the system has groups of processes, what it started."""
+    if os.name == "posix":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 def _work(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -99,7 +98,7 @@ class Run:
             validated=self.progress.validated,
         )
         self._started = time.monotonic() - self.progress.seconds
-        self._cpu_started = cpu_time() - self.progress.cpu_seconds
+        self._cpu_started = time.process_time() - self.progress.cpu_seconds
         if self.setup.start is not None and self.progress.step == 0:
             self._checkpoint()  # a resume reads the weights that the run started from here
         progress, total = self.progress, self.setup.total_steps
@@ -356,7 +355,7 @@ class Run:
     def _measure_time(self) -> None:
         """Write the wall and CPU time so far into the progress."""
         self.progress.seconds = time.monotonic() - self._started
-        self.progress.cpu_seconds = cpu_time() - self._cpu_started
+        self.progress.cpu_seconds = time.process_time() - self._cpu_started
 
     def _stop(self) -> NoReturn:
         """Raise Stopped; a process that had no signal itself reports SIGTERM."""
@@ -374,12 +373,6 @@ class Run:
     def _log(self, record: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
             self.folder.log(record)
-
-
-def cpu_time() -> float:
-    """Return the CPU seconds, user and system, that this process has used."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def seed_step(seed: int, step: int, process: int) -> None:

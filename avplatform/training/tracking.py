@@ -80,7 +80,14 @@ def start_trackers(
         config=_hyperparameters(config) if new else None,
         init_kwargs={
             "wandb": {"id": key, "name": name, "resume": "allow", "dir": str(folder.path)},
-            "trackio": {"name": name, "resume": "allow"},
+            # Not what trackio would add by itself: the load of the machine, a page in a notebook.
+            "trackio": {
+                "name": name,
+                "resume": "allow",
+                "auto_log_cpu": False,
+                "auto_log_gpu": False,
+                "embed": False,
+            },
             # tensorboard drops all values from one step on. If the checkpoint's validation is
             # repeated, the values of the checkpoint's own step are dropped as well.
             "tensorboard": {"purge_step": None if new else step + (validated >= step)},

@@ -11,6 +11,7 @@ import pytest
 
 from avplatform.base.locks import Lock
 from avplatform.models.errors import DataError
+from tests.posix import needs_posix
 
 HOLD = """
 import sys, time
@@ -26,6 +27,7 @@ def busy(holder):
     return DataError(f"process {holder} has it")
 
 
+@needs_posix
 def test_another_process_is_refused_with_the_holders_id_until_it_is_killed(tmp_path):
     file = tmp_path / "folder" / ".lock"
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(file)], stdout=subprocess.PIPE)
@@ -49,6 +51,7 @@ def test_one_who_waits_gets_the_lock_when_it_is_given_up(tmp_path):
     second.release()
 
 
+@needs_posix
 def test_a_folder_is_locked_without_a_file_in_it_and_may_be_read_only(tmp_path):
     tmp_path.chmod(0o555)
     try:
@@ -60,6 +63,7 @@ def test_a_folder_is_locked_without_a_file_in_it_and_may_be_read_only(tmp_path):
         tmp_path.chmod(0o755)
 
 
+@needs_posix
 def test_a_lock_file_that_was_deleted_keeps_nobody_out(tmp_path):
     file = tmp_path / ".lock"
     first, second, third = (Lock(file, busy) for _ in range(3))

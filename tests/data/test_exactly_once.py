@@ -25,6 +25,7 @@ from avplatform.data.reading.sampling import eval_batches
 from avplatform.data.reading.source import train_loader
 from avplatform.models.errors import UsageError
 from tests.data.stores import spec_of, write
+from tests.posix import needs_posix
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = (402, 649, 1200, 1201)
@@ -208,6 +209,7 @@ zip(*(l.epoch(5, start=start) for l in loaders), strict=True), start):
 """
 
 
+@needs_posix
 @pytest.mark.parametrize("streaming", [False, True], ids=["mapped", "streamed"])
 def test_kill_minus_nine_and_resume_on_other_processes_make_one_epoch(stores, tmp_path, streaming):
     script, log = tmp_path / "reader.py", tmp_path / "log.jsonl"

@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import time
 
 import numpy as np
@@ -23,6 +22,7 @@ from avplatform.models.errors import DataError
 from avplatform.models.stem import pool_clap
 from tests.data.official import LLP_CLIPS, cut, files, llp_arrays, llp_tree, real, save
 from tests.data.official import bring_in_llp as bring_in
+from tests.posix import needs_posix
 from tests.tasks.test_avvp import write_llp
 
 
@@ -232,7 +232,7 @@ def killed_import(source, out, stop_at=5):
     return process
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+@needs_posix
 def test_a_killed_import_goes_on_and_another_process_is_refused_meanwhile(own_tree, tmp_path):
     cut(own_tree / "feats" / "vggish" / "train-00001.npy")
     bring_in(own_tree, tmp_path / "whole", rows_per_shard=2)

@@ -36,6 +36,7 @@ from tests.data.official import (
     real,
     write_h5,
 )
+from tests.posix import needs_posix
 from tests.tasks.test_avel import write_ave
 from tests.tasks.test_avvp import write_llp
 
@@ -135,6 +136,7 @@ def test_arrays_of_ave_may_lie_in_a_data_folder_apart_from_its_annotations(tmp_p
     }
 
 
+@needs_posix
 def test_a_link_that_leads_nowhere_costs_its_clip_only(own_tree, tmp_path):
     file = own_tree / "feats" / "vggish" / "train-00001.npy"
     file.unlink()
@@ -246,6 +248,7 @@ def test_names_that_are_no_utf8_are_reported(own_tree, tmp_path, capfd):
     )
 
 
+@needs_posix
 @pytest.mark.parametrize("there", [True, False])
 def test_a_store_may_be_written_through_a_link(own_tree, tmp_path, there):
     (tmp_path / "disk").mkdir()

@@ -315,13 +315,13 @@ def test_many_findings_are_cut_on_the_screen_and_whole_in_json(llp):
     for i in range(30):
         report.error("label out of range", "wrong", file="f", row=i)
     assert "  and 10 more (--json FILE lists all)" in report.lines()
-    assert len(json.loads(report.to_json())["errors"]) == 30 and report.lines()[-1] == "30 errors"
+    assert len(report.content()["errors"]) == 30 and report.lines()[-1] == "30 errors"
 
 
 def test_json_alone_goes_to_standard_output(llp, capsys):
     assert main(["data", "verify", str(llp), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["ok"]
-    assert main(["data", "verify", str(llp), "--json", str(llp / "no" / "file")]) == 1
+    assert main(["data", "verify", str(llp), "--json", str(llp / "dataset.json" / "file")]) == 1
 
 
 def test_half_precision_is_asked_by_its_bits():

@@ -6,7 +6,6 @@ They are killed at random moments and inside checkpoint writes.
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,8 @@ import torch
 
 from avplatform.models.av_model import AVModel
 from tests import processes
+
+resource = pytest.importorskip("resource", reason="limits files as POSIX systems can")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EVERY, STEPS = 3, 300

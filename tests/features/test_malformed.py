@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import pytest
 from avplatform.features.media import Limits, probe, read_frames, read_waveform
 from avplatform.models.errors import DataError
 from tests.features.clips import bits_of, render, standard
+
+resource = pytest.importorskip("resource", reason="limits memory as POSIX systems can")
 
 CONTEXT = multiprocessing.get_context("spawn")
 SECONDS = 60  # for 30 files; a good one takes 0.05

@@ -29,6 +29,7 @@ from avplatform.sweeps.sweep import (
     read_sweep,
     resolve,
 )
+from tests.posix import needs_posix
 
 SWEEP = {
     "base": {"task": "avvp", "epochs": 3, "optim.lr": "1e-4"},
@@ -177,6 +178,7 @@ def test_a_file_that_is_not_there_is_said_so(tmp_path, capsys):
     assert "no sweep at" in capsys.readouterr().err
 
 
+@needs_posix
 def test_finished_jobs_are_skipped_and_failed_ones_do_not_stop_the_others(tmp_path):
     made = tmp_path / "made"
     good = f"open({str(made)!r}, 'w').write('x')"
@@ -219,6 +221,7 @@ def test_no_more_jobs_run_at_a_time_than_asked_for(tmp_path):
     assert len(counts) == 4 and max(counts) <= 2
 
 
+@needs_posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_jobs_and_leaves_them_time_to_save(tmp_path, number):
     code = f"""
@@ -247,6 +250,7 @@ time.sleep(60)
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@needs_posix
 def test_jobs_end_when_the_sweep_is_killed(tmp_path):
     """Jobs notice that the pipe which the sweep held is closed, and have time to save."""
     child = f"""

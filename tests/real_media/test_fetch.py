@@ -9,6 +9,9 @@ from avplatform.models.errors import DataError
 from avplatform.sweeps.sweep import resolve
 from examples.real_media.fetch import fetch
 from examples.real_media.sources import PACKAGES, content, package_folder
+from tests.posix import needs_posix
+
+pytestmark = needs_posix  # programs of apt stand in as scripts of a shell
 
 
 @pytest.fixture

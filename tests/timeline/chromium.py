@@ -25,6 +25,8 @@ PATIENCE = 60.0  # seconds
 
 def find_chromium() -> str | None:
     """Return the browser that $AVP_CHROMIUM names or that is installed, or None."""
+    if os.name != "posix":
+        return None  # the pipes are passed on as POSIX systems can
     given = os.environ.get("AVP_CHROMIUM")
     return given or next((found for name in NAMES if (found := shutil.which(name))), None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import textwrap
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,9 +73,9 @@ class VerifyReport:
         """Add a warning."""
         self.findings.append(Finding("warning", kind, text, **where))
 
-    def to_json(self) -> str:
-        """Return the whole report as JSON, with all findings."""
-        content = {
+    def content(self) -> dict[str, Any]:
+        """Return the whole report as plain values, with all findings."""
+        return {
             "path": self.path,
             "ok": self.ok,
             "fast": self.fast,
@@ -85,7 +84,6 @@ class VerifyReport:
             "counts": self.counts,
             "left_out": [dataclasses.asdict(item) for item in self.left_out],
         }
-        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
     def lines(self) -> list[str]:
         """Return the report as it is printed: the verdict, errors, warnings, counts, verdict."""
