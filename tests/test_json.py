@@ -51,7 +51,8 @@ MISTAKEN = {
 """The same with a mistake; `doctor` has nothing to mistake."""
 WRITING = {
     *("train", "sweep", "reproduce", "predict", "extract", "bank", "convert", "push", "collection"),
-    "board",  # shows a page until Ctrl-C
+    *("board", "demo"),  # show a page until Ctrl-C
+    "space",
     *("data import", "data simulate", "data push"),
 }
 """Commands whose work is to write files or to push them."""
