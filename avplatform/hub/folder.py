@@ -25,7 +25,7 @@ def dataset_of_card(name: str) -> str | None:
         DataError: there is no such model, or it cannot be fetched.
     """
     text = (model_folder(name) / "README.md").read_text(encoding="utf-8")
-    found = ModelCard(text, ignore_metadata_errors=True).data.datasets
+    found = ModelCard(text, ignore_metadata_errors=True).data.get("datasets")
     return next(iter([found] if isinstance(found, str) else found or []), None)
 
 

@@ -212,8 +212,8 @@ def model_files(folder: Path, repo_id: str) -> dict[str, bytes | Path]:
             )
     files: dict[str, bytes | Path] = {name: folder / name for name in UPLOADED}
     files |= {name: folder / name for name in OPTIONAL if (folder / name).is_file()}
-    files["README.md"] = _card(folder, repo_id)
-    _check_card(files["README.md"], folder / "README.md")
+    files["README.md"] = card = _card(folder, repo_id)
+    _check_card(card, folder / "README.md")
     for file in sorted(folder.glob(EVAL_RESULTS)):
         check_eval_results(file.read_text(encoding="utf-8"), file)
         files[file.relative_to(folder).as_posix()] = file
