@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tests.features.clips import RATE, render
+from tests.features.clips import RATE, beep, render
 
 FPS = 8
 HEIGHT, WIDTH = 96, 128
@@ -29,6 +29,9 @@ COLORS = {
 }
 """The colour of what a class shows; each has a shape and a movement of its own."""
 CLASSES = sorted({*SOUNDS, *COLORS})
+LAMPS = {"red lamp": (220, 30, 30), "blue lamp": (30, 30, 220)}
+TONES = {"low tone": 300, "high tone": 3000}
+"""The colour of a lamp that fills the picture, and the frequency of a tone in Hz."""
 
 
 def picture(label: str, onset: float, now: float, image: np.ndarray) -> None:
@@ -85,6 +88,54 @@ def make_videos(
             fps=FPS,
             sound=np.float32(sound.clip(-1, 1)),
         )
+    with (folder / "events.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["video", "onset", "offset", "label", "stream"], *rows])
+    return rows
+
+
+def render_lamps(
+    file: Path,
+    *,
+    lamps: Sequence[tuple[float, float, tuple[int, int, int]]] = (),
+    tones: Sequence[tuple[float, float, float]] = (),
+) -> Path:
+    """Write ten seconds with lamps and tones: their onset, offset, and colour or frequency."""
+    pictures = np.full((10 * FPS, 64, 96, 3), 40, np.uint8)
+    for onset, offset, colour in lamps:
+        pictures[round(onset * FPS) : round(offset * FPS)] = colour
+    sound = sum((beep(10, a, b, hertz=hertz) for a, b, hertz in tones), beep(10, 0, 0))
+    return render(file, pictures=list(pictures), fps=FPS, sound=sound)
+
+
+def make_lamps(
+    folder: Path,
+    *,
+    count: int = 24,
+    step: float = 0.01,
+    tones: Mapping[str, float] = TONES,
+    seed: int = 0,
+) -> list[list]:
+    """Render `folder/videos` and write `folder/events.csv`; return the rows of the table.
+
+    A video lasts ten seconds and holds one lamp, which is only seen, and one tone, only heard.
+
+    Args:
+        folder: folder to write to, which must not hold videos yet.
+        count: number of videos.
+        step: seconds to whose multiples onsets and offsets are rounded.
+        tones: the two labels of tones, and the frequency of each in Hz.
+        seed: seed of the drawing.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    (folder / "videos").mkdir(parents=True)
+    for n in range(count):
+        name, lamp, tone = f"clip{n:02d}.mp4", [*LAMPS][n // 2 % 2], [*tones][n % 2]
+        drawn = rng.uniform((0, 2), (5, 5), (2, 2)).cumsum(axis=1)  # of each: onset, offset
+        times = (drawn / step).round() * step
+        (seen, heard) = [tuple(round(float(t), 2) for t in pair) for pair in times]
+        sounds, lights = [(*heard, tones[tone])], [(*seen, LAMPS[lamp])]
+        render_lamps(folder / "videos" / name, lamps=lights, tones=sounds)
+        rows += [[name, *seen, lamp, "visual"], [name, *heard, tone, "audio"]]
     with (folder / "events.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["video", "onset", "offset", "label", "stream"], *rows])
     return rows

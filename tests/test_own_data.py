@@ -1,7 +1,5 @@
 """What the page on own data says runs, on rendered videos."""
 
-import csv
-import io
 import json
 import re
 from pathlib import Path
@@ -11,13 +9,11 @@ import numpy as np
 import pytest
 
 from avplatform.cli import main
-from tests.features.clips import RATE, beep, render
+from tests.features.clips import RATE
 from tests.features.networks import small_weights
-from tests.own_videos import FPS, make_videos
+from tests.own_videos import FPS, LAMPS, TONES, make_lamps, make_videos
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "own_data.md").read_text(encoding="utf-8")
-COLORS = {"red lamp": (220, 30, 30), "blue lamp": (30, 30, 220)}
-TONES = {"low tone": 300, "high tone": 3000}
 
 
 def block(language, number=0):
@@ -27,25 +23,10 @@ def block(language, number=0):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder `videos` of 24 videos and their `events.csv` with the columns of the page."""
-    folder, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
-    (folder / "videos").mkdir()
-    out = io.StringIO()
-    table = csv.writer(out)
-    table.writerow(block("csv")[0].split(","))
-    for n in range(24):
-        name, pictures = f"clip{n:02d}", np.full((80, 64, 96, 3), 40, np.uint8)
-        sound = np.zeros(10 * RATE, np.float32)
-        for stream, classes in (("visual", COLORS), ("audio", TONES)):
-            label = list(classes)[n // (1 if stream == "audio" else 2) % 2]
-            onset, length = (round(float(x), 2) for x in rng.uniform((0, 2), (5, 5)))
-            offset = round(onset + length, 2)
-            if stream == "visual":
-                pictures[round(onset * 8) : round(offset * 8), 16:48, 16:80] = COLORS[label]
-            else:
-                sound += beep(10, onset, offset, hertz=TONES[label])
-            table.writerow([f"{name}.mp4", onset, offset, label, stream])
-        render(folder / "videos" / f"{name}.mp4", pictures=list(pictures), fps=8, sound=sound)
-    (folder / "events.csv").write_text(out.getvalue())
+    folder = tmp_path_factory.mktemp("own")
+    make_lamps(folder)
+    first = (folder / "events.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert first == block("csv")[0]
     return folder
 
 
@@ -80,7 +61,7 @@ def test_the_page_leads_from_a_folder_and_a_csv_to_a_timeline(folder, monkeypatc
     found = folder / "found" / "clip00"
     assert (found / "timeline.html").is_file() or list(found.glob("*.html"))
     timeline = json.loads((found / "events.json").read_text())
-    assert set(timeline["labels"]) == {*COLORS, *TONES} and timeline["events"]
+    assert set(timeline["labels"]) == {*LAMPS, *TONES} and timeline["events"]
     assert run(block("bash", 1)[0], folder) == 0
 
 

@@ -38,16 +38,22 @@ def vggish_file(path: Path, *, channels: int = 4, hidden: int = 16, width: int =
     return path
 
 
-def timm_file(path: Path, name: str = "test_resnet") -> Path:
-    """Random weights of a model of timm, with its classifier, as the Hub has them."""
+def timm_file(path: Path, name: str = "test_resnet", *, gain: float = 1.0) -> Path:
+    """Random weights of a model of timm, with its classifier, as the Hub has them.
+
+    A gain of the first convolution of a ResNet scales its features, which are small without.
+    """
     torch.manual_seed(0)
-    save_file(timm.create_model(name).state_dict(), path)
+    tensors = timm.create_model(name).state_dict()
+    if gain != 1:
+        tensors["conv1.0.weight"] *= gain
+    save_file(tensors, path)
     return path
 
 
-def small_weights(folder: Path) -> dict[str, Path]:
+def small_weights(folder: Path, *, gain: float = 1.0) -> dict[str, Path]:
     """Weights for SMALL."""
     return {
         "vggish": vggish_file(folder / "vggish.pth"),
-        "visual": timm_file(folder / "test_resnet.safetensors"),
+        "visual": timm_file(folder / "test_resnet.safetensors", gain=gain),
     }

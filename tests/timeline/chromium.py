@@ -157,6 +157,12 @@ class Browser:
         )
         self.send("Input.dispatchKeyEvent", type="keyUp", **common)
 
+    def type(self, text: str) -> None:
+        """Type a text into the field that has the focus, in place of what it holds."""
+        self.press("a", control=True)
+        for letter in text:
+            self.press(letter, text=letter)
+
     def click(self, x: float, y: float) -> None:
         """Click at a place of the window."""
         for kind in ("mousePressed", "mouseReleased"):
