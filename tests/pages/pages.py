@@ -16,7 +16,7 @@ NOT_RUN = {
     r"hf download": "fetches weights from the Hub",
     r"python -m (benchmarks|examples)\.": "takes hours, or real photographs and sounds",
     r"avplatform doctor --online": "asks the Hub; tests/test_doctor.py does so of a stand-in",
-    r"avplatform (push|collection|data push) ": "needs the Hub; tests/hub pushes to a stand-in",
+    r"avplatform (push|collection|data push|space push) ": "needs the Hub; tests/hub pushes to a stand-in",
     r"avplatform (data verify|train|predict) .*owner/": "reads from the Hub; so do tests/hub",
     r"avplatform extract .* --weights auto": "fetches weights; tests/features/test_fetch.py does",
     r"avplatform embed-labels .*(sentence|glove):": "needs a package that is optional",
@@ -29,6 +29,8 @@ NOT_RUN = {
     r"python train.py .*--labels.embeddings joined:": "needs the weights of CLIP and CLAP",
     r"avplatform score .* --collar": "needs sed_eval, which is optional; tests/evaluation has it",
     r"avplatform sweep .* --out ": "trains for hours; tests/ledger/test_sweep.py runs sweeps",
+    r"avplatform (demo|board)\b": "serves a page until Ctrl-C; tests/demo and tests/test_board.py do",
+    r"docker ": "needs Docker",
     r"torchrun ": "starts two processes; tests/end_to_end does so",
     r"avplatform convert ": "needs a published checkpoint; tests/convert makes some",
 }
@@ -127,6 +129,9 @@ RUN = {
         shorter={"extract": "--cpu"},
     ),
     "docs/convert.md": Page(places={"models/han": "weak run/model", "LLP_DATA": "avvp"}),
+    "docs/where.md": Page(
+        places={"runs/RUN": "run", "runs/ONE": "weak run", "runs/OTHER": "other run"}
+    ),
     "docs/hub.md": Page(places={"owner/name": "run/model"}),
     "docs/labels.md": Page(
         places={"texts.txt": ":dog\nviolin\n", "glove-6b.txt": f":{GLOVE}"},
