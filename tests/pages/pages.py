@@ -16,7 +16,7 @@ NOT_RUN = {
     r"hf download": "fetches weights from the Hub",
     r"python -m (benchmarks|examples)\.": "takes hours, or real photographs and sounds",
     r"avplatform doctor --online": "asks the Hub; tests/test_doctor.py does so of a stand-in",
-    r"avplatform (push|collection|data push|space push) ": "needs the Hub; tests/hub has another",
+    r"avplatform (push|collection|data push|space push) ": "needs the Hub; tests/hub has a double",
     r"avplatform (data verify|train|predict) .*owner/": "reads from the Hub; so do tests/hub",
     r"avplatform extract .* --weights auto": "fetches weights; tests/features/test_fetch.py does",
     r"avplatform embed-labels .*(sentence|glove):": "needs a package that is optional",
