@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ def train(run: str | RunConfig | None = None, /, **options: Any) -> TrainedRun:
     if config.resume and (results := finished(config)) is not None:
         return TrainedRun(expanded(config.resume), results)
     running = Run(config)
-    results = running.train()
+    results = json.loads(json.dumps(running.train()))  # as they stand in results.json
     leave(running.setup.accelerator)
     return TrainedRun(running.setup.folder.path, results)
 

@@ -346,7 +346,7 @@ def test_info_on_a_converted_model_says_where_its_weights_come_from(tmp_path, ca
         ("owner/nothing", 1, "cannot be fetched from the Hub"),
         ("empty", 1, "holds neither config.yaml (a run) nor config.json (a model)"),
         ("broken", 1, "config.json is not a model config"),
-        ("nonsense", 2, "no cell, preset or folder 'nonsense'"),
+        ("nonsense", 2, "no model, cell, preset or folder 'nonsense'"),
     ],
 )
 def test_info_refuses_with_the_remedy(target, code, message, tmp_path, monkeypatch, capsys):
