@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,7 +178,7 @@ def train(run: str | RunConfig | None = None, /, **options: Any) -> TrainedRun:
     if config.resume and (results := finished(config)) is not None:
         return TrainedRun(expanded(config.resume), results)
     running = Run(config)
-    results = json.loads(json.dumps(running.train()))  # as they stand in results.json
+    results = running.train()
     leave(running.setup.accelerator)
     return TrainedRun(running.setup.folder.path, results)
 

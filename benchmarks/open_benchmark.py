@@ -13,18 +13,18 @@ finished run is not repeated. `--show` prints the tables of what is finished.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from avplatform.config.values import merge
 from avplatform.data.store.schema import LABEL_FILE
 from avplatform.evaluation.markdown import markdown_table
 from avplatform.models.files import write_atomic
+from avplatform.models.texts.files import read_label_file, write_label_file
 from avplatform.sweeps.ledger import Entry
 from avplatform.sweeps.sweep import PlannedRun, slug
 from benchmarks.rows import anchors, cost_of_all, cpu_seconds, finished, options_of, scores, train
@@ -65,23 +65,10 @@ def texts_of(row: str, store: Path, out: Path, seed: int) -> Path:
         return own
     path = out / f"random_{store.name}_seed-{seed}.safetensors"
     if not path.is_file():
-        tensors = load_file(own)
-        drawn = torch.Generator().manual_seed(seed)
-        vectors = {
-            name: F.normalize(torch.randn(x.shape, generator=drawn), dim=-1).to(x.dtype)
-            for name, x in tensors.items()
-            if x.ndim == 2
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors | vectors, path, metadata=metadata_of(own))
+        found, drawn = read_label_file(own), torch.Generator().manual_seed(seed)
+        vectors = F.normalize(torch.randn(found.values.shape, generator=drawn), dim=-1)
+        write_label_file(path, replace(found, values=vectors))
     return path
-
-
-def metadata_of(path: Path) -> dict[str, str] | None:
-    """Return the text entries in the head of a safetensors file."""
-    with safe_open(path, framework="pt") as file:
-        found: dict[str, str] | None = file.metadata()
-    return found
 
 
 def planned(store: Path, row: str, seed: int, out: Path) -> PlannedRun:

@@ -66,8 +66,10 @@ def check_eval_results(text: str, where: Any) -> None:
 def _notes(results: dict[str, Any], name: str) -> str:
     """Return in words what an entry has no field for."""
     told = ["percent on the test split"]
-    if found := (results.get("confidence") or {}).get("test", {}).get(name):
-        told.append(f"95 % interval {found['low']:.2f} to {found['high']:.2f}")
+    confidence = results.get("confidence") or {}
+    if found := confidence.get("test", {}).get(name):
+        level = f"{100 * confidence['level']:.0f} %"
+        told.append(f"{level} interval {found['low']:.2f} to {found['high']:.2f}")
     if selection := results.get("selection"):
         chosen = {"none": "last epoch", "test": "epoch selected on the TEST split"}
         split = selection["split"]

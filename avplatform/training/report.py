@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +69,8 @@ def write_report(
             **settled(setup, before),
             **({"label_origins": origins} if (origins := task.label_origins()) else {}),
             "training_data": about_data(setup.data),
-            "optim": dataclasses.asdict(config.optim),
-            "schedule": dataclasses.asdict(config.schedule),
+            "optim": options_of(config.optim),
+            "schedule": options_of(config.schedule),
             "parameters": setup.parameters,
             "steps": progress.step,
             "skipped_steps": progress.skipped,

@@ -287,14 +287,16 @@ Wang, Meng},
                 state, raw = block(state, memory, scored=block is blocks[-1])
             raw = at_least_single(raw)  # (B, C, T)
             if self.config.clip_share is not None:
-                whole = (raw.softmax(dim=-1) * raw).sum(dim=-1, keepdim=True)
+                whole = mean_by_scores(raw, raw)[..., None]
                 raw = raw + self.clip_share[index] * (whole - raw)
             scores.append(raw)
             scaled = self._scaled(raw, queries, index)
             segment[name] = Prediction(scaled.mT)  # (B, T, C)
-            if self.config.joint_space and self.config.form != "pooled":
-                video[name] = Prediction((raw.softmax(dim=-1) * scaled).sum(dim=-1))
-            elif self.config.form != "pooled":
+            if self.config.form == "pooled":
+                continue
+            if self.config.joint_space:
+                video[name] = Prediction(mean_by_scores(scaled, raw))
+            else:
                 classifier = self.streams[0] if self.config.shared_video_classifier else name
                 whole = getattr(self, f"{classifier}_video")(state).squeeze(-1)
                 video[name] = Prediction(at_least_single(whole))  # (B, C)
@@ -403,9 +405,12 @@ def pooled_video(segment: dict[str, Prediction], scores: Tensor) -> StreamPredic
     Shape: segment values [B, T, C] of S streams, raw scores [B, S, C, T] -> [B, C] each.
     """
     p = torch.stack([s.probability for s in segment.values()], dim=1).transpose(2, 3)
-    streams = (scores.softmax(dim=-1) * p).sum(dim=-1).unbind(dim=1)
-    both = (scores.transpose(1, 2).flatten(2).softmax(dim=-1) * p.transpose(1, 2).flatten(2)).sum(
-        -1
-    )
+    streams = mean_by_scores(p, scores).unbind(dim=1)
+    both = mean_by_scores(p.transpose(1, 2).flatten(2), scores.transpose(1, 2).flatten(2))
     every = dict(zip(segment, streams, strict=True)) | {"av": both}
     return StreamPredictions(**{name: Prediction(x, "probability") for name, x in every.items()})
+
+
+def mean_by_scores(values: Tensor, scores: Tensor) -> Tensor:
+    """Return the mean over time, weighted by the softmax of the scores: [..., T] -> [...]."""
+    return (scores.softmax(dim=-1) * values).sum(dim=-1)

@@ -50,7 +50,7 @@ class LEAPConfig:
     official_init: bool = True
     """start the maps of an attention, and all blocks, as copies, as the released code does"""
     centre_labels: bool = False
-    """label embeddings lose their mean over the training classes, then have unit variance"""
+    """label embeddings lose their mean over the model's classes, then have unit variance"""
     joint_space: bool = False
     """texts and features are of one joint model: at first, scores follow their cosines"""
 
