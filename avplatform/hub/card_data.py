@@ -16,11 +16,16 @@ UNKNOWN = "not recorded"
 
 
 def features_of_card(
-    config: Mapping[str, Any], inputs: list[tuple[str, list[int]]], *, synthetic: bool
+    task: str,
+    config: Mapping[str, Any],
+    inputs: list[tuple[str, list[int]]],
+    *,
+    synthetic: bool,
 ) -> dict[str, Any]:
     """Return the inputs of a model with their origin, and how such features are made.
 
     Args:
+        task: name of the task.
         config: the model's config as a dictionary.
         inputs: name and shape of each input.
         synthetic: whether the features of the training were drawn by code.
@@ -29,7 +34,7 @@ def features_of_card(
         "rows" of name, shape and origin; "how", sentences; "options", which the commands for one's
         own videos need: [extract, predict], or empty where there is no such command.
     """
-    recipe, adapter = _recorded(config), _dataset(config)
+    recipe, adapter = _recorded(config), _dataset(task, config)
     if recipe is not None:
         rows, options = _rows(inputs, vars(recipe)), [_flags(recipe), ""]
         how = (
@@ -94,10 +99,10 @@ def _recorded(config: Mapping[str, Any]) -> FeatureRecipe | None:
         return None
 
 
-def _dataset(config: Mapping[str, Any]) -> DatasetAdapter | None:
+def _dataset(task: str, config: Mapping[str, Any]) -> DatasetAdapter | None:
     """Return the task's dataset if its features have the model's shapes."""
     names = [f.name for f in dataclasses.fields(FeatureSpec) if f.compare]
-    own, adapter = config["features"], find_adapter(config["task"])
+    own, adapter = config["features"], find_adapter(task)
     if adapter is None:
         return None
     wanted = dataclasses.asdict(adapter.features)

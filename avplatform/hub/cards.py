@@ -95,7 +95,7 @@ def render_model_card(
         + _remarks(results)
         + ([clips_and_videos(confidence)] if intervals else []),
         plots=[(name, CAPTIONS.get(name, name)) for name in plots],
-        features=features_of_card(config, inputs, synthetic=results["synthetic"]),
+        features=features_of_card(results["task"], config, inputs, synthetic=results["synthetic"]),
         training_data=data_of_card(results),
         selection_sentence=_selection_sentence(results.get("selection") or {}),
         repo_id=repo_id or PLACEHOLDER,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from avplatform.base.files import write_json
@@ -178,7 +177,7 @@ def write_model(setup: Setup, content: dict[str, Any]) -> None:
         )
         for file in drawn:
             (path / PLOTS).mkdir(exist_ok=True)
-            shutil.copy(file, path / PLOTS)
+            (path / PLOTS / file.name).write_bytes(file.read_bytes())
         model.save_pretrained(path)
         if bank is not None:
             bank.save(path / BANK_FILE)

@@ -68,7 +68,7 @@ def saved(tmp_path_factory):
     return [str(folder / "leap"), str(folder / "mmil")]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small_extractor():
     from tests.timeline.test_predict import Loudness
 
@@ -78,7 +78,7 @@ def small_extractor():
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo(saved, small_extractor):
     """The demo, started on a free port."""
     app.import_gradio()

@@ -231,7 +231,7 @@ def test_windows_that_leave_gaps_are_refused_for_a_model(options):
 
 def test_a_model_that_does_not_say_what_it_reads_needs_a_recipe():
     with pytest.raises(UsageError, match="does not say how its features were extracted"):
-        pipeline(cell("avvp", "han", "leap").model)
+        pipeline(build("avvp", "han", "leap"))
 
 
 def test_features_of_another_size_are_refused():

@@ -84,7 +84,8 @@ def test_a_disk_that_is_full_from_the_start_is_said(tmp_path, monkeypatch, write
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    for name in ("write_text", "write_bytes"):
+        monkeypatch.setattr(Path, name, full)
     with pytest.raises(DataError, match=f"No space left on device.*{go_on}"):
         write(RunFolder(tmp_path))
     assert not list(tmp_path.iterdir())

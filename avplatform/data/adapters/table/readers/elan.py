@@ -28,6 +28,9 @@ def read_elan(reading: Reading) -> None:
         text = expat.errors.messages[error.code]
         reading.fault(error.lineno, f"is not XML ({text})")
         return
+    except (LookupError, ValueError) as error:  # of the encoding that the document names
+        reading.fault(1, f"is not XML that can be read ({error})")
+        return
     if document.root != "ANNOTATION_DOCUMENT":
         reading.fault(1, f"is not an ELAN document, but one of <{document.root}>")
         return
