@@ -197,3 +197,13 @@ def test_a_damaged_file_is_read_or_refused_with_its_name(name, found, damage, tm
         assert str(file) in str(error)
     else:
         assert all(event.video and (event.label or not event.timed) for event in read)
+
+
+@pytest.mark.parametrize("encoding", ["UF-8", "UTF-7", "Shift_JIS"])
+def test_an_elan_file_in_an_encoding_that_cannot_be_read_is_refused(tmp_path, encoding):
+    file = tmp_path / "clip.eaf"
+    file.write_text(
+        f'<?xml version="1.0" encoding="{encoding}"?>\n<ANNOTATION_DOCUMENT/>', encoding="utf-8"
+    )
+    with pytest.raises(DataError, match="clip.eaf.*is not XML"):
+        read_events([file])
