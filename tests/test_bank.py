@@ -242,6 +242,28 @@ def test_what_is_left_out_is_not_read(world):
     assert torch.allclose(mixture(known, asked)[:, :1], mixture(known, asked[:1]), atol=1e-6)
 
 
+def test_the_numbers_of_the_rule_are_picked_without_dropout(world):
+    picked = []
+    for training in (True, False, True):
+        world.model.train(training)
+        _, parser = world.parser(world.bank, world.held, "all")
+        picked.append((parser.choice, parser.tables))
+        assert not world.model.training and not parser.training
+    (choice, tables), others = picked[0], picked[1:]
+    for other, found in others:
+        assert other == choice
+        for stream, values in tables.items():
+            assert all(map(torch.equal, values, found[stream]))
+
+
+def test_beside_trained_labels_the_clips_without_unseen_ones_count(world):
+    _, beside = world.parser(world.bank, world.held, "all")
+    _, only = world.parser(world.bank, world.held, "held")
+    _, rare = world.parser(world.bank, world.held, "all", assumed="training")
+    assert only.alone and not beside.alone
+    assert rare.alone == (not rare.rule.exclusive)
+
+
 def test_groups_hold_each_class_equally_often():
     groups = groups_of(range(10), 3)
     counts = np.bincount(np.concatenate(groups), minlength=10)
@@ -349,7 +371,6 @@ def test_training_makes_a_bank_that_eval_uses_and_the_command_makes_again(
     run, data = tmp_path / "run", str(small_stores[task])
     held = ["Cheering", "Violin_fiddle"] if task == "avvp" else ["Flute", "Goat"]
     given = ["train", "--task", task, *SMALL, "--data", data, "--no-save-plots"]
-    given += ["--bank-clips", "400"]
     assert main([*given, "--held-out", *held, "--output-dir", str(run)]) == 0
     bank = run / "model" / BANK_FILE
     first = bank.read_bytes()

@@ -13,6 +13,7 @@ from avplatform.data import Data, open_data
 from avplatform.data.adapters.registry import find_adapter, make_task
 from avplatform.data.reading.arrays import known_labels
 from avplatform.data.store.schema import SPLITS, DataSpec, check_labels
+from avplatform.labels.assumed import CLIPS
 from avplatform.labels.bank import check_bank
 from avplatform.labels.cache import label_embeddings
 from avplatform.labels.held_out import data_for, with_others
@@ -49,7 +50,7 @@ def open_run(config: RunConfig, **told: Any) -> OpenRun:
     data = data_of_run(config, task, data)
     torch.manual_seed(config.seed)
     model = new_model(config, task, data.spec.features, data.spec)
-    check_bank_of_run(config, task, model)
+    clips_of_bank(config, task, model)
     return OpenRun(task, data, model.double() if config.precision == "float64" else model)
 
 
@@ -69,20 +70,27 @@ def data_of_run(config: RunConfig, task: Task, data: Data) -> Data:
     return data
 
 
-def check_bank_of_run(config: RunConfig, task: Task, model: AVModel) -> None:
-    """Raise UsageError if a run is to make a bank at its end, but cannot."""
-    if not config.bank_clips:
-        return
-    if config.streaming:
-        raise UsageError(
-            f"bank_clips is {config.bank_clips}, but a streamed training makes no bank; leave it "
-            "out, and make the bank afterwards with `avplatform bank RUN`, which reads the whole "
-            "training split"
-        )
+def clips_of_bank(config: RunConfig, task: Task, model: AVModel) -> int:
+    """Return how many training clips the bank of a run keeps; 0: it makes none.
+
+    Raises:
+        UsageError: the run is to make a bank, but cannot.
+    """
+    wanted, asked = config.bank_clips, config.bank_clips is not None
+    if wanted == 0:
+        return 0
     try:
+        if config.streaming:
+            raise UsageError(
+                "a streamed training makes no bank; leave it out, and make the bank afterwards "
+                "with `avplatform bank RUN`, which reads the whole training split"
+            )
         check_bank(model, task)
     except UsageError as error:
-        raise UsageError(f"bank_clips is {config.bank_clips}, but {error}") from None
+        if not asked:
+            return 0
+        raise UsageError(f"bank_clips is {wanted}, but {error}") from None
+    return CLIPS if wanted is None else wanted
 
 
 def untimed_splits(spec: DataSpec, task: Task) -> list[str]:

@@ -203,8 +203,9 @@ class RunConfig:
     """project name under which trackers group runs"""
     save_plots: bool = option(True, HOW_IT_RUNS)
     """write curves, per-class bars and example timelines"""
-    bank_clips: int = option(0, HOW_IT_RUNS)
-    """training clips in the bank, by which labels never trained on are scored (leap); 0: no bank"""
+    bank_clips: int | None = option(None, HOW_IT_RUNS)
+    """training clips in the bank, by which labels never trained on are scored; 0: no bank; default:
+    400 for a model that queries with label texts (leap) and is not streamed, none for others"""
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(
         default_factory=lambda: ScheduleConfig(name="late_decay", after=0.8)
@@ -226,7 +227,9 @@ class RunConfig:
         check_choices(self)
         counts = ("epochs", "batch_size", "accumulation", "eval_batch_size", "validate_every")
         at_least(self, counts, 1)
-        at_least(self, ("seed", "num_workers", "threads", "patience", "bank_clips"), 0)
+        at_least(self, ("seed", "num_workers", "threads", "patience"), 0)
+        if self.bank_clips is not None:
+            at_least(self, "bank_clips", 0)
         if self.max_steps is not None:
             at_least(self, "max_steps", 1)
         if self.accumulation > self.batch_size:

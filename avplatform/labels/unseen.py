@@ -85,13 +85,16 @@ class WithBank(nn.Module):
         assert rule is not None and model.label_embeddings is not None and unseen
         self.model, self.config, self.rule = model, model.config, rule
         self.bank, self.columns, self.kind = bank, list(unseen), scores
+        self.eval()  # numbers that are picked with dropout would differ from run to run
         device = any_tensor(model).device
         own = model.label_embeddings.detach()
         given = own if labels is None else labels.to(device)
         self.register_buffer("labels", given)
         names, _ = task.model_classes(model.config.decoder._type, model.config.encoder._type)
         events = [n for n, name in enumerate(names) if name != BACKGROUND]
-        self.alone = not rule.exclusive or set(events) <= set(self.columns)
+        rare = assumed == "training" and not rule.exclusive
+        self.alone = rare or set(events) <= set(self.columns)
+        """Whether the rule's numbers are picked without the labels that are asked beside."""
         with torch.inference_mode():
             new = never_trained_on(model.config, bank.about["classes"])
             self.known = [n for n, name in enumerate(bank.about["classes"]) if name not in new]
@@ -310,7 +313,7 @@ def calibrated(
             raise UsageError(f"unseen is '{assumed}', but {_why_plain(model, task, new)}")
         return None
     unseen = [n for n, name in enumerate(names) if name in new]
-    return WithBank(model, bank, task, labels, unseen, assumed=assumed).eval()
+    return WithBank(model, bank, task, labels, unseen, assumed=assumed)
 
 
 def _why_plain(model: AVModel, task: Task, new: set[str]) -> str:

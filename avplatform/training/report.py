@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from avplatform.base.files import write_json
 from avplatform.base.machine import describe
 from avplatform.base.processes import on_main
+from avplatform.config.build import clips_of_bank
 from avplatform.data import Data
 from avplatform.data.adapters.registry import adapter_of_spec
 from avplatform.evaluation.bootstrap import intervals, videos_of
@@ -188,18 +189,21 @@ def write_model(setup: Setup, content: dict[str, Any]) -> None:
 def make_bank(setup: Setup) -> ReferenceBank | None:
     """Return the model's bank; None if the run is to make none."""
     config, model = setup.config, setup.bare_model
-    if not config.bank_clips:
+    clips = clips_of_bank(config, setup.task, model)
+    if not clips:
         return None
-    was_training = model.training
+    was_training, split = model.training, setup.data.split("train")
     try:
-        return ReferenceBank.make(
-            model.eval(),
-            setup.task,
-            setup.data.split("train"),
-            clips=config.bank_clips,
-            checksum=setup.data.checksum,
-            batch_size=config.eval_batch_size,
-        )
+        with setup.console.bar("bank", total=len(split)) as bar:
+            return ReferenceBank.make(
+                model.eval(),
+                setup.task,
+                split,
+                clips=clips,
+                checksum=setup.data.checksum,
+                batch_size=config.eval_batch_size,
+                on_batch=bar.advance,
+            )
     except Exception as error:  # a failed bank must not lose a trained model
         setup.console.note(f"the bank could not be made: {error}")
         return None

@@ -25,7 +25,7 @@ class AVVPUnseen(UnseenRule):
 
     The choice is the quantile that a segment must reach in its stream, and the quantile that the
     clip must reach by the mean over its segments in the better stream. Labels do not exclude each
-    other, so it makes no difference which trained labels are asked beside.
+    other, so trained labels that are asked beside change no logit, only which choice serves best.
     """
 
     streams = STREAMS
