@@ -36,6 +36,8 @@ LAMPS = {"red lamp": ((200, 30, 30), 1, 6), "blue lamp": ((40, 60, 200), 5, 9)}
 TONES = {"low tone": (300, 2, 7), "high tone": (2500, 6, 9)}
 SIZE = (1180, 990)
 """Width and height of the picture of the page."""
+MOMENT = 6.5
+"""The second of the clip that the player shows."""
 LETTER = (8, 17)
 """Width and height of a letter of the printed results."""
 
@@ -119,7 +121,7 @@ def main() -> None:
             text, size = printed(Path(text_file[0]))
         else:
             video = render(Path(place) / "rendered.webm")
-            source = video_source(video, page, embed=False)
+            source = f"{video_source(video, page, embed=False)}#t={MOMENT}"
             text = render_page(timeline(video), preview(video, probe(video)), source=source)
         page.write_text(text, encoding="utf-8")
         screenshot(page, out, size)

@@ -64,7 +64,8 @@ def folders_with(folder: str | Path, *names: str) -> Iterator[Path]:
         DataError: there is no such folder.
     """
     if not expanded(folder).is_dir():
-        raise DataError(f"there is no folder {folder}{nearest_path(str(folder))}")
+        near = nearest_path(str(folder)) or "; training writes to the folder runs, or name another"
+        raise DataError(f"there is no folder {folder}{near}")
     for place, inner, files in os.walk(expanded(folder)):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         if {*names} <= {*files}:

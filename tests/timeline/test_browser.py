@@ -58,6 +58,16 @@ def test_the_page_loads_with_its_video_and_asks_for_nothing_else(page, clip):
     assert page.evaluate("document.querySelectorAll('.event').length") == 7
 
 
+def test_the_number_on_a_striped_bar_lies_on_a_plain_colour(page):
+    drawn = page.evaluate(
+        "(bar => { bar.style.background = 'linear-gradient(red, blue)';"
+        " const number = getComputedStyle(bar.querySelector('span'));"
+        " return [number.backgroundImage, number.backgroundColor]; })"
+        "(document.querySelector('.event'))"
+    )
+    assert drawn[0] == "none" and drawn[1] != "rgba(0, 0, 0, 0)"
+
+
 def test_space_plays_and_pauses_and_the_playhead_goes_along(page):
     page.press(" ", text=" ")
     page.wait_for(f"{TIME} > 0.6")
