@@ -75,8 +75,12 @@ def arguments(command: str) -> list[str] | None:
         ['train', '--cpu']
         >>> arguments("avplatform list"), arguments("pip install avplatform")
         (['list'], None)
+        >>> arguments("avplatform runs ls --json > runs.json")
+        ['runs', 'ls', '--json']
     """
     words = shlex.split(command)
+    if ">" in words:  # what a shell does with the output
+        words = words[: words.index(">")]
     starters = {"avplatform": [], "train.py": ["train"], "avplatform.features": ["extract"]}
     for number, word in enumerate(words):
         if word in starters and (word != "avplatform" or number == 0):

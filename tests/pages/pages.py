@@ -132,7 +132,13 @@ RUN = {
     "docs/where.md": Page(
         places={"runs/RUN": "run", "runs/ONE": "weak run", "runs/OTHER": "other run"}
     ),
-    "docs/hub.md": Page(places={"owner/name": "run/model"}),
+    "docs/hub.md": Page(
+        places={"owner/name": "run/model"},
+        instead={
+            'revision="v1"': "revision=None",
+            '("mmpyr-leap.avvp", pretrained': '("han-leap.avvp", pretrained',
+        },
+    ),
     "docs/labels.md": Page(
         places={"texts.txt": ":dog\nviolin\n", "glove-6b.txt": f":{GLOVE}"},
         names=lambda: clip((6,), (2, 3, 8))() | {"model": build("avel", "ave", "leap")},
