@@ -23,7 +23,7 @@ from tests.import_graph import (
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
-    *("version", "models", "tasks", "hub_cards", "base"),
+    *("version", "models", "tasks", "hub_cards", "base", "scale"),
     *(
         "data.store",
         "data.adapters",

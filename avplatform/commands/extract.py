@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -14,6 +15,7 @@ from avplatform.commands.flags import from_options, parse_flags
 from avplatform.data.adapters.table.options import EventOptions, check_events
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.paths import expanded
+from avplatform.scale.options import EngineOptions, check_engine
 
 if TYPE_CHECKING:
     from avplatform.features.earlier import EarlierStore
@@ -22,10 +24,10 @@ LISTED = 20  # bad files listed on the screen; the report lists all
 
 
 @dataclass(kw_only=True)
-class ExtractOptions(EventOptions):
+class ExtractOptions(EventOptions, EngineOptions):
     """Extract segment features of videos into a data folder.
 
-    Several processes share the files (`accelerate launch`).
+    Several processes share the files (`accelerate launch`), or the nodes of a cluster (--engine).
     """
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -91,6 +93,7 @@ def run(args: list[str], prog: str) -> int:
         recipe = replace(recipe, name="custom", **changes)
     weights = parse_weights(options.weights)
     check_events(options)
+    check_engine(options)
     for name in ("split", "long", "events") if options.annotations else ():
         if getattr(options, name):
             raise UsageError(
@@ -120,6 +123,7 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
     from avplatform.features.fetch import ensure_weights
     from avplatform.features.media import Limits
     from avplatform.features.sources import find_files
+    from avplatform.features.spread import spread_pieces
     from avplatform.features.weights import check_names
 
     absent = [given for given in options.videos if not expanded(given).exists()]
@@ -137,11 +141,11 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
     console = Console(enabled=accelerator.is_main_process)
     check_names(weights, weight_names(recipe))
     on_main(accelerator, lambda: ensure_weights(recipe, weights, note=console.note))
-    extractor = Extractor(
+    make = partial(
+        Extractor,
         recipe,
         weights,
-        accelerator.device,
-        dtype,
+        dtype=dtype,
         batch=options.batch,
         limits=limits,
         segment_seconds=options.segment,
@@ -156,7 +160,7 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
         report = extract(
             found,
             out,
-            extractor,
+            make(device=accelerator.device),
             catalogue,
             segments=options.segments,
             long=options.long or "split",
@@ -166,6 +170,7 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
             accelerator=accelerator,
             card=render_dataset_card,
             advance=bar.advance,
+            spread=spread_pieces(make, options, accelerator) if options.engine else None,
         )
     leave(accelerator)
     if report.taken_up:

@@ -39,6 +39,9 @@ from avplatform.models.errors import AVError, DataError
 from avplatform.models.paths import expanded
 from avplatform.version import __version__
 
+Spread = Callable[[Pieces, Sequence[Path], Callable[[], None]], list[tuple[str, str]]]
+"""Makes the pieces of files, and returns the files that have none with the reasons, in order."""
+
 __all__ = ["ClipFeatures", "ExtractReport", "Extractor", "Request", "extract"]
 
 
@@ -78,6 +81,7 @@ def extract(
     accelerator: Accelerator | None = None,
     card: Callable[[Manifest], str] | None = None,
     advance: Callable[[], None] = lambda: None,
+    spread: Spread | None = None,
 ) -> ExtractReport:
     """Extract the features of files into a store.
 
@@ -100,6 +104,7 @@ def extract(
         accelerator: distributes the files over its processes; the first one writes the store.
         card: makes README.md from the finished manifest.
         advance: called after each file of this process.
+        spread: makes the pieces elsewhere (see `avplatform.features.spread`), not this process.
 
     Raises:
         UsageError: the folder is not empty, or holds a store of other options.
@@ -126,7 +131,7 @@ def extract(
         try:
             if index == 0 and job.earlier is not None:
                 lock = lock_unchanged(job.earlier)
-            part = job.run(dict(list(found.files.items())[index::count]), advance)
+            part = job.run(dict(list(found.files.items())[index::count]), advance, spread)
         except Exception as error:
             if count == 1:
                 raise
@@ -217,7 +222,9 @@ class _Job:
                 ) from None
         return [name for name in self.earlier.sources if name not in found.files]
 
-    def run(self, files: dict[str, Path], advance: Callable[[], None]) -> _Part:
+    def run(
+        self, files: dict[str, Path], advance: Callable[[], None], spread: Spread | None
+    ) -> _Part:
         """Make the pieces of files that have none yet and are not in the store."""
         part, todo = _Part(), []
         for name, file in files.items():
@@ -229,6 +236,9 @@ class _Job:
             else:
                 part.taken_up += 1
             advance()
+        if spread is not None:
+            part.bad = spread(self.pieces, todo, advance)
+            return part
         for file, clips in self.pieces.extracted(todo):
             if isinstance(clips, DataError):
                 part.bad.append((str(file), str(clips)))
@@ -363,5 +373,7 @@ class _Job:
                 ]
                 changes.untouched = len(kept & set(now))
                 writer.carried = earlier.unknown_files()
-            writer.attachments[EXTRACT_REPORT_FILE] = json.dumps(asdict(report), indent=2) + "\n"
+            content = asdict(report)
+            del content["taken_up"]  # a store does not depend on how often its making was stopped
+            writer.attachments[EXTRACT_REPORT_FILE] = json.dumps(content, indent=2) + "\n"
         shutil.rmtree(self.pieces.work, ignore_errors=True)

@@ -52,7 +52,7 @@ class Pieces:
     def read(self, file: Path) -> dict[str, np.ndarray] | None:
         """Return the arrays that `save` wrote, or None if they are missing or incomplete."""
         try:
-            path = self._piece(file)
+            path = self.piece(file)
             return load_file(path) if path.is_file() else None
         except (OSError, SafetensorError):
             return None
@@ -60,46 +60,28 @@ class Pieces:
     def extracted(
         self, files: Sequence[Path]
     ) -> Iterator[tuple[Path, list[ClipFeatures] | DataError]]:
-        """Yield the clips of each file, in order; a batch may hold items of several files."""
-        failed: dict[Path, DataError] = {}
-        expected: dict[Path, int] = {}
+        """Yield the clips of each file, or why it has none, in order."""
+        for file in files:
+            try:
+                yield file, self._clips(file)
+            except DataError as error:
+                yield file, error
 
-        def requests() -> Iterator[Request]:
-            for file in files:
-                try:
-                    info = probe(file, limits=self.extractor.limits)
-                    windows = self._windows(info)
-                    ends = [(start, start + self.clip) for start, _ in windows]
-                    self.catalogue.check(file.stem, ends, info.duration)
-                except DataError as error:
-                    failed[file] = error
-                    continue
-                expected[file] = len(windows)
-                for start, seconds in windows:
-                    yield Request(
-                        path=file, start=start, seconds=seconds, segments=self.segments, info=info
-                    )
+    def _clips(self, file: Path) -> list[ClipFeatures]:
+        """Return the clips of a file.
 
-        todo = iter(files)
-        results = self.extractor.stream(requests())
-        current = next(todo, None)
-        clips: list[ClipFeatures] = []
-        for request, result in results:
-            while current in failed and current != request.path:  # files that made no request
-                yield current, failed[current]
-                current = next(todo, None)
-            file = Path(request.path)
-            if isinstance(result, DataError):
-                failed.setdefault(file, result)
-            else:
-                clips.append(result)
-            expected[file] -= 1
-            if not expected[file]:
-                yield file, failed.get(file) or _finite(clips)
-                current, clips = next(todo, None), []
-        while current is not None:
-            yield current, failed[current]
-            current = next(todo, None)
+        No batch holds items of two files: the last bits of a feature depend on its batch, and the
+        features of a file must not depend on the files that are extracted with it.
+        """
+        info = probe(file, limits=self.extractor.limits)
+        windows = self._windows(info)
+        ends = [(start, start + self.clip) for start, _ in windows]
+        self.catalogue.check(file.stem, ends, info.duration)
+        requests = [
+            Request(path=file, start=start, seconds=seconds, segments=self.segments, info=info)
+            for start, seconds in windows
+        ]
+        return _finite(self.extractor.clips(requests))
 
     def _windows(self, info: MediaInfo) -> list[tuple[float, float | None]]:
         """Return the start and the length of each clip of a file."""
@@ -115,7 +97,8 @@ class Pieces:
         starts = (first * self.each for first in range(0, count, self.segments))
         return [(start, self.clip) for start in starts if duration - start >= self.each / 2]
 
-    def _piece(self, file: Path) -> Path:
+    def piece(self, file: Path) -> Path:
+        """Return where the piece of a file lies: the name says how and from what it is made."""
         stat = file.stat()
         key = json.dumps(
             [self._fingerprint, str(file.resolve()), stat.st_size, stat.st_mtime_ns], sort_keys=True
@@ -136,15 +119,15 @@ class Pieces:
             clips=[],
         )
         columns |= describe(source)
-        write_atomic(self._piece(file), lambda path: save_tensors(columns, path))
+        write_atomic(self.piece(file), lambda path: save_tensors(columns, path))
 
 
-def _finite(clips: list[ClipFeatures]) -> list[ClipFeatures] | DataError:
+def _finite(clips: list[ClipFeatures]) -> list[ClipFeatures]:
     for clip in clips:
         for stream in ("audio", "visual", "motion"):
             values = getattr(clip, stream)
             if values is not None and not np.isfinite(values).all():
-                return DataError(
+                raise DataError(
                     f"{clip.info.path}: its {stream} features are NaN or infinite; "
                     "use --precision no"
                 )

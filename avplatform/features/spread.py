@@ -1,0 +1,114 @@
+"""The pieces of a store, made by the nodes of a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from avplatform.base.machine import make_accelerator
+from avplatform.features.extractor import Extractor
+from avplatform.features.pieces import Long, Pieces
+from avplatform.features.sources import Catalogue
+from avplatform.models.errors import DataError, UsageError
+from avplatform.scale.child import Work
+from avplatform.scale.engine import share
+from avplatform.scale.options import EngineOptions
+from avplatform.version import __version__
+
+Made = list[tuple[str, str]]
+
+
+def spread_pieces(
+    make: Callable[..., Extractor], options: EngineOptions, accelerator: Accelerator
+) -> Callable[[Pieces, Sequence[Path], Callable[[], None]], Made]:
+    """Return what `extract` calls to have pieces made by the nodes of a cluster.
+
+    Args:
+        make: returns the extractor for a `device`; its weights lie at the same paths on all nodes.
+        options: the cluster; `cpu` and `threads` of the command are read from it too.
+        accelerator: of this process; its precision is that of all nodes.
+
+    Raises:
+        UsageError: this is one of several processes that a launcher started.
+    """
+    if accelerator.num_processes > 1:
+        raise UsageError("--engine ray shares the work itself; start one process, not a launcher")
+    precision = str(accelerator.mixed_precision)
+
+    def spread(pieces: Pieces, files: Sequence[Path], advance: Callable[[], None]) -> Made:
+        maker = PieceMaker(
+            make=make,
+            catalogue=pieces.catalogue,
+            segments=pieces.segments,
+            long=pieces.long,
+            work=pieces.work,
+            made_by=pieces.made_by,
+            cpu=bool(getattr(options, "cpu", False)),
+            precision=precision,
+            threads=options.worker_cpus,
+        )
+        items: list[dict[str, Any]] = [
+            {"key": str(index), "name": str(file), "piece": pieces.piece(file).name}
+            for index, file in enumerate(files)
+        ]
+        answers = share(maker, items, options, advance=advance)
+        found = [(item["name"], answers[item["key"]]) for item in items]
+        return [(name, answer.text) for name, answer in found if answer.status == "bad"]
+
+    return spread
+
+
+@dataclass(kw_only=True)
+class PieceMaker:
+    """Makes, in a child process of a node, what turns a file into its piece."""
+
+    make: Callable[..., Extractor]
+    catalogue: Catalogue
+    segments: int
+    long: Long
+    work: Path
+    made_by: dict[str, Any]
+    cpu: bool
+    precision: str
+    threads: int
+    folder: str = field(default_factory=os.getcwd)
+    """where relative paths begin"""
+    version: str = __version__
+
+    def __call__(self) -> Work:
+        """Load the networks, and check that they are those of the other nodes."""
+        with contextlib.suppress(OSError):  # a node may lack it where all paths are absolute
+            os.chdir(self.folder)
+        if self.version != __version__:
+            raise UsageError(
+                f"a node has avplatform {__version__}, the driver {self.version}; install the same"
+            )
+        accelerator = make_accelerator(cpu=self.cpu, precision=self.precision, threads=self.threads)
+        extractor = self.make(device=accelerator.device)
+        pieces = Pieces(self.work, extractor, self.catalogue, self.segments, self.long)
+        if pieces.made_by != self.made_by:
+            raise UsageError("the weights on a node differ from the driver's; give all the same")
+        return partial(_make_piece, pieces)
+
+
+def _make_piece(pieces: Pieces, item: dict[str, Any]) -> str:
+    file, piece = Path(item["name"]), pieces.work / item["piece"]
+    if piece.is_file():  # its row was lost with a node
+        return ""
+    for _, clips in pieces.extracted([file]):
+        if isinstance(clips, DataError):
+            raise clips
+        if pieces.piece(file) != piece:
+            raise UsageError(f"{file} is not the same file on all nodes; share one folder")
+        try:
+            pieces.save(file, clips)
+        except OSError as error:
+            raise UsageError(f"cannot write {pieces.work}: {error.strerror or error}") from None
+    return ""

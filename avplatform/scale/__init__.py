@@ -1,0 +1,1 @@
+"""Work on many machines: items that a Ray cluster shares out, each done in a child process."""

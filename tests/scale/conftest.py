@@ -1,0 +1,93 @@
+"""Two nodes on this machine, videos, and the store that one machine makes of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from avplatform.cli import main
+from tests.scale import works
+
+ROOT = Path(__file__).resolve().parents[2]
+STORE = 100 * 2**20
+FILES = 24
+
+
+@pytest.fixture(scope="package")
+def cluster(tmp_path_factory):
+    """A Ray cluster: a head without cores, two nodes of one core, and the mark of its processes."""
+    pytest.importorskip("ray", reason="needs Ray (pip install avplatform[scale])")
+    if sys.platform != "linux":
+        pytest.skip("clusters on one machine are tested on Linux")
+    from avplatform.scale.engine import import_ray
+
+    patch = pytest.MonkeyPatch()
+    mark = str(tmp_path_factory.mktemp("cluster"))
+    patch.setenv(works.MARK, mark)
+    patch.setenv("PYTHONPATH", str(ROOT))
+    patch.setenv("OMP_NUM_THREADS", "1")
+    import_ray()
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.mark = mark
+    cluster.ours = [add_node(cluster) for _ in range(2)]
+    yield cluster
+    cluster.shutdown()
+    patch.undo()
+
+
+def add_node(cluster):
+    return cluster.add_node(num_cpus=1, object_store_memory=STORE)
+
+
+@pytest.fixture(scope="package")
+def place(tmp_path_factory):
+    """A folder of videos, one of them damaged, and the flags of a small recipe."""
+    pytest.importorskip("av", reason="needs PyAV (pip install avplatform[media])")
+    from tests.features.clips import beep, render, standard
+    from tests.features.networks import small_weights
+
+    place = tmp_path_factory.mktemp("scale")
+    videos = place / "videos"
+    videos.mkdir()
+    rendered = [
+        standard(place / f"{n}.mp4", seconds=3, beep_at=n, flash_at=(n + 1) % 3) for n in range(3)
+    ]
+    for n in range(FILES - 3):
+        shutil.copyfile(rendered[n % 3], videos / f"v{n:02d}.mp4")
+    standard(videos / "long.mp4", seconds=8)
+    render(videos / "sound.m4a", sound=beep(3, 0.5, 2.5))
+    data = rendered[0].read_bytes()
+    (videos / "damaged.mp4").write_bytes(data[: len(data) // 3])
+    weights = small_weights(place)
+    named = [f"vggish={weights['vggish']}", f"visual={weights['visual']}"]
+    recipe = ["--backbones", "lite", "--audio", "vggish", "--visual", "timm:test_resnet"]
+    return place, [*recipe, "--weights", *named, "--cpu", "--segments", "3", "--name", "x"]
+
+
+@pytest.fixture(scope="package")
+def alone(place):
+    """The store that one machine writes."""
+    folder, flags = place
+    out = folder / "alone"
+    assert main(["extract", str(folder / "videos"), "--out", str(out), *flags]) == 1
+    return out
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Return the content of all files of a store."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}

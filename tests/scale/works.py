@@ -1,0 +1,59 @@
+"""Work for child processes: what an item says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from avplatform.models.errors import DataError, UsageError
+
+MARK = "AVPLATFORM_TEST_MARK"
+"""Environment variable by which a test knows its own processes."""
+
+
+def begin():
+    return work
+
+
+def begin_wrongly():
+    raise DataError("the weights are missing")
+
+
+def work(item: dict[str, Any]) -> str:
+    kind = item["kind"]
+    if kind == "bad":
+        raise DataError("cannot read it")
+    if kind == "usage":
+        raise UsageError("cannot write there")
+    if kind == "bug":
+        raise KeyError("lost")
+    if kind == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if kind == "crash once":
+        seen = Path(item["seen"])
+        if not seen.exists():
+            seen.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "memory":
+        return str(len(bytearray(4 * 2**30)))
+    if kind == "slow":
+        time.sleep(60)
+    return f"did {item['name']} in {os.getpid()}"
+
+
+def processes(mark: str, word: str) -> list[int]:
+    """Return the processes of a test whose command line contains a word."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                mine = f"{MARK}={mark}".encode() in (folder / "environ").read_bytes()
+                named = word.encode() in (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if mine and named:
+                found.append(int(folder.name))
+    return found
