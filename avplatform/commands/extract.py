@@ -14,7 +14,6 @@ from avplatform.commands.choices import DEFAULT_DATASET, DatasetTask
 from avplatform.commands.flags import from_options, parse_flags
 from avplatform.data.adapters.table.options import EventOptions, check_events
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.paths import expanded
 from avplatform.scale.options import EngineOptions, check_engine
 
 if TYPE_CHECKING:
@@ -31,9 +30,9 @@ class ExtractOptions(EventOptions, EngineOptions):
     """
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """video and audio files, or folders of them"""
+    """video and audio files, or folders of them; or URLs of them, such as s3://BUCKET/FOLDER"""
     out: str
-    """folder to write; one that was stopped goes on, a finished one gets what is new or changed"""
+    """folder to write (or a new URL); a stopped one goes on, a finished one gets what changed"""
     prune: bool = False
     """in a finished folder: remove the clips of files that are not given again"""
     backbones: str = DEFAULT_DATASET.name
@@ -114,6 +113,7 @@ def run(args: list[str], prog: str) -> int:
 
 def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> int:
     from avplatform.base.machine import leave, make_accelerator
+    from avplatform.base.places import located
     from avplatform.base.processes import on_main
     from avplatform.data.store.card import render_dataset_card
     from avplatform.data.store.schema import EXTRACT_REPORT_FILE
@@ -126,10 +126,10 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
     from avplatform.features.spread import spread_pieces
     from avplatform.features.weights import check_names
 
-    absent = [given for given in options.videos if not expanded(given).exists()]
+    absent = [given for given in options.videos if not located(given).exists()]
     if absent and options.events:  # else the table would be blamed for videos that it lists
         raise DataError(f"no file or folder {absent[0]}")
-    found, out = find_files(options.videos), expanded(options.out)
+    found, out = find_files(options.videos), located(options.out)
     earlier = open_earlier(out)
     catalogue = _catalogue(options, list(found.files), earlier)
     accelerator = make_accelerator(

@@ -14,6 +14,7 @@ import numpy as np
 
 from avplatform.base.files import aside_of, put_back
 from avplatform.base.locks import Lock
+from avplatform.base.places import Remote
 from avplatform.data.store.clips import StoredClips
 from avplatform.data.store.partial import check_empty
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE, Manifest
@@ -136,12 +137,13 @@ class EarlierStore:
             f"ones to extend it, or a new folder{hint}"
         )
 
-    def holds(self, name: str, file: Path) -> bool:
+    def holds(self, name: str, file: Path | Remote) -> bool:
         """Return whether the store has the clips of a file with the same content."""
         source = self.sources.get(name)
         try:
             return (
                 source is not None
+                and not isinstance(file, Remote)  # it would have to be fetched
                 and file.stat().st_size == source.bytes
                 and file_sha256(file) == source.sha256
             )
@@ -191,8 +193,10 @@ def described(piece: dict[str, np.ndarray]) -> Source:
     )
 
 
-def open_earlier(folder: Path) -> EarlierStore | None:
+def open_earlier(folder: Path | Remote) -> EarlierStore | None:
     """Return the store in a folder, or None if the folder is missing or empty.
+
+    On an object store, a finished store cannot be extended.
 
     A store that was moved aside by a process that was then killed is put back first. The process
     that moves it keeps its lock, which moves with the folder.
@@ -201,6 +205,9 @@ def open_earlier(folder: Path) -> EarlierStore | None:
         UsageError: the folder cannot be written, or holds something else.
         DataError: the store cannot be read, or another process is replacing it.
     """
+    if isinstance(folder, Remote):
+        check_empty(folder)
+        return None
     aside = Lock(aside_of(folder), busy(folder), wait=PUTTING_BACK, create=False)
     with contextlib.suppress(FileNotFoundError), aside:  # seldom there
         put_back(folder)

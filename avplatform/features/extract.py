@@ -9,8 +9,7 @@ extracted again, and the new store takes its place when it is complete.
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from accelerate.utils import gather_object
 
 from avplatform.base.console import named, readable
 from avplatform.base.locks import Lock
+from avplatform.base.places import Remote, identity, located
 from avplatform.base.processes import on_main
 from avplatform.data.adapters.official_files import defect_lines
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, DataSpec, Manifest
@@ -36,10 +36,9 @@ from avplatform.features.pieces import Long, Pieces
 from avplatform.features.sources import Catalogue, Findings, Found
 from avplatform.models.checks import at_least
 from avplatform.models.errors import AVError, DataError
-from avplatform.models.paths import expanded
 from avplatform.version import __version__
 
-Spread = Callable[[Pieces, Sequence[Path], Callable[[], None]], list[tuple[str, str]]]
+Spread = Callable[[Pieces, Sequence[Path | Remote], Callable[[], None]], list[tuple[str, str]]]
 """Makes the pieces of files, and returns the files that have none with the reasons, in order."""
 
 __all__ = ["ClipFeatures", "ExtractReport", "Extractor", "Request", "extract"]
@@ -69,7 +68,7 @@ class ExtractReport:
 
 def extract(
     found: Found,
-    out: str | Path,
+    out: str | Path | Remote,
     extractor: Extractor,
     catalogue: Catalogue,
     *,
@@ -93,7 +92,7 @@ def extract(
 
     Args:
         found: the files, from `find_files`.
-        out: the folder to create, or a store that an earlier call wrote.
+        out: the folder to create, or a store that an earlier call wrote; or a new address (s3://).
         extractor: the recipe, its weights and the device.
         catalogue: the splits and labels of the clips.
         segments: segments per clip.
@@ -111,7 +110,7 @@ def extract(
         DataError: no file could be extracted, a file of the store cannot have labels any more,
             another process writes the store, or the disk is full.
     """
-    place = expanded(out)
+    place = located(out)
     job = _Job(
         place,
         extractor,
@@ -168,7 +167,7 @@ class _Job:
 
     def __init__(
         self,
-        out: Path,
+        out: Path | Remote,
         extractor: Extractor,
         catalogue: Catalogue,
         segments: int,
@@ -210,7 +209,7 @@ class _Job:
             return []
         for name, source in self.earlier.sources.items():
             again = found.files.get(name)
-            if again is not None and again.stat().st_size != source.bytes:
+            if again is not None and identity(again)[1] != source.bytes:
                 continue  # it will be replaced, and its labels are for the new content
             windows = [(start, end) for start, end in source.windows]
             try:
@@ -223,14 +222,15 @@ class _Job:
         return [name for name in self.earlier.sources if name not in found.files]
 
     def run(
-        self, files: dict[str, Path], advance: Callable[[], None], spread: Spread | None
+        self, files: Mapping[str, Path | Remote], advance: Callable[[], None], spread: Spread | None
     ) -> _Part:
         """Make the pieces of files that have none yet and are not in the store."""
-        part, todo = _Part(), []
+        part = _Part()
+        todo: list[Path | Remote] = []
         for name, file in files.items():
             if self.earlier is not None and self.earlier.holds(name, file):
                 part.kept.append(name)
-            elif self.pieces.read(file) is None:
+            elif not self.pieces.has(file):
                 todo.append(file)
                 continue
             else:
@@ -239,17 +239,11 @@ class _Job:
         if spread is not None:
             part.bad = spread(self.pieces, todo, advance)
             return part
-        for file, clips in self.pieces.extracted(todo):
-            if isinstance(clips, DataError):
-                part.bad.append((str(file), str(clips)))
-            else:
-                try:
-                    self.pieces.save(file, clips)
-                except OSError as error:
-                    raise DataError(
-                        f"cannot write {self.pieces.work}: {error.strerror or error}; run the same "
-                        "command again to go on"
-                    ) from None
+        for file in todo:
+            try:
+                self.pieces.make(file)
+            except DataError as error:
+                part.bad.append((str(file), str(error)))
             advance()
         return part
 
@@ -292,7 +286,7 @@ class _Job:
 
     def write(
         self,
-        files: dict[str, Path],
+        files: Mapping[str, Path | Remote],
         report: ExtractReport,
         kept: set[str],
         *,
@@ -325,8 +319,10 @@ class _Job:
                     piece: dict[str, np.ndarray] | None = earlier.piece(stem)
                 else:
                     piece = None if file in failed else self.pieces.read(files[stem])
-                if piece is None:
+                if piece is None and file in failed:
                     continue
+                if piece is None:
+                    raise DataError(f"the features of {file} are gone; run the same command again")
                 source = described(piece)
                 windows = [(start, end) for start, end in source.windows]
                 try:
@@ -376,4 +372,4 @@ class _Job:
             content = asdict(report)
             del content["taken_up"]  # a store does not depend on how often its making was stopped
             writer.attachments[EXTRACT_REPORT_FILE] = json.dumps(content, indent=2) + "\n"
-        shutil.rmtree(self.pieces.work, ignore_errors=True)
+        self.pieces.remove()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
+from avplatform.base.places import PlaceError, Remote, identity
 from avplatform.features.earlier import Source, describe
 from avplatform.features.extractor import ClipFeatures, Extractor, Request
 from avplatform.features.media import MediaInfo, probe
 from avplatform.features.sampling import count_segments
 from avplatform.features.sources import Catalogue
-from avplatform.models.errors import DataError, counted
+from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.files import file_sha256, save_tensors, write_atomic
 from avplatform.version import __version__
 
@@ -26,11 +30,17 @@ VERSION = 2
 """Version of the files."""
 
 
+class WriteError(UsageError):
+    """A piece cannot be written, which is no fault of its file."""
+
+    exit_code = 1
+
+
 class Pieces:
     """Makes and reads the pieces of a store: one safetensors file per media file.
 
     Args:
-        work: the hidden folder.
+        work: the hidden folder, or its address.
         extractor: makes the features.
         catalogue: says whether a file can have labels.
         segments: segments per clip.
@@ -38,7 +48,12 @@ class Pieces:
     """
 
     def __init__(
-        self, work: Path, extractor: Extractor, catalogue: Catalogue, segments: int, long: Long
+        self,
+        work: Path | Remote,
+        extractor: Extractor,
+        catalogue: Catalogue,
+        segments: int,
+        long: Long,
     ) -> None:
         self.work, self.extractor, self.catalogue = work, extractor, catalogue
         self.segments, self.long, self.each = segments, long, extractor.segment_seconds
@@ -49,23 +64,57 @@ class Pieces:
         self.made_by["weights"] = {name: found["sha256"] for name, found in weights.items()}
         self._fingerprint = [__version__, self.made_by, segments, self.each, long, VERSION]
 
-    def read(self, file: Path) -> dict[str, np.ndarray] | None:
+    def piece(self, file: Path | Remote) -> Path | Remote:
+        """Return where the piece of a file lies: the name says how and from what it is made."""
+        key = json.dumps([self._fingerprint, *identity(file)], sort_keys=True)
+        return self.work / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+
+    def read(self, file: Path | Remote) -> dict[str, np.ndarray] | None:
         """Return the arrays that `save` wrote, or None if they are missing or incomplete."""
         try:
             path = self.piece(file)
-            return load_file(path) if path.is_file() else None
+            return load(path.read_bytes()) if path.is_file() else None
         except (OSError, SafetensorError):
             return None
 
-    def extracted(
-        self, files: Sequence[Path]
-    ) -> Iterator[tuple[Path, list[ClipFeatures] | DataError]]:
-        """Yield the clips of each file, or why it has none, in order."""
-        for file in files:
-            try:
-                yield file, self._clips(file)
-            except DataError as error:
-                yield file, error
+    def has(self, file: Path | Remote) -> bool:
+        """Return whether the piece of a file is there; objects are listed, and not read."""
+        if isinstance(self.work, Remote):
+            return self.piece(file).name in self._listed
+        return self.read(file) is not None
+
+    @cached_property
+    def _listed(self) -> set[str]:
+        return {file.name for file in self.work.files()} if isinstance(self.work, Remote) else set()
+
+    def remove(self) -> None:
+        """Remove all pieces."""
+        if isinstance(self.work, Remote):
+            self.work.remove()
+        else:
+            shutil.rmtree(self.work, ignore_errors=True)
+
+    def make(self, file: Path | Remote) -> None:
+        """Extract a file and write its piece.
+
+        Raises:
+            DataError: the file is bad.
+            WriteError: the piece cannot be written, or an object store does not answer.
+        """
+        piece = self.piece(file)
+        try:
+            with TemporaryDirectory() if isinstance(file, Remote) else nullcontext() as folder:
+                local = file.fetch(Path(folder)) if isinstance(file, Remote) else file
+                try:
+                    clips = self._clips(local)
+                except DataError as error:
+                    raise DataError(str(error).replace(str(local), str(file))) from None
+                self.save(piece, local, clips)
+        except (OSError, PlaceError) as error:
+            text = error.strerror if isinstance(error, OSError) else None
+            raise WriteError(
+                f"cannot write {self.work}: {text or error}; run the same command again to go on"
+            ) from None
 
     def _clips(self, file: Path) -> list[ClipFeatures]:
         """Return the clips of a file.
@@ -97,15 +146,7 @@ class Pieces:
         starts = (first * self.each for first in range(0, count, self.segments))
         return [(start, self.clip) for start in starts if duration - start >= self.each / 2]
 
-    def piece(self, file: Path) -> Path:
-        """Return where the piece of a file lies: the name says how and from what it is made."""
-        stat = file.stat()
-        key = json.dumps(
-            [self._fingerprint, str(file.resolve()), stat.st_size, stat.st_mtime_ns], sort_keys=True
-        )
-        return self.work / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
-
-    def save(self, file: Path, clips: list[ClipFeatures]) -> None:
+    def save(self, piece: Path | Remote, file: Path, clips: list[ClipFeatures]) -> None:
         """Write the piece of a file, with the checksum of its content."""
         streams = ["audio", "visual", *(["motion"] if self.extractor.motion else [])]
         columns = {name: np.stack([getattr(clip, name) for clip in clips]) for name in streams}
@@ -119,7 +160,13 @@ class Pieces:
             clips=[],
         )
         columns |= describe(source)
-        write_atomic(self.piece(file), lambda path: save_tensors(columns, path))
+        if isinstance(piece, Remote):
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / piece.name
+                save_tensors(columns, path)
+                piece.write(path)
+        else:
+            write_atomic(piece, lambda path: save_tensors(columns, path))
 
 
 def _finite(clips: list[ClipFeatures]) -> list[ClipFeatures]:

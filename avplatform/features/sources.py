@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from avplatform.base.places import Remote, located
 from avplatform.data.adapters.official_files import Defect
 from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.data.adapters.table.labels import EventLabels
 from avplatform.models.errors import AVError, DataError, UsageError, counted
-from avplatform.models.paths import expanded
 
 NOT_MEDIA = {
     ".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".srt", ".vtt", ".eaf", ".npy",
@@ -33,13 +33,14 @@ COMPANIONS = {
 
 
 Window = tuple[float, float]
+File = TypeVar("File", Path, Path | Remote)
 
 
 @dataclass(kw_only=True)
 class Found:
     """Files to extract by name, bad files with the reason, and the number of ignored files."""
 
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, Path | Remote] = field(default_factory=dict)
     bad: list[tuple[str, str]] = field(default_factory=list)
     ignored: int = 0
 
@@ -68,6 +69,8 @@ class Findings:
 def find_files(places: Sequence[str | Path]) -> Found:
     """List the media files in `places`; a folder is searched recursively, in order of names.
 
+    A place is a path, or the URL of a file or a folder on an object store.
+
     In a folder, texts, stills and the companions of videos are ignored (see `media_among`).
 
     Raises:
@@ -77,16 +80,15 @@ def find_files(places: Sequence[str | Path]) -> Found:
     if not places:
         raise UsageError("nothing to extract; give video files or folders of them")
     found = Found()
-    listed: list[Path] = []
-    named: list[Path] = []
-    inside_folders: list[Path] = []
-    for place in map(expanded, places):
-        if not os.path.isdir(place):  # unlike Path.is_dir, it accepts names that no file can have
+    listed: list[Path | Remote] = []
+    named: list[Path | Remote] = []
+    inside_folders: list[Path | Remote] = []
+    for place in map(located, places):
+        inside = _inside(place)
+        if inside is None:
             listed.append(place)
             named.append(place)
             continue
-        inside = sorted(path for path in place.rglob("*") if not path.is_dir())
-        inside = [path for path in inside if not _hidden(path.relative_to(place))]
         listed += inside
         inside_folders += inside
     kept = {*named, *media_among(inside_folders)}
@@ -107,17 +109,17 @@ def find_files(places: Sequence[str | Path]) -> Found:
     return found
 
 
-def media_among(files: Sequence[Path]) -> list[Path]:
+def media_among(files: Sequence[File]) -> list[File]:
     """Return the media files among those of a folder, without the companions of a video.
 
     A companion has the name of a video, but is its sound or a small preview: its suffix is in
     COMPANIONS, or it has no pictures.
     """
     media = [file for file in files if may_be_media(file)]
-    of_name: dict[str, list[Path]] = {}
+    of_name: dict[str, list[File]] = {}
     for file in media:
         of_name.setdefault(file.stem, []).append(file)
-    aside: set[Path] = set()
+    aside: set[File] = set()
     for same in of_name.values():
         videos = [file for file in same if file.suffix.lower() not in COMPANIONS]
         if len(videos) > 1:
@@ -128,7 +130,7 @@ def media_among(files: Sequence[Path]) -> list[Path]:
     return [file for file in media if file not in aside]
 
 
-def may_be_media(file: Path) -> bool:
+def may_be_media(file: Path | Remote) -> bool:
     """Return whether a file may be media: it is not hidden, and its suffix is not in NOT_MEDIA."""
     return not file.name.startswith(".") and file.suffix.lower() not in NOT_MEDIA
 
@@ -281,10 +283,24 @@ class EventCatalogue(Catalogue):
         return Findings(remarks=remarks, defects=events.notes, unknown=events.table.unknown)
 
 
-def _is_sound(file: Path) -> bool:
-    """Return whether a file can be read and has sound but no pictures."""
+def _inside(place: Path | Remote) -> list[Path | Remote] | None:
+    """Return the files in a folder, but for hidden ones; None if the place is no folder."""
+    if isinstance(place, Remote):
+        files = [] if place.is_file() else place.files()
+        shown = [file for file in files if not _hidden(file.parts_after(place))]
+        return list(shown) if files else None
+    if not os.path.isdir(place):  # unlike Path.is_dir, it accepts names that no file can have
+        return None
+    inside = sorted(path for path in place.rglob("*") if not path.is_dir())
+    return [path for path in inside if not _hidden(path.relative_to(place).parts)]
+
+
+def _is_sound(file: Path | Remote) -> bool:
+    """Return whether a file can be read and has sound but no pictures; False for an object."""
     from avplatform.features.container import opened
 
+    if isinstance(file, Remote):  # it would have to be fetched
+        return False
     try:
         with opened(file) as media:
             return media.video is None
@@ -296,5 +312,5 @@ def _utf8(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _hidden(parts: Sequence[str]) -> bool:
+    return any(part.startswith(".") for part in parts)

@@ -13,10 +13,11 @@ from typing import Any
 from accelerate import Accelerator
 
 from avplatform.base.machine import make_accelerator
+from avplatform.base.places import Remote, located
 from avplatform.features.extractor import Extractor
 from avplatform.features.pieces import Long, Pieces
 from avplatform.features.sources import Catalogue
-from avplatform.models.errors import DataError, UsageError
+from avplatform.models.errors import UsageError
 from avplatform.scale.child import Work
 from avplatform.scale.engine import share
 from avplatform.scale.options import EngineOptions
@@ -27,7 +28,7 @@ Made = list[tuple[str, str]]
 
 def spread_pieces(
     make: Callable[..., Extractor], options: EngineOptions, accelerator: Accelerator
-) -> Callable[[Pieces, Sequence[Path], Callable[[], None]], Made]:
+) -> Callable[[Pieces, Sequence[Path | Remote], Callable[[], None]], Made]:
     """Return what `extract` calls to have pieces made by the nodes of a cluster.
 
     Args:
@@ -42,7 +43,7 @@ def spread_pieces(
         raise UsageError("--engine ray shares the work itself; start one process, not a launcher")
     precision = str(accelerator.mixed_precision)
 
-    def spread(pieces: Pieces, files: Sequence[Path], advance: Callable[[], None]) -> Made:
+    def spread(pieces: Pieces, files: Sequence[Path | Remote], advance: Callable[[], None]) -> Made:
         maker = PieceMaker(
             make=make,
             catalogue=pieces.catalogue,
@@ -73,7 +74,7 @@ class PieceMaker:
     catalogue: Catalogue
     segments: int
     long: Long
-    work: Path
+    work: Path | Remote
     made_by: dict[str, Any]
     cpu: bool
     precision: str
@@ -99,16 +100,10 @@ class PieceMaker:
 
 
 def _make_piece(pieces: Pieces, item: dict[str, Any]) -> str:
-    file, piece = Path(item["name"]), pieces.work / item["piece"]
+    file, piece = located(item["name"]), pieces.work / item["piece"]
     if piece.is_file():  # its row was lost with a node
         return ""
-    for _, clips in pieces.extracted([file]):
-        if isinstance(clips, DataError):
-            raise clips
-        if pieces.piece(file) != piece:
-            raise UsageError(f"{file} is not the same file on all nodes; share one folder")
-        try:
-            pieces.save(file, clips)
-        except OSError as error:
-            raise UsageError(f"cannot write {pieces.work}: {error.strerror or error}") from None
+    if not isinstance(file, Remote) and file.exists() and pieces.piece(file) != piece:
+        raise UsageError(f"{file} is not the same file on all nodes; give them one shared folder")
+    pieces.make(file)
     return ""

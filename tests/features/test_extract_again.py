@@ -64,13 +64,13 @@ def folder(place, tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """The names of the files that are decoded."""
-    names, extracted = [], Pieces.extracted
+    names, make = [], Pieces.make
 
-    def noted(self, files):
-        names.extend(file.stem for file in files)
-        return extracted(self, files)
+    def noted(self, file):
+        names.append(file.stem)
+        make(self, file)
 
-    monkeypatch.setattr(Pieces, "extracted", noted)
+    monkeypatch.setattr(Pieces, "make", noted)
     return names
 
 
@@ -279,10 +279,10 @@ def test_an_interrupted_call_leaves_the_old_store_and_is_resumed(
     give(place, folder, "c", "long")
     save = Pieces.save
 
-    def stop(self, file, clips):
+    def stop(self, piece, file, clips):
         if file.stem == "long":
             raise KeyboardInterrupt
-        save(self, file, clips)
+        save(self, piece, file, clips)
 
     monkeypatch.setattr(Pieces, "save", stop)
     assert extract(place, folder, store) == 130
@@ -316,14 +316,15 @@ def test_a_kill_between_the_two_renames_loses_nothing(
     class Killed(BaseException):
         pass
 
-    def kill(*paths):
-        raise Killed
+    replace = os.replace
+
+    def kill(temporary, path):
+        if path == store:
+            raise Killed
+        replace(temporary, path)
 
     monkeypatch.setattr(base_files.os, "replace", kill)
     with pytest.raises(Killed):
-        # The piece of "c" is written by a rename too: make it first.
-        monkeypatch.setattr(Pieces, "save", lambda self, file, clips: None)
-        monkeypatch.setattr(Pieces, "read", lambda self, file: None)
         extract(place, folder, store)
     assert not store.exists() and (tmp_path / ".store.replaced" / "dataset.json").is_file()
     monkeypatch.undo()

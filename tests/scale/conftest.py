@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +22,47 @@ FILES = 24
 
 
 @pytest.fixture(scope="package")
-def cluster(tmp_path_factory):
+def endpoint():
+    """The address of an S3 server on this machine, in the variables that its clients read."""
+    patch, port = pytest.MonkeyPatch(), free_port()
+    patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    patch.setenv("AWS_ACCESS_KEY_ID", "test")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    yield port
+    patch.undo()
+
+
+@pytest.fixture(scope="package")
+def bucket(endpoint, tmp_path_factory):
+    """An empty bucket of an S3 server on this machine."""
+    pytest.importorskip("moto", reason="needs moto (pip install moto[server])")
+    s3fs = pytest.importorskip("s3fs", reason="needs s3fs (pip install avplatform[scale])")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(endpoint)]
+    log = tmp_path_factory.mktemp("moto") / "log.txt"
+    with log.open("w") as file:
+        server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and server.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", endpoint), 1):
+            break
+        time.sleep(0.1)
+    try:
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("bucket")
+        yield "s3://bucket"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="package")
+def cluster(endpoint, tmp_path_factory):
     """A Ray cluster: a head without cores, two nodes of one core, and the mark of its processes."""
     pytest.importorskip("ray", reason="needs Ray (pip install avplatform[scale])")
     if sys.platform != "linux":

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from avplatform.base.files import publish
 from avplatform.base.locks import Lock
+from avplatform.base.places import Remote
+from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.files import write_atomic
 
+LEFT = re.compile(rf"[\w-]+-\d{{5}}\.parquet|README\.md|{re.escape(EXTRACT_REPORT_FILE)}")
+"""Names of objects that an attempt that was stopped may have left on an object store."""
 JOURNAL, LOCK, STORE = "journal.json", "lock", "store"
 
 
@@ -106,13 +112,84 @@ class PartialFolder:
             return {}
 
 
-def check_empty(path: Path, *, replace: bool = False) -> None:
+class RemoteFolder:
+    """A store that is being written to an object store; the interface is that of `PartialFolder`.
+
+    Each finished shard is copied to its place and removed here, so that this machine holds one
+    shard at a time. The manifest is written last, and only if there is none: objects without it are
+    no store. Nothing is kept for a later attempt.
+
+    Args:
+        path: the address of the store.
+    """
+
+    fingerprint = None
+
+    def __init__(self, path: Remote) -> None:
+        self.path = self.base = path
+        self.folder = Path()
+
+    def open(self) -> dict[str, Any]:
+        """Make the local folder."""
+        check_empty(self.path)
+        self.folder = Path(tempfile.mkdtemp(prefix="avplatform-"))
+        return {}
+
+    def record(self, content: dict[str, Any]) -> None:
+        """Copy the shards that are finished."""
+        for state in content.get("splits", {}).values():
+            for shard in state["shards"]:
+                self._move(self.folder / shard["file"])
+
+    def publish(self) -> None:
+        """Copy all other files, and then the manifest.
+
+        Raises:
+            DataError: another process has written a store there meanwhile, or not all is there.
+        """
+        manifest = self.folder / MANIFEST_FILE
+        for file in sorted(self.folder.rglob("*")):
+            if file.is_file() and file != manifest:
+                self._move(file)
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        there = {file.name: file.about()["size"] for file in self.path.files()}
+        for split in content["splits"].values():
+            for shard in split["shards"]:
+                if there.get(shard["file"]) != shard["bytes"]:
+                    raise DataError(f"{self.path}/{shard['file']} is not as it was written")
+        try:
+            (self.path / MANIFEST_FILE).write(manifest.read_bytes(), new=True)
+        except FileExistsError:
+            raise DataError(
+                f"another process has written a store to {self.path} meanwhile; give a new address"
+            ) from None
+
+    def close(self, *, keep: bool) -> None:
+        """Remove the local folder."""
+        if self.folder.name:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _move(self, file: Path) -> None:
+        if file.is_file():
+            (self.path / file.relative_to(self.folder).as_posix()).write(file)
+            file.unlink()
+
+
+def check_empty(path: Path | Remote, *, replace: bool = False) -> None:
     """Check that a store can be written to a folder, which may hold one only to `replace` it.
+
+    A place on an object store may hold the shards of an attempt that was stopped.
 
     Raises:
         UsageError: it is not empty, not a folder, or the current directory (which cannot be
             replaced), or Arrow cannot write to a path of that name.
     """
+    if isinstance(path, Remote):
+        found = [file for file in path.files() if not LEFT.fullmatch(file.name)]
+        if found:
+            what = "holds a store" if found[0].name == MANIFEST_FILE else "is not empty"
+            raise UsageError(f"{path} {what} ({found[0].name}); give a new address")
+        return
     if path.name in ("", "..") or path.resolve() == Path.cwd():
         raise UsageError(f"{path} cannot be replaced; give a new folder by its name")
     try:

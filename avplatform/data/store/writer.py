@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avplatform.base.files import arrow_path
+from avplatform.base.places import Remote, located
 from avplatform.data.store.checksum import ContentDigest, digest_shard
-from avplatform.data.store.partial import PartialFolder, check_empty
+from avplatform.data.store.partial import PartialFolder, RemoteFolder, check_empty
 from avplatform.data.store.schema import (
     FEATURE_DTYPES,
     MANIFEST_FILE,
@@ -29,7 +30,6 @@ from avplatform.data.store.schema import (
 )
 from avplatform.models.errors import DataError, UsageError, counted, nearest
 from avplatform.models.files import file_sha256
-from avplatform.models.paths import expanded
 
 SHARD_BYTES = 128 * 2**20  # uncompressed features per shard
 GROUP_BYTES = 4 * 2**20  # uncompressed features per row group
@@ -40,7 +40,7 @@ class StoreWriter:
     """Writes a store block by block with constant memory; the folder appears when it is complete.
 
     Args:
-        path: folder to make; it must be missing or empty.
+        path: folder to make, or the address of one; it must be missing or empty.
         spec: what the store holds; its provenance may be filled in until the end.
         dtype: precision of the features, "float16" or "float32".
         card: makes the text of README.md from the finished manifest.
@@ -62,7 +62,7 @@ class StoreWriter:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Remote,
         spec: DataSpec,
         *,
         dtype: str = "float16",
@@ -82,8 +82,10 @@ class StoreWriter:
                 )
         if rows_per_shard is not None and rows_per_shard < 1:
             raise UsageError(f"rows_per_shard is {rows_per_shard}; it must be at least 1")
-        self.path, self.spec, self.dtype, self.card = expanded(path), spec, dtype, card
-        if self.path.is_symlink():  # write its target: the link itself cannot be replaced
+        self.path, self.spec, self.dtype, self.card = located(path), spec, dtype, card
+        if (
+            isinstance(self.path, Path) and self.path.is_symlink()
+        ):  # write its target: the link itself cannot be replaced
             self.path = self.path.resolve()
         check_empty(self.path, replace=replace)
         self.manifest: Manifest | None = None
@@ -94,7 +96,11 @@ class StoreWriter:
         self.carried: list[Path] = []
         """Files and folders that are copied into the store."""
         self._note = note or (lambda text: None)
-        self._partial = PartialFolder(self.path, fingerprint=resume, replace=replace, note=note)
+        self._partial = (
+            RemoteFolder(self.path)
+            if isinstance(self.path, Remote)
+            else PartialFolder(self.path, fingerprint=resume, replace=replace, note=note)
+        )
         self._schema = arrow_schema(spec, dtype)
         values = sum(np.prod(spec.shapes()[name]) for name in spec.feature_names)
         clip_bytes = values * np.dtype(dtype).itemsize
