@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,11 +16,15 @@ from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
 from avplatform.commands.flags import from_options, parse_flags, writing
 from avplatform.labels.assumed import Assumed
 from avplatform.models.checks import at_least
-from avplatform.models.errors import AVError, UsageError, counted
+from avplatform.models.errors import AVError, DataError, UsageError, counted
 from avplatform.models.paths import expanded
+from avplatform.scale.options import EngineOptions, check_engine
 from avplatform.timeline.event import NEVER_TRAINED
 
 if TYPE_CHECKING:
+    from avplatform.scale.child import Work
+    from avplatform.scale.notes import Notes
+    from avplatform.timeline.pipeline import Pipeline
     from avplatform.timeline.several import Several
     from avplatform.timeline.timeline import Timeline
 
@@ -28,7 +32,7 @@ FILES = ("events.json", "events.csv", "events.eaf", "events.vtt", "timeline.png"
 
 
 @dataclass(kw_only=True)
-class PredictOptions:
+class PredictOptions(EngineOptions):
     """Find the events of videos; each video gets a folder with JSON, CSV, ELAN, WebVTT, PNG, HTML.
 
     Videos that cannot be read are listed with the reason, and the exit code is then 1.
@@ -78,15 +82,69 @@ def run(args: list[str], prog: str) -> int:
     at_least(options, "threads", 0)
     if not options.videos:
         raise UsageError("there is no video; give at least one file or folder")
+    check_engine(options)
+    console = Console()
+    jobs, failed = find_videos(options.videos)
+    out = expanded(options.out)
+    done: list[dict[str, Any]] = []
+    with console.bar("predict", total=len(jobs)) as bar:
+        source = predict_on_nodes if options.engine else predict_here
+        for video, found in source(options, jobs, out, bar.advance):
+            if isinstance(found, str):
+                failed.append((str(video), found))
+                continue
+            done.append(found["entry"])
+            for line in found["lines"]:
+                console.note(line)
+    write_summary(out, done, failed)
+    for name, reason in failed:
+        console.note(f"not done: {named(readable(name), reason)}")
+    console.note(f"{counted(len(done), 'video')} done, {len(failed)} not; the results are in {out}")
+    return 1 if failed else 0
+
+
+Found = tuple[Path, dict[str, Any] | str]
+"""A video with its entry of the summary and the lines to show, or why it has none."""
+
+
+def predict_here(
+    options: PredictOptions,
+    jobs: Sequence[tuple[Path, str]],
+    out: Path,
+    advance: Callable[[], None],
+) -> Iterator[Found]:
+    """Yield what was found in each video, in order."""
     from avplatform.base.machine import set_threads
-    from avplatform.features.weights import parse_weights
-    from avplatform.timeline.pipeline import PipelineConfig, pipeline
     from avplatform.timeline.several import Several
 
     set_threads(options.threads)
-    console = Console()
-    jobs, failed = find_videos(options.videos)
-    parse = pipeline(
+    timelines = Several(open_pipeline(options), [video for video, _ in jobs])
+    make_folder(out)
+    for video, name in jobs:
+        try:
+            found: dict[str, Any] | str = predict_one(timelines, video, out, name, options)
+        except DataError as error:
+            found = str(error)
+        yield video, found
+        advance()
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder to write.
+
+    Raises:
+        DataError: that is impossible.
+    """
+    with writing(f"cannot make the folder {out}", "; give another --out"):
+        out.mkdir(parents=True, exist_ok=True)
+
+
+def open_pipeline(options: PredictOptions) -> Pipeline:
+    """Return the pipeline that the options describe."""
+    from avplatform.features.weights import parse_weights
+    from avplatform.timeline.pipeline import PipelineConfig, pipeline
+
+    return pipeline(
         options.model,
         labels=open_labels(options),
         embeddings=options.embeddings,
@@ -94,33 +152,89 @@ def run(args: list[str], prog: str) -> int:
         weights=parse_weights(options.weights),
         config=from_options(PipelineConfig, options),
     )
-    out = expanded(options.out)
-    with writing(f"cannot make the folder {out}", "; give another --out"):
-        out.mkdir(parents=True, exist_ok=True)
-    done: list[dict[str, Any]] = []
-    timelines = Several(parse, [video for video, _ in jobs])
-    with console.bar("predict", total=len(jobs)) as bar:
-        for video, name in jobs:
-            try:
-                timeline = predict_next(timelines, video, out / name, embed=options.embed_video)
-            except AVError as error:
-                failed.append((str(video), readable(str(error))))
-            except Exception as error:  # one strange file must not stop the others
-                text = " ".join(str(error).split())[:300]
-                failed.append((str(video), f"{type(error).__name__}: {text}"))
-            else:
-                entry = {"video": readable(video), "folder": name, "events": len(timeline.events)}
-                entry |= {"never_trained_on": timeline.never_trained_on, "notes": timeline.notes}
-                done.append(entry)
-                console.note(line_about(timeline, out / name / "timeline.html"))
-                if timeline.notes and not timeline.events:
-                    console.note(f"  {timeline.notes[-1]}")
-            bar.advance()
-    write_summary(out, done, failed)
-    for name, reason in failed:
-        console.note(f"not done: {named(readable(name), reason)}")
-    console.note(f"{counted(len(done), 'video')} done, {len(failed)} not; the results are in {out}")
-    return 1 if failed else 0
+
+
+def predict_one(
+    timelines: Several, video: Path, out: Path, name: str, options: PredictOptions
+) -> dict[str, Any]:
+    """Write the files of the next video, and return its entry and the lines to show.
+
+    Raises:
+        DataError: it cannot be done, for whatever reason: one video must not stop the others.
+    """
+    try:
+        timeline = predict_next(timelines, video, out / name, embed=options.embed_video)
+    except AVError as error:
+        raise DataError(readable(str(error))) from None
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise DataError(f"{type(error).__name__}: {text}") from None
+    entry = {"video": readable(video), "folder": name, "events": len(timeline.events)}
+    entry |= {"never_trained_on": timeline.never_trained_on, "notes": timeline.notes}
+    lines = [line_about(timeline, out / name / "timeline.html")]
+    if timeline.notes and not timeline.events:
+        lines.append(f"  {timeline.notes[-1]}")
+    return {"entry": entry, "lines": lines}
+
+
+def predict_on_nodes(
+    options: PredictOptions,
+    jobs: Sequence[tuple[Path, str]],
+    out: Path,
+    advance: Callable[[], None],
+) -> Iterator[Found]:
+    """Yield what the nodes of a cluster found in each video; done ones are noted in OUT/.done."""
+    from avplatform.base.places import identity
+    from avplatform.scale.engine import share
+    from avplatform.scale.notes import Notes
+
+    make_folder(out)
+    made_by = {name: value for name, value in vars(options).items() if name not in NOT_THE_RESULT}
+    notes = Notes(folder=out.absolute() / ".done", made_by=made_by)
+    items = [
+        {"key": notes.key(identity(video), name), "name": str(video), "folder": name}
+        for video, name in jobs
+    ]
+    known = {item["key"]: notes.read(item["key"]) for item in items}
+    todo = [item for item in items if known[item["key"]] is None]
+    answers = share(
+        PredictMaker(options=options, out=out, notes=notes), todo, options, advance=advance
+    )
+    for (video, _), item in zip(jobs, items, strict=True):
+        answer = answers.get(item["key"])
+        if answer is not None and answer.status == "bad":
+            yield video, answer.text
+        else:
+            yield video, json.loads(known[item["key"]] or answers[item["key"]].text)
+    notes.remove()
+
+
+NOT_THE_RESULT = {"videos", "out", *vars(EngineOptions()), "cpu", "threads"}
+"""Options on which the result does not depend."""
+
+
+@dataclass(kw_only=True)
+class PredictMaker:
+    """Opens the pipeline in a child process of a node."""
+
+    options: PredictOptions
+    out: Path
+    notes: Notes
+
+    def __call__(self) -> Work:
+        """Return what parses a video and writes its files."""
+        from avplatform.base.machine import set_threads
+        from avplatform.timeline.several import Several
+
+        set_threads(self.options.worker_cpus)
+        parse = open_pipeline(self.options)
+
+        def work(item: dict[str, Any]) -> str:
+            video = Path(item["name"])
+            timelines = Several(parse, [video])
+            return json.dumps(predict_one(timelines, video, self.out, item["folder"], self.options))
+
+        return self.notes.taking(work)
 
 
 def predict_next(timelines: Several, video: Path, folder: Path, *, embed: bool = False) -> Timeline:

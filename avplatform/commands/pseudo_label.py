@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,12 +14,13 @@ from avplatform.commands import refine_labels
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.paths import expanded
+from avplatform.scale.options import EngineOptions, check_engine
 
 LISTED = 10  # clips listed on the screen; the files list all
 
 
 @dataclass(kw_only=True)
-class PseudoLabelOptions:
+class PseudoLabelOptions(EngineOptions):
     """Make segment pseudo-labels by VALOR's procedure, from one source for each wanted modality.
 
     `avplatform pseudo-label score DIR` scores labels against the dense annotations.
@@ -100,6 +102,7 @@ def run(args: list[str], prog: str) -> int:
     from avplatform.pseudo_labels.dataset import DATASET
     from avplatform.pseudo_labels.make import FOLDERS, RECORD_FILE, Clips, make
 
+    check_engine(options)
     chosen = _check(options)
     clips = Clips.of(DATASET.read(options.annotations), options.splits)
     console = Console()
@@ -117,6 +120,7 @@ def run(args: list[str], prog: str) -> int:
                 save_logits=options.save_logits,
                 strict=options.strict,
                 advance=bar.advance,
+                spread=_spread(options, modality) if options.engine else None,
             )
         chosen_clips = set(clips.names)
         left_out = [item for item in entry["left_out"] if item["clip_id"] in chosen_clips]
@@ -131,6 +135,12 @@ def run(args: list[str], prog: str) -> int:
     if bad:
         console.note(f"all clips that were left out are listed in {options.out}/{RECORD_FILE}")
     return 1 if bad else 0
+
+
+def _spread(options: PseudoLabelOptions, modality: Any) -> Any:
+    from avplatform.pseudo_labels.spread import spread_labels
+
+    return spread_labels(partial(_source, options, modality), options)
 
 
 def _check(options: PseudoLabelOptions) -> list[Any]:

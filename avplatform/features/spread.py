@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,14 +77,10 @@ class PieceMaker:
     cpu: bool
     precision: str
     threads: int
-    folder: str = field(default_factory=os.getcwd)
-    """where relative paths begin"""
     version: str = __version__
 
     def __call__(self) -> Work:
         """Load the networks, and check that they are those of the other nodes."""
-        with contextlib.suppress(OSError):  # a node may lack it where all paths are absolute
-            os.chdir(self.folder)
         if self.version != __version__:
             raise UsageError(
                 f"a node has avplatform {__version__}, the driver {self.version}; install the same"

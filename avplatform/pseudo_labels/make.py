@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,6 +72,7 @@ def make(
     save_logits: bool = False,
     strict: bool = False,
     advance: Callable[[], None] = lambda: None,
+    spread: Spread | None = None,
 ) -> dict[str, Any]:
     """Write the labels of one modality and return its part of the record.
 
@@ -86,6 +87,7 @@ def make(
         save_logits: also write the logits, so that other thresholds can be tried without a teacher.
         strict: write nothing if the input of any clip is bad.
         advance: called after each clip.
+        spread: labels clips elsewhere (see `avplatform.pseudo_labels.spread`), not this process.
 
     Raises:
         UsageError: the folder holds labels that were made with other settings, or another process
@@ -111,7 +113,7 @@ def make(
             # Another process may have written here while this one was reading.
             check_settings(out, modality, settings)
             run = _Run(out, modality, settings, source, save_logits)
-            left_out = run.label(clips, limits, strict, advance)
+            left_out = run.label(clips, limits, strict, advance, spread)
             return run.finish(clips, left_out)
     except OSError as error:
         raise DataError(
@@ -179,6 +181,44 @@ def refuse_bad_input(source: Source, clips: Clips) -> None:
         )
 
 
+@dataclass(kw_only=True)
+class Places:
+    """The folders of labels and, if they are kept, of logits."""
+
+    labels: Path
+    logits: Path | None
+
+    def targets(self, video: str) -> list[Path]:
+        """Return the files of a video."""
+        return [
+            folder / f"{video}.npy" for folder in (self.labels, self.logits) if folder is not None
+        ]
+
+    def whole(self, video: str) -> bool:
+        """Return whether all files of a video are there."""
+        return all(target.is_file() for target in self.targets(video))
+
+    def label(self, source: Source, video: str, weak: np.ndarray, limits: np.ndarray) -> str:
+        """Write the files of a video, and return the fingerprint of what they were made from.
+
+        Raises:
+            DataError: the input of the video is bad.
+        """
+        fingerprint = source.fingerprint(video)
+        logits = source.logits(video)
+        labels = pseudo_labels(logits, weak, limits)
+        for target, values in zip(self.targets(video), (labels, logits), strict=False):
+            write_atomic(target, partial(save_array, values))
+        return fingerprint
+
+
+Spread = Callable[
+    [Places, Sequence[tuple[str, np.ndarray]], np.ndarray, Callable[[], None]],
+    Sequence[str | DataError],
+]
+"""Labels videos, each with its weak labels; returns fingerprints or errors, in order."""
+
+
 class _Run:
     """Writes the files of one modality."""
 
@@ -192,7 +232,8 @@ class _Run:
     ) -> None:
         self.out, self.modality, self.source = out, modality, source
         self.labels = out / FOLDERS[modality]
-        self.logits = out / TEACHERS[modality] / "logits" if save_logits else None
+        logits = out / TEACHERS[modality] / "logits" if save_logits else None
+        self.places = Places(labels=self.labels, logits=logits)
         self.journal = out / TEACHERS[modality] / "sources.tsv"
         self.done = _read_journal(self.journal)
         self.entry: dict[str, Any] = {
@@ -209,36 +250,59 @@ class _Run:
             write_atomic(file, source.texts.write)
 
     def label(
-        self, clips: Clips, limits: np.ndarray, strict: bool, advance: Callable[[], None]
+        self,
+        clips: Clips,
+        limits: np.ndarray,
+        strict: bool,
+        advance: Callable[[], None],
+        spread: Spread | None,
     ) -> list[LeftOut]:
         left_out = []
         with self.journal.open("a", encoding="utf-8") as journal:
-            for name, weak in zip(clips.names, clips.weak, strict=True):
+            for name, made in self._made(clips, limits, advance, spread):
                 video = DATASET.file_name(name)
-                try:
-                    self._label(video, weak, limits, journal)
-                except DataError as error:
-                    if strict:
-                        raise
-                    for target in self._targets(video):  # made from an earlier input
-                        target.unlink(missing_ok=True)
-                    self.done.pop(video, None)
-                    left_out.append(LeftOut(name, self._file(video), str(error)))
-                advance()
-        return left_out
+                if isinstance(made, str):
+                    if self.done.get(video) != made:
+                        self.done[video] = made
+                        journal.write(f"{video}\t{made}\n")
+                        journal.flush()
+                    continue
+                if strict:
+                    raise made
+                for target in self.places.targets(video):  # made from an earlier input
+                    target.unlink(missing_ok=True)
+                self.done.pop(video, None)
+                left_out.append(LeftOut(name, self._file(video), str(made)))
+        order = {name: number for number, name in enumerate(clips.names)}
+        return sorted(left_out, key=lambda item: order[item.clip_id])
 
-    def _label(self, video: str, weak: np.ndarray, limits: np.ndarray, journal: Any) -> None:
-        fingerprint = self.source.fingerprint(video)
-        targets = self._targets(video)
-        if self.done.get(video) == fingerprint and all(target.is_file() for target in targets):
-            return
-        logits = self.source.logits(video)
-        labels = pseudo_labels(logits, weak, limits)
-        for target, values in zip(targets, (labels, logits), strict=False):
-            write_atomic(target, partial(save_array, values))
-        self.done[video] = fingerprint
-        journal.write(f"{video}\t{fingerprint}\n")
-        journal.flush()
+    def _made(
+        self,
+        clips: Clips,
+        limits: np.ndarray,
+        advance: Callable[[], None],
+        spread: Spread | None,
+    ) -> Iterator[tuple[str, str | DataError]]:
+        """Yield each clip with the fingerprint of what its labels were made from, or the error."""
+        todo = []
+        for name, weak in zip(clips.names, clips.weak, strict=True):
+            video = DATASET.file_name(name)
+            try:
+                fingerprint = self.source.fingerprint(video)
+                if self.done.get(video) == fingerprint and self.places.whole(video):
+                    yield name, fingerprint
+                elif spread is None:
+                    yield name, self.places.label(self.source, video, weak, limits)
+                else:
+                    todo.append((name, video, weak))
+                    continue
+            except DataError as error:
+                yield name, error
+            advance()
+        if spread is not None:
+            names = [name for name, _, _ in todo]
+            found = spread(self.places, [(video, weak) for _, video, weak in todo], limits, advance)
+            yield from zip(names, found, strict=True)
 
     def finish(self, clips: Clips, left_out: list[LeftOut]) -> dict[str, Any]:
         """Write the sorted list of sources, and the record with the number of labels per class."""
@@ -264,11 +328,6 @@ class _Run:
         record = read_record(self.out)
         record["modalities"][self.modality] = entry
         write_json(self.out / RECORD_FILE, record)
-
-    def _targets(self, video: str) -> list[Path]:
-        return [
-            folder / f"{video}.npy" for folder in (self.labels, self.logits) if folder is not None
-        ]
 
     def _file(self, video: str) -> str:
         try:

@@ -55,10 +55,13 @@ class Child:
         make: pickled function without arguments, called in the child, that returns the `Work`.
         seconds: most seconds for one item.
         memory: most memory of the process in GiB; 0 for any.
+        folder: where relative paths begin; a node may lack it where all paths are absolute.
     """
 
-    def __init__(self, make: bytes, *, seconds: float, memory: float = 0.0) -> None:
-        self._make, self._seconds, self._memory = make, seconds, memory
+    def __init__(
+        self, make: bytes, *, seconds: float, memory: float = 0.0, folder: str = "."
+    ) -> None:
+        self._begin, self._seconds = (make, memory, folder), seconds
         self._process: subprocess.Popen | None = None
         self._pipe: Connection | None = None
 
@@ -98,7 +101,7 @@ class Child:
         )
         theirs.close()
         self._pipe = ours
-        return self._exchange((self._make, self._memory), seconds=STARTING, starting=True)
+        return self._exchange(self._begin, seconds=STARTING, starting=True)
 
     def _ask(self, item: dict[str, Any]) -> Answer | str | None:
         return self._exchange(item, seconds=self._seconds)
@@ -148,7 +151,9 @@ def main() -> None:
     pipe = Connection(int(sys.argv[1]))
     _end_first()
     try:
-        make, memory = pipe.recv()
+        make, memory, folder = pipe.recv()
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
         work = _answer(lambda: _begin(make, memory), result=True)
         pipe.send(None if callable(work) else work)
         while callable(work):

@@ -148,7 +148,7 @@ def _rows(
     """Yield the key and the answer of items, in the order in which they are done."""
     from ray.data import ActorPoolStrategy, DataContext
 
-    workers, gpus = _room(ray, options, len(items))
+    workers, gpus = room(ray, options, len(items))
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_options.preserve_order = False
@@ -158,7 +158,11 @@ def _rows(
         pa.table({"item": [pickle.dumps(item) for item in items[start : start + size]]})
         for start in range(0, len(items), size)
     ]
-    limits = {"seconds": options.worker_seconds, "memory": options.worker_memory}
+    limits = {
+        "seconds": options.worker_seconds,
+        "memory": options.worker_memory,
+        "folder": os.getcwd(),
+    }
     pool = ActorPoolStrategy(
         min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
     )
@@ -182,8 +186,8 @@ def _rows(
 class Worker:
     """An actor of the cluster, with its child process."""
 
-    def __init__(self, make: bytes, limits: dict[str, float]) -> None:
-        self.child = Child(make, seconds=limits["seconds"], memory=limits["memory"])
+    def __init__(self, make: bytes, limits: dict[str, Any]) -> None:
+        self.child = Child(make, **limits)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Do the items of a batch."""
@@ -196,7 +200,7 @@ class Worker:
         return rows
 
 
-def _room(ray: Any, options: EngineOptions, items: int) -> tuple[int, float]:
+def room(ray: Any, options: EngineOptions, items: int) -> tuple[int, float]:
     """Return the number of workers, and the GPUs of each.
 
     Raises:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from avplatform.base.console import Bar, Console
 from avplatform.base.locks import Lock
@@ -63,8 +63,39 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console) -> Outcome:
+class Pool(Protocol):
+    """Runs jobs, on this machine or on others."""
+
+    parallel: int
+
+    def start(self, job: Job) -> None:
+        """Begin a job."""
+        ...
+
+    def names(self) -> set[str]:
+        """Return the names of the jobs that are running."""
+        ...
+
+    def ended(self) -> list[tuple[Job, int, float]]:
+        """Return the jobs that have ended since the last call, with exit code and seconds."""
+        ...
+
+    def stop(self) -> None:
+        """Let all jobs save their state and end."""
+        ...
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    logs: Path,
+    parallel: int,
+    console: Console,
+    pool: Pool | None = None,
+) -> Outcome:
     """Run the jobs that are not finished, `parallel` at a time, in the given order.
+
+    They run on this machine, or where a `pool` runs them, as many at a time as it says.
 
     A job that fails does not stop the others, except for those that need it. On Ctrl-C or SIGTERM
     the jobs get SIGTERM and time to save their state, and KeyboardInterrupt is raised.
@@ -98,17 +129,22 @@ def run_jobs(jobs: Sequence[Job], *, logs: Path, parallel: int, console: Console
         _stoppable(),
         console.bar("runs", total=len(jobs), done=len(outcome.skipped)) as bar,
     ):
-        _work(waiting, outcome, _Pool(logs=logs, parallel=parallel), console, bar, total=len(jobs))
+        pool = pool or _Pool(parallel=parallel, logs=logs)
+        _work(waiting, outcome, pool, logs, console, bar, total=len(jobs))
     return outcome
 
 
-def train_jobs(runs: Sequence[PlannedRun], folder: Path, *, parallel: int, where: str) -> list[Job]:
-    """Return the jobs that train planned runs in `folder`/NAME and share the machine's threads.
+def train_jobs(
+    runs: Sequence[PlannedRun], folder: Path, *, parallel: int, where: str, threads: int = 0
+) -> list[Job]:
+    """Return the jobs that train planned runs in `folder`/NAME.
+
+    Each has some `threads`; 0: those of this machine, divided by the jobs at a time.
 
     A finished run's checkpoints are deleted, because nothing resumes from them and those of many
     runs fill a disk. Its model stays.
     """
-    threads = max(1, available_cores() // max(1, parallel))
+    threads = threads or max(1, available_cores() // max(1, parallel))
     return [_train_job(run, folder, threads, where) for run in runs]
 
 
@@ -184,6 +220,9 @@ class _Pool:
         )
         self.running.append((job, process, log, time.monotonic()))
 
+    def names(self) -> set[str]:
+        return {job.name for job, *_ in self.running}
+
     def ended(self) -> list[tuple[Job, int, float]]:
         done = [entry for entry in self.running if entry[1].poll() is not None]
         self.running = [entry for entry in self.running if entry not in done]
@@ -226,12 +265,19 @@ def _kill(process: subprocess.Popen) -> None:
 
 
 def _work(
-    waiting: list[Job], outcome: Outcome, pool: _Pool, console: Console, bar: Bar, *, total: int
+    waiting: list[Job],
+    outcome: Outcome,
+    pool: Pool,
+    logs: Path,
+    console: Console,
+    bar: Bar,
+    *,
+    total: int,
 ) -> None:
     queue, begun = list(waiting), time.monotonic()
     try:
-        while queue or pool.running:
-            while len(pool.running) < pool.parallel and (job := _ready(queue, outcome)):
+        while queue or pool.names():
+            while len(pool.names()) < pool.parallel and (job := _ready(queue, outcome)):
                 pool.start(job)
             for job, code, seconds in pool.ended():
                 if code == 0 and job.done():
@@ -239,9 +285,7 @@ def _work(
                     outcome.finished.append(job.name)
                     words = f"finished in {seconds:.0f} s"
                 else:
-                    outcome.failed[job.name] = words = _last_words(
-                        pool.logs / f"{job.name}.log", code
-                    )
+                    outcome.failed[job.name] = words = _last_words(logs / f"{job.name}.log", code)
                 over = len(outcome.finished) + len(outcome.failed)
                 left = (time.monotonic() - begun) / over * (len(waiting) - over) / 60
                 remaining = f"; about {max(left, 1):.0f} min left" if over < len(waiting) else ""
@@ -255,7 +299,7 @@ def _work(
                 console.note(f"{job.name}: {outcome.failed[job.name]}")
             time.sleep(POLL)
     except BaseException:
-        console.note(f"ending {counted(len(pool.running), 'run')}")
+        console.note(f"ending {counted(len(pool.names()), 'run')}")
         pool.stop()
         raise
 
@@ -270,9 +314,9 @@ def _ready(queue: list[Job], outcome: Outcome) -> Job | None:
     return None
 
 
-def _hopeless(queue: list[Job], pool: _Pool, outcome: Outcome) -> list[Job]:
+def _hopeless(queue: list[Job], pool: Pool, outcome: Outcome) -> list[Job]:
     """Take the jobs from the queue that need one which failed, or which nobody runs."""
-    hope = {job.name for job in queue} | {entry[0].name for entry in pool.running}
+    hope = {job.name for job in queue} | pool.names()
     hope |= {*outcome.finished, *outcome.skipped}
     lost = [job for job in queue if not hope.issuperset(job.needs)]
     for job in lost:

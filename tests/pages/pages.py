@@ -31,6 +31,7 @@ NOT_RUN = {
     r"avplatform sweep .* --out ": "trains for hours; tests/ledger/test_sweep.py runs sweeps",
     r"avplatform (demo|board)\b": "serves a page until Ctrl-C; tests/demo and test_board do",
     r"docker ": "needs Docker",
+    r"(avplatform .* --engine ray|srun )": "starts or needs a cluster; tests/scale has one",
     r"torchrun ": "starts two processes; tests/end_to_end does so",
     r"avplatform convert ": "needs a published checkpoint; tests/convert makes some",
 }
@@ -118,6 +119,7 @@ RUN = {
             "events.csv": "own/events.csv",
         },
     ),
+    "docs/scale.md": Page(),
     "docs/features.md": Page(
         places={
             "VIDEOS/one.mp4": "video",

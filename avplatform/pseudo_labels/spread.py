@@ -1,0 +1,65 @@
+"""Pseudo-labels made by the nodes of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from avplatform.base.machine import set_threads
+from avplatform.models.errors import DataError, UsageError
+from avplatform.pseudo_labels.make import Places, Spread
+from avplatform.pseudo_labels.sources import Source
+from avplatform.scale.child import Work
+from avplatform.scale.engine import share
+from avplatform.scale.options import EngineOptions
+
+
+def spread_labels(open_source: Callable[[], Source], options: EngineOptions) -> Spread:
+    """Return what `make` calls to have labels made by the nodes of a cluster.
+
+    Args:
+        open_source: picklable function that opens the source; all nodes share its folder.
+        options: the cluster.
+    """
+
+    def spread(
+        places: Places,
+        videos: Sequence[tuple[str, np.ndarray]],
+        limits: np.ndarray,
+        advance: Callable[[], None],
+    ) -> list[str | DataError]:
+        maker = LabelMaker(
+            open_source=open_source, places=places, limits=limits, threads=options.worker_cpus
+        )
+        items = [{"key": video, "name": video, "weak": weak} for video, weak in videos]
+        answers = share(maker, items, options, advance=advance)
+        found = [answers[video] for video, _ in videos]
+        return [DataError(one.text) if one.status == "bad" else one.text for one in found]
+
+    return spread
+
+
+@dataclass(kw_only=True)
+class LabelMaker:
+    """Opens the source in a child process of a node."""
+
+    open_source: Callable[[], Source]
+    places: Places
+    limits: np.ndarray
+    threads: int
+
+    def __call__(self) -> Work:
+        """Return what labels a video."""
+        set_threads(self.threads)
+        source = self.open_source()
+
+        def work(item: dict[str, Any]) -> str:
+            try:
+                return self.places.label(source, item["name"], item["weak"], self.limits)
+            except OSError as error:
+                raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+
+        return work

@@ -1,0 +1,113 @@
+"""The nodes of a cluster predict, make pseudo-labels and train the runs of a sweep."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+import yaml
+
+from avplatform.cli import main
+from avplatform.scale.notes import Notes
+from tests.journey import make_folder
+from tests.pseudo_labels.files import arrays, llp_folder
+from tests.scale.conftest import bytes_of
+
+pytestmark = pytest.mark.slow
+
+
+def on(cluster):
+    return ["--engine", "ray", "--address", cluster.address]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder of videos, and a run that was trained on their features."""
+    folder = make_folder(tmp_path_factory.mktemp("trained"), videos=8)
+    weights = [f"vggish={folder / 'vggish.pth'}", f"visual={folder / 'test_resnet.safetensors'}"]
+    recipe = ["--audio", "vggish", "--visual", "timm:test_resnet", "--motion", "none"]
+    args = [str(folder / "videos"), "--events", str(folder / "events.csv"), "--segments", "2"]
+    args += ["--out", str(folder / "data"), *recipe, "--weights", *weights, "--cpu"]
+    assert main(["extract", *args]) == 0
+    train = ["--task", "avvp", "--encoder", "han", "--decoder", "mmil", "--data"]
+    train += [str(folder / "data"), "--output-dir", str(folder / "run"), "--max-steps", "2"]
+    assert main(["train", *train, "--batch-size", "4", "--cpu", "--threads", "1"]) == 0
+    return folder, ["--model", str(folder / "run"), "--weights", *weights, "--cpu"]
+
+
+def test_nodes_predict_what_one_machine_predicts(trained, cluster, tmp_path, capsys):
+    folder, flags = trained
+    videos = tmp_path / "videos"
+    shutil.copytree(folder / "videos", videos)
+    (videos / "text.mp4").write_text("no video")
+    out = tmp_path / "nodes"
+    args = ["predict", str(videos), "--out", str(out), *flags]
+    assert main([*args, *on(cluster)]) == 1
+    said = capsys.readouterr().out
+    assert "8 videos done, 1 not" in said and "text.mp4" in said
+    one = tmp_path / "one"
+    args = ["predict", *map(str, sorted(videos.iterdir())), "--out", str(one), *flags]
+    assert main([*args, "--threads", "1"]) == 1
+    there, here = (json.loads((place / "summary.json").read_text()) for place in (out, one))
+    assert there == here
+    first, second = bytes_of(out), bytes_of(one)
+    assert list(first) == list(second)
+    assert [name for name in first if name.endswith(".csv") and first[name] != second[name]] == []
+
+
+def test_what_is_noted_is_not_done_again(tmp_path):
+    notes, done = Notes(folder=tmp_path / "notes", made_by={"model": "x"}), []
+
+    def work(item):
+        done.append(item["name"])
+        return f"did {item['name']}"
+
+    item = {"key": notes.key("a.mp4", 3), "name": "a.mp4"}
+    assert notes.read(item["key"]) is None
+    assert [notes.taking(work)(item) for _ in range(2)] == ["did a.mp4"] * 2
+    assert done == ["a.mp4"] and notes.read(item["key"]) == "did a.mp4"
+    assert notes.key("a.mp4", 4) != item["key"]
+    assert Notes(folder=notes.folder, made_by={"model": "y"}).key("a.mp4", 3) != item["key"]
+    notes.remove()
+    assert notes.read(item["key"]) is None
+
+
+def test_nodes_make_the_pseudo_labels_of_one_machine(cluster, tmp_path, capsys):
+    llp_folder(tmp_path / "llp")
+    arrays(tmp_path / "visual", (10, 25), loc=17, scale=3)
+    arrays(tmp_path / "audio", (10, 25), seed=1, loc=2, scale=3)
+    next((tmp_path / "audio").glob("*.npy")).unlink()
+    given = ["--annotations", str(tmp_path / "llp"), "--visual-logits", str(tmp_path / "visual")]
+    given += ["--audio-logits", str(tmp_path / "audio"), "--save-logits"]
+    assert main(["pseudo-label", *given, "--out", str(tmp_path / "one")]) == 1
+    args = ["pseudo-label", *given, "--out", str(tmp_path / "nodes"), *on(cluster)]
+    assert main(args) == 1
+    assert "audio: 2 of 3 clips labelled" in capsys.readouterr().out
+    assert bytes_of(tmp_path / "nodes") == bytes_of(tmp_path / "one")
+    assert main(args) == 1
+    assert bytes_of(tmp_path / "nodes") == bytes_of(tmp_path / "one")
+
+
+def test_the_runs_of_a_sweep_are_trained_on_nodes(small_stores, cluster, tmp_path, capsys):
+    base = {"task": "avel", "data": str(small_stores["avel"]), "max_steps": 2, "batch_size": 4}
+    base |= {"cpu": True, "save_plots": False}
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"base": base, "axes": {"optim.lr": [1e-4, 1e-3]}, "seeds": 1}))
+    args = ["sweep", str(file), "--out", str(tmp_path / "runs"), *on(cluster)]
+    assert main(args) == 0
+    said = capsys.readouterr().out
+    assert "2 finished now, 0 before, 0 failed" in said
+    lines = (tmp_path / "runs" / "ledger.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    assert main(args) == 0
+    assert "0 finished now, 2 before, 0 failed" in capsys.readouterr().out
+
+
+def test_jobs_of_this_machine_and_a_cluster_are_not_given_together(tmp_path, capsys):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("base: {task: avel}\nseeds: 1\n")
+    assert main(["sweep", str(file), "--jobs", "2", "--engine", "ray"]) in (1, 2)
+    assert "--jobs is for this machine alone" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["sweep.yaml"]
