@@ -30,8 +30,8 @@ VERSION = 2
 """Version of the files."""
 
 
-class WriteError(UsageError):
-    """A piece cannot be written, which is no fault of its file."""
+class StoppedError(UsageError):
+    """No piece can be made, which is no fault of a file."""
 
     exit_code = 1
 
@@ -69,6 +69,15 @@ class Pieces:
         key = json.dumps([self._fingerprint, *identity(file)], sort_keys=True)
         return self.work / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
+    def name(self, file: Path | Remote) -> str | None:
+        """Return the name of the piece of a file, or None if there is no such file."""
+        try:
+            return self.piece(file).name
+        except PlaceError:
+            raise
+        except (OSError, DataError):
+            return None
+
     def read(self, file: Path | Remote) -> dict[str, np.ndarray] | None:
         """Return the arrays that `save` wrote, or None if they are missing or incomplete."""
         try:
@@ -79,9 +88,10 @@ class Pieces:
 
     def has(self, file: Path | Remote) -> bool:
         """Return whether the piece of a file is there; objects are listed, and not read."""
-        if isinstance(self.work, Remote):
-            return self.piece(file).name in self._listed
-        return self.read(file) is not None
+        if not isinstance(self.work, Remote):
+            return self.read(file) is not None
+        name = self.name(file)
+        return name is not None and name in self._listed
 
     @cached_property
     def _listed(self) -> set[str]:
@@ -99,22 +109,24 @@ class Pieces:
 
         Raises:
             DataError: the file is bad.
-            WriteError: the piece cannot be written, or an object store does not answer.
+            StoppedError: the piece cannot be written, or an object store does not answer.
         """
-        piece = self.piece(file)
-        try:
-            with TemporaryDirectory() if isinstance(file, Remote) else nullcontext() as folder:
+        with TemporaryDirectory() if isinstance(file, Remote) else nullcontext() as folder:
+            try:
                 local = file.fetch(Path(folder)) if isinstance(file, Remote) else file
-                try:
-                    clips = self._clips(local)
-                except DataError as error:
-                    raise DataError(str(error).replace(str(local), str(file))) from None
-                self.save(piece, local, clips)
-        except (OSError, PlaceError) as error:
-            text = error.strerror if isinstance(error, OSError) else None
-            raise WriteError(
-                f"cannot write {self.work}: {text or error}; run the same command again to go on"
-            ) from None
+                clips = self._clips(local)
+            except PlaceError as error:
+                raise StoppedError(f"{error}; run the same command again to go on") from None
+            except DataError as error:
+                raise DataError(str(error).replace(f"{folder}/{file.name}", str(file))) from None
+            try:
+                self.save(self.piece(file), local, clips)
+            except (OSError, PlaceError) as error:
+                text = error.strerror if isinstance(error, OSError) else None
+                raise StoppedError(
+                    f"cannot write {self.work}: {text or error}; run the same command again to go "
+                    "on"
+                ) from None
 
     def _clips(self, file: Path) -> list[ClipFeatures]:
         """Return the clips of a file.

@@ -31,7 +31,7 @@ def spread_pieces(
 
     Args:
         make: returns the extractor for a `device`; its weights lie at the same paths on all nodes.
-        options: the cluster; `cpu` and `threads` of the command are read from it too.
+        options: the cluster; `cpu` of the command is read from it too.
         accelerator: of this process; its precision is that of all nodes.
 
     Raises:
@@ -54,7 +54,7 @@ def spread_pieces(
             threads=options.worker_cpus,
         )
         items: list[dict[str, Any]] = [
-            {"key": str(index), "name": str(file), "piece": pieces.piece(file).name}
+            {"key": str(index), "name": str(file), "piece": pieces.name(file)}
             for index, file in enumerate(files)
         ]
         answers = share(maker, items, options, advance=advance)
@@ -94,10 +94,10 @@ class PieceMaker:
 
 
 def _make_piece(pieces: Pieces, item: dict[str, Any]) -> str:
-    file, piece = located(item["name"]), pieces.work / item["piece"]
-    if piece.is_file():  # its row was lost with a node
+    file, name = located(item["name"]), item["piece"]
+    if name is not None and (pieces.work / name).is_file():  # its row was lost with a node
         return ""
-    if not isinstance(file, Remote) and file.exists() and pieces.piece(file) != piece:
+    if not isinstance(file, Remote) and pieces.name(file) != name:
         raise UsageError(f"{file} is not the same file on all nodes; give them one shared folder")
     pieces.make(file)
     return ""

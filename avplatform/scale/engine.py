@@ -180,7 +180,8 @@ def _rows(
         )
     for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for row in batch.to_pylist():
-            yield row.pop("key"), Answer(**row)
+            text = row.pop("text").decode("utf-8", "surrogatepass")  # names of files may be odd
+            yield row.pop("key"), Answer(text=text, **row)
 
 
 class Worker:
@@ -195,8 +196,10 @@ class Worker:
         for packed in batch["item"]:
             item = pickle.loads(packed)
             answer = self.child.do(item)
-            for name, value in (("key", item["key"]), *vars(answer).items()):
-                rows[name].append(value)
+            rows["key"].append(item["key"])
+            rows["status"].append(answer.status)
+            rows["text"].append(answer.text.encode("utf-8", "surrogatepass"))
+            rows["seconds"].append(answer.seconds)
         return rows
 
 
