@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from avplatform.models.errors import DataError, UsageError, counted
+from avplatform.models.errors import AVError, DataError, UsageError, counted
 from avplatform.scale.child import Answer, Child, Work
 from avplatform.scale.options import EngineOptions
 
@@ -128,7 +128,9 @@ def share(
                     if key not in found:  # else it was repeated with its node
                         found[key] = answer
                         advance()
-            except ray.exceptions.RayError as error:
+            except AVError:
+                raise
+            except Exception as error:  # those of Ray Data have no common class
                 text = " ".join(str(error).split())[:300]
                 raise DataError(
                     f"the cluster gave up ({text}); what is done stays: run the same command again"
