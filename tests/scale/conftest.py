@@ -77,13 +77,27 @@ def cluster(endpoint, tmp_path_factory):
     import_ray()
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = start_cluster(Cluster)
     cluster.mark = mark
-    cluster.ours = [add_node(cluster) for _ in range(2)]
     yield cluster
     cluster.shutdown()
     patch.undo()
+
+
+def start_cluster(kind, tries=3):
+    """Start a cluster; Ray gives a node 30 s, which a machine that is busy may not keep to."""
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+    for left in reversed(range(tries)):
+        cluster = kind()
+        try:
+            cluster.add_node(**head)
+            cluster.ours = [add_node(cluster) for _ in range(2)]
+            return cluster
+        except Exception as error:
+            cluster.shutdown()
+            if not left or "timed out during startup" not in str(error):
+                raise
+    raise AssertionError
 
 
 def add_node(cluster):
