@@ -25,8 +25,10 @@ from avplatform.models.errors import AVError, DataError, UsageError, counted
 from avplatform.scale.child import Answer, Child, Work
 from avplatform.scale.options import EngineOptions
 
-RETRIES = 3
-"""How often Ray repeats the calls of an actor that was lost with its node."""
+RETRIES = 20
+"""How often Ray repeats a call; it does so several times a second while it learns of a loss."""
+PASSES = 5
+"""How often the items that are left are handed to new workers after Ray has given up."""
 BLOCK = 32
 """Most items of a call."""
 WAVE = 100_000
@@ -121,20 +123,25 @@ def share(
     with connected(options) as ray:
         for first in range(0, len(items), WAVE):
             wave = items[first : first + WAVE]
-            try:
-                for key, answer in _rows(ray, make, wave, options):
-                    if answer.status == "stop":
-                        raise DataError(f"{answer.text}; what is done stays: mend this and go on")
-                    if key not in found:  # else it was repeated with its node
-                        found[key] = answer
-                        advance()
-            except AVError:
-                raise
-            except Exception as error:  # those of Ray Data have no common class
-                text = " ".join(str(error).split())[:300]
-                raise DataError(
-                    f"the cluster gave up ({text}); what is done stays: run the same command again"
-                ) from None
+            for left in reversed(range(PASSES)):
+                try:
+                    for key, answer in _rows(ray, make, wave, options):
+                        if answer.status == "stop":
+                            text = f"{answer.text}; what is done stays: mend this and go on"
+                            raise DataError(text)
+                        if key not in found:  # else it was repeated with its node
+                            found[key] = answer
+                            advance()
+                    break
+                except AVError:
+                    raise
+                except Exception as error:  # those of Ray Data have no common class
+                    if not left:
+                        raise DataError(
+                            f"the cluster gave up ({' '.join(str(error).split())[:300]}); what is "
+                            "done stays: run the same command again"
+                        ) from None
+                wave = [item for item in wave if item["key"] not in found]
     lost = [item["name"] for item in items if item["key"] not in found]
     if lost:
         raise DataError(

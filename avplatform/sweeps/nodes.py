@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from avplatform.base.stopping import END_WITH_STDIN
-from avplatform.scale.engine import RETRIES, connected, room
+from avplatform.scale.engine import connected, room
 from avplatform.scale.options import EngineOptions
 from avplatform.sweeps.runner import GRACE, Job
+
+TRIES = 3
+"""How often a run is begun or continued that was lost with its node."""
 
 
 @contextlib.contextmanager
@@ -83,7 +86,7 @@ class NodePool:
                 text = " ".join(str(error).split())[:300]
                 with (self.logs / f"{one.job.name}.log").open("a", encoding="utf-8") as log:
                     log.write(f"the node or the process of this run was lost: {text}\n")
-                if one.tries < RETRIES and not one.job.done():
+                if one.tries < TRIES and not one.job.done():
                     self.start(one.job, tries=one.tries + 1)
                     continue
                 code = 0 if one.job.done() else 1
