@@ -113,7 +113,7 @@ class Pieces:
         """
         with TemporaryDirectory() if isinstance(file, Remote) else nullcontext() as folder:
             try:
-                local = file.fetch(Path(folder)) if isinstance(file, Remote) else file
+                local = file.fetch(Path(folder or "")) if isinstance(file, Remote) else file
                 clips = self._clips(local)
             except PlaceError as error:
                 raise StoppedError(f"{error}; run the same command again to go on") from None
