@@ -31,7 +31,6 @@ from avplatform.training.checkpoint import load_best, save_best
 from avplatform.training.fit import monotony
 from avplatform.training.optim import learning_rate
 from avplatform.training.progress import Progress
-from avplatform.training.report import write_report
 from avplatform.training.setup import Setup
 from avplatform.training.sharing import StepProcesses
 from avplatform.training.state import restore_state, save_state
@@ -310,6 +309,9 @@ class Run:
             self.setup.settle(settled)
             self.task = settled
             metrics = {split: self._evaluate(split) for split in metrics}
+        # Drawings and cards are imported when they are due: the first step need not wait for them.
+        from avplatform.training.report import write_report
+
         content = write_report(self.setup, self.progress, metrics, before=before)
         if self.progress.skipped:
             steps = counted(self.progress.skipped, "step")
