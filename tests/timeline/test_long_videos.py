@@ -1,0 +1,94 @@
+"""A long video needs no more memory than a short one, but for its features and scores."""
+
+import json
+import subprocess
+import sys
+import tracemalloc
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avplatform.features import media
+from avplatform.timeline.preview import MOST_PEAKS, RATE, outline, peaks_of
+from avplatform.timeline.reading import read_features
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class Recorded:
+    """A stretch of features that says when it is forgotten."""
+
+    def __init__(self, start, count):
+        numbers = np.arange(start, start + count, dtype=np.float32)
+        self.audio, self.visual, self.motion = numbers[:, None], numbers[:, None] * 2, None
+        self.has_audio = self.has_video = True
+
+
+class Extractor:
+    """Makes as many segments as asked, and notes which of the earlier stretches still live."""
+
+    def __init__(self, segments):
+        self.segments, self.made, self.most = segments, [], 0
+
+    def clip(self, path, start=0.0, seconds=None):
+        self.most = max(self.most, sum(made() is not None for made in self.made))
+        count = self.segments - int(start) if seconds is None else int(seconds)
+        part = Recorded(start, count)
+        self.made.append(weakref.ref(part))
+        return part
+
+
+@pytest.mark.parametrize("segments", [7, 60, 119, 120, 601])
+def test_the_parts_of_a_long_video_are_joined_and_forgotten(segments):
+    extractor = Extractor(segments)
+    found, present = read_features(extractor, "x.mp4", duration=float(segments))
+    assert found.audio[:, 0].tolist() == list(range(segments))
+    assert found.visual[:, 0].tolist() == list(range(0, 2 * segments, 2))
+    assert present == {"audio": True, "visual": True}
+    assert extractor.most <= 1 and len(extractor.made) == max(1, segments // 60)
+
+
+def test_an_extractor_may_make_more_segments_than_the_file_declares():
+    found, _ = read_features(Extractor(500), "x.mp4", duration=61.0)
+    assert found.audio[:, 0].tolist() == list(range(500))
+
+
+def sound(seconds, loud_at):
+    """Stand in for `read_waveform`: quiet sound with one loud second."""
+
+    def read(path, rate, *, start=0.0, seconds=None, limits=None):
+        at = np.arange(round(start * rate), min(round((start + seconds) * rate), total * rate))
+        return np.where(at // rate == loud_at, 0.5, 0.01).astype(np.float32)
+
+    total = seconds
+    return read
+
+
+@pytest.mark.parametrize("seconds", [5, 61, 130, 601])
+def test_the_outline_of_a_long_sound_is_that_of_the_whole(seconds, monkeypatch):
+    monkeypatch.setattr(media, "read_waveform", sound(seconds, seconds // 2))
+    found = outline("x.mp4", float(seconds))
+    whole = sound(seconds, seconds // 2)("x.mp4", RATE, seconds=seconds)
+    assert found == peaks_of(whole, round(max(1 / 40, seconds / MOST_PEAKS) * RATE))
+
+
+def test_the_outline_of_an_hour_holds_two_minutes_of_sound(monkeypatch):
+    monkeypatch.setattr(media, "read_waveform", sound(3600, 1800))
+    tracemalloc.start()
+    try:
+        assert len(outline("x.mp4", 3600.0)) <= MOST_PEAKS + 1
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * 2**20  # an hour of sound has 110 MiB
+
+
+@pytest.mark.slow
+def test_predict_takes_no_more_memory_for_minutes_than_for_seconds(tmp_path):
+    command = ["-m", "benchmarks.growth", "video", "--sizes", "10", "300", "--out", str(tmp_path)]
+    subprocess.run([sys.executable, *command], check=True, cwd=ROOT)
+    found = json.loads((tmp_path / "growth.json").read_text(encoding="utf-8"))["video"]
+    assert found["300"]["predict"] > found["10"]["predict"]
+    assert found["300"]["MiB more"] < 40
