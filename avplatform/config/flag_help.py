@@ -68,7 +68,8 @@ def _options(group: dict[str, Any], inner: Any = ()) -> type:
         value = flag["default"]
         if value is None:
             told["help_behavior_hint"] = default_hint
-        kind = Annotated[kind_of(flag["kind"]), tyro.conf.arg(**told)]
+        kind: Any = kind_of(flag["kind"])
+        kind = Annotated[kind, tyro.conf.arg(**told)]
         value = tuple(value) if isinstance(value, list) else value
         fields.append((flag["name"], kind, dataclasses.field(default=value)))
     fields += [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in inner]
