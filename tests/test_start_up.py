@@ -127,6 +127,14 @@ def test_a_part_of_another_package_is_listed():
     assert {cell["status"] for cell in found["cells"]} == {"outside"}
 
 
+def test_training_waits_for_no_drawings_before_its_first_step():
+    code = "import sys, avplatform.training.loop; print(sorted(sys.modules))"
+    imported = run_fresh(code)
+    for name in ("matplotlib", "jinja2", "torch.distributed.checkpoint"):
+        assert f"'{name}'" not in imported
+    assert "'torch'" in imported
+
+
 def test_packed_values_are_whole_again():
     value = {"a": [1, None, "#1", "##", "\u2028"], "b": {"a": [1, None, "#1", "##", "\u2028"]}}
     assert unpacked(packed(value)) == value
