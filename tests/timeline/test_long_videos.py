@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from avplatform.features import media
+from avplatform.timeline.event import events_of
+from avplatform.timeline.picture import draw
 from avplatform.timeline.preview import MOST_PEAKS, RATE, outline, peaks_of
 from avplatform.timeline.reading import read_features
+from avplatform.timeline.timeline import Timeline
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -83,6 +86,20 @@ def test_the_outline_of_an_hour_holds_two_minutes_of_sound(monkeypatch):
     finally:
         tracemalloc.stop()
     assert peak < 40 * 2**20  # an hour of sound has 110 MiB
+
+
+def test_a_picture_has_one_artist_per_label_however_many_events():
+    labels, seconds = ["siren", "dog"], 1000
+    maps = np.arange(2 * seconds).reshape(seconds, 2) % 4 < 2  # an event in every other second
+    found, scores = {"audio": maps}, {"audio": maps.astype(float)}
+    events = events_of(found, scores, labels, duration=float(seconds))
+    timeline = Timeline(video="x.mp4", duration=float(seconds), model="m", task="avvp",
+                        decoder="leap", labels=labels, events=events, found=found,
+                        scores=scores)  # fmt: skip
+    assert len(events) == 1000
+    (axes,) = draw(timeline).axes
+    assert len(axes.collections) == 2
+    assert sum(len(bars.get_paths()) for bars in axes.collections) == 1000
 
 
 @pytest.mark.slow
