@@ -46,7 +46,8 @@ def short_flags(config: RunConfig) -> dict[str, Any]:
             continue
         names = [option.name for option in dataclasses.fields(value)]
         if flags := _flags(value, names, hidden, f"{field.name}."):
-            about = _texts(type(config)).get(field.name) or type(value).__doc__
+            known = _texts(type(config))  # type: ignore[arg-type]
+            about = known.get(field.name) or type(value).__doc__
             groups.append({"name": field.name, "about": about, "flags": flags})
     cell = [config.task, config.encoder, config.decoder, config.supervision]
     return {"cell": cell, "hidden": len(hidden), "groups": groups}
@@ -56,7 +57,8 @@ def _flags(
     options: Any, names: list[str], hidden: frozenset[str], prefix: str
 ) -> list[dict[str, Any]]:
     """Return those of a dataclass's options that are shown: name, type, default and text."""
-    kinds, texts = field_kinds(type(options)), _texts(type(options))
+    kinds = field_kinds(type(options))
+    texts = _texts(type(options))  # type: ignore[arg-type]
     return [
         {
             "name": name,
