@@ -103,9 +103,10 @@ def test_a_picture_has_one_artist_per_label_however_many_events():
 
 
 @pytest.mark.slow
-def test_predict_takes_no_more_memory_for_minutes_than_for_seconds(tmp_path):
-    command = ["-m", "benchmarks.growth", "video", "--sizes", "10", "300", "--out", str(tmp_path)]
+def test_predict_takes_no_more_memory_for_five_minutes_than_for_two(tmp_path):
+    command = ["-m", "benchmarks.growth", "video", "--sizes", "120", "300", "--out", str(tmp_path)]
     subprocess.run([sys.executable, *command], check=True, cwd=ROOT)
     found = json.loads((tmp_path / "growth.json").read_text(encoding="utf-8"))["video"]
-    assert found["300"]["predict"] > found["10"]["predict"]
-    assert found["300"]["MiB more"] < 40
+    assert found["300"]["predict"] > found["120"]["predict"]
+    # Both fill the batches of the networks and read whole minutes of sound.
+    assert found["300"]["MiB in all"] - found["120"]["MiB in all"] < 60
