@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from avplatform.config.presets import list_presets, preset_options, presets_by_model
+from avplatform.config.presets import list_presets, presets_by_cell, presets_by_model
 from avplatform.models.contracts import Publication
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
@@ -58,7 +58,7 @@ class Cell:
 
 def cells() -> list[Cell]:
     """Return all cells in the order in which tasks, encoders and decoders are registered."""
-    presets = _presets_by_cell()
+    presets = presets_by_cell()
     return [_cell(*key, presets) for key in _keys()]
 
 
@@ -91,17 +91,16 @@ def find_cell(name: str) -> Cell:
         UsageError: there is no such cell or preset; the message names the nearest one.
     """
     models = model_names() if "." in name else {}
-    name, presets = models.get(name, name), _presets_by_cell()
+    name, presets = models.get(name, name), presets_by_cell()
     for cell, names in presets.items():
         if name in names:
             return _cell(*cell, presets)
     parts = name.replace("/", "-").split("-")
     if parts[0] in TASKS and len(parts) == 3:
         parts.append(TASKS[parts[0]].supervisions[0])
-    known = {cell.name: cell for cell in cells()}
-    joined = "-".join(parts)
+    known, joined = {"-".join(key): key for key in _keys()}, "-".join(parts)
     if joined in known:
-        return known[joined]
+        return _cell(*known[joined], presets)
     hint = nearest(name, models) or nearest(joined, known) or nearest(name, list_presets())
     raise UsageError(
         f"there is no model, cell, preset or folder '{name}'{hint} "
@@ -143,12 +142,3 @@ def _cell(
         exact=published.exact if published else None,
         presets=presets.get(key, ()),
     )
-
-
-def _presets_by_cell() -> dict[Key, tuple[str, ...]]:
-    found: dict[Key, tuple[str, ...]] = {}
-    for name in list_presets():
-        options = preset_options(name)
-        key = (options["task"], options["encoder"], options["decoder"], options["supervision"])
-        found[key] = (*found.get(key, ()), name)
-    return found

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 from avplatform.catalogue.cells import Cell
 from avplatform.catalogue.cost import Cost, cost_of
+from avplatform.catalogue.kept import all_facts
 from avplatform.catalogue.published import Row, headline, published_rows
 from avplatform.config.build import published_config
 from avplatform.config.run import default_config
@@ -41,12 +40,11 @@ class Totals(NamedTuple):
 def cell_totals(cell: Cell) -> Totals | None:
     """Return what a cell costs in all, see `cell_cost`.
 
-    Cells of this package are looked up in costs.csv, because counting those of all takes half a
-    minute; a test counts them.
+    Cells of this package are looked up in the kept facts, because counting those of all takes half
+    a minute; a test counts them.
     """
-    if cell.name in (known := _known_totals()):
-        return known[cell.name]
-    return counted_totals(cell)
+    known = None if cell.status == "outside" else _kept_totals().get(cell.name)
+    return known or counted_totals(cell)
 
 
 def counted_totals(cell: Cell) -> Totals | None:
@@ -56,10 +54,14 @@ def counted_totals(cell: Cell) -> Totals | None:
 
 
 @cache
-def _known_totals() -> dict[str, Totals]:
-    text = files("avplatform.catalogue").joinpath("costs.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(text.splitlines())
-    return {row["cell"]: Totals(int(row["parameters"]), int(row["flops"])) for row in rows}
+def _kept_totals() -> dict[str, Totals]:
+    """Return the totals of this package's cells that have a cost, by name."""
+    kept = all_facts()["cells"]
+    return {
+        cell["name"]: Totals(cell["parameters"], cell["flops_per_clip"])
+        for cell in kept
+        if cell["parameters"] is not None
+    }
 
 
 def cell_record(cell: Cell) -> dict[str, Any]:
@@ -137,30 +139,3 @@ def figures_of_tasks() -> str:
     """Return the names of each task's published figures, in one line."""
     known = ((name, task.cells.figures) for name, task in TASKS.items())
     return ", ".join(f"{figures} ({name})" for name, figures in known if figures)
-
-
-def short_presets(names: tuple[str, ...]) -> list[str]:
-    """Return preset names, with the suffixes of a common stem joined in brackets.
-
-    Examples:
-        >>> short_presets(("han-leap-avvp", "han-leap-avvp-official", "han-leap-avvp-paper"))
-        ['han-leap-avvp[-official|-paper]']
-    """
-    stems: dict[str, list[str]] = {}
-    for name in sorted(names):
-        stem = next((s for s in stems if name.startswith(f"{s}-")), None)
-        if stem is None:
-            stems[name] = []
-        else:
-            stems[stem].append(name.removeprefix(stem))
-    return [stem + (f"[{'|'.join(rest)}]" if rest else "") for stem, rest in stems.items()]
-
-
-def in_millions(count: int) -> str:
-    """Return a number of parameters in millions, such as 45.6."""
-    return f"{count / 1e6:.1f}"
-
-
-def in_billions(count: int) -> str:
-    """Return a number of operations in units of 10^9, such as 1.42."""
-    return f"{count / 1e9:.2f}"

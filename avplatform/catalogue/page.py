@@ -7,10 +7,8 @@ from avplatform.catalogue.figures import (
     cell_headline,
     cell_totals,
     figures_of_tasks,
-    in_billions,
-    in_millions,
-    short_presets,
 )
+from avplatform.catalogue.short import in_billions, in_millions, short_presets
 from avplatform.tasks.cells import Cells
 from avplatform.tasks.registry import TASKS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -12,12 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from avplatform.base.utf8 import print_json
-from avplatform.catalogue.describe import describe
-from avplatform.catalogue.figures import in_billions, in_millions, short_presets
+from avplatform.catalogue.kept import kept_description, kept_facts
+from avplatform.catalogue.short import in_billions, in_millions, short_presets
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import counted
-from avplatform.tasks.metrics import selection_name
-from avplatform.tasks.registry import TASKS
 
 LABEL = 12  # columns of the names on the left
 
@@ -35,7 +34,7 @@ class InfoOptions:
 def run(args: list[str], prog: str) -> int:
     """Print the description of the target."""
     options = parse_flags(InfoOptions, args, prog, config=(tyro.conf.FlagCreatePairsOff,))
-    found = describe(options.target)
+    found = _described(options.target)
     if options.json:
         print_json(found)
     else:
@@ -43,9 +42,19 @@ def run(args: list[str], prog: str) -> int:
     return 0
 
 
-def show(found: dict[str, Any], console: Console | None = None) -> None:
+def _described(target: str) -> dict[str, Any]:
+    """Return the description of the target, which is a folder first of all, or a name."""
+    kept = None if Path(target).is_dir() else kept_description(target)
+    if kept is None:
+        from avplatform.catalogue.describe import describe
+
+        return describe(target)
+    return kept
+
+
+def show(found: dict[str, Any]) -> None:
     """Print a description, wrapped to the terminal."""
-    console = console or Console(highlight=False)
+    console = Console(highlight=False)
     cell = found["cell"]
     console.print(f"{found['kind']} {found['name']}\n", markup=False, soft_wrap=True)
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
@@ -115,6 +124,8 @@ def _lines(found: dict[str, Any], cell: dict[str, Any]) -> list[tuple[str, str]]
 
 
 def _show_results(console: Console, results: dict[str, Any]) -> None:
+    from avplatform.tasks.metrics import selection_name
+
     kind = "SYNTHETIC features" if results.get("synthetic") else "features"
     splits = [split for split in ("validation", "test") if results.get(split)]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -141,7 +152,7 @@ def _show_results(console: Console, results: dict[str, Any]) -> None:
 
 
 def _show_figures(console: Console, task: str, rows: list[dict[str, Any]]) -> None:
-    metrics = TASKS[task].shown
+    metrics = _main_metrics(task)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("published, %")
     for name in metrics:
@@ -159,6 +170,15 @@ def _show_figures(console: Console, task: str, rows: list[dict[str, Any]]) -> No
             Text(row["method"]), *values, Text(row["source"]), Text("; ".join(filter(None, about)))
         )
     console.print(table)
+
+
+def _main_metrics(task: str) -> list[str]:
+    """Return the names of a task's main metrics."""
+    if (facts := kept_facts()) is not None:
+        return list(facts["tasks"][task]["shown"])
+    from avplatform.tasks.registry import TASKS
+
+    return list(TASKS[task].shown)
 
 
 def _parts(counts: dict[str, int], shown: Any) -> str:

@@ -12,32 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from avplatform.base.utf8 import print_json
-from avplatform.catalogue.cells import Cell, cells
-from avplatform.catalogue.figures import (
-    cell_headline,
-    cell_record,
-    cell_totals,
-    figures_of_tasks,
-    in_billions,
-    in_millions,
-    short_presets,
-)
+from avplatform.catalogue.kept import kept_facts
+from avplatform.catalogue.short import in_billions, in_millions, short_presets
 from avplatform.commands.flags import parse_flags
-from avplatform.config.presets import list_presets
-from avplatform.config.run import check_names
-from avplatform.data.adapters.registry import DATASETS
-from avplatform.models.decoders import DECODERS
-from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError, unknown_name
-from avplatform.tasks.registry import TASKS
 
-TABLES: dict[str, Any] = {
-    "tasks": TASKS,
-    "encoders": ENCODERS,
-    "decoders": DECODERS,
-    "datasets": DATASETS,
-}
-KINDS = ("cells", *TABLES, "presets")
+Facts = dict[str, Any]
+"""What is listed, as `avplatform.catalogue.facts.listed` makes it."""
+KINDS = ("cells", "tasks", "encoders", "decoders", "datasets", "presets")
 WIDE = 118  # terminals with at least this many columns show the presets beside the cells
 
 
@@ -76,15 +58,12 @@ def run(args: list[str], prog: str) -> int:
 
         print(render(), end="")
         return 0
-    kinds, texts = _kinds(options)
+    facts = kept_facts() or _collected()
+    kinds, texts = _kinds(options, facts)
     found: dict[str, list[Any]] = {}
     if "cells" in kinds:
-        found["cells"] = [cell for cell in cells() if _fits(cell, options, texts)]
-    registered = {
-        **{kind: sorted(table) for kind, table in TABLES.items()},
-        "presets": list_presets(),
-    }
-    for kind, names in registered.items():
+        found["cells"] = [cell for cell in facts["cells"] if _fits(cell, options, texts)]
+    for kind, names in facts["names"].items():
         if kind in kinds:
             found[kind] = [name for name in names if all(text in name for text in texts)]
     if not any(found.values()):
@@ -94,21 +73,26 @@ def run(args: list[str], prog: str) -> int:
             f"no {', '.join(first)}{' or ' if first else ''}{last} has {wanted} in its name"
         )
     if options.json:
-        if "cells" in found:
-            found["cells"] = [cell_record(cell) for cell in found["cells"]]
         print_json(found)
         return 0
     if found.get("cells"):
-        show_cells(found["cells"])
+        show_cells(found["cells"], facts)
     for kind, names in found.items():
         if names and kind != "cells":
-            show_names(kind, names)
+            show_names(kind, names, facts)
     return 0
 
 
-def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
+def _collected() -> Facts:
+    """Return the facts of all registered parts, also of those of other packages."""
+    from avplatform.catalogue.facts import listed
+
+    return listed()
+
+
+def show_cells(chosen: list[Facts], facts: Facts) -> None:
     """Print a table of cells, as wide as the terminal allows."""
-    console = console or Console(highlight=False)
+    console = Console(highlight=False)
     wide = console.width >= WIDE
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name in ("cell", "by", "params\nM", "FLOPs\nG", "published\n%", "where"):
@@ -118,25 +102,25 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
         table.add_column("presets", overflow="fold")
     marked = False
     for index, cell in enumerate(chosen):
-        cost, figure = cell_totals(cell), cell_headline(cell)
-        row = [cell.name, cell.status, "", "", "", ""]
-        if cost:
-            row[2:4] = in_millions(cost.parameters), in_billions(cost.flops)
+        figure = facts["headlines"].get(cell["name"])
+        row = [cell["name"], cell["status"], "", "", "", ""]
+        if cell["parameters"] is not None:
+            row[2:4] = in_millions(cell["parameters"]), in_billions(cell["flops_per_clip"])
         if figure:
-            row[4:6] = figure.numbers + ("*" if figure.marked else ""), figure.source
+            row[4:6] = figure["numbers"] + ("*" if figure["marked"] else ""), figure["source"]
         if wide:
-            row.append("\n".join(short_presets(cell.presets)).replace("[", r"\["))
-        marked = marked or bool(figure and figure.marked)
+            row.append("\n".join(short_presets(tuple(cell["presets"]))).replace("[", r"\["))
+        marked = marked or bool(figure and figure["marked"])
         following = chosen[index + 1] if index + 1 < len(chosen) else cell
-        table.add_row(
-            *row, end_section=(cell.task, cell.encoder) != (following.task, following.encoder)
-        )
+        ends = any(cell[part] != following[part] for part in ("task", "encoder"))
+        table.add_row(*row, end_section=ends)
     console.print(table)
     notes = (
         "params: trainable, in millions; FLOPs: one clip, forward, in 10^9, with "
         "multiplications and additions counted separately."
     )
-    notes += f" published: {figures_of_tasks()}."
+    about = {name: task["figures"] for name, task in facts["tasks"].items() if task["figures"]}
+    notes += f" published: {', '.join(f'{text} ({name})' for name, text in about.items())}."
     if marked:
         notes += " *: the source does not state the supervision."
     console.print(notes)
@@ -145,34 +129,29 @@ def show_cells(chosen: list[Cell], console: Console | None = None) -> None:
     )
 
 
-def show_names(kind: str, names: list[str], width: int | None = None) -> None:
+def show_names(kind: str, names: list[str], facts: Facts) -> None:
     """Print names with one line about each, wrapped to the terminal."""
-    width = width or Console().width
     column = max(len(name) for name in names) + 4
+    limit, indent = max(Console().width, 2 * column), " " * column
     print(f"{kind}:")
     for name in names:
-        text = f"  {name}".ljust(column) + about(kind, name)
-        limit, indent = max(width, 2 * column), " " * column
+        text = f"  {name}".ljust(column) + facts["names"][kind][name]
         print(textwrap.fill(text, limit, subsequent_indent=indent, break_on_hyphens=False))
 
 
-def about(kind: str, name: str) -> str:
-    """Return the first line of what a name stands for."""
-    entry = TABLES.get(kind, {}).get(name)
-    text = "" if entry is None else (entry.__doc__ or "").strip()
-    return text.partition("\n")[0]
-
-
-def _kinds(options: ListOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _kinds(options: ListOptions, facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the kinds to list, and the texts that names must contain.
 
     Raises:
         UsageError: a task, encoder, decoder or supervision is unknown (the message names the
             nearest one), or the filters exclude each other.
     """
-    check_names(options.task, options.encoder, options.decoder)
-    tasks = [options.task] if options.task else list(TASKS)
-    known = {supervision for name in tasks for supervision in TASKS[name].supervisions}
+    for part in ("task", "encoder", "decoder"):
+        name, names = getattr(options, part), facts["names"][f"{part}s"]
+        if name is not None and name not in names:
+            raise unknown_name(part, name, names)
+    tasks = [options.task] if options.task else list(facts["tasks"])
+    known = {kind for name in tasks for kind in facts["tasks"][name]["supervisions"]}
     if options.supervision is not None and options.supervision not in known:
         raise unknown_name("supervision", options.supervision, known)
     kinds = tuple(text for text in options.filter if text in KINDS)
@@ -188,10 +167,10 @@ def _kinds(options: ListOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (("cells",) if by_part else kinds or KINDS), texts
 
 
-def _fits(cell: Cell, options: ListOptions, texts: tuple[str, ...]) -> bool:
+def _fits(cell: Facts, options: ListOptions, texts: tuple[str, ...]) -> bool:
     parts = ("task", "encoder", "decoder", "supervision")
-    if any(getattr(options, part) not in (None, getattr(cell, part)) for part in parts):
+    if any(getattr(options, part) not in (None, cell[part]) for part in parts):
         return False
-    if options.published and cell.status != "published" and cell.figures is None:
+    if options.published and cell["status"] != "published" and cell["figures"] is None:
         return False
-    return all(text in cell.name for text in texts)
+    return all(text in cell["name"] for text in texts)

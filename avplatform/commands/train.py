@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from avplatform.base.utf8 import print_json
-from avplatform.config.compose import parse, peek
-from avplatform.config.run import RunConfig
-from avplatform.config.values import load_yaml
+from avplatform.catalogue.kept import kept_flags
+from avplatform.config.flag_help import show_help
 from avplatform.models.errors import counted
 from avplatform.models.paths import expanded
-from avplatform.runs.folder import RunFolder, finished_results
+
+if TYPE_CHECKING:
+    from avplatform.config.run import RunConfig
 
 
 def run(args: list[str], prog: str) -> int:
     """Train as the flags say."""
+    if (flags := kept_flags(args)) is not None:
+        show_help(flags, prog)
+    from avplatform.config.compose import parse
+
     if any(arg.startswith("--job") for arg in args):
         return _on_the_hub(args, prog)
     config = parse(restarted(args), prog=prog)
@@ -51,6 +56,7 @@ def run(args: list[str], prog: str) -> int:
 def _on_the_hub(args: list[str], prog: str) -> int:
     """Start a job on the Hub that trains, or with --dry-run say what it would run."""
     from avplatform.commands.flags import parse_flags
+    from avplatform.config.compose import parse
     from avplatform.hub.jobs import JobOptions, plan_job, split_job, start_job
 
     about_job, rest = split_job(args)
@@ -73,6 +79,9 @@ def _on_the_hub(args: list[str], prog: str) -> int:
 
 def finished(config: RunConfig) -> dict[str, Any] | None:
     """Return the results of the run to resume if it is finished and stays as long, else None."""
+    from avplatform.config.values import load_yaml
+    from avplatform.runs.folder import RunFolder, finished_results
+
     done = finished_results(RunFolder(str(config.resume)))
     if done is not None:
         stored = load_yaml(str(config.resume))
@@ -85,6 +94,8 @@ def restarted(args: list[str]) -> list[str]:
     """Return the arguments, changed to a resume if torchrun restarted the run (--max-restarts)."""
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
         return args
+    from avplatform.config.compose import peek
+
     given = peek(args, ("output_dir", "resume"))
     begun = given.get("output_dir")
     if given.get("resume") or not begun or not (expanded(begun) / "config.yaml").is_file():

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from avplatform.config.help import hidden_options
+from avplatform.config.flag_help import ABOUT, default_hint, show_help
+from avplatform.config.help import short_flags
 from avplatform.config.presets import preset_options
 from avplatform.config.run import FOLLOW, LABELS, RunConfig, default_config, option_names
 from avplatform.config.values import Options, build, flat, load_yaml, merge, reason_refused, typed
@@ -22,11 +23,6 @@ from avplatform.models.paths import expanded
 from avplatform.models.typed_values import field_kinds
 
 CELL = ("task", "encoder", "decoder", "supervision")
-ABOUT = (
-    "Train, evaluate and save a model. The defaults shown are those of the chosen --task, "
-    "--encoder, --decoder, --preset and --config. --job FLAVOR --job-repo OWNER/NAME trains on a "
-    "machine of the Hub instead (docs/where.md)."
-)
 Layer = tuple[str, Options]
 """A source of options: its name in error messages, and its options."""
 
@@ -183,7 +179,6 @@ def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], pro
 
     `--help` shows the common options and those of the cell, `--help-all` shows all.
     """
-    about, hidden = ABOUT, frozenset[str]()
     task_options = field_kinds(cls)["task_config"]  # type: ignore[arg-type]
     for flag in (arg.partition("=")[0] for arg in args if arg.startswith("--task-config.")):
         if why := reason_refused(task_options, flag.partition(".")[2]):
@@ -192,29 +187,18 @@ def _with_flags(cls: type[RunConfig], options: Options, args: Sequence[str], pro
         args = ["--help"]
     elif {"-h", "--help"} & set(args):
         with contextlib.suppress(UsageError):  # nothing is hidden where a file is to be mended
-            config = build(cls, options)
-            hidden = hidden_options(config)
-            about += (
-                " These are the common options and those of "
-                f"{config.encoder} + {config.decoder} on {config.task} ({config.supervision}); "
-                f"--help-all shows {len(hidden)} more."
-            )
-    flags = _unchecked(cls, hidden)
+            show_help(short_flags(build(cls, options)), prog)
+    flags = _unchecked(cls)
     found = tyro.cli(
-        flags, default=build(flags, options), args=list(args), prog=prog, description=about
+        flags, default=build(flags, options), args=list(args), prog=prog, description=ABOUT
     )
     return dataclasses.asdict(found)
 
 
-def _unchecked(cls: Any, hidden: Collection[str] = (), prefix: str = "") -> Any:
+def _unchecked(cls: Any) -> Any:
     """Return a subclass of dataclass `cls` without checks, nested dataclasses included.
 
     Flags are parsed with it, because a flag may correct a wrong value from a file.
-
-    Args:
-        cls: the dataclass.
-        hidden: dotted names of options that are left out of flags and help.
-        prefix: the start of the names of the options of `cls`.
     """
     kinds, fields = field_kinds(cls), list[tuple[str, Any, Any]]()
     for known in dataclasses.fields(cls):
@@ -222,16 +206,11 @@ def _unchecked(cls: Any, hidden: Collection[str] = (), prefix: str = "") -> Any:
         made: dict[str, Any] = {"default": known.default}
         if known.default is dataclasses.MISSING:
             made = {"default_factory": known.default_factory}
-        name = f"{prefix}{known.name}"
         if dataclasses.is_dataclass(kind):
-            kind = _unchecked(kind, hidden, f"{name}.")
+            kind = _unchecked(kind)
             made = {"default_factory": kind}
-            if all(f"{name}.{option.name}" in hidden for option in dataclasses.fields(kind)):
-                kind = Annotated[kind, tyro.conf.Suppress]
-        elif name in hidden:
-            kind = Annotated[kind, tyro.conf.Suppress]
         elif known.default is None:
-            kind = Annotated[kind, tyro.conf.arg(help_behavior_hint=_default_hint)]
+            kind = Annotated[kind, tyro.conf.arg(help_behavior_hint=default_hint)]
         fields.append((known.name, kind, dataclasses.field(**made)))
     return dataclasses.make_dataclass(
         cls.__name__,
@@ -241,8 +220,3 @@ def _unchecked(cls: Any, hidden: Collection[str] = (), prefix: str = "") -> Any:
         kw_only=True,
         frozen=cls.__dataclass_params__.frozen,
     )
-
-
-def _default_hint(default: str) -> str:
-    """Return what the help says of a default; texts of options say what "None" does."""
-    return "" if default == "None" else f"(default: {default})"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import types
 import typing
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
+
+import docstring_parser
 
 from avplatform.config.run import RunConfig
 from avplatform.config.values import flat
@@ -25,6 +28,70 @@ COMMON = frozenset(
 )
 """Options of runs in general that the short help shows."""
 PARTS = ("encoder_config", "decoder_config", "task_config")
+
+
+def short_flags(config: RunConfig) -> dict[str, Any]:
+    """Return the options that the short help shows, as the plain values that `show_help` prints.
+
+    Raises:
+        UsageError: the cell does not accept `config` itself.
+    """
+    hidden = hidden_options(config)
+    first: dict[str, Any] = {"name": "", "about": type(config).__doc__, "flags": []}
+    groups = [first]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not dataclasses.is_dataclass(value):
+            first["flags"] += _flags(config, [field.name], hidden, "")
+            continue
+        names = [option.name for option in dataclasses.fields(value)]
+        if flags := _flags(value, names, hidden, f"{field.name}."):
+            known = _texts(type(config))  # type: ignore[arg-type]
+            about = known.get(field.name) or type(value).__doc__
+            groups.append({"name": field.name, "about": about, "flags": flags})
+    cell = [config.task, config.encoder, config.decoder, config.supervision]
+    return {"cell": cell, "hidden": len(hidden), "groups": groups}
+
+
+def _flags(
+    options: Any, names: list[str], hidden: frozenset[str], prefix: str
+) -> list[dict[str, Any]]:
+    """Return those of a dataclass's options that are shown: name, type, default and text."""
+    kinds = field_kinds(type(options))
+    texts = _texts(type(options))  # type: ignore[arg-type]
+    return [
+        {
+            "name": name,
+            "kind": _plain_kind(kinds[name]),
+            "default": getattr(options, name),
+            "about": texts.get(name),
+        }
+        for name in names
+        if f"{prefix}{name}" not in hidden
+    ]
+
+
+@cache
+def _texts(kind: type) -> dict[str, str]:
+    """Return the text below each field of a dataclass and of those that it derives from."""
+    found: dict[str, str] = {}
+    for part in filter(dataclasses.is_dataclass, reversed(kind.__mro__)):
+        for param in docstring_parser.parse_from_object(part).params:
+            found[param.arg_name] = " ".join((param.description or "").split())
+    return found
+
+
+def _plain_kind(kind: Any) -> Any:
+    """Return a type as plain values, see `avplatform.config.flag_help.kind_of`."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return {"choices": list(inner)}
+    if origin in (typing.Union, types.UnionType):
+        (one,) = (part for part in inner if part is not type(None))
+        return {"or_none": _plain_kind(one)}
+    if origin is tuple:
+        return {"items": ["..." if part is ... else _plain_kind(part) for part in inner]}
+    return kind.__name__
 
 
 def hidden_options(config: RunConfig) -> frozenset[str]:

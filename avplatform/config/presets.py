@@ -46,6 +46,15 @@ def presets_by_model() -> dict[str, str]:
     return {_name(task, preset, "."): _name(task, preset) for task, preset in _declared()}
 
 
+def presets_by_cell() -> dict[tuple[str, str, str, str], tuple[str, ...]]:
+    """Return the presets of each task, encoder, decoder and supervision that has any, sorted."""
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    for task, preset in _declared():
+        cell = (task.name, preset.encoder.name, preset.decoder.name, preset.supervision)
+        found.setdefault(cell, []).append(_name(task, preset))
+    return {cell: tuple(sorted(names)) for cell, names in found.items()}
+
+
 def presets_of_checkpoints() -> dict[str, dict[str, str]]:
     """Return the preset with the losses and decisions of each published model, by supervision."""
     found: dict[str, dict[str, str]] = {}

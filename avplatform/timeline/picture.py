@@ -82,10 +82,12 @@ def _sound(ax: Any, preview: Preview, duration: float) -> None:
 def _stream(
     ax: Any, timeline: Timeline, stream: str, labels: list[str], looks: dict[str, dict[str, Any]]
 ) -> None:
-    for lane, label in enumerate(labels):
-        for event in (e for e in timeline.events if e.stream == stream and e.label == label):
-            bar = (event.onset, event.offset - event.onset)
-            ax.broken_barh([bar], (lane - 0.4, 0.8), linewidth=0, **looks[label])
+    bars: dict[str, list[tuple[float, float]]] = {label: [] for label in labels}
+    for event in timeline.events:
+        if event.stream == stream:
+            bars[event.label].append((event.onset, event.offset - event.onset))
+    for lane, label in enumerate(labels):  # one artist per label: an hour may hold 10,000 events
+        ax.broken_barh(bars[label], (lane - 0.4, 0.8), linewidth=0, **looks[label])
     names = [timeline.marked(label) for label in labels]
     ax.set_yticks(range(len(labels)), names, fontsize=8, parse_math=False)
     ax.set_ylim(max(1, len(labels)) - 0.5, -0.5)

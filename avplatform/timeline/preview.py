@@ -66,19 +66,23 @@ def outline(path: str | Path, duration: float, limits: Limits | None = None) -> 
     """Return the peak of each short stretch, from 0 to 1; the sound is read a minute at a time."""
     from avplatform.features.media import read_waveform
 
-    stretch = max(1.0 / PEAKS_A_SECOND, duration / MOST_PEAKS)
-    parts: list[np.ndarray] = []
+    length = round(max(1.0 / PEAKS_A_SECOND, duration / MOST_PEAKS) * RATE)
+    peaks: list[float] = []
+    left = np.zeros(0, np.float32)  # samples of a stretch that the next part goes on with
     start = 0.0
     while start < duration:
         last = duration - start < 2 * CHUNK  # the remainder is read with the last whole minute
         samples = read_waveform(
             path, RATE, start=start, seconds=duration - start if last else CHUNK, limits=limits
         )
-        parts.append(np.abs(samples))
+        samples = np.concatenate([left, samples])
+        whole = len(samples) if last else len(samples) // length * length
+        peaks += peaks_of(samples[:whole], length)
+        left = samples[whole:]
         if last:
             break
         start += CHUNK
-    return peaks_of(np.concatenate(parts), round(stretch * RATE)) if parts else []
+    return peaks
 
 
 def peaks_of(samples: np.ndarray, length: int) -> list[float]:

@@ -122,30 +122,52 @@ def read_features(
     chunk = max(1, round(CHUNK / each)) * each
     chunks = max(1, math.floor(duration / chunk + 1e-6))
     told = {"info": info} if getattr(extractor, "takes_info", False) else {}
-    parts: list[ClipFeatures] = []
+    most = math.ceil(duration / each) + 2 * round(chunk / each)
+    present = {"audio": False, "visual": False}
+    streams: dict[str, _Growing] = {}
     for number in range(chunks):
         last = number == chunks - 1
         seconds = None if last else float(chunk)
-        parts.append(extractor.clip(video, start=float(number * chunk), seconds=seconds, **told))
+        part = extractor.clip(video, start=float(number * chunk), seconds=seconds, **told)
+        present["audio"] |= bool(part.has_audio)
+        present["visual"] |= bool(part.has_video)
+        for name in ("audio", "visual", "motion"):
+            if (values := getattr(part, name)) is not None:
+                streams.setdefault(name, _Growing(most)).add(np.asarray(values, np.float32))
         if on_progress is not None:
             on_progress((number + 1) / chunks)
-    joined: dict[str, np.ndarray] = {}
-    for name in ("audio", "visual", "motion"):
-        values = [getattr(part, name) for part in parts]
-        if values[0] is not None:
-            joined[name] = np.concatenate([np.asarray(v, dtype=np.float32) for v in values])
+    joined = {name: stream.values for name, stream in streams.items()}
     if not len(joined["audio"]):
         raise DataError(f"{video} is too short for one segment; give a longer file")
-    present = {
-        "audio": any(part.has_audio for part in parts),
-        "visual": any(part.has_video for part in parts),
-    }
     if not any(present.values()):
         raise DataError(f"{video} has neither sound nor pictures; give a video or a sound file")
     for name, there in present.items():
         if not there:
             joined[name] = np.zeros_like(joined[name])
     return Features(**joined), present
+
+
+class _Growing:
+    """An array that parts are added to, without all of them and their joint copy in memory."""
+
+    def __init__(self, expected: int) -> None:
+        self.expected, self.filled = expected, 0
+        self.room = np.empty(0, np.float32)
+
+    def add(self, part: np.ndarray) -> None:
+        """Add rows; more than the expected ones need a copy."""
+        end = self.filled + len(part)
+        if end > len(self.room):
+            room = np.empty((max(end, self.expected), *part.shape[1:]), np.float32)
+            room[: self.filled] = self.values if self.filled else room[:0]
+            self.room = room
+        self.room[self.filled : end] = part
+        self.filled = end
+
+    @property
+    def values(self) -> np.ndarray:
+        """The rows that were added."""
+        return self.room[: self.filled]
 
 
 def segment_seconds(extractor: Extractor) -> float:

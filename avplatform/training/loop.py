@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import signal
 import time
@@ -31,7 +32,6 @@ from avplatform.training.checkpoint import load_best, save_best
 from avplatform.training.fit import monotony
 from avplatform.training.optim import learning_rate
 from avplatform.training.progress import Progress
-from avplatform.training.report import write_report
 from avplatform.training.setup import Setup
 from avplatform.training.sharing import StepProcesses
 from avplatform.training.state import restore_state, save_state
@@ -120,6 +120,9 @@ class Run:
         with self.console.bar(title, total=self._steps_of_epoch(), done=progress.batch) as bar:
             for share in self._shares():
                 losses, lr, stop = self._step(share)
+                # The first step need not wait for drawings and cards; but hours later, a checkout
+                # that was edited in the meantime could no longer be imported.
+                importlib.import_module("avplatform.training.report")
                 bar.advance(loss=losses["loss"], lr=lr)
                 due = config.checkpointing.every and progress.step % config.checkpointing.every == 0
                 if due or stop:
@@ -310,6 +313,8 @@ class Run:
             self.setup.settle(settled)
             self.task = settled
             metrics = {split: self._evaluate(split) for split in metrics}
+        from avplatform.training.report import write_report  # imported before, see `_epoch`
+
         content = write_report(self.setup, self.progress, metrics, before=before)
         if self.progress.skipped:
             steps = counted(self.progress.skipped, "step")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.contracts import Task
@@ -124,4 +124,14 @@ def unchanged_buffers(model: nn.Module) -> Iterator[None]:
 
 def whole(value: Tensor) -> Tensor:
     """Return the full value of a scalar that may be sharded over processes (FSDP)."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    return value.full_tensor() if is_distributed(value) else value  # type: ignore[attr-defined]
+
+
+def is_distributed(value: Tensor) -> bool:
+    """Return whether each process holds a part of a tensor (DTensor).
+
+    torch.distributed.tensor, whose import takes a second, is not imported for this: as long as
+    nobody has imported it, no tensor is of its kind.
+    """
+    tensors = sys.modules.get("torch.distributed.tensor")
+    return tensors is not None and isinstance(value, tensors.DTensor)

@@ -8,20 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from avplatform.models.errors import DataError
-from avplatform.training.step import whole
-
-WHOLE = StateDictOptions(full_state_dict=True)
-"""Ask for full tensors, not for the part of this process."""
+from avplatform.training.step import is_distributed, whole
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -29,15 +18,16 @@ def is_sharded(model: nn.Module) -> bool:
 
     If so, every process has to call the functions below.
     """
-    return any(isinstance(p, DTensor) for p in model.parameters())
+    return any(is_distributed(p) for p in model.parameters())
 
 
 def model_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return the full weights by name, on every process."""
-    weights: Any = (
-        get_model_state_dict(model, options=WHOLE) if is_sharded(model) else model.state_dict()
-    )
-    return weights
+    if is_sharded(model):
+        states, options = _states()
+        weights: dict[str, Tensor] = states.get_model_state_dict(model, options=options)
+        return weights
+    return model.state_dict()
 
 
 def put_model_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -48,7 +38,8 @@ def put_model_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """
     with _fits_model():
         if is_sharded(model):
-            set_model_state_dict(model, dict(weights), options=WHOLE)
+            states, options = _states()
+            states.set_model_state_dict(model, dict(weights), options=options)
         else:
             model.load_state_dict(weights)
 
@@ -83,7 +74,8 @@ def put_optimizer_state(
         groups = _whole_state(model, optimizer)["param_groups"]
         if is_sharded(model):
             stored: Any = {"state": entries, "param_groups": groups}
-            set_optimizer_state_dict(model, _plain(optimizer), stored, options=WHOLE)
+            states, options = _states()
+            states.set_optimizer_state_dict(model, _plain(optimizer), stored, options=options)
         else:
             names = _trained_names(model, optimizer)
             entries = {names.index(name): entry for name, entry in entries.items()}
@@ -119,10 +111,11 @@ class WeightAverage:
         """Restore what `weights` returned, sharded like the parameters of `model`."""
         for name, parameter in model.named_parameters():
             value = weights[name]
-            if isinstance(parameter, DTensor):
-                value = distribute_tensor(
-                    value.to(parameter.device), parameter.device_mesh, parameter.placements
-                )
+            if is_distributed(parameter):
+                from torch.distributed.tensor import distribute_tensor
+
+                like: Any = parameter
+                value = distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
             self._values[name].copy_(value)
 
 
@@ -151,10 +144,24 @@ def _fits_model() -> Iterator[None]:
 def _whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return the optimiser's state, by parameter name if it is sharded, else by position."""
     if is_sharded(model):
-        return get_optimizer_state_dict(model, _plain(optimizer), options=WHOLE)
+        states, options = _states()
+        state: dict[str, Any] = states.get_optimizer_state_dict(
+            model, _plain(optimizer), options=options
+        )
+        return state
     return optimizer.state_dict()
 
 
 def _plain(optimizer: Any) -> torch.optim.Optimizer:
     """Return the optimiser inside Accelerate's wrapper."""
     return getattr(optimizer, "optimizer", optimizer)
+
+
+def _states() -> tuple[Any, Any]:
+    """Return torch's functions for states of sharded models, and the options for full tensors.
+
+    Their import takes seconds, and a model that no process shares needs none of them.
+    """
+    from torch.distributed.checkpoint import state_dict
+
+    return state_dict, state_dict.StateDictOptions(full_state_dict=True)

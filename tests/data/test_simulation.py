@@ -326,6 +326,7 @@ def test_the_demo_is_one_fixed_dataset_made_once(tmp_path, monkeypatch):
     notes = []
     first = demo_store("avvp", cache_dir=tmp_path / "a", progress=notes.append)
     again = demo_store("avvp", cache_dir=tmp_path / "a", progress=notes.append)
+    monkeypatch.setattr("avplatform.data.simulate.MOST_THREADS", 1)
     other = demo_store("avvp", cache_dir=tmp_path / "b")
     assert first == again and len(notes) == 1 and "synthetic" in notes[0]
     assert open_data(first, task="avvp").checksum == open_data(other, task="avvp").checksum

@@ -50,10 +50,11 @@ class Observation:
     kind: str
 
     def __call__(self, latent: np.ndarray, noise: np.ndarray, pixel_noise: float) -> np.ndarray:
-        """Observe latent vectors [..., K] with standard normal noise [..., D]."""
+        """Observe latent vectors [..., K] with standard normal noise [..., D], which is changed."""
         y = latent @ self.weight
         y += self.offset
-        y += np.float32(pixel_noise) * noise
+        noise *= np.float32(pixel_noise)
+        y += noise
         y *= np.float32(1 / np.sqrt(1 + pixel_noise**2))
         y += self.beta
         if self.kind == "vggish":

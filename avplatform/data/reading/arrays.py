@@ -19,6 +19,7 @@ from avplatform.base.files import arrow_path, cache_errors, cache_root
 from avplatform.base.locks import locked
 from avplatform.base.npy import BadFeature, read_npy
 from avplatform.data.reading.array_record import what_is_wrong, write_record
+from avplatform.data.reading.pages import group_range, read_group
 from avplatform.data.reading.shards import check_shard
 from avplatform.data.store.schema import DataSpec, Manifest
 from avplatform.data.store.writer import arrow_schema
@@ -251,6 +252,7 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> None:
     shapes = {"row": (), **spec.shapes()}
     types = {"row": "int64", **spec.label_dtypes}
     kinds = {key: np.dtype(types.get(key, manifest.dtype)) for key in shapes}
+    widths = {key: int(np.prod(shapes[key])) for key in spec.feature_names}
     clip_ids: list[str] = []
     with contextlib.ExitStack() as stack:
         # Written as files, not as maps: writing to a map on a full disk kills the process (SIGBUS).
@@ -264,10 +266,19 @@ def _copy(store: Path, manifest: Manifest, name: str, folder: Path) -> None:
             np.lib.format.write_array_header_1_0(files[key], header)
         for shard in info.shards:
             file = check_shard(store, shard, arrow_schema(spec, manifest.dtype), contents=True)
-            with pq.ParquetFile(arrow_path(file)) as parquet:
+            with file.open("rb") as raw, pq.ParquetFile(arrow_path(file)) as parquet:
                 for group in range(parquet.num_row_groups):
-                    table = parquet.read_row_group(group)
-                    for key, values in table_columns(spec, table).items():
+                    start, size = group_range(parquet.metadata, group)
+                    raw.seek(start)
+                    features, table = read_group(
+                        raw.read(size),
+                        start,
+                        parquet.metadata,
+                        group,
+                        features=widths,
+                        others=["row", "clip_id", *spec.labels],
+                    )
+                    for key, values in (features | table_columns(spec, table)).items():
                         rows = np.ascontiguousarray(values, dtype=kinds[key]).reshape(-1)
                         files[key].write(rows.view(np.uint8).data)
                     clip_ids += table.column("clip_id").to_pylist()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from avplatform.base.machine import available_cores
+from avplatform.base.read_ahead import read_ahead
 from avplatform.data.adapters.registry import adapter_of_task
 from avplatform.data.adapters.world import spread_out
 from avplatform.data.simulate.official_layout import OfficialWriter
@@ -18,7 +21,10 @@ from avplatform.models.errors import UsageError, unknown_name
 from avplatform.models.paths import expanded
 from avplatform.models.texts.files import LabelEmbeddings, write_label_file
 
-BLOCK = 64
+BLOCK = 32
+"""Clips that are drawn at once; a clip is the same in any block."""
+MOST_THREADS = 4
+"""Threads that draw at most; what writes the clips cannot keep up with more."""
 
 
 def simulate(
@@ -127,16 +133,26 @@ def draw(
     subset: dict[str, int] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Draw the clips of all splits, one block at a time, and pass them to a writer."""
+    """Draw the clips of all splits, one block at a time, and pass them to a writer.
+
+    Threads draw the next blocks while one is written: each clip has its own generator, so they
+    change nothing.
+    """
     chosen = choose(clips, subset)
+    blocks = [
+        (split, indices[start : start + BLOCK].tolist())
+        for split, indices in chosen.items()
+        for start in range(0, len(indices), BLOCK)
+    ]
+    jobs = (partial(simulator.columns, clips, block) for _, block in blocks)
+    threads = min(available_cores(), MOST_THREADS)
     total, done = sum(map(len, chosen.values())), 0
-    for split, indices in chosen.items():
-        for start in range(0, len(indices), BLOCK):
-            block = range(start, min(len(indices), start + BLOCK))
-            writer.add(split, simulator.columns(clips, [int(indices[i]) for i in block]))
-            done += len(block)
-            if progress is not None:
-                progress(done / total)
+    drawn = read_ahead(jobs, threads, ahead=threads + 1)
+    for (split, block), columns in zip(blocks, drawn, strict=True):
+        writer.add(split, columns)
+        done += len(block)
+        if progress is not None:
+            progress(done / total)
 
 
 def label_vectors(simulator: Any) -> LabelEmbeddings | None:

@@ -338,6 +338,7 @@ class _SplitWriter:
                 self.schema,
                 compression=self.compression,
                 use_dictionary=labels or False,
+                write_statistics=False,  # nobody asks for the least value of a feature
             )
         self.writer.write_table(group.combine_chunks(), row_group_size=self.group_rows)
         self.count += len(group)
