@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from avplatform.data.adapters.contracts import DatasetAdapter
     from avplatform.data.adapters.official_files import Annotations
     from avplatform.data.adapters.registry import register_dataset
+    from avplatform.exported.write import export
     from avplatform.features.extractor import Extractor
     from avplatform.labels.cache import label_embeddings
     from avplatform.models.av_model import AVModel
@@ -63,6 +64,7 @@ __all__ = [
     "__version__",
     "create_model",
     "evaluate",
+    "export",
     "label_embeddings",
     "list_models",
     "load_predictions",
@@ -96,6 +98,7 @@ _HOMES = {
     "UnseenRule": "avplatform.tasks.unseen",
     "create_model": "avplatform.api",
     "evaluate": "avplatform.api",
+    "export": "avplatform.exported.write",
     "label_embeddings": "avplatform.labels.cache",
     "list_models": "avplatform.api",
     "load_predictions": "avplatform.runs.predictions",

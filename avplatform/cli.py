@@ -98,6 +98,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "convert",
         "convert a checkpoint that the authors of a paper published to a model folder",
     ),
+    "export": ("export", "write a model as one file for other runtimes: ONNX or torch.export"),
     "push": ("push", "push a run's model to the Hub, with its card"),
     "space": ("space", "push a Space that serves the demo of a model on the Hub"),
     "collection": (

@@ -25,6 +25,9 @@ CLASS_AUX = frozenset(
     f"{name}_{stream}" for name in ("class_tokens", "token_scores") for stream in STREAMS[:2]
 )
 """Entries of `aux` that belong to the classes; all others have a row per row of the batch."""
+DECIDING_AUX = ("raw_logits", "uncertainty_av")
+"""Entries of a parse's `aux` that decisions read: some weak heads decide the class of the clip by
+`raw_logits`, and `uncertainty_av` says that the decoder weighs evidence."""
 Options = dict[str, Any]
 """Options of a run, nested as in a YAML file."""
 
@@ -155,6 +158,22 @@ class Parse:
     def for_decisions(self) -> Parse:
         """The predictions that decisions read."""
         return self.decided or self
+
+    @property
+    def predictions(self) -> dict[str, Prediction]:
+        """All predictions by name, such as "segment.audio", "video.av" and "relevance"."""
+        found = {
+            f"{level}.{stream}": getattr(getattr(self, level), stream)
+            for level in ("segment", "video")
+            for stream in STREAMS
+        }
+        found["relevance"] = self.relevance
+        return {name: prediction for name, prediction in found.items() if prediction is not None}
+
+    def add(self, name: str, prediction: Prediction) -> None:
+        """Set a prediction by its name in `predictions`."""
+        level, _, stream = name.rpartition(".")
+        setattr(getattr(self, level) if level else self, stream, prediction)
 
 
 class Output(NamedTuple):

@@ -51,6 +51,7 @@ MISTAKEN = {
 """The same with a mistake; `doctor` has nothing to mistake."""
 WRITING = {
     *("train", "sweep", "reproduce", "predict", "extract", "bank", "convert", "push", "collection"),
+    "export",
     *("board", "demo"),  # show a page until Ctrl-C
     "space",
     *("data import", "data simulate", "data push"),

@@ -33,7 +33,8 @@ FLOORS = [
         "data",
         "data.verify",
     ),
-    *("labels", "config", "features", "pseudo_labels", "training_free", "runs", "hub", "timeline"),
+    *("labels", "config", "features", "pseudo_labels", "training_free", "runs", "hub", "exported"),
+    "timeline",
     "demo",  # shows what `timeline` makes; only its command is above it
     *("evaluation", "catalogue", "training", "sweeps", "reproduce"),
     *("commands", "cli", "__main__", "api", "avplatform"),

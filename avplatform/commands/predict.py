@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -41,7 +41,7 @@ class PredictOptions(EngineOptions):
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """video or audio files, or folders of them"""
     model: str
-    """run folder, model folder or hub id; training-free: CLIP and CLAP, for any --labels"""
+    """run folder, model folder, hub id or FILE.onnx; training-free: CLIP and CLAP, any --labels"""
     labels: str | None = None
     """texts to look for, separated by commas, not the model's own classes (LEAP, training-free)"""
     labels_file: str | None = None
@@ -70,6 +70,8 @@ class PredictOptions(EngineOptions):
     """refuse larger frames"""
     max_gigapixels: float = 1000.0
     """refuse files of more billions of pixels, which bounds the time too; an hour of 4K has 900"""
+    runtime: Literal["torch", "onnx"] = "torch"
+    """what runs the network: torch, or onnxruntime on the CPU; a FILE.onnx always runs there"""
     cpu: bool = False
     """stay on the CPU"""
     threads: int = 0

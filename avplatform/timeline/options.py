@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -32,6 +32,8 @@ class PipelineConfig:
     """labels never trained on: as rare as others (training, default), present, plain (no bank)"""
     cpu: bool = False
     """stay on the CPU"""
+    runtime: Literal["torch", "onnx"] = "torch"
+    """what runs the network: torch, or onnxruntime on the CPU; a FILE.onnx always runs there"""
     max_seconds: float = 3600.0
     """refuse longer files"""
     max_pixels: int = 7680 * 4320

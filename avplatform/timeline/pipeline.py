@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from avplatform.base.console import readable
-from avplatform.hub.folder import model_folder
+from avplatform.exported.runtime import check_without_bank, open_model
 from avplatform.labels.assumed import ASSUMED, CALIBRATED
 from avplatform.labels.open import check_open, check_texts, embed_labels, never_trained_on
 from avplatform.labels.unseen import calibrated
@@ -61,7 +61,7 @@ def pipeline(
     """Return a callable that parses videos.
 
     Args:
-        model: run folder, model folder, hub id, "training-free", or a model.
+        model: run folder, model folder, hub id, FILE.onnx, "training-free", or a model.
         labels: texts to look for instead of the model's own classes (LEAP, training-free).
         embeddings: source of the labels' embeddings; default: the one of the model's training.
         recipe: name of the recipe of the model's features; default: the recipe in its config.
@@ -94,6 +94,8 @@ def pipeline(
                 f"{TRAINING_FREE} embeds labels by CLIP and CLAP, and scores every second by "
                 "itself, without a bank; leave embeddings, window, hop and unseen out"
             )
+        if config.runtime == "onnx":
+            raise UsageError(f"{TRAINING_FREE} is not exported; leave runtime out")
         opened, extractor = open_for_videos(
             None if labels is None else checked_labels(labels),
             recipe=recipe,
@@ -103,7 +105,7 @@ def pipeline(
             limits=config.limits,
         )
         return Pipeline(opened, extractor, name=name, labels=None, embeddings=None, config=config)
-    loaded = model if isinstance(model, AVModel) else AVModel.from_pretrained(model_folder(model))
+    loaded = open_model(model, runtime=config.runtime)
     if labels is not None:
         check_open(loaded)
     if extractor is None:
@@ -144,6 +146,8 @@ class Pipeline:
             self.label_embeddings = found.values.to(any_tensor(model).device)
         self.labels = event_names(self.task, model)
         self.never_trained_on = never_trained_on(model.config, self.labels)
+        if self.task.unseen_rule() is not None:
+            check_without_bank(model, self.never_trained_on, config.unseen)
         self.with_bank = calibrated(
             model,
             self.task,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from avplatform.models.av_model import AVModel, any_tensor
-from avplatform.models.contracts import STREAMS, Parse, Prediction, at_least_single
+from avplatform.models.contracts import DECIDING_AUX, Parse, Prediction, at_least_single
 from avplatform.models.errors import UsageError
 
 
@@ -164,7 +164,7 @@ class _Merged:
     ) -> None:
         """Add some windows of a batch: their values in `parts`, of the kinds in `parse`."""
         weight = torch.from_numpy(weights)
-        self.like = _kinds(parse)
+        self.like = parse.predictions
         for name, values in parts.items():
             values = at_least_single(values).double().cpu()
             for start, one in zip(starts, values, strict=True):
@@ -185,15 +185,9 @@ class _Merged:
             means[name] = (sums / self.total.reshape(-1, *[1] * (sums.ndim - 1))).float()
         parse = Parse(queried_by_labels=self.queried)
         for name, like in self.like.items():
-            level, _, stream = name.partition(".")
-            values = means[name] if level == "video" else means[name][:, None]
-            if stream:
-                setattr(getattr(parse, level), stream, replace(like, values=values))
-            else:
-                parse.relevance = replace(like, values=values)
-        for name in ("raw_logits", "uncertainty_av"):
-            if name in means:
-                parse.aux[name] = means[name]
+            values = means[name] if name.startswith("video") else means[name][:, None]
+            parse.add(name, replace(like, values=values))
+        parse.aux |= {name: means[name] for name in DECIDING_AUX if name in means}
         if "attention" in means:
             whole = means["attention"]  # (N, stream, C)
             shares = whole / whole.sum(dim=0, keepdim=True)
@@ -201,24 +195,11 @@ class _Merged:
         return parse
 
 
-def _kinds(parse: Parse) -> dict[str, Prediction]:
-    """Return the predictions of a parse by name."""
-    found = {
-        f"{level}.{stream}": getattr(getattr(parse, level), stream)
-        for level in ("segment", "video")
-        for stream in STREAMS
-    }
-    found["relevance"] = parse.relevance
-    return {name: prediction for name, prediction in found.items() if prediction is not None}
-
-
 def _parts(parse: Parse) -> dict[str, Tensor]:
     """Return values by name: [windows, ...], or [windows, T, ...] for those per segment."""
-    parts = {name: prediction.values for name, prediction in _kinds(parse).items()}
-    if "raw_logits" in parse.aux:  # some weak heads decide the clip's class by them
-        parts["raw_logits"] = parse.aux["raw_logits"]
-    if "uncertainty_av" in parse.aux:  # says that the decoder weighs evidence
-        parts["uncertainty_av"] = parse.aux["uncertainty_av"].reshape(-1, 1)
+    parts = {name: prediction.values for name, prediction in parse.predictions.items()}
+    for name in (n for n in DECIDING_AUX if n in parse.aux):  # [W, C] or [W]
+        parts[name] = parse.aux[name].reshape(len(parse.aux[name]), -1)
     if parse.attention is not None:
         parts["attention"] = parse.attention.permute(0, 3, 1, 2)  # (W, T, stream, C)
     return parts

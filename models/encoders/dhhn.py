@@ -182,7 +182,7 @@ class StepNorm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel over clips and steps."""
-        if x.shape[0] * x.shape[2] > 1:
+        if not self.training or x.shape[0] * x.shape[2] > 1:
             return super().forward(x)
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps

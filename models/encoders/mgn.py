@@ -163,6 +163,6 @@ class MGN(Encoder):
     @staticmethod
     def _attend(blocks: nn.Module, stream: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Pass segments and tokens through the blocks: [B, T, D] and [B, C, D]."""
-        rows = torch.cat([stream, tokens.expand(len(stream), -1, -1)], dim=1)  # (B, T + C, D)
+        rows = torch.cat([stream, tokens.expand(stream.shape[0], -1, -1)], dim=1)  # (B, T + C, D)
         found = blocks(rows)
         return found[:, : stream.shape[1]], found[:, stream.shape[1] :]

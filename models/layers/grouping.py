@@ -134,7 +134,7 @@ class Grouping(nn.Module):
         """Mix the tokens among each other, and let them read the normalised rows: [B, N, D]."""
         mixed = self.mixed_norm(self.mix(self.tokens_norm(tokens).mT).mT)
         if mixed.ndim == 2:
-            mixed = mixed.expand(len(rows), -1, -1)
+            mixed = mixed.expand(rows.shape[0], -1, -1)
         read = mixed + self.attention(mixed, *self.attention.project_memory(rows))
         return self.read_norm(read + self.feedforward(self.feedforward_norm(read)))
 

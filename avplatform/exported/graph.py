@@ -1,0 +1,230 @@
+"""The network of a model as torch.export's graph: features in, what decisions read out.
+
+The number of clips, of segments and, where label texts are an input, of labels stay free.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from avplatform.models.av_model import AVModel
+from avplatform.models.contracts import DECIDING_AUX, Parse
+from avplatform.models.errors import DataError, UsageError
+
+TRACED = {"batch": 3, "segments": 7, "labels": 5}
+"""The sizes of the inputs that are traced; all differ, so that none is taken for another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """A traced network: the program, what it reads and returns, and what its outputs mean.
+
+    `inputs` and `outputs` give the axes of each tensor, a number or the name of a free size.
+    `parse` is what the model returned while it was traced: it tells how the outputs are to be read.
+    """
+
+    program: torch.export.ExportedProgram
+    inputs: dict[str, list[str | int]]
+    outputs: dict[str, list[str | int]]
+    parse: Parse
+
+
+class Network(nn.Module):
+    """A model as a function of tensors alone: those that decisions read, by name.
+
+    Within it, some operations are traced in another form, see `FORMS`.
+    """
+
+    def __init__(self, model: AVModel) -> None:
+        super().__init__()
+        self.model = model
+        self.parse = Parse()
+
+    def forward(
+        self,
+        audio: Tensor,
+        visual: Tensor,
+        motion: Tensor | None = None,
+        label_embeddings: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the values of all predictions, and what else decisions and timelines read."""
+        with _Forms():
+            output = self.model(audio, visual, motion, label_embeddings=label_embeddings)
+        self.parse = output.parse.for_decisions
+        return values_of(self.parse)
+
+
+def values_of(parse: Parse) -> dict[str, Tensor]:
+    """Return the tensors that an exported network returns, by name."""
+    found = {name: prediction.values for name, prediction in parse.predictions.items()}
+    found |= {name: parse.aux[name] for name in DECIDING_AUX if name in parse.aux}
+    return found if parse.attention is None else found | {"attention": parse.attention}
+
+
+def trace(model: AVModel) -> Traced:
+    """Trace the network of a model, in single precision and evaluation mode.
+
+    Raises:
+        UsageError: the network has an operation whose shapes depend on values, or another that
+            torch.export does not know; says what torch found.
+    """
+    network = Network(copy.deepcopy(model).float().eval())
+    network.model.companion = None
+    free = ("batch", "segments", "labels")
+    try:
+        network(**example(model, **TRACED))
+    except DataError:  # the model takes clips of one length alone
+        free = ("batch", "labels")
+    sizes = {name: size for name, size in TRACED.items() if name in free}
+    inputs, axes = example(model, **sizes), axes_of(model, free=free)
+    shapes = {
+        name: {at: torch.export.Dim.DYNAMIC for at, size in enumerate(axes[name]) if size in free}
+        for name in inputs
+    }
+    try:
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            program = torch.export.export(network, (), inputs, dynamic_shapes=shapes, strict=False)
+    except Exception as error:  # torch.export raises errors of many kinds
+        raise UsageError(f"the model cannot be exported: {first_line(error)}") from error
+    symbols = {
+        str(size): axis
+        for name, value in zip(inputs, _placeholders(program), strict=True)
+        for size, axis in zip(value.shape, axes[name], strict=True)
+    }
+    found = network.parse
+    outputs = {
+        name: [symbols.get(str(size), str(size)) if _free(size) else int(size) for size in x.shape]
+        for name, x in values_of(found).items()
+    }
+    return Traced(program=program, inputs=axes, outputs=outputs, parse=found)
+
+
+def axes_of(model: AVModel, *, free: tuple[str, ...]) -> dict[str, list[str | int]]:
+    """Return the axes of each input: a number, or the name of a free size."""
+    spec, config = model.config.features, model.config
+    segments = "segments" if "segments" in free else config.segments
+    found: dict[str, list[str | int]] = {
+        "audio": ["batch", segments, spec.audio_dim],
+        "visual": ["batch", segments, *(spec.map_size or ()), spec.visual_dim],
+    }
+    if spec.motion_dim is not None:
+        found["motion"] = ["batch", segments, spec.motion_dim]
+    if model.label_embeddings is not None and not config.learned_labels:
+        found["label_embeddings"] = ["labels", config.label_dim]
+    return found
+
+
+def example(
+    model: AVModel, *, seed: int = 0, labels: int | None = None, **sizes: int
+) -> dict[str, Tensor]:
+    """Return random inputs of a model.
+
+    Args:
+        model: the model.
+        seed: of the random numbers.
+        labels: number of label texts; None: the embeddings of the model's own.
+        sizes: of "batch" and "segments"; default: one clip as long as those of the training.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    free = ("batch", "segments", "labels")
+    given = {"batch": 1, "segments": model.config.segments, "labels": labels or 1} | sizes
+    found = {
+        name: torch.randn([given.get(str(size), size) for size in axes], generator=generator)  # type: ignore[misc]
+        for name, axes in axes_of(model, free=free).items()
+    }
+    if "label_embeddings" in found:
+        own = model.label_embeddings.detach().float().cpu()  # type: ignore[union-attr]
+        found["label_embeddings"] = (
+            own if labels is None else found["label_embeddings"] * own.std() + own.mean(dim=0)
+        )
+    return found
+
+
+class _Forms(TorchFunctionMode):
+    """Within it, the functions that `FORMS` names are replaced."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return FORMS.get(func, func)(*args, **(kwargs or {}))
+
+
+def _chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    each = x.shape[dim] // chunks
+    return tuple(x.narrow(dim, number * each, each) for number in range(chunks))
+
+
+def _split(x: Tensor, sizes: list[int], dim: int = 0) -> tuple[Tensor, ...]:
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    return tuple(x.narrow(dim, start, size) for start, size in zip(starts, sizes, strict=True))
+
+
+def _lstm(*args: Any) -> tuple[Tensor, ...]:
+    return lstm_operator()(*args)  # type: ignore[no-any-return]
+
+
+FORMS: dict[Any, Callable[..., Any]] = {
+    Tensor.chunk: _chunk,
+    Tensor.split: _split,
+    torch.lstm: _lstm,
+}
+"""Functions of torch, and how they are traced instead.
+
+Parts become slices, because ONNX has no split into a free size that runtimes run without a copy.
+An LSTM becomes one operator: torch.export would unroll it to the traced number of segments.
+"""
+
+
+@cache
+def lstm_operator() -> Any:
+    """Return an operator that computes as torch's LSTM does, and is traced as a whole."""
+    schema = torch.ops.aten.lstm.input._schema
+    text = str(schema).split("(", 1)[1].replace("SymInt", "int")
+    made = torch.library.custom_op(
+        "avplatform::lstm", torch.ops.aten.lstm.input, mutates_args=(), schema=f"({text}"
+    )
+
+    def shapes(input: Tensor, hx: list[Tensor], *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+        directions, clips, width = hx[0].shape
+        found = input.new_empty(clips, input.shape[1], directions * width)
+        return found, torch.empty_like(hx[0]), torch.empty_like(hx[1])
+
+    made.register_fake(shapes)
+    return torch.ops.avplatform.lstm.default
+
+
+def with_own_lstm(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Put torch's LSTM back where `lstm_operator` stands, so that any torch reads the file."""
+    for node in program.graph.nodes:
+        if node.target is lstm_operator():
+            node.target = torch.ops.aten.lstm.input
+        node.meta.pop("stack_trace", None)  # paths of this machine
+    program.graph_module.recompile()
+    return program
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, shortened to one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def _free(size: Any) -> bool:
+    return isinstance(size, torch.SymInt)
+
+
+def _placeholders(program: torch.export.ExportedProgram) -> list[Tensor]:
+    """Return the tensors that stand for the inputs in a program."""
+    given = set(program.graph_signature.user_inputs)
+    return [
+        node.meta["val"]
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in given
+    ]

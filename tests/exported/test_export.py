@@ -1,0 +1,178 @@
+"""An exported network computes what its model computes, at any size, and says what it is."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("onnxruntime", reason="needs the extra export")
+
+import avplatform
+from avplatform.cli import main
+from avplatform.exported import write
+from avplatform.exported.about import unpacked
+from avplatform.exported.graph import example, values_of
+from avplatform.models.errors import DataError, UsageError
+from tests.models.cells import CELLS, build, cell
+
+FAST = [
+    ("avvp", "han", "leap", "onnx"),
+    ("avel", "psp", "dch", "onnx"),
+    ("avel", "cmbs", "mmil", "torch-export"),
+]
+SLOW = [
+    pytest.param(*parts, to, marks=pytest.mark.slow)
+    for parts in CELLS
+    for to in write.ENDINGS
+    if (*parts, to) not in FAST
+]
+SIZES = {"batch": 6, "segments": 23, "labels": 3}
+
+
+@pytest.fixture(scope="module")
+def leap(tmp_path_factory):
+    """A model of event texts, its folder, and its ONNX file."""
+    folder = tmp_path_factory.mktemp("leap")
+    model = build("avvp", "han", "leap")
+    model.save_pretrained(folder / "model")
+    done = avplatform.export(folder / "model", folder / "leap.onnx")
+    return model, folder, done
+
+
+def run_onnx(file, inputs):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    arrays = session.run(None, {name: values.numpy() for name, values in inputs.items()})
+    return dict(zip(names, map(torch.from_numpy, arrays), strict=True))
+
+
+@pytest.mark.parametrize(("task", "encoder", "decoder", "to"), [*FAST, *SLOW])
+def test_a_cell_computes_the_same_at_sizes_that_were_never_traced(
+    task, encoder, decoder, to, tmp_path
+):
+    model = build(task, encoder, decoder)
+    file = tmp_path / f"model{write.ENDINGS[to]}"
+    done = avplatform.export(model, file, to=to)
+    assert len(done.differences) == 3 and done.largest < 1e-4
+    inputs = example(model, seed=9, **SIZES)
+    with torch.no_grad():
+        wanted = values_of(model(**inputs).parse.for_decisions)
+        got = run_onnx(file, inputs) if to == "onnx" else torch.export.load(file).module()(**inputs)
+    assert list(got) == list(wanted) == list(done.about["outputs"])
+    for name, values in wanted.items():
+        assert values.abs().max() > 0
+        torch.testing.assert_close(got[name], values, atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_of_clips_of_one_length_keeps_it_and_leaves_the_batch_free(tmp_path):
+    options = {"audio_segments": "grouped"}
+    model = cell("avvp", "mgn", "mmil", encoder_options=options).model.eval()
+    done = avplatform.export(model, tmp_path / "mgn.pt2", to="torch-export")
+    assert done.about["inputs"]["audio"] == ["batch", 10, 6]
+    assert any("audio [4, 10, 6]" in shape for shape in done.differences)
+
+
+def test_the_file_alone_says_how_it_is_used(leap):
+    import onnx
+
+    model, _, done = leap
+    proto = onnx.load(done.file)
+    said = {entry.key: entry.value for entry in proto.metadata_props}
+    assert said["task"] == "avvp" and json.loads(said["classes"]) == model.config.classes
+    assert said["avplatform"] == avplatform.__version__ and said["licence"] == "apache-2.0"
+    assert json.loads(said["decision"])["options"]["threshold"] == 0.5
+    inputs, outputs = json.loads(said["inputs"]), json.loads(said["outputs"])
+    assert inputs["label_embeddings"] == ["labels", 50]
+    assert outputs["segment.audio"] == {
+        "axes": ["batch", "segments", "labels"],
+        "kind": "logit",
+        "activation": "sigmoid",
+    }
+    shapes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*proto.graph.input, *proto.graph.output)
+    }
+    assert shapes == inputs | {name: told["axes"] for name, told in outputs.items()}
+    texts = unpacked(json.loads(said["label_embeddings"]))
+    torch.testing.assert_close(texts, model.label_embeddings)
+    assert str(write.__file__).encode() not in done.file.read_bytes()
+
+
+def test_a_torch_export_file_needs_no_avplatform(tmp_path):
+    done = avplatform.export(build("avel", "ave", "dch"), tmp_path / "a.pt2", to="torch-export")
+    code = (
+        "import json, sys, torch\n"
+        "files = {'about.json': ''}\n"
+        "network = torch.export.load(sys.argv[1], extra_files=files).module()\n"
+        "assert 'avplatform' not in sys.modules\n"
+        "found = network(audio=torch.ones(5, 13, 6), visual=torch.ones(5, 13, 2, 3, 8))\n"
+        "print(json.loads(files['about.json'])['task'], list(found['segment.av'].shape))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(done.file)], cwd=tmp_path, capture_output=True,
+        encoding="utf-8",
+    )  # fmt: skip
+    assert ran.stdout.split(maxsplit=1) == ["avel", "[5, 13, 29]\n"], ran.stderr
+
+
+def test_the_command_says_what_it_wrote_and_how_far_it_was_checked(leap, capsys):
+    _, folder, _ = leap
+    asked = ["export", str(folder / "model"), "--to", "onnx", "--out", str(folder / "leap.onnx")]
+    assert main(asked) == 2
+    assert "exists; give --replace" in capsys.readouterr().err
+    assert main([*asked, "--replace"]) == 0
+    said = capsys.readouterr().out
+    assert "label_embeddings [25, 50]: largest difference" in said
+    assert "audio [batch, segments, 6]" in said and "(onnx, 0.1 MB)" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "to", "why"),
+    [
+        ("m.pt2", "onnx", "does not end in .onnx"),
+        ("m.onnx", "torch-export", "does not end in .pt2"),
+        ("m.onnx", "tflite", "unknown format 'tflite'"),
+        ("", "onnx", "is a folder"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_any_work(leap, tmp_path, file, to, why):
+    with pytest.raises(UsageError, match=why):
+        avplatform.export(leap[1] / "model", tmp_path / file, to=to)
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match="no model folder nowhere"):
+        avplatform.export("nowhere", tmp_path / "m.onnx")
+
+
+def test_a_place_that_cannot_be_written_is_named(leap, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(write, "torch_bytes", lambda *_: b"")
+    monkeypatch.setattr(write, "checked", lambda *_: {"": 0.0})
+    monkeypatch.setattr(write, "_torch_run", lambda content: None)
+    with pytest.raises(DataError, match="cannot write"):
+        avplatform.export(leap[0], tmp_path / "file" / "m.pt2", to="torch-export")
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(leap, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UsageError, match=r"onnxscript.*pip install \"avplatform\[export\]\""):
+        avplatform.export(leap[0], tmp_path / "m.onnx")
+
+
+def test_a_network_that_is_not_equal_is_not_kept(leap, tmp_path, monkeypatch):
+    model, _, done = leap
+    content = done.file.read_bytes()
+    monkeypatch.setattr(write, "onnx_bytes", lambda *_: content)
+    other = build("avvp", "han", "leap")
+    with torch.no_grad():
+        other.decoder.labels.bias.add_(0.5)
+    with pytest.raises(DataError, match=r"is not equal to the model: segment\.audio differs by"):
+        avplatform.export(other, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+    assert np.isfinite(done.largest)
