@@ -77,7 +77,7 @@ def trace(model: AVModel) -> Traced:
         UsageError: the network has an operation whose shapes depend on values, or another that
             torch.export does not know; says what torch found.
     """
-    network = Network(copy.deepcopy(model).float().eval())
+    network = Network(copy.deepcopy(model).float().cpu().eval())
     network.model.companion = None
     free = ("batch", "segments", "labels")
     try:

@@ -31,7 +31,12 @@ GREY = "#767676"  # instead of the palette's black, which is invisible on a dark
 
 
 def render_page(
-    timeline: Timeline, preview: Preview | None = None, *, source: str, media: str | None = None
+    timeline: Timeline,
+    preview: Preview | None = None,
+    *,
+    source: str,
+    media: str | None = None,
+    network: dict[str, Any] | None = None,
 ) -> str:
     """Return the HTML of a timeline.
 
@@ -40,6 +45,7 @@ def render_page(
         preview: frames and sound to show.
         source: where the page finds the video: a relative path or a data URI (`video_source`).
         media: what the files that the page saves call the video; default: as `source`.
+        network: what the page needs to find the events itself, see `browser_page`.
     """
     preview = preview or Preview()
     if media is None:
@@ -69,10 +75,12 @@ def render_page(
         "other": look(len(timeline.labels)),
         "missing": missing_text(source, timeline.video),
     }
-    sources = (
+    if network is not None:
+        content["network"] = network
+    sources = [
         environment.loader.get_source(environment, name)[0]  # type: ignore[union-attr]
-        for name in ("page.js.jinja", "edit.js.jinja")
-    )
+        for name in ("page.js.jinja", "edit.js.jinja", "network.js.jinja")
+    ]
     return environment.get_template("page.html.jinja").render(
         title=Path(timeline.video).name or "video",
         summary=summary(timeline),
@@ -83,7 +91,8 @@ def render_page(
         mark=NEVER_TRAINED,
         streams=timeline.streams,
         data=Markup(safe_json(content)),
-        script=Markup("\n".join(sources)),
+        script=Markup("\n".join(sources[:2])),
+        starter=Markup(sources[2]) if network is not None else "",
     )
 
 

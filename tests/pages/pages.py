@@ -184,6 +184,7 @@ RUN = {
             "out-llp/held_seed-1": "held run",
         },
     ),
+    "docs/export.md": Page(places={"runs/mine": "run", "holiday.mp4": "video"}),
     "docs/predict.md": Page(
         places={
             "runs/mine": "run",
