@@ -81,7 +81,8 @@ def trace(model: AVModel) -> Traced:
     network.model.companion = None
     free = ("batch", "segments", "labels")
     try:
-        network(**example(model, **TRACED))
+        with torch.no_grad():
+            network(**example(model, **TRACED))
     except DataError:  # the model takes clips of one length alone
         free = ("batch", "labels")
     sizes = {name: size for name, size in TRACED.items() if name in free}
@@ -92,18 +93,19 @@ def trace(model: AVModel) -> Traced:
     }
     try:
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            network(**inputs)
+            found = network.parse  # torch.export keeps no attribute that is set while it traces
             program = torch.export.export(network, (), inputs, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export raises errors of many kinds
         raise UsageError(f"the model cannot be exported: {first_line(error)}") from error
     symbols = {
         str(size): axis
-        for name, value in zip(inputs, _placeholders(program), strict=True)
+        for name, value in zip(inputs, _values(program, "user_inputs"), strict=True)
         for size, axis in zip(value.shape, axes[name], strict=True)
     }
-    found = network.parse
     outputs = {
-        name: [symbols.get(str(size), str(size)) if _free(size) else int(size) for size in x.shape]
-        for name, x in values_of(found).items()
+        name: [symbols.get(str(n), str(n)) if isinstance(n, torch.SymInt) else n for n in x.shape]
+        for name, x in zip(values_of(found), _values(program, "user_outputs"), strict=True)
     }
     return Traced(program=program, inputs=axes, outputs=outputs, parse=found)
 
@@ -216,15 +218,7 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]}"
 
 
-def _free(size: Any) -> bool:
-    return isinstance(size, torch.SymInt)
-
-
-def _placeholders(program: torch.export.ExportedProgram) -> list[Tensor]:
-    """Return the tensors that stand for the inputs in a program."""
-    given = set(program.graph_signature.user_inputs)
-    return [
-        node.meta["val"]
-        for node in program.graph.nodes
-        if node.op == "placeholder" and node.name in given
-    ]
+def _values(program: torch.export.ExportedProgram, kind: str) -> list[Tensor]:
+    """Return the tensors that stand for the inputs or outputs in a program, in their order."""
+    nodes = {node.name: node for node in program.graph.nodes}
+    return [nodes[name].meta["val"] for name in getattr(program.graph_signature, kind)]

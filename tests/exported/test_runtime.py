@@ -71,7 +71,7 @@ def test_labels_that_need_the_bank_are_refused_with_the_remedy(files):
     with pytest.raises(UsageError, match="never trained on.*--unseen plain"):
         pipeline(
             files[1],
-            labels=["zither"],
+            labels=["fiddle"],
             extractor=FakeExtractor(5),
             config=PipelineConfig(unseen="training"),
         )
