@@ -55,10 +55,10 @@ def browser_page(
     exported: Any = ExportedModel(place)
     config, about = exported.config, exported.about
     task = task_of_model(config)
-    if config.task != "avvp":
+    if not hasattr(task.config, "gate"):
         raise UsageError(
-            f"the page decides as video parsing (avvp) does, and {model} is a model for "
-            f"{config.task}; use avplatform predict"
+            f"the page decides by thresholds and a gate, as video parsing does, and {model} is a "
+            f"model for {config.task}; use avplatform predict"
         )
     features = features_of(features)
     check_fits(exported, features)
