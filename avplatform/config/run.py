@@ -204,8 +204,7 @@ class RunConfig:
     save_plots: bool = option(True, HOW_IT_RUNS)
     """write curves, per-class bars and example timelines"""
     bank_clips: int | None = option(None, HOW_IT_RUNS)
-    """training clips in the bank, by which labels never trained on are scored; 0: no bank; default:
-    400 for a model that queries with label texts (leap) and is not streamed, none for others"""
+    """training clips in the bank for labels never trained on; default: 400 with leap; 0: none"""
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(
         default_factory=lambda: ScheduleConfig(name="late_decay", after=0.8)
