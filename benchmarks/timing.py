@@ -156,7 +156,7 @@ def rows(benchmark: str, item: Comparison | Bound, rounds: int) -> Iterator[Row]
     agreeing: list[tuple[Side, float | None]] = []
     for side in item.sides:
         found = side.difference() if side.difference is not None else None
-        if found is None or found <= side.tolerance:
+        if found is None or found <= side.tolerance:  # False for NaN
             agreeing.append((side, found))
             continue
         reason = f"differs from the baseline by {found:.2e}, more than {side.tolerance:.0e}"
