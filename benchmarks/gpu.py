@@ -101,7 +101,8 @@ class Bench:
 
     def __init__(self, size: Size, *, light: bool) -> None:
         self.size, self.light = size, light
-        self.device = make_accelerator(precision="no").device
+        # On a CPU that others use too, two threads wait for each other.
+        self.device = make_accelerator(precision="no", threads=int(light)).device
         self.on_accelerator = torch.accelerator.is_available()
         self.results = Results(machine=dict(describe()), rounds=size.steps)
         self.failed: list[str] = []
