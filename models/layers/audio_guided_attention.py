@@ -45,7 +45,8 @@ class AudioGuidedAttention(nn.Module):
         if self.positions == 1:
             return visual.squeeze(2), visual.new_ones(visual.shape[:3])
         kind = visual.device.type
-        if torch.is_autocast_enabled(kind):  # both products read the maps, which are large
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            # Both products read the maps, which are large: they are cast once.
             visual = visual.to(torch.get_autocast_dtype(kind))
         content = self.visual_scores(self.visual(visual).relu_())  # (B, T, P, K) with K = P
         sound = self.audio_scores(self.audio(audio).relu())  # (B, T, P)
