@@ -167,7 +167,7 @@ class CMBS(Encoder):
 
     def forward(self, audio: Tensor, visual: Tensor) -> Encoding:
         """Encode both streams."""
-        visual = self.map_dropout(self.map(visual).relu_())
+        visual = self.map_dropout(self.map(visual).relu())
         visual, aux = self.attention(audio, visual)
         aux["attended_visual"] = visual
         if self.config.variant == "full":

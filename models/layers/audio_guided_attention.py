@@ -44,13 +44,9 @@ class AudioGuidedAttention(nn.Module):
         """Return the attended visual vectors and the weights."""
         if self.positions == 1:
             return visual.squeeze(2), visual.new_ones(visual.shape[:3])
-        kind = visual.device.type
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-            # Both products read the maps, which are large: they are cast once.
-            visual = visual.to(torch.get_autocast_dtype(kind))
-        content = self.visual_scores(self.visual(visual).relu_())  # (B, T, P, K) with K = P
+        content = self.visual_scores(self.visual(visual).relu())  # (B, T, P, K) with K = P
         sound = self.audio_scores(self.audio(audio).relu())  # (B, T, P)
-        scores = self.score((content + sound.unsqueeze(-1)).tanh_()).squeeze(-1)  # (B, T, P)
+        scores = self.score(torch.tanh(content + sound.unsqueeze(-1))).squeeze(-1)  # (B, T, P)
         weights = scores.softmax(dim=-1)
         attended = torch.einsum("btp,btpd->btd", weights.to(visual.dtype), visual)
         return attended, weights

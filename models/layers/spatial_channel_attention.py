@@ -44,18 +44,16 @@ class SpatialChannelAttention(nn.Module):
 
         mean = self.self_mean(own.mean(dim=2, keepdim=True)).relu()
         # (B, T, P)
-        self_weights = _over_positions(self.self_score, self.self_position(own).relu_(), mean)
+        self_weights = _over_positions(self.self_score, self.self_position(own).relu(), mean)
         self_attended = _weighted(self_weights, own)
 
         audio_channels = self.channel_audio(audio).relu().squeeze(2)
-        joint = audio_channels * self.channel_visual(own).relu_().mean(dim=2)  # (B, T, Dv)
+        joint = audio_channels * self.channel_visual(own).relu().mean(dim=2)  # (B, T, Dv)
         channel = self.channel_score(self.bottleneck(joint).relu()).sigmoid()
         visual = visual * (channel + 1).unsqueeze(2)
 
         spatial = _over_positions(
-            self.spatial_score,
-            self.spatial_visual(visual).relu_(),
-            self.spatial_audio(audio).relu(),
+            self.spatial_score, self.spatial_visual(visual).relu(), self.spatial_audio(audio).relu()
         )
         attended = _weighted(spatial, visual)
         attended = attended + self.beta * self_attended.sigmoid() * attended
