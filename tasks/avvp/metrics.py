@@ -33,6 +33,8 @@ COLUMNS = (
 )
 """Columns of the per-clip table."""
 TABLE_SEGMENTS = 10  # longest clip for the table of counts: 2**20 pairs of codes
+LEVEL_BITS = 15  # three counts of five bits
+LEVEL = 2**LEVEL_BITS - 1
 STREAMS = ("audio", "visual")
 EVERYTHING = 0.95
 """Share of all segments and classes that are decided, from which on a model says everything."""
@@ -181,12 +183,19 @@ def score(
 
     Shape: four boolean maps [N, T, C] -> [N, 8], each score in [0, 1].
     """
-    levels = []
-    counts = _all_counts(predicted_audio, predicted_visual, audio, visual)
-    for level in (0, 1):
-        a, v, av = (counts[stream][level] for stream in ("audio", "visual", "av"))
-        levels += [_clip_f(a), _clip_f(v), _clip_f(a + v), _clip_f(av)]
-    return np.stack(levels, axis=1)
+    maps = [_bool(x) for x in (predicted_audio, predicted_visual, audio, visual)]
+    if maps[0].shape[1] <= TABLE_SEGMENTS:
+        packed = _packed_counts(*maps)
+        levels = [packed & LEVEL, packed >> LEVEL_BITS]  # each int32 (4, C, N)
+        scores = [_clip_mean(_level_f().take(level), level > 0) for level in levels]
+    else:
+        counts = _all_counts(*maps)
+        scores = []
+        for level in (0, 1):
+            a, v, av = (counts[stream][level] for stream in ("audio", "visual", "av"))
+            f, active = class_f(np.stack([a, v, a + v, av], axis=1))  # (4, N, C)
+            scores.append(_clip_mean(f.transpose(0, 2, 1).copy(), active.transpose(0, 2, 1)))
+    return np.concatenate(scores).T
 
 
 def averages(table: np.ndarray) -> dict[str, float]:
@@ -267,7 +276,7 @@ def class_f(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     F is 0 where the class neither occurs nor is predicted.
 
-    Shape: counts [3, N, C] -> two arrays [N, C].
+    Shape: counts [3, ...] -> two arrays [...]; usually [N, C].
     """
     active = counts.sum(axis=0) > 0
     return np.where(active, _f(*counts), 0.0), active
@@ -293,25 +302,50 @@ def _all_counts(
     pa: np.ndarray, pv: np.ndarray, ta: np.ndarray, tv: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return {stream: (segment counts, event counts)}, each [3, N, C] as in `class_counts`."""
-    pa, pv, ta, tv = (np.asarray(x).astype(bool) for x in (pa, pv, ta, tv))
-    pairs = {"audio": (pa, ta), "visual": (pv, tv), "av": (pa & pv, ta & tv)}
+    pa, pv, ta, tv = (_bool(x) for x in (pa, pv, ta, tv))
     if pa.shape[1] > TABLE_SEGMENTS:
+        pairs = {"audio": (pa, ta), "visual": (pv, tv), "av": (pa & pv, ta & tv)}
         return {name: (_segment_counts(p, t), event_counts(p, t)) for name, (p, t) in pairs.items()}
-    table = _count_table(pa.shape[1])
-    out = {}
-    for name, (p, t) in pairs.items():
-        packed = table[_codes(p), _codes(t)]  # (N, C), six counts of five bits
-        fields = np.stack([(packed >> shift) & 31 for shift in range(0, 30, 5)])
-        out[name] = (fields[:3], fields[3:])
-    return out
+    packed = np.ascontiguousarray(_packed_counts(pa, pv, ta, tv).transpose(0, 2, 1))  # (4, N, C)
+    fields = np.stack([(packed >> shift) & 31 for shift in range(0, 30, 5)])
+    streams = {"audio": 0, "visual": 1, "av": 3}
+    return {name: (fields[:3, place], fields[3:, place]) for name, place in streams.items()}
+
+
+def _packed_counts(pa: np.ndarray, pv: np.ndarray, ta: np.ndarray, tv: np.ndarray) -> np.ndarray:
+    """Return the six counts of audio, visual, both added, and av, five bits each: int32 [4, C, N].
+
+    Two counts of at most `TABLE_SEGMENTS` add up to less than 32.
+    """
+    segments = pa.shape[1]
+    table = _count_table(segments).reshape(-1)
+    a, v, true_a, true_v = (_codes(maps) for maps in (pa, pv, ta, tv))
+    packed = np.empty((4, *a.shape), dtype=np.int32)
+    pairs = {0: (a, true_a), 1: (v, true_v), 3: (a & v, true_a & true_v)}
+    for place, (p, t) in pairs.items():
+        packed[place] = table.take((p.astype(np.intp) << segments) | t)
+    np.add(packed[0], packed[1], out=packed[2])
+    return packed
+
+
+def _bool(maps: np.ndarray) -> np.ndarray:
+    return np.asarray(maps).astype(bool, copy=False)
 
 
 def _codes(maps: np.ndarray) -> np.ndarray:
-    """Encode T segments as one integer: [N, T, C] -> [N, C]."""
-    code = np.zeros((maps.shape[0], maps.shape[2]), dtype=np.int64)
-    for t in range(maps.shape[1]):
-        code |= maps[:, t, :].astype(np.int64) << t
-    return code
+    """Encode T segments as one integer: bool [N, T, C] -> uint16 [C, N]."""
+    ones = maps.view(np.uint8)
+    code = ones[:, 0].astype(np.uint16)  # (N, C)
+    for t in range(1, maps.shape[1]):
+        code |= np.left_shift(ones[:, t], t, dtype=np.uint16)
+    return np.ascontiguousarray(code.T)
+
+
+@cache
+def _level_f() -> np.ndarray:
+    """Return the F of every three counts of five bits, 0 for three zeros: float64 [2**15]."""
+    counts = np.arange(LEVEL + 1)
+    return class_f(np.stack([(counts >> shift) & 31 for shift in (0, 5, 10)]))[0]
 
 
 @cache
@@ -382,8 +416,10 @@ def _f(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
     return np.where(denominator > 0, 2 * tp / np.maximum(denominator, 1), 1.0)
 
 
-def _clip_f(counts: np.ndarray) -> np.ndarray:
-    """Return the mean F over the classes that occur or are predicted, or 1: [3, N, C] -> [N]."""
-    f, active = class_f(counts)
+def _clip_mean(f: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """Return the mean F over the active classes, or 1: two arrays [S, C, N] -> [S, N].
+
+    The classes come before the clips so that they are added one after the other, as a loop does.
+    """
     number = active.sum(axis=1)
     return np.where(number > 0, f.sum(axis=1) / np.maximum(number, 1), 1.0)

@@ -237,9 +237,9 @@ def _half_matches(p, t):
 
 
 def test_clips_without_events_that_score_zero(monkeypatch):
-    real = metrics._clip_f
+    real = metrics._clip_mean
     monkeypatch.setattr(
-        metrics, "_clip_f", lambda c: metrics.np.where(c.sum(axis=(0, 2)) > 0, real(c), 0.0)
+        metrics, "_clip_mean", lambda f, on: metrics.np.where(on.any(axis=1), real(f, on), 0.0)
     )
     fails("metrics_random")
 

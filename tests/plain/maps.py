@@ -1,6 +1,6 @@
 """Plain eager models of event localization (AVE, PSP, CMBS with their heads).
 
-They are the baselines of `benchmarks.training_step`.
+They are the baselines of `python -m benchmarks training_step`.
 
 They compute the functions of `models` on [B, T, 7, 7, 512] maps, written the way one first writes
 them; modules have the names of ours, so that the same weights are loaded into both. Each returns

@@ -1,6 +1,6 @@
 """Plain eager models of video parsing (HAN, MM-Pyr, MMIL, LEAP).
 
-They are the baselines of `benchmarks.training_step`.
+They are the baselines of `python -m benchmarks training_step`.
 
 They compute the functions of `models`, written the way one first writes them: a call of
 `nn.MultiheadAttention` (or a linear layer per map) for every attention, 80 frames through the

@@ -1,22 +1,19 @@
-"""Time decoding and feature extraction against the usual pipeline: `python -m benchmarks.media`.
+"""Raw video to features, against the usual pipeline of .jpg and .wav files and single images.
 
 The usual pipeline writes 8 frames per second as .jpg files and the sound as a .wav file, reads them
-again with PIL and `wave`, and runs the networks on one image after the other in float32. Ours
+again with PIL and `wave`, and runs the networks on one input after the other in float32. Ours
 decodes to tensors and runs batches, in float32 and in bf16 with channels last. Both use the same
 frames, and the same networks with the same random weights (the time does not depend on them); their
-features are compared before anything is timed. All run in turn in one process and are measured by
-its CPU time and by the clock. A figure is the median over rounds of the ratio within a round.
+features are compared before anything is timed, within what .jpg files and another scaling filter
+change. LLP's own networks (ResNet-152, R(2+1)D-18, VGGish) read two seconds of the video, which are
+16 images and two motion clips; a light network reads all ten.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import tempfile
-import time
 import wave
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,93 +24,78 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision import transforms
+from torchvision.models.video import r2plus1d_18
 
-from avplatform.base.machine import cpu_has_bf16
 from avplatform.features import mel
+from avplatform.features.backbones import KINETICS_MEAN, KINETICS_STD
 from avplatform.features.extractor import Extractor
 from avplatform.features.recipe import FeatureRecipe
 from avplatform.features.vggish import CONVOLUTIONS, VGGish
+from benchmarks.timing import Comparison, Setting, Side
 
 SECONDS = 10
+"""Length of the video that is made."""
+TOLERANCE = 0.1
+"""Largest difference of features, as a share of their largest value."""
 
 
-def main() -> None:
-    """Print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--video",
-        help="a video; default: one that is made, 10 s of 320 x 240 at 30 frames a second",
-    )
-    parser.add_argument("--visual", default="tf_efficientnet_lite0", help="model of timm")
-    parser.add_argument(
-        "--clips", type=int, default=3, help="how often the video is taken in a round"
-    )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        video = Path(options.video) if options.video else make_video(folder / "made.mp4")
-        weights = make_weights(folder, options.visual)
-        recipe = FeatureRecipe(name="bench", audio="vggish", visual=f"timm:{options.visual}")
-        plain = Plain(recipe, weights, folder / "frames")
-        kinds = {
-            "ours, float32": "float32",
-            **({"ours, bf16": "bfloat16"} if cpu_has_bf16() else {}),
-        }
-        ours = {
-            name: Extractor(recipe, weights, dtype=dtype, batch=16) for name, dtype in kinds.items()
-        }
-        videos = [video] * options.clips
-        print(
-            f"torch {torch.__version__}, PyAV {av.__version__}, {options.threads} thread(s), "
-            f"{options.visual}, {video.name}"
-        )
-        theirs = plain.clip(video)
-        for name, extractor in ours.items():
-            found = extractor.clip(video)
-            for stream in ("audio", "visual"):
-                print(
-                    f"{name}: {stream} differs by "
-                    f"{difference(getattr(found, stream), theirs[stream]):.1%} of its size"
-                )
-        rows: dict[str, list[tuple[float, float]]] = {name: [] for name in ours}
-        times: dict[str, list[float]] = {name: [] for name in ("usual", *ours)}
-        for _ in range(options.rounds):
-            base = timed(lambda: [plain.clip(path) for path in videos])
-            times["usual"].append(base[1] / options.clips)
-            for name, extractor in ours.items():
-                taken = timed(lambda extractor=extractor: extractor.clips(videos))
-                rows[name].append((base[0] / taken[0], base[1] / taken[1]))
-                times[name].append(taken[1] / options.clips)
-        print(
-            "\n| pipeline | s a clip | ratio, CPU time | ratio, clock | goal | |\n"
-            "|---|---|---|---|---|---|"
-        )
-        print(
-            f"| usual: jpg, wav, batch 1, float32 | "
-            f"{statistics.median(times['usual']):.2f} | | | | |"
-        )
-        for name, ratios in rows.items():
-            cpu, clock = (statistics.median(pair[kind] for pair in ratios) for kind in (0, 1))
-            low, high = min(pair[0] for pair in ratios), max(pair[0] for pair in ratios)
-            verdict = "met" if cpu >= 2 else "not met"
-            seconds = statistics.median(times[name])
-            print(
-                f"| {name} | {seconds:.2f} | x{cpu:.2f} ({low:.2f} to {high:.2f}) | "
-                f"x{clock:.2f} | >= 2 | {verdict} |"
+def comparisons(setting: Setting) -> dict[str, Callable[[], Iterable[Comparison]]]:
+    """Return what is timed: LLP's own networks, and a light one."""
+    llp = FeatureRecipe(name="llp", audio="vggish", visual="timm:resnet152", motion="r2plus1d_18")
+    light = FeatureRecipe(name="light", audio="vggish", visual="timm:tf_efficientnet_lite0")
+    return {
+        "llp networks": partial(extraction, setting, llp, 2, (None, None), (2.2, 2.5)),
+        "light network": partial(extraction, setting, light, SECONDS, (None, None), (2.0, 2.0)),
+    }
+
+
+def extraction(
+    setting: Setting,
+    recipe: FeatureRecipe,
+    seconds: int,
+    fp32: tuple[float | None, float | None],
+    bf16: tuple[float, float],
+) -> Iterable[Comparison]:
+    """Yield one video by a recipe, in float32 and, where the CPU has it, in bfloat16."""
+    folder = setting.folder / recipe.name
+    folder.mkdir()
+    video = make_video(folder / "made.mp4", seconds)
+    weights = make_weights(folder, recipe)
+    plain = Plain(recipe, weights, folder / "frames", seconds)
+    wanted = plain.clip(video)
+    what = {"resnet152": "ResNet-152, R(2+1)D-18, VGGish"}
+    name = recipe.visual.partition(":")[2]
+    title = f"{seconds} s of video to features, {what.get(name, f'{name}, VGGish')}"
+    kinds = {"fp32": ("float32", fp32), **({"bf16": ("bfloat16", bf16)} if setting.bf16 else {})}
+    sides = []
+    for kind, (dtype, goals) in kinds.items():
+        extractor = Extractor(recipe, weights, dtype=dtype, batch=16)
+        sides.append(
+            Side(
+                name=f"{title}, {kind}",
+                run=partial(extractor.clip, video),
+                difference=partial(apart, extractor, video, wanted),
+                tolerance=TOLERANCE,
+                floor=goals[0],
+                aim=goals[1],
             )
+        )
+    yield Comparison(title=title, plain=partial(plain.clip, video), sides=sides)
+
+
+def apart(extractor: Extractor, video: Path, wanted: dict[str, np.ndarray]) -> float:
+    """Return the largest difference of features, as a share of the largest value."""
+    found = extractor.clip(video)
+    return max(difference(getattr(found, stream), values) for stream, values in wanted.items())
 
 
 class Plain:
     """The usual pipeline, with our networks in float32."""
 
-    def __init__(self, recipe: FeatureRecipe, weights: dict[str, Path], frames: Path) -> None:
-        self.frames = frames
-        self.extractor = Extractor(replace(recipe, name="plain"), weights)
+    def __init__(
+        self, recipe: FeatureRecipe, weights: dict[str, Path], frames: Path, seconds: int
+    ) -> None:
+        self.frames, self.seconds = frames, seconds
         network = timm.create_model(
             recipe.visual.partition(":")[2], pretrained=False, num_classes=0
         )
@@ -132,6 +114,19 @@ class Plain:
         )
         self.vggish = VGGish().eval()
         self.vggish.load_state_dict(read(weights["vggish"]))
+        self.motion = None
+        if recipe.motion:
+            self.motion = r2plus1d_18(weights=None)
+            self.motion.load_state_dict(read(weights["motion"]))
+            self.motion.fc = torch.nn.Identity()
+            self.motion.eval()
+            self.small = transforms.Compose(
+                [
+                    transforms.Resize((112, 112)),
+                    transforms.ToTensor(),
+                    transforms.Normalize(KINETICS_MEAN, KINETICS_STD),
+                ]
+            )
 
     @torch.no_grad()
     def clip(self, video: Path) -> dict[str, np.ndarray]:
@@ -143,7 +138,7 @@ class Plain:
         write_sound(video, self.frames / "sound.wav")
         files = sorted(self.frames.glob("*.jpg"))
         chosen = [
-            files[i] for i in np.round(np.linspace(0, len(files) - 1, 8 * SECONDS)).astype(int)
+            files[i] for i in np.round(np.linspace(0, len(files) - 1, 8 * self.seconds)).astype(int)
         ]
         vectors = [
             self.network(self.transform(Image.open(file).convert("RGB"))[None])[0]
@@ -155,10 +150,16 @@ class Plain:
                 / 32768
             )
         heard = [
-            self.vggish(torch.from_numpy(patch[None]))[0] for patch in mel.patches(samples, SECONDS)
+            self.vggish(torch.from_numpy(patch[None]))[0]
+            for patch in mel.patches(samples, self.seconds)
         ]
-        visual = torch.stack(vectors).unflatten(0, (SECONDS, 8)).mean(1)
-        return {"audio": torch.stack(heard).numpy(), "visual": visual.numpy()}
+        visual = torch.stack(vectors).unflatten(0, (self.seconds, 8)).mean(1)
+        found = {"audio": torch.stack(heard).numpy(), "visual": visual.numpy()}
+        if self.motion is not None:
+            images = [self.small(Image.open(file).convert("RGB")) for file in chosen]
+            clips = torch.stack(images).unflatten(0, (self.seconds, 8)).transpose(1, 2)
+            found["motion"] = torch.stack([self.motion(clip[None])[0] for clip in clips]).numpy()
+        return found
 
 
 def write_frames(video: Path, folder: Path) -> None:
@@ -193,8 +194,8 @@ def write_sound(video: Path, file: Path) -> None:
                 out.writeframes(block.to_ndarray().tobytes())
 
 
-def make_video(path: Path) -> Path:
-    """Ten seconds of moving noise with a tone."""
+def make_video(path: Path, seconds: int = SECONDS) -> Path:
+    """Moving noise of 320 x 240 at 30 frames per second, with a tone."""
     generator = np.random.default_rng(0)
     texture = generator.integers(0, 256, (30, 80, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     with av.open(str(path), "w") as container:
@@ -203,13 +204,13 @@ def make_video(path: Path) -> Path:
             container.add_stream("aac", rate=44100, layout="mono"),
         )
         video.width, video.height, video.pix_fmt, video.bit_rate = 320, 240, "yuv420p", 1_000_000
-        for index in range(30 * SECONDS):
+        for index in range(30 * seconds):
             frame = av.VideoFrame.from_ndarray(
                 np.ascontiguousarray(texture[:, index : index + 320]), format="rgb24"
             )
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        tone = (0.3 * np.sin(np.arange(44100 * SECONDS) * 0.1)).astype(np.float32)
+        tone = (0.3 * np.sin(np.arange(44100 * seconds) * 0.1)).astype(np.float32)
         for start in range(0, len(tone), 1024):
             frame = av.AudioFrame.from_ndarray(
                 tone[None, start : start + 1024], format="fltp", layout="mono"
@@ -220,17 +221,20 @@ def make_video(path: Path) -> Path:
     return path
 
 
-def make_weights(folder: Path, visual: str) -> dict[str, Path]:
-    """Random weights of both networks."""
+def make_weights(folder: Path, recipe: FeatureRecipe) -> dict[str, Path]:
+    """Write random weights of all networks of a recipe."""
     torch.manual_seed(0)
     network = VGGish()
     for place in range(len(CONVOLUTIONS)):
         torch.nn.init.kaiming_normal_(
             [m for m in network.features if isinstance(m, torch.nn.Conv2d)][place].weight
         )
-    save_file(network.state_dict(), folder / "vggish.safetensors")
-    save_file(timm.create_model(visual).state_dict(), folder / "visual.safetensors")
-    return {"vggish": folder / "vggish.safetensors", "visual": folder / "visual.safetensors"}
+    made = {"vggish": network, "visual": timm.create_model(recipe.visual.partition(":")[2])}
+    if recipe.motion:
+        made["motion"] = r2plus1d_18(weights=None)
+    for name, module in made.items():
+        save_file(module.state_dict(), folder / f"{name}.safetensors")
+    return {name: folder / f"{name}.safetensors" for name in made}
 
 
 def read(file: Path) -> dict[str, torch.Tensor]:
@@ -243,14 +247,3 @@ def read(file: Path) -> dict[str, torch.Tensor]:
 def difference(found: np.ndarray, wanted: np.ndarray) -> float:
     """Largest difference as a share of the largest value."""
     return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12))
-
-
-def timed(call: Callable[[], Any]) -> tuple[float, float]:
-    """Return the CPU seconds and the seconds of a call."""
-    cpu, clock = time.process_time(), time.perf_counter()
-    call()
-    return time.process_time() - cpu, time.perf_counter() - clock
-
-
-if __name__ == "__main__":
-    main()

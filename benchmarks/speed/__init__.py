@@ -1,0 +1,1 @@
+"""Speed benchmarks: each keeps its plain baseline; `python -m benchmarks` times them."""

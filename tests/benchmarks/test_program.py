@@ -1,0 +1,181 @@
+"""`python -m benchmarks` with tiny benchmarks: rows, checks, JSON, comparison, list, messages."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+
+import pytest
+
+from benchmarks import report, timing
+from benchmarks.__main__ import main
+from benchmarks.timing import Bound, Comparison, Row, Side
+
+
+def tiny(*items: Comparison | Bound, title: str = "part", reason: str = "") -> dict:
+    module = ModuleType("tiny", "A benchmark of nothing: `python -m benchmarks tiny`.")
+    module.comparisons = lambda setting: {title: lambda: items}  # type: ignore[attr-defined]
+    module.left_out = lambda: reason  # type: ignore[attr-defined]
+    return {"tiny": module}
+
+
+def side(name: str = "mine", **options) -> Side:
+    return Side(name=name, run=options.pop("run", lambda: sum(range(100))), **options)
+
+
+def comparison(*sides: Side, **options) -> Comparison:
+    return Comparison(title="tiny", plain=lambda: sum(range(1000)), sides=list(sides), **options)
+
+
+def row(ratio: float, low: float, high: float, **options) -> Row:
+    figures = dict(plain=1.0, seconds=1.0, ratio=ratio, low=low, high=high)
+    return Row(benchmark="tiny", **{"name": "mine", **figures, **options})
+
+
+@pytest.fixture(autouse=True)
+def no_peaks(monkeypatch):
+    monkeypatch.setattr(timing, "peaks", lambda kinds: dict.fromkeys(kinds, 1.0))
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    def run(*arguments, benchmarks=None):
+        code = main(["tiny", "--rounds", "2", *map(str, arguments)], benchmarks)
+        return code, capsys.readouterr()
+
+    return run
+
+
+def test_a_row_has_both_sides_their_ratio_and_what_is_asked_of_it(run, tmp_path):
+    equal = side(difference=lambda: 0.5, tolerance=1.0, floor=1e-9, aim=1e9)
+    code, said = run("--json", tmp_path / "run.json", benchmarks=tiny(comparison(equal)))
+    assert code == 0 and "| mine |" in said.out
+    found = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    (only,) = found["rows"]
+    assert only["low"] <= only["ratio"] <= only["high"] and only["difference"] == 0.5
+    assert Row.of(only).verdict() == "floor" and found["machine"]["torch"]
+
+
+def test_a_side_whose_results_differ_fails_and_is_not_timed(run):
+    def timed():
+        raise AssertionError("timed")
+
+    wrong = side("wrong", run=timed, difference=lambda: 2.0, tolerance=1.0)
+    code, said = run(benchmarks=tiny(comparison(side(), wrong)))
+    assert code == 1
+    assert "| wrong |" in said.out and "differs from the baseline by 2.00e+00" in said.out
+    assert "sides differ: wrong" in said.err and "| mine |" in said.out
+
+
+def test_results_that_are_not_numbers_count_as_different(run):
+    code, _ = run(benchmarks=tiny(comparison(side(difference=lambda: float("nan")))))
+    assert code == 1
+
+
+def test_the_sides_take_turns(run):
+    order = []
+    sides = [side(name, run=lambda name=name: order.append(name)) for name in ("a", "b")]
+    work = Comparison(title="tiny", plain=lambda: order.append("plain"), sides=sides)
+    run(benchmarks=tiny(work))
+    assert order == ["plain", "a", "b"] * 3  # the first round warms up
+
+
+def test_work_that_times_itself_is_believed(run, tmp_path):
+    work = Comparison(title="tiny", plain=lambda: 3.0, sides=[side(run=lambda: 1.5)], clock="own")
+    run("--json", tmp_path / "run.json", benchmarks=tiny(work))
+    assert report.read(tmp_path / "run.json")[0].ratio == 2.0
+
+
+def test_a_share_of_the_peak_is_shown_for_work_that_is_counted(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "GEMM", 8)
+    timing.probe.cache_clear()
+    run("--json", tmp_path / "run.json", benchmarks=tiny(comparison(side(work=100.0))))
+    timing.probe.cache_clear()
+    (only,) = report.read(tmp_path / "run.json")
+    assert only.share > 0 and "GF/s" in only.reached
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(1.0, "met"), (3.0, "MISSED")])
+def test_a_bound_says_whether_it_is_kept(run, value, verdict):
+    bound = Bound(name="memory", value=value, unit="batches", most=2.0)
+    code, said = run(benchmarks=tiny(bound))
+    assert code == 0 and verdict in said.out and "at most 2 batches" in said.out
+
+
+def test_a_run_compares_with_itself(run, tmp_path):
+    benchmarks = tiny(comparison(side()))
+    run("--json", tmp_path / "run.json", benchmarks=benchmarks)
+    _, said = run("--compare", tmp_path / "run.json", benchmarks=benchmarks)
+    assert report.COMPARED in said.out and "| mine | x" in said.out.split(report.COMPARED)[1]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "word", "worse"),
+    [
+        (row(2.0, 1.9, 2.1), row(1.5, 1.4, 1.6), "WORSE", ["mine"]),
+        (row(2.0, 1.9, 2.1), row(1.8, 1.6, 2.05), "within the spread", []),
+        (row(2.0, 1.4, 2.1), row(1.5, 1.4, 1.6), "within the spread", []),
+        (row(1.5, 1.4, 1.6), row(2.0, 1.9, 2.1), "better", []),
+        (row(2.0, 1.9, 2.1), Row(benchmark="tiny", name="mine", failure="x"), "FAILED", ["mine"]),
+    ],
+)
+def test_a_row_is_worse_only_beyond_the_spread_of_both_runs(then, now, word, worse):
+    lines, found = report.compared([then], [now])
+    assert len(lines) == 1 and word in lines[0] and found == worse
+
+
+def test_rows_of_one_run_alone_are_named():
+    lines, worse = report.compared([row(2.0, 1.9, 2.1)], [row(1.0, 1.0, 1.0, name="new")])
+    assert worse == [] and "only in this run" in lines[0] and "not in this run" in lines[1]
+
+
+def test_a_worse_row_ends_the_program_with_1(run, tmp_path):
+    file = tmp_path / "then.json"
+    then = row(1e9, 1e9, 1e9)
+    report.write(timing.Results(machine={}, rounds=1, rows=[then]), file)
+    code, said = run("--compare", file, benchmarks=tiny(comparison(side())))
+    assert code == 1 and "worse beyond the spread: mine" in said.err
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"rows": [{"name": "x"}]}'])
+def test_a_file_that_is_not_a_run_is_named(run, tmp_path, text):
+    file = tmp_path / "then.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"then.json cannot be compared with"):
+        run("--compare", file, benchmarks=tiny())
+
+
+def test_rows_of_bf16_are_left_out_with_a_note_where_the_cpu_lacks_it(run, monkeypatch):
+    monkeypatch.setattr("avplatform.base.machine.cpu_has_bf16", lambda: False)
+    seen = []
+    module = tiny()
+    module["tiny"].comparisons = lambda setting: seen.append(setting.bf16) or {}
+    _, said = run(benchmarks=module)
+    assert seen == [False] and "note: rows of bf16 are left out" in said.out
+
+
+def test_a_benchmark_can_say_that_this_machine_lacks_what_it_needs(run):
+    _, said = run(benchmarks=tiny(comparison(side()), reason="it needs two cores"))
+    assert "note: tiny is left out: it needs two cores" in said.out and "| mine |" not in said.out
+
+
+def test_parts_are_chosen_by_their_names(run):
+    _, said = run("--only", "other", benchmarks=tiny(comparison(side())))
+    assert "| mine |" not in said.out
+
+
+def test_the_list_tells_benchmarks_from_programs(capsys):
+    assert main(["--list"]) == 0
+    speed, others = capsys.readouterr().out.split("other programs")
+    assert "training_step" in speed and "metrics" in speed
+    assert "systems" in others and "training_step" not in others and "gpu" in others
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("zero_shot", "run it as python -m benchmarks.zero_shot"), ("zer", "choose from ")],
+)
+def test_an_unknown_name_gets_a_hint(capsys, name, hint):
+    with pytest.raises(SystemExit):
+        main([name])
+    assert hint in capsys.readouterr().err
