@@ -31,7 +31,7 @@ from avplatform.features.sources import Catalogue, find_files
 from avplatform.features.spread import spread_pieces
 from avplatform.scale.engine import import_ray
 from avplatform.scale.options import EngineOptions
-from benchmarks.media import make_video, make_weights
+from benchmarks.speed.features import make_video, make_weights
 
 STORE = 100 * 2**20
 RECIPE = {"audio": "vggish", "visual": "timm:tf_efficientnet_lite0", "motion": None}

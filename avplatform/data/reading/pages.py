@@ -19,7 +19,7 @@ this module                               8,880    4,392
 ... kept open, with ``memory_map=True``   3,198    1,894
 ======================================  =======  =======
 
-``python -m benchmarks.data`` measures the first line ("streamed") against its goals.
+``python -m benchmarks reading`` measures the first line ("streamed") against its goals.
 
 Source: the parquet format's PageHeader, in thrift's compact protocol; data page version 1.
 """
