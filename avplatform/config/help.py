@@ -57,7 +57,7 @@ def _flags(
     options: Any, names: list[str], hidden: frozenset[str], prefix: str
 ) -> list[dict[str, Any]]:
     """Return those of a dataclass's options that are shown: name, type, default and text."""
-    kinds = field_kinds(type(options))
+    kinds = field_kinds(type(options))  # type: ignore[arg-type]
     texts = _texts(type(options))  # type: ignore[arg-type]
     return [
         {

@@ -79,7 +79,7 @@ def trace(model: AVModel) -> Traced:
     """
     network = Network(copy.deepcopy(model).float().cpu().eval())
     network.model.companion = None
-    free = ("batch", "segments", "labels")
+    free: tuple[str, ...] = ("batch", "segments", "labels")
     try:
         with torch.no_grad():
             network(**example(model, **TRACED))
@@ -103,7 +103,7 @@ def trace(model: AVModel) -> Traced:
         for name, value in zip(inputs, _values(program, "user_inputs"), strict=True)
         for size, axis in zip(value.shape, axes[name], strict=True)
     }
-    outputs = {
+    outputs: dict[str, list[str | int]] = {
         name: [symbols.get(str(n), str(n)) if isinstance(n, torch.SymInt) else n for n in x.shape]
         for name, x in zip(values_of(found), _values(program, "user_outputs"), strict=True)
     }
@@ -140,7 +140,9 @@ def example(
     free = ("batch", "segments", "labels")
     given = {"batch": 1, "segments": model.config.segments, "labels": labels or 1} | sizes
     found = {
-        name: torch.randn([given.get(str(size), size) for size in axes], generator=generator)  # type: ignore[misc]
+        name: torch.randn(
+            [given[size] if isinstance(size, str) else size for size in axes], generator=generator
+        )
         for name, axes in axes_of(model, free=free).items()
     }
     if "label_embeddings" in found:
@@ -169,7 +171,8 @@ def _split(x: Tensor, sizes: list[int], dim: int = 0) -> tuple[Tensor, ...]:
 
 
 def _lstm(*args: Any) -> tuple[Tensor, ...]:
-    return lstm_operator()(*args)  # type: ignore[no-any-return]
+    found: tuple[Tensor, ...] = lstm_operator()(*args)
+    return found
 
 
 FORMS: dict[Any, Callable[..., Any]] = {

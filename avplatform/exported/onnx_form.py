@@ -78,8 +78,9 @@ def _lstm(
     Shape: x [B, T, D'], start two of [directions, B, D] -> [B, T, directions * D], and the last
     states as `start`.
     """
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
 
+    op: Any = opset18
     directions = 2 if bidirectional else 1
     if not (has_biases and batch_first and layers == 1) or len(weights) != 4 * directions:
         raise UsageError("an LSTM is exported with one layer, biases, and the batch first")
