@@ -178,12 +178,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def precisions(device: torch.device) -> Iterator[tuple[str, AbstractContextManager[Any]]]:
-    """Yield the precisions, each with the context of its forward pass; sets that of products."""
-    for name, level in (("fp32", "highest"), ("tf32", "high"), ("bf16", "highest")):
-        torch.set_float32_matmul_precision(level)
-        bf16 = name == "bf16"
-        yield name, torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
-    torch.set_float32_matmul_precision("highest")
+    """Yield the precisions, each with the context of its forward pass; sets that of float32."""
+    try:
+        for name in ("fp32", "tf32", "bf16"):
+            allow_tf32(name == "tf32")
+            bf16 = name == "bf16"
+            yield name, torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+    finally:  # an error of one precision leaves the next check in float32
+        allow_tf32(False)
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Set whether products, convolutions and LSTMs in float32 may be rounded to tf32."""
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def peaks(bench: Bench) -> None:

@@ -6,6 +6,7 @@ compared. A figure is the median over rounds of the ratio within a round.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -160,7 +161,8 @@ def rows(benchmark: str, item: Comparison | Bound, rounds: int) -> Iterator[Row]
             agreeing.append((side, found))
             continue
         reason = f"differs from the baseline by {found:.2e}, more than {side.tolerance:.0e}"
-        yield Row(benchmark=benchmark, name=side.name, difference=found, failure=reason)
+        known = found if math.isfinite(found) else None  # JSON has no other numbers
+        yield Row(benchmark=benchmark, name=side.name, difference=known, failure=reason)
     sides = [side for side, _ in agreeing]
     times, probes = measure(item, sides, rounds * item.rounds)
     for side, found in agreeing:

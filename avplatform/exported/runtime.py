@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avplatform.exported.about import about_of, as_texts, read_texts, unpacked
-from avplatform.exported.graph import trace
+from avplatform.exported.graph import first_line, trace
 from avplatform.exported.onnx_form import onnx_bytes
 from avplatform.hub.folder import model_folder
 from avplatform.models.av_model import AVModel
@@ -22,6 +22,9 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.models.paths import expanded
 
 SUFFIX = ".onnx"
+ARCHIVE = ".pt2"
+CHANGED = "does not say rightly what it is; write it again with `avplatform export`"
+"""What is said of a file whose description does not fit its network."""
 
 
 class ExportedModel(nn.Module):
@@ -33,7 +36,8 @@ class ExportedModel(nn.Module):
         file: the file, or its content.
 
     Raises:
-        DataError: the file is not there, is not ONNX, or was not written by `avplatform export`.
+        DataError: the file is not there, is not ONNX, was not written by `avplatform export`, or
+            was changed since.
         UsageError: onnxruntime is not installed.
     """
 
@@ -47,12 +51,23 @@ class ExportedModel(nn.Module):
         texts = self.session.get_modelmeta().custom_metadata_map
         self.about = about = read_texts(texts, place)
         self.config = AVModelConfig.from_dict(about["config"])
-        own = about.get("label_embeddings")
-        self.register_buffer("label_embeddings", None if own is None else unpacked(own))
+        self.reads = {found.name: found.shape for found in self.session.get_inputs()}
+        try:
+            own = (
+                None
+                if "label_embeddings" not in self.reads
+                else unpacked(about["label_embeddings"])
+            )
+            streams = tuple(about["outputs"].get("attention", {}).get("streams", ()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{place} {CHANGED} ({first_line(error)})") from None
+        if list(about["outputs"]) != [found.name for found in self.session.get_outputs()]:
+            raise DataError(f"{place} {CHANGED} (its outputs have other names)")
+        if own is not None and list(own.shape) != [len(self.config.classes), self.config.label_dim]:
+            raise DataError(f"{place} {CHANGED} (label_embeddings are {list(own.shape)})")
+        self.register_buffer("label_embeddings", own)
         self.register_buffer("place", torch.zeros(0))
-        streams = about["outputs"].get("attention", {}).get("streams", ())
-        self.decoder = SimpleNamespace(streams=tuple(streams))
-        self.reads = [found.name for found in self.session.get_inputs()]
+        self.decoder = SimpleNamespace(streams=streams)
 
     def forward(
         self,
@@ -61,7 +76,12 @@ class ExportedModel(nn.Module):
         motion: Tensor | None = None,
         label_embeddings: Tensor | None = None,
     ) -> Output:
-        """Parse clips; the arguments are those of `AVModel`."""
+        """Parse clips; the arguments are those of `AVModel`.
+
+        Raises:
+            DataError: an input is missing, is empty, or has a size that the network does not read.
+            UsageError: labels are given to a network that does not read them.
+        """
         labels = self.label_embeddings if label_embeddings is None else label_embeddings
         if label_embeddings is not None and "label_embeddings" not in self.reads:
             raise UsageError("this exported model knows its own classes only; leave labels out")
@@ -70,7 +90,15 @@ class ExportedModel(nn.Module):
         if missing := [name for name, values in feed.items() if values is None]:
             raise DataError(f"{missing[0]} features are missing, which the model reads")
         arrays = {n: x.detach().float().cpu().numpy() for n, x in feed.items() if x is not None}
-        found = self.session.run(None, arrays)
+        for name, array in arrays.items():
+            check_shape(name, array.shape, self.reads[name])
+        try:
+            found = self.session.run(None, arrays)
+        except Exception as error:  # onnxruntime has a class of its own for each kind of error
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+            raise DataError(
+                f"the exported network fails at {shapes}: {first_line(error)}"
+            ) from None
         outputs, parse = self.about["outputs"], Parse()
         for (name, told), array in zip(outputs.items(), found, strict=True):
             values = torch.from_numpy(array).to(audio.device)
@@ -83,6 +111,22 @@ class ExportedModel(nn.Module):
                 parse.add(name, Prediction(values, **how))
         parse.queried_by_labels = bool(self.about.get("queried_by_labels"))
         return Output(parse, cast(Encoding, None))
+
+
+def check_shape(name: str, shape: Sequence[int], wanted: Sequence[int | str]) -> None:
+    """Raise DataError unless a shape is the wanted one, in which a name stands for any size from 1.
+
+    onnxruntime ends the whole process where an LSTM reads no clip.
+    """
+    pairs = zip(shape, wanted, strict=False)
+    if len(shape) != len(wanted) or any(
+        n != size if isinstance(size, int) else n < 1 for n, size in pairs
+    ):
+        axes = ", ".join(map(str, wanted))
+        raise DataError(
+            f"{name} is {list(shape)}, but this exported network reads [{axes}], where a name "
+            "stands for any size from 1 on"
+        )
 
 
 def session_of(file: str | Path | bytes) -> Any:
@@ -133,10 +177,17 @@ def open_model(place: str | Path | AVModel, *, runtime: str = "torch") -> AVMode
 
     Raises:
         DataError: there is no such model.
-        UsageError: a package of the extra `export` is missing, or the model cannot be exported.
+        UsageError: the file is one of torch-export, a package of the extra `export` is missing, or
+            the model cannot be exported.
     """
     if not isinstance(place, AVModel) and Path(place).suffix == SUFFIX:
         return cast(AVModel, ExportedModel(expanded(place)))
+    archive = not isinstance(place, AVModel) and Path(place).suffix == ARCHIVE
+    if archive and expanded(place).is_file():  # type: ignore[arg-type]
+        raise UsageError(
+            f"{place} is a file for `torch.export.load`, which is not read here; give the run or "
+            f"model folder that it was made from, or export it to a FILE{SUFFIX}"
+        )
     loaded = place if isinstance(place, AVModel) else AVModel.from_pretrained(model_folder(place))
     return cast(AVModel, on_onnxruntime(loaded)) if runtime == "onnx" else loaded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from torch import Tensor
 from avplatform.exported.about import about_of, as_texts
 from avplatform.exported.graph import Traced, example, first_line, trace, values_of, with_own_lstm
 from avplatform.exported.onnx_form import onnx_bytes
-from avplatform.exported.runtime import SUFFIX, needed, session_of
+from avplatform.exported.runtime import ARCHIVE, SUFFIX, needed, session_of
 from avplatform.hub.folder import model_folder
 from avplatform.models.av_model import AVModel
 from avplatform.models.errors import DataError, UsageError, unknown_name
@@ -23,7 +24,7 @@ from avplatform.models.files import write_atomic
 from avplatform.models.paths import expanded
 
 Format = Literal["onnx", "torch-export"]
-ENDINGS = {"onnx": SUFFIX, "torch-export": ".pt2"}
+ENDINGS = {"onnx": SUFFIX, "torch-export": ARCHIVE}
 """The endings by which runtimes know the files."""
 TOLERANCE = 1e-4
 """The largest allowed difference from the model, as a share of the output's largest value or 1."""
@@ -65,8 +66,9 @@ def export(
         replace: the file may exist.
 
     Raises:
-        UsageError: the format is unknown, the file exists or has another ending, a package of the
-            extra `export` is missing, or the model cannot be exported.
+        UsageError: the format is unknown, the file exists or has another ending, the model is
+            itself a file, a package of the extra `export` is missing, or the model cannot be
+            exported.
         DataError: there is no such model, the file cannot be written, or it does not compute what
             the model computes.
 
@@ -89,8 +91,7 @@ def export(
         raise UsageError(f"{file} exists; give --replace to write it again, or another file")
     if to == "onnx":
         needed("onnx", "onnxscript", "onnxruntime")
-    loaded = model if isinstance(model, AVModel) else AVModel.from_pretrained(model_folder(model))
-    loaded = loaded.eval()
+    loaded = _single(model if isinstance(model, AVModel) else _loaded(model))
     traced = trace(loaded)
     about = about_of(loaded, traced)
     if to == "onnx":
@@ -105,6 +106,24 @@ def export(
     except OSError as error:
         raise DataError(f"cannot write {file}: {error.strerror or error}") from None
     return Written(file=path, about=about, differences=differences)
+
+
+def _loaded(place: str | Path) -> AVModel:
+    """Return the model of a place.
+
+    Raises:
+        UsageError: the place is a file.
+        DataError: there is no such model.
+    """
+    if expanded(place).is_file():
+        raise UsageError(f"{place} is a file; give the run or model folder of the model to export")
+    return AVModel.from_pretrained(model_folder(place))
+
+
+def _single(model: AVModel) -> AVModel:
+    """Return a copy of a model in evaluation mode, and in single precision if it has less."""
+    found = copy.deepcopy(model).eval()
+    return found.float() if found.dtype.itemsize < torch.float32.itemsize else found
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from avplatform.exported.about import packed
-from avplatform.exported.runtime import ExportedModel
+from avplatform.exported.runtime import ExportedModel, check_shape
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.paths import expanded
 from avplatform.tasks.registry import task_of_model
@@ -48,7 +48,8 @@ def browser_page(
         video: the name of the video.
 
     Raises:
-        DataError: the file is not an exported network, or the folder lacks a file.
+        DataError: the file is not an exported network, it reads longer clips only, or the folder
+            lacks a file.
         UsageError: the model is not one for video parsing, or does not read these features.
     """
     place = expanded(model)
@@ -81,6 +82,9 @@ def browser_page(
     if about.get("synthetic") is True:
         timeline.notes.append("The model was trained on SYNTHETIC features.")
     window, hop = PipelineConfig().windows(config)
+    check_shape(
+        "audio", (1, min(window, total), *features.audio.shape[1:]), exported.reads["audio"]
+    )
     arrays = {n: torch.from_numpy(x) for n, x in vars(features).items() if x is not None}
     network = {
         "model": _base64(place),

@@ -229,4 +229,4 @@ def _choose(levels: Tensor, unit: AttentionUnit, select: nn.Linear) -> Tensor:
     sequence = rearrange(levels, "b t l d -> (b t) l d")
     z = unit(sequence, sequence)
     chosen = (select(z).sigmoid() * z).sum(dim=1)
-    return rearrange(chosen, "(b t) d -> b t d", b=levels.shape[0])
+    return chosen.unflatten(0, levels.shape[:2])

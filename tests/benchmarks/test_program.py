@@ -67,9 +67,13 @@ def test_a_side_whose_results_differ_fails_and_is_not_timed(run):
     assert "sides differ: wrong" in said.err and "| mine |" in said.out
 
 
-def test_results_that_are_not_numbers_count_as_different(run):
-    code, _ = run(benchmarks=tiny(comparison(side(difference=lambda: float("nan")))))
+@pytest.mark.parametrize("found", ["nan", "inf"])
+def test_results_that_are_not_numbers_count_as_different(run, tmp_path, found):
+    file, work = tmp_path / "run.json", comparison(side(difference=lambda: float(found)))
+    code, _ = run("--json", file, benchmarks=tiny(work))
     assert code == 1
+    (only,) = report.read(file)
+    assert only.verdict() == "FAILED" and found in only.failure
 
 
 def test_the_sides_take_turns(run):
@@ -160,8 +164,17 @@ def test_a_benchmark_can_say_that_this_machine_lacks_what_it_needs(run):
 
 
 def test_parts_are_chosen_by_their_names(run):
-    _, said = run("--only", "other", benchmarks=tiny(comparison(side())))
-    assert "| mine |" not in said.out
+    _, said = run("--only", "par", benchmarks=tiny(comparison(side())))
+    assert "| mine |" in said.out
+    with pytest.raises(SystemExit):
+        run("--only", "other", benchmarks=tiny(comparison(side())))
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run("--json", tmp_path / "none" / "run.json", benchmarks=tiny(comparison(side())))
+    said = capsys.readouterr()
+    assert "there is no folder" in said.err and "| mine |" not in said.out
 
 
 def test_the_list_tells_benchmarks_from_programs(capsys):

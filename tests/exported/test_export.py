@@ -77,6 +77,13 @@ def test_a_model_of_clips_of_one_length_keeps_it_and_leaves_the_batch_free(tmp_p
     assert any("audio [4, 10, 6]" in shape for shape in done.differences)
 
 
+def test_a_model_of_half_precision_is_exported_in_single_and_stays_as_it_was(tmp_path):
+    model = build("avvp", "han", "mmil").bfloat16().train()
+    done = avplatform.export(model, tmp_path / "half.pt2", to="torch-export")
+    assert done.largest < 1e-4
+    assert model.training and model.dtype == torch.bfloat16
+
+
 def test_the_file_alone_says_how_it_is_used(leap):
     import onnx
 
@@ -143,6 +150,11 @@ def test_the_command_says_what_it_wrote_and_how_far_it_was_checked(leap, capsys)
 def test_a_wrong_request_is_refused_before_any_work(leap, tmp_path, file, to, why):
     with pytest.raises(UsageError, match=why):
         avplatform.export(leap[1] / "model", tmp_path / file, to=to)
+
+
+def test_a_file_is_not_exported_again(leap, tmp_path):
+    with pytest.raises(UsageError, match=r"leap\.onnx is a file; give the run or model folder"):
+        avplatform.export(leap[2].file, tmp_path / "m.onnx")
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path):

@@ -11,10 +11,11 @@ pytest.importorskip("onnxruntime", reason="needs the extra export")
 import avplatform
 from avplatform import pipeline
 from avplatform.commands.predict import PredictOptions
+from avplatform.exported.graph import example
 from avplatform.exported.runtime import ExportedModel
 from avplatform.models.errors import DataError, UsageError
 from avplatform.timeline.options import PipelineConfig
-from tests.models.cells import build
+from tests.models.cells import build, cell
 from tests.timeline.test_pipeline import FakeExtractor, noise
 
 
@@ -94,6 +95,54 @@ def test_a_network_of_somebody_else_is_refused(tmp_path, files):
     onnx.save(proto, tmp_path / "other.onnx")
     with pytest.raises(DataError, match=r"was not written by `avplatform export`"):
         ExportedModel(tmp_path / "other.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("label_embeddings", None),
+        ("label_embeddings", '{"shape": [25, 50], "base64": "AAAA"}'),
+        ("label_embeddings", '{"shape": [1, 1], "base64": "AAAAAA=="}'),
+        ("outputs", '{"segment.audio": {}}'),
+    ],
+)
+def test_a_file_whose_description_does_not_fit_its_network_is_refused(tmp_path, files, name, text):
+    import onnx
+
+    proto = onnx.load(files[1])
+    said = {entry.key: entry.value for entry in proto.metadata_props if entry.key != name}
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, said if text is None else {**said, name: text})
+    onnx.save(proto, tmp_path / "other.onnx")
+    with pytest.raises(DataError, match=r"other\.onnx does not say rightly what it is"):
+        ExportedModel(tmp_path / "other.onnx")
+
+
+def test_sizes_that_a_network_does_not_read_are_named(files):
+    model, file = files
+    exported = ExportedModel(file)
+    with pytest.raises(DataError, match=r"audio is \[0, 4, 6\].*reads \[batch, segments, 6\]"):
+        exported(**example(model, batch=0, segments=4))  # onnxruntime might end the process
+    inputs = example(model, batch=1, segments=4)
+    inputs["visual"] = inputs["visual"][:, :3]
+    with pytest.raises(DataError, match=r"fails at audio \[1, 4, 6\], visual \[1, 3, 8\]"):
+        exported(**inputs)
+
+
+def test_a_network_of_one_length_refuses_a_shorter_video():
+    model = cell("avvp", "mgn", "mmil", encoder_options={"audio_segments": "grouped"}).model
+    parse = pipeline(
+        model, extractor=FakeExtractor(5), config=PipelineConfig(threshold=0.2, runtime="onnx")
+    )
+    assert parse.parse(noise()).scores["audio"].any()
+    with pytest.raises(DataError, match=r"audio is \[1, 7, 6\].*reads \[batch, 10, 6\]"):
+        parse.parse(noise(seconds=7))
+
+
+def test_a_file_of_torch_export_is_not_taken_for_a_model(tmp_path):
+    (tmp_path / "m.pt2").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"is a file for `torch\.export\.load`"):
+        pipeline(tmp_path / "m.pt2")
 
 
 def test_a_missing_onnxruntime_gives_one_clear_line(files, monkeypatch, capsys):
