@@ -63,6 +63,7 @@ def extraction(
     weights = make_weights(folder, recipe)
     plain = Plain(recipe, weights, folder / "frames", seconds)
     wanted = plain.clip(video)
+    assert all(difference(np.roll(v, 1, axis=0), v) > TOLERANCE for v in wanted.values())
     what = {"resnet152": "ResNet-152, R(2+1)D-18, VGGish"}
     name = recipe.visual.partition(":")[2]
     title = f"{seconds} s of video to features, {what.get(name, f'{name}, VGGish')}"
@@ -195,7 +196,11 @@ def write_sound(video: Path, file: Path) -> None:
 
 
 def make_video(path: Path, seconds: int = SECONDS) -> Path:
-    """Moving noise of 320 x 240 at 30 frames per second, with a tone."""
+    """Make moving noise of 320 x 240 at 30 frames per second with a tone; return its file.
+
+    Every other second is dark and soft, so that features of another second differ by more than
+    `TOLERANCE`.
+    """
     generator = np.random.default_rng(0)
     texture = generator.integers(0, 256, (30, 80, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     with av.open(str(path), "w") as container:
@@ -205,12 +210,15 @@ def make_video(path: Path, seconds: int = SECONDS) -> Path:
         )
         video.width, video.height, video.pix_fmt, video.bit_rate = 320, 240, "yuv420p", 1_000_000
         for index in range(30 * seconds):
+            dark = 8 if index // 30 % 2 else 1
             frame = av.VideoFrame.from_ndarray(
-                np.ascontiguousarray(texture[:, index : index + 320]), format="rgb24"
+                np.ascontiguousarray(texture[:, index : index + 320] // dark), format="rgb24"
             )
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        tone = (0.3 * np.sin(np.arange(44100 * seconds) * 0.1)).astype(np.float32)
+        samples = np.arange(44100 * seconds)
+        loud = np.where(samples // 44100 % 2, 0.003, 0.3)
+        tone = (loud * np.sin(samples * 0.1)).astype(np.float32)
         for start in range(0, len(tone), 1024):
             frame = av.AudioFrame.from_ndarray(
                 tone[None, start : start + 1024], format="fltp", layout="mono"

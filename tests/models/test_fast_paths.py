@@ -10,6 +10,7 @@ from avplatform.models.contracts import Encoding
 from avplatform.models.decoders.leap import LEAP
 from avplatform.models.decoders.leap_config import LEAPConfig
 from avplatform.models.encoders.han import HAN, HANConfig
+from avplatform.models.encoders.mmpyr import MMPyrConfig, TemporalBlock
 from avplatform.models.layers.attention import PackedAttention, attend
 from avplatform.models.layers.spatial_channel_attention import SpatialChannelAttention
 from tests.plain.steps import ROWS, PlainLLP, comparable, pair
@@ -34,6 +35,20 @@ def textbook(attention, width, heads):
     other = nn.MultiheadAttention(width, heads, batch_first=True, dtype=torch.float64)
     other.load_state_dict(attention.state_dict())
     return lambda query, memory: other(query, memory, memory)[0]
+
+
+@pytest.mark.parametrize(("clips", "segments"), [(0, 4), (1, 1), (2, 3), (2, 10), (1, 40)])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("dilation", [1, 4, 16])
+def test_a_dilated_convolution_as_products_equals_torchs(clips, segments, kernel, dilation):
+    torch.manual_seed(0)
+    config = MMPyrConfig(width=6, heads=2, kernel=kernel)
+    block = randomised(TemporalBlock(config, dilation=dilation))
+    x = random(clips, segments, 6)
+    assert block.products
+    found = block(x)
+    block.products = False
+    torch.testing.assert_close(found, block(x), **EXACT)
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
