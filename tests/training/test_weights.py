@@ -2,9 +2,12 @@
 
 import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from accelerate import FullyShardedDataParallelPlugin
 from torch import nn
 
 from avplatform.cli import main
@@ -167,7 +170,7 @@ def test_a_sharded_model_is_saved_whole_and_resumes_exactly(tmp_path):
 
 def pretend_fsdp(rank):
     """Make Accelerate shard on the CPU as under an FSDP config; it does so on accelerators only."""
-    from accelerate import Accelerator, FullyShardedDataParallelPlugin
+    from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedType
 
@@ -189,6 +192,16 @@ def pretend_fsdp(rank):
         print("SHARDED", is_sharded(self.trained_model), is_sharded(self.bare_model), flush=True)
 
     Setup._prepare = preparing
+
+
+def test_the_config_file_shards_a_model_as_one_unit():
+    """Several parts read weights of inner layers, which would be missing if those were units."""
+    file = Path(__file__).parents[2] / "accelerate_config.yaml"
+    lines = file.read_text(encoding="utf-8").partition("#   distributed_type: FSDP\n")[2]
+    options = yaml.safe_load(lines.replace("#   ", ""))["fsdp_config"]
+    assert options["fsdp_version"] == 2 and options["fsdp_auto_wrap_policy"] == "NO_WRAP"
+    plugin = FullyShardedDataParallelPlugin(auto_wrap_policy=options["fsdp_auto_wrap_policy"])
+    assert plugin.auto_wrap_policy is None
 
 
 def test_a_run_under_fsdp_trains_as_without_it(small_stores, tmp_path):
