@@ -47,6 +47,8 @@ class Remote:
         self.url = f"{scheme}://{rest.rstrip('/')}"
         self._about = about
         self.scheme, self._path = scheme, PurePosixPath(rest)
+        self.key = rest.rstrip("/")
+        """The name of the object in its file system: the bucket, and the path in it."""
         if len(self._path.parts) < 1:
             raise UsageError(f"{url} names no bucket; give {scheme}://BUCKET/FOLDER")
 
@@ -69,11 +71,6 @@ class Remote:
                 f"{self.url}: such addresses cannot be used; give s3://, gs:// or hf://, or a path"
             )
         return system
-
-    @property
-    def key(self) -> str:
-        """The name of the object in its file system: the bucket, and the path in it."""
-        return str(self._path)
 
     @property
     def name(self) -> str:
@@ -146,7 +143,9 @@ class Remote:
             self.system.invalidate_cache()
             found = self.system.find(self.key, detail=True)
         every = [
-            Remote(f"{self.scheme}://{key.lstrip('/')}", about) for key, about in found.items()
+            Remote(f"{self.scheme}://{key.lstrip('/')}", about)
+            for key, about in found.items()
+            if not key.endswith("/")  # what a web page of the store leaves where it made a folder
         ]
         return sorted(every, key=lambda file: file._path.parts)
 

@@ -57,8 +57,8 @@ class LabelMaker:
     def __call__(self) -> Work:
         """Return what labels a video."""
         check_shared(self.places.labels)
-        set_threads(self.threads)
         source = self.open_source()
+        set_threads(self.threads)  # after it, as an accelerator sets them too
 
         def work(item: dict[str, Any]) -> str:
             try:

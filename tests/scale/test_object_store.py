@@ -138,6 +138,16 @@ def test_what_a_stopped_attempt_has_left_is_removed_and_nothing_else(out, alone)
     assert set(objects_of(mine).values()) == {b"mine"}
 
 
+def test_the_mark_of_an_empty_folder_is_no_file(out, alone):
+    bucket, name = out.key.split("/")
+    out.system.call_s3("put_object", Bucket=bucket, Key=f"{name}/", Body=b"")
+    assert out.files() == []
+    folder = written(out, bytes_of(alone))
+    folder.publish()
+    folder.close(keep=False)
+    assert objects_of(out) == bytes_of(alone)
+
+
 def test_addresses_that_are_no_object_store_are_refused(tmp_path, capsys):
     pytest.importorskip("fsspec")
     args = ["extract", f"file://{tmp_path}", "--out", str(tmp_path / "o")]
