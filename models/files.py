@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,7 +57,8 @@ def write_atomic(path: Path, content: str | bytes | Callable[[Path], object]) ->
         content: text (written as UTF-8), bytes, or a function that writes to the path that it is
             given.
     """
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    # Processes of two machines that share the folder may have the same number.
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     aside = path.with_name(f".{path.name}.replaced")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -43,10 +43,12 @@ class Remote:
     """
 
     def __init__(self, url: str, about: dict[str, Any] | None = None) -> None:
-        self.url = url.rstrip("/")
+        scheme, _, rest = url.partition("://")
+        self.url = f"{scheme}://{rest.rstrip('/')}"
         self._about = about
-        scheme, _, rest = self.url.partition("://")
         self.scheme, self._path = scheme, PurePosixPath(rest)
+        self.key = rest.rstrip("/")
+        """The name of the object in its file system: the bucket, and the path in it."""
         if len(self._path.parts) < 1:
             raise UsageError(f"{url} names no bucket; give {scheme}://BUCKET/FOLDER")
 
@@ -57,18 +59,18 @@ class Remote:
             import fsspec
 
             with remote_errors(self):
-                return fsspec.core.url_to_fs(self.url)[0]
+                system, key = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             text = " ".join(str(error).split())[:200]
             raise UsageError(
                 f'{self.url} cannot be read ({text}); pip install "avplatform[scale]" reads s3://, '
                 "and gcsfs gs://"
             ) from None
-
-    @property
-    def key(self) -> str:
-        """The name of the object in its file system: the bucket, and the path in it."""
-        return str(self._path)
+        if self.key.startswith("/") or key.strip("/") != self.key:  # a disk or a server of files
+            raise UsageError(
+                f"{self.url}: such addresses cannot be used; give s3://, gs:// or hf://, or a path"
+            )
+        return system
 
     @property
     def name(self) -> str:
@@ -125,6 +127,7 @@ class Remote:
     def is_file(self) -> bool:
         """Return whether there is an object of this name."""
         with remote_errors(self):
+            self.system.invalidate_cache()
             return bool(self.system.isfile(self.key))
 
     def about(self) -> dict[str, Any]:
@@ -140,7 +143,9 @@ class Remote:
             self.system.invalidate_cache()
             found = self.system.find(self.key, detail=True)
         every = [
-            Remote(f"{self.scheme}://{key.lstrip('/')}", about) for key, about in found.items()
+            Remote(f"{self.scheme}://{key.lstrip('/')}", about)
+            for key, about in found.items()
+            if not key.endswith("/")  # what a web page of the store leaves where it made a folder
         ]
         return sorted(every, key=lambda file: file._path.parts)
 
@@ -155,13 +160,12 @@ class Remote:
         Raises:
             FileExistsError: it should be `new` and is there; object stores check this in one step.
         """
+        mode = {"mode": "create"} if new else {}
         with remote_errors(self):
             if isinstance(content, Path):
-                self.system.put_file(str(content), self.key)
-            elif new:
-                self.system.pipe_file(self.key, content, mode="create")
+                self.system.put_file(str(content), self.key, **mode)
             else:
-                self.system.pipe_file(self.key, content)
+                self.system.pipe_file(self.key, content, **mode)
 
     def fetch(self, folder: Path) -> Path:
         """Copy the object into a local folder, under its own name."""
@@ -171,7 +175,7 @@ class Remote:
 
     def remove(self) -> None:
         """Remove the object, or all objects below this place, if there are any."""
-        with contextlib.suppress(FileNotFoundError):
+        with remote_errors(self), contextlib.suppress(FileNotFoundError):
             self.system.rm(self.key, recursive=True)
 
 
@@ -183,7 +187,8 @@ def identity(place: Path | Remote) -> list[Any]:
     """
     if isinstance(place, Remote):
         about = place.about()
-        tags = [about[key] for key in ("ETag", "etag", "LastModified", "mtime") if key in about]
+        names = ("ETag", "etag", "blob_id", "LastModified", "mtime")
+        tags = [about[key] for key in names if key in about]
         return [place.url, about["size"], str(tags[0]) if tags else ""]
     stat = place.stat()
     return [str(place.resolve()), stat.st_size, stat.st_mtime_ns]

@@ -191,17 +191,25 @@ def predict_on_nodes(
     from avplatform.scale.notes import Notes
 
     make_folder(out)
-    made_by = {name: value for name, value in vars(options).items() if name not in NOT_THE_RESULT}
-    notes = Notes(folder=out.absolute() / ".done", made_by=made_by)
+    made_by: dict[str, Any] = {
+        name: value for name, value in vars(options).items() if name not in NOT_THE_RESULT
+    }
+    notes = Notes(folder=out.absolute() / ".done", made_by=[made_by, _files_read(options)])
     items = [
         {"key": notes.key(identity(video), name), "name": str(video), "folder": name}
         for video, name in jobs
     ]
-    known = {item["key"]: notes.read(item["key"]) for item in items}
+    known = {
+        item["key"]: notes.read(item["key"])
+        if (out / item["folder"] / "events.json").is_file()  # else its folder was removed
+        else None
+        for item in items
+    }
     todo = [item for item in items if known[item["key"]] is None]
-    answers = share(
-        PredictMaker(options=options, out=out, notes=notes), todo, options, advance=advance
-    )
+    for _ in range(len(items) - len(todo)):
+        advance()
+    maker = PredictMaker(options=options, out=out, notes=notes)
+    answers = share(maker, todo, options, told=lambda *_: advance())
     for (video, _), item in zip(jobs, items, strict=True):
         answer = answers.get(item["key"])
         if answer is not None and answer.status == "bad":
@@ -211,6 +219,22 @@ def predict_on_nodes(
     notes.remove()
 
 
+def _files_read(options: PredictOptions) -> list[Any]:
+    """Return what tells the weights and the labels that the options name from earlier ones."""
+    from avplatform.base.places import identity
+    from avplatform.features.weights import parse_weights
+
+    given = [options.model, options.labels_file, options.embeddings]
+    given += parse_weights(options.weights).values()
+    files: list[Path] = []
+    for path in (expanded(place) for place in given if place):
+        files += (file for file in path.rglob("*") if file.suffix in WEIGHTS)
+        files += [path] if path.is_file() else []
+    return [identity(file) for file in sorted(files)]
+
+
+WEIGHTS = {".safetensors", ".pth", ".onnx"}
+"""Suffixes of files of weights in a folder."""
 NOT_THE_RESULT = {"videos", "out", *vars(EngineOptions()), "cpu", "threads"}
 """Options on which the result does not depend."""
 
@@ -226,8 +250,10 @@ class PredictMaker:
     def __call__(self) -> Work:
         """Return what parses a video and writes its files."""
         from avplatform.base.machine import set_threads
+        from avplatform.scale.child import check_shared
         from avplatform.timeline.several import Several
 
+        check_shared(self.out)
         set_threads(self.options.worker_cpus)
         parse = open_pipeline(self.options)
 

@@ -50,6 +50,9 @@ def run(args: list[str], prog: str) -> int:
     check_engine(options)
     if options.engine and options.jobs > 1:
         raise UsageError("--jobs is for this machine alone; on a cluster, --workers says how many")
+    for name in ("worker_memory", "worker_seconds"):
+        if getattr(options, name) != getattr(EngineOptions(), name):
+            raise UsageError(f"--{name.replace('_', '-')} bounds no run of a sweep; leave it out")
     runs = read_sweep(options.file)
     check_runs(runs, where=options.file)
     out = expanded(options.out or Path("runs") / Path(options.file).stem)

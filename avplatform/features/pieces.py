@@ -81,9 +81,10 @@ class Pieces:
     def read(self, file: Path | Remote) -> dict[str, np.ndarray] | None:
         """Return the arrays that `save` wrote, or None if they are missing or incomplete."""
         try:
-            path = self.piece(file)
-            return load(path.read_bytes()) if path.is_file() else None
-        except (OSError, SafetensorError):
+            return load(self.piece(file).read_bytes())
+        except PlaceError:
+            raise
+        except (OSError, DataError, SafetensorError):
             return None
 
     def has(self, file: Path | Remote) -> bool:
@@ -113,20 +114,28 @@ class Pieces:
         """
         with TemporaryDirectory() if isinstance(file, Remote) else nullcontext() as folder:
             try:
+                name = self.name(file)  # before it is read: it may be written to meanwhile
                 local = file.fetch(Path(folder or "")) if isinstance(file, Remote) else file
                 clips = self._clips(local)
+                if name is None or self._changed(file, local, name):
+                    raise DataError(f"{file} was changed while it was read")
             except PlaceError as error:
                 raise StoppedError(f"{error}; run the same command again to go on") from None
             except DataError as error:
                 raise DataError(str(error).replace(f"{folder}/{file.name}", str(file))) from None
             try:
-                self.save(self.piece(file), local, clips)
+                self.save(self.work / name, local, clips)
             except (OSError, PlaceError) as error:
                 text = error.strerror if isinstance(error, OSError) else None
                 raise StoppedError(
                     f"cannot write {self.work}: {text or error}; run the same command again to go "
                     "on"
                 ) from None
+
+    def _changed(self, file: Path | Remote, local: Path, name: str) -> bool:
+        if isinstance(file, Remote):
+            return bool(file.about()["size"] != local.stat().st_size)
+        return self.name(file) != name
 
     def _clips(self, file: Path) -> list[ClipFeatures]:
         """Return the clips of a file.

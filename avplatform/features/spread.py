@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,10 @@ from avplatform.base.places import Remote, located
 from avplatform.features.extractor import Extractor
 from avplatform.features.pieces import Long, Pieces
 from avplatform.features.sources import Catalogue
-from avplatform.models.errors import UsageError
-from avplatform.scale.child import Work
+from avplatform.models.errors import DataError, UsageError
+from avplatform.scale.child import Work, check_shared
 from avplatform.scale.engine import share
 from avplatform.scale.options import EngineOptions
-from avplatform.version import __version__
 
 Made = list[tuple[str, str]]
 
@@ -57,7 +57,8 @@ def spread_pieces(
             {"key": str(index), "name": str(file), "piece": pieces.name(file)}
             for index, file in enumerate(files)
         ]
-        answers = share(maker, items, options, advance=advance)
+        with _shared_folder(pieces.work):
+            answers = share(maker, items, options, told=lambda *_: advance())
         found = [(item["name"], answers[item["key"]]) for item in items]
         return [(name, answer.text) for name, answer in found if answer.status == "bad"]
 
@@ -77,20 +78,34 @@ class PieceMaker:
     cpu: bool
     precision: str
     threads: int
-    version: str = __version__
 
     def __call__(self) -> Work:
         """Load the networks, and check that they are those of the other nodes."""
-        if self.version != __version__:
-            raise UsageError(
-                f"a node has avplatform {__version__}, the driver {self.version}; install the same"
-            )
+        if isinstance(self.work, Path):
+            check_shared(self.work)
         accelerator = make_accelerator(cpu=self.cpu, precision=self.precision, threads=self.threads)
         extractor = self.make(device=accelerator.device)
         pieces = Pieces(self.work, extractor, self.catalogue, self.segments, self.long)
         if pieces.made_by != self.made_by:
             raise UsageError("the weights on a node differ from the driver's; give all the same")
         return partial(_make_piece, pieces)
+
+
+@contextlib.contextmanager
+def _shared_folder(work: Path | Remote) -> Iterator[None]:
+    """Make the folder of the pieces, by which nodes see that they share it."""
+    if isinstance(work, Remote):
+        yield
+        return
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {work}: {error.strerror}; give another --out") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # it holds pieces
+            work.rmdir()
 
 
 def _make_piece(pieces: Pieces, item: dict[str, Any]) -> str:

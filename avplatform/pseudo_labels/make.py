@@ -213,10 +213,18 @@ class Places:
 
 
 Spread = Callable[
-    [Places, Sequence[tuple[str, np.ndarray]], np.ndarray, Callable[[], None]],
+    [
+        Places,
+        Sequence[tuple[str, np.ndarray]],
+        np.ndarray,
+        Callable[[str, str | DataError], None],
+    ],
     Sequence[str | DataError],
 ]
-"""Labels videos, each with its weak labels; returns fingerprints or errors, in order."""
+"""Labels videos, each with its weak labels; returns fingerprints or errors, in order.
+
+It also tells those of each video as soon as it is done.
+"""
 
 
 class _Run:
@@ -259,13 +267,21 @@ class _Run:
     ) -> list[LeftOut]:
         left_out = []
         with self.journal.open("a", encoding="utf-8") as journal:
-            for name, made in self._made(clips, limits, advance, spread):
+
+            def note(video: str, made: str | DataError) -> None:
+                if isinstance(made, str) and self.done.get(video) != made:
+                    self.done[video] = made
+                    journal.write(f"{video}\t{made}\n")
+                    journal.flush()
+
+            def told(video: str, made: str | DataError) -> None:
+                note(video, made)
+                advance()
+
+            for name, made in self._made(clips, limits, advance, spread, told):
                 video = DATASET.file_name(name)
+                note(video, made)
                 if isinstance(made, str):
-                    if self.done.get(video) != made:
-                        self.done[video] = made
-                        journal.write(f"{video}\t{made}\n")
-                        journal.flush()
                     continue
                 if strict:
                     raise made
@@ -282,6 +298,7 @@ class _Run:
         limits: np.ndarray,
         advance: Callable[[], None],
         spread: Spread | None,
+        told: Callable[[str, str | DataError], None],
     ) -> Iterator[tuple[str, str | DataError]]:
         """Yield each clip with the fingerprint of what its labels were made from, or the error."""
         todo = []
@@ -301,7 +318,7 @@ class _Run:
             advance()
         if spread is not None:
             names = [name for name, _, _ in todo]
-            found = spread(self.places, [(video, weak) for _, video, weak in todo], limits, advance)
+            found = spread(self.places, [(video, weak) for _, video, weak in todo], limits, told)
             yield from zip(names, found, strict=True)
 
     def finish(self, clips: Clips, left_out: list[LeftOut]) -> dict[str, Any]:

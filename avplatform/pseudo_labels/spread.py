@@ -12,7 +12,7 @@ from avplatform.base.machine import set_threads
 from avplatform.models.errors import DataError, UsageError
 from avplatform.pseudo_labels.make import Places, Spread
 from avplatform.pseudo_labels.sources import Source
-from avplatform.scale.child import Work
+from avplatform.scale.child import Answer, Work, check_shared
 from avplatform.scale.engine import share
 from avplatform.scale.options import EngineOptions
 
@@ -29,17 +29,20 @@ def spread_labels(open_source: Callable[[], Source], options: EngineOptions) -> 
         places: Places,
         videos: Sequence[tuple[str, np.ndarray]],
         limits: np.ndarray,
-        advance: Callable[[], None],
+        told: Callable[[str, str | DataError], None],
     ) -> list[str | DataError]:
         maker = LabelMaker(
             open_source=open_source, places=places, limits=limits, threads=options.worker_cpus
         )
         items = [{"key": video, "name": video, "weak": weak} for video, weak in videos]
-        answers = share(maker, items, options, advance=advance)
-        found = [answers[video] for video, _ in videos]
-        return [DataError(one.text) if one.status == "bad" else one.text for one in found]
+        answers = share(maker, items, options, told=lambda video, one: told(video, _made(one)))
+        return [_made(answers[video]) for video, _ in videos]
 
     return spread
+
+
+def _made(answer: Answer) -> str | DataError:
+    return DataError(answer.text) if answer.status == "bad" else answer.text
 
 
 @dataclass(kw_only=True)
@@ -53,8 +56,9 @@ class LabelMaker:
 
     def __call__(self) -> Work:
         """Return what labels a video."""
-        set_threads(self.threads)
+        check_shared(self.places.labels)
         source = self.open_source()
+        set_threads(self.threads)  # after it, as an accelerator sets them too
 
         def work(item: dict[str, Any]) -> str:
             try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Literal
 
 from avplatform.base.stopping import END_WITH_STDIN, end_with_starter
 from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.version import __version__
 
 Work = Callable[[dict[str, Any]], str]
 """Does an item and returns a text about it; raises DataError where the item is bad."""
@@ -49,34 +52,47 @@ class Child:
     """Does items in a process of its own, which is started anew when it has ended.
 
     An item whose process ends is tried once more in a new process, since the system may have ended
-    the first one for the memory that others took.
+    the first one for the memory that others took. A process that ends before it can work says
+    nothing about the item, and stops the work.
 
     Args:
         make: pickled function without arguments, called in the child, that returns the `Work`.
         seconds: most seconds for one item.
         memory: most memory of the process in GiB; 0 for any.
         folder: where relative paths begin; a node may lack it where all paths are absolute.
+        version: version of avplatform that the process must have.
     """
 
     def __init__(
-        self, make: bytes, *, seconds: float, memory: float = 0.0, folder: str = "."
+        self,
+        make: bytes,
+        *,
+        seconds: float,
+        memory: float = 0.0,
+        folder: str = ".",
+        version: str = __version__,
     ) -> None:
-        self._begin, self._seconds = (make, memory, folder), seconds
+        self._begin, self._seconds = (make, memory, folder, version), seconds
         self._process: subprocess.Popen | None = None
         self._pipe: Connection | None = None
 
     def do(self, item: dict[str, Any]) -> Answer:
         """Return what became of an item; never raises."""
         begun, reason = time.monotonic(), ""
+        starting = False
         for _ in range(TRIES):
-            answer = None if self._process is not None else self._start()
+            starting = self._process is None
+            answer = self._start() if starting else None
             if answer is None:
-                answer = self._ask(item)
+                starting, answer = False, self._ask(item)
             if isinstance(answer, Answer):
                 spent = time.monotonic() - begun
                 return Answer(status=answer.status, text=answer.text, seconds=spent)
             reason = str(answer)
         spent = time.monotonic() - begun
+        if starting:
+            text = f"a worker on {platform.node()} cannot load its networks: {reason}"
+            return Answer(status="stop", text=text, seconds=spent)
         text = f"{item['name']}: {reason}, {TRIES} times; it was left out"
         return Answer(status="bad", text=text, seconds=spent)
 
@@ -137,6 +153,19 @@ class _OutOfMemory:
     status: str = "memory"
 
 
+def check_shared(folder: Path) -> None:
+    """Check, on a node, that a folder which the driver has made is there.
+
+    Raises:
+        UsageError: it is not; what the node writes would be lost.
+    """
+    if not folder.is_dir():
+        raise UsageError(
+            f"{platform.node()} does not see {folder.absolute()}; give a folder that all nodes "
+            "share"
+        )
+
+
 def _why(code: int) -> str:
     if code >= 0:
         return f"its process ended with exit code {code}"
@@ -151,10 +180,10 @@ def main() -> None:
     pipe = Connection(int(sys.argv[1]))
     _end_first()
     try:
-        make, memory, folder = pipe.recv()
+        make, memory, folder, version = pipe.recv()
         with contextlib.suppress(OSError):
             os.chdir(folder)
-        work = _answer(lambda: _begin(make, memory), result=True)
+        work = _answer(lambda: _begin(make, memory, version), result=True)
         pipe.send(None if callable(work) else work)
         while callable(work):
             item = pipe.recv()
@@ -163,7 +192,12 @@ def main() -> None:
         pass
 
 
-def _begin(make: bytes, memory: float) -> Work:
+def _begin(make: bytes, memory: float, version: str) -> Work:
+    if version != __version__:
+        raise UsageError(
+            f"{platform.node()} has avplatform {__version__}, the driver {version}; install the "
+            "same"
+        )
     _limit(memory)
     begin: Callable[[], Work] = pickle.loads(make)
     return begin()

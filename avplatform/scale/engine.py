@@ -24,6 +24,7 @@ import pyarrow as pa
 from avplatform.models.errors import AVError, DataError, UsageError, counted
 from avplatform.scale.child import Answer, Child, Work
 from avplatform.scale.options import EngineOptions
+from avplatform.version import __version__
 
 RETRIES = 20
 """How often Ray repeats a call; it does so several times a second while it learns of a loss."""
@@ -85,7 +86,7 @@ def connected(options: EngineOptions) -> Iterator[Any]:
                 object_store_memory=STORE,
                 **quiet,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         text = " ".join(str(error).split())[:200]
         raise DataError(
             f"no Ray cluster can be reached at {address or 'this machine'} ({text}); give the "
@@ -102,7 +103,7 @@ def share(
     items: Sequence[dict[str, Any]],
     options: EngineOptions,
     *,
-    advance: Callable[[], None] = lambda: None,
+    told: Callable[[str, Answer], None] = lambda key, answer: None,
 ) -> dict[str, Answer]:
     """Do items on the nodes of a cluster; return what became of each, by its key.
 
@@ -111,7 +112,7 @@ def share(
         items: what to do; each has a unique "key" and a "name" for messages. An item may be done
             twice where a node is lost, so that the work must be the same the second time.
         options: the cluster and its workers.
-        advance: called after each item.
+        told: called with the key and the answer of each item, when it has one.
 
     Raises:
         UsageError: Ray is missing, or the cluster has no room for one worker.
@@ -131,7 +132,7 @@ def share(
                             raise DataError(text)
                         if key not in found:  # else it was repeated with its node
                             found[key] = answer
-                            advance()
+                            told(key, answer)
                     break
                 except AVError:
                     raise
@@ -171,6 +172,7 @@ def _rows(
         "seconds": options.worker_seconds,
         "memory": options.worker_memory,
         "folder": os.getcwd(),
+        "version": __version__,
     }
     pool = ActorPoolStrategy(
         min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
@@ -221,7 +223,8 @@ def room(ray: Any, options: EngineOptions, items: int) -> tuple[int, float]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = options.worker_gpus
     if gpus is None:
-        gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
+        cpu = getattr(options, "cpu", False)  # of the commands that have it
+        gpus = 1.0 if not cpu and any(node.get("GPU") for node in nodes) else 0.0
     wanted = {"CPU": options.worker_cpus, "GPU": gpus, "memory": options.worker_memory * 2**30}
     wanted = {name: amount for name, amount in wanted.items() if amount}
     rooms = [

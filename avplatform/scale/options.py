@@ -22,7 +22,7 @@ class EngineOptions:
     worker_cpus: int = 1
     """cores of a worker, and the number of its threads"""
     worker_gpus: float | None = None
-    """GPUs of a worker, such as 1 or 0.5; default: 1 where the cluster has GPUs"""
+    """GPUs of a worker, such as 1 or 0.5; default: 1 where the cluster has GPUs, but for --cpu"""
     worker_memory: float = 0.0
     """most memory of a worker in GiB (on the CPU); an item that needs more is left out; 0: any"""
     worker_seconds: float = 3600.0
@@ -41,6 +41,11 @@ def check_engine(options: EngineOptions) -> None:
     in_range(options, "worker_seconds", 1, 1e9)
     if options.worker_gpus is not None:
         in_range(options, "worker_gpus", 0, 1024)
+        if options.worker_gpus > 1 and options.worker_gpus % 1:
+            raise UsageError(
+                f"--worker-gpus {options.worker_gpus:g}: Ray shares one GPU; above 1, give a whole "
+                "number"
+            )
     if options.engine is None:
         default = EngineOptions()
         for name in vars(default):
@@ -49,3 +54,5 @@ def check_engine(options: EngineOptions) -> None:
                     f"--{name.replace('_', '-')} is for work on a Ray cluster; give --engine ray "
                     "too, or leave it out"
                 )
+    elif getattr(options, "threads", 0):
+        raise UsageError("--threads is for this machine alone; on a cluster, give --worker-cpus")

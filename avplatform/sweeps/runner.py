@@ -328,6 +328,8 @@ def _last_words(log: Path, code: int) -> str:
     """Return the error message at the end of a log, or else its last line."""
     if code < 0:
         return f"killed by signal {-code}"
+    if not log.is_file():  # written on a node that does not share the folder
+        return f"it left no {log}"
     lines = [
         line.strip()
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines()

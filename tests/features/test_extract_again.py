@@ -455,3 +455,20 @@ def test_official_annotations_are_read_again(place, tmp_path):
     assert set(found) == set(names) and verify_data(tmp_path / "store").ok
     for row in data.splits["test"][:2]:
         assert (found[data.filenames[int(row)]]["weak"] == data.weak[row]).all()
+
+
+def test_a_file_that_changes_while_it_is_read_is_left_out(
+    place, folder, tmp_path, capsys, monkeypatch
+):
+    clips = Pieces._clips
+
+    def change(self, file):
+        found = clips(self, file)
+        if file.stem == "a":
+            os.utime(file, ns=(1, 1))
+        return found
+
+    monkeypatch.setattr(Pieces, "_clips", change)
+    assert extract(place, folder, tmp_path / "store") == 1
+    assert "a.mp4 was changed while it was read" in " ".join(capsys.readouterr().out.split())
+    assert list(content(tmp_path / "store")) == ["b"]

@@ -11,7 +11,7 @@ from avplatform.cli import main
 from avplatform.data.adapters.llp.classes import CLASSES
 from avplatform.data.adapters.llp.prompts import prompts, thresholds
 from avplatform.features.teachers import TextFeatures
-from avplatform.models.errors import UsageError
+from avplatform.models.errors import DataError, UsageError
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.make import Clips, make
 from avplatform.pseudo_labels.sources import LogitFiles
@@ -343,3 +343,21 @@ def test_wrong_flags_are_refused_with_the_remedy(tree, capsys, monkeypatch, extr
     assert main(flags(tree, *extra)) == code
     assert message in capsys.readouterr().err
     assert not (tree / "out").exists()
+
+
+def test_labels_that_nodes_have_made_are_noted_before_all_are_made(tree):
+    source, asked = LogitFiles(tree / "visual"), []
+    clips = Clips.of(DATASET.read(tree / "llp"))
+
+    def one(places, videos, limits, told):
+        told(videos[0][0], places.label(source, *videos[0], limits))
+        raise DataError("the cluster is gone")
+
+    def others(places, videos, limits, told):
+        asked.extend(video for video, _ in videos)
+        return [places.label(source, *video, limits) for video in videos]
+
+    with pytest.raises(DataError, match="the cluster is gone"):
+        make(tree / "out", "visual", source, clips, spread=one)
+    entry = make(tree / "out", "visual", source, clips, spread=others)
+    assert len(asked) == len(clips.names) - 1 and entry["labels"] == len(clips.names)

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from avplatform.scale.child import Child
+from avplatform.models.errors import UsageError
+from avplatform.scale.child import Child, check_shared
 from tests.scale import works
 
 if os.name != "posix":
@@ -28,7 +29,7 @@ def item(kind, **more):
 def test_one_process_does_all_items_and_an_error_of_an_item_is_an_answer(child):
     first, bad, last = (child.do(item(kind)) for kind in ("good", "bad", "good"))
     assert (first.status, bad.status, bad.text) == ("done", "bad", "cannot read it")
-    assert first.text == last.text and str(os.getpid()) not in first.text
+    assert first.text == last.text and not first.text.endswith(f" {os.getpid()}")
     assert first.seconds > 0
 
 
@@ -74,6 +75,27 @@ def test_a_worker_that_cannot_begin_stops_the_work():
     answer = child.do(item("good"))
     assert (answer.status, answer.text) == ("stop", "the weights are missing")
     child.close()
+
+
+def test_a_worker_whose_process_ends_before_it_can_work_stops_the_work_and_blames_no_item():
+    child = Child(pickle.dumps(works.begin_and_die), seconds=30)
+    answer = child.do(item("good"))
+    assert answer.status == "stop"
+    assert "cannot load its networks: its process was ended by SIGKILL" in answer.text
+    child.close()
+
+
+def test_a_node_with_another_version_stops_the_work():
+    child = Child(pickle.dumps(works.begin), seconds=30, version="0.0.1")
+    answer = child.do(item("good"))
+    assert answer.status == "stop" and "the driver 0.0.1; install the same" in answer.text
+    child.close()
+
+
+def test_a_node_that_does_not_see_the_folder_of_the_driver_is_refused(tmp_path):
+    check_shared(tmp_path)
+    with pytest.raises(UsageError, match="give a folder that all nodes share"):
+        check_shared(tmp_path / "missing")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -11,8 +11,9 @@ import pytest
 
 from avplatform.base.places import Remote
 from avplatform.cli import main
+from avplatform.data.store.partial import RemoteFolder
 from avplatform.data.store.writer import StoreWriter
-from avplatform.models.errors import UsageError
+from avplatform.models.errors import DataError, UsageError
 from tests.scale.conftest import bytes_of, environment
 
 
@@ -80,26 +81,78 @@ def test_a_place_that_holds_something_else_is_refused(videos, out, place, capsys
     assert objects_of(out) == {"notes.txt": b"mine"}
 
 
-def test_of_two_writers_the_second_is_refused(out, alone):
-    from avplatform.data.store.partial import RemoteFolder
-    from avplatform.models.errors import DataError
+def written(out: Remote, content: dict[str, bytes]) -> RemoteFolder:
+    """Return a store that is written, but not published."""
+    folder = RemoteFolder(out)
+    folder.open()
+    for name, some in content.items():
+        (folder.folder / name).write_bytes(some)
+    return folder
 
-    def written() -> RemoteFolder:
-        folder = RemoteFolder(out)
-        folder.open()
-        for name, content in bytes_of(alone).items():
-            (folder.folder / name).write_bytes(content)
-        return folder
 
-    first, second = written(), written()
+def test_of_two_writers_the_second_is_refused_and_changes_nothing(out, alone):
+    content = bytes_of(alone)
+    other = {name: some[::-1] for name, some in content.items()}
+    first, second = written(out, content), written(out, other | {"a-00000.parquet": b"more"})
     first.publish()
-    with pytest.raises(DataError, match="another process has written a store"):
+    with pytest.raises(DataError, match=r"another process has written .* meanwhile"):
         second.publish()
-    assert objects_of(out) == bytes_of(alone)
-    with pytest.raises(UsageError, match="holds a store"):
-        written()
     first.close(keep=False)
-    second.close(keep=False)
+    second.close(keep=True)
+    assert objects_of(out) == content
+    with pytest.raises(UsageError, match="holds a store"):
+        written(out, content)
+
+
+def test_of_two_writers_that_write_in_turn_none_publishes_what_the_other_wrote(out, alone):
+    content = bytes_of(alone)
+    shard = next(name for name in content if name.endswith(".parquet"))
+    state = {"splits": {"test": {"shards": [{"file": shard}]}}}
+    first = written(out, content)
+    first.record(state)
+    second = written(out, {name: some[::-1] for name, some in content.items()})
+    second.record(state)
+    with pytest.raises(DataError, match="another process has written"):
+        first.publish()
+    assert "dataset.json" not in objects_of(out)
+    first.close(keep=True)
+    second.close(keep=True)
+
+
+def test_what_a_stopped_attempt_has_left_is_removed_and_nothing_else(out, alone):
+    content = bytes_of(alone)
+    stopped = written(out, {"old-00007.parquet": b"old"})
+    stopped.record({"splits": {"old": {"shards": [{"file": "old-00007.parquet"}]}}})
+    stopped.close(keep=True)
+    assert list(objects_of(out)) == ["old-00007.parquet"]
+    again = written(out, content)
+    again.publish()
+    again.close(keep=False)
+    assert objects_of(out) == content
+
+    mine = out.with_name(f"{out.name}-mine")
+    for name in ("README.md", "train-00000.parquet"):
+        (mine / name).write(b"mine")
+    with pytest.raises(UsageError, match=r"is not empty \(README.md\)"):
+        written(mine, content)
+    assert set(objects_of(mine).values()) == {b"mine"}
+
+
+def test_the_mark_of_an_empty_folder_is_no_file(out, alone):
+    bucket, name = out.key.split("/")
+    out.system.call_s3("put_object", Bucket=bucket, Key=f"{name}/", Body=b"")
+    assert out.files() == []
+    folder = written(out, bytes_of(alone))
+    folder.publish()
+    folder.close(keep=False)
+    assert objects_of(out) == bytes_of(alone)
+
+
+def test_addresses_that_are_no_object_store_are_refused(tmp_path, capsys):
+    pytest.importorskip("fsspec")
+    args = ["extract", f"file://{tmp_path}", "--out", str(tmp_path / "o")]
+    assert main(args) == 2
+    assert "such addresses cannot be used; give s3://" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -105,9 +105,13 @@ def test_the_runs_of_a_sweep_are_trained_on_nodes(small_stores, cluster, tmp_pat
     assert "0 finished now, 2 before, 0 failed" in capsys.readouterr().out
 
 
-def test_jobs_of_this_machine_and_a_cluster_are_not_given_together(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [("--jobs", "is for this machine alone"), ("--worker-seconds", "bounds no run of a sweep")],
+)
+def test_a_sweep_on_a_cluster_refuses_options_that_it_cannot_keep(tmp_path, capsys, flag, said):
     file = tmp_path / "sweep.yaml"
     file.write_text("base: {task: avel}\nseeds: 1\n")
-    assert main(["sweep", str(file), "--jobs", "2", "--engine", "ray"]) in (1, 2)
-    assert "--jobs is for this machine alone" in capsys.readouterr().err
+    assert main(["sweep", str(file), flag, "2", "--engine", "ray"]) == 2
+    assert f"{flag} {said}" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["sweep.yaml"]

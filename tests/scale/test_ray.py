@@ -42,9 +42,9 @@ def test_items_are_answered_once_each_whatever_they_do(cluster):
     items = [{"key": str(n), "name": f"{n}", "kind": kind} for n, kind in enumerate(kinds)]
     done = []
     options = EngineOptions(engine="ray", address=cluster.address)
-    found = share(works_begin, items, options, advance=lambda: done.append(1))
+    found = share(works_begin, items, options, told=lambda key, _: done.append(key))
     assert [found[str(n)].status for n in range(8)] == ["done", "bad", "bad", *["done"] * 5]
-    assert len(done) == 8
+    assert sorted(done) == sorted(found)
 
 
 def works_begin():
@@ -123,6 +123,19 @@ def test_options_of_a_cluster_without_a_cluster_are_refused(tmp_path, capsys):
     args = ["extract", str(tmp_path), "--out", str(tmp_path / "o"), "--address", "auto"]
     assert main(args) == 2
     assert "--address is for work on a Ray cluster" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--threads", "2"], "on a cluster, give --worker-cpus"),
+        (["--worker-gpus", "1.5"], "above 1, give a whole number"),
+    ],
+)
+def test_options_that_a_cluster_cannot_keep_are_refused(tmp_path, capsys, flags, said):
+    args = ["extract", str(tmp_path), "--out", str(tmp_path / "o"), "--engine", "ray"]
+    assert main([*args, *flags]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_without_the_engine_nothing_of_ray_is_imported(place, tmp_path):

@@ -22,6 +22,10 @@ def begin_wrongly():
     raise DataError("the weights are missing")
 
 
+def begin_and_die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def work(item: dict[str, Any]) -> str:
     kind = item["kind"]
     if kind == "bad":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 from avplatform.base.files import publish
 from avplatform.base.locks import Lock
-from avplatform.base.places import Remote
+from avplatform.base.places import Remote, identity
 from avplatform.data.store.schema import EXTRACT_REPORT_FILE, MANIFEST_FILE
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.files import write_atomic
@@ -116,8 +117,9 @@ class RemoteFolder:
     """A store that is being written to an object store; the interface is that of `PartialFolder`.
 
     Each finished shard is copied to its place and removed here, so that this machine holds one
-    shard at a time. The manifest is written last, and only if there is none: objects without it are
-    no store. Nothing is kept for a later attempt.
+    shard at a time. No object is written over another one, and the manifest is written last:
+    objects without it are no store. Nothing is kept for a later attempt, which removes what one
+    that was stopped has left: the object `.NAME.partial` beside the store says that there was one.
 
     Args:
         path: the address of the store.
@@ -126,12 +128,16 @@ class RemoteFolder:
     fingerprint = None
 
     def __init__(self, path: Remote) -> None:
-        self.path = self.base = path
+        self.path, self.base = path, _mark(path)
         self.folder = Path()
+        self._written: dict[str, list[Any]] = {}
 
     def open(self) -> dict[str, Any]:
-        """Make the local folder."""
-        check_empty(self.path)
+        """Make the local folder, and remove what an attempt that was stopped has left."""
+        left = _left(self.path)
+        self.base.write(b"a store that is not finished\n")
+        for file in left:
+            file.remove()
         self.folder = Path(tempfile.mkdtemp(prefix="avplatform-"))
         return {}
 
@@ -151,44 +157,78 @@ class RemoteFolder:
         for file in sorted(self.folder.rglob("*")):
             if file.is_file() and file != manifest:
                 self._move(file)
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        there = {file.name: file.about()["size"] for file in self.path.files()}
-        for split in content["splits"].values():
-            for shard in split["shards"]:
-                if there.get(shard["file"]) != shard["bytes"]:
-                    raise DataError(f"{self.path}/{shard['file']} is not as it was written")
-        try:
-            (self.path / MANIFEST_FILE).write(manifest.read_bytes(), new=True)
-        except FileExistsError:
-            raise DataError(
-                f"another process has written a store to {self.path} meanwhile; give a new address"
-            ) from None
+        there = {_name(file, self.path): identity(file)[1:] for file in self.path.files()}
+        for name in {**there, **self._written}:
+            if there.get(name) != self._written.get(name):
+                raise self._busy(name)
+        self._move(manifest)
+        self._written = {}
+        self.base.remove()
 
     def close(self, *, keep: bool) -> None:
-        """Remove the local folder."""
-        if self.folder.name:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the local folder; without `keep`, also what was copied of a store given up."""
+        if not self.folder.name:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if not keep:
+            with contextlib.suppress(DataError):
+                for name in self._written:
+                    (self.path / name).remove()
+                self.base.remove()
 
     def _move(self, file: Path) -> None:
-        if file.is_file():
-            (self.path / file.relative_to(self.folder).as_posix()).write(file)
-            file.unlink()
+        if not file.is_file():
+            return
+        name = file.relative_to(self.folder).as_posix()
+        if (self.path / MANIFEST_FILE).is_file():
+            raise self._busy(MANIFEST_FILE)
+        try:
+            (self.path / name).write(file, new=True)
+        except FileExistsError:
+            raise self._busy(name) from None
+        self._written[name] = identity(self.path / name)[1:]
+        file.unlink()
+
+    def _busy(self, name: str) -> DataError:
+        return DataError(
+            f"another process has written {self.path}/{name} meanwhile; give a new address, or run "
+            "the same command again when it has ended"
+        )
+
+
+def _left(path: Remote) -> list[Remote]:
+    """Return what an attempt that was stopped has left; raise UsageError if there is more."""
+    files = path.files()
+    names = [_name(file, path) for file in files]
+    if MANIFEST_FILE in names:
+        raise UsageError(f"{path} holds a store ({MANIFEST_FILE}); give a new address")
+    begun = bool(names) and _mark(path).is_file()
+    other = [name for name in names if not (begun and LEFT.fullmatch(name))]
+    if other:
+        raise UsageError(f"{path} is not empty ({other[0]}); give a new address")
+    return files
+
+
+def _mark(path: Remote) -> Remote:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _name(file: Remote, folder: Remote) -> str:
+    return "/".join(file.parts_after(folder))
 
 
 def check_empty(path: Path | Remote, *, replace: bool = False) -> None:
     """Check that a store can be written to a folder, which may hold one only to `replace` it.
 
-    A place on an object store may hold the shards of an attempt that was stopped.
+    A place on an object store may hold the shards of an attempt that was stopped, which left its
+    mark beside it.
 
     Raises:
         UsageError: it is not empty, not a folder, or the current directory (which cannot be
             replaced), or Arrow cannot write to a path of that name.
     """
     if isinstance(path, Remote):
-        found = [file for file in path.files() if not LEFT.fullmatch(file.name)]
-        if found:
-            what = "holds a store" if found[0].name == MANIFEST_FILE else "is not empty"
-            raise UsageError(f"{path} {what} ({found[0].name}); give a new address")
+        _left(path)
         return
     if path.name in ("", "..") or path.resolve() == Path.cwd():
         raise UsageError(f"{path} cannot be replaced; give a new folder by its name")
