@@ -23,9 +23,9 @@ from avplatform.cli import main
 from avplatform.commands.demo import DemoOptions
 from avplatform.demo import app
 from avplatform.demo.clips import CLIPS, SECONDS
+from avplatform.exported import runtime
 from avplatform.features.media import probe, read_waveform
 from avplatform.models.errors import UsageError
-from avplatform.timeline import pipeline as module
 from avplatform.timeline.preview import Preview
 from tests.import_graph import imports, modules
 from tests.test_structure import clean_environment
@@ -80,7 +80,7 @@ def test_labels_and_a_threshold_are_those_of_the_visitor(demo, uploaded):
 def test_models_are_opened_once_however_many_labels_are_asked_for(demo, uploaded, monkeypatch):
     name = demo.models.names[0]
     model = demo.models._opened(name, (), None).model
-    monkeypatch.setattr(module, "model_folder", lambda *_: pytest.fail("opened again"))
+    monkeypatch.setattr(runtime, "model_folder", lambda *_: pytest.fail("opened again"))
     for labels in ("dog", "car", "cat", "train horn"):
         _, files = parts(demo.ask(uploaded, labels=labels, threshold="0.01")[:7])
         assert labels in files["events.csv"].read_text(encoding="utf-8")
@@ -346,7 +346,6 @@ def python(*args, **options):
 
 SERVER = """
 import sys
-from avplatform.timeline import pipeline as module
 from tests.timeline.test_predict import Loudness
 from avplatform.cli import main
 module.extractor_of_model = lambda *_, **__: Loudness()

@@ -53,11 +53,11 @@ def test_a_run_leaves_its_files(run):
         if p.is_file() and "checkpoints" not in p.parts
     }
     plots = {"plots/curves.png", "plots/per_class.png", "plots/timelines.png"}
-    model = {"model/config.json", "model/model.safetensors", "model/README.md"}
+    model = {f"model/{n}" for n in ("config.json", "model.safetensors", "bank.safetensors")}
     records = {"config.yaml", "environment.json", "metrics.jsonl", "results.json"}
     predictions = {"predictions/validation.safetensors", "predictions/test.safetensors"}
     shown = {f"model/{name}" for name in plots}
-    assert names == {*records, *plots, *model, *shown, *predictions}
+    assert names == {*records, *plots, *model, "model/README.md", *shown, *predictions}
 
 
 def test_results_say_what_was_done(run):

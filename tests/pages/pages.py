@@ -15,7 +15,8 @@ NOT_RUN = {
     r"(python -m venv|\. |pre-commit|pytest|ruff|\.ci/)": "what developers and .ci/run do",
     r"hf download": "fetches weights from the Hub",
     r"(npm pack|tar xzf) ": "fetches a package, and unpacks it",
-    r"python -m (benchmarks\b|examples\.)": "takes hours, or real photographs and sounds",
+    r"(AVP_LLP_DIR=\S+ )?python -m (benchmarks\b|examples\.)": "takes hours, or real photographs "
+    "and sounds",
     r"avplatform doctor --online": "asks the Hub; tests/test_doctor.py does so of a stand-in",
     r"avplatform (push|collection|data push|space push) ": "needs the Hub; tests/hub has a double",
     r"avplatform (data verify|train|predict) .*owner/": "reads from the Hub; so do tests/hub",
