@@ -21,7 +21,6 @@ from tests.models.cells import CELLS, build, cell
 FAST = [
     ("avvp", "han", "leap", "onnx"),
     ("avel", "psp", "dch", "onnx"),
-    ("avel", "cmbs", "mmil", "torch-export"),
 ]
 SLOW = [
     pytest.param(*parts, to, marks=pytest.mark.slow)
@@ -71,6 +70,7 @@ def test_a_cell_computes_the_same_at_sizes_that_were_never_traced(
         torch.testing.assert_close(got[name], values, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_model_of_clips_of_one_length_keeps_it_and_leaves_the_batch_free(tmp_path):
     options = {"audio_segments": "grouped"}
     model = cell("avvp", "mgn", "mmil", encoder_options=options).model.eval()
@@ -79,6 +79,7 @@ def test_a_model_of_clips_of_one_length_keeps_it_and_leaves_the_batch_free(tmp_p
     assert any("audio [4, 10, 6]" in shape for shape in done.differences)
 
 
+@pytest.mark.slow
 def test_a_model_of_half_precision_is_exported_in_single_and_stays_as_it_was(tmp_path):
     model = build("avvp", "han", "mmil").bfloat16().train()
     done = avplatform.export(model, tmp_path / "half.pt2", to="torch-export")
@@ -112,6 +113,7 @@ def test_the_file_alone_says_how_it_is_used(leap):
     assert str(write.__file__).encode() not in done.file.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_torch_export_file_needs_no_avplatform(tmp_path):
     done = avplatform.export(build("avel", "ave", "dch"), tmp_path / "a.pt2", to="torch-export")
     code = (

@@ -55,6 +55,7 @@ def test_a_file_parses_other_labels_too(files):
     np.testing.assert_allclose(found[1].scores["audio"], found[0].scores["audio"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_is_exported_in_memory_where_the_runtime_is_asked_for():
     model = build("avel", "cmbs", "dch")
     found = [
@@ -129,6 +130,7 @@ def test_sizes_that_a_network_does_not_read_are_named(files):
         exported(**inputs)
 
 
+@pytest.mark.slow
 def test_a_network_of_one_length_refuses_a_shorter_video():
     model = cell("avvp", "mgn", "mmil", encoder_options={"audio_segments": "grouped"}).model
     parse = pipeline(
