@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avplatform.base.stopping import END_WITH_STDIN
 from avplatform.scale.engine import connected, room
 from avplatform.scale.options import EngineOptions
-from avplatform.sweeps.runner import GRACE, Job
+from avplatform.sweeps.runner import GRACE, Job, begin, kill
 
 TRIES = 3
 """How often a run is begun or continued that was lost with its node."""
@@ -109,15 +106,7 @@ def run_command(command: list[str], log: str, folder: str) -> int:
     The command ends with this process, and saves its state before.
     """
     with open(log, "a", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=folder if os.path.isdir(folder) else None,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-            env={**os.environ, END_WITH_STDIN: "1"},
-        )
+        process = begin(command, file, folder if os.path.isdir(folder) else None)
         try:
             return process.wait()
         finally:
@@ -126,4 +115,4 @@ def run_command(command: list[str], log: str, folder: str) -> int:
             try:
                 process.wait(GRACE)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                kill(process)

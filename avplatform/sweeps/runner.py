@@ -207,17 +207,7 @@ class _Pool:
 
     def start(self, job: Job) -> None:
         log = (self.logs / f"{job.name}.log").open("a", encoding="utf-8")
-        command = [sys.executable, *job.command()]
-        # In its own session the job does not get Ctrl-C; this process gets it and stops the jobs
-        # in order. If this process is killed, the job's stdin closes, and the job ends by itself.
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-            env={**os.environ, END_WITH_STDIN: "1"},
-        )
+        process = begin(job.command(), log)
         self.running.append((job, process, log, time.monotonic()))
 
     def names(self) -> set[str]:
@@ -235,7 +225,7 @@ class _Pool:
         ]
 
     def stop(self) -> None:
-        for end in (_ask_to_end, _kill):
+        for end in (_ask_to_end, kill):
             for _, process, _, _ in self.running:
                 with contextlib.suppress(OSError):  # it ended meanwhile
                     end(process)
@@ -256,7 +246,24 @@ def _ask_to_end(process: subprocess.Popen) -> None:
         process.stdin.close()
 
 
-def _kill(process: subprocess.Popen) -> None:
+def begin(command: list[str], log: IO[str], folder: str | None = None) -> subprocess.Popen:
+    """Start a command of the platform, which writes to a log.
+
+    In its own session it does not get Ctrl-C; the starter gets it and stops its jobs in order. If
+    the starter is killed, the standard input closes, and the command ends by itself.
+    """
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, END_WITH_STDIN: "1"},
+    )
+
+
+def kill(process: subprocess.Popen) -> None:
     """End a job and, where the system has groups of processes, what it started."""
     if os.name == "posix":
         os.killpg(process.pid, signal.SIGKILL)
