@@ -86,10 +86,16 @@ def unguarded(source: str) -> list[str]:
             r"os\.name|sys\.platform|hasattr", ast.unparse(node.test)
         ):
             return
-        if isinstance(node, ast.Try) and "AttributeError" in "".join(
-            ast.unparse(handler.type) for handler in node.handlers if handler.type
-        ):
+        if isinstance(node, ast.Try) and {"AttributeError", "ImportError"} & {
+            name.id
+            for handler in node.handlers
+            for name in ast.walk(handler)
+            if isinstance(name, ast.Name)
+        }:
             return
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.Expr | ast.Assign):
+            names = (name for name, _ in imports(ast.unparse(node)))
+            found.extend(name for name in names if name.partition(".")[0] in MODULES)
         owner = getattr(getattr(node, "value", None), "id", "")
         if isinstance(node, ast.Attribute) and node.attr in NAMES.get(owner, ()):
             found.append(f"{owner}.{node.attr}")
@@ -97,7 +103,6 @@ def unguarded(source: str) -> list[str]:
             visit(child)
 
     visit(ast.parse(source))
-    found += [name for name, _ in imports(source) if name.partition(".")[0] in MODULES]
     return found
 
 
@@ -135,6 +140,9 @@ def test_what_posix_alone_has_is_used_under_a_condition():
         ('if os.name == "posix":\n    os.killpg(1, 9)', []),
         ('if os.name == "posix":\n    pass\nelse:\n    x', []),
         ("try:\n    os.sysconf(1)\nexcept AttributeError:\n    pass", []),
+        ("try:\n    import resource\nexcept (ImportError, OSError):\n    pass", []),
+        ("try:\n    import resource\nexcept OSError:\n    pass", ["resource"]),
+        ('module = import_module("fcntl")', ["fcntl"]),
     ],
 )
 def test_a_use_of_what_posix_alone_has_is_found(source, uses):

@@ -49,8 +49,15 @@ class Console:
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
         print_anything()
+        # A command in a notebook's cell writes to a terminal, but the cell keeps every line that a
+        # bar draws again.
+        terminal = False if "JPY_PARENT_PID" in os.environ else None
         self._rich = rich.console.Console(
-            quiet=not enabled, highlight=False, soft_wrap=True, emoji=False
+            quiet=not enabled,
+            highlight=False,
+            soft_wrap=True,
+            emoji=False,
+            force_terminal=terminal,
         )
 
     def note(self, text: str) -> None:
@@ -59,8 +66,8 @@ class Console:
 
     @contextlib.contextmanager
     def bar(self, title: str, *, total: int, done: int = 0) -> Iterator[Bar]:
-        """Show a progress bar while the block runs (on terminals only)."""
-        if not self.enabled or not self._rich.is_terminal:
+        """Show a progress bar while the block runs (on terminals that can redraw a line only)."""
+        if not self.enabled or not self._rich.is_terminal or self._rich.is_dumb_terminal:
             yield Bar(None)
             return
         columns = (

@@ -230,12 +230,12 @@ def _limit(memory: float) -> None:
     """Limit the memory of this process to some GiB, where the system can."""
     if not memory:
         return
-    import resource
-
     most = int(memory * GIB)
     try:
+        import resource
+
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-    except (OSError, ValueError) as error:
+    except (AttributeError, ImportError, OSError, ValueError) as error:
         raise UsageError(f"the memory of a worker cannot be limited here ({error})") from None
 
 

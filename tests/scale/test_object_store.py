@@ -14,7 +14,10 @@ from avplatform.cli import main
 from avplatform.data.store.partial import RemoteFolder
 from avplatform.data.store.writer import StoreWriter
 from avplatform.models.errors import DataError, UsageError
+from tests.posix import needs_posix
 from tests.scale.conftest import bytes_of, environment
+
+pytestmark = needs_posix
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,11 @@ from avplatform.cli import main
 from avplatform.models.errors import DataError, UsageError
 from avplatform.scale.engine import share
 from avplatform.scale.options import EngineOptions
+from tests.posix import needs_posix
 from tests.scale import works
 from tests.scale.conftest import FILES, add_node, bytes_of, environment
+
+pytestmark = needs_posix
 
 
 def extract(place, out, cluster, *flags):
