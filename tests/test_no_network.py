@@ -17,8 +17,11 @@ from tests.journey import make_folder, travel
 pytest.importorskip("av", reason="needs PyAV (pip install avplatform[media])")
 
 HOOK = """
-import atexit, json, os, sys
+import atexit, importlib.util, json, os, sys
 asked = []
+
+if importlib.util.find_spec("urllib3"):  # asks at its import whether IPv6 is there, by a socket
+    import urllib3
 
 def note(event, args):
     if event.startswith("socket.") and event != "socket.gethostname":
