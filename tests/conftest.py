@@ -7,8 +7,9 @@ import signal
 from pathlib import Path
 
 # As `import avplatform` does, before torch loads OpenMP: threads that spin while they wait make a
-# busy machine slow.
+# busy machine slow. One thread for each process, as several tests and their processes run at once.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
