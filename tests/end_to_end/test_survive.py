@@ -116,28 +116,27 @@ def began(out, steps, draw):
 
 
 WAYS = ["tensors", "digest", "rename", "delete"]
-KILLS = 20
 
 
 @pytest.mark.parametrize(
-    ("count", "streaming"),
+    ("kills", "count", "streaming"),
     [
-        (1, False),
+        (8, 1, False),
         *(
-            pytest.param(c, s, marks=pytest.mark.slow)
-            for c, s in [(1, True), (2, False), (2, True)]
+            pytest.param(20, c, s, marks=pytest.mark.slow)
+            for c, s in [(1, False), (1, True), (2, False), (2, True)]
         ),
     ],
 )
-def test_killed_twenty_times_the_weights_are_those_of_a_run_never_stopped(
-    small_stores, tmp_path, count, streaming
+def test_killed_many_times_the_weights_are_those_of_a_run_never_stopped(
+    small_stores, tmp_path, kills, count, streaming
 ):
     flags = [*FLAGS, "--data", str(small_stores["avvp"]), *(["--streaming"] if streaming else [])]
     whole, out, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
     processes.run([*flags, "--output-dir", str(whole)], log, processes=count)
     draw = random.Random(f"{count} {streaming}")
     last = resumes = 0
-    for kill in range(KILLS):
+    for kill in range(kills):
         begun = (out / "config.yaml").exists()
         args = ["train", "--resume", str(out)] if begun else [*flags, "--output-dir", str(out)]
         if kill % 2:
