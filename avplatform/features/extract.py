@@ -22,7 +22,7 @@ from avplatform.base.locks import Lock
 from avplatform.base.places import Remote, identity, located
 from avplatform.base.processes import on_main
 from avplatform.data.adapters.official_files import defect_lines
-from avplatform.data.store.schema import EXTRACT_REPORT_FILE, DataSpec, Manifest
+from avplatform.data.store.schema import EXTRACT_REPORT_FILE, SPLITS, DataSpec, Manifest
 from avplatform.data.store.writer import StoreWriter
 from avplatform.features.earlier import (
     Changes,
@@ -345,6 +345,8 @@ class _Job:
                 writer.discard()
                 first = readable(f" (first: {named(*report.bad[0])})") if report.bad else ""
                 raise DataError(f"no file could be extracted{first}; nothing was written")
+            order = sorted(report.stored, key=(*SPLITS, *sorted(report.stored)).index)
+            report.stored = {split: report.stored[split] for split in order}
             report.labels = catalogue.findings()
             spec.provenance |= catalogue.provenance()
             if report.labels.defects:
