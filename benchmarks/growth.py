@@ -248,7 +248,7 @@ def draw(kind: str, sizes: Sequence[int], rows: Sequence[Found], out: Path) -> P
         panel.legend(frameon=False, fontsize=8)
     axes[0].set_yscale("log")
     axes[0].set_ylabel("CPU seconds")
-    axes[1].set_ylim(bottom=0)
+    axes[1].set_ylim(0, 1.3 * max(row["MiB in all"] for row in rows))
     axes[1].set_ylabel("peak memory, MiB")
     return save_figure(figure, out / f"growth_{kind}.png")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from avplatform.models.layers.precision import in_autocast
+
 
 class AudioGuidedAttention(nn.Module):
     """Weight the positions of a visual map by the audio of the same segment.
@@ -44,6 +46,7 @@ class AudioGuidedAttention(nn.Module):
         """Return the attended visual vectors and the weights."""
         if self.positions == 1:
             return visual.squeeze(2), visual.new_ones(visual.shape[:3])
+        visual = in_autocast(visual)
         content = self.visual_scores(self.visual(visual).relu())  # (B, T, P, K) with K = P
         sound = self.audio_scores(self.audio(audio).relu())  # (B, T, P)
         scores = self.score(torch.tanh(content + sound.unsqueeze(-1))).squeeze(-1)  # (B, T, P)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from avplatform.models.layers.precision import in_autocast
+
 
 class SpatialChannelAttention(nn.Module):
     """Self attention over positions, then channel and spatial attention guided by the audio.
@@ -38,11 +40,13 @@ class SpatialChannelAttention(nn.Module):
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the attended vectors and the attention maps."""
         audio = audio.unsqueeze(2)  # (B, T, 1, Da)
+        read = in_autocast(visual)
         # (B, T, P, P)
-        weights = (self.query(visual) @ self.key(visual).transpose(-1, -2)).softmax(dim=-1)
-        own = self.norm(visual + self.dropout(weights @ self.value(visual)))  # (B, T, P, Dv)
+        weights = (self.query(read) @ self.key(read).transpose(-1, -2)).softmax(dim=-1)
+        own = self.norm(visual + self.dropout(weights @ self.value(read)))  # (B, T, P, Dv)
 
         mean = self.self_mean(own.mean(dim=2, keepdim=True)).relu()
+        own = in_autocast(own)
         # (B, T, P)
         self_weights = _over_positions(self.self_score, self.self_position(own).relu(), mean)
         self_attended = _weighted(self_weights, own)
@@ -50,10 +54,12 @@ class SpatialChannelAttention(nn.Module):
         audio_channels = self.channel_audio(audio).relu().squeeze(2)
         joint = audio_channels * self.channel_visual(own).relu().mean(dim=2)  # (B, T, Dv)
         channel = self.channel_score(self.bottleneck(joint).relu()).sigmoid()
-        visual = visual * (channel + 1).unsqueeze(2)
+        visual = in_autocast(visual * (channel + 1).unsqueeze(2))
 
         spatial = _over_positions(
-            self.spatial_score, self.spatial_visual(visual).relu(), self.spatial_audio(audio).relu()
+            self.spatial_score,
+            self.spatial_visual(visual).relu(),
+            self.spatial_audio(audio).relu(),
         )
         attended = _weighted(spatial, visual)
         attended = attended + self.beta * self_attended.sigmoid() * attended

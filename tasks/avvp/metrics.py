@@ -33,6 +33,7 @@ COLUMNS = (
 )
 """Columns of the per-clip table."""
 TABLE_SEGMENTS = 10  # longest clip for the table of counts: 2**20 pairs of codes
+BLOCK = 4096  # clips that are scored at a time, which bounds the memory
 LEVEL_BITS = 15  # three counts of five bits
 LEVEL = 2**LEVEL_BITS - 1
 STREAMS = ("audio", "visual")
@@ -184,6 +185,9 @@ def score(
     Shape: four boolean maps [N, T, C] -> [N, 8], each score in [0, 1].
     """
     maps = [_bool(x) for x in (predicted_audio, predicted_visual, audio, visual)]
+    if len(maps[0]) > BLOCK:
+        starts = range(0, len(maps[0]), BLOCK)
+        return np.concatenate([score(*(x[n : n + BLOCK] for x in maps)) for n in starts])
     if maps[0].shape[1] <= TABLE_SEGMENTS:
         packed = _packed_counts(*maps)
         levels = [packed & LEVEL, packed >> LEVEL_BITS]  # each int32 (4, C, N)

@@ -101,6 +101,16 @@ def test_no_clips_give_an_error_and_no_figures(figures):
         getattr(AVVPMetrics(NAMES), figures)()
 
 
+@pytest.mark.parametrize("segments", [10, 12])
+def test_many_clips_are_scored_in_blocks_to_the_last_bit(monkeypatch, segments):
+    rng = np.random.default_rng(0)
+    maps = [rng.random((50, segments, 3)) < 0.3 for _ in range(4)]
+    whole = score(*maps)
+    monkeypatch.setattr("avplatform.tasks.avvp.metrics.BLOCK", 7)
+    np.testing.assert_array_equal(score(*maps), whole)
+    np.testing.assert_array_equal(score(*(x[:7] for x in maps)), whole[:7])
+
+
 def test_a_split_without_dense_labels_cannot_be_scored():
     decisions, batch = clips_of(0, 3)
     del batch.labels["dense_visual"]
