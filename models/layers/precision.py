@@ -12,4 +12,6 @@ def in_autocast(x: Tensor) -> Tensor:
     Autocast casts the weights of a model once, but an input anew for each product that reads it.
     """
     kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    if x.is_meta or not torch.is_autocast_enabled(kind):  # the meta device knows no autocast
+        return x
+    return x.to(torch.get_autocast_dtype(kind))

@@ -44,7 +44,7 @@ def test_an_input_is_cast_once_with_the_same_results(monkeypatch, name):
 
 
 def test_without_autocast_a_tensor_stays_as_it_is():
-    x = torch.randn(2)
-    assert in_autocast(x) is x
+    x, meta = torch.randn(2), torch.randn(2, device="meta")
+    assert in_autocast(x) is x and in_autocast(meta) is meta
     with torch.autocast("cpu", torch.bfloat16):
         assert in_autocast(x).dtype == torch.bfloat16
