@@ -314,7 +314,7 @@ def _inside(folder: Path | Remote) -> list[Path | Remote]:
     """Return the files that lie directly in a folder."""
     if isinstance(folder, Remote):
         return list(folder.iterdir())
-    return sorted(file for file in folder.iterdir() if file.is_file())
+    return [*sorted(file for file in folder.iterdir() if file.is_file())]
 
 
 def open_labels(options: PredictOptions) -> list[str] | None:

@@ -23,7 +23,7 @@ from avplatform.models.errors import DataError, counted
 from avplatform.pseudo_labels.dataset import DATASET
 
 FRAME_TYPES = (".jpg", ".jpeg", ".png")
-Place = TypeVar("Place", Path, Remote)
+Place = TypeVar("Place", Path, Remote, Path | Remote)
 
 
 def find_frames(folder: Place, video: str) -> list[Place]:
@@ -161,7 +161,7 @@ def _square(image: Tensor, size: int) -> Tensor:
     )[0]
 
 
-def _enough(count: int, place: Path) -> None:
+def _enough(count: int, place: Path | Remote) -> None:
     if count < DATASET.segments:
         raise DataError(
             f"{place} holds {count} frames; a clip needs at least {DATASET.segments}, and has "

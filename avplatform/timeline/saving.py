@@ -45,8 +45,9 @@ def save(
         )
 
     def place(file: Path, *, embed: bool = False) -> str:
-        known = source is not None and (address or embed)
-        return video_source(source, file, embed=embed) if known else ""
+        if source is None or not (address or embed):
+            return ""
+        return video_source(source, file, embed=embed)
 
     def page(file: Path) -> str:
         return render_page(timeline, preview, source=place(file, embed=embed_video))
